@@ -1,0 +1,248 @@
+use hyperrag_kv::{Chunk, ChunkId, Document, ModelError, Profile, TITLE_TOKENS_MAX, Tokenize};
+
+/// A chunk must have room for this much text after the longest title.
+pub const TEXT_TOKENS_MIN: usize = 16;
+
+/// Cuts documents into chunks of at most a fixed number of positions.
+///
+/// A chunk is `prefix title separator text infix`. The text is tokenised as a whole and cut on
+/// token boundaries, without overlap, each piece as long as fits; the other parts are the same in
+/// all chunks of a document.
+pub struct Chunker<'a> {
+    tokenizer: &'a dyn Tokenize,
+    prefix: Vec<u32>,
+    separator: Vec<u32>,
+    infix: Vec<u32>,
+    chunk_tokens: usize,
+}
+
+/// Why a profile does not go with a chunk length or a tokenizer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChunkError {
+    /// Too little is left for text.
+    #[error(
+        "the profile's pieces and a full title take {pieces} of {chunk_tokens} positions, which \
+         leaves fewer than {TEXT_TOKENS_MIN} for text: use a larger --chunk-tokens"
+    )]
+    NoRoom {
+        /// Positions of prefix, separator, infix and the longest title.
+        pieces: usize,
+        /// Positions of a chunk.
+        chunk_tokens: usize,
+    },
+    /// A piece of the profile can not be tokenised.
+    #[error("the profile's {piece} {text:?} cannot be tokenised: change it in the profile")]
+    Template {
+        /// Which piece.
+        piece: &'static str,
+        /// Its text.
+        text: String,
+        /// Cause.
+        #[source]
+        source: ModelError,
+    },
+}
+
+impl<'a> Chunker<'a> {
+    /// Tokenises the profile's pieces, once for all documents.
+    ///
+    /// # Errors
+    /// [`ChunkError`] if the pieces leave less than [`TEXT_TOKENS_MIN`] positions for text.
+    pub fn new(
+        tokenizer: &'a dyn Tokenize,
+        profile: &Profile,
+        chunk_tokens: usize,
+    ) -> Result<Self, ChunkError> {
+        let encode = |piece, text: &str| {
+            tokenizer.encode_template(text).map_err(|source| ChunkError::Template {
+                piece,
+                text: text.to_owned(),
+                source,
+            })
+        };
+        let prefix = encode("prefix", &profile.prefix)?;
+        let separator = encode("separator", &profile.separator)?;
+        let infix = encode("infix", &profile.infix)?;
+        let pieces = prefix.len() + TITLE_TOKENS_MAX + separator.len() + infix.len();
+        if pieces + TEXT_TOKENS_MIN > chunk_tokens {
+            return Err(ChunkError::NoRoom { pieces, chunk_tokens });
+        }
+        Ok(Self { tokenizer, prefix, separator, infix, chunk_tokens })
+    }
+
+    /// The document's chunks. One that has a title only has one chunk; one that has neither title
+    /// nor text (blanks alone are none) has no chunk.
+    ///
+    /// # Errors
+    /// [`ModelError`] where the tokenizer fails.
+    pub fn chunks(&self, document: &Document) -> Result<Vec<Chunk>, ModelError> {
+        let mut title = self.encode(&document.title)?;
+        if !title.is_empty() {
+            title.truncate(TITLE_TOKENS_MAX);
+            title.extend_from_slice(&self.separator);
+        }
+        let text = self.encode(&document.text)?;
+        let room = self.chunk_tokens - self.prefix.len() - title.len() - self.infix.len();
+        let mut pieces: Vec<&[u32]> = text.chunks(room).collect();
+        if pieces.is_empty() && !title.is_empty() {
+            pieces.push(&[]);
+        }
+        let chunks = (0_u32..).zip(pieces).map(|(ordinal, piece)| Chunk {
+            id: ChunkId { document: document.id.clone(), ordinal },
+            tokens: [self.prefix.as_slice(), &title, piece, &self.infix].concat(),
+        });
+        Ok(chunks.collect())
+    }
+
+    fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        if text.trim().is_empty() { Ok(Vec::new()) } else { self.tokenizer.encode_text(text) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyperrag_kv::DocId;
+    use proptest::prelude::*;
+
+    /// One token a character; a template's tokens differ from a text's.
+    struct Characters;
+
+    const TEMPLATE: u32 = 1 << 24;
+
+    impl Tokenize for Characters {
+        fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+            Ok(text.chars().map(u32::from).collect())
+        }
+
+        fn encode_template(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+            if text.contains('!') {
+                return Err(ModelError::Tokenizer("no exclamation".into()));
+            }
+            Ok(text.chars().map(|c| u32::from(c) + TEMPLATE).collect())
+        }
+    }
+
+    fn profile(prefix: &str, separator: &str, infix: &str) -> Profile {
+        Profile {
+            name: "test".into(),
+            prefix: prefix.into(),
+            separator: separator.into(),
+            infix: infix.into(),
+            query_prefix: String::new(),
+        }
+    }
+
+    fn document(title: &str, text: &str) -> Document {
+        Document { id: DocId::new("d").unwrap(), title: title.into(), text: text.into() }
+    }
+
+    /// Tokens as text again.
+    fn text_of(chunk: &Chunk) -> String {
+        chunk.tokens.iter().map(|token| char::from_u32(token % TEMPLATE).unwrap()).collect()
+    }
+
+    #[test]
+    fn chunks_have_all_parts() {
+        let profile = profile("<P>", ": ", "<I>");
+        let chunker = Chunker::new(&Characters, &profile, 100).unwrap();
+        let check = |title: &str, text: &str, expected: &[&str]| {
+            let chunks = chunker.chunks(&document(title, text)).unwrap();
+            let texts: Vec<String> = chunks.iter().map(text_of).collect();
+            assert_eq!(texts, expected, "{title:?} {text:?}");
+        };
+        check("", "", &[]);
+        check(" \n", "\t", &[]);
+        check("T", "", &["<P>T: <I>"]);
+        check("T", "  ", &["<P>T: <I>"]);
+        check("", "text", &["<P>text<I>"]);
+        check(" ", " text ", &["<P> text <I>"]);
+        check(" T ", "text", &["<P> T : text<I>"]);
+        let (a, b) = ("a".repeat(94), "b".repeat(94));
+        check("", &a, &[&format!("<P>{a}<I>")]);
+        check("", &format!("{a}{b}c"), &[&format!("<P>{a}<I>"), &format!("<P>{b}<I>"), "<P>c<I>"]);
+        let title = "t".repeat(64);
+        let (c, d) = ("c".repeat(28), "d".repeat(3));
+        check(
+            &format!("{title}uvw"),
+            &format!("{c}{d}"),
+            &[&format!("<P>{title}: {c}<I>"), &format!("<P>{title}: {d}<I>")],
+        );
+    }
+
+    #[test]
+    fn a_profile_without_room_is_refused() {
+        let check = |chunk_tokens, fits| {
+            let profile = profile("<P>", ": ", "<I>");
+            let error = Chunker::new(&Characters, &profile, chunk_tokens).err();
+            assert_eq!(error.is_none(), fits, "{chunk_tokens}");
+            if let Some(error) = error {
+                let message = error.to_string();
+                assert!(
+                    message.contains(&format!("take 72 of {chunk_tokens} positions")),
+                    "{message}"
+                );
+                assert!(message.contains("--chunk-tokens"), "{message}");
+            }
+        };
+        check(0, false);
+        check(87, false);
+        check(88, true);
+    }
+
+    #[test]
+    fn a_template_that_is_not_tokenised_is_named() {
+        let error = Chunker::new(&Characters, &profile("a", "b", "c!"), 256).err().unwrap();
+        assert!(error.to_string().contains("infix \"c!\""), "{error}");
+    }
+
+    #[test]
+    fn built_in_profiles_have_room() {
+        for name in Profile::BUILT_IN {
+            assert!(Chunker::new(&Characters, &Profile::built_in(name).unwrap(), 256).is_ok());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_the_whole_text(
+            title in "\\PC{0,80}",
+            text in "\\PC{0,600}",
+            prefix in "\\PC{0,9}",
+            separator in "\\PC{0,9}",
+            infix in "\\PC{0,9}",
+            chunk_tokens in 107_usize..200,
+        ) {
+            let template = |text: &str| text.replace('!', "");
+            let profile = profile(&template(&prefix), &template(&separator), &template(&infix));
+            let chunker = Chunker::new(&Characters, &profile, chunk_tokens).unwrap();
+            let document = document(&title, &text);
+            let chunks = chunker.chunks(&document).unwrap();
+            let mut title_tokens = Vec::new();
+            if !title.trim().is_empty() {
+                title_tokens = Characters.encode_text(&title).unwrap();
+                title_tokens.truncate(TITLE_TOKENS_MAX);
+                title_tokens.extend(Characters.encode_template(&profile.separator).unwrap());
+            }
+            let start = [Characters.encode_template(&profile.prefix).unwrap(), title_tokens.clone()].concat();
+            let end = Characters.encode_template(&profile.infix).unwrap();
+            let mut pieces = Vec::new();
+            for (index, chunk) in chunks.iter().enumerate() {
+                prop_assert_eq!(chunk.id.ordinal as usize, index);
+                prop_assert_eq!(&chunk.id.document, &document.id);
+                prop_assert!(chunk.tokens.len() <= chunk_tokens);
+                prop_assert!(chunk.tokens.len() == chunk_tokens || index + 1 == chunks.len());
+                prop_assert!(chunk.tokens.starts_with(&start));
+                prop_assert!(chunk.tokens.ends_with(&end));
+                pieces.extend_from_slice(&chunk.tokens[start.len()..chunk.tokens.len() - end.len()]);
+            }
+            let mut expected = Vec::new();
+            if !text.trim().is_empty() {
+                expected = Characters.encode_text(&text).unwrap();
+            }
+            prop_assert_eq!(pieces, expected);
+            prop_assert_eq!(chunks.is_empty(), title.trim().is_empty() && text.trim().is_empty());
+        }
+    }
+}

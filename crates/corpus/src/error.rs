@@ -1,0 +1,194 @@
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use hyperrag_kv::{DocId, InvalidId};
+
+use crate::{Column, Place};
+
+/// Why the corpus, or a row of it, can not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CorpusError {
+    /// No input was named.
+    #[error("no input: name Parquet, JSONL or TSV files, a folder of them, or a pattern")]
+    NoInput,
+    /// An input that does not exist.
+    #[error("{}: no such file or folder", path.display())]
+    NotFound {
+        /// As it was named.
+        path: PathBuf,
+    },
+    /// A pattern that is not valid.
+    #[error("{pattern}: not a valid pattern: quote its brackets as [[] and []]")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it, and where.
+        #[source]
+        source: glob::PatternError,
+    },
+    /// A pattern that matches nothing.
+    #[error("{pattern}: no file matches this pattern")]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+    },
+    /// A folder without files of a known kind.
+    #[error(
+        "{}: the folder holds no .parquet, .pq, .jsonl, .ndjson or .tsv file; for files in folders \
+         below it use a pattern such as '{}/**/*.parquet'",
+        path.display(), path.display()
+    )]
+    EmptyFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file whose extension is not known.
+    #[error(
+        "{}: not a known kind of file: the name must end in .parquet, .pq, .jsonl, .ndjson, .json \
+         (one object a line) or .tsv",
+        path.display()
+    )]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A pipe or device.
+    #[error("{}: not a regular file; the corpus is read more than once: write it to a file", path.display())]
+    NotAFile {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// The operating system's refusal.
+    #[error("{}: cannot be read", path.display())]
+    Io {
+        /// File or folder.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// No column, or no key of a JSON object, for the id or the text.
+    #[error("{place}: no {column} column: looked for {wanted}, found {found}; name it with {}", column.flag())]
+    MissingColumn {
+        /// The file, or the line of a JSONL file.
+        place: String,
+        /// What was looked for.
+        column: Column,
+        /// Names that would do.
+        wanted: String,
+        /// Names that there are.
+        found: String,
+    },
+    /// A Parquet column whose type can not be used.
+    #[error(
+        "{}: column {name:?} has type {found}, the {column} must be {}; convert it or name another \
+         column with {}",
+        path.display(), column.rule(), column.flag()
+    )]
+    ColumnType {
+        /// The file.
+        path: PathBuf,
+        /// What the column was to hold.
+        column: Column,
+        /// Its name.
+        name: String,
+        /// Its type.
+        found: String,
+    },
+    /// A Parquet file that is damaged, or none at all, or of a kind that can not be decoded.
+    #[error(
+        "{}: cannot be decoded as Parquet{}; check the file or write it again",
+        path.display(), after(*row)
+    )]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// Rows that were read before.
+        row: u64,
+        /// Cause.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A line longer than [`LINE_BYTES_MAX`](crate::LINE_BYTES_MAX).
+    #[error("{place}: the line is longer than {bytes_max} bytes; split the document")]
+    LineTooLong {
+        /// The line.
+        place: Place,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// A line that is not UTF-8.
+    #[error("{place}: not valid UTF-8 at byte {byte} of the line; convert the file to UTF-8")]
+    NotUtf8 {
+        /// The line.
+        place: Place,
+        /// The first byte that is wrong, from 1.
+        byte: usize,
+    },
+    /// A line that is no JSON object.
+    #[error("{place}: not valid JSON: {message}; every line must be one whole object")]
+    Json {
+        /// The line.
+        place: Place,
+        /// serde_json's message, with the column in place of its line number, which is always 1.
+        message: String,
+    },
+    /// A value that is no id, title or text.
+    #[error("{place}: the {column} is {found}, it must be {}", column.rule())]
+    Value {
+        /// The row.
+        place: Place,
+        /// What it was to be.
+        column: Column,
+        /// What it is.
+        found: &'static str,
+    },
+    /// An id that is not accepted.
+    #[error("{place}: {reason}; change the id or name another column with --id-column")]
+    Id {
+        /// The row.
+        place: Place,
+        /// The rule it breaks.
+        reason: InvalidId,
+    },
+    /// The first line of a TSV file, no header, has a number of fields that says nothing.
+    #[error(
+        "{place}: the number of fields is {fields}; it must be 2 (id, text), 3 (id, title, text) or \
+         4 (id, url, title, text), or the first line must name the columns"
+    )]
+    TsvFields {
+        /// The line.
+        place: Place,
+        /// Its fields.
+        fields: usize,
+    },
+    /// A line of a TSV file has more or fewer fields than the first.
+    #[error(
+        "{place}: the number of fields is {fields}, that of the first line {expected}; a tab or a \
+         line end inside a text must be replaced by a blank"
+    )]
+    TsvUneven {
+        /// The line.
+        place: Place,
+        /// Its fields.
+        fields: usize,
+        /// The first line's fields.
+        expected: usize,
+    },
+    /// Two documents with the same id.
+    #[error("{second}: document id {:?} occurs at {first} already; ids must be unique", id.as_str())]
+    DuplicateId {
+        /// The id.
+        id: DocId,
+        /// Where it occurs first.
+        first: Place,
+        /// Where it occurs again.
+        second: Place,
+    },
+}
+
+fn after(row: u64) -> String {
+    if row == 0 { String::new() } else { format!(" after row {row}") }
+}

@@ -1,0 +1,210 @@
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::{Columns, CorpusError, parquet};
+
+/// What a file's name says it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Parquet,
+    Jsonl,
+    Tsv,
+}
+
+/// A file of the corpus.
+#[derive(Clone, Debug)]
+pub(crate) struct Input {
+    pub(crate) file: Arc<Path>,
+    pub(crate) format: Format,
+    pub(crate) bytes: u64,
+    /// Rows, where the file says so without being read.
+    pub(crate) rows: Option<u64>,
+}
+
+impl Format {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+        match extension.as_str() {
+            "parquet" | "pq" => Some(Self::Parquet),
+            "jsonl" | "ndjson" | "json" => Some(Self::Jsonl),
+            "tsv" => Some(Self::Tsv),
+            _ => None,
+        }
+    }
+}
+
+/// The files that `inputs` name, in that order, those of a folder or pattern sorted by name. A file
+/// named twice is taken once.
+pub(crate) fn resolve(inputs: &[String], columns: &Columns) -> Result<Vec<Input>, CorpusError> {
+    if inputs.is_empty() {
+        return Err(CorpusError::NoInput);
+    }
+    let mut files = Vec::new();
+    for input in inputs {
+        expand(input, &mut files)?;
+    }
+    let mut seen = HashSet::new();
+    let mut resolved = Vec::new();
+    for path in files {
+        let canonical = fs::canonicalize(&path).map_err(|source| unreadable(&path, source))?;
+        if seen.insert(canonical) {
+            resolved.push(examine(&path, columns)?);
+        }
+    }
+    Ok(resolved)
+}
+
+/// A path that exists is taken as it is, even if it holds characters of a pattern.
+fn expand(input: &str, files: &mut Vec<PathBuf>) -> Result<(), CorpusError> {
+    let path = Path::new(input);
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => expand_folder(path, files),
+        Ok(_) => {
+            files.push(path.to_path_buf());
+            Ok(())
+        }
+        Err(_) if input.contains(['*', '?', '[']) => expand_pattern(input, files),
+        Err(source) => Err(unreadable(path, source)),
+    }
+}
+
+fn expand_pattern(pattern: &str, files: &mut Vec<PathBuf>) -> Result<(), CorpusError> {
+    // As in a shell, `*` takes neither a separator nor a hidden file's dot.
+    let options = glob::MatchOptions {
+        case_sensitive: true,
+        require_literal_separator: true,
+        require_literal_leading_dot: true,
+    };
+    let matches = glob::glob_with(pattern, options)
+        .map_err(|source| CorpusError::Pattern { pattern: pattern.to_owned(), source })?;
+    let mut any = false;
+    for path in matches {
+        let path = path.map_err(|error| {
+            let path = error.path().to_path_buf();
+            CorpusError::Io { path, source: error.into() }
+        })?;
+        any = true;
+        if path.is_dir() { expand_folder(&path, files)? } else { files.push(path) }
+    }
+    if any { Ok(()) } else { Err(CorpusError::NoMatch { pattern: pattern.to_owned() }) }
+}
+
+/// The folder's own files, not those of folders below it. A `.json` file of a folder is taken for
+/// a description, as data sets have them, not for documents.
+fn expand_folder(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), CorpusError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|source| unreadable(folder, source))? {
+        let entry = entry.map_err(|source| unreadable(folder, source))?;
+        let path = entry.path();
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+        if !hidden && !json && Format::of(&path).is_some() && !path.is_dir() {
+            found.push(path);
+        }
+    }
+    if found.is_empty() {
+        return Err(CorpusError::EmptyFolder { path: folder.to_path_buf() });
+    }
+    found.sort();
+    files.append(&mut found);
+    Ok(())
+}
+
+fn examine(path: &Path, columns: &Columns) -> Result<Input, CorpusError> {
+    let Some(format) = Format::of(path) else {
+        return Err(CorpusError::UnknownFormat { path: path.to_path_buf() });
+    };
+    let metadata = fs::metadata(path).map_err(|source| unreadable(path, source))?;
+    if !metadata.is_file() {
+        return Err(CorpusError::NotAFile { path: path.to_path_buf() });
+    }
+    let file: Arc<Path> = path.into();
+    let rows = match format {
+        Format::Parquet => Some(parquet::check(&file, columns)?),
+        // Opened, so that a missing permission shows now.
+        Format::Jsonl | Format::Tsv => {
+            fs::File::open(path).map_err(|source| unreadable(path, source))?;
+            None
+        }
+    };
+    Ok(Input { file, format, bytes: metadata.len(), rows })
+}
+
+fn unreadable(path: &Path, source: io::Error) -> CorpusError {
+    let path = path.to_path_buf();
+    match source.kind() {
+        io::ErrorKind::NotFound => CorpusError::NotFound { path },
+        _ => CorpusError::Io { path, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Folder;
+
+    /// Names of the files that the inputs resolve to, or the error.
+    fn resolved(folder: &Folder, inputs: &[&str]) -> String {
+        let inputs: Vec<String> =
+            inputs.iter().map(|input| format!("{}/{input}", folder.path())).collect();
+        match resolve(&inputs, &Columns::default()) {
+            Ok(files) => {
+                let names = files.iter().map(|input| input.file.display().to_string());
+                names.collect::<Vec<_>>().join(" ").replace(&format!("{}/", folder.path()), "")
+            }
+            Err(error) => error.to_string().replace(folder.path(), "DIR"),
+        }
+    }
+
+    fn folder() -> Folder {
+        let folder = Folder::new();
+        for name in ["b.jsonl", "a.tsv", "c.NDJSON", "README.md", "x.json", ".h.jsonl", "[1].tsv"] {
+            folder.write(name, b"");
+        }
+        folder.write("sub/d.jsonl", b"");
+        folder.write("sub/deep/e.jsonl", b"");
+        folder.write("none/notes.txt", b"");
+        folder
+    }
+
+    #[test]
+    fn files_folders_and_patterns_resolve() {
+        let folder = folder();
+        let check = |inputs: &[&str], expected: &str| {
+            assert_eq!(resolved(&folder, inputs), expected, "{inputs:?}");
+        };
+        check(&["b.jsonl", "a.tsv"], "b.jsonl a.tsv");
+        check(&["b.jsonl", "./b.jsonl", "sub/../b.jsonl"], "b.jsonl");
+        check(&["x.json"], "x.json");
+        check(&[""], "[1].tsv a.tsv b.jsonl c.NDJSON");
+        check(&["sub"], "sub/d.jsonl");
+        check(&["b.jsonl", ""], "b.jsonl [1].tsv a.tsv c.NDJSON");
+        check(&["*.tsv"], "[1].tsv a.tsv");
+        check(&["*.jsonl"], "b.jsonl");
+        check(&["[1].tsv"], "[1].tsv");
+        check(&["**/*.jsonl"], "b.jsonl sub/d.jsonl sub/deep/e.jsonl");
+        check(&["s*b"], "sub/d.jsonl");
+    }
+
+    #[test]
+    fn what_is_no_input_is_named() {
+        let folder = folder();
+        let check = |inputs: &[&str], expected: &str| {
+            let error = resolved(&folder, inputs);
+            assert!(error.contains(expected), "{error}");
+        };
+        check(&[], "no input: name Parquet");
+        check(&["missing.jsonl"], "DIR/missing.jsonl: no such file or folder");
+        check(&["missing/x.jsonl"], "DIR/missing/x.jsonl: no such file or folder");
+        check(&["README.md"], "DIR/README.md: not a known kind of file");
+        check(&["*.md"], "DIR/README.md: not a known kind of file");
+        check(&["*.parquet"], "DIR/*.parquet: no file matches this pattern");
+        check(&["[.tsv"], "DIR/[.tsv: not a valid pattern");
+        check(&["none"], "DIR/none: the folder holds no .parquet");
+        check(&["none"], "'DIR/none/**/*.parquet'");
+        check(&["b.jsonl/x.jsonl"], "DIR/b.jsonl/x.jsonl: cannot be read");
+    }
+}

@@ -1,0 +1,150 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use hyperrag_kv::{DocId, Document};
+use serde_json::value::RawValue;
+
+use crate::corpus::Row;
+use crate::lines::Lines;
+use crate::{Column, Columns, CorpusError, Place};
+
+/// The rows of a JSONL file: one object a line.
+pub(crate) struct JsonlRows {
+    lines: Lines,
+    columns: Columns,
+}
+
+impl JsonlRows {
+    pub(crate) fn open(
+        file: &Arc<Path>,
+        columns: &Columns,
+        line_bytes_max: usize,
+    ) -> Result<Self, CorpusError> {
+        Ok(Self { lines: Lines::open(file, line_bytes_max)?, columns: columns.clone() })
+    }
+
+    pub(crate) fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
+        if !self.lines.advance()? {
+            return Ok(None);
+        }
+        let place = self.lines.place();
+        let document = document(self.lines.text()?, &self.columns, &place)?;
+        Ok(Some(Row { document, place, bytes: self.lines.take_bytes() }))
+    }
+}
+
+fn document(line: &str, columns: &Columns, place: &Place) -> Result<Document, CorpusError> {
+    // Values stay raw: what is not needed, such as an embedding, is skipped and not built.
+    let object: BTreeMap<String, &RawValue> = serde_json::from_str(line)
+        .map_err(|error| CorpusError::Json { place: place.clone(), message: message(&error) })?;
+    let names: Vec<&str> = object.keys().map(String::as_str).collect();
+    let values: Vec<&str> = object.values().map(|value| value.get()).collect();
+    let id = columns.require(Column::Id, &names, place)?;
+    let text = columns.require(Column::Text, &names, place)?;
+    let title = columns.find(Column::Title, &names);
+    let id = string(values[id], Column::Id, place)?;
+    let id = DocId::new(&id).map_err(|reason| CorpusError::Id { place: place.clone(), reason })?;
+    let title = match title {
+        Some(title) => string(values[title], Column::Title, place)?,
+        None => String::new(),
+    };
+    Ok(Document { id, title, text: string(values[text], Column::Text, place)? })
+}
+
+/// The text of a JSON value; "" of a title or text that is null; an id's digits.
+fn string(value: &str, column: Column, place: &Place) -> Result<String, CorpusError> {
+    let found = match value.as_bytes().first() {
+        Some(b'"') => {
+            return serde_json::from_str(value).map_err(|error| CorpusError::Json {
+                place: place.clone(),
+                message: format!("the {column}: {}", message(&error)),
+            });
+        }
+        Some(b'n') if column != Column::Id => return Ok(String::new()),
+        Some(b'n') => "null",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'[') => "an array",
+        Some(b'{') => "an object",
+        _ if column != Column::Id => "a number",
+        _ if value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') => {
+            return Ok(value.to_owned());
+        }
+        _ => "a number with a fraction or an exponent",
+    };
+    Err(CorpusError::Value { place: place.clone(), column, found })
+}
+
+/// serde_json counts lines within the text it is given, which is one line.
+fn message(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+    format!("{what} at column {}", error.column())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str, columns: &Columns) -> String {
+        let place = Place { file: Path::new("c.jsonl").into(), row: 17 };
+        match document(line, columns, &place) {
+            Ok(document) => format!("{}|{}|{}", document.id, document.title, document.text),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_line_is_a_document() {
+        let check = |line: &str, expected: &str| {
+            assert_eq!(parse(line, &Columns::default()), expected, "{line}");
+        };
+        check(r#"{"_id":"1","title":"T","text":"a\nb","metadata":{"x":[1]}}"#, "1|T|a\nb");
+        check(r#" {"docid" : 7 , "Contents" : "é\u00e9" } "#, "7||éé");
+        check(r#"{"id":"1","title":null,"text":null}"#, "1||");
+        check(r#"{"id":18446744073709551616,"text":""}"#, "18446744073709551616||");
+        check(r#"{"id":"1","body":"b","text":"t"}"#, "1||t");
+        check(r#"{"id":"1","text":"a","text":"b"}"#, "1||b");
+    }
+
+    #[test]
+    fn columns_can_be_named() {
+        let columns = Columns {
+            id: Some("key".into()),
+            title: Some("head".into()),
+            text: Some("abstract".into()),
+        };
+        let full = r#"{"key":"k","id":"i","head":"h","title":"t","abstract":"a","text":"x"}"#;
+        assert_eq!(parse(full, &columns), "k|h|a");
+        assert_eq!(parse(r#"{"key":"k","title":"t","abstract":"a"}"#, &columns), "k||a");
+        let error = "c.jsonl:17: no text column: looked for \"abstract\", found \"key\", \"text\"; \
+                     name it with --text-column";
+        assert_eq!(parse(r#"{"key":"k","text":"a"}"#, &columns), error);
+    }
+
+    #[test]
+    fn bad_lines_are_named() {
+        let check = |line: &str, expected: &str| {
+            let error = parse(line, &Columns::default());
+            assert!(error.starts_with("c.jsonl:17: ") && error.contains(expected), "{error}");
+        };
+        check(r#"{"id":"1","text":"a""#, "EOF while parsing an object at column 20");
+        check(r#"{"id":"1"} x"#, "trailing characters at column 12");
+        check("[1,2]", "expected a map at column");
+        check("17", "expected a map at column");
+        check(r#"{"id":"1","text":"\ud800"}"#, "not valid JSON");
+        check(r#"{"id":"1","txt":"a"}"#, "no text column");
+        check(r#"{"id":"1","txt":"a"}"#, r#"found "id", "txt"; name it with --text-column"#);
+        check(r#"{"key":"1","text":"a"}"#, r#"found "key", "text"; name it with --id-column"#);
+        check("{}", "found none");
+        check(r#"{"id":null,"text":"a"}"#, "the id is null, it must be a string or a whole number");
+        check(r#"{"id":1.5,"text":"a"}"#, "the id is a number with a fraction");
+        check(r#"{"id":1e3,"text":"a"}"#, "the id is a number with a fraction or an exponent");
+        check(r#"{"id":true,"text":"a"}"#, "the id is a boolean");
+        check(r#"{"id":"1","text":["a"]}"#, "the text is an array, it must be a string or null");
+        check(r#"{"id":"1","text":{}}"#, "the text is an object");
+        check(r#"{"id":"1","text":"a","title":3}"#, "the title is a number");
+        check(r#"{"id":"","text":"a"}"#, "the document id is empty");
+        check(r#"{"id":"a\tb","text":"a"}"#, "contains a control character");
+    }
+}

@@ -1,0 +1,422 @@
+use std::any::Any;
+use std::error::Error;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use hyperrag_kv::{DocId, Document};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::file::metadata::ParquetMetaData;
+
+use crate::corpus::Row;
+use crate::{Column, Columns, CorpusError, Place};
+
+/// Rows decoded at a time.
+const BATCH_ROWS: usize = 256;
+
+type Cause = Box<dyn Error + Send + Sync>;
+
+/// The rows of a Parquet file. Only the columns needed are read, a batch at a time.
+pub(crate) struct ParquetRows {
+    file: Arc<Path>,
+    /// Bytes of the whole file.
+    bytes: u64,
+    /// Rows that the file's metadata promise.
+    rows: u64,
+    /// Rows handed out.
+    row: u64,
+    reader: ParquetRecordBatchReader,
+    /// Where id, title and text stand in a batch.
+    columns: [Option<usize>; 3],
+    batch: Option<Batch>,
+}
+
+/// Columns of a batch; the rows before `next` are handed out.
+struct Batch {
+    id: StringArray,
+    title: Option<StringArray>,
+    text: StringArray,
+    next: usize,
+}
+
+/// Checks metadata and columns, reads no row, and gives the number of rows.
+pub(crate) fn check(file: &Arc<Path>, columns: &Columns) -> Result<u64, CorpusError> {
+    let opened = open(file)?;
+    find_columns(file, opened.builder.schema(), columns)?;
+    Ok(opened.rows)
+}
+
+struct Opened {
+    builder: ParquetRecordBatchReaderBuilder<File>,
+    rows: u64,
+    bytes: u64,
+}
+
+fn open(path: &Path) -> Result<Opened, CorpusError> {
+    let io = |source| CorpusError::Io { path: path.to_path_buf(), source };
+    let file = File::open(path).map_err(io)?;
+    let bytes = file.metadata().map_err(io)?.len();
+    // The Arrow schema that a writer may have embedded is not looked at: so a string column is
+    // Utf8, whether the writer had it as a view, a dictionary or large.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let opened = guarded(|| -> Result<_, Cause> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)?;
+        let rows = check_metadata(builder.metadata(), bytes)?;
+        Ok(Opened { builder, rows, bytes })
+    });
+    opened.map_err(|source| CorpusError::Parquet { path: path.to_path_buf(), row: 0, source })
+}
+
+/// The number of rows, which the metadata give twice; the columns must lie within the file.
+fn check_metadata(metadata: &ParquetMetaData, file_bytes: u64) -> Result<u64, Cause> {
+    let total = metadata.file_metadata().num_rows();
+    let mut sum = 0_u64;
+    for group in metadata.row_groups() {
+        let rows = u64::try_from(group.num_rows())?;
+        sum = sum.checked_add(rows).ok_or("too many rows")?;
+        for column in group.columns() {
+            let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+            let (start, bytes) = (u64::try_from(start)?, u64::try_from(column.compressed_size())?);
+            if start.checked_add(bytes).is_none_or(|end| end > file_bytes) {
+                let name = column.column_path().string();
+                return Err(format!("column {name:?} goes beyond the end of the file").into());
+            }
+        }
+    }
+    if u64::try_from(total)? != sum {
+        return Err(format!("the file has {total} rows, its row groups together {sum}").into());
+    }
+    Ok(sum)
+}
+
+/// Where id, title and text stand among the columns of the file.
+fn find_columns(
+    file: &Path,
+    schema: &SchemaRef,
+    columns: &Columns,
+) -> Result<[Option<usize>; 3], CorpusError> {
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let id = columns.require(Column::Id, &names, file.display())?;
+    let title = columns.title(&names, file.display())?;
+    let text = columns.require(Column::Text, &names, file.display())?;
+    let found = [(Column::Id, Some(id)), (Column::Title, title), (Column::Text, Some(text))];
+    for (column, index) in found {
+        let Some(index) = index else { continue };
+        let kind = schema.field(index).data_type();
+        let fits = match kind {
+            DataType::Utf8 => true,
+            kind => column == Column::Id && kind.is_integer(),
+        };
+        if !fits {
+            return Err(CorpusError::ColumnType {
+                path: file.to_path_buf(),
+                column,
+                name: names[index].to_owned(),
+                found: kind.to_string(),
+            });
+        }
+    }
+    Ok(found.map(|(_, index)| index))
+}
+
+impl ParquetRows {
+    pub(crate) fn open(file: &Arc<Path>, columns: &Columns) -> Result<Self, CorpusError> {
+        let Opened { builder, rows, bytes } = open(file)?;
+        let found = find_columns(file, builder.schema(), columns)?;
+        let mut needed: Vec<usize> = found.into_iter().flatten().collect();
+        needed.sort_unstable();
+        needed.dedup();
+        let reader = guarded(|| {
+            let mask = ProjectionMask::roots(builder.parquet_schema(), needed.iter().copied());
+            builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()
+        });
+        let reader = reader.map_err(|source| CorpusError::Parquet {
+            path: file.to_path_buf(),
+            row: 0,
+            source,
+        })?;
+        let columns = found.map(|index| needed.iter().position(|needed| Some(*needed) == index));
+        Ok(Self { file: Arc::clone(file), bytes, rows, row: 0, reader, columns, batch: None })
+    }
+
+    pub(crate) fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
+        let batch = loop {
+            match &mut self.batch {
+                Some(batch) if batch.next < batch.id.len() => break batch,
+                _ => {}
+            }
+            self.batch = self.next_batch()?;
+            if self.batch.is_none() {
+                return Ok(None);
+            }
+        };
+        let index = batch.next;
+        batch.next += 1;
+        self.row += 1;
+        let place = Place { file: Arc::clone(&self.file), row: self.row };
+        let document = batch.document(index, &place)?;
+        let bytes = self.bytes_up_to(self.row) - self.bytes_up_to(self.row - 1);
+        Ok(Some(Row { document, place, bytes }))
+    }
+
+    fn next_batch(&mut self) -> Result<Option<Batch>, CorpusError> {
+        let (rows, row) = (self.rows, self.row);
+        let batch = guarded(|| -> Result<_, Cause> {
+            match self.reader.next() {
+                Some(batch) => Batch::new(&batch?, self.columns).map(Some),
+                None if row == rows => Ok(None),
+                None => Err(format!("the file ends after {row} of {rows} rows").into()),
+            }
+        });
+        batch.map_err(|source| CorpusError::Parquet { path: self.file.to_path_buf(), row, source })
+    }
+
+    /// The share of the file's bytes that the first `rows` rows stand for.
+    fn bytes_up_to(&self, rows: u64) -> u64 {
+        let share = u128::from(self.bytes) * u128::from(rows) / u128::from(self.rows.max(1));
+        u64::try_from(share).unwrap_or(u64::MAX)
+    }
+}
+
+impl Batch {
+    fn new(batch: &RecordBatch, columns: [Option<usize>; 3]) -> Result<Self, Cause> {
+        let [id, title, text] = columns.map(|index| {
+            let column = batch.columns().get(index?)?;
+            // Integers to digits; strings stay what they are.
+            Some(cast(column, &DataType::Utf8).map(|column| column.as_string().clone()))
+        });
+        let id = id.ok_or("the id column is gone")??;
+        let text = text.ok_or("the text column is gone")??;
+        Ok(Self { id, title: title.transpose()?, text, next: 0 })
+    }
+
+    fn document(&self, index: usize, place: &Place) -> Result<Document, CorpusError> {
+        let Some(id) = value(&self.id, index) else {
+            return Err(CorpusError::Value {
+                place: place.clone(),
+                column: Column::Id,
+                found: "null",
+            });
+        };
+        let id =
+            DocId::new(id).map_err(|reason| CorpusError::Id { place: place.clone(), reason })?;
+        let title = self.title.as_ref().and_then(|title| value(title, index));
+        let text = value(&self.text, index);
+        Ok(Document {
+            id,
+            title: title.unwrap_or_default().to_owned(),
+            text: text.unwrap_or_default().to_owned(),
+        })
+    }
+}
+
+fn value(column: &StringArray, index: usize) -> Option<&str> {
+    column.is_valid(index).then(|| column.value(index))
+}
+
+/// Runs a step of the decoder. The parquet crate has asserts that a damaged file can reach: such a
+/// panic ends the reading of this file like any other error. Whatever was being decoded is dropped.
+fn guarded<T, E: Into<Cause>>(step: impl FnOnce() -> Result<T, E>) -> Result<T, Cause> {
+    match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(result) => result.map_err(Into::into),
+        Err(panic) => Err(format!("the decoder stopped: {}", panic_text(&*panic)).into()),
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown cause")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Folder, parquet_bytes, strings};
+    use arrow::array::{
+        ArrayRef, BinaryArray, DictionaryArray, Float64Array, Int32Array, Int64Array,
+        LargeStringArray, StringViewArray, UInt8Array, UInt64Array,
+    };
+    use arrow::datatypes::Int32Type;
+
+    fn read(columns: Vec<(&str, ArrayRef)>, named: Columns) -> Vec<String> {
+        let folder = Folder::new();
+        folder.write("c.parquet", &parquet_bytes(columns, 2, true));
+        match folder.corpus(&["c.parquet"], named) {
+            Ok(corpus) => folder.read(&corpus),
+            Err(error) => vec![error],
+        }
+    }
+
+    fn pair(a: &str, b: &str) -> ArrayRef {
+        strings(&[Some(a), Some(b)])
+    }
+
+    #[test]
+    fn strings_and_integers_of_all_kinds_are_read() {
+        let ids: [ArrayRef; 5] = [
+            Arc::new(Int64Array::from(vec![1, 2])),
+            Arc::new(Int32Array::from(vec![1, 2])),
+            Arc::new(UInt8Array::from(vec![1, 2])),
+            Arc::new(UInt64Array::from(vec![1, 2])),
+            pair("1", "2"),
+        ];
+        for id in ids {
+            let columns = vec![("id", id), ("text", pair("a", "b"))];
+            assert_eq!(read(columns, Columns::default()), ["1//a", "2//b"]);
+        }
+        let large = UInt64Array::from(vec![u64::MAX]);
+        let columns: Vec<(&str, ArrayRef)> =
+            vec![("id", Arc::new(large)), ("text", strings(&[Some("a")]))];
+        assert_eq!(read(columns, Columns::default()), ["18446744073709551615//a"]);
+        let texts: [ArrayRef; 3] = [
+            Arc::new(LargeStringArray::from(vec!["a", "b"])),
+            Arc::new(StringViewArray::from(vec!["a", "b"])),
+            Arc::new(DictionaryArray::<Int32Type>::from_iter(["a", "b"])),
+        ];
+        for text in texts {
+            let columns =
+                vec![("docid", Arc::clone(&text)), ("title", Arc::clone(&text)), ("body", text)];
+            assert_eq!(read(columns, Columns::default()), ["a/a/a", "b/b/b"]);
+        }
+    }
+
+    #[test]
+    fn columns_are_found_and_nulls_read() {
+        let floats: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0]));
+        let columns = vec![
+            ("x", floats),
+            ("Text", strings(&[None, Some("b")])),
+            ("TITLE", strings(&[Some("A"), None])),
+            ("_ID", pair("1", "2")),
+        ];
+        assert_eq!(read(columns.clone(), Columns::default()), ["1/A/", "2//b"]);
+        let named = Columns { text: Some("title".into()), title: Some("_id".into()), id: None };
+        assert_eq!(read(columns, named), ["1/1/A", "2/2/"]);
+    }
+
+    #[test]
+    fn unusable_columns_are_named() {
+        let check = |columns: Vec<(&str, ArrayRef)>, named: Columns, expected: &str| {
+            let error = read(columns, named).pop().unwrap();
+            assert!(error.starts_with("DIR/c.parquet") && error.contains(expected), "{error}");
+        };
+        let two = || pair("1", "2");
+        let expected = "no text column: looked for \"text\", \"contents\", \"body\", found \"id\", \
+                        \"txt\"; name it with --text-column";
+        check(vec![("id", two()), ("txt", two())], Columns::default(), expected);
+        let columns = vec![("key", two()), ("text", two())];
+        check(columns.clone(), Columns::default(), "name it with --id-column");
+        let named = Columns { id: Some("key".into()), title: Some("head".into()), text: None };
+        check(columns, named, "no title column: looked for \"head\"");
+        let floats: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0]));
+        let expected = "column \"id\" has type Float64, the id must be a string or a whole number";
+        check(vec![("id", Arc::clone(&floats)), ("text", two())], Columns::default(), expected);
+        check(vec![("id", two()), ("text", floats)], Columns::default(), "--text-column");
+        let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![b"a".as_slice(), b"b"]));
+        check(vec![("id", two()), ("text", bytes)], Columns::default(), "has type Binary");
+        let id = strings(&[Some("1"), None]);
+        let expected = "c.parquet row 2: the id is null";
+        check(vec![("id", id), ("text", two())], Columns::default(), expected);
+        check(
+            vec![("id", pair("1", "")), ("text", two())],
+            Columns::default(),
+            "row 2: the document id is empty",
+        );
+    }
+
+    #[test]
+    fn rows_are_counted_and_their_bytes_sum_up() {
+        let names: Vec<String> = (0..1000).map(|number| format!("d{number}")).collect();
+        let values: Vec<Option<&str>> = names.iter().map(|name| Some(name.as_str())).collect();
+        let columns = vec![("id", strings(&values)), ("text", strings(&values))];
+        let folder = Folder::new();
+        let bytes = parquet_bytes(columns, 300, true);
+        folder.write("c.parquet", &bytes);
+        folder.write(
+            "empty.parquet",
+            &parquet_bytes(vec![("id", strings(&[])), ("text", strings(&[]))], 1, true),
+        );
+        let corpus = folder.corpus(&["c.parquet", "empty.parquet"], Columns::default()).unwrap();
+        assert_eq!(corpus.size().rows, Some(1000));
+        let rows: Vec<Row> = corpus.rows().map(Result::unwrap).collect();
+        assert_eq!(rows.iter().map(|row| row.bytes).sum::<u64>(), bytes.len() as u64);
+        for (index, row) in rows.iter().enumerate() {
+            assert_eq!(
+                (row.document.id.as_str(), row.place.row),
+                (names[index].as_str(), index as u64 + 1)
+            );
+        }
+    }
+
+    /// The file's rows, or the error at opening or reading.
+    fn read_damaged(folder: &Folder, bytes: &[u8], columns: &Columns) -> Vec<String> {
+        folder.write("c.parquet", bytes);
+        match folder.corpus(&["c.parquet"], columns.clone()) {
+            Ok(corpus) => folder.read(&corpus),
+            Err(error) => vec![error],
+        }
+    }
+
+    #[test]
+    fn a_truncated_file_is_an_error_at_every_length() {
+        let folder = Folder::new();
+        for zstd in [false, true] {
+            let columns = vec![("id", pair("1", "2")), ("text", pair("aaaaaaaaaaaa", "b"))];
+            let bytes = parquet_bytes(columns, 1, zstd);
+            for length in 0..bytes.len() {
+                let rows = read_damaged(&folder, &bytes[..length], &Columns::default());
+                let [error] = rows.as_slice() else { panic!("{length}: {rows:?}") };
+                assert!(
+                    error.starts_with("DIR/c.parquet: cannot be decoded as Parquet; check"),
+                    "{error}"
+                );
+            }
+        }
+    }
+
+    /// Parquet pages carry no checksum here, so a flipped letter is read as another letter; what
+    /// must not happen is a panic, a lost row or a message without the file's name.
+    #[test]
+    fn flipped_bits_are_an_error_or_the_same_number_of_rows() {
+        let folder = Folder::new();
+        let columns = Columns { title: Some("title".into()), ..Columns::default() };
+        let mut errors = 0;
+        for zstd in [false, true] {
+            let parts = vec![
+                ("id", pair("1", "2")),
+                ("title", strings(&[Some("T"), None])),
+                ("text", pair("aaaaaaaaaaaa", "b")),
+            ];
+            let bytes = parquet_bytes(parts, 1, zstd);
+            for position in 0..bytes.len() {
+                // Every bit of the one, a bit of every byte of the other.
+                for bit in if zstd { position % 8..position % 8 + 1 } else { 0..8 } {
+                    let mut damaged = bytes.clone();
+                    damaged[position] ^= 1 << bit;
+                    let rows = read_damaged(&folder, &damaged, &columns);
+                    let last = rows.last().map_or("", String::as_str);
+                    let error = last.starts_with("DIR/c.parquet");
+                    assert!(error || rows.len() == 2, "byte {position} bit {bit}: {rows:?}");
+                    errors += usize::from(error);
+                }
+            }
+        }
+        assert!(errors > 1000, "only {errors} flips were noticed");
+    }
+
+    #[test]
+    fn a_panic_is_an_error() {
+        let error = guarded(|| -> Result<(), Cause> { panic!("on purpose: {}", 1) }).unwrap_err();
+        assert_eq!(error.to_string(), "the decoder stopped: on purpose: 1");
+        let error = guarded(|| -> Result<(), Cause> { panic!("on purpose") }).unwrap_err();
+        assert_eq!(error.to_string(), "the decoder stopped: on purpose");
+    }
+}

@@ -1,0 +1,85 @@
+//! What the tests of several modules need.
+
+use std::fs;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringArray};
+use arrow::record_batch::RecordBatch;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use crate::{Columns, Corpus};
+
+/// A temporary folder.
+pub(crate) struct Folder {
+    folder: tempfile::TempDir,
+}
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.folder.path().to_str().unwrap()
+    }
+
+    /// Writes a file, with the folders it needs, and gives its path.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Opens `inputs`, names in this folder.
+    pub(crate) fn corpus(&self, inputs: &[&str], columns: Columns) -> Result<Corpus, String> {
+        let inputs: Vec<String> =
+            inputs.iter().map(|input| format!("{}/{input}", self.path())).collect();
+        Corpus::open(&inputs, columns).map_err(|error| self.shorten(&error.to_string()))
+    }
+
+    /// The rows, `id/title/text` each, and the error that ended them.
+    pub(crate) fn read(&self, corpus: &Corpus) -> Vec<String> {
+        let rows = corpus.rows().map(|row| match row {
+            Ok(row) => {
+                let document = row.document;
+                format!("{}/{}/{}", document.id, document.title, document.text)
+            }
+            Err(error) => self.shorten(&error.to_string()),
+        });
+        rows.collect()
+    }
+
+    fn shorten(&self, text: &str) -> String {
+        text.replace(self.path(), "DIR")
+    }
+}
+
+/// A column of strings.
+pub(crate) fn strings(values: &[Option<&str>]) -> ArrayRef {
+    Arc::new(StringArray::from(values.to_vec()))
+}
+
+/// The bytes of a Parquet file.
+pub(crate) fn parquet_bytes(
+    columns: Vec<(&str, ArrayRef)>,
+    group_rows: usize,
+    zstd: bool,
+) -> Vec<u8> {
+    let batch = RecordBatch::try_from_iter_with_nullable(
+        columns.into_iter().map(|(name, column)| (name, column, true)),
+    );
+    let batch = batch.unwrap();
+    let level = ZstdLevel::default();
+    let properties = WriterProperties::builder()
+        .set_compression(if zstd { Compression::ZSTD(level) } else { Compression::UNCOMPRESSED })
+        .set_max_row_group_row_count(Some(group_rows))
+        .build();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    bytes
+}

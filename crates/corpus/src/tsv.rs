@@ -1,0 +1,184 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use hyperrag_kv::{DocId, Document};
+
+use crate::corpus::Row;
+use crate::lines::Lines;
+use crate::{Column, Columns, CorpusError, Place};
+
+/// The rows of a TSV file: fields between tabs, nothing quoted.
+pub(crate) struct TsvRows {
+    lines: Lines,
+    columns: Columns,
+    shape: Option<Shape>,
+}
+
+/// Which field of a line is what.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    fields: usize,
+    id: usize,
+    title: Option<usize>,
+    text: usize,
+}
+
+impl TsvRows {
+    pub(crate) fn open(
+        file: &Arc<Path>,
+        columns: &Columns,
+        line_bytes_max: usize,
+    ) -> Result<Self, CorpusError> {
+        let lines = Lines::open(file, line_bytes_max)?;
+        Ok(Self { lines, columns: columns.clone(), shape: None })
+    }
+
+    pub(crate) fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
+        if !self.lines.advance()? {
+            return Ok(None);
+        }
+        let shape = match self.shape {
+            Some(shape) => shape,
+            None => {
+                let line = self.lines.text()?;
+                let header = Shape::of_header(line, &self.columns, &self.lines.place())?;
+                let shape = match header {
+                    Some(shape) => shape,
+                    None => Shape::of_line(line, &self.lines.place())?,
+                };
+                self.shape = Some(shape);
+                if header.is_some() && !self.lines.advance()? {
+                    return Ok(None);
+                }
+                shape
+            }
+        };
+        let place = self.lines.place();
+        let document = shape.document(self.lines.text()?, &place)?;
+        Ok(Some(Row { document, place, bytes: self.lines.take_bytes() }))
+    }
+}
+
+impl Shape {
+    /// The shape that a header gives; none if the line is no header. Where columns were named, it
+    /// must be one.
+    fn of_header(
+        line: &str,
+        columns: &Columns,
+        place: &Place,
+    ) -> Result<Option<Self>, CorpusError> {
+        let names: Vec<&str> = line.split('\t').collect();
+        let id = columns.require(Column::Id, &names, place);
+        let text = columns.require(Column::Text, &names, place);
+        if !columns.any_given() && (id.is_err() || text.is_err()) {
+            return Ok(None);
+        }
+        let title = columns.title(&names, place)?;
+        Ok(Some(Self { fields: names.len(), id: id?, title, text: text? }))
+    }
+
+    /// The shape that the number of fields gives.
+    fn of_line(line: &str, place: &Place) -> Result<Self, CorpusError> {
+        let fields = line.split('\t').count();
+        let (title, text) = match fields {
+            2 => (None, 1),
+            3 => (Some(1), 2),
+            4 => (Some(2), 3),
+            _ => return Err(CorpusError::TsvFields { place: place.clone(), fields }),
+        };
+        Ok(Self { fields, id: 0, title, text })
+    }
+
+    fn document(self, line: &str, place: &Place) -> Result<Document, CorpusError> {
+        let fields: Vec<&str> = line.split('\t').collect();
+        if fields.len() != self.fields {
+            return Err(CorpusError::TsvUneven {
+                place: place.clone(),
+                fields: fields.len(),
+                expected: self.fields,
+            });
+        }
+        let id = DocId::new(fields[self.id])
+            .map_err(|reason| CorpusError::Id { place: place.clone(), reason })?;
+        let title = self.title.map_or("", |title| fields[title]).to_owned();
+        Ok(Document { id, title, text: fields[self.text].to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LINE_BYTES_MAX;
+    use crate::testing::Folder;
+
+    fn read(text: &str, columns: &Columns) -> String {
+        let folder = Folder::new();
+        let path = folder.write("c.tsv", text.as_bytes());
+        let mut rows = TsvRows::open(&Path::new(&path).into(), columns, LINE_BYTES_MAX).unwrap();
+        let mut out = Vec::new();
+        loop {
+            match rows.next_row() {
+                Ok(None) => break,
+                Ok(Some(Row { document: d, place, .. })) => {
+                    out.push(format!("{}:{}/{}/{}", place.row, d.id, d.title, d.text));
+                }
+                Err(error) => {
+                    out.push(error.to_string().replace(folder.path(), "DIR"));
+                    break;
+                }
+            }
+        }
+        out.join("|")
+    }
+
+    #[test]
+    fn fields_are_told_apart_by_their_number() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(read(text, &Columns::default()), expected, "{text:?}");
+        };
+        check("", "");
+        check("1\ta b\n2\t\"q\"\r\n", "1:1//a b|2:2//\"q\"");
+        check("1\tT\ta\n2\t\tb\n", "1:1/T/a|2:2//b");
+        check("D1\thttp://x\tT\ta", "1:D1/T/a");
+        check("1\t\n", "1:1//");
+    }
+
+    #[test]
+    fn a_header_names_the_columns() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(read(text, &Columns::default()), expected, "{text:?}");
+        };
+        check("id\ttext\ttitle\n1\ta\tT\n", "2:1/T/a");
+        check("url\tTEXT\tx\ty\tDocId\nu\ta\tb\tc\t1\n", "2:1//a");
+        check("_id\ttext\n", "");
+        check("id\tb\n1\ta", "1:id//b|2:1//a");
+        let columns = Columns { text: Some("abstract".into()), ..Columns::default() };
+        assert_eq!(read("text\tid\tabstract\nx\t1\ta", &columns), "2:1//a");
+    }
+
+    #[test]
+    fn bad_lines_are_named() {
+        let check = |text: &str, columns: &Columns, expected: &str| {
+            let error = read(text, columns);
+            assert!(error.contains(expected), "{error}");
+        };
+        let usual = Columns::default();
+        check(
+            "one field",
+            &usual,
+            "DIR/c.tsv:1: the number of fields is 1; it must be 2 (id, text)",
+        );
+        check("1\t2\t3\t4\t5", &usual, "DIR/c.tsv:1: the number of fields is 5");
+        check(
+            "1\ta\n\n2\tb\tc",
+            &usual,
+            "DIR/c.tsv:3: the number of fields is 3, that of the first line 2",
+        );
+        check("id\ttext\n1", &usual, "DIR/c.tsv:2: the number of fields is 1");
+        check("1\ta\n\tb", &usual, "DIR/c.tsv:2: the document id is empty");
+        let columns = Columns { text: Some("abstract".into()), ..Columns::default() };
+        check("id\ttext\n1\ta", &columns, "found \"id\", \"text\"; name it with --text-column");
+        let columns = Columns { title: Some("head".into()), ..Columns::default() };
+        check("id\ttext\n1\ta", &columns, "DIR/c.tsv:1: no title column: looked for \"head\"");
+    }
+}

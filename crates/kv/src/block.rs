@@ -1,0 +1,75 @@
+use crate::Geometry;
+
+/// The K and V of one chunk, and the final hidden state of its last position.
+///
+/// `kv` is laid out `[layer][K, then V][KV head][position][dim]`, little-endian, the positions'
+/// true number, nothing repeated and nothing padded. K carries its rotary position already.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KvBlock {
+    geometry: Geometry,
+    tokens: usize,
+    kv: Vec<u8>,
+    hidden: Vec<f32>,
+}
+
+impl KvBlock {
+    /// A block of `tokens` positions from its parts.
+    ///
+    /// # Panics
+    /// If the lengths do not agree with the geometry; a reader checks them before.
+    #[must_use]
+    pub fn new(geometry: Geometry, tokens: usize, kv: Vec<u8>, hidden: Vec<f32>) -> Self {
+        assert_eq!(kv.len(), tokens * geometry.token_bytes(), "length of K and V");
+        assert_eq!(hidden.len(), geometry.hidden as usize, "length of the hidden state");
+        Self { geometry, tokens, kv, hidden }
+    }
+
+    /// Sizes and element type.
+    #[must_use]
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Positions held; the first query position is this number.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// The final hidden state of the last position, after the last norm: the first query token's
+    /// probability is read from it.
+    #[must_use]
+    pub fn hidden(&self) -> &[f32] {
+        &self.hidden
+    }
+
+    /// All of K and V.
+    #[must_use]
+    pub fn kv(&self) -> &[u8] {
+        &self.kv
+    }
+
+    /// K and V of one layer.
+    #[must_use]
+    pub fn layer(&self, layer: usize) -> &[u8] {
+        let bytes = self.geometry.layer_bytes(self.tokens);
+        &self.kv[layer * bytes..(layer + 1) * bytes]
+    }
+
+    /// K of one KV head of one layer, `[position][dim]`.
+    #[must_use]
+    pub fn keys(&self, layer: usize, head: usize) -> &[u8] {
+        self.head(layer, head)
+    }
+
+    /// V of one KV head of one layer, `[position][dim]`.
+    #[must_use]
+    pub fn values(&self, layer: usize, head: usize) -> &[u8] {
+        self.head(layer, self.geometry.kv_heads as usize + head)
+    }
+
+    fn head(&self, layer: usize, index: usize) -> &[u8] {
+        let bytes = self.geometry.head_bytes(self.tokens);
+        &self.layer(layer)[index * bytes..(index + 1) * bytes]
+    }
+}

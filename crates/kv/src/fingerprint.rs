@@ -1,0 +1,181 @@
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A blake3 digest; 64 hexadecimal digits in text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The digest of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&blake3::Hash::from(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let hash = blake3::Hash::from_hex(text).map_err(serde::de::Error::custom)?;
+        Ok(Self(*hash.as_bytes()))
+    }
+}
+
+/// Everything the bytes of a store depend on besides the corpus, each field in clear.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fingerprint {
+    /// Version of the store's format.
+    pub format_version: u32,
+    /// What a person calls the model.
+    pub model: String,
+    /// Digest of the model's weights.
+    pub weights: Digest,
+    /// Digest of the tokenizer's definition.
+    pub tokenizer: Digest,
+    /// Name of the profile.
+    pub profile: String,
+    /// Digest of the profile's parts that shape the document part of the prompt.
+    pub profile_digest: Digest,
+    /// Positions of a chunk at most.
+    pub chunk_tokens: u32,
+    /// Input rows of a unit, which becomes one shard.
+    pub unit_rows: u32,
+    /// Sizes and element type of the blocks.
+    pub geometry: crate::Geometry,
+    /// How positions turn K, e.g. `interleaved, base 100000`.
+    pub rope: String,
+    /// Arithmetic of the decoder, e.g. `f32`.
+    pub compute: String,
+    /// The kernels whose summation order gave the bits, e.g. `cpu-f32-v1`.
+    pub kernel: String,
+}
+
+/// The first field in which two fingerprints differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Name of the field.
+    pub field: &'static str,
+    /// What the store was made with.
+    pub stored: String,
+    /// What is in use now.
+    pub current: String,
+}
+
+impl Fingerprint {
+    /// Digest of all fields, to be repeated in every shard.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let text = canonical_text(self);
+        Digest::of(text.as_bytes())
+    }
+
+    /// The first field in which `self`, of a store, differs from `current`.
+    #[must_use]
+    pub fn mismatch(&self, current: &Self) -> Option<Mismatch> {
+        self.fields()
+            .into_iter()
+            .zip(current.fields())
+            .find(|(a, b)| a.1 != b.1)
+            .map(|((field, stored), (_, current))| Mismatch { field, stored, current })
+    }
+
+    /// Name and value of every field, in a fixed order.
+    #[must_use]
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
+        let Self { geometry, .. } = self;
+        vec![
+            ("format_version", self.format_version.to_string()),
+            ("model", self.model.clone()),
+            ("weights", self.weights.to_string()),
+            ("tokenizer", self.tokenizer.to_string()),
+            ("profile", self.profile.clone()),
+            ("profile_digest", self.profile_digest.to_string()),
+            ("chunk_tokens", self.chunk_tokens.to_string()),
+            ("unit_rows", self.unit_rows.to_string()),
+            ("layers", geometry.layers.to_string()),
+            ("kv_heads", geometry.kv_heads.to_string()),
+            ("head_dim", geometry.head_dim.to_string()),
+            ("hidden", geometry.hidden.to_string()),
+            ("element", geometry.element.to_string()),
+            ("rope", self.rope.clone()),
+            ("compute", self.compute.clone()),
+            ("kernel", self.kernel.clone()),
+        ]
+    }
+}
+
+/// One `name=value` a line: no serializer whose formatting could change is part of the identity.
+fn canonical_text(fingerprint: &Fingerprint) -> String {
+    fingerprint.fields().iter().map(|(name, value)| format!("{name}={value:?}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Element, Geometry};
+
+    fn fingerprint() -> Fingerprint {
+        Fingerprint {
+            format_version: 1,
+            model: "tiny".into(),
+            weights: Digest([1; 32]),
+            tokenizer: Digest([2; 32]),
+            profile: "plain".into(),
+            profile_digest: Digest([3; 32]),
+            chunk_tokens: 256,
+            unit_rows: 256,
+            geometry: Geometry {
+                layers: 2,
+                kv_heads: 2,
+                head_dim: 16,
+                hidden: 64,
+                element: Element::Bf16,
+            },
+            rope: "interleaved".into(),
+            compute: "f32".into(),
+            kernel: "cpu-f32-v1".into(),
+        }
+    }
+
+    #[test]
+    fn the_differing_field_is_named() {
+        let stored = fingerprint();
+        assert_eq!(stored.mismatch(&stored.clone()), None);
+        let mut current = stored.clone();
+        current.geometry.element = Element::F32;
+        let mismatch = stored.mismatch(&current).unwrap();
+        assert_eq!(
+            (mismatch.field, mismatch.stored.as_str(), mismatch.current.as_str()),
+            ("element", "bf16", "f32")
+        );
+        assert_ne!(stored.digest(), current.digest());
+    }
+
+    #[test]
+    fn a_value_can_not_pose_as_two_fields() {
+        let (mut a, mut b) = (fingerprint(), fingerprint());
+        a.rope = "x\"\ncompute=\"y".into();
+        b.rope = "x".into();
+        assert_ne!(a.digest(), b.digest());
+    }
+}

@@ -1,0 +1,21 @@
+//! The words that every other crate shares: documents, chunks, blocks, their keys and sizes, the
+//! prompt profile, the fingerprint, and the traits at the seams.
+//!
+//! In: plain values. Out: plain values. It does no I/O, and knows neither the model's library, nor
+//! the store's files, nor the search engine.
+
+mod block;
+mod document;
+mod fingerprint;
+mod geometry;
+mod ports;
+mod profile;
+
+pub use block::KvBlock;
+pub use document::{
+    BlockKey, Chunk, ChunkId, DocId, Document, ID_BYTES_MAX, InvalidId, ShardId, Slot,
+};
+pub use fingerprint::{Digest, Fingerprint, Mismatch};
+pub use geometry::{Element, Geometry, UnknownElement};
+pub use ports::{BlockError, BlockRead, LanguageModel, ModelError, Tokenize};
+pub use profile::{Profile, ProfileError, TITLE_TOKENS_MAX};

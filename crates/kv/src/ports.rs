@@ -1,0 +1,136 @@
+use crate::{BlockKey, Chunk, Geometry, KvBlock};
+
+/// Text to token ids.
+pub trait Tokenize: Sync {
+    /// Token ids of plain text: nothing in it is read as a special token.
+    ///
+    /// # Errors
+    /// [`ModelError`] where the tokenizer fails.
+    fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError>;
+
+    /// Token ids of a piece of a template, special tokens parsed.
+    ///
+    /// # Errors
+    /// [`ModelError`] where the tokenizer fails.
+    fn encode_template(&self, text: &str) -> Result<Vec<u32>, ModelError>;
+}
+
+/// A decoder-only language model whose KV is passed in and handed out.
+///
+/// A score or a block is a function of its own tokens alone: the same bits come out whatever else
+/// is in the batch, and however many threads compute it.
+pub trait LanguageModel: Sync {
+    /// A block where the model computes.
+    type Resident: Send + Sync;
+
+    /// Sizes and element type of the blocks that [`LanguageModel::prefill`] makes.
+    fn geometry(&self) -> &Geometry;
+
+    /// Positions that document part and query may have together.
+    fn context_tokens(&self) -> usize;
+
+    /// Computes K, V and the last hidden state of each chunk.
+    ///
+    /// # Errors
+    /// [`ModelError`] for a chunk without tokens, too long, or with tokens out of the vocabulary.
+    fn prefill(&self, chunks: &[Chunk]) -> Result<Vec<KvBlock>, ModelError>;
+
+    /// Takes a block to where the model computes.
+    ///
+    /// # Errors
+    /// [`ModelError`] for a block of another geometry.
+    fn upload(&self, block: KvBlock) -> Result<Self::Resident, ModelError>;
+
+    /// The mean log-probability of the query's tokens after each candidate's document part.
+    ///
+    /// # Errors
+    /// [`ModelError`] for an empty query, too long, or with tokens out of the vocabulary.
+    fn score(&self, query: &[u32], candidates: &[&Self::Resident]) -> Result<Vec<f32>, ModelError>;
+}
+
+/// A place where blocks are.
+pub trait BlockRead: Sync {
+    /// Reads the blocks, in the order of the keys. Absent is `None`; damaged is an error, never
+    /// taken for absent.
+    fn get_many(&self, keys: &[BlockKey]) -> Vec<Result<Option<KvBlock>, BlockError>>;
+}
+
+/// Why a model did not compute.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// Nothing to compute from.
+    #[error("{what} has no tokens")]
+    Empty {
+        /// Chunk or query.
+        what: String,
+    },
+    /// More positions than the model was trained for.
+    #[error("{what} needs {tokens} positions, the model has {max}")]
+    TooLong {
+        /// Chunk or query.
+        what: String,
+        /// Positions asked for.
+        tokens: usize,
+        /// Positions there are.
+        max: usize,
+    },
+    /// A token id that the vocabulary does not have.
+    #[error("{what} has token {token}, the vocabulary ends at {vocabulary}")]
+    UnknownToken {
+        /// Chunk or query.
+        what: String,
+        /// The token id.
+        token: u32,
+        /// Size of the vocabulary.
+        vocabulary: usize,
+    },
+    /// A block made by another model or with another element type.
+    #[error("the block's sizes {block:?} are not the model's {model:?}")]
+    Geometry {
+        /// Sizes of the block.
+        block: Box<Geometry>,
+        /// Sizes of the model.
+        model: Box<Geometry>,
+    },
+    /// A score or a state that is no number: the block or the weights hold such values.
+    #[error("{what} gave a value that is not a number")]
+    NotANumber {
+        /// Chunk or candidate.
+        what: String,
+    },
+    /// The tokenizer failed.
+    #[error("the tokenizer failed: {0}")]
+    Tokenizer(String),
+}
+
+/// Why a block was not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlockError {
+    /// Its bytes are not what was written, or not of the chunk that was asked for.
+    #[error("{place}: {what}")]
+    Damaged {
+        /// File and slot.
+        place: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The place can not be reached.
+    #[error("{place}: cannot be read")]
+    Io {
+        /// File or address.
+        place: String,
+        /// Cause.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl BlockError {
+    /// Whether another try could succeed: not so for damaged bytes.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Io { .. })
+    }
+}

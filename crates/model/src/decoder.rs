@@ -1,0 +1,514 @@
+use std::sync::{Mutex, PoisonError};
+
+use hyperrag_kv::{Chunk, Element, Geometry, KvBlock, LanguageModel, ModelError};
+use rayon::prelude::*;
+
+use crate::attention::Heads;
+use crate::kernel::{Kernel, PackedMatrix, TILE_ROWS};
+use crate::workspace::{Scratch, ScratchPool, Workspace, split, take};
+use crate::{Config, LoadError, ModelFile};
+
+/// Rows of one forward pass at most: enough to fill the tiles, few enough to keep buffers small.
+const ROWS_MAX: usize = 1024;
+
+/// Rows that one task takes through a layer: their activations stay in its core's cache.
+const TASK_ROWS: usize = 96;
+
+struct Layer {
+    attention_norm: Vec<f32>,
+    /// Q, K and V.
+    qkv: PackedMatrix,
+    output: PackedMatrix,
+    feed_forward_norm: Vec<f32>,
+    /// Gate and up.
+    gate_up: PackedMatrix,
+    down: PackedMatrix,
+}
+
+/// A llama decoder on the CPU, in f32.
+///
+/// A layer is two parallel steps: attention by sequence and KV head, and everything else by rows.
+/// K and V are rounded to the element type when they are made, before any attention reads them, so
+/// that fresh ones and stored ones are the same numbers.
+pub struct CpuModel {
+    pub(crate) config: Config,
+    pub(crate) kernel: Kernel,
+    pub(crate) pool: rayon::ThreadPool,
+    pub(crate) scratch: ScratchPool,
+    pub(crate) embedding: PackedMatrix,
+    pub(crate) final_norm: Vec<f32>,
+    /// `None` where the embedding serves as head.
+    pub(crate) head: Option<PackedMatrix>,
+    geometry: Geometry,
+    layers: Vec<Layer>,
+    /// Cosine and sine of position times frequency, `[position][head_dim / 2]`.
+    rotations: Vec<(f32, f32)>,
+    workspaces: Mutex<Vec<Workspace>>,
+}
+
+/// A run of tokens after an optional block.
+#[derive(Clone, Copy)]
+struct Sequence<'a> {
+    past: Option<&'a KvBlock>,
+    tokens: &'a [u32],
+}
+
+/// Where a row belongs.
+#[derive(Clone, Copy)]
+struct Row {
+    token: u32,
+    position: usize,
+    /// First row of its sequence.
+    first: usize,
+    /// Rows of its sequence.
+    count: usize,
+}
+
+/// Rows of a task, such that all threads have equally many tasks and tiles are full.
+pub(crate) fn rows_of_a_task(rows: usize, threads: usize) -> usize {
+    let tasks = rows.div_ceil(TASK_ROWS).next_multiple_of(threads);
+    rows.div_ceil(tasks).next_multiple_of(TILE_ROWS)
+}
+
+impl CpuModel {
+    /// Reads and packs the weights. `element` is the type to which K and V are rounded, `threads`
+    /// the number of threads that compute.
+    ///
+    /// # Errors
+    /// [`LoadError`] for missing tensors or others than the metadata promise.
+    pub fn load(
+        file: &mut ModelFile,
+        element: Element,
+        kernel: Kernel,
+        threads: usize,
+    ) -> Result<Self, LoadError> {
+        let config = file.config().clone();
+        let (hidden, wide) = (config.hidden, config.feed_forward);
+        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        for bias in ["blk.0.attn_q.bias", "blk.0.attn_output.bias", "blk.0.ffn_gate.bias"] {
+            if file.has(bias) {
+                return Err(LoadError::Unsupported { feature: format!("the tensor {bias}") });
+            }
+        }
+        let mut layers = Vec::with_capacity(config.layers);
+        for i in 0..config.layers {
+            let mut get =
+                |name: &str, shape: &[usize]| file.tensor(&format!("blk.{i}.{name}.weight"), shape);
+            let (query, key, value) = (
+                get("attn_q", &[q, hidden])?,
+                get("attn_k", &[kv, hidden])?,
+                get("attn_v", &[kv, hidden])?,
+            );
+            let (gate, up) = (get("ffn_gate", &[wide, hidden])?, get("ffn_up", &[wide, hidden])?);
+            layers.push(Layer {
+                attention_norm: get("attn_norm", &[hidden])?,
+                qkv: PackedMatrix::pack(&[&query, &key, &value], hidden),
+                output: PackedMatrix::pack(&[&get("attn_output", &[hidden, q])?], q),
+                feed_forward_norm: get("ffn_norm", &[hidden])?,
+                gate_up: PackedMatrix::pack(&[&gate, &up], hidden),
+                down: PackedMatrix::pack(&[&get("ffn_down", &[hidden, wide])?], wide),
+            });
+        }
+        let vocabulary = [config.vocabulary, hidden];
+        let embedding =
+            PackedMatrix::pack(&[&file.tensor("token_embd.weight", &vocabulary)?], hidden);
+        let head = match file.has("output.weight") {
+            true => {
+                Some(PackedMatrix::pack(&[&file.tensor("output.weight", &vocabulary)?], hidden))
+            }
+            false => None,
+        };
+        let final_norm = file.tensor("output_norm.weight", &[hidden])?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("model-{i}"))
+            .build()
+            .map_err(|error| LoadError::Unsupported {
+                feature: format!("{threads} threads: {error}"),
+            })?;
+        let size = |n: usize| u32::try_from(n).expect("the configuration bounds every size");
+        let geometry = Geometry {
+            layers: size(config.layers),
+            kv_heads: size(config.kv_heads),
+            head_dim: size(config.head_dim),
+            hidden: size(hidden),
+            element,
+        };
+        let rotations = rotations(&config);
+        let scratch = ScratchPool::new(pool.current_num_threads());
+        let workspaces = Mutex::default();
+        Ok(Self {
+            config,
+            kernel,
+            pool,
+            scratch,
+            embedding,
+            final_norm,
+            head,
+            geometry,
+            layers,
+            rotations,
+            workspaces,
+        })
+    }
+
+    /// Sizes of the model.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The instruction set in use.
+    #[must_use]
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// Threads that compute.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// `ln p(token | all tokens before)` of every token but the first, in one pass over the whole
+    /// run: what the two-part scores are checked against.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::prefill`].
+    pub fn log_probabilities_of_run(&self, tokens: &[u32]) -> Result<Vec<f64>, ModelError> {
+        self.check(tokens, 0, || "the run".to_owned())?;
+        let hidden = self.config.hidden;
+        let mut logs = Vec::new();
+        self.pool.install(|| {
+            self.forward(&[Sequence { past: None, tokens }], None, |x| {
+                let mut rows = vec![0.0; x.len() - hidden];
+                for (row, x) in rows.chunks_exact_mut(hidden).zip(x.chunks_exact(hidden)) {
+                    self.kernel.rms_norm(x, &self.final_norm, self.config.norm_eps, row);
+                }
+                logs = self.log_probabilities(&rows, &tokens[1..]);
+            });
+        });
+        Ok(logs)
+    }
+
+    fn check(
+        &self,
+        tokens: &[u32],
+        past: usize,
+        what: impl Fn() -> String,
+    ) -> Result<(), ModelError> {
+        if tokens.is_empty() {
+            return Err(ModelError::Empty { what: what() });
+        }
+        let (positions, max) = (past + tokens.len(), self.config.context);
+        if positions > max {
+            return Err(ModelError::TooLong { what: what(), tokens: positions, max });
+        }
+        let vocabulary = self.config.vocabulary;
+        match tokens.iter().find(|token| **token as usize >= vocabulary) {
+            Some(token) => {
+                Err(ModelError::UnknownToken { what: what(), token: *token, vocabulary })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// One pass over all sequences. `kept` gets K and V of each, in a block's layout; `finish` sees
+    /// the residual rows after the last layer.
+    fn forward(
+        &self,
+        sequences: &[Sequence<'_>],
+        mut kept: Option<&mut [Vec<u8>]>,
+        finish: impl FnOnce(&[f32]),
+    ) {
+        let rows = rows_of(sequences);
+        let config = &self.config;
+        let (q, width) = (config.heads * config.head_dim, self.qkv_width());
+        let mut workspace = {
+            let mut idle = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.pop().unwrap_or_default()
+        };
+        let x = take(&mut workspace.x, rows.len() * config.hidden);
+        let qkv = take(&mut workspace.qkv, rows.len() * width);
+        let attended = take(&mut workspace.attended, rows.len() * q);
+        let task = rows_of_a_task(rows.len(), self.pool.current_num_threads());
+        // Step `l` closes layer `l - 1` and opens layer `l`: both work on rows by themselves.
+        for l in 0..=self.layers.len() {
+            x.par_chunks_mut(task * config.hidden)
+                .zip(qkv.par_chunks_mut(task * width))
+                .zip(rows.par_chunks(task))
+                .enumerate()
+                .for_each(|(i, ((x, qkv), rows))| {
+                    let scratch = &mut *self.scratch.get();
+                    match l.checked_sub(1) {
+                        None => self.embed(rows, x),
+                        Some(layer) => {
+                            self.close(&self.layers[layer], rows, i * task, attended, x, scratch)
+                        }
+                    }
+                    if let Some(layer) = self.layers.get(l) {
+                        self.open(layer, rows, x, qkv, scratch);
+                    }
+                });
+            if l < self.layers.len() {
+                self.attend(l, sequences, qkv, attended, kept.as_deref_mut());
+            }
+        }
+        finish(x);
+        self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
+    }
+
+    fn qkv_width(&self) -> usize {
+        (self.config.heads + 2 * self.config.kv_heads) * self.config.head_dim
+    }
+
+    fn embed(&self, rows: &[Row], x: &mut [f32]) {
+        for (row, x) in rows.iter().zip(x.chunks_exact_mut(self.config.hidden)) {
+            self.embedding.copy_row(row.token as usize, x);
+        }
+    }
+
+    /// Norm, Q, K and V, rotary positions, rounding.
+    fn open(&self, layer: &Layer, rows: &[Row], x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
+        let config = &self.config;
+        let normed = take(&mut scratch.narrow, x.len());
+        self.norm(x, &layer.attention_norm, normed);
+        self.linear(&layer.qkv, normed, qkv);
+        let (rotated, stored) =
+            ((config.heads + config.kv_heads) * config.head_dim, config.heads * config.head_dim);
+        for (row, qkv) in rows.iter().zip(qkv.chunks_exact_mut(self.qkv_width())) {
+            let half = config.head_dim / 2;
+            let angles = &self.rotations[row.position * half..][..half];
+            for head in qkv[..rotated].chunks_exact_mut(config.head_dim) {
+                for (pair, (cos, sin)) in head.chunks_exact_mut(2).zip(angles) {
+                    let (a, b) = (pair[0], pair[1]);
+                    pair[0] = a * cos - b * sin;
+                    pair[1] = a * sin + b * cos;
+                }
+            }
+            for value in &mut qkv[stored..] {
+                *value = self.geometry.element.round(*value);
+            }
+        }
+    }
+
+    /// Attention's output projection and the feed-forward part, each added to the residual.
+    fn close(
+        &self,
+        layer: &Layer,
+        rows: &[Row],
+        first_row: usize,
+        attended: &[f32],
+        x: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let (hidden, wide) = (self.config.hidden, self.config.feed_forward);
+        let q = self.config.heads * self.config.head_dim;
+        let group = self.config.group() * self.config.head_dim;
+        let Scratch { rows: gathered, narrow, wide: gate_up, .. } = scratch;
+        let gathered = take(gathered, rows.len() * q.max(wide));
+        let narrow = take(narrow, rows.len() * hidden);
+        for (i, (row, out)) in rows.iter().zip(gathered.chunks_exact_mut(q)).enumerate() {
+            for (head, out) in out.chunks_exact_mut(group).enumerate() {
+                let start = row.first * q + (head * row.count + first_row + i - row.first) * group;
+                out.copy_from_slice(&attended[start..start + group]);
+            }
+        }
+        self.linear(&layer.output, &gathered[..rows.len() * q], narrow);
+        self.kernel.add(x, narrow);
+        self.norm(x, &layer.feed_forward_norm, narrow);
+        let gate_up = take(gate_up, rows.len() * 2 * wide);
+        self.linear(&layer.gate_up, narrow, gate_up);
+        let activated = &mut gathered[..rows.len() * wide];
+        for (out, gate_up) in activated.chunks_exact_mut(wide).zip(gate_up.chunks_exact(2 * wide)) {
+            self.kernel.silu_mul(gate_up, out);
+        }
+        self.linear(&layer.down, activated, narrow);
+        self.kernel.add(x, narrow);
+    }
+
+    fn norm(&self, x: &[f32], weight: &[f32], out: &mut [f32]) {
+        let hidden = self.config.hidden;
+        for (x, out) in x.chunks_exact(hidden).zip(out.chunks_exact_mut(hidden)) {
+            self.kernel.rms_norm(x, weight, self.config.norm_eps, out);
+        }
+    }
+
+    fn linear(&self, weights: &PackedMatrix, x: &[f32], out: &mut [f32]) {
+        let (inputs, outputs) = (weights.inputs(), weights.outputs());
+        self.kernel.product(
+            x,
+            inputs,
+            x.len() / inputs,
+            |p| weights.panel(p),
+            out,
+            outputs,
+            outputs,
+        );
+    }
+
+    /// Attention of every sequence and KV head, and K and V into the blocks that are kept.
+    fn attend(
+        &self,
+        layer: usize,
+        sequences: &[Sequence<'_>],
+        qkv: &[f32],
+        attended: &mut [f32],
+        kept: Option<&mut [Vec<u8>]>,
+    ) {
+        let (config, geometry) = (&self.config, &self.geometry);
+        let kv_heads = config.kv_heads;
+        let group = config.group() * config.head_dim;
+        let lengths =
+            sequences.iter().flat_map(|s| std::iter::repeat_n(s.tokens.len() * group, kv_heads));
+        let outs = split(attended, lengths);
+        let mut blocks = kept.map(|blocks| {
+            let parts = blocks.iter_mut().zip(sequences).flat_map(|(block, sequence)| {
+                let bytes = geometry.layer_bytes(sequence.tokens.len());
+                let part = &mut block[layer * bytes..(layer + 1) * bytes];
+                let (keys, values) = part.split_at_mut(bytes / 2);
+                let head = bytes / 2 / kv_heads;
+                keys.chunks_exact_mut(head).zip(values.chunks_exact_mut(head))
+            });
+            parts.collect::<Vec<_>>().into_iter()
+        });
+        let mut first = 0;
+        let mut tasks = Vec::with_capacity(outs.len());
+        for (i, out) in outs.into_iter().enumerate() {
+            let sequence = sequences[i / kv_heads];
+            let rows = &qkv[first * self.qkv_width()..][..sequence.tokens.len() * self.qkv_width()];
+            let heads = Heads { qkv: rows, heads: config.heads, kv_heads, dim: config.head_dim };
+            tasks.push((
+                heads,
+                sequence.past,
+                i % kv_heads,
+                out,
+                blocks.as_mut().and_then(Iterator::next),
+            ));
+            if i % kv_heads == kv_heads - 1 {
+                first += sequence.tokens.len();
+            }
+        }
+        tasks.into_par_iter().with_max_len(1).for_each(|(heads, past, head, out, kept)| {
+            if let Some((keys, values)) = kept {
+                heads.store(head, geometry.element, keys, values);
+            }
+            let past = past.map(|block| (block, layer));
+            heads.attend(self.kernel, past, head, &mut self.scratch.get(), out);
+        });
+    }
+
+    fn prefill_batch(&self, chunks: &[&Chunk]) -> Vec<KvBlock> {
+        let sequences: Vec<_> =
+            chunks.iter().map(|c| Sequence { past: None, tokens: &c.tokens }).collect();
+        let bytes = self.geometry.token_bytes();
+        let mut kept: Vec<Vec<u8>> =
+            chunks.iter().map(|c| vec![0; c.tokens.len() * bytes]).collect();
+        let hidden = self.config.hidden;
+        let mut last = Vec::with_capacity(chunks.len());
+        self.forward(&sequences, Some(&mut kept), |x| {
+            let mut end = 0;
+            for chunk in chunks {
+                end += chunk.tokens.len() * hidden;
+                let mut state = vec![0.0; hidden];
+                self.norm(&x[end - hidden..end], &self.final_norm, &mut state);
+                last.push(state);
+            }
+        });
+        let parts = chunks.iter().zip(kept).zip(last);
+        parts
+            .map(|((c, kv), hidden)| KvBlock::new(self.geometry, c.tokens.len(), kv, hidden))
+            .collect()
+    }
+
+    fn score_batch(&self, query: &[u32], blocks: &[&KvBlock]) -> Vec<f32> {
+        let tokens = &query[..query.len() - 1];
+        if tokens.is_empty() {
+            return self.mean_log_probabilities(query, blocks, &[]);
+        }
+        let sequences: Vec<_> = blocks.iter().map(|b| Sequence { past: Some(b), tokens }).collect();
+        let mut scores = Vec::new();
+        self.forward(&sequences, None, |x| scores = self.mean_log_probabilities(query, blocks, x));
+        scores
+    }
+}
+
+impl LanguageModel for CpuModel {
+    type Resident = KvBlock;
+
+    fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    fn context_tokens(&self) -> usize {
+        self.config.context
+    }
+
+    fn prefill(&self, chunks: &[Chunk]) -> Result<Vec<KvBlock>, ModelError> {
+        for chunk in chunks {
+            self.check(&chunk.tokens, 0, || chunk.id.to_string())?;
+        }
+        let mut blocks = Vec::with_capacity(chunks.len());
+        let mut rest = chunks;
+        while !rest.is_empty() {
+            let mut rows = 0;
+            let fits = rest.iter().take_while(|chunk| {
+                rows += chunk.tokens.len();
+                rows <= ROWS_MAX
+            });
+            let (batch, later) = rest.split_at(fits.count().max(1));
+            let batch: Vec<&Chunk> = batch.iter().collect();
+            blocks.extend(self.pool.install(|| self.prefill_batch(&batch)));
+            rest = later;
+        }
+        for (block, chunk) in blocks.iter().zip(chunks) {
+            if block.hidden().iter().any(|value| !value.is_finite()) {
+                return Err(ModelError::NotANumber { what: chunk.id.to_string() });
+            }
+        }
+        Ok(blocks)
+    }
+
+    fn upload(&self, block: KvBlock) -> Result<KvBlock, ModelError> {
+        if *block.geometry() != self.geometry {
+            let (block, model) = (Box::new(*block.geometry()), Box::new(self.geometry));
+            return Err(ModelError::Geometry { block, model });
+        }
+        Ok(block)
+    }
+
+    fn score(&self, query: &[u32], candidates: &[&KvBlock]) -> Result<Vec<f32>, ModelError> {
+        let longest = candidates.iter().map(|block| block.tokens()).max().unwrap_or(0);
+        self.check(query, longest, || "the query".to_owned())?;
+        let batch = (ROWS_MAX / query.len()).max(1);
+        let batches = candidates.chunks(batch);
+        let scores: Vec<f32> =
+            self.pool.install(|| batches.flat_map(|b| self.score_batch(query, b)).collect());
+        match scores.iter().position(|score| !score.is_finite()) {
+            Some(i) => Err(ModelError::NotANumber { what: format!("candidate {i}") }),
+            None => Ok(scores),
+        }
+    }
+}
+
+fn rows_of(sequences: &[Sequence<'_>]) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for sequence in sequences {
+        let (first, count) = (rows.len(), sequence.tokens.len());
+        let past = sequence.past.map_or(0, KvBlock::tokens);
+        let tokens = sequence.tokens.iter().enumerate();
+        rows.extend(tokens.map(|(i, &token)| Row { token, position: past + i, first, count }));
+    }
+    rows
+}
+
+/// Rotary angles of every position (RoFormer, arXiv 2104.09864), by a library whose bits do not
+/// depend on the platform.
+fn rotations(config: &Config) -> Vec<(f32, f32)> {
+    let half = config.head_dim / 2;
+    let base = f64::from(config.rope_base);
+    let frequencies: Vec<f64> =
+        (0..half).map(|i| libm::pow(base, -(2.0 * i as f64) / config.head_dim as f64)).collect();
+    let angles = (0..config.context).flat_map(|p| frequencies.iter().map(move |f| p as f64 * f));
+    angles.map(|angle| (libm::cos(angle) as f32, libm::sin(angle) as f32)).collect()
+}

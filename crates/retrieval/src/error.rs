@@ -1,0 +1,261 @@
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tantivy::TantivyError;
+use tantivy::directory::error::{LockError, OpenDirectoryError, OpenReadError, OpenWriteError};
+
+use crate::open::META_FILE;
+
+/// Why an index can not be opened, searched or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RetrievalError {
+    /// The folder is absent or holds no index.
+    #[error("there is no index at {}", path.display())]
+    Missing {
+        /// The index's folder.
+        path: PathBuf,
+    },
+    /// Bytes are not those that were written.
+    #[error("the index at {} is damaged: {}{what}", path.display(), FileList(files))]
+    Damaged {
+        /// The index's folder.
+        path: PathBuf,
+        /// The damaged files, relative to the folder; empty where it is not known which.
+        files: Vec<PathBuf>,
+        /// What is wrong with them.
+        what: String,
+    },
+    /// Written by another version of this program.
+    #[error("the index at {} was written by another version: {what}", path.display())]
+    Unsupported {
+        /// The index's folder.
+        path: PathBuf,
+        /// How it differs.
+        what: String,
+    },
+    /// Another process, or another writer of this one, is adding documents.
+    #[error("the index at {} is being written by another process", path.display())]
+    Locked {
+        /// The index's folder.
+        path: PathBuf,
+    },
+    /// The disk refused; the cause says whether it is full, read-only or broken.
+    #[error("{}: cannot be read or written", path.display())]
+    Io {
+        /// The file, or the index's folder where the file is not known.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The writer is of no more use: what was committed is safe, the rest has to be added again
+    /// after the index was opened anew.
+    #[error("an earlier write to the index at {} failed: open it again", path.display())]
+    Stopped {
+        /// The index's folder.
+        path: PathBuf,
+    },
+    /// Anything else that the search engine reports.
+    #[error("the search engine failed on the index at {}", path.display())]
+    Engine {
+        /// The index's folder.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+struct FileList<'a>(&'a [PathBuf]);
+
+impl fmt::Display for FileList<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, file) in self.0.iter().enumerate() {
+            let separator = if index + 1 == self.0.len() { ": " } else { ", " };
+            write!(f, "{}{separator}", file.display())?;
+        }
+        Ok(())
+    }
+}
+
+impl RetrievalError {
+    pub(crate) fn damaged(dir: &Path, file: Option<&Path>, what: impl Into<String>) -> Self {
+        Self::Damaged {
+            path: dir.to_owned(),
+            files: file.into_iter().map(Path::to_owned).collect(),
+            what: what.into(),
+        }
+    }
+
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+
+    /// An I/O error while reading `file`: short or malformed content is damage, all else is the
+    /// disk's.
+    fn read(dir: &Path, file: Option<&Path>, error: Arc<io::Error>) -> Self {
+        match error.kind() {
+            ErrorKind::NotFound if file.is_some() => Self::damaged(dir, file, "is missing"),
+            ErrorKind::InvalidData | ErrorKind::UnexpectedEof => {
+                Self::damaged(dir, file, first_line(&error.to_string()))
+            }
+            _ => Self::io(&file.map_or_else(|| dir.to_owned(), |f| dir.join(f)), own(error)),
+        }
+    }
+
+    pub(crate) fn from_tantivy(dir: &Path, error: TantivyError) -> Self {
+        let path = || dir.to_owned();
+        match error {
+            TantivyError::OpenDirectoryError(error) => Self::from_open(dir, error),
+            TantivyError::OpenReadError(error) => Self::from_read(dir, error),
+            TantivyError::OpenWriteError(OpenWriteError::IoError { io_error, filepath }) => {
+                Self::io(&dir.join(filepath), own(io_error))
+            }
+            TantivyError::OpenWriteError(OpenWriteError::FileAlreadyExists(file)) => {
+                Self::io(&dir.join(file), ErrorKind::AlreadyExists.into())
+            }
+            TantivyError::LockFailure(error, _) => Self::from_lock(dir, error),
+            TantivyError::IoError(error) => Self::read(dir, None, error),
+            TantivyError::DataCorruption(error) => {
+                let (file, what) = corruption(&format!("{error:?}"));
+                Self::damaged(dir, file.as_deref(), what)
+            }
+            TantivyError::DeserializeError(error) => Self::damaged(dir, None, error.to_string()),
+            TantivyError::IncompatibleIndex(error) => {
+                Self::Unsupported { path: path(), what: format!("{error:?}") }
+            }
+            TantivyError::InternalError(text) => match os_error(&text) {
+                Some(error) => Self::io(dir, error),
+                None => {
+                    Self::Engine { path: path(), source: TantivyError::InternalError(text).into() }
+                }
+            },
+            error => Self::Engine { path: path(), source: error.into() },
+        }
+    }
+
+    pub(crate) fn from_open(dir: &Path, error: OpenDirectoryError) -> Self {
+        match error {
+            OpenDirectoryError::DoesNotExist(_) => Self::Missing { path: dir.to_owned() },
+            OpenDirectoryError::NotADirectory(_) => Self::io(dir, ErrorKind::NotADirectory.into()),
+            OpenDirectoryError::FailedToCreateTempDir(error)
+            | OpenDirectoryError::IoError { io_error: error, .. } => Self::io(dir, own(error)),
+        }
+    }
+
+    pub(crate) fn from_read(dir: &Path, error: OpenReadError) -> Self {
+        // Some errors name the file by its full path, some relative to the folder.
+        let relative = |file: &Path| file.strip_prefix(dir).unwrap_or(file).to_owned();
+        match error {
+            OpenReadError::FileDoesNotExist(file) if file.ends_with(META_FILE) => {
+                Self::Missing { path: dir.to_owned() }
+            }
+            OpenReadError::FileDoesNotExist(file) => {
+                Self::damaged(dir, Some(&relative(&file)), "is missing")
+            }
+            OpenReadError::IoError { io_error, filepath } => {
+                Self::read(dir, Some(&relative(&filepath)), io_error)
+            }
+            OpenReadError::IncompatibleIndex(error) => {
+                Self::Unsupported { path: dir.to_owned(), what: format!("{error:?}") }
+            }
+        }
+    }
+
+    pub(crate) fn from_lock(dir: &Path, error: LockError) -> Self {
+        match error {
+            LockError::LockBusy => Self::Locked { path: dir.to_owned() },
+            LockError::IoError(error) => Self::io(dir, own(error)),
+        }
+    }
+}
+
+/// The error itself, so that a caller finds an [`io::Error`] and its kind as the cause.
+fn own(error: Arc<io::Error>) -> io::Error {
+    Arc::try_unwrap(error).unwrap_or_else(|shared| match shared.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(shared.kind(), shared),
+    })
+}
+
+/// tantivy hands on some I/O errors, those of its document store, by their text alone. This is the
+/// only way to tell a full disk from a defect then.
+fn os_error(text: &str) -> Option<io::Error> {
+    let (_, code) = text.strip_suffix(')')?.rsplit_once("(os error ")?;
+    code.parse().ok().map(io::Error::from_raw_os_error)
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or(text)
+}
+
+/// File and cause of a `DataCorruption`, whose parts are private. The cause may quote the whole
+/// file; that is cut off.
+fn corruption(text: &str) -> (Option<PathBuf>, String) {
+    let text = text.strip_prefix("Data corruption").unwrap_or(text);
+    let (file, cause) = match text.strip_prefix(" (in file `\"").and_then(|t| t.split_once("\"`)"))
+    {
+        Some((file, cause)) => (Some(PathBuf::from(file)), cause),
+        None => (None, text),
+    };
+    let cause = cause.trim_start_matches(": ").split(" Content: ").next().unwrap_or(cause);
+    (file, cause.trim_end_matches(['.', ' ']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use tantivy::error::DataCorruption;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_can_be_told_from_damage() {
+        let full = Arc::new(io::Error::from(ErrorKind::StorageFull));
+        let shared = Arc::clone(&full);
+        let error = RetrievalError::from_tantivy(Path::new("/x"), TantivyError::IoError(shared));
+        let source = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
+        assert_eq!(source.kind(), ErrorKind::StorageFull);
+        let text = io::Error::from_raw_os_error(28).to_string();
+        let error =
+            RetrievalError::from_tantivy(Path::new("/x"), TantivyError::InternalError(text));
+        assert!(matches!(error, RetrievalError::Io { .. }), "{error:?}");
+        let text = "no such (os error".to_owned();
+        let error =
+            RetrievalError::from_tantivy(Path::new("/x"), TantivyError::InternalError(text));
+        assert!(matches!(error, RetrievalError::Engine { .. }), "{error:?}");
+        let cut = Arc::new(io::Error::from(ErrorKind::UnexpectedEof));
+        let error = RetrievalError::from_tantivy(Path::new("/x"), TantivyError::IoError(cut));
+        assert!(matches!(error, RetrievalError::Damaged { .. }));
+    }
+
+    #[test]
+    fn corruption_is_cut_to_its_cause() {
+        let error = |error: DataCorruption| {
+            RetrievalError::from_tantivy(Path::new("/x"), error.into()).to_string()
+        };
+        let comment = "Meta file cannot be deserialized. Bad. Content: \"{...".to_owned();
+        assert_eq!(
+            error(DataCorruption::new("meta.json".into(), comment)),
+            "the index at /x is damaged: meta.json: Meta file cannot be deserialized. Bad"
+        );
+        assert_eq!(
+            error(DataCorruption::comment_only("no terms")),
+            "the index at /x is damaged: no terms"
+        );
+    }
+
+    #[test]
+    fn damage_names_folder_and_files() {
+        let error = RetrievalError::Damaged {
+            path: "/x".into(),
+            files: vec!["a.idx".into(), "b.term".into()],
+            what: "wrong checksum".into(),
+        };
+        assert_eq!(error.to_string(), "the index at /x is damaged: a.idx, b.term: wrong checksum");
+    }
+}

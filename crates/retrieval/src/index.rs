@@ -1,0 +1,231 @@
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hyperrag_kv::DocId;
+use tantivy::columnar::Column;
+use tantivy::error::DataCorruption;
+use tantivy::fieldnorm::FieldNormReader;
+use tantivy::index::{InvertedIndexReader, SegmentReader};
+use tantivy::query::Bm25Weight;
+use tantivy::schema::IndexRecordOption;
+use tantivy::store::StoreReader;
+use tantivy::tokenizer::TextAnalyzer;
+use tantivy::{DocSet, TERMINATED, TantivyDocument, TantivyError, Term};
+
+use crate::open::{directory, guarded, open_checked};
+use crate::rank::{Best, Candidate, Cursor, score_segment};
+use crate::schema::{Fields, ROW, analyzer};
+use crate::{Hit, RetrievalError};
+
+/// Blocks of stored text (16 KiB, or one document) that a segment keeps decompressed.
+const STORE_CACHE_BLOCKS: usize = 16;
+
+/// The documents of one commit, ready to be searched. What is added later is not seen.
+pub struct Index {
+    dir: PathBuf,
+    fields: Fields,
+    analyzer: TextAnalyzer,
+    segments: Vec<Segment>,
+}
+
+struct Segment {
+    reader: SegmentReader,
+    ids: Arc<InvertedIndexReader>,
+    words: Arc<InvertedIndexReader>,
+    norms: FieldNormReader,
+    rows: Column<u64>,
+    store: StoreReader,
+}
+
+/// One distinct word of a query.
+struct QueryWord {
+    term: Term,
+    repeats: f32,
+    weight: Bm25Weight,
+}
+
+impl Index {
+    /// Opens the last commit and checks every byte of it; the cost is one reading of the index.
+    /// Works on a folder that can not be written, and while a writer is at work.
+    ///
+    /// # Errors
+    /// [`RetrievalError::Missing`] where nothing was committed, [`RetrievalError::Damaged`] where
+    /// bytes have changed, [`RetrievalError::Unsupported`] for another version's index, and
+    /// [`RetrievalError::Io`].
+    pub fn open(dir: &Path) -> Result<Self, RetrievalError> {
+        guarded(dir, || {
+            let fields = Fields::new();
+            let checked = open_checked(dir, &directory(dir)?, &fields)?;
+            let open = |reader| {
+                Segment::open(&fields, reader)
+                    .map_err(|error| RetrievalError::from_tantivy(dir, error))
+            };
+            let segments = checked.segments.into_iter().map(open).collect::<Result<_, _>>()?;
+            Ok(Self { dir: dir.to_owned(), fields, analyzer: analyzer(), segments })
+        })
+    }
+
+    /// Documents in the index.
+    #[must_use]
+    pub fn documents(&self) -> u64 {
+        self.segments.iter().map(|segment| u64::from(segment.reader.max_doc())).sum()
+    }
+
+    /// The `depth` documents of the highest BM25 score, best first, equal scores by row.
+    ///
+    /// The query is a bag of words: case, stop words and punctuation do not matter, nothing in it
+    /// is an operator, and a repeated word counts repeatedly. No document comes back that has none
+    /// of its words.
+    ///
+    /// # Errors
+    /// [`RetrievalError::Io`] or [`RetrievalError::Damaged`] where the files fail under the reader.
+    pub fn search(&self, query: &str, depth: usize) -> Result<Vec<Hit>, RetrievalError> {
+        let best = self.rank(query, depth).map_err(|error| self.error(error))?;
+        best.into_iter().map(|candidate| self.hit(candidate)).collect()
+    }
+
+    /// The document of this id, with the score 0; of several, that of the smallest row.
+    ///
+    /// # Errors
+    /// [`RetrievalError::Io`] or [`RetrievalError::Damaged`] where the files fail under the reader.
+    pub fn get(&self, id: &DocId) -> Result<Option<Hit>, RetrievalError> {
+        let term = Term::from_field_text(self.fields.id, id.as_str());
+        let mut best = Best::new(1);
+        for (number, segment) in self.segments.iter().enumerate() {
+            let postings = segment
+                .ids
+                .read_postings(&term, IndexRecordOption::Basic)
+                .map_err(|error| self.error(error.into()))?;
+            let Some(mut postings) = postings else { continue };
+            while postings.doc() != TERMINATED {
+                let doc = postings.doc();
+                best.offer(Candidate { score: 0.0, row: segment.row(doc), segment: number, doc });
+                postings.advance();
+            }
+        }
+        best.into_ranking().pop().map(|candidate| self.hit(candidate)).transpose()
+    }
+
+    /// At most `count` documents, evenly spaced over the rows and in their order, with the score
+    /// 0: the same documents for the same corpus.
+    ///
+    /// # Errors
+    /// [`RetrievalError::Io`] or [`RetrievalError::Damaged`] where the files fail under the reader.
+    pub fn sample(&self, count: usize) -> Result<Vec<Hit>, RetrievalError> {
+        let last_row = self.segments.iter().map(|segment| segment.rows.max_value()).max();
+        let (Some(last_row), 1..) = (last_row, count) else { return Ok(Vec::new()) };
+        // The first document of each of `count` equal stretches of rows.
+        let mut firsts: HashMap<u128, Candidate> = HashMap::new();
+        for (number, segment) in self.segments.iter().enumerate() {
+            for doc in 0..segment.reader.max_doc() {
+                let row = segment.row(doc);
+                let stretch = u128::from(row) * count as u128 / (u128::from(last_row) + 1);
+                let candidate = Candidate { score: 0.0, row, segment: number, doc };
+                let first = firsts.entry(stretch).or_insert(candidate);
+                *first = (*first).max(candidate);
+            }
+        }
+        let mut sample: Vec<Candidate> = firsts.into_values().collect();
+        sample.sort_unstable_by(|a, b| b.cmp(a));
+        sample.into_iter().map(|candidate| self.hit(candidate)).collect()
+    }
+
+    fn rank(&self, query: &str, depth: usize) -> Result<Vec<Candidate>, TantivyError> {
+        let words = self.query_words(query)?;
+        let mut best = Best::new(depth);
+        for (number, segment) in self.segments.iter().enumerate() {
+            let mut cursors = segment.cursors(&words)?;
+            score_segment(&mut cursors, &segment.norms, |doc, score| {
+                if best.may_admit(score) {
+                    let row = segment.row(doc);
+                    best.offer(Candidate { score, row, segment: number, doc });
+                }
+            });
+        }
+        Ok(best.into_ranking())
+    }
+
+    /// The query's distinct words that the index has, in the order in which they first come.
+    fn query_words(&self, query: &str) -> Result<Vec<QueryWord>, TantivyError> {
+        let mut repeats: Vec<(String, u32)> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        let mut analyzer = self.analyzer.clone();
+        let mut stream = analyzer.token_stream(query);
+        while stream.advance() {
+            let word = &stream.token().text;
+            if let Some(&place) = places.get(word) {
+                repeats[place].1 += 1;
+            } else {
+                places.insert(word.clone(), repeats.len());
+                repeats.push((word.clone(), 1));
+            }
+        }
+        let documents = self.documents();
+        let tokens: u64 = self.segments.iter().map(|s| s.words.total_num_tokens()).sum();
+        let tokens_mean = tokens as f32 / documents as f32;
+        let mut words = Vec::with_capacity(repeats.len());
+        for (word, repeats) in repeats {
+            let term = Term::from_field_text(self.fields.body, &word);
+            let mut having = 0;
+            for segment in &self.segments {
+                having += u64::from(segment.words.doc_freq(&term)?);
+            }
+            if having > 0 {
+                let weight =
+                    Bm25Weight::for_one_term_without_explain(having, documents, tokens_mean);
+                words.push(QueryWord { term, repeats: repeats as f32, weight });
+            }
+        }
+        Ok(words)
+    }
+
+    fn hit(&self, candidate: Candidate) -> Result<Hit, RetrievalError> {
+        let stored: TantivyDocument = self.segments[candidate.segment]
+            .store
+            .get(candidate.doc)
+            .map_err(|error| self.error(error))?;
+        let (document, location) = self.fields.decode(&stored).ok_or_else(|| {
+            let what = format!("the stored document of row {} is malformed", candidate.row);
+            RetrievalError::damaged(&self.dir, None, what)
+        })?;
+        Ok(Hit { document, score: candidate.score, location })
+    }
+
+    fn error(&self, error: TantivyError) -> RetrievalError {
+        RetrievalError::from_tantivy(&self.dir, error)
+    }
+}
+
+impl Segment {
+    fn open(fields: &Fields, reader: SegmentReader) -> Result<Self, TantivyError> {
+        let rows = reader.fast_fields().u64(ROW)?;
+        if rows.num_docs() != reader.max_doc() {
+            let what = format!("{} rows for {} documents", rows.num_docs(), reader.max_doc());
+            return Err(DataCorruption::comment_only(what).into());
+        }
+        Ok(Self {
+            ids: reader.inverted_index(fields.id)?,
+            words: reader.inverted_index(fields.body)?,
+            norms: reader.get_fieldnorms_reader(fields.body)?,
+            rows,
+            store: reader.get_store_reader(STORE_CACHE_BLOCKS)?,
+            reader,
+        })
+    }
+
+    /// The row of a document; every document has one.
+    fn row(&self, doc: tantivy::DocId) -> u64 {
+        self.rows.first(doc).unwrap_or(u64::MAX)
+    }
+
+    fn cursors<'a>(&self, words: &'a [QueryWord]) -> Result<Vec<Cursor<'a>>, TantivyError> {
+        let mut cursors = Vec::with_capacity(words.len());
+        for QueryWord { term, repeats, weight } in words {
+            if let Some(postings) = self.words.read_postings(term, IndexRecordOption::WithFreqs)? {
+                cursors.push(Cursor { postings, weight, repeats: *repeats });
+            }
+        }
+        Ok(cursors)
+    }
+}

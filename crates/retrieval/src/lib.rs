@@ -1,0 +1,44 @@
+//! BM25 retrieval with tantivy.
+//!
+//! In: documents, each with its row in the corpus and its place in the store. Out: hits, ranked by
+//! score and then by row, so that a ranking is a function of the documents alone: neither how
+//! often was committed nor how segments were merged changes it. An index is checked byte for byte
+//! before it is searched or added to. This crate knows no model, no tokens and nothing of the
+//! shards' bytes: a [`Location`] is carried, never followed.
+
+mod error;
+mod index;
+mod open;
+mod rank;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use hyperrag_kv::{Document, ShardId, Slot};
+
+pub use error::RetrievalError;
+pub use index::Index;
+pub use writer::IndexWriter;
+
+/// Where the blocks of a document are: all in one shard, one slot after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Location {
+    /// The shard that holds them.
+    pub shard: ShardId,
+    /// The slot of the first chunk.
+    pub first_slot: Slot,
+    /// The number of chunks.
+    pub chunks: u32,
+}
+
+/// A document that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hit {
+    /// The document, as it was added.
+    pub document: Document,
+    /// Its BM25 score; 0 where it was not found by a query.
+    pub score: f32,
+    /// Where its blocks are.
+    pub location: Location,
+}

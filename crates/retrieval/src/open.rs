@@ -1,0 +1,173 @@
+//! Opens an index, and checks every byte of it that a search or a merge would use.
+//!
+//! In: a folder. Out: an index whose files are what was written, or an error that names those that
+//! are not. It knows the files' checksums and the commit, nothing of queries.
+
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use tantivy::Directory;
+use tantivy::directory::error::LockError;
+use tantivy::directory::{DirectoryLock, FileSlice, META_LOCK, MmapDirectory};
+use tantivy::index::{IndexMeta, SegmentReader};
+
+use crate::RetrievalError;
+use crate::schema::{ANALYZER, Commit, Fields, PayloadError, analyzer};
+
+/// Lists the segments; written last, replaced in one step.
+pub(crate) const META_FILE: &str = "meta.json";
+
+/// A commit that was read and checked.
+pub(crate) struct Checked {
+    pub(crate) index: tantivy::Index,
+    pub(crate) commit: Commit,
+    pub(crate) segments: Vec<SegmentReader>,
+}
+
+/// Runs `action`, and makes a panic of it an error: tantivy believes some of what it reads.
+pub(crate) fn guarded<T>(
+    dir: &Path,
+    action: impl FnOnce() -> Result<T, RetrievalError>,
+) -> Result<T, RetrievalError> {
+    catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(|panic| {
+        let what = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("unknown cause");
+        Err(RetrievalError::damaged(dir, None, format!("it cannot be read ({what})")))
+    })
+}
+
+/// Opens the folder itself, for reading or writing.
+pub(crate) fn directory(dir: &Path) -> Result<MmapDirectory, RetrievalError> {
+    MmapDirectory::open(dir).map_err(|error| RetrievalError::from_open(dir, error))
+}
+
+/// Opens the last commit and checks its files.
+///
+/// The files are opened under the lock under which a writer removes those it has replaced; from
+/// then on they stay readable, so the check, which takes long on a large index, runs without it.
+pub(crate) fn open_checked(
+    dir: &Path,
+    directory: &MmapDirectory,
+    fields: &Fields,
+) -> Result<Checked, RetrievalError> {
+    if !directory.exists(Path::new(META_FILE)).map_err(|e| RetrievalError::from_read(dir, e))? {
+        return Err(RetrievalError::Missing { path: dir.to_owned() });
+    }
+    let lock = lock_for_reading(dir, directory)?;
+    let tantivy_error = |error| RetrievalError::from_tantivy(dir, error);
+    let index = tantivy::Index::open(directory.clone()).map_err(tantivy_error)?;
+    let meta = index.load_metas().map_err(tantivy_error)?;
+    let commit = check_commit(dir, &meta, fields)?;
+    register_analyzer(&index);
+    let files = segment_files(dir, directory, &meta)?;
+    drop(lock);
+
+    check_files(dir, &index, &files)?;
+    let open = |segment| SegmentReader::open(&index.segment(segment)).map_err(tantivy_error);
+    let segments = meta.segments.into_iter().map(open).collect::<Result<_, _>>()?;
+    Ok(Checked { index, commit, segments })
+}
+
+pub(crate) fn register_analyzer(index: &tantivy::Index) {
+    index.tokenizers().register(ANALYZER, analyzer());
+}
+
+/// The lock, or none where the folder can not be written: no writer is at work there, at least
+/// not through this mount.
+fn lock_for_reading(
+    dir: &Path,
+    directory: &MmapDirectory,
+) -> Result<Option<DirectoryLock>, RetrievalError> {
+    match directory.acquire_lock(&META_LOCK) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(LockError::IoError(error))
+            if matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::StorageFull
+                    | ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(RetrievalError::from_lock(dir, error)),
+    }
+}
+
+/// Checks what has no checksum of its own, the list of segments, against the commit's note.
+pub(crate) fn check_commit(
+    dir: &Path,
+    meta: &IndexMeta,
+    fields: &Fields,
+) -> Result<Commit, RetrievalError> {
+    let damaged = |what: String| RetrievalError::damaged(dir, Some(Path::new(META_FILE)), what);
+    let unsupported = |what: String| RetrievalError::Unsupported { path: dir.to_owned(), what };
+    let same_fields = meta.schema == fields.schema;
+    let commit = match meta.payload.as_deref().map(Commit::from_payload) {
+        None if same_fields => Commit::default(),
+        None => return Err(unsupported("it has other fields".to_owned())),
+        Some(Ok(commit)) if same_fields => commit,
+        Some(Ok(_)) => return Err(damaged("the fields are not those committed".to_owned())),
+        Some(Err(PayloadError::Damaged)) => {
+            return Err(damaged("the commit's note fails its checksum".to_owned()));
+        }
+        Some(Err(PayloadError::OtherVersion)) => {
+            let note = meta.payload.as_deref().unwrap_or_default();
+            return Err(unsupported(format!("its note is {note:?}, expected {ANALYZER}")));
+        }
+    };
+    let documents: u64 = meta.segments.iter().map(|segment| u64::from(segment.max_doc())).sum();
+    if documents != commit.documents {
+        let Commit { documents: expected, .. } = commit;
+        return Err(damaged(format!("it lists {documents} documents, committed were {expected}")));
+    }
+    Ok(commit)
+}
+
+/// The files of the commit's segments, each opened. Candidates that do not exist are left out:
+/// not every segment has every file, and opening the segment tells if one is needed.
+fn segment_files(
+    dir: &Path,
+    directory: &MmapDirectory,
+    meta: &IndexMeta,
+) -> Result<Vec<(PathBuf, FileSlice)>, RetrievalError> {
+    let read = |error| RetrievalError::from_read(dir, error);
+    let mut files = Vec::new();
+    for path in meta.list_segment_files() {
+        if directory.exists(&path).map_err(read)? {
+            let file = directory.open_read(&path).map_err(read)?;
+            files.push((path, file));
+        }
+    }
+    Ok(files)
+}
+
+/// Unlike `Index::validate_checksum` this goes by the segments that the commit names, and not by
+/// `.managed.json`, which has no checksum and might leave one out.
+fn check_files(
+    dir: &Path,
+    index: &tantivy::Index,
+    files: &[(PathBuf, FileSlice)],
+) -> Result<(), RetrievalError> {
+    let mut damaged = Vec::new();
+    for (path, _) in files {
+        let intact = index
+            .directory()
+            .validate_checksum(path)
+            .map_err(|error| RetrievalError::from_read(dir, error))?;
+        if !intact {
+            damaged.push(path.clone());
+        }
+    }
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    damaged.sort();
+    let what = "the checksum is not that of the bytes".to_owned();
+    Err(RetrievalError::Damaged { path: dir.to_owned(), files: damaged, what })
+}

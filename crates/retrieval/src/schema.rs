@@ -1,0 +1,186 @@
+//! What an index holds: its fields, its analyzer, and what a commit says about itself.
+
+use hyperrag_kv::{DocId, Document, ShardId, Slot};
+use tantivy::TantivyDocument;
+use tantivy::schema::{
+    FAST, Field, IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing, TextOptions, Value,
+};
+use tantivy::tokenizer::{
+    Language, LowerCaser, RemoveLongFilter, SimpleTokenizer, Stemmer, StopWordFilter, TextAnalyzer,
+};
+
+use crate::Location;
+
+/// Stands in the schema of every index: another analyzer must get another name, so that an index
+/// made with it is refused rather than searched with the wrong words.
+pub(crate) const ANALYZER: &str = "hyperrag_english_1";
+
+/// A word of this many bytes or more is not indexed.
+const WORD_BYTES: usize = 40;
+
+#[derive(Clone)]
+pub(crate) struct Fields {
+    pub(crate) schema: Schema,
+    pub(crate) id: Field,
+    pub(crate) title: Field,
+    pub(crate) text: Field,
+    pub(crate) body: Field,
+    pub(crate) row: Field,
+    pub(crate) shard: Field,
+    pub(crate) slot: Field,
+    pub(crate) chunks: Field,
+}
+
+/// Name of the column that breaks ties.
+pub(crate) const ROW: &str = "row";
+
+impl Fields {
+    pub(crate) fn new() -> Self {
+        let words = TextFieldIndexing::default()
+            .set_tokenizer(ANALYZER)
+            .set_index_option(IndexRecordOption::WithFreqs);
+        let mut builder = Schema::builder();
+        let id = builder.add_text_field("id", STRING | STORED);
+        let title = builder.add_text_field("title", STORED);
+        let text = builder.add_text_field("text", STORED);
+        let body =
+            builder.add_text_field("body", TextOptions::default().set_indexing_options(words));
+        let row = builder.add_u64_field(ROW, FAST);
+        let shard = builder.add_u64_field("shard", STORED);
+        let slot = builder.add_u64_field("slot", STORED);
+        let chunks = builder.add_u64_field("chunks", STORED);
+        Self { schema: builder.build(), id, title, text, body, row, shard, slot, chunks }
+    }
+
+    pub(crate) fn encode(
+        &self,
+        row: u64,
+        document: &Document,
+        location: Location,
+    ) -> TantivyDocument {
+        let mut encoded = TantivyDocument::new();
+        encoded.add_text(self.id, document.id.as_str());
+        encoded.add_text(self.title, &document.title);
+        encoded.add_text(self.text, &document.text);
+        encoded.add_text(self.body, format!("{} {}", document.title, document.text));
+        encoded.add_u64(self.row, row);
+        encoded.add_u64(self.shard, location.shard.0.into());
+        encoded.add_u64(self.slot, location.first_slot.0.into());
+        encoded.add_u64(self.chunks, location.chunks.into());
+        encoded
+    }
+
+    /// The document and its place, or `None` for stored bytes that [`Fields::encode`] never made.
+    pub(crate) fn decode(&self, stored: &TantivyDocument) -> Option<(Document, Location)> {
+        let text = |field| stored.get_first(field)?.as_str().map(str::to_owned);
+        let number = |field| u32::try_from(stored.get_first(field)?.as_u64()?).ok();
+        let document = Document {
+            id: DocId::new(&text(self.id)?).ok()?,
+            title: text(self.title)?,
+            text: text(self.text)?,
+        };
+        let location = Location {
+            shard: ShardId(number(self.shard)?),
+            first_slot: Slot(number(self.slot)?),
+            chunks: number(self.chunks)?,
+        };
+        Some((document, location))
+    }
+}
+
+/// Text to index words, for documents and queries alike.
+pub(crate) fn analyzer() -> TextAnalyzer {
+    let stop_words =
+        StopWordFilter::new(Language::English).expect("tantivy has an English stop word list");
+    TextAnalyzer::builder(SimpleTokenizer::default())
+        .filter(LowerCaser)
+        .filter(RemoveLongFilter::limit(WORD_BYTES))
+        .filter(stop_words)
+        .filter(Stemmer::new(Language::English))
+        .build()
+}
+
+/// What a commit says about itself.
+///
+/// tantivy checksums its segment files, but not the file that lists them; the number of documents
+/// is repeated here, under a checksum, so that a wrong list is found out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Commit {
+    /// Shards 0 to this number, exclusive, are in the index.
+    pub(crate) shards: u32,
+    /// Documents in the index.
+    pub(crate) documents: u64,
+}
+
+impl Commit {
+    pub(crate) fn to_payload(self) -> String {
+        let note = format!("{ANALYZER} shards {} documents {}", self.shards, self.documents);
+        let checksum = crc32fast::hash(note.as_bytes());
+        format!("{note}{CHECKSUM}{checksum:08x}")
+    }
+
+    pub(crate) fn from_payload(payload: &str) -> Result<Self, PayloadError> {
+        let (note, checksum) = payload.rsplit_once(CHECKSUM).ok_or(PayloadError::Damaged)?;
+        if checksum != format!("{:08x}", crc32fast::hash(note.as_bytes())) {
+            return Err(PayloadError::Damaged);
+        }
+        let words: Vec<&str> = note.split(' ').collect();
+        let [ANALYZER, "shards", shards, "documents", documents] = words[..] else {
+            return Err(PayloadError::OtherVersion);
+        };
+        match (shards.parse(), documents.parse()) {
+            (Ok(shards), Ok(documents)) => Ok(Self { shards, documents }),
+            _ => Err(PayloadError::OtherVersion),
+        }
+    }
+}
+
+const CHECKSUM: &str = " crc32 ";
+
+/// Why the note of a commit can not be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PayloadError {
+    /// It is not what was written.
+    Damaged,
+    /// It is, but not by this version.
+    OtherVersion,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_payload_is_refused() {
+        let payload = Commit { shards: 12, documents: 3_000 }.to_payload();
+        assert_eq!(Commit::from_payload(&payload), Ok(Commit { shards: 12, documents: 3_000 }));
+        for at in 0..payload.len() {
+            for bit in 0..7 {
+                let mut bytes = payload.clone().into_bytes();
+                bytes[at] ^= 1 << bit;
+                let changed = String::from_utf8(bytes).unwrap();
+                assert_eq!(Commit::from_payload(&changed), Err(PayloadError::Damaged), "{changed}");
+            }
+        }
+        assert_eq!(Commit::from_payload(""), Err(PayloadError::Damaged));
+        let note = "hyperrag_english_2 shards 1";
+        let other = format!("{note} crc32 {:08x}", crc32fast::hash(note.as_bytes()));
+        assert_eq!(Commit::from_payload(&other), Err(PayloadError::OtherVersion));
+    }
+
+    #[test]
+    fn words_are_folded_and_stemmed() {
+        let words = |text: &str| {
+            let mut analyzer = analyzer();
+            let mut stream = analyzer.token_stream(text);
+            let mut words = Vec::new();
+            while stream.advance() {
+                words.push(stream.token().text.clone());
+            }
+            words
+        };
+        assert_eq!(words("The Rivers are FLOODING, 1953!"), ["river", "flood", "1953"]);
+        assert_eq!(words(&"x".repeat(39)), ["x".repeat(39)]);
+        assert!(words(&"x".repeat(40)).is_empty());
+    }
+}

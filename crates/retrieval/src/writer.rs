@@ -1,0 +1,178 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hyperrag_kv::Document;
+use tantivy::TantivyError;
+use tantivy::index::IndexSettings;
+use tantivy::indexer::IndexWriterOptions;
+
+use crate::open::{check_commit, directory, guarded, open_checked, register_analyzer};
+use crate::schema::{Commit, Fields};
+use crate::{Location, RetrievalError};
+
+/// Bytes that the indexing thread collects before it writes a segment.
+const MEMORY_BYTES: usize = 50_000_000;
+
+/// Bytes of text that may wait for the indexing thread: tantivy itself bounds the number of waiting
+/// documents only, at 10,000.
+const WAITING_BYTES_MAX: usize = 32_000_000;
+
+/// Adds documents to an index. There is one at a time for an index; readers do not wait for it.
+///
+/// What was committed survives whatever happens later; what was added after the last commit is
+/// gone with the writer. After an error the writer is of no more use: open another and go on from
+/// [`IndexWriter::indexed_shards`].
+pub struct IndexWriter {
+    dir: PathBuf,
+    fields: Fields,
+    /// None after a failure: tantivy's writer would take documents and never write them.
+    writer: Option<tantivy::IndexWriter>,
+    committed: Commit,
+    /// Documents committed and added.
+    documents: u64,
+    /// Bytes of text added since the indexing thread was waited for.
+    waiting_bytes: usize,
+}
+
+impl IndexWriter {
+    /// Opens the index in `dir`, or makes folder and index where there is none. An existing one is
+    /// checked byte for byte first: a merge would give damaged bytes a checksum of their own.
+    ///
+    /// # Errors
+    /// [`RetrievalError::Locked`] while another writer is open, [`RetrievalError::Damaged`] where
+    /// bytes have changed, [`RetrievalError::Unsupported`] for another version's index, and
+    /// [`RetrievalError::Io`].
+    pub fn open(dir: &Path) -> Result<Self, RetrievalError> {
+        guarded(dir, || Self::open_guarded(dir))
+    }
+
+    fn open_guarded(dir: &Path) -> Result<Self, RetrievalError> {
+        let tantivy_error = |error| RetrievalError::from_tantivy(dir, error);
+        fs::create_dir_all(dir).map_err(|error| RetrievalError::io(dir, error))?;
+        let fields = Fields::new();
+        let directory = directory(dir)?;
+        let (index, committed) = match open_checked(dir, &directory, &fields) {
+            Ok(checked) => (checked.index, checked.commit),
+            Err(RetrievalError::Missing { .. }) => {
+                let index = tantivy::Index::create(directory, fields.schema.clone(), settings())
+                    .map_err(tantivy_error)?;
+                register_analyzer(&index);
+                (index, Commit::default())
+            }
+            Err(error) => return Err(error),
+        };
+        let options = IndexWriterOptions::builder()
+            .num_worker_threads(1)
+            .num_merge_threads(1)
+            .memory_budget_per_thread(MEMORY_BYTES)
+            .build();
+        let writer = index.writer_with_options(options).map_err(tantivy_error)?;
+        // The lock is ours only now: another writer may have committed since the check.
+        let meta = index.load_metas().map_err(tantivy_error)?;
+        if check_commit(dir, &meta, &fields)? != committed {
+            return Err(RetrievalError::Locked { path: dir.to_owned() });
+        }
+        // Segments that an interrupted writer left take room until they are removed.
+        writer.garbage_collect_files().wait().map_err(tantivy_error)?;
+        let documents = committed.documents;
+        Ok(Self {
+            dir: dir.to_owned(),
+            fields,
+            writer: Some(writer),
+            committed,
+            documents,
+            waiting_bytes: 0,
+        })
+    }
+
+    /// The number that the last commit was given: shards 0 to this, exclusive, are in the index.
+    #[must_use]
+    pub fn indexed_shards(&self) -> u32 {
+        self.committed.shards
+    }
+
+    /// Adds a document. `row` is its place in the corpus: it breaks ties between equal scores. An
+    /// id that is in the index already is added once more, and so is a document whose location
+    /// the caller does not know (yet).
+    ///
+    /// # Errors
+    /// [`RetrievalError::Io`], perhaps of a document added earlier; from then on
+    /// [`RetrievalError::Stopped`].
+    pub fn add(
+        &mut self,
+        row: u64,
+        document: &Document,
+        location: Location,
+    ) -> Result<(), RetrievalError> {
+        let encoded = self.fields.encode(row, document, location);
+        self.attempt(|writer| writer.add_document(encoded))?;
+        self.documents += 1;
+        self.waiting_bytes += document.title.len() + document.text.len();
+        if self.waiting_bytes > WAITING_BYTES_MAX {
+            // Prepared and not carried out, a commit only waits until all is in segments.
+            self.attempt(|writer| writer.prepare_commit().map(drop))?;
+            self.waiting_bytes = 0;
+        }
+        Ok(())
+    }
+
+    /// Makes what was added durable and visible to readers that open the index from now on, and
+    /// notes that shards 0 to `shards`, exclusive, are in it.
+    ///
+    /// # Errors
+    /// [`RetrievalError::Io`]; from then on [`RetrievalError::Stopped`].
+    pub fn commit(&mut self, shards: u32) -> Result<(), RetrievalError> {
+        let commit = Commit { shards, documents: self.documents };
+        self.attempt(|writer| {
+            let mut prepared = writer.prepare_commit()?;
+            prepared.set_payload(&commit.to_payload());
+            prepared.commit()
+        })?;
+        self.committed = commit;
+        self.waiting_bytes = 0;
+        Ok(())
+    }
+
+    /// Commits, and waits until small segments are merged.
+    ///
+    /// # Errors
+    /// As [`IndexWriter::commit`].
+    pub fn finish(mut self, shards: u32) -> Result<(), RetrievalError> {
+        self.commit(shards)?;
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        writer
+            .wait_merging_threads()
+            .map_err(|error| RetrievalError::from_tantivy(&self.dir, error))
+    }
+
+    fn attempt<T>(
+        &mut self,
+        action: impl FnOnce(&mut tantivy::IndexWriter) -> Result<T, TantivyError>,
+    ) -> Result<T, RetrievalError> {
+        let Some(writer) = &mut self.writer else {
+            return Err(RetrievalError::Stopped { path: self.dir.clone() });
+        };
+        match action(writer) {
+            Ok(value) => Ok(value),
+            Err(error) => {
+                let cause = thread_error(writer, error);
+                self.writer = None;
+                Err(RetrievalError::from_tantivy(&self.dir, cause))
+            }
+        }
+    }
+}
+
+/// Stored text is compressed by the indexing thread: from a thread of its own, a full disk would
+/// come back as a mere sentence and not as an [`std::io::Error`].
+fn settings() -> IndexSettings {
+    IndexSettings { docstore_compress_dedicated_thread: false, ..IndexSettings::default() }
+}
+
+/// Adding a document reports that the indexing thread has ended, not why: the next commit does.
+fn thread_error(writer: &mut tantivy::IndexWriter, error: TantivyError) -> TantivyError {
+    match error {
+        TantivyError::ErrorInThread(_) => writer.prepare_commit().err().unwrap_or(error),
+        error => error,
+    }
+}

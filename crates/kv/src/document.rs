@@ -1,6 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Digest;
 
 /// The longest document id accepted, in bytes.
@@ -116,7 +118,7 @@ impl Chunk {
 }
 
 /// The number of a shard: the unit of the corpus that it holds, counted from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ShardId(pub u32);
 
 impl fmt::Display for ShardId {

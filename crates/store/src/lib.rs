@@ -1,1 +1,21 @@
-//! x
+//! Blocks on the local disk: shards of K and V, the token ids they were made from, and the
+//! manifest that says which of them count.
+//!
+//! In: units of chunks with their blocks. Out: checked blocks and token ids. It blocks, uses no
+//! network, and knows neither model nor ranking. The format is in FORMAT.md.
+#![doc = include_str!("../FORMAT.md")]
+
+mod chunks;
+mod error;
+mod files;
+mod layout;
+mod manifest;
+mod reader;
+mod writer;
+
+pub use chunks::{IndexedDocument, ShardChunks};
+pub use error::StoreError;
+pub use layout::FORMAT_VERSION;
+pub use manifest::{FileRecord, Manifest, ShardRecord};
+pub use reader::Store;
+pub use writer::{StoreWriter, Unit, UnitWriter};

@@ -1,0 +1,95 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hyperrag_kv::Mismatch;
+
+/// Why a store was not opened, read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No manifest: nothing was built here.
+    #[error("{}: there is no store here; make one with `hyperrag build INPUT --store {}`", path.display(), path.display())]
+    Absent {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder holds other things.
+    #[error("{}: the folder is not empty and holds no store; name another folder", path.display())]
+    NotAStore {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Made with another model, profile or setting.
+    #[error("{}: the store was made with {} {}, in use is {}; use what it was made with, or build another store", path.display(), mismatch.field, mismatch.stored, mismatch.current)]
+    Mismatch {
+        /// The store.
+        path: PathBuf,
+        /// The field that differs.
+        mismatch: Box<Mismatch>,
+    },
+    /// Another process writes.
+    #[error("{}: another process is writing this store ({holder}); wait for it or stop it", path.display())]
+    Locked {
+        /// The store.
+        path: PathBuf,
+        /// What the lock file says of it.
+        holder: String,
+    },
+    /// Bytes that are not what was written.
+    #[error("{}: damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A unit too large for a shard.
+    #[error(
+        "shard {shard} would hold {chunks} chunks, at most {max} are allowed; use a smaller --unit-rows"
+    )]
+    TooManyChunks {
+        /// The shard.
+        shard: hyperrag_kv::ShardId,
+        /// Its chunks.
+        chunks: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The disk is full.
+    #[error("{}: the disk is full; free some space and run the same command again, sealed units are kept", path.display())]
+    DiskFull {
+        /// The file being written.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A file can not be read or written.
+    #[error("{}: {action}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    /// Maps an I/O error on `path`.
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { path, source }
+            }
+            _ => Self::Io { path, action, source },
+        }
+    }
+
+    pub(crate) fn damaged(path: &Path, what: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_owned(), what: what.into() }
+    }
+}

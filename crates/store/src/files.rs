@@ -1,0 +1,74 @@
+//! Names of the store's files, and how one is published.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use hyperrag_kv::ShardId;
+
+use crate::StoreError;
+
+/// The folder of a store.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    pub(crate) root: PathBuf,
+}
+
+impl Files {
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.root.join("manifest.json")
+    }
+
+    pub(crate) fn journal(&self, generation: u64) -> PathBuf {
+        self.root.join(format!("journal-{generation:06}.log"))
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    pub(crate) fn shards(&self) -> PathBuf {
+        self.root.join("shards")
+    }
+
+    pub(crate) fn chunks(&self) -> PathBuf {
+        self.root.join("chunks")
+    }
+
+    pub(crate) fn shard(&self, shard: ShardId) -> PathBuf {
+        self.shards().join(format!("{shard}.kv"))
+    }
+
+    pub(crate) fn chunk_file(&self, shard: ShardId) -> PathBuf {
+        self.chunks().join(format!("{shard}.parquet"))
+    }
+}
+
+/// The name under which a file is written before it is published.
+pub(crate) fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    path.with_file_name(name)
+}
+
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(StoreError::io(folder, "the folder cannot be synced"))
+}
+
+/// Gives a finished, synced temporary file its name, durably.
+pub(crate) fn publish(path: &Path) -> Result<(), StoreError> {
+    fs::rename(temporary(path), path).map_err(StoreError::io(path, "cannot be put in place"))?;
+    sync_folder(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Writes a whole file: under another name first, so that a reader sees the old or the new one.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let partial = temporary(path);
+    let written = File::create(&partial).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(StoreError::io(path, "cannot be written"))?;
+    publish(path)
+}

@@ -1,0 +1,154 @@
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use hyperrag_kv::{Digest, Fingerprint, ShardId};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::StoreError;
+use crate::files::{Files, write_whole};
+
+/// A published file: its length and what identifies its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRecord {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// blake3 of a shard's header and table, or of a whole chunk file.
+    pub digest: Digest,
+}
+
+/// A sealed unit of the corpus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardRecord {
+    /// Its number.
+    pub shard: ShardId,
+    /// Input rows it was made from.
+    pub rows: u64,
+    /// Digest of those rows.
+    pub rows_digest: Digest,
+    /// Documents, rows without any text left out.
+    pub documents: u64,
+    /// Chunks, each with one block.
+    pub chunks: u64,
+    /// Positions of all blocks.
+    pub tokens: u64,
+    /// The file of blocks.
+    pub kv: FileRecord,
+    /// The file of token ids.
+    pub chunk_file: FileRecord,
+}
+
+/// What a store holds at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Counts the snapshots, from 1.
+    pub generation: u64,
+    /// What the store was made with.
+    pub fingerprint: Fingerprint,
+    /// Whether all of the corpus is in.
+    pub complete: bool,
+    /// The sealed units, in order.
+    pub shards: Vec<ShardRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<'a> {
+    checksum: Digest,
+    #[serde(borrow)]
+    manifest: &'a RawValue,
+}
+
+impl Manifest {
+    /// Reads the last snapshot and the journal written since. `None` where there is no manifest.
+    pub(crate) fn read(files: &Files) -> Result<Option<Self>, StoreError> {
+        let path = files.manifest();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(StoreError::damaged(&path, "it is not UTF-8"));
+            }
+            Err(error) => return Err(StoreError::io(&path, "cannot be read")(error)),
+        };
+        let mut manifest = Self::parse(&text).map_err(|what| StoreError::damaged(&path, what))?;
+        manifest.replay(&files.journal(manifest.generation))?;
+        for (number, record) in manifest.shards.iter().enumerate() {
+            if record.shard.0 as usize != number {
+                return Err(StoreError::damaged(&path, format!("shard {number} is missing")));
+            }
+        }
+        Ok(Some(manifest))
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let envelope: Envelope<'_> =
+            serde_json::from_str(text).map_err(|e| format!("no manifest: {e}"))?;
+        let raw = envelope.manifest.get();
+        if Digest::of(raw.as_bytes()) != envelope.checksum {
+            return Err("its checksum does not fit".to_owned());
+        }
+        serde_json::from_str(raw).map_err(|e| format!("no manifest: {e}"))
+    }
+
+    /// Publishes `self` as a snapshot; its journal is empty.
+    pub(crate) fn publish(&self, files: &Files) -> Result<(), StoreError> {
+        let body = serde_json::to_string(self).expect("a manifest has only plain fields");
+        let checksum = Digest::of(body.as_bytes());
+        let text = format!("{{\"checksum\":\"{checksum}\",\"manifest\":{body}}}\n");
+        write_whole(&files.manifest(), text.as_bytes())
+    }
+
+    /// Takes in the journal: one record a line after its checksum. A line that was cut short by a
+    /// crash can only be the last; it was never acknowledged and counts for nothing.
+    fn replay(&mut self, path: &Path) -> Result<(), StoreError> {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(StoreError::io(path, "cannot be read")(error)),
+        };
+        for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+            let Some(line) = line.strip_suffix(b"\n") else { return Ok(()) };
+            let what = || {
+                StoreError::damaged(path, format!("line {} does not fit its checksum", number + 1))
+            };
+            self.shards.push(parse_line(line).ok_or_else(what)?);
+        }
+        Ok(())
+    }
+}
+
+fn parse_line(line: &[u8]) -> Option<ShardRecord> {
+    let (crc, record) = std::str::from_utf8(line).ok()?.split_once(' ')?;
+    let crc = u32::from_str_radix(crc, 16).ok()?;
+    (crc32fast::hash(record.as_bytes()) == crc).then(|| serde_json::from_str(record).ok())?
+}
+
+/// Appends one record, durably. What a crash left of an unfinished line is cut off before.
+pub(crate) fn append(path: &Path, record: &ShardRecord) -> Result<(), StoreError> {
+    let record = serde_json::to_string(record).expect("a record has only plain fields");
+    let line = format!("{:08x} {record}\n", crc32fast::hash(record.as_bytes()));
+    let appended = (|| {
+        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+        file.write_all(line.as_bytes())?;
+        file.sync_data()
+    })();
+    appended.map_err(StoreError::io(path, "cannot be appended to"))
+}
+
+/// Cuts off the unfinished last line of a journal, if a crash left one.
+pub(crate) fn trim(path: &Path) -> Result<(), StoreError> {
+    let Ok(bytes) = fs::read(path) else { return Ok(()) };
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    if whole == bytes.len() {
+        return Ok(());
+    }
+    let cut = OpenOptions::new().write(true).open(path).and_then(|file| {
+        file.set_len(whole as u64)?;
+        file.sync_data()
+    });
+    cut.map_err(StoreError::io(path, "its unfinished last line cannot be cut off"))
+}

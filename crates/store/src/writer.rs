@@ -1,0 +1,292 @@
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use hyperrag_kv::{Digest, Fingerprint, Geometry, KvBlock, ShardId, Slot};
+
+use crate::files::{Files, publish, sync_folder, temporary};
+use crate::layout::{
+    self, BLOCK_ALIGN, BLOCKS_PER_SHARD_MAX, ENTRY_BYTES, Entry, HEADER_BYTES, Head, Header,
+};
+use crate::manifest::{append, trim};
+use crate::{FileRecord, Manifest, ShardChunks, ShardRecord, StoreError, chunks};
+
+/// The one writer of a store: while it lives, the lock file is locked.
+pub struct StoreWriter {
+    files: Files,
+    manifest: Manifest,
+    digest: Digest,
+    _lock: File,
+}
+
+/// One unit of the corpus, cut into chunks, its blocks not yet computed.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// The shard it becomes.
+    pub shard: ShardId,
+    /// Input rows in it.
+    pub rows: u64,
+    /// Digest of those rows.
+    pub rows_digest: Digest,
+    /// Chunks and documents.
+    pub contents: ShardChunks,
+}
+
+/// A shard being written. Dropped before [`UnitWriter::seal`], it leaves nothing behind.
+pub struct UnitWriter<'a> {
+    store: &'a mut StoreWriter,
+    unit: Unit,
+    path: PathBuf,
+    file: File,
+    entries: Vec<Entry>,
+    written: usize,
+    sealed: bool,
+}
+
+impl StoreWriter {
+    /// Opens the store at `root`, or makes it.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] while another process writes, [`StoreError::Mismatch`] where the
+    /// store was made with another fingerprint, [`StoreError::NotAStore`] for a folder of other
+    /// things.
+    pub fn open(root: &Path, fingerprint: &Fingerprint) -> Result<Self, StoreError> {
+        let files = Files { root: root.to_owned() };
+        let others =
+            fs::read_dir(root).map(|mut entries| entries.next().is_some()).unwrap_or(false);
+        if others && !files.manifest().exists() && !files.lock().exists() {
+            return Err(StoreError::NotAStore { path: root.to_owned() });
+        }
+        for folder in [root, &files.shards(), &files.chunks()] {
+            fs::create_dir_all(folder)
+                .map_err(StoreError::io(folder, "the folder cannot be made"))?;
+        }
+        let lock = lock(&files)?;
+        let manifest = match Manifest::read(&files)? {
+            Some(manifest) => {
+                if let Some(mismatch) = manifest.fingerprint.mismatch(fingerprint) {
+                    let (path, mismatch) = (root.to_owned(), Box::new(mismatch));
+                    return Err(StoreError::Mismatch { path, mismatch });
+                }
+                trim(&files.journal(manifest.generation))?;
+                manifest
+            }
+            None => {
+                let fingerprint = fingerprint.clone();
+                let manifest =
+                    Manifest { generation: 1, fingerprint, complete: false, shards: Vec::new() };
+                sync_folder(root)?;
+                manifest.publish(&files)?;
+                manifest
+            }
+        };
+        let digest = fingerprint.digest();
+        Ok(Self { files, manifest, digest, _lock: lock })
+    }
+
+    /// What the store holds.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Chunks and documents of a sealed shard.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where the file is not what was written.
+    pub fn chunks(&self, shard: ShardId) -> Result<ShardChunks, StoreError> {
+        crate::reader::read_chunks(&self.files, &self.manifest, shard)
+    }
+
+    /// Starts the shard of `unit`, which must be the next one.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the file can not be made.
+    pub fn begin(&mut self, unit: Unit) -> Result<UnitWriter<'_>, StoreError> {
+        assert_eq!(unit.shard.0 as usize, self.manifest.shards.len(), "units are sealed in order");
+        let chunks = &unit.contents.chunks;
+        if chunks.len() > BLOCKS_PER_SHARD_MAX {
+            let (shard, chunks, max) = (unit.shard, chunks.len(), BLOCKS_PER_SHARD_MAX);
+            return Err(StoreError::TooManyChunks { shard, chunks, max });
+        }
+        let geometry = self.manifest.fingerprint.geometry;
+        let mut offset = layout::first_offset(chunks.len());
+        let mut entries = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            let head = layout::head_bytes(&geometry, chunk.id.document.as_str().len());
+            let bytes = (head + geometry.block_bytes(chunk.tokens.len())) as u64;
+            let (tokens, head_bytes) = (chunk.tokens.len() as u32, head as u32);
+            entries.push(Entry {
+                identity: chunk.identity(&self.digest),
+                offset,
+                bytes,
+                tokens,
+                head_bytes,
+                head_crc: 0,
+            });
+            offset = (offset + bytes).next_multiple_of(BLOCK_ALIGN);
+        }
+        let path = self.files.shard(unit.shard);
+        let partial = temporary(&path);
+        let file = File::create(&partial).and_then(|file| {
+            // The zeros between blocks are holes of this length.
+            file.set_len(offset)?;
+            Ok(file)
+        });
+        let file = file.map_err(StoreError::io(&partial, "cannot be made"))?;
+        Ok(UnitWriter { store: self, unit, path, file, entries, written: 0, sealed: false })
+    }
+
+    /// Marks the store as holding all of the corpus, in a snapshot of its own.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the snapshot can not be written.
+    pub fn finish(&mut self) -> Result<(), StoreError> {
+        let journal = self.files.journal(self.manifest.generation);
+        self.manifest.generation += 1;
+        self.manifest.complete = true;
+        self.manifest.publish(&self.files)?;
+        match fs::remove_file(&journal) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io(&journal, "cannot be removed")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl UnitWriter<'_> {
+    /// The unit.
+    #[must_use]
+    pub fn unit(&self) -> &Unit {
+        &self.unit
+    }
+
+    /// Writes the block of `slot` to its place.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the file can not be written.
+    pub fn write(&mut self, slot: Slot, block: &KvBlock) -> Result<(), StoreError> {
+        let geometry: Geometry = *block.geometry();
+        let entry = &mut self.entries[slot.0 as usize];
+        let chunk = &self.unit.contents.chunks[slot.0 as usize];
+        assert_eq!(block.tokens(), chunk.tokens.len(), "the block belongs to the chunk");
+        let mut hidden = vec![0; geometry.hidden_bytes()];
+        hyperrag_kv::Element::F32.encode(block.hidden(), &mut hidden);
+        let layers = 0..geometry.layers as usize;
+        let head = Head {
+            identity: entry.identity,
+            document: chunk.id.document.as_str().to_owned(),
+            ordinal: chunk.id.ordinal,
+            tokens: entry.tokens,
+            hidden_crc: crc32fast::hash(&hidden),
+            layer_crcs: layers.map(|layer| crc32fast::hash(block.layer(layer))).collect(),
+        };
+        let head = head.encode(&geometry);
+        entry.head_crc = crc32fast::hash(&head);
+        let mut offset = entry.offset;
+        for part in [&head[..], block.kv(), &hidden] {
+            let written = self.file.write_all_at(part, offset);
+            written.map_err(StoreError::io(&self.path, "cannot be written"))?;
+            offset += part.len() as u64;
+        }
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Publishes the shard and its chunks, and enters them in the journal. Once this returns, no
+    /// crash undoes it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the unit is then not part of the store.
+    pub fn seal(mut self) -> Result<ShardRecord, StoreError> {
+        assert_eq!(self.written, self.entries.len(), "every block of the unit was written");
+        let mut table = vec![0; self.entries.len() * ENTRY_BYTES];
+        for (bytes, entry) in table.chunks_exact_mut(ENTRY_BYTES).zip(&self.entries) {
+            bytes.copy_from_slice(&entry.encode());
+        }
+        let last = self.entries.last();
+        let end = last.map_or(layout::first_offset(0), |e| {
+            (e.offset + e.bytes).next_multiple_of(BLOCK_ALIGN)
+        });
+        let header = Header {
+            shard: self.unit.shard,
+            blocks: self.entries.len() as u32,
+            table_crc: crc32fast::hash(&table),
+            file_bytes: end,
+            fingerprint: self.store.digest,
+        };
+        let top = [&header.encode()[..], &table].concat();
+        debug_assert_eq!(top.len(), HEADER_BYTES + table.len());
+        let written = self.file.write_all_at(&top, 0).and_then(|()| self.file.sync_all());
+        written.map_err(StoreError::io(&self.path, "cannot be written"))?;
+        let kv = FileRecord { bytes: end, digest: Digest::of(&top) };
+
+        let chunk_path = self.store.files.chunk_file(self.unit.shard);
+        let chunk_file = write_chunks(&chunk_path, &self.unit.contents)?;
+        publish(&self.path)?;
+        publish(&chunk_path)?;
+        let Unit { shard, rows, rows_digest, contents } = &self.unit;
+        let record = ShardRecord {
+            shard: *shard,
+            rows: *rows,
+            rows_digest: *rows_digest,
+            documents: contents.documents.len() as u64,
+            chunks: contents.chunks.len() as u64,
+            tokens: contents.chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum(),
+            kv,
+            chunk_file,
+        };
+        append(&self.store.files.journal(self.store.manifest.generation), &record)?;
+        self.store.manifest.shards.push(record.clone());
+        self.sealed = true;
+        Ok(record)
+    }
+}
+
+impl Drop for UnitWriter<'_> {
+    fn drop(&mut self) {
+        if !self.sealed {
+            // Best effort: a later build writes over what stays.
+            let _ = fs::remove_file(temporary(&self.path));
+            let _ = fs::remove_file(temporary(&self.store.files.chunk_file(self.unit.shard)));
+        }
+    }
+}
+
+fn write_chunks(path: &Path, contents: &ShardChunks) -> Result<FileRecord, StoreError> {
+    let partial = temporary(path);
+    let written = File::create(&partial).and_then(|file| chunks::write(&file, contents));
+    written.map_err(StoreError::io(&partial, "cannot be written"))?;
+    let bytes = fs::read(&partial).map_err(StoreError::io(&partial, "cannot be read"))?;
+    Ok(FileRecord { bytes: bytes.len() as u64, digest: Digest::of(&bytes) })
+}
+
+/// Takes the operating system's lock on the lock file, which ends with the process. What stands
+/// in the file is for the message only.
+fn lock(files: &Files) -> Result<File, StoreError> {
+    let path = files.lock();
+    let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = open.map_err(StoreError::io(&path, "cannot be made"))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Without it the message says less.
+            let _ = (&mut file).take(200).read_to_string(&mut holder);
+            return Err(StoreError::Locked {
+                path: files.root.clone(),
+                holder: holder.trim().to_owned(),
+            });
+        }
+        Err(TryLockError::Error(error)) => {
+            return Err(StoreError::io(&path, "cannot be locked")(error));
+        }
+    }
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let holder = format!("process {} on {}\n", std::process::id(), host.trim());
+    let noted = file.set_len(0).and_then(|()| file.write_all(holder.as_bytes()));
+    noted.map_err(StoreError::io(&path, "cannot be written"))?;
+    Ok(file)
+}

@@ -17,5 +17,5 @@ pub use document::{
 };
 pub use fingerprint::{Digest, Fingerprint, Mismatch};
 pub use geometry::{Element, Geometry, UnknownElement};
-pub use ports::{BlockError, BlockRead, LanguageModel, ModelError, Tokenize};
+pub use ports::{BlockError, BlockRead, ChunkRead, LanguageModel, ModelError, Tokenize};
 pub use profile::{Profile, ProfileError, TITLE_TOKENS_MAX};

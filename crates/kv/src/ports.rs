@@ -55,6 +55,15 @@ pub trait BlockRead: Sync {
     fn get_many(&self, keys: &[BlockKey]) -> Vec<Result<Option<KvBlock>, BlockError>>;
 }
 
+/// Where the token ids behind the blocks are, from which any block can be computed again.
+pub trait ChunkRead: Sync {
+    /// The chunk of a block.
+    ///
+    /// # Errors
+    /// [`BlockError`] where it is damaged or can not be read.
+    fn chunk(&self, key: &BlockKey) -> Result<Chunk, BlockError>;
+}
+
 /// Why a model did not compute.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

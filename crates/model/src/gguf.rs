@@ -46,6 +46,15 @@ impl ModelFile {
         &self.path
     }
 
+    /// What the file calls the model, else the file's name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let named = self.content.metadata.get("general.name").and_then(|name| name.to_string().ok());
+        named.cloned().unwrap_or_else(|| {
+            self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+        })
+    }
+
     /// Sizes of the model.
     #[must_use]
     pub fn config(&self) -> &Config {

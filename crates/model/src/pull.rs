@@ -108,3 +108,26 @@ fn check(path: &Path, expected: &str, actual: String) -> Result<(), LoadError> {
     let (path, expected) = (path.to_owned(), expected.to_owned());
     Err(LoadError::Checksum { path, expected, actual })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_copied_and_hashed() {
+        // FIPS 180-2, appendix B.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let path = Path::new("abc");
+        let mut copy = Vec::new();
+        let hash = hash_into(&mut &b"abc"[..], &mut copy, path).unwrap();
+        assert_eq!((hash.as_str(), &copy[..]), (abc, &b"abc"[..]));
+        assert!(check(path, abc, hash.clone()).is_ok());
+        match check(path, &abc.replace('b', "c"), hash) {
+            Err(LoadError::Checksum { expected, actual, .. }) => {
+                assert_ne!(expected, abc);
+                assert_eq!(actual, abc);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

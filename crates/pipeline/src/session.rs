@@ -1,0 +1,244 @@
+use std::path::Path;
+use std::time::Instant;
+
+use hyperrag_kv::{BlockKey, ChunkId, DocId, LanguageModel, Profile, Slot, Tokenize};
+use hyperrag_rerank::{Damage, Scored, Source, Work, rank, score};
+use hyperrag_retrieval::{Hit, Index};
+use hyperrag_store::Store;
+use serde::Serialize;
+
+use crate::PipelineError;
+
+/// One query of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// Its name.
+    pub id: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// A store open for queries, with the model it was made with.
+pub struct Session<'a, M, T> {
+    model: &'a M,
+    tokenizer: &'a T,
+    profile: &'a Profile,
+    store: &'a Store,
+    index: Index,
+}
+
+/// A document in the answer to a query.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AnsweredHit {
+    /// From 1.
+    pub rank: usize,
+    /// The document.
+    pub id: String,
+    /// Mean log-probability of the query's tokens after the document.
+    pub score: f32,
+    /// The document's title.
+    pub title: String,
+    /// The chunk with the best score.
+    pub chunk: u32,
+    /// BM25 score.
+    pub retriever_score: f32,
+    /// The document's text.
+    #[serde(skip)]
+    pub text: String,
+}
+
+/// What an answer took.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Stats {
+    /// Candidates that were scored.
+    pub candidates: usize,
+    /// Blocks read.
+    pub blocks_read: u64,
+    /// Bytes of those blocks.
+    pub bytes_read: u64,
+    /// Positions that went through the decoder.
+    pub tokens_computed: u64,
+    /// Blocks that were damaged and computed again.
+    pub blocks_recomputed: usize,
+    /// Seconds of retrieval.
+    pub retrieve_seconds: f64,
+    /// Seconds of reranking.
+    pub rerank_seconds: f64,
+}
+
+/// The ranked hits of a query.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Answer {
+    /// The query's name.
+    pub query_id: String,
+    /// The query.
+    pub query: String,
+    /// All candidates, best first.
+    pub hits: Vec<AnsweredHit>,
+    /// What it took.
+    pub stats: Stats,
+    /// Blocks that were damaged.
+    #[serde(skip)]
+    pub damages: Vec<Damage>,
+}
+
+impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
+    /// Opens the index of the store at `root`. The caller has checked the store's fingerprint.
+    ///
+    /// # Errors
+    /// [`PipelineError::Retrieval`] where the index is missing or damaged.
+    pub fn open(
+        root: &Path,
+        store: &'a Store,
+        model: &'a M,
+        tokenizer: &'a T,
+        profile: &'a Profile,
+    ) -> Result<Self, PipelineError> {
+        let index = Index::open(&root.join("index"))?;
+        Ok(Self { model, tokenizer, profile, store, index })
+    }
+
+    /// The index.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The best `depth` documents of the store by BM25.
+    ///
+    /// # Errors
+    /// [`PipelineError::Retrieval`].
+    pub fn retrieve(&self, query: &Query, depth: usize) -> Result<Vec<Hit>, PipelineError> {
+        let mut hits = self.index.search(&query.text, depth)?;
+        // The index may be ahead of the store.
+        hits.retain(|hit| self.holds(hit));
+        Ok(hits)
+    }
+
+    /// The documents of these ids, with their given scores as the retriever's.
+    ///
+    /// # Errors
+    /// [`PipelineError::UnknownDocument`] where the store does not have one.
+    pub fn candidates<'i>(
+        &self,
+        query: &Query,
+        ids: impl IntoIterator<Item = (&'i str, f64)>,
+    ) -> Result<Vec<Hit>, PipelineError> {
+        let mut hits = Vec::new();
+        for (document, score) in ids {
+            let found = match DocId::new(document) {
+                Ok(id) => self.index.get(&id)?.filter(|hit| self.holds(hit)),
+                Err(_) => None,
+            };
+            let Some(mut hit) = found else {
+                let (query, document) = (query.id.clone(), document.to_owned());
+                return Err(PipelineError::UnknownDocument { query, document });
+            };
+            hit.score = score as f32;
+            hits.push(hit);
+        }
+        Ok(hits)
+    }
+
+    fn holds(&self, hit: &Hit) -> bool {
+        let shard = self.store.manifest().shards.get(hit.location.shard.0 as usize);
+        let end = u64::from(hit.location.first_slot.0) + u64::from(hit.location.chunks);
+        shard.is_some_and(|shard| end <= shard.chunks)
+    }
+
+    /// Retrieves and reranks.
+    ///
+    /// # Errors
+    /// [`PipelineError`].
+    pub fn answer(
+        &self,
+        query: &Query,
+        depth: usize,
+        recompute: bool,
+    ) -> Result<Answer, PipelineError> {
+        let start = Instant::now();
+        let hits = self.retrieve(query, depth)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let mut answer = self.rerank(query, hits, recompute)?;
+        answer.stats.retrieve_seconds = seconds;
+        Ok(answer)
+    }
+
+    /// Reranks `hits`, from stored blocks or by computing each again.
+    ///
+    /// # Errors
+    /// [`PipelineError`].
+    pub fn rerank(
+        &self,
+        query: &Query,
+        hits: Vec<Hit>,
+        recompute: bool,
+    ) -> Result<Answer, PipelineError> {
+        let start = Instant::now();
+        let (keys, ranges) = keys(&hits);
+        let Scored { scores, work } = self.score(query, &keys, recompute)?;
+        let ids = hits.iter().zip(ranges).map(|(hit, range)| (&hit.document.id, range));
+        let ranked = rank(&ids.collect::<Vec<_>>(), &scores);
+        let Work { blocks_read, bytes_read, tokens_computed, damages } = work;
+        let stats = Stats {
+            candidates: hits.len(),
+            blocks_read,
+            bytes_read,
+            tokens_computed,
+            blocks_recomputed: damages.len(),
+            retrieve_seconds: 0.0,
+            rerank_seconds: start.elapsed().as_secs_f64(),
+        };
+        let answered = (1..).zip(ranked).map(|(rank, ranked)| {
+            let hit = &hits[ranked.candidate];
+            AnsweredHit {
+                rank,
+                id: hit.document.id.as_str().to_owned(),
+                score: ranked.score,
+                title: hit.document.title.clone(),
+                chunk: ranked.chunk,
+                retriever_score: hit.score,
+                text: hit.document.text.clone(),
+            }
+        });
+        let hits = answered.collect();
+        Ok(Answer { query_id: query.id.clone(), query: query.text.clone(), hits, stats, damages })
+    }
+
+    /// Scores the blocks of `keys` for the query.
+    pub(crate) fn score(
+        &self,
+        query: &Query,
+        keys: &[BlockKey],
+        recompute: bool,
+    ) -> Result<Scored, PipelineError> {
+        let mut tokens = self.tokenizer.encode_template(&self.profile.query_prefix)?;
+        match self.tokenizer.encode_text(&query.text)? {
+            text if text.is_empty() || query.text.trim().is_empty() => {
+                return Err(PipelineError::EmptyQuery);
+            }
+            text => tokens.extend(text),
+        }
+        let chunk_tokens = self.store.manifest().fingerprint.chunk_tokens as usize;
+        let source = match recompute {
+            true => Source::Recompute,
+            false => Source::Stored(self.store),
+        };
+        Ok(score(self.model, &tokens, keys, chunk_tokens, source, self.store)?)
+    }
+}
+
+/// The blocks of all hits, and where each hit's stand.
+pub(crate) fn keys(hits: &[Hit]) -> (Vec<BlockKey>, Vec<std::ops::Range<usize>>) {
+    let (mut keys, mut ranges) = (Vec::new(), Vec::new());
+    for hit in hits {
+        let first = keys.len();
+        keys.extend((0..hit.location.chunks).map(|ordinal| BlockKey {
+            shard: hit.location.shard,
+            slot: Slot(hit.location.first_slot.0 + ordinal),
+            chunk: ChunkId { document: hit.document.id.clone(), ordinal },
+        }));
+        ranges.push(first..keys.len());
+    }
+    (keys, ranges)
+}

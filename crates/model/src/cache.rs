@@ -95,7 +95,7 @@ impl ModelCache {
         self.path(model).metadata().is_ok_and(|file| file.len() == model.bytes)
     }
 
-    /// The file that `name` means: an existing path, else a model of the catalogue.
+    /// The file that `name` means: a model of the catalogue, else an existing path.
     ///
     /// # Errors
     /// [`LoadError::NotPulled`] or [`LoadError::UnknownName`].

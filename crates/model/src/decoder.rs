@@ -85,9 +85,19 @@ impl CpuModel {
         let config = file.config().clone();
         let (hidden, wide) = (config.hidden, config.feed_forward);
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        for bias in ["blk.0.attn_q.bias", "blk.0.attn_output.bias", "blk.0.ffn_gate.bias"] {
-            if file.has(bias) {
-                return Err(LoadError::Unsupported { feature: format!("the tensor {bias}") });
+        if !Kernel::available().contains(&kernel) {
+            let feature = format!("{} instructions that this machine lacks", kernel.name());
+            return Err(LoadError::Unsupported { feature });
+        }
+        // Biases, and Llama 3's scaled rotary frequencies.
+        for tensor in [
+            "blk.0.attn_q.bias",
+            "blk.0.attn_output.bias",
+            "blk.0.ffn_gate.bias",
+            "rope_freqs.weight",
+        ] {
+            if file.has(tensor) {
+                return Err(LoadError::Unsupported { feature: format!("the tensor {tensor}") });
             }
         }
         let mut layers = Vec::with_capacity(config.layers);
@@ -177,6 +187,9 @@ impl CpuModel {
     /// As [`LanguageModel::prefill`].
     pub fn log_probabilities_of_run(&self, tokens: &[u32]) -> Result<Vec<f64>, ModelError> {
         self.check(tokens, 0, || "the run".to_owned())?;
+        if tokens.len() == 1 {
+            return Ok(Vec::new());
+        }
         let hidden = self.config.hidden;
         let mut logs = Vec::new();
         self.pool.install(|| {

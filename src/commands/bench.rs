@@ -1,0 +1,189 @@
+use std::fs;
+
+use anyhow::{Result, ensure};
+use hyperrag_pipeline::{BenchReport, BenchSettings, Mode, Query, Session};
+use serde::Serialize;
+
+use super::{LoadedModel, open};
+use crate::cli::BenchArgs;
+use crate::exit::Status;
+use crate::{queries, report};
+
+/// Words of a query that is taken from a document.
+const QUERY_WORDS: usize = 14;
+
+/// Where and how the figures were taken.
+#[derive(Debug, Serialize)]
+struct Conditions {
+    version: &'static str,
+    cpu: String,
+    threads: usize,
+    instruction_set: &'static str,
+    kernel: &'static str,
+    element: String,
+    io: &'static str,
+    steal_percent: Option<f64>,
+    depth: usize,
+    queries: usize,
+    documents: u64,
+}
+
+#[derive(Serialize)]
+struct Output<'a> {
+    conditions: &'a Conditions,
+    #[serde(flatten)]
+    report: &'a BenchReport,
+}
+
+/// Times reuse against recompute.
+pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
+    let (store, loaded) = open(&args.store, &args.model)?;
+    let LoadedModel { tokenizer, profile, model, .. } = &loaded;
+    let session = Session::open(&args.store, &store, model, tokenizer, profile)?;
+    let mut queries = match &args.queries {
+        Some(path) => queries::read(path)?,
+        None => session.index().sample(args.query_count)?.iter().map(query_from).collect(),
+    };
+    queries.truncate(args.query_count);
+    let runs = args.runs.max(1);
+    let settings = BenchSettings { depth: args.depth, runs, warm_up: !args.no_warmup };
+    let bar = report::bar(
+        Some(2 * (queries.len() * runs) as u64),
+        "{elapsed_precise} {bar:24} {pos}/{len} runs, ETA {eta_precise}",
+    );
+    let before = cpu_times();
+    let figures = hyperrag_pipeline::bench(&session, &queries, settings, &mut || bar.inc(1))?;
+    bar.finish_and_clear();
+    ensure!(!figures.samples.is_empty(), "no query found any document: name others with --queries");
+    let conditions = Conditions {
+        version: env!("CARGO_PKG_VERSION"),
+        cpu: cpu_name(),
+        threads: model.threads(),
+        instruction_set: model.kernel().name(),
+        kernel: hyperrag_model::KERNEL_ID,
+        element: store.geometry().element.to_string(),
+        io: "page cache",
+        steal_percent: before
+            .zip(cpu_times())
+            .map(|(a, b)| 100.0 * (b.0 - a.0) / (b.1 - a.1).max(1.0)),
+        depth: args.depth,
+        queries: queries.len(),
+        documents: session.index().documents(),
+    };
+    report::print(&match json {
+        true => serde_json::to_string(&Output { conditions: &conditions, report: &figures })?,
+        false => table(&conditions, &figures),
+    })?;
+    if figures.damaged_blocks > 0 {
+        report::warn(&format!(
+            "{} damaged blocks were computed again, the figures include that",
+            figures.damaged_blocks
+        ));
+        return Ok(Status::Degraded);
+    }
+    Ok(Status::Done)
+}
+
+fn query_from(hit: &hyperrag_retrieval::Hit) -> Query {
+    let words = hit.document.text.split_whitespace().take(QUERY_WORDS);
+    Query { id: hit.document.id.as_str().to_owned(), text: words.collect::<Vec<_>>().join(" ") }
+}
+
+/// The figures as a Markdown table.
+fn table(conditions: &Conditions, figures: &BenchReport) -> String {
+    let seconds = |mode| figures.seconds(mode);
+    let percentile = |mode, pick: fn(&hyperrag_eval::Summary) -> f64| {
+        seconds(mode).map_or_else(String::new, |summary| format!("{:.2} s", pick(&summary)))
+    };
+    let total =
+        |mode, part: fn(&hyperrag_pipeline::Sample) -> u64| figures.of(mode).map(part).sum::<u64>();
+    let queries = |mode| figures.of(mode).count() as f64;
+    let peak = |mode| {
+        let peak = figures.of(mode).filter_map(|sample| sample.peak_memory_bytes).max();
+        peak.map_or_else(|| "unknown".to_owned(), report::bytes)
+    };
+    let rows: [(&str, fn(&hyperrag_eval::Summary) -> f64); 3] =
+        [("latency p50", |s| s.p50), ("latency p90", |s| s.p90), ("latency p99", |s| s.p99)];
+    let (reuse, recompute) = (Mode::Reuse, Mode::Recompute);
+    let mut lines = vec![
+        format!(
+            "| {} documents, depth {} | reuse | recompute |",
+            conditions.documents, conditions.depth
+        ),
+        "|---|---|---|".to_owned(),
+        format!(
+            "| blocks/s | {:.1} | {:.1} |",
+            figures.blocks_per_second(reuse),
+            figures.blocks_per_second(recompute)
+        ),
+    ];
+    lines.extend(rows.map(|(name, pick)| {
+        format!("| {name} | {} | {} |", percentile(reuse, pick), percentile(recompute, pick))
+    }));
+    let per_query = |mode, part| total(mode, part) as f64 / queries(mode);
+    let tokens = |mode| per_query(mode, |sample| sample.tokens_computed);
+    let read = |mode| report::bytes(per_query(mode, |sample| sample.bytes_read) as u64);
+    lines.push(format!(
+        "| tokens computed a query | {:.0} | {:.0} |",
+        tokens(reuse),
+        tokens(recompute)
+    ));
+    lines.push(format!("| KV read a query | {} | {} |", read(reuse), read(recompute)));
+    lines.push(format!(
+        "| peak memory, weights included | {} | {} |",
+        peak(reuse),
+        peak(recompute)
+    ));
+    let compared = &figures.comparisons;
+    let count = compared.len() as f64;
+    let mean = |part: fn(&hyperrag_eval::Agreement) -> f64| {
+        compared.iter().map(|c| part(&c.agreement)).sum::<f64>() / count
+    };
+    let largest = compared.iter().map(|c| c.agreement.score_difference_max).fold(0.0, f64::max);
+    let equal = compared.iter().filter(|c| c.bit_equal).count();
+    lines.push(String::new());
+    lines.push(format!(
+        "reuse is {:.1} times as fast. Scores: {equal} of {} runs equal to the bit, largest difference {largest:e}, \
+         top-10 overlap {:.3}, Kendall's tau {:.3}.",
+        figures.blocks_per_second(reuse) / figures.blocks_per_second(recompute),
+        compared.len(),
+        mean(|a| a.top10_overlap),
+        mean(|a| a.kendall_tau),
+    ));
+    lines.push(describe(conditions));
+    lines.join("\n")
+}
+
+fn describe(conditions: &Conditions) -> String {
+    let Conditions {
+        version,
+        cpu,
+        threads,
+        instruction_set,
+        kernel,
+        element,
+        io,
+        steal_percent,
+        queries,
+        ..
+    } = conditions;
+    let steal = steal_percent.map_or_else(|| "unknown".to_owned(), |steal| format!("{steal:.1} %"));
+    format!(
+        "hyperrag {version}, {cpu}, {threads} threads, {instruction_set}, kernel {kernel}, {element} KV from {io}, \
+         steal {steal}, {queries} queries."
+    )
+}
+
+fn cpu_name() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
+}
+
+/// Ticks stolen by other machines, and all ticks (proc(5), /proc/stat).
+fn cpu_times() -> Option<(f64, f64)> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let ticks = stat.lines().next()?.split_whitespace().skip(1).map(str::parse::<f64>);
+    let ticks = ticks.collect::<Result<Vec<_>, _>>().ok()?;
+    Some((*ticks.get(7)?, ticks.iter().take(8).sum()))
+}

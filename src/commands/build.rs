@@ -1,0 +1,154 @@
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hyperrag_corpus::{Chunker, Columns, Corpus, CorpusSize};
+use hyperrag_pipeline::{BuildInput, BuildProgress, BuildSummary, Counts, DryRun, PipelineError};
+
+use super::LoadedModel;
+use crate::cli::BuildArgs;
+use crate::exit::Status;
+use crate::report;
+
+const BAR: &str = "{elapsed_precise} {bar:24} {pos}/{len} rows, {msg}, ETA {eta_precise}";
+
+/// Builds a store, or says what it would take.
+pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
+    let columns = Columns {
+        id: args.id_column.clone(),
+        title: args.title_column.clone(),
+        text: args.text_column.clone(),
+    };
+    let corpus = Corpus::open(&args.inputs, columns)?;
+    let loaded = LoadedModel::load(&args.model, args.element, None)?;
+    let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, args.chunk_tokens as usize)?;
+    let fingerprint = loaded.fingerprint(args.chunk_tokens, args.unit_rows);
+    let progress = BuildProgress::default();
+    let input = BuildInput {
+        model: &loaded.model,
+        corpus: &corpus,
+        chunker: &chunker,
+        fingerprint: &fingerprint,
+        limit: args.limit,
+        progress: &progress,
+        stop: stop_on_signal()?,
+    };
+    if args.dry_run {
+        let plan =
+            watch(&progress, corpus.size(), args.limit, || hyperrag_pipeline::dry_run(&input))?;
+        report::print(&if json { serde_json::to_string(&plan)? } else { describe_plan(&plan) })?;
+        return Ok(Status::Done);
+    }
+    let built = watch(&progress, corpus.size(), args.limit, || {
+        hyperrag_pipeline::build(&input, &args.store)
+    });
+    let summary = match built {
+        Err(PipelineError::Interrupted) => {
+            report::note(
+                "interrupted: sealed shards are kept; run the same command again to go on",
+            );
+            return Ok(Status::Interrupted);
+        }
+        built => built?,
+    };
+    if summary.empty_rows > 0 {
+        report::warn(&format!("{} rows have no text and were left out", summary.empty_rows));
+    }
+    match json {
+        true => report::print(&serde_json::to_string(&summary)?)?,
+        false => report::note(&describe(&summary)),
+    }
+    Ok(Status::Done)
+}
+
+/// Runs `work` while a thread shows its progress.
+fn watch<T>(
+    progress: &BuildProgress,
+    size: CorpusSize,
+    limit: Option<u64>,
+    work: impl FnOnce() -> T,
+) -> T {
+    let bar = report::bar(None, BAR);
+    let (start, done) = (Instant::now(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let counts = progress.counts();
+                let rows = expected_rows(&counts, size, limit);
+                report::show_build(&bar, &counts, rows, start.elapsed().as_secs_f64());
+                thread::park_timeout(Duration::from_millis(200));
+            }
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        watcher.thread().unpark();
+        bar.finish_and_clear();
+        result
+    })
+}
+
+/// Rows of the whole input: known for Parquet, else estimated from the bytes read so far.
+fn expected_rows(counts: &Counts, size: CorpusSize, limit: Option<u64>) -> Option<u64> {
+    let estimate = || {
+        let share = counts.bytes_read as f64 / size.bytes.max(1) as f64;
+        (counts.rows_read > 0).then(|| (counts.rows_read as f64 / share).round() as u64)
+    };
+    let rows = size.rows.or_else(estimate);
+    match (rows, limit) {
+        (Some(rows), Some(limit)) => Some(rows.min(limit)),
+        (rows, limit) => rows.or(limit),
+    }
+}
+
+/// A flag that SIGINT, SIGTERM and SIGHUP set. A second signal ends the process at once.
+fn stop_on_signal() -> Result<&'static AtomicBool> {
+    static STOP: OnceLock<AtomicBool> = OnceLock::new();
+    let stop = STOP.get_or_init(AtomicBool::default);
+    let handler = move || {
+        if stop.swap(true, Ordering::Relaxed) {
+            std::process::exit(Status::Interrupted as i32);
+        }
+    };
+    ctrlc::set_handler(handler).context("the signal handler cannot be set")?;
+    Ok(stop)
+}
+
+fn describe(summary: &BuildSummary) -> String {
+    let BuildSummary {
+        documents,
+        chunks,
+        tokens,
+        bytes,
+        shards,
+        shards_before,
+        tokens_computed,
+        seconds,
+        ..
+    } = summary;
+    if shards == shards_before {
+        return format!(
+            "the store is up to date: {documents} documents, {chunks} chunks, {}",
+            report::bytes(*bytes)
+        );
+    }
+    let rate = *tokens_computed as f64 / seconds;
+    format!(
+        "stored {documents} documents, {chunks} chunks, {tokens} tokens, {} in {shards} shards \
+         ({} of them now, {rate:.0} tokens/s, {})",
+        report::bytes(*bytes),
+        shards - shards_before,
+        report::duration(*seconds)
+    )
+}
+
+fn describe_plan(plan: &DryRun) -> String {
+    let DryRun { documents, empty_rows, chunks, tokens, bytes, tokens_per_second, seconds } = plan;
+    format!(
+        "documents  {documents}\nleft out   {empty_rows} rows without text\nchunks     {chunks}\ntokens     {tokens}\n\
+         bytes      {} ({bytes})\ntime       {} at {tokens_per_second:.0} tokens/s, measured here",
+        report::bytes(*bytes),
+        report::duration(*seconds)
+    )
+}

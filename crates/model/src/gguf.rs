@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
@@ -34,7 +35,10 @@ impl ModelFile {
             return Err(LoadError::Gguf { path: path.to_owned(), what });
         }
         let damaged = |what| LoadError::Gguf { path: path.to_owned(), what };
-        let content = Content::read(&mut file).map_err(|error| damaged(error.to_string()))?;
+        // candle panics where the alignment is 0.
+        let content = catch_unwind(AssertUnwindSafe(|| Content::read(&mut file)))
+            .map_err(|_| damaged("its header makes no sense".to_owned()))?
+            .map_err(|error| damaged(error.to_string()))?;
         let config = Config::from_metadata(&content.metadata)?;
         let digest = digest(path)?;
         Ok(Self { path: path.to_owned(), file, content, config, digest })

@@ -138,7 +138,7 @@ pub(crate) fn decode_table(
     let mut offset = first_offset(entries.len());
     for (slot, entry) in entries.iter().enumerate() {
         let payload = geometry.block_bytes(entry.tokens as usize) as u64;
-        let fits = entry.tokens <= tokens_max
+        let fits = (1..=tokens_max).contains(&entry.tokens)
             && entry.offset == offset
             && entry.head_bytes as usize <= head_bytes(geometry, hyperrag_kv::ID_BYTES_MAX)
             && entry.bytes == u64::from(entry.head_bytes) + payload;
@@ -226,5 +226,194 @@ pub(crate) fn check_crc(what: &str, expected: u32, bytes: &[u8]) -> Result<(), S
     match actual == expected {
         true => Ok(()),
         false => Err(format!("{what} has checksum {actual:08x}, expected {expected:08x}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyperrag_kv::Element;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn digest() -> impl Strategy<Value = Digest> {
+        any::<[u8; 32]>().prop_map(Digest)
+    }
+
+    fn geometry() -> impl Strategy<Value = Geometry> {
+        (1..9u32, 1..4u32, any::<bool>()).prop_map(|(layers, kv_heads, f32)| {
+            let element = if f32 { Element::F32 } else { Element::Bf16 };
+            Geometry { layers, kv_heads, head_dim: 4, hidden: 8, element }
+        })
+    }
+
+    fn with_crc(mut bytes: [u8; HEADER_BYTES]) -> [u8; HEADER_BYTES] {
+        let crc = crc32fast::hash(&bytes[..HEADER_BYTES - 4]);
+        bytes[HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    fn header() -> Header {
+        Header {
+            shard: ShardId(0x0102_0304),
+            blocks: 5,
+            table_crc: 0xa1b2_c3d4,
+            file_bytes: 0x1112_1314_1516_1718,
+            fingerprint: Digest([0xfe; 32]),
+        }
+    }
+
+    #[test]
+    fn the_header_is_these_bytes() {
+        let mut golden = b"HYPERKV\0".to_vec();
+        golden.extend([1, 0, 0, 0, 4, 3, 2, 1, 5, 0, 0, 0, 0xd4, 0xc3, 0xb2, 0xa1]);
+        golden.extend([0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11]);
+        golden.extend([0xfe; 32]);
+        golden.extend([0; 188]);
+        golden.extend(0xCAFE_CAFE_u32.to_le_bytes());
+        assert_eq!(header().encode()[..], golden);
+    }
+
+    #[test]
+    fn an_entry_is_these_bytes() {
+        let entry = Entry {
+            identity: Digest([7; 32]),
+            offset: 0x1000,
+            bytes: 0x0102_0304_0506_0708,
+            tokens: 9,
+            head_bytes: 128,
+            head_crc: 0xdead_beef,
+        };
+        let mut golden = vec![7; 32];
+        golden.extend([0, 0x10, 0, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1]);
+        golden.extend([9, 0, 0, 0, 128, 0, 0, 0, 0xef, 0xbe, 0xad, 0xde, 0, 0, 0, 0]);
+        assert_eq!(entry.encode()[..], golden);
+    }
+
+    #[test]
+    fn a_header_with_a_right_checksum_is_still_checked() {
+        let refused = |at: usize, value: &[u8], why: &str| {
+            let mut bytes = header().encode();
+            bytes[at..at + value.len()].copy_from_slice(value);
+            let error = Header::decode(&with_crc(bytes)).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        };
+        refused(0, b"h", "does not start");
+        refused(8, &[2], "format version 2");
+        refused(64, &[1], "reserved");
+        refused(251, &[1], "reserved");
+        refused(16, &(BLOCKS_PER_SHARD_MAX as u32 + 1).to_le_bytes(), "at most");
+        refused(16, &u32::MAX.to_le_bytes(), "at most");
+    }
+
+    /// A table of blocks with ids of `ids` bytes, and its header.
+    fn table(geometry: &Geometry, blocks: &[(u32, usize)]) -> (Header, Vec<u8>, Vec<Entry>) {
+        let mut offset = first_offset(blocks.len());
+        let mut entries = Vec::new();
+        for (tokens, id_bytes) in blocks {
+            let head = head_bytes(geometry, *id_bytes);
+            let bytes = (head + geometry.block_bytes(*tokens as usize)) as u64;
+            let (identity, head_bytes) = (Digest([*tokens as u8; 32]), head as u32);
+            entries.push(Entry {
+                identity,
+                offset,
+                bytes,
+                tokens: *tokens,
+                head_bytes,
+                head_crc: 1,
+            });
+            offset = (offset + bytes).next_multiple_of(BLOCK_ALIGN);
+        }
+        let bytes: Vec<u8> = entries.iter().flat_map(Entry::encode).collect();
+        let (blocks, table_crc) = (entries.len() as u32, crc32fast::hash(&bytes));
+        (Header { blocks, table_crc, file_bytes: offset, ..header() }, bytes, entries)
+    }
+
+    proptest! {
+        #[test]
+        fn headers_come_back(
+            shard: u32, blocks in 0..=BLOCKS_PER_SHARD_MAX as u32, table_crc: u32,
+            file_bytes: u64, fingerprint in digest(),
+        ) {
+            let shard = ShardId(shard);
+            let header = Header { shard, blocks, table_crc, file_bytes, fingerprint };
+            prop_assert_eq!(Header::decode(&header.encode()), Ok(header));
+        }
+
+        #[test]
+        fn any_header_is_refused_or_comes_back(bytes in prop::collection::vec(any::<u8>(), 248)) {
+            let mut whole = [0; HEADER_BYTES];
+            whole[..8].copy_from_slice(&MAGIC);
+            whole[8] = 1;
+            whole[12..64].copy_from_slice(&bytes[..52]);
+            let whole = with_crc(whole);
+            if let Ok(header) = Header::decode(&whole) {
+                prop_assert_eq!(header.encode(), whole);
+            }
+        }
+
+        #[test]
+        fn entries_come_back(
+            identity in digest(), offset: u64, bytes: u64, tokens: u32, head_bytes: u32,
+            head_crc: u32,
+        ) {
+            let entry = Entry { identity, offset, bytes, tokens, head_bytes, head_crc };
+            prop_assert_eq!(Entry::decode(&entry.encode()), entry);
+        }
+
+        #[test]
+        fn heads_come_back(
+            geometry in geometry(), identity in digest(), document in "\\PC{1,128}", ordinal: u32,
+            tokens: u32, hidden_crc: u32, crc: u32,
+        ) {
+            let layer_crcs = vec![crc; geometry.layers as usize];
+            let head = Head { identity, document, ordinal, tokens, hidden_crc, layer_crcs };
+            let bytes = head.encode(&geometry);
+            prop_assert_eq!(bytes.len(), head_bytes(&geometry, head.document.len()));
+            prop_assert_eq!(Head::decode(&bytes, crc32fast::hash(&bytes), &geometry), Ok(head));
+            prop_assert!(Head::decode(&bytes, !crc32fast::hash(&bytes), &geometry).is_err());
+        }
+
+        #[test]
+        fn any_head_with_a_right_checksum_is_refused_or_comes_back(
+            geometry in geometry(), mut bytes in prop::collection::vec(any::<u8>(), 0..200),
+            id_bytes in 0..80u32,
+        ) {
+            // Now and then the two lengths fit.
+            if bytes.len() >= 48 {
+                bytes[40..44].copy_from_slice(&id_bytes.to_le_bytes());
+                bytes[44..48].copy_from_slice(&geometry.layers.to_le_bytes());
+            }
+            if let Ok(head) = Head::decode(&bytes, crc32fast::hash(&bytes), &geometry) {
+                prop_assert_eq!(head.encode(&geometry), bytes);
+            }
+        }
+
+        #[test]
+        fn tables_come_back_and_no_field_of_sizes_may_differ(
+            geometry in geometry(), blocks in prop::collection::vec((1..9u32, 1..513usize), 0..5),
+            pick: prop::sample::Index, at in 32..56usize, mask in 1..=255u8,
+        ) {
+            let (mut header, mut bytes, entries) = table(&geometry, &blocks);
+            prop_assert_eq!(decode_table(&bytes, &header, &geometry, 8), Ok(entries.clone()));
+            if !entries.is_empty() {
+                let entry = pick.index(entries.len());
+                bytes[entry * ENTRY_BYTES + at] ^= mask;
+                prop_assert!(decode_table(&bytes, &header, &geometry, 8).is_err(), "checksum");
+                header.table_crc = crc32fast::hash(&bytes);
+                // Sizes that agree with one another and end at the same place are the only way.
+                if let Ok(other) = decode_table(&bytes, &header, &geometry, 8) {
+                    prop_assert_eq!(other.len(), entries.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_without_positions_is_refused() {
+        let (layers, kv_heads, element) = (2, 1, Element::F32);
+        let geometry = Geometry { layers, kv_heads, head_dim: 4, hidden: 8, element };
+        let (header, bytes, _) = table(&geometry, &[(0, 3)]);
+        assert!(decode_table(&bytes, &header, &geometry, 8).is_err());
     }
 }

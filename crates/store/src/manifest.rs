@@ -68,7 +68,14 @@ impl Manifest {
         let path = files.manifest();
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                // A manifest comes before any shard: where there are shards, it was lost.
+                let shards = fs::read_dir(files.shards());
+                return match shards.is_ok_and(|mut shards| shards.next().is_some()) {
+                    true => Err(StoreError::damaged(&path, "the file is missing")),
+                    false => Ok(None),
+                };
+            }
             Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
                 return Err(StoreError::damaged(&path, "it is not UTF-8"));
             }
@@ -111,9 +118,14 @@ impl Manifest {
             Err(error) => return Err(StoreError::io(path, "cannot be read")(error)),
         };
         for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            let Some(line) = line.strip_suffix(b"\n") else { return Ok(()) };
             let what = || {
                 StoreError::damaged(path, format!("line {} does not fit its checksum", number + 1))
+            };
+            let Some(line) = line.strip_suffix(b"\n") else {
+                // A crash leaves the start of a line; a whole record and then another byte than
+                // its line end is an acknowledged line, damaged.
+                let whole = line.split_last().is_some_and(|(_, rest)| parse_line(rest).is_some());
+                return if whole { Err(what()) } else { Ok(()) };
             };
             self.shards.push(parse_line(line).ok_or_else(what)?);
         }
@@ -123,18 +135,22 @@ impl Manifest {
 
 fn parse_line(line: &[u8]) -> Option<ShardRecord> {
     let (crc, record) = std::str::from_utf8(line).ok()?.split_once(' ')?;
-    let crc = u32::from_str_radix(crc, 16).ok()?;
-    (crc32fast::hash(record.as_bytes()) == crc).then(|| serde_json::from_str(record).ok())?
+    let expected = format!("{:08x}", crc32fast::hash(record.as_bytes()));
+    (crc == expected).then(|| serde_json::from_str(record).ok())?
 }
 
-/// Appends one record, durably. What a crash left of an unfinished line is cut off before.
+/// Appends one record, durably. Where that fails, what was written of it is cut off, so that
+/// another try does not continue a broken line.
 pub(crate) fn append(path: &Path, record: &ShardRecord) -> Result<(), StoreError> {
     let record = serde_json::to_string(record).expect("a record has only plain fields");
     let line = format!("{:08x} {record}\n", crc32fast::hash(record.as_bytes()));
     let appended = (|| {
         let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-        file.write_all(line.as_bytes())?;
-        file.sync_data()
+        let before = file.metadata()?.len();
+        file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).inspect_err(|_| {
+            // Best effort: opening the store cuts an unfinished line too.
+            let _ = file.set_len(before);
+        })
     })();
     appended.map_err(StoreError::io(path, "cannot be appended to"))
 }

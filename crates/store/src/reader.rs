@@ -105,8 +105,16 @@ impl Store {
         {
             return Err(damaged("it is a shard of another store or place".to_owned()));
         }
-        top.resize(HEADER_BYTES + header.table_bytes(), 0);
+        let first = layout::first_offset(header.blocks as usize);
+        if first > length {
+            return Err(damaged(format!("its block table would end at {first} of {length} bytes")));
+        }
+        top.resize(first as usize, 0);
         file.read_exact_at(&mut top[HEADER_BYTES..], HEADER_BYTES as u64).map_err(lost)?;
+        let padding = top.split_off(HEADER_BYTES + header.table_bytes());
+        if padding.iter().any(|byte| *byte != 0) {
+            return Err(damaged("the padding after the block table is not zero".to_owned()));
+        }
         let fingerprint = &self.manifest.fingerprint;
         let entries = layout::decode_table(
             &top[HEADER_BYTES..],

@@ -58,11 +58,14 @@ impl StoreWriter {
         if others && !files.manifest().exists() && !files.lock().exists() {
             return Err(StoreError::NotAStore { path: root.to_owned() });
         }
-        for folder in [root, &files.shards(), &files.chunks()] {
-            fs::create_dir_all(folder)
-                .map_err(StoreError::io(folder, "the folder cannot be made"))?;
-        }
+        let make = |folder: &Path| {
+            fs::create_dir_all(folder).map_err(StoreError::io(folder, "the folder cannot be made"))
+        };
+        make(root)?;
+        // First of all, so that a folder left by a crash is known for a store.
         let lock = lock(&files)?;
+        make(&files.shards())?;
+        make(&files.chunks())?;
         let manifest = match Manifest::read(&files)? {
             Some(manifest) => {
                 if let Some(mismatch) = manifest.fingerprint.mismatch(fingerprint) {
@@ -144,9 +147,10 @@ impl StoreWriter {
     /// [`StoreError`] where the snapshot can not be written.
     pub fn finish(&mut self) -> Result<(), StoreError> {
         let journal = self.files.journal(self.manifest.generation);
-        self.manifest.generation += 1;
-        self.manifest.complete = true;
-        self.manifest.publish(&self.files)?;
+        let generation = self.manifest.generation + 1;
+        let manifest = Manifest { generation, complete: true, ..self.manifest.clone() };
+        manifest.publish(&self.files)?;
+        self.manifest = manifest;
         match fs::remove_file(&journal) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(StoreError::io(&journal, "cannot be removed")(error))
@@ -169,6 +173,7 @@ impl UnitWriter<'_> {
     /// [`StoreError`] where the file can not be written.
     pub fn write(&mut self, slot: Slot, block: &KvBlock) -> Result<(), StoreError> {
         let geometry: Geometry = *block.geometry();
+        assert_eq!(geometry, self.store.manifest.fingerprint.geometry, "sizes of the store");
         let entry = &mut self.entries[slot.0 as usize];
         let chunk = &self.unit.contents.chunks[slot.0 as usize];
         assert_eq!(block.tokens(), chunk.tokens.len(), "the block belongs to the chunk");

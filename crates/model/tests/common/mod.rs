@@ -3,17 +3,17 @@
 use hyperrag_kv::{Chunk, ChunkId, DocId, KvBlock};
 
 /// A chunk of these tokens.
-pub fn chunk(tokens: &[u32]) -> Chunk {
+pub(crate) fn chunk(tokens: &[u32]) -> Chunk {
     let document = DocId::new("document").unwrap();
     Chunk { id: ChunkId { document, ordinal: 0 }, tokens: tokens.to_vec() }
 }
 
 /// The bits of scores: `==` on floats would take `-0.0` for `0.0`.
-pub fn bits(values: &[f32]) -> Vec<u32> {
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
 /// Whether two blocks are the same to the bit.
-pub fn same(a: &KvBlock, b: &KvBlock) -> bool {
+pub(crate) fn same(a: &KvBlock, b: &KvBlock) -> bool {
     a.tokens() == b.tokens() && a.kv() == b.kv() && bits(a.hidden()) == bits(b.hidden())
 }

@@ -1,0 +1,43 @@
+# `make demo` shows the main job on a fresh machine, `make test` checks everything.
+CARGO ?= cargo
+FEATURES = --features hyperrag-model/real-model
+HYPERRAG = target/release/hyperrag
+export RUSTDOCFLAGS = -D warnings
+
+.PHONY: help demo test lint unit docs model bench prerequisites clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+prerequisites:
+	@for tool in $(CARGO) cc python3; do command -v $$tool >/dev/null || \
+	  { echo "hyperrag needs $$tool: install rustup's cargo, gcc, make and python3 with pip" >&2; exit 1; }; done
+	@python3 -m pip --version >/dev/null 2>&1 || { echo "python3 has no pip: install python3-pip" >&2; exit 1; }
+
+build: prerequisites ## compile the program
+	$(CARGO) build --release --locked
+
+model: build ## fetch SmolLM2-135M (90 MB, into HYPERRAG_HOME or ~/.cache/hyperrag)
+	$(HYPERRAG) model pull smollm2-135m
+
+demo: model ## build a store of testdata/ with SmolLM2-135M, ask, compare reuse with recompute
+	$(HYPERRAG) build testdata/corpus.parquet --store target/demo
+	$(HYPERRAG) query --store target/demo -k 5 "How do bees get through the cold months?"
+	$(HYPERRAG) query --store target/demo -k 5 "Why did my bread turn out flat and heavy?"
+	$(HYPERRAG) query --store target/demo -k 5 "I can't get into my account any more"
+	$(HYPERRAG) bench --store target/demo --queries testdata/queries.jsonl --query-count 2
+
+test: lint unit docs ## all checks: formatting, lints, tests (tiny and real model), documentation
+
+lint: prerequisites
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --workspace --all-targets $(FEATURES) -- -D warnings
+
+unit: model
+	$(CARGO) test --release --locked --workspace $(FEATURES)
+
+docs:
+	$(CARGO) doc --release --locked --workspace --no-deps --document-private-items
+
+clean: ## remove what was compiled and built here
+	$(CARGO) clean

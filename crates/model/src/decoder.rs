@@ -1,15 +1,12 @@
 use std::sync::{Mutex, PoisonError};
 
-use hyperrag_kv::{Chunk, Element, Geometry, KvBlock, LanguageModel, ModelError};
+use hyperrag_kv::{Element, Geometry, KvBlock};
 use rayon::prelude::*;
 
 use crate::attention::Heads;
 use crate::kernel::{Kernel, PackedMatrix, TILE_ROWS};
 use crate::workspace::{Scratch, ScratchPool, Workspace, split, take};
 use crate::{Config, LoadError, ModelFile};
-
-/// Rows of one forward pass at most: enough to fill the tiles, few enough to keep buffers small.
-const ROWS_MAX: usize = 1024;
 
 /// Rows that one task takes through a layer: their activations stay in its core's cache.
 const TASK_ROWS: usize = 96;
@@ -39,7 +36,7 @@ pub struct CpuModel {
     pub(crate) final_norm: Vec<f32>,
     /// `None` where the embedding serves as head.
     pub(crate) head: Option<PackedMatrix>,
-    geometry: Geometry,
+    pub(crate) geometry: Geometry,
     layers: Vec<Layer>,
     /// Cosine and sine of position times frequency, `[position][head_dim / 2]`.
     rotations: Vec<(f32, f32)>,
@@ -48,9 +45,9 @@ pub struct CpuModel {
 
 /// A run of tokens after an optional block.
 #[derive(Clone, Copy)]
-struct Sequence<'a> {
-    past: Option<&'a KvBlock>,
-    tokens: &'a [u32],
+pub(crate) struct Sequence<'a> {
+    pub(crate) past: Option<&'a KvBlock>,
+    pub(crate) tokens: &'a [u32],
 }
 
 /// Where a row belongs.
@@ -85,21 +82,7 @@ impl CpuModel {
         let config = file.config().clone();
         let (hidden, wide) = (config.hidden, config.feed_forward);
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        if !Kernel::available().contains(&kernel) {
-            let feature = format!("{} instructions that this machine lacks", kernel.name());
-            return Err(LoadError::Unsupported { feature });
-        }
-        // Biases, and Llama 3's scaled rotary frequencies.
-        for tensor in [
-            "blk.0.attn_q.bias",
-            "blk.0.attn_output.bias",
-            "blk.0.ffn_gate.bias",
-            "rope_freqs.weight",
-        ] {
-            if file.has(tensor) {
-                return Err(LoadError::Unsupported { feature: format!("the tensor {tensor}") });
-            }
-        }
+        refuse_unsupported(file, kernel)?;
         let mut layers = Vec::with_capacity(config.layers);
         for i in 0..config.layers {
             let mut get =
@@ -180,55 +163,9 @@ impl CpuModel {
         self.pool.current_num_threads()
     }
 
-    /// `ln p(token | all tokens before)` of every token but the first, in one pass over the whole
-    /// run: what the two-part scores are checked against.
-    ///
-    /// # Errors
-    /// As [`LanguageModel::prefill`].
-    pub fn log_probabilities_of_run(&self, tokens: &[u32]) -> Result<Vec<f64>, ModelError> {
-        self.check(tokens, 0, || "the run".to_owned())?;
-        if tokens.len() == 1 {
-            return Ok(Vec::new());
-        }
-        let hidden = self.config.hidden;
-        let mut logs = Vec::new();
-        self.pool.install(|| {
-            self.forward(&[Sequence { past: None, tokens }], None, |x| {
-                let mut rows = vec![0.0; x.len() - hidden];
-                for (row, x) in rows.chunks_exact_mut(hidden).zip(x.chunks_exact(hidden)) {
-                    self.kernel.rms_norm(x, &self.final_norm, self.config.norm_eps, row);
-                }
-                logs = self.log_probabilities(&rows, &tokens[1..]);
-            });
-        });
-        Ok(logs)
-    }
-
-    fn check(
-        &self,
-        tokens: &[u32],
-        past: usize,
-        what: impl Fn() -> String,
-    ) -> Result<(), ModelError> {
-        if tokens.is_empty() {
-            return Err(ModelError::Empty { what: what() });
-        }
-        let (positions, max) = (past + tokens.len(), self.config.context);
-        if positions > max {
-            return Err(ModelError::TooLong { what: what(), tokens: positions, max });
-        }
-        let vocabulary = self.config.vocabulary;
-        match tokens.iter().find(|token| **token as usize >= vocabulary) {
-            Some(token) => {
-                Err(ModelError::UnknownToken { what: what(), token: *token, vocabulary })
-            }
-            None => Ok(()),
-        }
-    }
-
     /// One pass over all sequences. `kept` gets K and V of each, in a block's layout; `finish` sees
     /// the residual rows after the last layer.
-    fn forward(
+    pub(crate) fn forward(
         &self,
         sequences: &[Sequence<'_>],
         mut kept: Option<&mut [Vec<u8>]>,
@@ -340,7 +277,7 @@ impl CpuModel {
         self.kernel.add(x, narrow);
     }
 
-    fn norm(&self, x: &[f32], weight: &[f32], out: &mut [f32]) {
+    pub(crate) fn norm(&self, x: &[f32], weight: &[f32], out: &mut [f32]) {
         let hidden = self.config.hidden;
         for (x, out) in x.chunks_exact(hidden).zip(out.chunks_exact_mut(hidden)) {
             self.kernel.rms_norm(x, weight, self.config.norm_eps, out);
@@ -410,98 +347,23 @@ impl CpuModel {
             heads.attend(self.kernel, past, head, &mut self.scratch.get(), out);
         });
     }
-
-    fn prefill_batch(&self, chunks: &[&Chunk]) -> Vec<KvBlock> {
-        let sequences: Vec<_> =
-            chunks.iter().map(|c| Sequence { past: None, tokens: &c.tokens }).collect();
-        let bytes = self.geometry.token_bytes();
-        let mut kept: Vec<Vec<u8>> =
-            chunks.iter().map(|c| vec![0; c.tokens.len() * bytes]).collect();
-        let hidden = self.config.hidden;
-        let mut last = Vec::with_capacity(chunks.len());
-        self.forward(&sequences, Some(&mut kept), |x| {
-            let mut end = 0;
-            for chunk in chunks {
-                end += chunk.tokens.len() * hidden;
-                let mut state = vec![0.0; hidden];
-                self.norm(&x[end - hidden..end], &self.final_norm, &mut state);
-                last.push(state);
-            }
-        });
-        let parts = chunks.iter().zip(kept).zip(last);
-        parts
-            .map(|((c, kv), hidden)| KvBlock::new(self.geometry, c.tokens.len(), kv, hidden))
-            .collect()
-    }
-
-    fn score_batch(&self, query: &[u32], blocks: &[&KvBlock]) -> Vec<f32> {
-        let tokens = &query[..query.len() - 1];
-        if tokens.is_empty() {
-            return self.mean_log_probabilities(query, blocks, &[]);
-        }
-        let sequences: Vec<_> = blocks.iter().map(|b| Sequence { past: Some(b), tokens }).collect();
-        let mut scores = Vec::new();
-        self.forward(&sequences, None, |x| scores = self.mean_log_probabilities(query, blocks, x));
-        scores
-    }
 }
 
-impl LanguageModel for CpuModel {
-    type Resident = KvBlock;
-
-    fn geometry(&self) -> &Geometry {
-        &self.geometry
+/// Refuses what would compute wrong scores, or could not run.
+fn refuse_unsupported(file: &ModelFile, kernel: Kernel) -> Result<(), LoadError> {
+    if !Kernel::available().contains(&kernel) {
+        let feature = format!("{} instructions that this machine lacks", kernel.name());
+        return Err(LoadError::Unsupported { feature });
     }
-
-    fn context_tokens(&self) -> usize {
-        self.config.context
-    }
-
-    fn prefill(&self, chunks: &[Chunk]) -> Result<Vec<KvBlock>, ModelError> {
-        for chunk in chunks {
-            self.check(&chunk.tokens, 0, || chunk.id.to_string())?;
-        }
-        let mut blocks = Vec::with_capacity(chunks.len());
-        let mut rest = chunks;
-        while !rest.is_empty() {
-            let mut rows = 0;
-            let fits = rest.iter().take_while(|chunk| {
-                rows += chunk.tokens.len();
-                rows <= ROWS_MAX
-            });
-            let (batch, later) = rest.split_at(fits.count().max(1));
-            let batch: Vec<&Chunk> = batch.iter().collect();
-            blocks.extend(self.pool.install(|| self.prefill_batch(&batch)));
-            rest = later;
-        }
-        for (block, chunk) in blocks.iter().zip(chunks) {
-            if block.hidden().iter().any(|value| !value.is_finite()) {
-                return Err(ModelError::NotANumber { what: chunk.id.to_string() });
-            }
-        }
-        Ok(blocks)
-    }
-
-    fn upload(&self, block: KvBlock) -> Result<KvBlock, ModelError> {
-        if *block.geometry() != self.geometry {
-            let (block, model) = (Box::new(*block.geometry()), Box::new(self.geometry));
-            return Err(ModelError::Geometry { block, model });
-        }
-        Ok(block)
-    }
-
-    fn score(&self, query: &[u32], candidates: &[&KvBlock]) -> Result<Vec<f32>, ModelError> {
-        let longest = candidates.iter().map(|block| block.tokens()).max().unwrap_or(0);
-        self.check(query, longest, || "the query".to_owned())?;
-        let batch = (ROWS_MAX / query.len()).max(1);
-        let batches = candidates.chunks(batch);
-        let scores: Vec<f32> =
-            self.pool.install(|| batches.flat_map(|b| self.score_batch(query, b)).collect());
-        match scores.iter().position(|score| !score.is_finite()) {
-            Some(i) => Err(ModelError::NotANumber { what: format!("candidate {i}") }),
-            None => Ok(scores),
+    // Biases, and Llama 3's scaled rotary frequencies.
+    for tensor in
+        ["blk.0.attn_q.bias", "blk.0.attn_output.bias", "blk.0.ffn_gate.bias", "rope_freqs.weight"]
+    {
+        if file.has(tensor) {
+            return Err(LoadError::Unsupported { feature: format!("the tensor {tensor}") });
         }
     }
+    Ok(())
 }
 
 fn rows_of(sequences: &[Sequence<'_>]) -> Vec<Row> {

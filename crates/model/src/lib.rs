@@ -12,6 +12,7 @@ mod error;
 mod gguf;
 mod head;
 mod kernel;
+mod language_model;
 mod pull;
 mod tokenizer;
 mod workspace;

@@ -157,8 +157,8 @@ pub fn build<M: LanguageModel>(
     if let Some(missing) =
         shards.get(rows.div_ceil(u64::from(input.fingerprint.unit_rows)) as usize)
     {
-        let first = rows + 1;
-        return Err(PipelineError::Changed { first, last: first + missing.rows });
+        let (first, last) = (rows + 1, rows + missing.rows);
+        return Err(PipelineError::Changed { first, last });
     }
     if shards.iter().all(|shard| shard.documents == 0) {
         return Err(PipelineError::EmptyCorpus { rows });

@@ -270,7 +270,7 @@ mod tests {
         golden.extend([0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11]);
         golden.extend([0xfe; 32]);
         golden.extend([0; 188]);
-        golden.extend(0xCAFE_CAFE_u32.to_le_bytes());
+        golden.extend(0x023e_07cc_u32.to_le_bytes());
         assert_eq!(header().encode()[..], golden);
     }
 
@@ -401,10 +401,7 @@ mod tests {
                 bytes[entry * ENTRY_BYTES + at] ^= mask;
                 prop_assert!(decode_table(&bytes, &header, &geometry, 8).is_err(), "checksum");
                 header.table_crc = crc32fast::hash(&bytes);
-                // Sizes that agree with one another and end at the same place are the only way.
-                if let Ok(other) = decode_table(&bytes, &header, &geometry, 8) {
-                    prop_assert_eq!(other.len(), entries.len());
-                }
+                prop_assert!(decode_table(&bytes, &header, &geometry, 8).is_err(), "sizes");
             }
         }
     }

@@ -18,7 +18,7 @@ fn join(mut lanes: [f32; LANES]) -> f32 {
 /// Cephes' polynomial for |r| <= ln(2)/2, times a power of two.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    const LN2_HIGH: f32 = 0.693_359_375;
+    const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     /// Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;

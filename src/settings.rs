@@ -57,7 +57,11 @@ fn file_named() -> Result<Option<PathBuf>> {
 
 /// Values at the top hold for every command that has the flag, those of a table for its command.
 fn with_defaults(mut command: Command, path: &Path, text: &str) -> Result<Command> {
-    let file: Table = text.parse().map_err(|e| Usage(format!("{}: {e}", path.display())))?;
+    let file: Table = text.parse().map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        Usage(format!("{}: line {line}: {}", path.display(), error.message()))
+    })?;
     let unknown =
         |key: &str| Usage(format!("{}: no command has a setting {key:?}", path.display()));
     let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();

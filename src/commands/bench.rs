@@ -89,10 +89,13 @@ fn query_from(hit: &hyperrag_retrieval::Hit) -> Query {
     Query { id: hit.document.id.as_str().to_owned(), text: words.collect::<Vec<_>>().join(" ") }
 }
 
+/// Picks a figure of a summary.
+type Part = fn(&hyperrag_eval::Summary) -> f64;
+
 /// The figures as a Markdown table.
 fn table(conditions: &Conditions, figures: &BenchReport) -> String {
     let seconds = |mode| figures.seconds(mode);
-    let percentile = |mode, pick: fn(&hyperrag_eval::Summary) -> f64| {
+    let percentile = |mode, pick: Part| {
         seconds(mode).map_or_else(String::new, |summary| format!("{:.2} s", pick(&summary)))
     };
     let total =
@@ -102,7 +105,7 @@ fn table(conditions: &Conditions, figures: &BenchReport) -> String {
         let peak = figures.of(mode).filter_map(|sample| sample.peak_memory_bytes).max();
         peak.map_or_else(|| "unknown".to_owned(), report::bytes)
     };
-    let rows: [(&str, fn(&hyperrag_eval::Summary) -> f64); 3] =
+    let rows: [(&str, Part); 3] =
         [("latency p50", |s| s.p50), ("latency p90", |s| s.p90), ("latency p99", |s| s.p99)];
     let (reuse, recompute) = (Mode::Reuse, Mode::Recompute);
     let mut lines = vec![

@@ -33,9 +33,15 @@ pub struct Profile {
 pub enum ProfileError {
     /// Not TOML, or not with these keys.
     #[error(
-        "the profile is not valid TOML with the keys name, scorer, document, infix, query: {0}"
+        "line {line} of the profile: {what}; it must be TOML with the keys name, scorer, document, \
+         infix, query"
     )]
-    Syntax(#[from] toml::de::Error),
+    Syntax {
+        /// The line, from 1.
+        line: usize,
+        /// The parser's message.
+        what: String,
+    },
     /// A template has a placeholder missing, twice or in the wrong place.
     #[error("the profile's {key} template {template:?} must {rule}")]
     Template {
@@ -82,7 +88,11 @@ impl Profile {
     /// [`ProfileError`] names the key and what must hold for it. A template that names the query
     /// in the document part is refused: it could not be stored once for all queries.
     pub fn from_toml(text: &str) -> Result<Self, ProfileError> {
-        let file: ProfileFile = toml::from_str(text)?;
+        let file: ProfileFile = toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            ProfileError::Syntax { line, what: error.message().to_owned() }
+        })?;
         if file.scorer != "query-likelihood" {
             return Err(ProfileError::Scorer(file.scorer));
         }

@@ -4,6 +4,9 @@ use candle_core::quantized::gguf_file::Value;
 
 use crate::LoadError;
 
+/// Positions used at most, whatever the file promises: the rotary table has an entry for each.
+const CONTEXT_MAX: usize = 1 << 15;
+
 /// Sizes of a llama decoder, as its GGUF metadata states them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -58,7 +61,7 @@ impl Config {
             kv_heads: reader.size("llama.attention.head_count_kv", 1 << 10)?,
             head_dim,
             vocabulary: reader.array("tokenizer.ggml.tokens")?.len(),
-            context: reader.size("llama.context_length", 1 << 24)?,
+            context: reader.size("llama.context_length", 1 << 24)?.min(CONTEXT_MAX),
             rope_base: reader.float("llama.rope.freq_base").unwrap_or(10_000.0),
             norm_eps: reader.float("llama.attention.layer_norm_rms_epsilon")?,
             architecture,

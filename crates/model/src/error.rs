@@ -63,9 +63,7 @@ pub enum LoadError {
         what: String,
     },
     /// Another kind of model.
-    #[error(
-        "the model's architecture is {architecture:?}; supported is llama (SmolLM2, Llama, Mistral)"
-    )]
+    #[error("the model's architecture is {architecture:?}; supported is llama")]
     Architecture {
         /// Its name.
         architecture: String,

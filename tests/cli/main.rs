@@ -1,0 +1,8 @@
+//! The program as its users run it, with the tiny model and without a network.
+
+mod bad_input;
+mod damage;
+mod jobs;
+mod resume;
+mod support;
+mod tidy;

@@ -38,7 +38,7 @@ impl ModelFile {
         // candle panics where the alignment is 0.
         let content = catch_unwind(AssertUnwindSafe(|| Content::read(&mut file)))
             .map_err(|_| damaged("its header makes no sense".to_owned()))?
-            .map_err(|error| damaged(error.to_string()))?;
+            .map_err(|error| damaged(message(&error)))?;
         let config = Config::from_metadata(&content.metadata)?;
         let digest = digest(path)?;
         Ok(Self { path: path.to_owned(), file, content, config, digest })
@@ -99,8 +99,13 @@ impl ModelFile {
             .tensor(&mut self.file, name, &Device::Cpu)
             .and_then(|tensor| tensor.dequantize(&Device::Cpu))
             .and_then(|tensor| tensor.flatten_all()?.to_vec1::<f32>());
-        values.map_err(|error| damaged(format!("tensor {name}: {error}")))
+        values.map_err(|error| damaged(format!("tensor {name}: {}", message(&error))))
     }
+}
+
+/// What went wrong, without the backtrace that candle appends where RUST_BACKTRACE is set.
+fn message(error: &candle_core::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 fn digest(path: &Path) -> Result<Digest, LoadError> {

@@ -3,7 +3,6 @@ use std::process::ExitCode;
 
 use hyperrag_pipeline::PipelineError;
 use hyperrag_rerank::RerankError;
-use hyperrag_retrieval::RetrievalError;
 use hyperrag_store::StoreError;
 
 /// How the program ends; the number is its exit code.
@@ -73,10 +72,9 @@ fn status_of(cause: &(dyn std::error::Error + 'static)) -> Option<Status> {
         _ => {}
     }
     match cause.downcast_ref() {
-        Some(PipelineError::Retrieval(
-            RetrievalError::Damaged { .. } | RetrievalError::Missing { .. },
-        ))
-        | Some(PipelineError::Rerank(RerankError::Lost { .. })) => Some(Status::Damaged),
+        Some(PipelineError::Index(_) | PipelineError::Rerank(RerankError::Lost { .. })) => {
+            Some(Status::Damaged)
+        }
         _ => None,
     }
 }

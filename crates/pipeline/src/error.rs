@@ -23,6 +23,9 @@ pub enum PipelineError {
     /// The index.
     #[error(transparent)]
     Retrieval(#[from] RetrievalError),
+    /// The index is missing or damaged; the store has all that is needed to make it again.
+    #[error("{0}; run the same `hyperrag build` again, which makes the index anew")]
+    Index(RetrievalError),
     /// Scoring.
     #[error(transparent)]
     Rerank(#[from] RerankError),

@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use hyperrag_kv::{BlockKey, ChunkId, DocId, LanguageModel, Profile, Slot, Tokenize};
 use hyperrag_rerank::{Damage, Scored, Source, Work, rank, score};
-use hyperrag_retrieval::{Hit, Index};
+use hyperrag_retrieval::{Hit, Index, RetrievalError};
 use hyperrag_store::Store;
 use serde::Serialize;
 
@@ -94,7 +94,12 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         tokenizer: &'a T,
         profile: &'a Profile,
     ) -> Result<Self, PipelineError> {
-        let index = Index::open(&root.join("index"))?;
+        let index = Index::open(&root.join("index")).map_err(|error| match error {
+            RetrievalError::Damaged { .. } | RetrievalError::Missing { .. } => {
+                PipelineError::Index(error)
+            }
+            error => error.into(),
+        })?;
         Ok(Self { model, tokenizer, profile, store, index })
     }
 

@@ -119,25 +119,33 @@ pub(crate) enum Format {
     Trec,
 }
 
+/// What is searched, with what, for what.
 #[derive(Debug, Args)]
-pub(crate) struct QueryArgs {
-    /// The query; `-` reads one a line from stdin.
-    #[arg(required_unless_present_any = ["queries", "print_config"], conflicts_with = "queries")]
-    pub(crate) text: Option<String>,
+pub(crate) struct SearchArgs {
     /// Folder of the store.
     #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
     pub(crate) store: PathBuf,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Queries: JSONL with `_id` and `text`, or TSV with id and text.
+    /// Queries: JSONL with `_id` and `text`, or TSV with id and text. A bench without them takes
+    /// sentences of the store's documents.
     #[arg(long, value_name = "FILE")]
     pub(crate) queries: Option<PathBuf>,
-    /// Rerank the documents of this TREC run instead of BM25's.
-    #[arg(long, value_name = "RUN", requires = "queries")]
-    pub(crate) candidates: Option<PathBuf>,
     /// Documents to rerank a query.
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub(crate) depth: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// The query; `-` reads one a line from stdin.
+    #[arg(required_unless_present_any = ["queries", "print_config"], conflicts_with = "queries")]
+    pub(crate) text: Option<String>,
+    #[command(flatten)]
+    pub(crate) search: SearchArgs,
+    /// Rerank the documents of this TREC run instead of BM25's.
+    #[arg(long, value_name = "RUN", requires = "queries")]
+    pub(crate) candidates: Option<PathBuf>,
     /// Documents to print a query.
     #[arg(short = 'k', long = "top", default_value_t = 10, value_name = "N")]
     pub(crate) top: usize,
@@ -151,20 +159,11 @@ pub(crate) struct QueryArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// Folder of the store.
-    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
-    pub(crate) store: PathBuf,
     #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    /// Queries as in `query`; without them sentences are taken from the store's documents.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) queries: Option<PathBuf>,
+    pub(crate) search: SearchArgs,
     /// Queries to run at most.
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub(crate) query_count: usize,
-    /// Documents to rerank a query.
-    #[arg(long, default_value_t = 100, value_name = "N")]
-    pub(crate) depth: usize,
     /// Timed runs of each query in each mode.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) runs: usize,

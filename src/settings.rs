@@ -152,7 +152,9 @@ mod tests {
     fn the_file_gives_defaults_and_flags_win() {
         let file = "store = 'S'\n[query]\ndepth = 7\nrecompute = true\n";
         let depth = |arguments: &[&str]| match resolve(file, arguments).unwrap().command {
-            crate::cli::Command::Query(args) => (args.depth, args.recompute, args.store),
+            crate::cli::Command::Query(args) => {
+                (args.search.depth, args.recompute, args.search.store)
+            }
             other => panic!("{other:?}"),
         };
         assert_eq!(depth(&["hyperrag", "query", "x"]), (7, true, "S".into()));

@@ -37,16 +37,16 @@ struct Output<'a> {
 
 /// Times reuse against recompute.
 pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
-    let (store, loaded) = open(&args.store, &args.model)?;
+    let (store, loaded) = open(&args.search.store, &args.search.model)?;
     let LoadedModel { tokenizer, profile, model, .. } = &loaded;
-    let session = Session::open(&args.store, &store, model, tokenizer, profile)?;
-    let mut queries = match &args.queries {
+    let session = Session::open(&args.search.store, &store, model, tokenizer, profile)?;
+    let mut queries = match &args.search.queries {
         Some(path) => queries::read(path)?,
         None => session.index().sample(args.query_count)?.iter().map(query_from).collect(),
     };
     queries.truncate(args.query_count);
     let runs = args.runs.max(1);
-    let settings = BenchSettings { depth: args.depth, runs, warm_up: !args.no_warmup };
+    let settings = BenchSettings { depth: args.search.depth, runs, warm_up: !args.no_warmup };
     let bar = report::bar(
         Some(2 * (queries.len() * runs) as u64),
         "{elapsed_precise} {bar:24} {pos}/{len} runs, ETA {eta_precise}",
@@ -66,7 +66,7 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
         steal_percent: before
             .zip(cpu_times())
             .map(|(a, b)| 100.0 * (b.0 - a.0) / (b.1 - a.1).max(1.0)),
-        depth: args.depth,
+        depth: args.search.depth,
         queries: queries.len(),
         documents: session.index().documents(),
     };

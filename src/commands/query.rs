@@ -18,7 +18,7 @@ type OpenSession<'a> = Session<'a, hyperrag_model::CpuModel, hyperrag_model::Ggu
 /// Answers one query, or a batch of them as they come.
 pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let format = if json { Format::Jsonl } else { args.format };
-    let (batch, from_stdin) = match (&args.queries, args.text.as_deref()) {
+    let (batch, from_stdin) = match (&args.search.queries, args.text.as_deref()) {
         (Some(path), _) => (queries::read(path)?, false),
         (None, Some("-")) => (Vec::new(), true),
         (None, text) => {
@@ -26,10 +26,10 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
         }
     };
     let candidates = args.candidates.as_deref().map(read_run).transpose()?;
-    let (store, loaded) = open(&args.store, &args.model)?;
+    let (store, loaded) = open(&args.search.store, &args.search.model)?;
     let LoadedModel { tokenizer, profile, model, .. } = &loaded;
-    let session = Session::open(&args.store, &store, model, tokenizer, profile)?;
-    let single = batch.len() == 1 && args.queries.is_none();
+    let session = Session::open(&args.search.store, &store, model, tokenizer, profile)?;
+    let single = batch.len() == 1 && args.search.queries.is_none();
     let bar = report::bar(
         (!single && !from_stdin).then_some(batch.len() as u64),
         "{elapsed_precise} {bar:24} {pos}/{len} queries, ETA {eta_precise}",
@@ -85,9 +85,9 @@ fn answer(
     query: &Query,
 ) -> Result<Answer> {
     let answered = match run {
-        None => session.answer(query, args.depth, args.recompute),
+        None => session.answer(query, args.search.depth, args.recompute),
         Some(run) => {
-            let listed = run.hits(&query.id).unwrap_or_default().iter().take(args.depth);
+            let listed = run.hits(&query.id).unwrap_or_default().iter().take(args.search.depth);
             let hits =
                 session.candidates(query, listed.map(|hit| (hit.document.as_str(), hit.score)))?;
             session.rerank(query, hits, args.recompute)

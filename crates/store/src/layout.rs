@@ -124,6 +124,34 @@ impl Entry {
             head_crc: u32_at(bytes, 56),
         }
     }
+
+    /// Where the zeros after the block end, and the next block starts.
+    pub(crate) fn padded_end(&self) -> u64 {
+        (self.offset + self.bytes).next_multiple_of(BLOCK_ALIGN)
+    }
+}
+
+/// A place for each block, one after the other; the heads and their checksums are still to come.
+/// Each block is given by its identity, the bytes of its document id and its positions.
+pub(crate) fn place(
+    geometry: &Geometry,
+    blocks: impl ExactSizeIterator<Item = (Digest, usize, usize)>,
+) -> Vec<Entry> {
+    let mut offset = first_offset(blocks.len());
+    let place = blocks.map(|(identity, id_bytes, tokens)| {
+        let head = head_bytes(geometry, id_bytes);
+        let bytes = (head + geometry.block_bytes(tokens)) as u64;
+        let (tokens, head_bytes) = (tokens as u32, head as u32);
+        let entry = Entry { identity, offset, bytes, tokens, head_bytes, head_crc: 0 };
+        offset = entry.padded_end();
+        entry
+    });
+    place.collect()
+}
+
+/// Length of the file of these blocks.
+pub(crate) fn file_bytes(entries: &[Entry]) -> u64 {
+    entries.last().map_or(first_offset(0), Entry::padded_end)
 }
 
 /// The block table of a shard, checked against header, geometry and file length.
@@ -145,7 +173,7 @@ pub(crate) fn decode_table(
         if !fits {
             return Err(format!("the block table's entry {slot} has impossible sizes"));
         }
-        offset = (entry.offset + entry.bytes).next_multiple_of(BLOCK_ALIGN);
+        offset = entry.padded_end();
     }
     if offset != header.file_bytes {
         return Err(format!("the blocks end at {offset}, the header says {}", header.file_bytes));
@@ -308,25 +336,14 @@ mod tests {
 
     /// A table of blocks with ids of `ids` bytes, and its header.
     fn table(geometry: &Geometry, blocks: &[(u32, usize)]) -> (Header, Vec<u8>, Vec<Entry>) {
-        let mut offset = first_offset(blocks.len());
-        let mut entries = Vec::new();
-        for (tokens, id_bytes) in blocks {
-            let head = head_bytes(geometry, *id_bytes);
-            let bytes = (head + geometry.block_bytes(*tokens as usize)) as u64;
-            let (identity, head_bytes) = (Digest([*tokens as u8; 32]), head as u32);
-            entries.push(Entry {
-                identity,
-                offset,
-                bytes,
-                tokens: *tokens,
-                head_bytes,
-                head_crc: 1,
-            });
-            offset = (offset + bytes).next_multiple_of(BLOCK_ALIGN);
-        }
+        let entries = place(
+            geometry,
+            blocks.iter().map(|(tokens, id)| (Digest([*tokens as u8; 32]), *id, *tokens as usize)),
+        );
         let bytes: Vec<u8> = entries.iter().flat_map(Entry::encode).collect();
         let (blocks, table_crc) = (entries.len() as u32, crc32fast::hash(&bytes));
-        (Header { blocks, table_crc, file_bytes: offset, ..header() }, bytes, entries)
+        let file_bytes = file_bytes(&entries);
+        (Header { blocks, table_crc, file_bytes, ..header() }, bytes, entries)
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use hyperrag_kv::{
 use quick_cache::sync::Cache;
 
 use crate::files::Files;
-use crate::layout::{self, BLOCK_ALIGN, Entry, HEADER_BYTES, Head, Header, check_crc};
+use crate::layout::{self, Entry, HEADER_BYTES, Head, Header, check_crc};
 use crate::{Manifest, ShardChunks, StoreError};
 
 /// Open shards at a time, each with its block table: bounds files and memory.
@@ -216,8 +216,7 @@ impl Reading<'_> {
             check_crc(&format!("layer {layer}"), *crc, bytes)?;
         }
         let end = entry.offset + entry.bytes;
-        let mut rest =
-            vec![0; geometry.hidden_bytes() + (end.next_multiple_of(BLOCK_ALIGN) - end) as usize];
+        let mut rest = vec![0; geometry.hidden_bytes() + (entry.padded_end() - end) as usize];
         file.read_exact_at(&mut rest, end - geometry.hidden_bytes() as u64)?;
         let (hidden_bytes, padding) = rest.split_at(geometry.hidden_bytes());
         check_crc("the hidden state", head.hidden_crc, hidden_bytes)?;

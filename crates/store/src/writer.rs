@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use hyperrag_kv::{Digest, Fingerprint, Geometry, KvBlock, ShardId, Slot};
 
 use crate::files::{Files, publish, sync_folder, temporary};
-use crate::layout::{
-    self, BLOCK_ALIGN, BLOCKS_PER_SHARD_MAX, ENTRY_BYTES, Entry, HEADER_BYTES, Head, Header,
-};
+use crate::layout::{self, BLOCKS_PER_SHARD_MAX, ENTRY_BYTES, Entry, HEADER_BYTES, Head, Header};
 use crate::manifest::{append, trim};
 use crate::{FileRecord, Manifest, ShardChunks, ShardRecord, StoreError, chunks};
 
@@ -113,28 +111,16 @@ impl StoreWriter {
             let (shard, chunks, max) = (unit.shard, chunks.len(), BLOCKS_PER_SHARD_MAX);
             return Err(StoreError::TooManyChunks { shard, chunks, max });
         }
-        let geometry = self.manifest.fingerprint.geometry;
-        let mut offset = layout::first_offset(chunks.len());
-        let mut entries = Vec::with_capacity(chunks.len());
-        for chunk in chunks {
-            let head = layout::head_bytes(&geometry, chunk.id.document.as_str().len());
-            let bytes = (head + geometry.block_bytes(chunk.tokens.len())) as u64;
-            let (tokens, head_bytes) = (chunk.tokens.len() as u32, head as u32);
-            entries.push(Entry {
-                identity: chunk.identity(&self.digest),
-                offset,
-                bytes,
-                tokens,
-                head_bytes,
-                head_crc: 0,
-            });
-            offset = (offset + bytes).next_multiple_of(BLOCK_ALIGN);
-        }
+        let blocks = chunks.iter().map(|chunk| {
+            let id_bytes = chunk.id.document.as_str().len();
+            (chunk.identity(&self.digest), id_bytes, chunk.tokens.len())
+        });
+        let entries = layout::place(&self.manifest.fingerprint.geometry, blocks);
         let path = self.files.shard(unit.shard);
         let partial = temporary(&path);
         let file = File::create(&partial).and_then(|file| {
             // The zeros between blocks are holes of this length.
-            file.set_len(offset)?;
+            file.set_len(layout::file_bytes(&entries))?;
             Ok(file)
         });
         let file = file.map_err(StoreError::io(&partial, "cannot be made"))?;
@@ -211,22 +197,19 @@ impl UnitWriter<'_> {
         for (bytes, entry) in table.chunks_exact_mut(ENTRY_BYTES).zip(&self.entries) {
             bytes.copy_from_slice(&entry.encode());
         }
-        let last = self.entries.last();
-        let end = last.map_or(layout::first_offset(0), |e| {
-            (e.offset + e.bytes).next_multiple_of(BLOCK_ALIGN)
-        });
+        let file_bytes = layout::file_bytes(&self.entries);
         let header = Header {
             shard: self.unit.shard,
             blocks: self.entries.len() as u32,
             table_crc: crc32fast::hash(&table),
-            file_bytes: end,
+            file_bytes,
             fingerprint: self.store.digest,
         };
         let top = [&header.encode()[..], &table].concat();
         debug_assert_eq!(top.len(), HEADER_BYTES + table.len());
         let written = self.file.write_all_at(&top, 0).and_then(|()| self.file.sync_all());
         written.map_err(StoreError::io(&self.path, "cannot be written"))?;
-        let kv = FileRecord { bytes: end, digest: Digest::of(&top) };
+        let kv = FileRecord { bytes: file_bytes, digest: Digest::of(&top) };
 
         let chunk_path = self.store.files.chunk_file(self.unit.shard);
         let chunk_file = write_chunks(&chunk_path, &self.unit.contents)?;

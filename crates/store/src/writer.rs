@@ -3,7 +3,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::{Digest, Fingerprint, Geometry, KvBlock, ShardId, Slot};
+use hyperrag_kv::{Chunk, Digest, Fingerprint, Geometry, KvBlock, ShardId, Slot};
 
 use crate::files::{Files, publish, sync_folder, temporary};
 use crate::layout::{self, BLOCKS_PER_SHARD_MAX, ENTRY_BYTES, Entry, HEADER_BYTES, Head, Header};
@@ -38,7 +38,8 @@ pub struct UnitWriter<'a> {
     path: PathBuf,
     file: File,
     entries: Vec<Entry>,
-    written: usize,
+    /// Which slots have their block.
+    written: Vec<bool>,
     sealed: bool,
 }
 
@@ -100,13 +101,18 @@ impl StoreWriter {
         crate::reader::read_chunks(&self.files, &self.manifest, shard)
     }
 
-    /// Starts the shard of `unit`, which must be the next one.
+    /// Starts the shard of `unit`, which must be the next one of a store that is not complete. No
+    /// chunk may be empty or longer than the fingerprint's `chunk_tokens`.
     ///
     /// # Errors
     /// [`StoreError`] where the file can not be made.
     pub fn begin(&mut self, unit: Unit) -> Result<UnitWriter<'_>, StoreError> {
+        assert!(!self.manifest.complete, "a complete store takes no more units");
         assert_eq!(unit.shard.0 as usize, self.manifest.shards.len(), "units are sealed in order");
         let chunks = &unit.contents.chunks;
+        let lengths = 1..=self.manifest.fingerprint.chunk_tokens as usize;
+        let fits = |chunk: &Chunk| lengths.contains(&chunk.tokens.len());
+        assert!(chunks.iter().all(fits), "chunks have {lengths:?} positions");
         if chunks.len() > BLOCKS_PER_SHARD_MAX {
             let (shard, chunks, max) = (unit.shard, chunks.len(), BLOCKS_PER_SHARD_MAX);
             return Err(StoreError::TooManyChunks { shard, chunks, max });
@@ -124,14 +130,16 @@ impl StoreWriter {
             Ok(file)
         });
         let file = file.map_err(StoreError::io(&partial, "cannot be made"))?;
-        Ok(UnitWriter { store: self, unit, path, file, entries, written: 0, sealed: false })
+        let written = vec![false; entries.len()];
+        Ok(UnitWriter { store: self, unit, path, file, entries, written, sealed: false })
     }
 
-    /// Marks the store as holding all of the corpus, in a snapshot of its own.
+    /// Marks the store as holding all of the corpus, once, in a snapshot of its own.
     ///
     /// # Errors
     /// [`StoreError`] where the snapshot can not be written.
     pub fn finish(&mut self) -> Result<(), StoreError> {
+        assert!(!self.manifest.complete, "a store is finished once");
         let journal = self.files.journal(self.manifest.generation);
         let generation = self.manifest.generation + 1;
         let manifest = Manifest { generation, complete: true, ..self.manifest.clone() };
@@ -153,15 +161,17 @@ impl UnitWriter<'_> {
         &self.unit
     }
 
-    /// Writes the block of `slot` to its place.
+    /// Writes the block of `slot` to its place. Every slot is written once, in any order.
     ///
     /// # Errors
     /// [`StoreError`] where the file can not be written.
     pub fn write(&mut self, slot: Slot, block: &KvBlock) -> Result<(), StoreError> {
         let geometry: Geometry = *block.geometry();
         assert_eq!(geometry, self.store.manifest.fingerprint.geometry, "sizes of the store");
-        let entry = &mut self.entries[slot.0 as usize];
-        let chunk = &self.unit.contents.chunks[slot.0 as usize];
+        let slot = slot.0 as usize;
+        assert!(!self.written[slot], "slot {slot} is written once");
+        let entry = &mut self.entries[slot];
+        let chunk = &self.unit.contents.chunks[slot];
         assert_eq!(block.tokens(), chunk.tokens.len(), "the block belongs to the chunk");
         let mut hidden = vec![0; geometry.hidden_bytes()];
         hyperrag_kv::Element::F32.encode(block.hidden(), &mut hidden);
@@ -182,7 +192,7 @@ impl UnitWriter<'_> {
             written.map_err(StoreError::io(&self.path, "cannot be written"))?;
             offset += part.len() as u64;
         }
-        self.written += 1;
+        self.written[slot] = true;
         Ok(())
     }
 
@@ -192,7 +202,7 @@ impl UnitWriter<'_> {
     /// # Errors
     /// [`StoreError`]; the unit is then not part of the store.
     pub fn seal(mut self) -> Result<ShardRecord, StoreError> {
-        assert_eq!(self.written, self.entries.len(), "every block of the unit was written");
+        assert!(self.written.iter().all(|written| *written), "every slot of the unit is written");
         let mut table = vec![0; self.entries.len() * ENTRY_BYTES];
         for (bytes, entry) in table.chunks_exact_mut(ENTRY_BYTES).zip(&self.entries) {
             bytes.copy_from_slice(&entry.encode());

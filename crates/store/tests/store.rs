@@ -316,6 +316,64 @@ fn finish_makes_a_snapshot() {
     truncate_everywhere(root, 2, &root.join("manifest.json"));
 }
 
+#[test]
+#[should_panic(expected = "a complete store takes no more units")]
+fn a_complete_store_takes_no_more_units() {
+    let folder = store(1);
+    let mut writer = StoreWriter::open(folder.path(), &small()).unwrap();
+    writer.finish().unwrap();
+    let _ = writer.begin(unit(1));
+}
+
+/// Writes the blocks of these slots of unit 0, which has three, and seals it.
+fn seal_slots(slots: &[u32]) {
+    let folder = TempDir::new().unwrap();
+    let mut writer = StoreWriter::open(folder.path(), &small()).unwrap();
+    let mut begun = writer.begin(unit(0)).unwrap();
+    for slot in slots {
+        let chunk = &unit(0).contents.chunks[*slot as usize];
+        begun.write(Slot(*slot), &block(&small().geometry, chunk)).unwrap();
+    }
+    begun.seal().unwrap();
+}
+
+#[test]
+#[should_panic(expected = "slot 0 is written once")]
+fn no_slot_is_written_twice() {
+    seal_slots(&[0, 0, 2]);
+}
+
+#[test]
+#[should_panic(expected = "every slot of the unit is written")]
+fn no_slot_is_left_out() {
+    seal_slots(&[0, 2]);
+}
+
+/// Starts a unit whose last chunk has this many positions.
+fn begin_chunk_of(tokens: usize) {
+    let mut long = unit(0);
+    long.contents.chunks[2].tokens = vec![7; tokens];
+    let folder = TempDir::new().unwrap();
+    StoreWriter::open(folder.path(), &small()).unwrap().begin(long).unwrap();
+}
+
+#[test]
+fn a_chunk_may_have_all_positions() {
+    begin_chunk_of(16);
+}
+
+#[test]
+#[should_panic(expected = "chunks have 1..=16 positions")]
+fn a_chunk_that_is_too_long_is_refused() {
+    begin_chunk_of(17);
+}
+
+#[test]
+#[should_panic(expected = "chunks have 1..=16 positions")]
+fn an_empty_chunk_is_refused() {
+    begin_chunk_of(0);
+}
+
 /// Changes each byte by itself and asks for an error.
 fn flip_every_byte(root: &Path, units: u32, path: &Path) {
     let bytes = fs::read(path).unwrap();

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -90,7 +91,7 @@ struct Batch {
 
 /// From the prefill to the writer: a unit, then its blocks in order.
 enum Message {
-    Unit(Box<Unit>),
+    Unit(Arc<Unit>),
     Blocks(Batch),
 }
 
@@ -216,13 +217,12 @@ fn prefill_units<M: LanguageModel>(
 ) -> Result<u64, PipelineError> {
     let mut computed = 0;
     for unit in units {
-        let (rows, documents) = (unit.rows, unit.contents.documents.len() as u64);
-        let chunks = unit.contents.chunks.clone();
-        if blocks.send(Message::Unit(Box::new(unit))).is_err() {
+        let unit = Arc::new(unit);
+        if blocks.send(Message::Unit(Arc::clone(&unit))).is_err() {
             break; // The writer has stopped and says why.
         }
         let mut first = 0;
-        for batch in batches(&chunks) {
+        for batch in batches(&unit.contents.chunks) {
             if input.stop.load(Ordering::Relaxed) {
                 return Err(PipelineError::Interrupted);
             }
@@ -237,8 +237,8 @@ fn prefill_units<M: LanguageModel>(
             }
             first += batch.len() as u32;
         }
-        BuildProgress::add(&input.progress.rows_done, rows);
-        BuildProgress::add(&input.progress.documents, documents);
+        BuildProgress::add(&input.progress.rows_done, unit.rows);
+        BuildProgress::add(&input.progress.documents, unit.contents.documents.len() as u64);
     }
     Ok(computed)
 }
@@ -265,21 +265,20 @@ fn write_units(
     index: &mut IndexWriter,
 ) -> Result<(), PipelineError> {
     while let Ok(Message::Unit(unit)) = messages.recv() {
-        let blocks = unit.contents.chunks.len();
-        let mut writer = store.begin(*unit)?;
+        let mut writer = store.begin(&unit)?;
         let mut written = 0;
-        while written < blocks {
+        while written < unit.contents.chunks.len() {
             let Ok(Message::Blocks(batch)) = messages.recv() else { return Ok(()) };
             for (slot, block) in (batch.first.0..).zip(&batch.blocks) {
                 writer.write(Slot(slot), block)?;
             }
             written += batch.blocks.len();
         }
-        let (shard, contents) = (writer.unit().shard, writer.unit().contents.clone());
         writer.seal()?;
-        add_to_index(index, shard, &contents)?;
-        if (shard.0 + 1).is_multiple_of(SHARDS_PER_COMMIT) {
-            index.commit(shard.0 + 1)?;
+        add_to_index(index, unit.shard, &unit.contents)?;
+        let sealed = unit.shard.0 + 1;
+        if sealed.is_multiple_of(SHARDS_PER_COMMIT) {
+            index.commit(sealed)?;
         }
     }
     Ok(())

@@ -34,7 +34,7 @@ pub struct Unit {
 /// A shard being written. Dropped before [`UnitWriter::seal`], it leaves nothing behind.
 pub struct UnitWriter<'a> {
     store: &'a mut StoreWriter,
-    unit: Unit,
+    unit: &'a Unit,
     path: PathBuf,
     file: File,
     entries: Vec<Entry>,
@@ -106,7 +106,7 @@ impl StoreWriter {
     ///
     /// # Errors
     /// [`StoreError`] where the file can not be made.
-    pub fn begin(&mut self, unit: Unit) -> Result<UnitWriter<'_>, StoreError> {
+    pub fn begin<'a>(&'a mut self, unit: &'a Unit) -> Result<UnitWriter<'a>, StoreError> {
         assert!(!self.manifest.complete, "a complete store takes no more units");
         assert_eq!(unit.shard.0 as usize, self.manifest.shards.len(), "units are sealed in order");
         let chunks = &unit.contents.chunks;
@@ -155,12 +155,6 @@ impl StoreWriter {
 }
 
 impl UnitWriter<'_> {
-    /// The unit.
-    #[must_use]
-    pub fn unit(&self) -> &Unit {
-        &self.unit
-    }
-
     /// Writes the block of `slot` to its place. Every slot is written once, in any order.
     ///
     /// # Errors
@@ -225,7 +219,7 @@ impl UnitWriter<'_> {
         let chunk_file = write_chunks(&chunk_path, &self.unit.contents)?;
         publish(&self.path)?;
         publish(&chunk_path)?;
-        let Unit { shard, rows, rows_digest, contents } = &self.unit;
+        let Unit { shard, rows, rows_digest, contents } = self.unit;
         let record = ShardRecord {
             shard: *shard,
             rows: *rows,

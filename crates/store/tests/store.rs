@@ -84,13 +84,12 @@ fn unit(number: u32) -> Unit {
     Unit { shard: ShardId(number), rows: 2, rows_digest, contents }
 }
 
-fn seal(writer: &mut StoreWriter, unit: Unit) -> ShardRecord {
+fn seal(writer: &mut StoreWriter, unit: &Unit) -> ShardRecord {
     let geometry = writer.manifest().fingerprint.geometry;
     let mut unit_writer = writer.begin(unit).unwrap();
     // Any order of slots gives the same bytes.
-    for slot in (0..unit_writer.unit().contents.chunks.len()).rev() {
-        let block = block(&geometry, &unit_writer.unit().contents.chunks[slot]);
-        unit_writer.write(Slot(slot as u32), &block).unwrap();
+    for (slot, chunk) in unit.contents.chunks.iter().enumerate().rev() {
+        unit_writer.write(Slot(slot as u32), &block(&geometry, chunk)).unwrap();
     }
     unit_writer.seal().unwrap()
 }
@@ -98,7 +97,7 @@ fn seal(writer: &mut StoreWriter, unit: Unit) -> ShardRecord {
 fn build(root: &Path, fingerprint: &Fingerprint, units: u32) {
     let mut writer = StoreWriter::open(root, fingerprint).unwrap();
     for number in 0..units {
-        seal(&mut writer, unit(number));
+        seal(&mut writer, &unit(number));
     }
 }
 
@@ -221,7 +220,7 @@ fn a_unit_without_chunks_comes_back() {
     let mut writer = StoreWriter::open(folder.path(), &small()).unwrap();
     let contents = ShardChunks { chunks: Vec::new(), documents: Vec::new() };
     let empty = Unit { contents: contents.clone(), ..unit(0) };
-    assert_eq!(seal(&mut writer, empty).chunks, 0);
+    assert_eq!(seal(&mut writer, &empty).chunks, 0);
     assert_eq!(writer.chunks(ShardId(0)).unwrap(), contents);
     let found = Store::open(folder.path()).unwrap().get_many(&keys(0)[..1]).remove(0);
     assert!(found.unwrap_err().to_string().contains("no such block"));
@@ -264,10 +263,10 @@ fn an_interrupted_build_goes_on_to_the_same_bytes() {
     let before = ["", "shards", "chunks"].map(|sub| contents(&root.join(sub)));
     for written in 0..2 {
         let mut writer = StoreWriter::open(root, &small()).unwrap();
-        let mut begun = writer.begin(unit(1)).unwrap();
-        for slot in 0..written {
-            let block = block(&small().geometry, &unit(1).contents.chunks[slot]);
-            begun.write(Slot(slot as u32), &block).unwrap();
+        let unit = unit(1);
+        let mut begun = writer.begin(&unit).unwrap();
+        for (slot, chunk) in unit.contents.chunks.iter().enumerate().take(written) {
+            begun.write(Slot(slot as u32), &block(&small().geometry, chunk)).unwrap();
         }
         assert_eq!(fs::read_dir(root.join("shards")).unwrap().count(), 2);
         drop(begun);
@@ -283,8 +282,8 @@ fn an_interrupted_build_goes_on_to_the_same_bytes() {
     assert_eq!(read(root, 3), Found::Fewer);
     let mut writer = StoreWriter::open(root, &small()).unwrap();
     assert_eq!(fs::read(&journal).unwrap(), line, "half a line is cut off");
-    seal(&mut writer, unit(1));
-    seal(&mut writer, unit(2));
+    seal(&mut writer, &unit(1));
+    seal(&mut writer, &unit(2));
     assert_eq!(read(root, 3), Found::Same);
     for sub in ["shards", "chunks", ""] {
         let files = |root: &Path| {
@@ -322,16 +321,17 @@ fn a_complete_store_takes_no_more_units() {
     let folder = store(1);
     let mut writer = StoreWriter::open(folder.path(), &small()).unwrap();
     writer.finish().unwrap();
-    let _ = writer.begin(unit(1));
+    let _ = writer.begin(&unit(1));
 }
 
 /// Writes the blocks of these slots of unit 0, which has three, and seals it.
 fn seal_slots(slots: &[u32]) {
     let folder = TempDir::new().unwrap();
     let mut writer = StoreWriter::open(folder.path(), &small()).unwrap();
-    let mut begun = writer.begin(unit(0)).unwrap();
+    let unit = unit(0);
+    let mut begun = writer.begin(&unit).unwrap();
     for slot in slots {
-        let chunk = &unit(0).contents.chunks[*slot as usize];
+        let chunk = &unit.contents.chunks[*slot as usize];
         begun.write(Slot(*slot), &block(&small().geometry, chunk)).unwrap();
     }
     begun.seal().unwrap();
@@ -354,7 +354,7 @@ fn begin_chunk_of(tokens: usize) {
     let mut long = unit(0);
     long.contents.chunks[2].tokens = vec![7; tokens];
     let folder = TempDir::new().unwrap();
-    StoreWriter::open(folder.path(), &small()).unwrap().begin(long).unwrap();
+    StoreWriter::open(folder.path(), &small()).unwrap().begin(&long).unwrap();
 }
 
 #[test]
@@ -642,7 +642,7 @@ proptest! {
         }
         let folder = TempDir::new().unwrap();
         let mut writer = StoreWriter::open(folder.path(), &fingerprint(geometry)).unwrap();
-        seal(&mut writer, Unit { contents: contents.clone(), ..unit(0) });
+        seal(&mut writer, &Unit { contents: contents.clone(), ..unit(0) });
         prop_assert_eq!(&writer.chunks(ShardId(0)).unwrap(), &contents);
         let store = Store::open(folder.path()).unwrap();
         for (slot, chunk) in (0..).zip(&contents.chunks) {

@@ -1,5 +1,5 @@
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use hyperrag_kv::{Digest, Fingerprint, ShardId};
@@ -64,31 +64,52 @@ struct Envelope<'a> {
 
 impl Manifest {
     /// Reads the last snapshot and the journal written since. `None` where there is no manifest.
+    /// A writer may be at work: what was sealed before the call is found.
     pub(crate) fn read(files: &Files) -> Result<Option<Self>, StoreError> {
+        // Looked for first: a manifest comes before any shard, so one that is absent after a shard
+        // was seen is lost, and not about to be written.
+        let shards = fs::read_dir(files.shards());
+        let any_shard = shards.is_ok_and(|mut shards| shards.next().is_some());
+        match Self::snapshot(files)? {
+            Some(snapshot) => snapshot.with_journal(files).map(Some),
+            None if any_shard => Err(StoreError::damaged(&files.manifest(), "the file is missing")),
+            None => Ok(None),
+        }
+    }
+
+    /// The last snapshot alone.
+    fn snapshot(files: &Files) -> Result<Option<Self>, StoreError> {
         let path = files.manifest();
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                // A manifest comes before any shard: where there are shards, it was lost.
-                let shards = fs::read_dir(files.shards());
-                return match shards.is_ok_and(|mut shards| shards.next().is_some()) {
-                    true => Err(StoreError::damaged(&path, "the file is missing")),
-                    false => Ok(None),
-                };
+        match fs::read_to_string(&path) {
+            Ok(text) => match Self::parse(&text) {
+                Ok(snapshot) => Ok(Some(snapshot)),
+                Err(what) => Err(StoreError::damaged(&path, what)),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                Err(StoreError::damaged(&path, "it is not UTF-8"))
             }
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return Err(StoreError::damaged(&path, "it is not UTF-8"));
-            }
-            Err(error) => return Err(StoreError::io(&path, "cannot be read")(error)),
-        };
-        let mut manifest = Self::parse(&text).map_err(|what| StoreError::damaged(&path, what))?;
-        manifest.replay(&files.journal(manifest.generation))?;
-        for (number, record) in manifest.shards.iter().enumerate() {
-            if record.shard.0 as usize != number {
-                return Err(StoreError::damaged(&path, format!("shard {number} is missing")));
+            Err(error) => Err(StoreError::io(&path, "cannot be read")(error)),
+        }
+    }
+
+    /// The snapshot continued by its journal. Where there is none, either nothing was sealed since,
+    /// or a writer has put a later snapshot in place meanwhile and removed the journal; then that
+    /// one counts. A store has two snapshots in its life, so this ends.
+    fn with_journal(mut self, files: &Files) -> Result<Self, StoreError> {
+        while !self.replay(&files.journal(self.generation))? {
+            match Self::snapshot(files)? {
+                Some(later) if later.generation > self.generation => self = later,
+                _ => break,
             }
         }
-        Ok(Some(manifest))
+        for (number, record) in self.shards.iter().enumerate() {
+            if record.shard.0 as usize != number {
+                let what = format!("shard {number} is missing");
+                return Err(StoreError::damaged(&files.manifest(), what));
+            }
+        }
+        Ok(self)
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -109,12 +130,12 @@ impl Manifest {
         write_whole(&files.manifest(), text.as_bytes())
     }
 
-    /// Takes in the journal: one record a line after its checksum. A line that was cut short by a
-    /// crash can only be the last; it was never acknowledged and counts for nothing.
-    fn replay(&mut self, path: &Path) -> Result<(), StoreError> {
+    /// Takes in the journal, if there is one: one record a line after its checksum. A line that was
+    /// cut short by a crash can only be the last; it was never acknowledged and counts for nothing.
+    fn replay(&mut self, path: &Path) -> Result<bool, StoreError> {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(StoreError::io(path, "cannot be read")(error)),
         };
         for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
@@ -125,11 +146,11 @@ impl Manifest {
                 // A crash leaves the start of a line; a whole record and then another byte than
                 // its line end is an acknowledged line, damaged.
                 let whole = line.split_last().is_some_and(|(_, rest)| parse_line(rest).is_some());
-                return if whole { Err(what()) } else { Ok(()) };
+                return if whole { Err(what()) } else { Ok(true) };
             };
             self.shards.push(parse_line(line).ok_or_else(what)?);
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -167,4 +188,60 @@ pub(crate) fn trim(path: &Path) -> Result<(), StoreError> {
         file.sync_data()
     });
     cut.map_err(StoreError::io(path, "its unfinished last line cannot be cut off"))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyperrag_kv::{Element, Geometry};
+
+    use super::*;
+
+    fn record(shard: u32) -> ShardRecord {
+        let file = FileRecord { bytes: 4096, digest: Digest([4; 32]) };
+        ShardRecord {
+            shard: ShardId(shard),
+            rows: 1,
+            rows_digest: Digest([5; 32]),
+            documents: 1,
+            chunks: 1,
+            tokens: 1,
+            kv: file.clone(),
+            chunk_file: file,
+        }
+    }
+
+    #[test]
+    fn a_reader_between_snapshot_and_journal_finds_the_later_snapshot() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files { root: folder.path().to_owned() };
+        let (layers, kv_heads, element) = (1, 1, Element::F32);
+        let fingerprint = Fingerprint {
+            format_version: crate::FORMAT_VERSION,
+            model: "fake".into(),
+            weights: Digest([1; 32]),
+            tokenizer: Digest([2; 32]),
+            profile: "plain".into(),
+            profile_digest: Digest([3; 32]),
+            chunk_tokens: 16,
+            unit_rows: 1,
+            geometry: Geometry { layers, kv_heads, head_dim: 4, hidden: 8, element },
+            rope: "interleaved".into(),
+            compute: "f32".into(),
+            kernel: "cpu-f32-v1".into(),
+        };
+        let first = Manifest { generation: 1, fingerprint, complete: false, shards: Vec::new() };
+        first.publish(&files).unwrap();
+        let begun = || Manifest::snapshot(&files).unwrap().unwrap();
+        assert_eq!(begun().with_journal(&files).unwrap(), first, "nothing was sealed yet");
+
+        append(&files.journal(1), &record(0)).unwrap();
+        let reader = begun();
+        let shards = vec![record(0)];
+        let last = Manifest { generation: 2, complete: true, shards, ..first };
+        last.publish(&files).unwrap();
+        let with_journal = reader.clone().with_journal(&files).unwrap();
+        assert_eq!(with_journal.shards, last.shards, "the old snapshot still has its journal");
+        fs::remove_file(files.journal(1)).unwrap();
+        assert_eq!(reader.with_journal(&files).unwrap(), last);
+    }
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use hyperrag_kv::{
     BlockKey, BlockRead, Chunk, ChunkId, ChunkRead, Digest, DocId, Document, Element, Fingerprint,
@@ -313,6 +314,36 @@ fn finish_makes_a_snapshot() {
     // All of it is in the snapshot now: every byte but the line end counts.
     flip_every_byte(root, 2, &root.join("manifest.json"));
     truncate_everywhere(root, 2, &root.join("manifest.json"));
+}
+
+#[test]
+fn a_reader_never_sees_less_than_before() {
+    let folder = TempDir::new().unwrap();
+    for round in 0..40 {
+        let root = &folder.path().join(round.to_string());
+        let mut before = (0, 0);
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                build(root, &small(), 4);
+                StoreWriter::open(root, &small()).unwrap().finish().unwrap();
+            });
+            let mut finished = false;
+            while !finished {
+                finished = writer.is_finished();
+                match Store::open(root) {
+                    Ok(store) => {
+                        let manifest = store.manifest();
+                        let now = (manifest.generation, manifest.shards.len());
+                        assert!(now.0 >= before.0 && now.1 >= before.1, "{now:?} after {before:?}");
+                        before = now;
+                    }
+                    Err(StoreError::Absent { .. }) if before == (0, 0) => {}
+                    Err(error) => panic!("round {round}: {error}"),
+                }
+            }
+        });
+        assert_eq!(before, (2, 4));
+    }
 }
 
 #[test]

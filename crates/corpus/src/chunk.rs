@@ -5,13 +5,14 @@ pub const TEXT_TOKENS_MIN: usize = 16;
 
 /// Cuts documents into chunks of at most a fixed number of positions.
 ///
-/// A chunk is `prefix title separator text infix`. The text is tokenised as a whole and cut on
-/// token boundaries, without overlap, each piece as long as fits; the other parts are the same in
-/// all chunks of a document.
+/// A chunk is `prefix title separator text infix`, or `prefix text infix` where the profile has no
+/// title. The text is tokenised as a whole and cut on token boundaries, without overlap, each piece
+/// as long as fits; the other parts are the same in all chunks of a document.
 pub struct Chunker<'a> {
     tokenizer: &'a dyn Tokenize,
     prefix: Vec<u32>,
-    separator: Vec<u32>,
+    /// None: the title is left out.
+    separator: Option<Vec<u32>>,
     infix: Vec<u32>,
     chunk_tokens: usize,
 }
@@ -22,11 +23,11 @@ pub struct Chunker<'a> {
 pub enum ChunkError {
     /// Too little is left for text.
     #[error(
-        "the profile's pieces and a full title take {pieces} of {chunk_tokens} positions, which \
-         leaves fewer than {TEXT_TOKENS_MIN} for text: use a larger --chunk-tokens"
+        "all but the text may take {pieces} of {chunk_tokens} positions, which leaves fewer than \
+         {TEXT_TOKENS_MIN} for it: use a larger --chunk-tokens"
     )]
     NoRoom {
-        /// Positions of prefix, separator, infix and the longest title.
+        /// Positions of the profile's pieces and the longest title.
         pieces: usize,
         /// Positions of a chunk.
         chunk_tokens: usize,
@@ -62,9 +63,11 @@ impl<'a> Chunker<'a> {
             })
         };
         let prefix = encode("prefix", &profile.prefix)?;
-        let separator = encode("separator", &profile.separator)?;
+        let separator = profile.separator.as_deref();
+        let separator = separator.map(|text| encode("separator", text)).transpose()?;
         let infix = encode("infix", &profile.infix)?;
-        let pieces = prefix.len() + TITLE_TOKENS_MAX + separator.len() + infix.len();
+        let title = separator.as_ref().map_or(0, |separator| TITLE_TOKENS_MAX + separator.len());
+        let pieces = prefix.len() + title + infix.len();
         if pieces + TEXT_TOKENS_MIN > chunk_tokens {
             return Err(ChunkError::NoRoom { pieces, chunk_tokens });
         }
@@ -72,15 +75,18 @@ impl<'a> Chunker<'a> {
     }
 
     /// The document's chunks. One that has a title only has one chunk; one that has neither title
-    /// nor text (blanks alone are none) has no chunk.
+    /// nor text (blanks alone are none, nor is a title that the profile leaves out) has no chunk.
     ///
     /// # Errors
     /// [`ModelError`] where the tokenizer fails.
     pub fn chunks(&self, document: &Document) -> Result<Vec<Chunk>, ModelError> {
-        let mut title = self.encode(&document.title)?;
-        if !title.is_empty() {
-            title.truncate(TITLE_TOKENS_MAX);
-            title.extend_from_slice(&self.separator);
+        let mut title = Vec::new();
+        if let Some(separator) = &self.separator {
+            title = self.encode(&document.title)?;
+            if !title.is_empty() {
+                title.truncate(TITLE_TOKENS_MAX);
+                title.extend_from_slice(separator);
+            }
         }
         let text = self.encode(&document.text)?;
         let room = self.chunk_tokens - self.prefix.len() - title.len() - self.infix.len();
@@ -128,7 +134,7 @@ mod tests {
         Profile {
             name: "test".into(),
             prefix: prefix.into(),
-            separator: separator.into(),
+            separator: Some(separator.into()),
             infix: infix.into(),
             query_prefix: String::new(),
         }
@@ -172,6 +178,21 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_without_a_title_leaves_it_out() {
+        let profile = Profile { separator: None, ..profile("<P>", "", "<I>") };
+        // The room of a title is the text's.
+        let chunker = Chunker::new(&Characters, &profile, 22).unwrap();
+        let check = |title: &str, text: &str, expected: &[&str]| {
+            let chunks = chunker.chunks(&document(title, text)).unwrap();
+            assert_eq!(chunks.iter().map(text_of).collect::<Vec<_>>(), expected, "{title:?}");
+        };
+        check("T", "text", &["<P>text<I>"]);
+        check("T", "", &[]);
+        let a = "a".repeat(16);
+        check("T", &format!("{a}b"), &[&format!("<P>{a}<I>"), "<P>b<I>"]);
+    }
+
+    #[test]
     fn a_profile_without_room_is_refused() {
         let check = |chunk_tokens, fits| {
             let profile = profile("<P>", ": ", "<I>");
@@ -180,7 +201,7 @@ mod tests {
             if let Some(error) = error {
                 let message = error.to_string();
                 assert!(
-                    message.contains(&format!("take 72 of {chunk_tokens} positions")),
+                    message.contains(&format!("may take 72 of {chunk_tokens} positions")),
                     "{message}"
                 );
                 assert!(message.contains("--chunk-tokens"), "{message}");
@@ -223,7 +244,8 @@ mod tests {
             if !title.trim().is_empty() {
                 title_tokens = Characters.encode_text(&title).unwrap();
                 title_tokens.truncate(TITLE_TOKENS_MAX);
-                title_tokens.extend(Characters.encode_template(&profile.separator).unwrap());
+                let separator = profile.separator.as_deref().unwrap();
+                title_tokens.extend(Characters.encode_template(separator).unwrap());
             }
             let start = [Characters.encode_template(&profile.prefix).unwrap(), title_tokens.clone()].concat();
             let end = Characters.encode_template(&profile.infix).unwrap();

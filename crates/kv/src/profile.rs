@@ -10,17 +10,19 @@ const PLAIN: &str = include_str!("../profiles/plain.toml");
 
 /// How a model is prompted and scored.
 ///
-/// The prompt is `prefix title separator text infix query`. All up to the query is the document
-/// part: it does not depend on the query, so it is computed once and stored. Each piece is
-/// tokenised by itself: template pieces with special tokens parsed, the rest as plain text.
+/// The prompt is `prefix title separator text infix query`, or `prefix text infix query`. All up to
+/// the query is the document part: it does not depend on the query, so it is computed once and
+/// stored. Each piece is tokenised by itself: template pieces with special tokens parsed, the rest
+/// as plain text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Profile {
     /// Its name.
     pub name: String,
-    /// Template text before the title.
+    /// Template text before the title, or before the text.
     pub prefix: String,
-    /// Template text between title and text; left out with an empty title.
-    pub separator: String,
+    /// Template text between title and text, left out with an empty title; `None` where no title is
+    /// part of the prompt.
+    pub separator: Option<String>,
     /// Template text between the document's text and the query.
     pub infix: String,
     /// Text put before the query, e.g. one blank.
@@ -109,8 +111,11 @@ impl Profile {
         let Some(before) = file.document.strip_suffix("{text}") else {
             return refuse("document", &file.document, "end with {text}");
         };
-        let (prefix, separator) = before.split_once("{title}").unwrap_or((before, ""));
-        if [prefix, separator, &file.infix]
+        let (prefix, separator) = match before.split_once("{title}") {
+            Some((prefix, separator)) => (prefix, Some(separator)),
+            None => (before, None),
+        };
+        if [prefix, separator.unwrap_or_default(), &file.infix]
             .iter()
             .any(|t| t.contains("{text}") || t.contains("{title}"))
         {
@@ -130,7 +135,7 @@ impl Profile {
         Ok(Self {
             name: file.name,
             prefix: prefix.to_owned(),
-            separator: separator.to_owned(),
+            separator: separator.map(str::to_owned),
             infix: file.infix,
             query_prefix: query_prefix.to_owned(),
         })
@@ -140,7 +145,9 @@ impl Profile {
     #[must_use]
     pub fn document_digest(&self) -> Digest {
         let Self { prefix, separator, infix, .. } = self;
-        Digest::of(format!("{prefix:?}\n{separator:?}\n{infix:?}\n{TITLE_TOKENS_MAX}\n").as_bytes())
+        let separator =
+            separator.as_ref().map_or("none".to_owned(), |separator| format!("{separator:?}"));
+        Digest::of(format!("{prefix:?}\n{separator}\n{infix:?}\n{TITLE_TOKENS_MAX}\n").as_bytes())
     }
 }
 
@@ -155,8 +162,22 @@ mod tests {
         }
         let chat = Profile::built_in("chat").unwrap();
         assert_eq!(chat.prefix, "<|im_start|>user\nPassage: ");
-        assert_eq!(chat.separator, ". ");
+        assert_eq!(chat.separator.as_deref(), Some(". "));
         assert_eq!(chat.query_prefix, "");
+    }
+
+    #[test]
+    fn a_template_may_have_no_title() {
+        let profile = |document: &str| {
+            let text = format!(
+                "name='x'\nscorer='query-likelihood'\ndocument='{document}'\ninfix=''\nquery='{{query}}'"
+            );
+            Profile::from_toml(&text).unwrap()
+        };
+        let (none, empty) = (profile("P: {text}"), profile("P: {title}{text}"));
+        assert_eq!((none.prefix.as_str(), none.separator.as_deref()), ("P: ", None));
+        assert_eq!((empty.prefix.as_str(), empty.separator.as_deref()), ("P: ", Some("")));
+        assert_ne!(none.document_digest(), empty.document_digest());
     }
 
     #[test]

@@ -190,13 +190,12 @@ fn summary(store: &StoreWriter, rest: BuildSummary) -> BuildSummary {
     }
 }
 
-/// Reads up to the first row with a title or text, so that a corpus without any makes no store.
+/// Reads up to the first row that has a chunk, so that a corpus without any makes no store.
 fn check_not_empty<M>(input: &BuildInput<'_, M>) -> Result<(), PipelineError> {
     let limit = usize::try_from(input.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     let mut rows = 0;
     for row in input.corpus.rows().take(limit) {
-        let document = row?.document;
-        if !document.title.trim().is_empty() || !document.text.trim().is_empty() {
+        if !input.chunker.chunks(&row?.document)?.is_empty() {
             return Ok(());
         }
         rows += 1;

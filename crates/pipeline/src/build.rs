@@ -110,14 +110,7 @@ pub fn build<M: LanguageModel>(
     let mut index = open_index(root, &store)?;
     let shards_before = store.manifest().shards.len() as u64;
     let sealed = store.manifest().clone();
-    let mut units = Units::new(
-        input.corpus,
-        input.limit,
-        input.fingerprint.unit_rows,
-        input.chunker,
-        input.progress,
-        input.stop,
-    );
+    let mut units = Units::new(input);
     let (unit_sender, unit_receiver) = sync_channel(UNITS_AHEAD);
     let (block_sender, block_receiver) = sync_channel(BATCHES_AHEAD);
     // A stage that fails stops the others, so the one nearest the disk has the cause.
@@ -325,9 +318,7 @@ fn open_index(root: &Path, store: &StoreWriter) -> Result<IndexWriter, PipelineE
 /// # Errors
 /// [`PipelineError`], as [`build`].
 pub fn dry_run<M: LanguageModel>(input: &BuildInput<'_, M>) -> Result<DryRun, PipelineError> {
-    let (limit, rows) = (input.limit, input.fingerprint.unit_rows);
-    let mut units =
-        Units::new(input.corpus, limit, rows, input.chunker, input.progress, input.stop);
+    let mut units = Units::new(input);
     let mut plan = DryRun::default();
     while let Some(rows) = units.next_rows()? {
         BuildProgress::add(&input.progress.rows_done, rows.len());

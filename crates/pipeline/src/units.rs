@@ -1,10 +1,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hyperrag_corpus::{Chunker, Corpus, Row, Rows};
+use hyperrag_corpus::{Chunker, Row, Rows};
 use hyperrag_kv::{Digest, Document, ShardId, Slot};
 use hyperrag_store::{IndexedDocument, ShardChunks, ShardRecord, Unit};
 
-use crate::{BuildProgress, PipelineError};
+use crate::{BuildInput, BuildProgress, PipelineError};
 
 /// Reads the corpus unit by unit and cuts it into chunks.
 pub(crate) struct Units<'a> {
@@ -29,23 +29,14 @@ pub(crate) struct RowsOfUnit {
 }
 
 impl<'a> Units<'a> {
-    pub(crate) fn new(
-        corpus: &Corpus,
-        limit: Option<u64>,
-        unit_rows: u32,
-        chunker: &'a Chunker<'a>,
-        progress: &'a BuildProgress,
-        stop: &'a AtomicBool,
-    ) -> Self {
-        let (limit, unit_rows) = (limit.unwrap_or(u64::MAX), u64::from(unit_rows));
-        let rows = corpus.rows();
+    pub(crate) fn new<M>(input: &BuildInput<'a, M>) -> Self {
         Self {
-            rows,
-            limit,
-            unit_rows,
-            chunker,
-            progress,
-            stop,
+            rows: input.corpus.rows(),
+            limit: input.limit.unwrap_or(u64::MAX),
+            unit_rows: u64::from(input.fingerprint.unit_rows),
+            chunker: input.chunker,
+            progress: input.progress,
+            stop: input.stop,
             rows_read: 0,
             next: 0,
             empty_rows: 0,

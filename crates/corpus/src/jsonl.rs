@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use hyperrag_kv::{DocId, Document};
+use hyperrag_kv::Document;
 use serde_json::value::RawValue;
 
 use crate::corpus::Row;
@@ -43,8 +43,7 @@ fn document(line: &str, columns: &Columns, place: &Place) -> Result<Document, Co
     let id = columns.require(Column::Id, &names, place)?;
     let text = columns.require(Column::Text, &names, place)?;
     let title = columns.find(Column::Title, &names);
-    let id = string(values[id], Column::Id, place)?;
-    let id = DocId::new(&id).map_err(|reason| CorpusError::Id { place: place.clone(), reason })?;
+    let id = place.document_id(&string(values[id], Column::Id, place)?)?;
     let title = match title {
         Some(title) => string(values[title], Column::Title, place)?,
         None => String::new(),

@@ -9,7 +9,7 @@ use arrow::array::{Array, AsArray, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use hyperrag_kv::{DocId, Document};
+use hyperrag_kv::Document;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
@@ -67,12 +67,11 @@ fn open(path: &Path) -> Result<Opened, CorpusError> {
     // The Arrow schema that a writer may have embedded is not looked at: so a string column is
     // Utf8, whether the writer had it as a view, a dictionary or large.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let opened = guarded(|| -> Result<_, Cause> {
+    guarded(path, 0, || -> Result<_, Cause> {
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)?;
         let rows = check_metadata(builder.metadata(), bytes)?;
         Ok(Opened { builder, rows, bytes })
-    });
-    opened.map_err(|source| CorpusError::Parquet { path: path.to_path_buf(), row: 0, source })
+    })
 }
 
 /// The number of rows, which the metadata give twice; the columns must lie within the file.
@@ -134,14 +133,9 @@ impl ParquetRows {
         let mut needed: Vec<usize> = found.into_iter().flatten().collect();
         needed.sort_unstable();
         needed.dedup();
-        let reader = guarded(|| {
+        let reader = guarded(file, 0, || {
             let mask = ProjectionMask::roots(builder.parquet_schema(), needed.iter().copied());
             builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()
-        });
-        let reader = reader.map_err(|source| CorpusError::Parquet {
-            path: file.to_path_buf(),
-            row: 0,
-            source,
         })?;
         let columns = found.map(|index| needed.iter().position(|needed| Some(*needed) == index));
         Ok(Self { file: Arc::clone(file), bytes, rows, row: 0, reader, columns, batch: None })
@@ -169,14 +163,13 @@ impl ParquetRows {
 
     fn next_batch(&mut self) -> Result<Option<Batch>, CorpusError> {
         let (rows, row) = (self.rows, self.row);
-        let batch = guarded(|| -> Result<_, Cause> {
+        guarded(&self.file, row, || -> Result<_, Cause> {
             match self.reader.next() {
                 Some(batch) => Batch::new(&batch?, self.columns).map(Some),
                 None if row == rows => Ok(None),
                 None => Err(format!("the file ends after {row} of {rows} rows").into()),
             }
-        });
-        batch.map_err(|source| CorpusError::Parquet { path: self.file.to_path_buf(), row, source })
+        })
     }
 
     /// The share of the file's bytes that the first `rows` rows stand for.
@@ -206,8 +199,7 @@ impl Batch {
                 found: "null",
             });
         };
-        let id =
-            DocId::new(id).map_err(|reason| CorpusError::Id { place: place.clone(), reason })?;
+        let id = place.document_id(id)?;
         let title = self.title.as_ref().and_then(|title| value(title, index));
         let text = value(&self.text, index);
         Ok(Document {
@@ -222,13 +214,19 @@ fn value(column: &StringArray, index: usize) -> Option<&str> {
     column.is_valid(index).then(|| column.value(index))
 }
 
-/// Runs a step of the decoder. The parquet crate has asserts that a damaged file can reach: such a
-/// panic ends the reading of this file like any other error. Whatever was being decoded is dropped.
-fn guarded<T, E: Into<Cause>>(step: impl FnOnce() -> Result<T, E>) -> Result<T, Cause> {
-    match catch_unwind(AssertUnwindSafe(step)) {
+/// Runs a step of the decoder after `row` rows. The parquet crate has asserts that a damaged file
+/// can reach: such a panic ends the reading of this file like any other error. Whatever was being
+/// decoded is dropped.
+fn guarded<T, E: Into<Cause>>(
+    path: &Path,
+    row: u64,
+    step: impl FnOnce() -> Result<T, E>,
+) -> Result<T, CorpusError> {
+    let result = match catch_unwind(AssertUnwindSafe(step)) {
         Ok(result) => result.map_err(Into::into),
         Err(panic) => Err(format!("the decoder stopped: {}", panic_text(&*panic)).into()),
-    }
+    };
+    result.map_err(|source| CorpusError::Parquet { path: path.to_path_buf(), row, source })
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
@@ -414,9 +412,12 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error() {
-        let error = guarded(|| -> Result<(), Cause> { panic!("on purpose: {}", 1) }).unwrap_err();
-        assert_eq!(error.to_string(), "the decoder stopped: on purpose: 1");
-        let error = guarded(|| -> Result<(), Cause> { panic!("on purpose") }).unwrap_err();
-        assert_eq!(error.to_string(), "the decoder stopped: on purpose");
+        let check = |step: fn() -> Result<(), Cause>, expected: &str| {
+            let error = guarded(Path::new("c.parquet"), 3, step).unwrap_err();
+            assert!(error.to_string().starts_with("c.parquet: cannot be decoded as Parquet after"));
+            assert_eq!(error.source().unwrap().to_string(), expected);
+        };
+        check(|| panic!("on purpose: {}", 1), "the decoder stopped: on purpose: 1");
+        check(|| panic!("on purpose"), "the decoder stopped: on purpose");
     }
 }

@@ -2,6 +2,9 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use hyperrag_kv::DocId;
+
+use crate::CorpusError;
 use crate::input::Format;
 
 /// Where a row stands in the corpus.
@@ -11,6 +14,13 @@ pub struct Place {
     pub file: Arc<Path>,
     /// The line of a text file (blank lines count), or the row of a Parquet file, from 1.
     pub row: u64,
+}
+
+impl Place {
+    /// The id that stands here.
+    pub(crate) fn document_id(&self, id: &str) -> Result<DocId, CorpusError> {
+        DocId::new(id).map_err(|reason| CorpusError::Id { place: self.clone(), reason })
+    }
 }
 
 impl fmt::Display for Place {

@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hyperrag_kv::{DocId, Document};
+use hyperrag_kv::Document;
 
 use crate::corpus::Row;
 use crate::lines::Lines;
@@ -98,8 +98,7 @@ impl Shape {
                 expected: self.fields,
             });
         }
-        let id = DocId::new(fields[self.id])
-            .map_err(|reason| CorpusError::Id { place: place.clone(), reason })?;
+        let id = place.document_id(fields[self.id])?;
         let title = self.title.map_or("", |title| fields[title]).to_owned();
         Ok(Document { id, title, text: fields[self.text].to_owned() })
     }

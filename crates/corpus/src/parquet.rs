@@ -380,8 +380,8 @@ mod tests {
         }
     }
 
-    /// Parquet pages carry no checksum here, so a flipped letter is read as another letter; what
-    /// must not happen is a panic, a lost row or a message without the file's name.
+    /// Pages need not carry a checksum, and these do not, so a flipped letter is read as another
+    /// letter; what must not happen is a panic, a lost row or a message without the file's name.
     #[test]
     fn flipped_bits_are_an_error_or_the_same_number_of_rows() {
         let folder = Folder::new();
@@ -408,6 +408,26 @@ mod tests {
             }
         }
         assert!(errors > 1000, "only {errors} flips were noticed");
+    }
+
+    /// Written by pyarrow 26 with `write_page_checksum=True`, without compression or dictionaries,
+    /// so that nothing but the checksum can tell one letter from another.
+    const CHECKSUMS: &[u8] = include_bytes!("../testdata/checksums.parquet");
+
+    #[test]
+    fn a_page_that_fails_its_checksum_is_an_error() {
+        let folder = Folder::new();
+        let whole = read_damaged(&folder, CHECKSUMS, &Columns::default());
+        assert_eq!(whole[3], "d3/Title 3/The text of document 3 is plain.");
+        for word in ["d0", "Title 2", "text of document 3"] {
+            let mut windows = CHECKSUMS.windows(word.len());
+            let at = windows.position(|window| window == word.as_bytes()).unwrap();
+            let mut damaged = CHECKSUMS.to_vec();
+            damaged[at] ^= 1;
+            let rows = read_damaged(&folder, &damaged, &Columns::default());
+            let expected = "DIR/c.parquet: cannot be decoded as Parquet; check";
+            assert!(rows.len() == 1 && rows[0].starts_with(expected), "{word}: {rows:?}");
+        }
     }
 
     #[test]

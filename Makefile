@@ -4,7 +4,7 @@ FEATURES = --features hyperrag-model/real-model
 HYPERRAG = target/release/hyperrag
 export RUSTDOCFLAGS = -D warnings
 
-.PHONY: help demo test lint unit docs model bench prerequisites clean
+.PHONY: help build demo test lint unit docs model cuda gpu prerequisites clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -25,19 +25,26 @@ demo: model ## build a store of testdata/ with SmolLM2-135M, ask, compare reuse 
 	$(HYPERRAG) query --store target/demo -k 5 "How do bees get through the cold months?"
 	$(HYPERRAG) query --store target/demo -k 5 "Why did my bread turn out flat and heavy?"
 	$(HYPERRAG) query --store target/demo -k 5 "I can't get into my account any more"
-	$(HYPERRAG) bench --store target/demo --queries testdata/queries.jsonl --query-count 2
+	$(HYPERRAG) bench --store target/demo --queries testdata/queries.jsonl --query-count 1
 
 test: lint unit docs ## all checks: formatting, lints, tests (tiny and real model), documentation
 
 lint: prerequisites
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets $(FEATURES) -- -D warnings
+	scripts/build-cuda.sh --check
 
 unit: model
 	$(CARGO) test --release --locked --workspace $(FEATURES)
 
 docs:
 	$(CARGO) doc --release --locked --workspace --no-deps --document-private-items
+
+cuda: prerequisites ## compile target/cuda/release/hyperrag, for machines with and without a GPU
+	scripts/build-cuda.sh
+
+gpu: ## on a machine with a GPU: compare scores, time everything; JSON in OUT (default target/gpu)
+	scripts/gpu.sh
 
 clean: ## remove what was compiled and built here
 	$(CARGO) clean

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyperrag_kv::Element;
+use hyperrag_model::DeviceChoice;
 
 /// Reranks with a decoder-only language model over KV caches computed once, offline.
 #[derive(Debug, Parser)]
@@ -39,6 +40,35 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Describe a store.
     Info(InfoArgs),
+    /// List the devices of this machine, and which one `--device auto` takes.
+    Devices,
+    /// Time a GPU: prefill, reuse and recompute with random weights of well-known models' sizes.
+    BenchDevice(DeviceBenchArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceBenchArgs {
+    /// Device to time; cpu is the GPU's code on the CPU, to try the command.
+    #[arg(long, env = "HYPERRAG_DEVICE", default_value_t = DeviceChoice::Cuda(0), value_name = "DEVICE")]
+    pub(crate) device: DeviceChoice,
+    /// Models whose sizes are taken; all without it.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    pub(crate) shapes: Vec<String>,
+    /// Candidates.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub(crate) depth: usize,
+    /// Positions of a candidate.
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) chunk_tokens: u32,
+    /// Tokens of the query.
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) query_tokens: u32,
+    /// Write the figures as JSON to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Timed runs of each figure; the median counts.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub(crate) runs: usize,
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,7 +88,7 @@ pub(crate) enum ModelCommand {
     },
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct ModelArgs {
     /// Model: a name of `model list`, or the path of a GGUF file.
     #[arg(long, env = "HYPERRAG_MODEL", default_value = "smollm2-135m", value_name = "NAME|FILE")]
@@ -67,7 +97,10 @@ pub(crate) struct ModelArgs {
     /// the model knows turns, else plain.
     #[arg(long, env = "HYPERRAG_PROFILE", value_name = "NAME|FILE")]
     pub(crate) profile: Option<String>,
-    /// Threads that compute; 0 is one a core.
+    /// Where to compute: cpu, cuda, cuda:N, or auto for the GPU if one answers, else the CPU.
+    #[arg(long, env = "HYPERRAG_DEVICE", default_value_t = DeviceChoice::Auto, value_name = "DEVICE")]
+    pub(crate) device: DeviceChoice,
+    /// Threads that compute on the CPU; 0 is one a core.
     #[arg(long, env = "HYPERRAG_THREADS", default_value_t = 0, value_name = "N")]
     pub(crate) threads: usize,
 }
@@ -167,6 +200,12 @@ pub(crate) struct BenchArgs {
     /// Timed runs of each query in each mode.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) runs: usize,
+    /// Write the figures as JSON to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Score on this device too, from stored blocks, and compare.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) against: Option<DeviceChoice>,
     /// Time the first run too, cold buffers and all.
     #[arg(long)]
     pub(crate) no_warmup: bool,

@@ -1,17 +1,34 @@
 //! What goes to stdout and stderr.
 
+use std::fs;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hyperrag_pipeline::Counts;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 /// Writes a line of data to stdout.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{}", text.trim_end_matches('\n'))?;
     Ok(out.flush()?)
+}
+
+/// Prints figures as JSON or as a table, and writes them to a file too where one is named.
+pub(crate) fn figures(
+    figures: &impl Serialize,
+    json: bool,
+    file: Option<&Path>,
+    table: impl FnOnce() -> String,
+) -> Result<()> {
+    let text = serde_json::to_string(figures)?;
+    if let Some(path) = file {
+        fs::write(path, &text).with_context(|| format!("{}: cannot be written", path.display()))?;
+    }
+    print(&if json { text } else { table() })
 }
 
 /// Tells the user something that is no data.

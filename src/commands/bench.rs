@@ -1,11 +1,13 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
+use hyperrag_eval::{Agreement, agreement};
+use hyperrag_model::{DeviceChoice, DeviceInfo};
 use hyperrag_pipeline::{BenchReport, BenchSettings, Mode, Query, Session};
 use serde::Serialize;
 
-use super::{LoadedModel, open};
-use crate::cli::BenchArgs;
+use super::{LoadedModel, OpenSession, open};
+use crate::cli::{BenchArgs, ModelArgs};
 use crate::exit::Status;
 use crate::{queries, report};
 
@@ -17,8 +19,8 @@ const QUERY_WORDS: usize = 14;
 struct Conditions {
     version: &'static str,
     cpu: String,
-    threads: usize,
-    instruction_set: &'static str,
+    device: DeviceInfo,
+    machinery: String,
     kernel: &'static str,
     element: String,
     io: &'static str,
@@ -33,6 +35,14 @@ struct Output<'a> {
     conditions: &'a Conditions,
     #[serde(flatten)]
     report: &'a BenchReport,
+    against: Option<&'a Against>,
+}
+
+/// How the scores agree with another device's, query by query.
+#[derive(Serialize)]
+struct Against {
+    device: DeviceInfo,
+    agreements: Vec<Agreement>,
 }
 
 /// Times reuse against recompute.
@@ -58,9 +68,9 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
     let conditions = Conditions {
         version: env!("CARGO_PKG_VERSION"),
         cpu: cpu_name(),
-        threads: model.threads(),
-        instruction_set: model.kernel().name(),
-        kernel: hyperrag_model::KERNEL_ID,
+        device: model.device(),
+        machinery: model.machinery(),
+        kernel: model.kernel_id(),
         element: store.geometry().element.to_string(),
         io: "page cache",
         steal_percent: before
@@ -70,9 +80,14 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
         queries: queries.len(),
         documents: session.index().documents(),
     };
-    report::print(&match json {
-        true => serde_json::to_string(&Output { conditions: &conditions, report: &figures })?,
-        false => table(&conditions, &figures),
+    let against = match args.against {
+        Some(device) => Some(compare(args, device, &session, &queries)?),
+        None => None,
+    };
+    let output = Output { conditions: &conditions, report: &figures, against: against.as_ref() };
+    report::figures(&output, json, args.out.as_deref(), || {
+        let parts = [Some(table(&conditions, &figures)), output.against.map(describe_against)];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
     })?;
     if figures.damaged_blocks > 0 {
         report::warn(&format!(
@@ -82,6 +97,41 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
         return Ok(Status::Degraded);
     }
     Ok(Status::Done)
+}
+
+/// Scores the candidates of all queries here and on `device`.
+fn compare(
+    args: &BenchArgs,
+    device: DeviceChoice,
+    session: &OpenSession<'_>,
+    queries: &[Query],
+) -> Result<Against> {
+    let settings = ModelArgs { device, ..args.search.model.clone() };
+    let (store, other) = open(&args.search.store, &settings)?;
+    let LoadedModel { tokenizer, profile, model, .. } = &other;
+    let elsewhere = Session::open(&args.search.store, &store, model, tokenizer, profile)?;
+    let mut agreements = Vec::new();
+    for query in queries {
+        let scores = |session: &OpenSession<'_>| -> Result<Vec<f32>> {
+            let mut hits = session.answer(query, args.search.depth, false)?.hits;
+            hits.sort_by(|a, b| a.id.cmp(&b.id));
+            Ok(hits.iter().map(|hit| hit.score).collect())
+        };
+        agreements.push(agreement(&scores(session)?, &scores(&elsewhere)?));
+    }
+    Ok(Against { device: model.device(), agreements })
+}
+
+fn describe_against(against: &Against) -> String {
+    let Against { device, agreements } = against;
+    let largest = agreements.iter().map(|a| a.score_difference_max).fold(0.0, f64::max);
+    let lowest = agreements.iter().map(|a| a.top10_overlap).fold(1.0, f64::min);
+    let tau = agreements.iter().map(|a| a.kendall_tau).sum::<f64>() / agreements.len() as f64;
+    format!(
+        "Against {device}, from the same blocks: largest difference {largest:.1e}, top-10 overlap at least {lowest:.2}, \
+         Kendall's tau {tau:.3} on average of {} queries.",
+        agreements.len()
+    )
 }
 
 fn query_from(hit: &hyperrag_retrieval::Hit) -> Query {
@@ -158,21 +208,11 @@ fn table(conditions: &Conditions, figures: &BenchReport) -> String {
 }
 
 fn describe(conditions: &Conditions) -> String {
-    let Conditions {
-        version,
-        cpu,
-        threads,
-        instruction_set,
-        kernel,
-        element,
-        io,
-        steal_percent,
-        queries,
-        ..
-    } = conditions;
+    let Conditions { version, cpu, machinery, kernel, element, io, steal_percent, queries, .. } =
+        conditions;
     let steal = steal_percent.map_or_else(|| "unknown".to_owned(), |steal| format!("{steal:.1} %"));
     format!(
-        "hyperrag {version}, {cpu}, {threads} threads, {instruction_set}, kernel {kernel}, {element} KV from {io}, \
+        "hyperrag {version}, {cpu}, {machinery}, kernel {kernel}, {element} KV from {io}, \
          steal {steal}, {queries} queries."
     )
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use hyperrag_corpus::{Chunker, Columns, Corpus, CorpusSize};
 use hyperrag_pipeline::{BuildInput, BuildProgress, BuildSummary, Counts, DryRun, PipelineError};
+use serde::Serialize;
 
 use super::LoadedModel;
 use crate::cli::BuildArgs;
@@ -22,7 +23,7 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         text: args.text_column.clone(),
     };
     let corpus = Corpus::open(&args.inputs, columns)?;
-    let loaded = LoadedModel::load(&args.model, args.element, None)?;
+    let loaded = LoadedModel::load(&args.model, args.element, args.chunk_tokens, None)?;
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, args.chunk_tokens as usize)?;
     let fingerprint = loaded.fingerprint(args.chunk_tokens, args.unit_rows);
     let progress = BuildProgress::default();
@@ -38,7 +39,10 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     if args.dry_run {
         let plan =
             watch(&progress, corpus.size(), args.limit, || hyperrag_pipeline::dry_run(&input))?;
-        report::print(&if json { serde_json::to_string(&plan)? } else { describe_plan(&plan) })?;
+        report::print(&match json {
+            true => with_device(&plan, &loaded)?,
+            false => describe_plan(&plan),
+        })?;
         return Ok(Status::Done);
     }
     let built = watch(&progress, corpus.size(), args.limit, || {
@@ -57,10 +61,17 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         report::warn(&format!("{} rows have no text and were left out", summary.empty_rows));
     }
     match json {
-        true => report::print(&serde_json::to_string(&summary)?)?,
+        true => report::print(&with_device(&summary, &loaded)?)?,
         false => report::note(&describe(&summary)),
     }
     Ok(Status::Done)
+}
+
+/// What a build did or would do, as JSON, and where it computes.
+fn with_device(summary: &impl Serialize, loaded: &LoadedModel) -> Result<String> {
+    let mut value = serde_json::to_value(summary)?;
+    value["device"] = serde_json::to_value(loaded.model.device())?;
+    Ok(value.to_string())
 }
 
 /// Runs `work` while a thread shows its progress.

@@ -1,4 +1,6 @@
 use anyhow::Result;
+use hyperrag_kv::SCORE_TOLERANCE;
+use hyperrag_model::{DeviceChoice, DeviceInfo, KERNEL_ID};
 use hyperrag_store::Store;
 
 use crate::cli::InfoArgs;
@@ -10,7 +12,10 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
     let store = Store::open(&args.store)?;
     let manifest = store.manifest();
     if json {
-        report::print(&serde_json::to_string(manifest)?)?;
+        let mut value = serde_json::to_value(manifest)?;
+        value["exactness"] = exactness(&manifest.fingerprint.kernel).into();
+        value["auto_device"] = serde_json::to_value(DeviceInfo::of(DeviceChoice::Auto)?)?;
+        report::print(&value.to_string())?;
         return Ok(Status::Done);
     }
     let sum = |part: fn(&hyperrag_store::ShardRecord) -> u64| {
@@ -29,13 +34,21 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
     lines.extend(
         manifest.fingerprint.fields().into_iter().map(|(name, value)| (name.to_owned(), value)),
     );
-    lines.push((
-        "exactness".into(),
-        "the same bits as recompute with this kernel, on any machine".into(),
-    ));
+    lines.push(("exactness".into(), exactness(&manifest.fingerprint.kernel)));
+    let device = DeviceInfo::of(DeviceChoice::Auto)?;
+    lines.push(("--device auto".into(), format!("{device} on this machine")));
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines: Vec<_> =
         lines.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
     report::print(&lines.join("\n"))?;
     Ok(Status::Done)
+}
+
+/// What a user may expect of scores over blocks of this kernel.
+fn exactness(kernel: &str) -> String {
+    let same = match kernel {
+        KERNEL_ID => "the same bits as recompute on any CPU",
+        _ => "as recompute on a GPU, but for the order of its sums",
+    };
+    format!("{same}; within {SCORE_TOLERANCE} between CPU and GPU")
 }

@@ -1,7 +1,9 @@
 //! One file a command; here what they share.
 
 mod bench;
+mod bench_device;
 mod build;
+mod devices;
 mod info;
 mod model;
 mod query;
@@ -10,8 +12,11 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use hyperrag_kv::{Element, Fingerprint, Geometry, LanguageModel, Profile};
-use hyperrag_model::{CpuModel, GgufTokenizer, KERNEL_ID, Kernel, ModelCache, ModelFile};
+use hyperrag_kv::{
+    Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile, SCORE_TOLERANCE,
+};
+use hyperrag_model::{GgufTokenizer, LoadSettings, Model, ModelCache, ModelFile};
+use hyperrag_pipeline::Session;
 use hyperrag_store::{FORMAT_VERSION, Store, StoreError};
 
 use crate::cli::{Cli, Command, ModelArgs};
@@ -25,6 +30,8 @@ pub(crate) fn run(cli: Cli) -> Result<Status> {
         Command::Query(args) => query::query(&args, cli.json),
         Command::Bench(args) => bench::bench(&args, cli.json),
         Command::Info(args) => info::info(&args, cli.json),
+        Command::Devices => devices::devices(cli.json),
+        Command::BenchDevice(args) => bench_device::bench_device(&args, cli.json),
     }
 }
 
@@ -34,12 +41,17 @@ struct LoadedModel {
     weights: hyperrag_kv::Digest,
     tokenizer: GgufTokenizer,
     profile: Profile,
-    model: CpuModel,
+    model: Model,
 }
 
 impl LoadedModel {
     /// Loads the model that `args` names. `profile` is that of the store, where there is one.
-    fn load(args: &ModelArgs, element: Element, profile: Option<&str>) -> Result<Self> {
+    fn load(
+        args: &ModelArgs,
+        element: Element,
+        chunk_tokens: u32,
+        profile: Option<&str>,
+    ) -> Result<Self> {
         let path = ModelCache::from_environment()?.resolve(&args.model)?;
         let mut file = ModelFile::open(&path)?;
         let tokenizer = file.tokenizer()?;
@@ -47,13 +59,19 @@ impl LoadedModel {
         let default = profile.unwrap_or(if turns { "chat" } else { "plain" });
         let profile = read_profile(args.profile.as_deref().unwrap_or(default))?;
         let (name, weights) = (file.name(), file.digest());
-        let model = CpuModel::load(&mut file, element, Kernel::best(), args.threads)?;
+        let settings = LoadSettings {
+            device: args.device,
+            threads: args.threads,
+            element,
+            chunk_tokens: chunk_tokens as usize,
+            notice: crate::report::warn,
+        };
+        let model = Model::load(&mut file, settings)?;
         Ok(Self { name, weights, tokenizer, profile, model })
     }
 
     /// What a store made by this model now would carry.
     fn fingerprint(&self, chunk_tokens: u32, unit_rows: u32) -> Fingerprint {
-        let geometry: Geometry = *self.model.geometry();
         Fingerprint {
             format_version: FORMAT_VERSION,
             model: self.name.clone(),
@@ -63,13 +81,15 @@ impl LoadedModel {
             profile_digest: self.profile.document_digest(),
             chunk_tokens,
             unit_rows,
-            geometry,
+            geometry: *self.model.geometry(),
             rope: self.model.config().rope(),
-            compute: "f32".to_owned(),
-            kernel: KERNEL_ID.to_owned(),
+            compute: self.model.compute().to_owned(),
+            kernel: self.model.kernel_id().to_owned(),
         }
     }
 }
+
+type OpenSession<'a> = Session<'a, Model, GgufTokenizer>;
 
 fn read_profile(name: &str) -> Result<Profile> {
     if let Some(profile) = Profile::built_in(name) {
@@ -88,21 +108,21 @@ fn read_profile(name: &str) -> Result<Profile> {
 fn open(root: &Path, args: &ModelArgs) -> Result<(Store, LoadedModel)> {
     let store = Store::open(root)?;
     let stored = &store.manifest().fingerprint;
-    if stored.format_version != FORMAT_VERSION {
-        let mismatch =
-            stored.mismatch(&Fingerprint { format_version: FORMAT_VERSION, ..stored.clone() });
-        if let Some(mismatch) = mismatch {
-            let (path, mismatch) = (root.to_owned(), Box::new(mismatch));
-            return Err(StoreError::Mismatch { path, mismatch }.into());
-        }
-    }
+    let refused = |mismatch: Mismatch| {
+        let (path, mismatch) = (root.to_owned(), Box::new(mismatch));
+        StoreError::Mismatch { path, mismatch }
+    };
+    let format = Fingerprint { format_version: FORMAT_VERSION, ..stored.clone() };
+    stored.readable_by(&format).map_err(refused)?;
     let built_in = Profile::BUILT_IN.contains(&stored.profile.as_str());
     let profile = built_in.then_some(stored.profile.as_str());
-    let loaded = LoadedModel::load(args, stored.geometry.element, profile)?;
+    let loaded = LoadedModel::load(args, stored.geometry.element, stored.chunk_tokens, profile)?;
     let current = loaded.fingerprint(stored.chunk_tokens, stored.unit_rows);
-    if let Some(mismatch) = stored.mismatch(&current) {
-        let (path, mismatch) = (root.to_owned(), Box::new(mismatch));
-        return Err(StoreError::Mismatch { path, mismatch }.into());
+    if stored.readable_by(&current).map_err(refused)? == Exactness::Tolerance {
+        crate::report::note(&format!(
+            "the store was computed by {} and is read by {}: scores agree within {SCORE_TOLERANCE}, not to the bit",
+            stored.kernel, current.kernel
+        ));
     }
     if !store.manifest().complete {
         let shards = store.manifest().shards.len();

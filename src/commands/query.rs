@@ -8,12 +8,10 @@ use comfy_table::{CellAlignment, Table};
 use hyperrag_eval::{Run, run_line};
 use hyperrag_pipeline::{Answer, PipelineError, Query, Session};
 
-use super::{LoadedModel, open, warn_of_damages};
+use super::{LoadedModel, OpenSession, open, warn_of_damages};
 use crate::cli::{Format, QueryArgs};
 use crate::exit::Status;
 use crate::{queries, report};
-
-type OpenSession<'a> = Session<'a, hyperrag_model::CpuModel, hyperrag_model::GgufTokenizer>;
 
 /// Answers one query, or a batch of them as they come.
 pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
@@ -29,6 +27,7 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let (store, loaded) = open(&args.search.store, &args.search.model)?;
     let LoadedModel { tokenizer, profile, model, .. } = &loaded;
     let session = Session::open(&args.search.store, &store, model, tokenizer, profile)?;
+    let device = model.device().device;
     let single = batch.len() == 1 && args.search.queries.is_none();
     let bar = report::bar(
         (!single && !from_stdin).then_some(batch.len() as u64),
@@ -47,7 +46,7 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
                 if !answer.damages.is_empty() {
                     status = Status::Degraded;
                 }
-                bar.suspend(|| report::print(&render(&answer, format, args.top)?))?;
+                bar.suspend(|| report::print(&render(&answer, &device, format, args.top)?))?;
             }
             // One query that fails does not end a batch.
             Err(error) if !single && !is_fatal(&error) => {
@@ -102,12 +101,13 @@ fn read_run(path: &Path) -> Result<Run> {
     Ok(Run::parse(BufReader::new(file), &path.display().to_string())?)
 }
 
-fn render(answer: &Answer, format: Format, top: usize) -> Result<String> {
+fn render(answer: &Answer, device: &str, format: Format, top: usize) -> Result<String> {
     let hits = &answer.hits[..top.min(answer.hits.len())];
     Ok(match format {
         Format::Jsonl => {
             let mut value = serde_json::to_value(answer)?;
             value["hits"] = serde_json::to_value(hits)?;
+            value["stats"]["device"] = device.into();
             value.to_string()
         }
         Format::Trec => {

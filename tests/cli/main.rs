@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod damage;
+mod device;
 mod jobs;
 mod resume;
 mod support;

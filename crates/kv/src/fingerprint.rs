@@ -70,6 +70,18 @@ pub struct Fingerprint {
     pub kernel: String,
 }
 
+/// How scores over stored blocks relate to those of blocks computed now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exactness {
+    /// The same kernel made them: the same bits, where the kernel promises its bits.
+    Bits,
+    /// Another kernel made them, a GPU's or a CPU's: within [`SCORE_TOLERANCE`].
+    Tolerance,
+}
+
+/// What scores of one store may differ between kernels, in mean log-probability.
+pub const SCORE_TOLERANCE: f32 = 2e-2;
+
 /// The first field in which two fingerprints differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
@@ -97,6 +109,20 @@ impl Fingerprint {
             .zip(current.fields())
             .find(|(a, b)| a.1 != b.1)
             .map(|((field, stored), (_, current))| Mismatch { field, stored, current })
+    }
+
+    /// Whether a model with the fingerprint `current` can score the blocks of a store with this one,
+    /// and how exactly.
+    ///
+    /// # Errors
+    /// [`Mismatch`]: a field other than the arithmetic differs.
+    pub fn readable_by(&self, current: &Self) -> Result<Exactness, Mismatch> {
+        let (compute, kernel) = (self.compute.clone(), self.kernel.clone());
+        match self.mismatch(&Self { compute, kernel, ..current.clone() }) {
+            Some(mismatch) => Err(mismatch),
+            None if self == current => Ok(Exactness::Bits),
+            None => Ok(Exactness::Tolerance),
+        }
     }
 
     /// Name and value of every field, in a fixed order.
@@ -169,6 +195,16 @@ mod tests {
             ("element", "bf16", "f32")
         );
         assert_ne!(stored.digest(), current.digest());
+    }
+
+    #[test]
+    fn blocks_of_another_kernel_are_read_with_a_tolerance() {
+        let stored = fingerprint();
+        assert_eq!(stored.readable_by(&stored), Ok(Exactness::Bits));
+        let gpu = Fingerprint { compute: "bf16".into(), kernel: "cuda".into(), ..fingerprint() };
+        assert_eq!(stored.readable_by(&gpu), Ok(Exactness::Tolerance));
+        let other = Fingerprint { weights: Digest([9; 32]), ..gpu };
+        assert_eq!(stored.readable_by(&other).unwrap_err().field, "weights");
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub use block::KvBlock;
 pub use document::{
     BlockKey, Chunk, ChunkId, DocId, Document, ID_BYTES_MAX, InvalidId, ShardId, Slot,
 };
-pub use fingerprint::{Digest, Fingerprint, Mismatch};
+pub use fingerprint::{Digest, Exactness, Fingerprint, Mismatch, SCORE_TOLERANCE};
 pub use geometry::{Element, Geometry, UnknownElement};
 pub use ports::{BlockError, BlockRead, ChunkRead, LanguageModel, ModelError, Tokenize};
 pub use profile::{Profile, ProfileError, TITLE_TOKENS_MAX};

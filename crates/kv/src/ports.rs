@@ -29,11 +29,30 @@ pub trait LanguageModel: Sync {
     /// Positions that document part and query may have together.
     fn context_tokens(&self) -> usize;
 
+    /// Positions that one call of [`LanguageModel::prefill`] computes best.
+    fn prefill_tokens(&self) -> usize {
+        1024
+    }
+
+    /// Bytes of blocks that one call of [`LanguageModel::score`] takes best. A reader holds as
+    /// many again.
+    fn batch_bytes(&self) -> usize {
+        96 << 20
+    }
+
     /// Computes K, V and the last hidden state of each chunk.
     ///
     /// # Errors
     /// [`ModelError`] for a chunk without tokens, too long, or with tokens out of the vocabulary.
     fn prefill(&self, chunks: &[Chunk]) -> Result<Vec<KvBlock>, ModelError>;
+
+    /// As [`LanguageModel::prefill`], the blocks left where the model computes.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::prefill`].
+    fn prefill_resident(&self, chunks: &[Chunk]) -> Result<Vec<Self::Resident>, ModelError> {
+        self.prefill(chunks)?.into_iter().map(|block| self.upload(block)).collect()
+    }
 
     /// Takes a block to where the model computes.
     ///
@@ -111,6 +130,17 @@ pub enum ModelError {
     /// The tokenizer failed.
     #[error("the tokenizer failed: {0}")]
     Tokenizer(String),
+    /// The device has no memory for a single sequence.
+    #[error(
+        "the device has too little memory for one sequence of {rows} rows: free some, or use --device cpu"
+    )]
+    OutOfMemory {
+        /// Rows of the sequence.
+        rows: usize,
+    },
+    /// The device failed.
+    #[error("the device failed: {0}")]
+    Device(String),
 }
 
 /// Why a block was not read.

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use candle_core::quantized::gguf_file::Value;
+use hyperrag_kv::{Element, Geometry, ModelError};
 
 use crate::LoadError;
 
@@ -80,6 +81,56 @@ impl Config {
             return Err(LoadError::Unsupported { feature });
         }
         Ok(config)
+    }
+
+    /// Sizes of a block whose K and V are of type `element`.
+    ///
+    /// # Panics
+    /// For sizes beyond `u32`, which no file's metadata are let to have.
+    #[must_use]
+    pub fn geometry(&self, element: Element) -> Geometry {
+        let size = |n: usize| u32::try_from(n).expect("the configuration bounds every size");
+        Geometry {
+            layers: size(self.layers),
+            kv_heads: size(self.kv_heads),
+            head_dim: size(self.head_dim),
+            hidden: size(self.hidden),
+            element,
+        }
+    }
+
+    /// Cosine and sine of position times frequency, `[position][head_dim / 2]` (RoFormer, arXiv
+    /// 2104.09864), by a library whose bits do not depend on the platform.
+    pub(crate) fn rotations(&self) -> Vec<(f32, f32)> {
+        let half = self.head_dim / 2;
+        let base = f64::from(self.rope_base);
+        let frequencies: Vec<f64> =
+            (0..half).map(|i| libm::pow(base, -(2.0 * i as f64) / self.head_dim as f64)).collect();
+        let angles = (0..self.context).flat_map(|p| frequencies.iter().map(move |f| p as f64 * f));
+        angles.map(|angle| (libm::cos(angle) as f32, libm::sin(angle) as f32)).collect()
+    }
+
+    /// Whether `tokens` can stand after `past` positions. `what` names them in an error.
+    pub(crate) fn check(
+        &self,
+        tokens: &[u32],
+        past: usize,
+        what: impl Fn() -> String,
+    ) -> Result<(), ModelError> {
+        if tokens.is_empty() {
+            return Err(ModelError::Empty { what: what() });
+        }
+        let (positions, max) = (past + tokens.len(), self.context);
+        if positions > max {
+            return Err(ModelError::TooLong { what: what(), tokens: positions, max });
+        }
+        let vocabulary = self.vocabulary;
+        match tokens.iter().find(|token| **token as usize >= vocabulary) {
+            Some(token) => {
+                Err(ModelError::UnknownToken { what: what(), token: *token, vocabulary })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Query heads that share one KV head.

@@ -74,6 +74,14 @@ pub enum LoadError {
         /// The feature.
         feature: String,
     },
+    /// The device can not be used.
+    #[error("{device}: {what}")]
+    Device {
+        /// Its name.
+        device: String,
+        /// What is wrong.
+        what: String,
+    },
     /// A file can not be read or written.
     #[error("{}: {action}", path.display())]
     Io {

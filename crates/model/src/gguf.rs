@@ -7,6 +7,7 @@ use candle_core::Device;
 use candle_core::quantized::gguf_file::Content;
 use hyperrag_kv::Digest;
 
+use crate::device::first_line;
 use crate::{Config, GgufTokenizer, LoadError};
 
 /// An open GGUF file: its sizes, its tokenizer, and its weights on request.
@@ -38,7 +39,7 @@ impl ModelFile {
         // candle panics where the alignment is 0.
         let content = catch_unwind(AssertUnwindSafe(|| Content::read(&mut file)))
             .map_err(|_| damaged("its header makes no sense".to_owned()))?
-            .map_err(|error| damaged(message(&error)))?;
+            .map_err(|error| damaged(first_line(&error)))?;
         let config = Config::from_metadata(&content.metadata)?;
         let digest = digest(path)?;
         Ok(Self { path: path.to_owned(), file, content, config, digest })
@@ -99,13 +100,8 @@ impl ModelFile {
             .tensor(&mut self.file, name, &Device::Cpu)
             .and_then(|tensor| tensor.dequantize(&Device::Cpu))
             .and_then(|tensor| tensor.flatten_all()?.to_vec1::<f32>());
-        values.map_err(|error| damaged(format!("tensor {name}: {}", message(&error))))
+        values.map_err(|error| damaged(format!("tensor {name}: {}", first_line(&error))))
     }
-}
-
-/// What went wrong, without the backtrace that candle appends where RUST_BACKTRACE is set.
-fn message(error: &candle_core::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 fn digest(path: &Path) -> Result<Digest, LoadError> {

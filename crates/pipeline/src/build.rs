@@ -14,8 +14,6 @@ use serde::Serialize;
 use crate::units::Units;
 use crate::{BuildProgress, PipelineError};
 
-/// Positions that are prefilled at once.
-const BATCH_TOKENS: usize = 1024;
 /// Units read ahead of the one being computed.
 const UNITS_AHEAD: usize = 1;
 /// Batches of blocks that may wait for the disk.
@@ -214,7 +212,7 @@ fn prefill_units<M: LanguageModel>(
             break; // The writer has stopped and says why.
         }
         let mut first = 0;
-        for batch in batches(&unit.contents.chunks) {
+        for batch in batches(&unit.contents.chunks, input.model.prefill_tokens()) {
             if input.stop.load(Ordering::Relaxed) {
                 return Err(PipelineError::Interrupted);
             }
@@ -235,13 +233,13 @@ fn prefill_units<M: LanguageModel>(
     Ok(computed)
 }
 
-/// Cuts `chunks` into runs of at most [`BATCH_TOKENS`] positions, or one chunk.
-fn batches(mut chunks: &[Chunk]) -> impl Iterator<Item = &[Chunk]> {
+/// Cuts `chunks` into runs of at most `max` positions, or one chunk.
+fn batches(mut chunks: &[Chunk], max: usize) -> impl Iterator<Item = &[Chunk]> {
     std::iter::from_fn(move || {
         let mut tokens = 0;
         let fits = chunks.iter().take_while(|chunk| {
             tokens += chunk.tokens.len();
-            tokens <= BATCH_TOKENS
+            tokens <= max
         });
         let count = fits.count().max(1).min(chunks.len());
         let (batch, rest) = chunks.split_at(count);
@@ -344,7 +342,7 @@ pub fn dry_run<M: LanguageModel>(input: &BuildInput<'_, M>) -> Result<DryRun, Pi
 
 /// Positions a second over two batches, after one to warm up.
 fn measure<M: LanguageModel>(model: &M, chunks: &[Chunk]) -> Result<f64, PipelineError> {
-    let sample: Vec<_> = batches(chunks).take(2).collect();
+    let sample: Vec<_> = batches(chunks, model.prefill_tokens()).take(2).collect();
     model.prefill(sample[0])?;
     let start = Instant::now();
     let mut tokens = 0;

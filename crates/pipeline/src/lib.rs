@@ -5,6 +5,7 @@
 //! command line, and prints nothing.
 
 mod bench;
+mod bench_device;
 mod build;
 mod error;
 mod memory;
@@ -13,6 +14,7 @@ mod session;
 mod units;
 
 pub use bench::{BenchReport, BenchSettings, Comparison, Mode, Sample, bench};
+pub use bench_device::{DeviceBenchSettings, DeviceFigures, bench_device};
 pub use build::{BuildInput, BuildSummary, DryRun, build, dry_run};
 pub use error::PipelineError;
 pub use memory::peak_memory_bytes;

@@ -3,9 +3,6 @@ use std::sync::mpsc::sync_channel;
 
 use hyperrag_kv::{BlockError, BlockKey, BlockRead, ChunkRead, KvBlock, LanguageModel, ModelError};
 
-/// Bytes of blocks in one batch at most. Two batches are held: one computed, one being read.
-const BATCH_BYTES_MAX: usize = 96 << 20;
-
 /// Where the blocks come from.
 #[derive(Clone, Copy)]
 pub enum Source<'a> {
@@ -91,7 +88,7 @@ pub fn score<M: LanguageModel>(
     chunks: &dyn ChunkRead,
 ) -> Result<Scored, RerankError> {
     let largest = model.geometry().block_bytes(chunk_tokens);
-    let batches = keys.chunks((BATCH_BYTES_MAX / largest).max(1));
+    let batches = keys.chunks((model.batch_bytes() / largest).max(1));
     let mut scored = Scored::default();
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(0);
@@ -108,12 +105,10 @@ pub fn score<M: LanguageModel>(
         });
         for (keys, stored) in receiver {
             let mut work = Work::default();
-            let blocks = match source {
+            let resident = match source {
                 Source::Stored(_) => complete(model, keys, stored, chunks, &mut work)?,
                 Source::Recompute => compute(model, keys, chunks, &mut work)?,
             };
-            let resident = blocks.into_iter().map(|block| model.upload(block));
-            let resident = resident.collect::<Result<Vec<_>, _>>()?;
             let batch = model.score(query, &resident.iter().collect::<Vec<_>>())?;
             work.tokens_computed += (keys.len() * query.len().saturating_sub(1)) as u64;
             scored.scores.extend(batch);
@@ -123,21 +118,21 @@ pub fn score<M: LanguageModel>(
     })
 }
 
-/// The blocks as read, the damaged ones computed again.
+/// The blocks as read and uploaded, the damaged ones computed again.
 fn complete<M: LanguageModel>(
     model: &M,
     keys: &[BlockKey],
     stored: Vec<Result<Option<KvBlock>, BlockError>>,
     chunks: &dyn ChunkRead,
     work: &mut Work,
-) -> Result<Vec<KvBlock>, RerankError> {
+) -> Result<Vec<M::Resident>, RerankError> {
     let mut blocks = Vec::with_capacity(keys.len());
     for (key, block) in keys.iter().zip(stored) {
         match block {
             Ok(Some(block)) => {
                 work.blocks_read += 1;
                 work.bytes_read += block.geometry().block_bytes(block.tokens()) as u64;
-                blocks.push(block);
+                blocks.push(model.upload(block)?);
             }
             Ok(None) => return Err(RerankError::Absent(key.clone())),
             Err(error) => {
@@ -161,12 +156,12 @@ fn compute<M: LanguageModel>(
     keys: &[BlockKey],
     chunks: &dyn ChunkRead,
     work: &mut Work,
-) -> Result<Vec<KvBlock>, RerankError> {
+) -> Result<Vec<M::Resident>, RerankError> {
     let chunk = |key: &BlockKey| {
         let block = "not asked for".to_owned();
         chunks.chunk(key).map_err(|source| RerankError::Lost { key: key.clone(), block, source })
     };
     let chunks = keys.iter().map(chunk).collect::<Result<Vec<_>, _>>()?;
     work.tokens_computed += chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum::<u64>();
-    Ok(model.prefill(&chunks)?)
+    Ok(model.prefill_resident(&chunks)?)
 }

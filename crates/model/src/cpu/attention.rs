@@ -5,8 +5,8 @@
 
 use hyperrag_kv::{Element, KvBlock};
 
-use crate::kernel::{Kernel, LANES, PANEL, panels_of};
-use crate::workspace::{Scratch, take};
+use super::kernel::{Kernel, LANES, PANEL, panels_of};
+use super::workspace::{Scratch, take};
 
 /// Query positions of a step; K beyond the last one's position is not touched.
 const STEP: usize = 32;

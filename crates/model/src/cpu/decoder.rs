@@ -3,23 +3,41 @@ use std::sync::{Mutex, PoisonError};
 use hyperrag_kv::{Element, Geometry, KvBlock};
 use rayon::prelude::*;
 
-use crate::attention::Heads;
-use crate::kernel::{Kernel, PackedMatrix, TILE_ROWS};
-use crate::workspace::{Scratch, ScratchPool, Workspace, split, take};
+use super::attention::Heads;
+use super::kernel::{Kernel, PackedMatrix, TILE_ROWS};
+use super::workspace::{Scratch, ScratchPool, Workspace, split, take};
+use crate::weights::{WeightSource, Weights};
 use crate::{Config, LoadError, ModelFile};
 
 /// Rows that one task takes through a layer: their activations stay in its core's cache.
 const TASK_ROWS: usize = 96;
 
-struct Layer {
-    attention_norm: Vec<f32>,
-    /// Q, K and V.
-    qkv: PackedMatrix,
-    output: PackedMatrix,
-    feed_forward_norm: Vec<f32>,
-    /// Gate and up.
-    gate_up: PackedMatrix,
-    down: PackedMatrix,
+type Layer = crate::weights::Layer<PackedMatrix, Vec<f32>>;
+
+/// Packs the weights of a file.
+struct Packer<'a>(&'a mut ModelFile);
+
+impl WeightSource for Packer<'_> {
+    type Matrix = PackedMatrix;
+    type Vector = Vec<f32>;
+
+    fn has(&self, name: &str) -> bool {
+        self.0.has(name)
+    }
+
+    fn matrix(
+        &mut self,
+        parts: &[(&str, usize)],
+        inputs: usize,
+    ) -> Result<PackedMatrix, LoadError> {
+        let parts = parts.iter().map(|(name, outputs)| self.0.tensor(name, &[*outputs, inputs]));
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+        Ok(PackedMatrix::pack(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>(), inputs))
+    }
+
+    fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
+        self.0.tensor(name, &[length])
+    }
 }
 
 /// A llama decoder on the CPU, in f32.
@@ -32,12 +50,8 @@ pub struct CpuModel {
     pub(crate) kernel: Kernel,
     pub(crate) pool: rayon::ThreadPool,
     pub(crate) scratch: ScratchPool,
-    pub(crate) embedding: PackedMatrix,
-    pub(crate) final_norm: Vec<f32>,
-    /// `None` where the embedding serves as head.
-    pub(crate) head: Option<PackedMatrix>,
+    pub(crate) weights: Weights<PackedMatrix, Vec<f32>>,
     pub(crate) geometry: Geometry,
-    layers: Vec<Layer>,
     /// Cosine and sine of position times frequency, `[position][head_dim / 2]`.
     rotations: Vec<(f32, f32)>,
     workspaces: Mutex<Vec<Workspace>>,
@@ -79,39 +93,12 @@ impl CpuModel {
         kernel: Kernel,
         threads: usize,
     ) -> Result<Self, LoadError> {
-        let config = file.config().clone();
-        let (hidden, wide) = (config.hidden, config.feed_forward);
-        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        refuse_unsupported(file, kernel)?;
-        let mut layers = Vec::with_capacity(config.layers);
-        for i in 0..config.layers {
-            let mut get =
-                |name: &str, shape: &[usize]| file.tensor(&format!("blk.{i}.{name}.weight"), shape);
-            let (query, key, value) = (
-                get("attn_q", &[q, hidden])?,
-                get("attn_k", &[kv, hidden])?,
-                get("attn_v", &[kv, hidden])?,
-            );
-            let (gate, up) = (get("ffn_gate", &[wide, hidden])?, get("ffn_up", &[wide, hidden])?);
-            layers.push(Layer {
-                attention_norm: get("attn_norm", &[hidden])?,
-                qkv: PackedMatrix::pack(&[&query, &key, &value], hidden),
-                output: PackedMatrix::pack(&[&get("attn_output", &[hidden, q])?], q),
-                feed_forward_norm: get("ffn_norm", &[hidden])?,
-                gate_up: PackedMatrix::pack(&[&gate, &up], hidden),
-                down: PackedMatrix::pack(&[&get("ffn_down", &[hidden, wide])?], wide),
-            });
+        if !Kernel::available().contains(&kernel) {
+            let feature = format!("{} instructions that this machine lacks", kernel.name());
+            return Err(LoadError::Unsupported { feature });
         }
-        let vocabulary = [config.vocabulary, hidden];
-        let embedding =
-            PackedMatrix::pack(&[&file.tensor("token_embd.weight", &vocabulary)?], hidden);
-        let head = match file.has("output.weight") {
-            true => {
-                Some(PackedMatrix::pack(&[&file.tensor("output.weight", &vocabulary)?], hidden))
-            }
-            false => None,
-        };
-        let final_norm = file.tensor("output_norm.weight", &[hidden])?;
+        let config = file.config().clone();
+        let weights = Weights::read(&config, &mut Packer(file))?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("model-{i}"))
@@ -119,29 +106,15 @@ impl CpuModel {
             .map_err(|error| LoadError::Unsupported {
                 feature: format!("{threads} threads: {error}"),
             })?;
-        let size = |n: usize| u32::try_from(n).expect("the configuration bounds every size");
-        let geometry = Geometry {
-            layers: size(config.layers),
-            kv_heads: size(config.kv_heads),
-            head_dim: size(config.head_dim),
-            hidden: size(hidden),
-            element,
-        };
-        let rotations = rotations(&config);
-        let scratch = ScratchPool::new(pool.current_num_threads());
-        let workspaces = Mutex::default();
         Ok(Self {
+            geometry: config.geometry(element),
+            rotations: config.rotations(),
+            scratch: ScratchPool::new(pool.current_num_threads()),
+            workspaces: Mutex::default(),
             config,
             kernel,
             pool,
-            scratch,
-            embedding,
-            final_norm,
-            head,
-            geometry,
-            layers,
-            rotations,
-            workspaces,
+            weights,
         })
     }
 
@@ -183,7 +156,7 @@ impl CpuModel {
         let attended = take(&mut workspace.attended, rows.len() * q);
         let task = rows_of_a_task(rows.len(), self.pool.current_num_threads());
         // Step `l` closes layer `l - 1` and opens layer `l`: both work on rows by themselves.
-        for l in 0..=self.layers.len() {
+        for l in 0..=self.weights.layers.len() {
             x.par_chunks_mut(task * config.hidden)
                 .zip(qkv.par_chunks_mut(task * width))
                 .zip(rows.par_chunks(task))
@@ -192,15 +165,20 @@ impl CpuModel {
                     let scratch = &mut *self.scratch.get();
                     match l.checked_sub(1) {
                         None => self.embed(rows, x),
-                        Some(layer) => {
-                            self.close(&self.layers[layer], rows, i * task, attended, x, scratch)
-                        }
+                        Some(layer) => self.close(
+                            &self.weights.layers[layer],
+                            rows,
+                            i * task,
+                            attended,
+                            x,
+                            scratch,
+                        ),
                     }
-                    if let Some(layer) = self.layers.get(l) {
+                    if let Some(layer) = self.weights.layers.get(l) {
                         self.open(layer, rows, x, qkv, scratch);
                     }
                 });
-            if l < self.layers.len() {
+            if l < self.weights.layers.len() {
                 self.attend(l, sequences, qkv, attended, kept.as_deref_mut());
             }
         }
@@ -214,7 +192,7 @@ impl CpuModel {
 
     fn embed(&self, rows: &[Row], x: &mut [f32]) {
         for (row, x) in rows.iter().zip(x.chunks_exact_mut(self.config.hidden)) {
-            self.embedding.copy_row(row.token as usize, x);
+            self.weights.embedding.copy_row(row.token as usize, x);
         }
     }
 
@@ -349,23 +327,6 @@ impl CpuModel {
     }
 }
 
-/// Refuses what would compute wrong scores, or could not run.
-fn refuse_unsupported(file: &ModelFile, kernel: Kernel) -> Result<(), LoadError> {
-    if !Kernel::available().contains(&kernel) {
-        let feature = format!("{} instructions that this machine lacks", kernel.name());
-        return Err(LoadError::Unsupported { feature });
-    }
-    // Biases, and Llama 3's scaled rotary frequencies.
-    for tensor in
-        ["blk.0.attn_q.bias", "blk.0.attn_output.bias", "blk.0.ffn_gate.bias", "rope_freqs.weight"]
-    {
-        if file.has(tensor) {
-            return Err(LoadError::Unsupported { feature: format!("the tensor {tensor}") });
-        }
-    }
-    Ok(())
-}
-
 fn rows_of(sequences: &[Sequence<'_>]) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for sequence in sequences {
@@ -375,15 +336,4 @@ fn rows_of(sequences: &[Sequence<'_>]) -> Vec<Row> {
         rows.extend(tokens.map(|(i, &token)| Row { token, position: past + i, first, count }));
     }
     rows
-}
-
-/// Rotary angles of every position (RoFormer, arXiv 2104.09864), by a library whose bits do not
-/// depend on the platform.
-fn rotations(config: &Config) -> Vec<(f32, f32)> {
-    let half = config.head_dim / 2;
-    let base = f64::from(config.rope_base);
-    let frequencies: Vec<f64> =
-        (0..half).map(|i| libm::pow(base, -(2.0 * i as f64) / config.head_dim as f64)).collect();
-    let angles = (0..config.context).flat_map(|p| frequencies.iter().map(move |f| p as f64 * f));
-    angles.map(|angle| (libm::cos(angle) as f32, libm::sin(angle) as f32)).collect()
 }

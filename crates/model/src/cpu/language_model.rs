@@ -2,7 +2,7 @@
 
 use hyperrag_kv::{Chunk, Geometry, KvBlock, LanguageModel, ModelError};
 
-use crate::decoder::{CpuModel, Sequence};
+use super::decoder::{CpuModel, Sequence};
 
 /// Rows of one forward pass at most: enough to fill the tiles, few enough to keep buffers small.
 const ROWS_MAX: usize = 1024;
@@ -14,7 +14,7 @@ impl CpuModel {
     /// # Errors
     /// As [`LanguageModel::prefill`].
     pub fn log_probabilities_of_run(&self, tokens: &[u32]) -> Result<Vec<f64>, ModelError> {
-        self.check(tokens, 0, || "the run".to_owned())?;
+        self.config.check(tokens, 0, || "the run".to_owned())?;
         if tokens.len() == 1 {
             return Ok(Vec::new());
         }
@@ -24,34 +24,12 @@ impl CpuModel {
             self.forward(&[Sequence { past: None, tokens }], None, |x| {
                 let mut rows = vec![0.0; x.len() - hidden];
                 for (row, x) in rows.chunks_exact_mut(hidden).zip(x.chunks_exact(hidden)) {
-                    self.kernel.rms_norm(x, &self.final_norm, self.config.norm_eps, row);
+                    self.kernel.rms_norm(x, &self.weights.final_norm, self.config.norm_eps, row);
                 }
                 logs = self.log_probabilities(&rows, &tokens[1..]);
             });
         });
         Ok(logs)
-    }
-
-    fn check(
-        &self,
-        tokens: &[u32],
-        past: usize,
-        what: impl Fn() -> String,
-    ) -> Result<(), ModelError> {
-        if tokens.is_empty() {
-            return Err(ModelError::Empty { what: what() });
-        }
-        let (positions, max) = (past + tokens.len(), self.config.context);
-        if positions > max {
-            return Err(ModelError::TooLong { what: what(), tokens: positions, max });
-        }
-        let vocabulary = self.config.vocabulary;
-        match tokens.iter().find(|token| **token as usize >= vocabulary) {
-            Some(token) => {
-                Err(ModelError::UnknownToken { what: what(), token: *token, vocabulary })
-            }
-            None => Ok(()),
-        }
     }
 
     fn prefill_batch(&self, chunks: &[&Chunk]) -> Vec<KvBlock> {
@@ -67,7 +45,7 @@ impl CpuModel {
             for chunk in chunks {
                 end += chunk.tokens.len() * hidden;
                 let mut state = vec![0.0; hidden];
-                self.norm(&x[end - hidden..end], &self.final_norm, &mut state);
+                self.norm(&x[end - hidden..end], &self.weights.final_norm, &mut state);
                 last.push(state);
             }
         });
@@ -102,7 +80,7 @@ impl LanguageModel for CpuModel {
 
     fn prefill(&self, chunks: &[Chunk]) -> Result<Vec<KvBlock>, ModelError> {
         for chunk in chunks {
-            self.check(&chunk.tokens, 0, || chunk.id.to_string())?;
+            self.config.check(&chunk.tokens, 0, || chunk.id.to_string())?;
         }
         let mut blocks = Vec::with_capacity(chunks.len());
         let mut rest = chunks;
@@ -135,7 +113,7 @@ impl LanguageModel for CpuModel {
 
     fn score(&self, query: &[u32], candidates: &[&KvBlock]) -> Result<Vec<f32>, ModelError> {
         let longest = candidates.iter().map(|block| block.tokens()).max().unwrap_or(0);
-        self.check(query, longest, || "the query".to_owned())?;
+        self.config.check(query, longest, || "the query".to_owned())?;
         let batch = (ROWS_MAX / query.len()).max(1);
         let batches = candidates.chunks(batch);
         let scores: Vec<f32> =

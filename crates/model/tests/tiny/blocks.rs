@@ -1,4 +1,4 @@
-//! What both test files need.
+//! What the tests of both models need.
 
 use hyperrag_kv::{Chunk, ChunkId, DocId, KvBlock};
 

@@ -1,9 +1,9 @@
 use hyperrag_kv::KvBlock;
 use rayon::prelude::*;
 
-use crate::decoder::{CpuModel, rows_of_a_task};
-use crate::kernel::{PANEL, panels_of};
-use crate::workspace::{Scratch, take};
+use super::decoder::{CpuModel, rows_of_a_task};
+use super::kernel::{PANEL, panels_of};
+use super::workspace::{Scratch, take};
 
 /// Columns of the vocabulary computed at once: never a matrix of logits.
 const COLUMNS: usize = 1024;
@@ -25,7 +25,7 @@ impl CpuModel {
             first.copy_from_slice(block.hidden());
             let states = states[c * own..(c + 1) * own].chunks_exact(hidden);
             for (row, state) in rest.chunks_exact_mut(hidden).zip(states) {
-                self.kernel.rms_norm(state, &self.final_norm, self.config.norm_eps, row);
+                self.kernel.rms_norm(state, &self.weights.final_norm, self.config.norm_eps, row);
             }
         });
         let targets: Vec<u32> = blocks.iter().flat_map(|_| query.iter().copied()).collect();
@@ -55,7 +55,7 @@ impl CpuModel {
         scratch: &mut Scratch,
         logs: &mut [f64],
     ) {
-        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        let head = self.weights.head.as_ref().unwrap_or(&self.weights.embedding);
         let logits = take(&mut scratch.wide, targets.len() * COLUMNS);
         // For each row the largest logit so far, the sum of exp(logit - largest), the target's.
         let mut running = vec![(f32::NEG_INFINITY, 0.0_f64, f32::NAN); targets.len()];

@@ -1,6 +1,6 @@
 use std::sync::{Mutex, MutexGuard};
 
-use crate::kernel::Lanes;
+use super::kernel::Lanes;
 
 /// Buffers of one forward pass, kept between passes: fresh memory costs page faults, which halved
 /// the speed of the prototype.

@@ -1,6 +1,4 @@
-//! The decoder on the tiny seeded model: against candle's operations, exactness, errors.
-
-mod common;
+//! The decoder on the CPU: against candle's operations, exactness, errors.
 
 use std::fs;
 use std::io::Cursor;
@@ -12,9 +10,11 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::{log_softmax, rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope_i;
-use common::{bits, chunk, same};
-use hyperrag_kv::{Chunk, Element, Geometry, KvBlock, LanguageModel, ModelError, Tokenize};
+use hyperrag_kv::{Element, Geometry, KvBlock, LanguageModel, ModelError, Tokenize};
 use hyperrag_model::{CATALOG, CpuModel, Kernel, LoadError, ModelCache, ModelFile, NamedModel};
+
+use crate::blocks::{bits, chunk, same};
+use crate::seeded::{ragged, tokens};
 
 const CPU: Device = Device::Cpu;
 
@@ -73,21 +73,6 @@ fn load_as(
 
 fn load(element: Element) -> CpuModel {
     load_as(&tiny(), element, Kernel::best(), 2).unwrap()
-}
-
-/// Token ids that depend on the seed alone.
-fn tokens(seed: u64, count: usize) -> Vec<u32> {
-    let mut state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let next = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
-        3 + (state >> 33) as u32 % 280
-    });
-    next.take(count).collect()
-}
-
-/// Candidates of 1 to 60 tokens.
-fn ragged(count: usize) -> Vec<Chunk> {
-    (0..count).map(|i| chunk(&tokens(i as u64, 1 + i * 37 % 60))).collect()
 }
 
 fn mean_log_probability(model: &CpuModel, document: &[u32], query: &[u32]) -> f64 {

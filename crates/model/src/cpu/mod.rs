@@ -1,0 +1,12 @@
+//! The decoder on the CPU, in f32: kernels of our own whose bits depend on nothing but a row's
+//! own data.
+
+mod attention;
+mod decoder;
+mod head;
+mod kernel;
+mod language_model;
+mod workspace;
+
+pub use decoder::CpuModel;
+pub use kernel::{KERNEL_ID, Kernel};

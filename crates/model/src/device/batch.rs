@@ -1,0 +1,164 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use candle_core::{Device, Error};
+use hyperrag_kv::{Geometry, ModelError};
+
+use super::load::DeviceSettings;
+use super::transfer::{self, first_line};
+use crate::Config;
+
+/// Share of the free memory that the activations of one pass may take: blocks lie there too, and
+/// the allocator needs air.
+const MEMORY_SHARE: f64 = 0.4;
+/// Rows of a pass at most: enough to fill any GPU, and what its indices can count.
+const ROWS_MAX: usize = 1 << 16;
+/// Memory reckoned with where the device does not say: candle's CPU device.
+const MEMORY_BYTES: usize = 1 << 30;
+
+/// How many sequences go through a pass together.
+pub(super) struct Batching {
+    memory_bytes: usize,
+    /// Bytes of a row's activations, attention left out.
+    row_bytes: usize,
+    /// Bytes of what one row holds for each position that it attends to.
+    attention_bytes: usize,
+    /// Set by passes that did not fit.
+    sequences_max: AtomicUsize,
+    notice: fn(&str),
+}
+
+impl Batching {
+    pub(super) fn new(
+        config: &Config,
+        geometry: &Geometry,
+        settings: DeviceSettings,
+        device: &Device,
+    ) -> Self {
+        let qkv = (config.heads + 2 * config.kv_heads) * config.head_dim;
+        let free = || transfer::free_bytes(device).unwrap_or(MEMORY_BYTES) as f64;
+        Self {
+            memory_bytes: settings.memory_bytes.unwrap_or_else(|| (free() * MEMORY_SHARE) as usize),
+            // Of each tensor about two copies live at once, in f32 and in the products' type.
+            row_bytes: 16 * config.hidden
+                + 16 * qkv
+                + 8 * config.feed_forward
+                + 2 * geometry.token_bytes(),
+            // Scores, masked scores, weights.
+            attention_bytes: 12 * config.heads,
+            sequences_max: AtomicUsize::new(usize::MAX),
+            notice: settings.notice,
+        }
+    }
+
+    /// Sequences of `rows` rows that fit together, each row seeing `positions` positions. `held`
+    /// are bytes that each sequence takes besides.
+    fn fitting(&self, rows: usize, positions: usize, held: usize) -> usize {
+        let sequence = rows * (self.row_bytes + positions * self.attention_bytes) + held;
+        let fitting = (self.memory_bytes / sequence.max(1)).min(ROWS_MAX / rows.max(1));
+        fitting.min(self.sequences_max.load(Ordering::Relaxed)).max(1)
+    }
+
+    /// Runs `pass` over all `items`, cut into batches. `shape` gives rows a sequence, positions a
+    /// row sees and bytes held, for a batch that starts with this item. A batch that does not fit
+    /// is halved, and so are all after it.
+    pub(super) fn run<T, R>(
+        &self,
+        items: &[T],
+        shape: impl Fn(&T) -> (usize, usize, usize),
+        mut pass: impl FnMut(&[T]) -> candle_core::Result<Vec<R>>,
+    ) -> Result<Vec<R>, ModelError> {
+        let mut done = Vec::with_capacity(items.len());
+        while let Some(first) = items.get(done.len()) {
+            let (rows, positions, held) = shape(first);
+            let rest = &items[done.len()..];
+            let batch = &rest[..self.fitting(rows, positions, held).min(rest.len())];
+            match pass(batch) {
+                Ok(results) => done.extend(results),
+                Err(error) if !is_out_of_memory(&error) => {
+                    return Err(ModelError::Device(first_line(&error)));
+                }
+                Err(_) if batch.len() == 1 => return Err(ModelError::OutOfMemory { rows }),
+                Err(_) => {
+                    let half = batch.len() / 2;
+                    self.sequences_max.fetch_min(half, Ordering::Relaxed);
+                    (self.notice)(&format!(
+                        "the device ran out of memory with {} sequences at once, going on with {half}",
+                        batch.len()
+                    ));
+                }
+            }
+        }
+        Ok(done)
+    }
+}
+
+/// Whether memory was what failed. The driver's and cuBLAS's codes reach us as text only: candle
+/// boxes its errors, some of them as strings.
+fn is_out_of_memory(error: &Error) -> bool {
+    let text = format!("{error:?}");
+    text.contains("OUT_OF_MEMORY") || text.contains("ALLOC_FAILED")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    static NOTICES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+    fn batching(memory_bytes: usize) -> Batching {
+        Batching {
+            memory_bytes,
+            row_bytes: 8,
+            attention_bytes: 1,
+            sequences_max: AtomicUsize::new(usize::MAX),
+            notice: |text| NOTICES.lock().unwrap().push(text.to_owned()),
+        }
+    }
+
+    fn too_little_memory() -> Error {
+        Error::Msg("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".to_owned())
+    }
+
+    #[test]
+    fn batches_fit_into_memory_and_into_the_rows() {
+        // Two rows of 8 + 4 bytes and 6 bytes held: 30 bytes a sequence.
+        assert_eq!(batching(100).fitting(2, 4, 6), 3);
+        assert_eq!(batching(10).fitting(2, 4, 6), 1);
+        assert_eq!(batching(usize::MAX).fitting(1000, 0, 0), 65);
+    }
+
+    #[test]
+    fn a_batch_that_does_not_fit_is_halved_for_good() {
+        let batching = batching(1000);
+        let items: Vec<u32> = (0..20).collect();
+        let mut sizes = Vec::new();
+        let doubled = batching.run(
+            &items,
+            |_| (1, 0, 100),
+            |batch| {
+                sizes.push(batch.len());
+                match batch.len() {
+                    ..3 => Ok(batch.iter().map(|item| 2 * item).collect()),
+                    _ => Err(too_little_memory()),
+                }
+            },
+        );
+        assert_eq!(doubled.unwrap(), items.iter().map(|item| 2 * item).collect::<Vec<_>>());
+        assert_eq!(sizes[..3], [9, 4, 2]);
+        assert!(sizes[2..].iter().all(|size| *size == 2));
+        let notices = NOTICES.lock().unwrap();
+        assert!(notices[0].contains("9 sequences") && notices[0].ends_with("with 4"));
+    }
+
+    #[test]
+    fn one_sequence_that_does_not_fit_and_other_errors_are_told() {
+        let run = |error: fn() -> Error| {
+            batching(0).run(&[7], |_| (5, 0, 0), move |_| Err::<Vec<u8>, _>(error()))
+        };
+        assert!(matches!(run(too_little_memory), Err(ModelError::OutOfMemory { rows: 5 })));
+        let failed = run(|| Error::Msg("cublas is gone\n   0: a backtrace".to_owned()));
+        assert!(matches!(failed, Err(ModelError::Device(what)) if what == "cublas is gone"));
+    }
+}

@@ -1,0 +1,174 @@
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::Device;
+use serde::Serialize;
+
+use crate::LoadError;
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// On a GPU if the driver and the libraries answer, else on the CPU.
+    #[default]
+    Auto,
+    /// On the CPU.
+    Cpu,
+    /// On the GPU of this number.
+    Cuda(usize),
+}
+
+/// A string that names no device.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown device {0:?}: use cpu, cuda, cuda:N or auto")]
+pub struct UnknownDevice(String);
+
+impl FromStr for DeviceChoice {
+    type Err = UnknownDevice;
+
+    fn from_str(name: &str) -> Result<Self, UnknownDevice> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => name
+                .strip_prefix("cuda:")
+                .and_then(|number| number.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| UnknownDevice(name.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+/// What is known of a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceInfo {
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// The maker's name, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Memory in bytes, where it has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// The newest CUDA version that its driver serves, e.g. `13.0`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+}
+
+impl DeviceInfo {
+    pub(crate) fn cpu() -> Self {
+        Self { device: "cpu".to_owned(), name: None, memory_bytes: None, driver: None }
+    }
+
+    /// The device that `choice` leads to on this machine, without loading a model.
+    ///
+    /// # Errors
+    /// [`LoadError::Device`] where a GPU was asked for and there is none.
+    pub fn of(choice: DeviceChoice) -> Result<Self, LoadError> {
+        Ok(open(choice)?.map_or_else(Self::cpu, |(_, info)| info))
+    }
+}
+
+impl fmt::Display for DeviceInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{} ({name})", self.device),
+            None => f.write_str(&self.device),
+        }
+    }
+}
+
+/// Opens the GPU that `choice` leads to; `None` is the CPU.
+pub(crate) fn open(choice: DeviceChoice) -> Result<Option<(Device, DeviceInfo)>, LoadError> {
+    match choice {
+        DeviceChoice::Cpu => Ok(None),
+        DeviceChoice::Cuda(number) => open_cuda(number).map(Some),
+        DeviceChoice::Auto => Ok(open_cuda(0).ok()),
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(number: usize) -> Result<(Device, DeviceInfo), LoadError> {
+    let what = "this program was built without CUDA: build it with scripts/build-cuda.sh, or use --device cpu";
+    Err(LoadError::Device { device: format!("cuda:{number}"), what: what.to_owned() })
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda(number: usize) -> Result<(Device, DeviceInfo), LoadError> {
+    use candle_core::cuda_backend::cudarc::driver::CudaContext;
+    let failed = |what: String| LoadError::Device { device: format!("cuda:{number}"), what };
+    let context = CudaContext::new(number).map_err(|error| failed(no_context(number, &error)))?;
+    let version = driver_version();
+    let info = DeviceInfo {
+        device: format!("cuda:{number}"),
+        name: context.name().ok(),
+        memory_bytes: context.total_mem().ok().map(|bytes| bytes as u64),
+        driver: (version > 0).then(|| format!("{}.{}", version / 1000, version % 1000 / 10)),
+    };
+    // A stream of its own: copies may run beside it, and it can be captured in a graph.
+    let device = Device::new_cuda_with_stream(number).map_err(|error| {
+        failed(format!(
+            "{}: its CUDA libraries (cublas, curand) must be found, see LD_LIBRARY_PATH",
+            super::transfer::first_line(&error)
+        ))
+    })?;
+    // f32 products (attention, LM head) have bf16 inputs or need no more than TF32's 10 bits.
+    candle_core::cuda_backend::set_gemm_reduced_precision_f32(true);
+    Ok((device, info))
+}
+
+/// 1000 times the major version and 10 times the minor; 0 where the driver does not say.
+#[cfg(feature = "cuda")]
+fn driver_version() -> i32 {
+    let mut version = 0;
+    #[expect(unsafe_code, reason = "a function of the driver that has no wrapper")]
+    // SAFETY: it writes one int, and needs no context.
+    let answer = unsafe {
+        candle_core::cuda_backend::cudarc::driver::sys::cuDriverGetVersion(&raw mut version)
+    };
+    answer.result().map_or(0, |()| version)
+}
+
+#[cfg(feature = "cuda")]
+fn no_context(
+    number: usize,
+    error: &candle_core::cuda_backend::cudarc::driver::DriverError,
+) -> String {
+    use candle_core::cuda_backend::cudarc::driver::sys::CUresult;
+    match error.0 {
+        // The link-time stand-in of the driver says so where there is no driver.
+        CUresult::CUDA_ERROR_STUB_LIBRARY => {
+            "no CUDA driver was found; use --device cpu".to_owned()
+        }
+        CUresult::CUDA_ERROR_NO_DEVICE => "the driver finds no GPU; use --device cpu".to_owned(),
+        CUresult::CUDA_ERROR_INVALID_DEVICE => format!("there is no GPU number {number}"),
+        other => format!("the driver answers {other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for choice in [DeviceChoice::Auto, DeviceChoice::Cpu, DeviceChoice::Cuda(3)] {
+            assert_eq!(choice.to_string().parse(), Ok(choice));
+        }
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        for wrong in ["gpu", "cuda:", "cuda:x", "cuda:-1", ""] {
+            assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
+        }
+    }
+}

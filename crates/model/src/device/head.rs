@@ -1,0 +1,38 @@
+use candle_core::{D, DType, Result, Tensor};
+
+use super::decoder::DeviceModel;
+
+/// Columns of the vocabulary computed at once: never a matrix of all logits.
+const COLUMNS: usize = 8192;
+
+impl DeviceModel {
+    /// `ln p(target)` of each row, a final hidden state: `[row]`, in f32.
+    ///
+    /// The target's logit is taken apart, as a product of rows, so that no group of columns has to
+    /// be searched for it.
+    pub(super) fn log_probabilities(&self, rows: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        let head = self.weights.head.as_ref().unwrap_or(&self.weights.embedding);
+        let wanted = head.index_select(targets, 0)?.to_dtype(DType::F32)?;
+        let wanted = (rows * wanted)?.sum_keepdim(D::Minus1)?;
+        let mut running: Option<(Tensor, Tensor)> = None;
+        let vocabulary = head.dim(0)?;
+        for first in (0..vocabulary).step_by(COLUMNS) {
+            let columns = head.narrow(0, first, COLUMNS.min(vocabulary - first))?;
+            let logits = rows.matmul(&columns.to_dtype(DType::F32)?.t()?)?;
+            let largest = logits.max_keepdim(D::Minus1)?;
+            let sum = logits.broadcast_sub(&largest)?.exp()?.sum_keepdim(D::Minus1)?;
+            running = Some(match running {
+                None => (largest, sum),
+                Some((before, total)) => {
+                    let now = before.maximum(&largest)?;
+                    let total = (total * (before - &now)?.exp()?)?;
+                    let sum = (sum * (largest - &now)?.exp()?)?;
+                    (now, (total + sum)?)
+                }
+            });
+        }
+        let (largest, sum) = running
+            .ok_or_else(|| candle_core::Error::Msg("the vocabulary has no tokens".to_owned()))?;
+        (wanted - (largest + sum.log()?)?)?.squeeze(D::Minus1)
+    }
+}

@@ -1,0 +1,229 @@
+use candle_core::{DType, Result, Tensor};
+use hyperrag_kv::{Chunk, Geometry, KvBlock, LanguageModel, ModelError};
+
+use super::decoder::{DeviceBlock, DeviceModel, Kept, Past};
+use super::transfer::first_line;
+use crate::Config;
+
+/// Bytes of blocks in one call of score: the reader holds as many again in the host's memory.
+const BATCH_BYTES: usize = 512 << 20;
+/// Positions in one call of prefill: several passes, so that chunks of like length go together.
+const PREFILL_TOKENS: usize = 1 << 15;
+
+impl DeviceModel {
+    /// Computes K and V, `[layer and K or V][1][KV head][position][dim]`, and the final hidden
+    /// state, `[1][hidden]`, of each chunk, and what `finish` makes of them.
+    fn prefill_batch<R>(
+        &self,
+        chunks: &[&Chunk],
+        finish: impl Fn(&Chunk, Tensor, Tensor) -> Result<R>,
+    ) -> Result<Vec<R>> {
+        let longest = chunks.iter().map(|chunk| chunk.tokens.len()).max().unwrap_or(0);
+        // What pads a shorter chunk comes after its own positions, which can not see it.
+        let tokens = chunks.iter().flat_map(|chunk| {
+            let padding = std::iter::repeat_n(0, longest - chunk.tokens.len());
+            chunk.tokens.iter().copied().chain(padding)
+        });
+        let tokens: Vec<u32> = tokens.collect();
+        let tokens = Tensor::from_vec(tokens, (chunks.len(), longest), &self.device)?;
+        let Config { kv_heads, head_dim, layers, .. } = self.config;
+        let length = chunks.len() * kv_heads * longest * head_dim;
+        let kept = Kept(Tensor::zeros((2 * layers, length), self.element, &self.device)?);
+        let rows = self.forward(&tokens, None, Some(&kept))?;
+        let last = chunks.iter().enumerate().map(|(i, c)| i * longest + c.tokens.len() - 1);
+        let last = Tensor::new(last.map(|row| row as u32).collect::<Vec<_>>(), &self.device)?;
+        let hidden = self.final_norm(&rows.index_select(&last, 0)?)?;
+        let shape = [2 * layers, chunks.len(), kv_heads, longest, head_dim];
+        let kept = kept.0.reshape(&shape[..])?;
+        let parts = chunks.iter().enumerate().map(|(i, chunk)| {
+            let own = kept.narrow(1, i, 1)?.narrow(3, 0, chunk.tokens.len())?.contiguous()?;
+            finish(chunk, own, hidden.narrow(0, i, 1)?.contiguous()?)
+        });
+        parts.collect()
+    }
+
+    /// Runs `finish` over all chunks, batched by length, and gives its results in their order.
+    fn prefill_each<R>(
+        &self,
+        chunks: &[Chunk],
+        finish: impl Fn(&Chunk, Tensor, Tensor) -> Result<R>,
+    ) -> std::result::Result<Vec<R>, ModelError> {
+        for chunk in chunks {
+            self.config.check(&chunk.tokens, 0, || chunk.id.to_string())?;
+        }
+        // Longest first: batches of like length have little padding, and the first is the largest.
+        let mut order: Vec<(usize, &Chunk)> = chunks.iter().enumerate().collect();
+        order.sort_by_key(|(_, chunk)| std::cmp::Reverse(chunk.tokens.len()));
+        let shape = |(_, chunk): &(usize, &Chunk)| (chunk.tokens.len(), chunk.tokens.len(), 0);
+        let made = self.batching.run(&order, shape, |batch| {
+            self.prefill_batch(&batch.iter().map(|(_, chunk)| *chunk).collect::<Vec<_>>(), &finish)
+        })?;
+        let mut made: Vec<(usize, R)> = order.iter().map(|(i, _)| *i).zip(made).collect();
+        made.sort_by_key(|(i, _)| *i);
+        Ok(made.into_iter().map(|(_, result)| result).collect())
+    }
+
+    /// A block of these positions, `[layer and K or V][1][KV head][position][dim]`, padded.
+    fn padded(&self, kv: &Tensor, hidden: Tensor, tokens: usize) -> Result<DeviceBlock> {
+        let kv = kv.pad_with_zeros(3, 0, self.block_positions - tokens)?;
+        let kv = kv.contiguous()?.flatten_from(2)?;
+        Ok(DeviceBlock { kv, hidden, tokens })
+    }
+
+    fn place(&self, block: &KvBlock) -> Result<DeviceBlock> {
+        let Config { kv_heads, head_dim, layers, .. } = self.config;
+        let shape = [2 * layers, 1, kv_heads, block.tokens(), head_dim];
+        let kv = self.transfer.upload(block.kv(), self.geometry.element, &shape, &self.device)?;
+        let hidden = Tensor::new(block.hidden(), &self.device)?.unsqueeze(0)?;
+        self.padded(&kv, hidden, block.tokens())
+    }
+
+    fn check_positions(&self, tokens: usize) -> std::result::Result<(), ModelError> {
+        let max = self.block_positions;
+        match tokens > max {
+            true => Err(ModelError::TooLong { what: "the block".to_owned(), tokens, max }),
+            false => Ok(()),
+        }
+    }
+
+    fn score_batch(&self, query: &[u32], blocks: &[&DeviceBlock]) -> Result<Vec<f32>> {
+        let (count, own) = (blocks.len(), query.len() - 1);
+        let first: Vec<&Tensor> = blocks.iter().map(|block| &block.hidden).collect();
+        let mut states = Tensor::cat(&first, 0)?.unsqueeze(1)?;
+        if own > 0 {
+            let tokens = query[..own].repeat(count);
+            let tokens = Tensor::from_vec(tokens, (count, own), &self.device)?;
+            let rows = self.forward(&tokens, Some(&self.past(blocks)?), None)?;
+            let rows = self.final_norm(&rows)?.reshape((count, own, self.config.hidden))?;
+            states = Tensor::cat(&[&states, &rows], 1)?;
+        }
+        let rows = states.reshape((count * query.len(), self.config.hidden))?;
+        let targets = Tensor::new(query.repeat(count), &self.device)?;
+        let logs = self.log_probabilities(&rows, &targets)?.to_vec1::<f32>()?;
+        let mean = |logs: &[f32]| {
+            let sum: f64 = logs.iter().map(|log| f64::from(*log)).sum();
+            (sum / logs.len() as f64) as f32
+        };
+        Ok(logs.chunks_exact(query.len()).map(mean).collect())
+    }
+
+    /// The blocks side by side: one copy each.
+    fn past(&self, blocks: &[&DeviceBlock]) -> Result<Past> {
+        let (planes, _, length) = blocks[0].kv.dims3()?;
+        let kv = Tensor::zeros((planes, blocks.len(), length), self.element, &self.device)?;
+        for (i, block) in blocks.iter().enumerate() {
+            kv.slice_set(&block.kv, 1, i)?;
+        }
+        Ok(Past { kv, tokens: blocks.iter().map(|block| block.tokens).collect() })
+    }
+
+    fn padded_bytes(&self) -> usize {
+        self.geometry.block_bytes(self.block_positions)
+    }
+}
+
+impl LanguageModel for DeviceModel {
+    type Resident = DeviceBlock;
+
+    fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    fn context_tokens(&self) -> usize {
+        self.config.context
+    }
+
+    fn prefill_tokens(&self) -> usize {
+        PREFILL_TOKENS
+    }
+
+    fn batch_bytes(&self) -> usize {
+        BATCH_BYTES
+    }
+
+    fn prefill(&self, chunks: &[Chunk]) -> std::result::Result<Vec<KvBlock>, ModelError> {
+        let blocks = self.prefill_each(chunks, |chunk, kv, hidden| {
+            let (kv, hidden) = (self.transfer.download(&kv)?, hidden.flatten_all()?.to_vec1()?);
+            Ok(KvBlock::new(self.geometry, chunk.tokens.len(), kv, hidden))
+        })?;
+        for (block, chunk) in blocks.iter().zip(chunks) {
+            if block.hidden().iter().any(|value| !value.is_finite()) {
+                return Err(ModelError::NotANumber { what: chunk.id.to_string() });
+            }
+        }
+        Ok(blocks)
+    }
+
+    fn prefill_resident(
+        &self,
+        chunks: &[Chunk],
+    ) -> std::result::Result<Vec<DeviceBlock>, ModelError> {
+        for chunk in chunks {
+            self.check_positions(chunk.tokens.len())?;
+        }
+        self.prefill_each(chunks, |chunk, kv, hidden| self.padded(&kv, hidden, chunk.tokens.len()))
+    }
+
+    fn upload(&self, block: KvBlock) -> std::result::Result<DeviceBlock, ModelError> {
+        if *block.geometry() != self.geometry {
+            let (block, model) = (Box::new(*block.geometry()), Box::new(self.geometry));
+            return Err(ModelError::Geometry { block, model });
+        }
+        self.check_positions(block.tokens())?;
+        let placed = self.batching.run(
+            &[&block],
+            |block| (0, 0, block.kv().len()),
+            |blocks| blocks.iter().map(|block| self.place(block)).collect(),
+        )?;
+        placed.into_iter().next().ok_or_else(|| ModelError::Device("no block came back".into()))
+    }
+
+    fn score(
+        &self,
+        query: &[u32],
+        candidates: &[&DeviceBlock],
+    ) -> std::result::Result<Vec<f32>, ModelError> {
+        let longest = candidates.iter().map(|block| block.tokens).max().unwrap_or(0);
+        self.config.check(query, longest, || "the query".to_owned())?;
+        let positions = self.block_positions + query.len();
+        // K and V of a batch are copied side by side, and one layer of them is widened to f32.
+        let held = 2 * self.padded_bytes();
+        let scores = self.batching.run(
+            candidates,
+            |_| (query.len(), positions, held),
+            |batch| self.score_batch(query, batch),
+        )?;
+        match scores.iter().position(|score| !score.is_finite()) {
+            Some(i) => Err(ModelError::NotANumber { what: format!("candidate {i}") }),
+            None => Ok(scores),
+        }
+    }
+}
+
+/// Rate of one large product, as a bound for everything else.
+impl DeviceModel {
+    /// Floating-point operations a second of bf16 (on a GPU) or f32 products of `size` by `size`
+    /// matrices.
+    ///
+    /// # Errors
+    /// [`ModelError::Device`].
+    pub fn product_flops(&self, size: usize) -> std::result::Result<f64, ModelError> {
+        let failed = |error: candle_core::Error| ModelError::Device(first_line(&error));
+        let rounds = 20;
+        let timed = || -> Result<f64> {
+            let a =
+                Tensor::randn(0_f32, 1.0, (size, size), &self.device)?.to_dtype(self.compute)?;
+            let b = a.t()?.contiguous()?;
+            let read = |c: &Tensor| c.get(0)?.get(0)?.to_dtype(DType::F32)?.to_scalar::<f32>();
+            read(&a.matmul(&b)?)?;
+            let start = std::time::Instant::now();
+            let mut last = a.matmul(&b)?;
+            for _ in 1..rounds {
+                last = a.matmul(&b)?;
+            }
+            read(&last)?;
+            Ok(start.elapsed().as_secs_f64())
+        };
+        Ok(2.0 * (size as f64).powi(3) * f64::from(rounds) / timed().map_err(failed)?)
+    }
+}

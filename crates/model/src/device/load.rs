@@ -1,0 +1,161 @@
+use candle_core::{DType, Device, Tensor};
+use hyperrag_kv::Element;
+
+use super::batch::Batching;
+use super::choice::{DeviceChoice, DeviceInfo, open};
+use super::decoder::DeviceModel;
+use super::transfer::{Transfer, first_line};
+use crate::weights::{WeightSource, Weights};
+use crate::{Config, LoadError, ModelFile};
+
+/// How a model is laid out on a device.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceSettings {
+    /// Type to which K and V are rounded.
+    pub element: Element,
+    /// Positions to which every block is padded: the longest chunk.
+    pub block_positions: usize,
+    /// Memory for activations and batches; `None` takes a share of what the device has free.
+    pub memory_bytes: Option<usize>,
+    /// Told when a batch had to be made smaller for want of memory.
+    pub notice: fn(&str),
+}
+
+/// Weights from a file.
+struct FileSource<'a> {
+    file: &'a mut ModelFile,
+    device: &'a Device,
+    compute: DType,
+}
+
+impl WeightSource for FileSource<'_> {
+    type Matrix = Tensor;
+    type Vector = Tensor;
+
+    fn has(&self, name: &str) -> bool {
+        self.file.has(name)
+    }
+
+    fn matrix(&mut self, parts: &[(&str, usize)], inputs: usize) -> Result<Tensor, LoadError> {
+        let outputs: usize = parts.iter().map(|(_, outputs)| outputs).sum();
+        let mut values = Vec::with_capacity(outputs * inputs);
+        for (name, outputs) in parts {
+            values.extend(self.file.tensor(name, &[*outputs, inputs])?);
+        }
+        // Narrowed here, so that half as much goes over the bus.
+        let placed = Tensor::from_vec(values, (outputs, inputs), &Device::Cpu)
+            .and_then(|t| t.to_dtype(self.compute)?.to_device(self.device));
+        placed.map_err(|error| failed(&error))
+    }
+
+    fn vector(&mut self, name: &str, length: usize) -> Result<Tensor, LoadError> {
+        let values = self.file.tensor(name, &[length])?;
+        Tensor::from_vec(values, length, self.device).map_err(|error| failed(&error))
+    }
+}
+
+/// Weights from the device's random numbers: for figures that do not depend on their values.
+struct RandomSource<'a> {
+    device: &'a Device,
+    compute: DType,
+}
+
+impl WeightSource for RandomSource<'_> {
+    type Matrix = Tensor;
+    type Vector = Tensor;
+
+    fn has(&self, _: &str) -> bool {
+        false
+    }
+
+    fn matrix(&mut self, parts: &[(&str, usize)], inputs: usize) -> Result<Tensor, LoadError> {
+        let outputs: usize = parts.iter().map(|(_, outputs)| outputs).sum();
+        let deviation = (1.0 / inputs as f32).sqrt();
+        Tensor::randn(0.0, deviation, (outputs, inputs), self.device)
+            .and_then(|t| t.to_dtype(self.compute))
+            .map_err(|error| failed(&error))
+    }
+
+    fn vector(&mut self, _: &str, length: usize) -> Result<Tensor, LoadError> {
+        Tensor::ones(length, DType::F32, self.device).map_err(|error| failed(&error))
+    }
+}
+
+fn failed(error: &candle_core::Error) -> LoadError {
+    LoadError::Device { device: "the device".to_owned(), what: first_line(error) }
+}
+
+impl DeviceModel {
+    /// Reads the weights and takes them to the device that `choice` leads to; for the CPU that is
+    /// candle's CPU device. A GPU computes in bf16, candle's CPU device in f32.
+    ///
+    /// # Errors
+    /// [`LoadError`] for missing tensors, others than the metadata promise, or too little memory.
+    pub fn load(
+        file: &mut ModelFile,
+        choice: DeviceChoice,
+        settings: DeviceSettings,
+    ) -> Result<(Self, DeviceInfo), LoadError> {
+        let (device, info) = open(choice)?.unwrap_or((Device::Cpu, DeviceInfo::cpu()));
+        Ok((Self::load_on(file, &device, settings)?, info))
+    }
+
+    pub(crate) fn load_on(
+        file: &mut ModelFile,
+        device: &Device,
+        settings: DeviceSettings,
+    ) -> Result<Self, LoadError> {
+        let config = file.config().clone();
+        let compute = compute_type(device);
+        let weights = Weights::read(&config, &mut FileSource { file, device, compute })?;
+        Self::new(config, weights, device, settings)
+    }
+
+    /// As [`DeviceModel::load`], with random weights in these sizes.
+    ///
+    /// # Errors
+    /// [`LoadError::Device`] for too little memory.
+    pub fn random(
+        config: Config,
+        choice: DeviceChoice,
+        settings: DeviceSettings,
+    ) -> Result<(Self, DeviceInfo), LoadError> {
+        let (device, info) = open(choice)?.unwrap_or((Device::Cpu, DeviceInfo::cpu()));
+        let compute = compute_type(&device);
+        let weights = Weights::read(&config, &mut RandomSource { device: &device, compute })?;
+        Ok((Self::new(config, weights, &device, settings)?, info))
+    }
+
+    fn new(
+        config: Config,
+        weights: Weights<Tensor, Tensor>,
+        device: &Device,
+        settings: DeviceSettings,
+    ) -> Result<Self, LoadError> {
+        let (cos, sin): (Vec<f32>, Vec<f32>) = config.rotations().into_iter().unzip();
+        let shape = (config.context, config.head_dim / 2);
+        let place = |values| Tensor::from_vec(values, shape, device);
+        let geometry = config.geometry(settings.element);
+        Ok(Self {
+            compute: compute_type(device),
+            element: match settings.element {
+                Element::Bf16 => DType::BF16,
+                Element::F32 => DType::F32,
+            },
+            cos: place(cos).map_err(|error| failed(&error))?,
+            sin: place(sin).map_err(|error| failed(&error))?,
+            batching: Batching::new(&config, &geometry, settings, device),
+            transfer: Transfer::new(),
+            block_positions: settings.block_positions,
+            device: device.clone(),
+            geometry,
+            config,
+            weights,
+        })
+    }
+}
+
+/// Type of weights and products.
+fn compute_type(device: &Device) -> DType {
+    if device.is_cuda() { DType::BF16 } else { DType::F32 }
+}

@@ -1,0 +1,179 @@
+use hyperrag_kv::{Chunk, Element, Geometry, KvBlock, LanguageModel, ModelError};
+
+use crate::device::{self, DeviceBlock};
+use crate::{
+    Config, CpuModel, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings, GPU_KERNEL_ID,
+    KERNEL_ID, Kernel, LoadError, ModelFile,
+};
+
+/// A model on the CPU or on a GPU.
+pub enum Model {
+    /// On the CPU.
+    Cpu(Box<CpuModel>),
+    /// On a GPU.
+    Gpu(Box<DeviceModel>, DeviceInfo),
+}
+
+/// A block where a [`Model`] computes.
+pub enum ResidentBlock {
+    /// In the host's memory.
+    Cpu(KvBlock),
+    /// In the GPU's.
+    Gpu(DeviceBlock),
+}
+
+/// Where and how a model computes.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadSettings {
+    /// Where.
+    pub device: DeviceChoice,
+    /// Threads on the CPU; 0 is one a core.
+    pub threads: usize,
+    /// Type to which K and V are rounded.
+    pub element: Element,
+    /// Positions of the longest chunk.
+    pub chunk_tokens: usize,
+    /// Told what a user should know meanwhile.
+    pub notice: fn(&str),
+}
+
+impl Model {
+    /// Reads the weights of `file` and takes them to the device.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn load(file: &mut ModelFile, settings: LoadSettings) -> Result<Self, LoadError> {
+        let LoadSettings { device, threads, element, chunk_tokens, notice } = settings;
+        match device::open(device)? {
+            None => {
+                let model = CpuModel::load(file, element, Kernel::best(), threads)?;
+                Ok(Self::Cpu(Box::new(model)))
+            }
+            Some((device, info)) => {
+                let (block_positions, memory_bytes) = (chunk_tokens, None);
+                let settings = DeviceSettings { element, block_positions, memory_bytes, notice };
+                Ok(Self::Gpu(Box::new(DeviceModel::load_on(file, &device, settings)?), info))
+            }
+        }
+    }
+
+    /// Sizes of the model.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        match self {
+            Self::Cpu(model) => model.config(),
+            Self::Gpu(model, _) => model.config(),
+        }
+    }
+
+    /// Where it computes.
+    #[must_use]
+    pub fn device(&self) -> DeviceInfo {
+        match self {
+            Self::Cpu(_) => DeviceInfo::cpu(),
+            Self::Gpu(_, info) => info.clone(),
+        }
+    }
+
+    /// What the bits of blocks depend on.
+    #[must_use]
+    pub fn kernel_id(&self) -> &'static str {
+        match self {
+            Self::Cpu(_) => KERNEL_ID,
+            Self::Gpu(..) => GPU_KERNEL_ID,
+        }
+    }
+
+    /// Type of the arithmetic.
+    #[must_use]
+    pub fn compute(&self) -> &'static str {
+        match self {
+            Self::Cpu(_) => "f32",
+            Self::Gpu(..) => "bf16",
+        }
+    }
+
+    /// How it computes, for people: instruction set and threads, or the GPU's name.
+    #[must_use]
+    pub fn machinery(&self) -> String {
+        match self {
+            Self::Cpu(model) => format!("{}, {} threads", model.kernel().name(), model.threads()),
+            Self::Gpu(_, info) => info.to_string(),
+        }
+    }
+}
+
+impl LanguageModel for Model {
+    type Resident = ResidentBlock;
+
+    fn geometry(&self) -> &Geometry {
+        match self {
+            Self::Cpu(model) => model.geometry(),
+            Self::Gpu(model, _) => model.geometry(),
+        }
+    }
+
+    fn context_tokens(&self) -> usize {
+        self.config().context
+    }
+
+    fn prefill_tokens(&self) -> usize {
+        match self {
+            Self::Cpu(model) => model.prefill_tokens(),
+            Self::Gpu(model, _) => model.prefill_tokens(),
+        }
+    }
+
+    fn batch_bytes(&self) -> usize {
+        match self {
+            Self::Cpu(model) => model.batch_bytes(),
+            Self::Gpu(model, _) => model.batch_bytes(),
+        }
+    }
+
+    fn prefill(&self, chunks: &[Chunk]) -> Result<Vec<KvBlock>, ModelError> {
+        match self {
+            Self::Cpu(model) => model.prefill(chunks),
+            Self::Gpu(model, _) => model.prefill(chunks),
+        }
+    }
+
+    fn prefill_resident(&self, chunks: &[Chunk]) -> Result<Vec<ResidentBlock>, ModelError> {
+        Ok(match self {
+            Self::Cpu(model) => {
+                model.prefill_resident(chunks)?.into_iter().map(ResidentBlock::Cpu).collect()
+            }
+            Self::Gpu(model, _) => {
+                model.prefill_resident(chunks)?.into_iter().map(ResidentBlock::Gpu).collect()
+            }
+        })
+    }
+
+    fn upload(&self, block: KvBlock) -> Result<ResidentBlock, ModelError> {
+        match self {
+            Self::Cpu(model) => model.upload(block).map(ResidentBlock::Cpu),
+            Self::Gpu(model, _) => model.upload(block).map(ResidentBlock::Gpu),
+        }
+    }
+
+    /// # Panics
+    /// For blocks that another model uploaded.
+    fn score(&self, query: &[u32], candidates: &[&ResidentBlock]) -> Result<Vec<f32>, ModelError> {
+        match self {
+            Self::Cpu(model) => {
+                let own = candidates.iter().map(|block| match block {
+                    ResidentBlock::Cpu(block) => block,
+                    ResidentBlock::Gpu(_) => panic!("a block of a GPU was given to the CPU"),
+                });
+                model.score(query, &own.collect::<Vec<_>>())
+            }
+            Self::Gpu(model, _) => {
+                let own = candidates.iter().map(|block| match block {
+                    ResidentBlock::Gpu(block) => block,
+                    ResidentBlock::Cpu(_) => panic!("a block of the CPU was given to a GPU"),
+                });
+                model.score(query, &own.collect::<Vec<_>>())
+            }
+        }
+    }
+}

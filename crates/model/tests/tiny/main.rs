@@ -1,0 +1,6 @@
+//! The decoders on the tiny seeded model.
+
+mod blocks;
+mod cpu;
+mod device;
+mod seeded;

@@ -1,0 +1,39 @@
+use anyhow::Result;
+use hyperrag_model::{DeviceChoice, DeviceInfo};
+use serde_json::json;
+
+use crate::exit::Status;
+use crate::report;
+
+/// Says which devices there are.
+pub(crate) fn devices(json: bool) -> Result<Status> {
+    let mut found = vec![DeviceInfo::of(DeviceChoice::Cpu)?];
+    let mut refusal = None;
+    for number in 0.. {
+        match DeviceInfo::of(DeviceChoice::Cuda(number)) {
+            Ok(info) => found.push(info),
+            Err(error) => {
+                refusal = (number == 0).then(|| error.to_string());
+                break;
+            }
+        }
+    }
+    let auto = DeviceInfo::of(DeviceChoice::Auto)?.device;
+    if json {
+        let value = json!({"devices": found, "auto": auto, "no_gpu": refusal});
+        report::print(&value.to_string())?;
+        return Ok(Status::Done);
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for info in &found {
+        let DeviceInfo { device, name, memory_bytes, driver } = info;
+        let memory = memory_bytes.map(|bytes| format!("{} of memory", report::bytes(bytes)));
+        let driver = driver.as_ref().map(|version| format!("driver for CUDA {version}"));
+        let about: Vec<String> = name.clone().into_iter().chain(memory).chain(driver).collect();
+        lines.push(format!("{device}  {}", about.join(", ")).trim_end().to_owned());
+    }
+    lines.push(format!("--device auto takes {auto}"));
+    lines.extend(refusal);
+    report::print(&lines.join("\n"))?;
+    Ok(Status::Done)
+}

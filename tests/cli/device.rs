@@ -1,0 +1,120 @@
+//! Where the program computes. Without the feature `cuda` there is no GPU to choose.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use hyperrag_corpus::{Chunker, Columns, Corpus};
+use hyperrag_kv::{Element, Fingerprint, LanguageModel, Profile, SCORE_TOLERANCE};
+use hyperrag_model::{DeviceChoice, DeviceModel, DeviceSettings, GPU_KERNEL_ID, ModelFile};
+use hyperrag_pipeline::{BuildInput, BuildProgress, build};
+use serde_json::{Value, json};
+
+use crate::support::{FAILED, Scratch, USAGE, ranked, testdata};
+
+#[test]
+fn a_gpu_that_is_not_there_is_refused_and_auto_does_without() {
+    let scratch = Scratch::new();
+    let refused = scratch.fails_without_store("build CORPUS --store store TINY --device cuda");
+    refused.says(&["cuda:0", "use --device cpu"]);
+    scratch.ends(USAGE, "build CORPUS --store store TINY --device gpu").says(&["cuda:N"]);
+    let built = scratch.ok("build CORPUS --store store TINY --device auto --json").json();
+    assert_eq!(built[0]["device"], json!({"device": "cpu"}));
+    scratch.ends(FAILED, "query --store store TINY --device cuda:1 bees").says(&["cuda:1"]);
+    let answer = scratch.ok("query --store store TINY --device cpu --json bees").json();
+    assert_eq!(answer[0]["stats"]["device"], "cpu");
+    assert_eq!(scratch.ok("info --store store --json").json()[0]["auto_device"]["device"], "cpu");
+    assert_eq!(scratch.ok("devices --json").json()[0]["auto"], "cpu");
+}
+
+#[test]
+fn a_bench_against_another_device_compares() {
+    let scratch = Scratch::new();
+    scratch.ok("build CORPUS --store store TINY");
+    let bench = "bench --store store TINY --queries QUERIES --query-count 3 --against cpu";
+    let printed = scratch.ok(&format!("{bench} --json --out figures.json")).json();
+    let agreements = printed[0]["against"]["agreements"].as_array().unwrap();
+    assert_eq!(agreements.len(), 3);
+    assert!(agreements.iter().all(|a| a["score_difference_max"] == 0.0));
+    let written = std::fs::read(scratch.path("figures.json")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&written).unwrap(), printed[0]);
+}
+
+/// The GPU's code on the CPU.
+#[test]
+fn a_device_is_timed() {
+    let scratch = Scratch::new();
+    let bench = "bench-device --device cpu --shapes tiny --depth 7 --chunk-tokens 40 --runs 2";
+    let figures = &scratch.ok(&format!("{bench} --json")).json()[0]["rows"][0]["figures"];
+    for part in ["prefill", "recompute", "device", "host", "disk"] {
+        assert_eq!(figures[part].as_array().unwrap().len(), 2, "{part}");
+    }
+    // Two layers of two KV heads of 16 dimensions in bf16, and a hidden state of 64 in f32.
+    assert_eq!(figures["bytes"], json!(7 * (40 * 2 * 2 * 2 * 16 * 2 + 4 * 64)));
+    assert_eq!(figures["score_difference_max"], 0.0);
+    assert!(scratch.ok(bench).stdout.starts_with("| 7 candidates of 40"));
+    scratch.ends(USAGE, "bench-device --device cpu --shapes huge").says(&["smollm2-135m"]);
+    scratch.ends(FAILED, "bench-device --shapes tiny").says(&["cuda:0"]);
+}
+
+/// Builds the store that a GPU would build, on candle's CPU device.
+fn build_as_a_gpu(root: &Path) {
+    let mut file = ModelFile::open(Path::new(&testdata("tiny.gguf"))).unwrap();
+    let tokenizer = file.tokenizer().unwrap();
+    let profile = Profile::built_in("chat").unwrap();
+    let settings = DeviceSettings {
+        element: Element::Bf16,
+        block_positions: 256,
+        memory_bytes: None,
+        notice: |_| (),
+    };
+    let (model, _) = DeviceModel::load(&mut file, DeviceChoice::Cpu, settings).unwrap();
+    let corpus = Corpus::open(&[testdata("corpus.parquet")], Columns::default()).unwrap();
+    let fingerprint = Fingerprint {
+        format_version: hyperrag_store::FORMAT_VERSION,
+        model: file.name(),
+        weights: file.digest(),
+        tokenizer: tokenizer.digest(),
+        profile: profile.name.clone(),
+        profile_digest: profile.document_digest(),
+        chunk_tokens: 256,
+        unit_rows: 256,
+        geometry: *model.geometry(),
+        rope: model.config().rope(),
+        compute: "bf16".to_owned(),
+        kernel: GPU_KERNEL_ID.to_owned(),
+    };
+    let input = BuildInput {
+        model: &model,
+        corpus: &corpus,
+        chunker: &Chunker::new(&tokenizer, &profile, 256).unwrap(),
+        fingerprint: &fingerprint,
+        limit: None,
+        progress: &BuildProgress::default(),
+        stop: &AtomicBool::new(false),
+    };
+    assert_eq!(build(&input, root).unwrap().documents, 160);
+}
+
+#[test]
+fn a_gpus_store_is_read_on_a_cpu_with_a_tolerance() {
+    let scratch = Scratch::new();
+    build_as_a_gpu(&scratch.path("gpu"));
+    scratch.ok("build CORPUS --store cpu TINY");
+    let info = scratch.ok("info --store gpu --json").json();
+    assert!(info[0]["exactness"].as_str().unwrap().contains("within 0.02"), "{}", info[0]);
+    let query = "TINY --json --queries QUERIES -k 100";
+    let read = scratch.ok(&format!("query --store gpu {query}"));
+    read.says(&["cuda-bf16-v1", "cpu-f32-v1", "within 0.02"]);
+    let own = scratch.ok(&format!("query --store cpu {query}"));
+    for ((query, read), (_, own)) in ranked(&read).iter().zip(ranked(&own)) {
+        let own: std::collections::HashMap<String, u32> = own.into_iter().collect();
+        for (id, score) in read {
+            let (a, b) = (f32::from_bits(*score), f32::from_bits(own[id]));
+            assert!((a - b).abs() <= SCORE_TOLERANCE, "query {query}, document {id}: {a}, {b}");
+        }
+    }
+    // Units of two kernels are never mixed in one store.
+    let resumed = scratch.run("build CORPUS --store gpu TINY");
+    assert_eq!(resumed.code, crate::support::MISMATCH, "{}", resumed.stderr);
+    resumed.says(&["compute"]);
+}

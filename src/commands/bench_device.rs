@@ -1,7 +1,7 @@
 use anyhow::{Context, Result};
 use hyperrag_eval::Summary;
 use hyperrag_kv::{Digest, Element, Fingerprint, LanguageModel};
-use hyperrag_model::{Config, DeviceInfo, DeviceModel, DeviceSettings, GPU_KERNEL_ID};
+use hyperrag_model::{Compute, Config, DeviceInfo, DeviceModel, DeviceSettings, GPU_KERNEL_ID};
 use hyperrag_pipeline::{DeviceBenchSettings, DeviceFigures};
 use hyperrag_store::FORMAT_VERSION;
 use serde::Serialize;
@@ -65,6 +65,7 @@ pub(crate) fn bench_device(args: &DeviceBenchArgs, json: bool) -> Result<Status>
             config,
             args.device,
             DeviceSettings {
+                compute: Compute::Bf16,
                 element: Element::Bf16,
                 block_positions: args.chunk_tokens as usize,
                 memory_bytes: None,

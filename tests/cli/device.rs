@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use hyperrag_corpus::{Chunker, Columns, Corpus};
 use hyperrag_kv::{Element, Fingerprint, LanguageModel, Profile, SCORE_TOLERANCE};
-use hyperrag_model::{DeviceChoice, DeviceModel, DeviceSettings, GPU_KERNEL_ID, ModelFile};
+use hyperrag_model::{Compute, DeviceChoice, DeviceModel, DeviceSettings, GPU_KERNEL_ID, ModelFile};
 use hyperrag_pipeline::{BuildInput, BuildProgress, build};
 use serde_json::{Value, json};
 
@@ -62,7 +62,8 @@ fn build_as_a_gpu(root: &Path) {
     let tokenizer = file.tokenizer().unwrap();
     let profile = Profile::built_in("chat").unwrap();
     let settings = DeviceSettings {
-        element: Element::Bf16,
+        compute: Compute::Bf16,
+                element: Element::Bf16,
         block_positions: 256,
         memory_bytes: None,
         notice: |_| (),

@@ -22,7 +22,7 @@ pub use cache::{CATALOG, ModelCache, NamedModel, NamedModelSource};
 pub use config::Config;
 pub use cpu::{CpuModel, KERNEL_ID, Kernel};
 pub use device::{
-    DeviceBlock, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings, GPU_KERNEL_ID,
+    Compute, DeviceBlock, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings, GPU_KERNEL_ID,
 };
 pub use error::LoadError;
 pub use gguf::ModelFile;

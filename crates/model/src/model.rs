@@ -2,8 +2,8 @@ use hyperrag_kv::{Chunk, Element, Geometry, KvBlock, LanguageModel, ModelError};
 
 use crate::device::{self, DeviceBlock};
 use crate::{
-    Config, CpuModel, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings, GPU_KERNEL_ID,
-    KERNEL_ID, Kernel, LoadError, ModelFile,
+    Compute, Config, CpuModel, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings,
+    GPU_KERNEL_ID, KERNEL_ID, Kernel, LoadError, ModelFile,
 };
 
 /// A model on the CPU or on a GPU.
@@ -51,7 +51,9 @@ impl Model {
             }
             Some((device, info)) => {
                 let (block_positions, memory_bytes) = (chunk_tokens, None);
-                let settings = DeviceSettings { element, block_positions, memory_bytes, notice };
+                let compute = Compute::Bf16;
+                let settings =
+                    DeviceSettings { compute, element, block_positions, memory_bytes, notice };
                 Ok(Self::Gpu(Box::new(DeviceModel::load_on(file, &device, settings)?), info))
             }
         }

@@ -10,8 +10,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use blocks::{bits, chunk, same};
-use hyperrag_kv::{Element, KvBlock, LanguageModel, Tokenize};
-use hyperrag_model::{CATALOG, CpuModel, GgufTokenizer, Kernel, LoadError, ModelCache, ModelFile};
+use hyperrag_kv::{Element, KvBlock, LanguageModel, SCORE_TOLERANCE, Tokenize};
+use hyperrag_model::{
+    CATALOG, Compute, CpuModel, DeviceChoice, DeviceModel, DeviceSettings, GgufTokenizer, Kernel,
+    LoadError, ModelCache, ModelFile,
+};
 use serde_json::Value;
 
 fn path() -> PathBuf {
@@ -110,6 +113,33 @@ fn bf16_scores_are_near() {
     }
     eprintln!("largest difference with bf16: {largest:e}");
     assert!(largest <= 0.05, "{largest}");
+}
+
+/// The GPU's arithmetic on candle's CPU device: what the tolerance between the kernels rests on.
+#[test]
+fn a_gpus_arithmetic_stays_within_the_tolerance() {
+    let settings = DeviceSettings {
+        compute: Compute::Bf16,
+        element: Element::Bf16,
+        block_positions: 256,
+        memory_bytes: None,
+        notice: |_| (),
+    };
+    let mut file = ModelFile::open(&path()).unwrap();
+    let (model, _) = DeviceModel::load(&mut file, DeviceChoice::Cpu, settings).unwrap();
+    let cpu = load(Element::Bf16, 2);
+    let pairs = pairs();
+    let chunks: Vec<_> = pairs.iter().map(|(document, ..)| chunk(document)).collect();
+    let blocks = model.prefill_resident(&chunks).unwrap();
+    let on_cpu = cpu.prefill(&chunks).unwrap();
+    let (mut own, mut golden) = (0.0_f32, 0.0_f64);
+    for ((_, query, expected), (block, on_cpu)) in pairs.iter().zip(blocks.iter().zip(&on_cpu)) {
+        let score = model.score(query, &[block]).unwrap()[0];
+        own = own.max((score - cpu.score(query, &[on_cpu]).unwrap()[0]).abs());
+        golden = golden.max((f64::from(score) - expected).abs());
+    }
+    eprintln!("largest difference of bf16 products to the CPU {own:e}, to transformers {golden:e}");
+    assert!(own <= SCORE_TOLERANCE, "{own}");
 }
 
 #[test]

@@ -10,8 +10,9 @@ use crate::Config;
 /// Share of the free memory that the activations of one pass may take: blocks lie there too, and
 /// the allocator needs air.
 const MEMORY_SHARE: f64 = 0.4;
-/// Rows of a pass at most: enough to fill any GPU, and what its indices can count.
-const ROWS_MAX: usize = 1 << 16;
+/// Rows of a pass at most: enough to fill any GPU, and few enough that the widest tensor's elements
+/// can be counted in 31 bits.
+const ROWS_MAX: usize = 1 << 15;
 /// Memory reckoned with where the device does not say: candle's CPU device.
 const MEMORY_BYTES: usize = 1 << 30;
 
@@ -126,7 +127,7 @@ mod tests {
         // Two rows of 8 + 4 bytes and 6 bytes held: 30 bytes a sequence.
         assert_eq!(batching(100).fitting(2, 4, 6), 3);
         assert_eq!(batching(10).fitting(2, 4, 6), 1);
-        assert_eq!(batching(usize::MAX).fitting(1000, 0, 0), 65);
+        assert_eq!(batching(usize::MAX).fitting(1000, 0, 0), 32);
     }
 
     #[test]

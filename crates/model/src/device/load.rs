@@ -8,9 +8,29 @@ use super::transfer::{Transfer, first_line};
 use crate::weights::{WeightSource, Weights};
 use crate::{Config, LoadError, ModelFile};
 
+/// Type of weights and products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compute {
+    /// bfloat16 with sums in f32: what GPUs are made for.
+    Bf16,
+    /// binary32.
+    F32,
+}
+
+impl Compute {
+    fn dtype(self) -> DType {
+        match self {
+            Self::Bf16 => DType::BF16,
+            Self::F32 => DType::F32,
+        }
+    }
+}
+
 /// How a model is laid out on a device.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceSettings {
+    /// Type of weights and products.
+    pub compute: Compute,
     /// Type to which K and V are rounded.
     pub element: Element,
     /// Positions to which every block is padded: the longest chunk.
@@ -87,7 +107,7 @@ fn failed(error: &candle_core::Error) -> LoadError {
 
 impl DeviceModel {
     /// Reads the weights and takes them to the device that `choice` leads to; for the CPU that is
-    /// candle's CPU device. A GPU computes in bf16, candle's CPU device in f32.
+    /// candle's CPU device.
     ///
     /// # Errors
     /// [`LoadError`] for missing tensors, others than the metadata promise, or too little memory.
@@ -106,7 +126,7 @@ impl DeviceModel {
         settings: DeviceSettings,
     ) -> Result<Self, LoadError> {
         let config = file.config().clone();
-        let compute = compute_type(device);
+        let compute = settings.compute.dtype();
         let weights = Weights::read(&config, &mut FileSource { file, device, compute })?;
         Self::new(config, weights, device, settings)
     }
@@ -121,7 +141,7 @@ impl DeviceModel {
         settings: DeviceSettings,
     ) -> Result<(Self, DeviceInfo), LoadError> {
         let (device, info) = open(choice)?.unwrap_or((Device::Cpu, DeviceInfo::cpu()));
-        let compute = compute_type(&device);
+        let compute = settings.compute.dtype();
         let weights = Weights::read(&config, &mut RandomSource { device: &device, compute })?;
         Ok((Self::new(config, weights, &device, settings)?, info))
     }
@@ -137,7 +157,7 @@ impl DeviceModel {
         let place = |values| Tensor::from_vec(values, shape, device);
         let geometry = config.geometry(settings.element);
         Ok(Self {
-            compute: compute_type(device),
+            compute: settings.compute.dtype(),
             element: match settings.element {
                 Element::Bf16 => DType::BF16,
                 Element::F32 => DType::F32,
@@ -153,9 +173,4 @@ impl DeviceModel {
             weights,
         })
     }
-}
-
-/// Type of weights and products.
-fn compute_type(device: &Device) -> DType {
-    if device.is_cuda() { DType::BF16 } else { DType::F32 }
 }

@@ -14,7 +14,7 @@ mod transfer;
 pub(crate) use choice::open;
 pub use choice::{DeviceChoice, DeviceInfo};
 pub use decoder::{DeviceBlock, DeviceModel};
-pub use load::DeviceSettings;
+pub use load::{Compute, DeviceSettings};
 pub(crate) use transfer::first_line;
 
 /// What a store made on a GPU carries as kernel.

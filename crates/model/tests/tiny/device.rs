@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hyperrag_kv::{Chunk, Element, KvBlock, LanguageModel, ModelError};
 use hyperrag_model::{
-    CpuModel, DeviceBlock, DeviceChoice, DeviceModel, DeviceSettings, Kernel, ModelFile,
+    Compute, CpuModel, DeviceBlock, DeviceChoice, DeviceModel, DeviceSettings, Kernel, ModelFile,
 };
 
 use crate::blocks::chunk;
@@ -27,7 +27,13 @@ fn with_memory(element: Element, memory_bytes: Option<usize>) -> (CpuModel, Devi
 }
 
 fn settings(element: Element, memory_bytes: Option<usize>) -> DeviceSettings {
-    DeviceSettings { element, block_positions: POSITIONS, memory_bytes, notice: |_| () }
+    DeviceSettings {
+        compute: Compute::F32,
+        element,
+        block_positions: POSITIONS,
+        memory_bytes,
+        notice: |_| (),
+    }
 }
 
 fn values(block: &KvBlock) -> Vec<f32> {

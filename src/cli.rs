@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyperrag_kv::Element;
-use hyperrag_model::DeviceChoice;
+use hyperrag_model::{Compute, DeviceChoice};
 
 /// Reranks with a decoder-only language model over KV caches computed once, offline.
 #[derive(Debug, Parser)]
@@ -40,6 +40,11 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Describe a store.
     Info(InfoArgs),
+    /// Check every byte of a store; write nothing.
+    Verify(VerifyArgs),
+    /// Copy a store to another folder, or bring the copy up to it. Queries read from there what is
+    /// damaged here.
+    Replicate(ReplicateArgs),
     /// List the devices of this machine, and which one `--device auto` takes.
     Devices,
     /// Time a GPU: prefill, reuse and recompute with random weights of well-known models' sizes.
@@ -51,6 +56,9 @@ pub(crate) struct DeviceBenchArgs {
     /// Device to time; cpu is the GPU's code on the CPU, to try the command.
     #[arg(long, env = "HYPERRAG_DEVICE", default_value_t = DeviceChoice::Cuda(0), value_name = "DEVICE")]
     pub(crate) device: DeviceChoice,
+    /// Type of weights and products: f16, bf16 or f32.
+    #[arg(long, env = "HYPERRAG_COMPUTE", default_value_t = Compute::F16, value_name = "TYPE")]
+    pub(crate) compute: Compute,
     /// Models whose sizes are taken; all without it.
     #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     pub(crate) shapes: Vec<String>,
@@ -100,6 +108,9 @@ pub(crate) struct ModelArgs {
     /// Where to compute: cpu, cuda, cuda:N, or auto for the GPU if one answers, else the CPU.
     #[arg(long, env = "HYPERRAG_DEVICE", default_value_t = DeviceChoice::Auto, value_name = "DEVICE")]
     pub(crate) device: DeviceChoice,
+    /// Type of weights and products on a GPU: f16, bf16 or f32. The CPU computes in f32.
+    #[arg(long, env = "HYPERRAG_COMPUTE", default_value_t = Compute::F16, value_name = "TYPE")]
+    pub(crate) compute: Compute,
     /// Threads that compute on the CPU; 0 is one a core.
     #[arg(long, env = "HYPERRAG_THREADS", default_value_t = 0, value_name = "N")]
     pub(crate) threads: usize,
@@ -216,4 +227,31 @@ pub(crate) struct InfoArgs {
     /// Folder of the store.
     #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
     pub(crate) store: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Folder of the store.
+    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
+    pub(crate) store: PathBuf,
+    /// Also compute every block's identity from its token ids, and look up every document in the
+    /// index.
+    #[arg(long)]
+    pub(crate) deep: bool,
+    /// Threads that read and check; 0 is one a core.
+    #[arg(long, env = "HYPERRAG_THREADS", default_value_t = 0, value_name = "N")]
+    pub(crate) threads: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplicateArgs {
+    /// Folder of the store.
+    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
+    pub(crate) store: PathBuf,
+    /// Folder of the copy.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Read every byte of what the copy has already, instead of its headers and tables.
+    #[arg(long)]
+    pub(crate) checksum: bool,
 }

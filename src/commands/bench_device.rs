@@ -1,7 +1,7 @@
 use anyhow::{Context, Result};
 use hyperrag_eval::Summary;
 use hyperrag_kv::{Digest, Element, Fingerprint, LanguageModel};
-use hyperrag_model::{Compute, Config, DeviceInfo, DeviceModel, DeviceSettings, GPU_KERNEL_ID};
+use hyperrag_model::{Config, DeviceInfo, DeviceModel, DeviceSettings};
 use hyperrag_pipeline::{DeviceBenchSettings, DeviceFigures};
 use hyperrag_store::FORMAT_VERSION;
 use serde::Serialize;
@@ -30,6 +30,7 @@ struct Row {
 struct Output {
     version: &'static str,
     device: DeviceInfo,
+    compute: &'static str,
     product_flops: f64,
     settings: DeviceBenchSettings,
     rows: Vec<Row>,
@@ -65,7 +66,7 @@ pub(crate) fn bench_device(args: &DeviceBenchArgs, json: bool) -> Result<Status>
             config,
             args.device,
             DeviceSettings {
-                compute: Compute::Bf16,
+                compute: args.compute,
                 element: Element::Bf16,
                 block_positions: args.chunk_tokens as usize,
                 memory_bytes: None,
@@ -78,6 +79,7 @@ pub(crate) fn bench_device(args: &DeviceBenchArgs, json: bool) -> Result<Status>
                 version: env!("CARGO_PKG_VERSION"),
                 product_flops: model.product_flops(product_size(&device))?,
                 device,
+                compute: model.compute().name(),
                 settings,
                 rows: Vec::new(),
             }),
@@ -118,8 +120,8 @@ fn fingerprint(shape: &str, model: &DeviceModel, settings: DeviceBenchSettings) 
         unit_rows: 256,
         geometry: *model.geometry(),
         rope: model.config().rope(),
-        compute: "bf16".to_owned(),
-        kernel: GPU_KERNEL_ID.to_owned(),
+        compute: model.compute().name().to_owned(),
+        kernel: model.compute().kernel_id().to_owned(),
     }
 }
 
@@ -151,7 +153,7 @@ fn row(
 }
 
 fn table(output: &Output) -> String {
-    let Output { version, device, product_flops, settings, rows } = output;
+    let Output { version, device, compute, product_flops, settings, rows } = output;
     let DeviceBenchSettings { depth, chunk_tokens, query_tokens, runs, .. } = settings;
     let mut lines = vec![
         format!(
@@ -178,7 +180,7 @@ fn table(output: &Output) -> String {
     let largest = rows.iter().map(|row| row.figures.score_difference_max).fold(0.0, f64::max);
     lines.push(String::new());
     lines.push(format!(
-        "hyperrag {version}, {device}{driver}; peak: a product of large matrices, {:.1} TFLOP/s; medians of {runs} runs; \
+        "hyperrag {version}, {device}{driver}, {compute}; peak: a product of large matrices, {:.1} TFLOP/s; medians of {runs} runs; \
          random weights; reuse and recompute differ by at most {largest:.1e}.",
         product_flops / 1e12
     ));

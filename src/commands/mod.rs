@@ -7,7 +7,10 @@ mod devices;
 mod info;
 mod model;
 mod query;
+mod replicate;
+mod verify;
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -17,7 +20,7 @@ use hyperrag_kv::{
 };
 use hyperrag_model::{GgufTokenizer, LoadSettings, Model, ModelCache, ModelFile};
 use hyperrag_pipeline::Session;
-use hyperrag_store::{FORMAT_VERSION, Store, StoreError};
+use hyperrag_store::{FORMAT_VERSION, Failover, Replicated, StoreError};
 
 use crate::cli::{Cli, Command, ModelArgs};
 use crate::exit::Status;
@@ -30,6 +33,8 @@ pub(crate) fn run(cli: Cli) -> Result<Status> {
         Command::Query(args) => query::query(&args, cli.json),
         Command::Bench(args) => bench::bench(&args, cli.json),
         Command::Info(args) => info::info(&args, cli.json),
+        Command::Verify(args) => verify::verify(&args, cli.json),
+        Command::Replicate(args) => replicate::replicate(&args, cli.json),
         Command::Devices => devices::devices(cli.json),
         Command::BenchDevice(args) => bench_device::bench_device(&args, cli.json),
     }
@@ -61,6 +66,7 @@ impl LoadedModel {
         let (name, weights) = (file.name(), file.digest());
         let settings = LoadSettings {
             device: args.device,
+            compute: args.compute,
             threads: args.threads,
             element,
             chunk_tokens: chunk_tokens as usize,
@@ -105,8 +111,9 @@ fn read_profile(name: &str) -> Result<Profile> {
 }
 
 /// Opens a store, loads the model for it, and checks that they belong together.
-fn open(root: &Path, args: &ModelArgs) -> Result<(Store, LoadedModel)> {
-    let store = Store::open(root)?;
+fn open(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
+    let store = Replicated::open(root)?;
+    store.notices().iter().for_each(|notice| crate::report::warn(notice));
     let stored = &store.manifest().fingerprint;
     let refused = |mismatch: Mismatch| {
         let (path, mismatch) = (root.to_owned(), Box::new(mismatch));
@@ -141,5 +148,15 @@ fn warn_of_damages(damages: &[hyperrag_rerank::Damage]) {
             "{}; the block of {} was computed again",
             damage.what, damage.key.chunk
         ));
+    }
+}
+
+/// Speaks of everything that was read from a replica, once of each thing in the life of `said`.
+fn warn_of_failovers(failovers: &[Failover], said: &mut HashSet<String>) {
+    for Failover { what, from } in failovers {
+        if said.insert(what.clone()) {
+            let from = from.display();
+            crate::report::warn(&format!("{what}; read from the replica {from} instead"));
+        }
     }
 }

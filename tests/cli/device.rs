@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use hyperrag_corpus::{Chunker, Columns, Corpus};
 use hyperrag_kv::{Element, Fingerprint, LanguageModel, Profile, SCORE_TOLERANCE};
-use hyperrag_model::{Compute, DeviceChoice, DeviceModel, DeviceSettings, GPU_KERNEL_ID, ModelFile};
+use hyperrag_model::{Compute, DeviceChoice, DeviceModel, DeviceSettings, ModelFile};
 use hyperrag_pipeline::{BuildInput, BuildProgress, build};
 use serde_json::{Value, json};
 
@@ -62,8 +62,8 @@ fn build_as_a_gpu(root: &Path) {
     let tokenizer = file.tokenizer().unwrap();
     let profile = Profile::built_in("chat").unwrap();
     let settings = DeviceSettings {
-        compute: Compute::Bf16,
-                element: Element::Bf16,
+        compute: Compute::F32,
+        element: Element::Bf16,
         block_positions: 256,
         memory_bytes: None,
         notice: |_| (),
@@ -81,8 +81,8 @@ fn build_as_a_gpu(root: &Path) {
         unit_rows: 256,
         geometry: *model.geometry(),
         rope: model.config().rope(),
-        compute: "bf16".to_owned(),
-        kernel: GPU_KERNEL_ID.to_owned(),
+        compute: Compute::F16.name().to_owned(),
+        kernel: Compute::F16.kernel_id().to_owned(),
     };
     let input = BuildInput {
         model: &model,
@@ -105,7 +105,7 @@ fn a_gpus_store_is_read_on_a_cpu_with_a_tolerance() {
     assert!(info[0]["exactness"].as_str().unwrap().contains("within 0.02"), "{}", info[0]);
     let query = "TINY --json --queries QUERIES -k 100";
     let read = scratch.ok(&format!("query --store gpu {query}"));
-    read.says(&["cuda-bf16-v1", "cpu-f32-v1", "within 0.02"]);
+    read.says(&["cuda-f16-v1", "cpu-f32-v1", "within 0.02"]);
     let own = scratch.ok(&format!("query --store cpu {query}"));
     for ((query, read), (_, own)) in ranked(&read).iter().zip(ranked(&own)) {
         let own: std::collections::HashMap<String, u32> = own.into_iter().collect();

@@ -122,7 +122,9 @@ pub enum ModelError {
         model: Box<Geometry>,
     },
     /// A score or a state that is no number: the block or the weights hold such values.
-    #[error("{what} gave a value that is not a number")]
+    #[error(
+        "{what} gave a value that is not a number; on a GPU, try --compute bf16, whose range is larger"
+    )]
     NotANumber {
         /// Chunk or candidate.
         what: String,

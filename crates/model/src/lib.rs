@@ -21,9 +21,7 @@ pub mod tiny;
 pub use cache::{CATALOG, ModelCache, NamedModel, NamedModelSource};
 pub use config::Config;
 pub use cpu::{CpuModel, KERNEL_ID, Kernel};
-pub use device::{
-    Compute, DeviceBlock, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings, GPU_KERNEL_ID,
-};
+pub use device::{Compute, DeviceBlock, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings};
 pub use error::LoadError;
 pub use gguf::ModelFile;
 pub use model::{LoadSettings, Model, ResidentBlock};

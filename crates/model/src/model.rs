@@ -2,8 +2,8 @@ use hyperrag_kv::{Chunk, Element, Geometry, KvBlock, LanguageModel, ModelError};
 
 use crate::device::{self, DeviceBlock};
 use crate::{
-    Compute, Config, CpuModel, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings,
-    GPU_KERNEL_ID, KERNEL_ID, Kernel, LoadError, ModelFile,
+    Compute, Config, CpuModel, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings, KERNEL_ID,
+    Kernel, LoadError, ModelFile,
 };
 
 /// A model on the CPU or on a GPU.
@@ -27,6 +27,8 @@ pub enum ResidentBlock {
 pub struct LoadSettings {
     /// Where.
     pub device: DeviceChoice,
+    /// Type of weights and products on a GPU.
+    pub compute: Compute,
     /// Threads on the CPU; 0 is one a core.
     pub threads: usize,
     /// Type to which K and V are rounded.
@@ -43,7 +45,7 @@ impl Model {
     /// # Errors
     /// [`LoadError`].
     pub fn load(file: &mut ModelFile, settings: LoadSettings) -> Result<Self, LoadError> {
-        let LoadSettings { device, threads, element, chunk_tokens, notice } = settings;
+        let LoadSettings { device, compute, threads, element, chunk_tokens, notice } = settings;
         match device::open(device)? {
             None => {
                 let model = CpuModel::load(file, element, Kernel::best(), threads)?;
@@ -51,7 +53,6 @@ impl Model {
             }
             Some((device, info)) => {
                 let (block_positions, memory_bytes) = (chunk_tokens, None);
-                let compute = Compute::Bf16;
                 let settings =
                     DeviceSettings { compute, element, block_positions, memory_bytes, notice };
                 Ok(Self::Gpu(Box::new(DeviceModel::load_on(file, &device, settings)?), info))
@@ -82,7 +83,7 @@ impl Model {
     pub fn kernel_id(&self) -> &'static str {
         match self {
             Self::Cpu(_) => KERNEL_ID,
-            Self::Gpu(..) => GPU_KERNEL_ID,
+            Self::Gpu(model, _) => model.compute().kernel_id(),
         }
     }
 
@@ -91,7 +92,7 @@ impl Model {
     pub fn compute(&self) -> &'static str {
         match self {
             Self::Cpu(_) => "f32",
-            Self::Gpu(..) => "bf16",
+            Self::Gpu(model, _) => model.compute().name(),
         }
     }
 

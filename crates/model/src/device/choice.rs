@@ -123,7 +123,7 @@ fn open_cuda(number: usize) -> Result<(Device, DeviceInfo), LoadError> {
             super::transfer::first_line(&error)
         ))
     })?;
-    // f32 products (attention, LM head) have bf16 inputs or need no more than TF32's 10 bits.
+    // f32 products (attention, LM head) have factors of 8 bits, or need no more than TF32's 11.
     candle_core::cuda_backend::set_gemm_reduced_precision_f32(true);
     Ok((device, info))
 }

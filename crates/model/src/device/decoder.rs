@@ -3,6 +3,7 @@ use candle_nn::ops::{rms_norm, softmax_last_dim, swiglu};
 use candle_nn::rotary_emb::rope_i;
 use hyperrag_kv::Geometry;
 
+use super::Compute;
 use super::batch::Batching;
 use super::transfer::Transfer;
 use crate::Config;
@@ -10,7 +11,7 @@ use crate::weights::{Layer, Weights};
 
 /// A llama decoder on a candle device.
 ///
-/// Weights and products are bf16 on a GPU; the residual stream, norms, rotary positions, attention
+/// Weights and products are of the type `compute`; the residual stream, norms, rotary positions, attention
 /// and the LM head are f32. K and V are rounded to the element type before any attention reads
 /// them.
 pub struct DeviceModel {
@@ -18,7 +19,7 @@ pub struct DeviceModel {
     pub(super) geometry: Geometry,
     pub(super) device: Device,
     /// Type of weights and products.
-    pub(super) compute: DType,
+    pub(super) compute: Compute,
     /// Type of K and V.
     pub(super) element: DType,
     /// Positions to which every block is padded.
@@ -53,6 +54,12 @@ pub(super) struct Past {
 pub(super) struct Kept(pub(super) Tensor);
 
 impl DeviceModel {
+    /// Type of weights and products.
+    #[must_use]
+    pub fn compute(&self) -> Compute {
+        self.compute
+    }
+
     /// Sizes of the model.
     #[must_use]
     pub fn config(&self) -> &Config {
@@ -91,7 +98,7 @@ impl DeviceModel {
 
     /// `x` times the transposed `weights`.
     fn linear(&self, x: &Tensor, weights: &Tensor) -> Result<Tensor> {
-        x.to_dtype(self.compute)?.matmul(&weights.t()?)
+        x.to_dtype(self.compute.dtype())?.matmul(&weights.t()?)
     }
 
     /// Q in f32, K and V rounded to the element type, each `[sequence][head][position][dim]`.

@@ -202,8 +202,7 @@ impl LanguageModel for DeviceModel {
 
 /// Rate of one large product, as a bound for everything else.
 impl DeviceModel {
-    /// Floating-point operations a second of bf16 (on a GPU) or f32 products of `size` by `size`
-    /// matrices.
+    /// Floating-point operations a second of products of `size` by `size` matrices.
     ///
     /// # Errors
     /// [`ModelError::Device`].
@@ -211,8 +210,8 @@ impl DeviceModel {
         let failed = |error: candle_core::Error| ModelError::Device(first_line(&error));
         let rounds = 20;
         let timed = || -> Result<f64> {
-            let a =
-                Tensor::randn(0_f32, 1.0, (size, size), &self.device)?.to_dtype(self.compute)?;
+            let a = Tensor::randn(0_f32, 1.0, (size, size), &self.device)?
+                .to_dtype(self.compute.dtype())?;
             let b = a.t()?.contiguous()?;
             let read = |c: &Tensor| c.get(0)?.get(0)?.to_dtype(DType::F32)?.to_scalar::<f32>();
             read(&a.matmul(&b)?)?;

@@ -1,30 +1,13 @@
 use candle_core::{DType, Device, Tensor};
 use hyperrag_kv::Element;
 
+use super::Compute;
 use super::batch::Batching;
 use super::choice::{DeviceChoice, DeviceInfo, open};
 use super::decoder::DeviceModel;
 use super::transfer::{Transfer, first_line};
 use crate::weights::{WeightSource, Weights};
 use crate::{Config, LoadError, ModelFile};
-
-/// Type of weights and products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compute {
-    /// bfloat16 with sums in f32: what GPUs are made for.
-    Bf16,
-    /// binary32.
-    F32,
-}
-
-impl Compute {
-    fn dtype(self) -> DType {
-        match self {
-            Self::Bf16 => DType::BF16,
-            Self::F32 => DType::F32,
-        }
-    }
-}
 
 /// How a model is laid out on a device.
 #[derive(Clone, Copy, Debug)]
@@ -157,7 +140,7 @@ impl DeviceModel {
         let place = |values| Tensor::from_vec(values, shape, device);
         let geometry = config.geometry(settings.element);
         Ok(Self {
-            compute: settings.compute.dtype(),
+            compute: settings.compute,
             element: match settings.element {
                 Element::Bf16 => DType::BF16,
                 Element::F32 => DType::F32,

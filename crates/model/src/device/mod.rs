@@ -5,6 +5,7 @@
 
 mod batch;
 mod choice;
+mod compute;
 mod decoder;
 mod head;
 mod language_model;
@@ -13,9 +14,7 @@ mod transfer;
 
 pub(crate) use choice::open;
 pub use choice::{DeviceChoice, DeviceInfo};
+pub use compute::Compute;
 pub use decoder::{DeviceBlock, DeviceModel};
-pub use load::{Compute, DeviceSettings};
+pub use load::DeviceSettings;
 pub(crate) use transfer::first_line;
-
-/// What a store made on a GPU carries as kernel.
-pub const GPU_KERNEL_ID: &str = "cuda-bf16-v1";

@@ -119,3 +119,18 @@ fn a_gpus_store_is_read_on_a_cpu_with_a_tolerance() {
     assert_eq!(resumed.code, crate::support::MISMATCH, "{}", resumed.stderr);
     resumed.says(&["compute"]);
 }
+
+/// `make gpu`, rehearsed on the CPU: only a GPU's machine runs it otherwise.
+#[test]
+fn what_a_gpu_is_asked_for_can_be_rehearsed() {
+    let scratch = Scratch::new();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/gpu.sh");
+    let mut rehearsal = std::process::Command::new(script);
+    rehearsal.env("HYPERRAG", env!("CARGO_BIN_EXE_hyperrag")).env("DEVICE", "cpu");
+    let output = rehearsal.env("OUT", scratch.path("out")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for name in ["devices", "tiny-cpu", "bench-device"] {
+        let text = std::fs::read(scratch.path("out").join(format!("{name}.json"))).unwrap();
+        assert!(serde_json::from_slice::<Value>(&text).unwrap().is_object(), "{name}");
+    }
+}

@@ -46,7 +46,7 @@ impl Model {
     /// [`LoadError`].
     pub fn load(file: &mut ModelFile, settings: LoadSettings) -> Result<Self, LoadError> {
         let LoadSettings { device, compute, threads, element, chunk_tokens, notice } = settings;
-        match device::open(device)? {
+        match device::open(device, notice)? {
             None => {
                 let model = CpuModel::load(file, element, Kernel::best(), threads)?;
                 Ok(Self::Cpu(Box::new(model)))

@@ -76,7 +76,7 @@ impl DeviceInfo {
     /// # Errors
     /// [`LoadError::Device`] where a GPU was asked for and there is none.
     pub fn of(choice: DeviceChoice) -> Result<Self, LoadError> {
-        Ok(open(choice)?.map_or_else(Self::cpu, |(_, info)| info))
+        Ok(open(choice, |_| ())?.map_or_else(Self::cpu, |(_, info)| info))
     }
 }
 
@@ -89,26 +89,50 @@ impl fmt::Display for DeviceInfo {
     }
 }
 
-/// Opens the GPU that `choice` leads to; `None` is the CPU.
-pub(crate) fn open(choice: DeviceChoice) -> Result<Option<(Device, DeviceInfo)>, LoadError> {
+/// Opens the GPU that `choice` leads to; `None` is the CPU. `notice` is told of a GPU that is there
+/// and can not be used.
+pub(crate) fn open(
+    choice: DeviceChoice,
+    notice: fn(&str),
+) -> Result<Option<(Device, DeviceInfo)>, LoadError> {
+    let failed =
+        |number: usize, what: String| LoadError::Device { device: format!("cuda:{number}"), what };
     match choice {
         DeviceChoice::Cpu => Ok(None),
-        DeviceChoice::Cuda(number) => open_cuda(number).map(Some),
-        DeviceChoice::Auto => Ok(open_cuda(0).ok()),
+        DeviceChoice::Cuda(number) => match open_cuda(number) {
+            Ok(opened) => Ok(Some(opened)),
+            Err(NoGpu::Absent(what) | NoGpu::Unusable(what)) => Err(failed(number, what)),
+        },
+        DeviceChoice::Auto => match open_cuda(0) {
+            Ok(opened) => Ok(Some(opened)),
+            Err(NoGpu::Absent(_)) => Ok(None),
+            Err(NoGpu::Unusable(what)) => {
+                notice(&format!("{}; the CPU computes instead", failed(0, what)));
+                Ok(None)
+            }
+        },
     }
 }
 
+/// Why a GPU was not opened.
+enum NoGpu {
+    /// No such GPU, no driver, or no code for one.
+    Absent(String),
+    /// It is there; something else is missing.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "nothing else is looked for"))]
+    Unusable(String),
+}
+
 #[cfg(not(feature = "cuda"))]
-fn open_cuda(number: usize) -> Result<(Device, DeviceInfo), LoadError> {
+fn open_cuda(_: usize) -> Result<(Device, DeviceInfo), NoGpu> {
     let what = "this program was built without CUDA: build it with scripts/build-cuda.sh, or use --device cpu";
-    Err(LoadError::Device { device: format!("cuda:{number}"), what: what.to_owned() })
+    Err(NoGpu::Absent(what.to_owned()))
 }
 
 #[cfg(feature = "cuda")]
-fn open_cuda(number: usize) -> Result<(Device, DeviceInfo), LoadError> {
+fn open_cuda(number: usize) -> Result<(Device, DeviceInfo), NoGpu> {
     use candle_core::cuda_backend::cudarc::driver::CudaContext;
-    let failed = |what: String| LoadError::Device { device: format!("cuda:{number}"), what };
-    let context = CudaContext::new(number).map_err(|error| failed(no_context(number, &error)))?;
+    let context = CudaContext::new(number).map_err(|error| no_context(number, &error))?;
     let version = driver_version();
     let info = DeviceInfo {
         device: format!("cuda:{number}"),
@@ -118,7 +142,7 @@ fn open_cuda(number: usize) -> Result<(Device, DeviceInfo), LoadError> {
     };
     // A stream of its own: copies may run beside it, and it can be captured in a graph.
     let device = Device::new_cuda_with_stream(number).map_err(|error| {
-        failed(format!(
+        NoGpu::Unusable(format!(
             "{}: its CUDA libraries (cublas, curand) must be found, see LD_LIBRARY_PATH",
             super::transfer::first_line(&error)
         ))
@@ -144,16 +168,20 @@ fn driver_version() -> i32 {
 fn no_context(
     number: usize,
     error: &candle_core::cuda_backend::cudarc::driver::DriverError,
-) -> String {
+) -> NoGpu {
     use candle_core::cuda_backend::cudarc::driver::sys::CUresult;
     match error.0 {
         // The link-time stand-in of the driver says so where there is no driver.
         CUresult::CUDA_ERROR_STUB_LIBRARY => {
             "no CUDA driver was found; use --device cpu".to_owned()
         }
-        CUresult::CUDA_ERROR_NO_DEVICE => "the driver finds no GPU; use --device cpu".to_owned(),
-        CUresult::CUDA_ERROR_INVALID_DEVICE => format!("there is no GPU number {number}"),
-        other => format!("the driver answers {other:?}"),
+        CUresult::CUDA_ERROR_NO_DEVICE => {
+            NoGpu::Absent("the driver finds no GPU; use --device cpu".to_owned())
+        }
+        CUresult::CUDA_ERROR_INVALID_DEVICE => {
+            NoGpu::Absent(format!("there is no GPU number {number}"))
+        }
+        other => NoGpu::Unusable(format!("the driver answers {other:?}")),
     }
 }
 

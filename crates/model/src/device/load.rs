@@ -99,7 +99,8 @@ impl DeviceModel {
         choice: DeviceChoice,
         settings: DeviceSettings,
     ) -> Result<(Self, DeviceInfo), LoadError> {
-        let (device, info) = open(choice)?.unwrap_or((Device::Cpu, DeviceInfo::cpu()));
+        let (device, info) =
+            open(choice, settings.notice)?.unwrap_or((Device::Cpu, DeviceInfo::cpu()));
         Ok((Self::load_on(file, &device, settings)?, info))
     }
 
@@ -123,7 +124,8 @@ impl DeviceModel {
         choice: DeviceChoice,
         settings: DeviceSettings,
     ) -> Result<(Self, DeviceInfo), LoadError> {
-        let (device, info) = open(choice)?.unwrap_or((Device::Cpu, DeviceInfo::cpu()));
+        let (device, info) =
+            open(choice, settings.notice)?.unwrap_or((Device::Cpu, DeviceInfo::cpu()));
         let compute = settings.compute.dtype();
         let weights = Weights::read(&config, &mut RandomSource { device: &device, compute })?;
         Ok((Self::new(config, weights, &device, settings)?, info))

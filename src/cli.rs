@@ -144,6 +144,10 @@ pub(crate) struct BuildArgs {
     /// Type of the stored K and V: bf16 or f32.
     #[arg(long, default_value_t = Element::Bf16, value_name = "TYPE")]
     pub(crate) element: Element,
+    /// Folder to keep a copy of the store in, brought up to date when the build ends; may be given
+    /// several times.
+    #[arg(long = "replica", value_name = "DIR")]
+    pub(crate) replicas: Vec<PathBuf>,
     /// Take only the first N rows of the input.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,

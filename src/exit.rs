@@ -35,6 +35,11 @@ impl From<Status> for ExitCode {
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
+/// What was found out about a damaged store.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Damaged(pub(crate) String);
+
 /// Says on stderr what went wrong, and gives the exit code for it.
 #[expect(clippy::print_stderr, reason = "the one place where errors are reported")]
 pub(crate) fn report(error: &anyhow::Error) -> Status {
@@ -58,6 +63,9 @@ pub(crate) fn report(error: &anyhow::Error) -> Status {
 fn status_of(cause: &(dyn std::error::Error + 'static)) -> Option<Status> {
     if cause.is::<Usage>() {
         return Some(Status::Usage);
+    }
+    if cause.is::<Damaged>() {
+        return Some(Status::Damaged);
     }
     if let Some(PipelineError::Interrupted) = cause.downcast_ref() {
         return Some(Status::Interrupted);

@@ -3,10 +3,12 @@
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use hyperrag_pipeline::Counts;
+use hyperrag_pipeline::{ByteProgress, Counts};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -68,6 +70,30 @@ pub(crate) fn show_build(bar: &ProgressBar, counts: &Counts, rows: Option<u64>, 
         HumanCount(counts.tokens),
         HumanBytes(counts.bytes_written),
     ));
+}
+
+/// Runs `work` over the bytes of a store while a thread shows its progress.
+pub(crate) fn watch_bytes<T>(progress: &ByteProgress, work: impl FnOnce() -> T) -> T {
+    let bar = bar(
+        Some(0),
+        "{elapsed_precise} {bar:24} {bytes}/{total_bytes}, {bytes_per_sec}, ETA {eta_precise}",
+    );
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let (done, all) = progress.bytes();
+                bar.set_length(all);
+                bar.set_position(done);
+                thread::park_timeout(Duration::from_millis(200));
+            }
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        watcher.thread().unpark();
+        bar.finish_and_clear();
+        result
+    })
 }
 
 /// `bytes` for people.

@@ -49,7 +49,7 @@ struct Against {
 pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
     let (store, loaded) = open(&args.search.store, &args.search.model)?;
     let LoadedModel { tokenizer, profile, model, .. } = &loaded;
-    let session = Session::open(&args.search.store, &store, model, tokenizer, profile)?;
+    let session = Session::open(&store, model, tokenizer, profile)?;
     let mut queries = match &args.search.queries {
         Some(path) => queries::read(path)?,
         None => session.index().sample(args.query_count)?.iter().map(query_from).collect(),
@@ -89,6 +89,12 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
         let parts = [Some(table(&conditions, &figures)), output.against.map(describe_against)];
         parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
     })?;
+    if figures.failovers > 0 {
+        report::warn(&format!(
+            "{} reads went to a replica, the figures include that; `hyperrag verify` says why",
+            figures.failovers
+        ));
+    }
     if figures.damaged_blocks > 0 {
         report::warn(&format!(
             "{} damaged blocks were computed again, the figures include that",
@@ -109,7 +115,7 @@ fn compare(
     let settings = ModelArgs { device, ..args.search.model.clone() };
     let (store, other) = open(&args.search.store, &settings)?;
     let LoadedModel { tokenizer, profile, model, .. } = &other;
-    let elsewhere = Session::open(&args.search.store, &store, model, tokenizer, profile)?;
+    let elsewhere = Session::open(&store, model, tokenizer, profile)?;
     let mut agreements = Vec::new();
     for query in queries {
         let scores = |session: &OpenSession<'_>| -> Result<Vec<f32>> {

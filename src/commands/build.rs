@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use hyperrag_corpus::{Chunker, Columns, Corpus, CorpusSize};
-use hyperrag_pipeline::{BuildInput, BuildProgress, BuildSummary, Counts, DryRun, PipelineError};
+use hyperrag_pipeline::{
+    BuildInput, BuildProgress, BuildSummary, ByteProgress, Counts, DryRun, PipelineError,
+};
+use hyperrag_store::Replica;
 use serde::Serialize;
 
 use super::LoadedModel;
@@ -45,11 +48,15 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         })?;
         return Ok(Status::Done);
     }
+    for replica in &args.replicas {
+        Replica::check(&args.store, replica, &fingerprint)?;
+    }
     let built = watch(&progress, corpus.size(), args.limit, || {
         hyperrag_pipeline::build(&input, &args.store)
     });
     let summary = match built {
         Err(PipelineError::Interrupted) => {
+            replicate_all(args);
             report::note(
                 "interrupted: sealed shards are kept; run the same command again to go on",
             );
@@ -64,7 +71,28 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         true => report::print(&with_device(&summary, &loaded)?)?,
         false => report::note(&describe(&summary)),
     }
-    Ok(Status::Done)
+    Ok(if replicate_all(args) { Status::Done } else { Status::Degraded })
+}
+
+/// Brings every replica up to what is sealed, and tells whether all are.
+fn replicate_all(args: &BuildArgs) -> bool {
+    let mut all = true;
+    for replica in &args.replicas {
+        let progress = ByteProgress::default();
+        let done = report::watch_bytes(&progress, || {
+            hyperrag_pipeline::replicate(&args.store, replica, false, &progress)
+        });
+        if let Err(error) = done {
+            all = false;
+            let (store, replica) = (args.store.display(), replica.display());
+            report::warn(&format!(
+                "{:#}; the store is built, bring the replica up to it with \
+                 `hyperrag replicate --store {store} --to {replica}`",
+                anyhow::Error::new(error)
+            ));
+        }
+    }
+    all
 }
 
 /// What a build did or would do, as JSON, and where it computes.

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
@@ -8,7 +9,7 @@ use comfy_table::{CellAlignment, Table};
 use hyperrag_eval::{Run, run_line};
 use hyperrag_pipeline::{Answer, PipelineError, Query, Session};
 
-use super::{LoadedModel, OpenSession, open, warn_of_damages};
+use super::{LoadedModel, OpenSession, open, warn_of_damages, warn_of_failovers};
 use crate::cli::{Format, QueryArgs};
 use crate::exit::Status;
 use crate::{queries, report};
@@ -26,14 +27,14 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let candidates = args.candidates.as_deref().map(read_run).transpose()?;
     let (store, loaded) = open(&args.search.store, &args.search.model)?;
     let LoadedModel { tokenizer, profile, model, .. } = &loaded;
-    let session = Session::open(&args.search.store, &store, model, tokenizer, profile)?;
+    let session = Session::open(&store, model, tokenizer, profile)?;
     let device = model.device().device;
     let single = batch.len() == 1 && args.search.queries.is_none();
     let bar = report::bar(
         (!single && !from_stdin).then_some(batch.len() as u64),
         "{elapsed_precise} {bar:24} {pos}/{len} queries, ETA {eta_precise}",
     );
-    let mut status = Status::Done;
+    let (mut status, mut said) = (Status::Done, HashSet::new());
     let all: Box<dyn Iterator<Item = Result<Query>>> = match from_stdin {
         true => Box::new(queries::from_stdin()),
         false => Box::new(batch.into_iter().map(Ok)),
@@ -43,6 +44,7 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
         match answered {
             Ok(answer) => {
                 warn_of_damages(&answer.damages);
+                warn_of_failovers(&answer.failovers, &mut said);
                 if !answer.damages.is_empty() {
                     status = Status::Degraded;
                 }

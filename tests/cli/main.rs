@@ -7,3 +7,4 @@ mod jobs;
 mod resume;
 mod support;
 mod tidy;
+mod verify;

@@ -65,7 +65,7 @@ pub struct Comparison {
 }
 
 /// Everything a bench saw.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BenchReport {
     /// Every timed run.
     pub samples: Vec<Sample>,
@@ -73,6 +73,8 @@ pub struct BenchReport {
     pub comparisons: Vec<Comparison>,
     /// Blocks that were damaged and computed again.
     pub damaged_blocks: usize,
+    /// Blocks and files that were read from a replica.
+    pub failovers: usize,
 }
 
 impl BenchReport {
@@ -106,8 +108,7 @@ pub fn bench<M: LanguageModel, T: Tokenize>(
     settings: BenchSettings,
     each: &mut dyn FnMut(),
 ) -> Result<BenchReport, PipelineError> {
-    let mut report =
-        BenchReport { samples: Vec::new(), comparisons: Vec::new(), damaged_blocks: 0 };
+    let mut report = BenchReport::default();
     let mut warm_up = settings.warm_up;
     for query in queries {
         let keys = keys(&session.retrieve(query, settings.depth)?).0;
@@ -133,6 +134,7 @@ pub fn bench<M: LanguageModel, T: Tokenize>(
             });
         }
     }
+    report.failovers = session.take_failovers().len();
     Ok(report)
 }
 

@@ -24,7 +24,9 @@ pub enum PipelineError {
     #[error(transparent)]
     Retrieval(#[from] RetrievalError),
     /// The index is missing or damaged; the store has all that is needed to make it again.
-    #[error("{0}; run the same `hyperrag build` again, which makes the index anew")]
+    #[error(
+        "{0}; run `hyperrag repair`, or the same `hyperrag build` again, which make the index anew"
+    )]
     Index(RetrievalError),
     /// Scoring.
     #[error(transparent)]
@@ -45,6 +47,9 @@ pub enum PipelineError {
         /// Last row of the unit.
         last: u64,
     },
+    /// The system gives no threads.
+    #[error("threads cannot be started: {0}")]
+    Threads(String),
     /// A signal asked to stop.
     #[error("interrupted")]
     Interrupted,

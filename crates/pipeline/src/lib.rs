@@ -10,8 +10,10 @@ mod build;
 mod error;
 mod memory;
 mod progress;
+mod replicate;
 mod session;
 mod units;
+mod verify;
 
 pub use bench::{BenchReport, BenchSettings, Comparison, Mode, Sample, bench};
 pub use bench_device::{DeviceBenchSettings, DeviceFigures, bench_device};
@@ -19,4 +21,6 @@ pub use build::{BuildInput, BuildSummary, DryRun, build, dry_run};
 pub use error::PipelineError;
 pub use memory::peak_memory_bytes;
 pub use progress::{BuildProgress, Counts};
+pub use replicate::{Replication, replicate};
 pub use session::{Answer, AnsweredHit, Query, Session, Stats};
+pub use verify::{ByteProgress, VerifyReport, VerifySettings, verify};

@@ -1,13 +1,13 @@
-use std::path::Path;
 use std::time::Instant;
 
 use hyperrag_kv::{BlockKey, ChunkId, DocId, LanguageModel, Profile, Slot, Tokenize};
 use hyperrag_rerank::{Damage, Scored, Source, Work, rank, score};
 use hyperrag_retrieval::{Hit, Index, RetrievalError};
-use hyperrag_store::Store;
+use hyperrag_store::{Failover, Replicated};
 use serde::Serialize;
 
 use crate::PipelineError;
+use crate::verify::documents;
 
 /// One query of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Session<'a, M, T> {
     model: &'a M,
     tokenizer: &'a T,
     profile: &'a Profile,
-    store: &'a Store,
+    store: &'a Replicated,
     index: Index,
 }
 
@@ -60,6 +60,8 @@ pub struct Stats {
     pub tokens_computed: u64,
     /// Blocks that were damaged and computed again.
     pub blocks_recomputed: usize,
+    /// Blocks and files that were read from a replica, the store's own being damaged.
+    pub failovers: usize,
     /// Seconds of retrieval.
     pub retrieve_seconds: f64,
     /// Seconds of reranking.
@@ -80,27 +82,36 @@ pub struct Answer {
     /// Blocks that were damaged.
     #[serde(skip)]
     pub damages: Vec<Damage>,
+    /// What was read from replicas.
+    #[serde(skip)]
+    pub failovers: Vec<Failover>,
 }
 
 impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
-    /// Opens the index of the store at `root`. The caller has checked the store's fingerprint.
+    /// Opens the index of `store`, or a replica's where that is damaged. The caller has checked the
+    /// store's fingerprint.
     ///
     /// # Errors
-    /// [`PipelineError::Retrieval`] where the index is missing or damaged.
+    /// [`PipelineError::Retrieval`] where no index is of use.
     pub fn open(
-        root: &Path,
-        store: &'a Store,
+        store: &'a Replicated,
         model: &'a M,
         tokenizer: &'a T,
         profile: &'a Profile,
     ) -> Result<Self, PipelineError> {
-        let index = Index::open(&root.join("index")).map_err(|error| match error {
+        let index = open_index(store).map_err(|error| match error {
             RetrievalError::Damaged { .. } | RetrievalError::Missing { .. } => {
                 PipelineError::Index(error)
             }
             error => error.into(),
         })?;
         Ok(Self { model, tokenizer, profile, store, index })
+    }
+
+    /// What was read from replicas since the last call.
+    #[must_use]
+    pub fn take_failovers(&self) -> Vec<Failover> {
+        self.store.take_failovers()
     }
 
     /// The index.
@@ -185,12 +196,14 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         let ids = hits.iter().zip(ranges).map(|(hit, range)| (&hit.document.id, range));
         let ranked = rank(&ids.collect::<Vec<_>>(), &scores);
         let Work { blocks_read, bytes_read, tokens_computed, damages } = work;
+        let failovers = self.take_failovers();
         let stats = Stats {
             candidates: hits.len(),
             blocks_read,
             bytes_read,
             tokens_computed,
             blocks_recomputed: damages.len(),
+            failovers: failovers.len(),
             retrieve_seconds: 0.0,
             rerank_seconds: start.elapsed().as_secs_f64(),
         };
@@ -207,7 +220,8 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
             }
         });
         let hits = answered.collect();
-        Ok(Answer { query_id: query.id.clone(), query: query.text.clone(), hits, stats, damages })
+        let (query_id, query) = (query.id.clone(), query.text.clone());
+        Ok(Answer { query_id, query, hits, stats, damages, failovers })
     }
 
     /// Scores the blocks of `keys` for the query.
@@ -231,6 +245,24 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         };
         Ok(score(self.model, &tokens, keys, chunk_tokens, source, self.store)?)
     }
+}
+
+/// The first index that can be used: the store's own, or a replica's that is not behind.
+fn open_index(store: &Replicated) -> Result<Index, RetrievalError> {
+    let mut roots = store.roots();
+    let own = roots.next().map(|root| root.join("index")).unwrap_or_default();
+    let error = match Index::open(&own) {
+        Ok(index) => return Ok(index),
+        Err(error) => error,
+    };
+    for from in roots {
+        let Ok(index) = Index::open(&from.join("index")) else { continue };
+        if !store.manifest().complete || index.documents() == documents(store.manifest()) {
+            store.note(Failover { what: error.to_string(), from: from.to_owned() });
+            return Ok(index);
+        }
+    }
+    Err(error)
 }
 
 /// The blocks of all hits, and where each hit's stand.

@@ -6,6 +6,7 @@
 //! before it is searched or added to. This crate knows no model, no tokens and nothing of the
 //! shards' bytes: a [`Location`] is carried, never followed.
 
+mod copy;
 mod error;
 mod index;
 mod open;
@@ -17,6 +18,7 @@ mod writer;
 
 use hyperrag_kv::{Document, ShardId, Slot};
 
+pub use copy::copy_index;
 pub use error::RetrievalError;
 pub use index::Index;
 pub use writer::IndexWriter;

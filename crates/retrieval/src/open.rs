@@ -78,7 +78,7 @@ pub(crate) fn register_analyzer(index: &tantivy::Index) {
 
 /// The lock, or none where the folder can not be written: no writer is at work there, at least
 /// not through this mount.
-fn lock_for_reading(
+pub(crate) fn lock_for_reading(
     dir: &Path,
     directory: &MmapDirectory,
 ) -> Result<Option<DirectoryLock>, RetrievalError> {

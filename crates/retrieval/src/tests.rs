@@ -413,3 +413,37 @@ fn threads_may_share_an_index() {
     shared::<Index>();
     sent::<IndexWriter>();
 }
+
+#[test]
+fn a_copy_is_brought_to_the_last_commit() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let copy = to.path().join("index");
+    assert!(crate::copy_index(from.path(), &copy).is_err());
+    let mut writer = IndexWriter::open(from.path()).unwrap();
+    for (commit, text) in (1..).zip(["a river", "the river floods", "a bridge over the river"]) {
+        let document = document(&format!("d{commit}"), "", text);
+        writer.add(commit, &document, location(commit)).unwrap();
+        writer.commit(commit as u32).unwrap();
+        assert!(crate::copy_index(from.path(), &copy).unwrap() > 0);
+        assert_eq!(crate::copy_index(from.path(), &copy).unwrap(), 0);
+        let hits = |dir: &Path| Index::open(dir).unwrap().search("river", 9).unwrap();
+        assert_eq!(hits(&copy), hits(from.path()));
+        assert_eq!(hits(&copy).len() as u64, commit);
+    }
+    writer.finish(3).unwrap();
+    crate::copy_index(from.path(), &copy).unwrap();
+    let files = |dir: &Path| -> BTreeSet<(PathBuf, Vec<u8>)> {
+        let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let files = entries.filter(|path| path.extension().is_none_or(|e| e != "lock"));
+        files.map(|p| (p.file_name().unwrap().into(), fs::read(&p).unwrap())).collect()
+    };
+    let (source, target) = (files(from.path()), files(&copy));
+    assert!(target.is_subset(&source), "what the commit names is the same");
+    // A damaged copy is mended, a damaged source refused.
+    let victim = target.iter().find(|(name, _)| name.extension().is_some_and(|e| e == "store"));
+    let name = &victim.unwrap().0;
+    fs::write(copy.join(name), b"nothing").unwrap();
+    assert!(crate::copy_index(from.path(), &copy).unwrap() > 0);
+    fs::write(from.path().join(name), b"nothing").unwrap();
+    assert!(matches!(crate::copy_index(from.path(), &copy), Err(RetrievalError::Damaged { .. })));
+}

@@ -19,6 +19,18 @@ pub enum StoreError {
         /// The folder.
         path: PathBuf,
     },
+    /// A replica was to be made where another store is.
+    #[error("{}: the folder holds another store, or more than this one; name another folder", path.display())]
+    OtherStore {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A replica was to be made of a store in its own place.
+    #[error("{}: the folder is the store itself; name another one", path.display())]
+    SameFolder {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Made with another model, profile or setting.
     #[error("{}: the store was made with {} {}, in use is {}; use what it was made with, or build another store", path.display(), mismatch.field, mismatch.stored, mismatch.current)]
     Mismatch {

@@ -23,6 +23,10 @@ impl Files {
         self.root.join(format!("journal-{generation:06}.log"))
     }
 
+    pub(crate) fn replicas(&self) -> PathBuf {
+        self.root.join("replicas.json")
+    }
+
     pub(crate) fn lock(&self) -> PathBuf {
         self.root.join("lock")
     }

@@ -129,6 +129,16 @@ impl Entry {
     pub(crate) fn padded_end(&self) -> u64 {
         (self.offset + self.bytes).next_multiple_of(BLOCK_ALIGN)
     }
+
+    /// Number of the zeros after the block.
+    pub(crate) fn padding(&self) -> usize {
+        (self.padded_end() - self.offset - self.bytes) as usize
+    }
+
+    /// Where the hidden state stands.
+    pub(crate) fn hidden_offset(&self, geometry: &Geometry) -> u64 {
+        self.offset + self.bytes - geometry.hidden_bytes() as u64
+    }
 }
 
 /// A place for each block, one after the other; the heads and their checksums are still to come.
@@ -193,16 +203,17 @@ pub(crate) fn head_bytes(geometry: &Geometry, id_bytes: usize) -> usize {
 
 /// What stands before the K and V of a block: whose it is, and the checksums of its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
+pub(crate) struct Head<'a> {
     pub(crate) identity: Digest,
-    pub(crate) document: String,
+    pub(crate) document: &'a str,
     pub(crate) ordinal: u32,
     pub(crate) tokens: u32,
     pub(crate) hidden_crc: u32,
-    pub(crate) layer_crcs: Vec<u32>,
+    /// Little-endian, as they stand.
+    pub(crate) layer_crcs: &'a [[u8; 4]],
 }
 
-impl Head {
+impl<'a> Head<'a> {
     pub(crate) fn encode(&self, geometry: &Geometry) -> Vec<u8> {
         let id = self.document.as_bytes();
         let mut bytes = Vec::with_capacity(head_bytes(geometry, id.len()));
@@ -211,16 +222,14 @@ impl Head {
         {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        for crc in &self.layer_crcs {
-            bytes.extend_from_slice(&crc.to_le_bytes());
-        }
+        bytes.extend_from_slice(self.layer_crcs.as_flattened());
         bytes.extend_from_slice(id);
         bytes.resize(head_bytes(geometry, id.len()), 0);
         bytes
     }
 
     /// `crc` comes from the table, so that the head is known to be whole before it is read.
-    pub(crate) fn decode(bytes: &[u8], crc: u32, geometry: &Geometry) -> Result<Self, String> {
+    pub(crate) fn decode(bytes: &'a [u8], crc: u32, geometry: &Geometry) -> Result<Self, String> {
         check_crc("the block's head", crc, bytes)?;
         let layers = geometry.layers as usize;
         let names_at = HEAD_FIXED_BYTES + 4 * layers;
@@ -236,14 +245,14 @@ impl Head {
             return Err("the padding of the block's head is not zero".to_owned());
         }
         let document =
-            String::from_utf8(id.to_vec()).map_err(|_| "the block's document id is not UTF-8")?;
+            std::str::from_utf8(id).map_err(|_| "the block's document id is not UTF-8")?;
         Ok(Self {
             identity: Digest(field(bytes, 0)),
             document,
             ordinal: u32_at(bytes, 32),
             tokens: u32_at(bytes, 36),
             hidden_crc: u32_at(bytes, 48),
-            layer_crcs: (0..layers).map(|i| u32_at(bytes, HEAD_FIXED_BYTES + 4 * i)).collect(),
+            layer_crcs: bytes[HEAD_FIXED_BYTES..names_at].as_chunks().0,
         })
     }
 }
@@ -383,7 +392,8 @@ mod tests {
             geometry in geometry(), identity in digest(), document in "\\PC{1,128}", ordinal: u32,
             tokens: u32, hidden_crc: u32, crc: u32,
         ) {
-            let layer_crcs = vec![crc; geometry.layers as usize];
+            let layer_crcs = &vec![crc.to_le_bytes(); geometry.layers as usize];
+            let document = &document;
             let head = Head { identity, document, ordinal, tokens, hidden_crc, layer_crcs };
             let bytes = head.encode(&geometry);
             prop_assert_eq!(bytes.len(), head_bytes(&geometry, head.document.len()));

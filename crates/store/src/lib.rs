@@ -6,11 +6,18 @@
 #![doc = include_str!("../FORMAT.md")]
 
 mod chunks;
+mod draft;
 mod error;
+mod fault;
 mod files;
 mod layout;
 mod manifest;
 mod reader;
+mod replica;
+mod replicas;
+mod replicated;
+mod shard;
+mod verify;
 mod writer;
 
 pub use chunks::{IndexedDocument, ShardChunks};
@@ -18,4 +25,8 @@ pub use error::StoreError;
 pub use layout::FORMAT_VERSION;
 pub use manifest::{FileRecord, Manifest, ShardRecord};
 pub use reader::Store;
+pub use replica::Replica;
+pub use replicas::{remember_replica, replicas};
+pub use replicated::{Failover, Replicated};
+pub use verify::Damage;
 pub use writer::{StoreWriter, Unit, UnitWriter};

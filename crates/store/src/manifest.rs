@@ -62,7 +62,17 @@ struct Envelope<'a> {
     manifest: &'a RawValue,
 }
 
-impl Manifest {
+/// What a store holds at one moment, and the bytes that say so.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct State {
+    pub(crate) manifest: Manifest,
+    /// Bytes of the last snapshot.
+    pub(crate) snapshot: Vec<u8>,
+    /// Whole lines of its journal, where there is one.
+    pub(crate) journal: Option<Vec<u8>>,
+}
+
+impl State {
     /// Reads the last snapshot and the journal written since. `None` where there is no manifest.
     /// A writer may be at work: what was sealed before the call is found.
     pub(crate) fn read(files: &Files) -> Result<Option<Self>, StoreError> {
@@ -81,8 +91,10 @@ impl Manifest {
     fn snapshot(files: &Files) -> Result<Option<Self>, StoreError> {
         let path = files.manifest();
         match fs::read_to_string(&path) {
-            Ok(text) => match Self::parse(&text) {
-                Ok(snapshot) => Ok(Some(snapshot)),
+            Ok(text) => match Manifest::parse(&text) {
+                Ok(manifest) => {
+                    Ok(Some(Self { manifest, snapshot: text.into_bytes(), journal: None }))
+                }
                 Err(what) => Err(StoreError::damaged(&path, what)),
             },
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -97,19 +109,30 @@ impl Manifest {
     /// or a writer has put a later snapshot in place meanwhile and removed the journal; then that
     /// one counts. A store has two snapshots in its life, so this ends.
     fn with_journal(mut self, files: &Files) -> Result<Self, StoreError> {
-        while !self.replay(&files.journal(self.generation))? {
+        loop {
+            self.journal = self.manifest.replay(&files.journal(self.manifest.generation))?;
+            if self.journal.is_some() {
+                break;
+            }
             match Self::snapshot(files)? {
-                Some(later) if later.generation > self.generation => self = later,
+                Some(later) if later.manifest.generation > self.manifest.generation => self = later,
                 _ => break,
             }
         }
-        for (number, record) in self.shards.iter().enumerate() {
+        for (number, record) in self.manifest.shards.iter().enumerate() {
             if record.shard.0 as usize != number {
                 let what = format!("shard {number} is missing");
                 return Err(StoreError::damaged(&files.manifest(), what));
             }
         }
         Ok(self)
+    }
+}
+
+impl Manifest {
+    /// As [`State::read`], without the bytes.
+    pub(crate) fn read(files: &Files) -> Result<Option<Self>, StoreError> {
+        Ok(State::read(files)?.map(|state| state.manifest))
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -124,47 +147,62 @@ impl Manifest {
 
     /// Publishes `self` as a snapshot; its journal is empty.
     pub(crate) fn publish(&self, files: &Files) -> Result<(), StoreError> {
-        let body = serde_json::to_string(self).expect("a manifest has only plain fields");
-        let checksum = Digest::of(body.as_bytes());
-        let text = format!("{{\"checksum\":\"{checksum}\",\"manifest\":{body}}}\n");
-        write_whole(&files.manifest(), text.as_bytes())
+        write_whole(&files.manifest(), &self.to_bytes())
     }
 
-    /// Takes in the journal, if there is one: one record a line after its checksum. A line that was
-    /// cut short by a crash can only be the last; it was never acknowledged and counts for nothing.
-    fn replay(&mut self, path: &Path) -> Result<bool, StoreError> {
-        let bytes = match fs::read(path) {
+    /// The bytes of `self` as a snapshot.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let body = serde_json::to_string(self).expect("a manifest has only plain fields");
+        let checksum = Digest::of(body.as_bytes());
+        format!("{{\"checksum\":\"{checksum}\",\"manifest\":{body}}}\n").into_bytes()
+    }
+
+    /// Takes in the journal, if there is one, and gives its whole lines: one record a line after its
+    /// checksum. A line that was cut short by a crash can only be the last; it was never acknowledged
+    /// and counts for nothing.
+    fn replay(&mut self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut bytes = match fs::read(path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StoreError::io(path, "cannot be read")(error)),
         };
+        let mut whole = 0;
         for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
             let what = || {
                 StoreError::damaged(path, format!("line {} does not fit its checksum", number + 1))
             };
-            let Some(line) = line.strip_suffix(b"\n") else {
+            let Some(record) = line.strip_suffix(b"\n") else {
                 // A crash leaves the start of a line; a whole record and then another byte than
                 // its line end is an acknowledged line, damaged.
-                let whole = line.split_last().is_some_and(|(_, rest)| parse_line(rest).is_some());
-                return if whole { Err(what()) } else { Ok(true) };
+                if line.split_last().is_some_and(|(_, rest)| parse_line(rest).is_some()) {
+                    return Err(what());
+                }
+                break;
             };
-            self.shards.push(parse_line(line).ok_or_else(what)?);
+            self.shards.push(parse_line(record).ok_or_else(what)?);
+            whole += line.len();
         }
-        Ok(true)
+        bytes.truncate(whole);
+        Ok(Some(bytes))
     }
 }
 
-fn parse_line(line: &[u8]) -> Option<ShardRecord> {
+pub(crate) fn parse_line(line: &[u8]) -> Option<ShardRecord> {
     let (crc, record) = std::str::from_utf8(line).ok()?.split_once(' ')?;
     let expected = format!("{:08x}", crc32fast::hash(record.as_bytes()));
     (crc == expected).then(|| serde_json::from_str(record).ok())?
 }
 
+/// A record as a line of the journal.
+pub(crate) fn line(record: &ShardRecord) -> String {
+    let record = serde_json::to_string(record).expect("a record has only plain fields");
+    format!("{:08x} {record}\n", crc32fast::hash(record.as_bytes()))
+}
+
 /// Appends one record, durably. Where that fails, what was written of it is cut off, so that
 /// another try does not continue a broken line.
 pub(crate) fn append(path: &Path, record: &ShardRecord) -> Result<(), StoreError> {
-    let record = serde_json::to_string(record).expect("a record has only plain fields");
-    let line = format!("{:08x} {record}\n", crc32fast::hash(record.as_bytes()));
+    let line = line(record);
     let appended = (|| {
         let mut file = OpenOptions::new().append(true).create(true).open(path)?;
         let before = file.metadata()?.len();
@@ -231,17 +269,18 @@ mod tests {
         };
         let first = Manifest { generation: 1, fingerprint, complete: false, shards: Vec::new() };
         first.publish(&files).unwrap();
-        let begun = || Manifest::snapshot(&files).unwrap().unwrap();
-        assert_eq!(begun().with_journal(&files).unwrap(), first, "nothing was sealed yet");
+        let begun = || State::snapshot(&files).unwrap().unwrap();
+        let read = |state: State| state.with_journal(&files).unwrap().manifest;
+        assert_eq!(read(begun()), first, "nothing was sealed yet");
 
         append(&files.journal(1), &record(0)).unwrap();
         let reader = begun();
         let shards = vec![record(0)];
         let last = Manifest { generation: 2, complete: true, shards, ..first };
         last.publish(&files).unwrap();
-        let with_journal = reader.clone().with_journal(&files).unwrap();
+        let with_journal = read(reader.clone());
         assert_eq!(with_journal.shards, last.shards, "the old snapshot still has its journal");
         fs::remove_file(files.journal(1)).unwrap();
-        assert_eq!(reader.with_journal(&files).unwrap(), last);
+        assert_eq!(read(reader), last);
     }
 }

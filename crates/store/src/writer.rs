@@ -1,12 +1,12 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use hyperrag_kv::{Chunk, Digest, Fingerprint, Geometry, KvBlock, ShardId, Slot};
+use hyperrag_kv::{Chunk, Digest, Fingerprint, KvBlock, ShardId, Slot};
 
+use crate::draft::Draft;
 use crate::files::{Files, publish, sync_folder, temporary};
-use crate::layout::{self, BLOCKS_PER_SHARD_MAX, ENTRY_BYTES, Entry, HEADER_BYTES, Head, Header};
+use crate::layout::BLOCKS_PER_SHARD_MAX;
 use crate::manifest::{append, trim};
 use crate::{FileRecord, Manifest, ShardChunks, ShardRecord, StoreError, chunks};
 
@@ -35,11 +35,7 @@ pub struct Unit {
 pub struct UnitWriter<'a> {
     store: &'a mut StoreWriter,
     unit: &'a Unit,
-    path: PathBuf,
-    file: File,
-    entries: Vec<Entry>,
-    /// Which slots have their block.
-    written: Vec<bool>,
+    draft: Draft,
     sealed: bool,
 }
 
@@ -117,21 +113,9 @@ impl StoreWriter {
             let (shard, chunks, max) = (unit.shard, chunks.len(), BLOCKS_PER_SHARD_MAX);
             return Err(StoreError::TooManyChunks { shard, chunks, max });
         }
-        let blocks = chunks.iter().map(|chunk| {
-            let id_bytes = chunk.id.document.as_str().len();
-            (chunk.identity(&self.digest), id_bytes, chunk.tokens.len())
-        });
-        let entries = layout::place(&self.manifest.fingerprint.geometry, blocks);
-        let path = self.files.shard(unit.shard);
-        let partial = temporary(&path);
-        let file = File::create(&partial).and_then(|file| {
-            // The zeros between blocks are holes of this length.
-            file.set_len(layout::file_bytes(&entries))?;
-            Ok(file)
-        });
-        let file = file.map_err(StoreError::io(&partial, "cannot be made"))?;
-        let written = vec![false; entries.len()];
-        Ok(UnitWriter { store: self, unit, path, file, entries, written, sealed: false })
+        let geometry = self.manifest.fingerprint.geometry;
+        let draft = Draft::create(&self.files.shard(unit.shard), chunks, geometry, self.digest)?;
+        Ok(UnitWriter { store: self, unit, draft, sealed: false })
     }
 
     /// Marks the store as holding all of the corpus, once, in a snapshot of its own.
@@ -160,34 +144,8 @@ impl UnitWriter<'_> {
     /// # Errors
     /// [`StoreError`] where the file can not be written.
     pub fn write(&mut self, slot: Slot, block: &KvBlock) -> Result<(), StoreError> {
-        let geometry: Geometry = *block.geometry();
-        assert_eq!(geometry, self.store.manifest.fingerprint.geometry, "sizes of the store");
         let slot = slot.0 as usize;
-        assert!(!self.written[slot], "slot {slot} is written once");
-        let entry = &mut self.entries[slot];
-        let chunk = &self.unit.contents.chunks[slot];
-        assert_eq!(block.tokens(), chunk.tokens.len(), "the block belongs to the chunk");
-        let mut hidden = vec![0; geometry.hidden_bytes()];
-        hyperrag_kv::Element::F32.encode(block.hidden(), &mut hidden);
-        let layers = 0..geometry.layers as usize;
-        let head = Head {
-            identity: entry.identity,
-            document: chunk.id.document.as_str().to_owned(),
-            ordinal: chunk.id.ordinal,
-            tokens: entry.tokens,
-            hidden_crc: crc32fast::hash(&hidden),
-            layer_crcs: layers.map(|layer| crc32fast::hash(block.layer(layer))).collect(),
-        };
-        let head = head.encode(&geometry);
-        entry.head_crc = crc32fast::hash(&head);
-        let mut offset = entry.offset;
-        for part in [&head[..], block.kv(), &hidden] {
-            let written = self.file.write_all_at(part, offset);
-            written.map_err(StoreError::io(&self.path, "cannot be written"))?;
-            offset += part.len() as u64;
-        }
-        self.written[slot] = true;
-        Ok(())
+        self.draft.write(slot, &self.unit.contents.chunks[slot], block)
     }
 
     /// Publishes the shard and its chunks, and enters them in the journal. Once this returns, no
@@ -196,28 +154,10 @@ impl UnitWriter<'_> {
     /// # Errors
     /// [`StoreError`]; the unit is then not part of the store.
     pub fn seal(mut self) -> Result<ShardRecord, StoreError> {
-        assert!(self.written.iter().all(|written| *written), "every slot of the unit is written");
-        let mut table = vec![0; self.entries.len() * ENTRY_BYTES];
-        for (bytes, entry) in table.chunks_exact_mut(ENTRY_BYTES).zip(&self.entries) {
-            bytes.copy_from_slice(&entry.encode());
-        }
-        let file_bytes = layout::file_bytes(&self.entries);
-        let header = Header {
-            shard: self.unit.shard,
-            blocks: self.entries.len() as u32,
-            table_crc: crc32fast::hash(&table),
-            file_bytes,
-            fingerprint: self.store.digest,
-        };
-        let top = [&header.encode()[..], &table].concat();
-        debug_assert_eq!(top.len(), HEADER_BYTES + table.len());
-        let written = self.file.write_all_at(&top, 0).and_then(|()| self.file.sync_all());
-        written.map_err(StoreError::io(&self.path, "cannot be written"))?;
-        let kv = FileRecord { bytes: file_bytes, digest: Digest::of(&top) };
-
+        let kv = self.draft.finish(self.unit.shard)?;
         let chunk_path = self.store.files.chunk_file(self.unit.shard);
         let chunk_file = write_chunks(&chunk_path, &self.unit.contents)?;
-        publish(&self.path)?;
+        self.draft.publish()?;
         publish(&chunk_path)?;
         let Unit { shard, rows, rows_digest, contents } = self.unit;
         let record = ShardRecord {
@@ -241,7 +181,6 @@ impl Drop for UnitWriter<'_> {
     fn drop(&mut self) {
         if !self.sealed {
             // Best effort: a later build writes over what stays.
-            let _ = fs::remove_file(temporary(&self.path));
             let _ = fs::remove_file(temporary(&self.store.files.chunk_file(self.unit.shard)));
         }
     }
@@ -257,7 +196,7 @@ fn write_chunks(path: &Path, contents: &ShardChunks) -> Result<FileRecord, Store
 
 /// Takes the operating system's lock on the lock file, which ends with the process. What stands
 /// in the file is for the message only.
-fn lock(files: &Files) -> Result<File, StoreError> {
+pub(crate) fn lock(files: &Files) -> Result<File, StoreError> {
     let path = files.lock();
     let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = open.map_err(StoreError::io(&path, "cannot be made"))?;

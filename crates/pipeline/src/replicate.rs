@@ -1,0 +1,57 @@
+use std::path::Path;
+use std::time::Instant;
+
+use hyperrag_kv::ShardId;
+use hyperrag_retrieval::{RetrievalError, copy_index};
+use hyperrag_store::{Replica, remember_replica};
+use serde::Serialize;
+
+use crate::{ByteProgress, PipelineError};
+
+/// What a replication did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Replication {
+    /// Shards that the replica now has.
+    pub shards: usize,
+    /// Shards that were copied now, or whose chunk file was.
+    pub shards_copied: usize,
+    /// Bytes copied.
+    pub bytes_copied: u64,
+    /// Seconds taken.
+    pub seconds: f64,
+}
+
+/// Makes `to` a copy of what the store at `from` holds, or brings it up to that, and has the store
+/// remember it. `thorough` reads every byte of what is there already.
+///
+/// # Errors
+/// [`PipelineError`]. What was copied stays, and the same call goes on from there.
+pub fn replicate(
+    from: &Path,
+    to: &Path,
+    thorough: bool,
+    progress: &ByteProgress,
+) -> Result<Replication, PipelineError> {
+    let start = Instant::now();
+    let replica = Replica::open(from, to)?;
+    progress.expect(replica.manifest());
+    let shards = replica.manifest().shards.len();
+    let mut done = Replication { shards, ..Replication::default() };
+    let mut buffer = Vec::new();
+    for shard in 0..shards as u32 {
+        let copied = replica.copy(ShardId(shard), thorough, &mut buffer, &progress.done)?;
+        done.bytes_copied += copied;
+        done.shards_copied += usize::from(copied > 0);
+    }
+    let index = copy_index(&from.join("index"), &to.join("index"));
+    done.bytes_copied += index.map_err(|error| match error {
+        RetrievalError::Damaged { .. } | RetrievalError::Missing { .. } => {
+            PipelineError::Index(error)
+        }
+        error => error.into(),
+    })?;
+    replica.publish()?;
+    remember_replica(from, to)?;
+    done.seconds = start.elapsed().as_secs_f64();
+    Ok(done)
+}

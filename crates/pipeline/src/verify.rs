@@ -1,0 +1,179 @@
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use hyperrag_kv::ShardId;
+use hyperrag_retrieval::{Index, Location, RetrievalError};
+use hyperrag_store::{Damage, Manifest, Store, StoreError, replicas};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::PipelineError;
+
+/// How a store is verified.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VerifySettings {
+    /// Whether chunk files are parsed, and identities and index compared with them.
+    pub deep: bool,
+    /// Threads; 0 is one a core.
+    pub threads: usize,
+}
+
+/// Bytes that a job over a store has done, and has to do.
+#[derive(Debug, Default)]
+pub struct ByteProgress {
+    pub(crate) done: AtomicU64,
+    pub(crate) all: AtomicU64,
+}
+
+impl ByteProgress {
+    /// Bytes done, and bytes in all.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.done.load(Ordering::Relaxed), self.all.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn expect(&self, manifest: &Manifest) {
+        let bytes = manifest.shards.iter().map(|shard| shard.kv.bytes + shard.chunk_file.bytes);
+        self.all.store(bytes.sum(), Ordering::Relaxed);
+    }
+}
+
+/// What a verification found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct VerifyReport {
+    /// Whether it was a deep one.
+    pub deep: bool,
+    /// Shards checked.
+    pub shards: usize,
+    /// Blocks that the store holds.
+    pub blocks: u64,
+    /// Bytes of shards and chunk files read.
+    pub bytes: u64,
+    /// Seconds taken.
+    pub seconds: f64,
+    /// Everything that is not as it was written, in the order of the shards.
+    pub damages: Vec<Damage>,
+}
+
+/// Reads every byte of the store at `root` and checks it; writes nothing.
+///
+/// # Errors
+/// [`PipelineError`] where there is no store to check. Damage is none.
+pub fn verify(
+    root: &Path,
+    settings: VerifySettings,
+    progress: &ByteProgress,
+) -> Result<VerifyReport, PipelineError> {
+    let start = Instant::now();
+    let mut report = VerifyReport { deep: settings.deep, ..VerifyReport::default() };
+    let store = match Store::open(root) {
+        Ok(store) => Some(store),
+        Err(error @ (StoreError::Damaged { .. } | StoreError::Io { .. })) => {
+            report.damages.push(Damage::from_error(root, &error));
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Err(error) = replicas(root) {
+        report.damages.push(Damage::from_error(root, &error));
+    }
+    let index = Index::open(&root.join("index"));
+    if let Some(store) = &store {
+        let manifest = store.manifest();
+        progress.expect(manifest);
+        report.shards = manifest.shards.len();
+        report.blocks = manifest.shards.iter().map(|shard| shard.chunks).sum();
+        let known = index.as_ref().ok().filter(|_| settings.deep && manifest.complete);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads).build();
+        let pool = pool.map_err(|error| PipelineError::Threads(error.to_string()))?;
+        let damages: Vec<Vec<Damage>> = pool.install(|| {
+            (0..report.shards as u32)
+                .into_par_iter()
+                .map_init(Vec::new, |buffer, shard| {
+                    verify_unit(store, ShardId(shard), settings.deep, known, buffer, progress)
+                })
+                .collect()
+        });
+        report.damages.extend(damages.into_iter().flatten());
+    }
+    report.damages.extend(index_damages(index.as_ref(), store.as_ref().map(Store::manifest)));
+    report.bytes = progress.done.load(Ordering::Relaxed);
+    report.seconds = start.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// Checks a shard and its chunk file; deeply, what follows from the latter too.
+fn verify_unit(
+    store: &Store,
+    shard: ShardId,
+    deep: bool,
+    index: Option<&Index>,
+    buffer: &mut Vec<u8>,
+    progress: &ByteProgress,
+) -> Vec<Damage> {
+    let mut damages = store.verify_shard(shard, buffer, &progress.done);
+    match store.verify_chunk_file(shard, buffer, &progress.done) {
+        Some(damage) => damages.push(damage),
+        None if deep => match store.verify_chunks(shard) {
+            Err(found) => damages.extend(found),
+            Ok(contents) => {
+                let unknown = contents.documents.iter().filter(|indexed| {
+                    let (first_slot, chunks) = (indexed.first_slot, indexed.chunks);
+                    let location = Location { shard, first_slot, chunks };
+                    let found = |index: &Index| index.get(&indexed.document.id);
+                    !index.is_none_or(|index| match found(index) {
+                        Ok(Some(hit)) => {
+                            hit.location == location && hit.document == indexed.document
+                        }
+                        _ => false,
+                    })
+                });
+                damages.extend(unknown.map(|indexed| Damage {
+                    shard: Some(shard.0),
+                    ..index_damage(
+                        PathBuf::new(),
+                        format!("document {} is not in it as it is stored", indexed.document.id),
+                    )
+                }));
+            }
+        },
+        None => {}
+    }
+    damages
+}
+
+/// What is wrong with the index by itself, or beside a complete store.
+fn index_damages(
+    index: Result<&Index, &RetrievalError>,
+    manifest: Option<&Manifest>,
+) -> Vec<Damage> {
+    match index {
+        Err(RetrievalError::Damaged { files, what, .. }) if !files.is_empty() => {
+            files.iter().map(|file| index_damage(file.clone(), what.clone())).collect()
+        }
+        Err(RetrievalError::Damaged { what, .. }) => {
+            vec![index_damage(PathBuf::new(), what.clone())]
+        }
+        Err(RetrievalError::Missing { .. }) => {
+            vec![index_damage(PathBuf::new(), "there is no index".to_owned())]
+        }
+        Err(error) => vec![index_damage(PathBuf::new(), error.to_string())],
+        Ok(index) => {
+            let found = index.documents();
+            let stored = manifest.filter(|manifest| manifest.complete).map(documents);
+            let other = stored.filter(|stored| *stored != found);
+            let what = |stored| format!("it has {found} documents, the store {stored}");
+            other.map(|stored| index_damage(PathBuf::new(), what(stored))).into_iter().collect()
+        }
+    }
+}
+
+pub(crate) fn documents(manifest: &Manifest) -> u64 {
+    manifest.shards.iter().map(|shard| shard.documents).sum()
+}
+
+fn index_damage(file: PathBuf, what: String) -> Damage {
+    let file: PathBuf = Path::new("index").iter().chain(file.iter()).collect();
+    Damage { file, shard: None, slot: None, what }
+}

@@ -1,0 +1,131 @@
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use hyperrag_kv::{Chunk, Digest, Element, Geometry, KvBlock, ShardId};
+
+use crate::files::{publish, temporary};
+use crate::layout::{self, ENTRY_BYTES, Entry, Head, Header};
+use crate::{FileRecord, StoreError};
+
+/// A shard file being written under its temporary name. Dropped before [`Draft::publish`], it leaves
+/// nothing behind.
+pub(crate) struct Draft {
+    path: PathBuf,
+    file: File,
+    geometry: Geometry,
+    fingerprint: Digest,
+    pub(crate) entries: Vec<Entry>,
+    /// Which slots have their block.
+    pub(crate) written: Vec<bool>,
+    published: bool,
+}
+
+/// Where the blocks of `chunks` will stand.
+pub(crate) fn place(chunks: &[Chunk], geometry: &Geometry, fingerprint: &Digest) -> Vec<Entry> {
+    let blocks = chunks.iter().map(|chunk| {
+        let id_bytes = chunk.id.document.as_str().len();
+        (chunk.identity(fingerprint), id_bytes, chunk.tokens.len())
+    });
+    layout::place(geometry, blocks)
+}
+
+impl Draft {
+    /// Starts the file that will be at `path`, with room for the blocks of `chunks`.
+    pub(crate) fn create(
+        path: &Path,
+        chunks: &[Chunk],
+        geometry: Geometry,
+        fingerprint: Digest,
+    ) -> Result<Self, StoreError> {
+        let entries = place(chunks, &geometry, &fingerprint);
+        let partial = temporary(path);
+        let file = File::create(&partial).and_then(|file| {
+            // The zeros between blocks are holes of this length.
+            file.set_len(layout::file_bytes(&entries))?;
+            Ok(file)
+        });
+        let file = file.map_err(StoreError::io(&partial, "cannot be made"))?;
+        let written = vec![false; entries.len()];
+        let path = path.to_owned();
+        Ok(Self { path, file, geometry, fingerprint, entries, written, published: false })
+    }
+
+    /// Writes the block of `chunk` to the place of `slot`. Every slot is written once, in any order.
+    pub(crate) fn write(
+        &mut self,
+        slot: usize,
+        chunk: &Chunk,
+        block: &KvBlock,
+    ) -> Result<(), StoreError> {
+        let geometry = &self.geometry;
+        assert_eq!(block.geometry(), geometry, "sizes of the store");
+        assert!(!self.written[slot], "slot {slot} is written once");
+        let entry = &mut self.entries[slot];
+        assert_eq!(block.tokens(), chunk.tokens.len(), "the block belongs to the chunk");
+        let mut hidden = vec![0; geometry.hidden_bytes()];
+        Element::F32.encode(block.hidden(), &mut hidden);
+        let layers = 0..geometry.layers as usize;
+        let layer_crcs: Vec<_> =
+            layers.map(|layer| crc32fast::hash(block.layer(layer)).to_le_bytes()).collect();
+        let head = Head {
+            identity: entry.identity,
+            document: chunk.id.document.as_str(),
+            ordinal: chunk.id.ordinal,
+            tokens: entry.tokens,
+            hidden_crc: crc32fast::hash(&hidden),
+            layer_crcs: &layer_crcs,
+        };
+        let head = head.encode(geometry);
+        entry.head_crc = crc32fast::hash(&head);
+        let mut offset = entry.offset;
+        for part in [&head[..], block.kv(), &hidden] {
+            let written = self.file.write_all_at(part, offset);
+            written.map_err(StoreError::io(&self.path, "cannot be written"))?;
+            offset += part.len() as u64;
+        }
+        self.written[slot] = true;
+        Ok(())
+    }
+
+    /// Writes header and table, and syncs the file.
+    pub(crate) fn finish(&mut self, shard: ShardId) -> Result<FileRecord, StoreError> {
+        assert!(self.written.iter().all(|written| *written), "every slot of the unit is written");
+        let top = top(shard, &self.entries, self.fingerprint);
+        let written = self.file.write_all_at(&top, 0).and_then(|()| self.file.sync_all());
+        written.map_err(StoreError::io(&self.path, "cannot be written"))?;
+        Ok(FileRecord { bytes: layout::file_bytes(&self.entries), digest: Digest::of(&top) })
+    }
+
+    /// Gives the finished file its name.
+    pub(crate) fn publish(&mut self) -> Result<(), StoreError> {
+        publish(&self.path)?;
+        self.published = true;
+        Ok(())
+    }
+}
+
+/// Header and table of a shard.
+pub(crate) fn top(shard: ShardId, entries: &[Entry], fingerprint: Digest) -> Vec<u8> {
+    let mut table = vec![0; entries.len() * ENTRY_BYTES];
+    for (bytes, entry) in table.chunks_exact_mut(ENTRY_BYTES).zip(entries) {
+        bytes.copy_from_slice(&entry.encode());
+    }
+    let header = Header {
+        shard,
+        blocks: entries.len() as u32,
+        table_crc: crc32fast::hash(&table),
+        file_bytes: layout::file_bytes(entries),
+        fingerprint,
+    };
+    [&header.encode()[..], &table].concat()
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.published {
+            // Best effort: whoever writes this file next writes over what stays.
+            let _ = fs::remove_file(temporary(&self.path));
+        }
+    }
+}

@@ -1,0 +1,271 @@
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hyperrag_kv::{Digest, Fingerprint, ShardId};
+
+use crate::fault::Fault;
+use crate::files::{Files, publish, sync_folder, temporary, write_whole};
+use crate::layout::{HEADER_BYTES, Header};
+use crate::manifest::State;
+use crate::shard::Shard;
+use crate::writer::lock;
+use crate::{Manifest, Store, StoreError};
+
+const COPY_BYTES: usize = 1 << 20;
+
+/// A folder that becomes, or is brought up to, a copy of a store: shards and chunk files one by one,
+/// then journal and manifest. Stopped at any point, it is gone on with by doing the same again.
+pub struct Replica {
+    source: Store,
+    state: State,
+    target: Store,
+    _lock: File,
+}
+
+impl Replica {
+    /// Starts to copy what the store at `from` holds now to `to`.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherStore`] where `to` is another store, or holds more than `from`;
+    /// [`StoreError::NotAStore`] for a folder of other things; [`StoreError::Locked`].
+    pub fn open(from: &Path, to: &Path) -> Result<Self, StoreError> {
+        let state = State::read(&Files { root: from.to_owned() })?
+            .ok_or_else(|| StoreError::Absent { path: from.to_owned() })?;
+        let files = prepare(from, to, &state.manifest.fingerprint)?;
+        let lock = lock(&files)?;
+        if let Some(theirs) = Manifest::read(&files)
+            .or_else(|error| if files.manifest().exists() { Err(error) } else { Ok(None) })?
+            && theirs != state.manifest
+            && (theirs.complete || !state.manifest.shards.starts_with(&theirs.shards))
+        {
+            return Err(StoreError::OtherStore { path: to.to_owned() });
+        }
+        for folder in [files.shards(), files.chunks()] {
+            let made = fs::create_dir_all(&folder);
+            made.map_err(StoreError::io(&folder, "the folder cannot be made"))?;
+        }
+        let manifest = Arc::new(state.manifest.clone());
+        let source = Store::with_manifest(from, Arc::clone(&manifest));
+        let target = Store::with_manifest(to, manifest);
+        Ok(Self { source, state, target, _lock: lock })
+    }
+
+    /// Whether `to` could become a replica of a store with this fingerprint at `from`: asked before
+    /// a long build.
+    ///
+    /// # Errors
+    /// As [`Replica::open`].
+    pub fn check(from: &Path, to: &Path, fingerprint: &Fingerprint) -> Result<(), StoreError> {
+        prepare(from, to, fingerprint).map(drop)
+    }
+
+    /// What will have been copied in the end.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.state.manifest
+    }
+
+    /// Brings one shard with its chunk file over, where the copy lacks them, and gives the bytes
+    /// copied. What is there is known by its length and by the checksums of header and table, or,
+    /// `thorough`ly, by all of its checksums. A copy is checked in full before it gets its name.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where the source's file is not what was written.
+    pub fn copy(
+        &self,
+        shard: ShardId,
+        thorough: bool,
+        buffer: &mut Vec<u8>,
+        progress: &AtomicU64,
+    ) -> Result<u64, StoreError> {
+        let record = &self.state.manifest.shards[shard.0 as usize];
+        let mut copied = 0;
+        if self.has_shard(shard, thorough, buffer) {
+            progress.fetch_add(record.kv.bytes, Ordering::Relaxed);
+        } else {
+            copy_shard(&self.source, &self.target, shard, buffer, progress)?;
+            copied += record.kv.bytes;
+        }
+        if self.target.verify_chunk_file(shard, buffer, &AtomicU64::new(0)).is_none() {
+            progress.fetch_add(record.chunk_file.bytes, Ordering::Relaxed);
+        } else {
+            copy_chunk_file(&self.source, &self.target, shard, progress)?;
+            copied += record.chunk_file.bytes;
+        }
+        Ok(copied)
+    }
+
+    fn has_shard(&self, shard: ShardId, thorough: bool, buffer: &mut Vec<u8>) -> bool {
+        let Store { files, manifest, fingerprint, .. } = &self.target;
+        match thorough {
+            true => self.target.verify_shard(shard, buffer, &AtomicU64::new(0)).is_empty(),
+            false => Shard::open(&files.shard(shard), manifest, fingerprint, shard).is_ok(),
+        }
+    }
+
+    /// Puts journal and manifest in place, after which the copy is a store that holds what the
+    /// source did at [`Replica::open`].
+    ///
+    /// # Errors
+    /// [`StoreError`] where they can not be written.
+    pub fn publish(self) -> Result<(), StoreError> {
+        self.state.publish(&self.target.files)
+    }
+}
+
+/// Refuses a folder that is the store itself, another store or no store, and makes it.
+fn prepare(from: &Path, to: &Path, fingerprint: &Fingerprint) -> Result<Files, StoreError> {
+    let files = Files { root: to.to_owned() };
+    let other = || StoreError::OtherStore { path: to.to_owned() };
+    let made = fs::create_dir_all(to);
+    made.map_err(StoreError::io(to, "the folder cannot be made"))?;
+    if fs::canonicalize(from).is_ok_and(|from| fs::canonicalize(to).is_ok_and(|to| from == to)) {
+        return Err(StoreError::SameFolder { path: to.to_owned() });
+    }
+    let any = fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some());
+    if any && !files.manifest().exists() && !files.lock().exists() {
+        return Err(StoreError::NotAStore { path: to.to_owned() });
+    }
+    match files.manifest().exists() {
+        true => {
+            let theirs = Manifest::read(&files)?.ok_or_else(other)?;
+            if theirs.fingerprint != *fingerprint {
+                return Err(other());
+            }
+        }
+        // What an interrupted copy left, or a store whose manifest is lost.
+        false => {
+            let digest = fingerprint.digest();
+            if headers(&files).any(|header| header.fingerprint != digest) {
+                return Err(other());
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// The headers of the shards in a store's folder, those that can not be read left out.
+pub(crate) fn headers(files: &Files) -> impl Iterator<Item = Header> {
+    let entries = fs::read_dir(files.shards()).into_iter().flatten().flatten();
+    let paths =
+        entries.map(|entry| entry.path()).filter(|p| p.extension().is_some_and(|e| e == "kv"));
+    paths.filter_map(|path| {
+        let mut bytes = [0; HEADER_BYTES];
+        File::open(path).and_then(|mut file| file.read_exact(&mut bytes)).ok()?;
+        Header::decode(&bytes).ok()
+    })
+}
+
+/// A file under its temporary name, removed unless it is published.
+struct Partial<'a> {
+    path: &'a Path,
+    published: bool,
+}
+
+impl Partial<'_> {
+    fn publish(mut self) -> Result<(), StoreError> {
+        publish(self.path)?;
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for Partial<'_> {
+    fn drop(&mut self) {
+        if !self.published {
+            // Best effort: the next copy writes over what stays.
+            let _ = fs::remove_file(temporary(self.path));
+        }
+    }
+}
+
+/// Copies a shard, and checks every byte of the copy before it gets its name.
+pub(crate) fn copy_shard(
+    source: &Store,
+    target: &Store,
+    shard: ShardId,
+    buffer: &mut Vec<u8>,
+    progress: &AtomicU64,
+) -> Result<(), StoreError> {
+    let (from, to) = (source.files.shard(shard), target.files.shard(shard));
+    let copy = copy_bytes(&from, &to, source.manifest.shards[shard.0 as usize].kv.bytes, progress)?;
+    let damages = target.verify_shard_at(&temporary(&to), shard, buffer, &AtomicU64::new(0));
+    match damages.into_iter().next() {
+        None => copy.publish(),
+        Some(damage) => {
+            let place = damage.slot.map_or_else(String::new, |slot| format!("block {slot}: "));
+            Err(StoreError::damaged(&from, format!("{place}{}", damage.what)))
+        }
+    }
+}
+
+/// Copies a chunk file, whose digest is taken as it goes.
+pub(crate) fn copy_chunk_file(
+    source: &Store,
+    target: &Store,
+    shard: ShardId,
+    progress: &AtomicU64,
+) -> Result<(), StoreError> {
+    let (from, to) = (source.files.chunk_file(shard), target.files.chunk_file(shard));
+    let record = &source.manifest.shards[shard.0 as usize].chunk_file;
+    let copy = copy_bytes(&from, &to, record.bytes, progress)?;
+    let copied = fs::read(temporary(&to)).map_err(StoreError::io(&to, "cannot be read"))?;
+    if Digest::of(&copied) != record.digest {
+        return Err(StoreError::damaged(
+            &from,
+            "its digest is not the one that the manifest names",
+        ));
+    }
+    copy.publish()
+}
+
+fn copy_bytes<'a>(
+    from: &Path,
+    to: &'a PathBuf,
+    bytes: u64,
+    progress: &AtomicU64,
+) -> Result<Partial<'a>, StoreError> {
+    let source =
+        crate::fault::open_plain(from, bytes).map_err(|fault: Fault| fault.of_file(from))?;
+    let partial = temporary(to);
+    let target = File::create(&partial).map_err(StoreError::io(&partial, "cannot be made"))?;
+    let copy = Partial { path: to, published: false };
+    let mut source = source.take(bytes);
+    let mut buffer = vec![0; COPY_BYTES];
+    let write = |part: &[u8]| (&target).write_all(part);
+    loop {
+        let read = match source.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(StoreError::io(from, "cannot be read")(error)),
+        };
+        write(&buffer[..read]).map_err(StoreError::io(to, "cannot be written"))?;
+        progress.fetch_add(read as u64, Ordering::Relaxed);
+    }
+    target.sync_all().map_err(StoreError::io(to, "cannot be written"))?;
+    Ok(copy)
+}
+
+impl State {
+    /// Writes journal and manifest of this state, and removes what it does not have.
+    pub(crate) fn publish(&self, files: &Files) -> Result<(), StoreError> {
+        let path = files.journal(self.manifest.generation);
+        if let Some(journal) = &self.journal {
+            write_whole(&path, journal)?;
+        }
+        write_whole(&files.manifest(), &self.snapshot)?;
+        for generation in 1..=self.manifest.generation {
+            let path = files.journal(generation);
+            let kept = generation == self.manifest.generation && self.journal.is_some();
+            if !kept && path.exists() {
+                let removed = fs::remove_file(&path);
+                removed.map_err(StoreError::io(&path, "cannot be removed"))?;
+            }
+        }
+        sync_folder(&files.root)
+    }
+}

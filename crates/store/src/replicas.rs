@@ -1,0 +1,92 @@
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use hyperrag_kv::Digest;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::StoreError;
+use crate::files::{Files, write_whole};
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<'a> {
+    checksum: Digest,
+    #[serde(borrow)]
+    replicas: &'a RawValue,
+}
+
+/// The folders that hold copies of the store at `root`, as it remembers them.
+///
+/// # Errors
+/// [`StoreError::Damaged`] where the list is not what was written.
+pub fn replicas(root: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let path = Files { root: root.to_owned() }.replicas();
+    let text = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(StoreError::io(&path, "cannot be read")(error)),
+    };
+    parse(&text).map_err(|what| StoreError::damaged(&path, what))
+}
+
+fn parse(bytes: &[u8]) -> Result<Vec<PathBuf>, String> {
+    let no_list = |error| format!("no list of replicas: {error}");
+    let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(no_list)?;
+    let raw = envelope.replicas.get();
+    if Digest::of(raw.as_bytes()) != envelope.checksum {
+        return Err("its checksum does not fit".to_owned());
+    }
+    serde_json::from_str(raw).map_err(no_list)
+}
+
+/// Adds `replica` to the list of the store at `root`, by its full path. A damaged list is begun anew.
+///
+/// # Errors
+/// [`StoreError`] where the folder does not exist or the list can not be written.
+pub fn remember_replica(root: &Path, replica: &Path) -> Result<(), StoreError> {
+    let full = fs::canonicalize(replica);
+    let full = full.map_err(StoreError::io(replica, "the replica cannot be reached"))?;
+    if full.to_str().is_none() {
+        let what = "the path is not UTF-8, so that it cannot be noted as a replica";
+        let source = std::io::Error::from(ErrorKind::InvalidInput);
+        return Err(StoreError::Io { path: full, action: what, source });
+    }
+    let mut all = replicas(root).unwrap_or_default();
+    if all.contains(&full) {
+        return Ok(());
+    }
+    all.push(full);
+    let body = serde_json::to_string(&all).expect("paths are UTF-8");
+    let checksum = Digest::of(body.as_bytes());
+    let text = format!("{{\"checksum\":\"{checksum}\",\"replicas\":{body}}}\n");
+    write_whole(&Files { root: root.to_owned() }.replicas(), text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_are_remembered_once_and_no_byte_may_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        assert_eq!(replicas(root).unwrap(), Vec::<PathBuf>::new());
+        assert!(remember_replica(root, &root.join("none")).is_err());
+        let copies = ["b", "c"].map(|name| root.canonicalize().unwrap().join(name));
+        for copy in copies.iter().chain(&copies) {
+            fs::create_dir_all(copy).unwrap();
+            remember_replica(root, copy).unwrap();
+        }
+        assert_eq!(replicas(root).unwrap(), copies);
+        let path = root.join("replicas.json");
+        let bytes = fs::read(&path).unwrap();
+        for at in 0..bytes.len() - 1 {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1 << (at % 5);
+            fs::write(&path, &changed).unwrap();
+            let found = replicas(root);
+            assert!(matches!(found, Err(StoreError::Damaged { .. })), "byte {at}: {found:?}");
+        }
+    }
+}

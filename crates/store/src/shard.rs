@@ -1,0 +1,150 @@
+//! One shard file: opened and checked against what the manifest says of it, its blocks read or only
+//! checked. Every length comes from the checked table.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use hyperrag_kv::{BlockKey, Digest, Element, Geometry, KvBlock, ShardId};
+
+use crate::Manifest;
+use crate::fault::{Fault, open_plain};
+use crate::layout::{self, Entry, HEADER_BYTES, Head, Header, check_crc};
+
+/// Bytes of K and V read at a time by a check: they stay in a core's cache until they are summed.
+const CHECK_BYTES: usize = 256 << 10;
+
+/// A shard whose header and table are those that the manifest names.
+pub(crate) struct Shard {
+    pub(crate) file: File,
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Shard {
+    /// Opens the file at `path` as shard `shard` of `manifest`, whose fingerprint has the digest
+    /// `fingerprint`.
+    pub(crate) fn open(
+        path: &Path,
+        manifest: &Manifest,
+        fingerprint: &Digest,
+        shard: ShardId,
+    ) -> Result<Self, Fault> {
+        let record = &manifest.shards[shard.0 as usize];
+        let length = record.kv.bytes;
+        let file = open_plain(path, length)?;
+        let mut top = vec![0; HEADER_BYTES];
+        file.read_exact_at(&mut top, 0)?;
+        let bytes = top.first_chunk().expect("256 bytes were read");
+        let header = Header::decode(bytes)?;
+        let expected = (shard, *fingerprint, record.chunks, length);
+        if (header.shard, header.fingerprint, u64::from(header.blocks), header.file_bytes)
+            != expected
+        {
+            return Err("it is a shard of another store or place".to_owned().into());
+        }
+        let first = layout::first_offset(header.blocks as usize);
+        if first > length {
+            return Err(format!("its block table would end at {first} of {length} bytes").into());
+        }
+        top.resize(first as usize, 0);
+        file.read_exact_at(&mut top[HEADER_BYTES..], HEADER_BYTES as u64)?;
+        let padding = top.split_off(HEADER_BYTES + header.table_bytes());
+        if padding.iter().any(|byte| *byte != 0) {
+            return Err("the padding after the block table is not zero".to_owned().into());
+        }
+        let (geometry, tokens_max) =
+            (&manifest.fingerprint.geometry, manifest.fingerprint.chunk_tokens);
+        let entries = layout::decode_table(&top[HEADER_BYTES..], &header, geometry, tokens_max)?;
+        if Digest::of(&top) != record.kv.digest {
+            let what = "header and table are not those that the manifest names";
+            return Err(what.to_owned().into());
+        }
+        Ok(Self { file, entries })
+    }
+
+    /// Reads the block of `entry`, which must be that of `key`.
+    pub(crate) fn block(
+        &self,
+        entry: &Entry,
+        geometry: &Geometry,
+        key: &BlockKey,
+    ) -> Result<KvBlock, Fault> {
+        let mut head = vec![0; entry.head_bytes as usize];
+        self.file.read_exact_at(&mut head, entry.offset)?;
+        let head = Head::decode(&head, entry.head_crc, geometry)?;
+        let meant = head.identity == entry.identity
+            && head.document == key.chunk.document.as_str()
+            && head.ordinal == key.chunk.ordinal
+            && head.tokens == entry.tokens;
+        if !meant {
+            let found = format!("chunk {} of document {}", head.ordinal, head.document);
+            return Err(format!("it holds {found}, not {}", key.chunk).into());
+        }
+        let tokens = entry.tokens as usize;
+        let mut kv = vec![0; tokens * geometry.token_bytes()];
+        self.file.read_exact_at(&mut kv, entry.offset + u64::from(entry.head_bytes))?;
+        check_layers(&head, 0, geometry.layer_bytes(tokens), &kv)?;
+        let mut rest = vec![0; geometry.hidden_bytes() + entry.padding()];
+        self.file.read_exact_at(&mut rest, entry.hidden_offset(geometry))?;
+        let hidden_bytes = check_rest(&head, geometry, &rest)?;
+        let mut hidden = vec![0.0; geometry.hidden as usize];
+        Element::F32.decode(hidden_bytes, &mut hidden);
+        Ok(KvBlock::new(*geometry, tokens, kv, hidden))
+    }
+
+    /// Checks every byte of the block of `entry`. `buffer` only grows, so that a caller who keeps it
+    /// causes no allocation.
+    pub(crate) fn check_block(
+        &self,
+        entry: &Entry,
+        geometry: &Geometry,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        let layer_bytes = geometry.layer_bytes(entry.tokens as usize);
+        let group = (CHECK_BYTES / layer_bytes.max(1)).clamp(1, geometry.layers as usize);
+        let rest_bytes = geometry.hidden_bytes() + entry.padding();
+        let bytes = entry.head_bytes as usize + rest_bytes.max(group * layer_bytes);
+        if buffer.len() < bytes {
+            buffer.resize(bytes, 0);
+        }
+        let (head, part) = buffer.split_at_mut(entry.head_bytes as usize);
+        self.file.read_exact_at(head, entry.offset)?;
+        let head = Head::decode(head, entry.head_crc, geometry)?;
+        if (head.identity, head.tokens) != (entry.identity, entry.tokens) {
+            return Err("its head is that of another block".to_owned().into());
+        }
+        let mut offset = entry.offset + u64::from(entry.head_bytes);
+        let layers = geometry.layers as usize;
+        for first in (0..layers).step_by(group) {
+            let part = &mut part[..group.min(layers - first) * layer_bytes];
+            self.file.read_exact_at(part, offset)?;
+            check_layers(&head, first, layer_bytes, part)?;
+            offset += part.len() as u64;
+        }
+        let rest = &mut part[..rest_bytes];
+        self.file.read_exact_at(rest, offset)?;
+        check_rest(&head, geometry, rest)?;
+        Ok(())
+    }
+}
+
+/// Checks K and V of the layers from `first` on.
+fn check_layers(head: &Head<'_>, first: usize, layer_bytes: usize, kv: &[u8]) -> Result<(), Fault> {
+    for (layer, bytes) in (first..).zip(kv.chunks_exact(layer_bytes)) {
+        let expected = u32::from_le_bytes(head.layer_crcs[layer]);
+        if crc32fast::hash(bytes) != expected {
+            check_crc(&format!("layer {layer}"), expected, bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks the hidden state and the zeros after it, and gives the former.
+fn check_rest<'a>(head: &Head<'_>, geometry: &Geometry, rest: &'a [u8]) -> Result<&'a [u8], Fault> {
+    let (hidden, padding) = rest.split_at(geometry.hidden_bytes());
+    check_crc("the hidden state", head.hidden_crc, hidden)?;
+    if padding.iter().any(|byte| *byte != 0) {
+        return Err("the padding after the block is not zero".to_owned().into());
+    }
+    Ok(hidden)
+}

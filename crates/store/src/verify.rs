@@ -1,0 +1,151 @@
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hyperrag_kv::{Digest, ShardId};
+use serde::Serialize;
+
+use crate::fault::{Fault, open_plain};
+use crate::shard::Shard;
+use crate::{ShardChunks, Store, StoreError};
+
+/// Bytes of a chunk file hashed at a time.
+const HASH_BYTES: usize = 1 << 20;
+
+/// A place whose bytes are not what was written, or can not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// The file, relative to the store's folder.
+    pub file: PathBuf,
+    /// The shard that it belongs to, where it belongs to one.
+    pub shard: Option<u32>,
+    /// The slot of the block, where only that is damaged.
+    pub slot: Option<u32>,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Damage {
+    /// The damage that kept a file from being read.
+    #[must_use]
+    pub fn from_error(root: &Path, error: &StoreError) -> Self {
+        let (path, what) = match error {
+            StoreError::Damaged { path, what } => (path.as_path(), what.clone()),
+            StoreError::Io { path, action, source } => {
+                (path.as_path(), format!("{action} ({source})"))
+            }
+            other => (root, other.to_string()),
+        };
+        let file = path.strip_prefix(root).unwrap_or(path).to_owned();
+        Self { file, shard: None, slot: None, what }
+    }
+}
+
+impl Store {
+    /// Checks every byte of a shard of the manifest, with positioned reads into `buffer`, which only
+    /// grows. `bytes_read` moves on as it goes.
+    #[must_use]
+    pub fn verify_shard(
+        &self,
+        shard: ShardId,
+        buffer: &mut Vec<u8>,
+        bytes_read: &AtomicU64,
+    ) -> Vec<Damage> {
+        self.verify_shard_at(&self.files.shard(shard), shard, buffer, bytes_read)
+    }
+
+    /// As [`Store::verify_shard`], of a file that is elsewhere or has not its name yet.
+    pub(crate) fn verify_shard_at(
+        &self,
+        path: &Path,
+        shard: ShardId,
+        buffer: &mut Vec<u8>,
+        bytes_read: &AtomicU64,
+    ) -> Vec<Damage> {
+        let mut damages = Vec::new();
+        let mut note = |slot, fault: Fault| {
+            damages.push(self.damage(path, shard, slot, fault.to_string()));
+        };
+        match Shard::open(path, &self.manifest, &self.fingerprint, shard) {
+            Err(fault) => note(None, fault),
+            Ok(opened) => {
+                for (slot, entry) in (0..).zip(&opened.entries) {
+                    if let Err(fault) = opened.check_block(entry, self.geometry(), buffer) {
+                        note(Some(slot), fault);
+                    }
+                    bytes_read.fetch_add(entry.padded_end() - entry.offset, Ordering::Relaxed);
+                }
+            }
+        }
+        damages
+    }
+
+    /// Checks length and digest of a shard's chunk file.
+    #[must_use]
+    pub fn verify_chunk_file(
+        &self,
+        shard: ShardId,
+        buffer: &mut Vec<u8>,
+        bytes_read: &AtomicU64,
+    ) -> Option<Damage> {
+        let path = self.files.chunk_file(shard);
+        let record = &self.manifest.shards[shard.0 as usize].chunk_file;
+        let checked = open_plain(&path, record.bytes).and_then(|file| {
+            buffer.resize(buffer.len().max(HASH_BYTES), 0);
+            let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
+            while offset < record.bytes {
+                let part = (record.bytes - offset).min(HASH_BYTES as u64);
+                let part = &mut buffer[..part as usize];
+                file.read_exact_at(part, offset)?;
+                hasher.update(part);
+                offset += part.len() as u64;
+                bytes_read.fetch_add(part.len() as u64, Ordering::Relaxed);
+            }
+            match Digest(*hasher.finalize().as_bytes()) == record.digest {
+                true => Ok(()),
+                false => Err("its digest is not the one that the manifest names".to_owned().into()),
+            }
+        });
+        checked.err().map(|fault| self.damage(&path, shard, None, fault.to_string()))
+    }
+
+    /// Reads a shard's chunk file and checks that the manifest's counts and the identities of the
+    /// block table follow from it.
+    ///
+    /// # Errors
+    /// The damages found. A shard whose table is damaged is none here: [`Store::verify_shard`] says
+    /// so.
+    pub fn verify_chunks(&self, shard: ShardId) -> Result<ShardChunks, Vec<Damage>> {
+        let path = self.files.chunk_file(shard);
+        let damage = |slot, what: String| self.damage(&path, shard, slot, what);
+        let read = crate::reader::read_chunks(&self.files, &self.manifest, shard);
+        let contents = read.map_err(|error| {
+            let Damage { what, .. } = Damage::from_error(&self.files.root, &error);
+            vec![damage(None, what)]
+        })?;
+        let record = &self.manifest.shards[shard.0 as usize];
+        let tokens: u64 = contents.chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum();
+        let counts = (contents.documents.len() as u64, contents.chunks.len() as u64, tokens);
+        if counts != (record.documents, record.chunks, record.tokens) {
+            let what = "documents, chunks or tokens are not as many as the manifest says";
+            return Err(vec![damage(None, what.to_owned())]);
+        }
+        let opened =
+            Shard::open(&self.files.shard(shard), &self.manifest, &self.fingerprint, shard);
+        let Ok(Shard { entries, .. }) = opened else { return Ok(contents) };
+        let slots = (0..).zip(contents.chunks.iter().zip(&entries));
+        let other =
+            slots.filter(|(_, (chunk, entry))| chunk.identity(&self.fingerprint) != entry.identity);
+        let damages: Vec<Damage> = other
+            .map(|(slot, (chunk, _))| {
+                damage(Some(slot), format!("{} is not what the block was made from", chunk.id))
+            })
+            .collect();
+        if damages.is_empty() { Ok(contents) } else { Err(damages) }
+    }
+
+    fn damage(&self, path: &Path, shard: ShardId, slot: Option<u32>, what: String) -> Damage {
+        let file = path.strip_prefix(&self.files.root).unwrap_or(path).to_owned();
+        Damage { file, shard: Some(shard.0), slot, what }
+    }
+}

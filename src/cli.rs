@@ -167,6 +167,17 @@ pub(crate) enum Format {
     Trec,
 }
 
+/// What becomes of a stored block that is damaged in the store and its replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnDamage {
+    /// Compute it again from its token ids.
+    Recompute,
+    /// Stop, with exit code 4.
+    Fail,
+    /// Score its document by its other chunks, or leave it out.
+    Skip,
+}
+
 /// What is searched, with what, for what.
 #[derive(Debug, Args)]
 pub(crate) struct SearchArgs {
@@ -203,6 +214,9 @@ pub(crate) struct QueryArgs {
     /// Compute every candidate's KV again instead of reading it.
     #[arg(long)]
     pub(crate) recompute: bool,
+    /// What to do with a stored block that is damaged and that no replica has.
+    #[arg(long, value_enum, default_value_t = OnDamage::Recompute)]
+    pub(crate) on_damage: OnDamage,
 }
 
 #[derive(Debug, Args)]

@@ -80,9 +80,10 @@ fn status_of(cause: &(dyn std::error::Error + 'static)) -> Option<Status> {
         _ => {}
     }
     match cause.downcast_ref() {
-        Some(PipelineError::Index(_) | PipelineError::Rerank(RerankError::Lost { .. })) => {
-            Some(Status::Damaged)
-        }
+        Some(
+            PipelineError::Index(_)
+            | PipelineError::Rerank(RerankError::Lost { .. } | RerankError::Damaged { .. }),
+        ) => Some(Status::Damaged),
         _ => None,
     }
 }

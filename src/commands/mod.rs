@@ -141,12 +141,14 @@ fn open(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
     Ok((store, loaded))
 }
 
-/// Speaks of every block that was damaged and computed again.
+/// Speaks of every block that was damaged, and computed again or left out.
 fn warn_of_damages(damages: &[hyperrag_rerank::Damage]) {
     for damage in damages {
         crate::report::warn(&format!(
-            "{}; the block of {} was computed again",
-            damage.what, damage.key.chunk
+            "{}; the block of {} was {}",
+            damage.what,
+            damage.key.chunk,
+            if damage.skipped { "left out" } else { "computed again" }
         ));
     }
 }

@@ -8,9 +8,10 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 use hyperrag_eval::{Run, run_line};
 use hyperrag_pipeline::{Answer, PipelineError, Query, Session};
+use hyperrag_rerank::{OnDamage, RerankError};
 
 use super::{LoadedModel, OpenSession, open, warn_of_damages, warn_of_failovers};
-use crate::cli::{Format, QueryArgs};
+use crate::cli::{self, Format, QueryArgs};
 use crate::exit::Status;
 use crate::{queries, report};
 
@@ -27,7 +28,12 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let candidates = args.candidates.as_deref().map(read_run).transpose()?;
     let (store, loaded) = open(&args.search.store, &args.search.model)?;
     let LoadedModel { tokenizer, profile, model, .. } = &loaded;
-    let session = Session::open(&store, model, tokenizer, profile)?;
+    let on_damage = match args.on_damage {
+        cli::OnDamage::Recompute => OnDamage::Recompute,
+        cli::OnDamage::Fail => OnDamage::Fail,
+        cli::OnDamage::Skip => OnDamage::Skip,
+    };
+    let session = Session::open(&store, model, tokenizer, profile)?.with_on_damage(on_damage);
     let device = model.device().device;
     let single = batch.len() == 1 && args.search.queries.is_none();
     let bar = report::bar(
@@ -72,7 +78,7 @@ fn is_fatal(error: &anyhow::Error) -> bool {
             | PipelineError::UnknownDocument { .. },
         ) => false,
         Some(PipelineError::Rerank(error)) => {
-            matches!(error, hyperrag_rerank::RerankError::Absent(_))
+            matches!(error, RerankError::Absent(_) | RerankError::Damaged { .. })
         }
         Some(_) => true,
         None => false,

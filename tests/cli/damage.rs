@@ -38,6 +38,40 @@ fn a_damaged_block_is_computed_again_to_the_same_score() {
 }
 
 #[test]
+fn a_damaged_block_ends_the_query_or_is_left_out_where_asked() {
+    let scratch = built();
+    let whole = ranked(&scratch.ok(QUERY));
+    for on_damage in ["recompute", "fail", "skip"] {
+        let query = format!("{QUERY} --on-damage {on_damage}");
+        assert_eq!(ranked(&scratch.ok(&query)), whole, "{on_damage}");
+    }
+    scratch.damage("store/shards/000000.kv", |bytes| damage_first_block(bytes));
+    let fail = scratch.ends(DAMAGED, &format!("{QUERY} --on-damage fail"));
+    fail.says(&["000000.kv: block 0", "chunk 0 of document p001", "hyperrag repair"]);
+    assert_eq!(fail.stdout, "");
+    // A batch ends too.
+    scratch.write("q.tsv", "1\thoneybees\n2\tbread\n");
+    let batch = "query --store store TINY --json --queries q.tsv --on-damage";
+    scratch.ends(DAMAGED, &format!("{batch} fail")).says(&["query 1"]);
+    let skip = scratch.ends(DEGRADED, &format!("{QUERY} --on-damage skip"));
+    skip.says(&["warning: ", "000000.kv", "the block of chunk 0 of document p001 was left out"]);
+    let stats = &skip.json()[0]["stats"];
+    assert_eq!((&stats["blocks_skipped"], &stats["blocks_recomputed"]), (&1.into(), &0.into()));
+    // The document counts as its best other chunk; the others keep their scores.
+    let others = |mut ranked: Vec<(String, Vec<(String, u32)>)>| {
+        ranked[0].1.retain(|(id, _)| id != "p001");
+        ranked
+    };
+    assert_eq!(others(ranked(&skip)), others(whole));
+    let hits = &skip.json()[0]["hits"];
+    let first = hits.as_array().unwrap().iter().find(|hit| hit["id"] == "p001").unwrap();
+    assert!(first["chunk"].as_u64().unwrap() > 0, "{first}");
+    scratch.damage("store/shards/000000.kv", |bytes| bytes.truncate(5000));
+    let none = scratch.ends(DEGRADED, &format!("{QUERY} --on-damage skip"));
+    assert_eq!(none.json()[0]["hits"], serde_json::json!([]));
+}
+
+#[test]
 fn a_lost_shard_is_computed_again_to_the_same_scores() {
     let scratch = built();
     let whole = scratch.ok(QUERY);

@@ -6,7 +6,7 @@ use hyperrag_kv::{
     BlockKey, Chunk, ChunkId, Digest, DocId, Document, Fingerprint, KvBlock, LanguageModel,
     ShardId, Slot,
 };
-use hyperrag_rerank::{Source, score};
+use hyperrag_rerank::{OnDamage, Source, score};
 use hyperrag_store::{IndexedDocument, ShardChunks, Store, StoreWriter, Unit};
 use serde::Serialize;
 
@@ -86,10 +86,10 @@ pub fn bench_device<M: LanguageModel>(
     let chunk_tokens = settings.chunk_tokens as usize;
     let scored = |source| score(model, &query, &keys, chunk_tokens, source, &store);
     figures.disk = timed(settings.runs, each, || {
-        scored(Source::Stored(&store))?;
+        scored(Source::Stored(&store, OnDamage::Fail))?;
         Ok(())
     })?;
-    let recomputed = scored(Source::Recompute)?.scores;
+    let recomputed: Vec<f32> = scored(Source::Recompute)?.scores.into_iter().flatten().collect();
     figures.score_difference_max = agreement(&reused, &recomputed).score_difference_max;
     figures.recompute = timed(settings.runs, each, || {
         scored(Source::Recompute)?;

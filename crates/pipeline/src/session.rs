@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use hyperrag_kv::{BlockKey, ChunkId, DocId, LanguageModel, Profile, Slot, Tokenize};
-use hyperrag_rerank::{Damage, Scored, Source, Work, rank, score};
+use hyperrag_rerank::{Damage, OnDamage, Scored, Source, Work, rank, score};
 use hyperrag_retrieval::{Hit, Index, RetrievalError};
 use hyperrag_store::{Failover, Replicated};
 use serde::Serialize;
@@ -25,6 +25,7 @@ pub struct Session<'a, M, T> {
     profile: &'a Profile,
     store: &'a Replicated,
     index: Index,
+    on_damage: OnDamage,
 }
 
 /// A document in the answer to a query.
@@ -60,6 +61,8 @@ pub struct Stats {
     pub tokens_computed: u64,
     /// Blocks that were damaged and computed again.
     pub blocks_recomputed: usize,
+    /// Blocks that were damaged and left out.
+    pub blocks_skipped: usize,
     /// Blocks and files that were read from a replica, the store's own being damaged.
     pub failovers: usize,
     /// Seconds of retrieval.
@@ -105,7 +108,14 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
             }
             error => error.into(),
         })?;
-        Ok(Self { model, tokenizer, profile, store, index })
+        let on_damage = OnDamage::default();
+        Ok(Self { model, tokenizer, profile, store, index, on_damage })
+    }
+
+    /// The same session with another way to treat damaged blocks.
+    #[must_use]
+    pub fn with_on_damage(self, on_damage: OnDamage) -> Self {
+        Self { on_damage, ..self }
     }
 
     /// What was read from replicas since the last call.
@@ -197,12 +207,14 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         let ranked = rank(&ids.collect::<Vec<_>>(), &scores);
         let Work { blocks_read, bytes_read, tokens_computed, damages } = work;
         let failovers = self.take_failovers();
+        let skipped = damages.iter().filter(|damage| damage.skipped).count();
         let stats = Stats {
             candidates: hits.len(),
             blocks_read,
             bytes_read,
             tokens_computed,
-            blocks_recomputed: damages.len(),
+            blocks_recomputed: damages.len() - skipped,
+            blocks_skipped: skipped,
             failovers: failovers.len(),
             retrieve_seconds: 0.0,
             rerank_seconds: start.elapsed().as_secs_f64(),
@@ -241,7 +253,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         let chunk_tokens = self.store.manifest().fingerprint.chunk_tokens as usize;
         let source = match recompute {
             true => Source::Recompute,
-            false => Source::Stored(self.store),
+            false => Source::Stored(self.store, self.on_damage),
         };
         Ok(score(self.model, &tokens, keys, chunk_tokens, source, self.store)?)
     }

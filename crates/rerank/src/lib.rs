@@ -8,4 +8,4 @@ mod rank;
 mod score;
 
 pub use rank::{Ranked, rank};
-pub use score::{Damage, RerankError, Scored, Source, Work, score};
+pub use score::{Damage, OnDamage, RerankError, Scored, Source, Work, score};

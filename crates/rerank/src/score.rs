@@ -3,22 +3,36 @@ use std::sync::mpsc::sync_channel;
 
 use hyperrag_kv::{BlockError, BlockKey, BlockRead, ChunkRead, KvBlock, LanguageModel, ModelError};
 
+/// What becomes of a stored block that is damaged or can not be reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDamage {
+    /// It is computed again from its token ids.
+    #[default]
+    Recompute,
+    /// Nothing is scored.
+    Fail,
+    /// Its candidate is scored without it.
+    Skip,
+}
+
 /// Where the blocks come from.
 #[derive(Clone, Copy)]
 pub enum Source<'a> {
-    /// Stored ones; a damaged one is computed again from its token ids.
-    Stored(&'a dyn BlockRead),
+    /// Stored ones.
+    Stored(&'a dyn BlockRead, OnDamage),
     /// All computed again from their token ids.
     Recompute,
 }
 
-/// A stored block that was damaged or unreachable, and was computed again.
+/// A stored block that was damaged or unreachable, and was computed again or left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// Whose block it is.
     pub key: BlockKey,
     /// What was wrong.
     pub what: String,
+    /// Whether it was left out.
+    pub skipped: bool,
 }
 
 /// What scoring took.
@@ -30,7 +44,7 @@ pub struct Work {
     pub bytes_read: u64,
     /// Positions that went through the decoder.
     pub tokens_computed: u64,
-    /// Blocks that were damaged and computed again.
+    /// Blocks that were damaged, and computed again or left out.
     pub damages: Vec<Damage>,
 }
 
@@ -46,8 +60,8 @@ impl AddAssign for Work {
 /// Scores in the order of the keys, and what they took.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scored {
-    /// One score a key.
-    pub scores: Vec<f32>,
+    /// One score a key; `None` for a block that was left out.
+    pub scores: Vec<Option<f32>>,
     /// What it took.
     pub work: Work,
 }
@@ -62,6 +76,14 @@ pub enum RerankError {
     /// A block that the store does not have.
     #[error("the store has no block of {0:?}")]
     Absent(BlockKey),
+    /// A damaged block, where that is to end everything.
+    #[error("{what}; the block of {} is damaged: mend it with `hyperrag repair`, or ask with --on-damage recompute", key.chunk)]
+    Damaged {
+        /// Whose block it is.
+        key: BlockKey,
+        /// What is wrong with it.
+        what: String,
+    },
     /// Neither the block nor the token ids it is made from can be read.
     #[error("{} can neither be read nor computed again ({block})", key.chunk)]
     Lost {
@@ -95,7 +117,7 @@ pub fn score<M: LanguageModel>(
         scope.spawn(move || {
             for keys in batches {
                 let blocks = match source {
-                    Source::Stored(blocks) => blocks.get_many(keys),
+                    Source::Stored(blocks, _) => blocks.get_many(keys),
                     Source::Recompute => Vec::new(),
                 };
                 if sender.send((keys, blocks)).is_err() {
@@ -106,49 +128,75 @@ pub fn score<M: LanguageModel>(
         for (keys, stored) in receiver {
             let mut work = Work::default();
             let resident = match source {
-                Source::Stored(_) => complete(model, keys, stored, chunks, &mut work)?,
-                Source::Recompute => compute(model, keys, chunks, &mut work)?,
+                Source::Stored(_, on_damage) => {
+                    complete(model, keys, stored, chunks, on_damage, &mut work)?
+                }
+                Source::Recompute => {
+                    compute(model, keys, chunks, &mut work)?.into_iter().map(Some).collect()
+                }
             };
-            let batch = model.score(query, &resident.iter().collect::<Vec<_>>())?;
-            work.tokens_computed += (keys.len() * query.len().saturating_sub(1)) as u64;
-            scored.scores.extend(batch);
+            let present: Vec<_> = resident.iter().flatten().collect();
+            work.tokens_computed += (present.len() * query.len().saturating_sub(1)) as u64;
+            let batch =
+                if present.is_empty() { Vec::new() } else { model.score(query, &present)? };
+            let mut batch = batch.into_iter();
+            scored.scores.extend(resident.iter().map(|r| r.as_ref().and_then(|_| batch.next())));
             scored.work += work;
         }
         Ok(scored)
     })
 }
 
-/// The blocks as read and uploaded, the damaged ones computed again.
+/// The blocks as read and uploaded, the damaged ones computed again or left out.
 fn complete<M: LanguageModel>(
     model: &M,
     keys: &[BlockKey],
     stored: Vec<Result<Option<KvBlock>, BlockError>>,
     chunks: &dyn ChunkRead,
+    on_damage: OnDamage,
     work: &mut Work,
-) -> Result<Vec<M::Resident>, RerankError> {
+) -> Result<Vec<Option<M::Resident>>, RerankError> {
     let mut blocks = Vec::with_capacity(keys.len());
     for (key, block) in keys.iter().zip(stored) {
         match block {
             Ok(Some(block)) => {
                 work.blocks_read += 1;
                 work.bytes_read += block.geometry().block_bytes(block.tokens()) as u64;
-                blocks.push(model.upload(block)?);
+                blocks.push(Some(model.upload(block)?));
             }
             Ok(None) => return Err(RerankError::Absent(key.clone())),
             Err(error) => {
                 let what = error.to_string();
-                let again = compute(model, std::slice::from_ref(key), chunks, work);
-                blocks.extend(again.map_err(|again| match again {
-                    RerankError::Lost { key, source, .. } => {
-                        RerankError::Lost { key, block: what.clone(), source }
+                let damage = |skipped| Damage { key: key.clone(), what: what.clone(), skipped };
+                match on_damage {
+                    OnDamage::Fail => {
+                        return Err(RerankError::Damaged { key: key.clone(), what });
                     }
-                    other => other,
-                })?);
-                work.damages.push(Damage { key: key.clone(), what });
+                    OnDamage::Skip => {
+                        blocks.push(None);
+                        work.damages.push(damage(true));
+                    }
+                    OnDamage::Recompute => {
+                        let again = compute(model, std::slice::from_ref(key), chunks, work);
+                        let again = again.map_err(|again| with_block(again, &what))?;
+                        blocks.extend(again.into_iter().map(Some));
+                        work.damages.push(damage(false));
+                    }
+                }
             }
         }
     }
     Ok(blocks)
+}
+
+/// An error of computing a block again, with what is wrong with the stored one.
+fn with_block(error: RerankError, block: &str) -> RerankError {
+    match error {
+        RerankError::Lost { key, source, .. } => {
+            RerankError::Lost { key, block: block.to_owned(), source }
+        }
+        other => other,
+    }
 }
 
 fn compute<M: LanguageModel>(

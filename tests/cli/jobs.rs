@@ -47,7 +47,7 @@ fn a_question_gets_a_table_a_json_line_and_a_run() {
 
 #[test]
 fn stored_and_recomputed_scores_have_the_same_bits() {
-    for element in ["bf16", "f32"] {
+    for element in ["bf16", "f32", "int8"] {
         let scratch = built(element);
         let query = "query --store store TINY --json --queries QUERIES -k 100";
         let stored = scratch.ok(query);

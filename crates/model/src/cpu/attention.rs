@@ -50,7 +50,7 @@ impl Heads<'_> {
 
     /// Copies K (or V) of all rows to its place in a block.
     pub(crate) fn store(&self, head: usize, element: Element, keys: &mut [u8], values: &mut [u8]) {
-        let bytes = self.dim * element.bytes();
+        let bytes = element.row_bytes(self.dim);
         let out = keys.chunks_exact_mut(bytes).zip(values.chunks_exact_mut(bytes));
         for (row, (key, value)) in out.enumerate() {
             element.encode(self.key(row, head), key);
@@ -147,7 +147,7 @@ impl Heads<'_> {
         };
         if let Some((block, layer)) = past {
             let element = block.geometry().element;
-            let bytes = self.dim * element.bytes();
+            let bytes = element.row_bytes(self.dim);
             for (position, key) in block.keys(layer, head).chunks_exact(bytes).enumerate() {
                 element.decode(key, row);
                 put(position, Some(row), None);

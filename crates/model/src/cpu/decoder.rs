@@ -214,8 +214,8 @@ impl CpuModel {
                     pair[1] = a * sin + b * cos;
                 }
             }
-            for value in &mut qkv[stored..] {
-                *value = self.geometry.element.round(*value);
+            for row in qkv[stored..].chunks_exact_mut(config.head_dim) {
+                self.geometry.element.round(row);
             }
         }
     }

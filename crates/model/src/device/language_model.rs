@@ -73,7 +73,7 @@ impl DeviceModel {
     fn place(&self, block: &KvBlock) -> Result<DeviceBlock> {
         let Config { kv_heads, head_dim, layers, .. } = self.config;
         let shape = [2 * layers, 1, kv_heads, block.tokens(), head_dim];
-        let kv = self.transfer.upload(block.kv(), self.geometry.element, &shape, &self.device)?;
+        let kv = self.transfer.upload(block.kv(), self.element, &shape, &self.device)?;
         let hidden = Tensor::new(block.hidden(), &self.device)?.unsqueeze(0)?;
         self.padded(&kv, hidden, block.tokens())
     }

@@ -137,16 +137,21 @@ impl DeviceModel {
         device: &Device,
         settings: DeviceSettings,
     ) -> Result<Self, LoadError> {
+        let stored = match settings.element {
+            Element::Bf16 => DType::BF16,
+            Element::F32 => DType::F32,
+            Element::Int8 => {
+                let feature = "K and V in int8 on a GPU (use --device cpu)".to_owned();
+                return Err(LoadError::Unsupported { feature });
+            }
+        };
         let (cos, sin): (Vec<f32>, Vec<f32>) = config.rotations().into_iter().unzip();
         let shape = (config.context, config.head_dim / 2);
         let place = |values| Tensor::from_vec(values, shape, device);
         let geometry = config.geometry(settings.element);
         Ok(Self {
             compute: settings.compute,
-            element: match settings.element {
-                Element::Bf16 => DType::BF16,
-                Element::F32 => DType::F32,
-            },
+            element: stored,
             cos: place(cos).map_err(|error| failed(&error))?,
             sin: place(sin).map_err(|error| failed(&error))?,
             batching: Batching::new(&config, &geometry, settings, device),

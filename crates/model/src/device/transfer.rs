@@ -2,7 +2,6 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use half::bf16;
-use hyperrag_kv::Element;
 
 /// Copies to and from one device; for a GPU through page-locked buffers, which the bus reads at
 /// its full speed.
@@ -54,20 +53,20 @@ impl Transfer {
     pub(super) fn upload(
         &self,
         bytes: &[u8],
-        element: Element,
+        dtype: DType,
         shape: &[usize],
         device: &Device,
     ) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if let Device::Cuda(device) = device {
-            return self.lock().upload(device, bytes, element, shape);
+            return self.lock().upload(device, bytes, dtype, shape);
         }
-        match element {
-            Element::Bf16 => {
+        match dtype {
+            DType::BF16 => {
                 let values = bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]));
                 Tensor::from_vec(values.collect(), shape, device)
             }
-            Element::F32 => {
+            _ => {
                 let values =
                     bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
                 Tensor::from_vec(values.collect(), shape, device)
@@ -88,7 +87,6 @@ mod pinned {
     use candle_core::op::BackpropOp;
     use candle_core::{DType, Result, Storage, Tensor};
     use half::bf16;
-    use hyperrag_kv::Element;
 
     /// Page-locked memory, grown as needed and kept: locking pages takes longer than a copy.
     #[derive(Default)]
@@ -120,16 +118,16 @@ mod pinned {
             &mut self,
             device: &CudaDevice,
             bytes: &[u8],
-            element: Element,
+            dtype: DType,
             shape: &[usize],
         ) -> Result<Tensor> {
             let buffer =
                 grown(&mut self.up, device, bytes.len(), sys::CU_MEMHOSTALLOC_WRITECOMBINED)?;
             let buffer = &mut buffer.as_mut_slice().w()?[..bytes.len()];
             buffer.copy_from_slice(bytes);
-            let storage = match element {
-                Element::Bf16 => copy_up::<bf16>(device, buffer)?,
-                Element::F32 => copy_up::<f32>(device, buffer)?,
+            let storage = match dtype {
+                DType::BF16 => copy_up::<bf16>(device, buffer)?,
+                _ => copy_up::<f32>(device, buffer)?,
             };
             Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
         }

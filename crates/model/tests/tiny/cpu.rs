@@ -230,7 +230,7 @@ fn candle_operations_give_the_same() {
 fn bits_depend_on_tokens_alone() {
     let chunks = ragged(100);
     let queries = [1, 2, 20].map(|length| tokens(500 + length as u64, length));
-    for element in [Element::F32, Element::Bf16] {
+    for element in Element::ALL {
         let single = load_as(&tiny(), element, Kernel::Portable, 1).unwrap();
         let alone: Vec<KvBlock> = chunks
             .iter()
@@ -290,7 +290,7 @@ fn order_of_documents_does_not_matter() {
 
 #[test]
 fn two_parts_score_as_one_run() {
-    for element in [Element::F32, Element::Bf16] {
+    for element in Element::ALL {
         let model = load(element);
         for (document, query) in [(1, 1), (1, 20), (31, 2), (33, 1), (60, 20), (200, 64), (7, 40)] {
             let (document, query) = (tokens(3, document), tokens(4, query));

@@ -37,10 +37,14 @@ fn settings(element: Element, memory_bytes: Option<usize>) -> DeviceSettings {
 }
 
 fn values(block: &KvBlock) -> Vec<f32> {
-    let element = block.geometry().element;
-    let mut values = vec![0.0; block.kv().len() / element.bytes()];
-    element.decode(block.kv(), &mut values);
-    values
+    let (element, dim) = (block.geometry().element, block.geometry().head_dim as usize);
+    let rows = block.kv().chunks_exact(element.row_bytes(dim));
+    let decoded = rows.flat_map(|bytes| {
+        let mut row = vec![0.0; dim];
+        element.decode(bytes, &mut row);
+        row
+    });
+    decoded.collect()
 }
 
 fn assert_close(actual: &[f32], expected: &[f32], tolerance: f32, what: &str) {

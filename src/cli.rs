@@ -141,7 +141,7 @@ pub(crate) struct BuildArgs {
     /// Input rows of a shard.
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub(crate) unit_rows: u32,
-    /// Type of the stored K and V: bf16 or f32.
+    /// Type of the stored K and V: bf16, f32, or int8 with half of bf16's bytes (CPU only).
     #[arg(long, default_value_t = Element::Bf16, value_name = "TYPE")]
     pub(crate) element: Element,
     /// Folder to keep a copy of the store in, brought up to date when the build ends; may be given
@@ -232,7 +232,8 @@ pub(crate) struct BenchArgs {
     /// Write the figures as JSON to this file too.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
-    /// Score on this device too, from stored blocks, and compare.
+    /// Score on this device too, from stored blocks, and compare; fails where scores differ by more
+    /// than kernels may.
     #[arg(long, value_name = "DEVICE")]
     pub(crate) against: Option<DeviceChoice>,
     /// Time the first run too, cold buffers and all.

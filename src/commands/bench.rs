@@ -2,6 +2,7 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use hyperrag_eval::{Agreement, agreement};
+use hyperrag_kv::SCORE_TOLERANCE;
 use hyperrag_model::{DeviceChoice, DeviceInfo};
 use hyperrag_pipeline::{BenchReport, BenchSettings, Mode, Query, Session};
 use serde::Serialize;
@@ -43,6 +44,12 @@ struct Output<'a> {
 struct Against {
     device: DeviceInfo,
     agreements: Vec<Agreement>,
+}
+
+impl Against {
+    fn difference_max(&self) -> f64 {
+        self.agreements.iter().map(|a| a.score_difference_max).fold(0.0, f64::max)
+    }
 }
 
 /// Times reuse against recompute.
@@ -95,6 +102,14 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
             figures.failovers
         ));
     }
+    if let Some(against) = output.against.filter(|a| a.difference_max() > SCORE_TOLERANCE.into()) {
+        report::warn(&format!(
+            "scores differ from those of {} by {:.3}, more than the {SCORE_TOLERANCE} that is promised",
+            against.device,
+            against.difference_max()
+        ));
+        return Ok(Status::Failed);
+    }
     if figures.damaged_blocks > 0 {
         report::warn(&format!(
             "{} damaged blocks were computed again, the figures include that",
@@ -130,7 +145,7 @@ fn compare(
 
 fn describe_against(against: &Against) -> String {
     let Against { device, agreements } = against;
-    let largest = agreements.iter().map(|a| a.score_difference_max).fold(0.0, f64::max);
+    let largest = against.difference_max();
     let lowest = agreements.iter().map(|a| a.top10_overlap).fold(1.0, f64::min);
     let tau = agreements.iter().map(|a| a.kendall_tau).sum::<f64>() / agreements.len() as f64;
     format!(

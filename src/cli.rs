@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Info(InfoArgs),
     /// Check every byte of a store; write nothing.
     Verify(VerifyArgs),
+    /// Mend what is damaged in a store: from its replicas, else from what it holds itself.
+    Repair(RepairArgs),
     /// Copy a store to another folder, or bring the copy up to it. Queries read from there what is
     /// damaged here.
     Replicate(ReplicateArgs),
@@ -273,4 +275,25 @@ pub(crate) struct ReplicateArgs {
     /// Read every byte of what the copy has already, instead of its headers and tables.
     #[arg(long)]
     pub(crate) checksum: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    /// Folder of the store.
+    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
+    pub(crate) store: PathBuf,
+    /// Print what would be done, and write nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// The store's element type; this and the next two are needed only where its manifest is lost.
+    #[arg(long, default_value_t = Element::Bf16, value_name = "TYPE")]
+    pub(crate) element: Element,
+    /// The store's positions of a chunk.
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(32..=4096))]
+    pub(crate) chunk_tokens: u32,
+    /// The store's input rows of a shard.
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) unit_rows: u32,
 }

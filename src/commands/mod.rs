@@ -7,6 +7,7 @@ mod devices;
 mod info;
 mod model;
 mod query;
+mod repair;
 mod replicate;
 mod verify;
 
@@ -34,6 +35,7 @@ pub(crate) fn run(cli: Cli) -> Result<Status> {
         Command::Bench(args) => bench::bench(&args, cli.json),
         Command::Info(args) => info::info(&args, cli.json),
         Command::Verify(args) => verify::verify(&args, cli.json),
+        Command::Repair(args) => repair::repair(&args, cli.json),
         Command::Replicate(args) => replicate::replicate(&args, cli.json),
         Command::Devices => devices::devices(cli.json),
         Command::BenchDevice(args) => bench_device::bench_device(&args, cli.json),

@@ -4,6 +4,7 @@ mod bad_input;
 mod damage;
 mod device;
 mod jobs;
+mod repair;
 mod resume;
 mod support;
 mod tidy;

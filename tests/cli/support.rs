@@ -203,6 +203,18 @@ impl Scratch {
         contents(&self.path(store))
     }
 
+    /// Every file of a store with its bytes, but for locks and the list of replicas.
+    pub(crate) fn files(&self, store: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+        let root = self.path(store);
+        let kept = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            path.is_file() && !name.ends_with("lock") && name != "replicas.json"
+        };
+        let files = all_files(&root).into_iter().filter(kept);
+        let name = |path: &PathBuf| path.strip_prefix(&root).unwrap().to_owned();
+        files.map(|path| (name(&path), fs::read(&path).unwrap())).collect()
+    }
+
     /// Changes the file `name` in place.
     pub(crate) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = fs::read(self.path(name)).unwrap();

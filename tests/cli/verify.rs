@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::support::{
-    DAMAGED, DEGRADED, FAILED, INTERRUPTED, Scratch, Seeded, all_files, jsonl, note, passages,
-    ranked,
+    DAMAGED, DEGRADED, FAILED, INTERRUPTED, Scratch, Seeded, jsonl, note, passages, ranked,
 };
 
 const QUERY: &str = "query --store store TINY --json -k 100 honeybees";
@@ -25,21 +24,10 @@ fn built() -> Scratch {
     scratch
 }
 
-/// Every file of a store with its bytes, but for locks and the list of replicas.
-fn files(scratch: &Scratch, store: &str) -> BTreeMap<PathBuf, Vec<u8>> {
-    let root = scratch.path(store);
-    let kept = |path: &PathBuf| {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        path.is_file() && !name.ends_with("lock") && name != "replicas.json"
-    };
-    let files = all_files(&root).into_iter().filter(kept);
-    files.map(|path| (path.strip_prefix(&root).unwrap().into(), fs::read(&path).unwrap())).collect()
-}
-
 /// Whether `copy` has the files of `store`, but for what the last commit of the index does not name.
 #[track_caller]
 fn same(scratch: &Scratch, copy: &str, store: &str) {
-    let (copy, mut store) = (files(scratch, copy), files(scratch, store));
+    let (copy, mut store) = (scratch.files(copy), scratch.files(store));
     store.retain(|name, _| !name.starts_with("index") || copy.contains_key(name));
     let names = |files: &BTreeMap<PathBuf, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&copy), names(&store));
@@ -69,7 +57,7 @@ fn every_flipped_byte_is_found_and_named() {
     let seed = 5;
     note(&format!("seed {seed}"));
     let mut seeded = Seeded(seed);
-    let mut victims = files(&scratch, "store");
+    let mut victims = scratch.files("store");
     victims.insert("replicas.json".into(), fs::read(scratch.path("store/replicas.json")).unwrap());
     // It serves tantivy's clean-up only; a search and a merge go by meta.json.
     victims.remove(&PathBuf::from("index/.managed.json"));
@@ -162,13 +150,13 @@ fn other_folders_do_not_become_replicas() {
     scratch.write("home/note", "mine");
     to("home").says(&["holds no store"]);
     scratch.ok("build CORPUS --store other TINY --unit-rows 64 --limit 64");
-    let before = files(&scratch, "other");
+    let before = scratch.files("other");
     to("other").says(&["the folder holds another store"]);
     scratch.ok("build CORPUS --store element TINY --element f32 --limit 64");
     to("element").says(&["the folder holds another store"]);
     fs::remove_file(scratch.path("element/manifest.json")).unwrap();
     to("element").says(&["the folder holds another store"]);
-    assert!(files(&scratch, "other") == before);
+    assert!(scratch.files("other") == before);
     // Asked before anything is computed.
     let build = "build CORPUS --store new TINY --replica home";
     scratch.ends(FAILED, build).says(&["holds no store"]);
@@ -211,7 +199,7 @@ fn queries_are_answered_from_replicas_with_the_same_scores() {
     let scratch = built();
     let whole = ranked(&scratch.ok(QUERIES));
     scratch.ok("replicate --store store --to copy");
-    let intact = files(&scratch, "store");
+    let intact = scratch.files("store");
     let mut seeded = Seeded(11);
     for (name, bytes) in &intact {
         let mut changed = bytes.clone();

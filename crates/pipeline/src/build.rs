@@ -274,7 +274,7 @@ fn write_units(
     Ok(())
 }
 
-fn add_to_index(
+pub(crate) fn add_to_index(
     index: &mut IndexWriter,
     shard: ShardId,
     contents: &ShardChunks,

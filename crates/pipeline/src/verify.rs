@@ -78,29 +78,43 @@ pub fn verify(
     if let Err(error) = replicas(root) {
         report.damages.push(Damage::from_error(root, &error));
     }
-    let index = Index::open(&root.join("index"));
     if let Some(store) = &store {
+        report.shards = store.manifest().shards.len();
+        report.blocks = store.manifest().shards.iter().map(|shard| shard.chunks).sum();
+    }
+    report.damages.extend(damages(root, store.as_ref(), settings, progress)?);
+    report.bytes = progress.done.load(Ordering::Relaxed);
+    report.seconds = start.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// What is damaged in shards, chunk files and index; without a manifest in the index alone.
+pub(crate) fn damages(
+    root: &Path,
+    store: Option<&Store>,
+    settings: VerifySettings,
+    progress: &ByteProgress,
+) -> Result<Vec<Damage>, PipelineError> {
+    let index = Index::open(&root.join("index"));
+    let mut found = Vec::new();
+    if let Some(store) = store {
         let manifest = store.manifest();
         progress.expect(manifest);
-        report.shards = manifest.shards.len();
-        report.blocks = manifest.shards.iter().map(|shard| shard.chunks).sum();
         let known = index.as_ref().ok().filter(|_| settings.deep && manifest.complete);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads).build();
         let pool = pool.map_err(|error| PipelineError::Threads(error.to_string()))?;
-        let damages: Vec<Vec<Damage>> = pool.install(|| {
-            (0..report.shards as u32)
+        let units: Vec<Vec<Damage>> = pool.install(|| {
+            (0..manifest.shards.len() as u32)
                 .into_par_iter()
                 .map_init(Vec::new, |buffer, shard| {
                     verify_unit(store, ShardId(shard), settings.deep, known, buffer, progress)
                 })
                 .collect()
         });
-        report.damages.extend(damages.into_iter().flatten());
+        found.extend(units.into_iter().flatten());
     }
-    report.damages.extend(index_damages(index.as_ref(), store.as_ref().map(Store::manifest)));
-    report.bytes = progress.done.load(Ordering::Relaxed);
-    report.seconds = start.elapsed().as_secs_f64();
-    Ok(report)
+    found.extend(index_damages(index.as_ref(), store.map(Store::manifest)));
+    Ok(found)
 }
 
 /// Checks a shard and its chunk file; deeply, what follows from the latter too.

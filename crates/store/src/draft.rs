@@ -88,6 +88,25 @@ impl Draft {
         Ok(())
     }
 
+    /// Takes over a block that was checked under `entry`, from another file of the same layout.
+    pub(crate) fn copy(
+        &mut self,
+        slot: usize,
+        entry: &Entry,
+        from: &File,
+    ) -> Result<(), StoreError> {
+        assert!(!self.written[slot], "slot {slot} is written once");
+        assert_eq!(self.entries[slot].offset, entry.offset, "the same layout");
+        let mut bytes = vec![0; entry.bytes as usize];
+        let copied = from
+            .read_exact_at(&mut bytes, entry.offset)
+            .and_then(|()| self.file.write_all_at(&bytes, entry.offset));
+        copied.map_err(StoreError::io(&self.path, "cannot be written"))?;
+        self.entries[slot].head_crc = entry.head_crc;
+        self.written[slot] = true;
+        Ok(())
+    }
+
     /// Writes header and table, and syncs the file.
     pub(crate) fn finish(&mut self, shard: ShardId) -> Result<FileRecord, StoreError> {
         assert!(self.written.iter().all(|written| *written), "every slot of the unit is written");

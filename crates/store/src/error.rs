@@ -55,6 +55,14 @@ pub enum StoreError {
         /// What is wrong.
         what: String,
     },
+    /// Damage that stays.
+    #[error("{}: it cannot be mended: {why}", path.display())]
+    NotMended {
+        /// The file.
+        path: PathBuf,
+        /// What is missing, and what to do.
+        why: String,
+    },
     /// A unit too large for a shard.
     #[error(
         "shard {shard} would hold {chunks} chunks, at most {max} are allowed; use a smaller --unit-rows"

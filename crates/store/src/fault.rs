@@ -56,18 +56,23 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// Opens a file of the store that must have `bytes` bytes. A link is refused, for it may lead out of
-/// the store, and so is a pipe, which would block.
+/// Opens a file of the store that must have `bytes` bytes.
 pub(crate) fn open_plain(path: &Path, bytes: u64) -> Result<File, Fault> {
-    let found = fs::symlink_metadata(path)?.file_type();
-    if !found.is_file() {
-        let kind = if found.is_symlink() { "a symbolic link" } else { "not a file" };
-        return Err(format!("it is {kind}; the store's files must be its own").into());
-    }
-    let file = File::open(path)?;
+    let file = open_any_length(path)?;
     let length = file.metadata()?.len();
     if length != bytes {
         return Err(format!("{length} bytes, expected {bytes}").into());
     }
     Ok(file)
+}
+
+/// Opens a file of the store. A link is refused, for it may lead out of the store, and so is a pipe,
+/// which would block.
+pub(crate) fn open_any_length(path: &Path) -> Result<File, Fault> {
+    let found = fs::symlink_metadata(path)?.file_type();
+    if !found.is_file() {
+        let kind = if found.is_symlink() { "a symbolic link" } else { "not a file" };
+        return Err(format!("it is {kind}; the store's files must be its own").into());
+    }
+    Ok(File::open(path)?)
 }

@@ -88,7 +88,7 @@ impl State {
     }
 
     /// The last snapshot alone.
-    fn snapshot(files: &Files) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn snapshot(files: &Files) -> Result<Option<Self>, StoreError> {
         let path = files.manifest();
         match fs::read_to_string(&path) {
             Ok(text) => match Manifest::parse(&text) {
@@ -150,10 +150,18 @@ impl Manifest {
         write_whole(&files.manifest(), &self.to_bytes())
     }
 
+    fn body(&self) -> String {
+        serde_json::to_string(self).expect("a manifest has only plain fields")
+    }
+
+    /// The checksum that stands in the snapshot of `self`.
+    pub(crate) fn checksum(&self) -> Digest {
+        Digest::of(self.body().as_bytes())
+    }
+
     /// The bytes of `self` as a snapshot.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let body = serde_json::to_string(self).expect("a manifest has only plain fields");
-        let checksum = Digest::of(body.as_bytes());
+        let (body, checksum) = (self.body(), self.checksum());
         format!("{{\"checksum\":\"{checksum}\",\"manifest\":{body}}}\n").into_bytes()
     }
 

@@ -65,6 +65,14 @@ impl Store {
         &self.manifest.fingerprint.geometry
     }
 
+    /// Chunks and documents of a shard of the manifest.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where the file is not what was written.
+    pub fn chunks(&self, shard: ShardId) -> Result<ShardChunks, StoreError> {
+        read_chunks(&self.files, &self.manifest, shard)
+    }
+
     pub(crate) fn get(&self, key: &BlockKey) -> Result<Option<KvBlock>, BlockError> {
         if key.shard.0 as usize >= self.manifest.shards.len() {
             return Ok(None);

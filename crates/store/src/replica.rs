@@ -251,13 +251,17 @@ fn copy_bytes<'a>(
 }
 
 impl State {
-    /// Writes journal and manifest of this state, and removes what it does not have.
+    /// Writes journal and manifest of this state where they differ, and removes what it does not
+    /// have.
     pub(crate) fn publish(&self, files: &Files) -> Result<(), StoreError> {
-        let path = files.journal(self.manifest.generation);
+        let write = |path: PathBuf, bytes: &[u8]| match fs::read(&path) {
+            Ok(there) if there == bytes => Ok(()),
+            _ => write_whole(&path, bytes),
+        };
         if let Some(journal) = &self.journal {
-            write_whole(&path, journal)?;
+            write(files.journal(self.manifest.generation), journal)?;
         }
-        write_whole(&files.manifest(), &self.snapshot)?;
+        write(files.manifest(), &self.snapshot)?;
         for generation in 1..=self.manifest.generation {
             let path = files.journal(generation);
             let kept = generation == self.manifest.generation && self.journal.is_some();

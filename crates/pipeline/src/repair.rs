@@ -1,0 +1,265 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use hyperrag_kv::{Chunk, Fingerprint, KvBlock, ShardId};
+use hyperrag_retrieval::{IndexWriter, RetrievalError};
+use hyperrag_store::{
+    Damage, Manifest, Mending, ShardChunks, Store, StoreError, recover, replicas,
+};
+use serde::Serialize;
+
+use crate::build::add_to_index;
+use crate::verify::damages;
+use crate::{ByteProgress, PipelineError, VerifySettings};
+
+/// How a store is mended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RepairSettings {
+    /// Whether only the plan is made and nothing written.
+    pub dry_run: bool,
+    /// Threads that look for damage; 0 is one a core.
+    pub threads: usize,
+}
+
+/// A model, loaded only when it is needed. Errors are sentences.
+pub trait Recompute {
+    /// What the user says that the store was made with, where the store itself does not tell.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    fn fingerprint(&mut self) -> Result<Fingerprint, String>;
+
+    /// The blocks of `chunks`, as the model of a store with this fingerprint made them.
+    ///
+    /// # Errors
+    /// Why that model is not at hand, or fails.
+    fn compute(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Vec<KvBlock>, String>;
+}
+
+/// One damaged file, and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Mend {
+    /// The file, relative to the store's folder; the folder of the index as a whole.
+    pub file: PathBuf,
+    /// What was wrong.
+    pub what: String,
+    /// How it was, or would be, mended; or why it is not.
+    pub how: String,
+    /// Whether it is mended; in a plan, whether it could be.
+    pub mended: bool,
+}
+
+/// What a repair did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RepairReport {
+    /// Whether this is only a plan.
+    pub dry_run: bool,
+    /// One for every damaged file.
+    pub mends: Vec<Mend>,
+    /// Blocks computed again.
+    pub blocks_computed: usize,
+    /// Damaged files that are left.
+    pub left: usize,
+    /// Seconds taken.
+    pub seconds: f64,
+}
+
+/// Finds what is damaged in the store at `root` and mends it: from replicas, else from what the
+/// store itself holds. Intact files are not written.
+///
+/// # Errors
+/// [`PipelineError`] where there is no store, or another process writes it. What can not be mended
+/// is no error; the report says so.
+pub fn repair(
+    root: &Path,
+    settings: RepairSettings,
+    model: &mut dyn Recompute,
+    progress: &ByteProgress,
+) -> Result<RepairReport, PipelineError> {
+    let start = Instant::now();
+    let mut report = RepairReport { dry_run: settings.dry_run, ..RepairReport::default() };
+    let listed = replicas(root).unwrap_or_else(|error| {
+        let how = "name the replicas again with `hyperrag replicate`".to_owned();
+        report.mends.push(mend(Damage::from_error(root, &error), Err(how)));
+        Vec::new()
+    });
+    if let Some(manifest) = manifest(root, &listed, settings, model, &mut report)? {
+        let mending = Mending::open(root, manifest, settings.dry_run)?;
+        let verify = VerifySettings { deep: false, threads: settings.threads };
+        let found = damages(root, Some(mending.store()), verify, progress)?;
+        let replicas = listed.iter().map(|replica| mending.replica(replica)).collect();
+        let mut job = Job { mending, replicas, settings, model, report: &mut report };
+        job.run(root, found)?;
+    }
+    report.left = report.mends.iter().filter(|mend| !mend.mended).count();
+    report.seconds = start.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+fn mend(damage: Damage, outcome: Result<String, String>) -> Mend {
+    let Damage { file, what, slot, .. } = damage;
+    let what = slot.map_or(what.clone(), |slot| format!("block {slot}: {what}"));
+    let mended = outcome.is_ok();
+    Mend { file, what, how: outcome.unwrap_or_else(|why| why), mended }
+}
+
+/// The store's manifest, mended where it must be; `None` where it can not be.
+fn manifest(
+    root: &Path,
+    replicas: &[PathBuf],
+    settings: RepairSettings,
+    model: &mut dyn Recompute,
+    report: &mut RepairReport,
+) -> Result<Option<Arc<Manifest>>, PipelineError> {
+    let error = match Store::open(root) {
+        Ok(store) => return Ok(Some(Arc::new(store.manifest().clone()))),
+        Err(error @ (StoreError::Damaged { .. } | StoreError::Io { .. })) => error,
+        Err(error) => return Err(error.into()),
+    };
+    let damage = Damage::from_error(root, &error);
+    match recover(root, replicas, &mut || model.fingerprint()) {
+        Ok(recovered) => {
+            if !settings.dry_run {
+                recovered.publish(root)?;
+            }
+            report.mends.push(mend(damage, Ok(recovered.how.clone())));
+            Ok(Some(Arc::new(recovered.manifest().clone())))
+        }
+        Err(StoreError::NotMended { why, .. }) => {
+            report.mends.push(mend(damage, Err(why)));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+struct Job<'a> {
+    mending: Mending,
+    replicas: Vec<Store>,
+    settings: RepairSettings,
+    model: &'a mut dyn Recompute,
+    report: &'a mut RepairReport,
+}
+
+impl Job<'_> {
+    /// Mends chunk files first, for shards and the index are made from them.
+    fn run(&mut self, root: &Path, found: Vec<Damage>) -> Result<(), PipelineError> {
+        let mut shards: BTreeMap<u32, Vec<Damage>> = BTreeMap::new();
+        let (mut index, mut buffer) = (Vec::new(), Vec::new());
+        let mut lost = BTreeSet::new();
+        for damage in found {
+            match damage.shard {
+                Some(shard) if damage.file.starts_with("chunks") => {
+                    let outcome = self.mend_chunk_file(ShardId(shard));
+                    if outcome.is_err() {
+                        lost.insert(shard);
+                    }
+                    self.report.mends.push(mend(damage, outcome));
+                }
+                Some(shard) => shards.entry(shard).or_default().push(damage),
+                None => index.push(damage),
+            }
+        }
+        for (shard, damages) in shards {
+            let outcome = self.mend_shard(ShardId(shard), &mut buffer);
+            let count = damages.len();
+            let Some(mut first) = damages.into_iter().next() else { continue };
+            if count > 1 {
+                first.what = format!("{}, and {} blocks more", first.what, count - 1);
+            }
+            self.report.mends.push(mend(first, outcome));
+        }
+        if let Some(first) = index.into_iter().next() {
+            let outcome = match lost.first() {
+                Some(shard) => Err(format!("the chunk file of shard {shard} is needed for it")),
+                None => self.mend_index(root)?,
+            };
+            self.report.mends.push(mend(Damage { file: "index".into(), ..first }, outcome));
+        }
+        Ok(())
+    }
+
+    fn mend_chunk_file(&self, shard: ShardId) -> Result<String, String> {
+        for replica in &self.replicas {
+            let copied = match self.settings.dry_run {
+                true => replica.chunks(shard).map(drop),
+                false => self.mending.copy_chunk_file(replica, shard),
+            };
+            if copied.is_ok() {
+                return Ok(format!("from the replica {}", replica.root().display()));
+            }
+        }
+        let which =
+            if self.replicas.is_empty() { "there is no replica" } else { "no replica has it" };
+        Err(format!("{which}; build the store again in another folder"))
+    }
+
+    /// From a replica that has all of it, else from its own intact blocks and others computed again.
+    fn mend_shard(&mut self, shard: ShardId, buffer: &mut Vec<u8>) -> Result<String, String> {
+        for replica in &self.replicas {
+            let intact = match self.settings.dry_run {
+                true => replica.verify_shard(shard, buffer, &AtomicU64::new(0)).is_empty(),
+                false => self.mending.copy_shard(replica, shard, buffer).is_ok(),
+            };
+            if intact {
+                return Ok(format!("from the replica {}", replica.root().display()));
+            }
+        }
+        let contents = self.contents(shard)?;
+        let salvage = self.mending.salvage(shard, &contents.chunks, buffer);
+        let damaged = salvage.damaged();
+        let how = format!("{damaged} of {} blocks computed again", contents.chunks.len());
+        if !self.settings.dry_run {
+            let stored = &self.mending.store().manifest().fingerprint;
+            let model = &mut *self.model;
+            let mut compute = |chunks: &[Chunk]| model.compute(stored, chunks);
+            let rewritten =
+                self.mending.rewrite(shard, &contents.chunks, &salvage, &mut compute, buffer);
+            rewritten.map_err(|error| match error {
+                StoreError::NotMended { why, .. } => why,
+                error => error.to_string(),
+            })?;
+            self.report.blocks_computed += damaged;
+        }
+        Ok(how)
+    }
+
+    /// The token ids of a shard, here or in a replica.
+    fn contents(&self, shard: ShardId) -> Result<ShardChunks, String> {
+        let stores = std::iter::once(self.mending.store()).chain(&self.replicas);
+        let found = stores.map(|store| store.chunks(shard)).find_map(Result::ok);
+        found.ok_or_else(|| {
+            "its chunk file, from which it could be computed again, is damaged too; build the store \
+             again in another folder"
+                .to_owned()
+        })
+    }
+
+    /// Makes the index anew from the chunk files.
+    fn mend_index(&self, root: &Path) -> Result<Result<String, String>, PipelineError> {
+        let how = "made anew from the chunk files".to_owned();
+        if self.settings.dry_run {
+            return Ok(Ok(how));
+        }
+        let folder = root.join("index");
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(RetrievalError::Io { path: folder, source: error }.into());
+            }
+            _ => {}
+        }
+        let mut index = IndexWriter::open(&folder)?;
+        let shards = self.mending.store().manifest().shards.len() as u32;
+        for shard in (0..shards).map(ShardId) {
+            match self.contents(shard) {
+                Ok(contents) => add_to_index(&mut index, shard, &contents)?,
+                Err(why) => return Ok(Err(why)),
+            }
+        }
+        index.finish(shards)?;
+        Ok(Ok(how))
+    }
+}

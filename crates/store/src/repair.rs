@@ -1,0 +1,206 @@
+//! Mends shards and chunk files of a store whose manifest is whole: from a replica, or, a shard, from
+//! its own intact blocks and others computed again. What is not damaged is not written.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use hyperrag_kv::{Chunk, Digest, KvBlock, ShardId};
+
+use crate::draft::{Draft, place, top};
+use crate::fault::open_any_length;
+use crate::files::{Files, temporary};
+use crate::layout::{ENTRY_BYTES, Entry, HEADER_BYTES, Header, decode_table};
+use crate::replica::{copy_chunk_file, copy_shard};
+use crate::shard::Shard;
+use crate::writer::lock;
+use crate::{Manifest, Store, StoreError};
+
+/// Positions computed at a time.
+const BATCH_TOKENS: usize = 1024;
+
+/// Computes the blocks of chunks again, or says why not.
+pub type Compute<'a> = dyn FnMut(&[Chunk]) -> Result<Vec<KvBlock>, String> + 'a;
+
+/// A store being mended; while it lives, no other process writes.
+pub struct Mending {
+    store: Store,
+    _lock: Option<File>,
+}
+
+/// What of a shard can be kept.
+pub struct Salvage {
+    file: Option<File>,
+    entries: Vec<Entry>,
+    damaged: Vec<usize>,
+}
+
+impl Salvage {
+    /// Number of the blocks that must be computed again.
+    #[must_use]
+    pub fn damaged(&self) -> usize {
+        self.damaged.len()
+    }
+}
+
+/// Keeps other processes from writing the store at `root` until it is dropped.
+pub(crate) fn writer_lock(root: &Path) -> Result<File, StoreError> {
+    lock(&Files { root: root.to_owned() })
+}
+
+impl Mending {
+    /// Starts to mend the store at `root`, which holds what `manifest` says. A mere plan takes no
+    /// lock, and must not write.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`].
+    pub fn open(root: &Path, manifest: Arc<Manifest>, plan: bool) -> Result<Self, StoreError> {
+        let lock = if plan { None } else { Some(writer_lock(root)?) };
+        let store = Store::with_manifest(root, manifest);
+        for folder in [store.files.shards(), store.files.chunks()].iter().filter(|_| !plan) {
+            let made = fs::create_dir_all(folder);
+            made.map_err(StoreError::io(folder, "the folder cannot be made"))?;
+        }
+        Ok(Self { store, _lock: lock })
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The files of a replica, to be checked against this store's manifest.
+    #[must_use]
+    pub fn replica(&self, root: &Path) -> Store {
+        Store::with_manifest(root, Arc::clone(&self.store.manifest))
+    }
+
+    /// Puts a replica's shard in place of the store's own.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the store's file is then as it was.
+    pub fn copy_shard(
+        &self,
+        from: &Store,
+        shard: ShardId,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        copy_shard(from, &self.store, shard, buffer, &AtomicU64::new(0))
+    }
+
+    /// Puts a replica's chunk file in place of the store's own.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the store's file is then as it was.
+    pub fn copy_chunk_file(&self, from: &Store, shard: ShardId) -> Result<(), StoreError> {
+        copy_chunk_file(from, &self.store, shard, &AtomicU64::new(0))
+    }
+
+    /// Looks for the blocks of a damaged shard that are intact. Where its table is not, that is made
+    /// again from the chunks and the blocks' own heads; the manifest's digest says whether it is the
+    /// one that was written.
+    #[must_use]
+    pub fn salvage(&self, shard: ShardId, chunks: &[Chunk], buffer: &mut Vec<u8>) -> Salvage {
+        let file = open_any_length(&self.store.files.shard(shard)).ok();
+        let entries = file.as_ref().and_then(|file| {
+            self.stored_table(shard, file).or_else(|| self.table_of_heads(shard, file, chunks))
+        });
+        let (Some(file), Some(entries)) = (file, entries) else {
+            let entries = Vec::new();
+            return Salvage { file: None, entries, damaged: (0..chunks.len()).collect() };
+        };
+        let opened = Shard { file, entries };
+        let geometry = self.store.geometry();
+        let blocks = opened.entries.iter().enumerate();
+        let damaged = blocks
+            .filter(|(_, entry)| opened.check_block(entry, geometry, buffer).is_err())
+            .map(|(slot, _)| slot)
+            .collect();
+        Salvage { file: Some(opened.file), entries: opened.entries, damaged }
+    }
+
+    /// The table in the file, where it is whole, whatever follows it.
+    fn stored_table(&self, shard: ShardId, file: &File) -> Option<Vec<Entry>> {
+        let record = &self.store.manifest.shards[shard.0 as usize];
+        let bytes =
+            (HEADER_BYTES as u64).checked_add(record.chunks.checked_mul(ENTRY_BYTES as u64)?)?;
+        if bytes > file.metadata().ok()?.len() {
+            return None;
+        }
+        let mut top = vec![0; bytes as usize];
+        file.read_exact_at(&mut top, 0).ok()?;
+        if Digest::of(&top) != record.kv.digest {
+            return None;
+        }
+        let header = Header::decode(top.first_chunk()?).ok()?;
+        let fingerprint = &self.store.manifest.fingerprint;
+        let (geometry, tokens_max) = (&fingerprint.geometry, fingerprint.chunk_tokens);
+        decode_table(&top[HEADER_BYTES..], &header, geometry, tokens_max).ok()
+    }
+
+    fn table_of_heads(&self, shard: ShardId, file: &File, chunks: &[Chunk]) -> Option<Vec<Entry>> {
+        let mut entries = place(chunks, self.store.geometry(), &self.store.fingerprint);
+        for entry in &mut entries {
+            let mut head = vec![0; entry.head_bytes as usize];
+            file.read_exact_at(&mut head, entry.offset).ok()?;
+            entry.head_crc = crc32fast::hash(&head);
+        }
+        let digest = Digest::of(&top(shard, &entries, self.store.fingerprint));
+        let record = &self.store.manifest.shards[shard.0 as usize];
+        (digest == record.kv.digest).then_some(entries)
+    }
+
+    /// Writes a shard anew: what was salvaged as it is, the rest as `compute` gives it. The file is
+    /// replaced only if its bytes are those that the manifest names.
+    ///
+    /// # Errors
+    /// [`StoreError::NotMended`] where `compute` fails or gives other bytes; the store's file is
+    /// then as it was.
+    pub fn rewrite(
+        &self,
+        shard: ShardId,
+        chunks: &[Chunk],
+        salvage: &Salvage,
+        compute: &mut Compute<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let path = self.store.files.shard(shard);
+        let not_mended = |why| StoreError::NotMended { path: path.clone(), why };
+        let (geometry, digest) = (*self.store.geometry(), self.store.fingerprint);
+        let mut draft = Draft::create(&path, chunks, geometry, digest)?;
+        if let Some(file) = &salvage.file {
+            for (slot, entry) in salvage.entries.iter().enumerate() {
+                if salvage.damaged.binary_search(&slot).is_err() {
+                    draft.copy(slot, entry, file)?;
+                }
+            }
+        }
+        let mut tokens = 0;
+        let batches = salvage.damaged.chunk_by(|slot, _| {
+            tokens += chunks[*slot].tokens.len();
+            let full = tokens >= BATCH_TOKENS;
+            tokens = if full { 0 } else { tokens };
+            !full
+        });
+        for slots in batches {
+            let batch: Vec<Chunk> = slots.iter().map(|slot| chunks[*slot].clone()).collect();
+            let blocks = compute(&batch).map_err(not_mended)?;
+            for (slot, block) in slots.iter().zip(&blocks) {
+                draft.write(*slot, &chunks[*slot], block)?;
+            }
+        }
+        if draft.finish(shard)? != self.store.manifest.shards[shard.0 as usize].kv {
+            let why = "the blocks computed again are not those that the manifest names";
+            return Err(not_mended(why.to_owned()));
+        }
+        let partial = temporary(&path);
+        let checked = self.store.verify_shard_at(&partial, shard, buffer, &AtomicU64::new(0)).pop();
+        match checked {
+            Some(damage) => Err(StoreError::damaged(&partial, damage.what)),
+            None => draft.publish(),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+use anyhow::Result;
+use comfy_table::Table;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use hyperrag_kv::{Chunk, Fingerprint, KvBlock, LanguageModel, Profile};
+use hyperrag_pipeline::{ByteProgress, Recompute, RepairReport, RepairSettings};
+
+use super::LoadedModel;
+use crate::cli::RepairArgs;
+use crate::exit::{Damaged, Status};
+use crate::report;
+
+/// Mends what is damaged in a store.
+pub(crate) fn repair(args: &RepairArgs, json: bool) -> Result<Status> {
+    let settings = RepairSettings { dry_run: args.dry_run, threads: args.model.threads };
+    let progress = ByteProgress::default();
+    let mut model = LazyModel { args, loaded: None };
+    let done = report::watch_bytes(&progress, || {
+        hyperrag_pipeline::repair(&args.store, settings, &mut model, &progress)
+    })?;
+    report::print(&match json {
+        true => serde_json::to_string(&done)?,
+        false => describe(&done),
+    })?;
+    match done.left {
+        0 => Ok(Status::Done),
+        left => Err(Damaged(format!(
+            "{}: {left} damaged {} left",
+            args.store.display(),
+            if left == 1 { "file is" } else { "files are" }
+        ))
+        .into()),
+    }
+}
+
+fn describe(done: &RepairReport) -> String {
+    if done.mends.is_empty() {
+        return "no damage".to_owned();
+    }
+    let mut table = Table::new();
+    let state = if done.dry_run { "plan" } else { "mended" };
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["file", "damage", state, "how, or why not"]);
+    for mend in &done.mends {
+        table.add_row([
+            mend.file.display().to_string(),
+            mend.what.clone(),
+            if mend.mended { "yes" } else { "no" }.to_owned(),
+            mend.how.clone(),
+        ]);
+    }
+    table.to_string()
+}
+
+/// The model, loaded when the first block has to be computed.
+struct LazyModel<'a> {
+    args: &'a RepairArgs,
+    loaded: Option<LoadedModel>,
+}
+
+impl Recompute for LazyModel<'_> {
+    fn fingerprint(&mut self) -> Result<Fingerprint, String> {
+        let RepairArgs { model, element, chunk_tokens, unit_rows, .. } = self.args;
+        let loaded = LoadedModel::load(model, *element, *chunk_tokens, None);
+        let loaded = loaded.map_err(|error| format!("the model is needed for it: {error:#}"))?;
+        Ok(loaded.fingerprint(*chunk_tokens, *unit_rows))
+    }
+
+    fn compute(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Vec<KvBlock>, String> {
+        if self.loaded.is_none() {
+            let built_in = Profile::BUILT_IN.contains(&stored.profile.as_str());
+            let profile = built_in.then_some(stored.profile.as_str());
+            let (element, chunk_tokens) = (stored.geometry.element, stored.chunk_tokens);
+            let loaded = LoadedModel::load(&self.args.model, element, chunk_tokens, profile);
+            let loaded =
+                loaded.map_err(|error| format!("the model is needed for it: {error:#}"))?;
+            self.loaded = Some(loaded);
+        }
+        let Some(loaded) = &self.loaded else { return Err("no model is loaded".to_owned()) };
+        let current = loaded.fingerprint(stored.chunk_tokens, stored.unit_rows);
+        if let Some(mismatch) = stored.mismatch(&current) {
+            return Err(format!(
+                "the store was made with {} {}, in use is {}: give what it was made with, --model, \
+                 --profile or --device",
+                mismatch.field, mismatch.stored, mismatch.current
+            ));
+        }
+        loaded.model.prefill(chunks).map_err(|error| error.to_string())
+    }
+}

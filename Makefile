@@ -4,7 +4,7 @@ FEATURES = --features hyperrag-model/real-model
 HYPERRAG = target/release/hyperrag
 export RUSTDOCFLAGS = -D warnings
 
-.PHONY: help build demo test lint unit docs model cuda gpu prerequisites clean
+.PHONY: help build demo test lint unit docs model torture cuda gpu prerequisites clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,9 @@ lint: prerequisites
 
 unit: model
 	$(CARGO) test --release --locked --workspace $(FEATURES)
+
+torture: ## damage a store in every way that is listed, count what is noticed (minutes; SEED=N)
+	TORTURE=full $(CARGO) test --release --locked --test torture
 
 docs:
 	$(CARGO) doc --release --locked --workspace --no-deps --document-private-items

@@ -1,0 +1,92 @@
+//! Processes that end, and processes that meet.
+
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use hyperrag_store::{StoreError, StoreWriter};
+use tempfile::TempDir;
+
+use crate::store::{Pristine, files_of, testdata};
+use crate::{Seeded, Tally};
+
+/// Writers that open one store at once: one wins, the others say why they do not.
+pub(crate) fn races(pristine: &Pristine, trials: u64) -> Tally {
+    let mut tally = Tally { trials, ..Tally::default() };
+    for _ in 0..trials {
+        let folder = TempDir::new().unwrap();
+        let root = folder.path().join("store");
+        let barrier = std::sync::Barrier::new(2);
+        // Each holds what it got until both have tried.
+        let open = || {
+            barrier.wait();
+            let opened = StoreWriter::open(&root, &pristine.fingerprint);
+            barrier.wait();
+            opened.map(|_| ())
+        };
+        let ends = thread::scope(|scope| {
+            let writers = [scope.spawn(open), scope.spawn(open)];
+            writers.map(|writer| writer.join().unwrap())
+        });
+        match ends {
+            [Ok(()), Err(StoreError::Locked { .. })] | [Err(StoreError::Locked { .. }), Ok(())] => {
+                tally.detected += 1;
+            }
+            _ => tally.wrong += 1,
+        }
+    }
+    tally
+}
+
+fn build(folder: &TempDir, store: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hyperrag"));
+    let arguments = ["build", &testdata("corpus.parquet"), "--store", store];
+    command.args(arguments).args(["--model", &testdata("tiny.gguf"), "--unit-rows", "16"]);
+    command.args(["--device", "cpu"]).current_dir(folder.path()).stderr(Stdio::null());
+    command
+}
+
+/// Kills builds at random moments; each goes on and must end with the bytes of an undisturbed one,
+/// and redo one unit at most.
+pub(crate) fn kills(seed: u64, trials: u64) -> Tally {
+    let mut random = Seeded(seed ^ 0x9999);
+    let folder = TempDir::new().unwrap();
+    assert!(build(&folder, "whole").status().unwrap().success());
+    let kept = |store: &str| {
+        let mut files = files_of(&folder.path().join(store));
+        files.retain(|name, _| name.starts_with("shards") || name.starts_with("chunks"));
+        files
+    };
+    let whole = kept("whole");
+    let mut tally = Tally::default();
+    let mut store = 0;
+    while tally.trials < trials {
+        store += 1;
+        let name = format!("store{store}");
+        loop {
+            let mut child = build(&folder, &name).spawn().unwrap();
+            thread::sleep(Duration::from_millis(random.below(700) as u64));
+            if let Some(status) = child.try_wait().unwrap() {
+                assert!(status.success(), "seed {seed}: a resumed build failed");
+                break;
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            tally.trials += 1;
+            // What is sealed is whole, whatever else was under way.
+            let sealed = kept(&name);
+            let wrong = sealed.iter().any(|(file, bytes)| {
+                file.extension().is_none_or(|e| e != "tmp") && whole.get(file) != Some(bytes)
+            });
+            match wrong {
+                true => tally.wrong += 1,
+                false => tally.detected += 1,
+            }
+        }
+        if kept(&name) != whole {
+            tally.wrong += 1;
+        }
+        std::fs::remove_dir_all(folder.path().join(&name)).unwrap();
+    }
+    tally
+}

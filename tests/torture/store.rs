@@ -1,0 +1,200 @@
+//! A store, everything in it, and whether a damaged one still gives it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use hyperrag_corpus::{Chunker, Columns, Corpus};
+use hyperrag_kv::{
+    BlockKey, BlockRead, Chunk, ChunkRead, Element, Fingerprint, KvBlock, LanguageModel, Profile,
+    Slot,
+};
+use hyperrag_model::{CpuModel, KERNEL_ID, Kernel, ModelFile};
+use hyperrag_pipeline::{BuildInput, BuildProgress, ByteProgress, VerifySettings, build, verify};
+use hyperrag_retrieval::{Hit, Index};
+use hyperrag_store::{FORMAT_VERSION, Store};
+use tempfile::TempDir;
+
+const ROWS: u64 = 12;
+const UNIT_ROWS: u32 = 5;
+const CHUNK_TOKENS: u32 = 192;
+
+pub(crate) fn testdata(name: &str) -> String {
+    format!("{}/testdata/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A store of three shards, and what reading it gives.
+pub(crate) struct Pristine {
+    folder: TempDir,
+    pub(crate) model: CpuModel,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) blocks: Vec<(BlockKey, KvBlock)>,
+    chunks: Vec<Chunk>,
+    hits: Vec<Hit>,
+    found: Vec<Hit>,
+    files: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+/// How a damaged store reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Detected,
+    Harmless,
+    Wrong,
+}
+
+impl Pristine {
+    pub(crate) fn build() -> Self {
+        let folder = TempDir::new().unwrap();
+        let root = folder.path().join("store");
+        let (model, fingerprint) = build_store(&root, ROWS);
+        let store = Store::open(&root).unwrap();
+        let index = Index::open(&root.join("index")).unwrap();
+        let (mut blocks, mut chunks) = (Vec::new(), Vec::new());
+        let hits = index.sample(ROWS as usize).unwrap();
+        for hit in &hits {
+            for ordinal in 0..hit.location.chunks {
+                let (shard, first) = (hit.location.shard, hit.location.first_slot.0);
+                let document = hit.document.id.clone();
+                let chunk = hyperrag_kv::ChunkId { document, ordinal };
+                let key = BlockKey { shard, slot: Slot(first + ordinal), chunk };
+                let block = store.get_many(std::slice::from_ref(&key)).remove(0).unwrap().unwrap();
+                chunks.push(store.chunk(&key).unwrap());
+                blocks.push((key, block));
+            }
+        }
+        assert_eq!((hits.len() as u64, store.manifest().shards.len()), (ROWS, 3));
+        let found = index.search("honey", 9).unwrap();
+        assert!(!found.is_empty());
+        let files = files_of(&root);
+        Self { folder, model, fingerprint, blocks, chunks, hits, found, files }
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    /// Names and bytes of all files. The lock file's text serves messages only.
+    pub(crate) fn files(&self) -> &BTreeMap<PathBuf, Vec<u8>> {
+        &self.files
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.files.values().map(Vec::len).sum()
+    }
+
+    pub(crate) fn keys(&self) -> Vec<BlockKey> {
+        self.blocks.iter().map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Reads all of the store, as queries and `verify` do.
+    pub(crate) fn judge(&self) -> Verdict {
+        let read = catch_unwind(AssertUnwindSafe(|| self.read()));
+        // A panic is neither.
+        let Ok(read) = read else { return Verdict::Wrong };
+        let settings = VerifySettings { deep: false, threads: 1 };
+        let verified = catch_unwind(AssertUnwindSafe(|| {
+            verify(&self.root(), settings, &ByteProgress::default())
+        }));
+        let Ok(verified) = verified else { return Verdict::Wrong };
+        let clean = verified.is_ok_and(|report| report.damages.is_empty());
+        match read {
+            Verdict::Harmless if !clean => Verdict::Detected,
+            // What a reader notices, `verify` must find.
+            Verdict::Detected if clean => Verdict::Wrong,
+            read => read,
+        }
+    }
+
+    fn read(&self) -> Verdict {
+        let mut verdict = Verdict::Harmless;
+        let mut saw = |same: Option<bool>| match same {
+            Some(true) => {}
+            Some(false) => verdict = Verdict::Wrong,
+            None if verdict == Verdict::Harmless => verdict = Verdict::Detected,
+            None => {}
+        };
+        match Store::open(&self.root()) {
+            Err(_) => saw(None),
+            Ok(store) => {
+                let read = store.get_many(&self.keys());
+                for (read, (_, block)) in read.iter().zip(&self.blocks) {
+                    saw(read.as_ref().ok().map(|read| read.as_ref() == Some(block)));
+                }
+                for ((key, _), chunk) in self.blocks.iter().zip(&self.chunks) {
+                    saw(store.chunk(key).ok().map(|read| read == *chunk));
+                }
+            }
+        }
+        match Index::open(&self.root().join("index")) {
+            Err(_) => saw(None),
+            Ok(index) => {
+                saw(index.search("honey", 9).ok().map(|found| found == self.found));
+                for hit in &self.hits {
+                    let read = index.get(&hit.document.id).ok();
+                    saw(read.map(|read| read.as_ref() == Some(hit)));
+                }
+            }
+        }
+        verdict
+    }
+}
+
+pub(crate) fn files_of(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            match path.is_dir() {
+                true => folders.push(path),
+                // Locks: their bytes are never read back.
+                false if name == "lock" || name.ends_with(".lock") => {}
+                false => {
+                    files.insert(
+                        path.strip_prefix(root).unwrap().to_owned(),
+                        fs::read(&path).unwrap(),
+                    );
+                }
+            }
+        }
+    }
+    files
+}
+
+/// Builds a store of the first `rows` passages with the tiny model.
+pub(crate) fn build_store(root: &Path, rows: u64) -> (CpuModel, Fingerprint) {
+    let mut file = ModelFile::open(Path::new(&testdata("tiny.gguf"))).unwrap();
+    let tokenizer = file.tokenizer().unwrap();
+    let profile = Profile::built_in("plain").unwrap();
+    let model = CpuModel::load(&mut file, Element::Bf16, Kernel::best(), 1).unwrap();
+    let corpus = Corpus::open(&[testdata("corpus.parquet")], Columns::default()).unwrap();
+    let fingerprint = Fingerprint {
+        format_version: FORMAT_VERSION,
+        model: file.name(),
+        weights: file.digest(),
+        tokenizer: tokenizer.digest(),
+        profile: profile.name.clone(),
+        profile_digest: profile.document_digest(),
+        chunk_tokens: CHUNK_TOKENS,
+        unit_rows: UNIT_ROWS,
+        geometry: *model.geometry(),
+        rope: model.config().rope(),
+        compute: "f32".to_owned(),
+        kernel: KERNEL_ID.to_owned(),
+    };
+    let input = BuildInput {
+        model: &model,
+        corpus: &corpus,
+        chunker: &Chunker::new(&tokenizer, &profile, CHUNK_TOKENS as usize).unwrap(),
+        fingerprint: &fingerprint,
+        limit: Some(rows),
+        progress: &BuildProgress::default(),
+        stop: &AtomicBool::new(false),
+    };
+    build(&input, root).unwrap();
+    (model, fingerprint)
+}

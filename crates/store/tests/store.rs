@@ -15,6 +15,9 @@ use hyperrag_store::{
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+#[path = "store/mend.rs"]
+mod mend;
+
 const HEADER: usize = 256;
 const ENTRY: usize = 64;
 

@@ -1,0 +1,183 @@
+//! Verification, replicas and repair, on the stores of `store.rs`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use hyperrag_store::{Mending, Replica, Replicated, recover, remember_replica};
+
+use super::*;
+
+fn damages(store: &Store, number: u32) -> Vec<Option<u32>> {
+    let mut buffer = Vec::new();
+    let bytes = AtomicU64::new(0);
+    let mut found: Vec<_> = store
+        .verify_shard(ShardId(number), &mut buffer, &bytes)
+        .into_iter()
+        .map(|damage| damage.slot)
+        .collect();
+    found.extend(
+        store.verify_chunk_file(ShardId(number), &mut buffer, &bytes).map(|damage| damage.slot),
+    );
+    found
+}
+
+fn replicate(from: &Path, to: &Path) {
+    let replica = Replica::open(from, to).unwrap();
+    let shards = replica.manifest().shards.len() as u32;
+    for shard in 0..shards {
+        replica.copy(ShardId(shard), true, &mut Vec::new(), &AtomicU64::new(0)).unwrap();
+    }
+    replica.publish().unwrap();
+    remember_replica(from, to).unwrap();
+}
+
+#[test]
+fn every_flipped_byte_of_a_shard_is_verified_and_mended() {
+    let folder = store(2);
+    let root = folder.path();
+    let path = shard(root, 0);
+    let whole = fs::read(&path).unwrap();
+    let opened = Store::open(root).unwrap();
+    assert_eq!(damages(&opened, 0), []);
+    let mending = Mending::open(root, Arc::new(opened.manifest().clone()), false).unwrap();
+    let chunks = unit(0).contents.chunks;
+    let mut compute =
+        |chunks: &[Chunk]| Ok(chunks.iter().map(|c| block(&small().geometry, c)).collect());
+    let mut buffer = Vec::new();
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(damages(&opened, 0).len(), 1, "byte {at}");
+        // Mending syncs; a few bytes of every part are enough.
+        if at % 211 != 0 {
+            continue;
+        }
+        let salvage = mending.salvage(ShardId(0), &chunks, &mut buffer);
+        let top = at < 4096;
+        assert!(salvage.damaged() <= usize::from(!top), "byte {at}: {}", salvage.damaged());
+        mending.rewrite(ShardId(0), &chunks, &salvage, &mut compute, &mut buffer).unwrap();
+        assert!(fs::read(&path).unwrap() == whole, "byte {at}");
+    }
+    fs::write(&path, &whole).unwrap();
+    for length in (0..whole.len()).step_by(2039) {
+        fs::write(&path, &whole[..length]).unwrap();
+        assert_eq!(damages(&opened, 0), [None], "length {length}");
+        let salvage = mending.salvage(ShardId(0), &chunks, &mut buffer);
+        mending.rewrite(ShardId(0), &chunks, &salvage, &mut compute, &mut buffer).unwrap();
+        assert!(fs::read(&path).unwrap() == whole, "length {length}");
+    }
+}
+
+#[test]
+fn other_blocks_do_not_replace_a_shard() {
+    let folder = store(1);
+    let root = folder.path();
+    let path = shard(root, 0);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4096 + 200] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let manifest = Arc::new(Store::open(root).unwrap().manifest().clone());
+    let mending = Mending::open(root, manifest, false).unwrap();
+    assert!(matches!(StoreWriter::open(root, &small()).err(), Some(StoreError::Locked { .. })));
+    let chunks = unit(0).contents.chunks;
+    let salvage = mending.salvage(ShardId(0), &chunks, &mut Vec::new());
+    assert_eq!(salvage.damaged(), 1);
+    let other = |chunks: &[Chunk]| {
+        let other = |chunk: &Chunk| Chunk { tokens: vec![9; chunk.tokens.len()], ..chunk.clone() };
+        Ok(chunks.iter().map(|chunk| block(&small().geometry, &other(chunk))).collect())
+    };
+    let none = |_: &[Chunk]| Err("no model".to_owned());
+    let computes: [&mut hyperrag_store::Compute<'_>; 2] = [&mut { other }, &mut { none }];
+    for compute in computes {
+        let mended = mending.rewrite(ShardId(0), &chunks, &salvage, compute, &mut Vec::new());
+        assert!(matches!(mended, Err(StoreError::NotMended { .. })), "{mended:?}");
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+        assert_eq!(fs::read_dir(root.join("shards")).unwrap().count(), 1, "nothing half-written");
+    }
+}
+
+#[test]
+fn a_block_is_lost_only_where_every_copy_of_it_is_damaged() {
+    const UNITS: u32 = 6;
+    let folder = store(UNITS);
+    let copies = [folder.path().to_owned(), folder.path().join("a"), folder.path().join("b")];
+    replicate(&copies[0], &copies[1]);
+    replicate(&copies[0], &copies[2]);
+    let mut seeded = Seeded(7);
+    for round in 0..40 {
+        let mut damaged = vec![BTreeSet::new(); copies.len()];
+        let mut kept = Vec::new();
+        for (copy, damaged) in copies.iter().zip(&mut damaged) {
+            for number in 0..UNITS {
+                let path = shard(copy, number);
+                let whole = fs::read(&path).unwrap();
+                let mut bytes = whole.clone();
+                for (slot, start) in (4096..whole.len()).step_by(4096).enumerate() {
+                    if seeded.next() % 3 == 0 {
+                        bytes[start + (seeded.next() % 4096) as usize] ^= 1 << (round % 8);
+                        damaged.insert((number, slot as u32));
+                    }
+                }
+                fs::write(&path, bytes).unwrap();
+                kept.push((path, whole));
+            }
+        }
+        let store = Replicated::open(&copies[0]).unwrap();
+        assert_eq!(store.notices(), [] as [String; 0]);
+        let mut failovers = 0;
+        for number in 0..UNITS {
+            let keys = keys(number);
+            for (key, found) in keys.iter().zip(store.get_many(&keys)) {
+                let place = (number, key.slot.0);
+                let lost = damaged.iter().all(|damaged| damaged.contains(&place));
+                failovers += usize::from(!lost && damaged[0].contains(&place));
+                match found {
+                    Ok(Some(found)) => {
+                        assert!(!lost);
+                        let chunk = &unit(number).contents.chunks[key.slot.0 as usize];
+                        assert_eq!(found.kv(), block(&small().geometry, chunk).kv());
+                    }
+                    Ok(None) => panic!("{key:?} is absent"),
+                    Err(error) => assert!(lost, "round {round}, {key:?}: {error}"),
+                }
+            }
+        }
+        assert_eq!(store.take_failovers().len(), failovers);
+        assert_eq!(store.take_failovers().len(), 0);
+        for (path, whole) in kept {
+            fs::write(path, whole).unwrap();
+        }
+    }
+}
+
+#[test]
+fn every_flipped_byte_of_a_journal_is_mended() {
+    let folder = store(3);
+    let root = folder.path();
+    let path = root.join("journal-000001.log");
+    let whole = fs::read(&path).unwrap();
+    // Digests of the made-up rows are in no file: only what is not damaged of them can be known.
+    let replica = TempDir::new().unwrap();
+    replicate(root, replica.path());
+    let copies = [replica.path().to_owned()];
+    for at in (0..whole.len() - 1).step_by(7) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 5);
+        fs::write(&path, bytes).unwrap();
+        let mut current = || Err("not asked for".to_owned());
+        let recovered = recover(root, &copies, &mut current).unwrap();
+        recovered.publish(root).unwrap();
+        assert!(fs::read(&path).unwrap() == whole, "byte {at}");
+    }
+    // A replica that is behind does not count.
+    let mut writer = StoreWriter::open(root, &small()).unwrap();
+    seal(&mut writer, &unit(3));
+    drop(writer);
+    let longer = fs::read(&path).unwrap();
+    fs::write(&path, &longer[1..]).unwrap();
+    let recovered = recover(root, &copies, &mut || Err("not asked for".to_owned())).unwrap();
+    assert_eq!(recovered.manifest().shards.len(), 4);
+    assert!(recovered.how.contains("from the shards and chunk files"), "{}", recovered.how);
+}

@@ -153,9 +153,28 @@ pub(crate) struct BuildArgs {
     /// Take only the first N rows of the input.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
+    /// Bytes that the store may take, its index and a merge of that included; K, M, G and T stand for
+    /// powers of 1024. A build that would take more stops and can be gone on with.
+    #[arg(long, value_name = "N", value_parser = parse_bytes)]
+    pub(crate) max_bytes: Option<u64>,
     /// Read and count everything, print documents, tokens, bytes and time, and write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// A number of bytes, perhaps with a unit.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let power = match &text[digits.len()..] {
+        "" => 0,
+        "K" => 1,
+        "M" => 2,
+        "G" => 3,
+        "T" => 4,
+        unit => return Err(format!("{unit:?} is no unit: use K, M, G or T")),
+    };
+    let number: u64 = digits.parse().map_err(|_| "give a number, as in 500M".to_owned())?;
+    number.checked_mul(1024_u64.pow(power)).ok_or_else(|| "it is too large".to_owned())
 }
 
 /// How answers are printed.

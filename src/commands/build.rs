@@ -36,6 +36,8 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         chunker: &chunker,
         fingerprint: &fingerprint,
         limit: args.limit,
+        max_bytes: args.max_bytes,
+        notice: report::warn,
         progress: &progress,
         stop: stop_on_signal()?,
     };

@@ -90,6 +90,8 @@ fn build_as_a_gpu(root: &Path) {
         chunker: &Chunker::new(&tokenizer, &profile, 256).unwrap(),
         fingerprint: &fingerprint,
         limit: None,
+        max_bytes: None,
+        notice: |_| {},
         progress: &BuildProgress::default(),
         stop: &AtomicBool::new(false),
     };

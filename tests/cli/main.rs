@@ -6,6 +6,7 @@ mod device;
 mod jobs;
 mod repair;
 mod resume;
+mod room;
 mod support;
 mod tidy;
 mod verify;

@@ -192,6 +192,8 @@ pub(crate) fn build_store(root: &Path, rows: u64) -> (CpuModel, Fingerprint) {
         chunker: &Chunker::new(&tokenizer, &profile, CHUNK_TOKENS as usize).unwrap(),
         fingerprint: &fingerprint,
         limit: Some(rows),
+        max_bytes: None,
+        notice: |_| {},
         progress: &BuildProgress::default(),
         stop: &AtomicBool::new(false),
     };

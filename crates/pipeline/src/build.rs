@@ -8,9 +8,10 @@ use std::time::Instant;
 use hyperrag_corpus::{Chunker, Corpus};
 use hyperrag_kv::{Chunk, Fingerprint, KvBlock, LanguageModel, ShardId, Slot};
 use hyperrag_retrieval::{IndexWriter, Location};
-use hyperrag_store::{ShardChunks, StoreWriter, Unit};
+use hyperrag_store::{Manifest, ShardChunks, StoreWriter, Unit};
 use serde::Serialize;
 
+use crate::room::Room;
 use crate::units::Units;
 use crate::{BuildProgress, PipelineError};
 
@@ -33,6 +34,10 @@ pub struct BuildInput<'a, M> {
     pub fingerprint: &'a Fingerprint,
     /// Rows of the corpus to take at most.
     pub limit: Option<u64>,
+    /// Bytes that the store may take.
+    pub max_bytes: Option<u64>,
+    /// Told what a user should know while it goes on.
+    pub notice: fn(&str),
     /// Counters for whoever watches.
     pub progress: &'a BuildProgress,
     /// Set from outside to stop.
@@ -108,38 +113,22 @@ pub fn build<M: LanguageModel>(
     let mut index = open_index(root, &store)?;
     let shards_before = store.manifest().shards.len() as u64;
     let sealed = store.manifest().clone();
-    let mut units = Units::new(input);
     let (unit_sender, unit_receiver) = sync_channel(UNITS_AHEAD);
     let (block_sender, block_receiver) = sync_channel(BATCHES_AHEAD);
     // A stage that fails stops the others, so the one nearest the disk has the cause.
     let (written, computed, read) = thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let sender = unit_sender;
-            while let Some(rows) = units.next_rows()? {
-                match sealed.shards.get(rows.shard.0 as usize) {
-                    Some(record) => {
-                        rows.check(record)?;
-                        BuildProgress::add(&input.progress.rows_done, rows.len());
-                    }
-                    None if sealed.complete => {
-                        let first = units.rows_read() - rows.len() + 1;
-                        return Err(PipelineError::Changed { first, last: units.rows_read() });
-                    }
-                    None => {
-                        let unit = units.chunks(rows)?;
-                        if sender.send(unit).is_err() {
-                            break; // The prefill has stopped and says why.
-                        }
-                    }
-                }
-            }
-            Ok((units.rows_read(), units.empty_rows))
-        });
+        let reader = scope.spawn(|| read_units(input, root, &sealed, unit_sender));
         let writer = scope.spawn(|| write_units(block_receiver, &mut store, &mut index));
         let computed = prefill_units(input, unit_receiver, block_sender);
         (join(writer), computed, join(reader))
     });
     written?;
+    if let (Err(PipelineError::Interrupted), _) | (_, Err(PipelineError::MaxBytes { .. })) =
+        (&computed, &read)
+    {
+        // What is sealed can be searched.
+        index.commit(store.manifest().shards.len() as u32)?;
+    }
     let tokens_computed = computed?;
     let (rows, empty_rows) = read?;
     let shards = &store.manifest().shards;
@@ -166,6 +155,38 @@ pub fn build<M: LanguageModel>(
             ..BuildSummary::default()
         },
     ))
+}
+
+/// Reads the corpus unit by unit: those that are sealed must be the same, the others are sent on as
+/// long as there is room. Gives the rows read, and how many of the new ones are empty.
+fn read_units<M: LanguageModel>(
+    input: &BuildInput<'_, M>,
+    root: &Path,
+    sealed: &Manifest,
+    sender: SyncSender<Unit>,
+) -> Result<(u64, u64), PipelineError> {
+    let mut units = Units::new(input);
+    let mut room = Room::of(root, sealed);
+    while let Some(rows) = units.next_rows()? {
+        match sealed.shards.get(rows.shard.0 as usize) {
+            Some(record) => {
+                rows.check(record)?;
+                BuildProgress::add(&input.progress.rows_done, rows.len());
+            }
+            None if sealed.complete => {
+                let first = units.rows_read() - rows.len() + 1;
+                return Err(PipelineError::Changed { first, last: units.rows_read() });
+            }
+            None => {
+                let unit = units.chunks(rows)?;
+                room.take(input, &unit)?;
+                if sender.send(unit).is_err() {
+                    break; // The prefill has stopped and says why.
+                }
+            }
+        }
+    }
+    Ok((units.rows_read(), units.empty_rows))
 }
 
 fn summary(store: &StoreWriter, rest: BuildSummary) -> BuildSummary {

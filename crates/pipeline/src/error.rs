@@ -47,6 +47,32 @@ pub enum PipelineError {
         /// Last row of the unit.
         last: u64,
     },
+    /// The store may not grow by another unit.
+    #[error(
+        "stopped before unit {unit}: with it the store could take {needed} bytes, --max-bytes allows {max}; \
+         {unit} units are sealed, run the same command with more to go on"
+    )]
+    MaxBytes {
+        /// The unit that does not fit.
+        unit: u32,
+        /// Bytes that the store could take with it.
+        needed: u64,
+        /// Bytes allowed.
+        max: u64,
+    },
+    /// The disk has no room for a single unit.
+    #[error(
+        "{}: the disk is full: {free} bytes are free and the next unit needs {needed}; free some space \
+         and run the same command again, sealed units are kept", path.display()
+    )]
+    NoRoom {
+        /// The store.
+        path: std::path::PathBuf,
+        /// Bytes free.
+        free: u64,
+        /// Bytes needed.
+        needed: u64,
+    },
     /// The system gives no threads.
     #[error("threads cannot be started: {0}")]
     Threads(String),

@@ -12,6 +12,7 @@ mod memory;
 mod progress;
 mod repair;
 mod replicate;
+mod room;
 mod session;
 mod units;
 mod verify;

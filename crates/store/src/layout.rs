@@ -164,6 +164,20 @@ pub(crate) fn file_bytes(entries: &[Entry]) -> u64 {
     entries.last().map_or(first_offset(0), Entry::padded_end)
 }
 
+/// Length of a file of blocks that are not placed yet, each given by the bytes of its document id and
+/// its positions.
+pub(crate) fn file_bytes_of(
+    geometry: &Geometry,
+    blocks: impl ExactSizeIterator<Item = (usize, usize)>,
+) -> u64 {
+    let mut offset = first_offset(blocks.len());
+    for (id_bytes, tokens) in blocks {
+        let bytes = head_bytes(geometry, id_bytes) + geometry.block_bytes(tokens);
+        offset = (offset + bytes as u64).next_multiple_of(BLOCK_ALIGN);
+    }
+    offset
+}
+
 /// The block table of a shard, checked against header, geometry and file length.
 pub(crate) fn decode_table(
     bytes: &[u8],
@@ -344,14 +358,18 @@ mod tests {
     }
 
     /// A table of blocks with ids of `ids` bytes, and its header.
-    fn table(geometry: &Geometry, blocks: &[(u32, usize)]) -> (Header, Vec<u8>, Vec<Entry>) {
+    fn table(geometry: &Geometry, blocks_of: &[(u32, usize)]) -> (Header, Vec<u8>, Vec<Entry>) {
         let entries = place(
             geometry,
-            blocks.iter().map(|(tokens, id)| (Digest([*tokens as u8; 32]), *id, *tokens as usize)),
+            blocks_of
+                .iter()
+                .map(|(tokens, id)| (Digest([*tokens as u8; 32]), *id, *tokens as usize)),
         );
         let bytes: Vec<u8> = entries.iter().flat_map(Entry::encode).collect();
         let (blocks, table_crc) = (entries.len() as u32, crc32fast::hash(&bytes));
         let file_bytes = file_bytes(&entries);
+        let sizes = blocks_of.iter().map(|(tokens, id)| (*id, *tokens as usize));
+        assert_eq!(file_bytes_of(geometry, sizes), file_bytes);
         (Header { blocks, table_crc, file_bytes, ..header() }, bytes, entries)
     }
 

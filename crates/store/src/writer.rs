@@ -2,11 +2,11 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use hyperrag_kv::{Chunk, Digest, Fingerprint, KvBlock, ShardId, Slot};
+use hyperrag_kv::{Chunk, Digest, Fingerprint, Geometry, KvBlock, ShardId, Slot};
 
 use crate::draft::Draft;
 use crate::files::{Files, publish, sync_folder, temporary};
-use crate::layout::BLOCKS_PER_SHARD_MAX;
+use crate::layout::{self, BLOCKS_PER_SHARD_MAX};
 use crate::manifest::{append, trim};
 use crate::{FileRecord, Manifest, ShardChunks, ShardRecord, StoreError, chunks};
 
@@ -29,6 +29,30 @@ pub struct Unit {
     pub rows_digest: Digest,
     /// Chunks and documents.
     pub contents: ShardChunks,
+}
+
+/// Bytes of a chunk file beside the columns' values, at most: schema, footer, pages, statistics.
+const CHUNK_FILE_BYTES: u64 = 16 << 10;
+
+impl Unit {
+    /// Bytes that its shard and chunk file will take: the shard to the byte, the chunk file at most.
+    #[must_use]
+    pub fn bytes_max(&self, geometry: &Geometry) -> u64 {
+        let chunks = self.contents.chunks.iter();
+        let id_bytes = |chunk: &Chunk| chunk.id.document.as_str().len();
+        let sizes = chunks.clone().map(|chunk| (id_bytes(chunk), chunk.tokens.len()));
+        let columns = chunks.map(|chunk| (id_bytes(chunk) + 4 * chunk.tokens.len() + 64) as u64);
+        let columns = columns.sum::<u64>() + self.text_bytes() + CHUNK_FILE_BYTES;
+        // What does not compress grows a little.
+        layout::file_bytes_of(geometry, sizes) + columns + columns / 64
+    }
+
+    /// Bytes of all titles and texts.
+    #[must_use]
+    pub fn text_bytes(&self) -> u64 {
+        let documents = self.contents.documents.iter().map(|indexed| &indexed.document);
+        documents.map(|document| (document.title.len() + document.text.len()) as u64).sum()
+    }
 }
 
 /// A shard being written. Dropped before [`UnitWriter::seal`], it leaves nothing behind.

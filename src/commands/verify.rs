@@ -21,7 +21,7 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<Status> {
     match found.damages.len() {
         0 => Ok(Status::Done),
         count => Err(Damaged(format!(
-            "{}: {count} {}; mend it with `hyperrag repair --store {}`",
+            "{}: {count} {}; mend the store with `hyperrag repair --store {}`",
             args.store.display(),
             if count == 1 { "damage was found" } else { "damages were found" },
             args.store.display()

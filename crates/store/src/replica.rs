@@ -262,10 +262,11 @@ impl State {
             write(files.journal(self.manifest.generation), journal)?;
         }
         write(files.manifest(), &self.snapshot)?;
-        for generation in 1..=self.manifest.generation {
-            let path = files.journal(generation);
-            let kept = generation == self.manifest.generation && self.journal.is_some();
-            if !kept && path.exists() {
+        let kept = self.journal.as_ref().map(|_| files.journal(self.manifest.generation));
+        for entry in fs::read_dir(&files.root).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let journal = name.to_str().is_some_and(|n| n.starts_with("journal-"));
+            if journal && Some(&path) != kept.as_ref() {
                 let removed = fs::remove_file(&path);
                 removed.map_err(StoreError::io(&path, "cannot be removed"))?;
             }

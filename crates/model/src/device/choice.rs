@@ -173,7 +173,7 @@ fn no_context(
     match error.0 {
         // The link-time stand-in of the driver says so where there is no driver.
         CUresult::CUDA_ERROR_STUB_LIBRARY => {
-            "no CUDA driver was found; use --device cpu".to_owned()
+            NoGpu::Absent("no CUDA driver was found; use --device cpu".to_owned())
         }
         CUresult::CUDA_ERROR_NO_DEVICE => {
             NoGpu::Absent("the driver finds no GPU; use --device cpu".to_owned())

@@ -14,6 +14,9 @@ use crate::layout::{self, Entry, HEADER_BYTES, Head, Header, check_crc};
 /// Bytes of K and V read at a time by a check: they stay in a core's cache until they are summed.
 const CHECK_BYTES: usize = 256 << 10;
 
+/// The kernel copies a page to an address of another alignment at about half the speed.
+const PAGE_BYTES: usize = 4096;
+
 /// A shard whose header and table are those that the manifest names.
 pub(crate) struct Shard {
     pub(crate) file: File,
@@ -104,10 +107,11 @@ impl Shard {
         let group = (CHECK_BYTES / layer_bytes.max(1)).clamp(1, geometry.layers as usize);
         let rest_bytes = geometry.hidden_bytes() + entry.padding();
         let bytes = entry.head_bytes as usize + rest_bytes.max(group * layer_bytes);
-        if buffer.len() < bytes {
-            buffer.resize(bytes, 0);
+        if buffer.len() < bytes + PAGE_BYTES {
+            buffer.resize(bytes + PAGE_BYTES, 0);
         }
-        let (head, part) = buffer.split_at_mut(entry.head_bytes as usize);
+        let aligned = buffer.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);
+        let (head, part) = buffer[aligned..].split_at_mut(entry.head_bytes as usize);
         self.file.read_exact_at(head, entry.offset)?;
         let head = Head::decode(head, entry.head_crc, geometry)?;
         if (head.identity, head.tokens) != (entry.identity, entry.tokens) {

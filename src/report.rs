@@ -72,19 +72,13 @@ pub(crate) fn show_build(bar: &ProgressBar, counts: &Counts, rows: Option<u64>, 
     ));
 }
 
-/// Runs `work` over the bytes of a store while a thread shows its progress.
-pub(crate) fn watch_bytes<T>(progress: &ByteProgress, work: impl FnOnce() -> T) -> T {
-    let bar = bar(
-        Some(0),
-        "{elapsed_precise} {bar:24} {bytes}/{total_bytes}, {bytes_per_sec}, ETA {eta_precise}",
-    );
+/// Runs `work` while a thread calls `show`, which moves `bar` on.
+pub(crate) fn watch<T>(bar: &ProgressBar, show: impl Fn() + Sync, work: impl FnOnce() -> T) -> T {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let watcher = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                let (done, all) = progress.bytes();
-                bar.set_length(all);
-                bar.set_position(done);
+                show();
                 thread::park_timeout(Duration::from_millis(200));
             }
         });
@@ -94,6 +88,20 @@ pub(crate) fn watch_bytes<T>(progress: &ByteProgress, work: impl FnOnce() -> T) 
         bar.finish_and_clear();
         result
     })
+}
+
+/// Runs `work` over the bytes of a store while a thread shows its progress.
+pub(crate) fn watch_bytes<T>(progress: &ByteProgress, work: impl FnOnce() -> T) -> T {
+    let bar = bar(
+        Some(0),
+        "{elapsed_precise} {bar:24} {bytes}/{total_bytes}, {bytes_per_sec}, ETA {eta_precise}",
+    );
+    let show = || {
+        let (done, all) = progress.bytes();
+        bar.set_length(all);
+        bar.set_position(done);
+    };
+    watch(&bar, show, work)
 }
 
 /// `bytes` for people.

@@ -1,7 +1,6 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use hyperrag_corpus::{Chunker, Columns, Corpus, CorpusSize};
@@ -112,22 +111,13 @@ fn watch<T>(
     work: impl FnOnce() -> T,
 ) -> T {
     let bar = report::bar(None, BAR);
-    let (start, done) = (Instant::now(), AtomicBool::new(false));
-    thread::scope(|scope| {
-        let watcher = scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                let counts = progress.counts();
-                let rows = expected_rows(&counts, size, limit);
-                report::show_build(&bar, &counts, rows, start.elapsed().as_secs_f64());
-                thread::park_timeout(Duration::from_millis(200));
-            }
-        });
-        let result = work();
-        done.store(true, Ordering::Relaxed);
-        watcher.thread().unpark();
-        bar.finish_and_clear();
-        result
-    })
+    let start = Instant::now();
+    let show = || {
+        let counts = progress.counts();
+        let rows = expected_rows(&counts, size, limit);
+        report::show_build(&bar, &counts, rows, start.elapsed().as_secs_f64());
+    };
+    report::watch(&bar, show, work)
 }
 
 /// Rows of the whole input: known for Parquet, else estimated from the bytes read so far.

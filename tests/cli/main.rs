@@ -7,6 +7,7 @@ mod jobs;
 mod repair;
 mod resume;
 mod room;
+mod seeded;
 mod support;
 mod tidy;
 mod verify;

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::support::{DAMAGED, FAILED, Outcome, Scratch, Seeded, jsonl, note, passages, ranked};
+use crate::seeded::Seeded;
+use crate::support::{DAMAGED, FAILED, Outcome, Scratch, jsonl, note, passages, ranked};
 
 const SEED: u64 = 2026;
 const BUILD: &str = "build corpus.jsonl --store store TINY --unit-rows 32";

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use crate::seeded::Seeded;
 use crate::support::{
-    DAMAGED, DEGRADED, FAILED, INTERRUPTED, Scratch, Seeded, jsonl, note, passages, ranked,
+    DAMAGED, DEGRADED, FAILED, INTERRUPTED, Scratch, jsonl, note, passages, ranked,
 };
 
 const QUERY: &str = "query --store store TINY --json -k 100 honeybees";

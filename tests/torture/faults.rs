@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::Tally;
+use crate::seeded::Seeded;
 use crate::store::{Pristine, Verdict};
-use crate::{Seeded, Tally};
 
 /// Bytes of a page.
 const PAGE: usize = 4096;

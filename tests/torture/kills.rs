@@ -7,8 +7,9 @@ use std::time::Duration;
 use hyperrag_store::{StoreError, StoreWriter};
 use tempfile::TempDir;
 
+use crate::Tally;
+use crate::seeded::Seeded;
 use crate::store::{Pristine, files_of, testdata};
-use crate::{Seeded, Tally};
 
 /// Writers that open one store at once: one wins, the others say why they do not.
 pub(crate) fn races(pristine: &Pristine, trials: u64) -> Tally {

@@ -7,8 +7,9 @@ use hyperrag_kv::BlockRead;
 use hyperrag_rerank::{OnDamage, Source, score};
 use hyperrag_store::Replicated;
 
+use crate::Tally;
+use crate::seeded::Seeded;
 use crate::store::Pristine;
-use crate::{Seeded, Tally};
 
 /// Blocks of a hundred that are damaged in each copy.
 const PERCENT: usize = 2;

@@ -96,7 +96,7 @@ impl Mending {
     /// # Errors
     /// [`StoreError`]; the store's file is then as it was.
     pub fn copy_chunk_file(&self, from: &Store, shard: ShardId) -> Result<(), StoreError> {
-        copy_chunk_file(from, &self.store, shard, &AtomicU64::new(0))
+        copy_chunk_file(from, &self.store, shard, &mut Vec::new(), &AtomicU64::new(0))
     }
 
     /// Looks for the blocks of a damaged shard that are intact. Where its table is not, that is made

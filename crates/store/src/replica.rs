@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hyperrag_kv::{Digest, Fingerprint, ShardId};
+use hyperrag_kv::{Fingerprint, ShardId};
 
 use crate::fault::Fault;
 use crate::files::{Files, publish, sync_folder, temporary, write_whole};
@@ -92,7 +92,7 @@ impl Replica {
         if self.target.verify_chunk_file(shard, buffer, &AtomicU64::new(0)).is_none() {
             progress.fetch_add(record.chunk_file.bytes, Ordering::Relaxed);
         } else {
-            copy_chunk_file(&self.source, &self.target, shard, progress)?;
+            copy_chunk_file(&self.source, &self.target, shard, buffer, progress)?;
             copied += record.chunk_file.bytes;
         }
         Ok(copied)
@@ -202,24 +202,21 @@ pub(crate) fn copy_shard(
     }
 }
 
-/// Copies a chunk file, whose digest is taken as it goes.
+/// Copies a chunk file, and checks the copy before it gets its name.
 pub(crate) fn copy_chunk_file(
     source: &Store,
     target: &Store,
     shard: ShardId,
+    buffer: &mut Vec<u8>,
     progress: &AtomicU64,
 ) -> Result<(), StoreError> {
     let (from, to) = (source.files.chunk_file(shard), target.files.chunk_file(shard));
-    let record = &source.manifest.shards[shard.0 as usize].chunk_file;
-    let copy = copy_bytes(&from, &to, record.bytes, progress)?;
-    let copied = fs::read(temporary(&to)).map_err(StoreError::io(&to, "cannot be read"))?;
-    if Digest::of(&copied) != record.digest {
-        return Err(StoreError::damaged(
-            &from,
-            "its digest is not the one that the manifest names",
-        ));
+    let bytes = source.manifest.shards[shard.0 as usize].chunk_file.bytes;
+    let copy = copy_bytes(&from, &to, bytes, progress)?;
+    match target.verify_chunk_file_at(&temporary(&to), shard, buffer, &AtomicU64::new(0)) {
+        None => copy.publish(),
+        Some(damage) => Err(StoreError::damaged(&from, damage.what)),
     }
-    copy.publish()
 }
 
 fn copy_bytes<'a>(

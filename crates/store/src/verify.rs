@@ -88,9 +88,19 @@ impl Store {
         buffer: &mut Vec<u8>,
         bytes_read: &AtomicU64,
     ) -> Option<Damage> {
-        let path = self.files.chunk_file(shard);
+        self.verify_chunk_file_at(&self.files.chunk_file(shard), shard, buffer, bytes_read)
+    }
+
+    /// As [`Store::verify_chunk_file`], of a file that has not its name yet.
+    pub(crate) fn verify_chunk_file_at(
+        &self,
+        path: &Path,
+        shard: ShardId,
+        buffer: &mut Vec<u8>,
+        bytes_read: &AtomicU64,
+    ) -> Option<Damage> {
         let record = &self.manifest.shards[shard.0 as usize].chunk_file;
-        let checked = open_plain(&path, record.bytes).and_then(|file| {
+        let checked = open_plain(path, record.bytes).and_then(|file| {
             buffer.resize(buffer.len().max(HASH_BYTES), 0);
             let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
             while offset < record.bytes {
@@ -106,7 +116,7 @@ impl Store {
                 false => Err("its digest is not the one that the manifest names".to_owned().into()),
             }
         });
-        checked.err().map(|fault| self.damage(&path, shard, None, fault.to_string()))
+        checked.err().map(|fault| self.damage(path, shard, None, fault.to_string()))
     }
 
     /// Reads a shard's chunk file and checks that the manifest's counts and the identities of the

@@ -38,6 +38,10 @@ pub(crate) enum Command {
     Query(QueryArgs),
     /// Time reuse against recompute on this store, on the same candidates.
     Bench(BenchArgs),
+    /// Remove documents from a store. Their bytes stay until it is compacted.
+    Delete(DeleteArgs),
+    /// Free the bytes of documents that were deleted or replaced. Queries go on undisturbed.
+    Compact(CompactArgs),
     /// Describe a store.
     Info(InfoArgs),
     /// Check every byte of a store; write nothing.
@@ -150,6 +154,13 @@ pub(crate) struct BuildArgs {
     /// several times.
     #[arg(long = "replica", value_name = "DIR")]
     pub(crate) replicas: Vec<PathBuf>,
+    /// Add the input to a store that is built: new documents are added, changed ones replace their
+    /// former versions, the same ones are left out. Queries see all of it at its end.
+    #[arg(long)]
+    pub(crate) append: bool,
+    /// Forget what an unfinished --append has sealed, and begin anew.
+    #[arg(long, requires = "append")]
+    pub(crate) restart: bool,
     /// Take only the first N rows of the input.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
@@ -264,6 +275,23 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
+    /// Folder of the store.
+    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
+    pub(crate) store: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// Folder of the store.
+    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
+    pub(crate) store: PathBuf,
+    /// Ids of the documents, one a line; `-` is stdin.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ids: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompactArgs {
     /// Folder of the store.
     #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
     pub(crate) store: PathBuf,

@@ -59,7 +59,7 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
     let session = Session::open(&store, model, tokenizer, profile)?;
     let mut queries = match &args.search.queries {
         Some(path) => queries::read(path)?,
-        None => session.index().sample(args.query_count)?.iter().map(query_from).collect(),
+        None => session.sample(args.query_count)?.iter().map(query_from).collect(),
     };
     queries.truncate(args.query_count);
     let runs = args.runs.max(1);
@@ -85,7 +85,7 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
             .map(|(a, b)| 100.0 * (b.0 - a.0) / (b.1 - a.1).max(1.0)),
         depth: args.search.depth,
         queries: queries.len(),
-        documents: session.index().documents(),
+        documents: session.indexed_documents(),
     };
     let against = match args.against {
         Some(device) => Some(compare(args, device, &session, &queries)?),

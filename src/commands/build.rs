@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use hyperrag_corpus::{Chunker, Columns, Corpus, CorpusSize};
 use hyperrag_pipeline::{
-    BuildInput, BuildProgress, BuildSummary, ByteProgress, Counts, DryRun, PipelineError,
+    Add, BuildInput, BuildProgress, BuildSummary, ByteProgress, Counts, DryRun, PipelineError,
 };
 use hyperrag_store::Replica;
 use serde::Serialize;
@@ -34,6 +34,7 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         corpus: &corpus,
         chunker: &chunker,
         fingerprint: &fingerprint,
+        add: args.append.then_some(if args.restart { Add::Restart } else { Add::Resume }),
         limit: args.limit,
         max_bytes: args.max_bytes,
         notice: report::warn,
@@ -41,8 +42,9 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         stop: stop_on_signal()?,
     };
     if args.dry_run {
-        let plan =
-            watch(&progress, corpus.size(), args.limit, || hyperrag_pipeline::dry_run(&input))?;
+        let plan = watch(&progress, corpus.size(), args.limit, || {
+            hyperrag_pipeline::dry_run(&input, &args.store)
+        })?;
         report::print(&match json {
             true => with_device(&plan, &loaded)?,
             false => describe_plan(&plan),
@@ -134,7 +136,7 @@ fn expected_rows(counts: &Counts, size: CorpusSize, limit: Option<u64>) -> Optio
 }
 
 /// A flag that SIGINT, SIGTERM and SIGHUP set. A second signal ends the process at once.
-fn stop_on_signal() -> Result<&'static AtomicBool> {
+pub(super) fn stop_on_signal() -> Result<&'static AtomicBool> {
     static STOP: OnceLock<AtomicBool> = OnceLock::new();
     let stop = STOP.get_or_init(AtomicBool::default);
     let handler = move || {
@@ -156,18 +158,30 @@ fn describe(summary: &BuildSummary) -> String {
         shards_before,
         tokens_computed,
         seconds,
+        unchanged,
+        dead,
         ..
     } = summary;
+    let dead = match dead {
+        0 => String::new(),
+        dead => format!(
+            ", {dead} deleted or replaced documents among the chunks until `hyperrag compact`"
+        ),
+    };
+    let dead = match unchanged {
+        0 => dead,
+        unchanged => format!("; {unchanged} documents were there as they are{dead}"),
+    };
     if shards == shards_before {
         return format!(
-            "the store is up to date: {documents} documents, {chunks} chunks, {}",
+            "the store is up to date: {documents} documents, {chunks} chunks, {}{dead}",
             report::bytes(*bytes)
         );
     }
     let rate = *tokens_computed as f64 / seconds;
     format!(
         "stored {documents} documents, {chunks} chunks, {tokens} tokens, {} in {shards} shards \
-         ({} of them now, {rate:.0} tokens/s, {})",
+         ({} of them now, {rate:.0} tokens/s, {}){dead}",
         report::bytes(*bytes),
         shards - shards_before,
         report::duration(*seconds)
@@ -175,9 +189,14 @@ fn describe(summary: &BuildSummary) -> String {
 }
 
 fn describe_plan(plan: &DryRun) -> String {
-    let DryRun { documents, empty_rows, chunks, tokens, bytes, tokens_per_second, seconds } = plan;
+    let DryRun { documents, empty_rows, unchanged, chunks, tokens, bytes, .. } = plan;
+    let DryRun { tokens_per_second, seconds, .. } = plan;
+    let unchanged = match unchanged {
+        0 => String::new(),
+        unchanged => format!(", {unchanged} that the store has as they are"),
+    };
     format!(
-        "documents  {documents}\nleft out   {empty_rows} rows without text\nchunks     {chunks}\ntokens     {tokens}\n\
+        "documents  {documents}\nleft out   {empty_rows} rows without text{unchanged}\nchunks     {chunks}\ntokens     {tokens}\n\
          bytes      {} ({bytes})\ntime       {} at {tokens_per_second:.0} tokens/s, measured here",
         report::bytes(*bytes),
         report::duration(*seconds)

@@ -25,12 +25,16 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
         ("state".into(), if manifest.complete { "complete" } else { "unfinished" }.into()),
         ("generation".into(), manifest.generation.to_string()),
         ("shards".into(), manifest.shards.len().to_string()),
-        ("documents".into(), sum(|shard| shard.documents).to_string()),
+        ("documents".into(), (manifest.documents() - manifest.dead_documents()).to_string()),
         ("chunks".into(), sum(|shard| shard.chunks).to_string()),
         ("tokens".into(), sum(|shard| shard.tokens).to_string()),
         ("bytes".into(), report::bytes(sum(|shard| shard.kv.bytes))),
         ("bytes a token".into(), store.geometry().token_bytes().to_string()),
     ];
+    if manifest.dead_documents() > 0 {
+        let dead = format!("{} until `hyperrag compact`", manifest.dead_documents());
+        lines.push(("deleted or replaced".into(), dead));
+    }
     lines.extend(
         manifest.fingerprint.fields().into_iter().map(|(name, value)| (name.to_owned(), value)),
     );

@@ -3,6 +3,8 @@
 mod bench;
 mod bench_device;
 mod build;
+mod compact;
+mod delete;
 mod devices;
 mod info;
 mod model;
@@ -33,6 +35,8 @@ pub(crate) fn run(cli: Cli) -> Result<Status> {
         Command::Build(args) => build::build(&args, cli.json),
         Command::Query(args) => query::query(&args, cli.json),
         Command::Bench(args) => bench::bench(&args, cli.json),
+        Command::Delete(args) => delete::delete(&args, cli.json),
+        Command::Compact(args) => compact::compact(&args, cli.json),
         Command::Info(args) => info::info(&args, cli.json),
         Command::Verify(args) => verify::verify(&args, cli.json),
         Command::Repair(args) => repair::repair(&args, cli.json),

@@ -89,6 +89,7 @@ fn build_as_a_gpu(root: &Path) {
         corpus: &corpus,
         chunker: &Chunker::new(&tokenizer, &profile, 256).unwrap(),
         fingerprint: &fingerprint,
+        add: None,
         limit: None,
         max_bytes: None,
         notice: |_| {},

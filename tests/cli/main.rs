@@ -4,6 +4,7 @@ mod bad_input;
 mod damage;
 mod device;
 mod jobs;
+mod live;
 mod repair;
 mod resume;
 mod room;

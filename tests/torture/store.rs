@@ -53,7 +53,7 @@ impl Pristine {
         let store = Store::open(&root).unwrap();
         let index = Index::open(&root.join("index")).unwrap();
         let (mut blocks, mut chunks) = (Vec::new(), Vec::new());
-        let hits = index.sample(ROWS as usize).unwrap();
+        let hits = index.sample(ROWS as usize, |_| true).unwrap();
         for hit in &hits {
             for ordinal in 0..hit.location.chunks {
                 let (shard, first) = (hit.location.shard, hit.location.first_slot.0);
@@ -66,7 +66,7 @@ impl Pristine {
             }
         }
         assert_eq!((hits.len() as u64, store.manifest().shards.len()), (ROWS, 3));
-        let found = index.search("honey", 9).unwrap();
+        let found = index.search("honey", 9, |_| true).unwrap();
         assert!(!found.is_empty());
         let files = files_of(&root);
         Self { folder, model, fingerprint, blocks, chunks, hits, found, files }
@@ -131,9 +131,9 @@ impl Pristine {
         match Index::open(&self.root().join("index")) {
             Err(_) => saw(None),
             Ok(index) => {
-                saw(index.search("honey", 9).ok().map(|found| found == self.found));
+                saw(index.search("honey", 9, |_| true).ok().map(|found| found == self.found));
                 for hit in &self.hits {
-                    let read = index.get(&hit.document.id).ok();
+                    let read = index.get(&hit.document.id, |_| true).ok();
                     saw(read.map(|read| read.as_ref() == Some(hit)));
                 }
             }
@@ -191,6 +191,7 @@ pub(crate) fn build_store(root: &Path, rows: u64) -> (CpuModel, Fingerprint) {
         corpus: &corpus,
         chunker: &Chunker::new(&tokenizer, &profile, CHUNK_TOKENS as usize).unwrap(),
         fingerprint: &fingerprint,
+        add: None,
         limit: Some(rows),
         max_bytes: None,
         notice: |_| {},

@@ -169,7 +169,8 @@ fn write_store(
     });
     let contents = ShardChunks { chunks: chunks.to_vec(), documents: documents.collect() };
     let (shard, rows) = (ShardId(0), chunks.len() as u64);
-    let unit = Unit { shard, rows, rows_digest: Digest::of(b"random"), contents };
+    let (rows_digest, replaces) = (Digest::of(b"random"), Vec::new());
+    let unit = Unit { shard, rows, rows_digest, contents, replaces };
     let mut store = StoreWriter::open(folder, fingerprint)?;
     let mut writer = store.begin(&unit)?;
     for (block, slot) in blocks.iter().zip(slots.clone()) {

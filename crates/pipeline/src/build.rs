@@ -8,9 +8,10 @@ use std::time::Instant;
 use hyperrag_corpus::{Chunker, Corpus};
 use hyperrag_kv::{Chunk, Fingerprint, KvBlock, LanguageModel, ShardId, Slot};
 use hyperrag_retrieval::{IndexWriter, Location};
-use hyperrag_store::{Manifest, ShardChunks, StoreWriter, Unit};
+use hyperrag_store::{Manifest, ShardChunks, Store, StoreWriter, Unit};
 use serde::Serialize;
 
+use crate::existing::Existing;
 use crate::room::Room;
 use crate::units::Units;
 use crate::{BuildProgress, PipelineError};
@@ -32,6 +33,8 @@ pub struct BuildInput<'a, M> {
     pub chunker: &'a Chunker<'a>,
     /// What the store is made with.
     pub fingerprint: &'a Fingerprint,
+    /// Whether the corpus is added to what a complete store holds.
+    pub add: Option<Add>,
     /// Rows of the corpus to take at most.
     pub limit: Option<u64>,
     /// Bytes that the store may take.
@@ -44,6 +47,15 @@ pub struct BuildInput<'a, M> {
     pub stop: &'a AtomicBool,
 }
 
+/// How a corpus is added to a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Add {
+    /// Where an earlier one stopped, it is gone on with.
+    Resume,
+    /// What an earlier, unfinished one has sealed is forgotten.
+    Restart,
+}
+
 /// What a build did, and what the store now holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BuildSummary {
@@ -51,6 +63,10 @@ pub struct BuildSummary {
     pub documents: u64,
     /// Rows left out because they have no text.
     pub empty_rows: u64,
+    /// Documents left out because the store has them as they are.
+    pub unchanged: u64,
+    /// Documents in the shards that count no longer.
+    pub dead: u64,
     /// Chunks in the store.
     pub chunks: u64,
     /// Positions in the store.
@@ -74,6 +90,8 @@ pub struct DryRun {
     pub documents: u64,
     /// Rows without any.
     pub empty_rows: u64,
+    /// Documents that the store has as they are.
+    pub unchanged: u64,
     /// Chunks.
     pub chunks: u64,
     /// Positions.
@@ -110,14 +128,19 @@ pub fn build<M: LanguageModel>(
     let start = Instant::now();
     check_not_empty(input)?;
     let mut store = StoreWriter::open(root, input.fingerprint)?;
+    begin(input, &mut store)?;
     let mut index = open_index(root, &store)?;
     let shards_before = store.manifest().shards.len() as u64;
     let sealed = store.manifest().clone();
+    let units = match sealed.first_shard {
+        ShardId(0) => Units::new(input),
+        _ => Units::added(input, &sealed, Existing::open(root)?),
+    };
     let (unit_sender, unit_receiver) = sync_channel(UNITS_AHEAD);
     let (block_sender, block_receiver) = sync_channel(BATCHES_AHEAD);
     // A stage that fails stops the others, so the one nearest the disk has the cause.
     let (written, computed, read) = thread::scope(|scope| {
-        let reader = scope.spawn(|| read_units(input, root, &sealed, unit_sender));
+        let reader = scope.spawn(|| read_units(input, units, root, &sealed, unit_sender));
         let writer = scope.spawn(|| write_units(block_receiver, &mut store, &mut index));
         let computed = prefill_units(input, unit_receiver, block_sender);
         (join(writer), computed, join(reader))
@@ -127,55 +150,61 @@ pub fn build<M: LanguageModel>(
         (&computed, &read)
     {
         // What is sealed can be searched.
-        index.commit(store.manifest().shards.len() as u32)?;
+        index.commit(store.manifest().next_shard().0)?;
     }
     let tokens_computed = computed?;
-    let (rows, empty_rows) = read?;
-    let shards = &store.manifest().shards;
-    if let Some(missing) =
-        shards.get(rows.div_ceil(u64::from(input.fingerprint.unit_rows)) as usize)
-    {
-        let (first, last) = (rows + 1, rows + missing.rows);
-        return Err(PipelineError::Changed { first, last });
-    }
-    if shards.iter().all(|shard| shard.documents == 0) {
-        return Err(PipelineError::EmptyCorpus { rows });
-    }
-    index.finish(shards.len() as u32)?;
-    if !store.manifest().complete {
+    let ReadRows { empty_rows, unchanged } = read?;
+    if !store.manifest().complete && !store.manifest().batch().is_empty() {
+        index.finish(store.manifest().next_shard().0)?;
         store.finish()?;
     }
-    Ok(summary(
-        &store,
-        BuildSummary {
-            empty_rows,
-            shards_before,
-            tokens_computed,
-            seconds: start.elapsed().as_secs_f64(),
-            ..BuildSummary::default()
-        },
-    ))
+    let summary = BuildSummary { empty_rows, unchanged, shards_before, ..BuildSummary::default() };
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(self::summary(&store, BuildSummary { tokens_computed, seconds, ..summary }))
+}
+
+/// Whether the input is the store's first or is added to it.
+fn begin<M>(input: &BuildInput<'_, M>, store: &mut StoreWriter) -> Result<(), PipelineError> {
+    if input.add == Some(Add::Restart) {
+        store.discard_batch()?;
+    }
+    match input.add {
+        // An unfinished first build is gone on with.
+        Some(_) if store.manifest().complete => store.begin_batch(),
+        None if store.manifest().first_shard > ShardId(0) => return Err(PipelineError::AddedTo),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// What was left out of the rows read.
+struct ReadRows {
+    empty_rows: u64,
+    unchanged: u64,
 }
 
 /// Reads the corpus unit by unit: those that are sealed must be the same, the others are sent on as
-/// long as there is room. Gives the rows read, and how many of the new ones are empty.
+/// long as there is room.
 fn read_units<M: LanguageModel>(
     input: &BuildInput<'_, M>,
+    mut units: Units<'_>,
     root: &Path,
     sealed: &Manifest,
     sender: SyncSender<Unit>,
-) -> Result<(u64, u64), PipelineError> {
-    let mut units = Units::new(input);
-    let mut room = Room::of(root, sealed);
+) -> Result<ReadRows, PipelineError> {
+    let (mut room, mut number) = (Room::of(root, sealed), 0);
+    let changed = |(first, last)| match sealed.first_shard {
+        ShardId(0) => PipelineError::Changed { first, last },
+        _ => PipelineError::ChangedAppend { first, last },
+    };
     while let Some(rows) = units.next_rows()? {
-        match sealed.shards.get(rows.shard.0 as usize) {
+        match sealed.batch().get(number) {
             Some(record) => {
-                rows.check(record)?;
+                rows.check(record).map_err(changed)?;
                 BuildProgress::add(&input.progress.rows_done, rows.len());
             }
             None if sealed.complete => {
-                let first = units.rows_read() - rows.len() + 1;
-                return Err(PipelineError::Changed { first, last: units.rows_read() });
+                return Err(changed((units.rows_read() - rows.len() + 1, units.rows_read())));
             }
             None => {
                 let unit = units.chunks(rows)?;
@@ -185,15 +214,20 @@ fn read_units<M: LanguageModel>(
                 }
             }
         }
+        number += 1;
     }
-    Ok((units.rows_read(), units.empty_rows))
+    if let Some(missing) = sealed.batch().get(number) {
+        return Err(changed((units.rows_read() + 1, units.rows_read() + missing.rows)));
+    }
+    Ok(ReadRows { empty_rows: units.empty_rows, unchanged: units.unchanged })
 }
 
 fn summary(store: &StoreWriter, rest: BuildSummary) -> BuildSummary {
     let shards = &store.manifest().shards;
     let sum = |part: fn(&hyperrag_store::ShardRecord) -> u64| shards.iter().map(part).sum();
     BuildSummary {
-        documents: sum(|shard| shard.documents),
+        documents: store.manifest().documents() - store.manifest().dead_documents(),
+        dead: store.manifest().dead_documents(),
         chunks: sum(|shard| shard.chunks),
         tokens: sum(|shard| shard.tokens),
         bytes: sum(|shard| shard.kv.bytes),
@@ -310,10 +344,10 @@ pub(crate) fn add_to_index(
 /// Opens the index and brings it up to the sealed shards: a crash may have left it behind. An
 /// index that is damaged, or ahead of the store, is made anew from the chunk files.
 fn open_index(root: &Path, store: &StoreWriter) -> Result<IndexWriter, PipelineError> {
-    let folder = root.join("index");
-    let sealed = store.manifest().shards.len() as u32;
+    let manifest = store.manifest();
+    let (folder, end) = (root.join(manifest.index_folder()), manifest.next_shard().0);
     let mut index = match IndexWriter::open(&folder) {
-        Ok(index) if index.indexed_shards() <= sealed => index,
+        Ok(index) if index.indexed_shards() <= end => index,
         Ok(_) | Err(hyperrag_retrieval::RetrievalError::Damaged { .. }) => {
             std::fs::remove_dir_all(&folder).map_err(|source| {
                 hyperrag_retrieval::RetrievalError::Io { path: folder.clone(), source }
@@ -322,22 +356,33 @@ fn open_index(root: &Path, store: &StoreWriter) -> Result<IndexWriter, PipelineE
         }
         Err(error) => return Err(error.into()),
     };
-    let behind = index.indexed_shards()..sealed;
-    for shard in behind.clone() {
-        add_to_index(&mut index, ShardId(shard), &store.chunks(ShardId(shard))?)?;
+    let indexed = index.indexed_shards();
+    let mut behind = manifest.shards.iter().filter(|record| record.shard.0 >= indexed).peekable();
+    let any = behind.peek().is_some();
+    for record in behind {
+        add_to_index(&mut index, record.shard, &store.chunks(record.shard)?)?;
     }
-    if !behind.is_empty() {
-        index.commit(sealed)?;
+    if any {
+        index.commit(end)?;
     }
     Ok(index)
 }
 
-/// Reads and cuts the whole corpus, computes a few chunks to measure the speed, writes nothing.
+/// Reads and cuts the whole corpus, of one that is added to the store at `root` what is new in it,
+/// computes a few chunks to measure the speed, and writes nothing.
 ///
 /// # Errors
 /// [`PipelineError`], as [`build`].
-pub fn dry_run<M: LanguageModel>(input: &BuildInput<'_, M>) -> Result<DryRun, PipelineError> {
-    let mut units = Units::new(input);
+pub fn dry_run<M: LanguageModel>(
+    input: &BuildInput<'_, M>,
+    root: &Path,
+) -> Result<DryRun, PipelineError> {
+    let mut units = match input.add {
+        Some(_) if root.join("manifest.json").exists() => {
+            Units::added(input, Store::open(root)?.manifest(), Existing::open(root)?)
+        }
+        _ => Units::new(input),
+    };
     let mut plan = DryRun::default();
     while let Some(rows) = units.next_rows()? {
         BuildProgress::add(&input.progress.rows_done, rows.len());
@@ -353,11 +398,13 @@ pub fn dry_run<M: LanguageModel>(input: &BuildInput<'_, M>) -> Result<DryRun, Pi
             plan.tokens_per_second = measure(input.model, &contents.chunks)?;
         }
     }
-    if plan.documents == 0 {
+    plan.unchanged = units.unchanged;
+    plan.empty_rows = units.empty_rows;
+    if plan.documents > 0 {
+        plan.seconds = plan.tokens as f64 / plan.tokens_per_second;
+    } else if plan.unchanged == 0 {
         return Err(PipelineError::EmptyCorpus { rows: units.rows_read() });
     }
-    plan.empty_rows = units.empty_rows;
-    plan.seconds = plan.tokens as f64 / plan.tokens_per_second;
     Ok(plan)
 }
 

@@ -47,6 +47,21 @@ pub enum PipelineError {
         /// Last row of the unit.
         last: u64,
     },
+    /// The units sealed by an unfinished append were made from other rows.
+    #[error(
+        "rows {first} to {last} of the input are not those that an unfinished append sealed; give the same input, or forget what it sealed with --restart"
+    )]
+    ChangedAppend {
+        /// First row of the unit, from 1.
+        first: u64,
+        /// Last row of the unit.
+        last: u64,
+    },
+    /// More than one input went into the store.
+    #[error(
+        "the store was added to or compacted after its first build; add or replace documents with --append, or build another store"
+    )]
+    AddedTo,
     /// The store may not grow by another unit.
     #[error(
         "stopped before unit {unit}: with it the store could take {needed} bytes, --max-bytes allows {max}; \

@@ -7,7 +7,10 @@
 mod bench;
 mod bench_device;
 mod build;
+mod compact;
+mod delete;
 mod error;
+mod existing;
 mod memory;
 mod progress;
 mod repair;
@@ -19,7 +22,9 @@ mod verify;
 
 pub use bench::{BenchReport, BenchSettings, Comparison, Mode, Sample, bench};
 pub use bench_device::{DeviceBenchSettings, DeviceFigures, bench_device};
-pub use build::{BuildInput, BuildSummary, DryRun, build, dry_run};
+pub use build::{Add, BuildInput, BuildSummary, DryRun, build, dry_run};
+pub use compact::{Compaction, compact};
+pub use delete::{Deletion, delete};
 pub use error::PipelineError;
 pub use memory::peak_memory_bytes;
 pub use progress::{BuildProgress, Counts};

@@ -114,7 +114,7 @@ fn manifest(
     model: &mut dyn Recompute,
     report: &mut RepairReport,
 ) -> Result<Option<Arc<Manifest>>, PipelineError> {
-    let error = match Store::open(root) {
+    let error = match Store::open_sealed(root) {
         Ok(store) => return Ok(Some(Arc::new(store.manifest().clone()))),
         Err(error @ (StoreError::Damaged { .. } | StoreError::Io { .. })) => error,
         Err(error) => return Err(error.into()),
@@ -177,7 +177,8 @@ impl Job<'_> {
                 Some(shard) => Err(format!("the chunk file of shard {shard} is needed for it")),
                 None => self.mend_index(root)?,
             };
-            self.report.mends.push(mend(Damage { file: "index".into(), ..first }, outcome));
+            let file = self.mending.store().manifest().index_folder().into();
+            self.report.mends.push(mend(Damage { file, ..first }, outcome));
         }
         Ok(())
     }
@@ -244,7 +245,8 @@ impl Job<'_> {
         if self.settings.dry_run {
             return Ok(Ok(how));
         }
-        let folder = root.join("index");
+        let manifest = self.mending.store().manifest();
+        let folder = root.join(manifest.index_folder());
         match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(RetrievalError::Io { path: folder, source: error }.into());
@@ -252,14 +254,13 @@ impl Job<'_> {
             _ => {}
         }
         let mut index = IndexWriter::open(&folder)?;
-        let shards = self.mending.store().manifest().shards.len() as u32;
-        for shard in (0..shards).map(ShardId) {
-            match self.contents(shard) {
-                Ok(contents) => add_to_index(&mut index, shard, &contents)?,
+        for record in &manifest.shards {
+            match self.contents(record.shard) {
+                Ok(contents) => add_to_index(&mut index, record.shard, &contents)?,
                 Err(why) => return Ok(Err(why)),
             }
         }
-        index.finish(shards)?;
+        index.finish(manifest.next_shard().0)?;
         Ok(Ok(how))
     }
 }

@@ -1,7 +1,6 @@
 use std::path::Path;
 use std::time::Instant;
 
-use hyperrag_kv::ShardId;
 use hyperrag_retrieval::{RetrievalError, copy_index};
 use hyperrag_store::{Replica, remember_replica};
 use serde::Serialize;
@@ -38,12 +37,13 @@ pub fn replicate(
     let shards = replica.manifest().shards.len();
     let mut done = Replication { shards, ..Replication::default() };
     let mut buffer = Vec::new();
-    for shard in 0..shards as u32 {
-        let copied = replica.copy(ShardId(shard), thorough, &mut buffer, &progress.done)?;
+    for record in &replica.manifest().shards {
+        let copied = replica.copy(record.shard, thorough, &mut buffer, &progress.done)?;
         done.bytes_copied += copied;
         done.shards_copied += usize::from(copied > 0);
     }
-    let index = copy_index(&from.join("index"), &to.join("index"));
+    let index = replica.manifest().index_folder();
+    let index = copy_index(&from.join(&index), &to.join(&index));
     done.bytes_copied += index.map_err(|error| match error {
         RetrievalError::Damaged { .. } | RetrievalError::Missing { .. } => {
             PipelineError::Index(error)

@@ -25,7 +25,7 @@ impl Room {
     /// What the store at `root` leaves of its disk, and of what it may take.
     pub(crate) fn of(root: &Path, sealed: &Manifest) -> Self {
         let files = sealed.shards.iter().map(|shard| shard.kv.bytes + shard.chunk_file.bytes);
-        let index = fs::read_dir(root.join("index")).into_iter().flatten().flatten();
+        let index = fs::read_dir(root.join(sealed.index_folder())).into_iter().flatten().flatten();
         let index: u64 = index.filter_map(|entry| entry.metadata().ok()).map(|m| m.len()).sum();
         let taken = files.sum::<u64>() + 2 * index + sealed.shards.len() as u64 * 1024 + UNIT_BYTES;
         Self { root: root.to_owned(), taken, asked: false }

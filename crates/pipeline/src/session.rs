@@ -3,11 +3,10 @@ use std::time::Instant;
 use hyperrag_kv::{BlockKey, ChunkId, DocId, LanguageModel, Profile, Slot, Tokenize};
 use hyperrag_rerank::{Damage, OnDamage, Scored, Source, Work, rank, score};
 use hyperrag_retrieval::{Hit, Index, RetrievalError};
-use hyperrag_store::{Failover, Replicated};
+use hyperrag_store::{Failover, LiveRows, Replicated};
 use serde::Serialize;
 
 use crate::PipelineError;
-use crate::verify::documents;
 
 /// One query of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +24,7 @@ pub struct Session<'a, M, T> {
     profile: &'a Profile,
     store: &'a Replicated,
     index: Index,
+    live: LiveRows,
     on_damage: OnDamage,
 }
 
@@ -108,8 +108,8 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
             }
             error => error.into(),
         })?;
-        let on_damage = OnDamage::default();
-        Ok(Self { model, tokenizer, profile, store, index, on_damage })
+        let (live, on_damage) = (store.manifest().live_rows(), OnDamage::default());
+        Ok(Self { model, tokenizer, profile, store, index, live, on_damage })
     }
 
     /// The same session with another way to treat damaged blocks.
@@ -124,10 +124,19 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         self.store.take_failovers()
     }
 
-    /// The index.
+    /// Documents that the index counts: those of the store, and what was deleted or replaced since
+    /// its last compaction.
     #[must_use]
-    pub fn index(&self) -> &Index {
-        &self.index
+    pub fn indexed_documents(&self) -> u64 {
+        self.index.documents()
+    }
+
+    /// At most `count` documents, evenly spaced over the store.
+    ///
+    /// # Errors
+    /// [`PipelineError::Retrieval`].
+    pub fn sample(&self, count: usize) -> Result<Vec<Hit>, PipelineError> {
+        Ok(self.index.sample(count, |row| self.live.contains(row))?)
     }
 
     /// The best `depth` documents of the store by BM25.
@@ -135,8 +144,9 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     /// # Errors
     /// [`PipelineError::Retrieval`].
     pub fn retrieve(&self, query: &Query, depth: usize) -> Result<Vec<Hit>, PipelineError> {
-        let mut hits = self.index.search(&query.text, depth)?;
         // The index may be ahead of the store.
+        let live = |row| self.live.contains(row);
+        let mut hits = self.index.search(&query.text, depth, live)?;
         hits.retain(|hit| self.holds(hit));
         Ok(hits)
     }
@@ -153,7 +163,10 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         let mut hits = Vec::new();
         for (document, score) in ids {
             let found = match DocId::new(document) {
-                Ok(id) => self.index.get(&id)?.filter(|hit| self.holds(hit)),
+                Ok(id) => {
+                    let found = self.index.get(&id, |row| self.live.contains(row))?;
+                    found.filter(|hit| self.holds(hit))
+                }
                 Err(_) => None,
             };
             let Some(mut hit) = found else {
@@ -167,7 +180,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     }
 
     fn holds(&self, hit: &Hit) -> bool {
-        let shard = self.store.manifest().shards.get(hit.location.shard.0 as usize);
+        let shard = self.store.manifest().shard(hit.location.shard);
         let end = u64::from(hit.location.first_slot.0) + u64::from(hit.location.chunks);
         shard.is_some_and(|shard| end <= shard.chunks)
     }
@@ -261,15 +274,15 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
 
 /// The first index that can be used: the store's own, or a replica's that is not behind.
 fn open_index(store: &Replicated) -> Result<Index, RetrievalError> {
-    let mut roots = store.roots();
-    let own = roots.next().map(|root| root.join("index")).unwrap_or_default();
+    let (mut roots, folder) = (store.roots(), store.manifest().index_folder());
+    let own = roots.next().map(|root| root.join(&folder)).unwrap_or_default();
     let error = match Index::open(&own) {
         Ok(index) => return Ok(index),
         Err(error) => error,
     };
     for from in roots {
-        let Ok(index) = Index::open(&from.join("index")) else { continue };
-        if !store.manifest().complete || index.documents() == documents(store.manifest()) {
+        let Ok(index) = Index::open(&from.join(&folder)) else { continue };
+        if !store.manifest().complete || index.documents() == store.manifest().documents() {
             store.note(Failover { what: error.to_string(), from: from.to_owned() });
             return Ok(index);
         }

@@ -67,7 +67,7 @@ pub fn verify(
 ) -> Result<VerifyReport, PipelineError> {
     let start = Instant::now();
     let mut report = VerifyReport { deep: settings.deep, ..VerifyReport::default() };
-    let store = match Store::open(root) {
+    let store = match Store::open_sealed(root) {
         Ok(store) => Some(store),
         Err(error @ (StoreError::Damaged { .. } | StoreError::Io { .. })) => {
             report.damages.push(Damage::from_error(root, &error));
@@ -95,7 +95,8 @@ pub(crate) fn damages(
     settings: VerifySettings,
     progress: &ByteProgress,
 ) -> Result<Vec<Damage>, PipelineError> {
-    let index = Index::open(&root.join("index"));
+    let folder = store.map_or("index".to_owned(), |store| store.manifest().index_folder());
+    let index = Index::open(&root.join(&folder));
     let mut found = Vec::new();
     if let Some(store) = store {
         let manifest = store.manifest();
@@ -104,16 +105,18 @@ pub(crate) fn damages(
         let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads).build();
         let pool = pool.map_err(|error| PipelineError::Threads(error.to_string()))?;
         let units: Vec<Vec<Damage>> = pool.install(|| {
-            (0..manifest.shards.len() as u32)
-                .into_par_iter()
-                .map_init(Vec::new, |buffer, shard| {
-                    verify_unit(store, ShardId(shard), settings.deep, known, buffer, progress)
+            manifest
+                .shards
+                .par_iter()
+                .map_init(Vec::new, |buffer, record| {
+                    verify_unit(store, record.shard, settings.deep, known, buffer, progress)
                 })
                 .collect()
         });
         found.extend(units.into_iter().flatten());
     }
-    found.extend(index_damages(index.as_ref(), store.map(Store::manifest)));
+    let damages = index_damages(index.as_ref(), store.map(Store::manifest));
+    found.extend(damages.into_iter().map(|(file, what)| index_damage(&folder, &file, what)));
     Ok(found)
 }
 
@@ -135,7 +138,8 @@ fn verify_unit(
                 let unknown = contents.documents.iter().filter(|indexed| {
                     let (first_slot, chunks) = (indexed.first_slot, indexed.chunks);
                     let location = Location { shard, first_slot, chunks };
-                    let found = |index: &Index| index.get(&indexed.document.id);
+                    let this = |row| row == indexed.row;
+                    let found = |index: &Index| index.get(&indexed.document.id, this);
                     !index.is_none_or(|index| match found(index) {
                         Ok(Some(hit)) => {
                             hit.location == location && hit.document == indexed.document
@@ -146,7 +150,8 @@ fn verify_unit(
                 damages.extend(unknown.map(|indexed| Damage {
                     shard: Some(shard.0),
                     ..index_damage(
-                        PathBuf::new(),
+                        &store.manifest().index_folder(),
+                        Path::new(""),
                         format!("document {} is not in it as it is stored", indexed.document.id),
                     )
                 }));
@@ -157,37 +162,31 @@ fn verify_unit(
     damages
 }
 
-/// What is wrong with the index by itself, or beside a complete store.
+/// What is wrong with the index by itself, or beside a complete store: files, and what of them.
 fn index_damages(
     index: Result<&Index, &RetrievalError>,
     manifest: Option<&Manifest>,
-) -> Vec<Damage> {
+) -> Vec<(PathBuf, String)> {
+    let whole = |what: String| vec![(PathBuf::new(), what)];
     match index {
         Err(RetrievalError::Damaged { files, what, .. }) if !files.is_empty() => {
-            files.iter().map(|file| index_damage(file.clone(), what.clone())).collect()
+            files.iter().map(|file| (file.clone(), what.clone())).collect()
         }
-        Err(RetrievalError::Damaged { what, .. }) => {
-            vec![index_damage(PathBuf::new(), what.clone())]
-        }
-        Err(RetrievalError::Missing { .. }) => {
-            vec![index_damage(PathBuf::new(), "there is no index".to_owned())]
-        }
-        Err(error) => vec![index_damage(PathBuf::new(), error.to_string())],
+        Err(RetrievalError::Damaged { what, .. }) => whole(what.clone()),
+        Err(RetrievalError::Missing { .. }) => whole("there is no index".to_owned()),
+        Err(error) => whole(error.to_string()),
         Ok(index) => {
             let found = index.documents();
-            let stored = manifest.filter(|manifest| manifest.complete).map(documents);
-            let other = stored.filter(|stored| *stored != found);
-            let what = |stored| format!("it has {found} documents, the store {stored}");
-            other.map(|stored| index_damage(PathBuf::new(), what(stored))).into_iter().collect()
+            let stored = manifest.filter(|manifest| manifest.complete).map(Manifest::documents);
+            match stored.filter(|stored| *stored != found) {
+                Some(stored) => whole(format!("it has {found} documents, the store {stored}")),
+                None => Vec::new(),
+            }
         }
     }
 }
 
-pub(crate) fn documents(manifest: &Manifest) -> u64 {
-    manifest.shards.iter().map(|shard| shard.documents).sum()
-}
-
-fn index_damage(file: PathBuf, what: String) -> Damage {
-    let file: PathBuf = Path::new("index").iter().chain(file.iter()).collect();
+fn index_damage(folder: &str, file: &Path, what: String) -> Damage {
+    let file: PathBuf = Path::new(folder).iter().chain(file.iter()).collect();
     Damage { file, shard: None, slot: None, what }
 }

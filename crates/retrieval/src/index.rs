@@ -76,20 +76,31 @@ impl Index {
     ///
     /// The query is a bag of words: case, stop words and punctuation do not matter, nothing in it
     /// is an operator, and a repeated word counts repeatedly. No document comes back that has none
-    /// of its words.
+    /// of its words, and none whose row is not `live`: such documents still count as far as words
+    /// are rare or common.
     ///
     /// # Errors
     /// [`RetrievalError::Io`] or [`RetrievalError::Damaged`] where the files fail under the reader.
-    pub fn search(&self, query: &str, depth: usize) -> Result<Vec<Hit>, RetrievalError> {
-        let best = self.rank(query, depth).map_err(|error| self.error(error))?;
+    pub fn search(
+        &self,
+        query: &str,
+        depth: usize,
+        live: impl Fn(u64) -> bool,
+    ) -> Result<Vec<Hit>, RetrievalError> {
+        let best = self.rank(query, depth, live).map_err(|error| self.error(error))?;
         best.into_iter().map(|candidate| self.hit(candidate)).collect()
     }
 
-    /// The document of this id, with the score 0; of several, that of the smallest row.
+    /// The document of this id whose row is `live`, with the score 0; of several, that of the
+    /// smallest row.
     ///
     /// # Errors
     /// [`RetrievalError::Io`] or [`RetrievalError::Damaged`] where the files fail under the reader.
-    pub fn get(&self, id: &DocId) -> Result<Option<Hit>, RetrievalError> {
+    pub fn get(
+        &self,
+        id: &DocId,
+        live: impl Fn(u64) -> bool,
+    ) -> Result<Option<Hit>, RetrievalError> {
         let term = Term::from_field_text(self.fields.id, id.as_str());
         let mut best = Best::new(1);
         for (number, segment) in self.segments.iter().enumerate() {
@@ -99,20 +110,27 @@ impl Index {
                 .map_err(|error| self.error(error.into()))?;
             let Some(mut postings) = postings else { continue };
             while postings.doc() != TERMINATED {
-                let doc = postings.doc();
-                best.offer(Candidate { score: 0.0, row: segment.row(doc), segment: number, doc });
+                let (doc, score) = (postings.doc(), 0.0);
+                let row = segment.row(doc);
+                if live(row) {
+                    best.offer(Candidate { score, row, segment: number, doc });
+                }
                 postings.advance();
             }
         }
         best.into_ranking().pop().map(|candidate| self.hit(candidate)).transpose()
     }
 
-    /// At most `count` documents, evenly spaced over the rows and in their order, with the score
-    /// 0: the same documents for the same corpus.
+    /// At most `count` documents whose rows are `live`, evenly spaced over the rows and in their
+    /// order, with the score 0: the same documents for the same corpus.
     ///
     /// # Errors
     /// [`RetrievalError::Io`] or [`RetrievalError::Damaged`] where the files fail under the reader.
-    pub fn sample(&self, count: usize) -> Result<Vec<Hit>, RetrievalError> {
+    pub fn sample(
+        &self,
+        count: usize,
+        live: impl Fn(u64) -> bool,
+    ) -> Result<Vec<Hit>, RetrievalError> {
         let last_row = self.segments.iter().map(|segment| segment.rows.max_value()).max();
         let (Some(last_row), 1..) = (last_row, count) else { return Ok(Vec::new()) };
         // The first document of each of `count` equal stretches of rows.
@@ -120,6 +138,9 @@ impl Index {
         for (number, segment) in self.segments.iter().enumerate() {
             for doc in 0..segment.reader.max_doc() {
                 let row = segment.row(doc);
+                if !live(row) {
+                    continue;
+                }
                 let stretch = u128::from(row) * count as u128 / (u128::from(last_row) + 1);
                 let candidate = Candidate { score: 0.0, row, segment: number, doc };
                 let first = firsts.entry(stretch).or_insert(candidate);
@@ -131,7 +152,12 @@ impl Index {
         sample.into_iter().map(|candidate| self.hit(candidate)).collect()
     }
 
-    fn rank(&self, query: &str, depth: usize) -> Result<Vec<Candidate>, TantivyError> {
+    fn rank(
+        &self,
+        query: &str,
+        depth: usize,
+        live: impl Fn(u64) -> bool,
+    ) -> Result<Vec<Candidate>, TantivyError> {
         let words = self.query_words(query)?;
         let mut best = Best::new(depth);
         for (number, segment) in self.segments.iter().enumerate() {
@@ -139,7 +165,9 @@ impl Index {
             score_segment(&mut cursors, &segment.norms, |doc, score| {
                 if best.may_admit(score) {
                     let row = segment.row(doc);
-                    best.offer(Candidate { score, row, segment: number, doc });
+                    if live(row) {
+                        best.offer(Candidate { score, row, segment: number, doc });
+                    }
                 }
             });
         }
@@ -189,7 +217,7 @@ impl Index {
             let what = format!("the stored document of row {} is malformed", candidate.row);
             RetrievalError::damaged(&self.dir, None, what)
         })?;
-        Ok(Hit { document, score: candidate.score, location })
+        Ok(Hit { document, row: candidate.row, score: candidate.score, location })
     }
 
     fn error(&self, error: TantivyError) -> RetrievalError {

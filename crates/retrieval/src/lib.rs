@@ -39,6 +39,8 @@ pub struct Location {
 pub struct Hit {
     /// The document, as it was added.
     pub document: Document,
+    /// Its row.
+    pub row: u64,
     /// Its BM25 score; 0 where it was not found by a query.
     pub score: f32,
     /// Where its blocks are.

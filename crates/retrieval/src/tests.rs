@@ -37,7 +37,7 @@ fn ids(hits: &[Hit]) -> Vec<&str> {
 
 fn check(texts: &[&str], query: &str, expected: &[&str]) {
     let (_dir, index) = index_of(texts);
-    assert_eq!(ids(&index.search(query, 10).unwrap()), expected, "{query}");
+    assert_eq!(ids(&index.search(query, 10, |_| true).unwrap()), expected, "{query}");
 }
 
 /// A corpus in which words are common and rare, documents long and short, some alike.
@@ -81,22 +81,22 @@ fn the_title_is_searched_and_the_document_comes_back_whole() {
     writer.finish(1).unwrap();
     let index = Index::open(dir.path()).unwrap();
     assert_eq!(index.documents(), 1);
-    let [hit] = &index.search("über", 5).unwrap()[..] else { panic!("one hit") };
+    let [hit] = &index.search("über", 5, |_| true).unwrap()[..] else { panic!("one hit") };
     assert_eq!((&hit.document, hit.location), (&added, location(3)));
     assert!(hit.score > 0.0);
-    let got = index.get(&added.id).unwrap().unwrap();
-    assert_eq!(got, Hit { document: added, score: 0.0, location: location(3) });
-    assert_eq!(index.get(&DocId::new("id").unwrap()).unwrap(), None);
+    let got = index.get(&added.id, |_| true).unwrap().unwrap();
+    assert_eq!(got, Hit { document: added, row: 3, score: 0.0, location: location(3) });
+    assert_eq!(index.get(&DocId::new("id").unwrap(), |_| true).unwrap(), None);
 }
 
 #[test]
 fn equal_scores_rank_by_row_and_so_does_the_cut() {
     let texts = ["river bank"; 9];
     let (_dir, index) = index_of(&texts);
-    let all = index.search("river", 100).unwrap();
+    let all = index.search("river", 100, |_| true).unwrap();
     assert_eq!(ids(&all), ["d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d8"]);
-    assert_eq!(index.search("river", 4).unwrap(), all[..4]);
-    assert!(index.search("river", 0).unwrap().is_empty());
+    assert_eq!(index.search("river", 4, |_| true).unwrap(), all[..4]);
+    assert!(index.search("river", 0, |_| true).unwrap().is_empty());
 
     // Added in the reverse order, a segment each.
     let dir = tempfile::tempdir().unwrap();
@@ -107,26 +107,26 @@ fn equal_scores_rank_by_row_and_so_does_the_cut() {
         writer.commit(0).unwrap();
     }
     drop(writer);
-    assert_eq!(Index::open(dir.path()).unwrap().search("river", 4).unwrap(), all[..4]);
+    assert_eq!(Index::open(dir.path()).unwrap().search("river", 4, |_| true).unwrap(), all[..4]);
 }
 
 #[test]
 fn a_repeated_word_counts_repeatedly() {
     let (_dir, index) = index_of(&["river river dam", "dam dam river", "bread"]);
     let score = |query, id: &str| {
-        let hits = index.search(query, 5).unwrap();
+        let hits = index.search(query, 5, |_| true).unwrap();
         hits.iter().find(|hit| hit.document.id.as_str() == id).unwrap().score
     };
     let twice = score("dam dam", "d0");
     assert_eq!(twice, 2.0 * score("dam", "d0"));
-    assert_eq!(ids(&index.search("river river dam", 5).unwrap()), ["d0", "d1"]);
-    assert_eq!(ids(&index.search("dam river dam", 5).unwrap()), ["d1", "d0"]);
+    assert_eq!(ids(&index.search("river river dam", 5, |_| true).unwrap()), ["d0", "d1"]);
+    assert_eq!(ids(&index.search("dam river dam", 5, |_| true).unwrap()), ["d1", "d0"]);
 }
 
 #[test]
 fn a_score_is_bm25() {
     let (_dir, index) = index_of(&["river river dam", "mill", "bread oven"]);
-    let [hit] = &index.search("river", 5).unwrap()[..] else { panic!("one hit") };
+    let [hit] = &index.search("river", 5, |_| true).unwrap()[..] else { panic!("one hit") };
     let idf = (1.0_f32 + (3.0 - 1.0 + 0.5) / (1.0 + 0.5)).ln();
     let length = 1.0 - 0.75 + 0.75 * 3.0 / 2.0;
     let expected = idf * 2.2 * 2.0 / (2.0 + 1.2 * length);
@@ -137,19 +137,19 @@ fn a_score_is_bm25() {
 fn a_query_without_words_finds_nothing() {
     let (_dir, index) = index_of(&["the river is not the dam", ""]);
     for query in ["", "   ", "the is not of", "?!", "\0", "*", &"y".repeat(10_000)] {
-        assert!(index.search(query, 5).unwrap().is_empty(), "{query}");
+        assert!(index.search(query, 5, |_| true).unwrap().is_empty(), "{query}");
     }
     let (_dir, empty) = index_of(&[]);
     assert_eq!(empty.documents(), 0);
-    assert!(empty.search("river", 5).unwrap().is_empty());
-    assert!(empty.sample(5).unwrap().is_empty());
-    assert_eq!(empty.get(&DocId::new("d0").unwrap()).unwrap(), None);
+    assert!(empty.search("river", 5, |_| true).unwrap().is_empty());
+    assert!(empty.sample(5, |_| true).unwrap().is_empty());
+    assert_eq!(empty.get(&DocId::new("d0").unwrap(), |_| true).unwrap(), None);
 }
 
 #[test]
 fn nothing_in_a_query_is_an_operator() {
     let (_dir, index) = index_of(&["river dam", "river", "dam", "id d1"]);
-    let plain = index.search("river dam", 9).unwrap();
+    let plain = index.search("river dam", 9, |_| true).unwrap();
     for query in [
         "river AND dam",
         "+river -dam",
@@ -159,10 +159,10 @@ fn nothing_in_a_query_is_an_operator() {
         "river: \\dam",
         "NOT river || dam",
     ] {
-        let hits = index.search(query, 9).unwrap();
+        let hits = index.search(query, 9, |_| true).unwrap();
         assert_eq!(ids(&hits)[..3], ids(&plain)[..], "{query}");
     }
-    assert_eq!(ids(&index.search("id:d1", 9).unwrap()), ["d3"]);
+    assert_eq!(ids(&index.search("id:d1", 9, |_| true).unwrap()), ["d3"]);
 }
 
 #[test]
@@ -187,9 +187,14 @@ fn rankings_do_not_depend_on_commits() {
         let queries = ["river", "boat mill", "flood the dam", "valley spring harvest", long];
         let hits: Vec<Vec<Hit>> = queries
             .iter()
-            .flat_map(|query| [index.search(query, 7).unwrap(), index.search(query, 100).unwrap()])
+            .flat_map(|query| {
+                [
+                    index.search(query, 7, |_| true).unwrap(),
+                    index.search(query, 100, |_| true).unwrap(),
+                ]
+            })
             .collect();
-        (hits, index.sample(10).unwrap())
+        (hits, index.sample(10, |_| true).unwrap())
     };
     let once = rankings(1000, true);
     assert!(once.0.iter().all(|hits| hits.len() >= 7));
@@ -212,14 +217,21 @@ fn a_writer_goes_on_where_the_last_commit_left_off() {
     drop(writer);
 
     let before = Index::open(&folder).unwrap();
-    assert_eq!(ids(&before.search("river", 5).unwrap()), ["a"]);
+    assert_eq!(ids(&before.search("river", 5, |_| true).unwrap()), ["a"]);
     let mut writer = IndexWriter::open(&folder).unwrap();
     assert_eq!(writer.indexed_shards(), 4);
     writer.add(2, &document("c", "", "river"), location(2)).unwrap();
     writer.finish(5).unwrap();
     assert_eq!(IndexWriter::open(&folder).unwrap().indexed_shards(), 5);
-    assert_eq!(ids(&Index::open(&folder).unwrap().search("river", 5).unwrap()), ["a", "c"]);
-    assert_eq!(ids(&before.search("river", 5).unwrap()), ["a"], "an open index does not change");
+    assert_eq!(
+        ids(&Index::open(&folder).unwrap().search("river", 5, |_| true).unwrap()),
+        ["a", "c"]
+    );
+    assert_eq!(
+        ids(&before.search("river", 5, |_| true).unwrap()),
+        ["a"],
+        "an open index does not change"
+    );
 }
 
 #[test]
@@ -237,7 +249,7 @@ fn a_huge_document_is_indexed() {
     let mut text = "river ".repeat(1_000_000);
     text.push_str("confluence");
     let (_dir, index) = index_of(&[&text, "river"]);
-    assert_eq!(index.search("confluence", 5).unwrap()[0].document.text, text);
+    assert_eq!(index.search("confluence", 5, |_| true).unwrap()[0].document.text, text);
 }
 
 #[test]
@@ -253,7 +265,7 @@ fn text_that_waits_too_long_is_written_before_the_commit() {
     add_all(&mut writer, &[text.as_str(); 20]);
     writer.finish(1).unwrap();
     let index = Index::open(dir.path()).unwrap();
-    assert_eq!(ids(&index.search("mill", 3).unwrap()), ["d0", "d1", "d2"]);
+    assert_eq!(ids(&index.search("mill", 3, |_| true).unwrap()), ["d0", "d1", "d2"]);
     assert_eq!(index.documents(), 20);
 }
 
@@ -261,7 +273,7 @@ fn text_that_waits_too_long_is_written_before_the_commit() {
 fn many_documents_of_a_word_cross_the_scoring_window() {
     let texts = vec!["river"; 10_000];
     let (_dir, index) = index_of(&texts);
-    let hits = index.search("river", 20_000).unwrap();
+    let hits = index.search("river", 20_000, |_| true).unwrap();
     assert_eq!(hits.len(), 10_000);
     assert!(hits.windows(2).all(|pair| pair[0].score == pair[1].score));
     assert_eq!(hits[9_999].document.id.as_str(), "d9999");
@@ -309,10 +321,12 @@ const QUERIES: [&str; 3] = ["river", "flood the mill", "boat bridge boat valley"
 /// The rankings of an index that may be damaged.
 fn answers(dir: &Path) -> Result<Vec<Vec<Hit>>, RetrievalError> {
     let index = Index::open(dir)?;
-    let mut answers =
-        vec![index.sample(3)?, Vec::from_iter(index.get(&DocId::new("d1").unwrap())?)];
+    let mut answers = vec![
+        index.sample(3, |_| true)?,
+        Vec::from_iter(index.get(&DocId::new("d1").unwrap(), |_| true)?),
+    ];
     for query in QUERIES {
-        answers.push(index.search(query, 20)?);
+        answers.push(index.search(query, 20, |_| true)?);
     }
     Ok(answers)
 }
@@ -426,7 +440,7 @@ fn a_copy_is_brought_to_the_last_commit() {
         writer.commit(commit as u32).unwrap();
         assert!(crate::copy_index(from.path(), &copy).unwrap() > 0);
         assert_eq!(crate::copy_index(from.path(), &copy).unwrap(), 0);
-        let hits = |dir: &Path| Index::open(dir).unwrap().search("river", 9).unwrap();
+        let hits = |dir: &Path| Index::open(dir).unwrap().search("river", 9, |_| true).unwrap();
         assert_eq!(hits(&copy), hits(from.path()));
         assert_eq!(hits(&copy).len() as u64, commit);
     }

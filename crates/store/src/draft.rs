@@ -2,10 +2,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::{Chunk, Digest, Element, Geometry, KvBlock, ShardId};
+use hyperrag_kv::{Chunk, Digest, Element, Geometry, KvBlock};
 
 use crate::files::{publish, temporary};
 use crate::layout::{self, ENTRY_BYTES, Entry, Head, Header};
+use crate::manifest::Origin;
 use crate::{FileRecord, StoreError};
 
 /// A shard file being written under its temporary name. Dropped before [`Draft::publish`], it leaves
@@ -88,7 +89,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Takes over a block that was checked under `entry`, from another file of the same layout.
+    /// Takes over the block of `entry` from another file, unchecked.
     pub(crate) fn copy(
         &mut self,
         slot: usize,
@@ -96,21 +97,22 @@ impl Draft {
         from: &File,
     ) -> Result<(), StoreError> {
         assert!(!self.written[slot], "slot {slot} is written once");
-        assert_eq!(self.entries[slot].offset, entry.offset, "the same layout");
+        let place = &mut self.entries[slot];
+        assert_eq!(place.bytes, entry.bytes, "the same block");
         let mut bytes = vec![0; entry.bytes as usize];
         let copied = from
             .read_exact_at(&mut bytes, entry.offset)
-            .and_then(|()| self.file.write_all_at(&bytes, entry.offset));
+            .and_then(|()| self.file.write_all_at(&bytes, place.offset));
         copied.map_err(StoreError::io(&self.path, "cannot be written"))?;
-        self.entries[slot].head_crc = entry.head_crc;
+        place.head_crc = entry.head_crc;
         self.written[slot] = true;
         Ok(())
     }
 
     /// Writes header and table, and syncs the file.
-    pub(crate) fn finish(&mut self, shard: ShardId) -> Result<FileRecord, StoreError> {
+    pub(crate) fn finish(&mut self, origin: Origin) -> Result<FileRecord, StoreError> {
         assert!(self.written.iter().all(|written| *written), "every slot of the unit is written");
-        let top = top(shard, &self.entries, self.fingerprint);
+        let top = top(origin, &self.entries, self.fingerprint);
         let written = self.file.write_all_at(&top, 0).and_then(|()| self.file.sync_all());
         written.map_err(StoreError::io(&self.path, "cannot be written"))?;
         Ok(FileRecord { bytes: layout::file_bytes(&self.entries), digest: Digest::of(&top) })
@@ -125,13 +127,16 @@ impl Draft {
 }
 
 /// Header and table of a shard.
-pub(crate) fn top(shard: ShardId, entries: &[Entry], fingerprint: Digest) -> Vec<u8> {
+pub(crate) fn top(origin: Origin, entries: &[Entry], fingerprint: Digest) -> Vec<u8> {
     let mut table = vec![0; entries.len() * ENTRY_BYTES];
     for (bytes, entry) in table.chunks_exact_mut(ENTRY_BYTES).zip(entries) {
         bytes.copy_from_slice(&entry.encode());
     }
+    let Origin { shard, rows, rows_digest } = origin;
     let header = Header {
         shard,
+        rows,
+        rows_digest,
         blocks: entries.len() as u32,
         table_crc: crc32fast::hash(&table),
         file_bytes: layout::file_bytes(entries),

@@ -47,6 +47,12 @@ pub enum StoreError {
         /// What the lock file says of it.
         holder: String,
     },
+    /// An input is only partly in.
+    #[error("{}: a build is not finished; run the same `hyperrag build` to its end first", path.display())]
+    Unfinished {
+        /// The store.
+        path: PathBuf,
+    },
     /// Bytes that are not what was written.
     #[error("{}: damaged: {what}", path.display())]
     Damaged {

@@ -8,6 +8,9 @@ use hyperrag_kv::ShardId;
 
 use crate::StoreError;
 
+/// What the names of former manifests start with.
+pub(crate) const RETIRED: &str = "retired-";
+
 /// The folder of a store.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
@@ -25,6 +28,11 @@ impl Files {
 
     pub(crate) fn replicas(&self) -> PathBuf {
         self.root.join("replicas.json")
+    }
+
+    /// Another name of a former manifest, by its inode, for as long as a reader may hold it.
+    pub(crate) fn retired(&self, inode: u64) -> PathBuf {
+        self.root.join(format!("{RETIRED}{inode}.json"))
     }
 
     pub(crate) fn lock(&self) -> PathBuf {

@@ -39,6 +39,9 @@ pub(crate) struct Header {
     pub(crate) table_crc: u32,
     pub(crate) file_bytes: u64,
     pub(crate) fingerprint: Digest,
+    /// Input rows that it was made from, and their digest: a record of it can be made again.
+    pub(crate) rows: u64,
+    pub(crate) rows_digest: Digest,
 }
 
 impl Header {
@@ -51,6 +54,8 @@ impl Header {
         bytes[20..24].copy_from_slice(&self.table_crc.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.file_bytes.to_le_bytes());
         bytes[32..64].copy_from_slice(&self.fingerprint.0);
+        bytes[64..72].copy_from_slice(&self.rows.to_le_bytes());
+        bytes[72..104].copy_from_slice(&self.rows_digest.0);
         let crc = crc32fast::hash(&bytes[..HEADER_BYTES - 4]);
         bytes[HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -72,8 +77,10 @@ impl Header {
             table_crc: u32_at(bytes, 20),
             file_bytes: u64_at(bytes, 24),
             fingerprint: Digest(field(bytes, 32)),
+            rows: u64_at(bytes, 64),
+            rows_digest: Digest(field(bytes, 72)),
         };
-        if bytes[64..HEADER_BYTES - 4].iter().any(|byte| *byte != 0) {
+        if bytes[104..HEADER_BYTES - 4].iter().any(|byte| *byte != 0) {
             return Err("the header's reserved bytes are not zero".to_owned());
         }
         if header.blocks as usize > BLOCKS_PER_SHARD_MAX {
@@ -311,6 +318,8 @@ mod tests {
             table_crc: 0xa1b2_c3d4,
             file_bytes: 0x1112_1314_1516_1718,
             fingerprint: Digest([0xfe; 32]),
+            rows: 0x2122,
+            rows_digest: Digest([0xab; 32]),
         }
     }
 
@@ -320,7 +329,9 @@ mod tests {
         golden.extend([1, 0, 0, 0, 4, 3, 2, 1, 5, 0, 0, 0, 0xd4, 0xc3, 0xb2, 0xa1]);
         golden.extend([0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11]);
         golden.extend([0xfe; 32]);
-        golden.extend([0; 188]);
+        golden.extend([0x22, 0x21, 0, 0, 0, 0, 0, 0]);
+        golden.extend([0xab; 32]);
+        golden.extend([0; 148]);
         golden.extend(0x023e_07cc_u32.to_le_bytes());
         assert_eq!(header().encode()[..], golden);
     }
@@ -351,7 +362,7 @@ mod tests {
         };
         refused(0, b"h", "does not start");
         refused(8, &[2], "format version 2");
-        refused(64, &[1], "reserved");
+        refused(104, &[1], "reserved");
         refused(251, &[1], "reserved");
         refused(16, &(BLOCKS_PER_SHARD_MAX as u32 + 1).to_le_bytes(), "at most");
         refused(16, &u32::MAX.to_le_bytes(), "at most");
@@ -377,10 +388,11 @@ mod tests {
         #[test]
         fn headers_come_back(
             shard: u32, blocks in 0..=BLOCKS_PER_SHARD_MAX as u32, table_crc: u32,
-            file_bytes: u64, fingerprint in digest(),
+            file_bytes: u64, fingerprint in digest(), rows: u64, rows_digest in digest(),
         ) {
             let shard = ShardId(shard);
-            let header = Header { shard, blocks, table_crc, file_bytes, fingerprint };
+            let header =
+                Header { shard, blocks, table_crc, file_bytes, fingerprint, rows, rows_digest };
             prop_assert_eq!(Header::decode(&header.encode()), Ok(header));
         }
 
@@ -389,7 +401,7 @@ mod tests {
             let mut whole = [0; HEADER_BYTES];
             whole[..8].copy_from_slice(&MAGIC);
             whole[8] = 1;
-            whole[12..64].copy_from_slice(&bytes[..52]);
+            whole[12..104].copy_from_slice(&bytes[..92]);
             let whole = with_crc(whole);
             if let Ok(header) = Header::decode(&whole) {
                 prop_assert_eq!(header.encode(), whole);

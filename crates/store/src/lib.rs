@@ -6,12 +6,15 @@
 #![doc = include_str!("../FORMAT.md")]
 
 mod chunks;
+mod compact;
 mod draft;
 mod error;
 mod fault;
 mod files;
+mod journal;
 mod layout;
 mod manifest;
+mod pin;
 mod reader;
 mod recover;
 mod repair;
@@ -19,13 +22,15 @@ mod replica;
 mod replicas;
 mod replicated;
 mod shard;
+mod state;
 mod verify;
 mod writer;
 
 pub use chunks::{IndexedDocument, ShardChunks};
+pub use compact::Compacted;
 pub use error::StoreError;
 pub use layout::FORMAT_VERSION;
-pub use manifest::{FileRecord, Manifest, ShardRecord};
+pub use manifest::{Dead, FileRecord, LiveRows, Manifest, ShardRecord};
 pub use reader::Store;
 pub use recover::{Recovered, recover};
 pub use repair::{Compute, Mending, Salvage};
@@ -33,4 +38,4 @@ pub use replica::Replica;
 pub use replicas::{remember_replica, replicas};
 pub use replicated::{Failover, Replicated};
 pub use verify::Damage;
-pub use writer::{StoreWriter, Unit, UnitWriter};
+pub use writer::{StoreWriter, Unit, UnitWriter, rows_digest};

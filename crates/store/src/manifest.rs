@@ -1,5 +1,4 @@
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::collections::HashSet;
 use std::path::Path;
 
 use hyperrag_kv::{Digest, Fingerprint, ShardId};
@@ -8,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::StoreError;
 use crate::files::{Files, write_whole};
+use crate::journal::Sealed;
 
 /// A published file: its length and what identifies its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,30 @@ pub struct ShardRecord {
     pub chunk_file: FileRecord,
 }
 
+/// What of a record stands in the shard's header too.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) shard: ShardId,
+    pub(crate) rows: u64,
+    pub(crate) rows_digest: Digest,
+}
+
+impl ShardRecord {
+    pub(crate) fn origin(&self) -> Origin {
+        Origin { shard: self.shard, rows: self.rows, rows_digest: self.rows_digest }
+    }
+}
+
+/// Documents of a shard that count no longer: deleted, or replaced by a later version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dead {
+    /// The shard that still holds them.
+    pub shard: ShardId,
+    /// Their rows, ascending.
+    pub rows: Vec<u64>,
+}
+
 /// What a store holds at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,10 +73,130 @@ pub struct Manifest {
     pub generation: u64,
     /// What the store was made with.
     pub fingerprint: Fingerprint,
-    /// Whether all of the corpus is in.
+    /// Whether all of the input that was added last is in.
     pub complete: bool,
-    /// The sealed units, in order.
+    /// First shard of that input. Numbers go on from shard to shard and are never used twice.
+    pub first_shard: ShardId,
+    /// Row of that input's first row, counted through all inputs: no two versions of a document
+    /// have the same.
+    pub first_row: u64,
+    /// Names the folder of the index, see [`Manifest::index_folder`].
+    pub index: u64,
+    /// The sealed units, by number.
     pub shards: Vec<ShardRecord>,
+    /// What of them counts no longer, by shard.
+    pub dead: Vec<Dead>,
+}
+
+/// The rows that count.
+#[derive(Clone, Debug)]
+pub struct LiveRows {
+    dead: HashSet<u64>,
+    end: u64,
+}
+
+impl LiveRows {
+    /// Whether the document of this row is in the store, in this version.
+    #[must_use]
+    pub fn contains(&self, row: u64) -> bool {
+        row < self.end && !self.dead.contains(&row)
+    }
+}
+
+impl Manifest {
+    /// A store in which nothing is sealed yet.
+    pub(crate) fn first(fingerprint: Fingerprint) -> Self {
+        Self {
+            generation: 1,
+            fingerprint,
+            complete: false,
+            first_shard: ShardId(0),
+            first_row: 0,
+            index: 0,
+            shards: Vec::new(),
+            dead: Vec::new(),
+        }
+    }
+
+    /// The record of a shard.
+    #[must_use]
+    pub fn shard(&self, shard: ShardId) -> Option<&ShardRecord> {
+        let place = self.shards.binary_search_by_key(&shard, |record| record.shard).ok()?;
+        Some(&self.shards[place])
+    }
+
+    /// The record of a shard that the caller knows to be one of the manifest's.
+    pub(crate) fn record(&self, shard: ShardId) -> &ShardRecord {
+        self.shard(shard).expect("a shard of the manifest")
+    }
+
+    /// The number of the next shard.
+    #[must_use]
+    pub fn next_shard(&self) -> ShardId {
+        let after = self.shards.last().map_or(0, |record| record.shard.0 + 1);
+        ShardId(after.max(self.first_shard.0))
+    }
+
+    /// The row of the next input row.
+    #[must_use]
+    pub fn next_row(&self) -> u64 {
+        self.first_row + self.batch().iter().map(|record| record.rows).sum::<u64>()
+    }
+
+    /// The units of the input that was added last.
+    #[must_use]
+    pub fn batch(&self) -> &[ShardRecord] {
+        let first = self.shards.partition_point(|record| record.shard < self.first_shard);
+        &self.shards[first..]
+    }
+
+    /// Name of the folder of the index. Compaction begins a new one.
+    #[must_use]
+    pub fn index_folder(&self) -> String {
+        match self.index {
+            0 => "index".to_owned(),
+            generation => format!("index-{generation:06}"),
+        }
+    }
+
+    /// Documents of all shards, those that count no longer among them.
+    #[must_use]
+    pub fn documents(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.documents).sum()
+    }
+
+    /// Documents that count no longer.
+    #[must_use]
+    pub fn dead_documents(&self) -> u64 {
+        self.dead.iter().map(|dead| dead.rows.len() as u64).sum()
+    }
+
+    /// The rows that count.
+    #[must_use]
+    pub fn live_rows(&self) -> LiveRows {
+        let dead = self.dead.iter().flat_map(|dead| dead.rows.iter().copied()).collect();
+        LiveRows { dead, end: self.next_row() }
+    }
+
+    /// Adds to what counts no longer.
+    pub(crate) fn bury(&mut self, dead: &[Dead]) {
+        for Dead { shard, rows } in dead {
+            let place = self.dead.partition_point(|dead| dead.shard < *shard);
+            if self.dead.get(place).is_none_or(|dead| dead.shard != *shard) {
+                self.dead.insert(place, Dead { shard: *shard, rows: Vec::new() });
+            }
+            let all = &mut self.dead[place].rows;
+            all.extend(rows);
+            all.sort_unstable();
+            all.dedup();
+        }
+    }
+
+    /// Starts to add an input: its units have the next numbers.
+    pub(crate) fn begin_batch(&mut self) {
+        (self.first_shard, self.first_row) = (self.next_shard(), self.next_row());
+        self.complete = false;
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,87 +206,37 @@ struct Envelope<'a> {
     manifest: &'a RawValue,
 }
 
-/// What a store holds at one moment, and the bytes that say so.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct State {
-    pub(crate) manifest: Manifest,
-    /// Bytes of the last snapshot.
-    pub(crate) snapshot: Vec<u8>,
-    /// Whole lines of its journal, where there is one.
-    pub(crate) journal: Option<Vec<u8>>,
-}
-
-impl State {
-    /// Reads the last snapshot and the journal written since. `None` where there is no manifest.
-    /// A writer may be at work: what was sealed before the call is found.
-    pub(crate) fn read(files: &Files) -> Result<Option<Self>, StoreError> {
-        // Looked for first: a manifest comes before any shard, so one that is absent after a shard
-        // was seen is lost, and not about to be written.
-        let shards = fs::read_dir(files.shards());
-        let any_shard = shards.is_ok_and(|mut shards| shards.next().is_some());
-        match Self::snapshot(files)? {
-            Some(snapshot) => snapshot.with_journal(files).map(Some),
-            None if any_shard => Err(StoreError::damaged(&files.manifest(), "the file is missing")),
-            None => Ok(None),
-        }
-    }
-
-    /// The last snapshot alone.
-    pub(crate) fn snapshot(files: &Files) -> Result<Option<Self>, StoreError> {
-        let path = files.manifest();
-        match fs::read_to_string(&path) {
-            Ok(text) => match Manifest::parse(&text) {
-                Ok(manifest) => {
-                    Ok(Some(Self { manifest, snapshot: text.into_bytes(), journal: None }))
-                }
-                Err(what) => Err(StoreError::damaged(&path, what)),
-            },
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) if error.kind() == ErrorKind::InvalidData => {
-                Err(StoreError::damaged(&path, "it is not UTF-8"))
-            }
-            Err(error) => Err(StoreError::io(&path, "cannot be read")(error)),
-        }
-    }
-
-    /// The snapshot continued by its journal. Where there is none, either nothing was sealed since,
-    /// or a writer has put a later snapshot in place meanwhile and removed the journal; then that
-    /// one counts. A store has two snapshots in its life, so this ends.
-    fn with_journal(mut self, files: &Files) -> Result<Self, StoreError> {
-        loop {
-            self.journal = self.manifest.replay(&files.journal(self.manifest.generation))?;
-            if self.journal.is_some() {
-                break;
-            }
-            match Self::snapshot(files)? {
-                Some(later) if later.manifest.generation > self.manifest.generation => self = later,
-                _ => break,
-            }
-        }
-        for (number, record) in self.manifest.shards.iter().enumerate() {
-            if record.shard.0 as usize != number {
-                let what = format!("shard {number} is missing");
-                return Err(StoreError::damaged(&files.manifest(), what));
-            }
-        }
-        Ok(self)
-    }
-}
-
 impl Manifest {
-    /// As [`State::read`], without the bytes.
-    pub(crate) fn read(files: &Files) -> Result<Option<Self>, StoreError> {
-        Ok(State::read(files)?.map(|state| state.manifest))
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let envelope: Envelope<'_> =
             serde_json::from_str(text).map_err(|e| format!("no manifest: {e}"))?;
         let raw = envelope.manifest.get();
         if Digest::of(raw.as_bytes()) != envelope.checksum {
             return Err("its checksum does not fit".to_owned());
         }
-        serde_json::from_str(raw).map_err(|e| format!("no manifest: {e}"))
+        let manifest: Self = serde_json::from_str(raw).map_err(|e| format!("no manifest: {e}"))?;
+        let ascending = manifest.shards.is_sorted_by(|a, b| a.shard < b.shard)
+            && manifest.dead.is_sorted_by(|a, b| a.shard < b.shard);
+        match ascending {
+            true => Ok(manifest),
+            false => Err("its shards are not in order".to_owned()),
+        }
+    }
+
+    /// Takes in the lines of the journal at `path`.
+    pub(crate) fn continued(&mut self, lines: Vec<Sealed>, path: &Path) -> Result<(), StoreError> {
+        if self.complete && !lines.is_empty() {
+            self.begin_batch();
+        }
+        for Sealed { record, replaces } in lines {
+            if record.shard != self.next_shard() {
+                let what = format!("shard {} is missing", self.next_shard());
+                return Err(StoreError::damaged(path, what));
+            }
+            self.shards.push(record);
+            self.bury(&replaces);
+        }
+        Ok(())
     }
 
     /// Publishes `self` as a snapshot; its journal is empty.
@@ -163,132 +257,5 @@ impl Manifest {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let (body, checksum) = (self.body(), self.checksum());
         format!("{{\"checksum\":\"{checksum}\",\"manifest\":{body}}}\n").into_bytes()
-    }
-
-    /// Takes in the journal, if there is one, and gives its whole lines: one record a line after its
-    /// checksum. A line that was cut short by a crash can only be the last; it was never acknowledged
-    /// and counts for nothing.
-    fn replay(&mut self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut bytes = match fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(StoreError::io(path, "cannot be read")(error)),
-        };
-        let mut whole = 0;
-        for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            let what = || {
-                StoreError::damaged(path, format!("line {} does not fit its checksum", number + 1))
-            };
-            let Some(record) = line.strip_suffix(b"\n") else {
-                // A crash leaves the start of a line; a whole record and then another byte than
-                // its line end is an acknowledged line, damaged.
-                if line.split_last().is_some_and(|(_, rest)| parse_line(rest).is_some()) {
-                    return Err(what());
-                }
-                break;
-            };
-            self.shards.push(parse_line(record).ok_or_else(what)?);
-            whole += line.len();
-        }
-        bytes.truncate(whole);
-        Ok(Some(bytes))
-    }
-}
-
-pub(crate) fn parse_line(line: &[u8]) -> Option<ShardRecord> {
-    let (crc, record) = std::str::from_utf8(line).ok()?.split_once(' ')?;
-    let expected = format!("{:08x}", crc32fast::hash(record.as_bytes()));
-    (crc == expected).then(|| serde_json::from_str(record).ok())?
-}
-
-/// A record as a line of the journal.
-pub(crate) fn line(record: &ShardRecord) -> String {
-    let record = serde_json::to_string(record).expect("a record has only plain fields");
-    format!("{:08x} {record}\n", crc32fast::hash(record.as_bytes()))
-}
-
-/// Appends one record, durably. Where that fails, what was written of it is cut off, so that
-/// another try does not continue a broken line.
-pub(crate) fn append(path: &Path, record: &ShardRecord) -> Result<(), StoreError> {
-    let line = line(record);
-    let appended = (|| {
-        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-        let before = file.metadata()?.len();
-        file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).inspect_err(|_| {
-            // Best effort: opening the store cuts an unfinished line too.
-            let _ = file.set_len(before);
-        })
-    })();
-    appended.map_err(StoreError::io(path, "cannot be appended to"))
-}
-
-/// Cuts off the unfinished last line of a journal, if a crash left one.
-pub(crate) fn trim(path: &Path) -> Result<(), StoreError> {
-    let Ok(bytes) = fs::read(path) else { return Ok(()) };
-    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    if whole == bytes.len() {
-        return Ok(());
-    }
-    let cut = OpenOptions::new().write(true).open(path).and_then(|file| {
-        file.set_len(whole as u64)?;
-        file.sync_data()
-    });
-    cut.map_err(StoreError::io(path, "its unfinished last line cannot be cut off"))
-}
-
-#[cfg(test)]
-mod tests {
-    use hyperrag_kv::{Element, Geometry};
-
-    use super::*;
-
-    fn record(shard: u32) -> ShardRecord {
-        let file = FileRecord { bytes: 4096, digest: Digest([4; 32]) };
-        ShardRecord {
-            shard: ShardId(shard),
-            rows: 1,
-            rows_digest: Digest([5; 32]),
-            documents: 1,
-            chunks: 1,
-            tokens: 1,
-            kv: file.clone(),
-            chunk_file: file,
-        }
-    }
-
-    #[test]
-    fn a_reader_between_snapshot_and_journal_finds_the_later_snapshot() {
-        let folder = tempfile::tempdir().unwrap();
-        let files = Files { root: folder.path().to_owned() };
-        let (layers, kv_heads, element) = (1, 1, Element::F32);
-        let fingerprint = Fingerprint {
-            format_version: crate::FORMAT_VERSION,
-            model: "fake".into(),
-            weights: Digest([1; 32]),
-            tokenizer: Digest([2; 32]),
-            profile: "plain".into(),
-            profile_digest: Digest([3; 32]),
-            chunk_tokens: 16,
-            unit_rows: 1,
-            geometry: Geometry { layers, kv_heads, head_dim: 4, hidden: 8, element },
-            rope: "interleaved".into(),
-            compute: "f32".into(),
-            kernel: "cpu-f32-v1".into(),
-        };
-        let first = Manifest { generation: 1, fingerprint, complete: false, shards: Vec::new() };
-        first.publish(&files).unwrap();
-        let begun = || State::snapshot(&files).unwrap().unwrap();
-        let read = |state: State| state.with_journal(&files).unwrap().manifest;
-        assert_eq!(read(begun()), first, "nothing was sealed yet");
-
-        append(&files.journal(1), &record(0)).unwrap();
-        let reader = begun();
-        let shards = vec![record(0)];
-        let last = Manifest { generation: 2, complete: true, shards, ..first };
-        last.publish(&files).unwrap();
-        let with_journal = read(reader.clone());
-        assert_eq!(with_journal.shards, last.shards, "the old snapshot still has its journal");
-        fs::remove_file(files.journal(1)).unwrap();
-        assert_eq!(read(reader), last);
     }
 }

@@ -9,7 +9,9 @@ use quick_cache::sync::Cache;
 
 use crate::fault::{Fault, open_plain};
 use crate::files::Files;
+use crate::pin::Pin;
 use crate::shard::Shard;
+use crate::state::State;
 use crate::{Manifest, ShardChunks, StoreError};
 
 /// Open shards at a time, each with its block table: bounds files and memory.
@@ -22,29 +24,45 @@ pub struct Store {
     pub(crate) fingerprint: Digest,
     shards: Cache<ShardId, Arc<Shard>>,
     chunks: Cache<ShardId, Arc<ShardChunks>>,
+    _pin: Option<Pin>,
 }
 
 impl Store {
-    /// Opens the store at `root`.
+    /// Opens the store at `root`. As long as it is open, no compaction removes its files.
     ///
     /// # Errors
     /// [`StoreError::Absent`] where nothing was built, [`StoreError::Damaged`] for a manifest or
     /// journal that is not what was written.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let files = Files { root: root.to_owned() };
-        let manifest =
-            Manifest::read(&files)?.ok_or_else(|| StoreError::Absent { path: root.to_owned() })?;
-        Ok(Self::with_manifest(root, Arc::new(manifest)))
+        let state = State::read(&Files { root: root.to_owned() })?;
+        let state = state.ok_or_else(|| StoreError::Absent { path: root.to_owned() })?;
+        Ok(Self::new(root, Arc::new(state.manifest), state.pin))
+    }
+
+    /// As [`Store::open`], with what is sealed of an input that is being added: what a writer would
+    /// go on from.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_sealed(root: &Path) -> Result<Self, StoreError> {
+        let state = State::sealed(&Files { root: root.to_owned() })?;
+        let state = state.ok_or_else(|| StoreError::Absent { path: root.to_owned() })?;
+        Ok(Self::new(root, Arc::new(state.manifest), state.pin))
     }
 
     /// The files at `root`, read as `manifest` says, whatever the manifest there: those of a replica
     /// are checked against the store's own.
     #[must_use]
     pub fn with_manifest(root: &Path, manifest: Arc<Manifest>) -> Self {
+        let pin = Pin::read(&Files { root: root.to_owned() }.manifest());
+        Self::new(root, manifest, pin.ok().map(|(pin, _)| pin))
+    }
+
+    fn new(root: &Path, manifest: Arc<Manifest>, pin: Option<Pin>) -> Self {
         let fingerprint = manifest.fingerprint.digest();
         let (shards, chunks) = (Cache::new(OPEN_SHARDS_MAX), Cache::new(OPEN_SHARDS_MAX));
         let files = Files { root: root.to_owned() };
-        Self { files, manifest, fingerprint, shards, chunks }
+        Self { files, manifest, fingerprint, shards, chunks, _pin: pin }
     }
 
     /// Its folder.
@@ -74,7 +92,7 @@ impl Store {
     }
 
     pub(crate) fn get(&self, key: &BlockKey) -> Result<Option<KvBlock>, BlockError> {
-        if key.shard.0 as usize >= self.manifest.shards.len() {
+        if self.manifest.shard(key.shard).is_none() {
             return Ok(None);
         }
         let path = self.files.shard(key.shard);
@@ -135,7 +153,7 @@ pub(crate) fn read_chunks(
     shard: ShardId,
 ) -> Result<ShardChunks, StoreError> {
     let path = files.chunk_file(shard);
-    let Some(record) = manifest.shards.get(shard.0 as usize) else {
+    let Some(record) = manifest.shard(shard) else {
         return Err(StoreError::damaged(&path, "the manifest does not name this shard"));
     };
     let damaged = |fault: Fault| fault.of_file(&path);

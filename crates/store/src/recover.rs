@@ -4,20 +4,26 @@
 //! The digest of the fingerprint in every shard's header says whether a fingerprint is the right one,
 //! and the checksum in the damaged manifest whether a manifest made again is the one that was lost.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::{Digest, Fingerprint, ShardId};
+use hyperrag_kv::{Digest, DocId, Fingerprint, ShardId};
 use serde_json::Value;
 
 use crate::draft::{place, top};
 use crate::files::Files;
+use crate::journal::{Sealed, line, parse_line};
 use crate::layout::{ENTRY_BYTES, HEADER_BYTES, Header};
-use crate::manifest::{State, line, parse_line};
+use crate::manifest::Origin;
 use crate::repair::writer_lock;
 use crate::replica::headers;
-use crate::{FileRecord, Manifest, ShardRecord, StoreError, chunks};
+use crate::state::State;
+use crate::{
+    Dead, FileRecord, IndexedDocument, Manifest, ShardChunks, ShardRecord, StoreError, chunks,
+    writer,
+};
 
 /// A manifest and its journal, found again and not yet written.
 pub struct Recovered {
@@ -62,9 +68,8 @@ pub fn recover(
         // The journal is what is damaged.
         Ok(Some(snapshot)) => {
             let path = files.journal(snapshot.manifest.generation);
-            let Manifest { fingerprint, .. } = &snapshot.manifest;
-            let records = journal_records(&files, &path, fingerprint).map_err(not_mended(path))?;
-            let state = with_records(snapshot, records);
+            let lines = journal_lines(&files, &path, &snapshot.manifest);
+            let state = with_lines(snapshot, lines.map_err(not_mended(path))?);
             Ok(Recovered { state, how: "from the shards and chunk files".to_owned() })
         }
         _ => rebuild(&files, current).map_err(not_mended(files.manifest())),
@@ -73,13 +78,16 @@ pub fn recover(
 
 /// The state of a replica, if it is one of this store and not behind.
 fn from_replica(files: &Files, from: &Path) -> Option<(State, PathBuf)> {
-    let state = State::read(&Files { root: from.to_owned() }).ok()??;
+    let state = State::sealed(&Files { root: from.to_owned() }).ok()??;
     let mut tops = headers(files).filter_map(|header| {
         let (_, digest) = read_top(files, header.shard).ok()?;
         Some((header.shard, digest))
     });
+    let next = state.manifest.next_shard();
+    // A number below that it does not have was compacted away.
     let known = |(shard, digest): (ShardId, Digest)| {
-        state.manifest.shards.get(shard.0 as usize).is_some_and(|record| record.kv.digest == digest)
+        let record = state.manifest.shard(shard);
+        shard < next && record.is_none_or(|record| record.kv.digest == digest)
     };
     tops.all(known).then(|| (state, from.to_owned()))
 }
@@ -109,58 +117,140 @@ fn rebuild(
     let text = fs::read(files.manifest()).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let value: Value = serde_json::from_str(&text).unwrap_or_default();
-    let said: Option<Manifest> = serde_json::from_value(value["manifest"].clone()).ok();
     let fingerprint = fingerprint(files, &value["manifest"]["fingerprint"], current)?;
-
-    let first = Manifest { generation: 1, fingerprint, complete: false, shards: Vec::new() };
+    let first = Manifest::first(fingerprint);
     let journal = files.journal(1);
     if journal.exists() {
-        let records = journal_records(files, &journal, &first.fingerprint)?;
-        let state = with_records(State::of(first), records);
+        let lines = journal_lines(files, &journal, &first)?;
+        let state = with_lines(State::of(first), lines);
         return Ok(Recovered { state, how: "from the shards and the journal".to_owned() });
     }
+    let found = numbers(files)
+        .into_iter()
+        .map(|shard| record(files, &first.fingerprint, shard))
+        .collect::<Result<Vec<_>, _>>()?;
     let how = "from the shards and chunk files".to_owned();
-    let told = said.as_ref().map_or(&[][..], |manifest| &manifest.shards);
-    let last = |records| {
-        let shards = records;
-        State::of(Manifest { generation: 2, complete: true, shards, ..first.clone() })
-    };
-    // What the text says of the input's rows may be right, or be what is damaged.
-    let (as_told, _) = records(files, &first.fingerprint, told, true)?;
-    let (as_found, sure) = records(files, &first.fingerprint, told, false)?;
-    let (as_told, state) = (last(as_told), last(as_found.clone()));
-    let confirmed = |state: &State| text.contains(&state.manifest.checksum().to_string());
-    if confirmed(&as_told) {
-        return Ok(Recovered { state: as_told, how });
+    if let Some(manifest) = as_told(&text, &value, &first.fingerprint, &found) {
+        return Ok(Recovered { state: State::of(manifest), how });
     }
-    // The checksum itself may be what is damaged.
-    if confirmed(&state) || sure && said.as_ref() == Some(&state.manifest) {
+    if is_one_build(&found, &first.fingerprint) {
+        let shards = found.iter().map(|(record, _)| record.clone()).collect();
+        let whole = Manifest { generation: 2, complete: true, shards, ..first.clone() };
+        if text.contains(&whole.checksum().to_string()) {
+            return Ok(Recovered { state: State::of(whole), how });
+        }
+        let lines = found.into_iter().map(|(record, _)| Sealed { record, replaces: Vec::new() });
+        let state = with_lines(State::of(first), lines.collect());
+        let how = format!(
+            "{how}; it is marked as unfinished, run the same `hyperrag build` to finish it"
+        );
         return Ok(Recovered { state, how });
     }
-    if !sure {
-        return Err(
-            "some input rows had no text, so that the digest of the rows cannot be computed \
-                    from the chunk files; build the store again"
-                .to_owned(),
-        );
+    let how = format!(
+        "{how}; which documents were deleted is not known any more: delete them again, and add with \
+         `hyperrag build --append` what may be missing"
+    );
+    Ok(Recovered { state: State::of(changed(files, first, found)), how })
+}
+
+/// What the damaged text says with the records that follow from the files, if its checksum, or all of
+/// it but a damaged digit of that, is the one in the text.
+fn as_told(
+    text: &str,
+    value: &Value,
+    fingerprint: &Fingerprint,
+    found: &[(ShardRecord, ShardChunks)],
+) -> Option<Manifest> {
+    let mut told: Manifest = serde_json::from_value(value["manifest"].clone()).ok()?;
+    told.fingerprint = fingerprint.clone();
+    let record = |shard| found.iter().find(|(record, _)| record.shard == shard);
+    for stored in &mut told.shards {
+        *stored = record(stored.shard)?.0.clone();
     }
-    let state = with_records(State::of(first), as_found);
-    let how =
-        format!("{how}; it is marked as unfinished, run the same `hyperrag build` to finish it");
-    Ok(Recovered { state, how })
+    let checksum = told.checksum().to_string();
+    let stored = value["checksum"].as_str().unwrap_or_default();
+    let same = checksum.chars().zip(stored.chars()).filter(|(a, b)| a == b).count();
+    // Two digests have a sixteenth of their digits in common, by chance.
+    (text.contains(&checksum) || same > checksum.len() / 2).then_some(told)
+}
+
+/// Whether the shards can be those of one build, nothing added or compacted since.
+fn is_one_build(found: &[(ShardRecord, ShardChunks)], fingerprint: &Fingerprint) -> bool {
+    let unit_rows = u64::from(fingerprint.unit_rows);
+    (0_u64..).zip(found).all(|(number, (record, contents))| {
+        let rows = number * unit_rows..number * unit_rows + record.rows;
+        let full = record.rows == unit_rows || number + 1 == found.len() as u64;
+        let fits = |indexed: &IndexedDocument| rows.contains(&indexed.row);
+        u64::from(record.shard.0) == number && full && contents.documents.iter().all(fits)
+    })
+}
+
+/// A store that was added to or compacted: of several versions of a document the last one counts.
+fn changed(files: &Files, first: Manifest, found: Vec<(ShardRecord, ShardChunks)>) -> Manifest {
+    let mut last: HashMap<DocId, (ShardId, u64)> = HashMap::new();
+    let (mut shards, mut dead, mut next_row) = (Vec::new(), Vec::new(), 0);
+    for (record, contents) in found {
+        for indexed in contents.documents {
+            next_row = next_row.max(indexed.row + 1);
+            let place = (record.shard, indexed.row);
+            if let Some((shard, row)) = last.insert(indexed.document.id, place) {
+                dead.push(Dead { shard, rows: vec![row] });
+            }
+        }
+        shards.push(record);
+    }
+    let first_shard = ShardId(shards.last().map_or(0, |record: &ShardRecord| record.shard.0 + 1));
+    let index = entries_of(&files.root)
+        .filter_map(|name| name.strip_prefix("index-")?.parse().ok())
+        .max()
+        .unwrap_or(0);
+    let mut manifest = Manifest {
+        generation: index.max(1) + 1,
+        complete: true,
+        first_shard,
+        first_row: next_row,
+        index,
+        shards,
+        ..first
+    };
+    manifest.bury(&dead);
+    manifest
+}
+
+/// The names in a folder.
+fn entries_of(folder: &Path) -> impl Iterator<Item = String> + use<> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+/// The shards that are here, ascending. A last one without its chunk file was never sealed.
+fn numbers(files: &Files) -> Vec<ShardId> {
+    let names = entries_of(&files.shards()).chain(entries_of(&files.chunks()));
+    let shards = names.filter_map(|name| {
+        let digits = name.strip_suffix(".kv").or_else(|| name.strip_suffix(".parquet"));
+        digits?.parse().ok().map(ShardId)
+    });
+    let mut here: Vec<_> = shards.collect::<BTreeSet<_>>().into_iter().collect();
+    if here.last().is_some_and(|last| !files.chunk_file(*last).exists()) {
+        here.pop();
+    }
+    here
 }
 
 impl State {
     /// A snapshot without a journal.
     fn of(manifest: Manifest) -> Self {
-        Self { snapshot: manifest.to_bytes(), manifest, journal: None }
+        Self { snapshot: manifest.to_bytes(), manifest, journal: None, pin: None }
     }
 }
 
-/// A snapshot and these records as its journal.
-fn with_records(mut state: State, records: Vec<ShardRecord>) -> State {
-    state.journal = Some(records.iter().map(line).collect::<String>().into_bytes());
-    state.manifest.shards.extend(records);
+/// A snapshot and these lines as its journal.
+fn with_lines(mut state: State, lines: Vec<Sealed>) -> State {
+    state.journal = Some(lines.iter().map(line).collect::<String>().into_bytes());
+    for Sealed { record, replaces } in lines {
+        state.manifest.shards.push(record);
+        state.manifest.bury(&replaces);
+    }
     state
 }
 
@@ -191,67 +281,40 @@ fn fingerprint(
     }
 }
 
-/// The records of a journal's whole lines, and those of the other shards that are here made again.
-fn journal_records(
-    files: &Files,
-    path: &Path,
-    fingerprint: &Fingerprint,
-) -> Result<Vec<ShardRecord>, String> {
+/// The whole lines of the journal of `snapshot`, and those of the other shards that are here made
+/// again. What a unit of the latter replaced is not known then.
+fn journal_lines(files: &Files, path: &Path, snapshot: &Manifest) -> Result<Vec<Sealed>, String> {
     let bytes = fs::read(path).unwrap_or_default();
-    let kept: Vec<ShardRecord> =
-        bytes.split(|byte| *byte == b'\n').filter_map(parse_line).collect();
-    let find = |shard: u32| kept.iter().find(|record| record.shard.0 == shard);
-    let mut records = Vec::new();
-    loop {
-        let shard = records.len() as u32;
-        match find(shard) {
-            Some(record) => records.push(record.clone()),
-            None if kept.iter().any(|record| record.shard.0 > shard) || here(files, shard) => {
-                let (record, sure) = record(files, fingerprint, ShardId(shard), None)?;
-                if !sure {
-                    return Err(format!("the input rows of shard {shard} are not known"));
+    let kept: Vec<Sealed> = bytes.split(|byte| *byte == b'\n').filter_map(parse_line).collect();
+    let here = numbers(files);
+    let mut lines = Vec::new();
+    for shard in (snapshot.next_shard().0..).map(ShardId) {
+        let more = |other: &ShardId| *other > shard;
+        match kept.iter().find(|sealed| sealed.record.shard == shard) {
+            Some(sealed) => lines.push(sealed.clone()),
+            None if here.contains(&shard) || kept.iter().any(|s| more(&s.record.shard)) => {
+                if snapshot.complete {
+                    return Err(
+                        "what was sealed of an unfinished `hyperrag build --append` is not \
+                                known; begin that anew with --restart"
+                            .to_owned(),
+                    );
                 }
-                records.push(record);
+                let (record, _) = record(files, &snapshot.fingerprint, shard)?;
+                lines.push(Sealed { record, replaces: Vec::new() });
             }
-            None => return Ok(records),
+            None => break,
         }
     }
+    Ok(lines)
 }
 
-/// Whether both files of a shard are here.
-fn here(files: &Files, shard: u32) -> bool {
-    files.shard(ShardId(shard)).exists() && files.chunk_file(ShardId(shard)).exists()
-}
-
-/// The records of all shards that are here, and whether each follows from its files alone. What is
-/// `told` of rows is taken where it is needed, or, `as_told`, wherever there is any.
-fn records(
-    files: &Files,
-    fingerprint: &Fingerprint,
-    told: &[ShardRecord],
-    as_told: bool,
-) -> Result<(Vec<ShardRecord>, bool), String> {
-    let (mut records, mut all_sure) = (Vec::new(), true);
-    while here(files, records.len() as u32) || records.len() < told.len() {
-        let (shard, told) = (ShardId(records.len() as u32), told.get(records.len()));
-        let (mut record, sure) = record(files, fingerprint, shard, told)?;
-        if let Some(ShardRecord { rows, rows_digest, .. }) = told.filter(|_| as_told) {
-            (record.rows, record.rows_digest) = (*rows, *rows_digest);
-        }
-        records.push(record);
-        all_sure &= sure;
-    }
-    Ok((records, all_sure))
-}
-
-/// The record of a shard from its two files, and whether it follows from them alone: rows without
-/// text are in no file, so their number and digest may be known only as `told`.
+/// The record of a shard from its two files, and what the chunk file holds.
 fn record(
     files: &Files,
     fingerprint: &Fingerprint,
     shard: ShardId,
-    told: Option<&ShardRecord>,
-) -> Result<(ShardRecord, bool), String> {
+) -> Result<(ShardRecord, ShardChunks), String> {
     let (header, digest) = read_top(files, shard)?;
     let path = files.chunk_file(shard);
     let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -266,39 +329,13 @@ fn record(
         file.read_exact_at(&mut crc, at).map_err(|error| error.to_string())?;
         entry.head_crc = u32::from_le_bytes(crc);
     }
-    if Digest::of(&top(shard, &entries, fingerprint.digest())) != digest {
+    let origin = Origin { shard, rows: header.rows, rows_digest: header.rows_digest };
+    if Digest::of(&top(origin, &entries, fingerprint.digest())) != digest {
         return Err(format!(
             "{}: shard and chunk file {shard} do not fit together",
             path.display()
         ));
     }
-    let first_row = u64::from(shard.0) * u64::from(fingerprint.unit_rows);
-    let documents = &contents.documents;
-    let gapless = (first_row..).zip(documents).all(|(row, document)| document.row == row);
-    let last = !here(files, shard.0 + 1);
-    let sure = gapless && (last || documents.len() == fingerprint.unit_rows as usize);
-    let (rows, rows_digest) = match (sure, told) {
-        (true, _) => {
-            let mut hasher = blake3::Hasher::new();
-            for indexed in documents {
-                let document = &indexed.document;
-                for part in [document.id.as_str(), &document.title, &document.text] {
-                    hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
-                }
-            }
-            (documents.len() as u64, Digest(*hasher.finalize().as_bytes()))
-        }
-        (false, Some(told)) => (told.rows, told.rows_digest),
-        (false, None) => {
-            return Err(format!(
-                "some input rows of shard {shard} had no text, so that their digest cannot be \
-                 computed from its chunk file; build the store again"
-            ));
-        }
-    };
     let kv = FileRecord { bytes: header.file_bytes, digest };
-    let chunks = contents.chunks.len() as u64;
-    let tokens = contents.chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum();
-    let documents = documents.len() as u64;
-    Ok((ShardRecord { shard, rows, rows_digest, documents, chunks, tokens, kv, chunk_file }, sure))
+    Ok((writer::record(origin, &contents, kv, chunk_file), contents))
 }

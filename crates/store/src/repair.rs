@@ -124,7 +124,7 @@ impl Mending {
 
     /// The table in the file, where it is whole, whatever follows it.
     fn stored_table(&self, shard: ShardId, file: &File) -> Option<Vec<Entry>> {
-        let record = &self.store.manifest.shards[shard.0 as usize];
+        let record = self.store.manifest.record(shard);
         let bytes =
             (HEADER_BYTES as u64).checked_add(record.chunks.checked_mul(ENTRY_BYTES as u64)?)?;
         if bytes > file.metadata().ok()?.len() {
@@ -148,8 +148,8 @@ impl Mending {
             file.read_exact_at(&mut head, entry.offset).ok()?;
             entry.head_crc = crc32fast::hash(&head);
         }
-        let digest = Digest::of(&top(shard, &entries, self.store.fingerprint));
-        let record = &self.store.manifest.shards[shard.0 as usize];
+        let record = self.store.manifest.record(shard);
+        let digest = Digest::of(&top(record.origin(), &entries, self.store.fingerprint));
         (digest == record.kv.digest).then_some(entries)
     }
 
@@ -192,7 +192,8 @@ impl Mending {
                 draft.write(*slot, &chunks[*slot], block)?;
             }
         }
-        if draft.finish(shard)? != self.store.manifest.shards[shard.0 as usize].kv {
+        let record = self.store.manifest.record(shard);
+        if draft.finish(record.origin())? != record.kv {
             let why = "the blocks computed again are not those that the manifest names";
             return Err(not_mended(why.to_owned()));
         }

@@ -9,10 +9,11 @@ use hyperrag_kv::{Fingerprint, ShardId};
 use crate::fault::Fault;
 use crate::files::{Files, publish, sync_folder, temporary, write_whole};
 use crate::layout::{HEADER_BYTES, Header};
-use crate::manifest::State;
+use crate::pin::{collect, retire};
 use crate::shard::Shard;
+use crate::state::State;
 use crate::writer::lock;
-use crate::{Manifest, Store, StoreError};
+use crate::{Manifest, ShardRecord, Store, StoreError};
 
 const COPY_BYTES: usize = 1 << 20;
 
@@ -36,10 +37,9 @@ impl Replica {
             .ok_or_else(|| StoreError::Absent { path: from.to_owned() })?;
         let files = prepare(from, to, &state.manifest.fingerprint)?;
         let lock = lock(&files)?;
-        if let Some(theirs) = Manifest::read(&files)
+        if let Some(theirs) = Manifest::sealed(&files)
             .or_else(|error| if files.manifest().exists() { Err(error) } else { Ok(None) })?
-            && theirs != state.manifest
-            && (theirs.complete || !state.manifest.shards.starts_with(&theirs.shards))
+            && !is_former(&theirs, &state.manifest, from, to)
         {
             return Err(StoreError::OtherStore { path: to.to_owned() });
         }
@@ -81,7 +81,7 @@ impl Replica {
         buffer: &mut Vec<u8>,
         progress: &AtomicU64,
     ) -> Result<u64, StoreError> {
-        let record = &self.state.manifest.shards[shard.0 as usize];
+        let record = self.state.manifest.record(shard);
         let mut copied = 0;
         if self.has_shard(shard, thorough, buffer) {
             progress.fetch_add(record.kv.bytes, Ordering::Relaxed);
@@ -112,8 +112,32 @@ impl Replica {
     /// # Errors
     /// [`StoreError`] where they can not be written.
     pub fn publish(self) -> Result<(), StoreError> {
-        self.state.publish(&self.target.files)
+        let Self { state, target, _lock, .. } = self;
+        let files = target.files.clone();
+        // It holds the replica's former manifest.
+        drop(target);
+        retire(&files);
+        state.publish(&files)?;
+        collect(&files, &state.manifest).map(drop)
     }
+}
+
+/// Whether `theirs` is what the store at `from`, which holds `ours`, held earlier or holds now.
+fn is_former(theirs: &Manifest, ours: &Manifest, from: &Path, to: &Path) -> bool {
+    if theirs.generation >= ours.generation {
+        return theirs == ours
+            || theirs.generation == ours.generation
+                && !theirs.complete
+                && ours.shards.starts_with(&theirs.shards);
+    }
+    let same = |record: &ShardRecord| ours.shard(record.shard).map(|ours| ours == record);
+    let mut shared = theirs.shards.iter().filter_map(same).peekable();
+    let listed = || {
+        let full = fs::canonicalize(to);
+        full.is_ok_and(|to| crate::replicas(from).is_ok_and(|known| known.contains(&to)))
+    };
+    // After compaction they may have no shard in common.
+    (shared.peek().is_some() || theirs.shards.is_empty() || listed()) && shared.all(|same| same)
 }
 
 /// Refuses a folder that is the store itself, another store or no store, and makes it.
@@ -131,7 +155,7 @@ fn prepare(from: &Path, to: &Path, fingerprint: &Fingerprint) -> Result<Files, S
     }
     match files.manifest().exists() {
         true => {
-            let theirs = Manifest::read(&files)?.ok_or_else(other)?;
+            let theirs = Manifest::sealed(&files)?.ok_or_else(other)?;
             if theirs.fingerprint != *fingerprint {
                 return Err(other());
             }
@@ -191,7 +215,7 @@ pub(crate) fn copy_shard(
     progress: &AtomicU64,
 ) -> Result<(), StoreError> {
     let (from, to) = (source.files.shard(shard), target.files.shard(shard));
-    let copy = copy_bytes(&from, &to, source.manifest.shards[shard.0 as usize].kv.bytes, progress)?;
+    let copy = copy_bytes(&from, &to, source.manifest.record(shard).kv.bytes, progress)?;
     let damages = target.verify_shard_at(&temporary(&to), shard, buffer, &AtomicU64::new(0));
     match damages.into_iter().next() {
         None => copy.publish(),
@@ -211,7 +235,7 @@ pub(crate) fn copy_chunk_file(
     progress: &AtomicU64,
 ) -> Result<(), StoreError> {
     let (from, to) = (source.files.chunk_file(shard), target.files.chunk_file(shard));
-    let bytes = source.manifest.shards[shard.0 as usize].chunk_file.bytes;
+    let bytes = source.manifest.record(shard).chunk_file.bytes;
     let copy = copy_bytes(&from, &to, bytes, progress)?;
     match target.verify_chunk_file_at(&temporary(&to), shard, buffer, &AtomicU64::new(0)) {
         None => copy.publish(),

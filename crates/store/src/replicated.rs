@@ -50,20 +50,21 @@ impl Replicated {
             reached
         });
         let mut failovers = Vec::new();
-        let manifest = match Store::open(root) {
-            Ok(store) => store.manifest,
+        let own = match Store::open(root) {
+            Ok(store) => store,
             Err(error @ (StoreError::Damaged { .. } | StoreError::Io { .. })) => {
                 let open = |from: &PathBuf| Some((Store::open(from).ok()?.manifest, from.clone()));
                 let Some((manifest, from)) = listed.iter().find_map(open) else {
                     return Err(error);
                 };
                 failovers.push(Failover { what: error.to_string(), from });
-                manifest
+                Store::with_manifest(root, manifest)
             }
             Err(error) => return Err(error),
         };
-        let roots = std::iter::once(root).chain(listed.iter().map(PathBuf::as_path));
-        let copies = roots.map(|root| Store::with_manifest(root, Arc::clone(&manifest))).collect();
+        let manifest = Arc::clone(&own.manifest);
+        let others = listed.iter().map(|root| Store::with_manifest(root, Arc::clone(&manifest)));
+        let copies = std::iter::once(own).chain(others).collect();
         Ok(Self { copies, failovers: Mutex::new(failovers), notices })
     }
 

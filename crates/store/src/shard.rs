@@ -32,7 +32,7 @@ impl Shard {
         fingerprint: &Digest,
         shard: ShardId,
     ) -> Result<Self, Fault> {
-        let record = &manifest.shards[shard.0 as usize];
+        let record = manifest.record(shard);
         let length = record.kv.bytes;
         let file = open_plain(path, length)?;
         let mut top = vec![0; HEADER_BYTES];

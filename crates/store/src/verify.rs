@@ -99,7 +99,7 @@ impl Store {
         buffer: &mut Vec<u8>,
         bytes_read: &AtomicU64,
     ) -> Option<Damage> {
-        let record = &self.manifest.shards[shard.0 as usize].chunk_file;
+        let record = &self.manifest.record(shard).chunk_file;
         let checked = open_plain(path, record.bytes).and_then(|file| {
             buffer.resize(buffer.len().max(HASH_BYTES), 0);
             let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
@@ -133,7 +133,7 @@ impl Store {
             let Damage { what, .. } = Damage::from_error(&self.files.root, &error);
             vec![damage(None, what)]
         })?;
-        let record = &self.manifest.shards[shard.0 as usize];
+        let record = self.manifest.record(shard);
         let tokens: u64 = contents.chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum();
         let counts = (contents.documents.len() as u64, contents.chunks.len() as u64, tokens);
         if counts != (record.documents, record.chunks, record.tokens) {

@@ -1,19 +1,22 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use hyperrag_kv::{Chunk, Digest, Fingerprint, Geometry, KvBlock, ShardId, Slot};
+use hyperrag_kv::{Chunk, Digest, Document, Fingerprint, Geometry, KvBlock, ShardId, Slot};
 
 use crate::draft::Draft;
 use crate::files::{Files, publish, sync_folder, temporary};
+use crate::journal::{Sealed, append, trim};
 use crate::layout::{self, BLOCKS_PER_SHARD_MAX};
-use crate::manifest::{append, trim};
-use crate::{FileRecord, Manifest, ShardChunks, ShardRecord, StoreError, chunks};
+use crate::manifest::Origin;
+use crate::pin::{collect, supersede};
+use crate::state::State;
+use crate::{Dead, FileRecord, Manifest, ShardChunks, ShardRecord, StoreError, chunks};
 
 /// The one writer of a store: while it lives, the lock file is locked.
 pub struct StoreWriter {
-    files: Files,
-    manifest: Manifest,
+    pub(crate) files: Files,
+    pub(crate) manifest: Manifest,
     digest: Digest,
     _lock: File,
 }
@@ -29,6 +32,20 @@ pub struct Unit {
     pub rows_digest: Digest,
     /// Chunks and documents.
     pub contents: ShardChunks,
+    /// Documents that its documents replace.
+    pub replaces: Vec<Dead>,
+}
+
+/// The digest of input rows: of each part its length (8 bytes) and its bytes.
+#[must_use]
+pub fn rows_digest<'a>(rows: impl IntoIterator<Item = &'a Document>) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    for document in rows {
+        for part in [document.id.as_str(), &document.title, &document.text] {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+        }
+    }
+    Digest(*hasher.finalize().as_bytes())
 }
 
 /// Bytes of a chunk file beside the columns' values, at most: schema, footer, pages, statistics.
@@ -85,26 +102,54 @@ impl StoreWriter {
         let lock = lock(&files)?;
         make(&files.shards())?;
         make(&files.chunks())?;
-        let manifest = match Manifest::read(&files)? {
+        let manifest = match Manifest::sealed(&files)? {
             Some(manifest) => {
                 if let Some(mismatch) = manifest.fingerprint.mismatch(fingerprint) {
                     let (path, mismatch) = (root.to_owned(), Box::new(mismatch));
                     return Err(StoreError::Mismatch { path, mismatch });
                 }
-                trim(&files.journal(manifest.generation))?;
                 manifest
             }
             None => {
-                let fingerprint = fingerprint.clone();
-                let manifest =
-                    Manifest { generation: 1, fingerprint, complete: false, shards: Vec::new() };
+                let manifest = Manifest::first(fingerprint.clone());
                 sync_folder(root)?;
                 manifest.publish(&files)?;
                 manifest
             }
         };
-        let digest = fingerprint.digest();
-        Ok(Self { files, manifest, digest, _lock: lock })
+        Self::with_manifest(files, manifest, lock)
+    }
+
+    /// Opens the store at `root` to change what counts of it: it must be complete.
+    ///
+    /// # Errors
+    /// [`StoreError::Absent`], [`StoreError::Unfinished`], [`StoreError::Locked`].
+    pub fn open_complete(root: &Path) -> Result<Self, StoreError> {
+        let files = Files { root: root.to_owned() };
+        if !files.manifest().exists() && !files.shards().exists() {
+            return Err(StoreError::Absent { path: root.to_owned() });
+        }
+        let lock = lock(&files)?;
+        let manifest = Manifest::sealed(&files)?
+            .ok_or_else(|| StoreError::Absent { path: root.to_owned() })?;
+        if !manifest.complete {
+            return Err(StoreError::Unfinished { path: root.to_owned() });
+        }
+        // What a killed compaction left takes room.
+        collect(&files, &manifest)?;
+        Self::with_manifest(files, manifest, lock)
+    }
+
+    fn with_manifest(files: Files, manifest: Manifest, lock: File) -> Result<Self, StoreError> {
+        let digest = manifest.fingerprint.digest();
+        let writer = Self { files, manifest, digest, _lock: lock };
+        trim(&writer.journal())?;
+        Ok(writer)
+    }
+
+    /// The journal of the last snapshot.
+    fn journal(&self) -> PathBuf {
+        self.files.journal(self.manifest.generation)
     }
 
     /// What the store holds.
@@ -128,7 +173,7 @@ impl StoreWriter {
     /// [`StoreError`] where the file can not be made.
     pub fn begin<'a>(&'a mut self, unit: &'a Unit) -> Result<UnitWriter<'a>, StoreError> {
         assert!(!self.manifest.complete, "a complete store takes no more units");
-        assert_eq!(unit.shard.0 as usize, self.manifest.shards.len(), "units are sealed in order");
+        assert_eq!(unit.shard, self.manifest.next_shard(), "units are sealed in order");
         let chunks = &unit.contents.chunks;
         let lengths = 1..=self.manifest.fingerprint.chunk_tokens as usize;
         let fits = |chunk: &Chunk| lengths.contains(&chunk.tokens.len());
@@ -142,23 +187,64 @@ impl StoreWriter {
         Ok(UnitWriter { store: self, unit, draft, sealed: false })
     }
 
-    /// Marks the store as holding all of the corpus, once, in a snapshot of its own.
+    /// Starts to add an input to a complete store. Until it is finished, readers do not see it.
+    pub fn begin_batch(&mut self) {
+        assert!(self.manifest.complete, "the input added last is all in");
+        self.manifest.begin_batch();
+    }
+
+    /// Forgets what is sealed of an input that is being added to a complete store.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the journal can not be removed.
+    pub fn discard_batch(&mut self) -> Result<(), StoreError> {
+        let snapshot = State::snapshot(&self.files)?.map(|state| state.manifest);
+        if let Some(manifest) = snapshot.filter(|manifest| manifest.complete) {
+            self.manifest = manifest;
+            remove_journal(&self.journal())?;
+            collect(&self.files, &self.manifest)?;
+        }
+        Ok(())
+    }
+
+    /// Marks the store as holding all of the input, in a snapshot of its own.
     ///
     /// # Errors
     /// [`StoreError`] where the snapshot can not be written.
     pub fn finish(&mut self) -> Result<(), StoreError> {
-        assert!(!self.manifest.complete, "a store is finished once");
-        let journal = self.files.journal(self.manifest.generation);
-        let generation = self.manifest.generation + 1;
-        let manifest = Manifest { generation, complete: true, ..self.manifest.clone() };
-        manifest.publish(&self.files)?;
+        assert!(!self.manifest.complete, "an input is finished once");
+        self.replace(Manifest { complete: true, ..self.manifest.clone() }).map(drop)
+    }
+
+    /// Lets documents count no longer, at once and for good. Their blocks stay until the store is
+    /// compacted.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the snapshot can not be written.
+    pub fn delete(&mut self, dead: &[Dead]) -> Result<(), StoreError> {
+        assert!(self.manifest.complete, "only a complete store is changed");
+        let mut manifest = self.manifest.clone();
+        manifest.bury(dead);
+        self.replace(manifest).map(drop)
+    }
+
+    /// Publishes the next snapshot, and gives the bytes that this freed.
+    pub(crate) fn replace(&mut self, manifest: Manifest) -> Result<u64, StoreError> {
+        let journal = self.journal();
+        let manifest = Manifest { generation: self.manifest.generation + 1, ..manifest };
+        let freed = supersede(&self.files, &manifest)?;
         self.manifest = manifest;
-        match fs::remove_file(&journal) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::io(&journal, "cannot be removed")(error))
-            }
-            _ => Ok(()),
+        remove_journal(&journal)?;
+        Ok(freed)
+    }
+}
+
+fn remove_journal(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::io(path, "cannot be removed")(error))
         }
+        _ => Ok(()),
     }
 }
 
@@ -178,24 +264,18 @@ impl UnitWriter<'_> {
     /// # Errors
     /// [`StoreError`]; the unit is then not part of the store.
     pub fn seal(mut self) -> Result<ShardRecord, StoreError> {
-        let kv = self.draft.finish(self.unit.shard)?;
+        let Unit { shard, rows, rows_digest, contents, replaces } = self.unit;
+        let origin = Origin { shard: *shard, rows: *rows, rows_digest: *rows_digest };
+        let kv = self.draft.finish(origin)?;
         let chunk_path = self.store.files.chunk_file(self.unit.shard);
         let chunk_file = write_chunks(&chunk_path, &self.unit.contents)?;
         self.draft.publish()?;
         publish(&chunk_path)?;
-        let Unit { shard, rows, rows_digest, contents } = self.unit;
-        let record = ShardRecord {
-            shard: *shard,
-            rows: *rows,
-            rows_digest: *rows_digest,
-            documents: contents.documents.len() as u64,
-            chunks: contents.chunks.len() as u64,
-            tokens: contents.chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum(),
-            kv,
-            chunk_file,
-        };
-        append(&self.store.files.journal(self.store.manifest.generation), &record)?;
-        self.store.manifest.shards.push(record.clone());
+        let record = record(origin, contents, kv, chunk_file);
+        let sealed = Sealed { record: record.clone(), replaces: replaces.clone() };
+        append(&self.store.journal(), &sealed)?;
+        self.store.manifest.shards.push(sealed.record);
+        self.store.manifest.bury(&sealed.replaces);
         self.sealed = true;
         Ok(record)
     }
@@ -210,7 +290,27 @@ impl Drop for UnitWriter<'_> {
     }
 }
 
-fn write_chunks(path: &Path, contents: &ShardChunks) -> Result<FileRecord, StoreError> {
+/// The record of a shard with these contents.
+pub(crate) fn record(
+    origin: Origin,
+    contents: &ShardChunks,
+    kv: FileRecord,
+    chunk_file: FileRecord,
+) -> ShardRecord {
+    let Origin { shard, rows, rows_digest } = origin;
+    ShardRecord {
+        shard,
+        rows,
+        rows_digest,
+        documents: contents.documents.len() as u64,
+        chunks: contents.chunks.len() as u64,
+        tokens: contents.chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum(),
+        kv,
+        chunk_file,
+    }
+}
+
+pub(crate) fn write_chunks(path: &Path, contents: &ShardChunks) -> Result<FileRecord, StoreError> {
     let partial = temporary(path);
     let written = File::create(&partial).and_then(|file| chunks::write(&file, contents));
     written.map_err(StoreError::io(&partial, "cannot be written"))?;

@@ -85,7 +85,7 @@ fn unit(number: u32) -> Unit {
     }
     let rows_digest = Digest::of(&number.to_le_bytes());
     let contents = ShardChunks { chunks, documents };
-    Unit { shard: ShardId(number), rows: 2, rows_digest, contents }
+    Unit { shard: ShardId(number), rows: 2, rows_digest, contents, replaces: Vec::new() }
 }
 
 fn seal(writer: &mut StoreWriter, unit: &Unit) -> ShardRecord {
@@ -200,7 +200,8 @@ fn units_come_back() {
             assert_eq!(read(folder.path(), 3), Found::Same);
 
             let writer = StoreWriter::open(folder.path(), &fingerprint).unwrap();
-            let Manifest { fingerprint: stored, complete, shards, generation } = writer.manifest();
+            let Manifest { fingerprint: stored, complete, shards, generation, .. } =
+                writer.manifest();
             assert_eq!((stored, *complete, *generation), (&fingerprint, false, 1));
             for (number, record) in (0..).zip(shards) {
                 let unit = unit(number);

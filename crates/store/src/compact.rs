@@ -1,0 +1,188 @@
+//! Writes shards without the documents that count no longer. Shards never change: the live documents
+//! of some become a new one, and the next snapshot names that in their place.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hyperrag_kv::{Digest, ShardId, Slot};
+
+use crate::draft::Draft;
+use crate::files::{Files, publish, temporary};
+use crate::layout::{BLOCKS_PER_SHARD_MAX, Entry};
+use crate::manifest::Origin;
+use crate::pin::collect;
+use crate::shard::Shard;
+use crate::writer::{record, write_chunks};
+use crate::{IndexedDocument, Manifest, ShardChunks, Store, StoreError, StoreWriter, rows_digest};
+
+/// The new shards of a compaction, written and not yet part of the store.
+pub struct Compacted {
+    manifest: Manifest,
+}
+
+impl Compacted {
+    /// What the store will hold, with an index of its own.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+}
+
+/// The live documents of one or more shards.
+struct Group {
+    contents: ShardChunks,
+    /// For each chunk the source, by its place in `sources`, and its slot there.
+    places: Vec<(usize, usize)>,
+    sources: Vec<(ShardId, Shard)>,
+}
+
+impl StoreWriter {
+    /// Writes the live documents of all shards that hold dead ones to new shards, and gives what the
+    /// store will hold; `None` where there is nothing to do, or it was stopped. The store changes
+    /// with [`StoreWriter::publish`] only. `bytes_written` moves on as it goes.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where a block that would be kept is not what was written.
+    pub fn compact(
+        &mut self,
+        stop: &AtomicBool,
+        bytes_written: &AtomicU64,
+    ) -> Result<Option<Compacted>, StoreError> {
+        assert!(self.manifest.complete, "only a complete store is changed");
+        if self.manifest.dead.is_empty() {
+            return Ok(None);
+        }
+        let store = Store::with_manifest(&self.files.root, Arc::new(self.manifest.clone()));
+        let mut manifest = self.manifest.clone();
+        let stale: HashSet<ShardId> = manifest.dead.iter().map(|dead| dead.shard).collect();
+        manifest.shards.retain(|record| !stale.contains(&record.shard));
+        manifest.dead.clear();
+        manifest.first_row = self.manifest.next_row();
+        manifest.first_shard = self.manifest.next_shard();
+        manifest.index = self.manifest.generation + 1;
+        let mut group = Group::new();
+        for dead in &self.manifest.dead {
+            let rows: HashSet<u64> = dead.rows.iter().copied().collect();
+            let mut contents = store.chunks(dead.shard)?;
+            contents.documents.retain(|indexed| !rows.contains(&indexed.row));
+            if group.is_full_with(&contents, &manifest) {
+                group.write(&self.files, &mut manifest, bytes_written)?;
+                group = Group::new();
+            }
+            group.add(&store, dead.shard, contents)?;
+            if stop.load(Ordering::Relaxed) {
+                collect(&self.files, &self.manifest)?;
+                return Ok(None);
+            }
+        }
+        group.write(&self.files, &mut manifest, bytes_written)?;
+        Ok(Some(Compacted { manifest }))
+    }
+
+    /// Puts what was compacted in place, and gives the bytes that this freed: those that a reader
+    /// still uses are freed by a later change.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the snapshot can not be written.
+    pub fn publish(&mut self, compacted: Compacted) -> Result<u64, StoreError> {
+        self.replace(compacted.manifest)
+    }
+}
+
+impl Group {
+    fn new() -> Self {
+        let contents = ShardChunks { chunks: Vec::new(), documents: Vec::new() };
+        Self { contents, places: Vec::new(), sources: Vec::new() }
+    }
+
+    fn is_full_with(&self, more: &ShardChunks, manifest: &Manifest) -> bool {
+        let documents = self.contents.documents.len() + more.documents.len();
+        let chunks = self.contents.chunks.len() + more.chunks.len();
+        documents > manifest.fingerprint.unit_rows as usize || chunks > BLOCKS_PER_SHARD_MAX
+    }
+
+    /// Adds the documents of `from` with the chunks that are theirs.
+    fn add(&mut self, store: &Store, shard: ShardId, from: ShardChunks) -> Result<(), StoreError> {
+        if from.documents.is_empty() {
+            return Ok(());
+        }
+        let path = store.files.shard(shard);
+        let opened = Shard::open(&path, &store.manifest, &store.fingerprint, shard);
+        let source = self.sources.len();
+        self.sources.push((shard, opened.map_err(|fault| fault.of_file(&path))?));
+        for indexed in from.documents {
+            let first = indexed.first_slot.0 as usize;
+            let slots = first..first + indexed.chunks as usize;
+            let first_slot = Slot(self.contents.chunks.len() as u32);
+            self.contents.documents.push(IndexedDocument { first_slot, ..indexed });
+            self.contents.chunks.extend_from_slice(&from.chunks[slots.clone()]);
+            self.places.extend(slots.map(|slot| (source, slot)));
+        }
+        Ok(())
+    }
+
+    /// Writes the group as the next shard of `manifest`.
+    fn write(
+        &self,
+        files: &Files,
+        manifest: &mut Manifest,
+        bytes_written: &AtomicU64,
+    ) -> Result<(), StoreError> {
+        if self.contents.documents.is_empty() {
+            return Ok(());
+        }
+        let fingerprint = manifest.fingerprint.digest();
+        let documents = self.contents.documents.iter().map(|indexed| &indexed.document);
+        let origin = Origin {
+            shard: manifest.first_shard,
+            rows: self.contents.documents.len() as u64,
+            rows_digest: rows_digest(documents),
+        };
+        let path = files.shard(origin.shard);
+        let geometry = manifest.fingerprint.geometry;
+        let mut draft = Draft::create(&path, &self.contents.chunks, geometry, fingerprint)?;
+        for (slot, (source, place)) in self.places.iter().enumerate() {
+            let (shard, opened) = &self.sources[*source];
+            let entry = &opened.entries[*place];
+            check(files, *shard, *place, entry, &draft.entries[slot].identity)?;
+            draft.copy(slot, entry, &opened.file)?;
+            bytes_written.fetch_add(entry.bytes, Ordering::Relaxed);
+        }
+        let kv = draft.finish(origin)?;
+        let chunk_path = files.chunk_file(origin.shard);
+        let chunk_file = write_chunks(&chunk_path, &self.contents)?;
+        manifest.shards.push(record(origin, &self.contents, kv, chunk_file));
+        manifest.first_shard = ShardId(origin.shard.0 + 1);
+        let store = Store::with_manifest(&files.root, Arc::new(manifest.clone()));
+        let mut damages = store.verify_shard_at(
+            &temporary(&path),
+            origin.shard,
+            &mut Vec::new(),
+            &AtomicU64::new(0),
+        );
+        if let Some(damage) = damages.pop() {
+            let (source, place) = self.places[damage.slot.unwrap_or(0) as usize];
+            let (shard, _) = &self.sources[source];
+            let what = format!("block {place}: {}; mend it with `hyperrag repair`", damage.what);
+            return Err(StoreError::damaged(&files.shard(*shard), what));
+        }
+        draft.publish()?;
+        publish(&chunk_path)
+    }
+}
+
+/// A block whose identity does not follow from its chunk is not taken over.
+fn check(
+    files: &Files,
+    shard: ShardId,
+    slot: usize,
+    entry: &Entry,
+    identity: &Digest,
+) -> Result<(), StoreError> {
+    if entry.identity == *identity {
+        return Ok(());
+    }
+    let what = format!("block {slot} and its chunk do not fit together");
+    Err(StoreError::damaged(&files.shard(shard), what))
+}

@@ -1,0 +1,92 @@
+//! The units sealed since a snapshot, one checksummed line each.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Dead, ShardRecord, StoreError};
+
+/// A line of the journal: one unit, and what it replaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sealed {
+    pub(crate) record: ShardRecord,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) replaces: Vec<Dead>,
+}
+
+/// The whole lines of a journal, and their bytes.
+pub(crate) struct Lines {
+    pub(crate) sealed: Vec<Sealed>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The whole lines of the journal at `path`, if there is one. A line that was cut short by a crash can only be
+/// the last; it was never acknowledged and counts for nothing.
+pub(crate) fn read_journal(path: &Path) -> Result<Option<Lines>, StoreError> {
+    let mut bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoreError::io(path, "cannot be read")(error)),
+    };
+    let (mut lines, mut whole) = (Vec::new(), 0);
+    for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let what =
+            || StoreError::damaged(path, format!("line {} does not fit its checksum", number + 1));
+        let Some(sealed) = line.strip_suffix(b"\n") else {
+            // A crash leaves the start of a line; a whole record and then another byte than
+            // its line end is an acknowledged line, damaged.
+            if line.split_last().is_some_and(|(_, rest)| parse_line(rest).is_some()) {
+                return Err(what());
+            }
+            break;
+        };
+        lines.push(parse_line(sealed).ok_or_else(what)?);
+        whole += line.len();
+    }
+    bytes.truncate(whole);
+    Ok(Some(Lines { sealed: lines, bytes }))
+}
+
+pub(crate) fn parse_line(line: &[u8]) -> Option<Sealed> {
+    let (crc, sealed) = std::str::from_utf8(line).ok()?.split_once(' ')?;
+    let expected = format!("{:08x}", crc32fast::hash(sealed.as_bytes()));
+    (crc == expected).then(|| serde_json::from_str(sealed).ok())?
+}
+
+/// A sealed unit as a line of the journal.
+pub(crate) fn line(sealed: &Sealed) -> String {
+    let sealed = serde_json::to_string(sealed).expect("a line has only plain fields");
+    format!("{:08x} {sealed}\n", crc32fast::hash(sealed.as_bytes()))
+}
+
+/// Appends one line, durably. Where that fails, what was written of it is cut off, so that
+/// another try does not continue a broken line.
+pub(crate) fn append(path: &Path, sealed: &Sealed) -> Result<(), StoreError> {
+    let line = line(sealed);
+    let appended = (|| {
+        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+        let before = file.metadata()?.len();
+        file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).inspect_err(|_| {
+            // Best effort: opening the store cuts an unfinished line too.
+            let _ = file.set_len(before);
+        })
+    })();
+    appended.map_err(StoreError::io(path, "cannot be appended to"))
+}
+
+/// Cuts off the unfinished last line of a journal, if a crash left one.
+pub(crate) fn trim(path: &Path) -> Result<(), StoreError> {
+    let Ok(bytes) = fs::read(path) else { return Ok(()) };
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    if whole == bytes.len() {
+        return Ok(());
+    }
+    let cut = OpenOptions::new().write(true).open(path).and_then(|file| {
+        file.set_len(whole as u64)?;
+        file.sync_data()
+    });
+    cut.map_err(StoreError::io(path, "its unfinished last line cannot be cut off"))
+}

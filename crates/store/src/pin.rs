@@ -1,0 +1,140 @@
+//! Keeps the files of a snapshot in place while a reader uses them.
+//!
+//! A reader holds a shared lock on the manifest that it read. Whoever replaces that manifest keeps
+//! its inode under another name, and removes what only it names when nobody holds the lock any more.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use hyperrag_kv::ShardId;
+
+use crate::files::{Files, RETIRED, sync_folder};
+use crate::{Manifest, StoreError};
+
+/// A manifest that is held.
+#[derive(Debug)]
+pub(crate) struct Pin {
+    _file: File,
+}
+
+impl Pin {
+    /// Holds the manifest at `path`, and gives its text.
+    pub(crate) fn read(path: &Path) -> io::Result<(Self, String)> {
+        loop {
+            let mut file = File::open(path)?;
+            // Where the file system has no locks, nothing can be held.
+            let _ = file.lock_shared();
+            // Replaced before it was locked, it may be taken for one that nobody holds.
+            let (held, now) = (file.metadata()?, fs::metadata(path)?);
+            if (held.dev(), held.ino()) == (now.dev(), now.ino()) {
+                let mut text = String::new();
+                file.read_to_string(&mut text)?;
+                return Ok((Self { _file: file }, text));
+            }
+        }
+    }
+}
+
+/// Puts `manifest` in place of the one there, and removes the files that nobody needs any more.
+/// Gives the bytes that this freed.
+pub(crate) fn supersede(files: &Files, manifest: &Manifest) -> Result<u64, StoreError> {
+    retire(files);
+    manifest.publish(files)?;
+    collect(files, manifest)
+}
+
+/// Gives the manifest that will be replaced another name. Where there are no hard links, a reader of
+/// it may find a file missing later, and says so.
+pub(crate) fn retire(files: &Files) {
+    let path = files.manifest();
+    if let Ok(former) = fs::metadata(&path) {
+        // A name that exists is of this very inode.
+        let _ = fs::hard_link(&path, files.retired(former.ino()));
+    }
+}
+
+/// Removes shards, chunk files and indexes that neither `manifest`, the store's own, names nor any
+/// that a reader holds, and gives their bytes.
+pub(crate) fn collect(files: &Files, manifest: &Manifest) -> Result<u64, StoreError> {
+    let mut kept = Named::default();
+    kept.add(manifest);
+    for path in entries(&files.root)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if !name.starts_with(RETIRED) {
+            continue;
+        }
+        let Ok(mut file) = File::open(&path) else { return Ok(0) };
+        match file.try_lock() {
+            Ok(()) => remove(&path)?,
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {
+                let mut text = String::new();
+                let read = file.read_to_string(&mut text).ok();
+                match read.and_then(|_| Manifest::parse(&text).ok()) {
+                    Some(held) if held.complete => kept.add(&held),
+                    // What it names stood in a journal that is gone.
+                    _ => return Ok(0),
+                }
+            }
+        }
+    }
+    let mut freed = 0;
+    for folder in [files.shards(), files.chunks()] {
+        for path in entries(&folder)? {
+            if number(&path).is_some_and(|shard| !kept.shards.contains(&shard)) {
+                freed += fs::metadata(&path).map_or(0, |metadata| metadata.len());
+                remove(&path)?;
+            }
+        }
+    }
+    for path in entries(&files.root)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if (name == "index" || name.starts_with("index-")) && !kept.indexes.contains(&name) {
+            for file in entries(&path)? {
+                freed += fs::metadata(file).map_or(0, |metadata| metadata.len());
+            }
+            let removed = fs::remove_dir_all(&path);
+            removed.map_err(StoreError::io(&path, "cannot be removed"))?;
+        }
+    }
+    sync_folder(&files.root)?;
+    Ok(freed)
+}
+
+/// What manifests name.
+#[derive(Default)]
+struct Named {
+    shards: BTreeSet<ShardId>,
+    indexes: BTreeSet<String>,
+}
+
+impl Named {
+    fn add(&mut self, manifest: &Manifest) {
+        self.shards.extend(manifest.shards.iter().map(|record| record.shard));
+        self.indexes.insert(manifest.index_folder());
+    }
+}
+
+/// The number of a shard or chunk file, finished or not; `None` for files of other names.
+fn number(path: &Path) -> Option<ShardId> {
+    let name = path.file_name()?.to_str()?;
+    let name = name.strip_suffix(".tmp").unwrap_or(name);
+    let digits = name.strip_suffix(".kv").or_else(|| name.strip_suffix(".parquet"))?;
+    digits.parse().ok().map(ShardId)
+}
+
+/// The paths in a folder; none where it is absent.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let listed = fs::read_dir(folder)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
+    match listed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(StoreError::io(folder, "the folder cannot be read")),
+    }
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    fs::remove_file(path).map_err(StoreError::io(path, "cannot be removed"))
+}

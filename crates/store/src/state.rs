@@ -1,0 +1,166 @@
+use std::fs;
+use std::io::ErrorKind;
+
+use crate::files::Files;
+use crate::journal::read_journal;
+use crate::pin::Pin;
+use crate::{Manifest, StoreError};
+
+/// What a store holds at one moment, and the bytes that say so.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) manifest: Manifest,
+    /// Bytes of the last snapshot.
+    pub(crate) snapshot: Vec<u8>,
+    /// Whole lines of its journal, where there is one that counts.
+    pub(crate) journal: Option<Vec<u8>>,
+    /// Keeps the files of the snapshot from being removed.
+    pub(crate) pin: Option<Pin>,
+}
+
+impl State {
+    /// What a reader sees: the last snapshot, and, while the first build goes on, what it has sealed
+    /// so far. An input that is being added to a complete store counts when all of it is in. `None`
+    /// where there is no manifest.
+    pub(crate) fn read(files: &Files) -> Result<Option<Self>, StoreError> {
+        let snapshot = Self::snapshot_or_none(files)?;
+        snapshot.map(|snapshot| snapshot.with_journal(files, false)).transpose()
+    }
+
+    /// What a writer goes on from: as [`State::read`], and what is sealed of an input being added.
+    pub(crate) fn sealed(files: &Files) -> Result<Option<Self>, StoreError> {
+        let snapshot = Self::snapshot_or_none(files)?;
+        snapshot.map(|snapshot| snapshot.with_journal(files, true)).transpose()
+    }
+
+    fn snapshot_or_none(files: &Files) -> Result<Option<Self>, StoreError> {
+        // Looked for first: a manifest comes before any shard, so one that is absent after a shard
+        // was seen is lost, and not about to be written.
+        let shards = fs::read_dir(files.shards());
+        let any_shard = shards.is_ok_and(|mut shards| shards.next().is_some());
+        match Self::snapshot(files)? {
+            None if any_shard => Err(StoreError::damaged(&files.manifest(), "the file is missing")),
+            snapshot => Ok(snapshot),
+        }
+    }
+
+    /// The last snapshot alone.
+    pub(crate) fn snapshot(files: &Files) -> Result<Option<Self>, StoreError> {
+        let path = files.manifest();
+        match Pin::read(&path) {
+            Ok((pin, text)) => match Manifest::parse(&text) {
+                Ok(manifest) => {
+                    let (snapshot, pin) = (text.into_bytes(), Some(pin));
+                    Ok(Some(Self { manifest, snapshot, journal: None, pin }))
+                }
+                Err(what) => Err(StoreError::damaged(&path, what)),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                Err(StoreError::damaged(&path, "it is not UTF-8"))
+            }
+            Err(error) => Err(StoreError::io(&path, "cannot be read")(error)),
+        }
+    }
+
+    /// The snapshot continued by its journal. Where there is none, either nothing was sealed since,
+    /// or a writer has put a later snapshot in place meanwhile and removed the journal; then that
+    /// one counts. That of a complete store counts only with `added`.
+    fn with_journal(mut self, files: &Files, added: bool) -> Result<Self, StoreError> {
+        loop {
+            if self.manifest.complete && !added {
+                return Ok(self);
+            }
+            let path = files.journal(self.manifest.generation);
+            if let Some(lines) = read_journal(&path)? {
+                self.journal = Some(lines.bytes);
+                self.manifest.continued(lines.sealed, &path)?;
+                return Ok(self);
+            }
+            match Self::snapshot(files)? {
+                Some(later) if later.manifest.generation > self.manifest.generation => self = later,
+                _ => return Ok(self),
+            }
+        }
+    }
+}
+
+impl Manifest {
+    /// As [`State::sealed`], without the bytes.
+    pub(crate) fn sealed(files: &Files) -> Result<Option<Self>, StoreError> {
+        Ok(State::sealed(files)?.map(|state| state.manifest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyperrag_kv::{Digest, Element, Fingerprint, Geometry, ShardId};
+
+    use super::*;
+    use crate::journal::{Sealed, append};
+    use crate::{Dead, FileRecord, ShardRecord};
+
+    fn record(shard: u32) -> ShardRecord {
+        let file = FileRecord { bytes: 4096, digest: Digest([4; 32]) };
+        ShardRecord {
+            shard: ShardId(shard),
+            rows: 1,
+            rows_digest: Digest([5; 32]),
+            documents: 1,
+            chunks: 1,
+            tokens: 1,
+            kv: file.clone(),
+            chunk_file: file,
+        }
+    }
+
+    #[test]
+    fn a_reader_between_snapshot_and_journal_finds_the_later_snapshot() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files { root: folder.path().to_owned() };
+        let (layers, kv_heads, element) = (1, 1, Element::F32);
+        let fingerprint = Fingerprint {
+            format_version: crate::FORMAT_VERSION,
+            model: "fake".into(),
+            weights: Digest([1; 32]),
+            tokenizer: Digest([2; 32]),
+            profile: "plain".into(),
+            profile_digest: Digest([3; 32]),
+            chunk_tokens: 16,
+            unit_rows: 1,
+            geometry: Geometry { layers, kv_heads, head_dim: 4, hidden: 8, element },
+            rope: "interleaved".into(),
+            compute: "f32".into(),
+            kernel: "cpu-f32-v1".into(),
+        };
+        let first = Manifest::first(fingerprint);
+        first.publish(&files).unwrap();
+        let begun = || State::snapshot(&files).unwrap().unwrap();
+        let read = |state: State| state.with_journal(&files, false).unwrap().manifest;
+        assert_eq!(read(begun()), first, "nothing was sealed yet");
+
+        let seal = |generation, shard, replaces| {
+            let sealed = Sealed { record: record(shard), replaces };
+            append(&files.journal(generation), &sealed).unwrap();
+        };
+        seal(1, 0, Vec::new());
+        let [reader, other] = [begun(), begun()];
+        let shards = vec![record(0)];
+        let last = Manifest { generation: 2, complete: true, shards, ..first };
+        last.publish(&files).unwrap();
+        let with_journal = read(other);
+        assert_eq!(with_journal.shards, last.shards, "the old snapshot still has its journal");
+        fs::remove_file(files.journal(1)).unwrap();
+        assert_eq!(read(reader), last);
+
+        // What is being added to a complete store is the writer's business until all is in.
+        let dead = vec![Dead { shard: ShardId(0), rows: vec![0] }];
+        seal(2, 1, dead.clone());
+        assert_eq!(State::read(&files).unwrap().unwrap().manifest, last);
+        let sealed = Manifest::sealed(&files).unwrap().unwrap();
+        assert_eq!((sealed.complete, sealed.first_shard, sealed.first_row), (false, ShardId(1), 1));
+        assert_eq!((sealed.batch(), sealed.dead.clone()), (&[record(1)][..], dead));
+        let live = sealed.live_rows();
+        assert_eq!([0, 1, 2].map(|row| live.contains(row)), [false, true, false]);
+    }
+}

@@ -1,0 +1,40 @@
+use anyhow::Result;
+use hyperrag_pipeline::{ByteProgress, Compaction};
+
+use super::build::stop_on_signal;
+use crate::cli::CompactArgs;
+use crate::exit::Status;
+use crate::report;
+
+/// Frees what deleted and replaced documents take.
+pub(crate) fn compact(args: &CompactArgs, json: bool) -> Result<Status> {
+    let progress = ByteProgress::default();
+    let stop = stop_on_signal()?;
+    let done = report::watch_bytes(&progress, || {
+        hyperrag_pipeline::compact(&args.store, stop, &progress)
+    })?;
+    match json {
+        true => report::print(&serde_json::to_string(&done)?)?,
+        false => report::note(&describe(&done)),
+    }
+    Ok(Status::Done)
+}
+
+fn describe(done: &Compaction) -> String {
+    let Compaction { documents_dropped, shards_before, shards, .. } = done;
+    if *documents_dropped == 0 {
+        return format!("nothing to do: {shards} shards without deleted documents");
+    }
+    let smaller = done.bytes_before.saturating_sub(done.bytes);
+    let held = match done.bytes_freed < smaller {
+        true => {
+            "; readers still use the former shards, a later compact, append or delete frees them"
+        }
+        false => "",
+    };
+    format!(
+        "dropped {documents_dropped} documents, {shards_before} shards became {shards}, {} smaller, {} freed{held}",
+        report::bytes(smaller),
+        report::bytes(done.bytes_freed)
+    )
+}

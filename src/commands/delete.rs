@@ -1,0 +1,52 @@
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use hyperrag_pipeline::Deletion;
+
+use crate::cli::DeleteArgs;
+use crate::exit::Status;
+use crate::report;
+
+/// Unknown ids that are named one by one.
+const NAMED: usize = 5;
+
+/// Removes documents from a store.
+pub(crate) fn delete(args: &DeleteArgs, json: bool) -> Result<Status> {
+    let text = read(&args.ids)?;
+    let ids = text.lines().map(str::trim).filter(|id| !id.is_empty());
+    let done = hyperrag_pipeline::delete(&args.store, ids)?;
+    if !done.unknown.is_empty() {
+        let named = done.unknown.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>();
+        let more = if done.unknown.len() > NAMED { ", ..." } else { "" };
+        report::warn(&format!(
+            "{} ids are not in the store: {}{more}",
+            done.unknown.len(),
+            named.join(", ")
+        ));
+    }
+    match json {
+        true => report::print(&serde_json::to_string(&done)?)?,
+        false => report::note(&describe(&done, &args.store)),
+    }
+    Ok(Status::Done)
+}
+
+fn read(path: &Path) -> Result<String> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("stdin: the ids cannot be read")?;
+        return Ok(text);
+    }
+    fs::read_to_string(path).with_context(|| format!("{}: the ids cannot be read", path.display()))
+}
+
+fn describe(done: &Deletion, store: &Path) -> String {
+    let Deletion { deleted, documents, .. } = done;
+    let then = match deleted {
+        0 => String::new(),
+        _ => format!("; free their bytes with `hyperrag compact --store {}`", store.display()),
+    };
+    format!("deleted {deleted} documents, {documents} are left{then}")
+}

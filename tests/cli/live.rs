@@ -137,7 +137,7 @@ fn deleted_documents_are_gone_at_once_and_their_bytes_with_a_compaction() {
     let done = scratch.ok("compact --store store --json");
     let done = &done.json()[0];
     assert_eq!(done["documents_dropped"], 28, "{done}");
-    assert_eq!(done["bytes_before"].as_u64().unwrap() > done["bytes"].as_u64().unwrap(), true);
+    assert!(done["bytes_before"].as_u64() > done["bytes"].as_u64(), "{done}");
     let freed = done["bytes_freed"].as_u64().unwrap();
     let size = |files: &BTreeMap<PathBuf, Vec<u8>>| files.values().map(Vec::len).sum::<usize>();
     let after = scratch.files("store");

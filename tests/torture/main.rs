@@ -7,6 +7,7 @@
 
 mod faults;
 mod kills;
+mod live;
 mod replicas;
 #[path = "../cli/seeded.rs"]
 mod seeded;
@@ -72,6 +73,8 @@ fn main() -> ExitCode {
     let reads = if full { 300_000 } else { 10_000 };
     let (tally, note) = replicas::independent_faults(&pristine, seed, reads);
     fine &= row("two copies, each block damaged at 2 %", &tally);
+    let queries = live::queries(seed, trials(1000));
+    fine &= row("queries beside append, delete and compact", &queries);
     fine &= row("two writers at once", &kills::races(&pristine, trials(100)));
     fine &= row("SIGKILL, then resume", &kills::kills(seed, trials(200)));
     println!("\n{note}\nHarmless changes, after which everything read as before: {harmless_in:?}.");

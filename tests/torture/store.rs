@@ -11,8 +11,10 @@ use hyperrag_kv::{
     BlockKey, BlockRead, Chunk, ChunkRead, Element, Fingerprint, KvBlock, LanguageModel, Profile,
     Slot,
 };
-use hyperrag_model::{CpuModel, KERNEL_ID, Kernel, ModelFile};
-use hyperrag_pipeline::{BuildInput, BuildProgress, ByteProgress, VerifySettings, build, verify};
+use hyperrag_model::{CpuModel, GgufTokenizer, KERNEL_ID, Kernel, ModelFile};
+use hyperrag_pipeline::{
+    Add, BuildInput, BuildProgress, ByteProgress, VerifySettings, build, verify,
+};
 use hyperrag_retrieval::{Hit, Index};
 use hyperrag_store::{FORMAT_VERSION, Store};
 use tempfile::TempDir;
@@ -167,37 +169,57 @@ pub(crate) fn files_of(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// Builds a store of the first `rows` passages with the tiny model.
 pub(crate) fn build_store(root: &Path, rows: u64) -> (CpuModel, Fingerprint) {
-    let mut file = ModelFile::open(Path::new(&testdata("tiny.gguf"))).unwrap();
-    let tokenizer = file.tokenizer().unwrap();
-    let profile = Profile::built_in("plain").unwrap();
-    let model = CpuModel::load(&mut file, Element::Bf16, Kernel::best(), 1).unwrap();
+    let tiny = Tiny::load();
     let corpus = Corpus::open(&[testdata("corpus.parquet")], Columns::default()).unwrap();
-    let fingerprint = Fingerprint {
-        format_version: FORMAT_VERSION,
-        model: file.name(),
-        weights: file.digest(),
-        tokenizer: tokenizer.digest(),
-        profile: profile.name.clone(),
-        profile_digest: profile.document_digest(),
-        chunk_tokens: CHUNK_TOKENS,
-        unit_rows: UNIT_ROWS,
-        geometry: *model.geometry(),
-        rope: model.config().rope(),
-        compute: "f32".to_owned(),
-        kernel: KERNEL_ID.to_owned(),
-    };
-    let input = BuildInput {
-        model: &model,
-        corpus: &corpus,
-        chunker: &Chunker::new(&tokenizer, &profile, CHUNK_TOKENS as usize).unwrap(),
-        fingerprint: &fingerprint,
-        add: None,
-        limit: Some(rows),
-        max_bytes: None,
-        notice: |_| {},
-        progress: &BuildProgress::default(),
-        stop: &AtomicBool::new(false),
-    };
-    build(&input, root).unwrap();
-    (model, fingerprint)
+    tiny.build(root, &corpus, Some(rows), None);
+    (tiny.model, tiny.fingerprint)
+}
+
+/// The tiny model and what stores of it are made with.
+pub(crate) struct Tiny {
+    pub(crate) model: CpuModel,
+    pub(crate) tokenizer: GgufTokenizer,
+    pub(crate) profile: Profile,
+    pub(crate) fingerprint: Fingerprint,
+}
+
+impl Tiny {
+    pub(crate) fn load() -> Self {
+        let mut file = ModelFile::open(Path::new(&testdata("tiny.gguf"))).unwrap();
+        let tokenizer = file.tokenizer().unwrap();
+        let profile = Profile::built_in("plain").unwrap();
+        let model = CpuModel::load(&mut file, Element::Bf16, Kernel::best(), 1).unwrap();
+        let fingerprint = Fingerprint {
+            format_version: FORMAT_VERSION,
+            model: file.name(),
+            weights: file.digest(),
+            tokenizer: tokenizer.digest(),
+            profile: profile.name.clone(),
+            profile_digest: profile.document_digest(),
+            chunk_tokens: CHUNK_TOKENS,
+            unit_rows: UNIT_ROWS,
+            geometry: *model.geometry(),
+            rope: model.config().rope(),
+            compute: "f32".to_owned(),
+            kernel: KERNEL_ID.to_owned(),
+        };
+        Self { model, tokenizer, profile, fingerprint }
+    }
+
+    pub(crate) fn build(&self, root: &Path, corpus: &Corpus, limit: Option<u64>, add: Option<Add>) {
+        let Self { model, tokenizer, profile, fingerprint } = self;
+        let input = BuildInput {
+            model,
+            corpus,
+            chunker: &Chunker::new(tokenizer, profile, CHUNK_TOKENS as usize).unwrap(),
+            fingerprint,
+            add,
+            limit,
+            max_bytes: None,
+            notice: |_| {},
+            progress: &BuildProgress::default(),
+            stop: &AtomicBool::new(false),
+        };
+        build(&input, root).unwrap();
+    }
 }

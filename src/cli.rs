@@ -141,15 +141,17 @@ pub(crate) struct BuildArgs {
     /// Column of the texts; without it `text`, `contents` or `body`.
     #[arg(long, value_name = "NAME")]
     pub(crate) text_column: Option<String>,
-    /// Positions of a chunk at most, prefix, title and infix included.
-    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(32..=4096))]
-    pub(crate) chunk_tokens: u32,
-    /// Input rows of a shard.
-    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
-    pub(crate) unit_rows: u32,
-    /// Type of the stored K and V: bf16, f32, or int8 with half of bf16's bytes (CPU only).
-    #[arg(long, default_value_t = Element::Bf16, value_name = "TYPE")]
-    pub(crate) element: Element,
+    /// Positions of a chunk at most, prefix, title and infix included [default: 256; with --append
+    /// the store's].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(32..=4096))]
+    pub(crate) chunk_tokens: Option<u32>,
+    /// Input rows of a shard [default: 256; with --append the store's].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) unit_rows: Option<u32>,
+    /// Type of the stored K and V: bf16, f32, or int8 with half of bf16's bytes (CPU only) [default:
+    /// bf16; with --append the store's].
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) element: Option<Element>,
     /// Folder to keep a copy of the store in, brought up to date when the build ends; may be given
     /// several times.
     #[arg(long = "replica", value_name = "DIR")]

@@ -4,16 +4,20 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use hyperrag_corpus::{Chunker, Columns, Corpus, CorpusSize};
+use hyperrag_kv::{Element, Fingerprint};
 use hyperrag_pipeline::{
     Add, BuildInput, BuildProgress, BuildSummary, ByteProgress, Counts, DryRun, PipelineError,
 };
-use hyperrag_store::Replica;
+use hyperrag_store::{Replica, Store, StoreError};
 use serde::Serialize;
 
-use super::LoadedModel;
+use super::{LoadedModel, built_in_profile};
 use crate::cli::BuildArgs;
 use crate::exit::Status;
 use crate::report;
+
+/// Positions of a chunk, and rows of a shard.
+const DEFAULT_SIZE: u32 = 256;
 
 const BAR: &str = "{elapsed_precise} {bar:24} {pos}/{len} rows, {msg}, ETA {eta_precise}";
 
@@ -25,9 +29,16 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         text: args.text_column.clone(),
     };
     let corpus = Corpus::open(&args.inputs, columns)?;
-    let loaded = LoadedModel::load(&args.model, args.element, args.chunk_tokens, None)?;
-    let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, args.chunk_tokens as usize)?;
-    let fingerprint = loaded.fingerprint(args.chunk_tokens, args.unit_rows);
+    let stored = stored(args)?;
+    let of = |field: fn(&Fingerprint) -> u32| stored.as_ref().map_or(DEFAULT_SIZE, field);
+    let element = stored.as_ref().map_or(Element::Bf16, |stored| stored.geometry.element);
+    let element = args.element.unwrap_or(element);
+    let chunk_tokens = args.chunk_tokens.unwrap_or_else(|| of(|stored| stored.chunk_tokens));
+    let unit_rows = args.unit_rows.unwrap_or_else(|| of(|stored| stored.unit_rows));
+    let profile = stored.as_ref().and_then(built_in_profile);
+    let loaded = LoadedModel::load(&args.model, element, chunk_tokens, profile)?;
+    let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
+    let fingerprint = loaded.fingerprint(chunk_tokens, unit_rows);
     let progress = BuildProgress::default();
     let input = BuildInput {
         model: &loaded.model,
@@ -75,6 +86,18 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         false => report::note(&describe(&summary)),
     }
     Ok(if replicate_all(args) { Status::Done } else { Status::Degraded })
+}
+
+/// What the store that is added to was made with.
+fn stored(args: &BuildArgs) -> Result<Option<Fingerprint>> {
+    if !args.append {
+        return Ok(None);
+    }
+    match Store::open(&args.store) {
+        Ok(store) => Ok(Some(store.manifest().fingerprint.clone())),
+        Err(StoreError::Absent { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Brings every replica up to what is sealed, and tells whether all are.

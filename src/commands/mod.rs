@@ -103,6 +103,12 @@ impl LoadedModel {
 
 type OpenSession<'a> = Session<'a, Model, GgufTokenizer>;
 
+/// The profile of a store, where this program has it.
+fn built_in_profile(stored: &Fingerprint) -> Option<&str> {
+    let name = stored.profile.as_str();
+    Profile::BUILT_IN.contains(&name).then_some(name)
+}
+
 fn read_profile(name: &str) -> Result<Profile> {
     if let Some(profile) = Profile::built_in(name) {
         return Ok(profile);
@@ -127,8 +133,7 @@ fn open(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
     };
     let format = Fingerprint { format_version: FORMAT_VERSION, ..stored.clone() };
     stored.readable_by(&format).map_err(refused)?;
-    let built_in = Profile::BUILT_IN.contains(&stored.profile.as_str());
-    let profile = built_in.then_some(stored.profile.as_str());
+    let profile = built_in_profile(stored);
     let loaded = LoadedModel::load(args, stored.geometry.element, stored.chunk_tokens, profile)?;
     let current = loaded.fingerprint(stored.chunk_tokens, stored.unit_rows);
     if stored.readable_by(&current).map_err(refused)? == Exactness::Tolerance {

@@ -1,7 +1,7 @@
 use anyhow::Result;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use hyperrag_kv::{Chunk, Fingerprint, KvBlock, LanguageModel, Profile};
+use hyperrag_kv::{Chunk, Fingerprint, KvBlock, LanguageModel};
 use hyperrag_pipeline::{ByteProgress, Recompute, RepairReport, RepairSettings};
 
 use super::LoadedModel;
@@ -66,8 +66,7 @@ impl Recompute for LazyModel<'_> {
 
     fn compute(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Vec<KvBlock>, String> {
         if self.loaded.is_none() {
-            let built_in = Profile::BUILT_IN.contains(&stored.profile.as_str());
-            let profile = built_in.then_some(stored.profile.as_str());
+            let profile = super::built_in_profile(stored);
             let (element, chunk_tokens) = (stored.geometry.element, stored.chunk_tokens);
             let loaded = LoadedModel::load(&self.args.model, element, chunk_tokens, profile);
             let loaded =

@@ -53,6 +53,18 @@ impl StoreWriter {
         if self.manifest.dead.is_empty() {
             return Ok(None);
         }
+        let written = self.write_live(stop, bytes_written);
+        if !matches!(written, Ok(Some(_))) {
+            collect(&self.files, &self.manifest)?;
+        }
+        written
+    }
+
+    fn write_live(
+        &self,
+        stop: &AtomicBool,
+        bytes_written: &AtomicU64,
+    ) -> Result<Option<Compacted>, StoreError> {
         let store = Store::with_manifest(&self.files.root, Arc::new(self.manifest.clone()));
         let mut manifest = self.manifest.clone();
         let stale: HashSet<ShardId> = manifest.dead.iter().map(|dead| dead.shard).collect();
@@ -72,7 +84,6 @@ impl StoreWriter {
             }
             group.add(&store, dead.shard, contents)?;
             if stop.load(Ordering::Relaxed) {
-                collect(&self.files, &self.manifest)?;
                 return Ok(None);
             }
         }

@@ -332,7 +332,7 @@ mod tests {
         golden.extend([0x22, 0x21, 0, 0, 0, 0, 0, 0]);
         golden.extend([0xab; 32]);
         golden.extend([0; 148]);
-        golden.extend(0x023e_07cc_u32.to_le_bytes());
+        golden.extend(0xf99d_50d4_u32.to_le_bytes());
         assert_eq!(header().encode()[..], golden);
     }
 

@@ -133,7 +133,7 @@ impl Manifest {
     /// The number of the next shard.
     #[must_use]
     pub fn next_shard(&self) -> ShardId {
-        let after = self.shards.last().map_or(0, |record| record.shard.0 + 1);
+        let after = self.shards.last().map_or(0, |record| record.shard.0.saturating_add(1));
         ShardId(after.max(self.first_shard.0))
     }
 

@@ -15,6 +15,8 @@ use hyperrag_store::{
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+#[path = "store/live.rs"]
+mod live;
 #[path = "store/mend.rs"]
 mod mend;
 
@@ -600,8 +602,8 @@ fn a_crash_before_the_first_manifest_is_no_hindrance() {
 
 /// Writes a record over the journal, with the checksum that it needs.
 fn enter(root: &Path, record: &ShardRecord) {
-    let record = serde_json::to_string(record).unwrap();
-    let line = format!("{:08x} {record}\n", crc32fast::hash(record.as_bytes()));
+    let sealed = format!("{{\"record\":{}}}", serde_json::to_string(record).unwrap());
+    let line = format!("{:08x} {sealed}\n", crc32fast::hash(sealed.as_bytes()));
     fs::write(root.join("journal-000001.log"), line).unwrap();
 }
 

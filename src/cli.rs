@@ -148,8 +148,8 @@ pub(crate) struct BuildArgs {
     /// Input rows of a shard [default: 256; with --append the store's].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub(crate) unit_rows: Option<u32>,
-    /// Type of the stored K and V: bf16, f32, or int8 with half of bf16's bytes (CPU only) [default:
-    /// bf16; with --append the store's].
+    /// Type of the stored K and V: bf16, f32, or, on a CPU only, int8, int5 or int4 with a half, a
+    /// third or a quarter of bf16's bytes [default: bf16; with --append the store's].
     #[arg(long, value_name = "TYPE")]
     pub(crate) element: Option<Element>,
     /// Folder to keep a copy of the store in, brought up to date when the build ends; may be given
@@ -266,6 +266,10 @@ pub(crate) struct BenchArgs {
     /// Write the figures as JSON to this file too.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    /// Write the token ids of the first query and of its candidates' chunks as JSON to this file: what
+    /// another program must compute to be compared.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) workload: Option<PathBuf>,
     /// Score on this device too, from stored blocks, and compare; fails where scores differ by more
     /// than kernels may.
     #[arg(long, value_name = "DEVICE")]

@@ -119,6 +119,7 @@ fn fingerprint(shape: &str, model: &DeviceModel, settings: DeviceBenchSettings) 
         chunk_tokens: settings.chunk_tokens,
         unit_rows: 256,
         geometry: *model.geometry(),
+        calibration: None,
         rope: model.config().rope(),
         compute: model.compute().name().to_owned(),
         kernel: model.compute().kernel_id().to_owned(),

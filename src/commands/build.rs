@@ -7,6 +7,7 @@ use hyperrag_corpus::{Chunker, Columns, Corpus, CorpusSize};
 use hyperrag_kv::{Element, Fingerprint};
 use hyperrag_pipeline::{
     Add, BuildInput, BuildProgress, BuildSummary, ByteProgress, Counts, DryRun, PipelineError,
+    calibration_chunks,
 };
 use hyperrag_store::{Replica, Store, StoreError};
 use serde::Serialize;
@@ -36,7 +37,12 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     let chunk_tokens = args.chunk_tokens.unwrap_or_else(|| of(|stored| stored.chunk_tokens));
     let unit_rows = args.unit_rows.unwrap_or_else(|| of(|stored| stored.unit_rows));
     let profile = stored.as_ref().and_then(built_in_profile);
-    let loaded = LoadedModel::load(&args.model, element, chunk_tokens, profile)?;
+    let calibration = match Store::open_sealed(&args.store) {
+        Ok(store) if element.is_calibrated() => store.calibration()?,
+        _ => None,
+    };
+    let loaded = LoadedModel::load(&args.model, element, chunk_tokens, profile, calibration)?;
+    let loaded = calibrate(loaded, element, chunk_tokens, &corpus)?;
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
     let fingerprint = loaded.fingerprint(chunk_tokens, unit_rows);
     let progress = BuildProgress::default();
@@ -45,6 +51,7 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         corpus: &corpus,
         chunker: &chunker,
         fingerprint: &fingerprint,
+        calibration: loaded.calibration.as_deref(),
         add: args.append.then_some(if args.restart { Add::Restart } else { Add::Resume }),
         limit: args.limit,
         max_bytes: args.max_bytes,
@@ -86,6 +93,23 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         false => report::note(&describe(&summary)),
     }
     Ok(if replicate_all(args) { Status::Done } else { Status::Degraded })
+}
+
+/// The model with the calibration that its elements need: made from the corpus where there is none.
+fn calibrate(
+    loaded: LoadedModel,
+    element: Element,
+    chunk_tokens: u32,
+    corpus: &Corpus,
+) -> Result<LoadedModel> {
+    if !element.is_calibrated() || loaded.calibration.is_some() {
+        return Ok(loaded);
+    }
+    let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
+    let (chunks, fixed) = (calibration_chunks(corpus, &chunker)?, chunker.fixed());
+    report::note(&format!("calibrating {element} on the first {} chunks", chunks.len()));
+    let calibration = loaded.model.calibrate(&chunks, fixed)?;
+    loaded.calibrated(element, calibration)
 }
 
 /// What the store that is added to was made with.

@@ -16,10 +16,11 @@ mod verify;
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use hyperrag_kv::{
-    Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile, SCORE_TOLERANCE,
+    Calibration, Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile, SCORE_TOLERANCE,
 };
 use hyperrag_model::{GgufTokenizer, LoadSettings, Model, ModelCache, ModelFile};
 use hyperrag_pipeline::Session;
@@ -52,16 +53,19 @@ struct LoadedModel {
     weights: hyperrag_kv::Digest,
     tokenizer: GgufTokenizer,
     profile: Profile,
+    calibration: Option<Arc<Calibration>>,
     model: Model,
 }
 
 impl LoadedModel {
-    /// Loads the model that `args` names. `profile` is that of the store, where there is one.
+    /// Loads the model that `args` names. `profile` and `calibration` are those of the store, where
+    /// there is one.
     fn load(
         args: &ModelArgs,
         element: Element,
         chunk_tokens: u32,
         profile: Option<&str>,
+        calibration: Option<Calibration>,
     ) -> Result<Self> {
         let path = ModelCache::from_environment()?.resolve(&args.model)?;
         let mut file = ModelFile::open(&path)?;
@@ -70,7 +74,9 @@ impl LoadedModel {
         let default = profile.unwrap_or(if turns { "chat" } else { "plain" });
         let profile = read_profile(args.profile.as_deref().unwrap_or(default))?;
         let (name, weights) = (file.name(), file.digest());
+        let calibration = calibration.map(Arc::new);
         let settings = LoadSettings {
+            calibration: calibration.clone(),
             device: args.device,
             compute: args.compute,
             threads: args.threads,
@@ -79,7 +85,15 @@ impl LoadedModel {
             notice: crate::report::warn,
         };
         let model = Model::load(&mut file, settings)?;
-        Ok(Self { name, weights, tokenizer, profile, model })
+        Ok(Self { name, weights, tokenizer, profile, calibration, model })
+    }
+
+    /// The same model with elements that need a calibration.
+    fn calibrated(mut self, element: Element, calibration: Calibration) -> Result<Self> {
+        let calibration = Arc::new(calibration);
+        self.model = self.model.calibrated(element, Arc::clone(&calibration))?;
+        self.calibration = Some(calibration);
+        Ok(self)
     }
 
     /// What a store made by this model now would carry.
@@ -94,6 +108,7 @@ impl LoadedModel {
             chunk_tokens,
             unit_rows,
             geometry: *self.model.geometry(),
+            calibration: self.calibration.as_ref().map(|calibration| calibration.digest()),
             rope: self.model.config().rope(),
             compute: self.model.compute().to_owned(),
             kernel: self.model.kernel_id().to_owned(),
@@ -134,7 +149,8 @@ fn open(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
     let format = Fingerprint { format_version: FORMAT_VERSION, ..stored.clone() };
     stored.readable_by(&format).map_err(refused)?;
     let profile = built_in_profile(stored);
-    let loaded = LoadedModel::load(args, stored.geometry.element, stored.chunk_tokens, profile)?;
+    let (element, calibration) = (stored.geometry.element, store.calibration()?);
+    let loaded = LoadedModel::load(args, element, stored.chunk_tokens, profile, calibration)?;
     let current = loaded.fingerprint(stored.chunk_tokens, stored.unit_rows);
     if stored.readable_by(&current).map_err(refused)? == Exactness::Tolerance {
         crate::report::note(&format!(

@@ -1,8 +1,11 @@
 use anyhow::Result;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use hyperrag_kv::{Chunk, Fingerprint, KvBlock, LanguageModel};
+use hyperrag_corpus::Chunker;
+use hyperrag_kv::{Calibration, Chunk, Fingerprint, KvBlock, LanguageModel};
 use hyperrag_pipeline::{ByteProgress, Recompute, RepairReport, RepairSettings};
+
+use hyperrag_store::calibration_at;
 
 use super::LoadedModel;
 use crate::cli::RepairArgs;
@@ -56,22 +59,41 @@ struct LazyModel<'a> {
     loaded: Option<LoadedModel>,
 }
 
+impl LazyModel<'_> {
+    fn load(
+        &self,
+        stored: &Fingerprint,
+        calibration: Option<Calibration>,
+    ) -> Result<LoadedModel, String> {
+        let profile = super::built_in_profile(stored);
+        let (element, chunk_tokens) = (stored.geometry.element, stored.chunk_tokens);
+        let model = &self.args.model;
+        let loaded = LoadedModel::load(model, element, chunk_tokens, profile, calibration);
+        loaded.map_err(|error| format!("the model is needed for it: {error:#}"))
+    }
+}
+
 impl Recompute for LazyModel<'_> {
     fn fingerprint(&mut self) -> Result<Fingerprint, String> {
-        let RepairArgs { model, element, chunk_tokens, unit_rows, .. } = self.args;
-        let loaded = LoadedModel::load(model, *element, *chunk_tokens, None);
+        let RepairArgs { model, element, chunk_tokens, unit_rows, store, .. } = self.args;
+        let calibration = calibration_at(store).filter(|_| element.is_calibrated());
+        let loaded = LoadedModel::load(model, *element, *chunk_tokens, None, calibration);
         let loaded = loaded.map_err(|error| format!("the model is needed for it: {error:#}"))?;
         Ok(loaded.fingerprint(*chunk_tokens, *unit_rows))
     }
 
+    fn calibrate(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Calibration, String> {
+        let LoadedModel { tokenizer, profile, model, .. } = self.load(stored, None)?;
+        let chunker = Chunker::new(&tokenizer, &profile, stored.chunk_tokens as usize);
+        let fixed = chunker.map_err(|error| error.to_string())?.fixed();
+        model.calibrate(chunks, fixed).map_err(|error| error.to_string())
+    }
+
     fn compute(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Vec<KvBlock>, String> {
         if self.loaded.is_none() {
-            let profile = super::built_in_profile(stored);
-            let (element, chunk_tokens) = (stored.geometry.element, stored.chunk_tokens);
-            let loaded = LoadedModel::load(&self.args.model, element, chunk_tokens, profile);
-            let loaded =
-                loaded.map_err(|error| format!("the model is needed for it: {error:#}"))?;
-            self.loaded = Some(loaded);
+            let calibration = calibration_at(&self.args.store);
+            let calibration = calibration.filter(|_| stored.geometry.element.is_calibrated());
+            self.loaded = Some(self.load(stored, calibration)?);
         }
         let Some(loaded) = &self.loaded else { return Err("no model is loaded".to_owned()) };
         let current = loaded.fingerprint(stored.chunk_tokens, stored.unit_rows);

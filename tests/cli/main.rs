@@ -1,6 +1,7 @@
 //! The program as its users run it, with the tiny model and without a network.
 
 mod bad_input;
+mod calibrated;
 mod damage;
 mod device;
 mod jobs;

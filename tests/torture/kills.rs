@@ -21,7 +21,7 @@ pub(crate) fn races(pristine: &Pristine, trials: u64) -> Tally {
         // Each holds what it got until both have tried.
         let open = || {
             barrier.wait();
-            let opened = StoreWriter::open(&root, &pristine.fingerprint);
+            let opened = StoreWriter::open(&root, &pristine.fingerprint, None);
             barrier.wait();
             opened.map(|_| ())
         };

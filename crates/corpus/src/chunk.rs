@@ -1,4 +1,6 @@
-use hyperrag_kv::{Chunk, ChunkId, Document, ModelError, Profile, TITLE_TOKENS_MAX, Tokenize};
+use hyperrag_kv::{
+    Chunk, ChunkId, Document, FixedPositions, ModelError, Profile, TITLE_TOKENS_MAX, Tokenize,
+};
 
 /// A chunk must have room for this much text after the longest title.
 pub const TEXT_TOKENS_MIN: usize = 16;
@@ -72,6 +74,12 @@ impl<'a> Chunker<'a> {
             return Err(ChunkError::NoRoom { pieces, chunk_tokens });
         }
         Ok(Self { tokenizer, prefix, separator, infix, chunk_tokens })
+    }
+
+    /// The positions of a chunk that are the profile's own words.
+    #[must_use]
+    pub fn fixed(&self) -> FixedPositions {
+        FixedPositions { first: self.prefix.len() as u32, last: self.infix.len() as u32 }
     }
 
     /// The document's chunks. One that has a title only has one chunk; one that has neither title

@@ -62,6 +62,9 @@ pub struct Fingerprint {
     pub unit_rows: u32,
     /// Sizes and element type of the blocks.
     pub geometry: crate::Geometry,
+    /// Digest of the [`Calibration`](crate::Calibration), where the element type needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Digest>,
     /// How positions turn K, e.g. `interleaved, base 100000`.
     pub rope: String,
     /// Arithmetic of the decoder, e.g. `f32`.
@@ -104,11 +107,10 @@ impl Fingerprint {
     /// The first field in which `self`, of a store, differs from `current`.
     #[must_use]
     pub fn mismatch(&self, current: &Self) -> Option<Mismatch> {
-        self.fields()
-            .into_iter()
-            .zip(current.fields())
-            .find(|(a, b)| a.1 != b.1)
-            .map(|((field, stored), (_, current))| Mismatch { field, stored, current })
+        let differs = self.fields().into_iter().zip(current.fields()).find(|(a, b)| a.1 != b.1);
+        let mismatch = |((field, stored), (_, current))| Mismatch { field, stored, current };
+        // Only where element types differ has one of them a field less.
+        differs.map(mismatch)
     }
 
     /// Whether a model with the fingerprint `current` can score the blocks of a store with this one,
@@ -129,7 +131,7 @@ impl Fingerprint {
     #[must_use]
     pub fn fields(&self) -> Vec<(&'static str, String)> {
         let Self { geometry, .. } = self;
-        vec![
+        let mut fields = vec![
             ("format_version", self.format_version.to_string()),
             ("model", self.model.clone()),
             ("weights", self.weights.to_string()),
@@ -146,7 +148,9 @@ impl Fingerprint {
             ("rope", self.rope.clone()),
             ("compute", self.compute.clone()),
             ("kernel", self.kernel.clone()),
-        ]
+        ];
+        fields.extend(self.calibration.map(|digest| ("calibration", digest.to_string())));
+        fields
     }
 }
 
@@ -177,6 +181,7 @@ mod tests {
                 hidden: 64,
                 element: Element::Bf16,
             },
+            calibration: None,
             rope: "interleaved".into(),
             compute: "f32".into(),
             kernel: "cpu-f32-v1".into(),

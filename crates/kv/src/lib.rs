@@ -5,17 +5,21 @@
 //! the store's files, nor the search engine.
 
 mod block;
+mod calibration;
 mod document;
+mod element;
 mod fingerprint;
 mod geometry;
 mod ports;
 mod profile;
 
 pub use block::KvBlock;
+pub use calibration::{CALIBRATION_CHUNKS, Calibration, FixedPositions};
 pub use document::{
     BlockKey, Chunk, ChunkId, DocId, Document, ID_BYTES_MAX, InvalidId, ShardId, Slot,
 };
+pub use element::{Element, UnknownElement};
 pub use fingerprint::{Digest, Exactness, Fingerprint, Mismatch, SCORE_TOLERANCE};
-pub use geometry::{Element, Geometry, UnknownElement};
+pub use geometry::Geometry;
 pub use ports::{BlockError, BlockRead, ChunkRead, LanguageModel, ModelError, Tokenize};
 pub use profile::{Profile, ProfileError, TITLE_TOKENS_MAX};

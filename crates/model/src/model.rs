@@ -1,4 +1,8 @@
-use hyperrag_kv::{Chunk, Element, Geometry, KvBlock, LanguageModel, ModelError};
+use std::sync::Arc;
+
+use hyperrag_kv::{
+    Calibration, Chunk, Element, FixedPositions, Geometry, KvBlock, LanguageModel, ModelError,
+};
 
 use crate::device::{self, DeviceBlock};
 use crate::{
@@ -23,7 +27,7 @@ pub enum ResidentBlock {
 }
 
 /// Where and how a model computes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LoadSettings {
     /// Where.
     pub device: DeviceChoice,
@@ -33,6 +37,9 @@ pub struct LoadSettings {
     pub threads: usize,
     /// Type to which K and V are rounded.
     pub element: Element,
+    /// What the element type needs, if it does. Without it the model computes in f32 until
+    /// [`Model::calibrated`] gives it.
+    pub calibration: Option<Arc<Calibration>>,
     /// Positions of the longest chunk.
     pub chunk_tokens: usize,
     /// Told what a user should know meanwhile.
@@ -45,17 +52,58 @@ impl Model {
     /// # Errors
     /// [`LoadError`].
     pub fn load(file: &mut ModelFile, settings: LoadSettings) -> Result<Self, LoadError> {
-        let LoadSettings { device, compute, threads, element, chunk_tokens, notice } = settings;
+        let LoadSettings { device, compute, threads, element, chunk_tokens, notice, .. } = settings;
         match device::open(device, notice)? {
             None => {
-                let model = CpuModel::load(file, element, Kernel::best(), threads)?;
-                Ok(Self::Cpu(Box::new(model)))
+                let computed = if element.is_calibrated() { Element::F32 } else { element };
+                let model = CpuModel::load(file, computed, Kernel::best(), threads)?;
+                let model = Self::Cpu(Box::new(model));
+                match settings.calibration {
+                    Some(calibration) => model.calibrated(element, calibration),
+                    None => Ok(model),
+                }
             }
             Some((device, info)) => {
                 let (block_positions, memory_bytes) = (chunk_tokens, None);
                 let settings =
                     DeviceSettings { compute, element, block_positions, memory_bytes, notice };
                 Ok(Self::Gpu(Box::new(DeviceModel::load_on(file, &device, settings)?), info))
+            }
+        }
+    }
+
+    /// The calibration that `chunks` give, see [`CpuModel::calibrate`].
+    ///
+    /// # Errors
+    /// As [`LanguageModel::prefill`]; [`ModelError::Device`] on a GPU.
+    pub fn calibrate(
+        &self,
+        chunks: &[Chunk],
+        fixed: FixedPositions,
+    ) -> Result<Calibration, ModelError> {
+        match self {
+            Self::Cpu(model) => model.calibrate(chunks, fixed),
+            Self::Gpu(..) => Err(ModelError::Device("calibration needs --device cpu".to_owned())),
+        }
+    }
+
+    /// The same model with elements that need a calibration.
+    ///
+    /// # Errors
+    /// [`LoadError`] on a GPU, or where the calibration is that of another model's sizes.
+    pub fn calibrated(
+        self,
+        element: Element,
+        calibration: Arc<Calibration>,
+    ) -> Result<Self, LoadError> {
+        let unsupported = |feature| Err(LoadError::Unsupported { feature });
+        match self {
+            Self::Cpu(model) if calibration.fits(model.geometry()) => {
+                Ok(Self::Cpu(Box::new(model.calibrated(element, calibration))))
+            }
+            Self::Cpu(_) => unsupported("a calibration of another model's sizes".to_owned()),
+            Self::Gpu(..) => {
+                unsupported(format!("K and V in {element} on a GPU (use --device cpu)"))
             }
         }
     }

@@ -171,7 +171,7 @@ fn write_store(
     let (shard, rows) = (ShardId(0), chunks.len() as u64);
     let (rows_digest, replaces) = (Digest::of(b"random"), Vec::new());
     let unit = Unit { shard, rows, rows_digest, contents, replaces };
-    let mut store = StoreWriter::open(folder, fingerprint)?;
+    let mut store = StoreWriter::open(folder, fingerprint, None)?;
     let mut writer = store.begin(&unit)?;
     for (block, slot) in blocks.iter().zip(slots.clone()) {
         writer.write(slot, block)?;

@@ -6,7 +6,9 @@ use std::thread;
 use std::time::Instant;
 
 use hyperrag_corpus::{Chunker, Corpus};
-use hyperrag_kv::{Chunk, Fingerprint, KvBlock, LanguageModel, ShardId, Slot};
+use hyperrag_kv::{
+    CALIBRATION_CHUNKS, Calibration, Chunk, Fingerprint, KvBlock, LanguageModel, ShardId, Slot,
+};
 use hyperrag_retrieval::{IndexWriter, Location};
 use hyperrag_store::{Manifest, ShardChunks, Store, StoreWriter, Unit};
 use serde::Serialize;
@@ -33,6 +35,8 @@ pub struct BuildInput<'a, M> {
     pub chunker: &'a Chunker<'a>,
     /// What the store is made with.
     pub fingerprint: &'a Fingerprint,
+    /// The calibration of the fingerprint, if it has one.
+    pub calibration: Option<&'a Calibration>,
     /// Whether the corpus is added to what a complete store holds.
     pub add: Option<Add>,
     /// Rows of the corpus to take at most.
@@ -127,7 +131,7 @@ pub fn build<M: LanguageModel>(
 ) -> Result<BuildSummary, PipelineError> {
     let start = Instant::now();
     check_not_empty(input)?;
-    let mut store = StoreWriter::open(root, input.fingerprint)?;
+    let mut store = StoreWriter::open(root, input.fingerprint, input.calibration)?;
     begin(input, &mut store)?;
     let mut index = open_index(root, &store)?;
     let shards_before = store.manifest().shards.len() as u64;
@@ -247,6 +251,26 @@ fn check_not_empty<M>(input: &BuildInput<'_, M>) -> Result<(), PipelineError> {
         rows += 1;
     }
     Err(PipelineError::EmptyCorpus { rows })
+}
+
+/// The chunks that a calibration is made from: the first ones of the corpus.
+///
+/// # Errors
+/// [`PipelineError`] where the corpus can not be read, or has no chunk.
+pub fn calibration_chunks(
+    corpus: &Corpus,
+    chunker: &Chunker<'_>,
+) -> Result<Vec<Chunk>, PipelineError> {
+    let (mut chunks, mut rows) = (Vec::new(), 0);
+    for row in corpus.rows() {
+        rows += 1;
+        chunks.extend(chunker.chunks(&row?.document)?);
+        if chunks.len() >= CALIBRATION_CHUNKS {
+            break;
+        }
+    }
+    chunks.truncate(CALIBRATION_CHUNKS);
+    if chunks.is_empty() { Err(PipelineError::EmptyCorpus { rows }) } else { Ok(chunks) }
 }
 
 /// The result of a stage; its panic goes on here.

@@ -22,7 +22,7 @@ mod verify;
 
 pub use bench::{BenchReport, BenchSettings, Comparison, Mode, Sample, bench};
 pub use bench_device::{DeviceBenchSettings, DeviceFigures, bench_device};
-pub use build::{Add, BuildInput, BuildSummary, DryRun, build, dry_run};
+pub use build::{Add, BuildInput, BuildSummary, DryRun, build, calibration_chunks, dry_run};
 pub use compact::{Compaction, compact};
 pub use delete::{Deletion, delete};
 pub use error::PipelineError;
@@ -30,5 +30,5 @@ pub use memory::peak_memory_bytes;
 pub use progress::{BuildProgress, Counts};
 pub use repair::{Mend, Recompute, RepairReport, RepairSettings, repair};
 pub use replicate::{Replication, replicate};
-pub use session::{Answer, AnsweredHit, Query, Session, Stats};
+pub use session::{Answer, AnsweredHit, Query, Session, Stats, Workload};
 pub use verify::{ByteProgress, VerifyReport, VerifySettings, verify};

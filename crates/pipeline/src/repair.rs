@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use hyperrag_kv::{Chunk, Fingerprint, KvBlock, ShardId};
+use hyperrag_kv::{CALIBRATION_CHUNKS, Calibration, Chunk, Fingerprint, KvBlock, ShardId};
 use hyperrag_retrieval::{IndexWriter, RetrievalError};
 use hyperrag_store::{
     Damage, Manifest, Mending, ShardChunks, Store, StoreError, recover, replicas,
@@ -14,6 +14,9 @@ use serde::Serialize;
 use crate::build::add_to_index;
 use crate::verify::damages;
 use crate::{ByteProgress, PipelineError, VerifySettings};
+
+/// The file of the calibration, in the store's folder.
+const CALIBRATION: &str = "calibration.bin";
 
 /// How a store is mended.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +34,12 @@ pub trait Recompute {
     /// # Errors
     /// Why that is not known.
     fn fingerprint(&mut self) -> Result<Fingerprint, String>;
+
+    /// The calibration that `chunks` give the model of a store with this fingerprint.
+    ///
+    /// # Errors
+    /// Why that model is not at hand, or fails.
+    fn calibrate(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Calibration, String>;
 
     /// The blocks of `chunks`, as the model of a store with this fingerprint made them.
     ///
@@ -160,6 +169,10 @@ impl Job<'_> {
                     self.report.mends.push(mend(damage, outcome));
                 }
                 Some(shard) => shards.entry(shard).or_default().push(damage),
+                None if damage.file == Path::new(CALIBRATION) => {
+                    let outcome = self.mend_calibration();
+                    self.report.mends.push(mend(damage, outcome));
+                }
                 None => index.push(damage),
             }
         }
@@ -181,6 +194,33 @@ impl Job<'_> {
             self.report.mends.push(mend(Damage { file, ..first }, outcome));
         }
         Ok(())
+    }
+
+    /// From a replica, else from the chunks that it was made from.
+    fn mend_calibration(&mut self) -> Result<String, String> {
+        let found = self.replicas.iter().find_map(|replica| {
+            Some((replica.calibration().ok()??, replica.root().display().to_string()))
+        });
+        let (calibration, how) = match found {
+            Some((calibration, from)) => (calibration, format!("from the replica {from}")),
+            None => {
+                let store = self.mending.store();
+                let mut chunks = Vec::new();
+                for record in &store.manifest().shards {
+                    if chunks.len() < CALIBRATION_CHUNKS {
+                        chunks.extend(self.contents(record.shard)?.chunks);
+                    }
+                }
+                chunks.truncate(CALIBRATION_CHUNKS);
+                let calibration = self.model.calibrate(&store.manifest().fingerprint, &chunks)?;
+                (calibration, "computed again".to_owned())
+            }
+        };
+        if !self.settings.dry_run {
+            let written = self.mending.write_calibration(&calibration);
+            written.map_err(|error| error.to_string())?;
+        }
+        Ok(how)
     }
 
     fn mend_chunk_file(&self, shard: ShardId) -> Result<String, String> {

@@ -101,6 +101,7 @@ pub(crate) fn damages(
     if let Some(store) = store {
         let manifest = store.manifest();
         progress.expect(manifest);
+        found.extend(store.verify_calibration());
         let known = index.as_ref().ok().filter(|_| settings.deep && manifest.complete);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads).build();
         let pool = pool.map_err(|error| PipelineError::Threads(error.to_string()))?;

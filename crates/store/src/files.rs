@@ -26,6 +26,10 @@ impl Files {
         self.root.join(format!("journal-{generation:06}.log"))
     }
 
+    pub(crate) fn calibration(&self) -> PathBuf {
+        self.root.join("calibration.bin")
+    }
+
     pub(crate) fn replicas(&self) -> PathBuf {
         self.root.join("replicas.json")
     }

@@ -5,6 +5,7 @@
 //! network, and knows neither model nor ranking. The format is in FORMAT.md.
 #![doc = include_str!("../FORMAT.md")]
 
+mod calibration;
 mod chunks;
 mod compact;
 mod draft;
@@ -26,6 +27,7 @@ mod state;
 mod verify;
 mod writer;
 
+pub use calibration::calibration_at;
 pub use chunks::{IndexedDocument, ShardChunks};
 pub use compact::Compacted;
 pub use error::StoreError;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use hyperrag_kv::{Chunk, Digest, KvBlock, ShardId};
+use hyperrag_kv::{Calibration, Chunk, Digest, KvBlock, ShardId};
 
 use crate::draft::{Draft, place, top};
 use crate::fault::open_any_length;
@@ -97,6 +97,19 @@ impl Mending {
     /// [`StoreError`]; the store's file is then as it was.
     pub fn copy_chunk_file(&self, from: &Store, shard: ShardId) -> Result<(), StoreError> {
         copy_chunk_file(from, &self.store, shard, &mut Vec::new(), &AtomicU64::new(0))
+    }
+
+    /// Puts this calibration in place of a damaged one, if it is the store's.
+    ///
+    /// # Errors
+    /// [`StoreError::NotMended`] where it is another one.
+    pub fn write_calibration(&self, calibration: &Calibration) -> Result<(), StoreError> {
+        let path = self.store.files.calibration();
+        if Some(calibration.digest()) != self.store.manifest.fingerprint.calibration {
+            let why = "the calibration computed again is not the one that the fingerprint names";
+            return Err(StoreError::NotMended { path, why: why.to_owned() });
+        }
+        crate::calibration::write(&path, calibration)
     }
 
     /// Looks for the blocks of a damaged shard that are intact. Where its table is not, that is made

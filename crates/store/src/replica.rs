@@ -112,8 +112,13 @@ impl Replica {
     /// # Errors
     /// [`StoreError`] where they can not be written.
     pub fn publish(self) -> Result<(), StoreError> {
-        let Self { state, target, _lock, .. } = self;
+        let Self { state, source, target, _lock } = self;
         let files = target.files.clone();
+        if let Some(calibration) = source.calibration()?
+            && target.calibration().is_err()
+        {
+            crate::calibration::write(&files.calibration(), &calibration)?;
+        }
         // It holds the replica's former manifest.
         drop(target);
         retire(&files);

@@ -1,7 +1,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hyperrag_kv::{BlockError, BlockKey, BlockRead, Chunk, ChunkRead, Geometry, KvBlock};
+use hyperrag_kv::{
+    BlockError, BlockKey, BlockRead, Calibration, Chunk, ChunkRead, Geometry, KvBlock,
+};
 
 use crate::{Manifest, Store, StoreError, replicas};
 
@@ -78,6 +80,23 @@ impl Replicated {
     #[must_use]
     pub fn geometry(&self) -> &Geometry {
         self.copies[0].geometry()
+    }
+
+    /// The calibration that the store's elements need, if they do.
+    ///
+    /// # Errors
+    /// As [`Store::calibration`], where no replica helps.
+    pub fn calibration(&self) -> Result<Option<Calibration>, StoreError> {
+        let own = self.copies[0].calibration();
+        let Err(error) = &own else { return own };
+        for copy in &self.copies[1..] {
+            if let Ok(found) = copy.calibration() {
+                let (what, from) = (error.to_string(), copy.root().to_owned());
+                self.note(Failover { what, from });
+                return Ok(found);
+            }
+        }
+        own
     }
 
     /// The folders of the store and of its replicas that can be reached, in the order in which they

@@ -129,6 +129,7 @@ mod tests {
             chunk_tokens: 16,
             unit_rows: 1,
             geometry: Geometry { layers, kv_heads, head_dim: 4, hidden: 8, element },
+            calibration: None,
             rope: "interleaved".into(),
             compute: "f32".into(),
             kernel: "cpu-f32-v1".into(),

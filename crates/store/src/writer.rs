@@ -2,7 +2,9 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::{Chunk, Digest, Document, Fingerprint, Geometry, KvBlock, ShardId, Slot};
+use hyperrag_kv::{
+    Calibration, Chunk, Digest, Document, Fingerprint, Geometry, KvBlock, ShardId, Slot,
+};
 
 use crate::draft::Draft;
 use crate::files::{Files, publish, sync_folder, temporary};
@@ -11,7 +13,9 @@ use crate::layout::{self, BLOCKS_PER_SHARD_MAX};
 use crate::manifest::Origin;
 use crate::pin::{collect, supersede};
 use crate::state::State;
-use crate::{Dead, FileRecord, Manifest, ShardChunks, ShardRecord, StoreError, chunks};
+use crate::{
+    Dead, FileRecord, Manifest, ShardChunks, ShardRecord, StoreError, calibration, chunks,
+};
 
 /// The one writer of a store: while it lives, the lock file is locked.
 pub struct StoreWriter {
@@ -81,13 +85,20 @@ pub struct UnitWriter<'a> {
 }
 
 impl StoreWriter {
-    /// Opens the store at `root`, or makes it.
+    /// Opens the store at `root`, or makes it, with the calibration that its elements need, if they
+    /// do.
     ///
     /// # Errors
     /// [`StoreError::Locked`] while another process writes, [`StoreError::Mismatch`] where the
     /// store was made with another fingerprint, [`StoreError::NotAStore`] for a folder of other
     /// things.
-    pub fn open(root: &Path, fingerprint: &Fingerprint) -> Result<Self, StoreError> {
+    pub fn open(
+        root: &Path,
+        fingerprint: &Fingerprint,
+        calibration: Option<&Calibration>,
+    ) -> Result<Self, StoreError> {
+        let digest = calibration.map(Calibration::digest);
+        assert_eq!(digest, fingerprint.calibration, "the calibration of the fingerprint");
         let files = Files { root: root.to_owned() };
         let others =
             fs::read_dir(root).map(|mut entries| entries.next().is_some()).unwrap_or(false);
@@ -113,6 +124,9 @@ impl StoreWriter {
             None => {
                 let manifest = Manifest::first(fingerprint.clone());
                 sync_folder(root)?;
+                if let Some(calibration) = calibration {
+                    calibration::write(&files.calibration(), calibration)?;
+                }
                 manifest.publish(&files)?;
                 manifest
             }

@@ -38,6 +38,7 @@ fn fingerprint(geometry: Geometry) -> Fingerprint {
         chunk_tokens: 16,
         unit_rows: 2,
         geometry,
+        calibration: None,
         rope: "interleaved, base 100000".into(),
         compute: "f32".into(),
         kernel: "cpu-f32-v1".into(),
@@ -101,7 +102,7 @@ fn seal(writer: &mut StoreWriter, unit: &Unit) -> ShardRecord {
 }
 
 fn build(root: &Path, fingerprint: &Fingerprint, units: u32) {
-    let mut writer = StoreWriter::open(root, fingerprint).unwrap();
+    let mut writer = StoreWriter::open(root, fingerprint, None).unwrap();
     for number in 0..units {
         seal(&mut writer, &unit(number));
     }
@@ -201,7 +202,7 @@ fn units_come_back() {
             build(folder.path(), &fingerprint, 3);
             assert_eq!(read(folder.path(), 3), Found::Same);
 
-            let writer = StoreWriter::open(folder.path(), &fingerprint).unwrap();
+            let writer = StoreWriter::open(folder.path(), &fingerprint, None).unwrap();
             let Manifest { fingerprint: stored, complete, shards, generation, .. } =
                 writer.manifest();
             assert_eq!((stored, *complete, *generation), (&fingerprint, false, 1));
@@ -224,7 +225,7 @@ fn units_come_back() {
 #[test]
 fn a_unit_without_chunks_comes_back() {
     let folder = TempDir::new().unwrap();
-    let mut writer = StoreWriter::open(folder.path(), &small()).unwrap();
+    let mut writer = StoreWriter::open(folder.path(), &small(), None).unwrap();
     let contents = ShardChunks { chunks: Vec::new(), documents: Vec::new() };
     let empty = Unit { contents: contents.clone(), ..unit(0) };
     assert_eq!(seal(&mut writer, &empty).chunks, 0);
@@ -269,7 +270,7 @@ fn an_interrupted_build_goes_on_to_the_same_bytes() {
     build(root, &small(), 1);
     let before = ["", "shards", "chunks"].map(|sub| contents(&root.join(sub)));
     for written in 0..2 {
-        let mut writer = StoreWriter::open(root, &small()).unwrap();
+        let mut writer = StoreWriter::open(root, &small(), None).unwrap();
         let unit = unit(1);
         let mut begun = writer.begin(&unit).unwrap();
         for (slot, chunk) in unit.contents.chunks.iter().enumerate().take(written) {
@@ -287,7 +288,7 @@ fn an_interrupted_build_goes_on_to_the_same_bytes() {
     let line = fs::read(&journal).unwrap();
     fs::write(&journal, [&line[..], &line[..20]].concat()).unwrap();
     assert_eq!(read(root, 3), Found::Fewer);
-    let mut writer = StoreWriter::open(root, &small()).unwrap();
+    let mut writer = StoreWriter::open(root, &small(), None).unwrap();
     assert_eq!(fs::read(&journal).unwrap(), line, "half a line is cut off");
     seal(&mut writer, &unit(1));
     seal(&mut writer, &unit(2));
@@ -304,7 +305,7 @@ fn an_interrupted_build_goes_on_to_the_same_bytes() {
 fn finish_makes_a_snapshot() {
     let folder = store(2);
     let root = folder.path();
-    let mut writer = StoreWriter::open(root, &small()).unwrap();
+    let mut writer = StoreWriter::open(root, &small(), None).unwrap();
     writer.finish().unwrap();
     assert!(writer.manifest().complete);
     drop(writer);
@@ -315,7 +316,7 @@ fn finish_makes_a_snapshot() {
     assert_eq!((manifest.complete, manifest.generation, manifest.shards.len()), (true, 2, 2));
     // A journal that a crash left of the former generation counts for nothing.
     fs::write(root.join("journal-000001.log"), "old\n").unwrap();
-    assert_eq!(StoreWriter::open(root, &small()).unwrap().manifest(), &manifest);
+    assert_eq!(StoreWriter::open(root, &small(), None).unwrap().manifest(), &manifest);
     fs::remove_file(root.join("journal-000001.log")).unwrap();
     // All of it is in the snapshot now: every byte but the line end counts.
     flip_every_byte(root, 2, &root.join("manifest.json"));
@@ -331,7 +332,7 @@ fn a_reader_never_sees_less_than_before() {
         thread::scope(|scope| {
             let writer = scope.spawn(|| {
                 build(root, &small(), 4);
-                StoreWriter::open(root, &small()).unwrap().finish().unwrap();
+                StoreWriter::open(root, &small(), None).unwrap().finish().unwrap();
             });
             let mut finished = false;
             while !finished {
@@ -356,7 +357,7 @@ fn a_reader_never_sees_less_than_before() {
 #[should_panic(expected = "a complete store takes no more units")]
 fn a_complete_store_takes_no_more_units() {
     let folder = store(1);
-    let mut writer = StoreWriter::open(folder.path(), &small()).unwrap();
+    let mut writer = StoreWriter::open(folder.path(), &small(), None).unwrap();
     writer.finish().unwrap();
     let _ = writer.begin(&unit(1));
 }
@@ -364,7 +365,7 @@ fn a_complete_store_takes_no_more_units() {
 /// Writes the blocks of these slots of unit 0, which has three, and seals it.
 fn seal_slots(slots: &[u32]) {
     let folder = TempDir::new().unwrap();
-    let mut writer = StoreWriter::open(folder.path(), &small()).unwrap();
+    let mut writer = StoreWriter::open(folder.path(), &small(), None).unwrap();
     let unit = unit(0);
     let mut begun = writer.begin(&unit).unwrap();
     for slot in slots {
@@ -391,7 +392,7 @@ fn begin_chunk_of(tokens: usize) {
     let mut long = unit(0);
     long.contents.chunks[2].tokens = vec![7; tokens];
     let folder = TempDir::new().unwrap();
-    StoreWriter::open(folder.path(), &small()).unwrap().begin(&long).unwrap();
+    StoreWriter::open(folder.path(), &small(), None).unwrap().begin(&long).unwrap();
 }
 
 #[test]
@@ -492,7 +493,7 @@ fn every_cut_is_found() {
     }
     fs::remove_file(root.join("manifest.json")).unwrap();
     assert!(error(read(root, 2)).contains("missing"));
-    let reopened = StoreWriter::open(root, &small()).err();
+    let reopened = StoreWriter::open(root, &small(), None).err();
     assert!(matches!(reopened, Some(StoreError::Damaged { .. })), "{reopened:?}");
 }
 
@@ -557,7 +558,7 @@ fn the_field_that_differs_is_named() {
         (wide, "element"),
     ];
     for (current, field) in cases {
-        let error = StoreWriter::open(folder.path(), &current).err().unwrap();
+        let error = StoreWriter::open(folder.path(), &current, None).err().unwrap();
         assert!(error.to_string().contains(field), "{error}");
         let StoreError::Mismatch { mismatch, .. } = error else { panic!("{error:?}") };
         assert_eq!(mismatch.field, field);
@@ -568,13 +569,13 @@ fn the_field_that_differs_is_named() {
 #[test]
 fn there_is_one_writer() {
     let folder = store(1);
-    let writer = StoreWriter::open(folder.path(), &small()).unwrap();
-    let error = StoreWriter::open(folder.path(), &small()).err().unwrap();
+    let writer = StoreWriter::open(folder.path(), &small(), None).unwrap();
+    let error = StoreWriter::open(folder.path(), &small(), None).err().unwrap();
     assert!(matches!(error, StoreError::Locked { .. }), "{error:?}");
     assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
     assert_eq!(read(folder.path(), 1), Found::Same, "readers need no lock");
     drop(writer);
-    StoreWriter::open(folder.path(), &small()).unwrap();
+    StoreWriter::open(folder.path(), &small(), None).unwrap();
 }
 
 #[test]
@@ -584,16 +585,16 @@ fn other_folders_are_left_alone() {
     assert!(matches!(Store::open(root), Err(StoreError::Absent { .. })));
     assert!(matches!(Store::open(&root.join("none")), Err(StoreError::Absent { .. })));
     File::create(root.join("thesis.tex")).unwrap();
-    let refused = StoreWriter::open(root, &small()).err();
+    let refused = StoreWriter::open(root, &small(), None).err();
     assert!(matches!(refused, Some(StoreError::NotAStore { .. })), "{refused:?}");
     assert_eq!(fs::read_dir(root).unwrap().count(), 1);
-    StoreWriter::open(&root.join("a/b"), &small()).unwrap();
+    StoreWriter::open(&root.join("a/b"), &small(), None).unwrap();
 }
 
 #[test]
 fn a_crash_before_the_first_manifest_is_no_hindrance() {
     let folder = TempDir::new().unwrap();
-    drop(StoreWriter::open(folder.path(), &small()).unwrap());
+    drop(StoreWriter::open(folder.path(), &small(), None).unwrap());
     fs::remove_file(folder.path().join("manifest.json")).unwrap();
     assert!(matches!(Store::open(folder.path()), Err(StoreError::Absent { .. })));
     build(folder.path(), &small(), 1);
@@ -678,7 +679,7 @@ proptest! {
             }
         }
         let folder = TempDir::new().unwrap();
-        let mut writer = StoreWriter::open(folder.path(), &fingerprint(geometry)).unwrap();
+        let mut writer = StoreWriter::open(folder.path(), &fingerprint(geometry), None).unwrap();
         seal(&mut writer, &Unit { contents: contents.clone(), ..unit(0) });
         prop_assert_eq!(&writer.chunks(ShardId(0)).unwrap(), &contents);
         let store = Store::open(folder.path()).unwrap();

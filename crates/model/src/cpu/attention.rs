@@ -3,8 +3,9 @@
 //! K and V of the block and of the sequence's own rows are laid side by side as one run of
 //! positions, so that a pass in two parts adds in the same order as one whole pass.
 
-use hyperrag_kv::{Element, KvBlock};
+use hyperrag_kv::KvBlock;
 
+use super::codec::{Codec, Part, Place};
 use super::kernel::{Kernel, LANES, PANEL, panels_of};
 use super::workspace::{Scratch, take};
 
@@ -23,6 +24,17 @@ pub(crate) struct Heads<'a> {
     pub(crate) dim: usize,
 }
 
+/// Where K and V of the positions before come from, and where those of the sequence go.
+pub(crate) struct Source<'a> {
+    pub(crate) codec: &'a Codec,
+    pub(crate) past: Option<&'a KvBlock>,
+    pub(crate) layer: usize,
+    /// KV head.
+    pub(crate) head: usize,
+    /// Places of K and V of this head in the block that is made.
+    pub(crate) kept: Option<(&'a mut [u8], &'a mut [u8])>,
+}
+
 impl Heads<'_> {
     fn stride(&self) -> usize {
         (self.heads + 2 * self.kv_heads) * self.dim
@@ -38,38 +50,23 @@ impl Heads<'_> {
         &self.qkv[row * self.stride() + head * self.dim..][..count * self.dim]
     }
 
-    /// K of a row, for one KV head.
-    pub(crate) fn key(&self, row: usize, head: usize) -> &[f32] {
-        self.row(row, self.heads + head, 1)
+    /// K or V of a row, for one KV head.
+    fn fresh(&self, part: Part, row: usize, head: usize) -> &[f32] {
+        let before = if part == Part::Key { self.heads } else { self.heads + self.kv_heads };
+        self.row(row, before + head, 1)
     }
 
-    /// V of a row, for one KV head.
-    pub(crate) fn value(&self, row: usize, head: usize) -> &[f32] {
-        self.row(row, self.heads + self.kv_heads + head, 1)
-    }
-
-    /// Copies K (or V) of all rows to its place in a block.
-    pub(crate) fn store(&self, head: usize, element: Element, keys: &mut [u8], values: &mut [u8]) {
-        let bytes = element.row_bytes(self.dim);
-        let out = keys.chunks_exact_mut(bytes).zip(values.chunks_exact_mut(bytes));
-        for (row, (key, value)) in out.enumerate() {
-            element.encode(self.key(row, head), key);
-            element.encode(self.value(row, head), value);
-        }
-    }
-
-    /// Attention of KV head `head`: `out` is `[row][group][dim]`.
+    /// Attention of a KV head: `out` is `[row][group][dim]`.
     pub(crate) fn attend(
         &self,
         kernel: Kernel,
-        past: Option<(&KvBlock, usize)>,
-        head: usize,
+        source: Source<'_>,
         scratch: &mut Scratch,
         out: &mut [f32],
     ) {
         let (rows, group) = (self.rows(), self.heads / self.kv_heads);
-        let stored = past.map_or(0, |(block, _)| block.tokens());
-        self.lay_out(past, head, scratch);
+        let (stored, head) = (source.past.map_or(0, KvBlock::tokens), source.head);
+        self.lay_out(source, scratch);
         for first in (0..rows).step_by(STEP) {
             let steps = STEP.min(rows - first);
             let visible = stored + first + steps;
@@ -125,40 +122,62 @@ impl Heads<'_> {
     }
 
     /// K as panels `[32 positions][dim][32]`, V as panels `[32 dims][position][32]`, in f32.
-    fn lay_out(&self, past: Option<(&KvBlock, usize)>, head: usize, scratch: &mut Scratch) {
-        let stored = past.map_or(0, |(block, _)| block.tokens());
+    fn lay_out(&self, source: Source<'_>, scratch: &mut Scratch) {
+        let Source { codec, past, layer, head, mut kept } = source;
+        let stored = past.map_or(0, KvBlock::tokens);
         let positions = stored + self.rows();
         let key_lanes = panels_of(positions) * self.dim * 2;
         let value_panels = panels_of(self.dim);
-        let Scratch { keys, values, queries, .. } = scratch;
+        let Scratch { keys, values, queries, bytes, .. } = scratch;
         let keys = take(keys, key_lanes);
         let values = take(values, value_panels * positions * 2);
         let row = take(queries, self.dim);
-        let mut put = |position: usize, key: Option<&[f32]>, value: Option<&[f32]>| {
-            let (panel, column) = (position / PANEL, position % PANEL);
-            for (dim, k) in key.unwrap_or_default().iter().enumerate() {
-                let lanes = &mut keys[(panel * self.dim + dim) * 2 + column / LANES];
-                lanes.0[column % LANES] = *k;
+        let row_bytes = codec.element.row_bytes(self.dim);
+        let bytes = take(bytes, row_bytes);
+        let mut put = |part: Part, position: usize, row: &[f32]| match part {
+            Part::Key => {
+                let (panel, column) = (position / PANEL, position % PANEL);
+                for (dim, k) in row.iter().enumerate() {
+                    let lanes = &mut keys[(panel * self.dim + dim) * 2 + column / LANES];
+                    lanes.0[column % LANES] = *k;
+                }
             }
-            for (i, part) in value.unwrap_or_default().chunks(LANES).enumerate() {
-                let lanes = &mut values[(i / 2 * positions + position) * 2 + i % 2];
-                lanes.0[..part.len()].copy_from_slice(part);
+            Part::Value => {
+                for (i, part) in row.chunks(LANES).enumerate() {
+                    let lanes = &mut values[(i / 2 * positions + position) * 2 + i % 2];
+                    lanes.0[..part.len()].copy_from_slice(part);
+                }
             }
         };
-        if let Some((block, layer)) = past {
-            let element = block.geometry().element;
-            let bytes = element.row_bytes(self.dim);
-            for (position, key) in block.keys(layer, head).chunks_exact(bytes).enumerate() {
-                element.decode(key, row);
-                put(position, Some(row), None);
+        for part in [Part::Key, Part::Value] {
+            let place = |position, tokens| Place { layer, head, position, tokens };
+            if let Some(block) = past {
+                let held = match part {
+                    Part::Key => block.keys(layer, head),
+                    Part::Value => block.values(layer, head),
+                };
+                for (position, held) in held.chunks_exact(row_bytes).enumerate() {
+                    codec.decode(part, place(position, stored), held, row);
+                    put(part, position, row);
+                }
             }
-            for (position, value) in block.values(layer, head).chunks_exact(bytes).enumerate() {
-                element.decode(value, row);
-                put(position, None, Some(row));
+            let mut kept = kept.as_mut().map(|(keys, values)| match part {
+                Part::Key => keys.chunks_exact_mut(row_bytes),
+                Part::Value => values.chunks_exact_mut(row_bytes),
+            });
+            for fresh in 0..self.rows() {
+                row.copy_from_slice(self.fresh(part, fresh, head));
+                let place = place(stored + fresh, positions);
+                // The query's rows are never stored; few bits would only cost accuracy.
+                if past.is_some() && codec.element.is_calibrated() {
+                    codec.exact(part, place, row);
+                } else {
+                    let bytes = kept.as_mut().and_then(Iterator::next).unwrap_or(&mut *bytes);
+                    codec.encode(part, place, row, bytes);
+                    codec.decode(part, place, bytes, row);
+                }
+                put(part, stored + fresh, row);
             }
-        }
-        for row in 0..self.rows() {
-            put(stored + row, Some(self.key(row, head)), Some(self.value(row, head)));
         }
     }
 }

@@ -3,7 +3,8 @@ use std::sync::{Mutex, PoisonError};
 use hyperrag_kv::{Element, Geometry, KvBlock};
 use rayon::prelude::*;
 
-use super::attention::Heads;
+use super::attention::{Heads, Source};
+use super::codec::Codec;
 use super::kernel::{Kernel, PackedMatrix, TILE_ROWS};
 use super::workspace::{Scratch, ScratchPool, Workspace, split, take};
 use crate::weights::{WeightSource, Weights};
@@ -43,8 +44,8 @@ impl WeightSource for Packer<'_> {
 /// A llama decoder on the CPU, in f32.
 ///
 /// A layer is two parallel steps: attention by sequence and KV head, and everything else by rows.
-/// K and V are rounded to the element type when they are made, before any attention reads them, so
-/// that fresh ones and stored ones are the same numbers.
+/// K and V are rounded to the element type before any attention reads them, so that fresh ones and
+/// stored ones are the same numbers.
 pub struct CpuModel {
     pub(crate) config: Config,
     pub(crate) kernel: Kernel,
@@ -52,8 +53,7 @@ pub struct CpuModel {
     pub(crate) scratch: ScratchPool,
     pub(crate) weights: Weights<PackedMatrix, Vec<f32>>,
     pub(crate) geometry: Geometry,
-    /// Cosine and sine of position times frequency, `[position][head_dim / 2]`.
-    rotations: Vec<(f32, f32)>,
+    pub(crate) codec: Codec,
     workspaces: Mutex<Vec<Workspace>>,
 }
 
@@ -86,7 +86,8 @@ impl CpuModel {
     /// the number of threads that compute.
     ///
     /// # Errors
-    /// [`LoadError`] for missing tensors or others than the metadata promise.
+    /// [`LoadError`] for missing tensors or others than the metadata promise, and for an element type
+    /// that needs a calibration: load with f32, then [`CpuModel::calibrated`].
     pub fn load(
         file: &mut ModelFile,
         element: Element,
@@ -95,6 +96,10 @@ impl CpuModel {
     ) -> Result<Self, LoadError> {
         if !Kernel::available().contains(&kernel) {
             let feature = format!("{} instructions that this machine lacks", kernel.name());
+            return Err(LoadError::Unsupported { feature });
+        }
+        if element.is_calibrated() {
+            let feature = format!("{element} without a calibration");
             return Err(LoadError::Unsupported { feature });
         }
         let config = file.config().clone();
@@ -108,7 +113,7 @@ impl CpuModel {
             })?;
         Ok(Self {
             geometry: config.geometry(element),
-            rotations: config.rotations(),
+            codec: Codec::new(element, config.head_dim, config.rotations()),
             scratch: ScratchPool::new(pool.current_num_threads()),
             workspaces: Mutex::default(),
             config,
@@ -196,26 +201,16 @@ impl CpuModel {
         }
     }
 
-    /// Norm, Q, K and V, rotary positions, rounding.
+    /// Norm, Q, K and V, Q's rotary positions. K and V are left to attention, which may store them.
     fn open(&self, layer: &Layer, rows: &[Row], x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
         let config = &self.config;
         let normed = take(&mut scratch.narrow, x.len());
         self.norm(x, &layer.attention_norm, normed);
         self.linear(&layer.qkv, normed, qkv);
-        let (rotated, stored) =
-            ((config.heads + config.kv_heads) * config.head_dim, config.heads * config.head_dim);
+        let queries = config.heads * config.head_dim;
         for (row, qkv) in rows.iter().zip(qkv.chunks_exact_mut(self.qkv_width())) {
-            let half = config.head_dim / 2;
-            let angles = &self.rotations[row.position * half..][..half];
-            for head in qkv[..rotated].chunks_exact_mut(config.head_dim) {
-                for (pair, (cos, sin)) in head.chunks_exact_mut(2).zip(angles) {
-                    let (a, b) = (pair[0], pair[1]);
-                    pair[0] = a * cos - b * sin;
-                    pair[1] = a * sin + b * cos;
-                }
-            }
-            for row in qkv[stored..].chunks_exact_mut(config.head_dim) {
-                self.geometry.element.round(row);
+            for head in qkv[..queries].chunks_exact_mut(config.head_dim) {
+                self.codec.rotate(row.position, head);
             }
         }
     }
@@ -318,11 +313,8 @@ impl CpuModel {
             }
         }
         tasks.into_par_iter().with_max_len(1).for_each(|(heads, past, head, out, kept)| {
-            if let Some((keys, values)) = kept {
-                heads.store(head, geometry.element, keys, values);
-            }
-            let past = past.map(|block| (block, layer));
-            heads.attend(self.kernel, past, head, &mut self.scratch.get(), out);
+            let source = Source { codec: &self.codec, past, layer, head, kept };
+            heads.attend(self.kernel, source, &mut self.scratch.get(), out);
         });
     }
 }

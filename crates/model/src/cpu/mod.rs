@@ -2,6 +2,8 @@
 //! own data.
 
 mod attention;
+mod calibrate;
+mod codec;
 mod decoder;
 mod head;
 mod kernel;

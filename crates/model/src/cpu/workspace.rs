@@ -24,6 +24,7 @@ pub(crate) struct Scratch {
     pub(crate) rows: Vec<f32>,
     pub(crate) wide: Vec<f32>,
     pub(crate) narrow: Vec<f32>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// One [`Scratch`] a thread of the pool. A task locks its thread's own and never waits for other

@@ -140,8 +140,8 @@ impl DeviceModel {
         let stored = match settings.element {
             Element::Bf16 => DType::BF16,
             Element::F32 => DType::F32,
-            Element::Int8 => {
-                let feature = "K and V in int8 on a GPU (use --device cpu)".to_owned();
+            element @ (Element::Int8 | Element::Int5 | Element::Int4) => {
+                let feature = format!("K and V in {element} on a GPU (use --device cpu)");
                 return Err(LoadError::Unsupported { feature });
             }
         };

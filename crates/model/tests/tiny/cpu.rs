@@ -4,13 +4,16 @@ use std::fs;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::quantized::gguf_file::{Content, Value, write as write_gguf};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::{log_softmax, rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope_i;
-use hyperrag_kv::{Element, Geometry, KvBlock, LanguageModel, ModelError, Tokenize};
+use hyperrag_kv::{
+    Element, FixedPositions, Geometry, KvBlock, LanguageModel, ModelError, Tokenize,
+};
 use hyperrag_model::{CATALOG, CpuModel, Kernel, LoadError, ModelCache, ModelFile, NamedModel};
 
 use crate::blocks::{bits, chunk, same};
@@ -68,7 +71,16 @@ fn load_as(
 ) -> Result<CpuModel, LoadError> {
     let folder = tempfile::tempdir().unwrap();
     let path = write_file(folder.path(), bytes);
-    CpuModel::load(&mut ModelFile::open(&path)?, element, kernel, threads)
+    let mut file = ModelFile::open(&path)?;
+    if !element.is_calibrated() {
+        return CpuModel::load(&mut file, element, kernel, threads);
+    }
+    let refused = CpuModel::load(&mut file, element, kernel, threads).err();
+    assert!(matches!(refused, Some(LoadError::Unsupported { .. })));
+    let model = CpuModel::load(&mut file, Element::F32, kernel, threads)?;
+    let fixed = FixedPositions { first: 2, last: 3 };
+    let calibration = model.calibrate(&ragged(16), fixed).unwrap();
+    Ok(model.calibrated(element, Arc::new(calibration)))
 }
 
 fn load(element: Element) -> CpuModel {
@@ -290,7 +302,8 @@ fn order_of_documents_does_not_matter() {
 
 #[test]
 fn two_parts_score_as_one_run() {
-    for element in Element::ALL {
+    // With a calibration the query's rows are not rounded, and its positions are none of a chunk's.
+    for element in Element::ALL.into_iter().filter(|element| !element.is_calibrated()) {
         let model = load(element);
         for (document, query) in [(1, 1), (1, 20), (31, 2), (33, 1), (60, 20), (200, 64), (7, 40)] {
             let (document, query) = (tokens(3, document), tokens(4, query));
@@ -299,6 +312,40 @@ fn two_parts_score_as_one_run() {
             let whole = mean_log_probability(&model, &document, &query);
             assert!((f64::from(score) - whole).abs() <= 1e-5, "{score}, one run gives {whole}");
         }
+    }
+}
+
+#[test]
+fn a_calibration_depends_on_its_chunks_alone() {
+    let fixed = FixedPositions { first: 2, last: 3 };
+    let made = |kernel, threads| {
+        let model = load_as(&tiny(), Element::F32, kernel, threads).unwrap();
+        model.calibrate(&ragged(16), fixed).unwrap().digest()
+    };
+    let first = made(Kernel::Portable, 1);
+    for kernel in Kernel::available() {
+        assert_eq!(made(kernel, 2), first, "{kernel:?}");
+    }
+}
+
+/// Positions that are the same in every chunk are their own means, so nothing is left to round.
+#[test]
+fn fixed_positions_are_stored_nearly_exactly() {
+    let fixed = FixedPositions { first: 6, last: 0 };
+    let chunks: Vec<_> =
+        (0..8).map(|i| chunk(&[vec![9, 8, 7, 6, 5, 4], tokens(i, 20)].concat())).collect();
+    let exact = load(Element::F32);
+    let calibration = Arc::new(exact.calibrate(&chunks, fixed).unwrap());
+    let blocks = exact.prefill(&chunks[..1]).unwrap();
+    let (query, prefix) = (tokens(77, 9), chunk(&chunks[0].tokens[..6]));
+    let [start] = &exact.prefill(std::slice::from_ref(&prefix)).unwrap()[..] else { panic!() };
+    let expected = exact.score(&query, &[start, &blocks[0]]).unwrap();
+    for element in [Element::Int5, Element::Int4] {
+        let model = load(Element::F32).calibrated(element, Arc::clone(&calibration));
+        let blocks = model.prefill(&[prefix.clone(), chunks[0].clone()]).unwrap();
+        let scores = model.score(&query, &[&blocks[0], &blocks[1]]).unwrap();
+        assert!((scores[0] - expected[0]).abs() < 1e-4, "{element}: {scores:?} {expected:?}");
+        assert_ne!(bits(&scores)[1], bits(&expected)[1], "{element} rounds the rest");
     }
 }
 

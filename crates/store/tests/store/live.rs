@@ -7,7 +7,7 @@ use hyperrag_store::Dead;
 use super::*;
 
 fn complete(root: &Path, units: u32) -> StoreWriter {
-    let mut writer = StoreWriter::open(root, &small()).unwrap();
+    let mut writer = StoreWriter::open(root, &small(), None).unwrap();
     for number in 0..units {
         seal(&mut writer, &unit(number));
     }

@@ -81,7 +81,10 @@ fn other_blocks_do_not_replace_a_shard() {
     fs::write(&path, &bytes).unwrap();
     let manifest = Arc::new(Store::open(root).unwrap().manifest().clone());
     let mending = Mending::open(root, manifest, false).unwrap();
-    assert!(matches!(StoreWriter::open(root, &small()).err(), Some(StoreError::Locked { .. })));
+    assert!(matches!(
+        StoreWriter::open(root, &small(), None).err(),
+        Some(StoreError::Locked { .. })
+    ));
     let chunks = unit(0).contents.chunks;
     let salvage = mending.salvage(ShardId(0), &chunks, &mut Vec::new());
     assert_eq!(salvage.damaged(), 1);
@@ -173,7 +176,7 @@ fn every_flipped_byte_of_a_journal_is_mended() {
         assert!(fs::read(&path).unwrap() == whole, "byte {at}");
     }
     // A replica that is behind does not count.
-    let mut writer = StoreWriter::open(root, &small()).unwrap();
+    let mut writer = StoreWriter::open(root, &small(), None).unwrap();
     seal(&mut writer, &unit(3));
     drop(writer);
     let longer = fs::read(&path).unwrap();

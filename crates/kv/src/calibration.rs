@@ -1,0 +1,223 @@
+use crate::{Digest, Geometry};
+
+/// Chunks that a calibration is made from: the first ones of the corpus.
+pub const CALIBRATION_CHUNKS: usize = 64;
+
+const MAGIC: [u8; 8] = *b"HYPERCAL";
+const HEADER_BYTES: usize = 32;
+
+/// Static means of K, before its rotary position, and V: what elements of few bits are stored as
+/// differences from.
+///
+/// The first and the last positions of a chunk belong to the profile's own words and differ little
+/// or not at all between chunks, so each has means of its own; all between share one. What
+/// is left is turned by a Hadamard matrix, as in QuaRot (arXiv 2404.00456), so that no dimension
+/// stands out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Calibration {
+    shape: Shape,
+    /// `[place][layer][K, then V][KV head][dim]`: the first positions, all between, the last ones.
+    means: Vec<f32>,
+}
+
+/// Whose means there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shape {
+    layers: u32,
+    kv_heads: u32,
+    head_dim: u32,
+    fixed: FixedPositions,
+}
+
+/// Positions of a chunk that are the same words in every chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FixedPositions {
+    /// At its start.
+    pub first: u32,
+    /// At its end.
+    pub last: u32,
+}
+
+impl FixedPositions {
+    /// Places that have means of their own.
+    #[must_use]
+    pub fn places(self) -> usize {
+        self.first as usize + 1 + self.last as usize
+    }
+
+    /// The place of a position in a chunk of `tokens` positions.
+    #[must_use]
+    pub fn place(self, position: usize, tokens: usize) -> usize {
+        let (first, last) = (self.first as usize, self.last as usize);
+        let left = tokens.saturating_sub(position);
+        match (position < first, left <= last) {
+            (true, _) => position,
+            (false, true) => first + 1 + last - left,
+            (false, false) => first,
+        }
+    }
+}
+
+impl Calibration {
+    /// The calibration with these means, `[place][layer][K, then V][KV head][dim]`.
+    ///
+    /// # Panics
+    /// If there are not as many as the geometry and the places take.
+    #[must_use]
+    pub fn new(geometry: &Geometry, fixed: FixedPositions, means: Vec<f32>) -> Self {
+        let Geometry { layers, kv_heads, head_dim, .. } = *geometry;
+        let shape = Shape { layers, kv_heads, head_dim, fixed };
+        assert_eq!(
+            means.len(),
+            shape.values(),
+            "a mean for every place, layer, head and dimension"
+        );
+        Self { shape, means }
+    }
+
+    /// The positions that have means of their own.
+    #[must_use]
+    pub fn fixed(&self) -> FixedPositions {
+        self.shape.fixed
+    }
+
+    /// Whether it is one for blocks of these sizes.
+    #[must_use]
+    pub fn fits(&self, geometry: &Geometry) -> bool {
+        let Geometry { layers, kv_heads, head_dim, .. } = *geometry;
+        self.shape == Shape { layers, kv_heads, head_dim, fixed: self.shape.fixed }
+    }
+
+    /// Means of K of one layer and KV head.
+    #[must_use]
+    pub fn keys(&self, place: usize, layer: usize, head: usize) -> &[f32] {
+        self.part(place, layer, head)
+    }
+
+    /// Means of V of one layer and KV head.
+    #[must_use]
+    pub fn values(&self, place: usize, layer: usize, head: usize) -> &[f32] {
+        self.part(place, layer, self.shape.kv_heads as usize + head)
+    }
+
+    fn part(&self, place: usize, layer: usize, head: usize) -> &[f32] {
+        let Shape { layers, kv_heads, head_dim, .. } = self.shape;
+        let (heads, dim) = (2 * kv_heads as usize, head_dim as usize);
+        let start = ((place * layers as usize + layer) * heads + head) * dim;
+        &self.means[start..start + dim]
+    }
+
+    /// What identifies it: of the bytes of [`Calibration::to_bytes`].
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.to_bytes())
+    }
+
+    /// Its bytes in a file: magic, layers, KV heads, dimensions, first and last positions, four bytes
+    /// of zero, then the means, little-endian.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let Shape { layers, kv_heads, head_dim, fixed } = self.shape;
+        let mut bytes = MAGIC.to_vec();
+        for number in [layers, kv_heads, head_dim, fixed.first, fixed.last, 0] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend(self.means.iter().flat_map(|mean| mean.to_le_bytes()));
+        bytes
+    }
+
+    /// Bytes that the file of a store of these sizes and chunk length has at most.
+    #[must_use]
+    pub fn bytes_max(geometry: &Geometry, chunk_tokens: u32) -> u64 {
+        let values = u64::from(geometry.layers)
+            * 2
+            * u64::from(geometry.kv_heads)
+            * u64::from(geometry.head_dim);
+        HEADER_BYTES as u64 + 4 * values * (u64::from(chunk_tokens) + 1)
+    }
+
+    /// Reads bytes back whose digest the caller has checked.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let (header, means) = bytes.split_at_checked(HEADER_BYTES).ok_or("it is too short")?;
+        if header[..8] != MAGIC {
+            return Err("it does not start as a calibration does".to_owned());
+        }
+        let number = |i: usize| {
+            let at = 8 + 4 * i;
+            u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+        };
+        let fixed = FixedPositions { first: number(3), last: number(4) };
+        let shape = Shape { layers: number(0), kv_heads: number(1), head_dim: number(2), fixed };
+        let values = [shape.layers, 2, shape.kv_heads, shape.head_dim]
+            .into_iter()
+            .try_fold(fixed.places() as u64, |product, n| product.checked_mul(n.into()));
+        if values.and_then(|values| values.checked_mul(4)) != Some(means.len() as u64) {
+            return Err("it has not as many means as its header says".to_owned());
+        }
+        let means: Vec<f32> =
+            means.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        if means.iter().any(|mean| !mean.is_finite()) {
+            return Err("it has means that are no numbers".to_owned());
+        }
+        Ok(Self { shape, means })
+    }
+}
+
+impl Shape {
+    fn values(&self) -> usize {
+        let heads = 2 * self.kv_heads as usize * self.head_dim as usize;
+        self.fixed.places() * self.layers as usize * heads
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Element;
+
+    fn calibration() -> Calibration {
+        let geometry =
+            Geometry { layers: 2, kv_heads: 3, head_dim: 4, hidden: 8, element: Element::Int4 };
+        let fixed = FixedPositions { first: 2, last: 3 };
+        let means = (0..6 * 2 * 2 * 3 * 4).map(|n| n as f32).collect();
+        Calibration::new(&geometry, fixed, means)
+    }
+
+    #[test]
+    fn the_ends_of_a_chunk_have_places_of_their_own() {
+        let places = |tokens| {
+            let fixed = calibration().fixed();
+            (0..tokens).map(|position| fixed.place(position, tokens)).collect::<Vec<_>>()
+        };
+        assert_eq!(places(8), [0, 1, 2, 2, 2, 3, 4, 5]);
+        assert_eq!(places(5), [0, 1, 3, 4, 5]);
+        assert_eq!(places(1), [0]);
+        assert_eq!(calibration().keys(5, 1, 2), [272.0, 273.0, 274.0, 275.0]);
+        assert_eq!(calibration().values(0, 0, 0), [12.0, 13.0, 14.0, 15.0]);
+    }
+
+    #[test]
+    fn bytes_come_back_and_no_length_is_believed() {
+        let bytes = calibration().to_bytes();
+        assert_eq!(Calibration::from_bytes(&bytes), Ok(calibration()));
+        for length in 0..bytes.len() {
+            assert!(Calibration::from_bytes(&bytes[..length]).is_err(), "{length}");
+        }
+        for at in 8..28 {
+            for bit in [1, 128] {
+                let mut hostile = bytes.clone();
+                hostile[at] ^= bit;
+                // First and last positions may change places.
+                if let Ok(read) = Calibration::from_bytes(&hostile) {
+                    assert_ne!(read, calibration());
+                }
+            }
+        }
+        let mut hostile = bytes;
+        hostile[8..28].fill(0xff);
+        assert!(Calibration::from_bytes(&hostile).is_err());
+    }
+}

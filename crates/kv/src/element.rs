@@ -1,0 +1,295 @@
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The type of the stored K and V elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Element {
+    /// bfloat16: the upper half of an f32, rounded to nearest, ties to even.
+    Bf16,
+    /// IEEE 754 binary32, as computed.
+    F32,
+    /// A row of `dim` signed bytes after its scale, a bf16: half of bf16's bytes.
+    Int8,
+    /// A row of levels of 5 bits, -15 to 15, after its scale, a bf16. Needs a
+    /// [`Calibration`](crate::Calibration).
+    Int5,
+    /// A row of levels of 4 bits after the smallest value and the step, both bf16. Needs a
+    /// [`Calibration`](crate::Calibration).
+    Int4,
+}
+
+/// A name that is no element type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown element type {0:?}: use bf16, f32, int8, int5 or int4")]
+pub struct UnknownElement(pub String);
+
+impl Element {
+    /// All element types.
+    pub const ALL: [Self; 5] = [Self::Bf16, Self::F32, Self::Int8, Self::Int5, Self::Int4];
+
+    /// Whether rows are stored as differences from static means, turned so that no dimension stands
+    /// out: few bits are enough for these only.
+    #[must_use]
+    pub const fn is_calibrated(self) -> bool {
+        matches!(self, Self::Int5 | Self::Int4)
+    }
+
+    /// Bytes that a row of `dim` values takes: K (or V) of one position and one KV head.
+    #[must_use]
+    pub const fn row_bytes(self, dim: usize) -> usize {
+        match self {
+            Self::Bf16 => 2 * dim,
+            Self::F32 => 4 * dim,
+            Self::Int8 => SCALE_BYTES + dim,
+            Self::Int5 => SCALE_BYTES + (5 * dim).div_ceil(8),
+            Self::Int4 => 2 * SCALE_BYTES + dim.div_ceil(2),
+        }
+    }
+
+    /// Writes a row to `bytes`, little-endian.
+    ///
+    /// # Panics
+    /// If `bytes` is not exactly as long as the encoded row.
+    pub fn encode(self, row: &[f32], bytes: &mut [u8]) {
+        assert_eq!(bytes.len(), self.row_bytes(row.len()), "length of the encoded row");
+        match self {
+            Self::Bf16 => {
+                for (out, value) in bytes.chunks_exact_mut(2).zip(row) {
+                    out.copy_from_slice(&half::bf16::from_f32(*value).to_le_bytes());
+                }
+            }
+            Self::F32 => {
+                for (out, value) in bytes.chunks_exact_mut(4).zip(row) {
+                    out.copy_from_slice(&value.to_le_bytes());
+                }
+            }
+            Self::Int8 => {
+                let scale = scale(row, LEVEL_MAX);
+                let (first, levels) = bytes.split_at_mut(SCALE_BYTES);
+                first.copy_from_slice(&half::bf16::from_f32(scale).to_le_bytes());
+                for (out, value) in levels.iter_mut().zip(row) {
+                    *out = (level(*value, scale, LEVEL_MAX) as i8).to_le_bytes()[0];
+                }
+            }
+            Self::Int5 => {
+                let scale = scale(row, LEVEL_MAX_5);
+                let (first, levels) = bytes.split_at_mut(SCALE_BYTES);
+                first.copy_from_slice(&half::bf16::from_f32(scale).to_le_bytes());
+                let level = |value: &f32| (level(*value, scale, LEVEL_MAX_5) + LEVEL_MAX_5) as u8;
+                pack::<5>(row.iter().map(level), levels);
+            }
+            Self::Int4 => {
+                let (smallest, step) = range(row);
+                let (first, levels) = bytes.split_at_mut(2 * SCALE_BYTES);
+                first[..2].copy_from_slice(&half::bf16::from_f32(smallest).to_le_bytes());
+                first[2..].copy_from_slice(&half::bf16::from_f32(step).to_le_bytes());
+                let level = |value: &f32| match step {
+                    0.0 => 0,
+                    step => ((value - smallest) / step).round_ties_even().clamp(0.0, 15.0) as u8,
+                };
+                pack::<4>(row.iter().map(level), levels);
+            }
+        }
+    }
+
+    /// Reads `bytes` back into a row.
+    ///
+    /// # Panics
+    /// If the lengths do not fit, as in [`Element::encode`].
+    #[inline]
+    pub fn decode(self, bytes: &[u8], row: &mut [f32]) {
+        assert_eq!(bytes.len(), self.row_bytes(row.len()), "length of the encoded row");
+        match self {
+            Self::Bf16 => {
+                for (value, b) in row.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *value = bf16(b);
+                }
+            }
+            Self::F32 => {
+                for (value, b) in row.iter_mut().zip(bytes.chunks_exact(4)) {
+                    *value = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+                }
+            }
+            Self::Int8 => {
+                let (first, levels) = bytes.split_at(SCALE_BYTES);
+                let scale = bf16(first);
+                for (value, level) in row.iter_mut().zip(levels) {
+                    *value = f32::from(i8::from_le_bytes([*level])) * scale;
+                }
+            }
+            Self::Int5 => {
+                let (first, levels) = bytes.split_at(SCALE_BYTES);
+                let scale = bf16(first);
+                unpack::<5>(levels, row, |level| (f32::from(level) - LEVEL_MAX_5) * scale);
+            }
+            Self::Int4 => {
+                let (first, levels) = bytes.split_at(2 * SCALE_BYTES);
+                let (smallest, step) = (bf16(first), bf16(&first[SCALE_BYTES..]));
+                unpack::<4>(levels, row, |level| smallest + f32::from(level) * step);
+            }
+        }
+    }
+}
+
+/// Writes levels of `BITS` bits one after the other, the lowest bits first.
+fn pack<const BITS: u32>(levels: impl Iterator<Item = u8>, bytes: &mut [u8]) {
+    let (mut held, mut count, mut out) = (0_u32, 0, bytes.iter_mut());
+    for level in levels {
+        held |= u32::from(level) << count;
+        count += BITS;
+        while count >= 8 {
+            *out.next().expect("as many bytes as the levels take") = held as u8;
+            held >>= 8;
+            count -= 8;
+        }
+    }
+    if count > 0 {
+        *out.next().expect("as many bytes as the levels take") = held as u8;
+    }
+}
+
+fn unpack<const BITS: u32>(bytes: &[u8], row: &mut [f32], value_of: impl Fn(u8) -> f32) {
+    let (mut held, mut count, mut bytes) = (0_u32, 0, bytes.iter());
+    for value in row {
+        while count < BITS {
+            held |= u32::from(*bytes.next().expect("as many bytes as the levels take")) << count;
+            count += 8;
+        }
+        *value = value_of((held & ((1 << BITS) - 1)) as u8);
+        held >>= BITS;
+        count -= BITS;
+    }
+}
+
+/// Bytes of the scale that a row of int8 starts with.
+const SCALE_BYTES: usize = 2;
+/// The largest level of int8; the smallest is its opposite.
+const LEVEL_MAX: f32 = 127.0;
+/// The largest level of int5.
+const LEVEL_MAX_5: f32 = 15.0;
+
+fn bf16(bytes: &[u8]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes([bytes[0], bytes[1]])) << 16)
+}
+
+/// What a level of the row is worth. Rounded to the nearest bf16 it is off by at most a 512th, so
+/// that the largest value still gets the largest level: then the row read back has the same scale.
+fn scale(row: &[f32], level_max: f32) -> f32 {
+    let largest = row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let scale = half::bf16::from_f32(largest / level_max).to_f32();
+    // Subnormal scales have too few bits for that; such rows count as zero.
+    if scale < f32::MIN_POSITIVE { 0.0 } else { scale }
+}
+
+fn level(value: f32, scale: f32, level_max: f32) -> f32 {
+    if scale == 0.0 {
+        return 0.0;
+    }
+    (value / scale).round_ties_even().clamp(-level_max, level_max)
+}
+
+/// The smallest value of a row, and the step from one of its 16 levels to the next.
+fn range(row: &[f32]) -> (f32, f32) {
+    let smallest = row.iter().fold(f32::INFINITY, |smallest, value| smallest.min(*value));
+    let largest = row.iter().fold(f32::NEG_INFINITY, |largest, value| largest.max(*value));
+    let smallest = half::bf16::from_f32(smallest).to_f32();
+    let step = half::bf16::from_f32((largest - smallest) / 15.0).to_f32();
+    (smallest, if step >= f32::MIN_POSITIVE { step } else { 0.0 })
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bf16 => "bf16",
+            Self::F32 => "f32",
+            Self::Int8 => "int8",
+            Self::Int5 => "int5",
+            Self::Int4 => "int4",
+        })
+    }
+}
+
+impl FromStr for Element {
+    type Err = UnknownElement;
+
+    fn from_str(name: &str) -> Result<Self, UnknownElement> {
+        match name {
+            "bf16" => Ok(Self::Bf16),
+            "f32" => Ok(Self::F32),
+            "int8" => Ok(Self::Int8),
+            "int5" => Ok(Self::Int5),
+            "int4" => Ok(Self::Int4),
+            _ => Err(UnknownElement(name.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn rows_read_back_are_stored_as_they_are(
+            row in prop::collection::vec(prop_oneof![any::<f32>(), -9.0_f32..9.0], 0..70)
+        ) {
+            for element in [Element::Bf16, Element::F32, Element::Int8] {
+                let (bytes, back) = stored(element, &row);
+                // A second time changes nothing, as long as all are numbers.
+                if back.iter().all(|value| value.is_finite()) {
+                    let (again, same) = stored(element, &back);
+                    prop_assert_eq!(&again, &bytes);
+                    prop_assert_eq!(bits(&same), bits(&back));
+                }
+            }
+        }
+
+        #[test]
+        fn levels_are_off_by_half_a_step(row in prop::collection::vec(-9.0_f32..9.0, 1..70)) {
+            let largest = row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+            let smallest = row.iter().fold(9.0_f32, |smallest, value| smallest.min(*value));
+            let greatest = row.iter().fold(-9.0_f32, |greatest, value| greatest.max(*value));
+            for (element, step) in [
+                (Element::Int8, largest / 127.0),
+                (Element::Int5, largest / 15.0),
+                (Element::Int4, (greatest - smallest) / 15.0),
+            ] {
+                // Half a level, and what scale and smallest value are off by.
+                let off = step * 0.51 + largest / 256.0;
+                for (value, back) in row.iter().zip(stored(element, &row).1) {
+                    prop_assert!((value - back).abs() <= off, "{}: {} {}", element, value, back);
+                }
+            }
+        }
+
+        #[test]
+        fn levels_come_back(levels in prop::collection::vec(0_u8..16, 0..70)) {
+            let mut bytes = vec![0; (5 * levels.len()).div_ceil(8)];
+            pack::<5>(levels.iter().copied(), &mut bytes);
+            let mut row = vec![0.0; levels.len()];
+            unpack::<5>(&bytes, &mut row, f32::from);
+            prop_assert_eq!(&row, &levels.iter().map(|level| f32::from(*level)).collect::<Vec<_>>());
+            bytes.resize(levels.len().div_ceil(2), 0);
+            pack::<4>(levels.iter().copied(), &mut bytes);
+            unpack::<4>(&bytes, &mut row, f32::from);
+            prop_assert_eq!(row, levels.iter().map(|level| f32::from(*level)).collect::<Vec<_>>());
+        }
+    }
+
+    fn stored(element: Element, row: &[f32]) -> (Vec<u8>, Vec<f32>) {
+        let mut bytes = vec![0; element.row_bytes(row.len())];
+        element.encode(row, &mut bytes);
+        let mut back = vec![0.0; row.len()];
+        element.decode(&bytes, &mut back);
+        (bytes, back)
+    }
+
+    fn bits(values: &[f32]) -> Vec<u32> {
+        values.iter().map(|value| value.to_bits()).collect()
+    }
+}

@@ -1,0 +1,90 @@
+//! Means of K and V over some chunks.
+
+use std::sync::Arc;
+
+use hyperrag_kv::{
+    Calibration, Chunk, Element, FixedPositions, KvBlock, LanguageModel, ModelError,
+};
+
+use super::decoder::CpuModel;
+
+impl CpuModel {
+    /// The calibration that `chunks` give. `fixed` are the positions of the profile's own words.
+    /// The same chunks give the same bits.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::prefill`].
+    ///
+    /// # Panics
+    /// If the model was not loaded with f32 elements.
+    pub fn calibrate(
+        &self,
+        chunks: &[Chunk],
+        fixed: FixedPositions,
+    ) -> Result<Calibration, ModelError> {
+        assert_eq!(self.geometry.element, Element::F32, "means are taken of what is computed");
+        let geometry = self.geometry;
+        let place_values = geometry.token_bytes() / 4;
+        let mut sums = vec![0.0_f64; fixed.places() * place_values];
+        let mut counts = vec![0_u32; fixed.places()];
+        for chunk in chunks {
+            for block in self.prefill(std::slice::from_ref(chunk))? {
+                self.add_block(&block, fixed, &mut sums, &mut counts);
+            }
+        }
+        let means = sums.chunks_exact(place_values).zip(&counts).flat_map(|(sums, count)| {
+            sums.iter().map(move |sum| (sum / f64::from((*count).max(1))) as f32)
+        });
+        Ok(Calibration::new(&geometry, fixed, means.collect()))
+    }
+
+    fn add_block(
+        &self,
+        block: &KvBlock,
+        fixed: FixedPositions,
+        sums: &mut [f64],
+        counts: &mut [u32],
+    ) {
+        let (geometry, tokens) = (&self.geometry, block.tokens());
+        let (heads, dim) = (geometry.kv_heads as usize, geometry.head_dim as usize);
+        let mut row = vec![0.0; dim];
+        for layer in 0..geometry.layers as usize {
+            for part in 0..2 * heads {
+                let is_key = part < heads;
+                let bytes = if is_key {
+                    block.keys(layer, part)
+                } else {
+                    block.values(layer, part - heads)
+                };
+                for (position, bytes) in bytes.chunks_exact(4 * dim).enumerate() {
+                    Element::F32.decode(bytes, &mut row);
+                    if is_key {
+                        self.codec.rotate_back(position, &mut row);
+                    }
+                    let place = fixed.place(position, tokens);
+                    let start =
+                        ((place * geometry.layers as usize + layer) * 2 * heads + part) * dim;
+                    for (sum, value) in sums[start..start + dim].iter_mut().zip(&row) {
+                        *sum += f64::from(*value);
+                    }
+                }
+            }
+        }
+        for position in 0..tokens {
+            counts[fixed.place(position, tokens)] += 1;
+        }
+    }
+
+    /// The same model with elements that need a calibration.
+    ///
+    /// # Panics
+    /// If the calibration is that of another model's sizes.
+    #[must_use]
+    pub fn calibrated(mut self, element: Element, calibration: Arc<Calibration>) -> Self {
+        let geometry = self.config.geometry(element);
+        assert!(calibration.fits(&geometry), "a calibration of this model's sizes");
+        self.codec = self.codec.calibrated(element, calibration);
+        self.geometry = geometry;
+        self
+    }
+}

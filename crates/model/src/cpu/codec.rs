@@ -1,0 +1,229 @@
+//! Rows of K and V to the bytes of a block and back: one code for what is stored, what is read, and
+//! what fresh rows are rounded to, so that reuse equals recompute to the bit.
+
+use std::sync::Arc;
+
+use hyperrag_kv::{Calibration, Element};
+
+/// Where a row stands.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) layer: usize,
+    /// KV head.
+    pub(crate) head: usize,
+    pub(crate) position: usize,
+    /// Positions of the chunk.
+    pub(crate) tokens: usize,
+}
+
+/// K or V.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// It comes in and goes out as the projection gives it, and is turned to its position: before it
+    /// is stored, or, where it is calibrated, after it is read.
+    Key,
+    Value,
+}
+
+/// An element type with all that it needs.
+#[derive(Clone)]
+pub(crate) struct Codec {
+    pub(crate) element: Element,
+    calibration: Option<Arc<Calibration>>,
+    /// Cosine and sine of position times frequency, `[position][head_dim / 2]`.
+    rotations: Arc<Vec<(f32, f32)>>,
+    /// 1 or -1 for each dimension, over the norm of the Hadamard matrix.
+    signs: Arc<Vec<f32>>,
+    dim: usize,
+}
+
+impl Codec {
+    /// Without a calibration, which [`Codec::calibrated`] adds.
+    pub(crate) fn new(element: Element, dim: usize, rotations: Vec<(f32, f32)>) -> Self {
+        let rotations = Arc::new(rotations);
+        let signs = Arc::new(signs(dim));
+        Self { element, calibration: None, rotations, signs, dim }
+    }
+
+    pub(crate) fn calibrated(&self, element: Element, calibration: Arc<Calibration>) -> Self {
+        Self { element, calibration: Some(calibration), ..self.clone() }
+    }
+
+    /// Turns a head's row to its position (RoPE, arXiv 2104.09864, neighbours paired).
+    pub(crate) fn rotate(&self, position: usize, row: &mut [f32]) {
+        for (pair, (cos, sin)) in row.chunks_exact_mut(2).zip(self.angles(position)) {
+            let (a, b) = (pair[0], pair[1]);
+            pair[0] = a * cos - b * sin;
+            pair[1] = a * sin + b * cos;
+        }
+    }
+
+    /// Undoes [`Codec::rotate`], but for rounding.
+    pub(crate) fn rotate_back(&self, position: usize, row: &mut [f32]) {
+        for (pair, (cos, sin)) in row.chunks_exact_mut(2).zip(self.angles(position)) {
+            let (a, b) = (pair[0], pair[1]);
+            pair[0] = a * cos + b * sin;
+            pair[1] = b * cos - a * sin;
+        }
+    }
+
+    fn angles(&self, position: usize) -> &[(f32, f32)] {
+        let half = self.dim / 2;
+        &self.rotations[position * half..][..half]
+    }
+
+    /// Writes a row to `bytes`; leaves something else in `row`.
+    pub(crate) fn encode(&self, part: Part, place: Place, row: &mut [f32], bytes: &mut [u8]) {
+        if let Some(means) = self.means(part, place) {
+            for ((value, mean), sign) in row.iter_mut().zip(means).zip(&*self.signs) {
+                *value = (*value - mean) * sign;
+            }
+            hadamard(row);
+        } else if part == Part::Key {
+            self.rotate(place.position, row);
+        }
+        self.element.encode(row, bytes);
+    }
+
+    /// Reads a row, K turned to its position.
+    pub(crate) fn decode(&self, part: Part, place: Place, bytes: &[u8], row: &mut [f32]) {
+        self.element.decode(bytes, row);
+        if let Some(means) = self.means(part, place) {
+            hadamard(row);
+            for ((value, mean), sign) in row.iter_mut().zip(means).zip(&*self.signs) {
+                *value = *value * sign + mean;
+            }
+            if part == Part::Key {
+                self.rotate(place.position, row);
+            }
+        }
+    }
+
+    /// A row as it is, K turned to its position.
+    pub(crate) fn exact(&self, part: Part, place: Place, row: &mut [f32]) {
+        if part == Part::Key {
+            self.rotate(place.position, row);
+        }
+    }
+
+    fn means(&self, part: Part, place: Place) -> Option<&[f32]> {
+        let calibration = self.calibration.as_ref()?;
+        let Place { layer, head, position, tokens } = place;
+        let at = calibration.fixed().place(position, tokens);
+        Some(match part {
+            Part::Key => calibration.keys(at, layer, head),
+            Part::Value => calibration.values(at, layer, head),
+        })
+    }
+}
+
+/// The largest power of two that divides `dim`: the size of the Hadamard matrices side by side.
+fn block(dim: usize) -> usize {
+    1 << dim.trailing_zeros()
+}
+
+/// Signs from a fixed seed (splitmix64), over the square root of the matrix's size: applying signs
+/// and matrix, and then matrix and signs, gives the row back.
+fn signs(dim: usize) -> Vec<f32> {
+    let norm = 1.0 / (block(dim) as f32).sqrt();
+    let mut state = 0_u64;
+    let mut sign = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        if (z ^ (z >> 31)) & 1 == 0 { norm } else { -norm }
+    };
+    (0..dim).map(|_| sign()).collect()
+}
+
+/// Multiplies each block of the row by the Hadamard matrix of its size, without its norm.
+fn hadamard(row: &mut [f32]) {
+    let block = block(row.len());
+    for row in row.chunks_exact_mut(block) {
+        let mut half = 1;
+        while half < block {
+            for pair in row.chunks_exact_mut(2 * half) {
+                let (low, high) = pair.split_at_mut(half);
+                for (a, b) in low.iter_mut().zip(high) {
+                    (*a, *b) = (*a + *b, *a - *b);
+                }
+            }
+            half *= 2;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyperrag_kv::{FixedPositions, Geometry};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn codec(element: Element, dim: usize) -> Codec {
+        let angles = (0..16 * dim / 2).map(|n| (n as f32).sin_cos());
+        let codec = Codec::new(element, dim, angles.map(|(sin, cos)| (cos, sin)).collect());
+        if !element.is_calibrated() {
+            return codec;
+        }
+        let geometry =
+            Geometry { layers: 2, kv_heads: 2, head_dim: dim as u32, hidden: 8, element };
+        let fixed = FixedPositions { first: 1, last: 2 };
+        let means = (0..4 * 2 * 4 * dim).map(|n| (n % 7) as f32 - 3.0).collect();
+        codec.calibrated(element, Arc::new(Calibration::new(&geometry, fixed, means)))
+    }
+
+    proptest! {
+        #[test]
+        fn rows_come_back_turned(
+            half in 1usize..40, values in prop::collection::vec(-3.0_f32..3.0, 80),
+            position in 0usize..9, layer in 0usize..2, head in 0usize..2,
+        ) {
+            let dim = 2 * half;
+            let place = Place { layer, head, position, tokens: 9 };
+            for (element, off) in [
+                (Element::F32, 1e-5), (Element::Bf16, 0.02), (Element::Int8, 0.04),
+                (Element::Int5, 1.0), (Element::Int4, 1.2),
+            ] {
+                let codec = codec(element, dim);
+                let mut bytes = vec![0; element.row_bytes(dim)];
+                for part in [Part::Key, Part::Value] {
+                    let mut row = values[..dim].to_vec();
+                    codec.encode(part, place, &mut row, &mut bytes);
+                    codec.decode(part, place, &bytes, &mut row);
+                    let mut expected = values[..dim].to_vec();
+                    if part == Part::Key {
+                        codec.rotate(position, &mut expected);
+                    }
+                    let square = |row: &[f32]| row.iter().map(|v| v * v).sum::<f32>();
+                    let difference: Vec<f32> =
+                        row.iter().zip(&expected).map(|(a, b)| a - b).collect();
+                    // The error of a row, against that of its largest dimension all over.
+                    let error = (square(&difference) / dim as f32).sqrt();
+                    prop_assert!(error <= off, "{} {}: {}", element, dim, error);
+                }
+            }
+        }
+
+        #[test]
+        fn turning_back_gives_the_row(values in prop::collection::vec(-3.0_f32..3.0, 24), position in 0usize..9) {
+            let codec = codec(Element::F32, 24);
+            let mut row = values.clone();
+            codec.rotate(position, &mut row);
+            codec.rotate_back(position, &mut row);
+            for (a, b) in row.iter().zip(&values) {
+                prop_assert!((a - b).abs() < 1e-5);
+            }
+            let signs = |row: &mut Vec<f32>| {
+                row.iter_mut().zip(&*codec.signs).for_each(|(value, sign)| *value *= sign);
+            };
+            signs(&mut row);
+            hadamard(&mut row);
+            hadamard(&mut row);
+            signs(&mut row);
+            for (a, b) in row.iter().zip(&values) {
+                prop_assert!((a - b).abs() < 1e-4);
+            }
+        }
+    }
+}

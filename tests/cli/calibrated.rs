@@ -1,0 +1,112 @@
+//! Stores whose elements need a calibration: int5 and int4.
+
+use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::support::{DAMAGED, DONE, FAILED, MISMATCH, Scratch, jsonl, passages, ranked};
+
+const QUERY: &str = "query --store store TINY --json --queries QUERIES --depth 50 -k 50";
+
+#[test]
+fn reuse_equals_recompute_and_the_store_is_smaller() {
+    let scratch = Scratch::new();
+    for (element, bytes) in [("int5", "96"), ("int4", "96")] {
+        let store = format!("store-{element}");
+        scratch
+            .ok(&format!("build CORPUS --store {store} TINY --unit-rows 64 --element {element}"));
+        let query = QUERY.replace("--store store", &format!("--store {store}"));
+        let reused = ranked(&scratch.ok(&query));
+        assert_eq!(reused, ranked(&scratch.ok(&format!("{query} --recompute"))), "{element}");
+        let info = scratch.ok(&format!("info --store {store}")).stdout;
+        assert!(
+            info.lines().any(|line| line.starts_with("bytes a token") && line.ends_with(bytes)),
+            "{info}"
+        );
+        assert!(info.contains("calibration"), "{info}");
+        scratch.ok(&format!("verify --deep --store {store}"));
+    }
+    scratch
+        .ends(MISMATCH, "build CORPUS --store store-int4 TINY --unit-rows 64")
+        .says(&["element"]);
+    // Of the same corpus the calibration is the same, but not of another.
+    scratch
+        .ok("build CORPUS --store store-int4 TINY --unit-rows 64 --element int4")
+        .says(&["up to date"]);
+}
+
+#[test]
+fn a_killed_build_keeps_its_calibration() {
+    let scratch = Scratch::new();
+    scratch.write("corpus.jsonl", jsonl(&passages()));
+    let build = "build corpus.jsonl --store store TINY --unit-rows 16 --element int4";
+    scratch.ok(&build.replace("--store store", "--store whole"));
+    for wait in [30, 60, 90, 120, 150, 200] {
+        let mut child = scratch.spawn(build);
+        sleep(Duration::from_millis(wait));
+        child.kill().unwrap();
+        if child.wait().unwrap().code() == Some(DONE) {
+            break;
+        }
+    }
+    scratch.ok(build);
+    assert_eq!(scratch.contents("store"), scratch.contents("whole"));
+    let bytes = |store: &str| fs::read(scratch.path(&format!("{store}/calibration.bin"))).unwrap();
+    assert_eq!(bytes("store"), bytes("whole"));
+    // What is added is stored by the means that are there.
+    scratch
+        .write("more.jsonl", jsonl(&[serde_json::json!({"_id": "new", "text": "Some new text."})]));
+    scratch.ok("build more.jsonl --store store TINY --append");
+    assert_eq!(bytes("store"), bytes("whole"));
+    scratch.ok("verify --deep --store store");
+}
+
+#[test]
+fn a_damaged_calibration_is_noticed_and_mended() {
+    let scratch = Scratch::new();
+    scratch.ok("build CORPUS --store store TINY --unit-rows 64 --element int5");
+    let right = ranked(&scratch.ok(QUERY));
+    let whole = scratch.files("store");
+    let length = fs::metadata(scratch.path("store/calibration.bin")).unwrap().len() as usize;
+    let repair = "repair --store store TINY";
+    for at in [0, 9, 40, length / 2, length - 1] {
+        scratch.damage("store/calibration.bin", |bytes| bytes[at] ^= 2);
+        scratch.ends(DAMAGED, QUERY).says(&["calibration.bin"]);
+        let found = scratch.ends(DAMAGED, "verify --store store --json");
+        assert!(found.stdout.contains("calibration.bin"), "{}", found.stdout);
+        scratch.ok(repair);
+        assert_eq!(scratch.files("store"), whole, "byte {at}");
+    }
+    for change in [0, length - 3] {
+        scratch.damage("store/calibration.bin", |bytes| bytes.truncate(change));
+        scratch.ends(DAMAGED, "verify --store store");
+        scratch.ok(repair);
+    }
+    fs::remove_file(scratch.path("store/calibration.bin")).unwrap();
+    scratch.ends(DAMAGED, QUERY).says(&["calibration.bin"]);
+    scratch.ok(repair);
+    scratch.ok("replicate --store store --to copy");
+    assert_eq!(scratch.files("copy"), whole);
+    fs::remove_file(scratch.path("store/calibration.bin")).unwrap();
+    let outcome = scratch.ok(QUERY);
+    outcome.says(&["calibration.bin", "replica"]);
+    assert_eq!(ranked(&outcome), right);
+    let mended = scratch.ok(repair);
+    assert!(mended.stdout.contains("from the replica"), "{}", mended.stdout);
+    assert_eq!(scratch.files("store"), whole);
+    let manifest = fs::read(scratch.path("store/manifest.json")).unwrap();
+    fs::remove_file(scratch.path("store/manifest.json")).unwrap();
+    fs::remove_file(scratch.path("store/replicas.json")).unwrap();
+    scratch.ok("repair --store store TINY --unit-rows 64 --element int5");
+    scratch.ok("build CORPUS --store store TINY --unit-rows 64 --element int5");
+    assert_eq!(fs::read(scratch.path("store/manifest.json")).unwrap(), manifest);
+}
+
+#[test]
+fn a_calibration_of_no_text_is_refused() {
+    let scratch = Scratch::new();
+    scratch.write("empty.jsonl", "{\"_id\": \"a\", \"text\": \" \"}\n");
+    let line = "build empty.jsonl --store store TINY --element int4";
+    scratch.fails_without_store(line).says(&["no document with any text"]);
+    assert_eq!(scratch.run(line).code, FAILED);
+}

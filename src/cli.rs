@@ -312,9 +312,29 @@ pub(crate) struct VerifyArgs {
     /// index.
     #[arg(long)]
     pub(crate) deep: bool,
-    /// Threads that read and check; 0 is one a core.
-    #[arg(long, env = "HYPERRAG_THREADS", default_value_t = 0, value_name = "N")]
-    pub(crate) threads: usize,
+    /// Also compute blocks again from their token ids and compare all bytes. Takes the model and the
+    /// kernel that made the store.
+    #[arg(long)]
+    pub(crate) recompute: bool,
+    /// Compute only N blocks again, evenly spread.
+    #[arg(long, value_name = "N", requires = "recompute", conflicts_with = "part")]
+    pub(crate) sample: Option<u64>,
+    /// Compute only the blocks of every N-th shard again, beginning with the I-th: parts 1/N to N/N are
+    /// all.
+    #[arg(long, value_name = "I/N", requires = "recompute", value_parser = parse_part)]
+    pub(crate) part: Option<(u32, u32)>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+/// A part of several, from 1.
+fn parse_part(text: &str) -> Result<(u32, u32), String> {
+    let numbers =
+        text.split_once('/').and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
+    match numbers {
+        Some((part, of)) if (1..=of).contains(&part) => Ok((part, of)),
+        _ => Err("give a part of several, as in 1/8".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -1,41 +1,78 @@
 use anyhow::Result;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use hyperrag_pipeline::{ByteProgress, VerifyReport, VerifySettings};
+use hyperrag_pipeline::{ByteProgress, Recomputation, Selection, VerifyReport, VerifySettings};
+use hyperrag_store::{Store, StoreError};
 
+use super::build::stop_on_signal;
+use super::open;
 use crate::cli::VerifyArgs;
 use crate::exit::{Damaged, Status};
 use crate::report;
 
-/// Checks every byte of a store.
+/// Checks every byte of a store, and computes blocks again where that is asked for.
 pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<Status> {
-    let settings = VerifySettings { deep: args.deep, threads: args.threads };
+    let settings = VerifySettings { deep: args.deep, threads: args.model.threads };
     let progress = ByteProgress::default();
-    let found = report::watch_bytes(&progress, || {
+    let mut found = report::watch_bytes(&progress, || {
         hyperrag_pipeline::verify(&args.store, settings, &progress)
     })?;
+    let damaged = found.damages.len();
+    if args.recompute
+        && let Ok(store) = Store::open_sealed(&args.store)
+    {
+        let Recomputation { blocks, damages } = recomputed(&store, args)?;
+        found.recomputed = blocks;
+        found.damages.extend(damages);
+    }
     report::print(&match json {
         true => serde_json::to_string(&found)?,
         false => describe(&found),
     })?;
+    let store = args.store.display();
+    let advice = match damaged {
+        0 => "build the store again".to_owned(),
+        _ => format!("mend the store with `hyperrag repair --store {store}`"),
+    };
     match found.damages.len() {
         0 => Ok(Status::Done),
-        count => Err(Damaged(format!(
-            "{}: {count} {}; mend the store with `hyperrag repair --store {}`",
-            args.store.display(),
-            if count == 1 { "damage was found" } else { "damages were found" },
-            args.store.display()
-        ))
-        .into()),
+        1 => Err(Damaged(format!("{store}: 1 damage was found; {advice}")).into()),
+        count => Err(Damaged(format!("{store}: {count} damages were found; {advice}")).into()),
     }
 }
 
+/// Computes the blocks that `args` choose again, with the very model and kernel of the store.
+fn recomputed(store: &Store, args: &VerifyArgs) -> Result<Recomputation> {
+    let (_, loaded) = open(&args.store, &args.model)?;
+    let stored = &store.manifest().fingerprint;
+    let current = loaded.fingerprint(stored.chunk_tokens, stored.unit_rows);
+    if let Some(mismatch) = stored.mismatch(&current) {
+        let (path, mismatch) = (args.store.clone(), Box::new(mismatch));
+        return Err(StoreError::Mismatch { path, mismatch }.into());
+    }
+    let selection = match (args.sample, args.part) {
+        (Some(count), _) => Selection::Sample(count),
+        (None, Some((part, of))) => Selection::Part { part, of },
+        (None, None) => Selection::All,
+    };
+    let (progress, stop) = (ByteProgress::default(), stop_on_signal()?);
+    let done = report::watch_bytes(&progress, || {
+        hyperrag_pipeline::recompute(store, &loaded.model, selection, &progress, stop)
+    });
+    Ok(done?)
+}
+
 fn describe(found: &VerifyReport) -> String {
-    let VerifyReport { shards, blocks, bytes, seconds, damages, .. } = found;
+    let VerifyReport { shards, blocks, bytes, seconds, damages, recomputed, .. } = found;
     let rate = report::bytes((*bytes as f64 / seconds.max(1e-9)) as u64);
     let read = report::bytes(*bytes);
-    let summary =
-        format!("{shards} shards, {blocks} blocks, {read} read in {seconds:.1} s ({rate}/s)");
+    let again = match recomputed {
+        0 => String::new(),
+        count => format!(", {count} blocks computed again"),
+    };
+    let summary = format!(
+        "{shards} shards, {blocks} blocks, {read} read in {seconds:.1} s ({rate}/s){again}"
+    );
     if damages.is_empty() {
         return format!("{summary}: no damage");
     }

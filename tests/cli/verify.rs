@@ -5,11 +5,14 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
+use hyperrag_kv::{BlockKey, BlockRead, KvBlock, ShardId, Slot};
+use hyperrag_store::{Store, StoreWriter, Unit};
 use serde_json::json;
 
 use crate::seeded::Seeded;
 use crate::support::{
-    DAMAGED, DEGRADED, FAILED, INTERRUPTED, Scratch, jsonl, note, passages, ranked,
+    DAMAGED, DEGRADED, DONE, FAILED, INTERRUPTED, MISMATCH, Scratch, USAGE, jsonl, note, passages,
+    ranked, testdata,
 };
 
 const QUERY: &str = "query --store store TINY --json -k 100 honeybees";
@@ -257,4 +260,70 @@ fn a_replica_that_is_gone_or_of_no_use_is_a_warning() {
     let list = scratch.ends(DEGRADED, QUERY);
     list.says(&["replicas.json", "reading goes on without replicas"]);
     assert_eq!(ranked(&list), whole);
+}
+
+/// Builds a store in which a block has fitting checksums and bytes that the model never made.
+fn with_a_wrong_block(scratch: &Scratch) {
+    scratch.ok("build CORPUS --store right TINY --unit-rows 64");
+    let right = Store::open(&scratch.path("right")).unwrap();
+    let manifest = right.manifest();
+    let mut writer =
+        StoreWriter::open(&scratch.path("store"), &manifest.fingerprint, None).unwrap();
+    for record in &manifest.shards {
+        let (shard, rows, rows_digest) = (record.shard, record.rows, record.rows_digest);
+        let contents = right.chunks(shard).unwrap();
+        let unit = Unit { shard, rows, rows_digest, contents, replaces: Vec::new() };
+        let mut unit_writer = writer.begin(&unit).unwrap();
+        for (slot, chunk) in (0..).map(Slot).zip(&unit.contents.chunks) {
+            let key = BlockKey { shard, slot, chunk: chunk.id.clone() };
+            let block = right.get_many(std::slice::from_ref(&key)).remove(0).unwrap().unwrap();
+            let mut kv = block.kv().to_vec();
+            if (shard, slot) == (ShardId(1), Slot(3)) {
+                kv[100] ^= 1;
+            }
+            let hidden = block.hidden().to_vec();
+            let wrong = KvBlock::new(*block.geometry(), block.tokens(), kv, hidden);
+            unit_writer.write(slot, &wrong).unwrap();
+        }
+        unit_writer.seal().unwrap();
+    }
+    writer.finish().unwrap();
+    fs::create_dir(scratch.path("store/index")).unwrap();
+    for entry in fs::read_dir(scratch.path("right/index")).unwrap() {
+        let from = entry.unwrap().path();
+        fs::copy(&from, scratch.path("store/index").join(from.file_name().unwrap())).unwrap();
+    }
+}
+
+#[test]
+fn only_computing_again_finds_a_wrong_block_with_right_checksums() {
+    let scratch = Scratch::new();
+    with_a_wrong_block(&scratch);
+    scratch.ok("verify --deep --store store");
+    scratch.ok("verify --recompute --store right TINY");
+    let found = scratch.ends(DAMAGED, "verify --recompute --store store TINY --json");
+    found.says(&["1 damage", "build the store again"]);
+    let report = &found.json()[0];
+    let damage = &report["damages"][0];
+    assert_eq!((&damage["shard"], &damage["slot"]), (&json!(1), &json!(3)), "{report}");
+    assert_eq!(report["recomputed"], report["blocks"]);
+
+    let count = |line: &str, code| {
+        let report =
+            scratch.ends(code, &format!("verify --recompute --store store TINY --json {line}"));
+        report.json()[0]["recomputed"].as_u64().unwrap()
+    };
+    assert_eq!(count("--sample 7", DONE), 7);
+    let parts =
+        [count("--part 1/3", DONE), count("--part 2/3", DAMAGED), count("--part 3/3", DONE)];
+    assert_eq!(Some(parts.iter().sum()), report["blocks"].as_u64());
+    scratch.ends(USAGE, "verify --recompute --store store TINY --part 4/3").says(&["1/8"]);
+    scratch.ends(USAGE, "verify --store store --sample 3");
+    let mut bytes = fs::read(testdata("tiny.gguf")).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    scratch.write("other.gguf", bytes);
+    scratch
+        .ends(MISMATCH, "verify --recompute --store right --model other.gguf")
+        .says(&["weights"]);
 }

@@ -313,7 +313,7 @@ fn prefill_units<M: LanguageModel>(
 }
 
 /// Cuts `chunks` into runs of at most `max` positions, or one chunk.
-fn batches(mut chunks: &[Chunk], max: usize) -> impl Iterator<Item = &[Chunk]> {
+pub(crate) fn batches(mut chunks: &[Chunk], max: usize) -> impl Iterator<Item = &[Chunk]> {
     std::iter::from_fn(move || {
         let mut tokens = 0;
         let fits = chunks.iter().take_while(|chunk| {

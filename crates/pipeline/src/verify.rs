@@ -48,6 +48,8 @@ pub struct VerifyReport {
     pub shards: usize,
     /// Blocks that the store holds.
     pub blocks: u64,
+    /// Blocks that were computed again.
+    pub recomputed: u64,
     /// Bytes of shards and chunk files read.
     pub bytes: u64,
     /// Seconds taken.

@@ -2,7 +2,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hyperrag_kv::{Digest, ShardId};
+use hyperrag_kv::{Digest, ShardId, Slot};
 use serde::Serialize;
 
 use crate::fault::{Fault, open_plain};
@@ -152,6 +152,12 @@ impl Store {
             })
             .collect();
         if damages.is_empty() { Ok(contents) } else { Err(damages) }
+    }
+
+    /// A block whose checksums fit and whose bytes are wrong.
+    #[must_use]
+    pub fn block_damage(&self, shard: ShardId, slot: Slot, what: String) -> Damage {
+        self.damage(&self.files.shard(shard), shard, Some(slot.0), what)
     }
 
     fn damage(&self, path: &Path, shard: ShardId, slot: Option<u32>, what: String) -> Damage {

@@ -12,6 +12,8 @@ mod draft;
 mod error;
 mod fault;
 mod files;
+#[doc(hidden)]
+pub mod fuzz;
 mod journal;
 mod layout;
 mod manifest;

@@ -15,6 +15,8 @@ use hyperrag_store::{
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+#[path = "store/fuzz.rs"]
+mod fuzz;
 #[path = "store/live.rs"]
 mod live;
 #[path = "store/mend.rs"]

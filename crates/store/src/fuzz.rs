@@ -1,0 +1,201 @@
+//! Entry points for fuzzers, one a parser: any bytes may come, none may panic, take much memory or be
+//! taken for what they are not. Checksums are made to fit first, else nothing would get past them. Each
+//! says whether it took the bytes, so that a test can tell that its seeds get through.
+
+use std::fs;
+use std::sync::Arc;
+
+use hyperrag_kv::{
+    BlockKey, Calibration, ChunkId, Digest, DocId, Element, Geometry, ShardId, Slot,
+};
+
+use crate::journal::{Sealed, line, parse_line};
+use crate::layout::{ENTRY_BYTES, HEADER_BYTES, Head, Header, decode_table};
+use crate::shard::Shard;
+use crate::{FileRecord, Manifest, ShardRecord};
+
+const GEOMETRY: Geometry =
+    Geometry { layers: 2, kv_heads: 1, head_dim: 4, hidden: 8, element: Element::Bf16 };
+const TOKENS_MAX: u32 = 16;
+
+/// A shard's header: refused, or the same bytes again.
+#[must_use]
+pub fn header(bytes: &[u8]) -> bool {
+    let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else { return false };
+    let mut taken = false;
+    for bytes in [*bytes, with_crc(*bytes)] {
+        if let Ok(header) = Header::decode(&bytes) {
+            assert_eq!(header.encode(), bytes);
+            taken = true;
+        }
+    }
+    taken
+}
+
+fn with_crc(mut bytes: [u8; HEADER_BYTES]) -> [u8; HEADER_BYTES] {
+    let crc = crc32fast::hash(&bytes[..HEADER_BYTES - 4]);
+    bytes[HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// A block table: refused, or blocks one after the other up to the end of the file.
+#[must_use]
+pub fn table(bytes: &[u8]) -> bool {
+    let Some((file_bytes, table)) = bytes.split_first_chunk() else { return false };
+    let table = &table[..table.len() / ENTRY_BYTES * ENTRY_BYTES];
+    let header = Header {
+        shard: ShardId(0),
+        blocks: (table.len() / ENTRY_BYTES) as u32,
+        table_crc: crc32fast::hash(table),
+        file_bytes: u64::from_le_bytes(*file_bytes),
+        fingerprint: Digest([0; 32]),
+        rows: 0,
+        rows_digest: Digest([0; 32]),
+    };
+    let entries = decode_table(table, &header, &GEOMETRY, TOKENS_MAX);
+    if let Ok(entries) = &entries {
+        let ends = entries.iter().map(|entry| entry.padded_end());
+        assert!(
+            ends.is_sorted() && entries.last().is_none_or(|e| e.padded_end() == header.file_bytes)
+        );
+    }
+    entries.is_ok()
+}
+
+/// A block's head: refused, or the same bytes again.
+#[must_use]
+pub fn head(bytes: &[u8]) -> bool {
+    let head = Head::decode(bytes, crc32fast::hash(bytes), &GEOMETRY);
+    if let Ok(head) = &head {
+        assert_eq!(head.encode(&GEOMETRY), bytes);
+    }
+    head.is_ok()
+}
+
+/// A manifest, as it is and with these bytes as its body.
+#[must_use]
+pub fn manifest(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let mut taken = false;
+    let whole = format!("{{\"checksum\":\"{}\",\"manifest\":{text}}}", Digest::of(bytes));
+    for text in [text, &whole] {
+        if let Ok(manifest) = Manifest::parse(text) {
+            let live = manifest.live_rows();
+            let dead = manifest.dead.iter().flat_map(|dead| &dead.rows);
+            assert!(dead.clone().all(|row| !live.contains(*row)));
+            assert!(manifest.shards.iter().all(|record| {
+                manifest.shard(record.shard) == Some(record)
+                    && (record.shard < manifest.next_shard() || record.shard.0 == u32::MAX)
+            }));
+            taken = true;
+        }
+    }
+    taken
+}
+
+/// A journal's line, as it is and with the checksum that it needs.
+#[must_use]
+pub fn journal(bytes: &[u8]) -> bool {
+    let with_crc = [format!("{:08x} ", crc32fast::hash(bytes)).as_bytes(), bytes].concat();
+    let mut taken = false;
+    for bytes in [bytes, &with_crc] {
+        let sealed: Option<Sealed> = parse_line(bytes);
+        if let Some(sealed) = sealed {
+            let again = line(&sealed);
+            assert_eq!(parse_line(again.trim_end().as_bytes()), Some(sealed));
+            taken = true;
+        }
+    }
+    taken
+}
+
+/// A calibration: refused, or the same bytes again.
+#[must_use]
+pub fn calibration(bytes: &[u8]) -> bool {
+    let calibration = Calibration::from_bytes(bytes);
+    if let Ok(calibration) = &calibration {
+        let again = calibration.to_bytes();
+        // The four bytes of zero are not read.
+        assert_eq!((&again[..28], &again[32..]), (&bytes[..28], &bytes[32..]));
+    }
+    calibration.is_ok()
+}
+
+/// A whole shard, opened as a manifest would name it, and every block of it read.
+#[must_use]
+pub fn shard(bytes: &[u8]) -> bool {
+    let Some(top) = bytes.first_chunk::<HEADER_BYTES>() else { return false };
+    let mut bytes = bytes.to_vec();
+    let blocks = u32::from_le_bytes([top[16], top[17], top[18], top[19]]) as usize;
+    let table = HEADER_BYTES..HEADER_BYTES.saturating_add(blocks.saturating_mul(ENTRY_BYTES));
+    if let Some(table) = bytes.get(table.clone()) {
+        let crc = crc32fast::hash(table);
+        bytes[20..24].copy_from_slice(&crc.to_le_bytes());
+    }
+    let length = bytes.len() as u64;
+    bytes[24..32].copy_from_slice(&length.to_le_bytes());
+    let fixed = with_crc(*bytes.first_chunk().expect("256 bytes"));
+    bytes[..HEADER_BYTES].copy_from_slice(&fixed);
+    let top = bytes.get(..table.end).unwrap_or(&bytes);
+    let manifest = manifest_of(Digest::of(top), length, blocks);
+    let name = format!("hyperrag-fuzz-{}-{:?}", std::process::id(), std::thread::current().id());
+    let path = std::env::temp_dir().join(name);
+    if fs::write(&path, &bytes).is_err() {
+        return false;
+    }
+    let fingerprint = Digest(array(&bytes[32..64]));
+    let mut blocks = 0;
+    if let Ok(shard) = Shard::open(&path, &manifest, &fingerprint, ShardId(0)) {
+        let mut buffer = Vec::new();
+        for (slot, entry) in (0..).map(Slot).zip(&shard.entries) {
+            let document = DocId::new("doc 0 ä").expect("an id");
+            let chunk = ChunkId { document, ordinal: slot.0 };
+            let key = BlockKey { shard: ShardId(0), slot, chunk };
+            let read = shard.block(entry, &GEOMETRY, &key).is_ok();
+            let checked = shard.check_block(entry, &GEOMETRY, &mut buffer).is_ok();
+            assert!(checked || !read, "what is read has been checked");
+            blocks += usize::from(read);
+        }
+    }
+    // Best effort: the next run writes over what stays.
+    let _ = fs::remove_file(&path);
+    blocks > 0
+}
+
+fn array(bytes: &[u8]) -> [u8; 32] {
+    let mut array = [0; 32];
+    array.copy_from_slice(bytes);
+    array
+}
+
+/// The manifest that names a shard of these sizes.
+fn manifest_of(digest: Digest, bytes: u64, blocks: usize) -> Arc<Manifest> {
+    let file = FileRecord { bytes, digest };
+    let record = ShardRecord {
+        shard: ShardId(0),
+        rows: 0,
+        rows_digest: Digest([0; 32]),
+        documents: 0,
+        chunks: blocks as u64,
+        tokens: 0,
+        kv: file.clone(),
+        chunk_file: file,
+    };
+    let text = Digest([0; 32]);
+    let fingerprint = hyperrag_kv::Fingerprint {
+        format_version: crate::FORMAT_VERSION,
+        model: String::new(),
+        weights: text,
+        tokenizer: text,
+        profile: String::new(),
+        profile_digest: text,
+        chunk_tokens: TOKENS_MAX,
+        unit_rows: 1,
+        geometry: GEOMETRY,
+        calibration: None,
+        rope: String::new(),
+        compute: String::new(),
+        kernel: String::new(),
+    };
+    Arc::new(Manifest { shards: vec![record], ..Manifest::first(fingerprint) })
+}

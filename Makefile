@@ -4,7 +4,7 @@ FEATURES = --features hyperrag-model/real-model
 HYPERRAG = target/release/hyperrag
 export RUSTDOCFLAGS = -D warnings
 
-.PHONY: help build demo test lint unit docs model torture fuzz compare cuda gpu prerequisites clean
+.PHONY: help build demo test lint unit docs model python torture fuzz compare cuda gpu prerequisites clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -34,8 +34,14 @@ lint: prerequisites
 	$(CARGO) clippy --release --locked --workspace --all-targets $(FEATURES) -- -D warnings
 	scripts/build-cuda.sh --check
 
-unit: model
+unit: model python
 	$(CARGO) test --release --locked --workspace $(FEATURES)
+
+python: target/python/numpy ## a Python with numpy, in target/, for a test
+target/python/numpy: | prerequisites
+	python3 -m venv target/python
+	target/python/bin/pip install -q --disable-pip-version-check numpy==2.4.6
+	touch $@
 
 torture: ## damage a store in every way that is listed, count what is noticed (minutes; SEED=N)
 	TORTURE=full $(CARGO) test --release --locked --test torture

@@ -85,6 +85,24 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         file.write_all(bytes)?;
         file.sync_all()
     });
-    written.map_err(StoreError::io(path, "cannot be written"))?;
-    publish(path)
+    let published =
+        written.map_err(StoreError::io(path, "cannot be written")).and_then(|()| publish(path));
+    published.inspect_err(|_| {
+        // Best effort: whoever writes this file next writes over what stays.
+        let _ = fs::remove_file(&partial);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_put_in_place_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::create_dir(&path).unwrap();
+        assert!(write_whole(&path, b"bytes").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::files::Files;
 use crate::{Dead, ShardRecord, StoreError};
 
 /// A line of the journal: one unit, and what it replaces.
@@ -75,6 +76,19 @@ pub(crate) fn append(path: &Path, sealed: &Sealed) -> Result<(), StoreError> {
         })
     })();
     appended.map_err(StoreError::io(path, "cannot be appended to"))
+}
+
+/// Removes the journals of other snapshots than the last one, whose journal is at `kept`: a crash
+/// between a snapshot and this leaves one.
+pub(crate) fn remove_other_journals(files: &Files, kept: Option<&Path>) -> Result<(), StoreError> {
+    for entry in fs::read_dir(&files.root).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let journal = name.to_str().is_some_and(|n| n.starts_with("journal-"));
+        if journal && Some(&*path) != kept {
+            fs::remove_file(&path).map_err(StoreError::io(&path, "cannot be removed"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Cuts off the unfinished last line of a journal, if a crash left one.

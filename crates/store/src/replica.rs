@@ -8,6 +8,7 @@ use hyperrag_kv::{Fingerprint, ShardId};
 
 use crate::fault::Fault;
 use crate::files::{Files, publish, sync_folder, temporary, write_whole};
+use crate::journal::remove_other_journals;
 use crate::layout::{HEADER_BYTES, Header};
 use crate::pin::{collect, retire};
 use crate::shard::Shard;
@@ -289,14 +290,7 @@ impl State {
         }
         write(files.manifest(), &self.snapshot)?;
         let kept = self.journal.as_ref().map(|_| files.journal(self.manifest.generation));
-        for entry in fs::read_dir(&files.root).into_iter().flatten().flatten() {
-            let (path, name) = (entry.path(), entry.file_name());
-            let journal = name.to_str().is_some_and(|n| n.starts_with("journal-"));
-            if journal && Some(&path) != kept.as_ref() {
-                let removed = fs::remove_file(&path);
-                removed.map_err(StoreError::io(&path, "cannot be removed"))?;
-            }
-        }
+        remove_other_journals(files, kept.as_deref())?;
         sync_folder(&files.root)
     }
 }

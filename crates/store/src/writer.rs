@@ -8,7 +8,7 @@ use hyperrag_kv::{
 
 use crate::draft::Draft;
 use crate::files::{Files, publish, sync_folder, temporary};
-use crate::journal::{Sealed, append, trim};
+use crate::journal::{Sealed, append, remove_other_journals, trim};
 use crate::layout::{self, BLOCKS_PER_SHARD_MAX};
 use crate::manifest::Origin;
 use crate::pin::{collect, supersede};
@@ -157,6 +157,7 @@ impl StoreWriter {
     fn with_manifest(files: Files, manifest: Manifest, lock: File) -> Result<Self, StoreError> {
         let digest = manifest.fingerprint.digest();
         let writer = Self { files, manifest, digest, _lock: lock };
+        remove_other_journals(&writer.files, Some(&writer.journal()))?;
         trim(&writer.journal())?;
         Ok(writer)
     }

@@ -1,6 +1,6 @@
 //! The units sealed since a snapshot, one checksummed line each.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
@@ -63,14 +63,21 @@ pub(crate) fn line(sealed: &Sealed) -> String {
     format!("{:08x} {sealed}\n", crc32fast::hash(sealed.as_bytes()))
 }
 
-/// Appends one line, durably. Where that fails, what was written of it is cut off, so that
+/// Appends one line, durably: its end when all before is on the disk, for a loss of power may keep any
+/// sectors of what is not synced, and the line would pass for a damaged one. Where that fails, what was written of it is cut off, so that
 /// another try does not continue a broken line.
 pub(crate) fn append(path: &Path, sealed: &Sealed) -> Result<(), StoreError> {
     let line = line(sealed);
     let appended = (|| {
         let mut file = OpenOptions::new().append(true).create(true).open(path)?;
         let before = file.metadata()?.len();
-        file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).inspect_err(|_| {
+        if before == 0 {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            File::open(folder)?.sync_all()?;
+        }
+        let (record, end) = line.as_bytes().split_at(line.len() - 1);
+        let mut add = |bytes: &[u8]| file.write_all(bytes).and_then(|()| file.sync_data());
+        add(record).and_then(|()| add(end)).inspect_err(|_| {
             // Best effort: opening the store cuts an unfinished line too.
             let _ = file.set_len(before);
         })

@@ -1,7 +1,7 @@
 //! Names of the store's files, and how one is published.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use hyperrag_kv::ShardId;
@@ -65,6 +65,28 @@ pub(crate) fn temporary(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     path.with_file_name(name)
+}
+
+/// Makes a folder where there is none, and sees that its name survives a loss of power: an earlier
+/// call may have been ended between the two.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), StoreError> {
+    let made = |error| StoreError::io(folder, "the folder cannot be made")(error);
+    let parent = match folder.parent() {
+        Some(parent) if parent == Path::new("") => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    if !folder.is_dir() {
+        if !parent.is_dir() {
+            make_folder(parent)?;
+        }
+        fs::create_dir_all(folder).map_err(made)?;
+    }
+    match File::open(parent).and_then(|parent| parent.sync_all()) {
+        // A folder that others made, in one that this user may only pass through.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        synced => synced.map_err(made),
+    }
 }
 
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {

@@ -145,12 +145,12 @@ impl StoreWriter {
         if !manifest.complete {
             return Err(StoreError::Unfinished { path: root.to_owned() });
         }
-        // What a killed compaction left takes room.
-        collect(&files, &manifest)?;
         Self::with_manifest(files, manifest, lock)
     }
 
     fn with_manifest(files: Files, manifest: Manifest, lock: File) -> Result<Self, StoreError> {
+        // What a crash left takes room.
+        collect(&files, &manifest)?;
         let digest = manifest.fingerprint.digest();
         let writer = Self { files, manifest, digest, _lock: lock };
         remove_other_journals(&writer.files, Some(&writer.journal()))?;

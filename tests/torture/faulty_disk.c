@@ -51,6 +51,8 @@ __asm__(".text\n.hidden faulty_call\n.global faulty_call\n.hidden faulty_call_en
         ".global faulty_call_end\nfaulty_call:\n"
         "mov x8, x0\nmov x0, x1\nmov x1, x2\nmov x2, x3\nmov x3, x4\nmov x4, x5\nmov x5, x6\n"
         "svc #0\nfaulty_call_end:\nret\n");
+#else
+#error "written for x86_64 and aarch64"
 #endif
 
 static const char *root, *kinds, *action;

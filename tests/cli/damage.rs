@@ -131,6 +131,24 @@ fn a_damaged_index_is_refused() {
 }
 
 #[test]
+fn an_index_that_lacks_documents_is_refused() {
+    let scratch = built();
+    // A repair that was stopped leaves one like this.
+    scratch.ok("build CORPUS --store part TINY --limit 20");
+    for path in crate::support::all_files(&scratch.path("store/index")) {
+        fs::remove_file(path).unwrap();
+    }
+    for path in crate::support::all_files(&scratch.path("part/index")) {
+        fs::copy(&path, scratch.path("store/index").join(path.file_name().unwrap())).unwrap();
+    }
+    let refused = scratch.ends(DAMAGED, QUERY);
+    refused.says(&["it has 20 documents, the store 160", "hyperrag repair"]);
+    assert_eq!(refused.stdout, "");
+    scratch.ok("repair --store store TINY");
+    scratch.ok(QUERY);
+}
+
+#[test]
 fn a_store_of_another_model_is_refused() {
     let scratch = built();
     let mut other = fs::File::create(scratch.path("other.gguf")).unwrap();

@@ -200,6 +200,33 @@ fn a_manifest_is_made_again() {
 }
 
 #[test]
+fn damaged_texts_are_not_taken_for_what_was_written() {
+    let (scratch, whole) = built();
+    let mut seeded = Seeded(SEED);
+    let mut refused = 0;
+    for _ in 0..60 {
+        scratch.damage("store/manifest.json", |bytes| bytes[200] ^= 1);
+        let at = flip(&scratch, "chunks/000002.parquet", &mut seeded);
+        let outcome = scratch.run(REPAIR);
+        match outcome.code {
+            // The index still has the texts as they were.
+            0 => drop(scratch.ok("verify --store store --deep")),
+            _ => {
+                assert_eq!(outcome.code, DAMAGED, "byte {at}");
+                let how = mends(&outcome)[0]["how"].as_str().unwrap().to_owned();
+                assert!(how.contains("000002.parquet"), "byte {at}: {how}");
+                refused += usize::from(how.contains("its texts cannot be shown"));
+            }
+        }
+        for (name, bytes) in &whole {
+            scratch.write(&format!("store/{}", name.display()), bytes);
+        }
+        let _ = fs::remove_file(scratch.path("store/journal-000001.log"));
+    }
+    assert!(refused > 0, "no text was damaged");
+}
+
+#[test]
 fn rows_without_text_are_known_from_the_shards() {
     let scratch = Scratch::new();
     let mut rows = passages()[..40].to_vec();

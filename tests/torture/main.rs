@@ -1,27 +1,38 @@
 //! What disks, kills and other writers do to a store, counted: `make torture` prints the table.
 //!
 //! Every trial damages a real store of the tiny model, reads all of it as a query would, and mends
-//! the files again. Quick by default; `TORTURE=full` runs all trials, `SEED=N` repeats a run.
+//! the files again. Or it runs the program on a disk that fails at one call to the system, and looks
+//! at what is left. Quick by default; `TORTURE=full` runs all trials, `SEED=N` repeats a run,
+//! `ONLY=bytes`, `ONLY=calls` and `ONLY=power` run a part.
 
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
+mod disk;
 mod faults;
 mod kills;
 mod live;
+mod power;
 mod replicas;
 #[path = "../cli/seeded.rs"]
 mod seeded;
+mod sites;
 mod store;
+mod world;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use faults::Fault;
+use sites::Job;
 use store::Pristine;
+use world::World;
 
 /// Bytes of memory that all of it may take: no length on the disk is believed before it is checked.
 const MEMORY_MAX: u64 = 256 << 20;
+
+/// Calls that are failed for each command and fault, where not all are.
+const CALLS_SAMPLED: usize = 1;
 
 /// What trials of one fault came to.
 #[derive(Debug, Default)]
@@ -38,49 +49,103 @@ pub(crate) struct Tally {
     pub(crate) wrong: u64,
     /// Blocks that could neither be read nor computed again, although the fault left enough.
     pub(crate) lost: u64,
+    /// What was wrong, a sentence each.
+    pub(crate) misses: Vec<String>,
 }
 
-fn row(name: &str, tally: &Tally) -> bool {
-    let Tally { trials, detected, harmless, wrong, lost, .. } = tally;
-    println!("| {name} | {trials} | {detected} | {harmless} | {wrong} | {lost} |");
-    *wrong == 0 && *lost == 0 && detected + harmless == *trials && *trials > 0
+/// What is asked for by environment variables, and what came of it.
+struct Torture {
+    full: bool,
+    seed: u64,
+    fine: bool,
+    notes: Vec<String>,
+}
+
+impl Torture {
+    fn trials(&self, all: u64) -> u64 {
+        if self.full { all } else { all.div_ceil(40) }
+    }
+
+    /// Prints a row of the table.
+    fn row(&mut self, name: &str, tally: Tally) {
+        let Tally { trials, detected, harmless, wrong, lost, misses, .. } = tally;
+        println!("| {name} | {trials} | {detected} | {harmless} | {wrong} | {lost} |");
+        self.fine &= wrong == 0 && lost == 0 && detected + harmless == trials && trials > 0;
+        self.notes.extend(misses);
+    }
+
+    /// Damage to the bytes of a store, and processes that end or meet.
+    fn bytes(&mut self, pristine: &Pristine) {
+        let mut harmless_in = BTreeSet::new();
+        for (fault, all) in [
+            (Fault::Flip, 10_000),
+            (Fault::Overwrite, 2000),
+            (Fault::ZeroPage, 2000),
+            (Fault::SwapBlocks, 2000),
+            (Fault::ForeignBlock, 2000),
+            (Fault::Truncate, 2000),
+            (Fault::Remove, 200),
+            (Fault::HostileLength, 1000),
+        ] {
+            let mut tally = faults::run(fault, pristine, self.seed, self.trials(all));
+            harmless_in.append(&mut tally.harmless_in);
+            self.row(fault.name(), tally);
+        }
+        let reads = if self.full { 300_000 } else { 10_000 };
+        let (tally, note) = replicas::independent_faults(pristine, self.seed, reads);
+        self.row("two copies, each block damaged at 2 %", tally);
+        let queries = live::queries(self.seed, self.trials(1000));
+        self.row("queries beside append, delete and compact", queries);
+        self.row("two writers at once", kills::races(pristine, self.trials(100)));
+        self.row("SIGKILL at a random moment, resume", kills::kills(self.seed, self.trials(200)));
+        self.notes.push(note);
+        let harmless = "Harmless changes, after which everything read as before";
+        self.notes.push(format!("{harmless}: {harmless_in:?}."));
+    }
+
+    /// A disk that fails below the program, at one call or from one on.
+    fn calls(&mut self, world: &World, jobs: &[Job]) {
+        let calls_max = if self.full { usize::MAX } else { CALLS_SAMPLED };
+        for (name, tally) in sites::run(world, jobs, self.seed, calls_max) {
+            self.row(name, tally);
+        }
+    }
 }
 
 fn main() -> ExitCode {
-    let full = std::env::var("TORTURE").is_ok_and(|value| value == "full");
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let trials = |all: u64| if full { all } else { all.div_ceil(40) };
+    let variable = |name| std::env::var(name).ok();
+    let full = variable("TORTURE").is_some_and(|value| value == "full");
+    let seed = variable("SEED").and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let only = variable("ONLY");
+    let wanted = |part: &str| only.as_ref().is_none_or(|only| only == part);
+    let mut torture = Torture { full, seed, fine: true, notes: Vec::new() };
     let pristine = Pristine::build();
     println!("seed {seed}, {} bytes in {} files", pristine.bytes(), pristine.files().len());
     println!(
         "\n| fault | trials | detected | harmless | wrong | lost |\n|---|---|---|---|---|---|"
     );
-    let (mut fine, mut harmless_in) = (true, BTreeSet::new());
-    for (fault, all) in [
-        (Fault::Flip, 10_000),
-        (Fault::Overwrite, 2000),
-        (Fault::ZeroPage, 2000),
-        (Fault::SwapBlocks, 2000),
-        (Fault::ForeignBlock, 2000),
-        (Fault::Truncate, 2000),
-        (Fault::Remove, 200),
-        (Fault::HostileLength, 1000),
-    ] {
-        let tally = faults::run(fault, &pristine, seed, trials(all));
-        fine &= row(fault.name(), &tally);
-        harmless_in.extend(tally.harmless_in);
+    if wanted("bytes") {
+        torture.bytes(&pristine);
     }
-    let reads = if full { 300_000 } else { 10_000 };
-    let (tally, note) = replicas::independent_faults(&pristine, seed, reads);
-    fine &= row("two copies, each block damaged at 2 %", &tally);
-    let queries = live::queries(seed, trials(1000));
-    fine &= row("queries beside append, delete and compact", &queries);
-    fine &= row("two writers at once", &kills::races(&pristine, trials(100)));
-    fine &= row("SIGKILL, then resume", &kills::kills(seed, trials(200)));
-    println!("\n{note}\nHarmless changes, after which everything read as before: {harmless_in:?}.");
+    let supported =
+        cfg!(target_os = "linux") && cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
+    if !supported {
+        torture.notes.push("Not checked here: a disk that fails below the program.".to_owned());
+    } else if wanted("calls") || wanted("power") {
+        let world = World::new();
+        let jobs = sites::jobs(&world);
+        if wanted("calls") {
+            torture.calls(&world, &jobs);
+        }
+        if wanted("power") {
+            let losses = power::losses(&world, &jobs, seed, torture.trials(1000));
+            torture.row("power lost, run again", losses);
+        }
+    }
+    println!("\n{}", torture.notes.join("\n"));
     if let Some(peak) = hyperrag_pipeline::peak_memory_bytes() {
         println!("Peak memory: {} MiB.", peak >> 20);
-        fine &= peak < MEMORY_MAX;
+        torture.fine &= peak < MEMORY_MAX;
     }
-    if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if torture.fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

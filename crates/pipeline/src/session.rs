@@ -311,13 +311,20 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
 fn open_index(store: &Replicated) -> Result<Index, RetrievalError> {
     let (mut roots, folder) = (store.roots(), store.manifest().index_folder());
     let own = roots.next().map(|root| root.join(&folder)).unwrap_or_default();
+    let complete = store.manifest().complete;
+    let (path, stored) = (&own, store.manifest().documents());
     let error = match Index::open(&own) {
+        // One that is being made anew has not all of them yet.
+        Ok(index) if complete && index.documents() < stored => {
+            let what = format!("it has {} documents, the store {stored}", index.documents());
+            RetrievalError::Damaged { path: path.clone(), files: Vec::new(), what }
+        }
         Ok(index) => return Ok(index),
         Err(error) => error,
     };
     for from in roots {
         let Ok(index) = Index::open(&from.join(&folder)) else { continue };
-        if !store.manifest().complete || index.documents() == store.manifest().documents() {
+        if !complete || index.documents() == stored {
             store.note(Failover { what: error.to_string(), from: from.to_owned() });
             return Ok(index);
         }

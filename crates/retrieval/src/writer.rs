@@ -1,4 +1,4 @@
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use hyperrag_kv::Document;
@@ -48,7 +48,9 @@ impl IndexWriter {
 
     fn open_guarded(dir: &Path) -> Result<Self, RetrievalError> {
         let tantivy_error = |error| RetrievalError::from_tantivy(dir, error);
-        fs::create_dir_all(dir).map_err(|error| RetrievalError::io(dir, error))?;
+        fs::create_dir_all(dir)
+            .and_then(|()| File::open(parent(dir))?.sync_all())
+            .map_err(|error| RetrievalError::io(dir, error))?;
         let fields = Fields::new();
         let directory = directory(dir)?;
         let (index, committed) = match open_checked(dir, &directory, &fields) {
@@ -128,6 +130,7 @@ impl IndexWriter {
             prepared.set_payload(&commit.to_payload());
             prepared.commit()
         })?;
+        self.sync()?;
         self.committed = commit;
         self.waiting_bytes = 0;
         Ok(())
@@ -142,7 +145,14 @@ impl IndexWriter {
         let Some(writer) = self.writer.take() else { return Ok(()) };
         writer
             .wait_merging_threads()
-            .map_err(|error| RetrievalError::from_tantivy(&self.dir, error))
+            .map_err(|error| RetrievalError::from_tantivy(&self.dir, error))?;
+        self.sync()
+    }
+
+    /// tantivy syncs the folder before it puts a commit in place, and not after.
+    fn sync(&self) -> Result<(), RetrievalError> {
+        let synced = File::open(&self.dir).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| RetrievalError::io(&self.dir, error))
     }
 
     fn attempt<T>(
@@ -160,6 +170,14 @@ impl IndexWriter {
                 Err(RetrievalError::from_tantivy(&self.dir, cause))
             }
         }
+    }
+}
+
+/// The folder that has the name of `dir`.
+fn parent(dir: &Path) -> &Path {
+    match dir.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
     }
 }
 

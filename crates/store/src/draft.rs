@@ -41,15 +41,13 @@ impl Draft {
     ) -> Result<Self, StoreError> {
         let entries = place(chunks, &geometry, &fingerprint);
         let partial = temporary(path);
-        let file = File::create(&partial).and_then(|file| {
-            // The zeros between blocks are holes of this length.
-            file.set_len(layout::file_bytes(&entries))?;
-            Ok(file)
-        });
-        let file = file.map_err(StoreError::io(&partial, "cannot be made"))?;
-        let written = vec![false; entries.len()];
-        let path = path.to_owned();
-        Ok(Self { path, file, geometry, fingerprint, entries, written, published: false })
+        let file = File::create(&partial).map_err(StoreError::io(&partial, "cannot be made"))?;
+        let (written, path) = (vec![false; entries.len()], path.to_owned());
+        let draft = Self { path, file, geometry, fingerprint, entries, written, published: false };
+        // The zeros between blocks are holes of this length.
+        let sized = draft.file.set_len(layout::file_bytes(&draft.entries));
+        sized.map_err(StoreError::io(&partial, "cannot be made"))?;
+        Ok(draft)
     }
 
     /// Writes the block of `chunk` to the place of `slot`. Every slot is written once, in any order.

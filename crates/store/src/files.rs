@@ -1,7 +1,7 @@
 //! Names of the store's files, and how one is published.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use hyperrag_kv::ShardId;
@@ -67,6 +67,28 @@ pub(crate) fn temporary(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// Makes a folder where there is none, and sees that its name survives a loss of power: an earlier
+/// call may have been ended between the two.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), StoreError> {
+    let made = |error| StoreError::io(folder, "the folder cannot be made")(error);
+    let parent = match folder.parent() {
+        Some(parent) if parent == Path::new("") => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    if !folder.is_dir() {
+        if !parent.is_dir() {
+            make_folder(parent)?;
+        }
+        fs::create_dir_all(folder).map_err(made)?;
+    }
+    match File::open(parent).and_then(|parent| parent.sync_all()) {
+        // A folder that others made, in one that this user may only pass through.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        synced => synced.map_err(made),
+    }
+}
+
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(StoreError::io(folder, "the folder cannot be synced"))
@@ -85,6 +107,24 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         file.write_all(bytes)?;
         file.sync_all()
     });
-    written.map_err(StoreError::io(path, "cannot be written"))?;
-    publish(path)
+    let published =
+        written.map_err(StoreError::io(path, "cannot be written")).and_then(|()| publish(path));
+    published.inspect_err(|_| {
+        // Best effort: whoever writes this file next writes over what stays.
+        let _ = fs::remove_file(&partial);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_put_in_place_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::create_dir(&path).unwrap();
+        assert!(write_whole(&path, b"bytes").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

@@ -1,11 +1,12 @@
 //! The units sealed since a snapshot, one checksummed line each.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::files::Files;
 use crate::{Dead, ShardRecord, StoreError};
 
 /// A line of the journal: one unit, and what it replaces.
@@ -62,19 +63,39 @@ pub(crate) fn line(sealed: &Sealed) -> String {
     format!("{:08x} {sealed}\n", crc32fast::hash(sealed.as_bytes()))
 }
 
-/// Appends one line, durably. Where that fails, what was written of it is cut off, so that
+/// Appends one line, durably: its end when all before is on the disk, for a loss of power may keep any
+/// sectors of what is not synced, and the line would pass for a damaged one. Where that fails, what was written of it is cut off, so that
 /// another try does not continue a broken line.
 pub(crate) fn append(path: &Path, sealed: &Sealed) -> Result<(), StoreError> {
     let line = line(sealed);
     let appended = (|| {
         let mut file = OpenOptions::new().append(true).create(true).open(path)?;
         let before = file.metadata()?.len();
-        file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).inspect_err(|_| {
+        if before == 0 {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            File::open(folder)?.sync_all()?;
+        }
+        let (record, end) = line.as_bytes().split_at(line.len() - 1);
+        let mut add = |bytes: &[u8]| file.write_all(bytes).and_then(|()| file.sync_data());
+        add(record).and_then(|()| add(end)).inspect_err(|_| {
             // Best effort: opening the store cuts an unfinished line too.
             let _ = file.set_len(before);
         })
     })();
     appended.map_err(StoreError::io(path, "cannot be appended to"))
+}
+
+/// Removes the journals of other snapshots than the last one, whose journal is at `kept`: a crash
+/// between a snapshot and this leaves one.
+pub(crate) fn remove_other_journals(files: &Files, kept: Option<&Path>) -> Result<(), StoreError> {
+    for entry in fs::read_dir(&files.root).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let journal = name.to_str().is_some_and(|n| n.starts_with("journal-"));
+        if journal && Some(&*path) != kept {
+            fs::remove_file(&path).map_err(StoreError::io(&path, "cannot be removed"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Cuts off the unfinished last line of a journal, if a crash left one.

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::slice;
 
 use hyperrag_kv::{Digest, DocId, Fingerprint, ShardId};
 use serde_json::Value;
@@ -22,7 +23,7 @@ use crate::replica::headers;
 use crate::state::State;
 use crate::{
     Dead, FileRecord, IndexedDocument, Manifest, ShardChunks, ShardRecord, StoreError, chunks,
-    writer,
+    rows_digest, writer,
 };
 
 /// A manifest and its journal, found again and not yet written.
@@ -139,6 +140,7 @@ fn rebuild(
         if text.contains(&whole.checksum().to_string()) {
             return Ok(Recovered { state: State::of(whole), how });
         }
+        check_texts(files, &found, &text)?;
         let lines = found.into_iter().map(|(record, _)| Sealed { record, replaces: Vec::new() });
         let state = with_lines(State::of(first), lines.collect());
         let how = format!(
@@ -146,6 +148,7 @@ fn rebuild(
         );
         return Ok(Recovered { state, how });
     }
+    check_texts(files, &found, &text)?;
     let how = format!(
         "{how}; which documents were deleted is not known any more: delete them again, and add with \
          `hyperrag build --append` what may be missing"
@@ -300,13 +303,42 @@ fn journal_lines(files: &Files, path: &Path, snapshot: &Manifest) -> Result<Vec<
                             .to_owned(),
                     );
                 }
-                let (record, _) = record(files, &snapshot.fingerprint, shard)?;
+                let found = record(files, &snapshot.fingerprint, shard)?;
+                check_texts(files, slice::from_ref(&found), &String::from_utf8_lossy(&bytes))?;
+                let (record, _) = found;
                 lines.push(Sealed { record, replaces: Vec::new() });
             }
             None => break,
         }
     }
     Ok(lines)
+}
+
+/// Refuses chunk files whose titles and texts may be damaged: the identities of the blocks cover the
+/// token ids alone. They are right where the shard's header has their digest, or where the damaged
+/// manifest or journal, `told`, names the file's. Of rows without any text nobody has the digest; if
+/// nothing is told of them either, they are believed.
+fn check_texts(
+    files: &Files,
+    found: &[(ShardRecord, ShardChunks)],
+    told: &str,
+) -> Result<(), String> {
+    for (record, ShardChunks { documents, .. }) in found {
+        let all_rows = documents.len() as u64 == record.rows;
+        let right = all_rows
+            && documents.is_sorted_by(|a, b| a.row < b.row)
+            && rows_digest(documents.iter().map(|indexed| &indexed.document)) == record.rows_digest
+            || told.contains(&record.chunk_file.digest.to_string())
+            || !all_rows && told.is_empty();
+        if !right {
+            return Err(format!(
+                "{}: its texts cannot be shown to be those that were written; mend it from a \
+                 replica, or build the store again in another folder",
+                files.chunk_file(record.shard).display()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The record of a shard from its two files, and what the chunk file holds.

@@ -1,7 +1,7 @@
 //! Mends shards and chunk files of a store whose manifest is whole: from a replica, or, a shard, from
 //! its own intact blocks and others computed again. What is not damaged is not written.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use hyperrag_kv::{Calibration, Chunk, Digest, KvBlock, ShardId};
 
 use crate::draft::{Draft, place, top};
 use crate::fault::open_any_length;
-use crate::files::{Files, temporary};
+use crate::files::{Files, make_folder, temporary};
 use crate::layout::{ENTRY_BYTES, Entry, HEADER_BYTES, Header, decode_table};
 use crate::replica::{copy_chunk_file, copy_shard};
 use crate::shard::Shard;
@@ -60,8 +60,7 @@ impl Mending {
         let lock = if plan { None } else { Some(writer_lock(root)?) };
         let store = Store::with_manifest(root, manifest);
         for folder in [store.files.shards(), store.files.chunks()].iter().filter(|_| !plan) {
-            let made = fs::create_dir_all(folder);
-            made.map_err(StoreError::io(folder, "the folder cannot be made"))?;
+            make_folder(folder)?;
         }
         Ok(Self { store, _lock: lock })
     }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hyperrag_kv::{Fingerprint, ShardId};
 
 use crate::fault::Fault;
-use crate::files::{Files, publish, sync_folder, temporary, write_whole};
+use crate::files::{Files, make_folder, publish, sync_folder, temporary, write_whole};
+use crate::journal::remove_other_journals;
 use crate::layout::{HEADER_BYTES, Header};
 use crate::pin::{collect, retire};
 use crate::shard::Shard;
@@ -44,8 +45,7 @@ impl Replica {
             return Err(StoreError::OtherStore { path: to.to_owned() });
         }
         for folder in [files.shards(), files.chunks()] {
-            let made = fs::create_dir_all(&folder);
-            made.map_err(StoreError::io(&folder, "the folder cannot be made"))?;
+            make_folder(&folder)?;
         }
         let manifest = Arc::new(state.manifest.clone());
         let source = Store::with_manifest(from, Arc::clone(&manifest));
@@ -149,8 +149,7 @@ fn is_former(theirs: &Manifest, ours: &Manifest, from: &Path, to: &Path) -> bool
 fn prepare(from: &Path, to: &Path, fingerprint: &Fingerprint) -> Result<Files, StoreError> {
     let files = Files { root: to.to_owned() };
     let other = || StoreError::OtherStore { path: to.to_owned() };
-    let made = fs::create_dir_all(to);
-    made.map_err(StoreError::io(to, "the folder cannot be made"))?;
+    make_folder(to)?;
     if fs::canonicalize(from).is_ok_and(|from| fs::canonicalize(to).is_ok_and(|to| from == to)) {
         return Err(StoreError::SameFolder { path: to.to_owned() });
     }
@@ -289,14 +288,7 @@ impl State {
         }
         write(files.manifest(), &self.snapshot)?;
         let kept = self.journal.as_ref().map(|_| files.journal(self.manifest.generation));
-        for entry in fs::read_dir(&files.root).into_iter().flatten().flatten() {
-            let (path, name) = (entry.path(), entry.file_name());
-            let journal = name.to_str().is_some_and(|n| n.starts_with("journal-"));
-            if journal && Some(&path) != kept.as_ref() {
-                let removed = fs::remove_file(&path);
-                removed.map_err(StoreError::io(&path, "cannot be removed"))?;
-            }
-        }
+        remove_other_journals(files, kept.as_deref())?;
         sync_folder(&files.root)
     }
 }

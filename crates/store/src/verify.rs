@@ -142,7 +142,15 @@ impl Store {
         }
         let opened =
             Shard::open(&self.files.shard(shard), &self.manifest, &self.fingerprint, shard);
-        let Ok(Shard { entries, .. }) = opened else { return Ok(contents) };
+        let entries = match opened {
+            Ok(Shard { entries, .. }) => entries,
+            Err(Fault::Damaged(_)) => return Ok(contents),
+            // It may have been readable a moment ago.
+            Err(fault) => {
+                let path = self.files.shard(shard);
+                return Err(vec![self.damage(&path, shard, None, fault.to_string())]);
+            }
+        };
         let slots = (0..).zip(contents.chunks.iter().zip(&entries));
         let other =
             slots.filter(|(_, (chunk, entry))| chunk.identity(&self.fingerprint) != entry.identity);

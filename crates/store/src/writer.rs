@@ -7,8 +7,8 @@ use hyperrag_kv::{
 };
 
 use crate::draft::Draft;
-use crate::files::{Files, publish, sync_folder, temporary};
-use crate::journal::{Sealed, append, trim};
+use crate::files::{Files, make_folder, publish, temporary};
+use crate::journal::{Sealed, append, remove_other_journals, trim};
 use crate::layout::{self, BLOCKS_PER_SHARD_MAX};
 use crate::manifest::Origin;
 use crate::pin::{collect, supersede};
@@ -105,14 +105,11 @@ impl StoreWriter {
         if others && !files.manifest().exists() && !files.lock().exists() {
             return Err(StoreError::NotAStore { path: root.to_owned() });
         }
-        let make = |folder: &Path| {
-            fs::create_dir_all(folder).map_err(StoreError::io(folder, "the folder cannot be made"))
-        };
-        make(root)?;
+        make_folder(root)?;
         // First of all, so that a folder left by a crash is known for a store.
         let lock = lock(&files)?;
-        make(&files.shards())?;
-        make(&files.chunks())?;
+        make_folder(&files.shards())?;
+        make_folder(&files.chunks())?;
         let manifest = match Manifest::sealed(&files)? {
             Some(manifest) => {
                 if let Some(mismatch) = manifest.fingerprint.mismatch(fingerprint) {
@@ -123,7 +120,6 @@ impl StoreWriter {
             }
             None => {
                 let manifest = Manifest::first(fingerprint.clone());
-                sync_folder(root)?;
                 if let Some(calibration) = calibration {
                     calibration::write(&files.calibration(), calibration)?;
                 }
@@ -149,14 +145,15 @@ impl StoreWriter {
         if !manifest.complete {
             return Err(StoreError::Unfinished { path: root.to_owned() });
         }
-        // What a killed compaction left takes room.
-        collect(&files, &manifest)?;
         Self::with_manifest(files, manifest, lock)
     }
 
     fn with_manifest(files: Files, manifest: Manifest, lock: File) -> Result<Self, StoreError> {
+        // What a crash left takes room.
+        collect(&files, &manifest)?;
         let digest = manifest.fingerprint.digest();
         let writer = Self { files, manifest, digest, _lock: lock };
+        remove_other_journals(&writer.files, Some(&writer.journal()))?;
         trim(&writer.journal())?;
         Ok(writer)
     }

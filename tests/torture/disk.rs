@@ -1,0 +1,100 @@
+//! A disk that fails on demand, below the program: see `faulty_disk.c`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// ENOSPC and EIO.
+pub(crate) const FULL: &str = "28";
+pub(crate) const BROKEN: &str = "5";
+
+/// What befalls one call of the program to the system, or all from that one on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault {
+    /// Kinds of calls that are counted.
+    pub(crate) kinds: &'static str,
+    /// Number of an error, `short` or `kill`.
+    pub(crate) action: &'static str,
+    pub(crate) stays: bool,
+}
+
+/// A call to the system, as it was recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) kind: char,
+    /// Whether the fault befell it.
+    pub(crate) faulty: bool,
+    pub(crate) done: bool,
+    pub(crate) name: String,
+    pub(crate) offset: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) other: PathBuf,
+    /// What a write wrote, if that was asked for.
+    pub(crate) data: Vec<u8>,
+}
+
+/// Compiles the library, once.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faulty_disk.so");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/torture/faulty_disk.c");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]);
+        let compiled = compiler.arg("-o").arg(&library).arg(source).status();
+        assert!(compiled.is_ok_and(|status| status.success()), "cc does not compile {source}");
+        library
+    })
+}
+
+/// Has `command` run on a disk below `root` that records what it is asked for, and at the call `nth`
+/// fails.
+pub(crate) fn attach(
+    command: &mut Command,
+    root: &Path,
+    record: &Path,
+    fault: Option<(Fault, usize)>,
+) {
+    command.env("LD_PRELOAD", library()).env("FAULTY_ROOT", root).env("FAULTY_RECORD", record);
+    match fault {
+        None => {
+            command.env("FAULTY_DATA", "1");
+        }
+        Some((Fault { kinds, action, stays }, nth)) => {
+            command.env("FAULTY_KINDS", kinds).env("FAULTY_ACTION", action);
+            command.env("FAULTY_NTH", nth.to_string());
+            if stays {
+                command.env("FAULTY_STAYS", "1");
+            }
+        }
+    }
+}
+
+/// The calls in a record; `with_data` as it was made.
+pub(crate) fn calls(record: &Path, with_data: bool) -> Vec<Call> {
+    let bytes = fs::read(record).unwrap();
+    let (mut rest, mut calls) = (&bytes[..], Vec::new());
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let line = std::str::from_utf8(&rest[..end]).unwrap();
+        rest = &rest[end + 1..];
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [kind, state, name, offset, length, path, other] = fields[..] else {
+            panic!("a record is not a call: {line}");
+        };
+        let length: usize = length.parse().unwrap();
+        let data = if with_data { rest[..length].to_vec() } else { Vec::new() };
+        rest = &rest[data.len()..];
+        calls.push(Call {
+            kind: kind.chars().next().unwrap(),
+            faulty: state == "!",
+            done: state == "+",
+            name: name.to_owned(),
+            offset: offset.parse().unwrap(),
+            path: path.into(),
+            other: other.into(),
+            data,
+        });
+    }
+    calls
+}

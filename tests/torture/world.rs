@@ -1,0 +1,284 @@
+//! A folder with a store that programs with a failing disk are run on, and what it must hold then.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use hyperrag_pipeline::{ByteProgress, VerifySettings, verify};
+use hyperrag_retrieval::{Hit, Index};
+use hyperrag_store::{Manifest, Store, StoreError};
+use tempfile::TempDir;
+
+use crate::disk::{self, Call, Fault};
+use crate::store::testdata;
+
+/// Rows of the corpus, three units.
+const ROWS: usize = 7;
+pub(crate) const UNITS: usize = 3;
+const WORDS: &str = "honey";
+
+/// Files with their bytes, folders without, by their path below some folder.
+pub(crate) type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
+
+pub(crate) fn read_tree(root: &Path) -> Tree {
+    let (mut tree, mut folders) = (Tree::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root).unwrap().to_owned();
+            let bytes = (!path.is_dir()).then(|| fs::read(&path).unwrap());
+            if bytes.is_none() {
+                folders.push(path);
+            }
+            tree.insert(name, bytes);
+        }
+    }
+    tree
+}
+
+/// Makes `root` hold this tree and nothing else.
+pub(crate) fn write_tree(root: &Path, tree: &Tree) {
+    let _ = fs::remove_dir_all(root);
+    fs::create_dir_all(root).unwrap();
+    for (name, bytes) in tree {
+        match bytes {
+            Some(bytes) => fs::write(root.join(name), bytes).unwrap(),
+            None => fs::create_dir_all(root.join(name)).unwrap(),
+        }
+    }
+}
+
+pub(crate) struct World {
+    folder: TempDir,
+    manifest: Manifest,
+    /// Shards, chunk files and manifest of the finished store.
+    pub(crate) contents: Tree,
+    hits: Vec<Hit>,
+    found: Vec<Hit>,
+    /// The answer to [`WORDS`].
+    pub(crate) answer: String,
+}
+
+impl World {
+    /// Builds the store once, undisturbed.
+    pub(crate) fn new() -> Self {
+        let folder = in_memory();
+        // The program sees paths with all links followed.
+        let store = folder.path().canonicalize().unwrap().join("disk/store");
+        fs::create_dir(store.parent().unwrap()).unwrap();
+        let run = |line: &[&str]| {
+            let output = command(&folder, line).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        run(&BUILD);
+        let answer = hits_of(&run(&QUERY));
+        let index = Index::open(&store.join("index")).unwrap();
+        let (hits, found) =
+            (index.sample(ROWS, |_| true).unwrap(), index.search(WORDS, ROWS, |_| true).unwrap());
+        let manifest = Store::open(&store).unwrap().manifest().clone();
+        assert_eq!((hits.len(), manifest.shards.len()), (ROWS, UNITS));
+        let contents = contents(&store);
+        Self { folder, manifest, contents, hits, found, answer }
+    }
+
+    /// The folder whose files the disk holds.
+    pub(crate) fn disk(&self) -> PathBuf {
+        self.folder.path().canonicalize().unwrap().join("disk")
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.disk().join("store")
+    }
+
+    pub(crate) fn replica(&self) -> PathBuf {
+        self.disk().join("replica")
+    }
+
+    /// Runs the program, `STORE`, `REPLICA`, `CORPUS` and `MODEL` in its words replaced.
+    pub(crate) fn run(&self, line: &[&str]) -> Output {
+        command(&self.folder, line).output().unwrap()
+    }
+
+    /// Runs it on a disk that fails at the call `nth`, and gives the calls.
+    pub(crate) fn run_faulty(
+        &self,
+        line: &[&str],
+        fault: Option<(Fault, usize)>,
+    ) -> (Output, Vec<Call>) {
+        let record = self.folder.path().join("record");
+        let mut command = command(&self.folder, line);
+        disk::attach(&mut command, &self.disk(), &record, fault);
+        let output = command.output().unwrap();
+        (output, disk::calls(&record, fault.is_none()))
+    }
+
+    /// Whether the store at `root` is the finished one, to the byte, and its index gives what it did.
+    pub(crate) fn is_whole(&self, root: &Path) -> Result<(), String> {
+        let found = contents(root);
+        if found != self.contents {
+            let differ =
+                |(name, bytes): &(&PathBuf, &Option<Vec<u8>>)| found.get(*name) != Some(bytes);
+            let names = self.contents.iter().filter(differ).map(|(name, _)| name);
+            let others = found.keys().filter(|name| !self.contents.contains_key(*name));
+            return Err(format!("other bytes: {:?}", names.chain(others).collect::<Vec<_>>()));
+        }
+        let damages = damages(root, true)?;
+        let index = Index::open(&root.join("index")).map_err(|error| error.to_string())?;
+        let (hits, found) = (index.sample(ROWS, |_| true), index.search(WORDS, ROWS, |_| true));
+        match (
+            damages.is_empty(),
+            hits.ok() == Some(self.hits.clone()),
+            found.ok() == Some(self.found.clone()),
+        ) {
+            (true, true, true) => Ok(()),
+            (false, ..) => Err(format!("damaged: {damages:?}")),
+            _ => Err("the index gives other hits".to_owned()),
+        }
+    }
+
+    /// Whether a query of a store that is complete gives the right answer, or says why it does not.
+    pub(crate) fn answers_or_refuses(&self) -> Result<(), String> {
+        let Ok(store) = Store::open(&self.store()) else { return Ok(()) };
+        if !store.manifest().complete {
+            return Ok(());
+        }
+        let output = self.run(&QUERY);
+        let answer = hits_of(&String::from_utf8_lossy(&output.stdout));
+        match output.status.code() {
+            Some(0 | 3) if answer == self.answer => Ok(()),
+            Some(4) if answer.is_empty() => Ok(()),
+            _ => Err(format!("a query then gives {output:?}")),
+        }
+    }
+
+    /// Whether what is at `root` reads as a part of the finished store, from its start; gives the
+    /// number of units. Only the index may be damaged.
+    pub(crate) fn is_readable(&self, root: &Path) -> Result<usize, String> {
+        let store = match Store::open(root) {
+            Ok(store) => store,
+            Err(StoreError::Absent { .. }) => return Ok(0),
+            Err(error) => return Err(format!("it cannot be read: {error}")),
+        };
+        let manifest = store.manifest();
+        if !self.manifest.shards.starts_with(&manifest.shards)
+            || manifest.complete && manifest.shards.len() != UNITS
+        {
+            return Err("the manifest has other shards".to_owned());
+        }
+        let damages = damages(root, false)?;
+        let other = damages.iter().find(|what| !what.starts_with("index"));
+        if let Some(what) = other {
+            return Err(format!("damaged: {what}"));
+        }
+        self.index_is_right(root)?;
+        Ok(manifest.shards.len())
+    }
+
+    /// Whether an index that can be opened gives right documents only.
+    fn index_is_right(&self, root: &Path) -> Result<(), String> {
+        let Ok(index) = Index::open(&root.join("index")) else { return Ok(()) };
+        let hits = index.sample(ROWS, |_| true).map_err(|error| error.to_string())?;
+        match hits.iter().all(|hit| self.hits.contains(hit)) {
+            true => Ok(()),
+            false => Err("the index gives other documents".to_owned()),
+        }
+    }
+}
+
+pub(crate) const BUILD: [&str; 18] = [
+    "build",
+    "CORPUS",
+    "--store",
+    "STORE",
+    "--model",
+    "MODEL",
+    "--limit",
+    "7",
+    "--unit-rows",
+    "3",
+    "--chunk-tokens",
+    "192",
+    "--device",
+    "cpu",
+    "--threads",
+    "1",
+    "--profile",
+    "plain",
+];
+pub(crate) const QUERY: [&str; 12] = [
+    "query",
+    WORDS,
+    "--store",
+    "STORE",
+    "--model",
+    "MODEL",
+    "--device",
+    "cpu",
+    "--threads",
+    "1",
+    "--json",
+    "-k=100",
+];
+
+/// A folder, in memory where the system has a place for that: real syncs take most of the time.
+fn in_memory() -> TempDir {
+    TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()
+}
+
+fn command(folder: &TempDir, line: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hyperrag"));
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("HYPERRAG_") {
+            command.env_remove(variable);
+        }
+    }
+    let disk = folder.path().canonicalize().unwrap().join("disk");
+    for word in line {
+        match *word {
+            "STORE" => command.arg(disk.join("store")),
+            "REPLICA" => command.arg(disk.join("replica")),
+            "CORPUS" => command.arg(testdata("corpus.parquet")),
+            "MODEL" => command.arg(testdata("tiny.gguf")),
+            word => command.arg(word),
+        };
+    }
+    command.current_dir(folder.path());
+    command
+}
+
+/// Documents and scores of an answer, and nothing of how it came about.
+pub(crate) fn hits_of(stdout: &str) -> String {
+    let end = stdout.find(",\"query\"").or(stdout.find(",\"stats\"")).unwrap_or(stdout.len());
+    stdout[..end].to_owned()
+}
+
+/// Shards, chunk files and manifest.
+fn contents(root: &Path) -> Tree {
+    let mut tree = read_tree(root);
+    tree.retain(|name, bytes| {
+        let other = name.to_str().is_some_and(|name| {
+            ["index", "journal-", "lock", "replicas.json"]
+                .iter()
+                .any(|other| name.starts_with(other))
+        });
+        bytes.is_some() && !other && !is_temporary(name)
+    });
+    tree
+}
+
+pub(crate) fn is_temporary(name: &Path) -> bool {
+    let name = name.file_name().unwrap_or_default().to_string_lossy();
+    name.ends_with(".tmp") || name.starts_with(".tmp")
+}
+
+/// What `verify` finds, one sentence each.
+fn damages(root: &Path, deep: bool) -> Result<Vec<String>, String> {
+    let settings = VerifySettings { deep, threads: 1 };
+    let report = verify(root, settings, &ByteProgress::default());
+    let report = report.map_err(|error| format!("it cannot be verified: {error}"))?;
+    let sentence =
+        |damage: &hyperrag_store::Damage| format!("{}: {}", damage.file.display(), damage.what);
+    Ok(report.damages.iter().map(sentence).collect())
+}

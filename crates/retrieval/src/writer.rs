@@ -48,9 +48,11 @@ impl IndexWriter {
 
     fn open_guarded(dir: &Path) -> Result<Self, RetrievalError> {
         let tantivy_error = |error| RetrievalError::from_tantivy(dir, error);
-        fs::create_dir_all(dir)
-            .and_then(|()| File::open(parent(dir))?.sync_all())
-            .map_err(|error| RetrievalError::io(dir, error))?;
+        if !dir.is_dir() {
+            fs::create_dir_all(dir)
+                .and_then(|()| File::open(parent(dir))?.sync_all())
+                .map_err(|error| RetrievalError::io(dir, error))?;
+        }
         let fields = Fields::new();
         let directory = directory(dir)?;
         let (index, committed) = match open_checked(dir, &directory, &fields) {

@@ -67,25 +67,26 @@ pub(crate) fn temporary(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Makes a folder where there is none, and sees that its name survives a loss of power: an earlier
-/// call may have been ended between the two.
+/// Makes a folder where there is none, so that its name survives a loss of power.
 pub(crate) fn make_folder(folder: &Path) -> Result<(), StoreError> {
-    let made = |error| StoreError::io(folder, "the folder cannot be made")(error);
-    let parent = match folder.parent() {
-        Some(parent) if parent == Path::new("") => Path::new("."),
-        Some(parent) => parent,
-        None => return Ok(()),
-    };
-    if !folder.is_dir() {
-        if !parent.is_dir() {
-            make_folder(parent)?;
-        }
-        fs::create_dir_all(folder).map_err(made)?;
+    if folder.is_dir() {
+        return Ok(());
     }
-    match File::open(parent).and_then(|parent| parent.sync_all()) {
-        // A folder that others made, in one that this user may only pass through.
+    if let Some(parent) = folder.parent().filter(|parent| *parent != Path::new("")) {
+        make_folder(parent)?;
+    }
+    let made = fs::create_dir_all(folder);
+    made.map_err(StoreError::io(folder, "the folder cannot be made"))?;
+    sync_parent(folder)
+}
+
+/// Makes the name of a folder durable.
+pub(crate) fn sync_parent(folder: &Path) -> Result<(), StoreError> {
+    let parent = folder.parent().filter(|parent| *parent != Path::new(""));
+    match File::open(parent.unwrap_or(Path::new("."))).and_then(|parent| parent.sync_all()) {
+        // Others made it, in a folder that this user may only pass through.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
-        synced => synced.map_err(made),
+        synced => synced.map_err(StoreError::io(folder, "its name cannot be synced")),
     }
 }
 

@@ -61,6 +61,7 @@ pub(crate) fn retire(files: &Files) {
 pub(crate) fn collect(files: &Files, manifest: &Manifest) -> Result<u64, StoreError> {
     let mut kept = Named::default();
     kept.add(manifest);
+    let mut removed = false;
     for path in entries(&files.root)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if !name.starts_with(RETIRED) {
@@ -68,7 +69,10 @@ pub(crate) fn collect(files: &Files, manifest: &Manifest) -> Result<u64, StoreEr
         }
         let Ok(mut file) = File::open(&path) else { return Ok(0) };
         match file.try_lock() {
-            Ok(()) => remove(&path)?,
+            Ok(()) => {
+                remove(&path)?;
+                removed = true;
+            }
             Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {
                 let mut text = String::new();
                 let read = file.read_to_string(&mut text).ok();
@@ -95,11 +99,13 @@ pub(crate) fn collect(files: &Files, manifest: &Manifest) -> Result<u64, StoreEr
             for file in entries(&path)? {
                 freed += fs::metadata(file).map_or(0, |metadata| metadata.len());
             }
-            let removed = fs::remove_dir_all(&path);
-            removed.map_err(StoreError::io(&path, "cannot be removed"))?;
+            fs::remove_dir_all(&path).map_err(StoreError::io(&path, "cannot be removed"))?;
+            removed = true;
         }
     }
-    sync_folder(&files.root)?;
+    if removed {
+        sync_folder(&files.root)?;
+    }
     Ok(freed)
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hyperrag_kv::{Fingerprint, ShardId};
 
 use crate::fault::Fault;
-use crate::files::{Files, make_folder, publish, sync_folder, temporary, write_whole};
+use crate::files::{Files, make_folder, publish, sync_folder, sync_parent, temporary, write_whole};
 use crate::journal::remove_other_journals;
 use crate::layout::{HEADER_BYTES, Header};
 use crate::pin::{collect, retire};
@@ -150,6 +150,7 @@ fn prepare(from: &Path, to: &Path, fingerprint: &Fingerprint) -> Result<Files, S
     let files = Files { root: to.to_owned() };
     let other = || StoreError::OtherStore { path: to.to_owned() };
     make_folder(to)?;
+    sync_parent(to)?;
     if fs::canonicalize(from).is_ok_and(|from| fs::canonicalize(to).is_ok_and(|to| from == to)) {
         return Err(StoreError::SameFolder { path: to.to_owned() });
     }

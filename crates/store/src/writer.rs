@@ -7,7 +7,7 @@ use hyperrag_kv::{
 };
 
 use crate::draft::Draft;
-use crate::files::{Files, make_folder, publish, temporary};
+use crate::files::{Files, make_folder, publish, sync_parent, temporary};
 use crate::journal::{Sealed, append, remove_other_journals, trim};
 use crate::layout::{self, BLOCKS_PER_SHARD_MAX};
 use crate::manifest::Origin;
@@ -106,6 +106,8 @@ impl StoreWriter {
             return Err(StoreError::NotAStore { path: root.to_owned() });
         }
         make_folder(root)?;
+        // An earlier build may have been killed before it did.
+        sync_parent(root)?;
         // First of all, so that a folder left by a crash is known for a store.
         let lock = lock(&files)?;
         make_folder(&files.shards())?;

@@ -63,6 +63,12 @@ def fingerprint_digest(fields):
     return blake3("".join(f"{name}={quoted(values[name])}\n" for name in names).encode())
 
 
+def sealed_whole(line):
+    """Whether a line of the journal, without its end, fits its checksum."""
+    crc, blank, sealed = line.partition(b" ")
+    return bool(blank) and crc == b"%08x" % zlib.crc32(sealed)
+
+
 def manifest(store):
     path = store / "manifest.json"
     text = read(path)
@@ -75,10 +81,15 @@ def manifest(store):
         raise Damaged(f"{path}: no manifest ({error})") from error
     if not found["complete"]:
         journal = store / f"journal-{found['generation']:06}.log"
-        for line in journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []:
-            crc, _, sealed = line.partition(b" ")
-            check(b"%08x" % zlib.crc32(sealed) == crc, journal, "a line does not fit its checksum")
-            found["shards"].append(json.loads(sealed)["record"])
+        lines = journal.read_bytes().split(b"\n") if journal.exists() else [b""]
+        # A line without its end was never acknowledged, unless its end was damaged.
+        check(not sealed_whole(lines.pop()[:-1]), journal, "the end of its last line is damaged")
+        following = found["shards"][-1]["shard"] + 1 if found["shards"] else found["first_shard"]
+        for number, line in enumerate(lines):
+            check(sealed_whole(line), journal, f"line {number + 1} does not fit its checksum")
+            record = json.loads(line[9:])["record"]
+            check(record["shard"] == following + number, journal, f"line {number + 1} is not of the next shard")
+            found["shards"].append(record)
     return found
 
 

@@ -42,7 +42,7 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         _ => None,
     };
     let loaded = LoadedModel::load(&args.model, element, chunk_tokens, profile, calibration)?;
-    let loaded = calibrate(loaded, element, chunk_tokens, &corpus)?;
+    let loaded = calibrate(loaded, element, chunk_tokens, &corpus, args.limit)?;
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
     let fingerprint = loaded.fingerprint(chunk_tokens, unit_rows);
     let progress = BuildProgress::default();
@@ -101,12 +101,13 @@ fn calibrate(
     element: Element,
     chunk_tokens: u32,
     corpus: &Corpus,
+    limit: Option<u64>,
 ) -> Result<LoadedModel> {
     if !element.is_calibrated() || loaded.calibration.is_some() {
         return Ok(loaded);
     }
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
-    let (chunks, fixed) = (calibration_chunks(corpus, &chunker)?, chunker.fixed());
+    let (chunks, fixed) = (calibration_chunks(corpus, &chunker, limit)?, chunker.fixed());
     report::note(&format!("calibrating {element} on the first {} chunks", chunks.len()));
     let calibration = loaded.model.calibrate(&chunks, fixed)?;
     loaded.calibrated(element, calibration)

@@ -103,6 +103,48 @@ fn a_damaged_calibration_is_noticed_and_mended() {
 }
 
 #[test]
+fn rows_beyond_the_limit_are_not_calibrated_on() {
+    let scratch = Scratch::new();
+    let mut rows = jsonl(&passages()[..8]);
+    rows.push_str("{\n");
+    scratch.write("corpus.jsonl", rows);
+    let build = "build corpus.jsonl --store store TINY --unit-rows 4 --limit 8 --element int4";
+    scratch.ok(build);
+    let whole = scratch.files("store");
+    // All that it was made from is in the store.
+    fs::remove_file(scratch.path("store/calibration.bin")).unwrap();
+    scratch.ends(DAMAGED, build).says(&["calibration.bin", "missing"]);
+    scratch.ok("repair --store store TINY");
+    assert_eq!(scratch.files("store"), whole);
+    let bench = scratch.ok("bench --store store TINY --query-count 3 --depth 8");
+    assert!(bench.stdout.contains("3 of 3 runs equal to the bit"), "{}", bench.stdout);
+}
+
+#[test]
+fn a_calibration_whose_chunks_are_compacted_away_is_not_promised() {
+    let scratch = Scratch::new();
+    scratch.write("corpus.jsonl", jsonl(&passages()[..40]));
+    scratch.ok("build corpus.jsonl --store store TINY --unit-rows 16 --element int5");
+    scratch.ok("replicate --store store --to copy");
+    scratch.write("gone", passages()[0]["_id"].as_str().unwrap());
+    scratch.ok("delete --store store --ids gone");
+    scratch.ok("compact --store store");
+    let calibration = fs::read(scratch.path("store/calibration.bin")).unwrap();
+    fs::remove_file(scratch.path("store/calibration.bin")).unwrap();
+    let list = fs::read(scratch.path("store/replicas.json")).unwrap();
+    fs::remove_file(scratch.path("store/replicas.json")).unwrap();
+    for repair in ["repair --store store TINY --json --dry-run", "repair --store store TINY --json"]
+    {
+        let left = scratch.ends(DAMAGED, repair);
+        assert!(left.stdout.contains("compacted away"), "{}", left.stdout);
+    }
+    // A replica has it, however far it is behind.
+    scratch.write("store/replicas.json", list);
+    scratch.ok("repair --store store TINY");
+    assert_eq!(fs::read(scratch.path("store/calibration.bin")).unwrap(), calibration);
+}
+
+#[test]
 fn a_calibration_of_no_text_is_refused() {
     let scratch = Scratch::new();
     scratch.write("empty.jsonl", "{\"_id\": \"a\", \"text\": \" \"}\n");

@@ -10,6 +10,9 @@ use crate::{
     Kernel, LoadError, ModelFile,
 };
 
+/// The smallest Hadamard matrix that K and V in few bits are turned by.
+const HADAMARD_MIN: usize = 8;
+
 /// A model on the CPU or on a GPU.
 pub enum Model {
     /// On the CPU.
@@ -53,6 +56,7 @@ impl Model {
     /// [`LoadError`].
     pub fn load(file: &mut ModelFile, settings: LoadSettings) -> Result<Self, LoadError> {
         let LoadSettings { device, compute, threads, element, chunk_tokens, notice, .. } = settings;
+        check_heads(element, file.config())?;
         match device::open(device, notice)? {
             None => {
                 let computed = if element.is_calibrated() { Element::F32 } else { element };
@@ -97,6 +101,7 @@ impl Model {
         calibration: Arc<Calibration>,
     ) -> Result<Self, LoadError> {
         let unsupported = |feature| Err(LoadError::Unsupported { feature });
+        check_heads(element, self.config())?;
         match self {
             Self::Cpu(model) if calibration.fits(model.geometry()) => {
                 Ok(Self::Cpu(Box::new(model.calibrated(element, calibration))))
@@ -152,6 +157,19 @@ impl Model {
             Self::Gpu(_, info) => info.to_string(),
         }
     }
+}
+
+/// Refuses heads that a Hadamard matrix of the largest size that divides them would mix too little.
+fn check_heads(element: Element, config: &Config) -> Result<(), LoadError> {
+    if element.is_calibrated() && !config.head_dim.is_multiple_of(HADAMARD_MIN) {
+        let feature = format!(
+            "K and V in {element} with heads of {} dimensions, no multiple of {HADAMARD_MIN} (use \
+             --element int8)",
+            config.head_dim
+        );
+        return Err(LoadError::Unsupported { feature });
+    }
+    Ok(())
 }
 
 impl LanguageModel for Model {

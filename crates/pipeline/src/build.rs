@@ -253,16 +253,19 @@ fn check_not_empty<M>(input: &BuildInput<'_, M>) -> Result<(), PipelineError> {
     Err(PipelineError::EmptyCorpus { rows })
 }
 
-/// The chunks that a calibration is made from: the first ones of the corpus.
+/// The chunks that a calibration is made from: the first ones of the corpus, none of them from beyond
+/// its first `limit` rows. So the store has them too, and its calibration can be made again.
 ///
 /// # Errors
-/// [`PipelineError`] where the corpus can not be read, or has no chunk.
+/// [`PipelineError`] where these rows can not be read, or have no chunk.
 pub fn calibration_chunks(
     corpus: &Corpus,
     chunker: &Chunker<'_>,
+    limit: Option<u64>,
 ) -> Result<Vec<Chunk>, PipelineError> {
+    let limit = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     let (mut chunks, mut rows) = (Vec::new(), 0);
-    for row in corpus.rows() {
+    for row in corpus.rows().take(limit) {
         rows += 1;
         chunks.extend(chunker.chunks(&row?.document)?);
         if chunks.len() >= CALIBRATION_CHUNKS {

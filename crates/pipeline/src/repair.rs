@@ -212,7 +212,16 @@ impl Job<'_> {
                     }
                 }
                 chunks.truncate(CALIBRATION_CHUNKS);
-                let calibration = self.model.calibrate(&store.manifest().fingerprint, &chunks)?;
+                let fingerprint = &store.manifest().fingerprint;
+                let calibration = self.model.calibrate(fingerprint, &chunks)?;
+                if Some(calibration.digest()) != fingerprint.calibration {
+                    return Err(
+                        "the first chunks here are not those that it was made from, which \
+                                may have been compacted away; build the store again in another \
+                                folder"
+                            .to_owned(),
+                    );
+                }
                 (calibration, "computed again".to_owned())
             }
         };

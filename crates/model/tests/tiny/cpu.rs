@@ -14,7 +14,10 @@ use candle_nn::rotary_emb::rope_i;
 use hyperrag_kv::{
     Element, FixedPositions, Geometry, KvBlock, LanguageModel, ModelError, Tokenize,
 };
-use hyperrag_model::{CATALOG, CpuModel, Kernel, LoadError, ModelCache, ModelFile, NamedModel};
+use hyperrag_model::{
+    CATALOG, Compute, CpuModel, DeviceChoice, Kernel, LoadError, LoadSettings, Model, ModelCache,
+    ModelFile, NamedModel,
+};
 
 use crate::blocks::{bits, chunk, same};
 use crate::seeded::{ragged, tokens};
@@ -346,6 +349,34 @@ fn fixed_positions_are_stored_nearly_exactly() {
         let scores = model.score(&query, &[&blocks[0], &blocks[1]]).unwrap();
         assert!((scores[0] - expected[0]).abs() < 1e-4, "{element}: {scores:?} {expected:?}");
         assert_ne!(bits(&scores)[1], bits(&expected)[1], "{element} rounds the rest");
+    }
+}
+
+#[test]
+fn heads_that_are_mixed_too_little_are_refused() {
+    let bytes = edited(|metadata, _| {
+        for key in ["llama.attention.key_length", "llama.rope.dimension_count"] {
+            metadata.retain(|(k, _)| k != key);
+            metadata.push((key.to_owned(), Value::U32(12)));
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = ModelFile::open(&write_file(folder.path(), &bytes)).unwrap();
+    for element in Element::ALL {
+        let settings = LoadSettings {
+            device: DeviceChoice::Cpu,
+            compute: Compute::F32,
+            threads: 1,
+            element,
+            calibration: None,
+            chunk_tokens: 64,
+            notice: |_| {},
+        };
+        // The tensors are not of these sizes either, but that comes later.
+        let refused = Model::load(&mut file, settings).err();
+        let named = matches!(&refused, Some(LoadError::Unsupported { feature })
+            if feature.contains(&format!("{element} with heads of 12 dimensions")));
+        assert_eq!(named, element.is_calibrated(), "{element}: {refused:?}");
     }
 }
 

@@ -126,6 +126,17 @@ fn a_damaged_index_is_refused() {
     bytes[whole.len() / 2] ^= 1;
     fs::write(store, bytes).unwrap();
     scratch.ends(DAMAGED, QUERY).says(&["index", "damaged"]);
+    for length in [0, 3, 5, 8, 20, whole.len() - 4] {
+        fs::write(store, &whole[..length]).unwrap();
+        scratch.ends(DAMAGED, QUERY).says(&["index", "damaged"]);
+        // A length of the footer that the file does not have.
+        let mut bytes = whole[..length.max(12)].to_vec();
+        let at = bytes.len() - 8;
+        bytes[at..at + 4].copy_from_slice(&40_000_u32.to_le_bytes());
+        bytes[at + 4..].copy_from_slice(&whole[whole.len() - 4..]);
+        fs::write(store, &bytes).unwrap();
+        scratch.ends(DAMAGED, QUERY).says(&["index", "damaged"]);
+    }
     fs::write(store, whole).unwrap();
     scratch.ok(QUERY);
 }

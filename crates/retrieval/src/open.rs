@@ -3,14 +3,14 @@
 //! In: a folder. Out: an index whose files are what was written, or an error that names those that
 //! are not. It knows the files' checksums and the commit, nothing of queries.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use tantivy::Directory;
 use tantivy::directory::error::LockError;
 use tantivy::directory::{DirectoryLock, FileSlice, META_LOCK, MmapDirectory};
 use tantivy::index::{IndexMeta, SegmentReader};
+use tantivy::{Directory, HasLen};
 
 use crate::RetrievalError;
 use crate::schema::{ANALYZER, Commit, Fields, PayloadError, analyzer};
@@ -147,6 +147,18 @@ fn segment_files(
     Ok(files)
 }
 
+/// Whether a file is as long as the footer at its end says that it is itself: tantivy believes that,
+/// and panics. The last eight bytes are the length of the rest of the footer and a magic number.
+fn has_footer(file: &FileSlice) -> io::Result<bool> {
+    const LENGTHS_BYTES: usize = 8;
+    if file.len() < LENGTHS_BYTES {
+        return Ok(false);
+    }
+    let lengths = file.slice_from_end(LENGTHS_BYTES).read_bytes()?;
+    let footer = lengths.first_chunk().map_or(0, |length| u32::from_le_bytes(*length));
+    Ok(footer as usize <= file.len() - LENGTHS_BYTES)
+}
+
 /// Unlike `Index::validate_checksum` this goes by the segments that the commit names, and not by
 /// `.managed.json`, which has no checksum and might leave one out.
 fn check_files(
@@ -155,11 +167,14 @@ fn check_files(
     files: &[(PathBuf, FileSlice)],
 ) -> Result<(), RetrievalError> {
     let mut damaged = Vec::new();
-    for (path, _) in files {
-        let intact = index
-            .directory()
-            .validate_checksum(path)
-            .map_err(|error| RetrievalError::from_read(dir, error))?;
+    for (path, file) in files {
+        let has_footer =
+            has_footer(file).map_err(|error| RetrievalError::io(&dir.join(path), error))?;
+        let intact = has_footer
+            && index
+                .directory()
+                .validate_checksum(path)
+                .map_err(|error| RetrievalError::from_read(dir, error))?;
         if !intact {
             damaged.push(path.clone());
         }

@@ -313,7 +313,7 @@ pub(crate) struct VerifyArgs {
     #[arg(long)]
     pub(crate) deep: bool,
     /// Also compute blocks again from their token ids and compare all bytes. Takes the model and the
-    /// kernel that made the store.
+    /// kernel that made the store; shards that another kernel mended are left out.
     #[arg(long)]
     pub(crate) recompute: bool,
     /// Compute only N blocks again, evenly spread.

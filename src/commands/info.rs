@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use hyperrag_kv::SCORE_TOLERANCE;
 use hyperrag_model::{DeviceChoice, DeviceInfo, KERNEL_ID};
@@ -34,6 +36,13 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
     if manifest.dead_documents() > 0 {
         let dead = format!("{} until `hyperrag compact`", manifest.dead_documents());
         lines.push(("deleted or replaced".into(), dead));
+    }
+    let mended = manifest.shards.iter().filter_map(|shard| shard.mended_by.as_deref());
+    let kernels: BTreeSet<&str> = mended.clone().collect();
+    if !kernels.is_empty() {
+        let kernels = kernels.into_iter().collect::<Vec<_>>().join(", ");
+        let shards = mended.count();
+        lines.push(("mended".into(), format!("{shards} shards by another kernel, {kernels}")));
     }
     lines.extend(
         manifest.fingerprint.fields().into_iter().map(|(name, value)| (name.to_owned(), value)),

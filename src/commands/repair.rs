@@ -2,7 +2,7 @@ use anyhow::Result;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use hyperrag_corpus::Chunker;
-use hyperrag_kv::{Calibration, Chunk, Fingerprint, KvBlock, LanguageModel};
+use hyperrag_kv::{Calibration, Chunk, Exactness, Fingerprint, KvBlock, LanguageModel};
 use hyperrag_pipeline::{ByteProgress, Recompute, RepairReport, RepairSettings};
 
 use hyperrag_store::calibration_at;
@@ -71,6 +71,19 @@ impl LazyModel<'_> {
         let loaded = LoadedModel::load(model, element, chunk_tokens, profile, calibration);
         loaded.map_err(|error| format!("the model is needed for it: {error:#}"))
     }
+
+    /// The model for blocks of the store.
+    fn loaded(&mut self, stored: &Fingerprint) -> Result<&LoadedModel, String> {
+        let loaded = match self.loaded.take() {
+            Some(loaded) => loaded,
+            None => {
+                let calibration = calibration_at(&self.args.store);
+                let calibrated = stored.geometry.element.is_calibrated();
+                self.load(stored, calibration.filter(|_| calibrated))?
+            }
+        };
+        Ok(self.loaded.insert(loaded))
+    }
 }
 
 impl Recompute for LazyModel<'_> {
@@ -89,21 +102,21 @@ impl Recompute for LazyModel<'_> {
         model.calibrate(chunks, fixed).map_err(|error| error.to_string())
     }
 
-    fn compute(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Vec<KvBlock>, String> {
-        if self.loaded.is_none() {
-            let calibration = calibration_at(&self.args.store);
-            let calibration = calibration.filter(|_| stored.geometry.element.is_calibrated());
-            self.loaded = Some(self.load(stored, calibration)?);
-        }
-        let Some(loaded) = &self.loaded else { return Err("no model is loaded".to_owned()) };
-        let current = loaded.fingerprint(stored.chunk_tokens, stored.unit_rows);
-        if let Some(mismatch) = stored.mismatch(&current) {
-            return Err(format!(
-                "the store was made with {} {}, in use is {}: give what it was made with, --model, \
-                 --profile or --device",
+    fn other_kernel(&mut self, stored: &Fingerprint) -> Result<Option<String>, String> {
+        let current = self.loaded(stored)?.fingerprint(stored.chunk_tokens, stored.unit_rows);
+        match stored.readable_by(&current) {
+            Ok(Exactness::Bits) => Ok(None),
+            Ok(Exactness::Tolerance) => Ok(Some(current.kernel)),
+            Err(mismatch) => Err(format!(
+                "the store was made with {} {}, in use is {}: give what it was made with, --model or \
+                 --profile",
                 mismatch.field, mismatch.stored, mismatch.current
-            ));
+            )),
         }
-        loaded.model.prefill(chunks).map_err(|error| error.to_string())
+    }
+
+    fn compute(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Vec<KvBlock>, String> {
+        self.other_kernel(stored)?;
+        self.loaded(stored)?.model.prefill(chunks).map_err(|error| error.to_string())
     }
 }

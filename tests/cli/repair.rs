@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::seeded::Seeded;
 use crate::support::{DAMAGED, FAILED, Outcome, Scratch, jsonl, note, passages, ranked};
+use crate::verify::with_a_wrong_block;
 
 const SEED: u64 = 2026;
 const BUILD: &str = "build corpus.jsonl --store store TINY --unit-rows 32";
@@ -126,6 +127,59 @@ fn another_model_does_not_mend() {
     let outcome = scratch.ends(DAMAGED, "repair --store store --model other.gguf");
     assert!(outcome.stdout.contains("the store was made with weights"), "{}", outcome.stdout);
     assert!(scratch.files("store") == damaged);
+}
+
+#[test]
+fn another_kernel_mends_with_a_note() {
+    let scratch = Scratch::new();
+    with_a_wrong_block(&scratch, "other-v1");
+    let whole = scratch.files("store");
+    let manifest = || -> Value {
+        serde_json::from_slice(&scratch.files("store")[&PathBuf::from("manifest.json")]).unwrap()
+    };
+    let generation = |manifest: &Value| manifest["manifest"]["generation"].as_u64().unwrap();
+    let damage = |shard: usize, slot: usize| {
+        scratch.damage(&format!("store/shards/{shard:06}.kv"), |bytes| {
+            let entry = 256 + 64 * slot + 32;
+            let block = u64::from_le_bytes(bytes[entry..entry + 8].try_into().unwrap());
+            bytes[block as usize + 500] ^= 1;
+        });
+    };
+    // A block that both kernels give the same bytes needs no note.
+    damage(0, 5);
+    let repair = "repair --store store TINY --device cpu --json";
+    scratch.ok(repair);
+    assert!(scratch.files("store") == whole);
+
+    damage(1, 3);
+    let damaged = scratch.files("store");
+    scratch.ok(&format!("{repair} --dry-run"));
+    assert!(scratch.files("store") == damaged);
+    let before = generation(&manifest());
+    let outcome = scratch.ok(repair);
+    let how = mends(&outcome)[0]["how"].as_str().unwrap().to_owned();
+    for part in ["1 of ", "by cpu-f32-v1", "kernel other-v1", "a new checksum", "within 0.02"] {
+        assert!(how.contains(part), "{part}: {how}");
+    }
+    let now = manifest();
+    assert_eq!(generation(&now), before + 1);
+    let notes: Vec<_> =
+        (0..3).map(|shard| now["manifest"]["shards"][shard]["mended_by"].clone()).collect();
+    assert_eq!(notes, [json!(null), json!("cpu-f32-v1"), json!(null)]);
+    assert!(scratch.files("store").keys().eq(whole.keys()));
+    scratch.ok("verify --deep --store store");
+    let info = scratch.ok("info --store store").stdout;
+    assert!(info.contains("1 shards by another kernel, cpu-f32-v1"), "{info}");
+    let right = ranked(&scratch.ok(&QUERY.replace("--store store", "--store right")));
+    assert_eq!(ranked(&scratch.ok(QUERY)), right);
+
+    // The blocks that are left keep it when they are compacted.
+    scratch.write("ids", passages()[70]["_id"].as_str().unwrap());
+    scratch.ok("delete --store store --ids ids");
+    scratch.ok("compact --store store");
+    let shards = manifest()["manifest"]["shards"].as_array().unwrap().clone();
+    assert_eq!(shards.len(), 3);
+    assert_eq!(shards[2]["mended_by"], "cpu-f32-v1", "{shards:?}");
 }
 
 #[test]

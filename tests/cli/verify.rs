@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use hyperrag_kv::{BlockKey, BlockRead, KvBlock, ShardId, Slot};
+use hyperrag_kv::{BlockKey, BlockRead, Fingerprint, KvBlock, ShardId, Slot};
 use hyperrag_store::{Store, StoreWriter, Unit};
 use serde_json::json;
 
@@ -262,13 +262,14 @@ fn a_replica_that_is_gone_or_of_no_use_is_a_warning() {
     assert_eq!(ranked(&list), whole);
 }
 
-/// Builds a store in which a block has fitting checksums and bytes that the model never made.
-fn with_a_wrong_block(scratch: &Scratch) {
+/// Builds a store in which block 3 of shard 1 has fitting checksums and bytes that the model never
+/// made, as if by the kernel that is named.
+pub(crate) fn with_a_wrong_block(scratch: &Scratch, kernel: &str) {
     scratch.ok("build CORPUS --store right TINY --unit-rows 64");
     let right = Store::open(&scratch.path("right")).unwrap();
     let manifest = right.manifest();
-    let mut writer =
-        StoreWriter::open(&scratch.path("store"), &manifest.fingerprint, None).unwrap();
+    let fingerprint = Fingerprint { kernel: kernel.to_owned(), ..manifest.fingerprint.clone() };
+    let mut writer = StoreWriter::open(&scratch.path("store"), &fingerprint, None).unwrap();
     for record in &manifest.shards {
         let (shard, rows, rows_digest) = (record.shard, record.rows, record.rows_digest);
         let contents = right.chunks(shard).unwrap();
@@ -298,7 +299,7 @@ fn with_a_wrong_block(scratch: &Scratch) {
 #[test]
 fn only_computing_again_finds_a_wrong_block_with_right_checksums() {
     let scratch = Scratch::new();
-    with_a_wrong_block(&scratch);
+    with_a_wrong_block(&scratch, hyperrag_model::KERNEL_ID);
     scratch.ok("verify --deep --store store");
     scratch.ok("verify --recompute --store right TINY");
     let found = scratch.ends(DAMAGED, "verify --recompute --store store TINY --json");

@@ -33,8 +33,8 @@ pub struct Recomputation {
 
 /// Computes blocks of `store` again from their token ids and compares all bytes: a block that was
 /// made wrongly, and has fitting checksums, is found by nothing else. The caller has checked that
-/// `model` is the one that made the store, kernel included. Damaged files are left to
-/// [`verify`](crate::verify).
+/// `model` is the one that made the store, kernel included. Shards that another kernel mended are left
+/// out, and damaged files are left to [`verify`](crate::verify).
 ///
 /// # Errors
 /// [`PipelineError`] where the model fails, or where it was told to stop.
@@ -77,7 +77,12 @@ pub fn recompute<M: LanguageModel>(
 
 /// The shards of the selection, each with slots.
 fn chosen(shards: &[ShardRecord], selection: Selection) -> Vec<(&ShardRecord, Vec<u32>)> {
-    let all: u64 = shards.iter().map(|record| record.chunks).sum();
+    // Another kernel's blocks can not be compared to the bit.
+    let chunks = |record: &ShardRecord| match record.mended_by {
+        Some(_) => 0,
+        None => record.chunks,
+    };
+    let all: u64 = shards.iter().map(chunks).sum();
     let wanted = match selection {
         Selection::Sample(count) => count.min(all),
         _ => all,
@@ -88,7 +93,7 @@ fn chosen(shards: &[ShardRecord], selection: Selection) -> Vec<(&ShardRecord, Ve
         let slots: Vec<u32> = match selection {
             Selection::Part { part, of } if number % of.max(1) + 1 != part => Vec::new(),
             // Block `i` of all is taken where the share of those wanted passes a whole number.
-            _ => (0..record.chunks)
+            _ => (0..chunks(record))
                 .filter(|slot| {
                     let share =
                         |i: u64| u128::from(i) * u128::from(wanted) / u128::from(all.max(1));
@@ -97,7 +102,7 @@ fn chosen(shards: &[ShardRecord], selection: Selection) -> Vec<(&ShardRecord, Ve
                 .map(|slot| slot as u32)
                 .collect(),
         };
-        first += record.chunks;
+        first += chunks(record);
         if !slots.is_empty() {
             chosen.push((record, slots));
         }
@@ -143,6 +148,7 @@ mod tests {
             tokens: 1,
             kv: file.clone(),
             chunk_file: file.clone(),
+            mended_by: None,
         };
         (0..).zip(chunks).map(record).collect()
     }
@@ -164,5 +170,17 @@ mod tests {
             (1..=3).flat_map(|part| slots(Selection::Part { part, of: 3 })).collect();
         parts.sort_unstable();
         assert_eq!(parts, slots(Selection::All));
+    }
+
+    #[test]
+    fn what_another_kernel_mended_is_left_out() {
+        let mut shards = records(&[5, 4, 3]);
+        shards[1].mended_by = Some("other".to_owned());
+        for selection in [Selection::All, Selection::Sample(8)] {
+            let chosen = chosen(&shards, selection);
+            let counts: Vec<_> =
+                chosen.iter().map(|(record, slots)| (record.shard.0, slots.len())).collect();
+            assert_eq!(counts, [(0, 5), (4, 3)]);
+        }
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use hyperrag_kv::{CALIBRATION_CHUNKS, Calibration, Chunk, Fingerprint, KvBlock, ShardId};
+use hyperrag_kv::{
+    CALIBRATION_CHUNKS, Calibration, Chunk, Fingerprint, KvBlock, SCORE_TOLERANCE, ShardId,
+};
 use hyperrag_retrieval::{IndexWriter, RetrievalError};
 use hyperrag_store::{
     Damage, Manifest, Mending, ShardChunks, Store, StoreError, recover, replicas,
@@ -41,7 +43,14 @@ pub trait Recompute {
     /// Why that model is not at hand, or fails.
     fn calibrate(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Calibration, String>;
 
-    /// The blocks of `chunks`, as the model of a store with this fingerprint made them.
+    /// The kernel that would compute, where it is not the one that made the store: its blocks
+    /// have other bits.
+    ///
+    /// # Errors
+    /// Why the store's model is not at hand.
+    fn other_kernel(&mut self, stored: &Fingerprint) -> Result<Option<String>, String>;
+
+    /// The blocks of `chunks`, as the model of a store with this fingerprint makes them.
     ///
     /// # Errors
     /// Why that model is not at hand, or fails.
@@ -262,19 +271,32 @@ impl Job<'_> {
         let salvage = self.mending.salvage(shard, &contents.chunks, buffer);
         let damaged = salvage.damaged();
         let how = format!("{damaged} of {} blocks computed again", contents.chunks.len());
-        if !self.settings.dry_run {
-            let stored = &self.mending.store().manifest().fingerprint;
-            let model = &mut *self.model;
-            let mut compute = |chunks: &[Chunk]| model.compute(stored, chunks);
-            let rewritten =
-                self.mending.rewrite(shard, &contents.chunks, &salvage, &mut compute, buffer);
-            rewritten.map_err(|error| match error {
-                StoreError::NotMended { why, .. } => why,
-                error => error.to_string(),
-            })?;
-            self.report.blocks_computed += damaged;
+        if self.settings.dry_run {
+            return Ok(how);
         }
-        Ok(how)
+        let stored = self.mending.store().manifest().fingerprint.clone();
+        let model = &mut *self.model;
+        let kernel = match damaged {
+            0 => None,
+            _ => model.other_kernel(&stored)?,
+        };
+        let mut compute = |chunks: &[Chunk]| model.compute(&stored, chunks);
+        let (chunks, kernel) = (&contents.chunks, kernel.as_deref());
+        let rewritten = self.mending.rewrite(shard, chunks, &salvage, &mut compute, kernel, buffer);
+        let renamed = rewritten.map_err(|error| match error {
+            StoreError::NotMended { why, .. } => why,
+            error => error.to_string(),
+        })?;
+        self.report.blocks_computed += damaged;
+        Ok(match (renamed, kernel) {
+            (true, Some(kernel)) => format!(
+                "{how} by {kernel}, not by the store's kernel {}: the shard has a new checksum, and \
+                 scores over these blocks agree within {SCORE_TOLERANCE}",
+                stored.kernel
+            ),
+            (true, None) => format!("{how}, the shard has a new checksum"),
+            (false, _) => how,
+        })
     }
 
     /// The token ids of a shard, here or in a replica.

@@ -14,7 +14,10 @@ use crate::manifest::Origin;
 use crate::pin::collect;
 use crate::shard::Shard;
 use crate::writer::{record, write_chunks};
-use crate::{IndexedDocument, Manifest, ShardChunks, Store, StoreError, StoreWriter, rows_digest};
+use crate::{
+    IndexedDocument, Manifest, ShardChunks, ShardRecord, Store, StoreError, StoreWriter,
+    rows_digest,
+};
 
 /// The new shards of a compaction, written and not yet part of the store.
 pub struct Compacted {
@@ -35,6 +38,8 @@ struct Group {
     /// For each chunk the source, by its place in `sources`, and its slot there.
     places: Vec<(usize, usize)>,
     sources: Vec<(ShardId, Shard)>,
+    /// As in the records of the sources.
+    mended_by: Option<String>,
 }
 
 impl StoreWriter {
@@ -104,7 +109,7 @@ impl StoreWriter {
 impl Group {
     fn new() -> Self {
         let contents = ShardChunks { chunks: Vec::new(), documents: Vec::new() };
-        Self { contents, places: Vec::new(), sources: Vec::new() }
+        Self { contents, places: Vec::new(), sources: Vec::new(), mended_by: None }
     }
 
     fn is_full_with(&self, more: &ShardChunks, manifest: &Manifest) -> bool {
@@ -121,6 +126,8 @@ impl Group {
         let path = store.files.shard(shard);
         let opened = Shard::open(&path, &store.manifest, &store.fingerprint, shard);
         let source = self.sources.len();
+        let mended_by = &store.manifest.record(shard).mended_by;
+        self.mended_by = self.mended_by.take().or_else(|| mended_by.clone());
         self.sources.push((shard, opened.map_err(|fault| fault.of_file(&path))?));
         for indexed in from.documents {
             let first = indexed.first_slot.0 as usize;
@@ -163,7 +170,9 @@ impl Group {
         let kv = draft.finish(origin)?;
         let chunk_path = files.chunk_file(origin.shard);
         let chunk_file = write_chunks(&chunk_path, &self.contents)?;
-        manifest.shards.push(record(origin, &self.contents, kv, chunk_file));
+        let mended_by = self.mended_by.clone();
+        let record = record(origin, &self.contents, kv, chunk_file);
+        manifest.shards.push(ShardRecord { mended_by, ..record });
         manifest.first_shard = ShardId(origin.shard.0 + 1);
         let store = Store::with_manifest(&files.root, Arc::new(manifest.clone()));
         let mut damages = store.verify_shard_at(

@@ -180,6 +180,7 @@ fn manifest_of(digest: Digest, bytes: u64, blocks: usize) -> Arc<Manifest> {
         tokens: 0,
         kv: file.clone(),
         chunk_file: file,
+        mended_by: None,
     };
     let text = Digest([0; 32]);
     let fingerprint = hyperrag_kv::Fingerprint {

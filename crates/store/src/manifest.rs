@@ -39,6 +39,10 @@ pub struct ShardRecord {
     pub kv: FileRecord,
     /// The file of token ids.
     pub chunk_file: FileRecord,
+    /// The kernel that computed blocks of it again after a damage, where that is not the
+    /// fingerprint's: their bits are its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mended_by: Option<String>,
 }
 
 /// What of a record stands in the shard's header too.

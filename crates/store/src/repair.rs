@@ -13,10 +13,11 @@ use crate::draft::{Draft, place, top};
 use crate::fault::open_any_length;
 use crate::files::{Files, make_folder, temporary};
 use crate::layout::{ENTRY_BYTES, Entry, HEADER_BYTES, Header, decode_table};
+use crate::pin::{collect, supersede};
 use crate::replica::{copy_chunk_file, copy_shard};
 use crate::shard::Shard;
 use crate::writer::lock;
-use crate::{Manifest, Store, StoreError};
+use crate::{FileRecord, Manifest, Store, StoreError};
 
 /// Positions computed at a time.
 const BATCH_TOKENS: usize = 1024;
@@ -166,19 +167,22 @@ impl Mending {
     }
 
     /// Writes a shard anew: what was salvaged as it is, the rest as `compute` gives it. The file is
-    /// replaced only if its bytes are those that the manifest names.
+    /// replaced only if its bytes are those that the manifest names, or if `kernel` names another
+    /// kernel than the store's, which computes: then the next snapshot names the new bytes. Gives
+    /// whether that was needed.
     ///
     /// # Errors
     /// [`StoreError::NotMended`] where `compute` fails or gives other bytes; the store's file is
     /// then as it was.
     pub fn rewrite(
-        &self,
+        &mut self,
         shard: ShardId,
         chunks: &[Chunk],
         salvage: &Salvage,
         compute: &mut Compute<'_>,
+        kernel: Option<&str>,
         buffer: &mut Vec<u8>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let path = self.store.files.shard(shard);
         let not_mended = |why| StoreError::NotMended { path: path.clone(), why };
         let (geometry, digest) = (*self.store.geometry(), self.store.fingerprint);
@@ -205,15 +209,63 @@ impl Mending {
             }
         }
         let record = self.store.manifest.record(shard);
-        if draft.finish(record.origin())? != record.kv {
-            let why = "the blocks computed again are not those that the manifest names";
-            return Err(not_mended(why.to_owned()));
-        }
+        let kv = draft.finish(record.origin())?;
+        let next = match kv == record.kv {
+            true => None,
+            false => {
+                let kept = salvage.damaged.len() < chunks.len();
+                let before = record.mended_by.as_deref().filter(|_| kept);
+                let next = self.with_bytes(shard, kv, kernel.or(before))?;
+                Some(next.map_err(not_mended)?)
+            }
+        };
         let partial = temporary(&path);
-        let checked = self.store.verify_shard_at(&partial, shard, buffer, &AtomicU64::new(0)).pop();
-        match checked {
-            Some(damage) => Err(StoreError::damaged(&partial, damage.what)),
-            None => draft.publish(),
+        let named = next.clone().unwrap_or_else(|| Arc::clone(&self.store.manifest));
+        let store = Store::with_manifest(self.store.root(), named);
+        if let Some(damage) =
+            store.verify_shard_at(&partial, shard, buffer, &AtomicU64::new(0)).pop()
+        {
+            return Err(StoreError::damaged(&partial, damage.what));
         }
+        drop(store);
+        draft.publish()?;
+        if let Some(next) = &next {
+            let files = self.store.files.clone();
+            supersede(&files, next)?;
+            self.store = Store::with_manifest(&files.root, Arc::clone(next));
+            // The former manifest is held no longer.
+            collect(&files, next)?;
+        }
+        Ok(next.is_some())
+    }
+
+    /// The next snapshot, in which a shard has these bytes, made with the help of the kernel
+    /// `mended_by`; or why there can be none.
+    fn with_bytes(
+        &self,
+        shard: ShardId,
+        kv: FileRecord,
+        mended_by: Option<&str>,
+    ) -> Result<Result<Arc<Manifest>, String>, StoreError> {
+        let held = &self.store.manifest;
+        let Some(mended_by) = mended_by else {
+            let why = "the blocks computed again are not those that the manifest names";
+            return Ok(Err(why.to_owned()));
+        };
+        if !held.complete {
+            let why = "another kernel than the store's may mend it when the build is finished; run \
+                       the same `hyperrag build` to its end first";
+            return Ok(Err(why.to_owned()));
+        }
+        // It was read before the lock was taken.
+        let now = Manifest::sealed(&self.store.files)?;
+        if now.map(|now| now.checksum()) != Some(held.checksum()) {
+            return Ok(Err("the store was changed meanwhile; repair it again".to_owned()));
+        }
+        let mut next = Manifest { generation: held.generation + 1, ..Manifest::clone(held) };
+        for record in next.shards.iter_mut().filter(|record| record.shard == shard) {
+            (record.kv, record.mended_by) = (kv.clone(), Some(mended_by.to_owned()));
+        }
+        Ok(Ok(Arc::new(next)))
     }
 }

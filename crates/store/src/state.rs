@@ -111,6 +111,7 @@ mod tests {
             tokens: 1,
             kv: file.clone(),
             chunk_file: file,
+            mended_by: None,
         }
     }
 

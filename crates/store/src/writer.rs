@@ -320,6 +320,7 @@ pub(crate) fn record(
         tokens: contents.chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum(),
         kv,
         chunk_file,
+        mended_by: None,
     }
 }
 

@@ -40,7 +40,7 @@ fn every_flipped_byte_of_a_shard_is_verified_and_mended() {
     let whole = fs::read(&path).unwrap();
     let opened = Store::open(root).unwrap();
     assert_eq!(damages(&opened, 0), []);
-    let mending = Mending::open(root, Arc::new(opened.manifest().clone()), false).unwrap();
+    let mut mending = Mending::open(root, Arc::new(opened.manifest().clone()), false).unwrap();
     let chunks = unit(0).contents.chunks;
     let mut compute =
         |chunks: &[Chunk]| Ok(chunks.iter().map(|c| block(&small().geometry, c)).collect());
@@ -58,7 +58,7 @@ fn every_flipped_byte_of_a_shard_is_verified_and_mended() {
         let salvage = mending.salvage(ShardId(0), &chunks, &mut buffer);
         let top = at < 4096;
         assert!(salvage.damaged() <= usize::from(!top), "byte {at}: {}", salvage.damaged());
-        mending.rewrite(ShardId(0), &chunks, &salvage, &mut compute, &mut buffer).unwrap();
+        mending.rewrite(ShardId(0), &chunks, &salvage, &mut compute, None, &mut buffer).unwrap();
         assert!(fs::read(&path).unwrap() == whole, "byte {at}");
     }
     fs::write(&path, &whole).unwrap();
@@ -66,7 +66,7 @@ fn every_flipped_byte_of_a_shard_is_verified_and_mended() {
         fs::write(&path, &whole[..length]).unwrap();
         assert_eq!(damages(&opened, 0), [None], "length {length}");
         let salvage = mending.salvage(ShardId(0), &chunks, &mut buffer);
-        mending.rewrite(ShardId(0), &chunks, &salvage, &mut compute, &mut buffer).unwrap();
+        mending.rewrite(ShardId(0), &chunks, &salvage, &mut compute, None, &mut buffer).unwrap();
         assert!(fs::read(&path).unwrap() == whole, "length {length}");
     }
 }
@@ -80,7 +80,7 @@ fn other_blocks_do_not_replace_a_shard() {
     bytes[4096 + 200] ^= 1;
     fs::write(&path, &bytes).unwrap();
     let manifest = Arc::new(Store::open(root).unwrap().manifest().clone());
-    let mending = Mending::open(root, manifest, false).unwrap();
+    let mut mending = Mending::open(root, manifest, false).unwrap();
     assert!(matches!(
         StoreWriter::open(root, &small(), None).err(),
         Some(StoreError::Locked { .. })
@@ -88,18 +88,97 @@ fn other_blocks_do_not_replace_a_shard() {
     let chunks = unit(0).contents.chunks;
     let salvage = mending.salvage(ShardId(0), &chunks, &mut Vec::new());
     assert_eq!(salvage.damaged(), 1);
-    let other = |chunks: &[Chunk]| {
-        let other = |chunk: &Chunk| Chunk { tokens: vec![9; chunk.tokens.len()], ..chunk.clone() };
-        Ok(chunks.iter().map(|chunk| block(&small().geometry, &other(chunk))).collect())
-    };
     let none = |_: &[Chunk]| Err("no model".to_owned());
-    let computes: [&mut hyperrag_store::Compute<'_>; 2] = [&mut { other }, &mut { none }];
+    let computes: [&mut hyperrag_store::Compute<'_>; 2] = [&mut { other_blocks }, &mut { none }];
     for compute in computes {
-        let mended = mending.rewrite(ShardId(0), &chunks, &salvage, compute, &mut Vec::new());
+        let mended = mending.rewrite(ShardId(0), &chunks, &salvage, compute, None, &mut Vec::new());
         assert!(matches!(mended, Err(StoreError::NotMended { .. })), "{mended:?}");
         assert_eq!(fs::read(&path).unwrap(), bytes);
         assert_eq!(fs::read_dir(root.join("shards")).unwrap().count(), 1, "nothing half-written");
     }
+}
+
+/// Blocks as another kernel makes them.
+fn other_blocks(chunks: &[Chunk]) -> Result<Vec<KvBlock>, String> {
+    let other = |chunk: &Chunk| Chunk { tokens: vec![9; chunk.tokens.len()], ..chunk.clone() };
+    Ok(chunks.iter().map(|chunk| block(&small().geometry, &other(chunk))).collect())
+}
+
+/// Damages the first block of shard 0 and lets `compute`, of the kernel `kernel`, mend it in the store
+/// that `manifest` says.
+fn mended(
+    root: &Path,
+    manifest: &Manifest,
+    kernel: Option<&str>,
+    compute: &mut hyperrag_store::Compute<'_>,
+) -> Result<bool, StoreError> {
+    let path = shard(root, 0);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4096 + 200] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let mut mending = Mending::open(root, Arc::new(manifest.clone()), false).unwrap();
+    let chunks = unit(0).contents.chunks;
+    let salvage = mending.salvage(ShardId(0), &chunks, &mut Vec::new());
+    assert_eq!(salvage.damaged(), 1);
+    mending.rewrite(ShardId(0), &chunks, &salvage, compute, kernel, &mut Vec::new())
+}
+
+#[test]
+fn another_kernel_mends_a_complete_store_in_a_new_snapshot() {
+    let folder = store(2);
+    let root = folder.path();
+    let manifest = || Store::open(root).unwrap().manifest().clone();
+    let why = |mended: Result<bool, StoreError>| match mended {
+        Err(StoreError::NotMended { why, .. }) => why,
+        other => panic!("{other:?}"),
+    };
+    let whole = fs::read(shard(root, 0)).unwrap();
+    let unfinished = mended(root, &manifest(), Some("other"), &mut other_blocks);
+    assert!(why(unfinished).contains("to its end first"));
+    fs::write(shard(root, 0), &whole).unwrap();
+    StoreWriter::open(root, &small(), None).unwrap().finish().unwrap();
+    let first = manifest();
+
+    // Whoever read the manifest before the lock was taken does not undo what was written meanwhile.
+    let dead = hyperrag_store::Dead { shard: ShardId(1), rows: vec![2] };
+    StoreWriter::open_complete(root).unwrap().delete(&[dead]).unwrap();
+    let stale = mended(root, &first, Some("other"), &mut other_blocks);
+    assert!(why(stale).contains("changed meanwhile"));
+    fs::write(shard(root, 0), &whole).unwrap();
+
+    let before = manifest();
+    assert!(mended(root, &before, Some("other"), &mut other_blocks).unwrap());
+    let after = manifest();
+    let mended_by = Some("other".to_owned());
+    let record = &after.shards[0];
+    assert_eq!((after.generation, &record.mended_by), (before.generation + 1, &mended_by));
+    let mut expected = Manifest { generation: after.generation, ..before.clone() };
+    expected.shards[0] =
+        ShardRecord { kv: record.kv.clone(), mended_by, ..before.shards[0].clone() };
+    assert_eq!(after, expected);
+    assert_ne!(record.kv.digest, before.shards[0].kv.digest);
+    let opened = Store::open(root).unwrap();
+    assert_eq!(damages(&opened, 0), []);
+    let found = opened.get_many(&keys(0)).remove(0).unwrap().unwrap();
+    let chunks = unit(0).contents.chunks;
+    assert_eq!(found, other_blocks(&chunks[..1]).unwrap().remove(0));
+    drop(opened);
+    let names = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["chunks", "lock", "manifest.json", "shards"]);
+
+    // The store's own kernel gives the same block other bytes than those that are now named; the
+    // others may still be the other kernel's.
+    let mut own = |chunks: &[Chunk]| {
+        Ok(chunks.iter().map(|chunk| block(&small().geometry, chunk)).collect::<Vec<_>>())
+    };
+    assert!(mended(root, &manifest(), None, &mut own).unwrap());
+    assert_eq!(manifest().shards[0].mended_by.as_deref(), Some("other"));
+    // The same bytes need no snapshot.
+    let last = manifest();
+    assert!(!mended(root, &last, Some("third"), &mut own).unwrap());
+    assert_eq!(manifest(), last);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod bad_input;
 mod calibrated;
 mod damage;
 mod device;
+mod golden_changed;
 mod golden_store;
 mod jobs;
 mod live;

@@ -30,7 +30,8 @@ fn floats(path: &Path) -> Vec<f32> {
     bytes[start..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
-fn decoded(block: &KvBlock) -> Vec<f32> {
+/// The values of K and V, in the order of the bytes.
+pub(crate) fn decoded(block: &KvBlock) -> Vec<f32> {
     let (element, dim) = (block.geometry().element, block.geometry().head_dim as usize);
     let mut row = vec![0.0; dim];
     let rows = block.kv().chunks_exact(element.row_bytes(dim)).flat_map(|bytes| {

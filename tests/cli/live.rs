@@ -178,7 +178,8 @@ fn an_interrupted_append_goes_on_to_the_same_bytes_and_is_not_seen_before() {
         rounds += 1;
         assert!(rounds < 200, "{kills} kills");
         let mut child = scratch.spawn(&build("added.jsonl --append --store store"));
-        sleep(Duration::from_millis(20 + seeded.below(180) as u64));
+        // Longer and longer, so that it comes to an end on any machine.
+        sleep(Duration::from_millis(20 * rounds + seeded.below(180) as u64));
         child.kill().unwrap();
         if child.wait().unwrap().code() == Some(DONE) {
             break;

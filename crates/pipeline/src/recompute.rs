@@ -34,7 +34,7 @@ pub struct Recomputation {
 /// Computes blocks of `store` again from their token ids and compares all bytes: a block that was
 /// made wrongly, and has fitting checksums, is found by nothing else. The caller has checked that
 /// `model` is the one that made the store, kernel included. Shards that another kernel mended are left
-/// out, and damaged files are left to [`verify`](crate::verify).
+/// out, and damaged files are left to [`crate::verify()`].
 ///
 /// # Errors
 /// [`PipelineError`] where the model fails, or where it was told to stop.

@@ -4,7 +4,7 @@ FEATURES = --features hyperrag-model/real-model
 HYPERRAG = target/release/hyperrag
 export RUSTDOCFLAGS = -D warnings
 
-.PHONY: help build demo test lint unit docs model python torture fuzz compare cuda gpu prerequisites clean
+.PHONY: help build demo test lint unit docs model python torture fuzz cuda gpu prerequisites clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -45,16 +45,6 @@ target/python/numpy: | prerequisites
 
 torture: ## damage a store in every way that is listed, count what is noticed (minutes; SEED=N)
 	TORTURE=full $(CARGO) test --release --locked --test torture
-
-PEERS = target/peers/venv
-compare: model $(PEERS)/ready ## measure transformers and llama.cpp beside it, in one table (an hour the first time)
-	scripts/compare.py
-
-# llama.cpp is compiled here, for this very processor.
-$(PEERS)/ready: scripts/peers/requirements.txt
-	python3 -m venv $(PEERS)
-	CMAKE_ARGS=-DGGML_NATIVE=ON $(PEERS)/bin/pip install -q --disable-pip-version-check -r $<
-	touch $@
 
 SECONDS ?= 60
 fuzz: prerequisites ## fuzz every parser of the store for SECONDS (60) each; needs `cargo install cargo-fuzz`

@@ -64,8 +64,8 @@ pub(crate) fn line(sealed: &Sealed) -> String {
 }
 
 /// Appends one line, durably: its end when all before is on the disk, for a loss of power may keep any
-/// sectors of what is not synced, and the line would pass for a damaged one. Where that fails, what was written of it is cut off, so that
-/// another try does not continue a broken line.
+/// sectors of what is not synced, and the line would pass for a damaged one. Where that fails, what was
+/// written of it is cut off, so that another try does not continue a broken line.
 pub(crate) fn append(path: &Path, sealed: &Sealed) -> Result<(), StoreError> {
     let line = line(sealed);
     let appended = (|| {

@@ -67,7 +67,7 @@ pub(crate) fn collect(files: &Files, manifest: &Manifest) -> Result<u64, StoreEr
         if !name.starts_with(RETIRED) {
             continue;
         }
-        let Ok(mut file) = File::open(&path) else { return Ok(0) };
+        let mut file = File::open(&path).map_err(StoreError::io(&path, "cannot be read"))?;
         match file.try_lock() {
             Ok(()) => {
                 remove(&path)?;

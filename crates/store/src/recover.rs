@@ -126,7 +126,7 @@ fn rebuild(
         let state = with_lines(State::of(first), lines);
         return Ok(Recovered { state, how: "from the shards and the journal".to_owned() });
     }
-    let found = numbers(files)
+    let found = numbers(files)?
         .into_iter()
         .map(|shard| record(files, &first.fingerprint, shard))
         .collect::<Result<Vec<_>, _>>()?;
@@ -226,18 +226,25 @@ fn entries_of(folder: &Path) -> impl Iterator<Item = String> + use<> {
     entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
-/// The shards that are here, ascending. A last one without its chunk file was never sealed.
-fn numbers(files: &Files) -> Vec<ShardId> {
-    let names = entries_of(&files.shards()).chain(entries_of(&files.chunks()));
-    let shards = names.filter_map(|name| {
-        let digits = name.strip_suffix(".kv").or_else(|| name.strip_suffix(".parquet"));
-        digits?.parse().ok().map(ShardId)
-    });
-    let mut here: Vec<_> = shards.collect::<BTreeSet<_>>().into_iter().collect();
-    if here.last().is_some_and(|last| !files.chunk_file(*last).exists()) {
-        here.pop();
-    }
-    here
+/// The shards that are here, ascending. A last one without its chunk file was never sealed. What
+/// cannot be listed is an error: shards would pass for absent.
+fn numbers(files: &Files) -> Result<Vec<ShardId>, String> {
+    let listed = |folder: PathBuf, suffix: &str| -> Result<BTreeSet<ShardId>, String> {
+        let unreadable = |error| format!("{}: cannot be read ({error})", folder.display());
+        let mut shards = BTreeSet::new();
+        for entry in fs::read_dir(&folder).map_err(unreadable)? {
+            let name = entry.map_err(unreadable)?.file_name();
+            let digits = name.to_str().and_then(|name| name.strip_suffix(suffix));
+            shards.extend(digits.and_then(|digits| digits.parse().ok()).map(ShardId));
+        }
+        Ok(shards)
+    };
+    let chunk_files = listed(files.chunks(), ".parquet")?;
+    let mut here = listed(files.shards(), ".kv")?;
+    here.extend(&chunk_files);
+    let last = here.last().copied();
+    here.retain(|shard| Some(*shard) != last || chunk_files.contains(shard));
+    Ok(here.into_iter().collect())
 }
 
 impl State {
@@ -289,7 +296,7 @@ fn fingerprint(
 fn journal_lines(files: &Files, path: &Path, snapshot: &Manifest) -> Result<Vec<Sealed>, String> {
     let bytes = fs::read(path).unwrap_or_default();
     let kept: Vec<Sealed> = bytes.split(|byte| *byte == b'\n').filter_map(parse_line).collect();
-    let here = numbers(files);
+    let here = numbers(files)?;
     let mut lines = Vec::new();
     for shard in (snapshot.next_shard().0..).map(ShardId) {
         let more = |other: &ShardId| *other > shard;

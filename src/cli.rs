@@ -266,10 +266,6 @@ pub(crate) struct BenchArgs {
     /// Write the figures as JSON to this file too.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
-    /// Write the token ids of the first query and of its candidates' chunks as JSON to this file: what
-    /// another program must compute to be compared.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) workload: Option<PathBuf>,
     /// Score on this device too, from stored blocks, and compare; fails where scores differ by more
     /// than kernels may.
     #[arg(long, value_name = "DEVICE")]

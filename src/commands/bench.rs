@@ -1,6 +1,6 @@
 use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use hyperrag_eval::{Agreement, agreement};
 use hyperrag_kv::SCORE_TOLERANCE;
 use hyperrag_model::{DeviceChoice, DeviceInfo};
@@ -62,11 +62,6 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
         None => session.sample(args.query_count)?.iter().map(query_from).collect(),
     };
     queries.truncate(args.query_count);
-    if let (Some(path), Some(query)) = (&args.workload, queries.first()) {
-        let workload = serde_json::to_string(&session.workload(query, args.search.depth)?)?;
-        fs::write(path, workload)
-            .with_context(|| format!("{}: cannot be written", path.display()))?;
-    }
     let runs = args.runs.max(1);
     let settings = BenchSettings { depth: args.search.depth, runs, warm_up: !args.no_warmup };
     let bar = report::bar(

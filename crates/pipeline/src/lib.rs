@@ -32,5 +32,5 @@ pub use progress::{BuildProgress, Counts};
 pub use recompute::{Recomputation, Selection, recompute};
 pub use repair::{Mend, Recompute, RepairReport, RepairSettings, repair};
 pub use replicate::{Replication, replicate};
-pub use session::{Answer, AnsweredHit, Query, Session, Stats, Workload};
+pub use session::{Answer, AnsweredHit, Query, Session, Stats};
 pub use verify::{ByteProgress, VerifyReport, VerifySettings, verify};

@@ -1,7 +1,7 @@
 use std::time::Instant;
 
-use hyperrag_kv::{BlockKey, ChunkId, ChunkRead, DocId, LanguageModel, Profile, Slot, Tokenize};
-use hyperrag_rerank::{Damage, OnDamage, RerankError, Scored, Source, Work, rank, score};
+use hyperrag_kv::{BlockKey, ChunkId, DocId, LanguageModel, Profile, Slot, Tokenize};
+use hyperrag_rerank::{Damage, OnDamage, Scored, Source, Work, rank, score};
 use hyperrag_retrieval::{Hit, Index, RetrievalError};
 use hyperrag_store::{Failover, LiveRows, Replicated};
 use serde::Serialize;
@@ -69,15 +69,6 @@ pub struct Stats {
     pub retrieve_seconds: f64,
     /// Seconds of reranking.
     pub rerank_seconds: f64,
-}
-
-/// The token ids of one query's work.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Workload {
-    /// Those of each block.
-    pub documents: Vec<Vec<u32>>,
-    /// Those that are scored.
-    pub query: Vec<u32>,
 }
 
 /// The ranked hits of a query.
@@ -258,38 +249,6 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         Ok(Answer { query_id, query, hits, stats, damages, failovers })
     }
 
-    /// The token ids that are scored after a document.
-    fn query_tokens(&self, query: &Query) -> Result<Vec<u32>, PipelineError> {
-        let mut tokens = self.tokenizer.encode_template(&self.profile.query_prefix)?;
-        match self.tokenizer.encode_text(&query.text)? {
-            text if text.is_empty() || query.text.trim().is_empty() => {
-                Err(PipelineError::EmptyQuery)
-            }
-            text => {
-                tokens.extend(text);
-                Ok(tokens)
-            }
-        }
-    }
-
-    /// The token ids of the query and of its candidates' chunks: what another program must compute
-    /// to be compared.
-    ///
-    /// # Errors
-    /// [`PipelineError`].
-    pub fn workload(&self, query: &Query, depth: usize) -> Result<Workload, PipelineError> {
-        let keys = keys(&self.retrieve(query, depth)?).0;
-        let tokens = keys.iter().map(|key| match self.store.chunk(key) {
-            Ok(chunk) => Ok(chunk.tokens),
-            Err(source) => {
-                let (key, block) = (key.clone(), String::new());
-                Err(RerankError::Lost { key, block, source })
-            }
-        });
-        let documents = tokens.collect::<Result<_, _>>()?;
-        Ok(Workload { documents, query: self.query_tokens(query)? })
-    }
-
     /// Scores the blocks of `keys` for the query.
     pub(crate) fn score(
         &self,
@@ -297,7 +256,13 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         keys: &[BlockKey],
         recompute: bool,
     ) -> Result<Scored, PipelineError> {
-        let tokens = self.query_tokens(query)?;
+        let mut tokens = self.tokenizer.encode_template(&self.profile.query_prefix)?;
+        match self.tokenizer.encode_text(&query.text)? {
+            text if text.is_empty() || query.text.trim().is_empty() => {
+                return Err(PipelineError::EmptyQuery);
+            }
+            text => tokens.extend(text),
+        }
         let chunk_tokens = self.store.manifest().fingerprint.chunk_tokens as usize;
         let source = match recompute {
             true => Source::Recompute,

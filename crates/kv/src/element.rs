@@ -151,6 +151,7 @@ fn pack<const BITS: u32>(levels: impl Iterator<Item = u8>, bytes: &mut [u8]) {
     }
 }
 
+#[inline]
 fn unpack<const BITS: u32>(bytes: &[u8], row: &mut [f32], value_of: impl Fn(u8) -> f32) {
     let (mut held, mut count, mut bytes) = (0_u32, 0, bytes.iter());
     for value in row {
@@ -171,6 +172,7 @@ const LEVEL_MAX: f32 = 127.0;
 /// The largest level of int5.
 const LEVEL_MAX_5: f32 = 15.0;
 
+#[inline]
 fn bf16(bytes: &[u8]) -> f32 {
     f32::from_bits(u32::from(u16::from_le_bytes([bytes[0], bytes[1]])) << 16)
 }

@@ -6,7 +6,7 @@
 use hyperrag_kv::KvBlock;
 
 use super::codec::{Codec, Part, Place};
-use super::kernel::{Kernel, LANES, PANEL, panels_of};
+use super::kernel::{Kernel, PANEL, panels_of};
 use super::workspace::{Scratch, take};
 
 /// Query positions of a step; K beyond the last one's position is not touched.
@@ -78,12 +78,12 @@ impl Heads<'_> {
             for (i, row) in scores.chunks_mut(scores_stride).take(steps * group).enumerate() {
                 sums[i] = kernel.softmax(row, stored + first + i / group + 1);
             }
-            let run = 2 * (stored + rows);
+            let run = stored + rows;
             kernel.product(
                 scores,
                 scores_stride,
                 steps * group,
-                |panel| &values[panel * run..][..2 * visible],
+                |panel| &values[panel * run..][..visible],
                 results,
                 self.dim,
                 self.dim,
@@ -116,36 +116,33 @@ impl Heads<'_> {
         }
         let columns = panels_of(visible) * PANEL;
         let scores = take(scores, rows * columns);
-        let panel = 2 * self.dim;
-        let keys = |p: usize| &keys[p * panel..(p + 1) * panel];
+        let keys = |p: usize| &keys[p * self.dim..(p + 1) * self.dim];
         kernel.product(queries, self.dim, rows, keys, scores, columns, columns);
     }
 
-    /// K as panels `[32 positions][dim][32]`, V as panels `[32 dims][position][32]`, in f32.
+    /// K as panels `[16 positions][dim][16]`, V as panels `[16 dims][position][16]`, in f32.
     fn lay_out(&self, source: Source<'_>, scratch: &mut Scratch) {
         let Source { codec, past, layer, head, mut kept } = source;
         let stored = past.map_or(0, KvBlock::tokens);
         let positions = stored + self.rows();
-        let key_lanes = panels_of(positions) * self.dim * 2;
+        let key_lanes = panels_of(positions) * self.dim;
         let value_panels = panels_of(self.dim);
         let Scratch { keys, values, queries, bytes, .. } = scratch;
         let keys = take(keys, key_lanes);
-        let values = take(values, value_panels * positions * 2);
+        let values = take(values, value_panels * positions);
         let row = take(queries, self.dim);
         let row_bytes = codec.element.row_bytes(self.dim);
         let bytes = take(bytes, row_bytes);
         let mut put = |part: Part, position: usize, row: &[f32]| match part {
             Part::Key => {
-                let (panel, column) = (position / PANEL, position % PANEL);
-                for (dim, k) in row.iter().enumerate() {
-                    let lanes = &mut keys[(panel * self.dim + dim) * 2 + column / LANES];
-                    lanes.0[column % LANES] = *k;
+                let panel = &mut keys[position / PANEL * self.dim..];
+                for (lanes, k) in panel.iter_mut().zip(row) {
+                    lanes.0[position % PANEL] = *k;
                 }
             }
             Part::Value => {
-                for (i, part) in row.chunks(LANES).enumerate() {
-                    let lanes = &mut values[(i / 2 * positions + position) * 2 + i % 2];
-                    lanes.0[..part.len()].copy_from_slice(part);
+                for (panel, part) in row.chunks(PANEL).enumerate() {
+                    values[panel * positions + position].0[..part.len()].copy_from_slice(part);
                 }
             }
         };

@@ -21,6 +21,9 @@ pub(crate) const LANES: usize = 16;
 /// Rows of the largest tile.
 pub(crate) const TILE_ROWS: usize = 12;
 
+/// What a tile computes: for each row, its sums with the columns of one panel or two.
+type Tile = [[Lanes; 2]; TILE_ROWS];
+
 /// What the bits depend on. It changes when a summation order does, not with the instruction set.
 pub const KERNEL_ID: &str = "cpu-f32-v1";
 
@@ -75,7 +78,7 @@ impl Kernel {
 
     /// `C = A B`: `rows` rows of `A`, `a_stride` floats apart, times the columns of the panels.
     ///
-    /// `panel(p)` gives columns `32 p ..` of `B` as `[k][32]`. Row `r` of `C` starts at
+    /// `panel(p)` gives columns `16 p ..` of `B` as `[k][16]`. Row `r` of `C` starts at
     /// `r * c_stride` and gets `columns` values.
     #[expect(clippy::too_many_arguments, reason = "a strided product has two matrices and a shape")]
     pub(crate) fn product<'b>(
@@ -88,22 +91,40 @@ impl Kernel {
         c_stride: usize,
         columns: usize,
     ) {
-        let mut tile = [[Lanes::ZERO; 2]; TILE_ROWS];
-        for (p, column) in (0..columns).step_by(PANEL).enumerate() {
-            let b = panel(p);
-            let width = PANEL.min(columns - column);
+        let mut tile: Tile = [[Lanes::ZERO; 2]; TILE_ROWS];
+        let mut column = 0;
+        while column < columns {
+            // Panels that a tile takes at once.
+            let count = self.panels_at_once().min(panels_of(columns - column));
+            let first = column / PANEL;
+            let panels = [panel(first), panel(first + count - 1)];
+            let width = (count * PANEL).min(columns - column);
             let mut row = 0;
             while row < rows {
-                let done = self.tile(rows - row, &a[row * a_stride..], a_stride, b, &mut tile);
+                let a = &a[row * a_stride..];
+                let done = self.tile(rows - row, a, a_stride, &panels[..count], &mut tile);
                 for (i, values) in tile[..done].iter().enumerate() {
                     let start = (row + i) * c_stride + column;
-                    let out = &mut c[start..start + width];
-                    for (out, lanes) in out.chunks_mut(LANES).zip(values) {
-                        out.copy_from_slice(&lanes.0[..out.len()]);
+                    for (out, lanes) in c[start..start + width].chunks_mut(LANES).zip(values) {
+                        match <&mut [f32; LANES]>::try_from(&mut *out) {
+                            Ok(out) => *out = lanes.0,
+                            Err(_) => out.copy_from_slice(&lanes.0[..out.len()]),
+                        }
                     }
                 }
                 row += done;
             }
+            column += width;
+        }
+    }
+
+    fn panels_at_once(self) -> usize {
+        match self {
+            Self::Portable => 1,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => 1,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => 2,
         }
     }
 
@@ -113,15 +134,19 @@ impl Kernel {
         rows: usize,
         a: &[f32],
         a_stride: usize,
-        b: &[Lanes],
-        out: &mut [[Lanes; 2]; TILE_ROWS],
+        b: &[&[Lanes]],
+        out: &mut Tile,
     ) -> usize {
-        match self {
-            Self::Portable => portable::tile(rows, a, a_stride, b, out),
+        match (self, b) {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => avx2::tile(rows, a, a_stride, b, out),
+            (Self::Avx512, &[first, second]) => {
+                avx512::tile(rows, a, a_stride, [first, second], out)
+            }
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => avx512::tile(rows, a, a_stride, b, out),
+            (Self::Avx512, b) => avx512::tile(rows, a, a_stride, [b[0]], out),
+            #[cfg(target_arch = "x86_64")]
+            (Self::Avx2, b) => avx2::tile(rows, a, a_stride, b[0], out),
+            (Self::Portable, b) => portable::tile(a, b[0], out),
         }
     }
 }

@@ -1,7 +1,8 @@
 use super::LANES;
 
-/// Columns of a panel.
-pub(crate) const PANEL: usize = 2 * LANES;
+/// Columns of a panel: one 512-bit register, so that a panel is read from end to end by the kernels
+/// of every instruction set, and fits a first-level cache's sets evenly.
+pub(crate) const PANEL: usize = LANES;
 
 /// One 512-bit register's worth of floats, aligned so that no load crosses a cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -17,8 +18,8 @@ pub(crate) const fn panels_of(columns: usize) -> usize {
     columns.div_ceil(PANEL)
 }
 
-/// The weights of a linear layer, packed once for the tiles: panels of 32 outputs, each
-/// `[input][32]`, the last one padded with zeros.
+/// The weights of a linear layer, packed once for the tiles: panels of 16 outputs, each
+/// `[input][16]`, the last one padded with zeros.
 pub(crate) struct PackedMatrix {
     outputs: usize,
     inputs: usize,
@@ -29,13 +30,12 @@ impl PackedMatrix {
     /// Packs matrices of `inputs` columns, row-major, one below the other.
     pub(crate) fn pack(parts: &[&[f32]], inputs: usize) -> Self {
         let outputs = parts.iter().map(|part| part.len() / inputs).sum();
-        let mut lanes = vec![Lanes::ZERO; panels_of(outputs) * inputs * 2];
+        let mut lanes = vec![Lanes::ZERO; panels_of(outputs) * inputs];
         let rows = parts.iter().flat_map(|part| part.chunks_exact(inputs));
         for (output, row) in rows.enumerate() {
-            let panel = &mut lanes[output / PANEL * inputs * 2..];
-            let column = output % PANEL;
-            for (input, weight) in row.iter().enumerate() {
-                panel[2 * input + column / LANES].0[column % LANES] = *weight;
+            let panel = &mut lanes[output / PANEL * inputs..][..inputs];
+            for (lanes, weight) in panel.iter_mut().zip(row) {
+                lanes.0[output % PANEL] = *weight;
             }
         }
         Self { outputs, inputs, lanes }
@@ -50,16 +50,13 @@ impl PackedMatrix {
     }
 
     pub(crate) fn panel(&self, panel: usize) -> &[Lanes] {
-        let length = 2 * self.inputs;
-        &self.lanes[panel * length..(panel + 1) * length]
+        &self.lanes[panel * self.inputs..(panel + 1) * self.inputs]
     }
 
     /// The weights of one output: with tied embeddings, a token's embedding.
     pub(crate) fn copy_row(&self, output: usize, row: &mut [f32]) {
-        let panel = self.panel(output / PANEL);
-        let column = output % PANEL;
-        for (input, weight) in row.iter_mut().enumerate() {
-            *weight = panel[2 * input + column / LANES].0[column % LANES];
+        for (weight, lanes) in row.iter_mut().zip(self.panel(output / PANEL)) {
+            *weight = lanes.0[output % PANEL];
         }
     }
 }

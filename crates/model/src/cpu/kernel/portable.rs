@@ -1,21 +1,13 @@
-use super::{LANES, Lanes, TILE_ROWS};
+use super::{LANES, Lanes, Tile};
 
-/// One row a tile; the reference for the others.
-pub(super) fn tile(
-    _rows: usize,
-    a: &[f32],
-    _a_stride: usize,
-    b: &[Lanes],
-    out: &mut [[Lanes; 2]; TILE_ROWS],
-) -> usize {
-    let mut sums = [Lanes::ZERO; 2];
-    for (value, pair) in a.iter().zip(b.chunks_exact(2)) {
-        for (sum, lanes) in sums.iter_mut().zip(pair) {
-            for lane in 0..LANES {
-                sum.0[lane] = value.mul_add(lanes.0[lane], sum.0[lane]);
-            }
+/// One row by one panel a tile; the reference for the others.
+pub(super) fn tile(a: &[f32], b: &[Lanes], out: &mut Tile) -> usize {
+    let mut sums = Lanes::ZERO;
+    for (value, lanes) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            sums.0[lane] = value.mul_add(lanes.0[lane], sums.0[lane]);
         }
     }
-    out[0] = sums;
+    out[0][0] = sums;
     1
 }

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""usage: scripts/agreement.py CORPUS QUERIES [--count N] [--depth N] [--elements NAME,...]
+"""usage: scripts/agreement.py CORPUS QUERIES [--qrels FILE] [--count N] [--depth N] [--elements NAME,...]
 
 Builds a store of CORPUS in each element type, ranks the first N queries from each, and prints how
-the rankings agree with those from f32: Kendall's tau (b) and the overlap of the best ten, means over
-the queries with their standard errors. Takes target/release/hyperrag; stores go to a temporary
-folder in target/.
+the rankings agree with those from the first: Kendall's tau (b) and the overlap of the best ten, means
+over the queries with their standard errors, and with --qrels nDCG@10 and its paired difference.
+`bf16/bf16` is an element type with the type that products are computed in, which is f32 without it.
+Takes target/release/hyperrag; stores go to a temporary folder in target/.
 """
 
 import argparse
@@ -51,6 +52,25 @@ def overlap(a, b):
     return len(best[0] & best[1]) / max(1, len(best[0]))
 
 
+def judgements(path):
+    """Graded judgements of each query, from a file of BEIR: query, document, grade; a header."""
+    qrels = {}
+    for line in Path(path).read_text(encoding="utf-8").splitlines()[1:]:
+        query, document, grade = line.split("\t")
+        qrels.setdefault(query, {})[document] = int(grade)
+    return qrels
+
+
+def ndcg(scores, grades):
+    """nDCG@10 with the grades as gains (Jarvelin and Kekalainen 2002); ties by document."""
+    def dcg(gains):
+        return sum(gain / math.log2(rank + 2) for rank, gain in enumerate(gains[:10]))
+
+    ranked = sorted(scores, key=lambda document: (-scores[document], document))
+    best = dcg(sorted(grades.values(), reverse=True))
+    return dcg([grades.get(document, 0) for document in ranked]) / best if best else 0.0
+
+
 def mean(values):
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
     return f"{statistics.mean(values):.3f} ± {error:.3f}"
@@ -63,25 +83,39 @@ def main():
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--depth", type=int, default=20)
     parser.add_argument("--elements", default="f32,bf16,int8,int5,int4")
+    parser.add_argument("--qrels")
     args = parser.parse_args()
+    qrels = judgements(args.qrels) if args.qrels else {}
     with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
         queries, store = Path(folder) / "queries.jsonl", Path(folder) / "store"
         lines = Path(args.queries).read_text(encoding="utf-8").splitlines(keepends=True)
         queries.write_text("".join(lines[: args.count]), encoding="utf-8")
-        print("| element | bytes a token | Kendall's tau | top-10 overlap | largest difference |\n|---|---|---|---|---|")
+        head = "| element | bytes a token | Kendall's tau | top-10 overlap | largest difference |"
+        head += " nDCG@10 | difference |" if qrels else ""
+        print(head + "\n|" + "---|" * (head.count("|") - 1))
         reference = None
-        for element in args.elements.split(","):
-            run(HYPERRAG, "build", args.corpus, "--store", store, "--element", element)
+        for name in args.elements.split(","):
+            element, _, compute = name.partition("/")
+            run(HYPERRAG, "build", args.corpus, "--store", store, "--element", element, "--compute", compute or "f32")
             info = run(HYPERRAG, "info", "--store", store)
             size = next(line.split()[-1] for line in info.splitlines() if line.startswith("bytes a token"))
             found = scores(store, queries, args.depth)
             reference = reference or found
-            taus = [tau(reference[query], found[query]) for query in reference]
-            shares = [overlap(reference[query], found[query]) for query in reference]
-            largest = max(abs(reference[q][d] - found[q][d]) for q in reference for d in reference[q])
-            print(f"| {element} | {size} | {mean(taus)} | {mean(shares)} | {largest:.4f} |", flush=True)
+            print(row(name, size, reference, found, qrels), flush=True)
             run("rm", "-rf", store)
         print(f"\n{len(reference)} queries, depth {args.depth}.")
+
+
+def row(name, size, reference, found, qrels):
+    """How the rankings `found` agree with `reference`."""
+    taus = [tau(reference[query], found[query]) for query in reference]
+    shares = [overlap(reference[query], found[query]) for query in reference]
+    largest = max(abs(reference[q][d] - found[q][d]) for q in reference for d in reference[q])
+    cells = [name, size, mean(taus), mean(shares), f"{largest:.4f}"]
+    if qrels:
+        gains = [[ndcg(scores[query], qrels.get(query, {})) for query in reference] for scores in (reference, found)]
+        cells += [mean(gains[1]), mean([b - a for a, b in zip(*gains)])]
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

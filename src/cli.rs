@@ -114,9 +114,11 @@ pub(crate) struct ModelArgs {
     /// Where to compute: cpu, cuda, cuda:N, or auto for the GPU if one answers, else the CPU.
     #[arg(long, env = "HYPERRAG_DEVICE", default_value_t = DeviceChoice::Auto, value_name = "DEVICE")]
     pub(crate) device: DeviceChoice,
-    /// Type of weights and products on a GPU: f16, bf16 or f32. The CPU computes in f32.
-    #[arg(long, env = "HYPERRAG_COMPUTE", default_value_t = Compute::F16, value_name = "TYPE")]
-    pub(crate) compute: Compute,
+    /// Type of weights and products: f16, bf16 or f32 on a GPU, bf16 or f32 on a CPU, where bf16
+    /// halves the weights and is faster if the machine has instructions for it [default: that of
+    /// the store on a CPU, f32 for a new one; f16 on a GPU].
+    #[arg(long, env = "HYPERRAG_COMPUTE", value_name = "TYPE")]
+    pub(crate) compute: Option<Compute>,
     /// Threads that compute on the CPU; 0 is one a core.
     #[arg(long, env = "HYPERRAG_THREADS", default_value_t = 0, value_name = "N")]
     pub(crate) threads: usize,

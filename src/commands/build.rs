@@ -12,7 +12,7 @@ use hyperrag_pipeline::{
 use hyperrag_store::{Replica, Store, StoreError};
 use serde::Serialize;
 
-use super::{LoadedModel, built_in_profile};
+use super::LoadedModel;
 use crate::cli::BuildArgs;
 use crate::exit::Status;
 use crate::report;
@@ -36,12 +36,12 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     let element = args.element.unwrap_or(element);
     let chunk_tokens = args.chunk_tokens.unwrap_or_else(|| of(|stored| stored.chunk_tokens));
     let unit_rows = args.unit_rows.unwrap_or_else(|| of(|stored| stored.unit_rows));
-    let profile = stored.as_ref().and_then(built_in_profile);
     let calibration = match Store::open_sealed(&args.store) {
         Ok(store) if element.is_calibrated() => store.calibration()?,
         _ => None,
     };
-    let loaded = LoadedModel::load(&args.model, element, chunk_tokens, profile, calibration)?;
+    let stored = stored.as_ref();
+    let loaded = LoadedModel::load(&args.model, element, chunk_tokens, stored, calibration)?;
     let loaded = calibrate(loaded, element, chunk_tokens, &corpus, args.limit)?;
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
     let fingerprint = loaded.fingerprint(chunk_tokens, unit_rows);

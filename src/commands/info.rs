@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use hyperrag_kv::SCORE_TOLERANCE;
-use hyperrag_model::{DeviceChoice, DeviceInfo, KERNEL_ID};
+use hyperrag_model::{DeviceChoice, DeviceInfo, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_PAIRS};
 use hyperrag_store::Store;
 
 use crate::cli::InfoArgs;
@@ -60,8 +60,9 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
 /// What a user may expect of scores over blocks of this kernel.
 fn exactness(kernel: &str) -> String {
     let same = match kernel {
-        KERNEL_ID => "the same bits as recompute on any CPU",
+        KERNEL_ID | KERNEL_ID_BF16 => "the same bits as recompute on any CPU",
+        KERNEL_ID_BF16_PAIRS => "the same bits as recompute on CPUs with instructions for bf16",
         _ => "as recompute on a GPU, but for the order of its sums",
     };
-    format!("{same}; within {SCORE_TOLERANCE} between CPU and GPU")
+    format!("{same}; within {SCORE_TOLERANCE} between kernels")
 }

@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 use hyperrag_kv::{
     Calibration, Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile, SCORE_TOLERANCE,
 };
-use hyperrag_model::{GgufTokenizer, LoadSettings, Model, ModelCache, ModelFile};
+use hyperrag_model::{Compute, GgufTokenizer, LoadSettings, Model, ModelCache, ModelFile};
 use hyperrag_pipeline::Session;
 use hyperrag_store::{FORMAT_VERSION, Failover, Replicated, StoreError};
 
@@ -58,27 +58,28 @@ struct LoadedModel {
 }
 
 impl LoadedModel {
-    /// Loads the model that `args` names. `profile` and `calibration` are those of the store, where
-    /// there is one.
+    /// Loads the model that `args` names. What they leave open is as it was `stored`, where there is
+    /// a store, whose `calibration` comes along.
     fn load(
         args: &ModelArgs,
         element: Element,
         chunk_tokens: u32,
-        profile: Option<&str>,
+        stored: Option<&Fingerprint>,
         calibration: Option<Calibration>,
     ) -> Result<Self> {
         let path = ModelCache::from_environment()?.resolve(&args.model)?;
         let mut file = ModelFile::open(&path)?;
         let tokenizer = file.tokenizer()?;
         let turns = tokenizer.has_special("<|im_start|>");
-        let default = profile.unwrap_or(if turns { "chat" } else { "plain" });
+        let default = stored.and_then(built_in_profile);
+        let default = default.unwrap_or(if turns { "chat" } else { "plain" });
         let profile = read_profile(args.profile.as_deref().unwrap_or(default))?;
         let (name, weights) = (file.name(), file.digest());
         let calibration = calibration.map(Arc::new);
         let settings = LoadSettings {
             calibration: calibration.clone(),
             device: args.device,
-            compute: args.compute,
+            compute: args.compute.or_else(|| stored.and_then(cpu_compute)),
             threads: args.threads,
             element,
             chunk_tokens: chunk_tokens as usize,
@@ -118,6 +119,11 @@ impl LoadedModel {
 
 type OpenSession<'a> = Session<'a, Model, GgufTokenizer>;
 
+/// The type in which a store was computed on a CPU: so its bits are computed again.
+fn cpu_compute(stored: &Fingerprint) -> Option<Compute> {
+    stored.kernel.starts_with("cpu-").then(|| stored.compute.parse().ok()).flatten()
+}
+
 /// The profile of a store, where this program has it.
 fn built_in_profile(stored: &Fingerprint) -> Option<&str> {
     let name = stored.profile.as_str();
@@ -148,9 +154,8 @@ fn open(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
     };
     let format = Fingerprint { format_version: FORMAT_VERSION, ..stored.clone() };
     stored.readable_by(&format).map_err(refused)?;
-    let profile = built_in_profile(stored);
     let (element, calibration) = (stored.geometry.element, store.calibration()?);
-    let loaded = LoadedModel::load(args, element, stored.chunk_tokens, profile, calibration)?;
+    let loaded = LoadedModel::load(args, element, stored.chunk_tokens, Some(stored), calibration)?;
     let current = loaded.fingerprint(stored.chunk_tokens, stored.unit_rows);
     if stored.readable_by(&current).map_err(refused)? == Exactness::Tolerance {
         crate::report::note(&format!(

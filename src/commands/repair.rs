@@ -65,10 +65,9 @@ impl LazyModel<'_> {
         stored: &Fingerprint,
         calibration: Option<Calibration>,
     ) -> Result<LoadedModel, String> {
-        let profile = super::built_in_profile(stored);
         let (element, chunk_tokens) = (stored.geometry.element, stored.chunk_tokens);
         let model = &self.args.model;
-        let loaded = LoadedModel::load(model, element, chunk_tokens, profile, calibration);
+        let loaded = LoadedModel::load(model, element, chunk_tokens, Some(stored), calibration);
         loaded.map_err(|error| format!("the model is needed for it: {error:#}"))
     }
 

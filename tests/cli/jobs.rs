@@ -4,7 +4,9 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::{DEGRADED, Scratch, USAGE, jsonl, passages, ranked, testdata};
+use crate::support::{
+    DEGRADED, FAILED, MISMATCH, Scratch, USAGE, jsonl, passages, ranked, testdata,
+};
 
 fn built(element: &str) -> Scratch {
     let scratch = Scratch::new();
@@ -43,6 +45,25 @@ fn a_question_gets_a_table_a_json_line_and_a_run() {
     assert_eq!(run.lines().count(), hits.len());
     let none = scratch.ok("query --store store TINY --json xylophonist");
     assert_eq!(none.json()[0]["hits"], json!([]));
+}
+
+#[test]
+fn products_of_bf16_are_another_kernel() {
+    let scratch = Scratch::new();
+    scratch.ok("build CORPUS --store store TINY --compute bf16");
+    let info = &scratch.ok("info --store store --json").json()[0];
+    assert_eq!(info["fingerprint"]["compute"], "bf16");
+    assert!(info["fingerprint"]["kernel"].as_str().unwrap().starts_with("cpu-bf16"), "{info}");
+    // A query computes as the store was computed, unless it is told otherwise.
+    let query = "query --store store TINY --json --queries QUERIES -k 100";
+    let stored = scratch.ok(query);
+    assert_eq!(ranked(&stored), ranked(&scratch.ok(&format!("{query} --recompute"))));
+    let exact = scratch.ok(&format!("{query} --compute f32"));
+    exact.says(&["cpu-bf16", "cpu-f32-v1", "not to the bit"]);
+    assert_ne!(ranked(&stored), ranked(&exact));
+    let resumed = scratch.ends(MISMATCH, "build CORPUS --store store TINY");
+    resumed.says(&["compute"]);
+    scratch.ends(FAILED, &format!("{query} --compute f16")).says(&["--compute f32 or bf16"]);
 }
 
 #[test]

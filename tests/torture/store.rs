@@ -11,7 +11,7 @@ use hyperrag_kv::{
     BlockKey, BlockRead, Chunk, ChunkRead, Element, Fingerprint, KvBlock, LanguageModel, Profile,
     Slot,
 };
-use hyperrag_model::{CpuModel, GgufTokenizer, KERNEL_ID, Kernel, ModelFile};
+use hyperrag_model::{Compute, CpuModel, GgufTokenizer, KERNEL_ID, Kernel, ModelFile};
 use hyperrag_pipeline::{
     Add, BuildInput, BuildProgress, ByteProgress, VerifySettings, build, verify,
 };
@@ -188,7 +188,8 @@ impl Tiny {
         let mut file = ModelFile::open(Path::new(&testdata("tiny.gguf"))).unwrap();
         let tokenizer = file.tokenizer().unwrap();
         let profile = Profile::built_in("plain").unwrap();
-        let model = CpuModel::load(&mut file, Element::Bf16, Kernel::best(), 1).unwrap();
+        let model =
+            CpuModel::load(&mut file, Element::Bf16, Compute::F32, Kernel::best(), 1).unwrap();
         let fingerprint = Fingerprint {
             format_version: FORMAT_VERSION,
             model: file.name(),

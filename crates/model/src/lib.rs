@@ -5,6 +5,7 @@
 //! ranking.
 
 mod cache;
+mod compute;
 mod config;
 mod cpu;
 mod device;
@@ -19,9 +20,10 @@ mod weights;
 pub mod tiny;
 
 pub use cache::{CATALOG, ModelCache, NamedModel, NamedModelSource};
+pub use compute::Compute;
 pub use config::Config;
-pub use cpu::{CpuModel, KERNEL_ID, Kernel};
-pub use device::{Compute, DeviceBlock, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings};
+pub use cpu::{CpuModel, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_PAIRS, Kernel};
+pub use device::{DeviceBlock, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings};
 pub use error::LoadError;
 pub use gguf::ModelFile;
 pub use model::{LoadSettings, Model, ResidentBlock};

@@ -6,8 +6,8 @@ use hyperrag_kv::{
 
 use crate::device::{self, DeviceBlock};
 use crate::{
-    Compute, Config, CpuModel, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings, KERNEL_ID,
-    Kernel, LoadError, ModelFile,
+    Compute, Config, CpuModel, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings, Kernel,
+    LoadError, ModelFile,
 };
 
 /// The smallest Hadamard matrix that K and V in few bits are turned by.
@@ -34,8 +34,8 @@ pub enum ResidentBlock {
 pub struct LoadSettings {
     /// Where.
     pub device: DeviceChoice,
-    /// Type of weights and products on a GPU.
-    pub compute: Compute,
+    /// Type of weights and products; without it f16 on a GPU, f32 on a CPU.
+    pub compute: Option<Compute>,
     /// Threads on the CPU; 0 is one a core.
     pub threads: usize,
     /// Type to which K and V are rounded.
@@ -60,7 +60,8 @@ impl Model {
         match device::open(device, notice)? {
             None => {
                 let computed = if element.is_calibrated() { Element::F32 } else { element };
-                let model = CpuModel::load(file, computed, Kernel::best(), threads)?;
+                let compute = compute.unwrap_or(Compute::F32);
+                let model = CpuModel::load(file, computed, compute, Kernel::best(), threads)?;
                 let model = Self::Cpu(Box::new(model));
                 match settings.calibration {
                     Some(calibration) => model.calibrated(element, calibration),
@@ -69,6 +70,7 @@ impl Model {
             }
             Some((device, info)) => {
                 let (block_positions, memory_bytes) = (chunk_tokens, None);
+                let compute = compute.unwrap_or(Compute::F16);
                 let settings =
                     DeviceSettings { compute, element, block_positions, memory_bytes, notice };
                 Ok(Self::Gpu(Box::new(DeviceModel::load_on(file, &device, settings)?), info))
@@ -135,7 +137,7 @@ impl Model {
     #[must_use]
     pub fn kernel_id(&self) -> &'static str {
         match self {
-            Self::Cpu(_) => KERNEL_ID,
+            Self::Cpu(model) => model.kernel().id(model.compute()),
             Self::Gpu(model, _) => model.compute().kernel_id(),
         }
     }
@@ -144,7 +146,7 @@ impl Model {
     #[must_use]
     pub fn compute(&self) -> &'static str {
         match self {
-            Self::Cpu(_) => "f32",
+            Self::Cpu(model) => model.compute().name(),
             Self::Gpu(model, _) => model.compute().name(),
         }
     }

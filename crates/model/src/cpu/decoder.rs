@@ -5,10 +5,10 @@ use rayon::prelude::*;
 
 use super::attention::{Heads, Source};
 use super::codec::Codec;
-use super::kernel::{Kernel, PackedMatrix, TILE_ROWS};
+use super::kernel::{Bf16Scratch, Kernel, PackedMatrix, TILE_ROWS};
 use super::workspace::{Scratch, ScratchPool, Workspace, split, take};
 use crate::weights::{WeightSource, Weights};
-use crate::{Config, LoadError, ModelFile};
+use crate::{Compute, Config, LoadError, ModelFile};
 
 /// Rows that one task takes through a layer: their activations stay in its core's cache.
 const TASK_ROWS: usize = 96;
@@ -16,7 +16,7 @@ const TASK_ROWS: usize = 96;
 type Layer = crate::weights::Layer<PackedMatrix, Vec<f32>>;
 
 /// Packs the weights of a file.
-struct Packer<'a>(&'a mut ModelFile);
+struct Packer<'a>(&'a mut ModelFile, Compute);
 
 impl WeightSource for Packer<'_> {
     type Matrix = PackedMatrix;
@@ -33,7 +33,7 @@ impl WeightSource for Packer<'_> {
     ) -> Result<PackedMatrix, LoadError> {
         let parts = parts.iter().map(|(name, outputs)| self.0.tensor(name, &[*outputs, inputs]));
         let parts = parts.collect::<Result<Vec<_>, _>>()?;
-        Ok(PackedMatrix::pack(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>(), inputs))
+        Ok(PackedMatrix::pack(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>(), inputs, self.1))
     }
 
     fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
@@ -41,7 +41,8 @@ impl WeightSource for Packer<'_> {
     }
 }
 
-/// A llama decoder on the CPU, in f32.
+/// A llama decoder on the CPU. Products of weights are of f32 or of values rounded to bf16; all
+/// sums, and all else, are f32.
 ///
 /// A layer is two parallel steps: attention by sequence and KV head, and everything else by rows.
 /// K and V are rounded to the element type before any attention reads them, so that fresh ones and
@@ -49,6 +50,7 @@ impl WeightSource for Packer<'_> {
 pub struct CpuModel {
     pub(crate) config: Config,
     pub(crate) kernel: Kernel,
+    compute: Compute,
     pub(crate) pool: rayon::ThreadPool,
     pub(crate) scratch: ScratchPool,
     pub(crate) weights: Weights<PackedMatrix, Vec<f32>>,
@@ -82,18 +84,23 @@ pub(crate) fn rows_of_a_task(rows: usize, threads: usize) -> usize {
 }
 
 impl CpuModel {
-    /// Reads and packs the weights. `element` is the type to which K and V are rounded, `threads`
-    /// the number of threads that compute.
+    /// Reads and packs the weights. `element` is the type to which K and V are rounded, `compute` that
+    /// of weights and products, `threads` the number of threads that compute.
     ///
     /// # Errors
-    /// [`LoadError`] for missing tensors or others than the metadata promise, and for an element type
-    /// that needs a calibration: load with f32, then [`CpuModel::calibrated`].
+    /// [`LoadError`] for missing tensors or others than the metadata promise, for f16, and for an
+    /// element type that needs a calibration: load with f32, then [`CpuModel::calibrated`].
     pub fn load(
         file: &mut ModelFile,
         element: Element,
+        compute: Compute,
         kernel: Kernel,
         threads: usize,
     ) -> Result<Self, LoadError> {
+        if compute == Compute::F16 {
+            let feature = "f16 on a CPU (use --compute f32 or bf16)".to_owned();
+            return Err(LoadError::Unsupported { feature });
+        }
         if !Kernel::available().contains(&kernel) {
             let feature = format!("{} instructions that this machine lacks", kernel.name());
             return Err(LoadError::Unsupported { feature });
@@ -103,7 +110,7 @@ impl CpuModel {
             return Err(LoadError::Unsupported { feature });
         }
         let config = file.config().clone();
-        let weights = Weights::read(&config, &mut Packer(file))?;
+        let weights = Weights::read(&config, &mut Packer(file, compute))?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("model-{i}"))
@@ -118,6 +125,7 @@ impl CpuModel {
             workspaces: Mutex::default(),
             config,
             kernel,
+            compute,
             pool,
             weights,
         })
@@ -127,6 +135,12 @@ impl CpuModel {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Type of weights and products.
+    #[must_use]
+    pub fn compute(&self) -> Compute {
+        self.compute
     }
 
     /// The instruction set in use.
@@ -206,7 +220,7 @@ impl CpuModel {
         let config = &self.config;
         let normed = take(&mut scratch.narrow, x.len());
         self.norm(x, &layer.attention_norm, normed);
-        self.linear(&layer.qkv, normed, qkv);
+        self.linear(&layer.qkv, normed, qkv, &mut scratch.rounded);
         let queries = config.heads * config.head_dim;
         for (row, qkv) in rows.iter().zip(qkv.chunks_exact_mut(self.qkv_width())) {
             for head in qkv[..queries].chunks_exact_mut(config.head_dim) {
@@ -228,7 +242,7 @@ impl CpuModel {
         let (hidden, wide) = (self.config.hidden, self.config.feed_forward);
         let q = self.config.heads * self.config.head_dim;
         let group = self.config.group() * self.config.head_dim;
-        let Scratch { rows: gathered, narrow, wide: gate_up, .. } = scratch;
+        let Scratch { rows: gathered, narrow, wide: gate_up, rounded, .. } = scratch;
         let gathered = take(gathered, rows.len() * q.max(wide));
         let narrow = take(narrow, rows.len() * hidden);
         for (i, (row, out)) in rows.iter().zip(gathered.chunks_exact_mut(q)).enumerate() {
@@ -237,16 +251,16 @@ impl CpuModel {
                 out.copy_from_slice(&attended[start..start + group]);
             }
         }
-        self.linear(&layer.output, &gathered[..rows.len() * q], narrow);
+        self.linear(&layer.output, &gathered[..rows.len() * q], narrow, rounded);
         self.kernel.add(x, narrow);
         self.norm(x, &layer.feed_forward_norm, narrow);
         let gate_up = take(gate_up, rows.len() * 2 * wide);
-        self.linear(&layer.gate_up, narrow, gate_up);
+        self.linear(&layer.gate_up, narrow, gate_up, rounded);
         let activated = &mut gathered[..rows.len() * wide];
         for (out, gate_up) in activated.chunks_exact_mut(wide).zip(gate_up.chunks_exact(2 * wide)) {
             self.kernel.silu_mul(gate_up, out);
         }
-        self.linear(&layer.down, activated, narrow);
+        self.linear(&layer.down, activated, narrow, rounded);
         self.kernel.add(x, narrow);
     }
 
@@ -257,17 +271,15 @@ impl CpuModel {
         }
     }
 
-    fn linear(&self, weights: &PackedMatrix, x: &[f32], out: &mut [f32]) {
-        let (inputs, outputs) = (weights.inputs(), weights.outputs());
-        self.kernel.product(
-            x,
-            inputs,
-            x.len() / inputs,
-            |p| weights.panel(p),
-            out,
-            outputs,
-            outputs,
-        );
+    fn linear(
+        &self,
+        weights: &PackedMatrix,
+        x: &[f32],
+        out: &mut [f32],
+        rounded: &mut Bf16Scratch,
+    ) {
+        let outputs = weights.outputs();
+        weights.product(self.kernel, x, 0..outputs, out, outputs, rounded);
     }
 
     /// Attention of every sequence and KV head, and K and V into the blocks that are kept.

@@ -61,9 +61,8 @@ impl CpuModel {
         let mut running = vec![(f32::NEG_INFINITY, 0.0_f64, f32::NAN); targets.len()];
         for first in (0..head.outputs()).step_by(COLUMNS) {
             let columns = COLUMNS.min(head.outputs() - first);
-            let panel = |p: usize| head.panel(first / PANEL + p);
-            let inputs = head.inputs();
-            self.kernel.product(rows, inputs, targets.len(), panel, logits, COLUMNS, columns);
+            let group = first..first + columns;
+            head.product(self.kernel, rows, group, logits, COLUMNS, &mut scratch.rounded);
             for ((row, target), state) in logits.chunks(COLUMNS).zip(targets).zip(&mut running) {
                 let (max, sum) = self.kernel.max_and_sum_exp(&row[..columns]);
                 let largest = state.0.max(max);

@@ -11,4 +11,4 @@ mod language_model;
 mod workspace;
 
 pub use decoder::CpuModel;
-pub use kernel::{KERNEL_ID, Kernel};
+pub use kernel::{KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_PAIRS, Kernel};

@@ -1,6 +1,6 @@
 use std::sync::{Mutex, MutexGuard};
 
-use super::kernel::Lanes;
+use super::kernel::{Bf16Scratch, Lanes};
 
 /// Buffers of one forward pass, kept between passes: fresh memory costs page faults, which halved
 /// the speed of the prototype.
@@ -25,6 +25,7 @@ pub(crate) struct Scratch {
     pub(crate) wide: Vec<f32>,
     pub(crate) narrow: Vec<f32>,
     pub(crate) bytes: Vec<u8>,
+    pub(crate) rounded: Bf16Scratch,
 }
 
 /// One [`Scratch`] a thread of the pool. A task locks its thread's own and never waits for other

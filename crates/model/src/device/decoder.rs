@@ -3,9 +3,9 @@ use candle_nn::ops::{rms_norm, softmax_last_dim, swiglu};
 use candle_nn::rotary_emb::rope_i;
 use hyperrag_kv::Geometry;
 
-use super::Compute;
 use super::batch::Batching;
 use super::transfer::Transfer;
+use crate::Compute;
 use crate::Config;
 use crate::weights::{Layer, Weights};
 

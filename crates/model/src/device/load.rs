@@ -1,11 +1,11 @@
 use candle_core::{DType, Device, Tensor};
 use hyperrag_kv::Element;
 
-use super::Compute;
 use super::batch::Batching;
 use super::choice::{DeviceChoice, DeviceInfo, open};
 use super::decoder::DeviceModel;
 use super::transfer::{Transfer, first_line};
+use crate::Compute;
 use crate::weights::{WeightSource, Weights};
 use crate::{Config, LoadError, ModelFile};
 

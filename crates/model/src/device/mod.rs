@@ -5,7 +5,6 @@
 
 mod batch;
 mod choice;
-mod compute;
 mod decoder;
 mod head;
 mod language_model;
@@ -14,7 +13,6 @@ mod transfer;
 
 pub(crate) use choice::open;
 pub use choice::{DeviceChoice, DeviceInfo};
-pub use compute::Compute;
 pub use decoder::{DeviceBlock, DeviceModel};
 pub use load::DeviceSettings;
 pub(crate) use transfer::first_line;

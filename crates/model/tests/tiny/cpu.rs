@@ -69,6 +69,7 @@ fn write_file(folder: &Path, bytes: &[u8]) -> PathBuf {
 fn load_as(
     bytes: &[u8],
     element: Element,
+    compute: Compute,
     kernel: Kernel,
     threads: usize,
 ) -> Result<CpuModel, LoadError> {
@@ -76,18 +77,18 @@ fn load_as(
     let path = write_file(folder.path(), bytes);
     let mut file = ModelFile::open(&path)?;
     if !element.is_calibrated() {
-        return CpuModel::load(&mut file, element, kernel, threads);
+        return CpuModel::load(&mut file, element, compute, kernel, threads);
     }
-    let refused = CpuModel::load(&mut file, element, kernel, threads).err();
+    let refused = CpuModel::load(&mut file, element, compute, kernel, threads).err();
     assert!(matches!(refused, Some(LoadError::Unsupported { .. })));
-    let model = CpuModel::load(&mut file, Element::F32, kernel, threads)?;
+    let model = CpuModel::load(&mut file, Element::F32, compute, kernel, threads)?;
     let fixed = FixedPositions { first: 2, last: 3 };
     let calibration = model.calibrate(&ragged(16), fixed).unwrap();
     Ok(model.calibrated(element, Arc::new(calibration)))
 }
 
 fn load(element: Element) -> CpuModel {
-    load_as(&tiny(), element, Kernel::best(), 2).unwrap()
+    load_as(&tiny(), element, Compute::F32, Kernel::best(), 2).unwrap()
 }
 
 fn mean_log_probability(model: &CpuModel, document: &[u32], query: &[u32]) -> f64 {
@@ -215,7 +216,7 @@ fn candle_operations_give_the_same() {
         with_metadata("llama.rope.freq_base", Value::F32(100_000.0)),
     ];
     for bytes in variants {
-        let model = load_as(&bytes, Element::F32, Kernel::best(), 2).unwrap();
+        let model = load_as(&bytes, Element::F32, Compute::F32, Kernel::best(), 2).unwrap();
         let mut reference = Reference::new(bytes);
         for length in [1, 2, 31, 33, 100] {
             let document = tokens(length as u64, length);
@@ -243,10 +244,22 @@ fn candle_operations_give_the_same() {
 
 #[test]
 fn bits_depend_on_tokens_alone() {
+    for element in Element::ALL {
+        bits_are_those_of_one_chunk(element, Compute::F32);
+    }
+    bits_are_those_of_one_chunk(Element::Bf16, Compute::Bf16);
+}
+
+fn bits_are_those_of_one_chunk(element: Element, compute: Compute) {
     let chunks = ragged(100);
     let queries = [1, 2, 20].map(|length| tokens(500 + length as u64, length));
-    for element in Element::ALL {
-        let single = load_as(&tiny(), element, Kernel::Portable, 1).unwrap();
+    for kernel in Kernel::available() {
+        // Kernels of one id give the same bits.
+        let reference = match kernel.id(compute) == Kernel::Portable.id(compute) {
+            true => Kernel::Portable,
+            false => kernel,
+        };
+        let single = load_as(&tiny(), element, compute, reference, 1).unwrap();
         let alone: Vec<KvBlock> = chunks
             .iter()
             .map(|chunk| single.prefill(std::slice::from_ref(chunk)).unwrap().remove(0))
@@ -255,8 +268,8 @@ fn bits_depend_on_tokens_alone() {
             .iter()
             .map(|q| alone.iter().map(|block| single.score(q, &[block]).unwrap()[0]).collect())
             .collect();
-        for (kernel, threads) in Kernel::available().into_iter().flat_map(|k| [(k, 1), (k, 2)]) {
-            let model = load_as(&tiny(), element, kernel, threads).unwrap();
+        for threads in [1, 2] {
+            let model = load_as(&tiny(), element, compute, kernel, threads).unwrap();
             for count in [1, 2, 7, 100] {
                 let what = format!("{element}, {kernel:?}, {threads} threads, batch of {count}");
                 let blocks = model.prefill(&chunks[..count]).unwrap();
@@ -270,6 +283,23 @@ fn bits_depend_on_tokens_alone() {
             }
         }
     }
+}
+
+#[test]
+fn bf16_is_near_f32() {
+    let exact = load(Element::F32);
+    let rounded = load_as(&tiny(), Element::F32, Compute::Bf16, Kernel::best(), 2).unwrap();
+    let query = tokens(4, 20);
+    let scores = [&exact, &rounded].map(|model| {
+        let blocks = model.prefill(&ragged(20)).unwrap();
+        model.score(&query, &blocks.iter().collect::<Vec<_>>()).unwrap()
+    });
+    let differences = scores[0].iter().zip(&scores[1]).map(|(a, b)| (a - b).abs());
+    let largest = differences.fold(0.0, f32::max);
+    // Random weights magnify what is rounded.
+    assert!(largest > 0.0 && largest <= 0.1, "{largest}");
+    let refused = load_as(&tiny(), Element::F32, Compute::F16, Kernel::best(), 1).err();
+    assert!(refused.unwrap().to_string().contains("--compute"));
 }
 
 #[test]
@@ -322,7 +352,7 @@ fn two_parts_score_as_one_run() {
 fn a_calibration_depends_on_its_chunks_alone() {
     let fixed = FixedPositions { first: 2, last: 3 };
     let made = |kernel, threads| {
-        let model = load_as(&tiny(), Element::F32, kernel, threads).unwrap();
+        let model = load_as(&tiny(), Element::F32, Compute::F32, kernel, threads).unwrap();
         model.calibrate(&ragged(16), fixed).unwrap().digest()
     };
     let first = made(Kernel::Portable, 1);
@@ -365,7 +395,7 @@ fn heads_that_are_mixed_too_little_are_refused() {
     for element in Element::ALL {
         let settings = LoadSettings {
             device: DeviceChoice::Cpu,
-            compute: Compute::F32,
+            compute: None,
             threads: 1,
             element,
             calibration: None,
@@ -431,13 +461,14 @@ fn values_that_are_no_numbers_are_refused() {
     }
     let nan = Tensor::full(f32::NAN, 64, &CPU).unwrap();
     let model = with_tensor("output_norm.weight", GgmlDType::F32, &nan);
-    let model = load_as(&model, Element::F32, Kernel::best(), 1).unwrap();
+    let model = load_as(&model, Element::F32, Compute::F32, Kernel::best(), 1).unwrap();
     assert!(matches!(model.prefill(&[chunk(&[5])]), Err(ModelError::NotANumber { .. })));
 }
 
 #[test]
 fn other_models_are_refused() {
-    let error = |bytes: Vec<u8>| load_as(&bytes, Element::F32, Kernel::best(), 1).err();
+    let error =
+        |bytes: Vec<u8>| load_as(&bytes, Element::F32, Compute::F32, Kernel::best(), 1).err();
     let text = |text: &str| Value::String(text.to_owned());
     let other = error(with_metadata("general.architecture", text("qwen2")));
     assert!(
@@ -478,7 +509,7 @@ fn other_models_are_refused() {
 fn use_model(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let mut file = ModelFile::open(path)?;
     let tokenizer = file.tokenizer();
-    let model = CpuModel::load(&mut file, Element::F32, Kernel::best(), 1)?;
+    let model = CpuModel::load(&mut file, Element::F32, Compute::F32, Kernel::best(), 1)?;
     let ids = tokenizer?.encode_text("in the and of 12")?;
     let blocks = model.prefill(&[chunk(&ids)])?;
     model.score(&ids, &[&blocks[0]])?;

@@ -21,7 +21,7 @@ fn both(element: Element) -> (CpuModel, DeviceModel) {
 fn with_memory(element: Element, memory_bytes: Option<usize>) -> (CpuModel, DeviceModel) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/tiny.gguf");
     let mut file = ModelFile::open(&path).unwrap();
-    let cpu = CpuModel::load(&mut file, element, Kernel::best(), 2).unwrap();
+    let cpu = CpuModel::load(&mut file, element, Compute::F32, Kernel::best(), 2).unwrap();
     let settings = settings(element, memory_bytes);
     (cpu, DeviceModel::load(&mut file, DeviceChoice::Cpu, settings).unwrap().0)
 }

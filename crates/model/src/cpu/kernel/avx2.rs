@@ -22,12 +22,11 @@ pub(super) fn tile(rows: usize, a: &[f32], a_stride: usize, b: &[Lanes], out: &m
 #[expect(unsafe_code, reason = "loads and stores by pointer")]
 fn tile_of<const M: usize>(a: &[f32], a_stride: usize, b: &[Lanes], out: &mut Tile) -> usize {
     const { assert!(M <= TILE_ROWS) };
-    let k = b.len();
-    assert!(a.len() >= (M - 1) * a_stride + k, "A has fewer rows than the tile");
+    assert!(a.len() >= (M - 1) * a_stride + b.len(), "A has fewer rows than the tile");
     let mut sums = [[_mm256_setzero_ps(); 2]; M];
     for (i, lanes) in b.iter().enumerate() {
         // SAFETY: `lanes` is two registers, aligned to 64 bytes. The offset into `a` is at most
-        // (M - 1) * a_stride + k - 1, checked above.
+        // (M - 1) * a_stride + b.len() - 1, checked above.
         unsafe {
             let low = _mm256_load_ps(lanes.0.as_ptr());
             let high = _mm256_load_ps(lanes.0.as_ptr().add(8));

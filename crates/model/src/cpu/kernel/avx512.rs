@@ -1,8 +1,10 @@
 use std::arch::x86_64::{
-    _mm512_fmadd_ps, _mm512_load_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_store_ps,
+    __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_load_ps,
+    _mm512_load_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_store_ps,
 };
+use std::mem::transmute;
 
-use super::{Lanes, TILE_ROWS, Tile};
+use super::{Lanes, Pairs, TILE_ROWS, Tile};
 
 /// Up to 12 rows by two panels: 24 of the 32 registers hold sums.
 #[expect(unsafe_code, reason = "functions compiled for an instruction set")]
@@ -26,14 +28,13 @@ pub(super) fn tile<const N: usize>(
 }
 
 #[target_feature(enable = "avx512f")]
-#[expect(unsafe_code, reason = "loads and stores by pointer")]
+#[expect(unsafe_code, reason = "loads by pointer")]
 fn tile_of<const M: usize, const N: usize>(
     a: &[f32],
     a_stride: usize,
     b: [&[Lanes]; N],
     out: &mut Tile,
 ) -> usize {
-    const { assert!(M <= TILE_ROWS) };
     let k = b[0].len();
     assert!(b.iter().all(|panel| panel.len() == k), "panels of one product are of one length");
     assert!(a.len() >= (M - 1) * a_stride + k, "A has fewer rows than the tile");
@@ -51,6 +52,66 @@ fn tile_of<const M: usize, const N: usize>(
             }
         }
     }
+    store(&sums, out)
+}
+
+/// The same of pairs of bf16, by the instruction that multiplies and adds both of a pair. It rounds
+/// in its own way: denormals count as zero, and the bits are not those of fused multiply-adds.
+#[expect(unsafe_code, reason = "functions compiled for an instruction set")]
+pub(super) fn tile_of_pairs<const N: usize>(
+    rows: usize,
+    a: &[u32],
+    a_stride: usize,
+    b: [&[Pairs]; N],
+    out: &mut Tile,
+) -> usize {
+    // SAFETY: `Kernel::available` offers AVX-512 with BF16 only where the machine has it.
+    unsafe {
+        match rows {
+            12.. => tile_of_pairs_of::<12, N>(a, a_stride, b, out),
+            8.. => tile_of_pairs_of::<8, N>(a, a_stride, b, out),
+            4.. => tile_of_pairs_of::<4, N>(a, a_stride, b, out),
+            2.. => tile_of_pairs_of::<2, N>(a, a_stride, b, out),
+            _ => tile_of_pairs_of::<1, N>(a, a_stride, b, out),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[expect(unsafe_code, reason = "loads by pointer, registers of another type")]
+fn tile_of_pairs_of<const M: usize, const N: usize>(
+    a: &[u32],
+    a_stride: usize,
+    b: [&[Pairs]; N],
+    out: &mut Tile,
+) -> usize {
+    let k = b[0].len();
+    assert!(b.iter().all(|panel| panel.len() == k), "panels of one product are of one length");
+    assert!(a.len() >= (M - 1) * a_stride + k, "A has fewer rows than the tile");
+    // SAFETY: both are 64 bytes, and every pattern of bits is a value of either.
+    let bf16 = |pairs: __m512i| unsafe { transmute::<__m512i, __m512bh>(pairs) };
+    let mut sums = [[_mm512_setzero_ps(); N]; M];
+    for i in 0..k {
+        // SAFETY: as in `tile_of`.
+        unsafe {
+            let pairs = b.map(|panel| bf16(_mm512_load_si512(panel.as_ptr().add(i).cast())));
+            for (m, sum) in sums.iter_mut().enumerate() {
+                let pair = *a.as_ptr().add(m * a_stride + i);
+                let pair = bf16(_mm512_set1_epi32(pair.cast_signed()));
+                for (sum, pairs) in sum.iter_mut().zip(pairs) {
+                    *sum = _mm512_dpbf16_ps(*sum, pair, pairs);
+                }
+            }
+        }
+    }
+    store(&sums, out)
+}
+
+/// Puts the sums into the tile, and gives their rows.
+#[target_feature(enable = "avx512f")]
+#[expect(unsafe_code, reason = "stores by pointer")]
+fn store<const M: usize, const N: usize>(sums: &[[__m512; N]; M], out: &mut Tile) -> usize {
+    const { assert!(M <= TILE_ROWS) };
     for (sums, out) in sums.iter().zip(out) {
         for (sum, lanes) in sums.iter().zip(out) {
             // SAFETY: `Lanes` is 64 bytes, aligned to 64.

@@ -3,7 +3,8 @@
 //! Every sum has one order, fixed by the length of the data alone: a product adds in order of `k`
 //! with fused multiply-adds, a row sum has [`LANES`] partial sums that are joined as a tree. So
 //! all kernels give the same bits, which the tests check, and a row's result depends on nothing
-//! but the row.
+//! but the row. The one exception is AVX-512's instruction for pairs of bf16, which has bits, and a
+//! kernel id, of its own.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -13,7 +14,10 @@ mod packed;
 mod portable;
 mod row;
 
-pub(crate) use packed::{Lanes, PANEL, PackedMatrix, panels_of};
+use packed::Pairs;
+pub(crate) use packed::{Bf16Scratch, Lanes, PANEL, PackedMatrix, panels_of};
+
+use crate::Compute;
 
 /// Partial sums of a row sum, and floats of a [`Lanes`].
 pub(crate) const LANES: usize = 16;
@@ -24,8 +28,13 @@ pub(crate) const TILE_ROWS: usize = 12;
 /// What a tile computes: for each row, its sums with the columns of one panel or two.
 type Tile = [[Lanes; 2]; TILE_ROWS];
 
-/// What the bits depend on. It changes when a summation order does, not with the instruction set.
+/// What the bits of products in f32 depend on. It changes when a summation order does, not with the
+/// instruction set.
 pub const KERNEL_ID: &str = "cpu-f32-v1";
+/// The same of products of bf16, added by fused multiply-adds.
+pub const KERNEL_ID_BF16: &str = "cpu-bf16-v1";
+/// The same where an instruction for bf16 adds them.
+pub const KERNEL_ID_BF16_PAIRS: &str = "cpu-bf16-pairs-v1";
 
 /// An instruction set with its kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +47,9 @@ pub enum Kernel {
     /// AVX-512 F and DQ.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// The same with BF16.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
 }
 
 impl Kernel {
@@ -47,10 +59,16 @@ impl Kernel {
         let mut kernels = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 =
+                is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq");
+            if avx2 && avx512 && is_x86_feature_detected!("avx512bf16") {
+                kernels.push(Self::Avx512Bf16);
+            }
+            if avx2 && avx512 {
                 kernels.push(Self::Avx512);
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if avx2 {
                 kernels.push(Self::Avx2);
             }
         }
@@ -73,7 +91,25 @@ impl Kernel {
             Self::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => "avx512-bf16",
         }
+    }
+
+    /// What the bits of products depend on.
+    #[must_use]
+    pub fn id(self, compute: Compute) -> &'static str {
+        match (self, compute) {
+            #[cfg(target_arch = "x86_64")]
+            (Self::Avx512Bf16, Compute::Bf16) => KERNEL_ID_BF16_PAIRS,
+            (_, Compute::Bf16) => KERNEL_ID_BF16,
+            _ => KERNEL_ID,
+        }
+    }
+
+    /// Whether it has instructions that multiply bf16; without them they are widened to f32.
+    fn multiplies_bf16(self) -> bool {
+        self.id(Compute::Bf16) == KERNEL_ID_BF16_PAIRS
     }
 
     /// `C = A B`: `rows` rows of `A`, `a_stride` floats apart, times the columns of the panels.
@@ -91,21 +127,76 @@ impl Kernel {
         c_stride: usize,
         columns: usize,
     ) {
-        let mut tile: Tile = [[Lanes::ZERO; 2]; TILE_ROWS];
+        self.each_tile(rows, panel, c, c_stride, columns, |row, b, out| {
+            let (rows, a) = (rows - row, &a[row * a_stride..]);
+            match (self, b) {
+                #[cfg(target_arch = "x86_64")]
+                (Self::Avx512 | Self::Avx512Bf16, &[first, second]) => {
+                    avx512::tile(rows, a, a_stride, [first, second], out)
+                }
+                #[cfg(target_arch = "x86_64")]
+                (Self::Avx512 | Self::Avx512Bf16, b) => {
+                    avx512::tile(rows, a, a_stride, [b[0]], out)
+                }
+                #[cfg(target_arch = "x86_64")]
+                (Self::Avx2, b) => avx2::tile(rows, a, a_stride, b[0], out),
+                (Self::Portable, b) => portable::tile(a, b[0], out),
+            }
+        });
+    }
+
+    /// As [`Kernel::product`] of pairs of bf16, `[k / 2][16]`; the rows of `A` stand side by side.
+    ///
+    /// # Panics
+    /// If the kernel does not multiply bf16.
+    fn product_of_pairs<'b>(
+        self,
+        a: &[u32],
+        rows: usize,
+        panel: impl Fn(usize) -> &'b [Pairs],
+        c: &mut [f32],
+        c_stride: usize,
+        columns: usize,
+    ) {
+        self.each_tile(rows, panel, c, c_stride, columns, |row, b, out| {
+            let (rows, depth) = (rows - row, b[0].len());
+            let a = &a[row * depth..];
+            match (self, b) {
+                #[cfg(target_arch = "x86_64")]
+                (Self::Avx512Bf16, &[first, second]) => {
+                    avx512::tile_of_pairs(rows, a, depth, [first, second], out)
+                }
+                #[cfg(target_arch = "x86_64")]
+                (Self::Avx512Bf16, b) => avx512::tile_of_pairs(rows, a, depth, [b[0]], out),
+                _ => panic!("{} does not multiply bf16", self.name()),
+            }
+        });
+    }
+
+    /// Covers `C` with tiles. `tile` computes rows from the given one on, as many as it holds, by one
+    /// panel or two, and says how many.
+    fn each_tile<'b, B: 'b>(
+        self,
+        rows: usize,
+        panel: impl Fn(usize) -> &'b [B],
+        c: &mut [f32],
+        c_stride: usize,
+        columns: usize,
+        tile: impl Fn(usize, &[&[B]], &mut Tile) -> usize,
+    ) {
+        let mut sums: Tile = [[Lanes::ZERO; 2]; TILE_ROWS];
         let mut column = 0;
         while column < columns {
-            // Panels that a tile takes at once.
             let count = self.panels_at_once().min(panels_of(columns - column));
             let first = column / PANEL;
             let panels = [panel(first), panel(first + count - 1)];
             let width = (count * PANEL).min(columns - column);
             let mut row = 0;
             while row < rows {
-                let a = &a[row * a_stride..];
-                let done = self.tile(rows - row, a, a_stride, &panels[..count], &mut tile);
-                for (i, values) in tile[..done].iter().enumerate() {
+                let done = tile(row, &panels[..count], &mut sums);
+                for (i, sums) in sums[..done].iter().enumerate() {
                     let start = (row + i) * c_stride + column;
-                    for (out, lanes) in c[start..start + width].chunks_mut(LANES).zip(values) {
+                    for (out, lanes) in c[start..start + width].chunks_mut(LANES).zip(sums) {
                         match <&mut [f32; LANES]>::try_from(&mut *out) {
                             Ok(out) => *out = lanes.0,
                             Err(_) => out.copy_from_slice(&lanes.0[..out.len()]),
@@ -118,35 +209,14 @@ impl Kernel {
         }
     }
 
+    /// Panels that a tile takes at once.
     fn panels_at_once(self) -> usize {
         match self {
             Self::Portable => 1,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => 1,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => 2,
-        }
-    }
-
-    /// Computes as many rows as one tile holds, at most `rows`, and says how many.
-    fn tile(
-        self,
-        rows: usize,
-        a: &[f32],
-        a_stride: usize,
-        b: &[&[Lanes]],
-        out: &mut Tile,
-    ) -> usize {
-        match (self, b) {
-            #[cfg(target_arch = "x86_64")]
-            (Self::Avx512, &[first, second]) => {
-                avx512::tile(rows, a, a_stride, [first, second], out)
-            }
-            #[cfg(target_arch = "x86_64")]
-            (Self::Avx512, b) => avx512::tile(rows, a, a_stride, [b[0]], out),
-            #[cfg(target_arch = "x86_64")]
-            (Self::Avx2, b) => avx2::tile(rows, a, a_stride, b[0], out),
-            (Self::Portable, b) => portable::tile(a, b[0], out),
+            Self::Avx512 | Self::Avx512Bf16 => 2,
         }
     }
 }
@@ -156,13 +226,13 @@ macro_rules! row_operations {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)?;)*) => {
         #[cfg(target_arch = "x86_64")]
         mod row_avx2 {
-            use super::row;
+            use super::{Lanes, Pairs, row};
             $(#[target_feature(enable = "avx2,fma")]
             pub(super) fn $name($($arg: $ty),*) $(-> $out)? { row::$name($($arg),*) })*
         }
         #[cfg(target_arch = "x86_64")]
         mod row_avx512 {
-            use super::row;
+            use super::{Lanes, Pairs, row};
             $(#[target_feature(enable = "avx512f,avx512dq")]
             pub(super) fn $name($($arg: $ty),*) $(-> $out)? { row::$name($($arg),*) })*
         }
@@ -177,7 +247,7 @@ macro_rules! row_operations {
                     Self::Avx2 => unsafe { row_avx2::$name($($arg),*) },
                     // SAFETY: as above.
                     #[cfg(target_arch = "x86_64")]
-                    Self::Avx512 => unsafe { row_avx512::$name($($arg),*) },
+                    Self::Avx512 | Self::Avx512Bf16 => unsafe { row_avx512::$name($($arg),*) },
                 }
             })*
         }
@@ -193,6 +263,12 @@ row_operations! {
     fn silu_mul(gate_up: &[f32], out: &mut [f32]);
     /// Turns the first `valid` scores into `exp(score - max)`, the others into 0, and gives the sum.
     fn softmax(scores: &mut [f32], valid: usize) -> f32;
+    /// Rounds to the nearest bf16, ties to even.
+    fn round_to_bf16(x: &[f32], out: &mut [f32]);
+    /// The same, two to a word, the first in the low half.
+    fn round_to_pairs(x: &[f32], out: &mut [u32]);
+    /// Pairs of bf16 as f32, the first of each pair before the second.
+    fn widen(pairs: &[Pairs], out: &mut [Lanes]);
     /// The largest value, and the sum of `exp(value - largest)`.
     fn max_and_sum_exp(values: &[f32]) -> (f32, f32);
 }
@@ -212,10 +288,15 @@ mod tests {
             .collect()
     }
 
-    fn product(kernel: Kernel, a: &[f32], rows: usize, b: &PackedMatrix) -> Vec<f32> {
-        let mut c = vec![f32::NAN; rows * b.outputs()];
-        kernel.product(a, b.inputs(), rows, |p| b.panel(p), &mut c, b.outputs(), b.outputs());
+    fn product(kernel: Kernel, a: &[f32], b: &PackedMatrix) -> Vec<f32> {
+        let outputs = b.outputs();
+        let mut c = vec![f32::NAN; a.len() / b.inputs() * outputs];
+        b.product(kernel, a, 0..outputs, &mut c, outputs, &mut Bf16Scratch::default());
         c
+    }
+
+    fn rounded(values: &[f32]) -> Vec<f32> {
+        values.iter().map(|value| half::bf16::from_f32(*value).to_f32()).collect()
     }
 
     proptest! {
@@ -224,17 +305,31 @@ mod tests {
             rows in 1usize..30, k in 1usize..70, n in 1usize..80, seed: u64
         ) {
             let (a, w) = (floats(seed, rows * k), floats(!seed, n * k));
-            let packed = PackedMatrix::pack(&[&w], k);
-            let expected = product(Kernel::Portable, &a, rows, &packed);
-            for (i, value) in expected.iter().enumerate() {
-                let (row, column) = (&a[i / n * k..][..k], &w[i % n * k..][..k]);
-                let exact: f64 = row.iter().zip(column).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
-                prop_assert!((f64::from(*value) - exact).abs() < 1e-3);
-            }
-            for kernel in Kernel::available() {
-                prop_assert_eq!(&product(kernel, &a, rows, &packed), &expected);
-                // A row alone gives what it gives among others.
-                prop_assert_eq!(&product(kernel, &a[(rows - 1) * k..], 1, &packed)[..], &expected[(rows - 1) * n..]);
+            for compute in [Compute::F32, Compute::Bf16] {
+                let packed = PackedMatrix::pack(&[&w], k, compute);
+                let (a, w) = match compute {
+                    Compute::Bf16 => (rounded(&a), rounded(&w)),
+                    _ => (a.clone(), w.clone()),
+                };
+                let expected = product(Kernel::Portable, &a, &packed);
+                let close = |value: f32, i: usize| {
+                    let (row, column) = (&a[i / n * k..][..k], &w[i % n * k..][..k]);
+                    let exact: f64 = row.iter().zip(column).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
+                    (f64::from(value) - exact).abs() < 1e-3
+                };
+                for kernel in Kernel::available() {
+                    let product = |a: &[f32]| product(kernel, a, &packed);
+                    let all = product(&a);
+                    prop_assert!(all.iter().enumerate().all(|(i, value)| close(*value, i)), "{kernel:?}");
+                    if kernel.id(compute) == Kernel::Portable.id(compute) {
+                        prop_assert_eq!(&all, &expected, "{:?}", kernel);
+                    }
+                    // A row alone gives what it gives among others.
+                    prop_assert_eq!(&product(&a[(rows - 1) * k..])[..], &all[(rows - 1) * n..]);
+                }
+                let mut row = vec![0.0; k];
+                packed.copy_row(n - 1, &mut row);
+                prop_assert_eq!(&row[..], &w[(n - 1) * k..]);
             }
         }
 
@@ -250,14 +345,19 @@ mod tests {
                 kernel.silu_mul(&x, &mut gated);
                 let total = kernel.softmax(&mut soft, valid);
                 let (max, sum_exp) = kernel.max_and_sum_exp(&x);
-                [norm, sum, gated, soft, vec![total, max, sum_exp]]
+                let (mut low, mut pairs) = (vec![0.0; n], vec![0; half]);
+                kernel.round_to_bf16(&x, &mut low);
+                kernel.round_to_pairs(&x, &mut pairs);
+                let halves = pairs.iter().flat_map(|pair| packed::halves(*pair)).collect();
+                [norm, sum, gated, soft, vec![total, max, sum_exp], low, halves]
             };
             let expected = all(Kernel::Portable);
             for kernel in Kernel::available() {
                 prop_assert_eq!(&all(kernel), &expected);
             }
             let close = |a: f32, b: f64| (f64::from(a) - b).abs() <= 1e-5 * (1.0 + b.abs());
-            let [norm, _, gated, soft, totals] = &expected;
+            let [norm, _, gated, soft, totals, low, halves] = &expected;
+            prop_assert!(low == &rounded(&x) && halves == low);
             let mean_square = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / n as f64;
             for i in 0..n {
                 prop_assert!(close(norm[i], f64::from(x[i]) / (mean_square + 1e-5).sqrt() * f64::from(w[i])));

@@ -1,10 +1,19 @@
-use super::LANES;
+use std::ops::Range;
+
+use super::{Kernel, LANES};
+use crate::Compute;
+use crate::cpu::workspace::take;
 
 /// Columns of a panel: one 512-bit register, so that a panel is read from end to end by the kernels
-/// of every instruction set, and fits a first-level cache's sets evenly.
+/// of every instruction set, and fills a first-level cache's sets evenly.
 pub(crate) const PANEL: usize = LANES;
 
-/// One 512-bit register's worth of floats, aligned so that no load crosses a cache line.
+/// How many panels `columns` columns take.
+pub(crate) const fn panels_of(columns: usize) -> usize {
+    columns.div_ceil(PANEL)
+}
+
+/// A register's worth of floats, aligned so that no load crosses a cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C, align(64))]
 pub(crate) struct Lanes(pub(crate) [f32; LANES]);
@@ -13,9 +22,17 @@ impl Lanes {
     pub(crate) const ZERO: Self = Self([0.0; LANES]);
 }
 
-/// How many panels `columns` columns take.
-pub(crate) const fn panels_of(columns: usize) -> usize {
-    columns.div_ceil(PANEL)
+/// As many pairs of bf16, the first of a pair in the low half.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C, align(64))]
+pub(crate) struct Pairs(pub(crate) [u32; LANES]);
+
+/// Buffers of a product of bf16.
+#[derive(Default)]
+pub(crate) struct Bf16Scratch {
+    rows: Vec<f32>,
+    panel: Vec<Lanes>,
+    pairs: Vec<u32>,
 }
 
 /// The weights of a linear layer, packed once for the tiles: panels of 16 outputs, each
@@ -23,40 +40,127 @@ pub(crate) const fn panels_of(columns: usize) -> usize {
 pub(crate) struct PackedMatrix {
     outputs: usize,
     inputs: usize,
-    lanes: Vec<Lanes>,
+    panels: Panels,
+}
+
+enum Panels {
+    F32(Vec<Lanes>),
+    /// Pairs of inputs; a last one without a second has a zero there.
+    Bf16(Vec<Pairs>),
 }
 
 impl PackedMatrix {
-    /// Packs matrices of `inputs` columns, row-major, one below the other.
-    pub(crate) fn pack(parts: &[&[f32]], inputs: usize) -> Self {
+    /// Packs matrices of `inputs` columns, row-major, one below the other; rounds them to bf16 where
+    /// products are to be computed from that.
+    pub(crate) fn pack(parts: &[&[f32]], inputs: usize, compute: Compute) -> Self {
         let outputs = parts.iter().map(|part| part.len() / inputs).sum();
-        let mut lanes = vec![Lanes::ZERO; panels_of(outputs) * inputs];
-        let rows = parts.iter().flat_map(|part| part.chunks_exact(inputs));
-        for (output, row) in rows.enumerate() {
-            let panel = &mut lanes[output / PANEL * inputs..][..inputs];
-            for (lanes, weight) in panel.iter_mut().zip(row) {
-                lanes.0[output % PANEL] = *weight;
+        let rows = parts.iter().flat_map(|part| part.chunks_exact(inputs)).enumerate();
+        let panels = if compute == Compute::Bf16 {
+            let depth = inputs.div_ceil(2);
+            let mut steps = vec![Pairs::default(); panels_of(outputs) * depth];
+            for (output, row) in rows {
+                let panel = &mut steps[output / PANEL * depth..][..depth];
+                for (pairs, weights) in panel.iter_mut().zip(row.chunks(2)) {
+                    pairs.0[output % PANEL] = pair(weights);
+                }
             }
-        }
-        Self { outputs, inputs, lanes }
+            Panels::Bf16(steps)
+        } else {
+            let mut steps = vec![Lanes::ZERO; panels_of(outputs) * inputs];
+            for (output, row) in rows {
+                let panel = &mut steps[output / PANEL * inputs..][..inputs];
+                for (lanes, weight) in panel.iter_mut().zip(row) {
+                    lanes.0[output % PANEL] = *weight;
+                }
+            }
+            Panels::F32(steps)
+        };
+        Self { outputs, inputs, panels }
     }
 
     pub(crate) fn outputs(&self) -> usize {
         self.outputs
     }
 
+    #[cfg(test)]
     pub(crate) fn inputs(&self) -> usize {
         self.inputs
     }
 
-    pub(crate) fn panel(&self, panel: usize) -> &[Lanes] {
-        &self.lanes[panel * self.inputs..(panel + 1) * self.inputs]
+    /// The rows of `x` times the weights of the outputs `columns`, which start with a panel; a row
+    /// of `out` has `out_stride` values.
+    pub(crate) fn product(
+        &self,
+        kernel: Kernel,
+        x: &[f32],
+        columns: Range<usize>,
+        out: &mut [f32],
+        out_stride: usize,
+        scratch: &mut Bf16Scratch,
+    ) {
+        assert!(columns.start.is_multiple_of(PANEL) && columns.end <= self.outputs);
+        let (inputs, first) = (self.inputs, columns.start / PANEL);
+        let rows = x.len() / inputs;
+        match &self.panels {
+            Panels::F32(steps) => {
+                let panel = |p| &steps[(first + p) * inputs..][..inputs];
+                kernel.product(x, inputs, rows, panel, out, out_stride, columns.len());
+            }
+            Panels::Bf16(steps) => {
+                let depth = inputs.div_ceil(2);
+                let panel = |p| &steps[(first + p) * depth..][..depth];
+                if kernel.multiplies_bf16() {
+                    let pairs = take(&mut scratch.pairs, rows * depth);
+                    for (row, pairs) in x.chunks_exact(inputs).zip(pairs.chunks_exact_mut(depth)) {
+                        kernel.round_to_pairs(row, pairs);
+                    }
+                    kernel.product_of_pairs(pairs, rows, panel, out, out_stride, columns.len());
+                } else {
+                    let widened = take(&mut scratch.rows, x.len());
+                    kernel.round_to_bf16(x, widened);
+                    let lanes = take(&mut scratch.panel, 2 * depth);
+                    for (p, column) in (0..columns.len()).step_by(PANEL).enumerate() {
+                        kernel.widen(panel(p), lanes);
+                        let (out, width) = (&mut out[column..], PANEL.min(columns.len() - column));
+                        let lanes = &lanes[..inputs];
+                        kernel.product(widened, inputs, rows, |_| lanes, out, out_stride, width);
+                    }
+                }
+            }
+        }
     }
 
     /// The weights of one output: with tied embeddings, a token's embedding.
     pub(crate) fn copy_row(&self, output: usize, row: &mut [f32]) {
-        for (weight, lanes) in row.iter_mut().zip(self.panel(output / PANEL)) {
-            *weight = lanes.0[output % PANEL];
+        let (panel, column) = (output / PANEL, output % PANEL);
+        match &self.panels {
+            Panels::F32(steps) => {
+                for (weight, lanes) in row.iter_mut().zip(&steps[panel * self.inputs..]) {
+                    *weight = lanes.0[column];
+                }
+            }
+            Panels::Bf16(steps) => {
+                let depth = self.inputs.div_ceil(2);
+                for (weights, pairs) in row.chunks_mut(2).zip(&steps[panel * depth..]) {
+                    weights.copy_from_slice(&halves(pairs.0[column])[..weights.len()]);
+                }
+            }
         }
     }
+}
+
+/// The high half of a pair: with zeros below, its second bf16 as f32.
+const HIGH: u32 = 0xffff_0000;
+
+/// Both values of a pair.
+#[inline(always)]
+pub(super) fn halves(pair: u32) -> [f32; 2] {
+    [pair << 16, pair & HIGH].map(f32::from_bits)
+}
+
+/// One value or two, rounded to bf16.
+fn pair(values: &[f32]) -> u32 {
+    let bits =
+        |i: usize| values.get(i).map_or(0, |v| u32::from(half::bf16::from_f32(*v).to_bits()));
+    bits(0) | bits(1) << 16
 }

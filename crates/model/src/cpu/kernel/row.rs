@@ -1,7 +1,8 @@
 //! Operations on one row, written on lanes so that each instruction set compiles them to its own
 //! registers. Never called directly but through `Kernel`.
 
-use super::LANES;
+use super::packed::halves;
+use super::{LANES, Lanes, Pairs};
 
 /// Joins the partial sums as a tree.
 #[inline(always)]
@@ -94,6 +95,42 @@ pub(super) fn silu_mul(gate_up: &[f32], out: &mut [f32]) {
     let (gate, up) = gate_up.split_at(out.len());
     for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
         *out = gate / (1.0 + exp(-gate)) * up;
+    }
+}
+
+/// Rounds to the nearest bf16, ties to even; what is no number stays none.
+#[inline(always)]
+fn bf16_bits(value: f32) -> u32 {
+    let bits = value.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    if value.is_nan() { bits >> 16 | 0x40 } else { nearest }
+}
+
+#[inline(always)]
+pub(super) fn round_to_bf16(x: &[f32], out: &mut [f32]) {
+    for (out, value) in out.iter_mut().zip(x) {
+        *out = f32::from_bits(bf16_bits(*value) << 16);
+    }
+}
+
+#[inline(always)]
+pub(super) fn round_to_pairs(x: &[f32], out: &mut [u32]) {
+    let (pairs, rest) = x.as_chunks::<2>();
+    for (out, [first, second]) in out.iter_mut().zip(pairs) {
+        *out = bf16_bits(*first) | bf16_bits(*second) << 16;
+    }
+    if let ([value], Some(out)) = (rest, out.last_mut()) {
+        *out = bf16_bits(*value);
+    }
+}
+
+#[inline(always)]
+pub(super) fn widen(pairs: &[Pairs], out: &mut [Lanes]) {
+    let (out, _) = out.as_chunks_mut::<2>();
+    for ([first, second], pairs) in out.iter_mut().zip(pairs) {
+        for lane in 0..LANES {
+            [first.0[lane], second.0[lane]] = halves(pairs.0[lane]);
+        }
     }
 }
 

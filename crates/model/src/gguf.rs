@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use candle_core::quantized::QTensor;
 use candle_core::quantized::gguf_file::Content;
 use hyperrag_kv::Digest;
 
@@ -85,8 +86,12 @@ impl ModelFile {
         self.content.tensor_infos.contains_key(name)
     }
 
-    /// The tensor `name` in f32, row-major.
-    pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
+    /// The tensor `name` as the file has it.
+    pub(crate) fn stored(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<StoredTensor, LoadError> {
         let damaged = |what| LoadError::Gguf { path: self.path.clone(), what };
         let Some(info) = self.content.tensor_infos.get(name) else {
             return Err(damaged(format!("it has no tensor {name}")));
@@ -95,12 +100,37 @@ impl ModelFile {
             let dims = info.shape.dims();
             return Err(damaged(format!("tensor {name} has shape {dims:?}, expected {shape:?}")));
         }
-        let values = self
-            .content
-            .tensor(&mut self.file, name, &Device::Cpu)
-            .and_then(|tensor| tensor.dequantize(&Device::Cpu))
-            .and_then(|tensor| tensor.flatten_all()?.to_vec1::<f32>());
-        values.map_err(|error| damaged(format!("tensor {name}: {}", first_line(&error))))
+        match self.content.tensor(&mut self.file, name, &Device::Cpu) {
+            Ok(tensor) => {
+                let (path, name) = (self.path.clone(), name.to_owned());
+                Ok(StoredTensor { path, name, tensor })
+            }
+            Err(error) => Err(damaged(format!("tensor {name}: {}", first_line(&error)))),
+        }
+    }
+
+    /// The tensor `name` in f32, row-major.
+    pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
+        self.stored(name, shape)?.values()
+    }
+}
+
+/// A tensor in the file's own type.
+pub(crate) struct StoredTensor {
+    path: PathBuf,
+    name: String,
+    tensor: QTensor,
+}
+
+impl StoredTensor {
+    /// Its values in f32, row-major.
+    pub(crate) fn values(&self) -> Result<Vec<f32>, LoadError> {
+        let values = self.tensor.dequantize(&Device::Cpu);
+        let values = values.and_then(|tensor| tensor.flatten_all()?.to_vec1::<f32>());
+        values.map_err(|error| {
+            let what = format!("tensor {}: {}", self.name, first_line(&error));
+            LoadError::Gguf { path: self.path.clone(), what }
+        })
     }
 }
 

@@ -1,3 +1,5 @@
+use rayon::prelude::*;
+
 use crate::{Config, LoadError};
 
 /// The weights of a decoder, its matrices `M` and vectors `V` as the place that computes wants them.
@@ -68,6 +70,35 @@ impl<M, V> Weights<M, V> {
             final_norm: source.vector("output_norm.weight", hidden)?,
             layers,
         })
+    }
+}
+
+impl<M: Send, V: Send> Weights<M, V> {
+    /// The same with every matrix as `make` makes it, several at once.
+    pub(crate) fn try_map<N: Send, E: Send>(
+        self,
+        make: impl Fn(M) -> Result<N, E> + Sync,
+    ) -> Result<Weights<N, V>, E> {
+        let Self { embedding, head, final_norm, layers } = self;
+        let layer = |layer: Layer<M, V>| -> Result<Layer<N, V>, E> {
+            Ok(Layer {
+                attention_norm: layer.attention_norm,
+                qkv: make(layer.qkv)?,
+                output: make(layer.output)?,
+                feed_forward_norm: layer.feed_forward_norm,
+                gate_up: make(layer.gate_up)?,
+                down: make(layer.down)?,
+            })
+        };
+        let (embedding, rest) = rayon::join(
+            || make(embedding),
+            || {
+                let layers = layers.into_par_iter().map(layer).collect::<Result<Vec<_>, E>>()?;
+                Ok((head.map(&make).transpose()?, layers))
+            },
+        );
+        let (embedding, (head, layers)) = (embedding?, rest?);
+        Ok(Weights { embedding, head, final_norm, layers })
     }
 }
 

@@ -7,6 +7,7 @@ use super::attention::{Heads, Source};
 use super::codec::Codec;
 use super::kernel::{Bf16Scratch, Kernel, PackedMatrix, TILE_ROWS};
 use super::workspace::{Scratch, ScratchPool, Workspace, split, take};
+use crate::gguf::StoredTensor;
 use crate::weights::{WeightSource, Weights};
 use crate::{Compute, Config, LoadError, ModelFile};
 
@@ -15,11 +16,25 @@ const TASK_ROWS: usize = 96;
 
 type Layer = crate::weights::Layer<PackedMatrix, Vec<f32>>;
 
-/// Packs the weights of a file.
-struct Packer<'a>(&'a mut ModelFile, Compute);
+/// Reads the weights of a file as they are there.
+struct Stored<'a>(&'a mut ModelFile);
 
-impl WeightSource for Packer<'_> {
-    type Matrix = PackedMatrix;
+/// The parts of a matrix, one below the other.
+struct StoredMatrix {
+    parts: Vec<StoredTensor>,
+    inputs: usize,
+}
+
+impl StoredMatrix {
+    fn pack(self, compute: Compute) -> Result<PackedMatrix, LoadError> {
+        let parts = self.parts.iter().map(StoredTensor::values).collect::<Result<Vec<_>, _>>()?;
+        let parts: Vec<_> = parts.iter().map(Vec::as_slice).collect();
+        Ok(PackedMatrix::pack(&parts, self.inputs, compute))
+    }
+}
+
+impl WeightSource for Stored<'_> {
+    type Matrix = StoredMatrix;
     type Vector = Vec<f32>;
 
     fn has(&self, name: &str) -> bool {
@@ -30,10 +45,9 @@ impl WeightSource for Packer<'_> {
         &mut self,
         parts: &[(&str, usize)],
         inputs: usize,
-    ) -> Result<PackedMatrix, LoadError> {
-        let parts = parts.iter().map(|(name, outputs)| self.0.tensor(name, &[*outputs, inputs]));
-        let parts = parts.collect::<Result<Vec<_>, _>>()?;
-        Ok(PackedMatrix::pack(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>(), inputs, self.1))
+    ) -> Result<StoredMatrix, LoadError> {
+        let parts = parts.iter().map(|(name, outputs)| self.0.stored(name, &[*outputs, inputs]));
+        Ok(StoredMatrix { parts: parts.collect::<Result<_, _>>()?, inputs })
     }
 
     fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
@@ -110,7 +124,6 @@ impl CpuModel {
             return Err(LoadError::Unsupported { feature });
         }
         let config = file.config().clone();
-        let weights = Weights::read(&config, &mut Packer(file, compute))?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("model-{i}"))
@@ -118,6 +131,8 @@ impl CpuModel {
             .map_err(|error| LoadError::Unsupported {
                 feature: format!("{threads} threads: {error}"),
             })?;
+        let stored = Weights::read(&config, &mut Stored(file))?;
+        let weights = pool.install(|| stored.try_map(|matrix| matrix.pack(compute)))?;
         Ok(Self {
             geometry: config.geometry(element),
             codec: Codec::new(element, config.head_dim, config.rotations()),

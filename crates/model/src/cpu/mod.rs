@@ -2,6 +2,7 @@
 //! own data.
 
 mod attention;
+pub mod bench;
 mod calibrate;
 mod codec;
 mod decoder;

@@ -1,0 +1,129 @@
+//! Single kernels at given sizes, for `benches/kernels.rs`. No part of the library's interface.
+
+use std::sync::Arc;
+
+use hyperrag_kv::{Calibration, Element, FixedPositions, Geometry, KvBlock};
+
+use super::attention::{Heads, Source};
+use super::codec::{Codec, Part, Place};
+use super::kernel::{Bf16Scratch, Kernel, PackedMatrix};
+use super::workspace::Scratch;
+use crate::Compute;
+
+/// Values between -1 and 1 that look random.
+fn values(count: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 7919 % 10_007) as f32 / 5003.5) - 1.0).collect()
+}
+
+/// Rows times the weights of a linear layer, on one thread.
+pub struct Product {
+    kernel: Kernel,
+    x: Vec<f32>,
+    weights: PackedMatrix,
+    out: Vec<f32>,
+    scratch: Bf16Scratch,
+    flops: u64,
+}
+
+impl Product {
+    /// A layer of `inputs` and `outputs`.
+    #[must_use]
+    pub fn new(
+        kernel: Kernel,
+        compute: Compute,
+        rows: usize,
+        inputs: usize,
+        outputs: usize,
+    ) -> Self {
+        let weights = PackedMatrix::pack(&[&values(inputs * outputs)], inputs, compute);
+        let (x, out) = (values(rows * inputs), vec![0.0; rows * outputs]);
+        let flops = 2 * (rows * inputs * outputs) as u64;
+        Self { kernel, x, weights, out, scratch: Bf16Scratch::default(), flops }
+    }
+
+    /// Computes it once.
+    pub fn run(&mut self) -> &[f32] {
+        let outputs = self.weights.outputs();
+        let Self { kernel, x, weights, out, scratch, .. } = self;
+        weights.product(*kernel, x, 0..outputs, out, outputs, scratch);
+        out
+    }
+
+    /// Floating-point operations of a run.
+    #[must_use]
+    pub fn flops(&self) -> u64 {
+        self.flops
+    }
+}
+
+/// Attention of a query's rows over a stored block, of one layer with the heads of SmolLM2-135M,
+/// on one thread.
+pub struct Attention {
+    kernel: Kernel,
+    codec: Codec,
+    block: KvBlock,
+    qkv: Vec<f32>,
+    scratch: Scratch,
+    out: Vec<f32>,
+    rows: usize,
+}
+
+const HEADS: usize = 9;
+const KV_HEADS: usize = 3;
+const DIM: usize = 64;
+const GROUP: usize = HEADS / KV_HEADS;
+
+impl Attention {
+    /// `rows` rows after `stored` positions.
+    #[must_use]
+    pub fn new(kernel: Kernel, element: Element, stored: usize, rows: usize) -> Self {
+        let geometry = Geometry {
+            layers: 1,
+            kv_heads: KV_HEADS as u32,
+            head_dim: DIM as u32,
+            hidden: 1,
+            element,
+        };
+        let angles = (0..(stored + rows) * DIM / 2).map(|i| (i as f32 * 0.01).sin_cos());
+        let codec = Codec::new(element, DIM, angles.map(|(sin, cos)| (cos, sin)).collect());
+        let fixed = FixedPositions { first: 0, last: 0 };
+        let means = vec![0.25; fixed.places() * 2 * KV_HEADS * DIM];
+        let calibration = Arc::new(Calibration::new(&geometry, fixed, means));
+        let codec = match element.is_calibrated() {
+            true => codec.calibrated(element, calibration),
+            false => codec,
+        };
+        let mut kv = vec![0; stored * geometry.token_bytes()];
+        let heads = kv.chunks_exact_mut(geometry.head_bytes(stored)).enumerate();
+        for (head, bytes) in heads {
+            let part = if head < KV_HEADS { Part::Key } else { Part::Value };
+            let rows = bytes.chunks_exact_mut(element.row_bytes(DIM)).enumerate();
+            for (position, bytes) in rows {
+                let place = Place { layer: 0, head: head % KV_HEADS, position, tokens: stored };
+                codec.encode(part, place, &mut values(DIM), bytes);
+            }
+        }
+        let block = KvBlock::new(geometry, stored, kv, vec![0.0]);
+        let qkv = values(rows * (HEADS + 2 * KV_HEADS) * DIM);
+        let out = vec![0.0; rows * GROUP * DIM];
+        Self { kernel, codec, block, qkv, scratch: Scratch::default(), out, rows }
+    }
+
+    /// Computes it once, for all heads.
+    pub fn run(&mut self) -> &[f32] {
+        for head in 0..KV_HEADS {
+            let heads = Heads { qkv: &self.qkv, heads: HEADS, kv_heads: KV_HEADS, dim: DIM };
+            let (codec, past) = (&self.codec, Some(&self.block));
+            let source = Source { codec, past, layer: 0, head, kept: None };
+            heads.attend(self.kernel, source, &mut self.scratch, &mut self.out);
+        }
+        &self.out
+    }
+
+    /// Floating-point operations of a run's products.
+    #[must_use]
+    pub fn flops(&self) -> u64 {
+        let positions = self.rows * self.block.tokens() + self.rows * (self.rows + 1) / 2;
+        (4 * HEADS * DIM * positions) as u64
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hyperrag_kv::{
     BlockError, BlockKey, BlockRead, Chunk, ChunkRead, Digest, Geometry, KvBlock, ShardId,
 };
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::fault::{Fault, open_plain};
@@ -14,15 +15,40 @@ use crate::shard::Shard;
 use crate::state::State;
 use crate::{Manifest, ShardChunks, StoreError};
 
-/// Open shards at a time, each with its block table: bounds files and memory.
-const OPEN_SHARDS_MAX: usize = 256;
+/// Bytes of the block tables of shards that are kept open: those of two million blocks.
+const TABLES_BYTES_MAX: u64 = 128 << 20;
+/// Shards that are kept open, where the process may have as many files open and more.
+const OPEN_SHARDS_MAX: u64 = 8192;
+/// Chunk files that are kept.
+const CHUNK_FILES_MAX: usize = 256;
+
+/// What an open shard weighs in [`TABLES_BYTES_MAX`]: its table, at least its share of the files.
+#[derive(Clone)]
+struct ShardBytes {
+    least: u64,
+}
+
+impl ShardBytes {
+    /// Takes a quarter of the files that this process may have open: there may be replicas.
+    fn new() -> Self {
+        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let shards = (files.unwrap_or(u64::MAX) / 4).clamp(1, OPEN_SHARDS_MAX);
+        Self { least: TABLES_BYTES_MAX / shards }
+    }
+}
+
+impl Weighter<ShardId, Arc<Shard>> for ShardBytes {
+    fn weight(&self, _: &ShardId, shard: &Arc<Shard>) -> u64 {
+        self.least.max(size_of_val(&shard.entries[..]) as u64)
+    }
+}
 
 /// A store open for reading, at the generation it had then.
 pub struct Store {
     pub(crate) files: Files,
     pub(crate) manifest: Arc<Manifest>,
     pub(crate) fingerprint: Digest,
-    shards: Cache<ShardId, Arc<Shard>>,
+    shards: Cache<ShardId, Arc<Shard>, ShardBytes>,
     chunks: Cache<ShardId, Arc<ShardChunks>>,
     _pin: Option<Pin>,
 }
@@ -60,7 +86,9 @@ impl Store {
 
     fn new(root: &Path, manifest: Arc<Manifest>, pin: Option<Pin>) -> Self {
         let fingerprint = manifest.fingerprint.digest();
-        let (shards, chunks) = (Cache::new(OPEN_SHARDS_MAX), Cache::new(OPEN_SHARDS_MAX));
+        let count = manifest.shards.len().max(1);
+        let shards = Cache::with_weighter(count, TABLES_BYTES_MAX, ShardBytes::new());
+        let chunks = Cache::new(CHUNK_FILES_MAX);
         let files = Files { root: root.to_owned() };
         Self { files, manifest, fingerprint, shards, chunks, _pin: pin }
     }

@@ -275,6 +275,10 @@ pub(crate) struct BenchArgs {
     /// Time the first run too, cold buffers and all.
     #[arg(long)]
     pub(crate) no_warmup: bool,
+    /// Write the token ids of the first query and of its candidates, and the candidates' scores, to
+    /// this file as JSON, and time nothing.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "against"])]
+    pub(crate) workload: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 use std::fs;
+use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use hyperrag_eval::{Agreement, agreement};
 use hyperrag_kv::SCORE_TOLERANCE;
 use hyperrag_model::{DeviceChoice, DeviceInfo};
@@ -11,6 +12,8 @@ use super::{LoadedModel, OpenSession, open};
 use crate::cli::{BenchArgs, ModelArgs};
 use crate::exit::Status;
 use crate::{queries, report};
+
+const NOTHING_FOUND: &str = "no query found any document: name others with --queries";
 
 /// Words of a query that is taken from a document.
 const QUERY_WORDS: usize = 14;
@@ -61,6 +64,9 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
         Some(path) => queries::read(path)?,
         None => session.sample(args.query_count)?.iter().map(query_from).collect(),
     };
+    if let Some(path) = &args.workload {
+        return write_workload(path, &session, queries.first(), args.search.depth);
+    }
     queries.truncate(args.query_count);
     let runs = args.runs.max(1);
     let settings = BenchSettings { depth: args.search.depth, runs, warm_up: !args.no_warmup };
@@ -71,7 +77,7 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
     let before = cpu_times();
     let figures = hyperrag_pipeline::bench(&session, &queries, settings, &mut || bar.inc(1))?;
     bar.finish_and_clear();
-    ensure!(!figures.samples.is_empty(), "no query found any document: name others with --queries");
+    ensure!(!figures.samples.is_empty(), "{NOTHING_FOUND}");
     let conditions = Conditions {
         version: env!("CARGO_PKG_VERSION"),
         cpu: cpu_name(),
@@ -117,6 +123,20 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
         ));
         return Ok(Status::Degraded);
     }
+    Ok(Status::Done)
+}
+
+fn write_workload(
+    path: &Path,
+    session: &OpenSession<'_>,
+    query: Option<&Query>,
+    depth: usize,
+) -> Result<Status> {
+    let query = query.context(NOTHING_FOUND)?;
+    let workload = hyperrag_pipeline::workload(session, query, depth)?;
+    ensure!(!workload.documents.is_empty(), "{NOTHING_FOUND}");
+    let text = serde_json::to_string(&workload)?;
+    fs::write(path, text).with_context(|| format!("{}: cannot be written", path.display()))?;
     Ok(Status::Done)
 }
 

@@ -1,7 +1,12 @@
 //! The jobs that the program is for.
 
+use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 
+use hyperrag_corpus::Chunker;
+use hyperrag_kv::{DocId, Document, Profile, Tokenize};
+use hyperrag_model::ModelFile;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -95,6 +100,64 @@ fn stored_and_recomputed_scores_have_the_same_bits() {
         let table = scratch.ok(bench).stdout;
         assert!(table.contains("| latency p50 |") && table.contains("equal to the bit"), "{table}");
     }
+}
+
+#[test]
+fn a_bench_writes_the_token_ids_that_it_computes() {
+    let scratch = Scratch::new();
+    // With words before the query, and some documents of several chunks.
+    scratch.ok("build CORPUS --store store TINY --profile plain --chunk-tokens 160");
+    let search = "--store store TINY --queries first.tsv --depth 30";
+    let text = "How do honeybees tell each other where the flowers are?";
+    scratch.write("first.tsv", format!("1\t{text}\n"));
+    let bench = scratch.ok(&format!("bench {search} --workload workload.json"));
+    assert_eq!(bench.stdout, "");
+    let workload: Value =
+        serde_json::from_slice(&fs::read(scratch.path("workload.json")).unwrap()).unwrap();
+
+    let tokenizer =
+        ModelFile::open(Path::new(&testdata("tiny.gguf"))).unwrap().tokenizer().unwrap();
+    let profile = Profile::built_in("plain").unwrap();
+    let mut query = tokenizer.encode_template(&profile.query_prefix).unwrap();
+    query.extend(tokenizer.encode_text(text).unwrap());
+    assert_eq!(workload["query"], json!(query));
+
+    let chunker = Chunker::new(&tokenizer, &profile, 160).unwrap();
+    let field = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
+    let documents = passages().into_iter().map(|row| Document {
+        id: DocId::new(&field(&row, "_id")).unwrap(),
+        title: field(&row, "title"),
+        text: field(&row, "text"),
+    });
+    let chunks: HashMap<String, Vec<Vec<u32>>> = documents
+        .map(|document| {
+            let chunks = chunker.chunks(&document).unwrap();
+            (document.id.as_str().to_owned(), chunks.into_iter().map(|c| c.tokens).collect())
+        })
+        .collect();
+    let mut ids: Vec<&str> =
+        workload["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+    let scores = workload["scores"].as_array().unwrap();
+    let mut best: HashMap<String, f32> = HashMap::new();
+    for (id, score) in ids.iter().zip(scores) {
+        let best = best.entry((*id).to_owned()).or_insert(f32::NEG_INFINITY);
+        *best = best.max(score.as_f64().unwrap() as f32);
+    }
+    let blocks = ids.len();
+    ids.dedup();
+    assert!(ids.len() < blocks, "no document has several chunks");
+    let expected: Vec<_> = ids.iter().flat_map(|id| &chunks[*id]).collect();
+    assert_eq!(workload["documents"], json!(expected));
+
+    let (_, hits) = &ranked(&scratch.ok(&format!("query {search} -k 30 --json")))[0];
+    let answered: HashMap<_, _> =
+        hits.iter().map(|(id, score)| (id.clone(), f32::from_bits(*score))).collect();
+    assert_eq!(best, answered);
+    scratch.ends(USAGE, &format!("bench {search} --workload w.json --out o.json")).says(&["--out"]);
+    scratch.write("first.tsv", "1\txylophonist\n");
+    let nothing = scratch.ends(FAILED, &format!("bench {search} --workload none.json"));
+    nothing.says(&["no query found any document"]);
+    assert!(!scratch.path("none.json").exists());
 }
 
 #[test]

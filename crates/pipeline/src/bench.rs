@@ -64,6 +64,19 @@ pub struct Comparison {
     pub agreement: Agreement,
 }
 
+/// What a bench computes for a query, as token ids, for programs that are to be compared.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Workload {
+    /// The query's, what the profile puts before it included.
+    pub query: Vec<u32>,
+    /// The candidates' chunks, in the order of a bench; nothing comes between one and the query.
+    pub documents: Vec<Vec<u32>>,
+    /// The document of each chunk.
+    pub ids: Vec<String>,
+    /// The score of each from the stored blocks: mean log-probability of the query after it.
+    pub scores: Vec<f32>,
+}
+
 /// Everything a bench saw.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BenchReport {
@@ -136,6 +149,27 @@ pub fn bench<M: LanguageModel, T: Tokenize>(
     }
     report.failovers = session.take_failovers().len();
     Ok(report)
+}
+
+/// The token ids of a query and of its candidates, with their scores.
+///
+/// # Errors
+/// [`PipelineError`].
+pub fn workload<M: LanguageModel, T: Tokenize>(
+    session: &Session<'_, M, T>,
+    query: &Query,
+    depth: usize,
+) -> Result<Workload, PipelineError> {
+    let keys = keys(&session.retrieve(query, depth)?).0;
+    let mut workload = Workload { query: session.query_tokens(query)?, ..Workload::default() };
+    for key in &keys {
+        let chunk = session.chunk(key)?;
+        workload.documents.push(chunk.tokens);
+        workload.ids.push(chunk.id.document.as_str().to_owned());
+    }
+    let scores = session.score(query, &keys, false)?.scores;
+    workload.scores = scores.into_iter().flatten().collect();
+    Ok(workload)
 }
 
 fn timed<M: LanguageModel, T: Tokenize>(

@@ -21,7 +21,7 @@ mod session;
 mod units;
 mod verify;
 
-pub use bench::{BenchReport, BenchSettings, Comparison, Mode, Sample, bench};
+pub use bench::{BenchReport, BenchSettings, Comparison, Mode, Sample, Workload, bench, workload};
 pub use bench_device::{DeviceBenchSettings, DeviceFigures, bench_device};
 pub use build::{Add, BuildInput, BuildSummary, DryRun, build, calibration_chunks, dry_run};
 pub use compact::{Compaction, compact};

@@ -1,7 +1,9 @@
 use std::time::Instant;
 
-use hyperrag_kv::{BlockKey, ChunkId, DocId, LanguageModel, Profile, Slot, Tokenize};
-use hyperrag_rerank::{Damage, OnDamage, Scored, Source, Work, rank, score};
+use hyperrag_kv::{
+    BlockKey, Chunk, ChunkId, ChunkRead, DocId, LanguageModel, Profile, Slot, Tokenize,
+};
+use hyperrag_rerank::{Damage, OnDamage, RerankError, Scored, Source, Work, rank, score};
 use hyperrag_retrieval::{Hit, Index, RetrievalError};
 use hyperrag_store::{Failover, LiveRows, Replicated};
 use serde::Serialize;
@@ -256,6 +258,17 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         keys: &[BlockKey],
         recompute: bool,
     ) -> Result<Scored, PipelineError> {
+        let tokens = self.query_tokens(query)?;
+        let chunk_tokens = self.store.manifest().fingerprint.chunk_tokens as usize;
+        let source = match recompute {
+            true => Source::Recompute,
+            false => Source::Stored(self.store, self.on_damage),
+        };
+        Ok(score(self.model, &tokens, keys, chunk_tokens, source, self.store)?)
+    }
+
+    /// What follows the document: the profile's words before the query, and the query.
+    pub(crate) fn query_tokens(&self, query: &Query) -> Result<Vec<u32>, PipelineError> {
         let mut tokens = self.tokenizer.encode_template(&self.profile.query_prefix)?;
         match self.tokenizer.encode_text(&query.text)? {
             text if text.is_empty() || query.text.trim().is_empty() => {
@@ -263,12 +276,13 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
             }
             text => tokens.extend(text),
         }
-        let chunk_tokens = self.store.manifest().fingerprint.chunk_tokens as usize;
-        let source = match recompute {
-            true => Source::Recompute,
-            false => Source::Stored(self.store, self.on_damage),
-        };
-        Ok(score(self.model, &tokens, keys, chunk_tokens, source, self.store)?)
+        Ok(tokens)
+    }
+
+    /// The token ids that a block is made from.
+    pub(crate) fn chunk(&self, key: &BlockKey) -> Result<Chunk, PipelineError> {
+        let lost = |source| RerankError::Lost { key: key.clone(), block: String::new(), source };
+        Ok(self.store.chunk(key).map_err(lost)?)
     }
 }
 

@@ -195,6 +195,7 @@ def measure_peer(peer, gguf, workload, folder, args):
     """The rows of a peer, one a precision."""
     script, precisions = PEERS[peer]
     environment = os.environ | {"OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment["TQDM_DISABLE"] = "1"
     rows, best = [], 0.0
     for precision in precisions:
         say(f"{NAMES[peer]}, {precision}")

@@ -303,7 +303,7 @@ def compare(folder, args):
     """Measures everything, one after the other."""
     hyperrag = Hyperrag(args.hyperrag, args.model, args.threads)
     gguf = Path(json.loads(hyperrag.run("model", "info", args.model, "--json", options=False))["path"])
-    start, began = processor_times(), time.time()
+    start, began, compared = processor_times(), time.time(), commit()
     say("the workload")
     workload = Workload(folder, hyperrag, args)
     say("hyperrag, before the peers")
@@ -320,7 +320,7 @@ def compare(folder, args):
             "threads": args.threads,
             "steal_percent": 100 * (end[0] - start[0]) / max(1, end[1] - start[1]),
             "seconds": time.time() - began,
-            "commit": commit(),
+            "commit": compared,
             "system": platform.platform(),
             "gguf": gguf.name,
             "peers": {name: version for row in peers for name, version in row["versions"].items()},

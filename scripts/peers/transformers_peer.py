@@ -25,9 +25,11 @@ class Transformers:
         self.versions = {"transformers": transformers.__version__, "torch": f"{torch.__version__} ({instructions})"}
         self.workload = workload
         self.kept = []
-        self.model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=PRECISIONS[precision], attn_implementation="sdpa"
-        ).eval()
+        # Dequantised to f32 first: asked for bf16, transformers warns of packed weights that it does not use here.
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, attn_implementation="sdpa"
+        )
+        self.model = model.to(PRECISIONS[precision]).eval()
 
     def prefill(self, batch, documents):
         for at in range(0, len(documents), batch):

@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use candle_core::quantized::QTensor;
+use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use candle_core::quantized::gguf_file::Content;
 use hyperrag_kv::Digest;
 
 use crate::device::first_line;
 use crate::{Config, GgufTokenizer, LoadError};
+
+/// Rows of a matrix that are converted at a time.
+const ROWS_AT_ONCE: usize = 64;
 
 /// An open GGUF file: its sizes, its tokenizer, and its weights on request.
 pub struct ModelFile {
@@ -123,15 +127,42 @@ pub(crate) struct StoredTensor {
 }
 
 impl StoredTensor {
-    /// Its values in f32, row-major.
-    pub(crate) fn values(&self) -> Result<Vec<f32>, LoadError> {
-        let values = self.tensor.dequantize(&Device::Cpu);
-        let values = values.and_then(|tensor| tensor.flatten_all()?.to_vec1::<f32>());
-        values.map_err(|error| {
-            let what = format!("tensor {}: {}", self.name, first_line(&error));
-            LoadError::Gguf { path: self.path.clone(), what }
-        })
+    /// Rows of a matrix.
+    pub(crate) fn rows(&self) -> usize {
+        self.tensor.shape().dims()[0]
     }
+
+    /// Its values in f32, row-major.
+    fn values(&self) -> Result<Vec<f32>, LoadError> {
+        dequantized(&self.tensor).map_err(|error| self.failed(&error))
+    }
+
+    /// Calls `each` with the values of some rows of a matrix after the others, in f32: few at a time,
+    /// so that no second copy of the matrix is made.
+    pub(crate) fn each_rows(&self, mut each: impl FnMut(&[f32])) -> Result<(), LoadError> {
+        let (dtype, inputs) = (self.tensor.dtype(), self.tensor.shape().dims()[1]);
+        if !inputs.is_multiple_of(dtype.block_size()) {
+            each(&self.values()?);
+            return Ok(());
+        }
+        let data = self.tensor.data().map_err(|error| self.failed(&error))?;
+        let row_bytes = inputs / dtype.block_size() * dtype.type_size();
+        for rows in data.chunks(ROWS_AT_ONCE * row_bytes) {
+            let shape = vec![rows.len() / row_bytes, inputs];
+            let part = qtensor_from_ggml(dtype, rows, shape, &Device::Cpu);
+            each(&part.and_then(|part| dequantized(&part)).map_err(|error| self.failed(&error))?);
+        }
+        Ok(())
+    }
+
+    fn failed(&self, error: &candle_core::Error) -> LoadError {
+        let what = format!("tensor {}: {}", self.name, first_line(error));
+        LoadError::Gguf { path: self.path.clone(), what }
+    }
+}
+
+fn dequantized(tensor: &QTensor) -> candle_core::Result<Vec<f32>> {
+    tensor.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1()
 }
 
 fn digest(path: &Path) -> Result<Digest, LoadError> {

@@ -35,7 +35,8 @@ impl Product {
         inputs: usize,
         outputs: usize,
     ) -> Self {
-        let weights = PackedMatrix::pack(&[&values(inputs * outputs)], inputs, compute);
+        let mut weights = PackedMatrix::zeroed(outputs, inputs, compute);
+        weights.fill(0, &values(inputs * outputs));
         let (x, out) = (values(rows * inputs), vec![0.0; rows * outputs]);
         let flops = 2 * (rows * inputs * outputs) as u64;
         Self { kernel, x, weights, out, scratch: Bf16Scratch::default(), flops }

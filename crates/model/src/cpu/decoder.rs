@@ -27,9 +27,16 @@ struct StoredMatrix {
 
 impl StoredMatrix {
     fn pack(self, compute: Compute) -> Result<PackedMatrix, LoadError> {
-        let parts = self.parts.iter().map(StoredTensor::values).collect::<Result<Vec<_>, _>>()?;
-        let parts: Vec<_> = parts.iter().map(Vec::as_slice).collect();
-        Ok(PackedMatrix::pack(&parts, self.inputs, compute))
+        let outputs = self.parts.iter().map(StoredTensor::rows).sum();
+        let mut matrix = PackedMatrix::zeroed(outputs, self.inputs, compute);
+        let mut first = 0;
+        for part in self.parts {
+            part.each_rows(|values| {
+                matrix.fill(first, values);
+                first += values.len() / self.inputs;
+            })?;
+        }
+        Ok(matrix)
     }
 }
 

@@ -11,6 +11,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod packed;
+mod pages;
 mod portable;
 mod row;
 
@@ -306,7 +307,9 @@ mod tests {
         ) {
             let (a, w) = (floats(seed, rows * k), floats(!seed, n * k));
             for compute in [Compute::F32, Compute::Bf16] {
-                let packed = PackedMatrix::pack(&[&w], k, compute);
+                let mut packed = PackedMatrix::zeroed(n, k, compute);
+                packed.fill(0, &w[..n / 2 * k]);
+                packed.fill(n / 2, &w[n / 2 * k..]);
                 let (a, w) = match compute {
                     Compute::Bf16 => (rounded(&a), rounded(&w)),
                     _ => (a.clone(), w.clone()),

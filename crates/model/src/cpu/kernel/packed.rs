@@ -1,5 +1,8 @@
 use std::ops::Range;
 
+use bytemuck::{Pod, Zeroable};
+
+use super::pages::Pages;
 use super::{Kernel, LANES};
 use crate::Compute;
 use crate::cpu::workspace::take;
@@ -14,7 +17,7 @@ pub(crate) const fn panels_of(columns: usize) -> usize {
 }
 
 /// A register's worth of floats, aligned so that no load crosses a cache line.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(crate) struct Lanes(pub(crate) [f32; LANES]);
 
@@ -23,7 +26,7 @@ impl Lanes {
 }
 
 /// As many pairs of bf16, the first of a pair in the low half.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(crate) struct Pairs(pub(crate) [u32; LANES]);
 
@@ -44,38 +47,40 @@ pub(crate) struct PackedMatrix {
 }
 
 enum Panels {
-    F32(Vec<Lanes>),
+    F32(Pages<Lanes>),
     /// Pairs of inputs; a last one without a second has a zero there.
-    Bf16(Vec<Pairs>),
+    Bf16(Pages<Pairs>),
 }
 
 impl PackedMatrix {
-    /// Packs matrices of `inputs` columns, row-major, one below the other; rounds them to bf16 where
-    /// products are to be computed from that.
-    pub(crate) fn pack(parts: &[&[f32]], inputs: usize, compute: Compute) -> Self {
-        let outputs = parts.iter().map(|part| part.len() / inputs).sum();
-        let rows = parts.iter().flat_map(|part| part.chunks_exact(inputs)).enumerate();
-        let panels = if compute == Compute::Bf16 {
-            let depth = inputs.div_ceil(2);
-            let mut steps = vec![Pairs::default(); panels_of(outputs) * depth];
-            for (output, row) in rows {
-                let panel = &mut steps[output / PANEL * depth..][..depth];
-                for (pairs, weights) in panel.iter_mut().zip(row.chunks(2)) {
-                    pairs.0[output % PANEL] = pair(weights);
-                }
-            }
-            Panels::Bf16(steps)
-        } else {
-            let mut steps = vec![Lanes::ZERO; panels_of(outputs) * inputs];
-            for (output, row) in rows {
-                let panel = &mut steps[output / PANEL * inputs..][..inputs];
-                for (lanes, weight) in panel.iter_mut().zip(row) {
-                    lanes.0[output % PANEL] = *weight;
-                }
-            }
-            Panels::F32(steps)
+    /// Weights of zero, to be filled. `compute` is what products are to be computed from: bf16, to
+    /// which weights are rounded, or f32.
+    pub(crate) fn zeroed(outputs: usize, inputs: usize, compute: Compute) -> Self {
+        let panels = match compute {
+            Compute::Bf16 => Panels::Bf16(Pages::zeroed(panels_of(outputs) * inputs.div_ceil(2))),
+            _ => Panels::F32(Pages::zeroed(panels_of(outputs) * inputs)),
         };
         Self { outputs, inputs, panels }
+    }
+
+    /// Sets the weights of the outputs from `first` on, row-major.
+    pub(crate) fn fill(&mut self, first: usize, weights: &[f32]) {
+        let (inputs, depth) = (self.inputs, self.inputs.div_ceil(2));
+        for (output, row) in (first..).zip(weights.chunks_exact(inputs)) {
+            let (panel, column) = (output / PANEL, output % PANEL);
+            match &mut self.panels {
+                Panels::F32(steps) => {
+                    for (lanes, weight) in steps[panel * inputs..].iter_mut().zip(row) {
+                        lanes.0[column] = *weight;
+                    }
+                }
+                Panels::Bf16(steps) => {
+                    for (pairs, weights) in steps[panel * depth..].iter_mut().zip(row.chunks(2)) {
+                        pairs.0[column] = pair(weights);
+                    }
+                }
+            }
+        }
     }
 
     pub(crate) fn outputs(&self) -> usize {

@@ -109,6 +109,7 @@ fn median<T: Ord + Copy>(mut values: Vec<T>) -> T {
     values[values.len() / 2]
 }
 
+#[expect(clippy::print_stdout, reason = "the figures are its output")]
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let folder: PathBuf = arguments.next().ok_or("usage: many_blocks FOLDER [BLOCKS]")?.into();

@@ -4,7 +4,7 @@ FEATURES = --features hyperrag-model/real-model
 HYPERRAG = target/release/hyperrag
 export RUSTDOCFLAGS = -D warnings
 
-.PHONY: help build demo test lint unit docs model python torture fuzz cuda gpu compare prerequisites clean
+.PHONY: help build demo test lint unit docs model python torture fuzz cuda gpu compare kernels prerequisites clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -61,8 +61,11 @@ cuda: prerequisites ## compile target/cuda/release/hyperrag, for machines with a
 gpu: ## on a machine with a GPU: compare scores, time everything; JSON in OUT (default target/gpu)
 	scripts/gpu.sh
 
-compare: model target/peers/venv/installed ## measure against transformers and llama.cpp on this machine (half an hour); target/compare.json
+compare: model target/peers/venv/installed ## measure against transformers and llama.cpp on this machine (an hour); target/compare.json
 	scripts/compare.py
+
+kernels: prerequisites ## time the CPU's kernels, each beside its roofline (criterion)
+	$(CARGO) bench --locked --workspace --bench kernels --bench checksum
 
 target/peers/venv/installed: scripts/peers/requirements.txt | prerequisites
 	python3 -m venv target/peers/venv

@@ -151,17 +151,19 @@ fn pack<const BITS: u32>(levels: impl Iterator<Item = u8>, bytes: &mut [u8]) {
     }
 }
 
+/// Reads levels of `BITS` bits back: eight at a time, which take `BITS` bytes.
 #[inline]
-fn unpack<const BITS: u32>(bytes: &[u8], row: &mut [f32], value_of: impl Fn(u8) -> f32) {
-    let (mut held, mut count, mut bytes) = (0_u32, 0, bytes.iter());
-    for value in row {
-        while count < BITS {
-            held |= u32::from(*bytes.next().expect("as many bytes as the levels take")) << count;
-            count += 8;
+fn unpack<const BITS: usize>(bytes: &[u8], row: &mut [f32], value_of: impl Fn(u8) -> f32) {
+    let level = |word: u64, i: usize| (word >> (BITS * i)) as u8 & ((1 << BITS) - 1);
+    for (values, bytes) in row.chunks_mut(8).zip(bytes.chunks(BITS)) {
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        let word = u64::from_le_bytes(word);
+        match <&mut [f32; 8]>::try_from(&mut *values) {
+            // Known to be eight, they need no loop.
+            Ok(values) => *values = std::array::from_fn(|i| value_of(level(word, i))),
+            Err(_) => (0..).zip(values).for_each(|(i, value)| *value = value_of(level(word, i))),
         }
-        *value = value_of((held & ((1 << BITS) - 1)) as u8);
-        held >>= BITS;
-        count -= BITS;
     }
 }
 

@@ -154,17 +154,17 @@ fn pack<const BITS: u32>(levels: impl Iterator<Item = u8>, bytes: &mut [u8]) {
 /// Reads levels of `BITS` bits back: eight at a time, which take `BITS` bytes.
 #[inline]
 fn unpack<const BITS: usize>(bytes: &[u8], row: &mut [f32], value_of: impl Fn(u8) -> f32) {
+    let word =
+        |bytes: &[u8]| (0..).zip(bytes).fold(0, |word, (i, b)| word | u64::from(*b) << (8 * i));
     let level = |word: u64, i: usize| (word >> (BITS * i)) as u8 & ((1 << BITS) - 1);
-    for (values, bytes) in row.chunks_mut(8).zip(bytes.chunks(BITS)) {
-        let mut word = [0; 8];
-        word[..bytes.len()].copy_from_slice(bytes);
-        let word = u64::from_le_bytes(word);
-        match <&mut [f32; 8]>::try_from(&mut *values) {
-            // Known to be eight, they need no loop.
-            Ok(values) => *values = std::array::from_fn(|i| value_of(level(word, i))),
-            Err(_) => (0..).zip(values).for_each(|(i, value)| *value = value_of(level(word, i))),
-        }
+    let (groups, rest) = row.as_chunks_mut::<8>();
+    let (full, last) = bytes.as_chunks::<BITS>();
+    for (values, bytes) in groups.iter_mut().zip(full) {
+        let word = word(bytes);
+        *values = std::array::from_fn(|i| value_of(level(word, i)));
     }
+    let word = word(full.get(groups.len()).map_or(last, |bytes| bytes));
+    (0..).zip(rest).for_each(|(i, value)| *value = value_of(level(word, i)));
 }
 
 /// Bytes of the scale that a row of int8 starts with.

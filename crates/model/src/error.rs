@@ -68,6 +68,17 @@ pub enum LoadError {
         /// Its name.
         architecture: String,
     },
+    /// The system has no memory for the weights.
+    #[error(
+        "there is no memory for {bytes} bytes of weights: free some, or use --compute bf16, which takes half of f32's"
+    )]
+    OutOfMemory {
+        /// Bytes of the matrix that did not fit.
+        bytes: usize,
+        /// Cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// A feature that the decoder does not have.
     #[error("the model uses {feature}, which is not supported")]
     Unsupported {

@@ -35,7 +35,7 @@ impl Product {
         inputs: usize,
         outputs: usize,
     ) -> Self {
-        let mut weights = PackedMatrix::zeroed(outputs, inputs, compute);
+        let mut weights = PackedMatrix::zeroed(outputs, inputs, compute).expect("memory");
         weights.fill(0, &values(inputs * outputs));
         let (x, out) = (values(rows * inputs), vec![0.0; rows * outputs]);
         let flops = 2 * (rows * inputs * outputs) as u64;

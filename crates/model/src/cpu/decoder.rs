@@ -28,7 +28,7 @@ struct StoredMatrix {
 impl StoredMatrix {
     fn pack(self, compute: Compute) -> Result<PackedMatrix, LoadError> {
         let outputs = self.parts.iter().map(StoredTensor::rows).sum();
-        let mut matrix = PackedMatrix::zeroed(outputs, self.inputs, compute);
+        let mut matrix = PackedMatrix::zeroed(outputs, self.inputs, compute)?;
         let mut first = 0;
         for part in self.parts {
             part.each_rows(|values| {

@@ -4,8 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::pages::Pages;
 use super::{Kernel, LANES};
-use crate::Compute;
 use crate::cpu::workspace::take;
+use crate::{Compute, LoadError};
 
 /// Columns of a panel: one 512-bit register, so that a panel is read from end to end by the kernels
 /// of every instruction set, and fills a first-level cache's sets evenly.
@@ -55,12 +55,19 @@ enum Panels {
 impl PackedMatrix {
     /// Weights of zero, to be filled. `compute` is what products are to be computed from: bf16, to
     /// which weights are rounded, or f32.
-    pub(crate) fn zeroed(outputs: usize, inputs: usize, compute: Compute) -> Self {
+    ///
+    /// # Errors
+    /// [`LoadError::OutOfMemory`].
+    pub(crate) fn zeroed(
+        outputs: usize,
+        inputs: usize,
+        compute: Compute,
+    ) -> Result<Self, LoadError> {
         let panels = match compute {
-            Compute::Bf16 => Panels::Bf16(Pages::zeroed(panels_of(outputs) * inputs.div_ceil(2))),
-            _ => Panels::F32(Pages::zeroed(panels_of(outputs) * inputs)),
+            Compute::Bf16 => Panels::Bf16(Pages::zeroed(panels_of(outputs) * inputs.div_ceil(2))?),
+            _ => Panels::F32(Pages::zeroed(panels_of(outputs) * inputs)?),
         };
-        Self { outputs, inputs, panels }
+        Ok(Self { outputs, inputs, panels })
     }
 
     /// Sets the weights of the outputs from `first` on, row-major.
@@ -85,11 +92,6 @@ impl PackedMatrix {
 
     pub(crate) fn outputs(&self) -> usize {
         self.outputs
-    }
-
-    #[cfg(test)]
-    pub(crate) fn inputs(&self) -> usize {
-        self.inputs
     }
 
     /// The rows of `x` times the weights of the outputs `columns`, which start with a panel; a row

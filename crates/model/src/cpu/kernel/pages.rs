@@ -4,6 +4,8 @@ use std::ops::{Deref, DerefMut};
 use bytemuck::{Pod, cast_slice, cast_slice_mut};
 use memmap2::{Advice, MmapMut};
 
+use crate::LoadError;
+
 /// Memory for weights: zeros at first, in large pages where the system has them, so that reading a
 /// model does not wait for a page fault every 4 KiB.
 pub(crate) struct Pages<T> {
@@ -14,16 +16,17 @@ pub(crate) struct Pages<T> {
 impl<T: Pod> Pages<T> {
     /// Memory for `length` values.
     ///
-    /// # Panics
-    /// Where the system has no memory, as any allocation.
-    pub(crate) fn zeroed(length: usize) -> Self {
+    /// # Errors
+    /// [`LoadError::OutOfMemory`].
+    pub(crate) fn zeroed(length: usize) -> Result<Self, LoadError> {
         // An empty map is refused.
-        let map = MmapMut::map_anon((length * size_of::<T>()).max(1));
-        let map = map.unwrap_or_else(|error| panic!("no memory for {length} weights: {error}"));
+        let bytes = (length * size_of::<T>()).max(1);
+        let map = MmapMut::map_anon(bytes);
+        let map = map.map_err(|source| LoadError::OutOfMemory { bytes, source })?;
         // Large pages are a wish only.
         #[cfg(target_os = "linux")]
         let _ = map.advise(Advice::HugePage);
-        Self { map, of: PhantomData }
+        Ok(Self { map, of: PhantomData })
     }
 
     fn bytes(&self) -> usize {

@@ -37,10 +37,11 @@ lint: prerequisites
 unit: model python
 	$(CARGO) test --release --locked --workspace $(FEATURES)
 
-python: target/python/numpy ## a Python with numpy, in target/, for a test
-target/python/numpy: | prerequisites
+python: target/python/installed ## a Python with numpy and ir-measures, in target/, for tests
+target/python/installed: Makefile | prerequisites
 	python3 -m venv target/python
-	target/python/bin/pip install -q --disable-pip-version-check numpy==2.4.6
+	target/python/bin/pip install -q --disable-pip-version-check numpy==2.4.6 \
+	  ir-measures==0.4.3 pytrec-eval-terrier==0.5.11
 	touch $@
 
 torture: ## damage a store in every way that is listed, count what is noticed (minutes; SEED=N)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hyperrag_eval::Measure;
 use hyperrag_kv::Element;
 use hyperrag_model::{Compute, DeviceChoice};
 
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Query(QueryArgs),
     /// Time reuse against recompute on this store, on the same candidates.
     Bench(BenchArgs),
+    /// Evaluate a TREC run by judgements, or answers by right ones.
+    Eval(EvalArgs),
     /// Remove documents from a store. Their bytes stay until it is compacted.
     Delete(DeleteArgs),
     /// Free the bytes of documents that were deleted or replaced. Queries go on undisturbed.
@@ -279,6 +282,56 @@ pub(crate) struct BenchArgs {
     /// this file as JSON, and time nothing.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "against"])]
     pub(crate) workload: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct EvalArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<EvalCommand>,
+    /// TREC run: query Q0 document rank score tag.
+    #[arg(long, value_name = "RUN", required = true)]
+    pub(crate) run: Option<PathBuf>,
+    /// Judgements: of TREC, or of BEIR with its header.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) qrels: Option<PathBuf>,
+    /// Run to compare with: differences, their 95 % intervals and a paired randomisation test.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) baseline: Option<PathBuf>,
+    /// Measures by their names in ir_measures: nDCG, AP and RR with @k or without, R@k, P@k,
+    /// Success@k.
+    #[arg(
+        long = "measure",
+        value_delimiter = ',',
+        default_value = "nDCG@10,AP,RR,R@100",
+        value_name = "NAME,..."
+    )]
+    pub(crate) measures: Vec<Measure>,
+    /// Print every query's values too; JSON always has them.
+    #[arg(long)]
+    pub(crate) per_query: bool,
+    /// Draw gains and losses by query in the first measure to this file.
+    #[arg(long, value_name = "FILE", requires = "baseline")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Write the figures as JSON to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvalCommand {
+    /// Compare answers with right ones: exact match and F1, as SQuAD counts them.
+    Qa(QaArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QaArgs {
+    /// JSONL with `query_id` (or `_id`) and `answer`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) answers: PathBuf,
+    /// JSONL with `_id` and `answers`, a list of right answers.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) gold: PathBuf,
 }
 
 #[derive(Debug, Args)]

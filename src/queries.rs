@@ -34,6 +34,25 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Query>> {
     Ok(queries)
 }
 
+/// The JSON objects of a file, one a line, each with its place.
+pub(crate) fn objects(path: &Path) -> Result<Vec<(String, Value)>> {
+    let name = path.display();
+    let file = File::open(path).with_context(|| format!("{name}: the file cannot be opened"))?;
+    let mut objects = Vec::new();
+    for (number, line) in lines(BufReader::new(file)).enumerate() {
+        let place = format!("{name}:{}", number + 1);
+        let line = line.with_context(|| format!("{place}: not readable as text"))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let value: Value =
+            serde_json::from_str(&line).with_context(|| format!("{place}: not a JSON object"))?;
+        ensure!(value.is_object(), "{place}: not a JSON object");
+        objects.push((place, value));
+    }
+    Ok(objects)
+}
+
 /// One query a line, named by its number.
 pub(crate) fn from_stdin() -> impl Iterator<Item = Result<Query>> {
     let numbered = (1..).zip(lines(io::stdin().lock()));

@@ -6,6 +6,7 @@ mod build;
 mod compact;
 mod delete;
 mod devices;
+mod eval;
 mod info;
 mod model;
 mod query;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: Cli) -> Result<Status> {
         Command::Build(args) => build::build(&args, cli.json),
         Command::Query(args) => query::query(&args, cli.json),
         Command::Bench(args) => bench::bench(&args, cli.json),
+        Command::Eval(args) => eval::eval(&args, cli.json),
         Command::Delete(args) => delete::delete(&args, cli.json),
         Command::Compact(args) => compact::compact(&args, cli.json),
         Command::Info(args) => info::info(&args, cli.json),

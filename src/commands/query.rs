@@ -1,7 +1,4 @@
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::BufReader;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
@@ -10,6 +7,7 @@ use hyperrag_eval::{Run, run_line};
 use hyperrag_pipeline::{Answer, PipelineError, Query, Session};
 use hyperrag_rerank::{OnDamage, RerankError};
 
+use super::eval::read_run;
 use super::{LoadedModel, OpenSession, open, warn_of_damages, warn_of_failovers};
 use crate::cli::{self, Format, QueryArgs};
 use crate::exit::Status;
@@ -101,12 +99,6 @@ fn answer(
         }
     };
     answered.with_context(|| format!("query {}", query.id))
-}
-
-fn read_run(path: &Path) -> Result<Run> {
-    let file = File::open(path)
-        .with_context(|| format!("{}: the run cannot be opened", path.display()))?;
-    Ok(Run::parse(BufReader::new(file), &path.display().to_string())?)
 }
 
 fn render(answer: &Answer, device: &str, format: Format, top: usize) -> Result<String> {

@@ -4,6 +4,7 @@ mod bad_input;
 mod calibrated;
 mod damage;
 mod device;
+mod eval;
 mod golden_changed;
 mod golden_store;
 mod jobs;

@@ -1,0 +1,69 @@
+use std::collections::HashMap;
+
+/// An answer as SQuAD compares it (Rajpurkar et al. 2016): lower case, without ASCII punctuation,
+/// without articles, words parted by one blank.
+#[must_use]
+pub fn normalize_answer(text: &str) -> String {
+    let kept = text.to_lowercase();
+    let kept: String = kept.chars().filter(|c| !c.is_ascii_punctuation()).collect();
+    let words = kept.split_whitespace().filter(|word| !["a", "an", "the"].contains(word));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Whether the answer is one of the right ones: 1 or 0.
+#[must_use]
+pub fn exact_match(answer: &str, right: &[String]) -> f64 {
+    let answer = normalize_answer(answer);
+    f64::from(u8::from(right.iter().any(|right| normalize_answer(right) == answer)))
+}
+
+/// The best F1 of the answer's words against those of a right answer; two answers without any word
+/// are equal.
+#[must_use]
+pub fn f1(answer: &str, right: &[String]) -> f64 {
+    let answer = normalize_answer(answer);
+    right.iter().map(|right| f1_of(&answer, &normalize_answer(right))).fold(0.0, f64::max)
+}
+
+fn f1_of(answer: &str, right: &str) -> f64 {
+    let words = |text: &str| text.split(' ').filter(|w| !w.is_empty()).count();
+    let (given, wanted) = (words(answer), words(right));
+    if given == 0 || wanted == 0 {
+        return f64::from(u8::from(given == wanted));
+    }
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    right.split(' ').for_each(|word| *counts.entry(word).or_default() += 1);
+    let mut common = 0;
+    for word in answer.split(' ') {
+        if let Some(count @ 1..) = counts.get_mut(word) {
+            *count -= 1;
+            common += 1;
+        }
+    }
+    2.0 * f64::from(common) / (given + wanted) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_normalized() {
+        assert_eq!(normalize_answer("  The  Quick, brown-fox's \n an A. "), "quick brownfoxs");
+        assert_eq!(normalize_answer("Theatre"), "theatre");
+        assert_eq!(normalize_answer("«Ä»"), "«ä»", "only ASCII punctuation goes");
+    }
+
+    #[test]
+    fn the_best_of_several_counts() {
+        let right = ["the Eiffel Tower".to_owned(), "Tower in Paris".to_owned()];
+        assert_eq!(exact_match("Eiffel tower.", &right), 1.0);
+        assert_eq!(exact_match("Eiffel", &right), 0.0);
+        assert_eq!(f1("Eiffel", &right), 2.0 / 3.0);
+        assert_eq!(f1("tower tower", &right[..1]), 0.5);
+        assert_eq!(f1("nothing", &right), 0.0);
+        assert_eq!(f1("", &right), 0.0);
+        assert_eq!(f1("the", &["a".to_owned()]), 1.0);
+        assert_eq!(exact_match("x", &[]), 0.0);
+    }
+}

@@ -1,0 +1,203 @@
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, Table};
+use hyperrag_eval::{
+    Evaluation, PairedDifference, Qrels, Run, evaluate, exact_match, f1, gains_svg,
+    paired_difference,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::cli::{EvalArgs, EvalCommand, QaArgs};
+use crate::exit::Status;
+use crate::{queries, report};
+
+#[derive(Serialize)]
+struct Output<'a> {
+    #[serde(flatten)]
+    run: &'a Evaluation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline: Option<&'a Evaluation>,
+    /// By measure: the run's values less the baseline's.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    comparison: BTreeMap<String, PairedDifference>,
+}
+
+/// Evaluates a run, against another one if there is one.
+pub(crate) fn eval(args: &EvalArgs, json: bool) -> Result<Status> {
+    if let Some(EvalCommand::Qa(args)) = &args.command {
+        return qa(args, json);
+    }
+    let (Some(run), Some(qrels)) = (&args.run, &args.qrels) else {
+        bail!("name a run and its judgements with --run and --qrels");
+    };
+    let file = File::open(qrels)
+        .with_context(|| format!("{}: the judgements cannot be opened", qrels.display()))?;
+    let qrels = Qrels::parse(BufReader::new(file), &qrels.display().to_string())?;
+    let evaluated = evaluate(&read_run(run)?, &qrels, &args.measures);
+    let baseline = args.baseline.as_deref().map(read_run).transpose()?;
+    let baseline = baseline.map(|run| evaluate(&run, &qrels, &args.measures));
+    let comparison = baseline.iter().flat_map(|baseline| {
+        args.measures.iter().map(|measure| {
+            let (before, now) = (baseline.values(measure), evaluated.values(measure));
+            (measure.to_string(), paired_difference(&before, &now))
+        })
+    });
+    let comparison = comparison.collect();
+    let output = Output { run: &evaluated, baseline: baseline.as_ref(), comparison };
+    report::figures(&output, json, args.out.as_deref(), || table(args, &output))?;
+    if let (Some(path), Some(baseline)) = (&args.svg, &baseline) {
+        write_svg(path, args, &evaluated, baseline)?;
+    }
+    let Evaluation { queries, missing_queries, unjudged_queries, .. } = evaluated;
+    if missing_queries > 0 {
+        report::note(&format!(
+            "{missing_queries} of {queries} judged queries are not in the run: they count 0"
+        ));
+    }
+    if unjudged_queries > 0 {
+        report::note(&format!(
+            "{unjudged_queries} queries of the run are not judged: they were left out"
+        ));
+    }
+    Ok(Status::Done)
+}
+
+/// Reads a TREC run.
+pub(super) fn read_run(path: &Path) -> Result<Run> {
+    let file = File::open(path)
+        .with_context(|| format!("{}: the run cannot be opened", path.display()))?;
+    Ok(Run::parse(BufReader::new(file), &path.display().to_string())?)
+}
+
+fn write_svg(path: &Path, args: &EvalArgs, run: &Evaluation, baseline: &Evaluation) -> Result<()> {
+    let Some(measure) = args.measures.first() else { return Ok(()) };
+    let values = run.values(measure).into_iter().zip(baseline.values(measure));
+    let differences: Vec<(&str, f64)> =
+        run.per_query.keys().map(String::as_str).zip(values.map(|(a, b)| a - b)).collect();
+    let svg = gains_svg(&format!("{measure} against the baseline, by query"), &differences);
+    fs::write(path, svg).with_context(|| format!("{}: cannot be written", path.display()))
+}
+
+fn table(args: &EvalArgs, output: &Output<'_>) -> String {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    match output.baseline {
+        None => table.set_header(["measure", "mean"]),
+        Some(_) => {
+            let titles = ["measure", "mean", "baseline", "difference", "95 % interval", "p"];
+            table.set_header(titles.into_iter().chain(["better", "same", "worse"]))
+        }
+    };
+    for name in args.measures.iter().map(ToString::to_string) {
+        let mean = |evaluation: &Evaluation| {
+            evaluation.metrics.get(&name).map_or_else(String::new, |m| format!("{:.4}", m.mean))
+        };
+        let mut row = vec![name.clone(), mean(output.run)];
+        if let (Some(baseline), Some(compared)) = (output.baseline, output.comparison.get(&name)) {
+            let PairedDifference { mean: difference, interval: [low, high], p, .. } = compared;
+            row.extend([
+                mean(baseline),
+                format!("{difference:+.4}"),
+                format!("{low:+.4} to {high:+.4}"),
+                format!("{p:.4}"),
+            ]);
+            row.extend([compared.wins, compared.ties, compared.losses].map(|n| n.to_string()));
+        }
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let mut text = table.to_string();
+    if args.per_query {
+        for (query, values) in &output.run.per_query {
+            for name in args.measures.iter().map(ToString::to_string) {
+                let value = values.get(&name).copied().unwrap_or_default();
+                text.push_str(&format!("\n{query}\t{name}\t{value:.4}"));
+            }
+        }
+    }
+    text
+}
+
+/// What answers are worth.
+#[derive(Serialize)]
+struct QaOutput {
+    questions: usize,
+    /// Questions without an answer: they count 0.
+    unanswered: usize,
+    metrics: BTreeMap<&'static str, f64>,
+    per_query: BTreeMap<String, BTreeMap<&'static str, f64>>,
+}
+
+fn qa(args: &QaArgs, json: bool) -> Result<Status> {
+    let mut answers = HashMap::new();
+    for (place, value) in queries::objects(&args.answers)? {
+        let id = id(&value).with_context(|| format!("{place}: it has no `query_id`"))?;
+        let answer = value.get("answer").and_then(Value::as_str);
+        let answer = answer.with_context(|| format!("{place}: it has no `answer`"))?.to_owned();
+        ensure!(
+            answers.insert(id.clone(), answer).is_none(),
+            "{place}: the question {id:?} is answered twice"
+        );
+    }
+    let mut output = QaOutput {
+        questions: 0,
+        unanswered: 0,
+        metrics: BTreeMap::new(),
+        per_query: BTreeMap::new(),
+    };
+    let (mut matches, mut overlaps) = (0.0, 0.0);
+    for (place, value) in queries::objects(&args.gold)? {
+        let id = id(&value).with_context(|| format!("{place}: it has no `_id`"))?;
+        let right: Option<Vec<String>> = value
+            .get("answers")
+            .and_then(Value::as_array)
+            .and_then(|answers| answers.iter().map(|a| a.as_str().map(str::to_owned)).collect());
+        let right = right
+            .filter(|right| !right.is_empty())
+            .with_context(|| format!("{place}: it has no `answers`, a list of texts"))?;
+        let (em, overlap) = match answers.get(&id) {
+            Some(answer) => (exact_match(answer, &right), f1(answer, &right)),
+            None => {
+                output.unanswered += 1;
+                (0.0, 0.0)
+            }
+        };
+        (matches, overlaps) = (matches + em, overlaps + overlap);
+        output.questions += 1;
+        let values = BTreeMap::from([("EM", em), ("F1", overlap)]);
+        ensure!(
+            output.per_query.insert(id.clone(), values).is_none(),
+            "{place}: the question {id:?} comes twice"
+        );
+    }
+    ensure!(output.questions > 0, "{}: the file has no questions", args.gold.display());
+    let count = output.questions as f64;
+    output.metrics = BTreeMap::from([("EM", matches / count), ("F1", overlaps / count)]);
+    report::figures(&output, json, None, || {
+        let metrics = &output.metrics;
+        format!(
+            "questions  {}\nEM         {:.4}\nF1         {:.4}",
+            output.questions, metrics["EM"], metrics["F1"]
+        )
+    })?;
+    if output.unanswered > 0 {
+        report::note(&format!("{} questions have no answer: they count 0", output.unanswered));
+    }
+    Ok(Status::Done)
+}
+
+fn id(value: &Value) -> Option<String> {
+    ["query_id", "_id", "id"].iter().find_map(|key| match value.get(key) {
+        Some(Value::String(id)) => Some(id.clone()),
+        Some(Value::Number(id)) => Some(id.to_string()),
+        _ => None,
+    })
+}

@@ -168,6 +168,9 @@ pub(crate) struct BuildArgs {
     /// Forget what an unfinished --append has sealed, and begin anew.
     #[arg(long, requires = "append")]
     pub(crate) restart: bool,
+    /// Take only the documents that this TREC run names, for instance another retriever's candidates.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) only: Option<PathBuf>,
     /// Take only the first N rows of the input.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
@@ -217,6 +220,36 @@ pub(crate) enum OnDamage {
     Skip,
 }
 
+/// How the model's score and the retriever's make one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fuse {
+    /// The model's score alone.
+    None,
+    /// Both as z-scores over the query's candidates, weighted by --fuse-weight.
+    Zscore,
+    /// Reciprocal rank fusion.
+    Rrf,
+}
+
+/// What the scores of a document's chunks come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Aggregate {
+    /// The best.
+    Max,
+    /// Their mean.
+    Mean,
+    /// That of the first chunk.
+    First,
+}
+
+/// A share from 0 to 1.
+fn parse_share(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("give a number from 0 to 1".to_owned()),
+    }
+}
+
 /// What is searched, with what, for what.
 #[derive(Debug, Args)]
 pub(crate) struct SearchArgs {
@@ -250,6 +283,15 @@ pub(crate) struct QueryArgs {
     /// Output format; --json means jsonl.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
+    /// Fuse the model's score with the retriever's, that of BM25 or of the run in --candidates.
+    #[arg(long, value_enum, default_value_t = Fuse::None)]
+    pub(crate) fuse: Fuse,
+    /// The model's share in --fuse zscore, from 0 to 1.
+    #[arg(long, default_value_t = 0.6, value_name = "SHARE", value_parser = parse_share)]
+    pub(crate) fuse_weight: f32,
+    /// What the scores of a document's chunks come to.
+    #[arg(long, value_enum, default_value_t = Aggregate::Max)]
+    pub(crate) aggregate: Aggregate,
     /// Compute every candidate's KV again instead of reading it.
     #[arg(long)]
     pub(crate) recompute: bool,

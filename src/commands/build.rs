@@ -1,10 +1,12 @@
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use hyperrag_corpus::{Chunker, Columns, Corpus, CorpusSize};
-use hyperrag_kv::{Element, Fingerprint};
+use hyperrag_kv::{DocId, Element, Fingerprint};
 use hyperrag_pipeline::{
     Add, BuildInput, BuildProgress, BuildSummary, ByteProgress, Counts, DryRun, PipelineError,
     calibration_chunks,
@@ -13,6 +15,7 @@ use hyperrag_store::{Replica, Store, StoreError};
 use serde::Serialize;
 
 use super::LoadedModel;
+use super::eval::read_run;
 use crate::cli::BuildArgs;
 use crate::exit::Status;
 use crate::report;
@@ -24,12 +27,7 @@ const BAR: &str = "{elapsed_precise} {bar:24} {pos}/{len} rows, {msg}, ETA {eta_
 
 /// Builds a store, or says what it would take.
 pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
-    let columns = Columns {
-        id: args.id_column.clone(),
-        title: args.title_column.clone(),
-        text: args.text_column.clone(),
-    };
-    let corpus = Corpus::open(&args.inputs, columns)?;
+    let (corpus, named) = corpus(args)?;
     let stored = stored(args)?;
     let of = |field: fn(&Fingerprint) -> u32| stored.as_ref().map_or(DEFAULT_SIZE, field);
     let element = stored.as_ref().map_or(Element::Bf16, |stored| stored.geometry.element);
@@ -85,14 +83,53 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         }
         built => built?,
     };
-    if summary.empty_rows > 0 {
-        report::warn(&format!("{} rows have no text and were left out", summary.empty_rows));
-    }
+    warn_of_rows(args, named, &summary);
     match json {
         true => report::print(&with_device(&summary, &loaded)?)?,
         false => report::note(&describe(&summary)),
     }
     Ok(if replicate_all(args) { Status::Done } else { Status::Degraded })
+}
+
+/// The input, and how many documents of it `--only` names.
+fn corpus(args: &BuildArgs) -> Result<(Corpus, Option<usize>)> {
+    let columns = Columns {
+        id: args.id_column.clone(),
+        title: args.title_column.clone(),
+        text: args.text_column.clone(),
+    };
+    let only = args.only.as_deref().map(documents_of).transpose()?;
+    let corpus = Corpus::open(&args.inputs, columns)?;
+    Ok(match only {
+        None => (corpus, None),
+        Some(only) => {
+            let named = only.len();
+            (corpus.only(only), Some(named))
+        }
+    })
+}
+
+/// Speaks of rows that were left out, and of documents that were `named` and not found.
+fn warn_of_rows(args: &BuildArgs, named: Option<usize>, summary: &BuildSummary) {
+    if summary.empty_rows > 0 {
+        report::warn(&format!("{} rows have no text and were left out", summary.empty_rows));
+    }
+    // Of what was there before, or lies beyond a limit, nothing can be said.
+    if let (Some(named), None, false) = (named, args.limit, args.append) {
+        let missing = (named as u64).saturating_sub(summary.documents + summary.empty_rows);
+        if missing > 0 {
+            report::warn(&format!("{missing} documents of the run are not in the input"));
+        }
+    }
+}
+
+/// The documents that a run names.
+fn documents_of(path: &Path) -> Result<HashSet<DocId>> {
+    let run = read_run(path)?;
+    let named = run.queries().flat_map(|(_, hits)| hits);
+    named
+        .map(|hit| DocId::new(&hit.document).with_context(|| format!("{}", path.display())))
+        .collect()
 }
 
 /// The model with the calibration that its elements need: made from the corpus where there is none.

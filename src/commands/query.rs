@@ -5,7 +5,7 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 use hyperrag_eval::{Run, run_line};
 use hyperrag_pipeline::{Answer, PipelineError, Query, Session};
-use hyperrag_rerank::{OnDamage, RerankError};
+use hyperrag_rerank::{Aggregate, Fusion, OnDamage, Ranking, RerankError};
 
 use super::eval::read_run;
 use super::{LoadedModel, OpenSession, open, warn_of_damages, warn_of_failovers};
@@ -26,12 +26,9 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let candidates = args.candidates.as_deref().map(read_run).transpose()?;
     let (store, loaded) = open(&args.search.store, &args.search.model)?;
     let LoadedModel { tokenizer, profile, model, .. } = &loaded;
-    let on_damage = match args.on_damage {
-        cli::OnDamage::Recompute => OnDamage::Recompute,
-        cli::OnDamage::Fail => OnDamage::Fail,
-        cli::OnDamage::Skip => OnDamage::Skip,
-    };
-    let session = Session::open(&store, model, tokenizer, profile)?.with_on_damage(on_damage);
+    let session = Session::open(&store, model, tokenizer, profile)?
+        .with_on_damage(on_damage(args))
+        .with_ranking(ranking(args));
     let device = model.device().device;
     let single = batch.len() == 1 && args.search.queries.is_none();
     let bar = report::bar(
@@ -65,6 +62,28 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     }
     bar.finish_and_clear();
     Ok(status)
+}
+
+fn on_damage(args: &QueryArgs) -> OnDamage {
+    match args.on_damage {
+        cli::OnDamage::Recompute => OnDamage::Recompute,
+        cli::OnDamage::Fail => OnDamage::Fail,
+        cli::OnDamage::Skip => OnDamage::Skip,
+    }
+}
+
+fn ranking(args: &QueryArgs) -> Ranking {
+    let aggregate = match args.aggregate {
+        cli::Aggregate::Max => Aggregate::Max,
+        cli::Aggregate::Mean => Aggregate::Mean,
+        cli::Aggregate::First => Aggregate::First,
+    };
+    let fusion = match args.fuse {
+        cli::Fuse::None => Fusion::None,
+        cli::Fuse::Zscore => Fusion::ZScore { weight: args.fuse_weight },
+        cli::Fuse::Rrf => Fusion::ReciprocalRank,
+    };
+    Ranking { aggregate, fusion }
 }
 
 /// Whether an error is the store's or the program's rather than the query's.

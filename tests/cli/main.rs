@@ -5,6 +5,7 @@ mod calibrated;
 mod damage;
 mod device;
 mod eval;
+mod fusion;
 mod golden_changed;
 mod golden_store;
 mod jobs;

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::iter::FusedIterator;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub struct Corpus {
     files: Vec<PathBuf>,
     columns: Columns,
     line_bytes_max: usize,
+    /// Documents that count, where not all do.
+    only: Option<Arc<HashSet<DocId>>>,
 }
 
 /// How much there is to read.
@@ -26,7 +29,7 @@ pub struct Corpus {
 pub struct CorpusSize {
     /// Bytes of all files.
     pub bytes: u64,
-    /// Rows, known if all files are Parquet.
+    /// Rows, known if all files are Parquet and all documents count.
     pub rows: Option<u64>,
 }
 
@@ -55,7 +58,15 @@ impl Corpus {
     pub fn open(inputs: &[String], columns: Columns) -> Result<Self, CorpusError> {
         let inputs = input::resolve(inputs, &columns)?;
         let files = inputs.iter().map(|input| input.file.to_path_buf()).collect();
-        Ok(Self { inputs: inputs.into(), files, columns, line_bytes_max: LINE_BYTES_MAX })
+        let (line_bytes_max, only) = (LINE_BYTES_MAX, None);
+        Ok(Self { inputs: inputs.into(), files, columns, line_bytes_max, only })
+    }
+
+    /// The same corpus, of which only these documents count: the other rows are read and checked, and
+    /// left out.
+    #[must_use]
+    pub fn only(self, documents: HashSet<DocId>) -> Self {
+        Self { only: Some(Arc::new(documents)), ..self }
     }
 
     /// The files, in the order they are read.
@@ -69,7 +80,7 @@ impl Corpus {
     pub fn size(&self) -> CorpusSize {
         let bytes = self.inputs.iter().map(|input| input.bytes).sum();
         let rows = self.inputs.iter().try_fold(0_u64, |sum, input| sum.checked_add(input.rows?));
-        CorpusSize { bytes, rows }
+        CorpusSize { bytes, rows: rows.filter(|_| self.only.is_none()) }
     }
 
     /// Reads from the first row on. The ids are checked to be unique.
@@ -80,6 +91,7 @@ impl Corpus {
             corpus: self.clone(),
             seen: IdSet::default(),
             rows: 0,
+            bytes: 0,
             done: false,
         }
     }
@@ -121,12 +133,27 @@ pub struct Rows {
     corpus: Corpus,
     records: Records,
     seen: IdSet,
+    /// Rows read, those left out included.
     rows: u64,
+    /// Bytes of rows that were left out since the last one given.
+    bytes: u64,
     done: bool,
 }
 
 impl Rows {
     fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
+        while let Some(mut row) = self.next_record()? {
+            let id = &row.document.id;
+            if self.corpus.only.as_ref().is_none_or(|only| only.contains(id)) {
+                row.bytes += std::mem::take(&mut self.bytes);
+                return Ok(Some(row));
+            }
+            self.bytes += row.bytes;
+        }
+        Ok(None)
+    }
+
+    fn next_record(&mut self) -> Result<Option<Row>, CorpusError> {
         let Some(row) = self.records.next_row()? else { return Ok(None) };
         let id = &row.document.id;
         if !self.seen.insert(id)
@@ -235,6 +262,21 @@ mod tests {
         assert_eq!(read(&[""]), "a1/A/x 2//y b1//text b2//more c1//c1 c2//c2");
         assert_eq!(read(&["c.parquet", "?.*"]), "c1//c1 c2//c2 a1/A/x 2//y b1//text b2//more");
         assert_eq!(read(&["empty.jsonl"]), "");
+    }
+
+    #[test]
+    fn rows_may_be_left_out() {
+        let folder = mixed();
+        let ids = |ids: &[&str]| ids.iter().map(|id| DocId::new(id).unwrap()).collect();
+        let corpus = folder.corpus(&["a.jsonl", "b.tsv"], Columns::default()).unwrap();
+        let all: u64 = corpus.rows().map(|row| row.unwrap().bytes).sum();
+        let some = corpus.clone().only(ids(&["b2", "a1", "none"]));
+        assert_eq!(folder.read(&some), ["a1/A/x", "b2//more"]);
+        assert_eq!(some.rows().map(|row| row.unwrap().bytes).sum::<u64>(), all);
+        // What is left out is checked all the same.
+        folder.write("b.tsv", b"b1\tx\nb1\ty\nb2\tz\n");
+        let twice = folder.read(&corpus.only(ids(&["b2"])));
+        assert!(twice[0].contains("\"b1\" occurs at"), "{twice:?}");
     }
 
     #[test]

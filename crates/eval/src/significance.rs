@@ -81,7 +81,7 @@ fn randomisation_p(differences: &[f64]) -> f64 {
             (bits, left) = (random.next(), 64);
         }
         left -= 1;
-        bits >> left & 1 == 1
+        (bits >> left) & 1 == 1
     };
     let as_large = (0..DRAWS).filter(|_| signed_sum(&mut next) >= observed).count();
     (as_large + 1) as f64 / (f64::from(DRAWS) + 1.0)
@@ -92,7 +92,7 @@ fn interval(differences: &[f64]) -> [f64; 2] {
         return [0.0; 2];
     }
     let (mut random, count) = (Random(1), differences.len());
-    let mut draw = || differences[(u128::from(random.next()) * count as u128 >> 64) as usize];
+    let mut draw = || differences[((u128::from(random.next()) * count as u128) >> 64) as usize];
     let mut means: Vec<f64> =
         (0..RESAMPLES).map(|_| (0..count).map(|_| draw()).sum::<f64>() / count as f64).collect();
     means.sort_unstable_by(f64::total_cmp);

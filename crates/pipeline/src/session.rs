@@ -3,7 +3,9 @@ use std::time::Instant;
 use hyperrag_kv::{
     BlockKey, Chunk, ChunkId, ChunkRead, DocId, LanguageModel, Profile, Slot, Tokenize,
 };
-use hyperrag_rerank::{Damage, OnDamage, RerankError, Scored, Source, Work, rank, score};
+use hyperrag_rerank::{
+    Candidate, Damage, OnDamage, Ranking, RerankError, Scored, Source, Work, score,
+};
 use hyperrag_retrieval::{Hit, Index, RetrievalError};
 use hyperrag_store::{Failover, LiveRows, Replicated};
 use serde::Serialize;
@@ -28,6 +30,7 @@ pub struct Session<'a, M, T> {
     index: Index,
     live: LiveRows,
     on_damage: OnDamage,
+    ranking: Ranking,
 }
 
 /// A document in the answer to a query.
@@ -37,13 +40,15 @@ pub struct AnsweredHit {
     pub rank: usize,
     /// The document.
     pub id: String,
-    /// Mean log-probability of the query's tokens after the document.
+    /// What it is ranked by: the model's score, or that fused with the retriever's.
     pub score: f32,
+    /// Mean log-probability of the query's tokens after the document.
+    pub model_score: f32,
     /// The document's title.
     pub title: String,
     /// The chunk with the best score.
     pub chunk: u32,
-    /// BM25 score.
+    /// The retriever's score, BM25 or that of the run that named the document.
     pub retriever_score: f32,
     /// The document's text.
     #[serde(skip)]
@@ -110,14 +115,21 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
             }
             error => error.into(),
         })?;
-        let (live, on_damage) = (store.manifest().live_rows(), OnDamage::default());
-        Ok(Self { model, tokenizer, profile, store, index, live, on_damage })
+        let live = store.manifest().live_rows();
+        let (on_damage, ranking) = (OnDamage::default(), Ranking::default());
+        Ok(Self { model, tokenizer, profile, store, index, live, on_damage, ranking })
     }
 
     /// The same session with another way to treat damaged blocks.
     #[must_use]
     pub fn with_on_damage(self, on_damage: OnDamage) -> Self {
         Self { on_damage, ..self }
+    }
+
+    /// The same session with another way from scores to a ranking.
+    #[must_use]
+    pub fn with_ranking(self, ranking: Ranking) -> Self {
+        Self { ranking, ..self }
     }
 
     /// What was read from replicas since the last call.
@@ -218,8 +230,12 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         let start = Instant::now();
         let (keys, ranges) = keys(&hits);
         let Scored { scores, work } = self.score(query, &keys, recompute)?;
-        let ids = hits.iter().zip(ranges).map(|(hit, range)| (&hit.document.id, range));
-        let ranked = rank(&ids.collect::<Vec<_>>(), &scores);
+        let candidates = hits.iter().zip(ranges).map(|(hit, chunks)| Candidate {
+            id: &hit.document.id,
+            chunks,
+            retriever_score: hit.score,
+        });
+        let ranked = self.ranking.rank(&candidates.collect::<Vec<_>>(), &scores);
         let Work { blocks_read, bytes_read, tokens_computed, damages } = work;
         let failovers = self.take_failovers();
         let skipped = damages.iter().filter(|damage| damage.skipped).count();
@@ -240,6 +256,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
                 rank,
                 id: hit.document.id.as_str().to_owned(),
                 score: ranked.score,
+                model_score: ranked.model_score,
                 title: hit.document.title.clone(),
                 chunk: ranked.chunk,
                 retriever_score: hit.score,

@@ -4,8 +4,10 @@
 //! In: block keys, and the traits of model and blocks. Out: scores and ranks. It knows neither
 //! files nor the search engine nor the model's library.
 
+mod fuse;
 mod rank;
 mod score;
 
-pub use rank::{Ranked, rank};
+pub use fuse::Fusion;
+pub use rank::{Aggregate, Candidate, Ranked, Ranking};
 pub use score::{Damage, OnDamage, RerankError, Scored, Source, Work, score};

@@ -2,55 +2,144 @@ use std::ops::Range;
 
 use hyperrag_kv::DocId;
 
+use crate::Fusion;
+
+/// A candidate document.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate<'a> {
+    /// The document.
+    pub id: &'a DocId,
+    /// Where its chunks' scores stand.
+    pub chunks: Range<usize>,
+    /// The retriever's score.
+    pub retriever_score: f32,
+}
+
 /// A candidate document in its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranked {
     /// Which candidate, counted as given.
     pub candidate: usize,
-    /// The document's score: the best of its chunks'.
+    /// What it is ranked by.
     pub score: f32,
-    /// The chunk that gave it.
+    /// The model's score.
+    pub model_score: f32,
+    /// The chunk that has the best score, of those that count.
     pub chunk: u32,
 }
 
-/// Orders documents by the best score of their chunks; equal scores by document id.
-///
-/// `candidates` gives each document's id and where its chunks' scores stand. A chunk without a score
-/// does not count, and neither does a document without a scored chunk.
-#[must_use]
-pub fn rank(candidates: &[(&DocId, Range<usize>)], scores: &[Option<f32>]) -> Vec<Ranked> {
-    let mut ranked: Vec<Ranked> = candidates
-        .iter()
-        .enumerate()
-        .filter_map(|(candidate, (_, chunks))| {
-            let chunks = (0..).zip(&scores[chunks.clone()]);
+/// What the scores of a document's chunks come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aggregate {
+    /// The best.
+    #[default]
+    Max,
+    /// Their mean.
+    Mean,
+    /// That of the first that has one.
+    First,
+}
+
+/// How scores become a ranking.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Ranking {
+    /// From chunks to documents.
+    pub aggregate: Aggregate,
+    /// From the model's score and the retriever's to one.
+    pub fusion: Fusion,
+}
+
+impl Ranking {
+    /// Orders documents by score, equal ones by document id. A chunk without a score does not count,
+    /// and neither does a document without a scored chunk.
+    #[must_use]
+    pub fn rank(self, candidates: &[Candidate<'_>], scores: &[Option<f32>]) -> Vec<Ranked> {
+        let scored = candidates.iter().enumerate().filter_map(|(candidate, of)| {
+            let chunks = (0..).zip(&scores[of.chunks.clone()]);
             let chunks = chunks.filter_map(|(chunk, score)| Some((chunk, (*score)?)));
-            // The first of equal chunks: `max_by` would take the last.
-            let best = chunks
-                .reduce(|best, next| if next.1.total_cmp(&best.1).is_gt() { next } else { best });
-            best.map(|(chunk, score)| Ranked { candidate, score, chunk })
+            let (score, chunk) = self.aggregate.score(&chunks.collect::<Vec<_>>())?;
+            Some(Ranked { candidate, score, model_score: score, chunk })
+        });
+        let mut ranked: Vec<Ranked> = scored.collect();
+        let model: Vec<f32> = ranked.iter().map(|ranked| ranked.model_score).collect();
+        let retriever: Vec<f32> =
+            ranked.iter().map(|ranked| candidates[ranked.candidate].retriever_score).collect();
+        let fused = self.fusion.scores(&model, &retriever);
+        ranked.iter_mut().zip(fused).for_each(|(ranked, score)| ranked.score = score);
+        let id = |ranked: &Ranked| candidates[ranked.candidate].id;
+        ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| id(a).cmp(id(b))));
+        ranked
+    }
+}
+
+impl Aggregate {
+    /// Score of a document and its best chunk, from chunks with their scores.
+    fn score(self, chunks: &[(u32, f32)]) -> Option<(f32, u32)> {
+        let first = *chunks.first()?;
+        // The first of equal chunks: `max_by` would take the last.
+        let better = |best: (u32, f32), next: &(u32, f32)| {
+            if next.1.total_cmp(&best.1).is_gt() { *next } else { best }
+        };
+        let best = chunks.iter().fold(first, better);
+        Some(match self {
+            Self::Max => (best.1, best.0),
+            Self::First => (first.1, first.0),
+            Self::Mean => {
+                let sum: f64 = chunks.iter().map(|chunk| f64::from(chunk.1)).sum();
+                ((sum / chunks.len() as f64) as f32, best.0)
+            }
         })
-        .collect();
-    let id = |ranked: &Ranked| candidates[ranked.candidate].0;
-    ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| id(a).cmp(id(b))));
-    ranked
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn order(ranking: Ranking, scores: &[Option<f32>]) -> Vec<(usize, f32, u32)> {
+        let ids = ["b", "a", "c"].map(|id| DocId::new(id).unwrap());
+        let chunks = [0..2, 2..3, 3..6];
+        let candidates: Vec<Candidate<'_>> = ids
+            .iter()
+            .zip(chunks)
+            .zip([1.0, 3.0, 2.0])
+            .map(|((id, chunks), retriever_score)| Candidate { id, chunks, retriever_score })
+            .collect();
+        let ranked = ranking.rank(&candidates, scores);
+        ranked.iter().map(|r| (r.candidate, r.score, r.chunk)).collect()
+    }
+
     #[test]
     fn the_best_chunk_counts_and_ties_go_by_id() {
-        let ids = ["b", "a", "c"].map(|id| DocId::new(id).unwrap());
-        let candidates = [(&ids[0], 0..2), (&ids[1], 2..3), (&ids[2], 3..6)];
-        let order = |scores: &[Option<f32>]| -> Vec<_> {
-            let ranked = rank(&candidates, scores);
-            ranked.iter().map(|r| (r.candidate, r.score, r.chunk)).collect()
-        };
         let mut scores = [-2.0, -1.0, -1.0, -3.0, -0.5, -0.5].map(Some);
-        assert_eq!(order(&scores), [(2, -0.5, 1), (1, -1.0, 0), (0, -1.0, 1)]);
+        let ranking = Ranking::default();
+        assert_eq!(order(ranking, &scores), [(2, -0.5, 1), (1, -1.0, 0), (0, -1.0, 1)]);
         (scores[2], scores[4]) = (None, None);
-        assert_eq!(order(&scores), [(2, -0.5, 2), (0, -1.0, 1)], "chunks that were left out");
+        assert_eq!(order(ranking, &scores), [(2, -0.5, 2), (0, -1.0, 1)], "chunks left out");
+    }
+
+    #[test]
+    fn mean_and_first_count_what_is_there() {
+        let mut scores = [-2.0, -1.0, -1.0, -3.0, -0.5, -1.0].map(Some);
+        let with = |aggregate| Ranking { aggregate, ..Ranking::default() };
+        let (mean, first) = (with(Aggregate::Mean), with(Aggregate::First));
+        assert_eq!(order(mean, &scores), [(1, -1.0, 0), (0, -1.5, 1), (2, -1.5, 1)]);
+        assert_eq!(order(first, &scores), [(1, -1.0, 0), (0, -2.0, 0), (2, -3.0, 0)]);
+        scores[3] = None;
+        assert_eq!(order(mean, &scores)[0], (2, -0.75, 1));
+        assert_eq!(order(first, &scores)[0], (2, -0.5, 1));
+    }
+
+    #[test]
+    fn the_retriever_may_decide() {
+        let scores = [None, Some(-1.0), Some(-1.1), None, None, Some(-1.2)];
+        let with = |fusion| Ranking { fusion, ..Ranking::default() };
+        let places = |fusion| -> Vec<usize> {
+            order(with(fusion), &scores).iter().map(|ranked| ranked.0).collect()
+        };
+        assert_eq!(places(Fusion::None), [0, 1, 2]);
+        assert_eq!(places(Fusion::ZScore { weight: 0.0 }), [1, 2, 0]);
+        assert_eq!(places(Fusion::ZScore { weight: 0.6 }), [1, 0, 2]);
+        assert_eq!(places(Fusion::ReciprocalRank), [1, 0, 2]);
     }
 }

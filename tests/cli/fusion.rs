@@ -1,0 +1,100 @@
+//! The retriever's score beside the model's, chunks to documents, and stores of candidates only.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{FAILED, Scratch, USAGE};
+
+/// Query, document, model's score, retriever's score and final score, best first.
+fn hits(scratch: &Scratch, options: &str) -> Vec<(String, f64, f64, f64)> {
+    let line =
+        format!("query --store store TINY --queries QUERIES --depth 8 -k 8 --json {options}");
+    let number = |hit: &Value, key: &str| hit[key].as_f64().unwrap();
+    let of = |answer: Value| {
+        let query = answer["query_id"].as_str().unwrap().to_owned();
+        let hit = |hit: &Value| {
+            let id = format!("{query} {}", hit["id"].as_str().unwrap());
+            (id, number(hit, "model_score"), number(hit, "retriever_score"), number(hit, "score"))
+        };
+        answer["hits"].as_array().unwrap().iter().map(hit).collect::<Vec<_>>()
+    };
+    scratch.ok(&line).json().into_iter().flat_map(of).collect()
+}
+
+#[test]
+fn scores_are_fused() {
+    let scratch = Scratch::new();
+    scratch.ok("build CORPUS --store store TINY");
+    let alone = hits(&scratch, "");
+    assert!(alone.len() > 20 && alone.iter().all(|(_, model, _, score)| model == score));
+    let by_model: BTreeSet<_> = alone.iter().map(|(id, ..)| id.clone()).collect();
+    for options in ["--fuse zscore", "--fuse rrf", "--fuse zscore --fuse-weight 0"] {
+        let fused = hits(&scratch, options);
+        assert_eq!(fused.iter().map(|(id, ..)| id.clone()).collect::<BTreeSet<_>>(), by_model);
+        assert!(fused.windows(2).all(|pair| {
+            let same_query = pair[0].0.split(' ').next() == pair[1].0.split(' ').next();
+            !same_query || pair[0].3 >= pair[1].3
+        }));
+        assert_ne!(fused, alone, "{options}");
+    }
+    // All weight on one side is that side's order.
+    let order = |hits: &[(String, f64, f64, f64)]| -> Vec<String> {
+        hits.iter().map(|(id, ..)| id.clone()).collect()
+    };
+    assert_eq!(order(&hits(&scratch, "--fuse zscore --fuse-weight 1")), order(&alone));
+    let bm25 = hits(&scratch, "--fuse zscore --fuse-weight 0");
+    assert!(bm25.windows(2).all(|pair| {
+        pair[0].0.split(' ').next() != pair[1].0.split(' ').next() || pair[0].2 >= pair[1].2
+    }));
+    for wrong in ["1.5", "-0.1", "NaN", "x"] {
+        let line = format!("query --store store TINY bees --fuse zscore --fuse-weight={wrong}");
+        let outcome = scratch.run(&line);
+        assert_eq!(outcome.code, USAGE);
+        outcome.says(&["a number from 0 to 1"]);
+    }
+}
+
+#[test]
+fn chunks_come_to_a_document_in_three_ways() {
+    let scratch = Scratch::new();
+    scratch.ok("build CORPUS --store store TINY");
+    let best = hits(&scratch, "--aggregate max");
+    let score = |hits: &[(String, f64, f64, f64)], id: &str| {
+        hits.iter().find(|hit| hit.0 == id).map(|hit| hit.1)
+    };
+    let mut less = 0;
+    for aggregate in ["mean", "first"] {
+        let other = hits(&scratch, &format!("--aggregate {aggregate}"));
+        for (id, model, ..) in &best {
+            let other = score(&other, id).unwrap();
+            assert!(other <= *model, "{aggregate} {id}");
+            less += usize::from(other < *model);
+        }
+    }
+    assert!(less > 0, "some document has several chunks");
+}
+
+#[test]
+fn a_store_may_hold_candidates_only() {
+    let scratch = Scratch::new();
+    scratch.ok("build CORPUS --store store TINY");
+    let query = "TINY --queries QUERIES --depth 4 -k 4 --format trec";
+    let run = scratch.ok(&format!("query --store store {query}")).stdout;
+    scratch.write("run", &run);
+    let summary = scratch.ok("build CORPUS --store few TINY --only run --json").json().remove(0);
+    let named: BTreeSet<&str> = run.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+    assert_eq!(summary["documents"], named.len());
+    // Another run cannot go on with it, the same one can.
+    scratch.ok("build CORPUS --store few TINY --only run");
+    assert_eq!(scratch.run("build CORPUS --store few TINY").code, FAILED);
+    let again = scratch.ok(&format!("query --store few {query} --candidates run")).stdout;
+    assert_eq!(again, run, "the same scores from a store of few");
+    scratch.write("more.run", format!("{run}q01 Q0 nowhere 9 0.5 t\n"));
+    scratch.ok("build CORPUS --store more TINY --only more.run").says(&["1 documents of the run"]);
+    let outcome = scratch.run("build CORPUS --store none TINY --only none");
+    assert_eq!(outcome.code, FAILED);
+    outcome.says(&["none", "cannot be opened"]);
+    fs::metadata(scratch.path("none")).expect_err("nothing was written");
+}

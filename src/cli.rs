@@ -41,6 +41,9 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Evaluate a TREC run by judgements, or answers by right ones.
     Eval(EvalArgs),
+    /// Find the weight for `query --fuse zscore`: chosen on one half of the queries, reported on the
+    /// other.
+    Tune(TuneArgs),
     /// Remove documents from a store. Their bytes stay until it is compacted.
     Delete(DeleteArgs),
     /// Free the bytes of documents that were deleted or replaced. Queries go on undisturbed.
@@ -358,6 +361,19 @@ pub(crate) struct EvalArgs {
     /// Write the figures as JSON to this file too.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TuneArgs {
+    /// What `hyperrag query --json` printed; -k must be as large as --depth there.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hits: PathBuf,
+    /// Judgements: of TREC, or of BEIR with its header.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) qrels: PathBuf,
+    /// Measure to tune for, as in `hyperrag eval`.
+    #[arg(long, default_value = "nDCG@10", value_name = "NAME")]
+    pub(crate) measure: Measure,
 }
 
 #[derive(Debug, Subcommand)]

@@ -12,6 +12,7 @@ mod model;
 mod query;
 mod repair;
 mod replicate;
+mod tune;
 mod verify;
 
 use std::collections::HashSet;
@@ -38,6 +39,7 @@ pub(crate) fn run(cli: Cli) -> Result<Status> {
         Command::Query(args) => query::query(&args, cli.json),
         Command::Bench(args) => bench::bench(&args, cli.json),
         Command::Eval(args) => eval::eval(&args, cli.json),
+        Command::Tune(args) => tune::tune(&args, cli.json),
         Command::Delete(args) => delete::delete(&args, cli.json),
         Command::Compact(args) => compact::compact(&args, cli.json),
         Command::Info(args) => info::info(&args, cli.json),

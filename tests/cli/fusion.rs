@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{FAILED, Scratch, USAGE};
+use crate::support::{FAILED, Scratch, USAGE, testdata};
 
 /// Query, document, model's score, retriever's score and final score, best first.
 fn hits(scratch: &Scratch, options: &str) -> Vec<(String, f64, f64, f64)> {
@@ -54,6 +54,33 @@ fn scores_are_fused() {
         assert_eq!(outcome.code, USAGE);
         outcome.says(&["a number from 0 to 1"]);
     }
+}
+
+#[test]
+fn a_weight_is_tuned() {
+    let scratch = Scratch::new();
+    scratch.ok("build CORPUS --store store TINY");
+    let line = "query --store store TINY --queries QUERIES --depth 8 -k 8 --json";
+    scratch.write("hits", scratch.ok(line).stdout);
+    let qrels = testdata("qrels.tsv");
+    let tuned = scratch.ok(&format!("tune --hits hits --qrels {qrels} --json")).json().remove(0);
+    let number = |value: &Value| value.as_f64().unwrap();
+    let (weight, curve) = (number(&tuned["weight"]), tuned["curve"].as_array().unwrap());
+    let best = curve.iter().map(|point| number(&point[1])).fold(0.0, f64::max);
+    let chosen = curve.iter().find(|point| number(&point[0]) == weight).unwrap();
+    assert_eq!(number(&chosen[1]), best);
+    assert!(number(&tuned["held_out"]["mean"]) <= best + 1e-9);
+    // What it promises is what a query gives and eval counts.
+    let trec = line.replace("--json", "--format trec --fuse zscore");
+    scratch.write("run", scratch.ok(&format!("{trec} --fuse-weight {weight}")).stdout);
+    let eval = format!("eval --run run --qrels {qrels} --measure nDCG@10 --json");
+    let found = scratch.ok(&eval).json().remove(0);
+    assert!((number(&found["metrics"]["nDCG@10"]["mean"]) - best).abs() < 1e-6);
+    assert!(scratch.ok(&format!("tune --hits hits --qrels {qrels}")).stdout.contains("use --fuse"));
+    scratch.write("hits", "{\"query_id\": \"q01\", \"hits\": [{\"id\": \"a\"}]}\n");
+    let outcome = scratch.run(&format!("tune --hits hits --qrels {qrels}"));
+    assert_eq!(outcome.code, FAILED);
+    outcome.says(&["hits:1", "model_score"]);
 }
 
 #[test]

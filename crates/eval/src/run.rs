@@ -172,6 +172,18 @@ impl Run {
     }
 }
 
+/// Of a query that comes twice, the hits follow each other.
+impl FromIterator<(String, Vec<RunHit>)> for Run {
+    fn from_iter<I: IntoIterator<Item = (String, Vec<RunHit>)>>(queries: I) -> Self {
+        let mut run = Self::default();
+        for (query, hits) in queries {
+            let place = run.place(&query);
+            run.queries[place].1.extend(hits);
+        }
+        run
+    }
+}
+
 fn parse_score(text: &str) -> Option<f64> {
     text.parse().ok().filter(|score: &f64| score.is_finite())
 }

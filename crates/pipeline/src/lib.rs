@@ -18,6 +18,7 @@ mod repair;
 mod replicate;
 mod room;
 mod session;
+mod tune;
 mod units;
 mod verify;
 
@@ -33,4 +34,5 @@ pub use recompute::{Recomputation, Selection, recompute};
 pub use repair::{Mend, Recompute, RepairReport, RepairSettings, repair};
 pub use replicate::{Replication, replicate};
 pub use session::{Answer, AnsweredHit, Query, Session, Stats};
+pub use tune::{Fold, ScoredQuery, Tuning, tune};
 pub use verify::{ByteProgress, VerifyReport, VerifySettings, verify};

@@ -1,0 +1,69 @@
+use std::fs::File;
+use std::io::BufReader;
+
+use anyhow::{Context, Result};
+use hyperrag_eval::{PairedDifference, Qrels};
+use hyperrag_pipeline::{ScoredQuery, Tuning};
+use serde_json::Value;
+
+use crate::cli::TuneArgs;
+use crate::exit::Status;
+use crate::{queries, report};
+
+/// Finds the weight for `--fuse zscore`.
+pub(crate) fn tune(args: &TuneArgs, json: bool) -> Result<Status> {
+    let name = args.qrels.display();
+    let file = File::open(&args.qrels)
+        .with_context(|| format!("{name}: the judgements cannot be opened"))?;
+    let qrels = Qrels::parse(BufReader::new(file), &name.to_string())?;
+    let answers = queries::objects(&args.hits)?;
+    let scored = answers.iter().map(|(place, value)| {
+        scored(value).with_context(|| {
+            format!("{place}: not a line of `hyperrag query --json`: it has no query_id, or a hit without id, model_score and retriever_score")
+        })
+    });
+    let scored = scored.collect::<Result<Vec<_>>>()?;
+    let tuning = hyperrag_pipeline::tune(&scored, &qrels, args.measure).with_context(|| {
+        format!("{name}: fewer than two queries are judged, which cannot be halved")
+    })?;
+    report::figures(&tuning, json, None, || describe(&tuning))?;
+    Ok(Status::Done)
+}
+
+fn scored(answer: &Value) -> Option<ScoredQuery> {
+    let id = answer.get("query_id")?.as_str()?.to_owned();
+    let mut query = ScoredQuery { id, ..ScoredQuery::default() };
+    for hit in answer.get("hits")?.as_array()? {
+        let number = |key: &str| Some(hit.get(key)?.as_f64()? as f32);
+        query.documents.push(hit.get("id")?.as_str()?.to_owned());
+        query.model.push(number("model_score")?);
+        query.retriever.push(number("retriever_score")?);
+    }
+    Some(query)
+}
+
+fn describe(tuning: &Tuning) -> String {
+    let Tuning { measure, queries, weight, curve, folds, held_out, .. } = tuning;
+    let mean = |at: usize| curve.get(at).map_or(0.0, |point| point.1);
+    let mut lines = vec![
+        format!("use --fuse zscore --fuse-weight {weight} ({measure}, {queries} queries)"),
+        format!("retriever alone  {:.4}", mean(0)),
+        format!("model alone      {:.4}", mean(curve.len() - 1)),
+        format!("fused, held out  {:.4}", held_out.mean),
+    ];
+    for fold in folds {
+        lines.push(format!(
+            "  weight {:<4} of the other half on {} queries: {:.4}, the retriever {:.4}",
+            fold.weight, fold.queries, fold.mean, fold.retriever
+        ));
+    }
+    let against = |name: &str, difference: &PairedDifference| {
+        let PairedDifference { mean, interval: [low, high], p, wins, losses, .. } = difference;
+        format!(
+            "against the {name}: {mean:+.4} ({low:+.4} to {high:+.4}), p {p:.4}, {wins} better, {losses} worse"
+        )
+    };
+    lines.push(against("retriever", &tuning.against_retriever));
+    lines.push(against("model", &tuning.against_model));
+    lines.join("\n")
+}

@@ -6,7 +6,7 @@ const EXACT_MAX: usize = 16;
 const DRAWS: u32 = 100_000;
 /// Samples of the queries for the interval.
 const RESAMPLES: usize = 10_000;
-/// Sums that differ by less are equal: the order of a sum must not decide.
+/// Values and sums that differ by less are equal: the order of a sum must not decide.
 const ROUNDING: f64 = 1e-12;
 
 /// How two runs differ over the same queries.
@@ -37,7 +37,8 @@ pub struct PairedDifference {
 #[must_use]
 pub fn paired_difference(first: &[f64], second: &[f64]) -> PairedDifference {
     assert_eq!(first.len(), second.len(), "values of the same queries");
-    let mut differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| b - a).collect();
+    let difference = |(a, b): (&f64, &f64)| if (b - a).abs() < ROUNDING { 0.0 } else { b - a };
+    let mut differences: Vec<f64> = first.iter().zip(second).map(difference).collect();
     differences.sort_unstable_by(f64::total_cmp);
     let count = differences.len().max(1) as f64;
     let wins = differences.iter().filter(|d| **d > 0.0).count();
@@ -91,6 +92,20 @@ fn interval(differences: &[f64]) -> [f64; 2] {
     if differences.is_empty() {
         return [0.0; 2];
     }
+    // Of the two directions always the same one is sampled, so that swapping the runs only turns the
+    // interval over.
+    let turned: Vec<f64> = differences.iter().rev().map(|difference| -difference).collect();
+    let sum: f64 = differences.iter().sum();
+    let turn = if sum.abs() < ROUNDING { turned[..] < *differences } else { sum < 0.0 };
+    if turn {
+        let [low, high] = percentiles(&turned);
+        return [-high, -low];
+    }
+    percentiles(differences)
+}
+
+/// Of at least one difference.
+fn percentiles(differences: &[f64]) -> [f64; 2] {
     let (mut random, count) = (Random(1), differences.len());
     let mut draw = || differences[((u128::from(random.next()) * count as u128) >> 64) as usize];
     let mut means: Vec<f64> =
@@ -126,6 +141,8 @@ mod tests {
         assert_eq!((up.p, up.wins, up.losses), (0.25, 3, 0));
         // 0.3 - 0.1 = 0.2: as large are +-0.2 and +-0.4.
         assert_eq!(paired_difference(&[0.0, 0.1], &[0.3, 0.0]).p, 1.0);
+        let rounded = paired_difference(&[0.3, 0.0], &[0.1 + 0.2, 0.5]);
+        assert_eq!((rounded.wins, rounded.ties, rounded.p), (1, 1, 1.0));
         let none = paired_difference(&[], &[]);
         assert_eq!((none.mean, none.p), (0.0, 1.0));
     }
@@ -158,6 +175,9 @@ mod tests {
             prop_assert_eq!((forth.wins, forth.losses), (back.losses, back.wins));
             prop_assert!(forth.p > 0.0 && forth.p <= 1.0);
             prop_assert!(forth.interval[0] <= forth.interval[1]);
+            prop_assert_eq!(forth.interval, [-back.interval[1], -back.interval[0]]);
+            let turned = |values: &[f64]| values.iter().rev().copied().collect::<Vec<_>>();
+            prop_assert_eq!(paired_difference(&turned(&a), &turned(&b)), forth);
         }
     }
 }

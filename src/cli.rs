@@ -384,10 +384,11 @@ pub(crate) enum EvalCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct QaArgs {
-    /// JSONL with `query_id` (or `_id`) and `answer`.
+    /// JSONL with `query_id` (or `_id`), `query` or both, and `answer`.
     #[arg(long, value_name = "FILE")]
     pub(crate) answers: PathBuf,
-    /// JSONL with `_id` and `answers`, a list of right answers.
+    /// JSONL with `_id` and `answers`, a list of right answers; without ids `question` is matched with
+    /// `query`.
     #[arg(long, value_name = "FILE")]
     pub(crate) gold: PathBuf,
 }

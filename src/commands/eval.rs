@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::Path;
@@ -137,34 +137,23 @@ struct QaOutput {
 }
 
 fn qa(args: &QaArgs, json: bool) -> Result<Status> {
-    let mut answers = HashMap::new();
-    for (place, value) in queries::objects(&args.answers)? {
-        let id = id(&value).with_context(|| format!("{place}: it has no `query_id`"))?;
-        let answer = value.get("answer").and_then(Value::as_str);
-        let answer = answer.with_context(|| format!("{place}: it has no `answer`"))?.to_owned();
-        ensure!(
-            answers.insert(id.clone(), answer).is_none(),
-            "{place}: the question {id:?} is answered twice"
-        );
-    }
+    let answers = Answers::read(&args.answers)?;
     let mut output = QaOutput {
         questions: 0,
         unanswered: 0,
         metrics: BTreeMap::new(),
         per_query: BTreeMap::new(),
     };
-    let (mut matches, mut overlaps) = (0.0, 0.0);
+    let (mut matches, mut overlaps, mut used) = (0.0, 0.0, HashSet::new());
     for (place, value) in queries::objects(&args.gold)? {
-        let id = id(&value).with_context(|| format!("{place}: it has no `_id`"))?;
-        let right: Option<Vec<String>> = value
-            .get("answers")
-            .and_then(Value::as_array)
-            .and_then(|answers| answers.iter().map(|a| a.as_str().map(str::to_owned)).collect());
-        let right = right
-            .filter(|right| !right.is_empty())
+        let (key, answer) = answers.find(&value).with_context(|| place.clone())?;
+        let right = right_answers(&value)
             .with_context(|| format!("{place}: it has no `answers`, a list of texts"))?;
-        let (em, overlap) = match answers.get(&id) {
-            Some(answer) => (exact_match(answer, &right), f1(answer, &right)),
+        let (em, overlap) = match answer {
+            Some((row, answer)) => {
+                used.insert(*row);
+                (exact_match(answer, &right), f1(answer, &right))
+            }
             None => {
                 output.unanswered += 1;
                 (0.0, 0.0)
@@ -174,8 +163,8 @@ fn qa(args: &QaArgs, json: bool) -> Result<Status> {
         output.questions += 1;
         let values = BTreeMap::from([("EM", em), ("F1", overlap)]);
         ensure!(
-            output.per_query.insert(id.clone(), values).is_none(),
-            "{place}: the question {id:?} comes twice"
+            output.per_query.insert(key.clone(), values).is_none(),
+            "{place}: the question {key:?} comes twice"
         );
     }
     ensure!(output.questions > 0, "{}: the file has no questions", args.gold.display());
@@ -191,7 +180,72 @@ fn qa(args: &QaArgs, json: bool) -> Result<Status> {
     if output.unanswered > 0 {
         report::note(&format!("{} questions have no answer: they count 0", output.unanswered));
     }
+    if used.len() < answers.count {
+        let rest = answers.count - used.len();
+        report::note(&format!("{rest} answers belong to no question: they were left out"));
+    }
     Ok(Status::Done)
+}
+
+/// Answers with the number of their row.
+struct Answers {
+    count: usize,
+    by_id: HashMap<String, (usize, String)>,
+    /// `None` for a query with answers that differ.
+    by_query: HashMap<String, Option<(usize, String)>>,
+}
+
+impl Answers {
+    fn read(path: &Path) -> Result<Self> {
+        let mut answers = Self { count: 0, by_id: HashMap::new(), by_query: HashMap::new() };
+        for (place, value) in queries::objects(path)? {
+            let (id, query) = (id(&value), value.get("query").and_then(Value::as_str));
+            ensure!(
+                id.is_some() || query.is_some(),
+                "{place}: it has neither `query_id` nor `query`"
+            );
+            let answer = value.get("answer").and_then(Value::as_str);
+            let answer = answer.with_context(|| format!("{place}: it has no `answer`"))?;
+            let row = (answers.count, answer.to_owned());
+            answers.count += 1;
+            if let Some(query) = query {
+                let kept = answers.by_query.entry(query.to_owned());
+                let kept = kept.or_insert_with(|| Some(row.clone()));
+                kept.take_if(|(_, kept)| kept != answer);
+            }
+            if let Some(id) = id {
+                ensure!(
+                    answers.by_id.insert(id.clone(), row).is_none(),
+                    "{place}: the question {id:?} is answered twice"
+                );
+            }
+        }
+        Ok(answers)
+    }
+
+    /// What names a question, and its answer: by its id, else by its text.
+    fn find(&self, question: &Value) -> Result<(String, Option<&(usize, String)>)> {
+        if let Some(id) = id(question) {
+            let answer = self.by_id.get(&id);
+            return Ok((id, answer));
+        }
+        let text = question.get("question").and_then(Value::as_str);
+        let text = text.context("it has neither `_id` nor `question`")?.to_owned();
+        let answer = match self.by_query.get(&text) {
+            Some(None) => bail!("two answers to {text:?} differ: give the questions their ids"),
+            Some(answer) => answer.as_ref(),
+            None => None,
+        };
+        Ok((text, answer))
+    }
+}
+
+/// At least one; `None` where there is no such list.
+fn right_answers(question: &Value) -> Option<Vec<String>> {
+    let answers = question.get("answers").and_then(Value::as_array)?;
+    let answers: Option<Vec<String>> =
+        answers.iter().map(|answer| answer.as_str().map(str::to_owned)).collect();
+    answers.filter(|answers| !answers.is_empty())
 }
 
 fn id(value: &Value) -> Option<String> {

@@ -10,8 +10,21 @@ use serde_json::Value;
 use crate::seeded::Seeded;
 use crate::support::{DONE, FAILED, Outcome, Scratch, USAGE};
 
-const MEASURES: [&str; 11] =
-    ["nDCG", "nDCG@3", "nDCG@10", "AP", "AP@5", "RR", "R@5", "R@100", "P@5", "P@30", "Success@2"];
+const MEASURES: [&str; 13] = [
+    "nDCG",
+    "nDCG@3",
+    "nDCG@10",
+    "AP",
+    "AP@5",
+    "RR",
+    "RR@2",
+    "RR@10",
+    "R@5",
+    "R@100",
+    "P@5",
+    "P@30",
+    "Success@2",
+];
 
 /// Judgements and a run: graded and negative judgements, queries without a relevant document, queries
 /// that only one of the two has, ties, and documents that nobody judged.
@@ -140,4 +153,27 @@ fn answers_are_evaluated() {
     run(&scratch, line, FAILED).says(&["answers:1", "`answer`"]);
     scratch.write("answers", "[1]\n");
     run(&scratch, line, FAILED).says(&["answers:1", "not a JSON object"]);
+}
+
+#[test]
+fn questions_without_an_id_are_matched_by_their_text() {
+    let scratch = Scratch::new();
+    let gold = "{\"question\": \"Who?\", \"answers\": [\"Ada\"]}\n{\"question\": \"Why?\", \"answers\": [\"x\"]}\n";
+    scratch.write("gold", gold);
+    scratch.write(
+        "answers",
+        "{\"query_id\": \"1\", \"query\": \"Who?\", \"answer\": \"Ada.\"}\n{\"query\": \"When?\", \"answer\": \"x\"}\n",
+    );
+    let line = "eval qa --answers answers --gold gold";
+    let outcome = run(&scratch, &format!("{line} --json"), DONE);
+    outcome.says(&["1 questions have no answer", "1 answers belong to no question"]);
+    let found = outcome.json().remove(0);
+    assert_eq!(found["per_query"]["Who?"]["EM"], 1.0);
+    assert_eq!(found["per_query"]["Why?"]["F1"], 0.0);
+    let twice = "{\"query_id\": \"1\", \"query\": \"Who?\", \"answer\": \"Ada\"}\n\
+                 {\"query_id\": \"2\", \"query\": \"Who?\", \"answer\": \"Bob\"}\n";
+    scratch.write("answers", twice);
+    run(&scratch, line, FAILED).says(&["gold:1", "two answers to \"Who?\" differ"]);
+    scratch.write("answers", "{\"answer\": \"x\"}\n");
+    run(&scratch, line, FAILED).says(&["answers:1", "neither `query_id` nor `query`"]);
 }

@@ -4,7 +4,8 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 
 /// A measure of one query's ranking, under its name in `ir_measures`; values are those of
-/// `trec_eval`.
+/// `trec_eval`. `ir_measures` itself takes RR@k from elsewhere, where ties go the other way; here RR@k
+/// is RR, cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Measure {
     kind: Kind,
@@ -90,8 +91,8 @@ impl FromStr for Measure {
         let unknown = || UnknownMeasure(text.to_owned());
         let (name, cutoff) = match text.split_once('@') {
             Some((name, cutoff)) => {
-                let cutoff = cutoff.parse().ok().filter(|cutoff| *cutoff > 0);
-                (name, Some(cutoff.ok_or_else(unknown)?))
+                let plain = |number: &usize| *number > 0 && number.to_string() == cutoff;
+                (name, Some(cutoff.parse().ok().filter(plain).ok_or_else(unknown)?))
             }
             None => (text, None),
         };
@@ -128,7 +129,9 @@ mod tests {
         for name in ["nDCG", "nDCG@10", "AP", "AP@5", "RR", "RR@10", "R@100", "P@1", "Success@3"] {
             assert_eq!(name.parse::<Measure>().unwrap().to_string(), name);
         }
-        for name in ["", "ndcg@10", "R", "P", "Success", "nDCG@0", "nDCG@", "AP@x", "AP@-1"] {
+        for name in
+            ["", "ndcg@10", "R", "P", "Success", "nDCG@0", "nDCG@", "AP@x", "AP@-1", "AP@+1"]
+        {
             assert!(name.parse::<Measure>().unwrap_err().to_string().contains("nDCG@10"), "{name}");
         }
     }

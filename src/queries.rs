@@ -15,16 +15,11 @@ const LINE_BYTES_MAX: u64 = 1 << 20;
 /// Reads JSONL with `_id` and `text`, or TSV with id and text.
 pub(crate) fn read(path: &Path) -> Result<Vec<Query>> {
     let name = path.display();
-    let file = File::open(path).with_context(|| format!("{name}: the queries cannot be opened"))?;
     let jsonl = path.extension().is_some_and(|e| e == "jsonl" || e == "json" || e == "ndjson");
     let mut queries = Vec::new();
     let mut seen = HashSet::new();
-    for (number, line) in lines(BufReader::new(file)).enumerate() {
-        let place = format!("{name}:{}", number + 1);
-        let line = line.with_context(|| format!("{place}: not readable as text"))?;
-        if line.trim().is_empty() {
-            continue;
-        }
+    for line in placed_lines(path, "the queries")? {
+        let (place, line) = line?;
         let query = if jsonl { from_json(&line) } else { from_tsv(&line) };
         let query = query.with_context(|| place.clone())?;
         ensure!(seen.insert(query.id.clone()), "{place}: the query id {:?} comes twice", query.id);
@@ -36,21 +31,28 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Query>> {
 
 /// The JSON objects of a file, one a line, each with its place.
 pub(crate) fn objects(path: &Path) -> Result<Vec<(String, Value)>> {
-    let name = path.display();
-    let file = File::open(path).with_context(|| format!("{name}: the file cannot be opened"))?;
     let mut objects = Vec::new();
-    for (number, line) in lines(BufReader::new(file)).enumerate() {
-        let place = format!("{name}:{}", number + 1);
-        let line = line.with_context(|| format!("{place}: not readable as text"))?;
-        if line.trim().is_empty() {
-            continue;
-        }
+    for line in placed_lines(path, "the file")? {
+        let (place, line) = line?;
         let value: Value =
             serde_json::from_str(&line).with_context(|| format!("{place}: not a JSON object"))?;
         ensure!(value.is_object(), "{place}: not a JSON object");
         objects.push((place, value));
     }
     Ok(objects)
+}
+
+/// The lines of a file that are not blank, each with its place. `what` the file holds is for the
+/// message where it cannot be opened.
+fn placed_lines(path: &Path, what: &str) -> Result<impl Iterator<Item = Result<(String, String)>>> {
+    let name = path.display().to_string();
+    let file = File::open(path).with_context(|| format!("{name}: {what} cannot be opened"))?;
+    let placed = (1..).zip(lines(BufReader::new(file))).map(move |(number, line): (usize, _)| {
+        let place = format!("{name}:{number}");
+        let line = line.with_context(|| format!("{place}: not readable as text"))?;
+        Ok((place, line))
+    });
+    Ok(placed.filter(|line| !matches!(line, Ok((_, line)) if line.trim().is_empty())))
 }
 
 /// One query a line, named by its number.

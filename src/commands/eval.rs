@@ -36,9 +36,7 @@ pub(crate) fn eval(args: &EvalArgs, json: bool) -> Result<Status> {
     let (Some(run), Some(qrels)) = (&args.run, &args.qrels) else {
         bail!("name a run and its judgements with --run and --qrels");
     };
-    let file = File::open(qrels)
-        .with_context(|| format!("{}: the judgements cannot be opened", qrels.display()))?;
-    let qrels = Qrels::parse(BufReader::new(file), &qrels.display().to_string())?;
+    let qrels = read_qrels(qrels)?;
     let evaluated = evaluate(&read_run(run)?, &qrels, &args.measures);
     let baseline = args.baseline.as_deref().map(read_run).transpose()?;
     let baseline = baseline.map(|run| evaluate(&run, &qrels, &args.measures));
@@ -73,6 +71,13 @@ pub(super) fn read_run(path: &Path) -> Result<Run> {
     let file = File::open(path)
         .with_context(|| format!("{}: the run cannot be opened", path.display()))?;
     Ok(Run::parse(BufReader::new(file), &path.display().to_string())?)
+}
+
+/// Reads judgements.
+pub(super) fn read_qrels(path: &Path) -> Result<Qrels> {
+    let file = File::open(path)
+        .with_context(|| format!("{}: the judgements cannot be opened", path.display()))?;
+    Ok(Qrels::parse(BufReader::new(file), &path.display().to_string())?)
 }
 
 fn write_svg(path: &Path, args: &EvalArgs, run: &Evaluation, baseline: &Evaluation) -> Result<()> {

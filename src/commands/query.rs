@@ -49,7 +49,11 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
                 if !answer.damages.is_empty() {
                     status = Status::Degraded;
                 }
-                bar.suspend(|| report::print(&render(&answer, &device, format, args.top)?))?;
+                let text = render(&answer, &device, format, args.top)?;
+                // A run has no line for a query that found nothing.
+                if !text.is_empty() {
+                    bar.suspend(|| report::print(&text))?;
+                }
             }
             // One query that fails does not end a batch.
             Err(error) if !single && !is_fatal(&error) => {

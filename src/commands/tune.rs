@@ -1,21 +1,16 @@
-use std::fs::File;
-use std::io::BufReader;
-
 use anyhow::{Context, Result};
-use hyperrag_eval::{PairedDifference, Qrels};
+use hyperrag_eval::PairedDifference;
 use hyperrag_pipeline::{ScoredQuery, Tuning};
 use serde_json::Value;
 
+use super::eval::read_qrels;
 use crate::cli::TuneArgs;
 use crate::exit::Status;
 use crate::{queries, report};
 
 /// Finds the weight for `--fuse zscore`.
 pub(crate) fn tune(args: &TuneArgs, json: bool) -> Result<Status> {
-    let name = args.qrels.display();
-    let file = File::open(&args.qrels)
-        .with_context(|| format!("{name}: the judgements cannot be opened"))?;
-    let qrels = Qrels::parse(BufReader::new(file), &name.to_string())?;
+    let qrels = read_qrels(&args.qrels)?;
     let answers = queries::objects(&args.hits)?;
     let scored = answers.iter().map(|(place, value)| {
         scored(value).with_context(|| {
@@ -24,7 +19,10 @@ pub(crate) fn tune(args: &TuneArgs, json: bool) -> Result<Status> {
     });
     let scored = scored.collect::<Result<Vec<_>>>()?;
     let tuning = hyperrag_pipeline::tune(&scored, &qrels, args.measure).with_context(|| {
-        format!("{name}: fewer than two queries are judged, which cannot be halved")
+        format!(
+            "{}: fewer than two queries are judged, which cannot be halved",
+            args.qrels.display()
+        )
     })?;
     report::figures(&tuning, json, None, || describe(&tuning))?;
     Ok(Status::Done)

@@ -50,6 +50,8 @@ fn a_question_gets_a_table_a_json_line_and_a_run() {
     assert_eq!(run.lines().count(), hits.len());
     let none = scratch.ok("query --store store TINY --json xylophonist");
     assert_eq!(none.json()[0]["hits"], json!([]));
+    let none = scratch.ok("query --store store TINY --format trec xylophonist");
+    assert_eq!(none.stdout, "");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead};
 
+use crate::run::numbered_lines;
+
 /// The first line of a BEIR file, which tells it from a TREC file.
 const BEIR_HEADER: [&str; 3] = ["query-id", "corpus-id", "score"];
 
@@ -78,10 +80,9 @@ impl Qrels {
     /// [`QrelsError`] names the first line that is wrong.
     pub fn parse(reader: impl BufRead, name: &str) -> Result<Self, QrelsError> {
         let (mut qrels, mut beir) = (Self::default(), false);
-        for (line, text) in (1..).zip(reader.lines()) {
+        for (line, text) in numbered_lines(reader) {
             let text =
                 text.map_err(|source| QrelsError::Io { name: name.to_owned(), line, source })?;
-            let text = if line == 1 { text.trim_start_matches('\u{feff}') } else { &text };
             if line == 1 && text.trim_end().split('\t').eq(BEIR_HEADER) {
                 beir = true;
                 continue;

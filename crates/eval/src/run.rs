@@ -104,10 +104,9 @@ impl Run {
     pub fn parse(reader: impl BufRead, name: &str) -> Result<Self, RunError> {
         let mut run = Self::default();
         let mut seen: Vec<HashSet<String>> = Vec::new();
-        for (line, text) in (1..).zip(reader.lines()) {
+        for (line, text) in numbered_lines(reader) {
             let text =
                 text.map_err(|source| RunError::Io { name: name.to_owned(), line, source })?;
-            let text = if line == 1 { text.trim_start_matches('\u{feff}') } else { &text };
             let fields: Vec<&str> = text.split_ascii_whitespace().collect();
             let (query, document, score) = match fields[..] {
                 [] => continue,
@@ -182,6 +181,16 @@ impl FromIterator<(String, Vec<RunHit>)> for Run {
         }
         run
     }
+}
+
+/// The lines of a file, counted from 1, without a byte order mark.
+pub(crate) fn numbered_lines(
+    reader: impl BufRead,
+) -> impl Iterator<Item = (usize, io::Result<String>)> {
+    (1..).zip(reader.lines()).map(|(line, text)| match (line, text) {
+        (1, Ok(text)) => (1, Ok(text.trim_start_matches('\u{feff}').to_owned())),
+        other => other,
+    })
 }
 
 fn parse_score(text: &str) -> Option<f64> {

@@ -2,7 +2,9 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use hyperrag_kv::SCORE_TOLERANCE;
-use hyperrag_model::{DeviceChoice, DeviceInfo, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_PAIRS};
+use hyperrag_model::{
+    DeviceChoice, DeviceInfo, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS,
+};
 use hyperrag_store::Store;
 
 use crate::cli::InfoArgs;
@@ -62,6 +64,7 @@ fn exactness(kernel: &str) -> String {
     let same = match kernel {
         KERNEL_ID | KERNEL_ID_BF16 => "the same bits as recompute on any CPU",
         KERNEL_ID_BF16_PAIRS => "the same bits as recompute on CPUs with instructions for bf16",
+        KERNEL_ID_BF16_AMX => "the same bits as recompute on CPUs with AMX",
         _ => "as recompute on a GPU, but for the order of its sums",
     };
     format!("{same}; within {SCORE_TOLERANCE} between kernels")

@@ -1,4 +1,13 @@
+use std::sync::{Mutex, PoisonError};
+
 use crate::Geometry;
+
+/// Memory of blocks that are gone, for the next ones: a page fault every 4 KiB of fresh memory costs
+/// more than reading a block from the page cache.
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// What [`SPARE`] holds at most: two batches of blocks.
+const SPARE_BYTES: usize = 192 << 20;
 
 /// The K and V of one chunk, and the final hidden state of its last position.
 ///
@@ -22,6 +31,19 @@ impl KvBlock {
         assert_eq!(kv.len(), tokens * geometry.token_bytes(), "length of K and V");
         assert_eq!(hidden.len(), geometry.hidden as usize, "length of the hidden state");
         Self { geometry, tokens, kv, hidden }
+    }
+
+    /// Memory for K and V of a block of `bytes`, with leftovers in it: to be overwritten, all of it.
+    #[must_use]
+    pub fn memory(bytes: usize) -> Vec<u8> {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        // Enough and not much more, so that small blocks leave the memory to large ones.
+        let fits = |memory: &Vec<u8>| (bytes..=2 * bytes).contains(&memory.capacity());
+        let found = spare.iter().position(fits).map(|i| spare.swap_remove(i));
+        drop(spare);
+        let mut memory = found.unwrap_or_else(|| vec![0; bytes]);
+        memory.resize(bytes, 0);
+        memory
     }
 
     /// Sizes and element type.
@@ -71,5 +93,16 @@ impl KvBlock {
     fn head(&self, layer: usize, index: usize) -> &[u8] {
         let bytes = self.geometry.head_bytes(self.tokens);
         &self.layer(layer)[index * bytes..(index + 1) * bytes]
+    }
+}
+
+impl Drop for KvBlock {
+    fn drop(&mut self) {
+        let memory = std::mem::take(&mut self.kv);
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.push(memory);
+        while spare.iter().map(Vec::capacity).sum::<usize>() > SPARE_BYTES {
+            spare.remove(0);
+        }
     }
 }

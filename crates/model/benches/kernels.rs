@@ -41,11 +41,14 @@ fn products(criterion: &mut Criterion) {
 fn attention(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("attention");
     for (stored, rows) in [(256, 20), (512, 20)] {
-        for element in Element::ALL {
-            let mut attention = Attention::new(Kernel::best(), element, stored, rows);
-            group.throughput(Throughput::Elements(attention.flops()));
-            let id = BenchmarkId::new(element.to_string(), stored);
-            group.bench_function(id, |b| b.iter(|| black_box(attention.run()[0])));
+        for compute in [Compute::F32, Compute::Bf16] {
+            for element in Element::ALL {
+                let kernel = Kernel::best();
+                let mut attention = Attention::new(kernel, compute, element, stored, rows);
+                group.throughput(Throughput::Elements(attention.flops()));
+                let id = BenchmarkId::new(format!("{element}-{compute}"), stored);
+                group.bench_function(id, |b| b.iter(|| black_box(attention.run()[0])));
+            }
         }
     }
 }

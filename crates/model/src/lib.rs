@@ -24,7 +24,9 @@ pub use compute::Compute;
 pub use config::Config;
 #[doc(hidden)]
 pub use cpu::bench;
-pub use cpu::{CpuModel, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_PAIRS, Kernel};
+pub use cpu::{
+    CpuModel, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS, Kernel,
+};
 pub use device::{DeviceBlock, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings};
 pub use error::LoadError;
 pub use gguf::ModelFile;

@@ -84,7 +84,7 @@ impl Shard {
             return Err(format!("it holds {found}, not {}", key.chunk).into());
         }
         let tokens = entry.tokens as usize;
-        let mut kv = vec![0; tokens * geometry.token_bytes()];
+        let mut kv = KvBlock::memory(tokens * geometry.token_bytes());
         self.file.read_exact_at(&mut kv, entry.offset + u64::from(entry.head_bytes))?;
         check_layers(&head, 0, geometry.layer_bytes(tokens), &kv)?;
         let mut rest = vec![0; geometry.hidden_bytes() + entry.padding()];

@@ -6,7 +6,7 @@
 use hyperrag_kv::KvBlock;
 
 use super::codec::{Codec, Part, Place};
-use super::kernel::{Kernel, PANEL, panels_of};
+use super::kernel::{Form, Kernel, Lanes, Operand, PANEL, Pairs, depth_of, panels_of};
 use super::workspace::{Scratch, take};
 
 /// Query positions of a step; K beyond the last one's position is not touched.
@@ -27,6 +27,8 @@ pub(crate) struct Heads<'a> {
 /// Where K and V of the positions before come from, and where those of the sequence go.
 pub(crate) struct Source<'a> {
     pub(crate) codec: &'a Codec,
+    /// In what form Q, K, V and the weights of the positions are multiplied.
+    pub(crate) form: Form,
     pub(crate) past: Option<&'a KvBlock>,
     pub(crate) layer: usize,
     /// KV head.
@@ -66,28 +68,23 @@ impl Heads<'_> {
     ) {
         let (rows, group) = (self.rows(), self.heads / self.kv_heads);
         let (stored, head) = (source.past.map_or(0, KvBlock::tokens), source.head);
-        self.lay_out(source, scratch);
+        let form = source.form;
+        self.lay_out(kernel, source, scratch);
         for first in (0..rows).step_by(STEP) {
             let steps = STEP.min(rows - first);
             let visible = stored + first + steps;
-            self.attend_step(kernel, head, first..first + steps, visible, scratch);
-            let scores_stride = panels_of(visible) * PANEL;
+            self.score(kernel, form, head, first..first + steps, visible, scratch);
+            let columns = panels_of(visible) * PANEL;
             let results = &mut out[first * group * self.dim..][..steps * group * self.dim];
-            let Scratch { scores, values, rows: sums, .. } = &mut *scratch;
+            let Scratch { scores, values, rows: sums, operand, .. } = &mut *scratch;
             let sums = take(sums, steps * group);
-            for (i, row) in scores.chunks_mut(scores_stride).take(steps * group).enumerate() {
+            operand.start(kernel, form, steps * group, visible);
+            for (i, row) in scores.chunks_mut(columns).take(steps * group).enumerate() {
                 sums[i] = kernel.softmax(row, stored + first + i / group + 1);
+                operand.set(i, 0, &row[..visible]);
             }
-            let run = stored + rows;
-            kernel.product(
-                scores,
-                scores_stride,
-                steps * group,
-                |panel| &values[panel * run..][..visible],
-                results,
-                self.dim,
-                self.dim,
-            );
+            let panels = Panels { form, depth: depth(form, stored + rows), steps: values };
+            panels.product(kernel, operand, depth(form, visible), results, self.dim, self.dim);
             for (result, sum) in results.chunks_exact_mut(self.dim).zip(sums) {
                 let scale = 1.0 / *sum;
                 result.iter_mut().for_each(|value| *value *= scale);
@@ -96,9 +93,10 @@ impl Heads<'_> {
     }
 
     /// Scores of the query rows `step` against the first `visible` positions.
-    fn attend_step(
+    fn score(
         &self,
         kernel: Kernel,
+        form: Form,
         head: usize,
         step: std::ops::Range<usize>,
         visible: usize,
@@ -106,46 +104,35 @@ impl Heads<'_> {
     ) {
         let group = self.heads / self.kv_heads;
         let rows = step.len() * group;
-        let Scratch { keys, queries, scores, .. } = scratch;
-        let queries = take(queries, rows * self.dim);
+        let Scratch { keys, queries, scores, operand, .. } = scratch;
+        let query = take(queries, group * self.dim);
         let scale = 1.0 / (self.dim as f32).sqrt();
-        for (row, out) in step.zip(queries.chunks_exact_mut(group * self.dim)) {
-            for (out, value) in out.iter_mut().zip(self.row(row, head * group, group)) {
+        operand.start(kernel, form, rows, self.dim);
+        for (i, row) in step.enumerate() {
+            for (out, value) in query.iter_mut().zip(self.row(row, head * group, group)) {
                 *out = value * scale;
+            }
+            for (head, query) in query.chunks_exact(self.dim).enumerate() {
+                operand.set(i * group + head, 0, query);
             }
         }
         let columns = panels_of(visible) * PANEL;
         let scores = take(scores, rows * columns);
-        let keys = |p: usize| &keys[p * self.dim..(p + 1) * self.dim];
-        kernel.product(queries, self.dim, rows, keys, scores, columns, columns);
+        let depth = depth(form, self.dim);
+        let panels = Panels { form, depth, steps: keys };
+        panels.product(kernel, operand, depth, scores, columns, columns);
     }
 
-    /// K as panels `[16 positions][dim][16]`, V as panels `[16 dims][position][16]`, in f32.
-    fn lay_out(&self, source: Source<'_>, scratch: &mut Scratch) {
-        let Source { codec, past, layer, head, mut kept } = source;
+    /// Lays K and V of all positions out as the right sides of the two products.
+    fn lay_out(&self, kernel: Kernel, source: Source<'_>, scratch: &mut Scratch) {
+        let Source { codec, form, past, layer, head, mut kept } = source;
         let stored = past.map_or(0, KvBlock::tokens);
         let positions = stored + self.rows();
-        let key_lanes = panels_of(positions) * self.dim;
-        let value_panels = panels_of(self.dim);
-        let Scratch { keys, values, queries, bytes, .. } = scratch;
-        let keys = take(keys, key_lanes);
-        let values = take(values, value_panels * positions);
+        let Scratch { keys, values, queries, pair_row, bytes, .. } = scratch;
+        let mut layout = Layout::start(kernel, form, positions, self.dim, keys, values, pair_row);
         let row = take(queries, self.dim);
         let row_bytes = codec.element.row_bytes(self.dim);
         let bytes = take(bytes, row_bytes);
-        let mut put = |part: Part, position: usize, row: &[f32]| match part {
-            Part::Key => {
-                let panel = &mut keys[position / PANEL * self.dim..];
-                for (lanes, k) in panel.iter_mut().zip(row) {
-                    lanes.0[position % PANEL] = *k;
-                }
-            }
-            Part::Value => {
-                for (panel, part) in row.chunks(PANEL).enumerate() {
-                    values[panel * positions + position].0[..part.len()].copy_from_slice(part);
-                }
-            }
-        };
         for part in [Part::Key, Part::Value] {
             let place = |position, tokens| Place { layer, head, position, tokens };
             if let Some(block) = past {
@@ -155,7 +142,7 @@ impl Heads<'_> {
                 };
                 for (position, held) in held.chunks_exact(row_bytes).enumerate() {
                     codec.decode(part, place(position, stored), held, row);
-                    put(part, position, row);
+                    layout.put(part, position, row);
                 }
             }
             let mut kept = kept.as_mut().map(|(keys, values)| match part {
@@ -173,7 +160,130 @@ impl Heads<'_> {
                     codec.encode(part, place, row, bytes);
                     codec.decode(part, place, bytes, row);
                 }
-                put(part, stored + fresh, row);
+                layout.put(part, stored + fresh, row);
+            }
+        }
+    }
+}
+
+/// Steps of a panel for a sum over `inputs` values.
+fn depth(form: Form, inputs: usize) -> usize {
+    match form {
+        Form::Pairs => depth_of(inputs),
+        Form::F32 | Form::Rounded => inputs,
+    }
+}
+
+/// The right side of a product: panels of 16 columns, each of `depth` steps.
+struct Panels<'a> {
+    form: Form,
+    depth: usize,
+    steps: &'a [Lanes],
+}
+
+impl Panels<'_> {
+    /// `x` times the first `steps` steps of all panels.
+    fn product(
+        &self,
+        kernel: Kernel,
+        x: &Operand,
+        steps: usize,
+        out: &mut [f32],
+        out_stride: usize,
+        columns: usize,
+    ) {
+        match self.form {
+            Form::Pairs => {
+                let pairs: &[Pairs] = bytemuck::cast_slice(self.steps);
+                let panel = |p| &pairs[p * self.depth..][..steps];
+                kernel.product_of_pairs(x.pairs(), x.rows(), panel, out, out_stride, columns);
+            }
+            Form::F32 | Form::Rounded => {
+                let panel = |p| &self.steps[p * self.depth..][..steps];
+                kernel.product(x.floats(), steps, x.rows(), panel, out, out_stride, columns);
+            }
+        }
+    }
+}
+
+/// K and V as they are laid out: K as panels `[16 positions][dim]`, V as panels
+/// `[16 dims][position]`.
+enum Layout<'a> {
+    F32 {
+        keys: &'a mut [Lanes],
+        values: &'a mut [Lanes],
+        positions: usize,
+        dim: usize,
+    },
+    /// The same with two dims of K, or two positions of V, in a step.
+    Pairs {
+        kernel: Kernel,
+        keys: &'a mut [Pairs],
+        values: &'a mut [Pairs],
+        /// Steps of a panel of K, and of one of V.
+        depths: [usize; 2],
+        row: &'a mut [u32],
+    },
+}
+
+impl<'a> Layout<'a> {
+    fn start(
+        kernel: Kernel,
+        form: Form,
+        positions: usize,
+        dim: usize,
+        keys: &'a mut Vec<Lanes>,
+        values: &'a mut Vec<Lanes>,
+        row: &'a mut Vec<u32>,
+    ) -> Self {
+        let depths = [depth(form, dim), depth(form, positions)];
+        let keys = take(keys, panels_of(positions) * depths[0]);
+        let values = take(values, panels_of(dim) * depths[1]);
+        if form != Form::Pairs {
+            return Self::F32 { keys, values, positions, dim };
+        }
+        let (keys, values) = (bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values));
+        // What stands beyond the last value is multiplied by zero, so it must be a number.
+        for (panels, [depth, filled]) in
+            [(&mut *keys, [depths[0], dim / 2]), (&mut *values, [depths[1], positions / 2])]
+        {
+            panels.chunks_exact_mut(depth).for_each(|panel| panel[filled..].fill(Pairs::ZERO));
+        }
+        Self::Pairs { kernel, keys, values, depths, row: take(row, dim.div_ceil(2)) }
+    }
+
+    /// Takes the row of a position, in order of positions.
+    fn put(&mut self, part: Part, position: usize, row: &[f32]) {
+        match (self, part) {
+            (Self::F32 { keys, dim, .. }, Part::Key) => {
+                let panel = &mut keys[position / PANEL * *dim..];
+                for (lanes, k) in panel.iter_mut().zip(row) {
+                    lanes.0[position % PANEL] = *k;
+                }
+            }
+            (Self::F32 { values, positions, .. }, Part::Value) => {
+                for (panel, part) in row.chunks(PANEL).enumerate() {
+                    values[panel * *positions + position].0[..part.len()].copy_from_slice(part);
+                }
+            }
+            (Self::Pairs { kernel, keys, depths, row: pairs, .. }, Part::Key) => {
+                kernel.round_to_pairs(row, pairs);
+                let panel = &mut keys[position / PANEL * depths[0]..];
+                for (lanes, pair) in panel.iter_mut().zip(&**pairs) {
+                    lanes.0[position % PANEL] = *pair;
+                }
+            }
+            (Self::Pairs { kernel, values, depths, row: pairs, .. }, Part::Value) => {
+                kernel.round_to_pairs(row, pairs);
+                let halves: &[u16] = bytemuck::cast_slice(pairs);
+                let shift = 16 * (position % 2);
+                for (panel, halves) in halves[..row.len()].chunks(PANEL).enumerate() {
+                    let step = &mut values[panel * depths[1] + position / 2].0;
+                    for (pair, half) in step.iter_mut().zip(halves) {
+                        // The second of a pair comes after the first.
+                        *pair = if shift == 0 { 0 } else { *pair } | u32::from(*half) << shift;
+                    }
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use hyperrag_kv::{Calibration, Element, FixedPositions, Geometry, KvBlock};
 
 use super::attention::{Heads, Source};
 use super::codec::{Codec, Part, Place};
-use super::kernel::{Bf16Scratch, Kernel, PackedMatrix};
+use super::kernel::{Form, Kernel, Lanes, Operand, PackedMatrix};
 use super::workspace::Scratch;
 use crate::Compute;
 
@@ -21,7 +21,9 @@ pub struct Product {
     x: Vec<f32>,
     weights: PackedMatrix,
     out: Vec<f32>,
-    scratch: Bf16Scratch,
+    compute: Compute,
+    operand: Operand,
+    widened: Vec<Lanes>,
     flops: u64,
 }
 
@@ -39,14 +41,17 @@ impl Product {
         weights.fill(0, &values(inputs * outputs));
         let (x, out) = (values(rows * inputs), vec![0.0; rows * outputs]);
         let flops = 2 * (rows * inputs * outputs) as u64;
-        Self { kernel, x, weights, out, scratch: Bf16Scratch::default(), flops }
+        let (operand, widened) = (Operand::default(), Vec::new());
+        Self { kernel, x, weights, out, compute, operand, widened, flops }
     }
 
     /// Computes it once.
     pub fn run(&mut self) -> &[f32] {
         let outputs = self.weights.outputs();
-        let Self { kernel, x, weights, out, scratch, .. } = self;
-        weights.product(*kernel, x, 0..outputs, out, outputs, scratch);
+        let Self { kernel, x, weights, out, compute, operand, widened, .. } = self;
+        let rows = out.len() / outputs;
+        operand.start(*kernel, kernel.form(*compute), rows, x.len() / rows).set_all(x);
+        weights.product(*kernel, operand, 0..outputs, out, outputs, widened);
         out
     }
 
@@ -67,6 +72,7 @@ pub struct Attention {
     scratch: Scratch,
     out: Vec<f32>,
     rows: usize,
+    form: Form,
 }
 
 const HEADS: usize = 9;
@@ -77,7 +83,13 @@ const GROUP: usize = HEADS / KV_HEADS;
 impl Attention {
     /// `rows` rows after `stored` positions.
     #[must_use]
-    pub fn new(kernel: Kernel, element: Element, stored: usize, rows: usize) -> Self {
+    pub fn new(
+        kernel: Kernel,
+        compute: Compute,
+        element: Element,
+        stored: usize,
+        rows: usize,
+    ) -> Self {
         let geometry = Geometry {
             layers: 1,
             kv_heads: KV_HEADS as u32,
@@ -107,7 +119,8 @@ impl Attention {
         let block = KvBlock::new(geometry, stored, kv, vec![0.0]);
         let qkv = values(rows * (HEADS + 2 * KV_HEADS) * DIM);
         let out = vec![0.0; rows * GROUP * DIM];
-        Self { kernel, codec, block, qkv, scratch: Scratch::default(), out, rows }
+        let form = kernel.attention_form(compute);
+        Self { kernel, codec, block, qkv, scratch: Scratch::default(), out, rows, form }
     }
 
     /// Computes it once, for all heads.
@@ -115,7 +128,7 @@ impl Attention {
         for head in 0..KV_HEADS {
             let heads = Heads { qkv: &self.qkv, heads: HEADS, kv_heads: KV_HEADS, dim: DIM };
             let (codec, past) = (&self.codec, Some(&self.block));
-            let source = Source { codec, past, layer: 0, head, kept: None };
+            let source = Source { codec, form: self.form, past, layer: 0, head, kept: None };
             heads.attend(self.kernel, source, &mut self.scratch, &mut self.out);
         }
         &self.out

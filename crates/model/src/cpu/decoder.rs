@@ -5,14 +5,17 @@ use rayon::prelude::*;
 
 use super::attention::{Heads, Source};
 use super::codec::Codec;
-use super::kernel::{Bf16Scratch, Kernel, PackedMatrix, TILE_ROWS};
+use super::kernel::{Form, Kernel, Lanes, Operand, PANEL, PackedMatrix};
 use super::workspace::{Scratch, ScratchPool, Workspace, split, take};
 use crate::gguf::StoredTensor;
 use crate::weights::{WeightSource, Weights};
 use crate::{Compute, Config, LoadError, ModelFile};
 
-/// Rows that one task takes through a layer: their activations stay in its core's cache.
-const TASK_ROWS: usize = 96;
+/// Rows that one task takes through a layer: their activations stay in its core's cache, and the
+/// weights are read once for all of them.
+const TASK_ROWS: usize = 192;
+/// Columns of gates, and of ups, that are computed at once.
+const COLUMNS: usize = 128;
 
 type Layer = crate::weights::Layer<PackedMatrix, Vec<f32>>;
 
@@ -96,12 +99,6 @@ struct Row {
     first: usize,
     /// Rows of its sequence.
     count: usize,
-}
-
-/// Rows of a task, such that all threads have equally many tasks and tiles are full.
-pub(crate) fn rows_of_a_task(rows: usize, threads: usize) -> usize {
-    let tasks = rows.div_ceil(TASK_ROWS).next_multiple_of(threads);
-    rows.div_ceil(tasks).next_multiple_of(TILE_ROWS)
 }
 
 impl CpuModel {
@@ -195,7 +192,7 @@ impl CpuModel {
         let x = take(&mut workspace.x, rows.len() * config.hidden);
         let qkv = take(&mut workspace.qkv, rows.len() * width);
         let attended = take(&mut workspace.attended, rows.len() * q);
-        let task = rows_of_a_task(rows.len(), self.pool.current_num_threads());
+        let task = self.rows_of_a_task(rows.len());
         // Step `l` closes layer `l - 1` and opens layer `l`: both work on rows by themselves.
         for l in 0..=self.weights.layers.len() {
             x.par_chunks_mut(task * config.hidden)
@@ -227,6 +224,12 @@ impl CpuModel {
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
     }
 
+    /// Rows of a task, such that all threads have equally many tasks and tiles are full.
+    pub(crate) fn rows_of_a_task(&self, rows: usize) -> usize {
+        let tasks = rows.div_ceil(TASK_ROWS).next_multiple_of(self.pool.current_num_threads());
+        rows.div_ceil(tasks).next_multiple_of(self.kernel.tile_rows())
+    }
+
     fn qkv_width(&self) -> usize {
         (self.config.heads + 2 * self.config.kv_heads) * self.config.head_dim
     }
@@ -240,9 +243,8 @@ impl CpuModel {
     /// Norm, Q, K and V, Q's rotary positions. K and V are left to attention, which may store them.
     fn open(&self, layer: &Layer, rows: &[Row], x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
         let config = &self.config;
-        let normed = take(&mut scratch.narrow, x.len());
-        self.norm(x, &layer.attention_norm, normed);
-        self.linear(&layer.qkv, normed, qkv, &mut scratch.rounded);
+        self.norm(x, &layer.attention_norm, scratch);
+        self.linear(&layer.qkv, &scratch.operand, qkv, &mut scratch.widened);
         let queries = config.heads * config.head_dim;
         for (row, qkv) in rows.iter().zip(qkv.chunks_exact_mut(self.qkv_width())) {
             for head in qkv[..queries].chunks_exact_mut(config.head_dim) {
@@ -261,47 +263,86 @@ impl CpuModel {
         x: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        let (hidden, wide) = (self.config.hidden, self.config.feed_forward);
         let q = self.config.heads * self.config.head_dim;
         let group = self.config.group() * self.config.head_dim;
-        let Scratch { rows: gathered, narrow, wide: gate_up, rounded, .. } = scratch;
-        let gathered = take(gathered, rows.len() * q.max(wide));
-        let narrow = take(narrow, rows.len() * hidden);
-        for (i, (row, out)) in rows.iter().zip(gathered.chunks_exact_mut(q)).enumerate() {
-            for (head, out) in out.chunks_exact_mut(group).enumerate() {
+        scratch.operand.start(self.kernel, self.form(), rows.len(), q);
+        for (i, row) in rows.iter().enumerate() {
+            for head in 0..self.config.kv_heads {
                 let start = row.first * q + (head * row.count + first_row + i - row.first) * group;
-                out.copy_from_slice(&attended[start..start + group]);
+                scratch.operand.set(i, head * group, &attended[start..start + group]);
             }
         }
-        self.linear(&layer.output, &gathered[..rows.len() * q], narrow, rounded);
-        self.kernel.add(x, narrow);
-        self.norm(x, &layer.feed_forward_norm, narrow);
-        let gate_up = take(gate_up, rows.len() * 2 * wide);
-        self.linear(&layer.gate_up, narrow, gate_up, rounded);
-        let activated = &mut gathered[..rows.len() * wide];
-        for (out, gate_up) in activated.chunks_exact_mut(wide).zip(gate_up.chunks_exact(2 * wide)) {
-            self.kernel.silu_mul(gate_up, out);
-        }
-        self.linear(&layer.down, activated, narrow, rounded);
-        self.kernel.add(x, narrow);
+        let Scratch { operand, narrow, widened, .. } = scratch;
+        let sum = take(narrow, x.len());
+        self.linear(&layer.output, operand, sum, widened);
+        self.kernel.add(x, sum);
+        self.norm(x, &layer.feed_forward_norm, scratch);
+        self.feed_forward(layer, scratch);
+        let Scratch { activated, narrow, widened, .. } = scratch;
+        let sum = take(narrow, x.len());
+        self.linear(&layer.down, activated, sum, widened);
+        self.kernel.add(x, sum);
     }
 
-    pub(crate) fn norm(&self, x: &[f32], weight: &[f32], out: &mut [f32]) {
-        let hidden = self.config.hidden;
-        for (x, out) in x.chunks_exact(hidden).zip(out.chunks_exact_mut(hidden)) {
-            self.kernel.rms_norm(x, weight, self.config.norm_eps, out);
+    /// `silu(gate) * up` of the normed rows, a group of columns after the other, so that the products
+    /// never leave the cache.
+    fn feed_forward(&self, layer: &Layer, scratch: &mut Scratch) {
+        let wide = self.config.feed_forward;
+        let Scratch { operand, activated, wide: gate_up, narrow, widened, .. } = scratch;
+        let rows = operand.rows();
+        activated.start(self.kernel, self.form(), rows, wide);
+        // A group starts with a panel, of the gates and of the ups.
+        let columns = if wide.is_multiple_of(PANEL) { COLUMNS.min(wide) } else { wide };
+        let mut product = |columns: std::ops::Range<usize>, out: &mut [f32], stride: usize| {
+            layer.gate_up.product(self.kernel, operand, columns, out, stride, widened);
+        };
+        for first in (0..wide).step_by(columns) {
+            let columns = columns.min(wide - first);
+            let gate_up = take(gate_up, rows * 2 * columns);
+            if columns == wide {
+                product(0..2 * wide, gate_up, 2 * wide);
+            } else {
+                product(first..first + columns, gate_up, 2 * columns);
+                let ups = wide + first;
+                product(ups..ups + columns, &mut gate_up[columns..], 2 * columns);
+            }
+            let out = take(narrow, columns);
+            for (row, gate_up) in gate_up.chunks_exact(2 * columns).enumerate() {
+                self.kernel.silu_mul(gate_up, out);
+                activated.set(row, first, out);
+            }
         }
+    }
+
+    /// The normed rows, as the left side of products.
+    fn norm(&self, x: &[f32], weight: &[f32], scratch: &mut Scratch) {
+        let hidden = self.config.hidden;
+        let out = take(&mut scratch.narrow, hidden);
+        scratch.operand.start(self.kernel, self.form(), x.len() / hidden, hidden);
+        for (row, x) in x.chunks_exact(hidden).enumerate() {
+            self.norm_row(x, weight, out);
+            scratch.operand.set(row, 0, out);
+        }
+    }
+
+    pub(crate) fn norm_row(&self, x: &[f32], weight: &[f32], out: &mut [f32]) {
+        self.kernel.rms_norm(x, weight, self.config.norm_eps, out);
+    }
+
+    /// In what form the left sides of products are.
+    pub(crate) fn form(&self) -> Form {
+        self.kernel.form(self.compute)
     }
 
     fn linear(
         &self,
         weights: &PackedMatrix,
-        x: &[f32],
+        x: &Operand,
         out: &mut [f32],
-        rounded: &mut Bf16Scratch,
+        widened: &mut Vec<Lanes>,
     ) {
         let outputs = weights.outputs();
-        weights.product(self.kernel, x, 0..outputs, out, outputs, rounded);
+        weights.product(self.kernel, x, 0..outputs, out, outputs, widened);
     }
 
     /// Attention of every sequence and KV head, and K and V into the blocks that are kept.
@@ -346,8 +387,9 @@ impl CpuModel {
                 first += sequence.tokens.len();
             }
         }
+        let form = self.kernel.attention_form(self.compute);
         tasks.into_par_iter().with_max_len(1).for_each(|(heads, past, head, out, kept)| {
-            let source = Source { codec: &self.codec, past, layer, head, kept };
+            let source = Source { codec: &self.codec, form, past, layer, head, kept };
             heads.attend(self.kernel, source, &mut self.scratch.get(), out);
         });
     }

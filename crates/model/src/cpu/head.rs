@@ -1,7 +1,7 @@
 use hyperrag_kv::KvBlock;
 use rayon::prelude::*;
 
-use super::decoder::{CpuModel, rows_of_a_task};
+use super::decoder::CpuModel;
 use super::kernel::{PANEL, panels_of};
 use super::workspace::{Scratch, take};
 
@@ -25,7 +25,7 @@ impl CpuModel {
             first.copy_from_slice(block.hidden());
             let states = states[c * own..(c + 1) * own].chunks_exact(hidden);
             for (row, state) in rest.chunks_exact_mut(hidden).zip(states) {
-                self.kernel.rms_norm(state, &self.weights.final_norm, self.config.norm_eps, row);
+                self.norm_row(state, &self.weights.final_norm, row);
             }
         });
         let targets: Vec<u32> = blocks.iter().flat_map(|_| query.iter().copied()).collect();
@@ -37,7 +37,7 @@ impl CpuModel {
     /// `ln p(target)` of each row, a final hidden state.
     pub(crate) fn log_probabilities(&self, rows: &[f32], targets: &[u32]) -> Vec<f64> {
         let hidden = self.config.hidden;
-        let task = rows_of_a_task(targets.len(), self.pool.current_num_threads());
+        let task = self.rows_of_a_task(targets.len());
         let mut logs = vec![0.0; targets.len()];
         logs.par_chunks_mut(task)
             .zip(targets.par_chunks(task))
@@ -56,13 +56,15 @@ impl CpuModel {
         logs: &mut [f64],
     ) {
         let head = self.weights.head.as_ref().unwrap_or(&self.weights.embedding);
-        let logits = take(&mut scratch.wide, targets.len() * COLUMNS);
+        let Scratch { operand, wide, widened, .. } = scratch;
+        operand.start(self.kernel, self.form(), targets.len(), self.config.hidden).set_all(rows);
+        let logits = take(wide, targets.len() * COLUMNS);
         // For each row the largest logit so far, the sum of exp(logit - largest), the target's.
         let mut running = vec![(f32::NEG_INFINITY, 0.0_f64, f32::NAN); targets.len()];
         for first in (0..head.outputs()).step_by(COLUMNS) {
             let columns = COLUMNS.min(head.outputs() - first);
             let group = first..first + columns;
-            head.product(self.kernel, rows, group, logits, COLUMNS, &mut scratch.rounded);
+            head.product(self.kernel, operand, group, logits, COLUMNS, widened);
             for ((row, target), state) in logits.chunks(COLUMNS).zip(targets).zip(&mut running) {
                 let (max, sum) = self.kernel.max_and_sum_exp(&row[..columns]);
                 let largest = state.0.max(max);

@@ -24,7 +24,7 @@ impl CpuModel {
             self.forward(&[Sequence { past: None, tokens }], None, |x| {
                 let mut rows = vec![0.0; x.len() - hidden];
                 for (row, x) in rows.chunks_exact_mut(hidden).zip(x.chunks_exact(hidden)) {
-                    self.kernel.rms_norm(x, &self.weights.final_norm, self.config.norm_eps, row);
+                    self.norm_row(x, &self.weights.final_norm, row);
                 }
                 logs = self.log_probabilities(&rows, &tokens[1..]);
             });
@@ -37,7 +37,7 @@ impl CpuModel {
             chunks.iter().map(|c| Sequence { past: None, tokens: &c.tokens }).collect();
         let bytes = self.geometry.token_bytes();
         let mut kept: Vec<Vec<u8>> =
-            chunks.iter().map(|c| vec![0; c.tokens.len() * bytes]).collect();
+            chunks.iter().map(|c| KvBlock::memory(c.tokens.len() * bytes)).collect();
         let hidden = self.config.hidden;
         let mut last = Vec::with_capacity(chunks.len());
         self.forward(&sequences, Some(&mut kept), |x| {
@@ -45,7 +45,7 @@ impl CpuModel {
             for chunk in chunks {
                 end += chunk.tokens.len() * hidden;
                 let mut state = vec![0.0; hidden];
-                self.norm(&x[end - hidden..end], &self.weights.final_norm, &mut state);
+                self.norm_row(&x[end - hidden..end], &self.weights.final_norm, &mut state);
                 last.push(state);
             }
         });

@@ -12,4 +12,4 @@ mod language_model;
 mod workspace;
 
 pub use decoder::CpuModel;
-pub use kernel::{KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_PAIRS, Kernel};
+pub use kernel::{KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS, Kernel};

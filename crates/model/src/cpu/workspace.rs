@@ -1,6 +1,6 @@
 use std::sync::{Mutex, MutexGuard};
 
-use super::kernel::{Bf16Scratch, Lanes};
+use super::kernel::{Lanes, Operand};
 
 /// Buffers of one forward pass, kept between passes: fresh memory costs page faults, which halved
 /// the speed of the prototype.
@@ -24,8 +24,13 @@ pub(crate) struct Scratch {
     pub(crate) rows: Vec<f32>,
     pub(crate) wide: Vec<f32>,
     pub(crate) narrow: Vec<f32>,
+    pub(crate) pair_row: Vec<u32>,
     pub(crate) bytes: Vec<u8>,
-    pub(crate) rounded: Bf16Scratch,
+    /// Left sides of products.
+    pub(crate) operand: Operand,
+    pub(crate) activated: Operand,
+    /// A panel of bf16 in f32.
+    pub(crate) widened: Vec<Lanes>,
 }
 
 /// One [`Scratch`] a thread of the pool. A task locks its thread's own and never waits for other

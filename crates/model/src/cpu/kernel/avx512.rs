@@ -1,10 +1,11 @@
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_load_ps,
-    _mm512_load_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_store_ps,
+    __m256bh, __m256i, __m512, __m512bh, __m512i, _mm256_storeu_si256, _mm512_cvtneps_pbh,
+    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_load_ps, _mm512_load_si512, _mm512_loadu_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_store_ps,
 };
 use std::mem::transmute;
 
-use super::{Lanes, Pairs, TILE_ROWS, Tile};
+use super::{LANES, Lanes, Pairs, TILE_ROWS, Tile, row};
 
 /// Up to 12 rows by two panels: 24 of the 32 registers hold sums.
 #[expect(unsafe_code, reason = "functions compiled for an instruction set")]
@@ -105,6 +106,32 @@ fn tile_of_pairs_of<const M: usize, const N: usize>(
         }
     }
     store(&sums, out)
+}
+
+/// [`row::round_to_pairs`] by the instruction for it, which takes denormals for zero, as those do that
+/// multiply.
+#[expect(unsafe_code, reason = "a function compiled for an instruction set")]
+pub(super) fn round_to_pairs(x: &[f32], out: &mut [u32]) {
+    // SAFETY: `Kernel::available` offers AVX-512 with BF16 only where the machine has it.
+    unsafe { round_to_pairs_by_sixteen(x, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+#[expect(unsafe_code, reason = "loads and stores by pointer, registers of another type")]
+fn round_to_pairs_by_sixteen(x: &[f32], out: &mut [u32]) {
+    let (values, rest) = x.as_chunks::<LANES>();
+    let (pairs, rest_pairs) = out.split_at_mut(values.len() * LANES / 2);
+    let (pairs, _) = pairs.as_chunks_mut::<{ LANES / 2 }>();
+    for (values, pairs) in values.iter().zip(pairs) {
+        // SAFETY: 16 floats are read and 32 bytes written; every pattern of bits is a value of
+        // either type of register.
+        unsafe {
+            let rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(values.as_ptr()));
+            let rounded = transmute::<__m256bh, __m256i>(rounded);
+            _mm256_storeu_si256(pairs.as_mut_ptr().cast(), rounded);
+        }
+    }
+    row::round_to_pairs(rest, rest_pairs);
 }
 
 /// Puts the sums into the tile, and gives their rows.

@@ -7,24 +7,27 @@
 //! kernel id, of its own.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod operand;
 mod packed;
 mod pages;
 mod portable;
 mod row;
 
-use packed::Pairs;
-pub(crate) use packed::{Bf16Scratch, Lanes, PANEL, PackedMatrix, panels_of};
+pub(crate) use operand::{Form, Operand};
+pub(crate) use packed::{Lanes, PANEL, PackedMatrix, Pairs, depth_of, panels_of};
 
 use crate::Compute;
 
 /// Partial sums of a row sum, and floats of a [`Lanes`].
 pub(crate) const LANES: usize = 16;
 
-/// Rows of the largest tile.
-pub(crate) const TILE_ROWS: usize = 12;
+/// Rows of the largest tile of registers that are vectors.
+const TILE_ROWS: usize = 12;
 
 /// What a tile computes: for each row, its sums with the columns of one panel or two.
 type Tile = [[Lanes; 2]; TILE_ROWS];
@@ -37,6 +40,9 @@ pub const KERNEL_ID_BF16: &str = "cpu-bf16-v1";
 /// The same where an instruction for bf16 adds them.
 pub const KERNEL_ID_BF16_PAIRS: &str = "cpu-bf16-pairs-v1";
 
+/// The same where AMX adds them.
+pub const KERNEL_ID_BF16_AMX: &str = "cpu-bf16-amx-v1";
+
 /// An instruction set with its kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
@@ -45,12 +51,15 @@ pub enum Kernel {
     /// AVX2 with FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// AVX-512 F and DQ.
+    /// AVX-512 F, DQ and BW.
     #[cfg(target_arch = "x86_64")]
     Avx512,
     /// The same with BF16.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16,
+    /// The same with AMX for bf16.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
 }
 
 impl Kernel {
@@ -63,7 +72,12 @@ impl Kernel {
             let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
             let avx512 =
                 is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq");
-            if avx2 && avx512 && is_x86_feature_detected!("avx512bf16") {
+            let avx512 = avx512 && is_x86_feature_detected!("avx512bw");
+            let pairs = avx2 && avx512 && is_x86_feature_detected!("avx512bf16");
+            if pairs && amx::is_available() {
+                kernels.push(Self::Amx);
+            }
+            if pairs {
                 kernels.push(Self::Avx512Bf16);
             }
             if avx2 && avx512 {
@@ -94,6 +108,8 @@ impl Kernel {
             Self::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => "avx512-bf16",
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => "amx",
         }
     }
 
@@ -103,6 +119,8 @@ impl Kernel {
         match (self, compute) {
             #[cfg(target_arch = "x86_64")]
             (Self::Avx512Bf16, Compute::Bf16) => KERNEL_ID_BF16_PAIRS,
+            #[cfg(target_arch = "x86_64")]
+            (Self::Amx, Compute::Bf16) => KERNEL_ID_BF16_AMX,
             (_, Compute::Bf16) => KERNEL_ID_BF16,
             _ => KERNEL_ID,
         }
@@ -110,7 +128,7 @@ impl Kernel {
 
     /// Whether it has instructions that multiply bf16; without them they are widened to f32.
     fn multiplies_bf16(self) -> bool {
-        self.id(Compute::Bf16) == KERNEL_ID_BF16_PAIRS
+        self.id(Compute::Bf16) != KERNEL_ID_BF16
     }
 
     /// `C = A B`: `rows` rows of `A`, `a_stride` floats apart, times the columns of the panels.
@@ -132,11 +150,11 @@ impl Kernel {
             let (rows, a) = (rows - row, &a[row * a_stride..]);
             match (self, b) {
                 #[cfg(target_arch = "x86_64")]
-                (Self::Avx512 | Self::Avx512Bf16, &[first, second]) => {
+                (Self::Avx512 | Self::Avx512Bf16 | Self::Amx, &[first, second]) => {
                     avx512::tile(rows, a, a_stride, [first, second], out)
                 }
                 #[cfg(target_arch = "x86_64")]
-                (Self::Avx512 | Self::Avx512Bf16, b) => {
+                (Self::Avx512 | Self::Avx512Bf16 | Self::Amx, b) => {
                     avx512::tile(rows, a, a_stride, [b[0]], out)
                 }
                 #[cfg(target_arch = "x86_64")]
@@ -146,11 +164,12 @@ impl Kernel {
         });
     }
 
-    /// As [`Kernel::product`] of pairs of bf16, `[k / 2][16]`; the rows of `A` stand side by side.
+    /// As [`Kernel::product`] of pairs of bf16, `[k / 2][16]`; the rows of `A` stand side by side,
+    /// [`Kernel::rows_of_pairs`] of them.
     ///
     /// # Panics
     /// If the kernel does not multiply bf16.
-    fn product_of_pairs<'b>(
+    pub(crate) fn product_of_pairs<'b>(
         self,
         a: &[u32],
         rows: usize,
@@ -159,6 +178,10 @@ impl Kernel {
         c_stride: usize,
         columns: usize,
     ) {
+        #[cfg(target_arch = "x86_64")]
+        if self == Self::Amx {
+            return amx::product(a, rows, panel, c, c_stride, columns);
+        }
         self.each_tile(rows, panel, c, c_stride, columns, |row, b, out| {
             let (rows, depth) = (rows - row, b[0].len());
             let a = &a[row * depth..];
@@ -172,6 +195,34 @@ impl Kernel {
                 _ => panic!("{} does not multiply bf16", self.name()),
             }
         });
+    }
+
+    /// Rounds to the nearest bf16, ties to even, two to a word, the first in the low half, and zeros
+    /// beyond.
+    pub(crate) fn round_to_pairs(self, x: &[f32], out: &mut [u32]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 | Self::Amx => avx512::round_to_pairs(x, out),
+            _ => row::round_to_pairs(x, out),
+        }
+    }
+
+    /// Rows of the largest tile: a product of a multiple wastes nothing.
+    pub(crate) fn tile_rows(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => amx::ROWS,
+            _ => TILE_ROWS,
+        }
+    }
+
+    /// Rows of pairs that a product of `rows` rows reads.
+    fn rows_of_pairs(self, rows: usize) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => rows.next_multiple_of(amx::ROWS),
+            _ => rows,
+        }
     }
 
     /// Covers `C` with tiles. `tile` computes rows from the given one on, as many as it holds, by one
@@ -217,7 +268,7 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => 1,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 | Self::Avx512Bf16 => 2,
+            Self::Avx512 | Self::Avx512Bf16 | Self::Amx => 2,
         }
     }
 }
@@ -234,7 +285,7 @@ macro_rules! row_operations {
         #[cfg(target_arch = "x86_64")]
         mod row_avx512 {
             use super::{Lanes, Pairs, row};
-            $(#[target_feature(enable = "avx512f,avx512dq")]
+            $(#[target_feature(enable = "avx512f,avx512dq,avx512bw")]
             pub(super) fn $name($($arg: $ty),*) $(-> $out)? { row::$name($($arg),*) })*
         }
         impl Kernel {
@@ -248,7 +299,7 @@ macro_rules! row_operations {
                     Self::Avx2 => unsafe { row_avx2::$name($($arg),*) },
                     // SAFETY: as above.
                     #[cfg(target_arch = "x86_64")]
-                    Self::Avx512 | Self::Avx512Bf16 => unsafe { row_avx512::$name($($arg),*) },
+                    Self::Avx512 | Self::Avx512Bf16 | Self::Amx => unsafe { row_avx512::$name($($arg),*) },
                 }
             })*
         }
@@ -266,8 +317,6 @@ row_operations! {
     fn softmax(scores: &mut [f32], valid: usize) -> f32;
     /// Rounds to the nearest bf16, ties to even.
     fn round_to_bf16(x: &[f32], out: &mut [f32]);
-    /// The same, two to a word, the first in the low half.
-    fn round_to_pairs(x: &[f32], out: &mut [u32]);
     /// Pairs of bf16 as f32, the first of each pair before the second.
     fn widen(pairs: &[Pairs], out: &mut [Lanes]);
     /// The largest value, and the sum of `exp(value - largest)`.
@@ -289,15 +338,35 @@ mod tests {
             .collect()
     }
 
-    fn product(kernel: Kernel, a: &[f32], rows: usize, b: &PackedMatrix) -> Vec<f32> {
+    fn product(
+        kernel: Kernel,
+        compute: Compute,
+        a: &[f32],
+        rows: usize,
+        b: &PackedMatrix,
+    ) -> Vec<f32> {
         let outputs = b.outputs();
         let mut c = vec![f32::NAN; rows * outputs];
-        b.product(kernel, a, 0..outputs, &mut c, outputs, &mut Bf16Scratch::default());
+        let mut x = Operand::default();
+        x.start(kernel, kernel.form(compute), rows, a.len() / rows).set_all(a);
+        b.product(kernel, &x, 0..outputs, &mut c, outputs, &mut Vec::new());
         c
     }
 
     fn rounded(values: &[f32]) -> Vec<f32> {
         values.iter().map(|value| half::bf16::from_f32(*value).to_f32()).collect()
+    }
+
+    /// The order of AMX's sums, in plain Rust.
+    fn sum_as_amx(row: &[f32], column: &[f32]) -> f32 {
+        let steps = row.chunks(32).zip(column.chunks(32));
+        steps.fold(0.0, |sum, (row, column)| {
+            let mut halves = [0.0_f32; 2];
+            for (i, (x, w)) in row.iter().zip(column).enumerate() {
+                halves[i % 2] = x.mul_add(*w, halves[i % 2]);
+            }
+            sum + (halves[0] + halves[1])
+        })
     }
 
     proptest! {
@@ -314,18 +383,24 @@ mod tests {
                     Compute::Bf16 => (rounded(&a), rounded(&w)),
                     _ => (a.clone(), w.clone()),
                 };
-                let expected = product(Kernel::Portable, &a, rows, &packed);
+                let expected = product(Kernel::Portable, compute, &a, rows, &packed);
                 let close = |value: f32, i: usize| {
                     let (row, column) = (&a[i / n * k..][..k], &w[i % n * k..][..k]);
                     let exact: f64 = row.iter().zip(column).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
                     (f64::from(value) - exact).abs() < 1e-3
                 };
                 for kernel in Kernel::available() {
-                    let product = |a: &[f32]| product(kernel, a, a.len() / k, &packed);
+                    let product = |a: &[f32]| product(kernel, compute, a, a.len() / k, &packed);
                     let all = product(&a);
                     prop_assert!(all.iter().enumerate().all(|(i, value)| close(*value, i)), "{kernel:?}");
                     if kernel.id(compute) == Kernel::Portable.id(compute) {
                         prop_assert_eq!(&all, &expected, "{:?}", kernel);
+                    }
+                    if kernel.id(compute) == KERNEL_ID_BF16_AMX {
+                        for (i, value) in all.iter().enumerate() {
+                            let (row, column) = (&a[i / n * k..][..k], &w[i % n * k..][..k]);
+                            prop_assert_eq!(*value, sum_as_amx(row, column), "at {}", i);
+                        }
                     }
                     // A row alone gives what it gives among others.
                     prop_assert_eq!(&product(&a[(rows - 1) * k..])[..], &all[(rows - 1) * n..]);

@@ -3,13 +3,21 @@ use std::ops::Range;
 use bytemuck::{Pod, Zeroable};
 
 use super::pages::Pages;
-use super::{Kernel, LANES};
+use super::{Form, Kernel, LANES, Operand};
 use crate::cpu::workspace::take;
 use crate::{Compute, LoadError};
 
 /// Columns of a panel: one 512-bit register, so that a panel is read from end to end by the kernels
 /// of every instruction set, and fills a first-level cache's sets evenly.
 pub(crate) const PANEL: usize = LANES;
+
+/// Steps of a panel of bf16 are a multiple of this, for instructions that take as many at once.
+const DEPTH: usize = 16;
+
+/// Steps of a panel of bf16.
+pub(crate) fn depth_of(inputs: usize) -> usize {
+    inputs.div_ceil(2).next_multiple_of(DEPTH)
+}
 
 /// How many panels `columns` columns take.
 pub(crate) const fn panels_of(columns: usize) -> usize {
@@ -30,12 +38,8 @@ impl Lanes {
 #[repr(C, align(64))]
 pub(crate) struct Pairs(pub(crate) [u32; LANES]);
 
-/// Buffers of a product of bf16.
-#[derive(Default)]
-pub(crate) struct Bf16Scratch {
-    rows: Vec<f32>,
-    panel: Vec<Lanes>,
-    pairs: Vec<u32>,
+impl Pairs {
+    pub(crate) const ZERO: Self = Self([0; LANES]);
 }
 
 /// The weights of a linear layer, packed once for the tiles: panels of 16 outputs, each
@@ -48,7 +52,7 @@ pub(crate) struct PackedMatrix {
 
 enum Panels {
     F32(Pages<Lanes>),
-    /// Pairs of inputs; a last one without a second has a zero there.
+    /// Pairs of inputs, with zeros behind them up to a multiple of [`DEPTH`].
     Bf16(Pages<Pairs>),
 }
 
@@ -64,7 +68,7 @@ impl PackedMatrix {
         compute: Compute,
     ) -> Result<Self, LoadError> {
         let panels = match compute {
-            Compute::Bf16 => Panels::Bf16(Pages::zeroed(panels_of(outputs) * inputs.div_ceil(2))?),
+            Compute::Bf16 => Panels::Bf16(Pages::zeroed(panels_of(outputs) * depth_of(inputs))?),
             _ => Panels::F32(Pages::zeroed(panels_of(outputs) * inputs)?),
         };
         Ok(Self { outputs, inputs, panels })
@@ -72,7 +76,7 @@ impl PackedMatrix {
 
     /// Sets the weights of the outputs from `first` on, row-major.
     pub(crate) fn fill(&mut self, first: usize, weights: &[f32]) {
-        let (inputs, depth) = (self.inputs, self.inputs.div_ceil(2));
+        let (inputs, depth) = (self.inputs, depth_of(self.inputs));
         for (output, row) in (first..).zip(weights.chunks_exact(inputs)) {
             let (panel, column) = (output / PANEL, output % PANEL);
             match &mut self.panels {
@@ -95,45 +99,46 @@ impl PackedMatrix {
     }
 
     /// The rows of `x` times the weights of the outputs `columns`, which start with a panel; a row
-    /// of `out` has `out_stride` values.
+    /// of `out` has `out_stride` values. `widened` is a buffer.
     pub(crate) fn product(
         &self,
         kernel: Kernel,
-        x: &[f32],
+        x: &Operand,
         columns: Range<usize>,
         out: &mut [f32],
         out_stride: usize,
-        scratch: &mut Bf16Scratch,
+        widened: &mut Vec<Lanes>,
     ) {
         assert!(columns.start.is_multiple_of(PANEL) && columns.end <= self.outputs);
-        let (inputs, first) = (self.inputs, columns.start / PANEL);
-        let rows = x.len() / inputs;
+        assert!(x.inputs() == self.inputs && x.form() == kernel.form(self.compute()));
+        let (rows, inputs, first) = (x.rows(), self.inputs, columns.start / PANEL);
         match &self.panels {
             Panels::F32(steps) => {
                 let panel = |p| &steps[(first + p) * inputs..][..inputs];
-                kernel.product(x, inputs, rows, panel, out, out_stride, columns.len());
+                kernel.product(x.floats(), inputs, rows, panel, out, out_stride, columns.len());
             }
             Panels::Bf16(steps) => {
-                let depth = inputs.div_ceil(2);
+                let depth = depth_of(inputs);
                 let panel = |p| &steps[(first + p) * depth..][..depth];
-                if kernel.multiplies_bf16() {
-                    let pairs = take(&mut scratch.pairs, rows * depth);
-                    for (row, pairs) in x.chunks_exact(inputs).zip(pairs.chunks_exact_mut(depth)) {
-                        kernel.round_to_pairs(row, pairs);
-                    }
-                    kernel.product_of_pairs(pairs, rows, panel, out, out_stride, columns.len());
-                } else {
-                    let widened = take(&mut scratch.rows, x.len());
-                    kernel.round_to_bf16(x, widened);
-                    let lanes = take(&mut scratch.panel, 2 * depth);
-                    for (p, column) in (0..columns.len()).step_by(PANEL).enumerate() {
-                        kernel.widen(panel(p), lanes);
-                        let (out, width) = (&mut out[column..], PANEL.min(columns.len() - column));
-                        let lanes = &lanes[..inputs];
-                        kernel.product(widened, inputs, rows, |_| lanes, out, out_stride, width);
-                    }
+                if x.form() == Form::Pairs {
+                    kernel.product_of_pairs(x.pairs(), rows, panel, out, out_stride, columns.len());
+                    return;
+                }
+                let lanes = take(widened, 2 * depth);
+                for (p, column) in (0..columns.len()).step_by(PANEL).enumerate() {
+                    kernel.widen(panel(p), lanes);
+                    let (out, width) = (&mut out[column..], PANEL.min(columns.len() - column));
+                    let lanes = &lanes[..inputs];
+                    kernel.product(x.floats(), inputs, rows, |_| lanes, out, out_stride, width);
                 }
             }
+        }
+    }
+
+    fn compute(&self) -> Compute {
+        match self.panels {
+            Panels::F32(_) => Compute::F32,
+            Panels::Bf16(_) => Compute::Bf16,
         }
     }
 
@@ -147,7 +152,7 @@ impl PackedMatrix {
                 }
             }
             Panels::Bf16(steps) => {
-                let depth = self.inputs.div_ceil(2);
+                let depth = depth_of(self.inputs);
                 for (weights, pairs) in row.chunks_mut(2).zip(&steps[panel * depth..]) {
                     weights.copy_from_slice(&halves(pairs.0[column])[..weights.len()]);
                 }

@@ -115,13 +115,13 @@ pub(super) fn round_to_bf16(x: &[f32], out: &mut [f32]) {
 
 #[inline(always)]
 pub(super) fn round_to_pairs(x: &[f32], out: &mut [u32]) {
-    let (pairs, rest) = x.as_chunks::<2>();
-    for (out, [first, second]) in out.iter_mut().zip(pairs) {
-        *out = bf16_bits(*first) | bf16_bits(*second) << 16;
+    const { assert!(cfg!(target_endian = "little"), "the first of a pair is in the low half") };
+    let out: &mut [u16] = bytemuck::cast_slice_mut(out);
+    let (out, beyond) = out.split_at_mut(x.len());
+    for (out, value) in out.iter_mut().zip(x) {
+        *out = bf16_bits(*value) as u16;
     }
-    if let ([value], Some(out)) = (rest, out.last_mut()) {
-        *out = bf16_bits(*value);
-    }
+    beyond.fill(0);
 }
 
 #[inline(always)]

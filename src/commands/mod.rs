@@ -22,7 +22,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use hyperrag_kv::{
-    Calibration, Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile, SCORE_TOLERANCE,
+    Calibration, Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile,
+    SCORE_TOLERANCE, ScorerWords,
 };
 use hyperrag_model::{Compute, GgufTokenizer, LoadSettings, Model, ModelCache, ModelFile};
 use hyperrag_pipeline::Session;
@@ -77,7 +78,10 @@ impl LoadedModel {
         let turns = tokenizer.has_special("<|im_start|>");
         let default = stored.and_then(built_in_profile);
         let default = default.unwrap_or(if turns { "chat" } else { "plain" });
-        let profile = read_profile(args.profile.as_deref().unwrap_or(default))?;
+        let named = args.profile.as_deref().unwrap_or(default);
+        let profile = read_profile(named)?;
+        let template = profile.query_template(&tokenizer);
+        template.with_context(|| format!("{named}: not a profile for this model"))?;
         let (name, weights) = (file.name(), file.digest());
         let calibration = calibration.map(Arc::new);
         let settings = LoadSettings {
@@ -162,8 +166,13 @@ fn open(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
     let loaded = LoadedModel::load(args, element, stored.chunk_tokens, Some(stored), calibration)?;
     let current = loaded.fingerprint(stored.chunk_tokens, stored.unit_rows);
     if stored.readable_by(&current).map_err(refused)? == Exactness::Tolerance {
+        let within = match loaded.profile.scorer {
+            ScorerWords::QueryLikelihood => format!("within {SCORE_TOLERANCE}"),
+            // Of logits nothing was measured: they are on a scale of their own.
+            ScorerWords::Label { .. } | ScorerWords::Logit { .. } => "nearly".to_owned(),
+        };
         crate::report::note(&format!(
-            "the store was computed by {} and is read by {}: scores agree within {SCORE_TOLERANCE}, not to the bit",
+            "the store was computed by {} and is read by {}: scores agree {within}, not to the bit",
             stored.kernel, current.kernel
         ));
     }

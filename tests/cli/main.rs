@@ -14,6 +14,7 @@ mod reader;
 mod repair;
 mod resume;
 mod room;
+mod scorers;
 mod seeded;
 mod support;
 mod tidy;

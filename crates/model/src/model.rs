@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use hyperrag_kv::{
-    Calibration, Chunk, Element, FixedPositions, Geometry, KvBlock, LanguageModel, ModelError,
+    Calibration, Chunk, Element, FixedPositions, Geometry, KvBlock, LanguageModel, ModelError, Pair,
 };
 
 use crate::device::{self, DeviceBlock};
@@ -229,21 +229,21 @@ impl LanguageModel for Model {
 
     /// # Panics
     /// For blocks that another model uploaded.
-    fn score(&self, query: &[u32], candidates: &[&ResidentBlock]) -> Result<Vec<f32>, ModelError> {
+    fn score_pairs(&self, pairs: &[Pair<'_, ResidentBlock>]) -> Result<Vec<f32>, ModelError> {
         match self {
             Self::Cpu(model) => {
-                let own = candidates.iter().map(|block| match block {
-                    ResidentBlock::Cpu(block) => block,
+                let own = pairs.iter().map(|pair| match pair.block {
+                    ResidentBlock::Cpu(block) => Pair { query: pair.query, block },
                     ResidentBlock::Gpu(_) => panic!("a block of a GPU was given to the CPU"),
                 });
-                model.score(query, &own.collect::<Vec<_>>())
+                model.score_pairs(&own.collect::<Vec<_>>())
             }
             Self::Gpu(model, _) => {
-                let own = candidates.iter().map(|block| match block {
-                    ResidentBlock::Gpu(block) => block,
+                let own = pairs.iter().map(|pair| match pair.block {
+                    ResidentBlock::Gpu(block) => Pair { query: pair.query, block },
                     ResidentBlock::Cpu(_) => panic!("a block of the CPU was given to a GPU"),
                 });
-                model.score(query, &own.collect::<Vec<_>>())
+                model.score_pairs(&own.collect::<Vec<_>>())
             }
         }
     }

@@ -1,5 +1,5 @@
 use hyperrag_corpus::{ChunkError, CorpusError};
-use hyperrag_kv::ModelError;
+use hyperrag_kv::{ModelError, ProfileError};
 use hyperrag_rerank::RerankError;
 use hyperrag_retrieval::RetrievalError;
 use hyperrag_store::StoreError;
@@ -14,6 +14,9 @@ pub enum PipelineError {
     /// Cutting it into chunks.
     #[error(transparent)]
     Chunk(#[from] ChunkError),
+    /// The profile's words in the tokens of the model.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
     /// The model.
     #[error(transparent)]
     Model(#[from] ModelError),

@@ -2,6 +2,7 @@
 
 mod bench;
 mod bench_device;
+mod bench_quality;
 mod build;
 mod compact;
 mod delete;
@@ -9,6 +10,7 @@ mod devices;
 mod eval;
 mod info;
 mod model;
+mod quality_table;
 mod query;
 mod repair;
 mod replicate;
@@ -29,7 +31,7 @@ use hyperrag_model::{Compute, GgufTokenizer, LoadSettings, Model, ModelCache, Mo
 use hyperrag_pipeline::Session;
 use hyperrag_store::{FORMAT_VERSION, Failover, Replicated, StoreError};
 
-use crate::cli::{Cli, Command, ModelArgs};
+use crate::cli::{BenchKind, Cli, Command, ModelArgs};
 use crate::exit::Status;
 
 /// Runs the command.
@@ -38,7 +40,8 @@ pub(crate) fn run(cli: Cli) -> Result<Status> {
         Command::Model(command) => model::model(&command, cli.json),
         Command::Build(args) => build::build(&args, cli.json),
         Command::Query(args) => query::query(&args, cli.json),
-        Command::Bench(args) => bench::bench(&args, cli.json),
+        Command::Bench(BenchKind::Speed(args)) => bench::bench(&args, cli.json),
+        Command::Bench(BenchKind::Quality(args)) => bench_quality::bench_quality(&args, cli.json),
         Command::Eval(args) => eval::eval(&args, cli.json),
         Command::Tune(args) => tune::tune(&args, cli.json),
         Command::Delete(args) => delete::delete(&args, cli.json),

@@ -10,6 +10,7 @@ mod golden_changed;
 mod golden_store;
 mod jobs;
 mod live;
+mod quality;
 mod reader;
 mod repair;
 mod resume;

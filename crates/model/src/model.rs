@@ -115,6 +115,41 @@ impl Model {
         }
     }
 
+    /// The same weights with other elements, and the calibration where they need one.
+    ///
+    /// # Errors
+    /// As [`Model::calibrated`].
+    pub fn with_element(
+        &self,
+        element: Element,
+        calibration: Option<Arc<Calibration>>,
+    ) -> Result<Self, LoadError> {
+        let unsupported = |feature| Err(LoadError::Unsupported { feature });
+        match (self, element.is_calibrated(), calibration) {
+            (Self::Gpu(..), ..) => {
+                unsupported("several element types on a GPU (use --device cpu)".to_owned())
+            }
+            (Self::Cpu(model), false, _) => {
+                Ok(Self::Cpu(Box::new(CpuModel::clone(model).with_element(element))))
+            }
+            (Self::Cpu(model), true, Some(calibration)) => {
+                Self::Cpu(model.clone()).calibrated(element, calibration)
+            }
+            (Self::Cpu(_), true, None) => unsupported(format!("{element} without a calibration")),
+        }
+    }
+
+    /// A block of f32 elements with its K and V rounded to this model's, see [`CpuModel::rounded`].
+    ///
+    /// # Errors
+    /// [`ModelError`] on a GPU, or for a block of other sizes.
+    pub fn rounded(&self, exact: &KvBlock) -> Result<KvBlock, ModelError> {
+        match self {
+            Self::Cpu(model) => model.rounded(exact),
+            Self::Gpu(..) => Err(ModelError::Device("rounding needs --device cpu".to_owned())),
+        }
+    }
+
     /// Sizes of the model.
     #[must_use]
     pub fn config(&self) -> &Config {

@@ -100,6 +100,14 @@ pub enum PipelineError {
     /// A query without any token.
     #[error("the query is empty")]
     EmptyQuery,
+    /// A candidate that the corpus does not have.
+    #[error("query {query}: the input has no document {document:?}")]
+    NotInCorpus {
+        /// The query.
+        query: String,
+        /// The document.
+        document: String,
+    },
     /// A candidate that the store does not have.
     #[error("query {query}: the store has no document {document:?}")]
     UnknownDocument {

@@ -300,7 +300,10 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
 }
 
 /// What follows a document for this query.
-pub(crate) fn query_part(
+///
+/// # Errors
+/// [`PipelineError::EmptyQuery`] for one without a word.
+pub fn query_part(
     tokenizer: &impl Tokenize,
     template: &QueryTemplate,
     query: &Query,

@@ -5,3 +5,4 @@ mod cpu;
 mod device;
 mod scorers;
 mod seeded;
+mod variants;

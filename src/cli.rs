@@ -1,11 +1,15 @@
 //! Spelling and help of the command line, nothing else.
 
+mod bench;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyperrag_eval::Measure;
 use hyperrag_kv::Element;
 use hyperrag_model::{Compute, DeviceChoice};
+
+pub(crate) use bench::{BenchArgs, BenchKind, QualityArgs, VariantName};
 
 /// Reranks with a decoder-only language model over KV caches computed once, offline.
 #[derive(Debug, Parser)]
@@ -37,8 +41,9 @@ pub(crate) enum Command {
     Build(BuildArgs),
     /// Retrieve with BM25, rerank from stored KV, print.
     Query(QueryArgs),
-    /// Time reuse against recompute on this store, on the same candidates.
-    Bench(BenchArgs),
+    /// Time reuse against recompute on this store, on the same candidates; `bench quality` compares
+    /// the rankings of several element types.
+    Bench(BenchKind),
     /// Evaluate a TREC run by judgements, or answers by right ones.
     Eval(EvalArgs),
     /// Find the weight for `query --fuse zscore`: chosen on one half of the queries, reported on the
@@ -130,6 +135,20 @@ pub(crate) struct ModelArgs {
     pub(crate) threads: usize,
 }
 
+/// Where a corpus has what.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ColumnArgs {
+    /// Column of the ids; without it `_id`, `id`, `doc_id` or `docid`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) id_column: Option<String>,
+    /// Column of the titles; without it `title`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) title_column: Option<String>,
+    /// Column of the texts; without it `text`, `contents` or `body`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) text_column: Option<String>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
     /// Parquet, JSONL or TSV files, folders of them, or glob patterns.
@@ -140,15 +159,8 @@ pub(crate) struct BuildArgs {
     pub(crate) store: PathBuf,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Column of the ids; without it `_id`, `id`, `doc_id` or `docid`.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) id_column: Option<String>,
-    /// Column of the titles; without it `title`.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) title_column: Option<String>,
-    /// Column of the texts; without it `text`, `contents` or `body`.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) text_column: Option<String>,
+    #[command(flatten)]
+    pub(crate) columns: ColumnArgs,
     /// Positions of a chunk at most, prefix, title and infix included [default: 256; with --append
     /// the store's].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(32..=4096))]
@@ -301,32 +313,6 @@ pub(crate) struct QueryArgs {
     /// What to do with a stored block that is damaged and that no replica has.
     #[arg(long, value_enum, default_value_t = OnDamage::Recompute)]
     pub(crate) on_damage: OnDamage,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BenchArgs {
-    #[command(flatten)]
-    pub(crate) search: SearchArgs,
-    /// Queries to run at most.
-    #[arg(long, default_value_t = 3, value_name = "N")]
-    pub(crate) query_count: usize,
-    /// Timed runs of each query in each mode.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub(crate) runs: usize,
-    /// Write the figures as JSON to this file too.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: Option<PathBuf>,
-    /// Score on this device too, from stored blocks, and compare; fails where scores differ by more
-    /// than kernels may.
-    #[arg(long, value_name = "DEVICE")]
-    pub(crate) against: Option<DeviceChoice>,
-    /// Time the first run too, cold buffers and all.
-    #[arg(long)]
-    pub(crate) no_warmup: bool,
-    /// Write the token ids of the first query and of its candidates, and the candidates' scores, to
-    /// this file as JSON, and time nothing.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "against"])]
-    pub(crate) workload: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

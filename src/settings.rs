@@ -106,19 +106,41 @@ fn with_defaults(mut command: Command, path: &Path, text: &str) -> Result<Comman
     Ok(command)
 }
 
-fn set_default(command: Command, key: &str, value: &Value) -> Option<Command> {
-    let id = command.get_arguments().find(|a| a.get_long() == Some(key))?.get_id().clone();
-    let text = match value {
-        Value::String(text) => text.clone(),
-        value => value.to_string(),
-    };
-    Some(command.mut_arg(id, |argument| argument.default_value(text).required(false)))
+/// The command with a default for the flag of this name, of its own and of its subcommands; `None`
+/// where there is none.
+fn set_default(mut command: Command, key: &str, value: &Value) -> Option<Command> {
+    let own = command.get_arguments().find(|a| a.get_long() == Some(key));
+    let own = own.map(|argument| argument.get_id().clone());
+    let mut used = own.is_some();
+    if let Some(id) = own {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            value => value.to_string(),
+        };
+        command = command.mut_arg(id, |argument| argument.default_value(text).required(false));
+    }
+    let below: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    for name in below {
+        command = command.mut_subcommand(name, |sub| match set_default(sub.clone(), key, value) {
+            Some(set) => {
+                used = true;
+                set
+            }
+            None => sub,
+        });
+    }
+    used.then_some(command)
 }
 
 /// The settings of the command in use, as a settings file would hold them.
 fn resolved(command: &Command, matches: &ArgMatches) -> String {
-    let Some((name, matches)) = matches.subcommand() else { return String::new() };
-    let Some(command) = command.find_subcommand(name) else { return String::new() };
+    let Some((name, mut matches)) = matches.subcommand() else { return String::new() };
+    let Some(mut command) = command.find_subcommand(name) else { return String::new() };
+    while let Some((below, of)) = matches.subcommand()
+        && let Some(below) = command.find_subcommand(below)
+    {
+        (command, matches) = (below, of);
+    }
     let mut table = Table::new();
     for argument in command.get_arguments() {
         let (Some(long), id) = (argument.get_long(), argument.get_id().as_str()) else { continue };
@@ -127,10 +149,10 @@ fn resolved(command: &Command, matches: &ArgMatches) -> String {
         {
             continue;
         }
-        if let Ok(Some(mut values)) = matches.try_get_raw(id)
-            && let Some(value) = values.next()
-        {
-            let text = value.to_string_lossy().into_owned();
+        if let Ok(Some(values)) = matches.try_get_raw(id) {
+            let listed = if argument.get_value_delimiter().is_some() { usize::MAX } else { 1 };
+            let texts: Vec<_> = values.take(listed).map(|v| v.to_string_lossy()).collect();
+            let text = texts.join(",");
             let value =
                 text.parse().map(Value::Integer).or_else(|_| text.parse().map(Value::Boolean));
             table.insert(long.to_owned(), value.unwrap_or(Value::String(text)));

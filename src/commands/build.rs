@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::LoadedModel;
 use super::eval::read_run;
-use crate::cli::BuildArgs;
+use crate::cli::{BuildArgs, ColumnArgs};
 use crate::exit::Status;
 use crate::report;
 
@@ -93,13 +93,8 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
 
 /// The input, and how many documents of it `--only` names.
 fn corpus(args: &BuildArgs) -> Result<(Corpus, Option<usize>)> {
-    let columns = Columns {
-        id: args.id_column.clone(),
-        title: args.title_column.clone(),
-        text: args.text_column.clone(),
-    };
     let only = args.only.as_deref().map(documents_of).transpose()?;
-    let corpus = Corpus::open(&args.inputs, columns)?;
+    let corpus = Corpus::open(&args.inputs, columns(&args.columns))?;
     Ok(match only {
         None => (corpus, None),
         Some(only) => {
@@ -107,6 +102,11 @@ fn corpus(args: &BuildArgs) -> Result<(Corpus, Option<usize>)> {
             (corpus.only(only), Some(named))
         }
     })
+}
+
+pub(super) fn columns(args: &ColumnArgs) -> Columns {
+    let ColumnArgs { id_column, title_column, text_column } = args.clone();
+    Columns { id: id_column, title: title_column, text: text_column }
 }
 
 /// Speaks of rows that were left out, and of documents that were `named` and not found.

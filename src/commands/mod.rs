@@ -2,6 +2,7 @@
 
 mod bench;
 mod bench_device;
+mod bench_quality;
 mod build;
 mod compact;
 mod delete;
@@ -9,6 +10,7 @@ mod devices;
 mod eval;
 mod info;
 mod model;
+mod quality_table;
 mod query;
 mod repair;
 mod replicate;
@@ -22,13 +24,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use hyperrag_kv::{
-    Calibration, Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile, SCORE_TOLERANCE,
+    Calibration, Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile,
+    SCORE_TOLERANCE, ScorerWords,
 };
 use hyperrag_model::{Compute, GgufTokenizer, LoadSettings, Model, ModelCache, ModelFile};
 use hyperrag_pipeline::Session;
 use hyperrag_store::{FORMAT_VERSION, Failover, Replicated, StoreError};
 
-use crate::cli::{Cli, Command, ModelArgs};
+use crate::cli::{BenchKind, Cli, Command, ModelArgs};
 use crate::exit::Status;
 
 /// Runs the command.
@@ -37,7 +40,8 @@ pub(crate) fn run(cli: Cli) -> Result<Status> {
         Command::Model(command) => model::model(&command, cli.json),
         Command::Build(args) => build::build(&args, cli.json),
         Command::Query(args) => query::query(&args, cli.json),
-        Command::Bench(args) => bench::bench(&args, cli.json),
+        Command::Bench(BenchKind::Speed(args)) => bench::bench(&args, cli.json),
+        Command::Bench(BenchKind::Quality(args)) => bench_quality::bench_quality(&args, cli.json),
         Command::Eval(args) => eval::eval(&args, cli.json),
         Command::Tune(args) => tune::tune(&args, cli.json),
         Command::Delete(args) => delete::delete(&args, cli.json),
@@ -77,7 +81,10 @@ impl LoadedModel {
         let turns = tokenizer.has_special("<|im_start|>");
         let default = stored.and_then(built_in_profile);
         let default = default.unwrap_or(if turns { "chat" } else { "plain" });
-        let profile = read_profile(args.profile.as_deref().unwrap_or(default))?;
+        let named = args.profile.as_deref().unwrap_or(default);
+        let profile = read_profile(named)?;
+        let template = profile.query_template(&tokenizer);
+        template.with_context(|| format!("{named}: not a profile for this model"))?;
         let (name, weights) = (file.name(), file.digest());
         let calibration = calibration.map(Arc::new);
         let settings = LoadSettings {
@@ -162,8 +169,13 @@ fn open(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
     let loaded = LoadedModel::load(args, element, stored.chunk_tokens, Some(stored), calibration)?;
     let current = loaded.fingerprint(stored.chunk_tokens, stored.unit_rows);
     if stored.readable_by(&current).map_err(refused)? == Exactness::Tolerance {
+        let within = match loaded.profile.scorer {
+            ScorerWords::QueryLikelihood => format!("within {SCORE_TOLERANCE}"),
+            // Of logits nothing was measured: they are on a scale of their own.
+            ScorerWords::Label { .. } | ScorerWords::Logit { .. } => "nearly".to_owned(),
+        };
         crate::report::note(&format!(
-            "the store was computed by {} and is read by {}: scores agree within {SCORE_TOLERANCE}, not to the bit",
+            "the store was computed by {} and is read by {}: scores agree {within}, not to the bit",
             stored.kernel, current.kernel
         ));
     }

@@ -77,17 +77,20 @@ fn on_damage(args: &QueryArgs) -> OnDamage {
 }
 
 fn ranking(args: &QueryArgs) -> Ranking {
-    let aggregate = match args.aggregate {
-        cli::Aggregate::Max => Aggregate::Max,
-        cli::Aggregate::Mean => Aggregate::Mean,
-        cli::Aggregate::First => Aggregate::First,
-    };
     let fusion = match args.fuse {
         cli::Fuse::None => Fusion::None,
         cli::Fuse::Zscore => Fusion::ZScore { weight: args.fuse_weight },
         cli::Fuse::Rrf => Fusion::ReciprocalRank,
     };
-    Ranking { aggregate, fusion }
+    Ranking { aggregate: aggregate(args.aggregate), fusion }
+}
+
+pub(super) fn aggregate(named: cli::Aggregate) -> Aggregate {
+    match named {
+        cli::Aggregate::Max => Aggregate::Max,
+        cli::Aggregate::Mean => Aggregate::Mean,
+        cli::Aggregate::First => Aggregate::First,
+    }
 }
 
 /// Whether an error is the store's or the program's rather than the query's.

@@ -145,6 +145,8 @@ mod tests {
             separator: Some(separator.into()),
             infix: infix.into(),
             query_prefix: String::new(),
+            query_suffix: String::new(),
+            scorer: hyperrag_kv::ScorerWords::QueryLikelihood,
         }
     }
 

@@ -127,6 +127,18 @@ impl Qrels {
         self.places.get(query).map(|&place| &self.queries[place].1)
     }
 
+    /// The judgements of these queries.
+    #[must_use]
+    pub fn only<'a>(&self, queries: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut chosen = Self::default();
+        for query in queries {
+            if let Some(grades) = self.grades(query) {
+                chosen.grades_of(query).clone_from(grades);
+            }
+        }
+        chosen
+    }
+
     fn grades_of(&mut self, query: &str) -> &mut HashMap<String, i32> {
         let next = self.queries.len();
         let place = *self.places.entry(query.to_owned()).or_insert(next);

@@ -82,7 +82,7 @@ pub enum Exactness {
     Tolerance,
 }
 
-/// What scores of one store may differ between kernels, in mean log-probability.
+/// What query likelihoods of one store may differ between kernels, in mean log-probability.
 pub const SCORE_TOLERANCE: f32 = 2e-2;
 
 /// The first field in which two fingerprints differ.

@@ -12,6 +12,7 @@ mod fingerprint;
 mod geometry;
 mod ports;
 mod profile;
+mod query;
 
 pub use block::KvBlock;
 pub use calibration::{CALIBRATION_CHUNKS, Calibration, FixedPositions};
@@ -22,4 +23,5 @@ pub use element::{Element, UnknownElement};
 pub use fingerprint::{Digest, Exactness, Fingerprint, Mismatch, SCORE_TOLERANCE};
 pub use geometry::Geometry;
 pub use ports::{BlockError, BlockRead, ChunkRead, LanguageModel, ModelError, Tokenize};
-pub use profile::{Profile, ProfileError, TITLE_TOKENS_MAX};
+pub use profile::{Profile, ProfileError, QueryTemplate, ScorerWords, TITLE_TOKENS_MAX};
+pub use query::{Pair, QueryPart, Scorer};

@@ -1,4 +1,4 @@
-use crate::{BlockKey, Chunk, Geometry, KvBlock};
+use crate::{BlockKey, Chunk, Geometry, KvBlock, Pair, QueryPart};
 
 /// Text to token ids.
 pub trait Tokenize: Sync {
@@ -34,7 +34,7 @@ pub trait LanguageModel: Sync {
         1024
     }
 
-    /// Bytes of blocks that one call of [`LanguageModel::score`] takes best. A reader holds as
+    /// Bytes of blocks that one call of [`LanguageModel::score_pairs`] takes best. A reader holds as
     /// many again.
     fn batch_bytes(&self) -> usize {
         96 << 20
@@ -60,11 +60,21 @@ pub trait LanguageModel: Sync {
     /// [`ModelError`] for a block of another geometry.
     fn upload(&self, block: KvBlock) -> Result<Self::Resident, ModelError>;
 
-    /// The mean log-probability of the query's tokens after each candidate's document part.
+    /// The score of each pair, by its query's scorer. Queries may differ from pair to pair.
     ///
     /// # Errors
     /// [`ModelError`] for an empty query, too long, or with tokens out of the vocabulary.
-    fn score(&self, query: &[u32], candidates: &[&Self::Resident]) -> Result<Vec<f32>, ModelError>;
+    fn score_pairs(&self, pairs: &[Pair<'_, Self::Resident>]) -> Result<Vec<f32>, ModelError>;
+
+    /// The mean log-probability of the query's tokens after each candidate's document part.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::score_pairs`].
+    fn score(&self, query: &[u32], candidates: &[&Self::Resident]) -> Result<Vec<f32>, ModelError> {
+        let query = QueryPart::likelihood(query);
+        let pairs = candidates.iter().map(|block| Pair { query: &query, block: *block });
+        self.score_pairs(&pairs.collect::<Vec<_>>())
+    }
 }
 
 /// A place where blocks are.

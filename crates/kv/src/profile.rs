@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::Digest;
+use crate::{Digest, ModelError, QueryPart, Scorer, Tokenize};
 
 /// A title is cut at this many tokens.
 pub const TITLE_TOKENS_MAX: usize = 64;
@@ -10,10 +10,10 @@ const PLAIN: &str = include_str!("../profiles/plain.toml");
 
 /// How a model is prompted and scored.
 ///
-/// The prompt is `prefix title separator text infix query`, or `prefix text infix query`. All up to
-/// the query is the document part: it does not depend on the query, so it is computed once and
-/// stored. Each piece is tokenised by itself: template pieces with special tokens parsed, the rest
-/// as plain text.
+/// The prompt is `prefix title separator text infix query suffix`, or `prefix text infix query
+/// suffix`. All up to the query is the document part: it does not depend on the query, so it is
+/// computed once and stored. Each piece is tokenised by itself: template pieces with special tokens
+/// parsed, the rest as plain text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Profile {
     /// Its name.
@@ -25,8 +25,49 @@ pub struct Profile {
     pub separator: Option<String>,
     /// Template text between the document's text and the query.
     pub infix: String,
-    /// Text put before the query, e.g. one blank.
+    /// Template text before the query, e.g. one blank.
     pub query_prefix: String,
+    /// Template text after the query; empty for a query likelihood.
+    pub query_suffix: String,
+    /// How a pair is scored.
+    pub scorer: ScorerWords,
+}
+
+/// A [`Scorer`] whose tokens are still words, as a profile has them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScorerWords {
+    /// Mean log-probability of the query's tokens.
+    QueryLikelihood,
+    /// Log-odds of two words at the last position.
+    Label {
+        /// The word that speaks for the document.
+        yes: String,
+        /// The one that speaks against it.
+        no: String,
+    },
+    /// The logit of one word at the last position.
+    Logit {
+        /// The word.
+        token: String,
+    },
+}
+
+/// The query's side of a profile in the tokens of one model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryTemplate {
+    prefix: Vec<u32>,
+    suffix: Vec<u32>,
+    scorer: Scorer,
+}
+
+impl QueryTemplate {
+    /// What follows a document for the query of these tokens.
+    #[must_use]
+    pub fn part(&self, query: &[u32]) -> QueryPart {
+        let tokens = [&self.prefix, query, &self.suffix].concat();
+        QueryPart { tokens, scorer: self.scorer }
+    }
 }
 
 /// Why a profile is refused.
@@ -36,7 +77,7 @@ pub enum ProfileError {
     /// Not TOML, or not with these keys.
     #[error(
         "line {line} of the profile: {what}; it must be TOML with the keys name, scorer, document, \
-         infix, query"
+         infix, query, and yes and no for the scorer label, token for logit"
     )]
     Syntax {
         /// The line, from 1.
@@ -55,8 +96,50 @@ pub enum ProfileError {
         rule: &'static str,
     },
     /// A scorer that does not exist.
-    #[error("the profile's scorer {0:?} is unknown: use query-likelihood")]
+    #[error("the profile's scorer {0:?} is unknown: use query-likelihood, label or logit")]
     Scorer(String),
+    /// A word that the scorer needs is missing, or one that it does not know is there.
+    #[error("the profile's scorer {scorer} {rule} the key {key}")]
+    Key {
+        /// The scorer.
+        scorer: String,
+        /// `needs` or `does not use`.
+        rule: &'static str,
+        /// The key.
+        key: &'static str,
+    },
+    /// A word that is not one token of the model.
+    #[error(
+        "the profile's {key} {word:?} must be one token of the model's vocabulary and is {}: choose \
+         another word, perhaps with a blank before it",
+        tokens_found(tokens)
+    )]
+    NotOneToken {
+        /// The key.
+        key: &'static str,
+        /// The word.
+        word: String,
+        /// What it is tokenised to.
+        tokens: Vec<u32>,
+    },
+    /// A piece that the tokenizer refuses.
+    #[error("the profile's {key} {text:?} cannot be tokenised: change it in the profile")]
+    Tokenizer {
+        /// The key.
+        key: &'static str,
+        /// The text.
+        text: String,
+        /// Cause.
+        #[source]
+        source: ModelError,
+    },
+}
+
+fn tokens_found(tokens: &[u32]) -> String {
+    match tokens {
+        [] => "none".to_owned(),
+        tokens => format!("{} tokens, {tokens:?}", tokens.len()),
+    }
 }
 
 #[derive(Deserialize)]
@@ -67,6 +150,56 @@ struct ProfileFile {
     document: String,
     infix: String,
     query: String,
+    yes: Option<String>,
+    no: Option<String>,
+    token: Option<String>,
+}
+
+impl ProfileFile {
+    /// The scorer with its words, of which there must be none too many.
+    fn scorer(&self) -> Result<ScorerWords, ProfileError> {
+        let word = |key: &'static str, value: &Option<String>, wanted: bool| {
+            let scorer = self.scorer.clone();
+            let wrong = |rule| ProfileError::Key { scorer, rule, key };
+            match (value, wanted) {
+                (Some(value), true) => Ok(value.clone()),
+                (None, false) => Ok(String::new()),
+                (None, true) => Err(wrong("needs")),
+                (Some(_), false) => Err(wrong("does not use")),
+            }
+        };
+        let (label, logit) = match self.scorer.as_str() {
+            "query-likelihood" => (false, false),
+            "label" => (true, false),
+            "logit" => (false, true),
+            _ => return Err(ProfileError::Scorer(self.scorer.clone())),
+        };
+        let (yes, no) = (word("yes", &self.yes, label)?, word("no", &self.no, label)?);
+        let token = word("token", &self.token, logit)?;
+        Ok(match (label, logit) {
+            (true, _) => ScorerWords::Label { yes, no },
+            (_, true) => ScorerWords::Logit { token },
+            _ => ScorerWords::QueryLikelihood,
+        })
+    }
+
+    /// What stands before and after the query.
+    fn around_query(&self, scorer: &ScorerWords) -> Result<(String, String), ProfileError> {
+        let refuse = |rule| {
+            let template = self.query.clone();
+            Err(ProfileError::Template { key: "query", template, rule })
+        };
+        let Some((before, after)) = self.query.split_once("{query}") else {
+            return refuse("contain {query}");
+        };
+        if after.contains("{query}") {
+            return refuse("contain {query} once");
+        }
+        if *scorer == ScorerWords::QueryLikelihood && !after.is_empty() {
+            return refuse("end with {query}: a query-likelihood prompt has no suffix");
+        }
+        Ok((before.to_owned(), after.to_owned()))
+    }
 }
 
 impl Profile {
@@ -95,9 +228,8 @@ impl Profile {
             let line = before.matches('\n').count() + 1;
             ProfileError::Syntax { line, what: error.message().to_owned() }
         })?;
-        if file.scorer != "query-likelihood" {
-            return Err(ProfileError::Scorer(file.scorer));
-        }
+        let scorer = file.scorer()?;
+        let (query_prefix, query_suffix) = file.around_query(&scorer)?;
         let refuse = |key, template: &str, rule| {
             Err(ProfileError::Template { key, template: template.to_owned(), rule })
         };
@@ -125,20 +257,43 @@ impl Profile {
                 "name {title} and {text} once at most, in that order",
             );
         }
-        let Some(query_prefix) = file.query.strip_suffix("{query}") else {
-            return refuse(
-                "query",
-                &file.query,
-                "end with {query}: a query-likelihood prompt has no suffix",
-            );
-        };
         Ok(Self {
             name: file.name,
             prefix: prefix.to_owned(),
             separator: separator.map(str::to_owned),
             infix: file.infix,
-            query_prefix: query_prefix.to_owned(),
+            query_prefix,
+            query_suffix,
+            scorer,
         })
+    }
+
+    /// The query's side in the tokens of a model.
+    ///
+    /// # Errors
+    /// [`ProfileError::NotOneToken`] for a word of the scorer that is none or several tokens.
+    pub fn query_template(&self, tokenizer: &dyn Tokenize) -> Result<QueryTemplate, ProfileError> {
+        let encode = |key, text: &str| {
+            let encoded = tokenizer.encode_template(text);
+            let text = text.to_owned();
+            encoded.map_err(|source| ProfileError::Tokenizer { key, text, source })
+        };
+        let token = |key, word: &String| match encode(key, word)?[..] {
+            [token] => Ok(token),
+            ref tokens => {
+                let (word, tokens) = (word.clone(), tokens.to_vec());
+                Err(ProfileError::NotOneToken { key, word, tokens })
+            }
+        };
+        let scorer = match &self.scorer {
+            ScorerWords::QueryLikelihood => Scorer::QueryLikelihood,
+            ScorerWords::Label { yes, no } => {
+                Scorer::Label { yes: token("yes", yes)?, no: token("no", no)? }
+            }
+            ScorerWords::Logit { token: word } => Scorer::Logit { token: token("token", word)? },
+        };
+        let prefix = encode("query", &self.query_prefix)?;
+        Ok(QueryTemplate { prefix, suffix: encode("query", &self.query_suffix)?, scorer })
     }
 
     /// Digest of what shapes the document part, and so the stored bytes.
@@ -193,7 +348,78 @@ mod tests {
         check("{text} end", "", "{query}", "end with {text}");
         check("{text} {text}", "", "{query}", "once at most");
         check("{text}", "", "{query} end", "end with {query}");
-        let label = "name='x'\nscorer='label'\ndocument='{text}'\ninfix=''\nquery='{query}'";
-        assert!(matches!(Profile::from_toml(label), Err(ProfileError::Scorer(_))));
+        check("{text}", "", "Query: ", "contain {query}");
+        check("{text}", "", "{query} {query}", "contain {query} once");
+    }
+
+    /// A profile with this scorer, these keys besides, and a suffix where `suffix` is one.
+    fn scored(scorer: &str, keys: &str, suffix: &str) -> Result<Profile, ProfileError> {
+        Profile::from_toml(&format!(
+            "name='x'\nscorer='{scorer}'\ndocument='{{text}}'\ninfix=''\nquery='Q: {{query}}{suffix}'\n{keys}"
+        ))
+    }
+
+    #[test]
+    fn scorers_need_their_words_and_no_others() {
+        let check = |scorer: &str, keys: &str, expected: &str| {
+            let error = scored(scorer, keys, "").unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check("likelihood", "", "unknown: use query-likelihood, label or logit");
+        check("label", "yes='y'", "scorer label needs the key no");
+        check("label", "yes='y'\nno='n'\ntoken='t'", "scorer label does not use the key token");
+        check("logit", "", "scorer logit needs the key token");
+        check("query-likelihood", "no='n'", "query-likelihood does not use the key no");
+        check("query-likelihood", "maybe='n'", "unknown field `maybe`");
+        let label = scored("label", "yes=' yes'\nno=' no'", "\\nRelevant:").unwrap();
+        assert_eq!(
+            (label.query_prefix.as_str(), label.query_suffix.as_str()),
+            ("Q: ", "\\nRelevant:")
+        );
+        let (yes, no) = (" yes".to_owned(), " no".to_owned());
+        assert_eq!(label.scorer, ScorerWords::Label { yes, no });
+        // The stored part is that of any other scorer.
+        let plain = scored("query-likelihood", "", "").unwrap();
+        assert_eq!(label.document_digest(), plain.document_digest());
+    }
+
+    /// One token a character.
+    struct Characters;
+
+    impl Tokenize for Characters {
+        fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+            Ok(text.chars().map(u32::from).collect())
+        }
+
+        fn encode_template(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+            match text.contains('!') {
+                true => Err(ModelError::Tokenizer("no exclamation".into())),
+                false => self.encode_text(text),
+            }
+        }
+    }
+
+    #[test]
+    fn the_query_part_is_tokenised_piece_by_piece() {
+        let part = |scorer: &str, keys: &str, suffix: &str| {
+            let template = scored(scorer, keys, suffix)?.query_template(&Characters)?;
+            Ok::<_, ProfileError>(template.part(&[7, 8]))
+        };
+        let likelihood = part("query-likelihood", "", "").unwrap();
+        assert_eq!(likelihood.tokens, [81, 58, 32, 7, 8]);
+        assert_eq!(likelihood.computed(), [81, 58, 32, 7]);
+        let label = part("label", "yes='y'\nno='n'", "?").unwrap();
+        assert_eq!(label.tokens, [81, 58, 32, 7, 8, 63]);
+        assert_eq!(label.computed(), label.tokens);
+        assert_eq!(label.scorer, Scorer::Label { yes: 121, no: 110 });
+        assert_eq!(part("logit", "token='t'", "").unwrap().scorer, Scorer::Logit { token: 116 });
+        let check = |keys: &str, suffix: &str, expected: &str| {
+            let error = part("label", keys, suffix).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check("yes='yes'\nno='n'", "", "yes \"yes\" must be one token");
+        check("yes='yes'\nno='n'", "", "is 3 tokens, [121, 101, 115]");
+        check("yes='y'\nno=''", "", "no \"\" must be one token");
+        check("yes='y'\nno='n'", "!", "query \"!\" cannot be tokenised");
     }
 }

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use candle_core::quantized::gguf_file::Value;
-use hyperrag_kv::{Element, Geometry, ModelError};
+use hyperrag_kv::{Element, Geometry, ModelError, QueryPart};
 
 use crate::LoadError;
 
@@ -130,6 +130,15 @@ impl Config {
                 Err(ModelError::UnknownToken { what: what(), token: *token, vocabulary })
             }
             None => Ok(()),
+        }
+    }
+
+    /// Whether the query, and the labels of its scorer, can stand after `past` positions.
+    pub(crate) fn check_query(&self, query: &QueryPart, past: usize) -> Result<(), ModelError> {
+        self.check(&query.tokens, past, || "the query".to_owned())?;
+        match query.scorer.labels() {
+            labels if labels.is_empty() => Ok(()),
+            labels => self.check(&labels, 0, || "the scorer".to_owned()),
         }
     }
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use hyperrag_kv::{
-    Calibration, Chunk, Element, FixedPositions, Geometry, KvBlock, LanguageModel, ModelError,
+    Calibration, Chunk, Element, FixedPositions, Geometry, KvBlock, LanguageModel, ModelError, Pair,
 };
 
 use crate::device::{self, DeviceBlock};
@@ -112,6 +112,41 @@ impl Model {
             Self::Gpu(..) => {
                 unsupported(format!("K and V in {element} on a GPU (use --device cpu)"))
             }
+        }
+    }
+
+    /// The same weights with other elements, and the calibration where they need one.
+    ///
+    /// # Errors
+    /// As [`Model::calibrated`].
+    pub fn with_element(
+        &self,
+        element: Element,
+        calibration: Option<Arc<Calibration>>,
+    ) -> Result<Self, LoadError> {
+        let unsupported = |feature| Err(LoadError::Unsupported { feature });
+        match (self, element.is_calibrated(), calibration) {
+            (Self::Gpu(..), ..) => {
+                unsupported("several element types on a GPU (use --device cpu)".to_owned())
+            }
+            (Self::Cpu(model), false, _) => {
+                Ok(Self::Cpu(Box::new(CpuModel::clone(model).with_element(element))))
+            }
+            (Self::Cpu(model), true, Some(calibration)) => {
+                Self::Cpu(model.clone()).calibrated(element, calibration)
+            }
+            (Self::Cpu(_), true, None) => unsupported(format!("{element} without a calibration")),
+        }
+    }
+
+    /// A block of f32 elements with its K and V rounded to this model's, see [`CpuModel::rounded`].
+    ///
+    /// # Errors
+    /// [`ModelError`] on a GPU, or for a block of other sizes.
+    pub fn rounded(&self, exact: &KvBlock) -> Result<KvBlock, ModelError> {
+        match self {
+            Self::Cpu(model) => model.rounded(exact),
+            Self::Gpu(..) => Err(ModelError::Device("rounding needs --device cpu".to_owned())),
         }
     }
 
@@ -229,21 +264,21 @@ impl LanguageModel for Model {
 
     /// # Panics
     /// For blocks that another model uploaded.
-    fn score(&self, query: &[u32], candidates: &[&ResidentBlock]) -> Result<Vec<f32>, ModelError> {
+    fn score_pairs(&self, pairs: &[Pair<'_, ResidentBlock>]) -> Result<Vec<f32>, ModelError> {
         match self {
             Self::Cpu(model) => {
-                let own = candidates.iter().map(|block| match block {
-                    ResidentBlock::Cpu(block) => block,
+                let own = pairs.iter().map(|pair| match pair.block {
+                    ResidentBlock::Cpu(block) => Pair { query: pair.query, block },
                     ResidentBlock::Gpu(_) => panic!("a block of a GPU was given to the CPU"),
                 });
-                model.score(query, &own.collect::<Vec<_>>())
+                model.score_pairs(&own.collect::<Vec<_>>())
             }
             Self::Gpu(model, _) => {
-                let own = candidates.iter().map(|block| match block {
-                    ResidentBlock::Gpu(block) => block,
+                let own = pairs.iter().map(|pair| match pair.block {
+                    ResidentBlock::Gpu(block) => Pair { query: pair.query, block },
                     ResidentBlock::Cpu(_) => panic!("a block of the CPU was given to a GPU"),
                 });
-                model.score(query, &own.collect::<Vec<_>>())
+                model.score_pairs(&own.collect::<Vec<_>>())
             }
         }
     }

@@ -67,13 +67,13 @@ pub struct Comparison {
 /// What a bench computes for a query, as token ids, for programs that are to be compared.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Workload {
-    /// The query's, what the profile puts before it included.
+    /// The query's, what the profile puts around it included.
     pub query: Vec<u32>,
     /// The candidates' chunks, in the order of a bench; nothing comes between one and the query.
     pub documents: Vec<Vec<u32>>,
     /// The document of each chunk.
     pub ids: Vec<String>,
-    /// The score of each from the stored blocks: mean log-probability of the query after it.
+    /// The score of each from the stored blocks, by the profile's scorer.
     pub scores: Vec<f32>,
 }
 
@@ -161,7 +161,7 @@ pub fn workload<M: LanguageModel, T: Tokenize>(
     depth: usize,
 ) -> Result<Workload, PipelineError> {
     let keys = keys(&session.retrieve(query, depth)?).0;
-    let mut workload = Workload { query: session.query_tokens(query)?, ..Workload::default() };
+    let mut workload = Workload { query: session.query_part(query)?.tokens, ..Workload::default() };
     for key in &keys {
         let chunk = session.chunk(key)?;
         workload.documents.push(chunk.tokens);

@@ -4,7 +4,7 @@ use std::time::Instant;
 use hyperrag_eval::agreement;
 use hyperrag_kv::{
     BlockKey, Chunk, ChunkId, Digest, DocId, Document, Fingerprint, KvBlock, LanguageModel,
-    ShardId, Slot,
+    QueryPart, ShardId, Slot,
 };
 use hyperrag_rerank::{OnDamage, Source, score};
 use hyperrag_store::{IndexedDocument, ShardChunks, Store, StoreWriter, Unit};
@@ -85,6 +85,7 @@ pub fn bench_device<M: LanguageModel>(
     drop(blocks);
     let store = Store::open(folder)?;
     let chunk_tokens = settings.chunk_tokens as usize;
+    let query = QueryPart::likelihood(&query);
     let scored = |source| score(model, &query, &keys, chunk_tokens, source, &store);
     figures.disk = timed(settings.runs, each, || {
         scored(Source::Stored(&store, OnDamage::Fail))?;

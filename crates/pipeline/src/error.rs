@@ -1,5 +1,5 @@
 use hyperrag_corpus::{ChunkError, CorpusError};
-use hyperrag_kv::ModelError;
+use hyperrag_kv::{ModelError, ProfileError};
 use hyperrag_rerank::RerankError;
 use hyperrag_retrieval::RetrievalError;
 use hyperrag_store::StoreError;
@@ -14,6 +14,9 @@ pub enum PipelineError {
     /// Cutting it into chunks.
     #[error(transparent)]
     Chunk(#[from] ChunkError),
+    /// The profile's words in the tokens of the model.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
     /// The model.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -97,6 +100,14 @@ pub enum PipelineError {
     /// A query without any token.
     #[error("the query is empty")]
     EmptyQuery,
+    /// A candidate that the corpus does not have.
+    #[error("query {query}: the input has no document {document:?}")]
+    NotInCorpus {
+        /// The query.
+        query: String,
+        /// The document.
+        document: String,
+    },
     /// A candidate that the store does not have.
     #[error("query {query}: the store has no document {document:?}")]
     UnknownDocument {

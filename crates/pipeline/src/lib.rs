@@ -1,5 +1,5 @@
 //! The stages joined: `build` takes a corpus to a store, `Session` a query to ranked hits,
-//! `bench` compares reuse with recompute.
+//! `bench` compares reuse with recompute, `quality` the rankings of several element types.
 //!
 //! In: an open corpus, model and store. Out: a store, answers, measurements. It does not know the
 //! command line, and prints nothing.
@@ -13,6 +13,7 @@ mod error;
 mod existing;
 mod memory;
 mod progress;
+mod quality;
 mod recompute;
 mod repair;
 mod replicate;
@@ -30,9 +31,14 @@ pub use delete::{Deletion, delete};
 pub use error::PipelineError;
 pub use memory::peak_memory_bytes;
 pub use progress::{BuildProgress, Counts};
+pub use quality::{
+    Agreements, Estimate, How, PairScores, PooledQuery, QualityInput, QualityRow, Recomputed,
+    Rounding, draw_queries, listed_candidates, quality_rows, retrieve_candidates, score_variants,
+    scored_queries,
+};
 pub use recompute::{Recomputation, Selection, recompute};
 pub use repair::{Mend, Recompute, RepairReport, RepairSettings, repair};
 pub use replicate::{Replication, replicate};
-pub use session::{Answer, AnsweredHit, Query, Session, Stats};
-pub use tune::{Fold, ScoredQuery, Tuning, tune};
+pub use session::{Answer, AnsweredHit, Query, Session, Stats, query_part};
+pub use tune::{Fold, ScoredQuery, Tuning, USUAL_WEIGHT, tune};
 pub use verify::{ByteProgress, VerifyReport, VerifySettings, verify};

@@ -1,7 +1,8 @@
 use std::time::Instant;
 
 use hyperrag_kv::{
-    BlockKey, Chunk, ChunkId, ChunkRead, DocId, LanguageModel, Profile, Slot, Tokenize,
+    BlockKey, Chunk, ChunkId, ChunkRead, DocId, LanguageModel, Profile, QueryPart, QueryTemplate,
+    Slot, Tokenize,
 };
 use hyperrag_rerank::{
     Candidate, Damage, OnDamage, Ranking, RerankError, Scored, Source, Work, score,
@@ -25,7 +26,7 @@ pub struct Query {
 pub struct Session<'a, M, T> {
     model: &'a M,
     tokenizer: &'a T,
-    profile: &'a Profile,
+    template: QueryTemplate,
     store: &'a Replicated,
     index: Index,
     live: LiveRows,
@@ -42,7 +43,7 @@ pub struct AnsweredHit {
     pub id: String,
     /// What it is ranked by: the model's score, or that fused with the retriever's.
     pub score: f32,
-    /// Mean log-probability of the query's tokens after the document.
+    /// The model's score, by the profile's scorer.
     pub model_score: f32,
     /// The document's title.
     pub title: String,
@@ -102,12 +103,13 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     /// store's fingerprint.
     ///
     /// # Errors
-    /// [`PipelineError::Retrieval`] where no index is of use.
+    /// [`PipelineError::Index`] where no index is of use, [`PipelineError::Profile`] where the
+    /// profile's words are no tokens of the model.
     pub fn open(
         store: &'a Replicated,
         model: &'a M,
         tokenizer: &'a T,
-        profile: &'a Profile,
+        profile: &Profile,
     ) -> Result<Self, PipelineError> {
         let index = open_index(store).map_err(|error| match error {
             RetrievalError::Damaged { .. } | RetrievalError::Missing { .. } => {
@@ -115,9 +117,10 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
             }
             error => error.into(),
         })?;
+        let template = profile.query_template(tokenizer)?;
         let live = store.manifest().live_rows();
         let (on_damage, ranking) = (OnDamage::default(), Ranking::default());
-        Ok(Self { model, tokenizer, profile, store, index, live, on_damage, ranking })
+        Ok(Self { model, tokenizer, template, store, index, live, on_damage, ranking })
     }
 
     /// The same session with another way to treat damaged blocks.
@@ -275,31 +278,39 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         keys: &[BlockKey],
         recompute: bool,
     ) -> Result<Scored, PipelineError> {
-        let tokens = self.query_tokens(query)?;
+        let part = self.query_part(query)?;
         let chunk_tokens = self.store.manifest().fingerprint.chunk_tokens as usize;
         let source = match recompute {
             true => Source::Recompute,
             false => Source::Stored(self.store, self.on_damage),
         };
-        Ok(score(self.model, &tokens, keys, chunk_tokens, source, self.store)?)
+        Ok(score(self.model, &part, keys, chunk_tokens, source, self.store)?)
     }
 
-    /// What follows the document: the profile's words before the query, and the query.
-    pub(crate) fn query_tokens(&self, query: &Query) -> Result<Vec<u32>, PipelineError> {
-        let mut tokens = self.tokenizer.encode_template(&self.profile.query_prefix)?;
-        match self.tokenizer.encode_text(&query.text)? {
-            text if text.is_empty() || query.text.trim().is_empty() => {
-                return Err(PipelineError::EmptyQuery);
-            }
-            text => tokens.extend(text),
-        }
-        Ok(tokens)
+    /// What follows the document: the query between the profile's words.
+    pub(crate) fn query_part(&self, query: &Query) -> Result<QueryPart, PipelineError> {
+        query_part(self.tokenizer, &self.template, query)
     }
 
     /// The token ids that a block is made from.
     pub(crate) fn chunk(&self, key: &BlockKey) -> Result<Chunk, PipelineError> {
         let lost = |source| RerankError::Lost { key: key.clone(), block: String::new(), source };
         Ok(self.store.chunk(key).map_err(lost)?)
+    }
+}
+
+/// What follows a document for this query.
+///
+/// # Errors
+/// [`PipelineError::EmptyQuery`] for one without a word.
+pub fn query_part(
+    tokenizer: &impl Tokenize,
+    template: &QueryTemplate,
+    query: &Query,
+) -> Result<QueryPart, PipelineError> {
+    match tokenizer.encode_text(&query.text)? {
+        text if text.is_empty() || query.text.trim().is_empty() => Err(PipelineError::EmptyQuery),
+        text => Ok(template.part(&text)),
     }
 }
 

@@ -5,8 +5,9 @@ use serde::Serialize;
 
 /// Steps of the weight from 0 to 1.
 const STEPS: u8 = 20;
-/// Among weights of equal worth, the one nearest to this.
-const USUAL_WEIGHT: f32 = 0.6;
+/// The model's share where nothing was tuned; among weights of equal worth, the one nearest to it is
+/// chosen.
+pub const USUAL_WEIGHT: f32 = 0.6;
 
 /// A query's candidates with both scores.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -109,15 +110,22 @@ fn weights() -> impl Iterator<Item = f32> {
 }
 
 fn evaluated(queries: &[ScoredQuery], qrels: &Qrels, measure: Measure, weight: f32) -> Evaluation {
-    let run = queries.iter().map(|query| {
-        let scores = Fusion::ZScore { weight }.scores(&query.model, &query.retriever);
-        let hit = |(document, score): (&String, f32)| RunHit {
+    let fused = queries
+        .iter()
+        .map(|query| Fusion::ZScore { weight }.scores(&query.model, &query.retriever));
+    evaluate(&run_of(queries, &fused.collect::<Vec<_>>()), qrels, &[measure])
+}
+
+/// The queries' documents with these scores.
+pub(crate) fn run_of(queries: &[ScoredQuery], scores: &[Vec<f32>]) -> Run {
+    let hits = queries.iter().zip(scores).map(|(query, scores)| {
+        let hit = |(document, score): (&String, &f32)| RunHit {
             document: document.clone(),
-            score: score.into(),
+            score: (*score).into(),
         };
         (query.id.clone(), query.documents.iter().zip(scores).map(hit).collect())
     });
-    evaluate(&run.collect::<Run>(), qrels, &[measure])
+    hits.collect()
 }
 
 #[cfg(test)]

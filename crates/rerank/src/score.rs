@@ -1,7 +1,9 @@
 use std::ops::AddAssign;
 use std::sync::mpsc::sync_channel;
 
-use hyperrag_kv::{BlockError, BlockKey, BlockRead, ChunkRead, KvBlock, LanguageModel, ModelError};
+use hyperrag_kv::{
+    BlockError, BlockKey, BlockRead, ChunkRead, KvBlock, LanguageModel, ModelError, Pair, QueryPart,
+};
 
 /// What becomes of a stored block that is damaged or can not be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,7 +105,7 @@ pub enum RerankError {
 /// [`RerankError`]; damaged blocks alone are none.
 pub fn score<M: LanguageModel>(
     model: &M,
-    query: &[u32],
+    query: &QueryPart,
     keys: &[BlockKey],
     chunk_tokens: usize,
     source: Source<'_>,
@@ -135,11 +137,10 @@ pub fn score<M: LanguageModel>(
                     compute(model, keys, chunks, &mut work)?.into_iter().map(Some).collect()
                 }
             };
-            let present: Vec<_> = resident.iter().flatten().collect();
-            work.tokens_computed += (present.len() * query.len().saturating_sub(1)) as u64;
-            let batch =
-                if present.is_empty() { Vec::new() } else { model.score(query, &present)? };
-            let mut batch = batch.into_iter();
+            let present = resident.iter().flatten().map(|block| Pair { query, block });
+            let present: Vec<_> = present.collect();
+            work.tokens_computed += (present.len() * query.computed().len()) as u64;
+            let mut batch = model.score_pairs(&present)?.into_iter();
             scored.scores.extend(resident.iter().map(|r| r.as_ref().and_then(|_| batch.next())));
             scored.work += work;
         }

@@ -1,7 +1,5 @@
 //! Means of K and V over some chunks.
 
-use std::sync::Arc;
-
 use hyperrag_kv::{
     Calibration, Chunk, Element, FixedPositions, KvBlock, LanguageModel, ModelError,
 };
@@ -73,18 +71,5 @@ impl CpuModel {
         for position in 0..tokens {
             counts[fixed.place(position, tokens)] += 1;
         }
-    }
-
-    /// The same model with elements that need a calibration.
-    ///
-    /// # Panics
-    /// If the calibration is that of another model's sizes.
-    #[must_use]
-    pub fn calibrated(mut self, element: Element, calibration: Arc<Calibration>) -> Self {
-        let geometry = self.config.geometry(element);
-        assert!(calibration.fits(&geometry), "a calibration of this model's sizes");
-        self.codec = self.codec.calibrated(element, calibration);
-        self.geometry = geometry;
-        self
     }
 }

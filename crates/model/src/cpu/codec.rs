@@ -49,6 +49,11 @@ impl Codec {
         Self { element, calibration: Some(calibration), ..self.clone() }
     }
 
+    /// The same without a calibration.
+    pub(crate) fn uncalibrated(&self, element: Element) -> Self {
+        Self { element, calibration: None, ..self.clone() }
+    }
+
     /// Turns a head's row to its position (RoPE, arXiv 2104.09864, neighbours paired).
     pub(crate) fn rotate(&self, position: usize, row: &mut [f32]) {
         for (pair, (cos, sin)) in row.chunks_exact_mut(2).zip(self.angles(position)) {
@@ -83,6 +88,23 @@ impl Codec {
             self.rotate(place.position, row);
         }
         self.element.encode(row, bytes);
+    }
+
+    /// As [`Codec::encode`], of a row whose K is turned to its position already.
+    pub(crate) fn encode_turned(
+        &self,
+        part: Part,
+        place: Place,
+        row: &mut [f32],
+        bytes: &mut [u8],
+    ) {
+        if self.calibration.is_none() {
+            return self.element.encode(row, bytes);
+        }
+        if part == Part::Key {
+            self.rotate_back(place.position, row);
+        }
+        self.encode(part, place, row, bytes);
     }
 
     /// Reads a row, K turned to its position.

@@ -1,4 +1,4 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyperrag_kv::{Element, Geometry, KvBlock};
 use rayon::prelude::*;
@@ -71,16 +71,19 @@ impl WeightSource for Stored<'_> {
 /// A layer is two parallel steps: attention by sequence and KV head, and everything else by rows.
 /// K and V are rounded to the element type before any attention reads them, so that fresh ones and
 /// stored ones are the same numbers.
+///
+/// A clone shares weights, threads and buffers.
+#[derive(Clone)]
 pub struct CpuModel {
     pub(crate) config: Config,
     pub(crate) kernel: Kernel,
     compute: Compute,
-    pub(crate) pool: rayon::ThreadPool,
-    pub(crate) scratch: ScratchPool,
-    pub(crate) weights: Weights<PackedMatrix, Vec<f32>>,
+    pub(crate) pool: Arc<rayon::ThreadPool>,
+    pub(crate) scratch: Arc<ScratchPool>,
+    pub(crate) weights: Arc<Weights<PackedMatrix, Vec<f32>>>,
     pub(crate) geometry: Geometry,
     pub(crate) codec: Codec,
-    workspaces: Mutex<Vec<Workspace>>,
+    workspaces: Arc<Mutex<Vec<Workspace>>>,
 }
 
 /// A run of tokens after an optional block.
@@ -140,13 +143,13 @@ impl CpuModel {
         Ok(Self {
             geometry: config.geometry(element),
             codec: Codec::new(element, config.head_dim, config.rotations()),
-            scratch: ScratchPool::new(pool.current_num_threads()),
-            workspaces: Mutex::default(),
+            scratch: Arc::new(ScratchPool::new(pool.current_num_threads())),
+            workspaces: Arc::default(),
             config,
             kernel,
             compute,
-            pool,
-            weights,
+            pool: Arc::new(pool),
+            weights: Arc::new(weights),
         })
     }
 
@@ -320,13 +323,16 @@ impl CpuModel {
         let out = take(&mut scratch.narrow, hidden);
         scratch.operand.start(self.kernel, self.form(), x.len() / hidden, hidden);
         for (row, x) in x.chunks_exact(hidden).enumerate() {
-            self.norm_row(x, weight, out);
+            self.kernel.rms_norm(x, weight, self.config.norm_eps, out);
             scratch.operand.set(row, 0, out);
         }
     }
 
-    pub(crate) fn norm_row(&self, x: &[f32], weight: &[f32], out: &mut [f32]) {
-        self.kernel.rms_norm(x, weight, self.config.norm_eps, out);
+    pub(crate) fn norm_rows(&self, x: &[f32], weight: &[f32], out: &mut [f32]) {
+        let hidden = self.config.hidden;
+        for (x, out) in x.chunks_exact(hidden).zip(out.chunks_exact_mut(hidden)) {
+            self.kernel.rms_norm(x, weight, self.config.norm_eps, out);
+        }
     }
 
     /// In what form the left sides of products are.

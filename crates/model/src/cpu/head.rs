@@ -1,37 +1,77 @@
-use hyperrag_kv::KvBlock;
+use hyperrag_kv::{KvBlock, Pair, Scorer};
 use rayon::prelude::*;
 
 use super::decoder::CpuModel;
-use super::kernel::{PANEL, panels_of};
-use super::workspace::{Scratch, take};
+use super::kernel::{PANEL, PackedMatrix, panels_of};
+use super::workspace::{Scratch, split, take};
 
 /// Columns of the vocabulary computed at once: never a matrix of logits.
 const COLUMNS: usize = 1024;
 
 impl CpuModel {
-    /// Mean log-probability of `query` after each block. `states` are the residual rows of the
-    /// query's tokens but the last, block after block.
-    pub(crate) fn mean_log_probabilities(
-        &self,
-        query: &[u32],
-        blocks: &[&KvBlock],
-        states: &[f32],
-    ) -> Vec<f32> {
-        let hidden = self.config.hidden;
-        let mut rows = vec![0.0; blocks.len() * query.len() * hidden];
-        let (candidate, own) = (query.len() * hidden, (query.len() - 1) * hidden);
-        rows.par_chunks_mut(candidate).zip(blocks).enumerate().for_each(|(c, (rows, block))| {
-            let (first, rest) = rows.split_at_mut(hidden);
-            first.copy_from_slice(block.hidden());
-            let states = states[c * own..(c + 1) * own].chunks_exact(hidden);
-            for (row, state) in rest.chunks_exact_mut(hidden).zip(states) {
-                self.norm_row(state, &self.weights.final_norm, row);
+    /// The score of each pair. `states` are the residual rows of what its query has computed, pair
+    /// after pair.
+    pub(crate) fn scores(&self, pairs: &[Pair<'_, KvBlock>], states: &[f32]) -> Vec<f32> {
+        let (mut likely, mut last, mut rest) = (Vec::new(), Vec::new(), states);
+        for (i, pair) in pairs.iter().enumerate() {
+            let (own, later) = rest.split_at(pair.query.computed().len() * self.config.hidden);
+            rest = later;
+            match pair.query.scorer {
+                Scorer::QueryLikelihood => likely.push((i, pair, own)),
+                scorer => last.push((i, scorer, own)),
             }
+        }
+        let mut scores = vec![0.0; pairs.len()];
+        for (i, scorer, own) in last {
+            scores[i] = self.label_score(scorer, own);
+        }
+        let runs: Vec<_> = likely.iter().map(|(_, pair, own)| (*pair, *own)).collect();
+        for ((i, ..), score) in likely.iter().zip(self.mean_log_probabilities(&runs)) {
+            scores[*i] = score;
+        }
+        scores
+    }
+
+    /// Mean log-probability of each pair's query; with each its residual rows.
+    fn mean_log_probabilities(&self, runs: &[(&Pair<'_, KvBlock>, &[f32])]) -> Vec<f32> {
+        if runs.is_empty() {
+            return Vec::new();
+        }
+        let hidden = self.config.hidden;
+        let targets = runs.iter().flat_map(|(pair, _)| pair.query.tokens.iter().copied());
+        let targets: Vec<u32> = targets.collect();
+        let mut rows = vec![0.0; targets.len() * hidden];
+        let lengths = runs.iter().map(|(pair, _)| pair.query.tokens.len() * hidden);
+        split(&mut rows, lengths).into_par_iter().zip(runs).for_each(|(rows, (pair, states))| {
+            let (first, rest) = rows.split_at_mut(hidden);
+            first.copy_from_slice(pair.block.hidden());
+            self.norm_rows(states, &self.weights.final_norm, rest);
         });
-        let targets: Vec<u32> = blocks.iter().flat_map(|_| query.iter().copied()).collect();
-        let logs = self.log_probabilities(&rows, &targets);
-        let mean = |logs: &[f64]| (logs.iter().sum::<f64>() / logs.len() as f64) as f32;
-        logs.chunks_exact(query.len()).map(mean).collect()
+        let mut logs = &self.log_probabilities(&rows, &targets)[..];
+        let mean = |(pair, _): &(&Pair<'_, KvBlock>, &[f32])| {
+            let (own, later) = logs.split_at(pair.query.tokens.len());
+            logs = later;
+            (own.iter().sum::<f64>() / own.len() as f64) as f32
+        };
+        runs.iter().map(mean).collect()
+    }
+
+    /// The score that labels give at the last of these residual rows. The products are summed in
+    /// order, in f64: there are few.
+    fn label_score(&self, scorer: Scorer, states: &[f32]) -> f32 {
+        let hidden = self.config.hidden;
+        let (mut state, mut weights) = (vec![0.0; hidden], vec![0.0; hidden]);
+        self.norm_rows(&states[states.len() - hidden..], &self.weights.final_norm, &mut state);
+        let logit = |label: u32| {
+            self.head().copy_row(label as usize, &mut weights);
+            let products = state.iter().zip(&weights).map(|(a, b)| f64::from(*a) * f64::from(*b));
+            products.sum::<f64>()
+        };
+        scorer.of_logits(&scorer.labels().into_iter().map(logit).collect::<Vec<_>>())
+    }
+
+    fn head(&self) -> &PackedMatrix {
+        self.weights.head.as_ref().unwrap_or(&self.weights.embedding)
     }
 
     /// `ln p(target)` of each row, a final hidden state.
@@ -55,7 +95,7 @@ impl CpuModel {
         scratch: &mut Scratch,
         logs: &mut [f64],
     ) {
-        let head = self.weights.head.as_ref().unwrap_or(&self.weights.embedding);
+        let head = self.head();
         let Scratch { operand, wide, widened, .. } = scratch;
         operand.start(self.kernel, self.form(), targets.len(), self.config.hidden).set_all(rows);
         let logits = take(wide, targets.len() * COLUMNS);

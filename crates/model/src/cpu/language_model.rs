@@ -1,6 +1,6 @@
 //! The decoder behind the trait: inputs checked, batches cut, blocks and scores out.
 
-use hyperrag_kv::{Chunk, Geometry, KvBlock, LanguageModel, ModelError};
+use hyperrag_kv::{Chunk, Geometry, KvBlock, LanguageModel, ModelError, Pair};
 
 use super::decoder::{CpuModel, Sequence};
 
@@ -23,16 +23,15 @@ impl CpuModel {
         self.pool.install(|| {
             self.forward(&[Sequence { past: None, tokens }], None, |x| {
                 let mut rows = vec![0.0; x.len() - hidden];
-                for (row, x) in rows.chunks_exact_mut(hidden).zip(x.chunks_exact(hidden)) {
-                    self.norm_row(x, &self.weights.final_norm, row);
-                }
+                let states = &x[..rows.len()];
+                self.norm_rows(states, &self.weights.final_norm, &mut rows);
                 logs = self.log_probabilities(&rows, &tokens[1..]);
             });
         });
         Ok(logs)
     }
 
-    fn prefill_batch(&self, chunks: &[&Chunk]) -> Vec<KvBlock> {
+    fn prefill_batch(&self, chunks: &[Chunk]) -> Vec<KvBlock> {
         let sequences: Vec<_> =
             chunks.iter().map(|c| Sequence { past: None, tokens: &c.tokens }).collect();
         let bytes = self.geometry.token_bytes();
@@ -45,7 +44,7 @@ impl CpuModel {
             for chunk in chunks {
                 end += chunk.tokens.len() * hidden;
                 let mut state = vec![0.0; hidden];
-                self.norm_row(&x[end - hidden..end], &self.weights.final_norm, &mut state);
+                self.norm_rows(&x[end - hidden..end], &self.weights.final_norm, &mut state);
                 last.push(state);
             }
         });
@@ -55,14 +54,16 @@ impl CpuModel {
             .collect()
     }
 
-    fn score_batch(&self, query: &[u32], blocks: &[&KvBlock]) -> Vec<f32> {
-        let tokens = &query[..query.len() - 1];
-        if tokens.is_empty() {
-            return self.mean_log_probabilities(query, blocks, &[]);
+    fn score_batch(&self, pairs: &[Pair<'_, KvBlock>]) -> Vec<f32> {
+        let all = pairs
+            .iter()
+            .map(|pair| Sequence { past: Some(pair.block), tokens: pair.query.computed() });
+        let sequences: Vec<_> = all.filter(|sequence| !sequence.tokens.is_empty()).collect();
+        if sequences.is_empty() {
+            return self.scores(pairs, &[]);
         }
-        let sequences: Vec<_> = blocks.iter().map(|b| Sequence { past: Some(b), tokens }).collect();
         let mut scores = Vec::new();
-        self.forward(&sequences, None, |x| scores = self.mean_log_probabilities(query, blocks, x));
+        self.forward(&sequences, None, |x| scores = self.scores(pairs, x));
         scores
     }
 }
@@ -83,17 +84,8 @@ impl LanguageModel for CpuModel {
             self.config.check(&chunk.tokens, 0, || chunk.id.to_string())?;
         }
         let mut blocks = Vec::with_capacity(chunks.len());
-        let mut rest = chunks;
-        while !rest.is_empty() {
-            let mut rows = 0;
-            let fits = rest.iter().take_while(|chunk| {
-                rows += chunk.tokens.len();
-                rows <= ROWS_MAX
-            });
-            let (batch, later) = rest.split_at(fits.count().max(1));
-            let batch: Vec<&Chunk> = batch.iter().collect();
-            blocks.extend(self.pool.install(|| self.prefill_batch(&batch)));
-            rest = later;
+        for batch in batches(chunks, |chunk| chunk.tokens.len()) {
+            blocks.extend(self.pool.install(|| self.prefill_batch(batch)));
         }
         for (block, chunk) in blocks.iter().zip(chunks) {
             if block.hidden().iter().any(|value| !value.is_finite()) {
@@ -111,16 +103,32 @@ impl LanguageModel for CpuModel {
         Ok(block)
     }
 
-    fn score(&self, query: &[u32], candidates: &[&KvBlock]) -> Result<Vec<f32>, ModelError> {
-        let longest = candidates.iter().map(|block| block.tokens()).max().unwrap_or(0);
-        self.config.check(query, longest, || "the query".to_owned())?;
-        let batch = (ROWS_MAX / query.len()).max(1);
-        let batches = candidates.chunks(batch);
-        let scores: Vec<f32> =
-            self.pool.install(|| batches.flat_map(|b| self.score_batch(query, b)).collect());
-        match scores.iter().position(|score| !score.is_finite()) {
+    fn score_pairs(&self, pairs: &[Pair<'_, KvBlock>]) -> Result<Vec<f32>, ModelError> {
+        for pair in pairs {
+            self.config.check_query(pair.query, pair.block.tokens())?;
+        }
+        let mut scores = Vec::with_capacity(pairs.len());
+        for batch in batches(pairs, |pair| pair.query.tokens.len()) {
+            scores.extend(self.pool.install(|| self.score_batch(batch)));
+        }
+        match scores.iter().position(|score: &f32| !score.is_finite()) {
             Some(i) => Err(ModelError::NotANumber { what: format!("candidate {i}") }),
             None => Ok(scores),
         }
     }
+}
+
+/// Cuts `items` into runs that a pass takes at once: of at most [`ROWS_MAX`] rows, or one item.
+fn batches<T>(items: &[T], rows: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    let mut rest = items;
+    std::iter::from_fn(move || {
+        let mut all = 0;
+        let fits = rest.iter().take_while(|item| {
+            all += rows(item);
+            all <= ROWS_MAX
+        });
+        let (batch, later) = rest.split_at(fits.count().max(1).min(rest.len()));
+        rest = later;
+        (!batch.is_empty()).then_some(batch)
+    })
 }

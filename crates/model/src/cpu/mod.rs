@@ -9,6 +9,7 @@ mod decoder;
 mod head;
 mod kernel;
 mod language_model;
+mod variant;
 mod workspace;
 
 pub use decoder::CpuModel;

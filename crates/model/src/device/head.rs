@@ -11,7 +11,7 @@ impl DeviceModel {
     /// The target's logit is taken apart, as a product of rows, so that no group of columns has to
     /// be searched for it.
     pub(super) fn log_probabilities(&self, rows: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        let head = self.weights.head.as_ref().unwrap_or(&self.weights.embedding);
+        let head = self.head();
         let wanted = head.index_select(targets, 0)?.to_dtype(DType::F32)?;
         let wanted = (rows * wanted)?.sum_keepdim(D::Minus1)?;
         let mut running: Option<(Tensor, Tensor)> = None;
@@ -34,5 +34,15 @@ impl DeviceModel {
         let (largest, sum) = running
             .ok_or_else(|| candle_core::Error::Msg("the vocabulary has no tokens".to_owned()))?;
         (wanted - (largest + sum.log()?)?)?.squeeze(D::Minus1)
+    }
+
+    /// The logits of the labels at each row, a final hidden state `[row][1][hidden]`: `[row][label]`.
+    pub(super) fn logits(&self, rows: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        let wanted = self.head().index_select(labels, 0)?.to_dtype(DType::F32)?.unsqueeze(0)?;
+        rows.broadcast_mul(&wanted)?.sum(D::Minus1)
+    }
+
+    fn head(&self) -> &Tensor {
+        self.weights.head.as_ref().unwrap_or(&self.weights.embedding)
     }
 }

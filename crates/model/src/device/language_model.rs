@@ -1,5 +1,5 @@
 use candle_core::{DType, Result, Tensor};
-use hyperrag_kv::{Chunk, Geometry, KvBlock, LanguageModel, ModelError};
+use hyperrag_kv::{Chunk, Geometry, KvBlock, LanguageModel, ModelError, Pair, QueryPart, Scorer};
 
 use super::decoder::{DeviceBlock, DeviceModel, Kept, Past};
 use super::transfer::first_line;
@@ -86,25 +86,56 @@ impl DeviceModel {
         }
     }
 
-    fn score_batch(&self, query: &[u32], blocks: &[&DeviceBlock]) -> Result<Vec<f32>> {
-        let (count, own) = (blocks.len(), query.len() - 1);
+    /// Scores blocks for one query.
+    fn score_batch(&self, query: &QueryPart, blocks: &[&DeviceBlock]) -> Result<Vec<f32>> {
+        let (count, own) = (blocks.len(), query.computed());
+        let rows = match own {
+            [] => None,
+            own => {
+                let tokens = Tensor::from_vec(own.repeat(count), (count, own.len()), &self.device)?;
+                let rows = self.forward(&tokens, Some(&self.past(blocks)?), None)?;
+                Some(rows.reshape((count, own.len(), self.config.hidden))?)
+            }
+        };
+        match (query.scorer, rows) {
+            (Scorer::QueryLikelihood, rows) => {
+                self.mean_log_probabilities(&query.tokens, blocks, rows)
+            }
+            (scorer, Some(rows)) => self.label_scores(scorer, &rows.narrow(1, own.len() - 1, 1)?),
+            (_, None) => candle_core::bail!("a query without tokens"),
+        }
+    }
+
+    /// From the residual rows of all of the query's tokens but the last.
+    fn mean_log_probabilities(
+        &self,
+        query: &[u32],
+        blocks: &[&DeviceBlock],
+        rows: Option<Tensor>,
+    ) -> Result<Vec<f32>> {
         let first: Vec<&Tensor> = blocks.iter().map(|block| &block.hidden).collect();
         let mut states = Tensor::cat(&first, 0)?.unsqueeze(1)?;
-        if own > 0 {
-            let tokens = query[..own].repeat(count);
-            let tokens = Tensor::from_vec(tokens, (count, own), &self.device)?;
-            let rows = self.forward(&tokens, Some(&self.past(blocks)?), None)?;
-            let rows = self.final_norm(&rows)?.reshape((count, own, self.config.hidden))?;
-            states = Tensor::cat(&[&states, &rows], 1)?;
+        if let Some(rows) = rows {
+            states = Tensor::cat(&[&states, &self.final_norm(&rows)?], 1)?;
         }
-        let rows = states.reshape((count * query.len(), self.config.hidden))?;
-        let targets = Tensor::new(query.repeat(count), &self.device)?;
+        let rows = states.reshape((blocks.len() * query.len(), self.config.hidden))?;
+        let targets = Tensor::new(query.repeat(blocks.len()), &self.device)?;
         let logs = self.log_probabilities(&rows, &targets)?.to_vec1::<f32>()?;
         let mean = |logs: &[f32]| {
             let sum: f64 = logs.iter().map(|log| f64::from(*log)).sum();
             (sum / logs.len() as f64) as f32
         };
         Ok(logs.chunks_exact(query.len()).map(mean).collect())
+    }
+
+    /// From the residual rows of the last position, `[block][1][hidden]`.
+    fn label_scores(&self, scorer: Scorer, last: &Tensor) -> Result<Vec<f32>> {
+        let labels = scorer.labels();
+        let logits =
+            self.logits(&self.final_norm(last)?, &Tensor::new(&labels[..], &self.device)?)?;
+        let logits = logits.to_vec2::<f32>()?.into_iter();
+        let wide = logits.map(|row| row.into_iter().map(f64::from).collect::<Vec<_>>());
+        Ok(wide.map(|row| scorer.of_logits(&row)).collect())
     }
 
     /// The blocks side by side: one copy each.
@@ -178,22 +209,27 @@ impl LanguageModel for DeviceModel {
         placed.into_iter().next().ok_or_else(|| ModelError::Device("no block came back".into()))
     }
 
-    fn score(
+    fn score_pairs(
         &self,
-        query: &[u32],
-        candidates: &[&DeviceBlock],
+        pairs: &[Pair<'_, DeviceBlock>],
     ) -> std::result::Result<Vec<f32>, ModelError> {
-        let longest = candidates.iter().map(|block| block.tokens).max().unwrap_or(0);
-        self.config.check(query, longest, || "the query".to_owned())?;
-        let positions = self.block_positions + query.len();
+        for pair in pairs {
+            self.config.check_query(pair.query, pair.block.tokens)?;
+        }
         // K and V of a batch are copied side by side, and one layer of them is widened to f32.
         let held = 2 * self.padded_bytes();
-        let scores = self.batching.run(
-            candidates,
-            |_| (query.len(), positions, held),
-            |batch| self.score_batch(query, batch),
-        )?;
-        match scores.iter().position(|score| !score.is_finite()) {
+        let mut scores = Vec::with_capacity(pairs.len());
+        for run in pairs.chunk_by(|a, b| a.query == b.query) {
+            let query = run[0].query;
+            let positions = self.block_positions + query.tokens.len();
+            let blocks: Vec<&DeviceBlock> = run.iter().map(|pair| pair.block).collect();
+            scores.extend(self.batching.run(
+                &blocks,
+                |_| (query.tokens.len(), positions, held),
+                |batch| self.score_batch(query, batch),
+            )?);
+        }
+        match scores.iter().position(|score: &f32| !score.is_finite()) {
             Some(i) => Err(ModelError::NotANumber { what: format!("candidate {i}") }),
             None => Ok(scores),
         }

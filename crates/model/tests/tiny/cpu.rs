@@ -24,7 +24,7 @@ use crate::seeded::{ragged, tokens};
 
 const CPU: Device = Device::Cpu;
 
-fn tiny() -> Vec<u8> {
+pub(crate) fn tiny() -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     hyperrag_model::tiny::write(0, &mut bytes).unwrap();
     bytes.into_inner()
@@ -53,7 +53,7 @@ fn with_metadata(key: &str, value: Value) -> Vec<u8> {
     })
 }
 
-fn with_tensor(name: &str, dtype: GgmlDType, values: &Tensor) -> Vec<u8> {
+pub(crate) fn with_tensor(name: &str, dtype: GgmlDType, values: &Tensor) -> Vec<u8> {
     edited(|_, tensors| {
         tensors.retain(|(n, _)| n != name);
         tensors.push((name.to_owned(), QTensor::quantize(values, dtype).unwrap()));
@@ -66,7 +66,7 @@ fn write_file(folder: &Path, bytes: &[u8]) -> PathBuf {
     path
 }
 
-fn load_as(
+pub(crate) fn load_as(
     bytes: &[u8],
     element: Element,
     compute: Compute,
@@ -97,7 +97,7 @@ fn mean_log_probability(model: &CpuModel, document: &[u32], query: &[u32]) -> f6
 }
 
 /// The same decoder from candle's operations, one run at a time.
-struct Reference {
+pub(crate) struct Reference {
     content: Content,
     bytes: Cursor<Vec<u8>>,
 }
@@ -106,7 +106,7 @@ struct Reference {
 type Run = (Vec<(Tensor, Tensor)>, Tensor);
 
 impl Reference {
-    fn new(bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
         let mut bytes = Cursor::new(bytes);
         Self { content: Content::read(&mut bytes).unwrap(), bytes }
     }
@@ -171,12 +171,18 @@ impl Reference {
         Ok((blocks, rms_norm(&x, &self.weight("output_norm.weight")?, eps)?))
     }
 
-    fn score(&mut self, document: &[u32], query: &[u32]) -> candle_core::Result<f32> {
-        let (_, hidden) = self.run(&[document, query].concat())?;
+    /// `[position][token]`.
+    pub(crate) fn logits(&mut self, tokens: &[u32]) -> candle_core::Result<Tensor> {
+        let (_, hidden) = self.run(tokens)?;
         let untied = self.content.tensor_infos.contains_key("output.weight");
         let head = self.weight(if untied { "output.weight" } else { "token_embd.weight" })?;
-        let hidden = hidden.narrow(0, document.len() - 1, query.len())?;
-        let logs = log_softmax(&hidden.matmul(&head.t()?)?.to_dtype(DType::F64)?, D::Minus1)?;
+        hidden.matmul(&head.t()?)
+    }
+
+    fn score(&mut self, document: &[u32], query: &[u32]) -> candle_core::Result<f32> {
+        let logits = self.logits(&[document, query].concat())?;
+        let logits = logits.narrow(0, document.len() - 1, query.len())?;
+        let logs = log_softmax(&logits.to_dtype(DType::F64)?, D::Minus1)?;
         let targets = Tensor::new(query, &CPU)?.unsqueeze(1)?;
         Ok(logs.gather(&targets, 1)?.mean_all()?.to_scalar::<f64>()? as f32)
     }
@@ -196,7 +202,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
     values
 }
 
-fn head_weights() -> Tensor {
+pub(crate) fn head_weights() -> Tensor {
     let weights = tokens(7, 291 * 64).into_iter().map(|t| (t as f32 - 143.0) / 400.0);
     Tensor::from_vec(weights.collect::<Vec<_>>(), (291, 64), &CPU).unwrap()
 }

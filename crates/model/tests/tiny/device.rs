@@ -14,7 +14,7 @@ use crate::seeded::{ragged, tokens};
 /// Positions of the static layout; the longest candidate has 60.
 const POSITIONS: usize = 64;
 
-fn both(element: Element) -> (CpuModel, DeviceModel) {
+pub(crate) fn both(element: Element) -> (CpuModel, DeviceModel) {
     with_memory(element, None)
 }
 
@@ -47,7 +47,7 @@ fn values(block: &KvBlock) -> Vec<f32> {
     decoded.collect()
 }
 
-fn assert_close(actual: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+pub(crate) fn assert_close(actual: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     assert_eq!(actual.len(), expected.len(), "{what}");
     for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
         assert!((a - e).abs() <= tolerance, "{what}, value {i}: {a}, on the CPU {e}");
@@ -63,7 +63,7 @@ fn assert_blocks_close(actual: &[KvBlock], expected: &[KvBlock], tolerance: f32)
     }
 }
 
-fn uploaded<M: LanguageModel>(model: &M, blocks: &[KvBlock]) -> Vec<M::Resident> {
+pub(crate) fn uploaded<M: LanguageModel>(model: &M, blocks: &[KvBlock]) -> Vec<M::Resident> {
     blocks.iter().map(|block| model.upload(block.clone()).unwrap()).collect()
 }
 

@@ -3,4 +3,6 @@
 mod blocks;
 mod cpu;
 mod device;
+mod scorers;
 mod seeded;
+mod variants;

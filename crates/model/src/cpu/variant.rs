@@ -1,0 +1,73 @@
+//! The same weights with other elements.
+
+use std::sync::Arc;
+
+use hyperrag_kv::{Calibration, Element, KvBlock, ModelError};
+use rayon::prelude::*;
+
+use super::codec::{Part, Place};
+use super::decoder::CpuModel;
+
+impl CpuModel {
+    /// The same model with elements that need a calibration.
+    ///
+    /// # Panics
+    /// If the calibration is that of another model's sizes.
+    #[must_use]
+    pub fn calibrated(mut self, element: Element, calibration: Arc<Calibration>) -> Self {
+        let geometry = self.config.geometry(element);
+        assert!(calibration.fits(&geometry), "a calibration of this model's sizes");
+        self.codec = self.codec.calibrated(element, calibration);
+        self.geometry = geometry;
+        self
+    }
+
+    /// The same model with elements that need no calibration.
+    ///
+    /// # Panics
+    /// For other ones.
+    #[must_use]
+    pub fn with_element(mut self, element: Element) -> Self {
+        assert!(!element.is_calibrated(), "{element} needs a calibration");
+        self.codec = self.codec.uncalibrated(element);
+        self.geometry = self.config.geometry(element);
+        self
+    }
+
+    /// A block of f32 elements with its K and V rounded to this model's. A prefill of this model
+    /// makes another block: its attention reads rounded K and V in every layer.
+    ///
+    /// # Errors
+    /// [`ModelError::Geometry`] for a block of other sizes.
+    pub fn rounded(&self, exact: &KvBlock) -> Result<KvBlock, ModelError> {
+        let expected = self.config.geometry(Element::F32);
+        if *exact.geometry() != expected {
+            let (block, model) = (Box::new(*exact.geometry()), Box::new(expected));
+            return Err(ModelError::Geometry { block, model });
+        }
+        let tokens = exact.tokens();
+        let mut kv = vec![0; tokens * self.geometry.token_bytes()];
+        let bytes = (expected.layer_bytes(tokens), self.geometry.layer_bytes(tokens));
+        self.pool.install(|| {
+            let layers = exact.kv().par_chunks(bytes.0).zip(kv.par_chunks_mut(bytes.1));
+            layers.enumerate().for_each(|(layer, (from, to))| {
+                self.round_layer(layer, tokens, from, to);
+            });
+        });
+        Ok(KvBlock::new(self.geometry, tokens, kv, exact.hidden().to_vec()))
+    }
+
+    fn round_layer(&self, layer: usize, tokens: usize, from: &[u8], to: &mut [u8]) {
+        let (heads, dim) = (self.config.kv_heads, self.config.head_dim);
+        let row_bytes = self.codec.element.row_bytes(dim);
+        let mut row = vec![0.0; dim];
+        let rows = from.chunks_exact(Element::F32.row_bytes(dim));
+        for (i, (from, to)) in rows.zip(to.chunks_exact_mut(row_bytes)).enumerate() {
+            let (head, position) = (i / tokens, i % tokens);
+            let part = if head < heads { Part::Key } else { Part::Value };
+            Element::F32.decode(from, &mut row);
+            let place = Place { layer, head: head % heads, position, tokens };
+            self.codec.encode_turned(part, place, &mut row, to);
+        }
+    }
+}

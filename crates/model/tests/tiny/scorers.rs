@@ -1,0 +1,150 @@
+//! Labels and logits at the last position, and pairs of several queries in one call.
+
+use candle_core::quantized::GgmlDType;
+use hyperrag_kv::{Element, KvBlock, LanguageModel, ModelError, Pair, QueryPart, Scorer};
+use hyperrag_model::{Compute, CpuModel, Kernel};
+
+use crate::blocks::{bits, chunk};
+use crate::cpu::{Reference, head_weights, load_as, tiny, with_tensor};
+use crate::device::{assert_close, both, uploaded};
+use crate::seeded::{ragged, tokens};
+
+const YES: u32 = 40;
+const NO: u32 = 275;
+
+fn part(seed: u64, count: usize, scorer: Scorer) -> QueryPart {
+    QueryPart { tokens: tokens(seed, count), scorer }
+}
+
+/// Queries of all scorers and of several lengths.
+fn parts() -> Vec<QueryPart> {
+    let scorers =
+        [Scorer::QueryLikelihood, Scorer::Label { yes: YES, no: NO }, Scorer::Logit { token: YES }];
+    let lengths = [1, 2, 20].into_iter().zip(0..);
+    let all = lengths.flat_map(|(length, seed)| scorers.map(|scorer| part(seed, length, scorer)));
+    all.collect()
+}
+
+/// Every query with every block, no two of a query side by side.
+fn mixed<'a, R>(parts: &'a [QueryPart], blocks: &'a [R]) -> Vec<Pair<'a, R>> {
+    let pairs =
+        blocks.iter().flat_map(|block| parts.iter().map(move |query| Pair { query, block }));
+    pairs.collect()
+}
+
+fn one(model: &CpuModel, query: &QueryPart, block: &KvBlock) -> f32 {
+    model.score_pairs(&[Pair { query, block }]).unwrap()[0]
+}
+
+#[test]
+fn candle_operations_give_the_same_logits() {
+    for bytes in [tiny(), with_tensor("output.weight", GgmlDType::Q8_0, &head_weights())] {
+        let model = load_as(&bytes, Element::F32, Compute::F32, Kernel::best(), 2).unwrap();
+        let mut reference = Reference::new(bytes);
+        for (document, query) in [(1, 1), (33, 2), (60, 20)] {
+            let (document, query) = (tokens(3, document), tokens(4, query));
+            let block = model.prefill(&[chunk(&document)]).unwrap().remove(0);
+            let logits = reference.logits(&[&document[..], &query].concat()).unwrap();
+            let last = logits.get(document.len() + query.len() - 1).unwrap();
+            let last: Vec<f32> = last.to_vec1().unwrap();
+            let score = |scorer| one(&model, &QueryPart { tokens: query.clone(), scorer }, &block);
+            let (yes, no) = (last[YES as usize], last[NO as usize]);
+            let label = score(Scorer::Label { yes: YES, no: NO });
+            assert!((label - (yes - no)).abs() <= 1e-4, "{label}, expected {yes} - {no}");
+            let logit = score(Scorer::Logit { token: YES });
+            assert!((logit - yes).abs() <= 1e-4, "{logit}, expected {yes}");
+        }
+    }
+}
+
+#[test]
+fn labels_of_two_parts_are_those_of_one_run() {
+    for element in [Element::F32, Element::Bf16, Element::Int8] {
+        let model = load_as(&tiny(), element, Compute::F32, Kernel::best(), 2).unwrap();
+        for (document, query) in [(1, 1), (31, 2), (60, 20), (200, 64)] {
+            let (document, query) = (tokens(3, document), tokens(4, query));
+            let block = model.prefill(&[chunk(&document)]).unwrap().remove(0);
+            let log = |label: u32| {
+                let run = [&document[..], &query, &[label]].concat();
+                *model.log_probabilities_of_run(&run).unwrap().last().unwrap()
+            };
+            let part =
+                QueryPart { tokens: query.clone(), scorer: Scorer::Label { yes: YES, no: NO } };
+            let (score, whole) = (one(&model, &part, &block), log(YES) - log(NO));
+            assert!((f64::from(score) - whole).abs() <= 1e-5, "{score}, one run gives {whole}");
+        }
+    }
+}
+
+#[test]
+fn bits_of_a_pair_depend_on_the_pair_alone() {
+    for (element, compute) in [
+        (Element::F32, Compute::F32),
+        (Element::Bf16, Compute::F32),
+        (Element::Int4, Compute::F32),
+        (Element::Bf16, Compute::Bf16),
+    ] {
+        for kernel in Kernel::available() {
+            let reference = match kernel.id(compute) == Kernel::Portable.id(compute) {
+                true => Kernel::Portable,
+                false => kernel,
+            };
+            let (chunks, parts) = (ragged(17), parts());
+            let single = load_as(&tiny(), element, compute, reference, 1).unwrap();
+            let alone: Vec<KvBlock> = chunks
+                .iter()
+                .map(|chunk| single.prefill(std::slice::from_ref(chunk)).unwrap().remove(0))
+                .collect();
+            let pairs = mixed(&parts, &alone);
+            let expected: Vec<f32> =
+                pairs.iter().map(|pair| one(&single, pair.query, pair.block)).collect();
+            for threads in [1, 2] {
+                let model = load_as(&tiny(), element, compute, kernel, threads).unwrap();
+                let blocks = model.prefill(&chunks).unwrap();
+                let scores = model.score_pairs(&mixed(&parts, &blocks)).unwrap();
+                let what = format!("{element}, {kernel:?}, {threads} threads");
+                assert_eq!(bits(&scores), bits(&expected), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_device_gives_the_same_labels() {
+    let (cpu, device) = both(Element::F32);
+    let (blocks, parts) = (cpu.prefill(&ragged(11)).unwrap(), parts());
+    let resident = uploaded(&device, &blocks);
+    let expected = cpu.score_pairs(&mixed(&parts, &blocks)).unwrap();
+    assert_close(&device.score_pairs(&mixed(&parts, &resident)).unwrap(), &expected, 1e-4, "mixed");
+    for query in &parts {
+        let run: Vec<_> = resident.iter().map(|block| Pair { query, block }).collect();
+        let on_cpu: Vec<_> = blocks.iter().map(|block| Pair { query, block }).collect();
+        let expected = cpu.score_pairs(&on_cpu).unwrap();
+        assert_close(&device.score_pairs(&run).unwrap(), &expected, 1e-4, "one query");
+    }
+}
+
+#[test]
+fn pairs_are_checked() {
+    let (cpu, device) = both(Element::F32);
+    let blocks = cpu.prefill(&ragged(1)).unwrap();
+    let resident = uploaded(&device, &blocks);
+    let refused = |query: &QueryPart| {
+        let on_device = device.score_pairs(&[Pair { query, block: &resident[0] }]).unwrap_err();
+        let on_cpu = cpu.score_pairs(&[Pair { query, block: &blocks[0] }]).unwrap_err();
+        assert_eq!(on_device.to_string(), on_cpu.to_string());
+        on_cpu
+    };
+    let label = Scorer::Label { yes: YES, no: 1 << 20 };
+    let error = refused(&part(1, 3, label));
+    assert!(
+        matches!(error, ModelError::UnknownToken { .. }) && error.to_string().contains("scorer")
+    );
+    for scorer in [Scorer::QueryLikelihood, Scorer::Logit { token: YES }] {
+        assert!(matches!(refused(&part(1, 0, scorer)), ModelError::Empty { .. }));
+        assert!(matches!(refused(&part(1, 4000, scorer)), ModelError::TooLong { .. }));
+    }
+    assert!(
+        cpu.score_pairs(&[]).unwrap().is_empty() && device.score_pairs(&[]).unwrap().is_empty()
+    );
+}

@@ -1,0 +1,45 @@
+//! One set of weights with several element types, and blocks rounded after a prefill in f32.
+
+use std::sync::Arc;
+
+use hyperrag_kv::{Element, FixedPositions, LanguageModel, ModelError};
+use hyperrag_model::{Compute, Kernel};
+
+use crate::blocks::{bits, same};
+use crate::cpu::{load_as, tiny};
+use crate::seeded::ragged;
+
+#[test]
+fn elements_share_weights_and_blocks_are_rounded() {
+    let load = |element| load_as(&tiny(), element, Compute::F32, Kernel::best(), 2).unwrap();
+    let (exact, chunks) = (load(Element::F32), ragged(9));
+    let blocks = exact.prefill(&chunks).unwrap();
+    let fixed = FixedPositions { first: 2, last: 3 };
+    let calibration = Arc::new(exact.calibrate(&ragged(16), fixed).unwrap());
+    for element in Element::ALL {
+        let model = match element.is_calibrated() {
+            true => exact.clone().calibrated(element, Arc::clone(&calibration)),
+            false => exact.clone().with_element(element),
+        };
+        let own = model.prefill(&chunks).unwrap();
+        let loaded = load(element).prefill(&chunks).unwrap();
+        assert!(own.iter().zip(&loaded).all(|(a, b)| same(a, b)), "{element}");
+        let (mut equal, mut all) = (0, 0);
+        for (block, own) in blocks.iter().zip(&own) {
+            let rounded = model.rounded(block).unwrap();
+            assert_eq!((rounded.geometry(), rounded.tokens()), (own.geometry(), own.tokens()));
+            assert_eq!(bits(rounded.hidden()), bits(block.hidden()), "{element}");
+            // Nothing was rounded before the first layer's K and V.
+            let bytes = rounded.layer(0).iter().zip(own.layer(0));
+            equal += bytes.filter(|(a, b)| a == b).count();
+            all += own.layer(0).len();
+            assert_eq!(same(&rounded, own), element == Element::F32, "{element}");
+        }
+        // Turning K back to before its position rounds, which is seen in few levels.
+        let expected = if element.is_calibrated() { all * 98 / 100 } else { all };
+        assert!(equal >= expected, "{element}: {equal} of {all} bytes are equal");
+    }
+    let bf16 = load(Element::Bf16);
+    let refused = bf16.rounded(&bf16.prefill(&chunks[..1]).unwrap()[0]);
+    assert!(matches!(refused, Err(ModelError::Geometry { .. })));
+}

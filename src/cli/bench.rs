@@ -1,0 +1,186 @@
+//! `bench` and `bench quality`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
+use hyperrag_eval::Measure;
+use hyperrag_kv::Element;
+use hyperrag_model::{Compute, DeviceChoice};
+
+use super::{Aggregate, ColumnArgs, ModelArgs, SearchArgs};
+
+/// What `bench` measures: speed, or with its subcommand quality.
+#[derive(Debug)]
+pub(crate) enum BenchKind {
+    Speed(Box<BenchArgs>),
+    Quality(Box<QualityArgs>),
+}
+
+const QUALITY: &str = "quality";
+
+/// By hand: a derived optional subcommand would need `--store` beside it.
+impl FromArgMatches for BenchKind {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        Ok(match matches.subcommand_matches(QUALITY) {
+            Some(matches) => Self::Quality(Box::new(QualityArgs::from_arg_matches(matches)?)),
+            None => Self::Speed(Box::new(BenchArgs::from_arg_matches(matches)?)),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for BenchKind {
+    fn augment_args(command: Command) -> Command {
+        let quality = QualityArgs::augment_args(Command::new(QUALITY));
+        BenchArgs::augment_args(command)
+            .subcommand(quality)
+            .args_conflicts_with_subcommands(true)
+            .subcommand_negates_reqs(true)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// Time reuse against recompute on this store, on the same candidates.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub(crate) search: SearchArgs,
+    /// Queries to run at most.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub(crate) query_count: usize,
+    /// Timed runs of each query in each mode.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) runs: usize,
+    /// Write the figures as JSON to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Score on this device too, from stored blocks, and compare; fails where scores differ by more
+    /// than kernels may.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) against: Option<DeviceChoice>,
+    /// Time the first run too, cold buffers and all.
+    #[arg(long)]
+    pub(crate) no_warmup: bool,
+    /// Write the token ids of the first query and of its candidates, and the candidates' scores, to
+    /// this file as JSON, and time nothing.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "against"])]
+    pub(crate) workload: Option<PathBuf>,
+}
+
+/// Compare the rankings that element types and arithmetic give, with each other and with BM25's.
+///
+/// Needs no store: the candidates' blocks are computed here, document by document, and dropped once
+/// they are scored for all queries. Each variant computes its own, so that its scores are those of a
+/// store built with it, to the bit.
+#[derive(Debug, Args)]
+pub(crate) struct QualityArgs {
+    /// The corpus: Parquet, JSONL or TSV files, folders of them, or glob patterns.
+    #[arg(required = true)]
+    pub(crate) inputs: Vec<String>,
+    #[command(flatten)]
+    pub(crate) columns: ColumnArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Queries: JSONL with `_id` and `text`, or TSV with id and text. Those without judgements are
+    /// left out.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) queries: PathBuf,
+    /// Judgements: of TREC, or of BEIR with its header.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) qrels: PathBuf,
+    /// Rank the documents of this TREC run instead of BM25's.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) candidates: Option<PathBuf>,
+    /// Documents to rank a query.
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub(crate) depth: usize,
+    /// Types of K and V, each perhaps with the type of weights and products after a slash; the first
+    /// is what the others are compared with.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "f32,bf16,int8,int5,int4,bf16/bf16",
+        value_name = "KV[/COMPUTE],..."
+    )]
+    pub(crate) variants: Vec<VariantName>,
+    /// Round the blocks of one prefill in f32 for all types, instead of a prefill for each: several
+    /// times faster, and near what stores hold, whose prefill reads K and V rounded already.
+    #[arg(long)]
+    pub(crate) round: bool,
+    /// Take only N of the judged queries.
+    #[arg(long, value_name = "N")]
+    pub(crate) query_count: Option<usize>,
+    /// Draws these queries, and those of --recompute-queries.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Queries that are scored a second time, from blocks computed again for each: the scores must
+    /// have the same bits.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub(crate) recompute_queries: usize,
+    /// Positions of a chunk at most.
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(32..=4096))]
+    pub(crate) chunk_tokens: u32,
+    /// What the scores of a document's chunks come to.
+    #[arg(long, value_enum, default_value_t = Aggregate::Max)]
+    pub(crate) aggregate: Aggregate,
+    /// Measure, as in `hyperrag eval`.
+    #[arg(long, default_value = "nDCG@10", value_name = "NAME")]
+    pub(crate) measure: Measure,
+    /// Write the figures as JSON to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Write TREC runs of the retriever and of every variant to this folder, and the scores as
+    /// `query --json` prints them.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) runs_dir: Option<PathBuf>,
+}
+
+/// A type of K and V, perhaps with that of weights and products.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VariantName {
+    /// As it was given.
+    pub(crate) text: String,
+    pub(crate) element: Element,
+    pub(crate) compute: Option<Compute>,
+}
+
+impl FromStr for VariantName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (element, compute) = match text.split_once('/') {
+            None => (text, None),
+            Some((element, compute)) => (element, Some(compute)),
+        };
+        let element = element.parse().map_err(|error| format!("{error}"))?;
+        let compute = compute.map(|compute| compute.parse().map_err(|error| format!("{error}")));
+        let compute: Option<Compute> = compute.transpose()?;
+        Ok(Self { text: text.to_owned(), element, compute })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variants_are_parsed() {
+        let int4: VariantName = "int4/bf16".parse().unwrap();
+        assert_eq!((int4.element, int4.compute), (Element::Int4, Some(Compute::Bf16)));
+        assert_eq!("f32".parse::<VariantName>().unwrap().compute, None);
+        for (wrong, said) in
+            [("f16", "f32, int8"), ("int8/int8", "f16, bf16 or f32"), ("/f32", "\"\"")]
+        {
+            let error = wrong.parse::<VariantName>().unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+}

@@ -1,0 +1,315 @@
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result, ensure};
+use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_eval::{Qrels, run_line};
+use hyperrag_kv::{Element, KvBlock, LanguageModel, ModelError};
+use hyperrag_model::{Compute, Model};
+use hyperrag_pipeline::{
+    PairScores, PooledQuery, QualityInput, QualityRow, Query, Recomputed, Rounding, ScoredQuery,
+    calibration_chunks, draw_queries, listed_candidates, quality_rows, query_part,
+    retrieve_candidates, score_variants, scored_queries,
+};
+use serde::Serialize;
+use serde_json::json;
+
+use super::LoadedModel;
+use super::build::{columns, stop_on_signal};
+use super::eval::{read_qrels, read_run};
+use super::quality_table::table;
+use super::query::aggregate;
+use crate::cli::{ModelArgs, QualityArgs, VariantName};
+use crate::exit::Status;
+use crate::{queries, report};
+
+/// The figures, and how they were taken.
+#[derive(Debug, Serialize)]
+pub(super) struct Figures {
+    pub(super) version: &'static str,
+    pub(super) machinery: String,
+    pub(super) profile: String,
+    /// Where the candidates come from.
+    pub(super) retriever: String,
+    pub(super) measure: String,
+    pub(super) queries: usize,
+    pub(super) seed: u64,
+    pub(super) depth: usize,
+    /// Pairs of a query and a document.
+    pub(super) pairs: usize,
+    /// Whether the variants were rounded from one prefill.
+    pub(super) rounded: bool,
+    pub(super) variants: Vec<VariantFigures>,
+    pub(super) rows: Vec<QualityRow>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct VariantFigures {
+    pub(super) name: String,
+    pub(super) kernel: &'static str,
+    pub(super) bytes_a_token: usize,
+    pub(super) recomputed: Recomputed,
+}
+
+/// A variant and its scores.
+struct Scored {
+    figures: VariantFigures,
+    queries: Vec<ScoredQuery>,
+}
+
+/// What was scored, and by what.
+#[derive(Default)]
+struct Taken {
+    pooled: Vec<PooledQuery>,
+    scored: Vec<Scored>,
+    machinery: String,
+    profile: String,
+}
+
+/// Compares rankings from blocks of several element types with each other and with BM25's.
+pub(crate) fn bench_quality(args: &QualityArgs, json: bool) -> Result<Status> {
+    let judged = read_qrels(&args.qrels)?;
+    let all = queries::read(&args.queries)?;
+    let drawn = draw_queries(all, &judged, args.query_count, args.seed);
+    ensure!(
+        !drawn.is_empty(),
+        "{}: it judges none of the queries of {}",
+        args.qrels.display(),
+        args.queries.display()
+    );
+    let qrels = judged.only(drawn.iter().map(|query| query.id.as_str()));
+    let corpus = Corpus::open(&args.inputs, columns(&args.columns))?;
+    let taken = take(args, &corpus, drawn)?;
+    if let Some(folder) = &args.runs_dir {
+        write_runs(folder, &taken)?;
+    }
+    let figures = figures(args, taken, &qrels);
+    report::figures(&figures, json, args.out.as_deref(), || table(&figures))?;
+    Ok(verdict(&figures))
+}
+
+/// Scores the candidates of all queries with every variant, one type of arithmetic after the other.
+fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Taken> {
+    let stop = stop_on_signal()?;
+    let mut computes: Vec<Compute> = Vec::new();
+    for compute in args.variants.iter().map(|variant| compute_of(variant, &args.model)) {
+        if !computes.contains(&compute) {
+            computes.push(compute);
+        }
+    }
+    let (mut taken, mut drawn) = (Taken::default(), Some(drawn));
+    for compute in computes {
+        let model = ModelArgs { compute: Some(compute), ..args.model.clone() };
+        let loaded = LoadedModel::load(&model, Element::F32, args.chunk_tokens, None, None)?;
+        let tokens = args.chunk_tokens as usize;
+        let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, tokens)?;
+        // The chunker, which tells documents without text, needs the tokenizer.
+        if let Some(queries) = drawn.take() {
+            taken.pooled = candidates(args, corpus, &chunker, queries, stop)?;
+        }
+        let scored = score(args, compute, &loaded, (corpus, &chunker), &taken.pooled, stop)?;
+        taken.scored.extend(scored);
+        taken.machinery = loaded.model.machinery();
+        taken.profile.clone_from(&loaded.profile.name);
+    }
+    // In the order in which they were asked for.
+    let place = |scored: &Scored| args.variants.iter().position(|v| v.text == scored.figures.name);
+    taken.scored.sort_by_key(place);
+    Ok(taken)
+}
+
+fn figures(args: &QualityArgs, taken: Taken, qrels: &Qrels) -> Figures {
+    let Taken { pooled, scored, machinery, profile } = taken;
+    let (variants, scores): (Vec<_>, Vec<_>) = scored
+        .into_iter()
+        .map(|Scored { figures, queries }| {
+            let name = figures.name.clone();
+            (figures, (name, queries))
+        })
+        .unzip();
+    let retriever = match &args.candidates {
+        Some(run) => run.display().to_string(),
+        None => "BM25".to_owned(),
+    };
+    Figures {
+        version: env!("CARGO_PKG_VERSION"),
+        machinery,
+        profile,
+        retriever,
+        measure: args.measure.to_string(),
+        queries: pooled.len(),
+        seed: args.seed,
+        depth: args.depth,
+        pairs: pooled.iter().map(|query| query.candidates.len()).sum(),
+        rounded: args.round,
+        variants,
+        rows: quality_rows(&scores, qrels, args.measure),
+    }
+}
+
+/// Recomputed scores with other bits are a fault of the program.
+fn verdict(figures: &Figures) -> Status {
+    let mut status = Status::Done;
+    for VariantFigures { name, recomputed: Recomputed { scores, equal, .. }, .. } in
+        &figures.variants
+    {
+        if equal < scores {
+            report::warn(&format!(
+                "{name}: {} of {scores} scores have other bits where their blocks are computed again",
+                scores - equal
+            ));
+            status = Status::Failed;
+        }
+    }
+    status
+}
+
+fn compute_of(variant: &VariantName, model: &ModelArgs) -> Compute {
+    variant.compute.or(model.compute).unwrap_or(Compute::F32)
+}
+
+/// The candidates of the run, or BM25's.
+fn candidates(
+    args: &QualityArgs,
+    corpus: &Corpus,
+    chunker: &Chunker<'_>,
+    queries: Vec<Query>,
+    stop: &AtomicBool,
+) -> Result<Vec<PooledQuery>> {
+    let bar = report::bar(None, "{elapsed_precise} {spinner} finding candidates");
+    let pooled = match &args.candidates {
+        Some(path) => listed_candidates(corpus, queries, &read_run(path)?, args.depth, stop)?,
+        None => {
+            let folder = tempfile::tempdir().context("no folder for an index")?;
+            retrieve_candidates(corpus, chunker, folder.path(), queries, args.depth, stop)?
+        }
+    };
+    bar.finish_and_clear();
+    ensure!(
+        pooled.iter().any(|query| !query.candidates.is_empty()),
+        "no query has a candidate: name others with --queries or --candidates"
+    );
+    Ok(pooled)
+}
+
+/// Scores all pairs with the variants that `loaded` computes.
+fn score(
+    args: &QualityArgs,
+    compute: Compute,
+    loaded: &LoadedModel,
+    (corpus, chunker): (&Corpus, &Chunker<'_>),
+    pooled: &[PooledQuery],
+    stop: &AtomicBool,
+) -> Result<Vec<Scored>> {
+    let own = args.variants.iter().filter(|variant| compute_of(variant, &args.model) == compute);
+    let (mut models, mut names, mut calibration) = (Vec::new(), Vec::new(), None);
+    for variant in own {
+        if variant.element.is_calibrated() && calibration.is_none() {
+            let chunks = calibration_chunks(corpus, chunker, None)?;
+            calibration = Some(Arc::new(loaded.model.calibrate(&chunks, chunker.fixed())?));
+        }
+        models.push(loaded.model.with_element(variant.element, calibration.clone())?);
+        names.push(variant.text.clone());
+    }
+    let template = loaded.profile.query_template(&loaded.tokenizer)?;
+    let part = |query: &PooledQuery| {
+        let part = query_part(&loaded.tokenizer, &template, &query.query);
+        part.with_context(|| format!("query {}", query.query.id))
+    };
+    let parts = pooled.iter().map(part).collect::<Result<Vec<_>>>()?;
+    let round: fn(&Model, &KvBlock) -> Result<KvBlock, ModelError> = Model::rounded;
+    let input = QualityInput {
+        corpus,
+        chunker,
+        pooled,
+        parts: &parts,
+        variants: &models,
+        rounding: args.round.then_some(Rounding { exact: &loaded.model, round }),
+        recompute: args.recompute_queries,
+        seed: args.seed,
+        stop,
+    };
+    let length = (input.documents() * models.len()) as u64;
+    let bar = report::bar(
+        Some(length),
+        &format!(
+            "{{elapsed_precise}} {{bar:24}} {{pos}}/{{len}} documents in {compute} ({}), ETA {{eta_precise}}",
+            names.join(", ")
+        ),
+    );
+    let scored = score_variants(&input, &mut |documents| bar.inc(documents as u64))?;
+    bar.finish_and_clear();
+    let aggregate = aggregate(args.aggregate);
+    let of =
+        |((name, model), PairScores { scores, recomputed }): ((String, &Model), PairScores)| {
+            let bytes_a_token = model.geometry().token_bytes();
+            let figures =
+                VariantFigures { name, kernel: model.kernel_id(), bytes_a_token, recomputed };
+            Scored { figures, queries: scored_queries(pooled, &scores, aggregate) }
+        };
+    Ok(names.into_iter().zip(&models).zip(scored).map(of).collect())
+}
+
+/// Writes the retriever's run, and for each variant its run and what `tune` reads.
+fn write_runs(folder: &Path, Taken { pooled, scored, .. }: &Taken) -> Result<()> {
+    fs::create_dir_all(folder)
+        .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
+    let write = |name: &str, text: String| {
+        let path = folder.join(name);
+        fs::write(&path, text).with_context(|| format!("{}: cannot be written", path.display()))
+    };
+    if let Some(first) = scored.first() {
+        let retriever = first.queries.iter().map(|query| (query, &query.retriever));
+        write("retriever.run", run(retriever, "retriever")?)?;
+    }
+    for Scored { figures, queries } in scored {
+        let name = figures.name.replace('/', "-");
+        let own = queries.iter().map(|query| (query, &query.model));
+        write(&format!("{name}.run"), run(own, &name)?)?;
+        write(&format!("{name}.jsonl"), hits(pooled, queries))?;
+    }
+    Ok(())
+}
+
+/// A TREC run of these scores, best first.
+fn run<'a>(
+    queries: impl Iterator<Item = (&'a ScoredQuery, &'a Vec<f32>)>,
+    tag: &str,
+) -> Result<String> {
+    let mut lines = String::new();
+    for (query, scores) in queries {
+        for (rank, candidate) in (1..).zip(best_first(scores)) {
+            let (document, score) = (&query.documents[candidate], scores[candidate]);
+            lines.push_str(&run_line(&query.id, document, rank, score, tag)?);
+            lines.push('\n');
+        }
+    }
+    Ok(lines)
+}
+
+/// As `query --json` prints them.
+fn hits(pooled: &[PooledQuery], queries: &[ScoredQuery]) -> String {
+    let line = |(pooled, scored): (&PooledQuery, &ScoredQuery)| {
+        let hit = |(rank, candidate): (usize, usize)| {
+            let model = scored.model[candidate];
+            json!({
+                "rank": rank,
+                "id": scored.documents[candidate],
+                "score": model,
+                "model_score": model,
+                "retriever_score": scored.retriever[candidate],
+            })
+        };
+        let hits: Vec<_> = (1..).zip(best_first(&scored.model)).map(hit).collect();
+        format!("{}\n", json!({"query_id": scored.id, "query": pooled.query.text, "hits": hits}))
+    };
+    pooled.iter().zip(queries).map(line).collect()
+}
+
+fn best_first(scores: &[f32]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    order
+}

@@ -72,6 +72,7 @@ struct Taken {
 pub(crate) fn bench_quality(args: &QualityArgs, json: bool) -> Result<Status> {
     let judged = read_qrels(&args.qrels)?;
     let all = queries::read(&args.queries)?;
+    let left_out = left_out(&all, &judged);
     let drawn = draw_queries(all, &judged, args.query_count, args.seed);
     ensure!(
         !drawn.is_empty(),
@@ -87,7 +88,19 @@ pub(crate) fn bench_quality(args: &QualityArgs, json: bool) -> Result<Status> {
     }
     let figures = figures(args, taken, &qrels);
     report::figures(&figures, json, args.out.as_deref(), || table(&figures))?;
+    left_out.iter().for_each(|what| report::note(what));
     Ok(verdict(&figures))
+}
+
+/// Sentences on queries and judgements that have no counterpart.
+fn left_out(queries: &[Query], judged: &Qrels) -> Vec<String> {
+    let found = queries.iter().filter(|query| judged.grades(&query.id).is_some()).count();
+    let missing = [
+        (queries.len() - found, "queries are not judged"),
+        (judged.queries().len() - found, "judged queries are not among the queries"),
+    ];
+    let missing = missing.into_iter().filter(|(count, _)| *count > 0);
+    missing.map(|(count, what)| format!("{count} {what}: they were left out")).collect()
 }
 
 /// Scores the candidates of all queries with every variant, one type of arithmetic after the other.

@@ -157,6 +157,10 @@ fn wrong_input_is_told() {
     scratch.write("other.tsv", "nobody 0 x 1\n");
     let unjudged = "bench quality CORPUS TINY --queries QUERIES --qrels other.tsv";
     scratch.ends(FAILED, unjudged).says(&["other.tsv", "judges none of the queries"]);
+    scratch.write("some.tsv", "q01 0 bees 1\nnobody 0 x 1\n");
+    let some =
+        "bench quality CORPUS TINY --queries QUERIES --qrels some.tsv --variants f32 --depth 2";
+    scratch.ok(some).says(&["39 queries are not judged", "1 judged queries are not among"]);
     scratch.write("run", "q01 Q0 nowhere 1 2.0 x\n");
     let listed = format!("{line} --candidates run");
     scratch.ends(FAILED, &listed).says(&["query q01", "the input has no document \"nowhere\""]);

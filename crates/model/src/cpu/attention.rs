@@ -3,7 +3,7 @@
 //! K and V of the block and of the sequence's own rows are laid side by side as one run of
 //! positions, so that a pass in two parts adds in the same order as one whole pass.
 
-use hyperrag_kv::KvBlock;
+use hyperrag_kv::{Element, KvBlock};
 
 use super::codec::{Codec, Part, Place};
 use super::kernel::{Form, Kernel, Lanes, Operand, PANEL, Pairs, depth_of, panels_of};
@@ -141,8 +141,7 @@ impl Heads<'_> {
                     Part::Value => block.values(layer, head),
                 };
                 for (position, held) in held.chunks_exact(row_bytes).enumerate() {
-                    codec.decode(part, place(position, stored), held, row);
-                    layout.put(part, position, row);
+                    layout.put_stored(codec, part, place(position, stored), held, row);
                 }
             }
             let mut kept = kept.as_mut().map(|(keys, values)| match part {
@@ -155,12 +154,12 @@ impl Heads<'_> {
                 // The query's rows are never stored; few bits would only cost accuracy.
                 if past.is_some() && codec.element.is_calibrated() {
                     codec.exact(part, place, row);
+                    layout.put(part, place.position, row);
                 } else {
                     let bytes = kept.as_mut().and_then(Iterator::next).unwrap_or(&mut *bytes);
                     codec.encode(part, place, row, bytes);
-                    codec.decode(part, place, bytes, row);
+                    layout.put_stored(codec, part, place, bytes, row);
                 }
-                layout.put(part, stored + fresh, row);
             }
         }
     }
@@ -252,9 +251,32 @@ impl<'a> Layout<'a> {
         Self::Pairs { kernel, keys, values, depths, row: take(row, dim.div_ceil(2)) }
     }
 
+    /// Takes a row as a block has it; `row` is a buffer.
+    fn put_stored(
+        &mut self,
+        codec: &Codec,
+        part: Part,
+        place: Place,
+        bytes: &[u8],
+        row: &mut [f32],
+    ) {
+        if let (Self::Pairs { row: pairs, .. }, Element::Bf16) = (&mut *self, codec.element)
+            && row.len().is_multiple_of(2)
+        {
+            // Stored as it is multiplied.
+            for (pair, bytes) in pairs.iter_mut().zip(bytes.as_chunks().0) {
+                *pair = u32::from_le_bytes(*bytes);
+            }
+            self.put_pairs(part, place.position, row.len());
+        } else {
+            codec.decode(part, place, bytes, row);
+            self.put(part, place.position, row);
+        }
+    }
+
     /// Takes the row of a position, in order of positions.
     fn put(&mut self, part: Part, position: usize, row: &[f32]) {
-        match (self, part) {
+        match (&mut *self, part) {
             (Self::F32 { keys, dim, .. }, Part::Key) => {
                 let panel = &mut keys[position / PANEL * *dim..];
                 for (lanes, k) in panel.iter_mut().zip(row) {
@@ -266,22 +288,35 @@ impl<'a> Layout<'a> {
                     values[panel * *positions + position].0[..part.len()].copy_from_slice(part);
                 }
             }
-            (Self::Pairs { kernel, keys, depths, row: pairs, .. }, Part::Key) => {
+            (Self::Pairs { kernel, row: pairs, .. }, _) => {
                 kernel.round_to_pairs(row, pairs);
+                self.put_pairs(part, position, row.len());
+            }
+        }
+    }
+
+    /// Takes the row that is in the buffer of pairs.
+    fn put_pairs(&mut self, part: Part, position: usize, dim: usize) {
+        let Self::Pairs { keys, values, depths, row, .. } = self else { return };
+        match part {
+            Part::Key => {
                 let panel = &mut keys[position / PANEL * depths[0]..];
-                for (lanes, pair) in panel.iter_mut().zip(&**pairs) {
+                for (lanes, pair) in panel.iter_mut().zip(&**row) {
                     lanes.0[position % PANEL] = *pair;
                 }
             }
-            (Self::Pairs { kernel, values, depths, row: pairs, .. }, Part::Value) => {
-                kernel.round_to_pairs(row, pairs);
-                let halves: &[u16] = bytemuck::cast_slice(pairs);
-                let shift = 16 * (position % 2);
-                for (panel, halves) in halves[..row.len()].chunks(PANEL).enumerate() {
+            Part::Value => {
+                let halves: &[u16] = bytemuck::cast_slice(row);
+                for (panel, halves) in halves[..dim].chunks(PANEL).enumerate() {
                     let step = &mut values[panel * depths[1] + position / 2].0;
-                    for (pair, half) in step.iter_mut().zip(halves) {
-                        // The second of a pair comes after the first.
-                        *pair = if shift == 0 { 0 } else { *pair } | u32::from(*half) << shift;
+                    // The second of a pair comes after the first.
+                    if position.is_multiple_of(2) {
+                        step.iter_mut()
+                            .zip(halves)
+                            .for_each(|(pair, half)| *pair = u32::from(*half));
+                    } else {
+                        let pairs = step.iter_mut().zip(halves);
+                        pairs.for_each(|(pair, half)| *pair |= u32::from(*half) << 16);
                     }
                 }
             }

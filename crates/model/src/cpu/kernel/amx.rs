@@ -10,8 +10,10 @@ use std::sync::OnceLock;
 
 use super::{Lanes, PANEL, Pairs};
 
-/// Rows of a product's `A` are filled up to a multiple of this.
-pub(super) const ROWS: usize = 32;
+/// Rows of a tile: an operand has their steps side by side, so that a tile is 1 KiB in one piece.
+pub(super) const TILE_ROWS: usize = 16;
+/// Rows of a product's `A` are filled up to a multiple of this: two tiles.
+pub(super) const ROWS: usize = 2 * TILE_ROWS;
 /// Pairs of inputs of a tile; `A` and `B` are filled up to a multiple with zeros.
 pub(super) const DEPTH: usize = 16;
 /// Panels that are multiplied at once.
@@ -81,7 +83,7 @@ static CONFIG: TileConfig = {
 /// `C = A B` as `Kernel::product_of_pairs`; the rows of `a` go on to a multiple of [`ROWS`].
 #[expect(unsafe_code, reason = "instructions that the compiler does not know")]
 pub(super) fn product<'b>(
-    a: &[u32],
+    a: &[Pairs],
     rows: usize,
     panel: impl Fn(usize) -> &'b [Pairs],
     c: &mut [f32],
@@ -90,7 +92,8 @@ pub(super) fn product<'b>(
 ) {
     let depth = panel(0).len();
     assert!(depth.is_multiple_of(DEPTH), "whole tiles");
-    assert!(a.len() >= rows.next_multiple_of(ROWS) * depth, "A has fewer rows than its tiles");
+    let steps = depth / DEPTH;
+    assert!(a.len() >= rows.next_multiple_of(ROWS) * steps, "A has fewer rows than its tiles");
     let mut sums = [[Lanes::ZERO; PANELS]; ROWS];
     // SAFETY: `Kernel::available` offers AMX only where the machine has it. The configuration has
     // the layout of palette 1.
@@ -112,7 +115,7 @@ pub(super) fn product<'b>(
             // SAFETY: AMX as above, and configured. 32 rows of `a`, both panels, and 32 rows of 32
             // floats `stride` apart in `out` are within their slices, checked here and above.
             unsafe {
-                tiles(a[row * depth..].as_ptr(), panels.map(<[_]>::as_ptr), depth, out, stride)
+                tiles(a[row * steps..].as_ptr(), panels.map(<[_]>::as_ptr), steps, out, stride)
             };
             if !whole {
                 for (i, sums) in sums[..height].iter().enumerate() {
@@ -129,11 +132,11 @@ pub(super) fn product<'b>(
 /// 32 rows by two panels: four tiles of sums, two of `A`, two of `B`.
 ///
 /// # Safety
-/// AMX is there and configured; `a` points to 32 rows of `depth` pairs, each of `b` to `depth` rows
-/// of 64 bytes, and `c` holds 32 rows of 32 floats, `stride` floats apart.
+/// AMX is there and configured; `a` points to 32 rows of `steps` steps, each of `b` to `steps` times 16
+/// rows of 64 bytes, and `c` holds 32 rows of 32 floats, `stride` floats apart.
 #[inline(always)]
 #[expect(unsafe_code, reason = "instructions that the compiler does not know")]
-unsafe fn tiles(a: *const u32, b: [*const Pairs; 2], depth: usize, c: &mut [f32], stride: usize) {
+unsafe fn tiles(a: *const Pairs, b: [*const Pairs; 2], steps: usize, c: &mut [f32], stride: usize) {
     // SAFETY: by the contract. Only the named registers and `c` are written.
     unsafe {
         asm!(
@@ -142,16 +145,16 @@ unsafe fn tiles(a: *const u32, b: [*const Pairs; 2], depth: usize, c: &mut [f32]
             "tilezero tmm2",
             "tilezero tmm3",
             "2:",
-            "tileloadd tmm6, [{b0} + {b_stride}*1]",
-            "tileloadd tmm4, [{a0} + {a_stride}*1]",
-            "tileloadd tmm7, [{b1} + {b_stride}*1]",
+            "tileloadd tmm6, [{b0} + {row_bytes}*1]",
+            "tileloadd tmm4, [{a0} + {row_bytes}*1]",
+            "tileloadd tmm7, [{b1} + {row_bytes}*1]",
             "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm5, [{a1} + {a_stride}*1]",
+            "tileloadd tmm5, [{a1} + {row_bytes}*1]",
             "tdpbf16ps tmm1, tmm4, tmm7",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {a0}, 64",
-            "add {a1}, 64",
+            "add {a0}, 1024",
+            "add {a1}, 1024",
             "add {b0}, 1024",
             "add {b1}, 1024",
             "dec {steps}",
@@ -161,15 +164,14 @@ unsafe fn tiles(a: *const u32, b: [*const Pairs; 2], depth: usize, c: &mut [f32]
             "tilestored [{c1} + {c_stride}*1], tmm2",
             "tilestored [{c1} + {c_stride}*1 + 64], tmm3",
             a0 = inout(reg) a => _,
-            a1 = inout(reg) a.add(16 * depth) => _,
+            a1 = inout(reg) a.add(TILE_ROWS * steps) => _,
             b0 = inout(reg) b[0] => _,
             b1 = inout(reg) b[1] => _,
-            a_stride = in(reg) 4 * depth,
-            b_stride = in(reg) 64_usize,
+            row_bytes = in(reg) 64_usize,
             c0 = in(reg) c.as_mut_ptr(),
-            c1 = in(reg) c.as_mut_ptr().add(16 * stride),
+            c1 = in(reg) c.as_mut_ptr().add(TILE_ROWS * stride),
             c_stride = in(reg) 4 * stride,
-            steps = inout(reg) depth / DEPTH => _,
+            steps = inout(reg) steps => _,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),

@@ -108,30 +108,32 @@ fn tile_of_pairs_of<const M: usize, const N: usize>(
     store(&sums, out)
 }
 
-/// [`row::round_to_pairs`] by the instruction for it, which takes denormals for zero, as those do that
+/// [`row::round_to_steps`] by the instruction for it, which takes denormals for zero, as those do that
 /// multiply.
 #[expect(unsafe_code, reason = "a function compiled for an instruction set")]
-pub(super) fn round_to_pairs(x: &[f32], out: &mut [u32]) {
+pub(super) fn round_to_steps(x: &[f32], out: &mut [Pairs], stride: usize) {
     // SAFETY: `Kernel::available` offers AVX-512 with BF16 only where the machine has it.
-    unsafe { round_to_pairs_by_sixteen(x, out) }
+    unsafe { round_to_steps_by_sixteen(x, out, stride) }
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
 #[expect(unsafe_code, reason = "loads and stores by pointer, registers of another type")]
-fn round_to_pairs_by_sixteen(x: &[f32], out: &mut [u32]) {
-    let (values, rest) = x.as_chunks::<LANES>();
-    let (pairs, rest_pairs) = out.split_at_mut(values.len() * LANES / 2);
-    let (pairs, _) = pairs.as_chunks_mut::<{ LANES / 2 }>();
-    for (values, pairs) in values.iter().zip(pairs) {
-        // SAFETY: 16 floats are read and 32 bytes written; every pattern of bits is a value of
-        // either type of register.
-        unsafe {
-            let rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(values.as_ptr()));
-            let rounded = transmute::<__m256bh, __m256i>(rounded);
-            _mm256_storeu_si256(pairs.as_mut_ptr().cast(), rounded);
+fn round_to_steps_by_sixteen(x: &[f32], out: &mut [Pairs], stride: usize) {
+    let (steps, rest) = x.as_chunks::<{ 2 * LANES }>();
+    for (values, pairs) in steps.iter().zip(out.iter_mut().step_by(stride)) {
+        for half in 0..2 {
+            // SAFETY: 16 of 32 floats are read and 32 of 64 bytes written; every pattern of bits is
+            // a value of either type of register.
+            unsafe {
+                let values = _mm512_loadu_ps(values.as_ptr().add(half * LANES));
+                let rounded = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values));
+                _mm256_storeu_si256(pairs.0.as_mut_ptr().add(half * LANES / 2).cast(), rounded);
+            }
         }
     }
-    row::round_to_pairs(rest, rest_pairs);
+    if !rest.is_empty() {
+        row::round_to_steps(rest, &mut out[steps.len() * stride..], stride);
+    }
 }
 
 /// Puts the sums into the tile, and gives their rows.

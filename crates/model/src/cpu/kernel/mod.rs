@@ -164,14 +164,14 @@ impl Kernel {
         });
     }
 
-    /// As [`Kernel::product`] of pairs of bf16, `[k / 2][16]`; the rows of `A` stand side by side,
-    /// [`Kernel::rows_of_pairs`] of them.
+    /// As [`Kernel::product`] of pairs of bf16, `[k / 2][16]`; `A` is laid out as an operand lays it,
+    /// with [`Kernel::rows_of_pairs`] rows.
     ///
     /// # Panics
     /// If the kernel does not multiply bf16.
     pub(crate) fn product_of_pairs<'b>(
         self,
-        a: &[u32],
+        a: &[Pairs],
         rows: usize,
         panel: impl Fn(usize) -> &'b [Pairs],
         c: &mut [f32],
@@ -182,6 +182,7 @@ impl Kernel {
         if self == Self::Amx {
             return amx::product(a, rows, panel, c, c_stride, columns);
         }
+        let a: &[u32] = bytemuck::cast_slice(a);
         self.each_tile(rows, panel, c, c_stride, columns, |row, b, out| {
             let (rows, depth) = (rows - row, b[0].len());
             let a = &a[row * depth..];
@@ -197,13 +198,22 @@ impl Kernel {
         });
     }
 
-    /// Rounds to the nearest bf16, ties to even, two to a word, the first in the low half, and zeros
-    /// beyond.
-    pub(crate) fn round_to_pairs(self, x: &[f32], out: &mut [u32]) {
+    /// Rounds to the nearest bf16, ties to even, as pairs, each 32 values `stride` steps after those
+    /// before. What a last step has beyond the values stays as it is.
+    fn round_to_steps(self, x: &[f32], out: &mut [Pairs], stride: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if self.multiplies_bf16() {
+            return avx512::round_to_steps(x, out, stride);
+        }
+        row::round_to_steps(x, out, stride);
+    }
+
+    /// Steps from one step of a row of pairs to its next.
+    fn stride_of_pairs(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Bf16 | Self::Amx => avx512::round_to_pairs(x, out),
-            _ => row::round_to_pairs(x, out),
+            Self::Amx => amx::TILE_ROWS,
+            _ => 1,
         }
     }
 
@@ -317,6 +327,8 @@ row_operations! {
     fn softmax(scores: &mut [f32], valid: usize) -> f32;
     /// Rounds to the nearest bf16, ties to even.
     fn round_to_bf16(x: &[f32], out: &mut [f32]);
+    /// The same, two to a word, the first in the low half, and zeros beyond.
+    fn round_to_pairs(x: &[f32], out: &mut [u32]);
     /// Pairs of bf16 as f32, the first of each pair before the second.
     fn widen(pairs: &[Pairs], out: &mut [Lanes]);
     /// The largest value, and the sum of `exp(value - largest)`.

@@ -1,5 +1,5 @@
 use super::packed::{Pairs, depth_of};
-use super::{Kernel, LANES};
+use super::{Kernel, LANES, row};
 use crate::Compute;
 use crate::cpu::workspace::take;
 
@@ -14,6 +14,9 @@ pub(crate) enum Form {
     Pairs,
 }
 
+/// Values of a step.
+const VALUES: usize = 2 * LANES;
+
 /// The left side of a product, `[row][input]`, rounded once and read by any number of products.
 pub(crate) struct Operand {
     kernel: Kernel,
@@ -21,7 +24,8 @@ pub(crate) struct Operand {
     rows: usize,
     inputs: usize,
     floats: Vec<f32>,
-    /// Rows of 64 bytes, aligned: a row that crosses cache lines is read at half the speed.
+    /// Steps of rows, where [`Operand::place`] says. They are aligned: what crosses cache lines is
+    /// read at half the speed.
     pairs: Vec<Pairs>,
 }
 
@@ -63,11 +67,15 @@ impl Operand {
         (self.kernel, self.form, self.rows, self.inputs) = (kernel, form, rows, inputs);
         match form {
             Form::Pairs => {
-                let depth = depth_of(inputs);
-                let pairs = take(&mut self.pairs, kernel.rows_of_pairs(rows) * depth / LANES);
-                let pairs: &mut [u32] = bytemuck::cast_slice_mut(pairs);
-                for row in pairs.chunks_exact_mut(depth) {
-                    row[inputs / 2..].fill(0);
+                let steps = self.steps();
+                take(&mut self.pairs, kernel.rows_of_pairs(rows) * steps);
+                let (whole, rest) = (inputs / VALUES, inputs % VALUES / 2);
+                for row in 0..rows {
+                    for step in whole..steps {
+                        let from = if step == whole { rest } else { 0 };
+                        let place = self.place(row, step);
+                        self.pairs[place].0[from..].fill(0);
+                    }
                 }
             }
             Form::F32 | Form::Rounded => {
@@ -83,10 +91,19 @@ impl Operand {
         let kernel = self.kernel;
         match self.form {
             Form::Pairs => {
-                let start = row * depth_of(self.inputs) + first / 2;
-                let pairs: &mut [u32] = bytemuck::cast_slice_mut(&mut self.pairs);
-                let pairs = &mut pairs[start..][..values.len().div_ceil(2)];
-                kernel.round_to_pairs(values, pairs);
+                let place = self.place(row, first / VALUES);
+                let within = first % VALUES;
+                if within == 0 {
+                    let stride = kernel.stride_of_pairs();
+                    kernel.round_to_steps(values, &mut self.pairs[place..], stride);
+                } else {
+                    let (values, rest) = values.split_at(values.len().min(VALUES - within));
+                    let pairs = &mut self.pairs[place].0[within / 2..];
+                    row::round_to_pairs(values, &mut pairs[..values.len().div_ceil(2)]);
+                    if !rest.is_empty() {
+                        self.set(row, first + values.len(), rest);
+                    }
+                }
             }
             Form::Rounded => {
                 let start = row * self.inputs + first;
@@ -122,7 +139,20 @@ impl Operand {
         &self.floats[..self.rows * self.inputs]
     }
 
-    pub(crate) fn pairs(&self) -> &[u32] {
-        bytemuck::cast_slice(&self.pairs)
+    /// Steps of rows, as far apart as [`Kernel::stride_of_pairs`] says.
+    pub(crate) fn pairs(&self) -> &[Pairs] {
+        &self.pairs
+    }
+
+    /// Steps of a row.
+    fn steps(&self) -> usize {
+        depth_of(self.inputs) / LANES
+    }
+
+    /// Where a step of a row is: of as many rows as the kernel loads at once, the first steps stand
+    /// side by side, then the second ones.
+    fn place(&self, row: usize, step: usize) -> usize {
+        let at_once = self.kernel.stride_of_pairs();
+        (row / at_once * self.steps() + step) * at_once + row % at_once
     }
 }

@@ -36,31 +36,53 @@ fn exp(x: f32) -> f32 {
     y * f32::from_bits(exponent << 23)
 }
 
+/// A last chunk that is not full, filled up with `filler`: on lanes it takes a fraction of the time that
+/// its values would take one by one.
+#[inline(always)]
+fn filled(rest: &[f32], filler: f32) -> [f32; LANES] {
+    let mut lanes = [filler; LANES];
+    lanes[..rest.len()].copy_from_slice(rest);
+    lanes
+}
+
 /// The largest value; values that are no numbers do not count.
 #[inline(always)]
 fn max(values: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
     let (chunks, rest) = values.as_chunks::<LANES>();
     let mut lanes = [f32::NEG_INFINITY; LANES];
-    for chunk in chunks {
+    let rest = filled(rest, f32::NEG_INFINITY);
+    for chunk in chunks.iter().chain([&rest]) {
         for lane in 0..LANES {
-            lanes[lane] = if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] };
+            lanes[lane] = larger(lanes[lane], chunk[lane]);
         }
     }
-    lanes.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, f32::max)
+    for width in [8, 4, 2, 1] {
+        for lane in 0..width {
+            lanes[lane] = larger(lanes[lane], lanes[lane + width]);
+        }
+    }
+    lanes[0]
 }
 
-/// Sum of `f(value)` with value `i` going to lane `i % LANES`; `f` may change the value.
+/// Turns each value into `exp(value - max)`, and gives the sum, value `i` going to lane `i % LANES`.
 #[inline(always)]
-fn sum_mut(values: &mut [f32], f: impl Fn(&mut f32) -> f32) -> f32 {
+fn exp_and_sum(values: &mut [f32], max: f32) -> f32 {
     let mut lanes = [0.0; LANES];
     let (chunks, rest) = values.as_chunks_mut::<LANES>();
     for chunk in chunks {
         for lane in 0..LANES {
-            lanes[lane] += f(&mut chunk[lane]);
+            chunk[lane] = exp(chunk[lane] - max);
+            lanes[lane] += chunk[lane];
         }
     }
-    for (lane, value) in rest.iter_mut().enumerate() {
-        lanes[lane] += f(value);
+    if !rest.is_empty() {
+        let mut last = filled(rest, max);
+        for lane in 0..LANES {
+            last[lane] = exp(last[lane] - max);
+            lanes[lane] += if lane < rest.len() { last[lane] } else { 0.0 };
+        }
+        rest.copy_from_slice(&last[..rest.len()]);
     }
     join(lanes)
 }
@@ -125,6 +147,13 @@ pub(super) fn round_to_pairs(x: &[f32], out: &mut [u32]) {
 }
 
 #[inline(always)]
+pub(super) fn round_to_steps(x: &[f32], out: &mut [Pairs], stride: usize) {
+    for (values, pairs) in x.chunks(2 * LANES).zip(out.iter_mut().step_by(stride)) {
+        round_to_pairs(values, &mut pairs.0[..values.len().div_ceil(2)]);
+    }
+}
+
+#[inline(always)]
 pub(super) fn widen(pairs: &[Pairs], out: &mut [Lanes]) {
     let (out, _) = out.as_chunks_mut::<2>();
     for ([first, second], pairs) in out.iter_mut().zip(pairs) {
@@ -139,10 +168,7 @@ pub(super) fn softmax(scores: &mut [f32], valid: usize) -> f32 {
     let (scores, masked) = scores.split_at_mut(valid);
     masked.fill(0.0);
     let max = max(scores);
-    sum_mut(scores, |score| {
-        *score = exp(*score - max);
-        *score
-    })
+    exp_and_sum(scores, max)
 }
 
 #[inline(always)]

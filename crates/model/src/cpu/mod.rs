@@ -1,4 +1,4 @@
-//! The decoder on the CPU, in f32: kernels of our own whose bits depend on nothing but a row's
+//! The decoder on the CPU, in f32 or of bf16: kernels of our own whose bits depend on nothing but a row's
 //! own data.
 
 mod attention;

@@ -3,8 +3,8 @@
 //! Every sum has one order, fixed by the length of the data alone: a product adds in order of `k`
 //! with fused multiply-adds, a row sum has [`LANES`] partial sums that are joined as a tree. So
 //! all kernels give the same bits, which the tests check, and a row's result depends on nothing
-//! but the row. The one exception is AVX-512's instruction for pairs of bf16, which has bits, and a
-//! kernel id, of its own.
+//! but the row. The exceptions are AVX-512's instruction for pairs of bf16, and AMX: each has bits, and
+//! a kernel id, of its own.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;

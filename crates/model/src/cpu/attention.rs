@@ -3,10 +3,9 @@
 //! K and V of the block and of the sequence's own rows are laid side by side as one run of
 //! positions, so that a pass in two parts adds in the same order as one whole pass.
 
-use hyperrag_kv::KvBlock;
-
 use super::codec::{Codec, Part, Place};
 use super::kernel::{Kernel, PANEL, panels_of};
+use super::past::Past;
 use super::workspace::{Scratch, take};
 
 /// Query positions of a step; K beyond the last one's position is not touched.
@@ -27,7 +26,7 @@ pub(crate) struct Heads<'a> {
 /// Where K and V of the positions before come from, and where those of the sequence go.
 pub(crate) struct Source<'a> {
     pub(crate) codec: &'a Codec,
-    pub(crate) past: Option<&'a KvBlock>,
+    pub(crate) past: Option<Past<'a>>,
     pub(crate) layer: usize,
     /// KV head.
     pub(crate) head: usize,
@@ -65,7 +64,7 @@ impl Heads<'_> {
         out: &mut [f32],
     ) {
         let (rows, group) = (self.rows(), self.heads / self.kv_heads);
-        let (stored, head) = (source.past.map_or(0, KvBlock::tokens), source.head);
+        let (stored, head) = (source.past.map_or(0, Past::tokens), source.head);
         self.lay_out(source, scratch);
         for first in (0..rows).step_by(STEP) {
             let steps = STEP.min(rows - first);
@@ -123,7 +122,7 @@ impl Heads<'_> {
     /// K as panels `[16 positions][dim][16]`, V as panels `[16 dims][position][16]`, in f32.
     fn lay_out(&self, source: Source<'_>, scratch: &mut Scratch) {
         let Source { codec, past, layer, head, mut kept } = source;
-        let stored = past.map_or(0, KvBlock::tokens);
+        let stored = past.map_or(0, Past::tokens);
         let positions = stored + self.rows();
         let key_lanes = panels_of(positions) * self.dim;
         let value_panels = panels_of(self.dim);

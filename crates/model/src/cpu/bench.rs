@@ -7,6 +7,7 @@ use hyperrag_kv::{Calibration, Element, FixedPositions, Geometry, KvBlock};
 use super::attention::{Heads, Source};
 use super::codec::{Codec, Part, Place};
 use super::kernel::{Bf16Scratch, Kernel, PackedMatrix};
+use super::past::Past;
 use super::workspace::Scratch;
 use crate::Compute;
 
@@ -114,7 +115,7 @@ impl Attention {
     pub fn run(&mut self) -> &[f32] {
         for head in 0..KV_HEADS {
             let heads = Heads { qkv: &self.qkv, heads: HEADS, kv_heads: KV_HEADS, dim: DIM };
-            let (codec, past) = (&self.codec, Some(&self.block));
+            let (codec, past) = (&self.codec, Some(Past::Block(&self.block)));
             let source = Source { codec, past, layer: 0, head, kept: None };
             heads.attend(self.kernel, source, &mut self.scratch, &mut self.out);
         }

@@ -1,11 +1,12 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use hyperrag_kv::{Element, Geometry, KvBlock};
+use hyperrag_kv::{Element, Geometry};
 use rayon::prelude::*;
 
 use super::attention::{Heads, Source};
 use super::codec::Codec;
 use super::kernel::{Bf16Scratch, Kernel, PackedMatrix, TILE_ROWS};
+use super::past::Past;
 use super::workspace::{Scratch, ScratchPool, Workspace, split, take};
 use crate::gguf::StoredTensor;
 use crate::weights::{WeightSource, Weights};
@@ -72,18 +73,18 @@ pub struct CpuModel {
     pub(crate) config: Config,
     pub(crate) kernel: Kernel,
     compute: Compute,
-    pub(crate) pool: rayon::ThreadPool,
-    pub(crate) scratch: ScratchPool,
-    pub(crate) weights: Weights<PackedMatrix, Vec<f32>>,
+    pub(crate) pool: Arc<rayon::ThreadPool>,
+    pub(crate) scratch: Arc<ScratchPool>,
+    pub(crate) weights: Arc<Weights<PackedMatrix, Vec<f32>>>,
     pub(crate) geometry: Geometry,
     pub(crate) codec: Codec,
     workspaces: Mutex<Vec<Workspace>>,
 }
 
-/// A run of tokens after an optional block.
+/// A run of tokens after what is there, if anything is.
 #[derive(Clone, Copy)]
 pub(crate) struct Sequence<'a> {
-    pub(crate) past: Option<&'a KvBlock>,
+    pub(crate) past: Option<Past<'a>>,
     pub(crate) tokens: &'a [u32],
 }
 
@@ -143,14 +144,29 @@ impl CpuModel {
         Ok(Self {
             geometry: config.geometry(element),
             codec: Codec::new(element, config.head_dim, config.rotations()),
-            scratch: ScratchPool::new(pool.current_num_threads()),
+            scratch: Arc::new(ScratchPool::new(pool.current_num_threads())),
             workspaces: Mutex::default(),
             config,
             kernel,
             compute,
-            pool,
-            weights,
+            pool: Arc::new(pool),
+            weights: Arc::new(weights),
         })
+    }
+
+    /// The same weights with K and V in f32; threads and buffers are shared, too.
+    pub(crate) fn in_f32(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            kernel: self.kernel,
+            compute: self.compute,
+            pool: Arc::clone(&self.pool),
+            scratch: Arc::clone(&self.scratch),
+            weights: Arc::clone(&self.weights),
+            geometry: self.config.geometry(Element::F32),
+            codec: self.codec.uncalibrated(Element::F32),
+            workspaces: Mutex::default(),
+        }
     }
 
     /// Sizes of the model.
@@ -357,7 +373,7 @@ fn rows_of(sequences: &[Sequence<'_>]) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for sequence in sequences {
         let (first, count) = (rows.len(), sequence.tokens.len());
-        let past = sequence.past.map_or(0, KvBlock::tokens);
+        let past = sequence.past.map_or(0, Past::tokens);
         let tokens = sequence.tokens.iter().enumerate();
         rows.extend(tokens.map(|(i, &token)| Row { token, position: past + i, first, count }));
     }

@@ -6,7 +6,7 @@ use super::kernel::{PANEL, panels_of};
 use super::workspace::{Scratch, take};
 
 /// Columns of the vocabulary computed at once: never a matrix of logits.
-const COLUMNS: usize = 1024;
+pub(crate) const COLUMNS: usize = 1024;
 
 impl CpuModel {
     /// Mean log-probability of `query` after each block. `states` are the residual rows of the

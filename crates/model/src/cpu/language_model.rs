@@ -3,9 +3,10 @@
 use hyperrag_kv::{Chunk, Geometry, KvBlock, LanguageModel, ModelError};
 
 use super::decoder::{CpuModel, Sequence};
+use super::past::Past;
 
 /// Rows of one forward pass at most: enough to fill the tiles, few enough to keep buffers small.
-const ROWS_MAX: usize = 1024;
+pub(crate) const ROWS_MAX: usize = 1024;
 
 impl CpuModel {
     /// `ln p(token | all tokens before)` of every token but the first, in one pass over the whole
@@ -60,7 +61,8 @@ impl CpuModel {
         if tokens.is_empty() {
             return self.mean_log_probabilities(query, blocks, &[]);
         }
-        let sequences: Vec<_> = blocks.iter().map(|b| Sequence { past: Some(b), tokens }).collect();
+        let sequences: Vec<_> =
+            blocks.iter().map(|b| Sequence { past: Some(Past::Block(b)), tokens }).collect();
         let mut scores = Vec::new();
         self.forward(&sequences, None, |x| scores = self.mean_log_probabilities(query, blocks, x));
         scores

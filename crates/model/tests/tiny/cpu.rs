@@ -24,14 +24,16 @@ use crate::seeded::{ragged, tokens};
 
 const CPU: Device = Device::Cpu;
 
-fn tiny() -> Vec<u8> {
+pub(crate) fn tiny() -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     hyperrag_model::tiny::write(0, &mut bytes).unwrap();
     bytes.into_inner()
 }
 
 /// The tiny model after `edit` of its metadata and tensors.
-fn edited(edit: impl FnOnce(&mut Vec<(String, Value)>, &mut Vec<(String, QTensor)>)) -> Vec<u8> {
+pub(crate) fn edited(
+    edit: impl FnOnce(&mut Vec<(String, Value)>, &mut Vec<(String, QTensor)>),
+) -> Vec<u8> {
     let mut bytes = Cursor::new(tiny());
     let content = Content::read(&mut bytes).unwrap();
     let mut metadata: Vec<_> = content.metadata.clone().into_iter().collect();
@@ -46,21 +48,21 @@ fn edited(edit: impl FnOnce(&mut Vec<(String, Value)>, &mut Vec<(String, QTensor
     out.into_inner()
 }
 
-fn with_metadata(key: &str, value: Value) -> Vec<u8> {
+pub(crate) fn with_metadata(key: &str, value: Value) -> Vec<u8> {
     edited(|metadata, _| {
         metadata.retain(|(k, _)| k != key);
         metadata.push((key.to_owned(), value));
     })
 }
 
-fn with_tensor(name: &str, dtype: GgmlDType, values: &Tensor) -> Vec<u8> {
+pub(crate) fn with_tensor(name: &str, dtype: GgmlDType, values: &Tensor) -> Vec<u8> {
     edited(|_, tensors| {
         tensors.retain(|(n, _)| n != name);
         tensors.push((name.to_owned(), QTensor::quantize(values, dtype).unwrap()));
     })
 }
 
-fn write_file(folder: &Path, bytes: &[u8]) -> PathBuf {
+pub(crate) fn write_file(folder: &Path, bytes: &[u8]) -> PathBuf {
     let path = folder.join("model.gguf");
     fs::write(&path, bytes).unwrap();
     path
@@ -97,7 +99,7 @@ fn mean_log_probability(model: &CpuModel, document: &[u32], query: &[u32]) -> f6
 }
 
 /// The same decoder from candle's operations, one run at a time.
-struct Reference {
+pub(crate) struct Reference {
     content: Content,
     bytes: Cursor<Vec<u8>>,
 }
@@ -106,7 +108,7 @@ struct Reference {
 type Run = (Vec<(Tensor, Tensor)>, Tensor);
 
 impl Reference {
-    fn new(bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
         let mut bytes = Cursor::new(bytes);
         Self { content: Content::read(&mut bytes).unwrap(), bytes }
     }
@@ -171,10 +173,20 @@ impl Reference {
         Ok((blocks, rms_norm(&x, &self.weight("output_norm.weight")?, eps)?))
     }
 
+    fn head(&mut self) -> candle_core::Result<Tensor> {
+        let untied = self.content.tensor_infos.contains_key("output.weight");
+        self.weight(if untied { "output.weight" } else { "token_embd.weight" })
+    }
+
+    /// The logits of the token after `tokens`.
+    pub(crate) fn logits(&mut self, tokens: &[u32]) -> candle_core::Result<Vec<f32>> {
+        let (_, hidden) = self.run(tokens)?;
+        hidden.narrow(0, tokens.len() - 1, 1)?.matmul(&self.head()?.t()?)?.squeeze(0)?.to_vec1()
+    }
+
     fn score(&mut self, document: &[u32], query: &[u32]) -> candle_core::Result<f32> {
         let (_, hidden) = self.run(&[document, query].concat())?;
-        let untied = self.content.tensor_infos.contains_key("output.weight");
-        let head = self.weight(if untied { "output.weight" } else { "token_embd.weight" })?;
+        let head = self.head()?;
         let hidden = hidden.narrow(0, document.len() - 1, query.len())?;
         let logs = log_softmax(&hidden.matmul(&head.t()?)?.to_dtype(DType::F64)?, D::Minus1)?;
         let targets = Tensor::new(query, &CPU)?.unsqueeze(1)?;
@@ -196,7 +208,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
     values
 }
 
-fn head_weights() -> Tensor {
+pub(crate) fn head_weights() -> Tensor {
     let weights = tokens(7, 291 * 64).into_iter().map(|t| (t as f32 - 143.0) / 400.0);
     Tensor::from_vec(weights.collect::<Vec<_>>(), (291, 64), &CPU).unwrap()
 }

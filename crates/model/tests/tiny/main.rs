@@ -3,4 +3,5 @@
 mod blocks;
 mod cpu;
 mod device;
+mod generate;
 mod seeded;

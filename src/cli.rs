@@ -331,7 +331,7 @@ pub(crate) struct AnswerArgs {
     /// the one that reranks].
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) generator: Option<String>,
-    /// What the generator is told, before passages and question.
+    /// What the generator is told, between passages and question.
     #[arg(long, default_value = INSTRUCTION, hide_default_value = true, value_name = "TEXT")]
     pub(crate) instruction: String,
     /// Tokens of an answer at most.

@@ -25,7 +25,7 @@ pub enum PassageOrder {
 /// How a question is answered.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AnswerSettings<'a> {
-    /// What the generator is told to do, before the passages.
+    /// What the generator is told to do, between passages and question.
     pub instruction: &'a str,
     /// Passages at most.
     pub passages: usize,
@@ -205,7 +205,7 @@ struct Found {
     failovers: Vec<Failover>,
 }
 
-/// What the generator reads: instruction, passages and question, in the model's own turn if it knows
+/// What the generator reads: passages, instruction and question, in the model's own turn if it knows
 /// turns. Only the turn is parsed for special tokens.
 struct Prompt {
     tokens: Vec<u32>,
@@ -225,13 +225,11 @@ impl Prompt {
         if let Some(turn) = turn {
             tokens = generator.encode_template(&turn.before)?;
         }
-        if !settings.instruction.is_empty() {
-            tokens.extend(generator.encode_text(&format!("{}\n\n", settings.instruction))?);
+        let mut words = format!("{}\nQuestion: {question}", settings.instruction);
+        if turn.is_none() {
+            words.push_str("\nAnswer:");
         }
-        let mut end = generator.encode_text(&match turn {
-            Some(_) => format!("Question: {question}"),
-            None => format!("Question: {question}\nAnswer:"),
-        })?;
+        let mut end = generator.encode_text(words.trim_start())?;
         if let Some(turn) = turn {
             end.extend(generator.encode_template(&turn.after)?);
         }

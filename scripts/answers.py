@@ -3,7 +3,7 @@
                           [--stores DIR] [ANSWER OPTION...]
 
 Has the first N questions answered without passages, from BM25's best, and from the reranked best, and
-prints exact match and F1 with their standard errors: from a store of CORPUS in the first element type.
+prints exact match, F1, and how many answers have a right one among their words, with standard errors: from a store of CORPUS in the first element type.
 Then it says, for each of the other element types, how many questions have other reranked passages or
 another answer. GOLD is JSONL with `_id` and `answers`. Options that are not listed here go to
 `hyperrag answer`, as `--generator FILE`. Takes target/release/hyperrag; stores and answers go to
@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import statistics
+import string
 import tempfile
 from pathlib import Path
 
@@ -49,6 +50,7 @@ class Questions:
         queries = rows(args.queries)[: args.count]
         ids = {query["_id"] for query in queries}
         gold = [value for value in rows(args.gold) if value["_id"] in ids]
+        self.right = {value["_id"]: value["answers"] for value in gold}
         self.queries = write_rows(folder / "queries.jsonl", queries)
         self.gold = write_rows(folder / "gold.jsonl", gold)
 
@@ -58,20 +60,30 @@ class Questions:
         return store
 
     def answer(self, store, name, passages, *how):
-        """The answers, by question, and EM and F1 of each question."""
+        """The answers, and the figures of each, by question."""
         answers = self.folder / f"answers-{name}.jsonl"
         command = [HYPERRAG, "answer", "--store", store, "--queries", self.queries, "--json"]
         command += ["--depth", self.args.depth, "--passages", passages, *self.extra, *how]
         answers.write_text(run(*command), encoding="utf-8")
         evaluated = json.loads(run(HYPERRAG, "eval", "qa", "--answers", answers, "--gold", self.gold, "--json"))
-        return {answer["query_id"]: answer for answer in rows(answers)}, evaluated
+        found = {answer["query_id"]: answer for answer in rows(answers)}
+        figures = evaluated["per_query"]
+        for query, values in figures.items():
+            text = words(found[query]["answer"]) if query in found else " "
+            values["contained"] = float(any(words(right) in text for right in self.right[query]))
+        return found, figures
 
 
-def line(name, answers, evaluated):
-    per_query = list(evaluated["per_query"].values())
-    cells = [name, str(evaluated["questions"])]
-    for measure in ("EM", "F1"):
-        values = [values[measure] for values in per_query]
+def words(text):
+    """As SQuAD compares them: lower case, without punctuation and articles; a blank around each."""
+    kept = "".join(c for c in text.lower() if c not in string.punctuation)
+    return " " + " ".join(word for word in kept.split() if word not in ("a", "an", "the")) + " "
+
+
+def line(name, answers, figures):
+    cells = [name, str(len(figures))]
+    for measure in ("EM", "F1", "contained"):
+        values = [values[measure] for values in figures.values()]
         error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
         cells.append(f"{statistics.mean(values):.3f} ± {error:.3f}")
     for key in ("prompt_tokens", "generated_tokens"):
@@ -94,7 +106,7 @@ def changed(element, first, answers):
 
 def compare(questions, elements):
     first = questions.store(elements[0])
-    print("| passages | questions | EM | F1 | prompt tokens | answer tokens |\n|---|---|---|---|---|---|")
+    print("| passages | questions | EM | F1 | contained | prompt tokens | answer tokens |\n|---|---|---|---|---|---|---|")
     passages = questions.args.passages
     line("none", *questions.answer(first, "none", 0))
     line("BM25", *questions.answer(first, "bm25", passages, "--no-rerank"))

@@ -331,9 +331,10 @@ pub(crate) struct AnswerArgs {
     /// the one that reranks].
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) generator: Option<String>,
-    /// What the generator is told, between passages and question.
-    #[arg(long, default_value = INSTRUCTION, hide_default_value = true, value_name = "TEXT")]
-    pub(crate) instruction: String,
+    /// What the generator is told between passages and question, instead of to answer from the
+    /// passages in as few words as possible.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) instruction: Option<String>,
     /// Tokens of an answer at most.
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_tokens: u32,
@@ -347,10 +348,6 @@ pub(crate) struct AnswerArgs {
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) seed: u64,
 }
-
-/// What `answer` tells the generator.
-pub(crate) const INSTRUCTION: &str =
-    "Answer the question from the passages, in as few words as possible.";
 
 /// A temperature: 0 or more.
 fn parse_temperature(text: &str) -> Result<f32, String> {

@@ -71,7 +71,7 @@ fn generator(args: &AnswerArgs, loaded: &mut LoadedModel) -> Result<Generator> {
 
 fn settings(args: &AnswerArgs) -> AnswerSettings<'_> {
     AnswerSettings {
-        instruction: &args.instruction,
+        instruction: args.instruction.as_deref(),
         passages: args.passages,
         order: match args.no_rerank {
             true => PassageOrder::Retrieved,

@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use crate::{Answer, PipelineError, Query, Session, Stats};
 
+const INSTRUCTION: &str = "Answer the question from the passages, in as few words as possible.";
+const INSTRUCTION_ALONE: &str = "Answer the question in as few words as possible.";
+
 /// Where the passages of an answer come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassageOrder {
@@ -25,8 +28,9 @@ pub enum PassageOrder {
 /// How a question is answered.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AnswerSettings<'a> {
-    /// What the generator is told to do, between passages and question.
-    pub instruction: &'a str,
+    /// What the generator is told to do, between passages and question; without it to answer in few
+    /// words, from the passages if there are any.
+    pub instruction: Option<&'a str>,
     /// Passages at most.
     pub passages: usize,
     /// Which.
@@ -225,7 +229,11 @@ impl Prompt {
         if let Some(turn) = turn {
             tokens = generator.encode_template(&turn.before)?;
         }
-        let mut words = format!("{}\nQuestion: {question}", settings.instruction);
+        let instruction = settings.instruction.unwrap_or(match passages.is_empty() {
+            true => INSTRUCTION_ALONE,
+            false => INSTRUCTION,
+        });
+        let mut words = format!("{instruction}\nQuestion: {question}");
         if turn.is_none() {
             words.push_str("\nAnswer:");
         }

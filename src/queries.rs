@@ -12,6 +12,44 @@ use serde_json::Value;
 /// Longest line of a query file.
 const LINE_BYTES_MAX: u64 = 1 << 20;
 
+/// The queries that a command line names, as they come.
+pub(crate) struct Batch {
+    queries: Box<dyn Iterator<Item = Result<Query>>>,
+    /// Their number, where it is known.
+    pub(crate) count: Option<u64>,
+    /// Whether it is the one query of a command line.
+    pub(crate) single: bool,
+}
+
+impl Batch {
+    /// Those of `file`, else `text`, where `-` stands for stdin.
+    pub(crate) fn new(text: Option<&str>, file: Option<&Path>) -> Result<Self> {
+        Ok(match (file, text) {
+            (Some(path), _) => {
+                let queries = read(path)?;
+                let count = Some(queries.len() as u64);
+                Self { queries: Box::new(queries.into_iter().map(Ok)), count, single: false }
+            }
+            (None, Some("-")) => {
+                Self { queries: Box::new(from_stdin()), count: None, single: false }
+            }
+            (None, text) => {
+                let text = text.unwrap_or_default().to_owned();
+                let query = Query { id: "1".to_owned(), text };
+                Self { queries: Box::new([Ok(query)].into_iter()), count: Some(1), single: true }
+            }
+        })
+    }
+}
+
+impl Iterator for Batch {
+    type Item = Result<Query>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.queries.next()
+    }
+}
+
 /// Reads JSONL with `_id` and `text`, or TSV with id and text.
 pub(crate) fn read(path: &Path) -> Result<Vec<Query>> {
     let name = path.display();
@@ -56,7 +94,7 @@ fn placed_lines(path: &Path, what: &str) -> Result<impl Iterator<Item = Result<(
 }
 
 /// One query a line, named by its number.
-pub(crate) fn from_stdin() -> impl Iterator<Item = Result<Query>> {
+fn from_stdin() -> impl Iterator<Item = Result<Query>> {
     let numbered = (1..).zip(lines(io::stdin().lock()));
     numbered.filter_map(|(number, line): (usize, _)| match line {
         Ok(text) if text.trim().is_empty() => None,

@@ -19,6 +19,13 @@ pub(crate) fn print(text: &str) -> Result<()> {
     Ok(out.flush()?)
 }
 
+/// Writes a piece of a line to stdout, for the user to see at once.
+pub(crate) fn print_piece(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
 /// Prints figures as JSON or as a table, and writes them to a file too where one is named.
 pub(crate) fn figures(
     figures: &impl Serialize,

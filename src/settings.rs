@@ -175,7 +175,7 @@ mod tests {
         let file = "store = 'S'\n[query]\ndepth = 7\nrecompute = true\n";
         let depth = |arguments: &[&str]| match resolve(file, arguments).unwrap().command {
             crate::cli::Command::Query(args) => {
-                (args.search.depth, args.recompute, args.search.store)
+                (args.search.depth, args.ranking.recompute, args.search.store)
             }
             other => panic!("{other:?}"),
         };

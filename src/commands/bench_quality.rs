@@ -20,7 +20,7 @@ use super::LoadedModel;
 use super::build::{columns, stop_on_signal};
 use super::eval::{read_qrels, read_run};
 use super::quality_table::table;
-use super::query::aggregate;
+use super::batch::aggregate;
 use crate::cli::{ModelArgs, QualityArgs, VariantName};
 use crate::exit::Status;
 use crate::{queries, report};

@@ -1,5 +1,7 @@
 //! One file a command; here what they share.
 
+mod answer;
+mod batch;
 mod bench;
 mod bench_device;
 mod bench_quality;
@@ -40,6 +42,7 @@ pub(crate) fn run(cli: Cli) -> Result<Status> {
         Command::Model(command) => model::model(&command, cli.json),
         Command::Build(args) => build::build(&args, cli.json),
         Command::Query(args) => query::query(&args, cli.json),
+        Command::Answer(args) => answer::answer(&args, cli.json),
         Command::Bench(BenchKind::Speed(args)) => bench::bench(&args, cli.json),
         Command::Bench(BenchKind::Quality(args)) => bench_quality::bench_quality(&args, cli.json),
         Command::Eval(args) => eval::eval(&args, cli.json),
@@ -57,6 +60,7 @@ pub(crate) fn run(cli: Cli) -> Result<Status> {
 
 /// A model ready to compute, with its tokenizer and its prompt.
 struct LoadedModel {
+    file: ModelFile,
     name: String,
     weights: hyperrag_kv::Digest,
     tokenizer: GgufTokenizer,
@@ -97,7 +101,7 @@ impl LoadedModel {
             notice: crate::report::warn,
         };
         let model = Model::load(&mut file, settings)?;
-        Ok(Self { name, weights, tokenizer, profile, calibration, model })
+        Ok(Self { file, name, weights, tokenizer, profile, calibration, model })
     }
 
     /// The same model with elements that need a calibration.

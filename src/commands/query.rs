@@ -1,112 +1,36 @@
-use std::collections::HashSet;
-
 use anyhow::{Context, Result};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 use hyperrag_eval::{Run, run_line};
-use hyperrag_pipeline::{Answer, PipelineError, Query, Session};
-use hyperrag_rerank::{Aggregate, Fusion, OnDamage, Ranking, RerankError};
+use hyperrag_pipeline::{Answer, Query};
 
+use super::batch::{batch_bar, each_query, session};
 use super::eval::read_run;
-use super::{LoadedModel, OpenSession, open, warn_of_damages, warn_of_failovers};
-use crate::cli::{self, Format, QueryArgs};
+use super::{OpenSession, open};
+use crate::cli::{Format, QueryArgs};
 use crate::exit::Status;
-use crate::{queries, report};
+use crate::queries::Batch;
+use crate::report;
 
 /// Answers one query, or a batch of them as they come.
 pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let format = if json { Format::Jsonl } else { args.format };
-    let (batch, from_stdin) = match (&args.search.queries, args.text.as_deref()) {
-        (Some(path), _) => (queries::read(path)?, false),
-        (None, Some("-")) => (Vec::new(), true),
-        (None, text) => {
-            (vec![Query { id: "1".to_owned(), text: text.unwrap_or_default().to_owned() }], false)
-        }
-    };
+    let batch = Batch::new(args.text.as_deref(), args.search.queries.as_deref())?;
     let candidates = args.candidates.as_deref().map(read_run).transpose()?;
     let (store, loaded) = open(&args.search.store, &args.search.model)?;
-    let LoadedModel { tokenizer, profile, model, .. } = &loaded;
-    let session = Session::open(&store, model, tokenizer, profile)?
-        .with_on_damage(on_damage(args))
-        .with_ranking(ranking(args));
-    let device = model.device().device;
-    let single = batch.len() == 1 && args.search.queries.is_none();
-    let bar = report::bar(
-        (!single && !from_stdin).then_some(batch.len() as u64),
-        "{elapsed_precise} {bar:24} {pos}/{len} queries, ETA {eta_precise}",
-    );
-    let (mut status, mut said) = (Status::Done, HashSet::new());
-    let all: Box<dyn Iterator<Item = Result<Query>>> = match from_stdin {
-        true => Box::new(queries::from_stdin()),
-        false => Box::new(batch.into_iter().map(Ok)),
-    };
-    for query in all {
-        let answered = query.and_then(|query| answer(&session, args, candidates.as_ref(), &query));
-        match answered {
-            Ok(answer) => {
-                warn_of_damages(&answer.damages);
-                warn_of_failovers(&answer.failovers, &mut said);
-                if !answer.damages.is_empty() {
-                    status = Status::Degraded;
-                }
-                let text = render(&answer, &device, format, args.top)?;
-                // A run has no line for a query that found nothing.
-                if !text.is_empty() {
-                    bar.suspend(|| report::print(&text))?;
-                }
-            }
-            // One query that fails does not end a batch.
-            Err(error) if !single && !is_fatal(&error) => {
-                report::warn(&format!("{error:#}"));
-                status = Status::Degraded;
-            }
-            Err(error) => return Err(error),
+    let session = session(&store, &loaded, &args.ranking)?;
+    let device = loaded.model.device().device;
+    let bar = batch_bar(&batch);
+    let work = |query: &Query| answer(&session, args, candidates.as_ref(), query);
+    each_query(batch, &bar, work, |answer, said| {
+        let status = said.warn(&answer.damages, &answer.failovers);
+        let text = render(&answer, &device, format, args.top)?;
+        // A run has no line for a query that found nothing.
+        if !text.is_empty() {
+            bar.suspend(|| report::print(&text))?;
         }
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    Ok(status)
-}
-
-fn on_damage(args: &QueryArgs) -> OnDamage {
-    match args.on_damage {
-        cli::OnDamage::Recompute => OnDamage::Recompute,
-        cli::OnDamage::Fail => OnDamage::Fail,
-        cli::OnDamage::Skip => OnDamage::Skip,
-    }
-}
-
-fn ranking(args: &QueryArgs) -> Ranking {
-    let fusion = match args.fuse {
-        cli::Fuse::None => Fusion::None,
-        cli::Fuse::Zscore => Fusion::ZScore { weight: args.fuse_weight },
-        cli::Fuse::Rrf => Fusion::ReciprocalRank,
-    };
-    Ranking { aggregate: aggregate(args.aggregate), fusion }
-}
-
-pub(super) fn aggregate(named: cli::Aggregate) -> Aggregate {
-    match named {
-        cli::Aggregate::Max => Aggregate::Max,
-        cli::Aggregate::Mean => Aggregate::Mean,
-        cli::Aggregate::First => Aggregate::First,
-    }
-}
-
-/// Whether an error is the store's or the program's rather than the query's.
-fn is_fatal(error: &anyhow::Error) -> bool {
-    match error.downcast_ref::<PipelineError>() {
-        Some(
-            PipelineError::Model(_)
-            | PipelineError::EmptyQuery
-            | PipelineError::UnknownDocument { .. },
-        ) => false,
-        Some(PipelineError::Rerank(error)) => {
-            matches!(error, RerankError::Absent(_) | RerankError::Damaged { .. })
-        }
-        Some(_) => true,
-        None => false,
-    }
+        Ok(status)
+    })
 }
 
 fn answer(
@@ -116,12 +40,12 @@ fn answer(
     query: &Query,
 ) -> Result<Answer> {
     let answered = match run {
-        None => session.answer(query, args.search.depth, args.recompute),
+        None => session.answer(query, args.search.depth, args.ranking.recompute),
         Some(run) => {
             let listed = run.hits(&query.id).unwrap_or_default().iter().take(args.search.depth);
             let hits =
                 session.candidates(query, listed.map(|hit| (hit.document.as_str(), hit.score)))?;
-            session.rerank(query, hits, args.recompute)
+            session.rerank(query, hits, args.ranking.recompute)
         }
     };
     answered.with_context(|| format!("query {}", query.id))

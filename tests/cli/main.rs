@@ -1,5 +1,6 @@
 //! The program as its users run it, with the tiny model and without a network.
 
+mod answer;
 mod bad_input;
 mod calibrated;
 mod damage;

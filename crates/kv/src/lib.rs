@@ -9,6 +9,7 @@ mod calibration;
 mod document;
 mod element;
 mod fingerprint;
+mod generate;
 mod geometry;
 mod ports;
 mod profile;
@@ -21,6 +22,7 @@ pub use document::{
 };
 pub use element::{Element, UnknownElement};
 pub use fingerprint::{Digest, Exactness, Fingerprint, Mismatch, SCORE_TOLERANCE};
+pub use generate::{Generate, Generation, Sampling, Stop, Turn};
 pub use geometry::Geometry;
 pub use ports::{BlockError, BlockRead, ChunkRead, LanguageModel, ModelError, Tokenize};
 pub use profile::{Profile, ProfileError, QueryTemplate, ScorerWords, TITLE_TOKENS_MAX};

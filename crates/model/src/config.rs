@@ -182,6 +182,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A token id, where there is one.
+    pub(crate) fn token(&self, key: &str) -> Result<Option<u32>, LoadError> {
+        let token = self.0.get(key).map(Value::to_u32).transpose();
+        token.map_err(|_| Self::wrong(key, "is not a token id"))
+    }
+
     fn float(&self, key: &str) -> Result<f32, LoadError> {
         self.get(key)?.to_f32().map_err(|_| Self::wrong(key, "is not an f32"))
     }

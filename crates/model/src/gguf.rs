@@ -9,6 +9,8 @@ use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use candle_core::quantized::gguf_file::Content;
 use hyperrag_kv::Digest;
 
+use crate::chat::Chat;
+use crate::config::Reader;
 use crate::device::first_line;
 use crate::{Config, GgufTokenizer, LoadError};
 
@@ -84,6 +86,18 @@ impl ModelFile {
     /// [`LoadError`] where it is missing or of a kind that is not supported.
     pub fn tokenizer(&self) -> Result<GgufTokenizer, LoadError> {
         GgufTokenizer::from_metadata(&self.content.metadata)
+    }
+
+    /// The chat template inside, if there is one.
+    pub(crate) fn chat(&self) -> Result<Option<Chat>, LoadError> {
+        Chat::from_metadata(&self.content.metadata)
+    }
+
+    /// The tokens by which the model ends a text or its turn.
+    pub(crate) fn end_tokens(&self) -> Result<Vec<u32>, LoadError> {
+        let keys = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"];
+        let tokens = keys.map(|key| Reader(&self.content.metadata).token(key));
+        tokens.into_iter().filter_map(Result::transpose).collect()
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {

@@ -5,14 +5,18 @@
 //! ranking.
 
 mod cache;
+mod chat;
 mod compute;
 mod config;
 mod cpu;
 mod device;
 mod error;
+mod generator;
 mod gguf;
 mod model;
 mod pull;
+mod random;
+mod sample;
 mod shapes;
 mod tokenizer;
 mod weights;
@@ -29,6 +33,7 @@ pub use cpu::{
 };
 pub use device::{DeviceBlock, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings};
 pub use error::LoadError;
+pub use generator::Generator;
 pub use gguf::ModelFile;
 pub use model::{LoadSettings, Model, ResidentBlock};
 pub use tokenizer::GgufTokenizer;

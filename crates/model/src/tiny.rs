@@ -7,6 +7,8 @@ use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Result, Tensor};
 
+use crate::tokenizer::byte_characters;
+
 const LAYERS: usize = 2;
 const HIDDEN: usize = 64;
 const FEED_FORWARD: usize = 96;
@@ -76,12 +78,7 @@ fn weights(random: &mut blake3::OutputReader, shape: &[usize]) -> Vec<f32> {
 
 /// Special tokens, the 256 bytes in GPT-2's spelling, and what the merges make.
 fn tokens() -> Vec<String> {
-    let printable = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
-    let mut shifted = 256..;
-    let bytes = (0..256).map(|byte| {
-        let code = if printable(byte) { byte } else { shifted.next().unwrap_or(byte) };
-        char::from_u32(code).unwrap_or(' ').to_string()
-    });
+    let bytes = byte_characters().map(|character| character.to_string());
     let merged = MERGES.iter().map(|merge| merge.replace(' ', ""));
     SPECIAL.iter().map(|token| (*token).to_owned()).chain(bytes).chain(merged).collect()
 }

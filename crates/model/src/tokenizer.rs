@@ -18,6 +18,8 @@ pub struct GgufTokenizer {
     /// With special tokens, for templates.
     template: Tokenizer,
     special: Vec<String>,
+    /// The byte that each character of a token's name stands for.
+    bytes: HashMap<char, u8>,
     digest: Digest,
 }
 
@@ -81,7 +83,8 @@ impl GgufTokenizer {
             .add_special_tokens(special.iter().map(|token| AddedToken::from(token.clone(), true)))
             .map_err(|error| wrong("tokenizer.ggml.token_type", error.to_string()))?;
         let digest = Digest(*hasher.finalize().as_bytes());
-        Ok(Self { text, template, special, digest })
+        let bytes = byte_characters().zip(0..=u8::MAX).collect();
+        Ok(Self { text, template, special, bytes, digest })
     }
 
     /// Digest of everything that decides the token ids.
@@ -95,6 +98,30 @@ impl GgufTokenizer {
     pub fn has_special(&self, token: &str) -> bool {
         self.special.iter().any(|special| special == token)
     }
+
+    /// The bytes that `token` stands for in a text: none for a special one.
+    pub(crate) fn bytes_of(&self, token: u32) -> Vec<u8> {
+        let name = self.text.id_to_token(token).filter(|name| !self.has_special(name));
+        let characters = name.iter().flat_map(|name| name.chars());
+        characters.filter_map(|character| self.bytes.get(&character).copied()).collect()
+    }
+
+    /// The special token that `template` begins with, blanks aside.
+    pub(crate) fn leading_special(&self, template: &str) -> Option<u32> {
+        let begins = |special: &&String| template.trim_start().starts_with(special.as_str());
+        let special = self.special.iter().filter(begins).max_by_key(|special| special.len())?;
+        self.template.token_to_id(special)
+    }
+}
+
+/// How byte-level BPE spells each byte in the names of its tokens (GPT-2, Radford et al. 2019).
+pub(crate) fn byte_characters() -> impl Iterator<Item = char> {
+    let printable = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+    let mut shifted = 256..;
+    (0..256).map(move |byte| {
+        let code = if printable(byte) { byte } else { shifted.next().unwrap_or(byte) };
+        char::from_u32(code).unwrap_or(' ')
+    })
 }
 
 fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, ModelError> {
@@ -110,5 +137,26 @@ impl Tokenize for GgufTokenizer {
 
     fn encode_template(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         encode(&self.template, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_stand_for_the_bytes_of_their_text() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        crate::tiny::write(0, &mut file).unwrap();
+        let tokenizer = crate::ModelFile::open(file.path()).unwrap().tokenizer().unwrap();
+        for text in ["the heat in winter", "Käse 12 €\n\t«…» \u{1F41D}\0", " <|im_end|>"] {
+            let tokens = tokenizer.encode_text(text).unwrap();
+            let bytes: Vec<u8> = tokens.iter().flat_map(|t| tokenizer.bytes_of(*t)).collect();
+            assert_eq!(bytes, text.as_bytes());
+        }
+        assert_eq!(tokenizer.encode_template("<|im_end|>a").unwrap()[0], 2);
+        assert!(tokenizer.bytes_of(2).is_empty() && tokenizer.bytes_of(u32::MAX).is_empty());
+        assert_eq!(tokenizer.leading_special(" <|im_end|>\n"), Some(2));
+        assert_eq!(tokenizer.leading_special("x<|im_end|>"), None);
     }
 }

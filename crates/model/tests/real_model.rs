@@ -7,13 +7,16 @@
 mod blocks;
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use blocks::{bits, chunk, same};
-use hyperrag_kv::{Element, KvBlock, LanguageModel, SCORE_TOLERANCE, Tokenize};
+use hyperrag_kv::{
+    Element, Generate, KvBlock, LanguageModel, SCORE_TOLERANCE, Sampling, Stop, Tokenize,
+};
 use hyperrag_model::{
-    CATALOG, Compute, CpuModel, DeviceChoice, DeviceModel, DeviceSettings, GgufTokenizer, Kernel,
-    LoadError, ModelCache, ModelFile,
+    CATALOG, Compute, CpuModel, DeviceChoice, DeviceModel, DeviceSettings, Generator,
+    GgufTokenizer, Kernel, LoadError, ModelCache, ModelFile,
 };
 use serde_json::Value;
 
@@ -146,6 +149,48 @@ fn a_gpus_arithmetic_stays_within_the_tolerance() {
     }
     eprintln!("largest difference of f16 products to the CPU {own:e}, to transformers {golden:e}");
     assert!(own <= SCORE_TOLERANCE, "{own}");
+}
+
+#[test]
+fn questions_are_answered_as_transformers_does() {
+    let mut file = ModelFile::open(&path()).unwrap();
+    let model = Generator::load(&mut file, Compute::F32, Kernel::best(), 2).unwrap();
+    let turn = model.turn().unwrap();
+    assert!(turn.before.starts_with("<|im_start|>system\n"), "{turn:?}");
+    let prompt = |words: &str| {
+        let (before, after) =
+            (model.encode_template(&turn.before).unwrap(), model.encode_template(&turn.after));
+        [before, model.encode_text(words).unwrap(), after.unwrap()].concat()
+    };
+    let answer = |prompt: &[u32], sampling: &Sampling| {
+        let (mut tokens, mut bytes) = (Vec::new(), Vec::new());
+        let end = model.generate(prompt, sampling, &mut |token, text| {
+            tokens.push(token);
+            bytes.extend_from_slice(text);
+            ControlFlow::Continue(())
+        });
+        (tokens, String::from_utf8(bytes).unwrap(), end.unwrap().stop)
+    };
+    let greedy = Sampling { tokens_max: 24, temperature: 0.0, top_p: 1.0, seed: 0 };
+    let france = prompt("What is the capital of France?");
+    let (_, text, stop) = answer(&france, &greedy);
+    assert_eq!((text.as_str(), stop), ("The capital of France is Paris.", Stop::Eos));
+    let drawn = Sampling { temperature: 0.7, top_p: 0.9, seed: 5, ..greedy };
+    assert_eq!(answer(&france, &drawn), answer(&france, &drawn));
+
+    // Not a good answer, but transformers 5.24 gives it in f32, with the same weights.
+    let words = "[1] The lighthouse of Vell was built in 1871 by Ada Marsh.\n\n\
+        Question: Who built the lighthouse of Vell?";
+    let expected = "The lighthouse of Vell was built by the British in 1871 by the British \
+        shipbuilding company, the";
+    let lighthouse = prompt(words);
+    let (tokens, text, stop) = answer(&lighthouse, &greedy);
+    assert_eq!((text.as_str(), stop), (expected, Stop::Length));
+    for i in 0..tokens.len() {
+        let one = Sampling { tokens_max: 1, ..greedy };
+        let so_far = [&lighthouse[..], &tokens[..i]].concat();
+        assert_eq!(answer(&so_far, &one).0, [tokens[i]], "token {i} of one pass over all");
+    }
 }
 
 #[test]

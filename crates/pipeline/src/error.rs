@@ -108,6 +108,17 @@ pub enum PipelineError {
         /// The document.
         document: String,
     },
+    /// Instruction, question and answer do not fit into the generator's context.
+    #[error(
+        "question, instruction and --max-tokens take {needed} tokens, the generator has room for {max}: \
+         shorten them"
+    )]
+    PromptTooLong {
+        /// Tokens without any passage.
+        needed: usize,
+        /// Tokens there may be.
+        max: usize,
+    },
     /// A candidate that the store does not have.
     #[error("query {query}: the store has no document {document:?}")]
     UnknownDocument {

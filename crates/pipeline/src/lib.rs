@@ -1,9 +1,11 @@
 //! The stages joined: `build` takes a corpus to a store, `Session` a query to ranked hits,
-//! `bench` compares reuse with recompute, `quality` the rankings of several element types.
+//! `Session::generate_answer` goes on to an answer, `bench` compares reuse with recompute, `quality`
+//! the rankings of several element types.
 //!
 //! In: an open corpus, model and store. Out: a store, answers, measurements. It does not know the
 //! command line, and prints nothing.
 
+mod answer;
 mod bench;
 mod bench_device;
 mod build;
@@ -23,6 +25,7 @@ mod tune;
 mod units;
 mod verify;
 
+pub use answer::{AnswerSettings, AnswerStats, GeneratedAnswer, Passage, PassageOrder};
 pub use bench::{BenchReport, BenchSettings, Comparison, Mode, Sample, Workload, bench, workload};
 pub use bench_device::{DeviceBenchSettings, DeviceFigures, bench_device};
 pub use build::{Add, BuildInput, BuildSummary, DryRun, build, calibration_chunks, dry_run};

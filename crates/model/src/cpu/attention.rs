@@ -3,10 +3,11 @@
 //! K and V of the block and of the sequence's own rows are laid side by side as one run of
 //! positions, so that a pass in two parts adds in the same order as one whole pass.
 
-use hyperrag_kv::{Element, KvBlock};
+use hyperrag_kv::Element;
 
 use super::codec::{Codec, Part, Place};
 use super::kernel::{Form, Kernel, Lanes, Operand, PANEL, Pairs, depth_of, panels_of};
+use super::past::Past;
 use super::workspace::{Scratch, take};
 
 /// Query positions of a step; K beyond the last one's position is not touched.
@@ -29,7 +30,7 @@ pub(crate) struct Source<'a> {
     pub(crate) codec: &'a Codec,
     /// In what form Q, K, V and the weights of the positions are multiplied.
     pub(crate) form: Form,
-    pub(crate) past: Option<&'a KvBlock>,
+    pub(crate) past: Option<Past<'a>>,
     pub(crate) layer: usize,
     /// KV head.
     pub(crate) head: usize,
@@ -67,7 +68,7 @@ impl Heads<'_> {
         out: &mut [f32],
     ) {
         let (rows, group) = (self.rows(), self.heads / self.kv_heads);
-        let (stored, head) = (source.past.map_or(0, KvBlock::tokens), source.head);
+        let (stored, head) = (source.past.map_or(0, Past::tokens), source.head);
         let form = source.form;
         self.lay_out(kernel, source, scratch);
         for first in (0..rows).step_by(STEP) {
@@ -126,7 +127,7 @@ impl Heads<'_> {
     /// Lays K and V of all positions out as the right sides of the two products.
     fn lay_out(&self, kernel: Kernel, source: Source<'_>, scratch: &mut Scratch) {
         let Source { codec, form, past, layer, head, mut kept } = source;
-        let stored = past.map_or(0, KvBlock::tokens);
+        let stored = past.map_or(0, Past::tokens);
         let positions = stored + self.rows();
         let Scratch { keys, values, queries, pair_row, bytes, .. } = scratch;
         let mut layout = Layout::start(kernel, form, positions, self.dim, keys, values, pair_row);

@@ -7,6 +7,7 @@ use hyperrag_kv::{Calibration, Element, FixedPositions, Geometry, KvBlock};
 use super::attention::{Heads, Source};
 use super::codec::{Codec, Part, Place};
 use super::kernel::{Form, Kernel, Lanes, Operand, PackedMatrix};
+use super::past::Past;
 use super::workspace::Scratch;
 use crate::Compute;
 
@@ -127,7 +128,7 @@ impl Attention {
     pub fn run(&mut self) -> &[f32] {
         for head in 0..KV_HEADS {
             let heads = Heads { qkv: &self.qkv, heads: HEADS, kv_heads: KV_HEADS, dim: DIM };
-            let (codec, past) = (&self.codec, Some(&self.block));
+            let (codec, past) = (&self.codec, Some(Past::Block(&self.block)));
             let source = Source { codec, form: self.form, past, layer: 0, head, kept: None };
             heads.attend(self.kernel, source, &mut self.scratch, &mut self.out);
         }

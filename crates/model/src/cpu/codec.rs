@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use hyperrag_kv::{Calibration, Element};
 
+use crate::random::SplitMix;
+
 /// Where a row stands.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
@@ -144,18 +146,12 @@ fn block(dim: usize) -> usize {
     1 << dim.trailing_zeros()
 }
 
-/// Signs from a fixed seed (splitmix64), over the square root of the matrix's size: applying signs
+/// Signs from a fixed seed, over the square root of the matrix's size: applying signs
 /// and matrix, and then matrix and signs, gives the row back.
 fn signs(dim: usize) -> Vec<f32> {
     let norm = 1.0 / (block(dim) as f32).sqrt();
-    let mut state = 0_u64;
-    let mut sign = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        if (z ^ (z >> 31)) & 1 == 0 { norm } else { -norm }
-    };
-    (0..dim).map(|_| sign()).collect()
+    let mut random = SplitMix(0);
+    (0..dim).map(|_| if random.next() & 1 == 0 { norm } else { -norm }).collect()
 }
 
 /// Multiplies each block of the row by the Hadamard matrix of its size, without its norm.

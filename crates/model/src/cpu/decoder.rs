@@ -1,11 +1,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hyperrag_kv::{Element, Geometry, KvBlock};
+use hyperrag_kv::{Element, Geometry};
 use rayon::prelude::*;
 
 use super::attention::{Heads, Source};
 use super::codec::Codec;
 use super::kernel::{Form, Kernel, Lanes, Operand, PANEL, PackedMatrix};
+use super::past::Past;
 use super::workspace::{Scratch, ScratchPool, Workspace, split, take};
 use crate::gguf::StoredTensor;
 use crate::weights::{WeightSource, Weights};
@@ -86,10 +87,10 @@ pub struct CpuModel {
     workspaces: Arc<Mutex<Vec<Workspace>>>,
 }
 
-/// A run of tokens after an optional block.
+/// A run of tokens after what is there, if anything is.
 #[derive(Clone, Copy)]
 pub(crate) struct Sequence<'a> {
-    pub(crate) past: Option<&'a KvBlock>,
+    pub(crate) past: Option<Past<'a>>,
     pub(crate) tokens: &'a [u32],
 }
 
@@ -405,7 +406,7 @@ fn rows_of(sequences: &[Sequence<'_>]) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for sequence in sequences {
         let (first, count) = (rows.len(), sequence.tokens.len());
-        let past = sequence.past.map_or(0, KvBlock::tokens);
+        let past = sequence.past.map_or(0, Past::tokens);
         let tokens = sequence.tokens.iter().enumerate();
         rows.extend(tokens.map(|(i, &token)| Row { token, position: past + i, first, count }));
     }

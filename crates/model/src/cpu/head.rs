@@ -6,7 +6,7 @@ use super::kernel::{PANEL, PackedMatrix, panels_of};
 use super::workspace::{Scratch, split, take};
 
 /// Columns of the vocabulary computed at once: never a matrix of logits.
-const COLUMNS: usize = 1024;
+pub(crate) const COLUMNS: usize = 1024;
 
 impl CpuModel {
     /// The score of each pair. `states` are the residual rows of what its query has computed, pair
@@ -70,7 +70,7 @@ impl CpuModel {
         scorer.of_logits(&scorer.labels().into_iter().map(logit).collect::<Vec<_>>())
     }
 
-    fn head(&self) -> &PackedMatrix {
+    pub(crate) fn head(&self) -> &PackedMatrix {
         self.weights.head.as_ref().unwrap_or(&self.weights.embedding)
     }
 

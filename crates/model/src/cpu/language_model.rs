@@ -3,9 +3,10 @@
 use hyperrag_kv::{Chunk, Geometry, KvBlock, LanguageModel, ModelError, Pair};
 
 use super::decoder::{CpuModel, Sequence};
+use super::past::Past;
 
 /// Rows of one forward pass at most: enough to fill the tiles, few enough to keep buffers small.
-const ROWS_MAX: usize = 1024;
+pub(crate) const ROWS_MAX: usize = 1024;
 
 impl CpuModel {
     /// `ln p(token | all tokens before)` of every token but the first, in one pass over the whole
@@ -57,7 +58,7 @@ impl CpuModel {
     fn score_batch(&self, pairs: &[Pair<'_, KvBlock>]) -> Vec<f32> {
         let all = pairs
             .iter()
-            .map(|pair| Sequence { past: Some(pair.block), tokens: pair.query.computed() });
+            .map(|pair| Sequence { past: Some(Past::Block(pair.block)), tokens: pair.query.computed() });
         let sequences: Vec<_> = all.filter(|sequence| !sequence.tokens.is_empty()).collect();
         if sequences.is_empty() {
             return self.scores(pairs, &[]);

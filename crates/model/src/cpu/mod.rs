@@ -6,9 +6,11 @@ pub mod bench;
 mod calibrate;
 mod codec;
 mod decoder;
+mod generate;
 mod head;
 mod kernel;
 mod language_model;
+mod past;
 mod variant;
 mod workspace;
 

@@ -31,7 +31,9 @@ pub(crate) fn tiny() -> Vec<u8> {
 }
 
 /// The tiny model after `edit` of its metadata and tensors.
-fn edited(edit: impl FnOnce(&mut Vec<(String, Value)>, &mut Vec<(String, QTensor)>)) -> Vec<u8> {
+pub(crate) fn edited(
+    edit: impl FnOnce(&mut Vec<(String, Value)>, &mut Vec<(String, QTensor)>),
+) -> Vec<u8> {
     let mut bytes = Cursor::new(tiny());
     let content = Content::read(&mut bytes).unwrap();
     let mut metadata: Vec<_> = content.metadata.clone().into_iter().collect();
@@ -46,7 +48,7 @@ fn edited(edit: impl FnOnce(&mut Vec<(String, Value)>, &mut Vec<(String, QTensor
     out.into_inner()
 }
 
-fn with_metadata(key: &str, value: Value) -> Vec<u8> {
+pub(crate) fn with_metadata(key: &str, value: Value) -> Vec<u8> {
     edited(|metadata, _| {
         metadata.retain(|(k, _)| k != key);
         metadata.push((key.to_owned(), value));
@@ -60,7 +62,7 @@ pub(crate) fn with_tensor(name: &str, dtype: GgmlDType, values: &Tensor) -> Vec<
     })
 }
 
-fn write_file(folder: &Path, bytes: &[u8]) -> PathBuf {
+pub(crate) fn write_file(folder: &Path, bytes: &[u8]) -> PathBuf {
     let path = folder.join("model.gguf");
     fs::write(&path, bytes).unwrap();
     path
@@ -177,6 +179,11 @@ impl Reference {
         let untied = self.content.tensor_infos.contains_key("output.weight");
         let head = self.weight(if untied { "output.weight" } else { "token_embd.weight" })?;
         hidden.matmul(&head.t()?)
+    }
+
+    /// The logits of the token after `tokens`.
+    pub(crate) fn next_logits(&mut self, tokens: &[u32]) -> candle_core::Result<Vec<f32>> {
+        self.logits(tokens)?.get(tokens.len() - 1)?.to_vec1()
     }
 
     fn score(&mut self, document: &[u32], query: &[u32]) -> candle_core::Result<f32> {

@@ -3,6 +3,7 @@
 mod blocks;
 mod cpu;
 mod device;
+mod generate;
 mod scorers;
 mod seeded;
 mod variants;

@@ -1,0 +1,101 @@
+//! Token after token after a prompt.
+
+use std::ops::ControlFlow;
+
+use hyperrag_kv::{Element, Generation, ModelError, Sampling, Stop};
+use rayon::prelude::*;
+
+use super::decoder::{CpuModel, Sequence};
+use super::head::COLUMNS;
+use super::language_model::ROWS_MAX;
+use super::past::{GrowingKv, Past};
+use super::workspace::{Scratch, take};
+use crate::sample::Sampler;
+
+/// The state of one generation.
+struct Run {
+    kv: GrowingKv,
+    /// K and V of the last pass, before they are appended.
+    fresh: Vec<u8>,
+    /// Hidden state of the last position, after the last norm.
+    hidden: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+impl CpuModel {
+    /// Goes on with `prompt` until one of `stops`, which `each` does not get, or as long as `each` and
+    /// `sampling` let it. The logits are to the bit those of one pass over all tokens up to there.
+    ///
+    /// # Errors
+    /// As [`hyperrag_kv::Generate::generate`].
+    ///
+    /// # Panics
+    /// If the elements of this model are not f32, see [`CpuModel::with_element`].
+    pub(crate) fn generate(
+        &self,
+        prompt: &[u32],
+        stops: &[u32],
+        sampling: &Sampling,
+        each: &mut dyn FnMut(u32) -> ControlFlow<()>,
+    ) -> Result<Generation, ModelError> {
+        assert_eq!(self.geometry.element, Element::F32, "what is generated is not rounded");
+        let room = prompt.len() + sampling.tokens_max;
+        self.config
+            .check(prompt, sampling.tokens_max, || "the prompt with its answer".to_owned())?;
+        let mut run = Run {
+            kv: GrowingKv::with_room(self.geometry, room),
+            fresh: Vec::new(),
+            hidden: vec![0.0; self.config.hidden],
+            logits: Vec::new(),
+        };
+        let mut sampler = Sampler::new(sampling);
+        prompt.chunks(ROWS_MAX).for_each(|tokens| self.extend(&mut run, tokens));
+        for tokens in 0..sampling.tokens_max {
+            let logits = self.logits(&mut run);
+            if logits.iter().any(|logit| !logit.is_finite()) {
+                return Err(ModelError::NotANumber { what: "the prompt".to_owned() });
+            }
+            let token = sampler.pick(logits);
+            if stops.contains(&token) {
+                return Ok(Generation { tokens, stop: Stop::Eos });
+            }
+            if each(token).is_break() {
+                return Ok(Generation { tokens: tokens + 1, stop: Stop::Line });
+            }
+            if tokens + 1 < sampling.tokens_max {
+                self.extend(&mut run, &[token]);
+            }
+        }
+        Ok(Generation { tokens: sampling.tokens_max, stop: Stop::Length })
+    }
+
+    /// Takes `tokens` through the decoder.
+    fn extend(&self, run: &mut Run, tokens: &[u32]) {
+        let Run { kv, fresh, hidden, .. } = run;
+        let past = Some(Past::Grown(kv)).filter(|past| past.tokens() > 0);
+        fresh.resize(tokens.len() * self.geometry.token_bytes(), 0);
+        self.pool.install(|| {
+            let kept = std::slice::from_mut(fresh);
+            self.forward(&[Sequence { past, tokens }], Some(kept), |x| {
+                let last = &x[x.len() - self.config.hidden..];
+                self.norm_rows(last, &self.weights.final_norm, hidden);
+            });
+        });
+        kv.append(tokens.len(), fresh);
+    }
+
+    /// The logits of the token after the run.
+    fn logits<'r>(&self, run: &'r mut Run) -> &'r [f32] {
+        let head = self.head();
+        let (hidden, logits) = (&run.hidden, take(&mut run.logits, head.outputs()));
+        self.pool.install(|| {
+            logits.par_chunks_mut(COLUMNS).enumerate().for_each(|(group, logits)| {
+                let columns = group * COLUMNS..group * COLUMNS + logits.len();
+                let Scratch { operand, widened, .. } = &mut *self.scratch.get();
+                operand.start(self.kernel, self.form(), 1, self.config.hidden).set_all(hidden);
+                head.product(self.kernel, operand, columns, logits, COLUMNS, widened);
+            });
+        });
+        logits
+    }
+}

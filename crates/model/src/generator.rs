@@ -1,0 +1,79 @@
+use std::ops::ControlFlow;
+
+use hyperrag_kv::{Element, Generate, Generation, ModelError, Sampling, Tokenize, Turn};
+
+use crate::{Compute, CpuModel, GgufTokenizer, Kernel, LoadError, Model, ModelFile};
+
+/// A model that answers, on the CPU, with its tokenizer and its chat template. K and V of what it
+/// reads and writes are f32.
+pub struct Generator {
+    model: CpuModel,
+    tokenizer: GgufTokenizer,
+    turn: Option<Turn>,
+    stops: Vec<u32>,
+}
+
+impl Generator {
+    /// The model of `file`, loaded.
+    ///
+    /// # Errors
+    /// [`LoadError`], also for a chat template that cannot be rendered.
+    pub fn load(
+        file: &mut ModelFile,
+        compute: Compute,
+        kernel: Kernel,
+        threads: usize,
+    ) -> Result<Self, LoadError> {
+        let model = CpuModel::load(file, Element::F32, compute, kernel, threads)?;
+        Self::new(model, file)
+    }
+
+    /// The model of `file`, which `model` is: on a CPU the weights are shared.
+    ///
+    /// # Errors
+    /// As [`Generator::load`].
+    pub fn sharing(model: &Model, file: &mut ModelFile, threads: usize) -> Result<Self, LoadError> {
+        match model {
+            Model::Cpu(model) => Self::new(model.clone().with_element(Element::F32), file),
+            Model::Gpu(..) => Self::load(file, Compute::F32, Kernel::best(), threads),
+        }
+    }
+
+    fn new(model: CpuModel, file: &ModelFile) -> Result<Self, LoadError> {
+        let (tokenizer, chat) = (file.tokenizer()?, file.chat()?);
+        let mut stops = file.end_tokens()?;
+        let (turn, end) = chat.map(|chat| (chat.turn, chat.end)).unzip();
+        stops.extend(tokenizer.leading_special(&end.unwrap_or_default()));
+        Ok(Self { model, tokenizer, turn, stops })
+    }
+}
+
+impl Tokenize for Generator {
+    fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        self.tokenizer.encode_text(text)
+    }
+
+    fn encode_template(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        self.tokenizer.encode_template(text)
+    }
+}
+
+impl Generate for Generator {
+    fn context_tokens(&self) -> usize {
+        self.model.config().context
+    }
+
+    fn turn(&self) -> Option<&Turn> {
+        self.turn.as_ref()
+    }
+
+    fn generate(
+        &self,
+        prompt: &[u32],
+        sampling: &Sampling,
+        each: &mut dyn FnMut(u32, &[u8]) -> ControlFlow<()>,
+    ) -> Result<Generation, ModelError> {
+        let mut each = |token| each(token, &self.tokenizer.bytes_of(token));
+        self.model.generate(prompt, &self.stops, sampling, &mut each)
+    }
+}

@@ -1,0 +1,119 @@
+use std::ops::ControlFlow;
+
+use anyhow::{Context, Result};
+use hyperrag_kv::Sampling;
+use hyperrag_model::{Compute, Generator, Kernel, ModelCache, ModelFile};
+use hyperrag_pipeline::{AnswerSettings, GeneratedAnswer, PassageOrder, Query};
+use indicatif::ProgressBar;
+
+use super::batch::{batch_bar, each_query, session};
+use super::{LoadedModel, open};
+use crate::cli::AnswerArgs;
+use crate::exit::Status;
+use crate::queries::Batch;
+use crate::report;
+
+/// Answers one question, or a batch of them as they come.
+pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
+    let batch = Batch::new(args.text.as_deref(), args.search.queries.as_deref())?;
+    let (store, mut loaded) = open(&args.search.store, &args.search.model)?;
+    let generator = generator(args, &mut loaded)?;
+    let session = session(&store, &loaded, &args.ranking)?;
+    let device = loaded.model.device().device;
+    let settings = settings(args);
+    let single = batch.single;
+    // A text that is being written and a bar would be in each other's way.
+    let bar = if json { batch_bar(&batch) } else { ProgressBar::hidden() };
+    let work = |query: &Query| {
+        let mut printed = match json || single {
+            true => Ok(()),
+            false => report::print(&query.text),
+        };
+        let mut print = |piece: &str| {
+            if !json && printed.is_ok() {
+                printed = report::print_piece(piece);
+            }
+            if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        let answered = session.generate_answer(&generator, &settings, query, &mut print);
+        let answered = answered.with_context(|| format!("query {}", query.id))?;
+        Ok((answered, printed))
+    };
+    each_query(batch, &bar, work, |(answer, printed), said| {
+        printed?;
+        let status = said.warn(&answer.damages, &answer.failovers);
+        if json {
+            let mut value = serde_json::to_value(&answer)?;
+            value["stats"]["device"] = device.as_str().into();
+            bar.suspend(|| report::print(&value.to_string()))?;
+        } else {
+            report::print_piece(&sources(&answer, single))?;
+            warn_of_cuts(&answer);
+        }
+        Ok(status)
+    })
+}
+
+/// The model that answers: the one that reranks, if no other is named.
+fn generator(args: &AnswerArgs, loaded: &mut LoadedModel) -> Result<Generator> {
+    let threads = args.search.model.threads;
+    let Some(name) = &args.generator else {
+        return Ok(Generator::sharing(&loaded.model, &mut loaded.file, threads)?);
+    };
+    let path = ModelCache::from_environment()?.resolve(name)?;
+    let mut file = ModelFile::open(&path)?;
+    // --compute may be that of a GPU.
+    let compute = args.search.model.compute.filter(|compute| *compute != Compute::F16);
+    let compute = compute.unwrap_or(Compute::F32);
+    let generator = Generator::load(&mut file, compute, Kernel::best(), threads);
+    generator.with_context(|| format!("{}: cannot answer", path.display()))
+}
+
+fn settings(args: &AnswerArgs) -> AnswerSettings<'_> {
+    AnswerSettings {
+        instruction: args.instruction.as_deref(),
+        passages: args.passages,
+        order: match args.no_rerank {
+            true => PassageOrder::Retrieved,
+            false => PassageOrder::Reranked {
+                depth: args.search.depth,
+                recompute: args.ranking.recompute,
+            },
+        },
+        sampling: Sampling {
+            tokens_max: args.max_tokens as usize,
+            temperature: args.temperature,
+            top_p: args.top_p,
+            seed: args.seed,
+        },
+    }
+}
+
+/// The end of the answer's line, and the passages by their numbers.
+fn sources(answer: &GeneratedAnswer, single: bool) -> String {
+    let line = |passage: &hyperrag_pipeline::Passage| {
+        let (rank, id) = (passage.rank, &passage.id);
+        match passage.title.trim() {
+            "" => format!("\n[{rank}] {id}"),
+            title => format!("\n[{rank}] {id}  {}", report::shorten(title, 64)),
+        }
+    };
+    let passages: String = answer.passages.iter().map(line).collect();
+    let after = if single { "" } else { "\n" };
+    format!("\n{passages}\n{after}")
+}
+
+fn warn_of_cuts(answer: &GeneratedAnswer) {
+    for passage in answer.passages.iter().filter(|passage| passage.cut_tokens > 0) {
+        report::note(&format!(
+            "passage [{}] was cut by {} tokens: the generator has no room for more",
+            passage.rank, passage.cut_tokens
+        ));
+    }
+    if answer.passages_left_out > 0 {
+        report::note(&format!(
+            "{} passages were left out: the generator has no room for more",
+            answer.passages_left_out
+        ));
+    }
+}

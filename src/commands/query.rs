@@ -1,8 +1,8 @@
 use anyhow::{Context, Result};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
-use hyperrag_eval::{Run, run_line};
-use hyperrag_pipeline::{Answer, Query};
+use hyperrag_eval::{Run, RunHit, run_line};
+use hyperrag_pipeline::{Answer, PipelineError, Query};
 
 use super::batch::{batch_bar, each_query, session};
 use super::eval::read_run;
@@ -42,13 +42,29 @@ fn answer(
     let answered = match run {
         None => session.answer(query, args.search.depth, args.ranking.recompute),
         Some(run) => {
-            let listed = run.hits(&query.id).unwrap_or_default().iter().take(args.search.depth);
-            let hits =
-                session.candidates(query, listed.map(|hit| (hit.document.as_str(), hit.score)))?;
+            let listed = run.hits(&query.id).unwrap_or_default();
+            let listed = &listed[..args.search.depth.min(listed.len())];
+            let named = listed.iter().map(|hit| (hit.document.as_str(), hit.score));
+            let hits = session.candidates(query, named).map_err(|error| at_line(error, args, listed))?;
             session.rerank(query, hits, args.ranking.recompute)
         }
     };
     answered.with_context(|| format!("query {}", query.id))
+}
+
+/// Says which line of the run names a document that the store does not have.
+fn at_line(error: PipelineError, args: &QueryArgs, listed: &[RunHit]) -> anyhow::Error {
+    let line = match (&error, &args.candidates) {
+        (PipelineError::UnknownDocument { document, .. }, Some(run)) => {
+            let named = listed.iter().find(|hit| hit.document == *document);
+            named.map(|hit| format!("{}:{}", run.display(), hit.line))
+        }
+        _ => None,
+    };
+    match line {
+        Some(line) => anyhow::Error::from(error).context(line),
+        None => error.into(),
+    }
 }
 
 fn render(answer: &Answer, device: &str, format: Format, top: usize) -> Result<String> {

@@ -198,7 +198,7 @@ fn candidates_of_a_run_are_ranked_as_those_of_bm25() {
     scratch
         .write("strange.run", "q01 Q0 p001 1 1.0 x\nq02 Q0 nowhere 1 1.0 x\nq03 Q0 p002 1 1.0 x\n");
     let degraded = scratch.ends(DEGRADED, &format!("{query} --candidates strange.run"));
-    degraded.says(&["query q02: the store has no document \"nowhere\""]);
+    degraded.says(&["strange.run:2: query q02: the store has no document \"nowhere\""]);
     assert_eq!(degraded.stderr.matches("q02").count(), 1, "{}", degraded.stderr);
     assert!(degraded.stdout.contains("q01 Q0 p001") && degraded.stdout.contains("q03 Q0 p002"));
 }

@@ -8,6 +8,8 @@ pub struct RunHit {
     pub document: String,
     /// The score that the run gives it.
     pub score: f64,
+    /// Its line in the file, from 1; 0 where it comes from none.
+    pub line: usize,
 }
 
 /// A TREC run: for each query a list of documents.
@@ -131,7 +133,7 @@ impl Run {
                     document: document.to_owned(),
                 });
             }
-            run.queries[place].1.push(RunHit { document: document.to_owned(), score });
+            run.queries[place].1.push(RunHit { document: document.to_owned(), score, line });
         }
         Ok(run)
     }
@@ -229,8 +231,8 @@ mod tests {
 
     use super::*;
 
-    fn hit(document: &str, score: f64) -> RunHit {
-        RunHit { document: document.to_owned(), score }
+    fn hit(line: usize, document: &str, score: f64) -> RunHit {
+        RunHit { document: document.to_owned(), score, line }
     }
 
     #[test]
@@ -240,9 +242,9 @@ mod tests {
         let queries: Vec<_> = run.queries().collect();
         assert_eq!(
             queries,
-            [("q2", &[hit("b", -1.5), hit("a", 7.0)][..]), ("q1", &[hit("d", 3.0)][..])]
+            [("q2", &[hit(1, "b", -1.5), hit(4, "a", 7.0)][..]), ("q1", &[hit(3, "d", 3.0)][..])]
         );
-        assert_eq!(run.hits("q1"), Some(&[hit("d", 3.0)][..]));
+        assert_eq!(run.hits("q1"), Some(&[hit(3, "d", 3.0)][..]));
         assert_eq!((run.hits("q3"), run.len(), run.is_empty()), (None, 2, false));
         assert!(Run::parse(&b"\n \n"[..], "r").unwrap().is_empty());
     }

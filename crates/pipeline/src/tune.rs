@@ -122,6 +122,7 @@ pub(crate) fn run_of(queries: &[ScoredQuery], scores: &[Vec<f32>]) -> Run {
         let hit = |(document, score): (&String, &f32)| RunHit {
             document: document.clone(),
             score: (*score).into(),
+            line: 0,
         };
         (query.id.clone(), query.documents.iter().zip(scores).map(hit).collect())
     });

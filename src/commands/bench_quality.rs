@@ -17,10 +17,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::LoadedModel;
+use super::batch::aggregate;
 use super::build::{columns, stop_on_signal};
 use super::eval::{read_qrels, read_run};
 use super::quality_table::table;
-use super::batch::aggregate;
 use crate::cli::{ModelArgs, QualityArgs, VariantName};
 use crate::exit::Status;
 use crate::{queries, report};

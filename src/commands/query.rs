@@ -45,7 +45,8 @@ fn answer(
             let listed = run.hits(&query.id).unwrap_or_default();
             let listed = &listed[..args.search.depth.min(listed.len())];
             let named = listed.iter().map(|hit| (hit.document.as_str(), hit.score));
-            let hits = session.candidates(query, named).map_err(|error| at_line(error, args, listed))?;
+            let hits =
+                session.candidates(query, named).map_err(|error| at_line(error, args, listed))?;
             session.rerank(query, hits, args.ranking.recompute)
         }
     };

@@ -56,9 +56,10 @@ impl CpuModel {
     }
 
     fn score_batch(&self, pairs: &[Pair<'_, KvBlock>]) -> Vec<f32> {
-        let all = pairs
-            .iter()
-            .map(|pair| Sequence { past: Some(Past::Block(pair.block)), tokens: pair.query.computed() });
+        let all = pairs.iter().map(|pair| Sequence {
+            past: Some(Past::Block(pair.block)),
+            tokens: pair.query.computed(),
+        });
         let sequences: Vec<_> = all.filter(|sequence| !sequence.tokens.is_empty()).collect();
         if sequences.is_empty() {
             return self.scores(pairs, &[]);

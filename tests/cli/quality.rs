@@ -131,7 +131,9 @@ fn rounding_after_one_prefill_is_near() {
         let pairs = own.values().zip(rounded.values());
         let difference = |(a, b): (&u32, &u32)| (f32::from_bits(*a) - f32::from_bits(*b)).abs();
         let largest = pairs.map(difference).fold(0.0, f32::max);
-        assert!(largest > 0.0 && largest < 0.3, "{variant}: {largest}");
+        // A CPU that multiplies bf16 rounds K and V for that, whatever they are stored as.
+        assert!(largest > 0.0 || variant == "bf16-bf16", "{variant} is no other block");
+        assert!(largest < 0.3, "{variant}: {largest}");
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hyperrag_kv::{
     BlockError, BlockKey, BlockRead, Calibration, Chunk, ChunkRead, Geometry, KvBlock,
 };
+use rayon::prelude::*;
 
 use crate::{Manifest, Store, StoreError, replicas};
 
@@ -152,7 +153,7 @@ impl Replicated {
 
 impl BlockRead for Replicated {
     fn get_many(&self, keys: &[BlockKey]) -> Vec<Result<Option<KvBlock>, BlockError>> {
-        keys.iter().map(|key| self.first(|copy| copy.get(key))).collect()
+        keys.par_iter().map(|key| self.first(|copy| copy.get(key))).collect()
     }
 }
 

@@ -95,6 +95,11 @@ fn interval(differences: &[f64]) -> [f64; 2] {
     // Of the two directions always the same one is sampled, so that swapping the runs only turns the
     // interval over.
     let turned: Vec<f64> = differences.iter().rev().map(|difference| -difference).collect();
+    if turned == differences {
+        let [low, high] = percentiles(differences);
+        let half = (high - low) / 2.0;
+        return [-half, half];
+    }
     let sum: f64 = differences.iter().sum();
     let turn = if sum.abs() < ROUNDING { turned[..] < *differences } else { sum < 0.0 };
     if turn {
@@ -145,6 +150,14 @@ mod tests {
         assert_eq!((rounded.wins, rounded.ties, rounded.p), (1, 1, 1.0));
         let none = paired_difference(&[], &[]);
         assert_eq!((none.mean, none.p), (0.0, 1.0));
+    }
+
+    #[test]
+    fn differences_that_cancel_out_have_an_interval_around_zero() {
+        let (a, b) = ([3.0, 0.0, 1.0, 2.0], [2.0, 1.0, 1.0, 2.0]);
+        let [low, high] = paired_difference(&a, &b).interval;
+        assert!(low < 0.0 && low == -high, "{low} {high}");
+        assert_eq!(paired_difference(&b, &a).interval, [low, high]);
     }
 
     #[test]

@@ -194,11 +194,11 @@ def joined(passes, compute):
 
 
 def measure_peer(peer, gguf, workload, folder, args):
-    """The rows of a peer, one a precision."""
+    """The rows of a peer, one a precision, and what became of precisions that have none."""
     script, precisions = PEERS[peer]
     environment = os.environ | {"OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment["TQDM_DISABLE"] = "1"
-    rows, best = [], 0.0
+    rows, failed, best = [], [], 0.0
     for precision in precisions:
         say(f"{NAMES[peer]}, {precision}")
         command = [args.python, ROOT / "scripts/peers" / script, gguf, "--workload", workload.ids]
@@ -206,14 +206,17 @@ def measure_peer(peer, gguf, workload, folder, args):
         command += ["--at-least", best / 2, "--scratch", folder]
         done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True, env=environment)
         if done.returncode != 0:
-            fail(f"{NAMES[peer]} ({precision}) ended with exit code {done.returncode}; what it said is above")
+            # The others go on: a peer may not run on every machine.
+            failed.append(f"{NAMES[peer]}, {precision}, ended with exit code {done.returncode} and has no figures.")
+            say(f"warning: {failed[-1]}")
+            continue
         row = {"name": NAMES[peer], "precision": precision, **json.loads(done.stdout)}
         for figure in ["recompute", "reuse"]:
             if figure in row:
                 row[figure]["score_difference_max"] = difference(row[figure]["scores"], workload.scores)
         best = max(best, row["prefill"]["median"])
         rows.append(row)
-    return rows
+    return rows, failed
 
 
 def difference(scores, reference):
@@ -263,6 +266,7 @@ def describe(report):
     conditions, workload = report["conditions"], report["workload"]
     versions = {"hyperrag": f"{conditions['version']} at {conditions['commit']}", **conditions["peers"]}
     lines = [f"{row['name']}, {row['precision']}: {row['dropped']}." for row in report["rows"] if row["dropped"]]
+    lines += report["failed"]
     lines.append(
         f"{workload['candidates']} documents of {workload['document_tokens']} tokens, a query of "
         f"{workload['query_tokens']}; medians of {report['runs']} runs ({2 * report['runs']} of hyperrag). "
@@ -310,7 +314,8 @@ def compare(folder, args):
     workload = Workload(folder, hyperrag, args)
     say("hyperrag, before the peers")
     passes = [measure_hyperrag(hyperrag, workload, args.runs, folder)]
-    peers = [row for peer in args.peers for row in measure_peer(peer, gguf, workload, folder, args)]
+    measured = [measure_peer(peer, gguf, workload, folder, args) for peer in args.peers]
+    peers = [row for rows, _ in measured for row in rows]
     say("hyperrag, after the peers")
     passes.append(measure_hyperrag(hyperrag, workload, args.runs, folder))
     own, end = joined(passes, args.compute), processor_times()
@@ -328,6 +333,7 @@ def compare(folder, args):
             "peers": {name: version for row in peers for name, version in row["versions"].items()},
         },
         "rows": [own, *peers],
+        "failed": [line for _, failed in measured for line in failed],
         "hyperrag_passes": passes,
         "ratios": ratios(own, peers),
     }

@@ -6,6 +6,9 @@ use crate::Geometry;
 /// more than reading a block from the page cache.
 static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
+/// Less than this the allocator keeps by itself; from here on it asks the system for fresh memory.
+const SPARE_FROM: usize = 128 << 10;
+
 /// What [`SPARE`] holds at most: two batches of blocks.
 const SPARE_BYTES: usize = 192 << 20;
 
@@ -36,6 +39,9 @@ impl KvBlock {
     /// Memory for K and V of a block of `bytes`, with leftovers in it: to be overwritten, all of it.
     #[must_use]
     pub fn memory(bytes: usize) -> Vec<u8> {
+        if bytes < SPARE_FROM {
+            return vec![0; bytes];
+        }
         let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
         // Enough and not much more, so that small blocks leave the memory to large ones.
         let fits = |memory: &Vec<u8>| (bytes..=2 * bytes).contains(&memory.capacity());
@@ -98,6 +104,9 @@ impl KvBlock {
 
 impl Drop for KvBlock {
     fn drop(&mut self) {
+        if self.kv.capacity() < SPARE_FROM {
+            return;
+        }
         let memory = std::mem::take(&mut self.kv);
         let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
         spare.push(memory);

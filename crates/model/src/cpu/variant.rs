@@ -46,7 +46,7 @@ impl CpuModel {
             return Err(ModelError::Geometry { block, model });
         }
         let tokens = exact.tokens();
-        let mut kv = vec![0; tokens * self.geometry.token_bytes()];
+        let mut kv = KvBlock::memory(tokens * self.geometry.token_bytes());
         let bytes = (expected.layer_bytes(tokens), self.geometry.layer_bytes(tokens));
         self.pool.install(|| {
             let layers = exact.kv().par_chunks(bytes.0).zip(kv.par_chunks_mut(bytes.1));

@@ -29,7 +29,7 @@ def scores(store, queries, depth):
     """For each query the candidates with their scores."""
     lines = run(HYPERRAG, "query", "--store", store, "--queries", queries, "--json", "--depth", depth, "-k", depth)
     answers = [json.loads(line) for line in lines.splitlines()]
-    return {a["query_id"]: {hit["id"]: hit["score"] for hit in a["hits"]} for a in answers}
+    return {a["query_id"]: {hit["id"]: hit["model_score"] for hit in a["hits"]} for a in answers}
 
 
 def tau(a, b):

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyperrag_eval::Measure;
 use hyperrag_kv::Element;
 use hyperrag_model::{Compute, DeviceChoice};
+use hyperrag_retrieval::Analyzer;
 
 pub(crate) use answer::AnswerArgs;
 pub(crate) use bench::{BenchArgs, BenchKind, QualityArgs, VariantName};
@@ -172,6 +173,10 @@ pub(crate) struct BuildArgs {
     /// Input rows of a shard [default: 256; with --append the store's].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub(crate) unit_rows: Option<u32>,
+    /// Language of the texts: BM25 leaves out its stop words and stems the others; none for words as
+    /// they are [default: english; with --append the store's].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) language: Option<Analyzer>,
     /// Type of the stored K and V: bf16, f32, or, on a CPU only, int8, int5 or int4 with a half, a
     /// third or a quarter of bf16's bytes [default: bf16; with --append the store's].
     #[arg(long, value_name = "TYPE")]
@@ -310,7 +315,7 @@ pub(crate) struct QueryArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RankingArgs {
     /// Fuse the model's score with the retriever's, that of BM25 or of the run in --candidates.
-    #[arg(long, value_enum, default_value_t = Fuse::None)]
+    #[arg(long, value_enum, default_value_t = Fuse::Zscore)]
     pub(crate) fuse: Fuse,
     /// The model's share in --fuse zscore, from 0 to 1.
     #[arg(long, default_value_t = 0.6, value_name = "SHARE", value_parser = parse_share)]
@@ -471,7 +476,7 @@ pub(crate) struct RepairArgs {
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// The store's element type; this and the next two are needed only where its manifest is lost.
+    /// The store's element type; this and the next three are needed only where its manifest is lost.
     #[arg(long, default_value_t = Element::Bf16, value_name = "TYPE")]
     pub(crate) element: Element,
     /// The store's positions of a chunk.
@@ -480,4 +485,7 @@ pub(crate) struct RepairArgs {
     /// The store's input rows of a shard.
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub(crate) unit_rows: u32,
+    /// The store's language.
+    #[arg(long, default_value_t = Analyzer::ENGLISH, value_name = "NAME")]
+    pub(crate) language: Analyzer,
 }

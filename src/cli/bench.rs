@@ -7,6 +7,7 @@ use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
 use hyperrag_eval::Measure;
 use hyperrag_kv::Element;
 use hyperrag_model::{Compute, DeviceChoice};
+use hyperrag_retrieval::Analyzer;
 
 use super::{Aggregate, ColumnArgs, ModelArgs, SearchArgs};
 
@@ -128,6 +129,9 @@ pub(crate) struct QualityArgs {
     /// Positions of a chunk at most.
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(32..=4096))]
     pub(crate) chunk_tokens: u32,
+    /// Language of the texts, by whose rules BM25 cuts words; none for words as they are.
+    #[arg(long, default_value_t = Analyzer::ENGLISH, value_name = "NAME")]
+    pub(crate) language: Analyzer,
     /// What the scores of a document's chunks come to.
     #[arg(long, value_enum, default_value_t = Aggregate::Max)]
     pub(crate) aggregate: Aggregate,

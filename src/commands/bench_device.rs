@@ -118,6 +118,7 @@ fn fingerprint(shape: &str, model: &DeviceModel, settings: DeviceBenchSettings) 
         profile_digest: random,
         chunk_tokens: settings.chunk_tokens,
         unit_rows: 256,
+        language: "english".into(),
         geometry: *model.geometry(),
         calibration: None,
         rope: model.config().rope(),

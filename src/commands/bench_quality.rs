@@ -196,7 +196,14 @@ fn candidates(
         Some(path) => listed_candidates(corpus, queries, &read_run(path)?, args.depth, stop)?,
         None => {
             let folder = tempfile::tempdir().context("no folder for an index")?;
-            retrieve_candidates(corpus, chunker, folder.path(), queries, args.depth, stop)?
+            retrieve_candidates(
+                corpus,
+                chunker,
+                (folder.path(), args.language),
+                queries,
+                args.depth,
+                stop,
+            )?
         }
     };
     bar.finish_and_clear();

@@ -11,6 +11,7 @@ use hyperrag_pipeline::{
     Add, BuildInput, BuildProgress, BuildSummary, ByteProgress, Counts, DryRun, PipelineError,
     calibration_chunks,
 };
+use hyperrag_retrieval::Analyzer;
 use hyperrag_store::{Replica, Store, StoreError};
 use serde::Serialize;
 
@@ -34,6 +35,10 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     let element = args.element.unwrap_or(element);
     let chunk_tokens = args.chunk_tokens.unwrap_or_else(|| of(|stored| stored.chunk_tokens));
     let unit_rows = args.unit_rows.unwrap_or_else(|| of(|stored| stored.unit_rows));
+    let language = match (args.language, &stored) {
+        (None, Some(stored)) => stored.language.clone(),
+        (language, _) => language.unwrap_or(Analyzer::ENGLISH).to_string(),
+    };
     let calibration = match Store::open_sealed(&args.store) {
         Ok(store) if element.is_calibrated() => store.calibration()?,
         _ => None,
@@ -42,7 +47,7 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     let loaded = LoadedModel::load(&args.model, element, chunk_tokens, stored, calibration)?;
     let loaded = calibrate(loaded, element, chunk_tokens, &corpus, args.limit)?;
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
-    let fingerprint = loaded.fingerprint(chunk_tokens, unit_rows);
+    let fingerprint = loaded.fingerprint(chunk_tokens, unit_rows, language);
     let progress = BuildProgress::default();
     let input = BuildInput {
         model: &loaded.model,

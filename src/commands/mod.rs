@@ -112,8 +112,13 @@ impl LoadedModel {
         Ok(self)
     }
 
+    /// What the store of `stored` would carry if it were made by this model now.
+    fn fingerprint_like(&self, stored: &Fingerprint) -> Fingerprint {
+        self.fingerprint(stored.chunk_tokens, stored.unit_rows, stored.language.clone())
+    }
+
     /// What a store made by this model now would carry.
-    fn fingerprint(&self, chunk_tokens: u32, unit_rows: u32) -> Fingerprint {
+    fn fingerprint(&self, chunk_tokens: u32, unit_rows: u32, language: String) -> Fingerprint {
         Fingerprint {
             format_version: FORMAT_VERSION,
             model: self.name.clone(),
@@ -123,6 +128,7 @@ impl LoadedModel {
             profile_digest: self.profile.document_digest(),
             chunk_tokens,
             unit_rows,
+            language,
             geometry: *self.model.geometry(),
             calibration: self.calibration.as_ref().map(|calibration| calibration.digest()),
             rope: self.model.config().rope(),
@@ -171,7 +177,7 @@ fn open(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
     stored.readable_by(&format).map_err(refused)?;
     let (element, calibration) = (stored.geometry.element, store.calibration()?);
     let loaded = LoadedModel::load(args, element, stored.chunk_tokens, Some(stored), calibration)?;
-    let current = loaded.fingerprint(stored.chunk_tokens, stored.unit_rows);
+    let current = loaded.fingerprint_like(stored);
     if stored.readable_by(&current).map_err(refused)? == Exactness::Tolerance {
         let within = match loaded.profile.scorer {
             ScorerWords::QueryLikelihood => format!("within {SCORE_TOLERANCE}"),

@@ -87,11 +87,11 @@ impl LazyModel<'_> {
 
 impl Recompute for LazyModel<'_> {
     fn fingerprint(&mut self) -> Result<Fingerprint, String> {
-        let RepairArgs { model, element, chunk_tokens, unit_rows, store, .. } = self.args;
+        let RepairArgs { model, element, chunk_tokens, unit_rows, language, store, .. } = self.args;
         let calibration = calibration_at(store).filter(|_| element.is_calibrated());
         let loaded = LoadedModel::load(model, *element, *chunk_tokens, None, calibration);
         let loaded = loaded.map_err(|error| format!("the model is needed for it: {error:#}"))?;
-        Ok(loaded.fingerprint(*chunk_tokens, *unit_rows))
+        Ok(loaded.fingerprint(*chunk_tokens, *unit_rows, language.to_string()))
     }
 
     fn calibrate(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Calibration, String> {
@@ -102,7 +102,7 @@ impl Recompute for LazyModel<'_> {
     }
 
     fn other_kernel(&mut self, stored: &Fingerprint) -> Result<Option<String>, String> {
-        let current = self.loaded(stored)?.fingerprint(stored.chunk_tokens, stored.unit_rows);
+        let current = self.loaded(stored)?.fingerprint_like(stored);
         match stored.readable_by(&current) {
             Ok(Exactness::Bits) => Ok(None),
             Ok(Exactness::Tolerance) => Ok(Some(current.kernel)),

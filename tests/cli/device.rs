@@ -79,6 +79,7 @@ fn build_as_a_gpu(root: &Path) {
         profile_digest: profile.document_digest(),
         chunk_tokens: 256,
         unit_rows: 256,
+        language: "english".into(),
         geometry: *model.geometry(),
         calibration: None,
         rope: model.config().rope(),

@@ -27,7 +27,7 @@ fn hits(scratch: &Scratch, options: &str) -> Vec<(String, f64, f64, f64)> {
 fn scores_are_fused() {
     let scratch = Scratch::new();
     scratch.ok("build CORPUS --store store TINY");
-    let alone = hits(&scratch, "");
+    let alone = hits(&scratch, "--fuse none");
     assert!(alone.len() > 20 && alone.iter().all(|(_, model, _, score)| model == score));
     let by_model: BTreeSet<_> = alone.iter().map(|(id, ..)| id.clone()).collect();
     for options in ["--fuse zscore", "--fuse rrf", "--fuse zscore --fuse-weight 0"] {
@@ -39,6 +39,11 @@ fn scores_are_fused() {
         }));
         assert_ne!(fused, alone, "{options}");
     }
+    assert_eq!(
+        hits(&scratch, ""),
+        hits(&scratch, "--fuse zscore --fuse-weight 0.6"),
+        "the default"
+    );
     // All weight on one side is that side's order.
     let order = |hits: &[(String, f64, f64, f64)]| -> Vec<String> {
         hits.iter().map(|(id, ..)| id.clone()).collect()
@@ -107,7 +112,7 @@ fn chunks_come_to_a_document_in_three_ways() {
 fn a_store_may_hold_candidates_only() {
     let scratch = Scratch::new();
     scratch.ok("build CORPUS --store store TINY");
-    let query = "TINY --queries QUERIES --depth 4 -k 4 --format trec";
+    let query = "TINY --queries QUERIES --depth 4 -k 4 --format trec --fuse none";
     let run = scratch.ok(&format!("query --store store {query}")).stdout;
     scratch.write("run", &run);
     let summary = scratch.ok("build CORPUS --store few TINY --only run --json").json().remove(0);

@@ -87,7 +87,8 @@ fn readings(scratch: &Scratch) -> Value {
     }
     let answers = scratch.ok(QUERY).json().into_iter().map(|answer| {
         let hits = answer["hits"].as_array().unwrap().iter();
-        hits.map(|hit| (hit["id"].as_str().unwrap().to_owned(), hit["score"].clone())).collect()
+        hits.map(|hit| (hit["id"].as_str().unwrap().to_owned(), hit["model_score"].clone()))
+            .collect()
     });
     let scores: Vec<BTreeMap<String, Value>> = answers.collect();
     json!({"blocks": blocks, "scores": scores})

@@ -186,7 +186,8 @@ fn queries_come_from_files_and_stdin() {
 #[test]
 fn candidates_of_a_run_are_ranked_as_those_of_bm25() {
     let scratch = built("bf16");
-    let query = "query --store store TINY --queries QUERIES --depth 30 -k 30 --format trec";
+    let query =
+        "query --store store TINY --queries QUERIES --depth 30 -k 30 --format trec --fuse none";
     let run = scratch.ok(query).stdout;
     // In another order, so that the ranks are the reranker's.
     let mut lines: Vec<&str> = run.lines().collect();

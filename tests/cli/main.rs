@@ -10,6 +10,7 @@ mod fusion;
 mod golden_changed;
 mod golden_store;
 mod jobs;
+mod language;
 mod live;
 mod quality;
 mod reader;

@@ -232,7 +232,7 @@ pub(crate) fn all_files(folder: &Path) -> Vec<PathBuf> {
 /// Query, documents and the bits of their scores, of every answer in `--json`.
 pub(crate) fn ranked(outcome: &Outcome) -> Vec<(String, Vec<(String, u32)>)> {
     let hit = |hit: &Value| {
-        let score = hit["score"].as_f64().unwrap() as f32;
+        let score = hit["model_score"].as_f64().unwrap() as f32;
         (hit["id"].as_str().unwrap().to_owned(), score.to_bits())
     };
     let answer = |answer: Value| {

@@ -199,6 +199,7 @@ impl Tiny {
             profile_digest: profile.document_digest(),
             chunk_tokens: CHUNK_TOKENS,
             unit_rows: UNIT_ROWS,
+            language: "english".into(),
             geometry: *model.geometry(),
             calibration: None,
             rope: model.config().rope(),

@@ -60,6 +60,9 @@ pub struct Fingerprint {
     pub chunk_tokens: u32,
     /// Input rows of a unit, which becomes one shard.
     pub unit_rows: u32,
+    /// Language by whose rules the index cuts words; it decides the candidates, not the blocks.
+    #[serde(default = "english", skip_serializing_if = "is_english")]
+    pub language: String,
     /// Sizes and element type of the blocks.
     pub geometry: crate::Geometry,
     /// Digest of the [`Calibration`](crate::Calibration), where the element type needs one.
@@ -140,6 +143,7 @@ impl Fingerprint {
             ("profile_digest", self.profile_digest.to_string()),
             ("chunk_tokens", self.chunk_tokens.to_string()),
             ("unit_rows", self.unit_rows.to_string()),
+            ("language", self.language.clone()),
             ("layers", geometry.layers.to_string()),
             ("kv_heads", geometry.kv_heads.to_string()),
             ("head_dim", geometry.head_dim.to_string()),
@@ -156,7 +160,20 @@ impl Fingerprint {
 
 /// One `name=value` a line: no serializer whose formatting could change is part of the identity.
 fn canonical_text(fingerprint: &Fingerprint) -> String {
-    fingerprint.fields().iter().map(|(name, value)| format!("{name}={value:?}\n")).collect()
+    let fields = fingerprint.fields().into_iter();
+    // Left out as it is in the manifest, where earlier versions do not have it.
+    let fields = fields.filter(|(name, value)| *name != "language" || value != ENGLISH);
+    fields.map(|(name, value)| format!("{name}={value:?}\n")).collect()
+}
+
+const ENGLISH: &str = "english";
+
+fn english() -> String {
+    ENGLISH.to_owned()
+}
+
+fn is_english(language: &String) -> bool {
+    language == ENGLISH
 }
 
 #[cfg(test)]
@@ -174,6 +191,7 @@ mod tests {
             profile_digest: Digest([3; 32]),
             chunk_tokens: 256,
             unit_rows: 256,
+            language: "english".into(),
             geometry: Geometry {
                 layers: 2,
                 kv_heads: 2,
@@ -200,6 +218,9 @@ mod tests {
             ("element", "bf16", "f32")
         );
         assert_ne!(stored.digest(), current.digest());
+        let german = Fingerprint { language: "german".into(), ..stored.clone() };
+        assert_eq!(stored.mismatch(&german).map(|mismatch| mismatch.field), Some("language"));
+        assert_ne!(stored.digest(), german.digest());
     }
 
     #[test]

@@ -373,13 +373,14 @@ pub(crate) fn add_to_index(
 fn open_index(root: &Path, store: &StoreWriter) -> Result<IndexWriter, PipelineError> {
     let manifest = store.manifest();
     let (folder, end) = (root.join(manifest.index_folder()), manifest.next_shard().0);
-    let mut index = match IndexWriter::open(&folder) {
+    let analyzer = manifest.fingerprint.language.parse()?;
+    let mut index = match IndexWriter::open(&folder, analyzer) {
         Ok(index) if index.indexed_shards() <= end => index,
         Ok(_) | Err(hyperrag_retrieval::RetrievalError::Damaged { .. }) => {
             std::fs::remove_dir_all(&folder).map_err(|source| {
                 hyperrag_retrieval::RetrievalError::Io { path: folder.clone(), source }
             })?;
-            IndexWriter::open(&folder)?
+            IndexWriter::open(&folder, analyzer)?
         }
         Err(error) => return Err(error.into()),
     };

@@ -1,7 +1,7 @@
 use hyperrag_corpus::{ChunkError, CorpusError};
 use hyperrag_kv::{ModelError, ProfileError};
 use hyperrag_rerank::RerankError;
-use hyperrag_retrieval::RetrievalError;
+use hyperrag_retrieval::{RetrievalError, UnknownLanguage};
 use hyperrag_store::StoreError;
 
 /// Why a pipeline stopped.
@@ -31,6 +31,9 @@ pub enum PipelineError {
         "{0}; run `hyperrag repair`, or the same `hyperrag build` again, which make the index anew"
     )]
     Index(RetrievalError),
+    /// The store's index cuts words in a way that this version does not know.
+    #[error(transparent)]
+    Language(#[from] UnknownLanguage),
     /// Scoring.
     #[error(transparent)]
     Rerank(#[from] RerankError),

@@ -324,7 +324,7 @@ impl Job<'_> {
             }
             _ => {}
         }
-        let mut index = IndexWriter::open(&folder)?;
+        let mut index = IndexWriter::open(&folder, manifest.fingerprint.language.parse()?)?;
         for record in &manifest.shards {
             match self.contents(record.shard) {
                 Ok(contents) => add_to_index(&mut index, record.shard, &contents)?,

@@ -7,7 +7,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::open::{META_FILE, directory, guarded, lock_for_reading, open_checked};
-use crate::schema::Fields;
 use crate::{Index, RetrievalError};
 
 /// Lists the files that tantivy may remove.
@@ -26,7 +25,7 @@ pub fn copy_index(from: &Path, to: &Path) -> Result<u64, RetrievalError> {
 
 fn copy(from: &Path, to: &Path) -> Result<u64, RetrievalError> {
     let source = directory(from)?;
-    let checked = open_checked(from, &source, &Fields::new())?;
+    let checked = open_checked(from, &source)?;
     // Under it no writer removes a file; one that has just committed is looked at again.
     let _lock = lock_for_reading(from, &source)?;
     let metas = checked.index.load_metas();

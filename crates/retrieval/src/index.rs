@@ -13,9 +13,9 @@ use tantivy::store::StoreReader;
 use tantivy::tokenizer::TextAnalyzer;
 use tantivy::{DocSet, TERMINATED, TantivyDocument, TantivyError, Term};
 
-use crate::open::{directory, guarded, open_checked};
+use crate::open::{Checked, directory, guarded, open_checked};
 use crate::rank::{Best, Candidate, Cursor, score_segment};
-use crate::schema::{Fields, ROW, analyzer};
+use crate::schema::{Fields, ROW};
 use crate::{Hit, RetrievalError};
 
 /// Blocks of stored text (16 KiB, or one document) that a segment keeps decompressed.
@@ -55,14 +55,14 @@ impl Index {
     /// [`RetrievalError::Io`].
     pub fn open(dir: &Path) -> Result<Self, RetrievalError> {
         guarded(dir, || {
-            let fields = Fields::new();
-            let checked = open_checked(dir, &directory(dir)?, &fields)?;
+            let Checked { fields, segments, .. } = open_checked(dir, &directory(dir)?)?;
             let open = |reader| {
                 Segment::open(&fields, reader)
                     .map_err(|error| RetrievalError::from_tantivy(dir, error))
             };
-            let segments = checked.segments.into_iter().map(open).collect::<Result<_, _>>()?;
-            Ok(Self { dir: dir.to_owned(), fields, analyzer: analyzer(), segments })
+            let segments = segments.into_iter().map(open).collect::<Result<_, _>>()?;
+            let analyzer = fields.analyzer.text_analyzer();
+            Ok(Self { dir: dir.to_owned(), fields, analyzer, segments })
         })
     }
 

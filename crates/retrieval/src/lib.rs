@@ -6,6 +6,7 @@
 //! before it is searched or added to. This crate knows no model, no tokens and nothing of the
 //! shards' bytes: a [`Location`] is carried, never followed.
 
+mod analyzer;
 mod copy;
 mod error;
 mod index;
@@ -18,6 +19,7 @@ mod writer;
 
 use hyperrag_kv::{Document, ShardId, Slot};
 
+pub use analyzer::{Analyzer, UnknownLanguage};
 pub use copy::copy_index;
 pub use error::RetrievalError;
 pub use index::Index;

@@ -12,14 +12,15 @@ use tantivy::directory::{DirectoryLock, FileSlice, META_LOCK, MmapDirectory};
 use tantivy::index::{IndexMeta, SegmentReader};
 use tantivy::{Directory, HasLen};
 
-use crate::RetrievalError;
-use crate::schema::{ANALYZER, Commit, Fields, PayloadError, analyzer};
+use crate::schema::{Commit, Fields, PayloadError};
+use crate::{Analyzer, RetrievalError};
 
 /// Lists the segments; written last, replaced in one step.
 pub(crate) const META_FILE: &str = "meta.json";
 
 /// A commit that was read and checked.
 pub(crate) struct Checked {
+    pub(crate) fields: Fields,
     pub(crate) index: tantivy::Index,
     pub(crate) commit: Commit,
     pub(crate) segments: Vec<SegmentReader>,
@@ -52,7 +53,6 @@ pub(crate) fn directory(dir: &Path) -> Result<MmapDirectory, RetrievalError> {
 pub(crate) fn open_checked(
     dir: &Path,
     directory: &MmapDirectory,
-    fields: &Fields,
 ) -> Result<Checked, RetrievalError> {
     if !directory.exists(Path::new(META_FILE)).map_err(|e| RetrievalError::from_read(dir, e))? {
         return Err(RetrievalError::Missing { path: dir.to_owned() });
@@ -61,19 +61,20 @@ pub(crate) fn open_checked(
     let tantivy_error = |error| RetrievalError::from_tantivy(dir, error);
     let index = tantivy::Index::open(directory.clone()).map_err(tantivy_error)?;
     let meta = index.load_metas().map_err(tantivy_error)?;
-    let commit = check_commit(dir, &meta, fields)?;
-    register_analyzer(&index);
+    let fields = Fields::of(&meta);
+    let commit = check_commit(dir, &meta, &fields)?;
+    register_analyzer(&index, fields.analyzer);
     let files = segment_files(dir, directory, &meta)?;
     drop(lock);
 
     check_files(dir, &index, &files)?;
     let open = |segment| SegmentReader::open(&index.segment(segment)).map_err(tantivy_error);
     let segments = meta.segments.into_iter().map(open).collect::<Result<_, _>>()?;
-    Ok(Checked { index, commit, segments })
+    Ok(Checked { fields, index, commit, segments })
 }
 
-pub(crate) fn register_analyzer(index: &tantivy::Index) {
-    index.tokenizers().register(ANALYZER, analyzer());
+pub(crate) fn register_analyzer(index: &tantivy::Index, analyzer: Analyzer) {
+    index.tokenizers().register(&analyzer.id(), analyzer.text_analyzer());
 }
 
 /// The lock, or none where the folder can not be written: no writer is at work there, at least
@@ -108,7 +109,8 @@ pub(crate) fn check_commit(
     let damaged = |what: String| RetrievalError::damaged(dir, Some(Path::new(META_FILE)), what);
     let unsupported = |what: String| RetrievalError::Unsupported { path: dir.to_owned(), what };
     let same_fields = meta.schema == fields.schema;
-    let commit = match meta.payload.as_deref().map(Commit::from_payload) {
+    let read = |payload| Commit::from_payload(payload, fields.analyzer);
+    let commit = match meta.payload.as_deref().map(read) {
         None if same_fields => Commit::default(),
         None => return Err(unsupported("it has other fields".to_owned())),
         Some(Ok(commit)) if same_fields => commit,
@@ -118,7 +120,8 @@ pub(crate) fn check_commit(
         }
         Some(Err(PayloadError::OtherVersion)) => {
             let note = meta.payload.as_deref().unwrap_or_default();
-            return Err(unsupported(format!("its note is {note:?}, expected {ANALYZER}")));
+            let expected = fields.analyzer.id();
+            return Err(unsupported(format!("its note is {note:?}, expected {expected}")));
         }
     };
     let documents: u64 = meta.segments.iter().map(|segment| u64::from(segment.max_doc())).sum();

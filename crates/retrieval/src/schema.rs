@@ -1,25 +1,17 @@
 //! What an index holds: its fields, its analyzer, and what a commit says about itself.
 
+use crate::{Analyzer, Location};
 use hyperrag_kv::{DocId, Document, ShardId, Slot};
 use tantivy::TantivyDocument;
+use tantivy::index::IndexMeta;
 use tantivy::schema::{
-    FAST, Field, IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing, TextOptions, Value,
+    FAST, Field, FieldType, IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing,
+    TextOptions, Value,
 };
-use tantivy::tokenizer::{
-    Language, LowerCaser, RemoveLongFilter, SimpleTokenizer, Stemmer, StopWordFilter, TextAnalyzer,
-};
-
-use crate::Location;
-
-/// Stands in the schema of every index: another analyzer must get another name, so that an index
-/// made with it is refused rather than searched with the wrong words.
-pub(crate) const ANALYZER: &str = "hyperrag_english_1";
-
-/// A word of this many bytes or more is not indexed.
-const WORD_BYTES: usize = 40;
 
 #[derive(Clone)]
 pub(crate) struct Fields {
+    pub(crate) analyzer: Analyzer,
     pub(crate) schema: Schema,
     pub(crate) id: Field,
     pub(crate) title: Field,
@@ -31,25 +23,43 @@ pub(crate) struct Fields {
     pub(crate) chunks: Field,
 }
 
+/// Name of the field that is searched.
+const BODY: &str = "body";
+
 /// Name of the column that breaks ties.
 pub(crate) const ROW: &str = "row";
 
 impl Fields {
-    pub(crate) fn new() -> Self {
+    /// Those that the index with this list of segments should have: for the words that its commit
+    /// names, else its schema.
+    pub(crate) fn of(meta: &IndexMeta) -> Self {
+        let committed = meta.payload.as_deref().and_then(|note| note.split(' ').next());
+        let in_schema = || {
+            let body = meta.schema.get_field(BODY).ok()?;
+            match meta.schema.get_field_entry(body).field_type() {
+                FieldType::Str(options) => Some(options.get_indexing_options()?.tokenizer()),
+                _ => None,
+            }
+        };
+        let analyzer = committed.and_then(Analyzer::of_id);
+        let analyzer = analyzer.or_else(|| Analyzer::of_id(in_schema()?));
+        Self::new(analyzer.unwrap_or(Analyzer::ENGLISH))
+    }
+
+    pub(crate) fn new(analyzer: Analyzer) -> Self {
         let words = TextFieldIndexing::default()
-            .set_tokenizer(ANALYZER)
+            .set_tokenizer(&analyzer.id())
             .set_index_option(IndexRecordOption::WithFreqs);
         let mut builder = Schema::builder();
         let id = builder.add_text_field("id", STRING | STORED);
         let title = builder.add_text_field("title", STORED);
         let text = builder.add_text_field("text", STORED);
-        let body =
-            builder.add_text_field("body", TextOptions::default().set_indexing_options(words));
+        let body = builder.add_text_field(BODY, TextOptions::default().set_indexing_options(words));
         let row = builder.add_u64_field(ROW, FAST);
         let shard = builder.add_u64_field("shard", STORED);
         let slot = builder.add_u64_field("slot", STORED);
         let chunks = builder.add_u64_field("chunks", STORED);
-        Self { schema: builder.build(), id, title, text, body, row, shard, slot, chunks }
+        Self { analyzer, schema: builder.build(), id, title, text, body, row, shard, slot, chunks }
     }
 
     pub(crate) fn encode(
@@ -88,18 +98,6 @@ impl Fields {
     }
 }
 
-/// Text to index words, for documents and queries alike.
-pub(crate) fn analyzer() -> TextAnalyzer {
-    let stop_words =
-        StopWordFilter::new(Language::English).expect("tantivy has an English stop word list");
-    TextAnalyzer::builder(SimpleTokenizer::default())
-        .filter(LowerCaser)
-        .filter(RemoveLongFilter::limit(WORD_BYTES))
-        .filter(stop_words)
-        .filter(Stemmer::new(Language::English))
-        .build()
-}
-
 /// What a commit says about itself.
 ///
 /// tantivy checksums its segment files, but not the file that lists them; the number of documents
@@ -113,21 +111,25 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
-    pub(crate) fn to_payload(self) -> String {
-        let note = format!("{ANALYZER} shards {} documents {}", self.shards, self.documents);
+    pub(crate) fn to_payload(self, analyzer: Analyzer) -> String {
+        let analyzer = analyzer.id();
+        let note = format!("{analyzer} shards {} documents {}", self.shards, self.documents);
         let checksum = crc32fast::hash(note.as_bytes());
         format!("{note}{CHECKSUM}{checksum:08x}")
     }
 
-    pub(crate) fn from_payload(payload: &str) -> Result<Self, PayloadError> {
+    pub(crate) fn from_payload(payload: &str, analyzer: Analyzer) -> Result<Self, PayloadError> {
         let (note, checksum) = payload.rsplit_once(CHECKSUM).ok_or(PayloadError::Damaged)?;
         if checksum != format!("{:08x}", crc32fast::hash(note.as_bytes())) {
             return Err(PayloadError::Damaged);
         }
         let words: Vec<&str> = note.split(' ').collect();
-        let [ANALYZER, "shards", shards, "documents", documents] = words[..] else {
+        let [id, "shards", shards, "documents", documents] = words[..] else {
             return Err(PayloadError::OtherVersion);
         };
+        if id != analyzer.id() {
+            return Err(PayloadError::OtherVersion);
+        }
         match (shards.parse(), documents.parse()) {
             (Ok(shards), Ok(documents)) => Ok(Self { shards, documents }),
             _ => Err(PayloadError::OtherVersion),
@@ -152,35 +154,22 @@ mod tests {
 
     #[test]
     fn a_changed_payload_is_refused() {
-        let payload = Commit { shards: 12, documents: 3_000 }.to_payload();
-        assert_eq!(Commit::from_payload(&payload), Ok(Commit { shards: 12, documents: 3_000 }));
+        let read = |payload: &str| Commit::from_payload(payload, Analyzer::ENGLISH);
+        let payload = Commit { shards: 12, documents: 3_000 }.to_payload(Analyzer::ENGLISH);
+        assert_eq!(read(&payload), Ok(Commit { shards: 12, documents: 3_000 }));
         for at in 0..payload.len() {
             for bit in 0..7 {
                 let mut bytes = payload.clone().into_bytes();
                 bytes[at] ^= 1 << bit;
                 let changed = String::from_utf8(bytes).unwrap();
-                assert_eq!(Commit::from_payload(&changed), Err(PayloadError::Damaged), "{changed}");
+                assert_eq!(read(&changed), Err(PayloadError::Damaged), "{changed}");
             }
         }
-        assert_eq!(Commit::from_payload(""), Err(PayloadError::Damaged));
+        assert_eq!(read(""), Err(PayloadError::Damaged));
         let note = "hyperrag_english_2 shards 1";
         let other = format!("{note} crc32 {:08x}", crc32fast::hash(note.as_bytes()));
-        assert_eq!(Commit::from_payload(&other), Err(PayloadError::OtherVersion));
-    }
-
-    #[test]
-    fn words_are_folded_and_stemmed() {
-        let words = |text: &str| {
-            let mut analyzer = analyzer();
-            let mut stream = analyzer.token_stream(text);
-            let mut words = Vec::new();
-            while stream.advance() {
-                words.push(stream.token().text.clone());
-            }
-            words
-        };
-        assert_eq!(words("The Rivers are FLOODING, 1953!"), ["river", "flood", "1953"]);
-        assert_eq!(words(&"x".repeat(39)), ["x".repeat(39)]);
-        assert!(words(&"x".repeat(40)).is_empty());
+        assert_eq!(read(&other), Err(PayloadError::OtherVersion));
+        let german = Commit::default().to_payload("german".parse().unwrap());
+        assert_eq!(read(&german), Err(PayloadError::OtherVersion));
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use hyperrag_kv::{DocId, Document, ShardId, Slot};
 use tempfile::TempDir;
 
-use crate::{Hit, Index, IndexWriter, Location, RetrievalError};
+use crate::{Analyzer, Hit, Index, IndexWriter, Location, RetrievalError};
 
 fn document(id: &str, title: &str, text: &str) -> Document {
     Document { id: DocId::new(id).unwrap(), title: title.to_owned(), text: text.to_owned() }
@@ -24,7 +24,7 @@ fn add_all(writer: &mut IndexWriter, texts: &[&str]) {
 
 fn index_of(texts: &[&str]) -> (TempDir, Index) {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = IndexWriter::open(dir.path()).unwrap();
+    let mut writer = IndexWriter::open(dir.path(), Analyzer::ENGLISH).unwrap();
     add_all(&mut writer, texts);
     writer.finish(1).unwrap();
     let index = Index::open(dir.path()).unwrap();
@@ -75,7 +75,7 @@ fn more_and_rarer_words_rank_higher() {
 #[test]
 fn the_title_is_searched_and_the_document_comes_back_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = IndexWriter::open(dir.path()).unwrap();
+    let mut writer = IndexWriter::open(dir.path(), Analyzer::ENGLISH).unwrap();
     let added = document("id with blanks", "Über Größe", "zwölf\nBoxkämpfer 🥊");
     writer.add(3, &added, location(3)).unwrap();
     writer.finish(1).unwrap();
@@ -100,7 +100,7 @@ fn equal_scores_rank_by_row_and_so_does_the_cut() {
 
     // Added in the reverse order, a segment each.
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = IndexWriter::open(dir.path()).unwrap();
+    let mut writer = IndexWriter::open(dir.path(), Analyzer::ENGLISH).unwrap();
     for row in (0..9).rev() {
         let text = document(&format!("d{row}"), "", "river bank");
         writer.add(row, &text, location(row)).unwrap();
@@ -170,7 +170,7 @@ fn rankings_do_not_depend_on_commits() {
     let documents = corpus(100);
     let rankings = |commit_every: usize, merge: bool| {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = IndexWriter::open(dir.path()).unwrap();
+        let mut writer = IndexWriter::open(dir.path(), Analyzer::ENGLISH).unwrap();
         for (row, document) in (0..).zip(&documents) {
             writer.add(row, document, location(row)).unwrap();
             if (row as usize).is_multiple_of(commit_every) {
@@ -208,7 +208,7 @@ fn rankings_do_not_depend_on_commits() {
 fn a_writer_goes_on_where_the_last_commit_left_off() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("new/index");
-    let mut writer = IndexWriter::open(&folder).unwrap();
+    let mut writer = IndexWriter::open(&folder, Analyzer::ENGLISH).unwrap();
     assert_eq!(writer.indexed_shards(), 0);
     writer.add(0, &document("a", "", "river"), location(0)).unwrap();
     writer.commit(4).unwrap();
@@ -218,11 +218,11 @@ fn a_writer_goes_on_where_the_last_commit_left_off() {
 
     let before = Index::open(&folder).unwrap();
     assert_eq!(ids(&before.search("river", 5, |_| true).unwrap()), ["a"]);
-    let mut writer = IndexWriter::open(&folder).unwrap();
+    let mut writer = IndexWriter::open(&folder, Analyzer::ENGLISH).unwrap();
     assert_eq!(writer.indexed_shards(), 4);
     writer.add(2, &document("c", "", "river"), location(2)).unwrap();
     writer.finish(5).unwrap();
-    assert_eq!(IndexWriter::open(&folder).unwrap().indexed_shards(), 5);
+    assert_eq!(IndexWriter::open(&folder, Analyzer::ENGLISH).unwrap().indexed_shards(), 5);
     assert_eq!(
         ids(&Index::open(&folder).unwrap().search("river", 5, |_| true).unwrap()),
         ["a", "c"]
@@ -237,11 +237,14 @@ fn a_writer_goes_on_where_the_last_commit_left_off() {
 #[test]
 fn one_writer_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
-    let writer = IndexWriter::open(dir.path()).unwrap();
-    assert!(matches!(IndexWriter::open(dir.path()), Err(RetrievalError::Locked { .. })));
+    let writer = IndexWriter::open(dir.path(), Analyzer::ENGLISH).unwrap();
+    assert!(matches!(
+        IndexWriter::open(dir.path(), Analyzer::ENGLISH),
+        Err(RetrievalError::Locked { .. })
+    ));
     Index::open(dir.path()).unwrap();
     drop(writer);
-    IndexWriter::open(dir.path()).unwrap();
+    IndexWriter::open(dir.path(), Analyzer::ENGLISH).unwrap();
 }
 
 #[test]
@@ -256,12 +259,12 @@ fn a_huge_document_is_indexed() {
 fn text_that_waits_too_long_is_written_before_the_commit() {
     let text = "river dam mill boat ".repeat(200_000);
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = IndexWriter::open(dir.path()).unwrap();
+    let mut writer = IndexWriter::open(dir.path(), Analyzer::ENGLISH).unwrap();
     add_all(&mut writer, &[text.as_str(); 20]);
     drop(writer);
     assert_eq!(Index::open(dir.path()).unwrap().documents(), 0, "nothing was committed");
 
-    let mut writer = IndexWriter::open(dir.path()).unwrap();
+    let mut writer = IndexWriter::open(dir.path(), Analyzer::ENGLISH).unwrap();
     add_all(&mut writer, &[text.as_str(); 20]);
     writer.finish(1).unwrap();
     let index = Index::open(dir.path()).unwrap();
@@ -291,7 +294,7 @@ fn a_folder_without_an_index_is_missing() {
     drop(index);
     fs::remove_file(dir.path().join("meta.json")).unwrap();
     assert!(missing(dir.path()));
-    let mut writer = IndexWriter::open(dir.path()).unwrap();
+    let mut writer = IndexWriter::open(dir.path(), Analyzer::ENGLISH).unwrap();
     assert_eq!(writer.indexed_shards(), 0, "it is filled again from the start");
     add_all(&mut writer, &["river"]);
     writer.finish(1).unwrap();
@@ -300,7 +303,7 @@ fn a_folder_without_an_index_is_missing() {
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
     assert!(matches!(Index::open(&file), Err(RetrievalError::Io { .. })));
-    assert!(matches!(IndexWriter::open(&file), Err(RetrievalError::Io { .. })));
+    assert!(matches!(IndexWriter::open(&file, Analyzer::ENGLISH), Err(RetrievalError::Io { .. })));
 }
 
 /// Copies an index to where one file of it can be spoilt.
@@ -333,7 +336,7 @@ fn answers(dir: &Path) -> Result<Vec<Vec<Hit>>, RetrievalError> {
 
 fn small_index() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = IndexWriter::open(dir.path()).unwrap();
+    let mut writer = IndexWriter::open(dir.path(), Analyzer::ENGLISH).unwrap();
     for (row, document) in (0..).zip(&corpus(40)) {
         writer.add(row, document, location(row)).unwrap();
         if row == 20 {
@@ -415,7 +418,7 @@ fn a_damaged_index_is_not_added_to() {
             fs::write(&path, &bytes).unwrap();
         }
     }
-    let Err(error) = IndexWriter::open(dir.path()) else { panic!("opened") };
+    let Err(error) = IndexWriter::open(dir.path(), Analyzer::ENGLISH) else { panic!("opened") };
     assert!(matches!(error, RetrievalError::Damaged { .. }), "{error:?}");
     assert!(error.to_string().contains(".store"), "{error}");
 }
@@ -433,7 +436,7 @@ fn a_copy_is_brought_to_the_last_commit() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let copy = to.path().join("index");
     assert!(crate::copy_index(from.path(), &copy).is_err());
-    let mut writer = IndexWriter::open(from.path()).unwrap();
+    let mut writer = IndexWriter::open(from.path(), Analyzer::ENGLISH).unwrap();
     for (commit, text) in (1..).zip(["a river", "the river floods", "a bridge over the river"]) {
         let document = document(&format!("d{commit}"), "", text);
         writer.add(commit, &document, location(commit)).unwrap();

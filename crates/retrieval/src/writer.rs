@@ -8,7 +8,7 @@ use tantivy::indexer::IndexWriterOptions;
 
 use crate::open::{check_commit, directory, guarded, open_checked, register_analyzer};
 use crate::schema::{Commit, Fields};
-use crate::{Location, RetrievalError};
+use crate::{Analyzer, Location, RetrievalError};
 
 /// Bytes that the indexing thread collects before it writes a segment.
 const MEMORY_BYTES: usize = 50_000_000;
@@ -37,30 +37,36 @@ pub struct IndexWriter {
 impl IndexWriter {
     /// Opens the index in `dir`, or makes folder and index where there is none. An existing one is
     /// checked byte for byte first: a merge would give damaged bytes a checksum of their own.
+    /// Its words must be those of `analyzer`.
     ///
     /// # Errors
     /// [`RetrievalError::Locked`] while another writer is open, [`RetrievalError::Damaged`] where
-    /// bytes have changed, [`RetrievalError::Unsupported`] for another version's index, and
+    /// bytes have changed, [`RetrievalError::Unsupported`] for another version's or language's index, and
     /// [`RetrievalError::Io`].
-    pub fn open(dir: &Path) -> Result<Self, RetrievalError> {
-        guarded(dir, || Self::open_guarded(dir))
+    pub fn open(dir: &Path, analyzer: Analyzer) -> Result<Self, RetrievalError> {
+        guarded(dir, || Self::open_guarded(dir, analyzer))
     }
 
-    fn open_guarded(dir: &Path) -> Result<Self, RetrievalError> {
+    fn open_guarded(dir: &Path, analyzer: Analyzer) -> Result<Self, RetrievalError> {
         let tantivy_error = |error| RetrievalError::from_tantivy(dir, error);
         if !dir.is_dir() {
             fs::create_dir_all(dir)
                 .and_then(|()| File::open(parent(dir))?.sync_all())
                 .map_err(|error| RetrievalError::io(dir, error))?;
         }
-        let fields = Fields::new();
+        let fields = Fields::new(analyzer);
         let directory = directory(dir)?;
-        let (index, committed) = match open_checked(dir, &directory, &fields) {
+        let (index, committed) = match open_checked(dir, &directory) {
+            Ok(checked) if checked.fields.analyzer != analyzer => {
+                let language = checked.fields.analyzer;
+                let what = format!("its words are cut for language {language}, not {analyzer}");
+                return Err(RetrievalError::Unsupported { path: dir.to_owned(), what });
+            }
             Ok(checked) => (checked.index, checked.commit),
             Err(RetrievalError::Missing { .. }) => {
                 let index = tantivy::Index::create(directory, fields.schema.clone(), settings())
                     .map_err(tantivy_error)?;
-                register_analyzer(&index);
+                register_analyzer(&index, analyzer);
                 (index, Commit::default())
             }
             Err(error) => return Err(error),
@@ -127,9 +133,10 @@ impl IndexWriter {
     /// [`RetrievalError::Io`]; from then on [`RetrievalError::Stopped`].
     pub fn commit(&mut self, shards: u32) -> Result<(), RetrievalError> {
         let commit = Commit { shards, documents: self.documents };
+        let payload = commit.to_payload(self.fields.analyzer);
         self.attempt(|writer| {
             let mut prepared = writer.prepare_commit()?;
-            prepared.set_payload(&commit.to_payload());
+            prepared.set_payload(&payload);
             prepared.commit()
         })?;
         self.sync()?;

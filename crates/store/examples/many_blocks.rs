@@ -31,6 +31,7 @@ fn fingerprint() -> Fingerprint {
         profile_digest: Digest([3; 32]),
         chunk_tokens: TOKENS as u32,
         unit_rows: UNIT_ROWS,
+        language: "english".into(),
         geometry,
         calibration: None,
         rope: "interleaved, base 100000".into(),

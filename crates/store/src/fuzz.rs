@@ -192,6 +192,7 @@ fn manifest_of(digest: Digest, bytes: u64, blocks: usize) -> Arc<Manifest> {
         profile_digest: text,
         chunk_tokens: TOKENS_MAX,
         unit_rows: 1,
+        language: "english".into(),
         geometry: GEOMETRY,
         calibration: None,
         rope: String::new(),

@@ -129,6 +129,7 @@ mod tests {
             profile_digest: Digest([3; 32]),
             chunk_tokens: 16,
             unit_rows: 1,
+            language: "english".into(),
             geometry: Geometry { layers, kv_heads, head_dim: 4, hidden: 8, element },
             calibration: None,
             rope: "interleaved".into(),

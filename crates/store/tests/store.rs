@@ -39,6 +39,7 @@ fn fingerprint(geometry: Geometry) -> Fingerprint {
         profile_digest: Digest([3; 32]),
         chunk_tokens: 16,
         unit_rows: 2,
+        language: "english".into(),
         geometry,
         calibration: None,
         rope: "interleaved, base 100000".into(),

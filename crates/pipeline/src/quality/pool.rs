@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hyperrag_corpus::{Chunker, Corpus};
 use hyperrag_eval::{Qrels, Run};
 use hyperrag_kv::{Digest, DocId, ShardId, Slot};
-use hyperrag_retrieval::{Index, IndexWriter, Location};
+use hyperrag_retrieval::{Analyzer, Index, IndexWriter, Location};
 
 use crate::{PipelineError, Query};
 
@@ -42,19 +42,19 @@ pub(super) fn lot(seed: u64, name: &str) -> [u8; 32] {
 }
 
 /// The best `depth` documents of the corpus for each query by BM25, through an index that is made in
-/// the empty `folder`: the same as a store's of this corpus.
+/// the empty `folder`: the same as a store's of this corpus and language.
 ///
 /// # Errors
 /// [`PipelineError`].
 pub fn retrieve_candidates(
     corpus: &Corpus,
     chunker: &Chunker<'_>,
-    folder: &Path,
+    (folder, analyzer): (&Path, Analyzer),
     queries: Vec<Query>,
     depth: usize,
     stop: &AtomicBool,
 ) -> Result<Vec<PooledQuery>, PipelineError> {
-    let mut writer = IndexWriter::open(folder)?;
+    let mut writer = IndexWriter::open(folder, analyzer)?;
     for (number, row) in (0..).zip(corpus.rows()) {
         check(stop)?;
         let document = row?.document;

@@ -103,13 +103,14 @@ pub(crate) struct QualityArgs {
     /// Documents to rank a query.
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub(crate) depth: usize,
-    /// Types of K and V, each perhaps with the type of weights and products after a slash; the first
-    /// is what the others are compared with.
+    /// Types of K and V, each perhaps with the type of weights and products after a slash and the
+    /// positions of a chunk after an @ (int8/bf16@128); the first is what the others are compared
+    /// with.
     #[arg(
         long,
         value_delimiter = ',',
         default_value = "f32,bf16,int8,int5,int4,bf16/bf16",
-        value_name = "KV[/COMPUTE],..."
+        value_name = "KV[/COMPUTE][@CHUNK],..."
     )]
     pub(crate) variants: Vec<VariantName>,
     /// Round the blocks of one prefill in f32 for all types, instead of a prefill for each: several
@@ -127,7 +128,7 @@ pub(crate) struct QualityArgs {
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub(crate) recompute_queries: usize,
     /// Positions of a chunk at most.
-    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(32..=4096))]
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(CHUNK))]
     pub(crate) chunk_tokens: u32,
     /// Language of the texts, by whose rules BM25 cuts words; none for words as they are.
     #[arg(long, default_value_t = Analyzer::ENGLISH, value_name = "NAME")]
@@ -141,33 +142,58 @@ pub(crate) struct QualityArgs {
     /// Write the figures as JSON to this file too.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    /// Draw the measure against queries a second and against bytes a document to this SVG file: each
+    /// variant fused, at several depths, and where the knee is.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
     /// Write TREC runs of the retriever and of every variant to this folder, and the scores as
     /// `query --json` prints them.
     #[arg(long, value_name = "DIR")]
     pub(crate) runs_dir: Option<PathBuf>,
 }
 
-/// A type of K and V, perhaps with that of weights and products.
+/// Positions that a chunk may have.
+const CHUNK: std::ops::RangeInclusive<i64> = 32..=4096;
+
+/// A type of K and V, perhaps with that of weights and products and the positions of a chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct VariantName {
     /// As it was given.
     pub(crate) text: String,
     pub(crate) element: Element,
     pub(crate) compute: Option<Compute>,
+    pub(crate) chunk_tokens: Option<u32>,
 }
 
 impl FromStr for VariantName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (element, compute) = match text.split_once('/') {
+        let (types, chunk) = match text.split_once('@') {
             None => (text, None),
+            Some((types, chunk)) => (types, Some(chunk)),
+        };
+        let chunk_tokens = chunk.map(|chunk| match chunk.parse::<u32>() {
+            Ok(tokens) if CHUNK.contains(&tokens.into()) => Ok(tokens),
+            _ => Err(format!(
+                "{chunk:?} are no positions of a chunk: give {} to {}",
+                CHUNK.start(),
+                CHUNK.end()
+            )),
+        });
+        let (element, compute) = match types.split_once('/') {
+            None => (types, None),
             Some((element, compute)) => (element, Some(compute)),
         };
         let element = element.parse().map_err(|error| format!("{error}"))?;
         let compute = compute.map(|compute| compute.parse().map_err(|error| format!("{error}")));
         let compute: Option<Compute> = compute.transpose()?;
-        Ok(Self { text: text.to_owned(), element, compute })
+        Ok(Self {
+            text: text.to_owned(),
+            element,
+            compute,
+            chunk_tokens: chunk_tokens.transpose()?,
+        })
     }
 }
 
@@ -180,9 +206,14 @@ mod tests {
         let int4: VariantName = "int4/bf16".parse().unwrap();
         assert_eq!((int4.element, int4.compute), (Element::Int4, Some(Compute::Bf16)));
         assert_eq!("f32".parse::<VariantName>().unwrap().compute, None);
-        for (wrong, said) in
-            [("f16", "f32, int8"), ("int8/int8", "f16, bf16 or f32"), ("/f32", "\"\"")]
-        {
+        let short: VariantName = "bf16@128".parse().unwrap();
+        assert_eq!((short.compute, short.chunk_tokens), (None, Some(128)));
+        for (wrong, said) in [
+            ("f16", "f32, int8"),
+            ("int8/int8", "f16, bf16 or f32"),
+            ("/f32", "\"\""),
+            ("f32@9", "32 to 4096"),
+        ] {
             let error = wrong.parse::<VariantName>().unwrap_err();
             assert!(error.contains(said), "{error}");
         }

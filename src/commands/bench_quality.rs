@@ -9,18 +9,18 @@ use hyperrag_eval::{Qrels, run_line};
 use hyperrag_kv::{Element, KvBlock, LanguageModel, ModelError};
 use hyperrag_model::{Compute, Model};
 use hyperrag_pipeline::{
-    PairScores, PooledQuery, QualityInput, QualityRow, Query, Recomputed, Rounding, ScoredQuery,
-    calibration_chunks, draw_queries, listed_candidates, quality_rows, query_part,
-    retrieve_candidates, score_variants, scored_queries,
+    Cost, CostPoint, PairScores, PooledQuery, QualityInput, QualityRow, Query, Recomputed,
+    Rounding, ScoredQuery, calibration_chunks, cost_points, draw_queries, knee, listed_candidates,
+    quality_rows, query_part, retrieve_candidates, score_variants, scored_queries,
 };
 use serde::Serialize;
 use serde_json::json;
 
-use super::LoadedModel;
 use super::batch::aggregate;
 use super::build::{columns, stop_on_signal};
 use super::eval::{read_qrels, read_run};
 use super::quality_table::table;
+use super::{LoadedModel, quality_chart};
 use crate::cli::{ModelArgs, QualityArgs, VariantName};
 use crate::exit::Status;
 use crate::{queries, report};
@@ -43,6 +43,10 @@ pub(super) struct Figures {
     pub(super) rounded: bool,
     pub(super) variants: Vec<VariantFigures>,
     pub(super) rows: Vec<QualityRow>,
+    /// Fused rankings, of fewer candidates too, and what they cost.
+    pub(super) costs: Vec<CostPoint>,
+    /// The fastest of them that is within 0.005 of the best.
+    pub(super) knee: Option<CostPoint>,
 }
 
 #[derive(Debug, Serialize)]
@@ -50,6 +54,8 @@ pub(super) struct VariantFigures {
     pub(super) name: String,
     pub(super) kernel: &'static str,
     pub(super) bytes_a_token: usize,
+    pub(super) chunk_tokens: u32,
+    pub(super) cost: Cost,
     pub(super) recomputed: Recomputed,
 }
 
@@ -87,6 +93,10 @@ pub(crate) fn bench_quality(args: &QualityArgs, json: bool) -> Result<Status> {
         write_runs(folder, &taken)?;
     }
     let figures = figures(args, taken, &qrels);
+    if let Some(path) = &args.svg {
+        let svg = quality_chart::svg(&figures);
+        fs::write(path, svg).with_context(|| format!("{}: cannot be written", path.display()))?;
+    }
     report::figures(&figures, json, args.out.as_deref(), || table(&figures))?;
     left_out.iter().for_each(|what| report::note(what));
     Ok(verdict(&figures))
@@ -103,26 +113,27 @@ fn left_out(queries: &[Query], judged: &Qrels) -> Vec<String> {
     missing.map(|(count, what)| format!("{count} {what}: they were left out")).collect()
 }
 
-/// Scores the candidates of all queries with every variant, one type of arithmetic after the other.
+/// Scores the candidates of all queries with every variant, one type of arithmetic and length of chunks
+/// after the other.
 fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Taken> {
     let stop = stop_on_signal()?;
-    let mut computes: Vec<Compute> = Vec::new();
-    for compute in args.variants.iter().map(|variant| compute_of(variant, &args.model)) {
-        if !computes.contains(&compute) {
-            computes.push(compute);
+    let mut ways: Vec<Way> = Vec::new();
+    for way in args.variants.iter().map(|variant| Way::of(variant, args)) {
+        if !ways.contains(&way) {
+            ways.push(way);
         }
     }
     let (mut taken, mut drawn) = (Taken::default(), Some(drawn));
-    for compute in computes {
-        let model = ModelArgs { compute: Some(compute), ..args.model.clone() };
-        let loaded = LoadedModel::load(&model, Element::F32, args.chunk_tokens, None, None)?;
-        let tokens = args.chunk_tokens as usize;
+    for way in ways {
+        let model = ModelArgs { compute: Some(way.compute), ..args.model.clone() };
+        let loaded = LoadedModel::load(&model, Element::F32, way.chunk_tokens, None, None)?;
+        let tokens = way.chunk_tokens as usize;
         let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, tokens)?;
         // The chunker, which tells documents without text, needs the tokenizer.
         if let Some(queries) = drawn.take() {
             taken.pooled = candidates(args, corpus, &chunker, queries, stop)?;
         }
-        let scored = score(args, compute, &loaded, (corpus, &chunker), &taken.pooled, stop)?;
+        let scored = score(args, way, &loaded, (corpus, &chunker), &taken.pooled, stop)?;
         taken.scored.extend(scored);
         taken.machinery = loaded.model.machinery();
         taken.profile.clone_from(&loaded.profile.name);
@@ -135,6 +146,10 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Taken>
 
 fn figures(args: &QualityArgs, taken: Taken, qrels: &Qrels) -> Figures {
     let Taken { pooled, scored, machinery, profile } = taken;
+    let priced = scored
+        .iter()
+        .map(|Scored { figures, queries }| (figures.name.clone(), queries.clone(), figures.cost));
+    let costs = cost_points(&priced.collect::<Vec<_>>(), args.depth, qrels, args.measure);
     let (variants, scores): (Vec<_>, Vec<_>) = scored
         .into_iter()
         .map(|Scored { figures, queries }| {
@@ -159,6 +174,8 @@ fn figures(args: &QualityArgs, taken: Taken, qrels: &Qrels) -> Figures {
         rounded: args.round,
         variants,
         rows: quality_rows(&scores, qrels, args.measure),
+        knee: knee(&costs).cloned(),
+        costs,
     }
 }
 
@@ -179,8 +196,20 @@ fn verdict(figures: &Figures) -> Status {
     status
 }
 
-fn compute_of(variant: &VariantName, model: &ModelArgs) -> Compute {
-    variant.compute.or(model.compute).unwrap_or(Compute::F32)
+/// What one loaded model and one chunker are for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Way {
+    compute: Compute,
+    chunk_tokens: u32,
+}
+
+impl Way {
+    fn of(variant: &VariantName, args: &QualityArgs) -> Self {
+        Self {
+            compute: variant.compute.or(args.model.compute).unwrap_or(Compute::F32),
+            chunk_tokens: variant.chunk_tokens.unwrap_or(args.chunk_tokens),
+        }
+    }
 }
 
 /// The candidates of the run, or BM25's.
@@ -214,16 +243,16 @@ fn candidates(
     Ok(pooled)
 }
 
-/// Scores all pairs with the variants that `loaded` computes.
+/// Scores all pairs with the variants that `loaded` and the chunker are for.
 fn score(
     args: &QualityArgs,
-    compute: Compute,
+    way: Way,
     loaded: &LoadedModel,
     (corpus, chunker): (&Corpus, &Chunker<'_>),
     pooled: &[PooledQuery],
     stop: &AtomicBool,
 ) -> Result<Vec<Scored>> {
-    let own = args.variants.iter().filter(|variant| compute_of(variant, &args.model) == compute);
+    let own = args.variants.iter().filter(|variant| Way::of(variant, args) == way);
     let (mut models, mut names, mut calibration) = (Vec::new(), Vec::new(), None);
     for variant in own {
         if variant.element.is_calibrated() && calibration.is_none() {
@@ -255,20 +284,30 @@ fn score(
     let bar = report::bar(
         Some(length),
         &format!(
-            "{{elapsed_precise}} {{bar:24}} {{pos}}/{{len}} documents in {compute} ({}), ETA {{eta_precise}}",
+            "{{elapsed_precise}} {{bar:24}} {{pos}}/{{len}} documents in {} ({}), ETA {{eta_precise}}",
+            way.compute,
             names.join(", ")
         ),
     );
     let scored = score_variants(&input, &mut |documents| bar.inc(documents as u64))?;
     bar.finish_and_clear();
     let aggregate = aggregate(args.aggregate);
-    let of =
-        |((name, model), PairScores { scores, recomputed }): ((String, &Model), PairScores)| {
-            let bytes_a_token = model.geometry().token_bytes();
-            let figures =
-                VariantFigures { name, kernel: model.kernel_id(), bytes_a_token, recomputed };
-            Scored { figures, queries: scored_queries(pooled, &scores, aggregate) }
+    let of = |((name, model), scores): ((String, &Model), PairScores)| {
+        let bytes_a_token = model.geometry().token_bytes();
+        let figures = VariantFigures {
+            name,
+            kernel: model.kernel_id(),
+            bytes_a_token,
+            chunk_tokens: way.chunk_tokens,
+            cost: Cost {
+                seconds_a_query: scores.seconds / pooled.len() as f64,
+                bytes_a_document: (scores.tokens * bytes_a_token) as f64
+                    / scores.documents.max(1) as f64,
+            },
+            recomputed: scores.recomputed,
         };
+        Scored { figures, queries: scored_queries(pooled, &scores.scores, aggregate) }
+    };
     Ok(names.into_iter().zip(&models).zip(scored).map(of).collect())
 }
 
@@ -285,7 +324,7 @@ fn write_runs(folder: &Path, Taken { pooled, scored, .. }: &Taken) -> Result<()>
         write("retriever.run", run(retriever, "retriever")?)?;
     }
     for Scored { figures, queries } in scored {
-        let name = figures.name.replace('/', "-");
+        let name = figures.name.replace(['/', '@'], "-");
         let own = queries.iter().map(|query| (query, &query.model));
         write(&format!("{name}.run"), run(own, &name)?)?;
         write(&format!("{name}.jsonl"), hits(pooled, queries))?;

@@ -12,6 +12,7 @@ mod devices;
 mod eval;
 mod info;
 mod model;
+mod quality_chart;
 mod quality_table;
 mod query;
 mod repair;

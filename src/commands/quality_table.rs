@@ -2,6 +2,7 @@ use hyperrag_eval::PairedDifference;
 use hyperrag_pipeline::{Estimate, How, QualityRow};
 
 use super::bench_quality::{Figures, VariantFigures};
+use super::quality_chart::knee_text;
 
 /// The figures as a Markdown table with what they were taken under.
 pub(super) fn table(figures: &Figures) -> String {
@@ -18,6 +19,7 @@ pub(super) fn table(figures: &Figures) -> String {
     lines.extend(recompute_row(&figures.variants));
     lines.push(String::new());
     lines.push(describe(figures));
+    lines.extend(figures.knee.as_ref().map(|knee| format!("The {}.", knee_text(knee))));
     lines.join("\n")
 }
 

@@ -115,6 +115,40 @@ fn its_figures_are_those_of_eval_and_tune() {
 }
 
 #[test]
+fn quality_is_charted_against_its_cost() {
+    let scratch = Scratch::new();
+    let options =
+        "--depth 12 --variants f32,int8@160,f32@160 --svg chart.svg --recompute-queries 1";
+    let report = bench(&scratch, &format!("{options} --json --runs-dir runs")).json().remove(0);
+    let number = |value: &Value, key: &str| value[key].as_f64().unwrap();
+    let costs = report["costs"].as_array().unwrap();
+    let point = |variant: &str, depth: u64| {
+        costs.iter().find(|point| point["variant"] == variant && point["depth"] == depth).unwrap()
+    };
+    assert_eq!(costs.len(), 9, "three depths of three variants");
+    for variant in ["f32", "int8@160", "f32@160"] {
+        let row = report["rows"].as_array().unwrap().iter();
+        let mut fused = row.filter(|row| row["variant"] == variant && row["how"] == "fused");
+        assert_eq!(point(variant, 12)["mean"], fused.next().unwrap()["mean"], "{variant}");
+        let speed = |depth| number(point(variant, depth), "queries_per_second");
+        assert!(speed(5) > speed(10) && speed(10) > speed(12));
+    }
+    let bytes = |variant| number(point(variant, 12), "bytes_a_document");
+    assert!(bytes("int8@160") * 2.0 < bytes("f32@160"));
+    assert!(bytes("f32") < bytes("f32@160"), "short chunks repeat the profile's words");
+    let best = costs.iter().map(|point| number(point, "mean")).fold(0.0, f64::max);
+    assert!(number(&report["knee"], "mean") >= best - 0.005);
+    let svg = fs::read_to_string(scratch.path("chart.svg")).unwrap();
+    for part in ["<svg", "bytes a document", "int8@160, depth 5", "○ knee"] {
+        assert!(svg.contains(part), "{part}");
+    }
+    assert_eq!(
+        written(&scratch, "runs/f32-160.jsonl").len(),
+        written(&scratch, "runs/f32.jsonl").len()
+    );
+}
+
+#[test]
 fn rounding_after_one_prefill_is_near() {
     let scratch = Scratch::new();
     let options = "--depth 8 --chunk-tokens 160 --recompute-queries 2";

@@ -5,6 +5,7 @@
 //! differ, and what a row of samples amounts to. It opens no file, and knows neither model nor store.
 
 mod agreement;
+mod chart;
 mod evaluate;
 mod measure;
 mod qa;
@@ -15,6 +16,7 @@ mod stats;
 mod svg;
 
 pub use agreement::{Agreement, agreement};
+pub use chart::{Panel, Point, panels_svg};
 pub use evaluate::{Evaluation, Metric, evaluate};
 pub use measure::{Measure, UnknownMeasure};
 pub use qa::{exact_match, f1, normalize_answer};

@@ -46,7 +46,7 @@ pub fn gains_svg(title: &str, differences: &[(&str, f64)]) -> String {
     svg
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control())
         .flat_map(|c| match c {

@@ -35,9 +35,9 @@ pub use error::PipelineError;
 pub use memory::peak_memory_bytes;
 pub use progress::{BuildProgress, Counts};
 pub use quality::{
-    Agreements, Estimate, How, PairScores, PooledQuery, QualityInput, QualityRow, Recomputed,
-    Rounding, draw_queries, listed_candidates, quality_rows, retrieve_candidates, score_variants,
-    scored_queries,
+    Agreements, Cost, CostPoint, Estimate, How, PairScores, PooledQuery, QualityInput, QualityRow,
+    Recomputed, Rounding, cost_points, draw_queries, knee, listed_candidates, quality_rows,
+    retrieve_candidates, score_variants, scored_queries,
 };
 pub use recompute::{Recomputation, Selection, recompute};
 pub use repair::{Mend, Recompute, RepairReport, RepairSettings, repair};

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use hyperrag_corpus::{Chunker, Corpus};
 use hyperrag_kv::{Chunk, DocId, KvBlock, LanguageModel, ModelError, Pair, QueryPart};
@@ -58,6 +59,12 @@ pub struct Rounding<'a, M> {
 pub struct PairScores {
     /// By query, candidate and chunk.
     pub scores: Vec<Vec<Vec<f32>>>,
+    /// What scoring them took once the blocks were there.
+    pub seconds: f64,
+    /// Documents that were scored, each once.
+    pub documents: usize,
+    /// Their positions, those of the profile's words in every chunk included.
+    pub tokens: usize,
     /// What computing blocks again has shown.
     pub recomputed: Recomputed,
 }
@@ -155,7 +162,12 @@ fn score_batch<M: LanguageModel>(
                 places.push((*query, *candidate));
             }
         }
-        for ((query, candidate), score) in places.into_iter().zip(model.score_pairs(&pairs)?) {
+        let start = Instant::now();
+        let scores = model.score_pairs(&pairs)?;
+        scored.seconds += start.elapsed().as_secs_f64();
+        scored.documents += documents;
+        scored.tokens += chunks.iter().map(|chunk| chunk.tokens.len()).sum::<usize>();
+        for ((query, candidate), score) in places.into_iter().zip(scores) {
             scored.scores[query][candidate].push(score);
         }
         each(documents);

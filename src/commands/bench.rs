@@ -3,7 +3,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use hyperrag_eval::{Agreement, agreement};
-use hyperrag_kv::SCORE_TOLERANCE;
 use hyperrag_model::{DeviceChoice, DeviceInfo};
 use hyperrag_pipeline::{BenchReport, BenchSettings, Mode, Query, Session};
 use serde::Serialize;
@@ -108,13 +107,15 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
             figures.failovers
         ));
     }
-    if let Some(against) = output.against.filter(|a| a.difference_max() > SCORE_TOLERANCE.into()) {
-        report::warn(&format!(
-            "scores differ from those of {} by {:.3}, more than the {SCORE_TOLERANCE} that is promised",
-            against.device,
-            against.difference_max()
-        ));
-        return Ok(Status::Failed);
+    if let (Some(against), Some(tolerance)) = (output.against, profile.scorer.tolerance()) {
+        let difference = against.difference_max();
+        if difference > tolerance.into() {
+            report::warn(&format!(
+                "scores differ from those of {} by {difference:.3}, more than the {tolerance} that is promised",
+                against.device
+            ));
+            return Ok(Status::Failed);
+        }
     }
     if figures.damaged_blocks > 0 {
         report::warn(&format!(

@@ -26,10 +26,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use hyperrag_kv::{
-    Calibration, Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile,
-    SCORE_TOLERANCE, ScorerWords,
-};
+use hyperrag_kv::{Calibration, Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile};
 use hyperrag_model::{Compute, GgufTokenizer, LoadSettings, Model, ModelCache, ModelFile};
 use hyperrag_pipeline::Session;
 use hyperrag_store::{FORMAT_VERSION, Failover, Replicated, StoreError};
@@ -180,10 +177,9 @@ fn open(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
     let loaded = LoadedModel::load(args, element, stored.chunk_tokens, Some(stored), calibration)?;
     let current = loaded.fingerprint_like(stored);
     if stored.readable_by(&current).map_err(refused)? == Exactness::Tolerance {
-        let within = match loaded.profile.scorer {
-            ScorerWords::QueryLikelihood => format!("within {SCORE_TOLERANCE}"),
-            // Of logits nothing was measured: they are on a scale of their own.
-            ScorerWords::Label { .. } | ScorerWords::Logit { .. } => "nearly".to_owned(),
+        let within = match loaded.profile.scorer.tolerance() {
+            Some(tolerance) => format!("within {tolerance}"),
+            None => "nearly".to_owned(),
         };
         crate::report::note(&format!(
             "the store was computed by {} and is read by {}: scores agree {within}, not to the bit",

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, ModelError, QueryPart, Scorer, Tokenize};
+use crate::{Digest, ModelError, QueryPart, SCORE_TOLERANCE, Scorer, Tokenize};
 
 /// A title is cut at this many tokens.
 pub const TITLE_TOKENS_MAX: usize = 64;
@@ -153,6 +153,18 @@ struct ProfileFile {
     yes: Option<String>,
     no: Option<String>,
     token: Option<String>,
+}
+
+impl ScorerWords {
+    /// What scores of two kernels may differ by; of labels and logits, which are on the model's own
+    /// scale, nothing is promised.
+    #[must_use]
+    pub fn tolerance(&self) -> Option<f32> {
+        match self {
+            Self::QueryLikelihood => Some(SCORE_TOLERANCE),
+            Self::Label { .. } | Self::Logit { .. } => None,
+        }
+    }
 }
 
 impl ProfileFile {

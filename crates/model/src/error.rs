@@ -63,7 +63,9 @@ pub enum LoadError {
         what: String,
     },
     /// Another kind of model.
-    #[error("the model's architecture is {architecture:?}; supported is llama")]
+    #[error(
+        "the model's architecture is {architecture:?}; supported are llama, qwen2, qwen3, gemma, gemma2 and gemma3"
+    )]
     Architecture {
         /// Its name.
         architecture: String,

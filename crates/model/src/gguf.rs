@@ -10,9 +10,10 @@ use candle_core::quantized::gguf_file::Content;
 use hyperrag_kv::Digest;
 
 use crate::chat::Chat;
-use crate::config::Reader;
 use crate::device::first_line;
-use crate::{Config, GgufTokenizer, LoadError};
+use crate::metadata::Reader;
+use crate::rope::Scaling;
+use crate::{Architecture, Config, GgufTokenizer, LoadError};
 
 /// Rows of a matrix that are converted at a time.
 const ROWS_AT_ONCE: usize = 64;
@@ -49,7 +50,26 @@ impl ModelFile {
             .map_err(|error| damaged(first_line(&error)))?;
         let config = Config::from_metadata(&content.metadata)?;
         let digest = digest(path)?;
-        Ok(Self { path: path.to_owned(), file, content, config, digest })
+        let mut model = Self { path: path.to_owned(), file, content, config, digest };
+        model.read_rope_divisors()?;
+        Ok(model)
+    }
+
+    /// Llama 3's scaling is a tensor, not metadata.
+    fn read_rope_divisors(&mut self) -> Result<(), LoadError> {
+        if self.has("rope_freqs.weight") {
+            let divisors = self.tensor("rope_freqs.weight", &[self.config.head_dim / 2])?;
+            self.config.rope.scaling = Scaling::Divisors(divisors);
+            self.config.local_rope = self.config.rope.clone();
+            self.config = self.config.clone().checked()?;
+        }
+        Ok(())
+    }
+
+    /// Whether the rows of Q and K of each head are such that its halves are turned together, not
+    /// neighbours.
+    pub(crate) fn pairs_halves(&self) -> bool {
+        self.config.architecture != Architecture::Llama
     }
 
     /// Where the file is.

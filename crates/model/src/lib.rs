@@ -13,9 +13,11 @@ mod device;
 mod error;
 mod generator;
 mod gguf;
+mod metadata;
 mod model;
 mod pull;
 mod random;
+mod rope;
 mod sample;
 mod shapes;
 mod tokenizer;
@@ -25,7 +27,7 @@ pub mod tiny;
 
 pub use cache::{CATALOG, ModelCache, NamedModel, NamedModelSource};
 pub use compute::Compute;
-pub use config::Config;
+pub use config::{Activation, Architecture, Config, Sizes, Window};
 #[doc(hidden)]
 pub use cpu::bench;
 pub use cpu::{
@@ -36,4 +38,5 @@ pub use error::LoadError;
 pub use generator::Generator;
 pub use gguf::ModelFile;
 pub use model::{LoadSettings, Model, ResidentBlock};
+pub use rope::{Llama3Scaling, Rope, Scaling};
 pub use tokenizer::GgufTokenizer;

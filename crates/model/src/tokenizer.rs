@@ -9,7 +9,7 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::LoadError;
-use crate::config::Reader;
+use crate::metadata::Reader;
 
 /// The GGUF's own tokenizer: byte-level BPE.
 pub struct GgufTokenizer {

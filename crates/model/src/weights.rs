@@ -1,6 +1,6 @@
 use rayon::prelude::*;
 
-use crate::{Config, LoadError};
+use crate::{Architecture, Config, LoadError};
 
 /// The weights of a decoder, its matrices `M` and vectors `V` as the place that computes wants them.
 pub(crate) struct Weights<M, V> {
@@ -43,7 +43,7 @@ impl<M, V> Weights<M, V> {
     where
         S: WeightSource<Matrix = M, Vector = V>,
     {
-        refuse_unsupported(source)?;
+        refuse_unsupported(config, source)?;
         let (hidden, wide) = (config.hidden, config.feed_forward);
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         let mut layers = Vec::with_capacity(config.layers);
@@ -102,10 +102,13 @@ impl<M: Send, V: Send> Weights<M, V> {
     }
 }
 
-/// Refuses tensors that the decoder would ignore: biases, and Llama 3's scaled rotary frequencies.
-fn refuse_unsupported(source: &impl WeightSource) -> Result<(), LoadError> {
-    let ignored =
-        ["blk.0.attn_q.bias", "blk.0.attn_output.bias", "blk.0.ffn_gate.bias", "rope_freqs.weight"];
+/// Refuses what the decoder would ignore.
+fn refuse_unsupported(config: &Config, source: &impl WeightSource) -> Result<(), LoadError> {
+    if config.architecture != Architecture::Llama || config.window.is_some() {
+        let feature = format!("the architecture {}", config.architecture);
+        return Err(LoadError::Unsupported { feature });
+    }
+    let ignored = ["blk.0.attn_q.bias", "blk.0.attn_output.bias", "blk.0.ffn_gate.bias"];
     match ignored.iter().find(|name| source.has(name)) {
         Some(name) => Err(LoadError::Unsupported { feature: format!("the tensor {name}") }),
         None => Ok(()),

@@ -143,7 +143,11 @@ impl CpuModel {
         let weights = pool.install(|| stored.try_map(|matrix| matrix.pack(compute)))?;
         Ok(Self {
             geometry: config.geometry(element),
-            codec: Codec::new(element, config.head_dim, config.rotations()),
+            codec: Codec::new(
+                element,
+                config.head_dim,
+                config.rope.rotations(config.context, config.head_dim),
+            ),
             scratch: Arc::new(ScratchPool::new(pool.current_num_threads())),
             workspaces: Arc::default(),
             config,

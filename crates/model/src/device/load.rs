@@ -145,7 +145,8 @@ impl DeviceModel {
                 return Err(LoadError::Unsupported { feature });
             }
         };
-        let (cos, sin): (Vec<f32>, Vec<f32>) = config.rotations().into_iter().unzip();
+        let (cos, sin): (Vec<f32>, Vec<f32>) =
+            config.rope.rotations(config.context, config.head_dim).into_iter().unzip();
         let shape = (config.context, config.head_dim / 2);
         let place = |values| Tensor::from_vec(values, shape, device);
         let geometry = config.geometry(settings.element);

@@ -483,12 +483,12 @@ fn other_models_are_refused() {
     let error =
         |bytes: Vec<u8>| load_as(&bytes, Element::F32, Compute::F32, Kernel::best(), 1).err();
     let text = |text: &str| Value::String(text.to_owned());
-    let other = error(with_metadata("general.architecture", text("qwen2")));
+    let other = error(with_metadata("general.architecture", text("mamba")));
     assert!(
-        matches!(other, Some(LoadError::Architecture { architecture }) if architecture == "qwen2")
+        matches!(other, Some(LoadError::Architecture { architecture }) if architecture == "mamba")
     );
     for (key, value) in [
-        ("llama.rope.scaling.type", text("linear")),
+        ("llama.rope.scaling.type", text("yarn")),
         ("llama.rope.dimension_count", Value::U32(8)),
         ("llama.attention.head_count_kv", Value::U32(3)),
     ] {

@@ -29,7 +29,7 @@ use hyperrag_kv::{
     Calibration, Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile,
     SCORE_TOLERANCE, ScorerWords,
 };
-use hyperrag_model::{Compute, GgufTokenizer, LoadSettings, Model, ModelCache, ModelFile};
+use hyperrag_model::{Compute, Tokenizer, LoadSettings, Model, ModelCache, ModelFile};
 use hyperrag_pipeline::Session;
 use hyperrag_store::{FORMAT_VERSION, Failover, Replicated, StoreError};
 
@@ -63,7 +63,7 @@ struct LoadedModel {
     file: ModelFile,
     name: String,
     weights: hyperrag_kv::Digest,
-    tokenizer: GgufTokenizer,
+    tokenizer: Tokenizer,
     profile: Profile,
     calibration: Option<Arc<Calibration>>,
     model: Model,
@@ -132,7 +132,7 @@ impl LoadedModel {
     }
 }
 
-type OpenSession<'a> = Session<'a, Model, GgufTokenizer>;
+type OpenSession<'a> = Session<'a, Model, Tokenizer>;
 
 /// The type in which a store was computed on a CPU: so its bits are computed again.
 fn cpu_compute(stored: &Fingerprint) -> Option<Compute> {

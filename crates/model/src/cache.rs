@@ -127,7 +127,8 @@ impl ModelCache {
     /// an id of the Hugging Face hub, which is fetched unless it is in the hub's cache.
     ///
     /// # Errors
-    /// [`LoadError::NotPulled`], [`LoadError::UnknownName`], or [`LoadError::Hub`].
+    /// [`LoadError::NotPulled`], [`LoadError::UnknownName`], or [`LoadError::Hub`] and those of files
+    /// where the hub's cache cannot be filled.
     pub fn resolve(&self, name: &str) -> Result<PathBuf, LoadError> {
         if let Some(model) = NamedModel::find(name) {
             let path = self.path(model);
@@ -145,6 +146,15 @@ impl ModelCache {
         }
         let known = CATALOG.iter().map(|model| model.name).collect::<Vec<_>>().join(", ");
         Err(LoadError::UnknownName { name: name.to_owned(), known })
+    }
+
+    /// Fetches what an id of the Hugging Face hub names now; `None` if `name` is no such id.
+    ///
+    /// # Errors
+    /// [`LoadError::Hub`] where it cannot be fetched.
+    pub fn pull_from_hub(&self, name: &str) -> Option<Result<PathBuf, LoadError>> {
+        let id = HubId::parse(name)?;
+        Some(Hub::from_environment().and_then(|hub| hub.pull(&id)))
     }
 
     /// Fetches a model unless it is there. Safe when two processes do so at once, and when one is

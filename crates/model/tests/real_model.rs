@@ -16,7 +16,7 @@ use hyperrag_kv::{
 };
 use hyperrag_model::{
     CATALOG, Compute, CpuModel, DeviceChoice, DeviceModel, DeviceSettings, Generator,
-    GgufTokenizer, Kernel, LoadError, ModelCache, ModelFile,
+    Tokenizer, Kernel, LoadError, ModelCache, ModelFile,
     ModelPart,
 };
 use serde_json::Value;
@@ -26,7 +26,7 @@ fn path() -> PathBuf {
     found.unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn tokenizer() -> GgufTokenizer {
+fn tokenizer() -> Tokenizer {
     ModelFile::open(&path()).unwrap().tokenizer().unwrap()
 }
 

@@ -8,7 +8,7 @@ use super::codec::Codec;
 use super::kernel::{Form, Kernel, Lanes, Operand, PANEL, PackedMatrix};
 use super::past::Past;
 use super::workspace::{Scratch, ScratchPool, Workspace, split, take};
-use crate::gguf::StoredTensor;
+use crate::model_file::StoredTensor;
 use crate::weights::{WeightSource, Weights};
 use crate::{Compute, Config, LoadError, ModelFile};
 

@@ -560,7 +560,7 @@ fn special_tokens_are_read_in_templates_alone() {
     assert_eq!(tokenizer.encode_template("<|im_start|>").unwrap(), [1]);
     assert!(tokenizer.encode_text("<|im_start|>").unwrap().iter().all(|id| *id > 2));
     assert_eq!(tokenizer.encode_text("").unwrap(), [0_u32; 0]);
-    for (key, value) in [("tokenizer.ggml.pre", "llama-bpe"), ("tokenizer.ggml.model", "llama")] {
+    for (key, value) in [("tokenizer.ggml.pre", "falcon"), ("tokenizer.ggml.model", "bert")] {
         let other = with_metadata(key, Value::String(value.to_owned()));
         let file = ModelFile::open(&write_file(folder.path(), &other)).unwrap();
         assert!(matches!(file.tokenizer(), Err(LoadError::Unsupported { .. })));

@@ -1,8 +1,10 @@
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use hyperrag_kv::{Element, Geometry, ModelError, QueryPart};
 
+use crate::rope::Rotations;
 use crate::{LoadError, Rope};
 
 /// Positions used at most, whatever the file promises: the rotary table has an entry for each.
@@ -223,6 +225,12 @@ impl Config {
         Ok(self)
     }
 
+    /// Positions that a layer sees, the own one among them; `None` for all.
+    pub(crate) fn window_of(&self, layer: usize) -> Option<usize> {
+        let window = self.window.as_ref()?;
+        window.local[layer].then_some(window.positions)
+    }
+
     /// Sizes of a block whose K and V are of type `element`.
     ///
     /// # Panics
@@ -237,6 +245,18 @@ impl Config {
             hidden: size(self.hidden),
             element,
         }
+    }
+
+    /// The rotary angles of each layer. Layers with the same share them.
+    pub(crate) fn rotations(&self) -> Vec<Arc<Rotations>> {
+        let table = |rope: &Rope| Arc::new(rope.rotations(self.context, self.head_dim));
+        let rope = table(&self.rope);
+        let local = match self.window {
+            Some(_) if self.local_rope != self.rope => table(&self.local_rope),
+            _ => Arc::clone(&rope),
+        };
+        let of = |layer| if self.window_of(layer).is_some() { &local } else { &rope };
+        (0..self.layers).map(|layer| Arc::clone(of(layer))).collect()
     }
 
     /// Whether `tokens` can stand after `past` positions. `what` names them in an error.

@@ -503,11 +503,19 @@ fn other_models_are_refused() {
         let refused = error(with_metadata(key, value));
         assert!(matches!(refused, Some(LoadError::Metadata { key: k, .. }) if k == key));
     }
-    for (name, length) in [("blk.0.attn_q.bias", 64), ("rope_freqs.weight", 8)] {
+    for (name, length) in [
+        ("blk.0.attn_q.bias", 64),
+        ("blk.0.attn_q_norm.weight", 16),
+        ("blk.0.post_attention_norm.weight", 64),
+        ("blk.0.attn_output.bias", 64),
+    ] {
         let ones = Tensor::ones(length, DType::F32, &CPU).unwrap();
         let refused = error(with_tensor(name, GgmlDType::F32, &ones));
         assert!(matches!(refused, Some(LoadError::Unsupported { .. })), "{name}: {refused:?}");
     }
+    let zeros = Tensor::zeros(8, DType::F32, &CPU).unwrap();
+    let refused = error(with_tensor("rope_freqs.weight", GgmlDType::F32, &zeros));
+    assert!(matches!(refused, Some(LoadError::Unsupported { .. })), "{refused:?}");
     let ones = Tensor::ones(65, DType::F32, &CPU).unwrap();
     let refused = error(with_tensor("output_norm.weight", GgmlDType::F32, &ones));
     assert!(matches!(refused, Some(LoadError::Gguf { .. })), "{refused:?}");

@@ -29,7 +29,7 @@ use hyperrag_kv::{
     Calibration, Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile,
     SCORE_TOLERANCE, ScorerWords,
 };
-use hyperrag_model::{Compute, Tokenizer, LoadSettings, Model, ModelCache, ModelFile};
+use hyperrag_model::{Compute, LoadSettings, Model, ModelCache, ModelFile, Tokenizer};
 use hyperrag_pipeline::Session;
 use hyperrag_store::{FORMAT_VERSION, Failover, Replicated, StoreError};
 

@@ -204,7 +204,8 @@ impl Fields {
         if matches!(architecture, Architecture::Gemma2 | Architecture::Gemma3) {
             config.attention_scale = 1.0 / self.query_pre_attn_scalar.unwrap_or(256.0).sqrt();
             let second = architecture == Architecture::Gemma2;
-            let cap = |given: Option<Option<f32>>, default| given.unwrap_or(second.then_some(default));
+            let cap =
+                |given: Option<Option<f32>>, default| given.unwrap_or(second.then_some(default));
             config.attention_cap = cap(self.attn_logit_softcapping, 50.0);
             config.logit_cap = cap(self.final_logit_softcapping, 30.0);
         }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum LoadError {
     /// A name that is neither in the catalogue nor a path, and no id of the hub.
-    #[error("there is no model {name:?}: name one of {known}, the path of a GGUF file or of a folder with config.json and safetensors, or an id of the Hugging Face hub, ORG/NAME[@REVISION]")]
+    #[error(
+        "there is no model {name:?}: name one of {known}, the path of a GGUF file or of a folder with config.json and safetensors, or an id of the Hugging Face hub, ORG/NAME[@REVISION]"
+    )]
     UnknownName {
         /// What was asked for.
         name: String,

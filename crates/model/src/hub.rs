@@ -188,9 +188,11 @@ impl Hub {
             Some(401 | 403) if self.token.is_none() => "the hub wants to know who asks: there may \
                 be no such model, or it is for users who accepted its terms; then set HF_TOKEN"
                 .to_owned(),
-            Some(401 | 403) => "the hub does not let the owner of this HF_TOKEN have it: accept its \
+            Some(401 | 403) => {
+                "the hub does not let the owner of this HF_TOKEN have it: accept its \
                 terms on its page, or use another token"
-                .to_owned(),
+                    .to_owned()
+            }
             Some(404) => format!("the hub has no such model, or not revision {}", id.revision),
             _ => format!(
                 "the hub did not answer as it must ({said}): try again, or name a local file or \
@@ -242,7 +244,10 @@ fn wanted(there: &[&str], file: Option<&str>) -> Result<Vec<String>, String> {
         [] => Err("it has neither safetensors nor a GGUF".to_owned()),
         _ => {
             let some = ggufs.iter().take(4).copied().collect::<Vec<_>>().join(", ");
-            Err(format!("it has {} GGUF files: name one of them, ID/FILE ({some}, ...)", ggufs.len()))
+            Err(format!(
+                "it has {} GGUF files: name one of them, ID/FILE ({some}, ...)",
+                ggufs.len()
+            ))
         }
     }
 }
@@ -263,14 +268,16 @@ mod tests {
     fn ids_are_told_from_paths() {
         let check = |name: &str, expected: Option<(&str, Option<&str>, &str)>| {
             let found = HubId::parse(name);
-            let found =
-                found.as_ref().map(|id| (id.repo.as_str(), id.file.as_deref(), id.revision.as_str()));
+            let found = found
+                .as_ref()
+                .map(|id| (id.repo.as_str(), id.file.as_deref(), id.revision.as_str()));
             assert_eq!(found, expected, "{name}");
         };
         check("org/name", Some(("org/name", None, "main")));
         check("org/name-2.5_x@refs/pr/3", Some(("org/name-2.5_x", None, "refs/pr/3")));
         check("org/name/a/q4.gguf@v1", Some(("org/name", Some("a/q4.gguf"), "v1")));
-        for other in ["name", "./name", "../name/x", "/org/name", "org/name/model.bin", "org/", "a b/c"]
+        for other in
+            ["name", "./name", "../name/x", "/org/name", "org/name/model.bin", "org/", "a b/c"]
         {
             check(other, None);
         }
@@ -290,6 +297,8 @@ mod tests {
         assert!(chosen(&two, None).unwrap_err().contains("a.gguf, b.gguf"));
         assert_eq!(chosen(&two, Some("b.gguf")).unwrap(), "b.gguf");
         assert!(chosen(&two, Some("c.gguf")).is_err());
-        assert!(chosen(&["pytorch_model.bin", "config.json"], None).unwrap_err().contains("neither"));
+        assert!(
+            chosen(&["pytorch_model.bin", "config.json"], None).unwrap_err().contains("neither")
+        );
     }
 }

@@ -42,7 +42,7 @@ pub use cpu::{
 pub use device::{DeviceBlock, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings};
 pub use error::LoadError;
 pub use generator::Generator;
-pub use model_file::ModelFile;
 pub use model::{LoadSettings, Model, ResidentBlock};
+pub use model_file::ModelFile;
 pub use rope::{Llama3Scaling, Rope, Scaling};
 pub use tokenizer::Tokenizer;

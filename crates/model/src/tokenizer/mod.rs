@@ -38,7 +38,11 @@ pub struct Tokenizer {
 enum Encoder {
     /// The same without special tokens, so that text that looks like one stays text, and with them,
     /// for templates.
-    Fast { text: Box<FastTokenizer>, template: Box<FastTokenizer>, spelling: Spelling },
+    Fast {
+        text: Box<FastTokenizer>,
+        template: Box<FastTokenizer>,
+        spelling: Spelling,
+    },
     Pieces(Box<SentencePiece>),
 }
 
@@ -100,9 +104,10 @@ impl Tokenizer {
                 let name = template.id_to_token(token).filter(|name| !self.has_special(name));
                 let name = name.unwrap_or_default();
                 match spelling {
-                    Spelling::Bytes(bytes) => {
-                        name.chars().filter_map(|character| bytes.get(&character).copied()).collect()
-                    }
+                    Spelling::Bytes(bytes) => name
+                        .chars()
+                        .filter_map(|character| bytes.get(&character).copied())
+                        .collect(),
                     Spelling::Pieces => sentence_piece::bytes_of_name(&name),
                 }
             }

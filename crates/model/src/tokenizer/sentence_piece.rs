@@ -145,11 +145,10 @@ impl SentencePiece {
         let mut blank = self.blank_first;
         while !rest.is_empty() {
             let found = literals.find(rest);
-            let (before, literal) = found.map_or((rest.len(), None), |(at, len, id)| {
-                (at, Some((len, id)))
-            });
-            let special = literal
-                .is_some_and(|(_, id)| matches!(self.names[id as usize], Name::Special));
+            let (before, literal) =
+                found.map_or((rest.len(), None), |(at, len, id)| (at, Some((len, id))));
+            let special =
+                literal.is_some_and(|(_, id)| matches!(self.names[id as usize], Name::Special));
             // SentencePiece puts it before the user's pieces as well.
             if before > 0 || blank && !special {
                 self.encode_run(&rest[..before], blank, &mut tokens);

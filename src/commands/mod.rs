@@ -82,11 +82,10 @@ impl LoadedModel {
         let path = ModelCache::from_environment()?.resolve(&args.model)?;
         let mut file = ModelFile::open(&path)?;
         let tokenizer = file.tokenizer()?;
-        let turns = tokenizer.has_special("<|im_start|>");
         let default = stored.and_then(built_in_profile);
-        let default = default.unwrap_or(if turns { "chat" } else { "plain" });
+        let default = default.unwrap_or_else(|| default_profile(&file, &tokenizer));
         let named = args.profile.as_deref().unwrap_or(default);
-        let profile = read_profile(named)?;
+        let profile = read_profile(named)?.for_model(tokenizer.bos());
         let template = profile.query_template(&tokenizer);
         template.with_context(|| format!("{named}: not a profile for this model"))?;
         let (name, weights) = (file.name(), file.digest());
@@ -143,6 +142,17 @@ fn cpu_compute(stored: &Fingerprint) -> Option<Compute> {
 fn built_in_profile(stored: &Fingerprint) -> Option<&str> {
     let name = stored.profile.as_str();
     Profile::BUILT_IN.contains(&name).then_some(name)
+}
+
+/// The profile whose turns the model knows, if it knows any. Base models of some families have the
+/// tokens that turns are made of as well, but no template.
+fn default_profile(file: &ModelFile, tokenizer: &Tokenizer) -> &'static str {
+    if tokenizer.has_special("<|im_start|>") {
+        return "chat";
+    }
+    let turns = [("<start_of_turn>", "chat-gemma"), ("<|start_header_id|>", "chat-llama3")];
+    let known = turns.into_iter().find(|(token, _)| tokenizer.has_special(token));
+    known.filter(|_| file.takes_turns()).map_or("plain", |(_, profile)| profile)
 }
 
 fn read_profile(name: &str) -> Result<Profile> {

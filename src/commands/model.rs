@@ -7,6 +7,12 @@ use crate::cli::ModelCommand;
 use crate::exit::Status;
 use crate::report;
 
+/// Chunks of which bytes are told.
+pub(super) const MILLION: u64 = 1_000_000;
+
+/// Positions of a chunk, as `build` cuts them by default.
+const CHUNK_TOKENS: usize = 256;
+
 /// Fetches, lists or describes models.
 pub(crate) fn model(command: &ModelCommand, json: bool) -> Result<Status> {
     let cache = ModelCache::from_environment()?;
@@ -74,15 +80,8 @@ fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
     let file = ModelFile::open(&path)
         .with_context(|| format!("{}: not a usable model", path.display()))?;
     let config = file.config();
-    let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let geometry = Geometry {
-        layers: size(config.layers),
-        kv_heads: size(config.kv_heads),
-        head_dim: size(config.head_dim),
-        hidden: size(config.hidden),
-        element: Element::Bf16,
-    };
-    let full_heads = geometry.token_bytes() * config.heads / config.kv_heads;
+    let geometry = config.geometry(Element::Bf16);
+    let million = MILLION * geometry.block_bytes(CHUNK_TOKENS) as u64;
     let fields = [
         ("name", file.name()),
         ("path", path.display().to_string()),
@@ -97,7 +96,9 @@ fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
         ("context", config.context.to_string()),
         ("rope", config.rope()),
         ("kv_bytes_a_token_bf16", geometry.token_bytes().to_string()),
-        ("kv_bytes_a_token_full_heads", full_heads.to_string()),
+        ("kv_bytes_a_token_full_heads", full_heads(&geometry, config.heads).to_string()),
+        ("kv_saving_by_gqa", gqa_saving(&geometry, config.heads)),
+        ("bytes_of_a_million_chunks", million.to_string()),
         (
             "instruction_sets",
             Kernel::available().iter().map(|k| k.name()).collect::<Vec<_>>().join(", "),
@@ -109,5 +110,25 @@ fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
             fields.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
         return report::print(&serde_json::Value::Object(object).to_string());
     }
-    report::print(&fields.map(|(name, value)| format!("{name:28} {value}")).join("\n"))
+    let lines = fields.map(|(name, value)| match name {
+        "bytes_of_a_million_chunks" => {
+            format!("{name:28} {value} ({}, {CHUNK_TOKENS} positions each)", report::bytes(million))
+        }
+        _ => format!("{name:28} {value}"),
+    });
+    report::print(&lines.join("\n"))
+}
+
+/// Bytes of K and V of a position if no query heads shared them.
+pub(super) fn full_heads(geometry: &Geometry, query_heads: usize) -> usize {
+    geometry.token_bytes() * query_heads / geometry.kv_heads as usize
+}
+
+/// How much less K and V grouped-query attention needs, for people.
+pub(super) fn gqa_saving(geometry: &Geometry, query_heads: usize) -> String {
+    let kv_heads = geometry.kv_heads as usize;
+    match query_heads / kv_heads {
+        1 => "none: every query head has its own K and V".to_owned(),
+        group => format!("{group} times less: {kv_heads} KV heads for {query_heads} query heads"),
+    }
 }

@@ -5,8 +5,17 @@ use crate::{Digest, ModelError, QueryPart, Scorer, Tokenize};
 /// A title is cut at this many tokens.
 pub const TITLE_TOKENS_MAX: usize = 64;
 
-const CHAT: &str = include_str!("../profiles/chat.toml");
-const PLAIN: &str = include_str!("../profiles/plain.toml");
+const BUILT_IN: [(&str, &str); 5] = [
+    ("chat", include_str!("../profiles/chat.toml")),
+    ("chat-gemma", include_str!("../profiles/chat-gemma.toml")),
+    ("chat-llama3", include_str!("../profiles/chat-llama3.toml")),
+    ("ctxl-rerank-v2", include_str!("../profiles/ctxl-rerank-v2.toml")),
+    ("plain", include_str!("../profiles/plain.toml")),
+];
+
+/// Stands at the beginning of a document template for the special token that the model expects
+/// there, if it expects one.
+const BOS: &str = "{bos}";
 
 /// How a model is prompted and scored.
 ///
@@ -18,6 +27,8 @@ const PLAIN: &str = include_str!("../profiles/plain.toml");
 pub struct Profile {
     /// Its name.
     pub name: String,
+    /// Whether [`Profile::for_model`] puts the model's first token before the prefix.
+    pub bos: bool,
     /// Template text before the title, or before the text.
     pub prefix: String,
     /// Template text between title and text, left out with an empty title; `None` where no title is
@@ -204,16 +215,13 @@ impl ProfileFile {
 
 impl Profile {
     /// Names of the built-in profiles.
-    pub const BUILT_IN: [&'static str; 2] = ["chat", "plain"];
+    pub const BUILT_IN: [&'static str; 5] =
+        [BUILT_IN[0].0, BUILT_IN[1].0, BUILT_IN[2].0, BUILT_IN[3].0, BUILT_IN[4].0];
 
     /// A built-in profile.
     #[must_use]
     pub fn built_in(name: &str) -> Option<Self> {
-        let text = match name {
-            "chat" => CHAT,
-            "plain" => PLAIN,
-            _ => return None,
-        };
+        let (_, text) = BUILT_IN.iter().find(|(known, _)| *known == name)?;
         Some(Self::from_toml(text).expect("built-in profiles are valid: a test reads them all"))
     }
 
@@ -247,6 +255,14 @@ impl Profile {
             Some((prefix, separator)) => (prefix, Some(separator)),
             None => (before, None),
         };
+        let (bos, prefix) = match prefix.strip_prefix(BOS) {
+            Some(prefix) => (true, prefix),
+            None => (false, prefix),
+        };
+        let others = [prefix, separator.unwrap_or_default(), &file.infix, &file.query];
+        if others.iter().any(|text| text.contains(BOS)) {
+            return refuse("document", &file.document, "have {bos} at its beginning alone");
+        }
         if [prefix, separator.unwrap_or_default(), &file.infix]
             .iter()
             .any(|t| t.contains("{text}") || t.contains("{title}"))
@@ -259,6 +275,7 @@ impl Profile {
         }
         Ok(Self {
             name: file.name,
+            bos,
             prefix: prefix.to_owned(),
             separator: separator.map(str::to_owned),
             infix: file.infix,
@@ -266,6 +283,15 @@ impl Profile {
             query_suffix,
             scorer,
         })
+    }
+
+    /// The same for a model that expects `bos` first.
+    #[must_use]
+    pub fn for_model(mut self, bos: Option<&str>) -> Self {
+        if std::mem::take(&mut self.bos) {
+            self.prefix.insert_str(0, bos.unwrap_or_default());
+        }
+        self
     }
 
     /// The query's side in the tokens of a model.
@@ -336,6 +362,17 @@ mod tests {
     }
 
     #[test]
+    fn a_model_may_expect_a_token_first() {
+        let plain = || Profile::built_in("plain").unwrap();
+        assert_eq!(plain().for_model(Some("<s>")).prefix, "<s>Passage: ");
+        let without = plain().for_model(None);
+        assert_eq!(without.prefix, "Passage: ");
+        assert_ne!(plain().for_model(Some("<s>")).document_digest(), without.document_digest());
+        let chat = Profile::built_in("chat").unwrap();
+        assert_eq!(chat.clone().for_model(Some("<s>")), chat);
+    }
+
+    #[test]
     fn templates_are_checked() {
         let check = |document: &str, infix: &str, query: &str, expected: &str| {
             let text = format!(
@@ -345,6 +382,8 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         };
         check("{query} {text}", "", "{query}", "not contain {query}");
+        check("x{bos} {text}", "", "{query}", "at its beginning alone");
+        check("{bos}{text}", "{bos}", "{query}", "at its beginning alone");
         check("{text} end", "", "{query}", "end with {text}");
         check("{text} {text}", "", "{query}", "once at most");
         check("{text}", "", "{query} end", "end with {query}");

@@ -91,11 +91,9 @@ impl ModelFile {
     }
 
     /// Whether there is a chat template: the model was taught to take turns.
-    ///
-    /// # Errors
-    /// [`LoadError`] for a template that cannot be rendered.
-    pub fn takes_turns(&self) -> Result<bool, LoadError> {
-        Ok(self.chat()?.is_some())
+    #[must_use]
+    pub fn takes_turns(&self) -> bool {
+        !matches!(self.chat(), Ok(None))
     }
 
     /// The chat template, if there is one.

@@ -3,6 +3,7 @@
 mod blocks;
 mod cpu;
 mod device;
+mod folders;
 mod generate;
 mod scorers;
 mod seeded;

@@ -122,7 +122,12 @@ pub(crate) enum ModelCommand {
 pub(crate) struct ModelArgs {
     /// Model: a name of `model list`, the path of a GGUF file or of a folder with config.json and
     /// safetensors, or an id of the Hugging Face hub, ORG/NAME[@REVISION].
-    #[arg(long, env = "HYPERRAG_MODEL", default_value = "smollm2-135m", value_name = "NAME|PATH|ID")]
+    #[arg(
+        long,
+        env = "HYPERRAG_MODEL",
+        default_value = "smollm2-135m",
+        value_name = "NAME|PATH|ID"
+    )]
     pub(crate) model: String,
     /// Profile: plain, chat, chat-gemma, chat-llama3, ctxl-rerank-v2, or a TOML file. Without it: that
     /// of the store; for a new one the chat whose turns the model knows, else plain.

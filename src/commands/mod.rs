@@ -170,19 +170,50 @@ fn read_profile(name: &str) -> Result<Profile> {
 
 /// Opens a store, loads the model for it, and checks that they belong together.
 fn open(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
+    let (store, loaded) = load(root, args)?;
+    check(root, &store, &loaded)?;
+    Ok((store, loaded))
+}
+
+/// The same to rank its documents: with a profile that has the query first any model may, as no block
+/// is read.
+fn open_to_rank(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
+    let (store, loaded) = load(root, args)?;
+    if loaded.profile.lead.is_none() {
+        check(root, &store, &loaded)?;
+    }
+    Ok((store, loaded))
+}
+
+/// Opens a store, and loads the model with the store's settings.
+fn load(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
     let store = Replicated::open(root)?;
     store.notices().iter().for_each(|notice| crate::report::warn(notice));
     let stored = &store.manifest().fingerprint;
-    let refused = |mismatch: Mismatch| {
-        let (path, mismatch) = (root.to_owned(), Box::new(mismatch));
-        StoreError::Mismatch { path, mismatch }
-    };
     let format = Fingerprint { format_version: FORMAT_VERSION, ..stored.clone() };
-    stored.readable_by(&format).map_err(refused)?;
+    stored.readable_by(&format).map_err(|mismatch| refused(root, mismatch))?;
     let (element, calibration) = (stored.geometry.element, store.calibration()?);
     let loaded = LoadedModel::load(args, element, stored.chunk_tokens, Some(stored), calibration)?;
+    if !store.manifest().complete {
+        let shards = store.manifest().shards.len();
+        crate::report::warn(&format!(
+            "{}: the build is not finished, only {shards} shards are searched; run the same build again to go on",
+            root.display()
+        ));
+    }
+    Ok((store, loaded))
+}
+
+fn refused(root: &Path, mismatch: Mismatch) -> StoreError {
+    StoreError::Mismatch { path: root.to_owned(), mismatch: Box::new(mismatch) }
+}
+
+/// Whether the model can read the store's blocks, and with what differences.
+fn check(root: &Path, store: &Replicated, loaded: &LoadedModel) -> Result<()> {
+    let stored = &store.manifest().fingerprint;
     let current = loaded.fingerprint(stored.chunk_tokens, stored.unit_rows);
-    if stored.readable_by(&current).map_err(refused)? == Exactness::Tolerance {
+    let exactness = stored.readable_by(&current).map_err(|mismatch| refused(root, mismatch))?;
+    if exactness == Exactness::Tolerance {
         let within = match loaded.profile.scorer {
             ScorerWords::QueryLikelihood => format!("within {SCORE_TOLERANCE}"),
             // Of logits nothing was measured: they are on a scale of their own.
@@ -193,14 +224,7 @@ fn open(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
             stored.kernel, current.kernel
         ));
     }
-    if !store.manifest().complete {
-        let shards = store.manifest().shards.len();
-        crate::report::warn(&format!(
-            "{}: the build is not finished, only {shards} shards are searched; run the same build again to go on",
-            root.display()
-        ));
-    }
-    Ok((store, loaded))
+    Ok(())
 }
 
 /// Speaks of every block that was damaged, and computed again or left out.

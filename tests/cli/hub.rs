@@ -78,7 +78,8 @@ impl Hub {
         };
         if let Some(rest) = path.strip_prefix("/api/models/") {
             let (id, revision) = rest.split_once("/revision/")?;
-            let files = self.files.keys().filter_map(|name| name.strip_prefix(id)?.strip_prefix('/'));
+            let files =
+                self.files.keys().filter_map(|name| name.strip_prefix(id)?.strip_prefix('/'));
             let siblings: Vec<Value> = files.map(|name| json!({"rfilename": name})).collect();
             let body = json!({"sha": commit(revision)?, "siblings": siblings}).to_string();
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n", body.len());
@@ -115,7 +116,8 @@ fn status(status: &str) -> Vec<u8> {
 /// The program with this hub, or without one where there is no address.
 fn command(scratch: &Scratch, address: Option<&str>, token: &str, line: &str) -> Command {
     let mut command = scratch.command(line);
-    for name in ["HF_HUB_CACHE", "HF_TOKEN_PATH", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
+    for name in
+        ["HF_HUB_CACHE", "HF_TOKEN_PATH", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
     {
         command.env_remove(name);
     }
@@ -139,7 +141,11 @@ fn a_model_is_fetched_once_and_pinned_to_its_commit() {
     let online = |line: &str| run(Some(&address), TOKEN, 0, line);
     let offline = |code, line: &str| run(None, TOKEN, code, line);
 
-    offline(FAILED, "model info org/tiny").says(&["org/tiny", "HF_HUB_OFFLINE", "models--org--tiny"]);
+    offline(FAILED, "model info org/tiny").says(&[
+        "org/tiny",
+        "HF_HUB_OFFLINE",
+        "models--org--tiny",
+    ]);
     run(Some(&address), "", FAILED, "model pull org/tiny").says(&["HF_TOKEN"]);
     run(Some(&address), "wrong", FAILED, "model pull org/tiny").says(&["this HF_TOKEN"]);
     run(Some(&address), TOKEN, FAILED, "model pull org/none").says(&["no such model"]);
@@ -176,8 +182,7 @@ fn ggufs_of_the_hub_are_checked_and_chosen() {
     let scratch = Scratch::new();
     let (address, hub) = Hub::serve(&scratch.path(""));
     let run = |code, line: &str| {
-        let outcome =
-            Outcome::of(command(&scratch, Some(&address), TOKEN, line).output().unwrap());
+        let outcome = Outcome::of(command(&scratch, Some(&address), TOKEN, line).output().unwrap());
         assert_eq!(outcome.code, code, "{line}: {}", outcome.stderr);
         outcome
     };

@@ -29,7 +29,8 @@ fn written(folder: &TempDir, name: &str) -> [PathBuf; 3] {
 }
 
 fn golden() -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden/architectures.json");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden/architectures.json");
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
@@ -41,9 +42,8 @@ fn folders_compute_what_ggufs_and_transformers_do() {
         let config = ModelFile::open(&gguf).unwrap().config().clone();
         let model = load(&gguf).unwrap();
         let cases = golden["models"][name].as_array().unwrap();
-        let tokens = |case: &Value| -> Vec<u32> {
-            serde_json::from_value(case["tokens"].clone()).unwrap()
-        };
+        let tokens =
+            |case: &Value| -> Vec<u32> { serde_json::from_value(case["tokens"].clone()).unwrap() };
         let chunks: Vec<_> = cases.iter().map(|case| chunk(&tokens(case))).collect();
         let blocks = model.prefill(&chunks).unwrap();
         for path in others {
@@ -74,7 +74,8 @@ fn both_have_the_same_tokens() {
     let folder = TempDir::new().unwrap();
     let [gguf, whole, _] = written(&folder, "llama");
     let [a, b] = [gguf, whole].map(|path| ModelFile::open(&path).unwrap().tokenizer().unwrap());
-    for text in ["the heat in winter", "Käse 12 €\n\t«…»  \u{1F41D}", " <|im_end|> of", "", " "] {
+    for text in ["the heat in winter", "Käse 12 €\n\t«…»  \u{1F41D}", " <|im_end|> of", "", " "]
+    {
         assert_eq!(a.encode_text(text).unwrap(), b.encode_text(text).unwrap(), "{text:?}");
         assert_eq!(a.encode_template(text).unwrap(), b.encode_template(text).unwrap(), "{text:?}");
     }
@@ -151,7 +152,7 @@ fn newer_and_older_spellings_mean_the_same() {
 
 /// Everything that reads a folder, down to a block.
 fn survives(path: &Path, what: &str) -> bool {
-    let used = || load(path).and_then(|model| Ok(model.prefill(&[chunk(&[5, 6])]).is_ok()));
+    let used = || load(path).map(|model| model.prefill(&[chunk(&[5, 6])]).is_ok());
     catch_unwind(AssertUnwindSafe(used)).expect(what).unwrap_or(false)
 }
 

@@ -129,3 +129,27 @@ pub(crate) fn byte_characters() -> impl Iterator<Item = char> {
         char::from_u32(code).unwrap_or(' ')
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+
+    #[test]
+    fn families_cut_words_their_own_way() {
+        let text = "It's 12345 x!\n\n  y";
+        let check = |name: &str, expected: &[&str]| {
+            let mut cut = PreTokenizedString::from(text);
+            let words = Words::named(name).unwrap().pre_tokenizer().unwrap();
+            words.pre_tokenize(&mut cut).unwrap();
+            let cut = cut.get_splits(OffsetReferential::Original, OffsetType::Byte);
+            let cut: Vec<&str> = cut.iter().map(|(_, (from, to), _)| &text[*from..*to]).collect();
+            assert_eq!(cut, expected, "{name}");
+        };
+        check("gpt-2", &["It", "'s", " 12345", " x", "!", "\n\n ", " y"]);
+        check("smollm", &["It", "'s", " ", "1", "2", "3", "4", "5", " x", "!", "\n\n ", " y"]);
+        check("llama-bpe", &["It", "'s", " ", "123", "45", " x", "!\n\n", " ", " y"]);
+        check("qwen2", &["It", "'s", " ", "1", "2", "3", "4", "5", " x", "!\n\n", " ", " y"]);
+        assert!(Words::named("falcon").is_none());
+    }
+}

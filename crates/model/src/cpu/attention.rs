@@ -1,4 +1,5 @@
-//! Causal attention of one sequence and one KV head, all of it or a window's, over stored and fresh K and V alike.
+//! Causal attention of one sequence and one KV head, to all positions before or to a window's, over
+//! stored and fresh K and V alike.
 //!
 //! K and V of the block and of the sequence's own rows are laid side by side as one run of
 //! positions, so that a pass in two parts adds in the same order as one whole pass.

@@ -315,8 +315,8 @@ impl CpuModel {
         self.kernel.add(x, sum);
     }
 
-    /// The activation of the gates, times the ups, of the normed rows, a group of columns after the other, so that the products
-    /// never leave the cache.
+    /// The activation of the gates, times the ups, of the normed rows, a group of columns after the
+    /// other, so that the products never leave the cache.
     fn feed_forward(&self, layer: &Layer, scratch: &mut Scratch) {
         let wide = self.config.feed_forward;
         let Scratch { operand, activated, wide: gate_up, narrow, widened, .. } = scratch;

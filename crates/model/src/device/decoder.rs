@@ -119,7 +119,10 @@ impl DeviceModel {
     }
 
     fn post_norm(&self, x: Tensor, weight: Option<&Tensor>) -> Result<Tensor> {
-        weight.map_or(Ok(x.clone()), |weight| self.norm(&x, weight))
+        match weight {
+            Some(weight) => self.norm(&x, weight),
+            None => Ok(x),
+        }
     }
 
     /// The activation of the gates, times the ups.

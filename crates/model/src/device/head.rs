@@ -43,7 +43,10 @@ impl DeviceModel {
     }
 
     fn capped(&self, logits: Tensor) -> Result<Tensor> {
-        self.config.logit_cap.map_or(Ok(logits.clone()), |cap| soft_capped(&logits, cap))
+        match self.config.logit_cap {
+            Some(cap) => soft_capped(&logits, cap),
+            None => Ok(logits),
+        }
     }
 
     fn head(&self) -> &Tensor {

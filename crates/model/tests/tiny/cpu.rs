@@ -34,7 +34,15 @@ pub(crate) fn tiny() -> Vec<u8> {
 pub(crate) fn edited(
     edit: impl FnOnce(&mut Vec<(String, Value)>, &mut Vec<(String, QTensor)>),
 ) -> Vec<u8> {
-    let mut bytes = Cursor::new(tiny());
+    edited_of(&tiny(), edit)
+}
+
+/// Another one's.
+pub(crate) fn edited_of(
+    bytes: &[u8],
+    edit: impl FnOnce(&mut Vec<(String, Value)>, &mut Vec<(String, QTensor)>),
+) -> Vec<u8> {
+    let mut bytes = Cursor::new(bytes);
     let content = Content::read(&mut bytes).unwrap();
     let mut metadata: Vec<_> = content.metadata.clone().into_iter().collect();
     let names = content.tensor_infos.keys();

@@ -1,5 +1,6 @@
 //! The decoders on the tiny seeded model.
 
+mod architectures;
 mod blocks;
 mod cpu;
 mod device;

@@ -139,7 +139,7 @@ pub(super) fn gelu_mul(gate_up: &[f32], out: &mut [f32]) {
 fn tanh(x: f32) -> f32 {
     let square = x * x;
     let mut p = -5.704_988_7e-3_f32;
-    for c in [2.063_908_9e-2, -5.373_971_6e-2, 0.133_314_42, -0.333_332_83] {
+    for c in [2.063_909e-2, -5.373_971_6e-2, 0.133_314_42, -0.333_332_83] {
         p = p.mul_add(square, c);
     }
     let small = (p * square).mul_add(x, x);

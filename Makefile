@@ -4,7 +4,7 @@ FEATURES = --features hyperrag-model/real-model
 HYPERRAG = target/release/hyperrag
 export RUSTDOCFLAGS = -D warnings
 
-.PHONY: help build demo test lint unit docs model python torture fuzz cuda gpu compare kernels prerequisites clean
+.PHONY: help build demo test lint unit docs model python test-gemma torture fuzz cuda gpu compare kernels prerequisites clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,15 @@ lint: prerequisites
 
 unit: model python
 	$(CARGO) test --release --locked --workspace $(FEATURES)
+
+test-gemma: build ## fetch Gemma 3 270M (250 MB) and compare it with transformers; build, query and bench with it
+	$(HYPERRAG) model pull gemma3-270m
+	$(CARGO) test --release --locked $(FEATURES) -p hyperrag-model --test gemma3 -- --ignored --nocapture
+	rm -rf target/gemma
+	$(HYPERRAG) build testdata/corpus.parquet --store target/gemma --model gemma3-270m
+	$(HYPERRAG) info --store target/gemma --model gemma3-270m
+	$(HYPERRAG) query --store target/gemma --model gemma3-270m -k 3 "How do bees get through the cold months?"
+	$(HYPERRAG) bench --store target/gemma --model gemma3-270m --queries testdata/queries.jsonl --query-count 1
 
 python: target/python/installed ## a Python with numpy and ir-measures, in target/, for tests
 target/python/installed: Makefile | prerequisites

@@ -103,16 +103,17 @@ pub(crate) struct DeviceBenchArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
-    /// Fetch a model by name, and check it.
+    /// Fetch a model by name, and check it; or one of the Hugging Face hub, into the hub's cache.
     Pull {
-        /// Its name; `model list` shows them.
+        /// Its name, which `model list` shows, or an id of the hub: ORG/NAME[@REVISION], or
+        /// ORG/NAME/FILE.gguf[@REVISION].
         name: String,
     },
     /// List the models that can be fetched, and which are here.
     List,
     /// Describe a model: sizes, KV heads, bytes a token.
     Info {
-        /// Its name, or the path of a GGUF file.
+        /// Its name, the path of a GGUF file or of a folder with safetensors, or an id of the hub.
         #[arg(default_value = "smollm2-135m")]
         name: String,
     },
@@ -120,11 +121,17 @@ pub(crate) enum ModelCommand {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// Model: a name of `model list`, or the path of a GGUF file.
-    #[arg(long, env = "HYPERRAG_MODEL", default_value = "smollm2-135m", value_name = "NAME|FILE")]
+    /// Model: a name of `model list`, the path of a GGUF file or of a folder with config.json and
+    /// safetensors, or an id of the Hugging Face hub, ORG/NAME[@REVISION].
+    #[arg(
+        long,
+        env = "HYPERRAG_MODEL",
+        default_value = "smollm2-135m",
+        value_name = "NAME|PATH|ID"
+    )]
     pub(crate) model: String,
-    /// Profile: chat, plain or a TOML file. Without it: that of the store; for a new one chat if
-    /// the model knows turns, else plain.
+    /// Profile: plain, chat, chat-gemma, chat-llama3, ctxl-rerank-v2, or a TOML file. Without it: that
+    /// of the store; for a new one the chat whose turns the model knows, else plain.
     #[arg(long, env = "HYPERRAG_PROFILE", value_name = "NAME|FILE")]
     pub(crate) profile: Option<String>,
     /// Where to compute: cpu, cuda, cuda:N, or auto for the GPU if one answers, else the CPU.
@@ -400,6 +407,9 @@ pub(crate) struct InfoArgs {
     /// Folder of the store.
     #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
     pub(crate) store: PathBuf,
+    /// The store's model, to say how much its sharing of KV heads saves.
+    #[arg(long, value_name = "NAME|PATH|ID")]
+    pub(crate) model: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use hyperrag_pipeline::{AnswerSettings, GeneratedAnswer, PassageOrder, Query};
 use indicatif::ProgressBar;
 
 use super::batch::{batch_bar, each_query, session};
-use super::{LoadedModel, open};
+use super::{LoadedModel, open_to_rank};
 use crate::cli::AnswerArgs;
 use crate::exit::Status;
 use crate::queries::Batch;
@@ -16,7 +16,7 @@ use crate::report;
 /// Answers one question, or a batch of them as they come.
 pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
     let batch = Batch::new(args.text.as_deref(), args.search.queries.as_deref())?;
-    let (store, mut loaded) = open(&args.search.store, &args.search.model)?;
+    let (store, mut loaded) = open_to_rank(&args.search.store, &args.search.model)?;
     let generator = generator(args, &mut loaded)?;
     let session = session(&store, &loaded, &args.ranking)?;
     let device = loaded.model.device().device;

@@ -45,6 +45,10 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     };
     let stored = stored.as_ref();
     let loaded = LoadedModel::load(&args.model, element, chunk_tokens, stored, calibration)?;
+    if loaded.profile.lead.is_some() {
+        let profile = loaded.profile.name;
+        return Err(PipelineError::QueryFirst { profile }.into());
+    }
     let loaded = calibrate(loaded, element, chunk_tokens, &corpus, args.limit)?;
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
     let fingerprint = loaded.fingerprint(chunk_tokens, unit_rows, language);

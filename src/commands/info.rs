@@ -4,9 +4,12 @@ use anyhow::Result;
 use hyperrag_kv::SCORE_TOLERANCE;
 use hyperrag_model::{
     DeviceChoice, DeviceInfo, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS,
+    ModelCache, ModelFile,
 };
 use hyperrag_store::Store;
+use serde::Serialize;
 
+use super::model::{MILLION, full_heads, gqa_saving};
 use crate::cli::InfoArgs;
 use crate::exit::Status;
 use crate::report;
@@ -15,8 +18,10 @@ use crate::report;
 pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
     let store = Store::open(&args.store)?;
     let manifest = store.manifest();
+    let sizes = Sizes::of(&store, args.model.as_deref())?;
     if json {
         let mut value = serde_json::to_value(manifest)?;
+        value["sizes"] = serde_json::to_value(&sizes)?;
         value["exactness"] = exactness(&manifest.fingerprint.kernel).into();
         value["auto_device"] = serde_json::to_value(DeviceInfo::of(DeviceChoice::Auto)?)?;
         report::print(&value.to_string())?;
@@ -33,8 +38,10 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
         ("chunks".into(), sum(|shard| shard.chunks).to_string()),
         ("tokens".into(), sum(|shard| shard.tokens).to_string()),
         ("bytes".into(), report::bytes(sum(|shard| shard.kv.bytes))),
-        ("bytes a token".into(), store.geometry().token_bytes().to_string()),
+        ("bytes a token".into(), sizes.bytes_a_token.to_string()),
+        ("bytes of a million chunks".into(), report::bytes(sizes.bytes_of_a_million_chunks)),
     ];
+    lines.extend(sizes.gqa_saving.map(|saving| ("saving by GQA".into(), saving)));
     if manifest.dead_documents() > 0 {
         let dead = format!("{} until `hyperrag compact`", manifest.dead_documents());
         lines.push(("deleted or replaced".into(), dead));
@@ -57,6 +64,47 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
         lines.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
     report::print(&lines.join("\n"))?;
     Ok(Status::Done)
+}
+
+/// What blocks take.
+#[derive(Serialize)]
+struct Sizes {
+    kv_heads: u32,
+    bytes_a_token: usize,
+    /// With as many positions each as this store's have on average, the longest where it has none.
+    bytes_of_a_million_chunks: u64,
+    bytes_a_token_full_heads: Option<usize>,
+    gqa_saving: Option<String>,
+}
+
+impl Sizes {
+    fn of(store: &Store, model: Option<&str>) -> Result<Self> {
+        let (manifest, geometry) = (store.manifest(), store.geometry());
+        let sum = |part: fn(&hyperrag_store::ShardRecord) -> u64| {
+            manifest.shards.iter().map(part).sum::<u64>()
+        };
+        let (chunks, tokens) = (sum(|shard| shard.chunks), sum(|shard| shard.tokens));
+        let longest = MILLION * u64::from(manifest.fingerprint.chunk_tokens);
+        let positions = (MILLION * tokens).checked_div(chunks).unwrap_or(longest);
+        let hidden = MILLION * geometry.hidden_bytes() as u64;
+        let heads = model.map(|model| query_heads(store, model)).transpose()?;
+        Ok(Self {
+            kv_heads: geometry.kv_heads,
+            bytes_a_token: geometry.token_bytes(),
+            bytes_of_a_million_chunks: positions * geometry.token_bytes() as u64 + hidden,
+            bytes_a_token_full_heads: heads.map(|heads| full_heads(geometry, heads)),
+            gqa_saving: heads.map(|heads| gqa_saving(geometry, heads)),
+        })
+    }
+}
+
+/// Query heads of the model that must be the store's.
+fn query_heads(store: &Store, model: &str) -> Result<usize> {
+    let file = ModelFile::open(&ModelCache::from_environment()?.resolve(model)?)?;
+    if file.digest() != store.manifest().fingerprint.weights {
+        anyhow::bail!("{model} is not the model of this store: leave --model out, or name it");
+    }
+    Ok(file.config().heads)
 }
 
 /// What a user may expect of scores over blocks of this kernel.

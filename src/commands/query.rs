@@ -6,7 +6,7 @@ use hyperrag_pipeline::{Answer, PipelineError, Query};
 
 use super::batch::{batch_bar, each_query, session};
 use super::eval::read_run;
-use super::{OpenSession, open};
+use super::{OpenSession, open_to_rank};
 use crate::cli::{Format, QueryArgs};
 use crate::exit::Status;
 use crate::queries::Batch;
@@ -17,7 +17,7 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let format = if json { Format::Jsonl } else { args.format };
     let batch = Batch::new(args.text.as_deref(), args.search.queries.as_deref())?;
     let candidates = args.candidates.as_deref().map(read_run).transpose()?;
-    let (store, loaded) = open(&args.search.store, &args.search.model)?;
+    let (store, loaded) = open_to_rank(&args.search.store, &args.search.model)?;
     let session = session(&store, &loaded, &args.ranking)?;
     let device = loaded.model.device().device;
     let bar = batch_bar(&batch);

@@ -9,6 +9,7 @@ mod eval;
 mod fusion;
 mod golden_changed;
 mod golden_store;
+mod hub;
 mod jobs;
 mod language;
 mod live;

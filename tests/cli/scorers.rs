@@ -3,11 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use hyperrag_kv::Tokenize;
-use hyperrag_model::ModelFile;
+use hyperrag_kv::{
+    Chunk, ChunkId, DocId, Element, LanguageModel, Pair, QueryPart, Scorer, Tokenize,
+};
+use hyperrag_model::tiny::Tiny;
+use hyperrag_model::{Compute, CpuModel, Kernel, ModelFile};
 use serde_json::{Value, json};
 
-use crate::support::{FAILED, Scratch, ranked, testdata};
+use crate::support::{FAILED, MISMATCH, Scratch, ranked, testdata};
 
 /// A profile whose suffix has a special token.
 fn profile(scorer: &str, keys: &str) -> String {
@@ -111,4 +114,64 @@ fn words_that_are_not_one_token_are_refused() {
     scratch.write("wrong.toml", profile("label", "yes = \"maybe\"\nno = \" a\"\n"));
     let query = "query --store store TINY --profile wrong.toml bees";
     scratch.ends(FAILED, query).says(&["yes \"maybe\""]);
+}
+
+/// A reranker that was trained with the query first: its prompt, of the texts of a store that was
+/// built with another profile, against one run over the same tokens.
+#[test]
+fn a_query_that_comes_first_is_read_again_for_every_document() {
+    let scratch = Scratch::new();
+    scratch.write(
+        "first.toml",
+        "name = \"first\"\nscorer = \"label\"\ndocument = \"<|im_start|>Query: {query}\\nText: \
+         {title} {text}\"\ninfix = \"\"\nquery = \"<|im_end|>\\nRelevant:\"\nyes = \" the\"\nno = \
+         \" a\"\njoin_blanks = true\n",
+    );
+    scratch
+        .write("one.jsonl", "{\"_id\": \"d\", \"title\": \"Bees\", \"text\": \"in the heat\"}\n");
+    scratch
+        .ends(FAILED, "build one.jsonl TINY --profile first.toml --store F")
+        .says(&["profile first", "query --recompute"]);
+    assert!(!scratch.path("F").exists());
+    scratch.ok("build one.jsonl TINY --profile plain --element f32 --store S");
+    scratch.ends(FAILED, "query TINY --store S --profile first.toml bees").says(&["--recompute"]);
+    let line = "query TINY --store S --profile first.toml --recompute --json bees";
+    let found = ranked(&scratch.ok(line));
+    let (id, score) = &found[0].1[0];
+    assert_eq!(id, "d");
+
+    let file = ModelFile::open(Path::new(&testdata("tiny.gguf"))).unwrap();
+    let tokenizer = file.tokenizer().unwrap();
+    let template = |text: &str| tokenizer.encode_template(text).unwrap();
+    let text = |text: &str| tokenizer.encode_text(text).unwrap();
+    let document = [
+        template("<|im_start|>Query:"),
+        text(" bees"),
+        template("\nText:"),
+        text(" Bees"),
+        text(" in the heat"),
+    ];
+    assert_eq!(
+        f32::from_bits(*score),
+        log_odds(&document.concat(), &template("<|im_end|>\nRelevant:"))
+    );
+
+    // Blocks of another model are not read, so it may be asked.
+    let tiny = Tiny::new("gemma3", 3).unwrap();
+    tiny.write_folder(&scratch.path("other"), 1).unwrap();
+    scratch.ends(MISMATCH, "query --model other --store S --profile plain bees");
+    scratch.ok("query --model other --store S --profile first.toml --recompute bees");
+}
+
+/// How much likelier ` the` is than ` a` after both parts.
+fn log_odds(document: &[u32], suffix: &[u32]) -> f32 {
+    let mut file = ModelFile::open(Path::new(&testdata("tiny.gguf"))).unwrap();
+    let tokenizer = file.tokenizer().unwrap();
+    let label = |word: &str| tokenizer.encode_template(word).unwrap()[0];
+    let model = CpuModel::load(&mut file, Element::F32, Compute::F32, Kernel::best(), 1).unwrap();
+    let id = ChunkId { document: DocId::new("d").unwrap(), ordinal: 0 };
+    let block = model.prefill(&[Chunk { id, tokens: document.to_vec() }]).unwrap().remove(0);
+    let scorer = Scorer::Label { yes: label(" the"), no: label(" a") };
+    let query = QueryPart { tokens: suffix.to_vec(), scorer };
+    model.score_pairs(&[Pair { query: &query, block: &block }]).unwrap()[0]
 }

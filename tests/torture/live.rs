@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use hyperrag_corpus::{Columns, Corpus};
-use hyperrag_model::{CpuModel, GgufTokenizer};
+use hyperrag_model::{CpuModel, Tokenizer};
 use hyperrag_pipeline::{Add, Answer, ByteProgress, Query, Session, compact, delete};
 use hyperrag_store::Replicated;
 use tempfile::TempDir;
@@ -102,7 +102,7 @@ impl Changing {
         self.tiny.build(&self.root(), &corpus, None, add);
     }
 
-    fn session<'a>(&'a self, store: &'a Replicated) -> Session<'a, CpuModel, GgufTokenizer> {
+    fn session<'a>(&'a self, store: &'a Replicated) -> Session<'a, CpuModel, Tokenizer> {
         Session::open(store, &self.tiny.model, &self.tiny.tokenizer, &self.tiny.profile).unwrap()
     }
 

@@ -11,7 +11,7 @@ use hyperrag_kv::{
     BlockKey, BlockRead, Chunk, ChunkRead, Element, Fingerprint, KvBlock, LanguageModel, Profile,
     Slot,
 };
-use hyperrag_model::{Compute, CpuModel, GgufTokenizer, KERNEL_ID, Kernel, ModelFile};
+use hyperrag_model::{Compute, CpuModel, KERNEL_ID, Kernel, ModelFile, Tokenizer};
 use hyperrag_pipeline::{
     Add, BuildInput, BuildProgress, ByteProgress, VerifySettings, build, verify,
 };
@@ -178,7 +178,7 @@ pub(crate) fn build_store(root: &Path, rows: u64) -> (CpuModel, Fingerprint) {
 /// The tiny model and what stores of it are made with.
 pub(crate) struct Tiny {
     pub(crate) model: CpuModel,
-    pub(crate) tokenizer: GgufTokenizer,
+    pub(crate) tokenizer: Tokenizer,
     pub(crate) profile: Profile,
     pub(crate) fingerprint: Fingerprint,
 }

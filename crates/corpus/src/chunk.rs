@@ -13,8 +13,11 @@ pub const TEXT_TOKENS_MIN: usize = 16;
 pub struct Chunker<'a> {
     tokenizer: &'a dyn Tokenize,
     prefix: Vec<u32>,
+    /// What is tokenised with the text after the prefix.
+    prefix_blank: &'static str,
     /// None: the title is left out.
     separator: Option<Vec<u32>>,
+    separator_blank: &'static str,
     infix: Vec<u32>,
     chunk_tokens: usize,
 }
@@ -64,16 +67,26 @@ impl<'a> Chunker<'a> {
                 source,
             })
         };
-        let prefix = encode("prefix", &profile.prefix)?;
-        let separator = profile.separator.as_deref();
-        let separator = separator.map(|text| encode("separator", text)).transpose()?;
+        let (prefix, prefix_blank) = profile.piece(&profile.prefix);
+        let prefix = encode("prefix", prefix)?;
+        let separator = profile.separator.as_deref().map(|text| profile.piece(text));
+        let separator_blank = separator.map_or("", |(_, blank)| blank);
+        let separator = separator.map(|(text, _)| encode("separator", text)).transpose()?;
         let infix = encode("infix", &profile.infix)?;
         let title = separator.as_ref().map_or(0, |separator| TITLE_TOKENS_MAX + separator.len());
         let pieces = prefix.len() + title + infix.len();
         if pieces + TEXT_TOKENS_MIN > chunk_tokens {
             return Err(ChunkError::NoRoom { pieces, chunk_tokens });
         }
-        Ok(Self { tokenizer, prefix, separator, infix, chunk_tokens })
+        Ok(Self {
+            tokenizer,
+            prefix,
+            prefix_blank,
+            separator,
+            separator_blank,
+            infix,
+            chunk_tokens,
+        })
     }
 
     /// The positions of a chunk that are the profile's own words.
@@ -90,13 +103,14 @@ impl<'a> Chunker<'a> {
     pub fn chunks(&self, document: &Document) -> Result<Vec<Chunk>, ModelError> {
         let mut title = Vec::new();
         if let Some(separator) = &self.separator {
-            title = self.encode(&document.title)?;
+            title = self.encode(self.prefix_blank, &document.title)?;
             if !title.is_empty() {
                 title.truncate(TITLE_TOKENS_MAX);
                 title.extend_from_slice(separator);
             }
         }
-        let text = self.encode(&document.text)?;
+        let blank = if title.is_empty() { self.prefix_blank } else { self.separator_blank };
+        let text = self.encode(blank, &document.text)?;
         let room = self.chunk_tokens - self.prefix.len() - title.len() - self.infix.len();
         let mut pieces: Vec<&[u32]> = text.chunks(room).collect();
         if pieces.is_empty() && !title.is_empty() {
@@ -109,8 +123,11 @@ impl<'a> Chunker<'a> {
         Ok(chunks.collect())
     }
 
-    fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        if text.trim().is_empty() { Ok(Vec::new()) } else { self.tokenizer.encode_text(text) }
+    fn encode(&self, blank: &str, text: &str) -> Result<Vec<u32>, ModelError> {
+        match text.trim().is_empty() {
+            true => Ok(Vec::new()),
+            false => self.tokenizer.encode_text(&[blank, text].concat()),
+        }
     }
 }
 
@@ -140,6 +157,9 @@ mod tests {
 
     fn profile(prefix: &str, separator: &str, infix: &str) -> Profile {
         Profile {
+            bos: false,
+            lead: None,
+            join_blanks: false,
             name: "test".into(),
             prefix: prefix.into(),
             separator: Some(separator.into()),

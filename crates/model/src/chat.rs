@@ -1,4 +1,4 @@
-//! The chat template of a GGUF, to what stands around a user's words.
+//! A model's chat template, to what stands around a user's words.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, context};
 
 use crate::LoadError;
-use crate::config::Reader;
+use crate::metadata::Reader;
 
 const KEY: &str = "tokenizer.chat_template";
 
@@ -45,9 +45,14 @@ impl Chat {
         };
         let bos = special("tokenizer.ggml.bos_token_id")?;
         let eos = special("tokenizer.ggml.eos_token_id")?;
+        Self::new(&template, &bos, &eos).map(Some)
+    }
+
+    /// The turns of a template.
+    pub(crate) fn new(template: &str, bos: &str, eos: &str) -> Result<Self, LoadError> {
         let wrong = |what| LoadError::Metadata { key: KEY.to_owned(), what };
         let render = |answered, answers| {
-            let rendered = render(&template, &bos, &eos, answered, answers);
+            let rendered = render(template, bos, eos, answered, answers);
             rendered.map_err(|error| wrong(format!("cannot be rendered: {error}")))
         };
         let lost = || wrong("does not print what a user says once and as it is".to_owned());
@@ -60,7 +65,7 @@ impl Chat {
         // Templates need not know how to end a turn of the model's.
         let answered = render(true, false).unwrap_or_default();
         let end = answered.split_once(MODEL).map_or("", |(_, end)| end).to_owned();
-        Ok(Some(Self { turn, end }))
+        Ok(Self { turn, end })
     }
 }
 

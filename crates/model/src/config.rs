@@ -1,18 +1,100 @@
-use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
 
-use candle_core::quantized::gguf_file::Value;
 use hyperrag_kv::{Element, Geometry, ModelError, QueryPart};
 
-use crate::LoadError;
+use crate::rope::Rotations;
+use crate::{LoadError, Rope};
 
 /// Positions used at most, whatever the file promises: the rotary table has an entry for each.
 const CONTEXT_MAX: usize = 1 << 15;
 
-/// Sizes of a llama decoder, as its GGUF metadata states them.
+/// A kind of decoder that is known here. Each is one decoder with other settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    /// Llama, Mistral, SmolLM2.
+    Llama,
+    /// Qwen 2 and 2.5: biases of Q, K and V.
+    Qwen2,
+    /// Qwen 3: norms of the heads of Q and K.
+    Qwen3,
+    /// Gemma: GELU, scaled embeddings.
+    Gemma,
+    /// Gemma 2: soft caps, windows on every other layer, norms behind the sublayers.
+    Gemma2,
+    /// Gemma 3's text model: windows on five of six layers, with rotary angles of their own.
+    Gemma3,
+}
+
+impl Architecture {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Llama, Self::Qwen2, Self::Qwen3, Self::Gemma, Self::Gemma2, Self::Gemma3];
+
+    /// Its name in a GGUF file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Llama => "llama",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+            Self::Gemma => "gemma",
+            Self::Gemma2 => "gemma2",
+            Self::Gemma3 => "gemma3",
+        }
+    }
+
+    pub(crate) fn is_gemma(self) -> bool {
+        matches!(self, Self::Gemma | Self::Gemma2 | Self::Gemma3)
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Architecture {
+    type Err = LoadError;
+
+    fn from_str(name: &str) -> Result<Self, LoadError> {
+        let named = Self::ALL.into_iter().find(|architecture| architecture.name() == name);
+        named.ok_or_else(|| LoadError::Architecture { architecture: name.to_owned() })
+    }
+}
+
+/// What the gates of the feed-forward part go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// `x * Phi(x)`, by the approximation with tanh.
+    GeluTanh,
+}
+
+/// How much each layer sees.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    /// Architecture, e.g. `llama`.
-    pub architecture: String,
+pub struct Window {
+    /// Positions that a local layer sees, the own one among them.
+    pub positions: usize,
+    /// Whether each layer is local; the others see everything.
+    pub local: Vec<bool>,
+}
+
+impl Window {
+    /// Of every `period` layers all but the last one are local.
+    #[must_use]
+    pub fn periodic(positions: usize, period: usize, layers: usize) -> Self {
+        let local = (0..layers).map(|layer| layer % period + 1 < period);
+        Self { positions, local: local.collect() }
+    }
+}
+
+/// The sizes of a decoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
     /// Decoder layers.
     pub layers: usize,
     /// Dimensions of the hidden state.
@@ -29,58 +111,124 @@ pub struct Config {
     pub vocabulary: usize,
     /// Positions the model was trained for.
     pub context: usize,
-    /// Base of the rotary angles.
-    pub rope_base: f32,
+}
+
+/// A decoder, as its file's metadata state it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Its kind, which the fields below spell out.
+    pub architecture: Architecture,
+    /// Decoder layers.
+    pub layers: usize,
+    /// Dimensions of the hidden state.
+    pub hidden: usize,
+    /// Inner dimensions of the feed-forward part.
+    pub feed_forward: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// KV heads; each serves `heads / kv_heads` query heads.
+    pub kv_heads: usize,
+    /// Dimensions of one head.
+    pub head_dim: usize,
+    /// Token ids.
+    pub vocabulary: usize,
+    /// Positions the model was trained for, at most those that are served.
+    pub context: usize,
     /// Added to the mean square in every norm.
     pub norm_eps: f32,
+    /// Rotary positions.
+    pub rope: Rope,
+    /// Those of local layers.
+    pub local_rope: Rope,
+    /// Layers that see the latest positions alone, where there are any.
+    pub window: Option<Window>,
+    /// By which embeddings are multiplied.
+    pub embedding_scale: f32,
+    /// By which products of Q and K are multiplied.
+    pub attention_scale: f32,
+    /// The bound to which scores of attention are squeezed.
+    pub attention_cap: Option<f32>,
+    /// The bound to which logits are squeezed.
+    pub logit_cap: Option<f32>,
+    /// What gates go through.
+    pub activation: Activation,
+    /// Whether Q, K and V have biases.
+    pub qkv_bias: bool,
+    /// Whether the heads of Q and K are normed.
+    pub qk_norm: bool,
+    /// Whether what attention and the feed-forward part give is normed before it is added.
+    pub post_norms: bool,
 }
 
 impl Config {
-    pub(crate) fn from_metadata(metadata: &HashMap<String, Value>) -> Result<Self, LoadError> {
-        let reader = Reader(metadata);
-        let architecture = reader.text("general.architecture")?;
-        if architecture != "llama" {
-            return Err(LoadError::Architecture { architecture });
-        }
-        if let Some(Value::String(scaling)) = metadata.get("llama.rope.scaling.type")
-            && scaling != "none"
-        {
-            let feature = format!("RoPE scaling of type {scaling:?}");
-            return Err(LoadError::Unsupported { feature });
-        }
-        let hidden = reader.size("llama.embedding_length", 1 << 16)?;
-        let heads = reader.size("llama.attention.head_count", 1 << 10)?;
-        let head_dim = match metadata.get("llama.attention.key_length") {
-            Some(_) => reader.size("llama.attention.key_length", 1 << 12)?,
-            None => hidden / heads,
-        };
-        let config = Self {
-            layers: reader.size("llama.block_count", 1 << 10)?,
-            hidden,
-            feed_forward: reader.size("llama.feed_forward_length", 1 << 20)?,
-            heads,
-            kv_heads: reader.size("llama.attention.head_count_kv", 1 << 10)?,
-            head_dim,
-            vocabulary: reader.array("tokenizer.ggml.tokens")?.len(),
-            context: reader.size("llama.context_length", 1 << 24)?.min(CONTEXT_MAX),
-            rope_base: reader.float("llama.rope.freq_base").unwrap_or(10_000.0),
-            norm_eps: reader.float("llama.attention.layer_norm_rms_epsilon")?,
+    /// A decoder of these sizes with all that its architecture implies. Windows, caps and bases of
+    /// rotary angles are the files' to state.
+    #[must_use]
+    pub fn new(architecture: Architecture, sizes: Sizes) -> Self {
+        use Architecture::{Gemma2, Gemma3, Qwen2, Qwen3};
+        let Sizes { layers, hidden, feed_forward, heads, kv_heads, .. } = sizes;
+        let gemma = architecture.is_gemma();
+        Self {
             architecture,
-        };
-        if !config.heads.is_multiple_of(config.kv_heads) || !config.head_dim.is_multiple_of(2) {
-            let feature = format!(
-                "{} query heads over {} KV heads of {} dimensions",
-                config.heads, config.kv_heads, config.head_dim
-            );
-            return Err(LoadError::Unsupported { feature });
+            layers,
+            hidden,
+            feed_forward,
+            heads,
+            kv_heads,
+            head_dim: sizes.head_dim,
+            vocabulary: sizes.vocabulary,
+            context: sizes.context.min(CONTEXT_MAX),
+            norm_eps: 1e-6,
+            rope: Rope::new(10_000.0),
+            local_rope: Rope::new(10_000.0),
+            window: None,
+            embedding_scale: if gemma { (hidden as f32).sqrt() } else { 1.0 },
+            attention_scale: 1.0 / (sizes.head_dim as f32).sqrt(),
+            attention_cap: None,
+            logit_cap: None,
+            activation: if gemma { Activation::GeluTanh } else { Activation::Silu },
+            qkv_bias: architecture == Qwen2,
+            qk_norm: matches!(architecture, Qwen3 | Gemma3),
+            post_norms: matches!(architecture, Gemma2 | Gemma3),
         }
-        if let Ok(rotated) = reader.size("llama.rope.dimension_count", 1 << 12)
-            && rotated != config.head_dim
+    }
+
+    /// The same, if it is one that can be computed.
+    ///
+    /// # Errors
+    /// [`LoadError::Unsupported`], which names what cannot be.
+    pub fn checked(self) -> Result<Self, LoadError> {
+        let unsupported = |feature| Err(LoadError::Unsupported { feature });
+        let Self { heads, kv_heads, head_dim, .. } = self;
+        if !heads.is_multiple_of(kv_heads) || !head_dim.is_multiple_of(2) {
+            return unsupported(format!(
+                "{heads} query heads over {kv_heads} KV heads of {head_dim} dimensions"
+            ));
+        }
+        let window = self.window.as_ref();
+        if window.is_some_and(|w| w.positions == 0 || w.local.len() != self.layers) {
+            return unsupported("a window that is not one of its layers'".to_owned());
+        }
+        let positive = |value: f32| value.is_finite() && value > 0.0;
+        let caps = [self.attention_cap, self.logit_cap];
+        let scales = [self.embedding_scale, self.attention_scale];
+        let ropes = [&self.rope, &self.local_rope];
+        if !scales.into_iter().chain(caps.into_iter().flatten()).all(positive)
+            || !ropes
+                .iter()
+                .all(|rope| rope.numbers(head_dim).is_some_and(|mut all| all.all(positive)))
         {
-            let feature = format!("RoPE on {rotated} of {} dimensions", config.head_dim);
-            return Err(LoadError::Unsupported { feature });
+            return unsupported(
+                "a scale, a soft cap or a number of RoPE that is not above 0".to_owned(),
+            );
         }
-        Ok(config)
+        Ok(self)
+    }
+
+    /// Positions that a layer sees, the own one among them; `None` for all.
+    pub(crate) fn window_of(&self, layer: usize) -> Option<usize> {
+        let window = self.window.as_ref()?;
+        window.local[layer].then_some(window.positions)
     }
 
     /// Sizes of a block whose K and V are of type `element`.
@@ -99,15 +247,16 @@ impl Config {
         }
     }
 
-    /// Cosine and sine of position times frequency, `[position][head_dim / 2]` (RoFormer, arXiv
-    /// 2104.09864), by a library whose bits do not depend on the platform.
-    pub(crate) fn rotations(&self) -> Vec<(f32, f32)> {
-        let half = self.head_dim / 2;
-        let base = f64::from(self.rope_base);
-        let frequencies: Vec<f64> =
-            (0..half).map(|i| libm::pow(base, -(2.0 * i as f64) / self.head_dim as f64)).collect();
-        let angles = (0..self.context).flat_map(|p| frequencies.iter().map(move |f| p as f64 * f));
-        angles.map(|angle| (libm::cos(angle) as f32, libm::sin(angle) as f32)).collect()
+    /// The rotary angles of each layer. Layers with the same share them.
+    pub(crate) fn rotations(&self) -> Vec<Arc<Rotations>> {
+        let table = |rope: &Rope| Arc::new(rope.rotations(self.context, self.head_dim));
+        let rope = table(&self.rope);
+        let local = match self.window {
+            Some(_) if self.local_rope != self.rope => table(&self.local_rope),
+            _ => Arc::clone(&rope),
+        };
+        let of = |layer| if self.window_of(layer).is_some() { &local } else { &rope };
+        (0..self.layers).map(|layer| Arc::clone(of(layer))).collect()
     }
 
     /// Whether `tokens` can stand after `past` positions. `what` names them in an error.
@@ -147,65 +296,21 @@ impl Config {
         self.heads / self.kv_heads
     }
 
-    /// How positions turn K, for the fingerprint.
+    /// How positions turn K, and what else scores of attention depend on, for the fingerprint.
     #[must_use]
     pub fn rope(&self) -> String {
-        format!("interleaved, base {}", self.rope_base)
-    }
-}
-
-/// Looks up metadata by key, and says which key is missing or out of range.
-pub(crate) struct Reader<'a>(pub(crate) &'a HashMap<String, Value>);
-
-impl<'a> Reader<'a> {
-    fn get(&self, key: &str) -> Result<&'a Value, LoadError> {
-        self.0.get(key).ok_or_else(|| LoadError::Metadata {
-            key: key.to_owned(),
-            what: "is missing".to_owned(),
-        })
-    }
-
-    fn wrong(key: &str, what: impl std::fmt::Display) -> LoadError {
-        LoadError::Metadata { key: key.to_owned(), what: what.to_string() }
-    }
-
-    fn size(&self, key: &str, max: usize) -> Result<usize, LoadError> {
-        let size = match self.get(key)? {
-            Value::U32(n) => u64::from(*n),
-            Value::U64(n) => *n,
-            Value::I32(n) => u64::try_from(*n).unwrap_or(0),
-            _ => return Err(Self::wrong(key, "is not a whole number")),
-        };
-        match usize::try_from(size) {
-            Ok(size) if (1..=max).contains(&size) => Ok(size),
-            _ => Err(Self::wrong(key, format_args!("is {size}, outside 1 to {max}"))),
+        let mut text = format!("interleaved, {}", self.rope);
+        if let Some(Window { positions, local }) = &self.window {
+            let local: String = local.iter().map(|local| if *local { 'l' } else { 'g' }).collect();
+            text += &format!(", window {positions} ({}) on {local}", self.local_rope);
         }
-    }
-
-    /// A token id, where there is one.
-    pub(crate) fn token(&self, key: &str) -> Result<Option<u32>, LoadError> {
-        let token = self.0.get(key).map(Value::to_u32).transpose();
-        token.map_err(|_| Self::wrong(key, "is not a token id"))
-    }
-
-    fn float(&self, key: &str) -> Result<f32, LoadError> {
-        self.get(key)?.to_f32().map_err(|_| Self::wrong(key, "is not an f32"))
-    }
-
-    pub(crate) fn text(&self, key: &str) -> Result<String, LoadError> {
-        let text = self.get(key)?.to_string().map_err(|_| Self::wrong(key, "is not text"))?;
-        Ok(text.clone())
-    }
-
-    pub(crate) fn array(&self, key: &str) -> Result<&'a [Value], LoadError> {
-        let array = self.get(key)?.to_vec().map_err(|_| Self::wrong(key, "is not an array"))?;
-        Ok(array)
-    }
-
-    pub(crate) fn texts(&self, key: &str) -> Result<Vec<String>, LoadError> {
-        let texts = self.array(key)?.iter().map(|value| value.to_string().cloned());
-        texts
-            .collect::<Result<_, _>>()
-            .map_err(|_| Self::wrong(key, "holds a value that is not text"))
+        if self.attention_scale != 1.0 / (self.head_dim as f32).sqrt() {
+            text += &format!(", scores times {}", self.attention_scale);
+        }
+        let caps = [("scores", self.attention_cap), ("logits", self.logit_cap)];
+        for (what, cap) in caps.into_iter().filter_map(|(what, cap)| Some((what, cap?))) {
+            text += &format!(", {what} capped at {cap}");
+        }
+        text
     }
 }

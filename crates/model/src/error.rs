@@ -5,8 +5,10 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// A name that is neither in the catalogue nor a file.
-    #[error("there is no model {name:?}: name one of {known}, or the path of a GGUF file")]
+    /// A name that is neither in the catalogue nor a path, and no id of the hub.
+    #[error(
+        "there is no model {name:?}: name one of {known}, the path of a GGUF file or of a folder with config.json and safetensors, or an id of the Hugging Face hub, ORG/NAME[@REVISION]"
+    )]
     UnknownName {
         /// What was asked for.
         name: String,
@@ -55,15 +57,43 @@ pub enum LoadError {
         what: String,
     },
     /// A metadata entry is missing or unusable.
-    #[error("the GGUF metadata {key} {what}")]
+    #[error("the model's metadata: {key} {what}")]
     Metadata {
         /// The key.
         key: String,
         /// What is wrong.
         what: String,
     },
+    /// A file of the hub's model cannot be had.
+    #[error("{id}: {what}")]
+    Hub {
+        /// The model's id.
+        id: String,
+        /// What failed, and what to do.
+        what: String,
+    },
+    /// A folder without a file that every model has.
+    #[error(
+        "{}: there is no {file}: the folder of a model has config.json, tokenizer.json, and model.safetensors or model.safetensors.index.json, as save_pretrained of transformers writes them", path.display()
+    )]
+    NotInFolder {
+        /// The folder.
+        path: PathBuf,
+        /// The file.
+        file: &'static str,
+    },
+    /// A file of a folder that does not say what it must.
+    #[error("{}: {what}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// Another kind of model.
-    #[error("the model's architecture is {architecture:?}; supported is llama")]
+    #[error(
+        "the model's architecture is {architecture:?}; supported are llama, qwen2, qwen3, gemma, gemma2 and gemma3"
+    )]
     Architecture {
         /// Its name.
         architecture: String,

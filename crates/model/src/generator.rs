@@ -2,13 +2,13 @@ use std::ops::ControlFlow;
 
 use hyperrag_kv::{Element, Generate, Generation, ModelError, Sampling, Tokenize, Turn};
 
-use crate::{Compute, CpuModel, GgufTokenizer, Kernel, LoadError, Model, ModelFile};
+use crate::{Compute, CpuModel, Kernel, LoadError, Model, ModelFile, Tokenizer};
 
 /// A model that answers, on the CPU, with its tokenizer and its chat template. K and V of what it
 /// reads and writes are f32.
 pub struct Generator {
     model: CpuModel,
-    tokenizer: GgufTokenizer,
+    tokenizer: Tokenizer,
     turn: Option<Turn>,
     stops: Vec<u32>,
 }

@@ -10,90 +10,92 @@ use candle_core::quantized::gguf_file::Content;
 use hyperrag_kv::Digest;
 
 use crate::chat::Chat;
-use crate::config::Reader;
 use crate::device::first_line;
-use crate::{Config, GgufTokenizer, LoadError};
+use crate::metadata::Reader;
+use crate::model_file::{ROWS_AT_ONCE, digest_of};
+use crate::rope::Scaling;
+use crate::{Config, LoadError, Tokenizer};
 
-/// Rows of a matrix that are converted at a time.
-const ROWS_AT_ONCE: usize = 64;
+/// Types of tensors that candle does not know, by their numbers (ggml's `ggml.h`).
+const UNKNOWN_TYPES: [(&str, &str); 16] = [
+    ("16", "IQ2_XXS"),
+    ("17", "IQ2_XS"),
+    ("18", "IQ3_XXS"),
+    ("19", "IQ1_S"),
+    ("20", "IQ4_NL"),
+    ("21", "IQ3_S"),
+    ("22", "IQ2_S"),
+    ("23", "IQ4_XS"),
+    ("24", "I8"),
+    ("25", "I16"),
+    ("26", "I32"),
+    ("28", "F64"),
+    ("29", "IQ1_M"),
+    ("34", "TQ1_0"),
+    ("35", "TQ2_0"),
+    ("39", "MXFP4"),
+];
 
-/// An open GGUF file: its sizes, its tokenizer, and its weights on request.
-pub struct ModelFile {
+/// An open GGUF file.
+pub(crate) struct Gguf {
     path: PathBuf,
     file: BufReader<File>,
     content: Content,
-    config: Config,
-    digest: Digest,
 }
 
-impl ModelFile {
-    /// Reads the header and the metadata, and hashes the file.
-    ///
-    /// # Errors
-    /// [`LoadError`] for a file that is no GGUF, or of a model that is not supported.
-    pub fn open(path: &Path) -> Result<Self, LoadError> {
+impl Gguf {
+    /// Reads header and metadata.
+    pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
         let file =
             File::open(path).map_err(LoadError::io(path, "the model file cannot be opened"))?;
         let mut file = BufReader::with_capacity(1 << 20, file);
         let mut magic = [0; 4];
         let read = file.read_exact(&mut magic).and_then(|()| file.rewind());
         read.map_err(LoadError::io(path, "the model file cannot be read"))?;
-        if &magic != b"GGUF" {
-            let what = "it does not start with GGUF".to_owned();
-            return Err(LoadError::Gguf { path: path.to_owned(), what });
-        }
         let damaged = |what| LoadError::Gguf { path: path.to_owned(), what };
+        if &magic != b"GGUF" {
+            return Err(damaged("it does not start with GGUF".to_owned()));
+        }
         // candle panics where the alignment is 0.
         let content = catch_unwind(AssertUnwindSafe(|| Content::read(&mut file)))
             .map_err(|_| damaged("its header makes no sense".to_owned()))?
-            .map_err(|error| damaged(first_line(&error)))?;
-        let config = Config::from_metadata(&content.metadata)?;
-        let digest = digest(path)?;
-        Ok(Self { path: path.to_owned(), file, content, config, digest })
+            .map_err(|error| unknown_type(&error).unwrap_or_else(|| damaged(first_line(&error))))?;
+        let parts = content.metadata.get("split.count").map(|count| count.to_u16().unwrap_or(2));
+        if parts.is_some_and(|parts| parts > 1) {
+            let feature = "a GGUF in several files (join them with llama-gguf-split --merge)";
+            return Err(LoadError::Unsupported { feature: feature.to_owned() });
+        }
+        Ok(Self { path: path.to_owned(), file, content })
     }
 
-    /// Where the file is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// What the file calls the model.
+    pub(crate) fn name(&self) -> Option<String> {
+        self.content.metadata.get("general.name").and_then(|name| name.to_string().ok()).cloned()
     }
 
-    /// What the file calls the model, else the file's name.
-    #[must_use]
-    pub fn name(&self) -> String {
-        let named =
-            self.content.metadata.get("general.name").and_then(|name| name.to_string().ok());
-        named.cloned().unwrap_or_else(|| {
-            self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-        })
+    pub(crate) fn config(&mut self) -> Result<Config, LoadError> {
+        let mut config = Config::from_metadata(&self.content.metadata)?;
+        // Llama 3's scaling is a tensor, not metadata.
+        if self.has("rope_freqs.weight") {
+            let divisors = self.stored("rope_freqs.weight", &[config.head_dim / 2])?.values()?;
+            config.rope.scaling = Scaling::Divisors(divisors);
+            config.local_rope = config.rope.clone();
+        }
+        config.checked()
     }
 
-    /// Sizes of the model.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub(crate) fn digest(&self) -> Result<Digest, LoadError> {
+        digest_of(&self.path)
     }
 
-    /// Digest of the whole file.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        self.digest
+    pub(crate) fn tokenizer(&self) -> Result<Tokenizer, LoadError> {
+        Tokenizer::from_metadata(&self.content.metadata)
     }
 
-    /// The tokenizer inside.
-    ///
-    /// # Errors
-    /// [`LoadError`] where it is missing or of a kind that is not supported.
-    pub fn tokenizer(&self) -> Result<GgufTokenizer, LoadError> {
-        GgufTokenizer::from_metadata(&self.content.metadata)
-    }
-
-    /// The chat template inside, if there is one.
     pub(crate) fn chat(&self) -> Result<Option<Chat>, LoadError> {
         Chat::from_metadata(&self.content.metadata)
     }
 
-    /// The tokens by which the model ends a text or its turn.
     pub(crate) fn end_tokens(&self) -> Result<Vec<u32>, LoadError> {
         let keys = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"];
         let tokens = keys.map(|key| Reader(&self.content.metadata).token(key));
@@ -104,12 +106,11 @@ impl ModelFile {
         self.content.tensor_infos.contains_key(name)
     }
 
-    /// The tensor `name` as the file has it.
     pub(crate) fn stored(
         &mut self,
         name: &str,
         shape: &[usize],
-    ) -> Result<StoredTensor, LoadError> {
+    ) -> Result<QuantisedTensor, LoadError> {
         let damaged = |what| LoadError::Gguf { path: self.path.clone(), what };
         let Some(info) = self.content.tensor_infos.get(name) else {
             return Err(damaged(format!("it has no tensor {name}")));
@@ -121,38 +122,38 @@ impl ModelFile {
         match self.content.tensor(&mut self.file, name, &Device::Cpu) {
             Ok(tensor) => {
                 let (path, name) = (self.path.clone(), name.to_owned());
-                Ok(StoredTensor { path, name, tensor })
+                Ok(QuantisedTensor { path, name, tensor })
             }
             Err(error) => Err(damaged(format!("tensor {name}: {}", first_line(&error)))),
         }
     }
+}
 
-    /// The tensor `name` in f32, row-major.
-    pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
-        self.stored(name, shape)?.values()
-    }
+/// The refusal of a type of tensors that candle speaks of by its number.
+fn unknown_type(error: &candle_core::Error) -> Option<LoadError> {
+    let said = first_line(error);
+    let (_, number) = said.split_once("unknown dtype for tensor ")?;
+    let named = UNKNOWN_TYPES.iter().find(|(n, _)| *n == number.trim());
+    let name = named.map_or_else(|| format!("of number {}", number.trim()), |(_, n)| (*n).into());
+    Some(LoadError::Unsupported { feature: format!("weights quantised as {name}") })
 }
 
 /// A tensor in the file's own type.
-pub(crate) struct StoredTensor {
+pub(crate) struct QuantisedTensor {
     path: PathBuf,
     name: String,
     tensor: QTensor,
 }
 
-impl StoredTensor {
-    /// Rows of a matrix.
+impl QuantisedTensor {
     pub(crate) fn rows(&self) -> usize {
         self.tensor.shape().dims()[0]
     }
 
-    /// Its values in f32, row-major.
-    fn values(&self) -> Result<Vec<f32>, LoadError> {
+    pub(crate) fn values(&self) -> Result<Vec<f32>, LoadError> {
         dequantized(&self.tensor).map_err(|error| self.failed(&error))
     }
 
-    /// Calls `each` with the values of some rows of a matrix after the others, in f32: few at a time,
-    /// so that no second copy of the matrix is made.
     pub(crate) fn each_rows(&self, mut each: impl FnMut(&[f32])) -> Result<(), LoadError> {
         let (dtype, inputs) = (self.tensor.dtype(), self.tensor.shape().dims()[1]);
         if !inputs.is_multiple_of(dtype.block_size()) {
@@ -177,12 +178,4 @@ impl StoredTensor {
 
 fn dequantized(tensor: &QTensor) -> candle_core::Result<Vec<f32>> {
     tensor.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1()
-}
-
-fn digest(path: &Path) -> Result<Digest, LoadError> {
-    let mut hasher = blake3::Hasher::new();
-    let file = File::open(path).map_err(LoadError::io(path, "the model file cannot be opened"))?;
-    let hashed = hasher.update_reader(file);
-    hashed.map_err(LoadError::io(path, "the model file cannot be read"))?;
-    Ok(Digest(*hasher.finalize().as_bytes()))
 }

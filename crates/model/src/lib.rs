@@ -1,4 +1,5 @@
-//! The decoder-only language model: weights and tokenizer from a GGUF file, K and V in and out.
+//! The decoder-only language model: weights and tokenizer from a GGUF file or a folder with
+//! safetensors, K and V in and out.
 //!
 //! In: token ids and blocks. Out: blocks, log-probabilities, token ids of text. This is the only
 //! crate that names candle (which reads and dequantises GGUF). It does not know corpus, store or
@@ -8,14 +9,21 @@ mod cache;
 mod chat;
 mod compute;
 mod config;
+mod config_json;
 mod cpu;
 mod device;
 mod error;
 mod generator;
 mod gguf;
+mod hub;
+mod json;
+mod metadata;
 mod model;
+mod model_file;
+mod model_folder;
 mod pull;
 mod random;
+mod rope;
 mod sample;
 mod shapes;
 mod tokenizer;
@@ -23,9 +31,9 @@ mod weights;
 
 pub mod tiny;
 
-pub use cache::{CATALOG, ModelCache, NamedModel, NamedModelSource};
+pub use cache::{CATALOG, ModelCache, ModelPart, NamedModel};
 pub use compute::Compute;
-pub use config::Config;
+pub use config::{Activation, Architecture, Config, Sizes, Window};
 #[doc(hidden)]
 pub use cpu::bench;
 pub use cpu::{
@@ -34,6 +42,7 @@ pub use cpu::{
 pub use device::{DeviceBlock, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings};
 pub use error::LoadError;
 pub use generator::Generator;
-pub use gguf::ModelFile;
 pub use model::{LoadSettings, Model, ResidentBlock};
-pub use tokenizer::GgufTokenizer;
+pub use model_file::ModelFile;
+pub use rope::{Llama3Scaling, Rope, Scaling};
+pub use tokenizer::Tokenizer;

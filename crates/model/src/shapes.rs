@@ -1,40 +1,66 @@
-use crate::Config;
+use crate::{Architecture, Config, Llama3Scaling, Rope, Sizes, Window};
 
 /// Positions of a random model: no figure needs more.
 const CONTEXT: usize = 8192;
 
 impl Config {
     /// Names of the models whose sizes are known here.
-    pub const SHAPES: [&str; 5] =
-        ["smollm2-135m", "qwen2.5-0.5b", "llama-3.2-1b", "gemma-2b", "tiny"];
+    pub const SHAPES: [&str; 9] = [
+        "smollm2-135m",
+        "qwen2.5-0.5b",
+        "qwen3-0.6b",
+        "llama-3.2-1b",
+        "gemma-2b",
+        "gemma2-2b",
+        "gemma3-270m",
+        "gemma3-1b",
+        "tiny",
+    ];
 
-    /// The sizes of a well-known model, as its makers' configuration states them, in a llama
-    /// decoder: what costs time is the same, biases and activation functions aside.
+    /// The decoder of a well-known model, as its makers' configuration states it.
     #[must_use]
     pub fn shape(name: &str) -> Option<Self> {
+        use Architecture::{Gemma, Gemma2, Gemma3, Llama, Qwen2, Qwen3};
         // Layers, hidden, feed-forward, heads, KV heads, head dim, vocabulary.
-        let sizes = match name {
-            "smollm2-135m" => [30, 576, 1536, 9, 3, 64, 49_152],
-            "qwen2.5-0.5b" => [24, 896, 4864, 14, 2, 64, 151_936],
-            "llama-3.2-1b" => [16, 2048, 8192, 32, 8, 64, 128_256],
-            "gemma-2b" => [18, 2048, 16_384, 8, 1, 256, 256_000],
-            "tiny" => [2, 64, 96, 4, 2, 16, 291],
+        let (architecture, sizes) = match name {
+            "smollm2-135m" => (Llama, [30, 576, 1536, 9, 3, 64, 49_152]),
+            "qwen2.5-0.5b" => (Qwen2, [24, 896, 4864, 14, 2, 64, 151_936]),
+            "qwen3-0.6b" => (Qwen3, [28, 1024, 3072, 16, 8, 128, 151_936]),
+            "llama-3.2-1b" => (Llama, [16, 2048, 8192, 32, 8, 64, 128_256]),
+            "gemma-2b" => (Gemma, [18, 2048, 16_384, 8, 1, 256, 256_000]),
+            "gemma2-2b" => (Gemma2, [26, 2304, 9216, 8, 4, 256, 256_000]),
+            "gemma3-270m" => (Gemma3, [18, 640, 2048, 4, 1, 256, 262_144]),
+            "gemma3-1b" => (Gemma3, [26, 1152, 6912, 4, 1, 256, 262_144]),
+            "tiny" => (Llama, [2, 64, 96, 4, 2, 16, 291]),
             _ => return None,
         };
         let [layers, hidden, feed_forward, heads, kv_heads, head_dim, vocabulary] = sizes;
-        Some(Self {
-            architecture: "llama".to_owned(),
-            layers,
-            hidden,
-            feed_forward,
-            heads,
-            kv_heads,
-            head_dim,
-            vocabulary,
-            context: CONTEXT,
-            rope_base: 10_000.0,
-            norm_eps: 1e-5,
-        })
+        let context = CONTEXT;
+        let sizes =
+            Sizes { layers, hidden, feed_forward, heads, kv_heads, head_dim, vocabulary, context };
+        let mut config = Self::new(architecture, sizes);
+        match architecture {
+            Llama if name == "llama-3.2-1b" => {
+                let scaling = Llama3Scaling {
+                    factor: 32.0,
+                    low_freq_factor: 1.0,
+                    high_freq_factor: 4.0,
+                    original_context: 8192,
+                };
+                config.rope = Rope::llama3(500_000.0, head_dim, scaling);
+            }
+            Qwen2 | Qwen3 => config.rope.base = 1_000_000.0,
+            Gemma2 => {
+                config.window = Some(Window::periodic(4096, 2, layers));
+                (config.attention_cap, config.logit_cap) = (Some(50.0), Some(30.0));
+            }
+            Gemma3 => {
+                config.window = Some(Window::periodic(512, 6, layers));
+                config.rope.base = 1_000_000.0;
+            }
+            Llama | Gemma => {}
+        }
+        Some(config)
     }
 
     /// Floating-point operations that the decoder spends on one position, attention left out: two
@@ -62,7 +88,7 @@ mod tests {
     fn every_name_has_a_shape() {
         for name in Config::SHAPES {
             let config = Config::shape(name).unwrap();
-            assert_eq!(config.heads % config.kv_heads, 0, "{name}");
+            assert!(config.checked().is_ok(), "{name}");
         }
         assert!(Config::shape("gpt-5").is_none());
         // 106 million weights outside of the embedding.

@@ -1,20 +1,17 @@
-//! A tiny llama with weights from a seed, as a real GGUF file: for tests, and to try the program
-//! without a download. Its scores mean nothing, but they are computed as any other's.
+//! Tiny models with weights from a seed, one of every architecture, as real GGUF files and as
+//! folders of safetensors: for tests, and to try the program without a download. Their scores mean
+//! nothing, but they are computed as any other's.
+
+mod folder;
+mod gguf;
 
 use std::io::{Seek, Write};
 
-use candle_core::quantized::gguf_file::{self, Value};
-use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{Device, Result, Tensor};
+use candle_core::Result;
 
 use crate::tokenizer::byte_characters;
+use crate::{Architecture, Config, Llama3Scaling, Rope, Scaling, Sizes, Window};
 
-const LAYERS: usize = 2;
-const HIDDEN: usize = 64;
-const FEED_FORWARD: usize = 96;
-const HEADS: usize = 4;
-const KV_HEADS: usize = 2;
-const HEAD_DIM: usize = 16;
 const SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 
 /// Merges of byte-level BPE, best first; `Ġ` is a blank.
@@ -24,53 +21,165 @@ const MERGES: [&str; 32] = [
     "Ġ p", "a r", "Ġ in", "o u", "Ġa nd", "s t",
 ];
 
-/// Writes the model made from `seed`. The same seed gives the same bytes.
+/// Positions that local layers see: few, so that short runs of tokens are longer.
+const WINDOW: usize = 8;
+/// Of a former context so short that short runs of tokens are longer.
+const LLAMA3: Llama3Scaling = Llama3Scaling {
+    factor: 8.0,
+    low_freq_factor: 1.0,
+    high_freq_factor: 4.0,
+    original_context: 64,
+};
+/// Scores of Gemma 2 are divided by its square root.
+const QUERY_PRE_ATTN_SCALAR: u16 = 24;
+
+/// Names of the tiny models. Each shows what one family of models needs.
+pub const NAMES: [&str; 9] =
+    ["llama", "llama3", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gemma3-linear"];
+
+/// A tiny model in memory.
+pub struct Tiny {
+    name: &'static str,
+    config: Config,
+    /// With the names and in the order of rows of a GGUF file.
+    tensors: Vec<Tensor>,
+}
+
+struct Tensor {
+    name: String,
+    shape: Vec<usize>,
+    values: Vec<f32>,
+}
+
+impl Tiny {
+    /// The model of one of [`NAMES`] with weights from `seed`: the same seed gives the same bytes.
+    #[must_use]
+    pub fn new(name: &str, seed: u64) -> Option<Self> {
+        let name = NAMES.into_iter().find(|known| *known == name)?;
+        let config = config(name);
+        let mut random = blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof();
+        let tensors = shapes(&config, name == "llama3").into_iter().map(|(name, shape)| {
+            let values = weights(&mut random, &name, &shape, config.hidden);
+            Tensor { name, shape, values }
+        });
+        let mut tensors: Vec<_> = tensors.collect();
+        if let Scaling::Divisors(divisors) = &config.rope.scaling {
+            let (shape, values) = (vec![divisors.len()], divisors.clone());
+            tensors.push(Tensor { name: "rope_freqs.weight".to_owned(), shape, values });
+        }
+        Some(Self { name, config, tensors })
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+}
+
+/// Writes the llama made from `seed` as a GGUF file.
 ///
 /// # Errors
 /// Those of the writer.
 pub fn write<W: Write + Seek>(seed: u64, out: &mut W) -> Result<()> {
-    let tokens = tokens();
-    let (q, kv) = (HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM);
+    match Tiny::new("llama", seed) {
+        Some(tiny) => tiny.write_gguf(out),
+        None => candle_core::bail!("there is no tiny llama"),
+    }
+}
+
+fn config(name: &str) -> Config {
+    use Architecture::{Gemma, Gemma2, Gemma3, Llama, Qwen2, Qwen3};
+    // Layers, heads, KV heads, head dim.
+    let (architecture, [layers, heads, kv_heads, head_dim]) = match name {
+        "qwen2" => (Qwen2, [2, 4, 2, 16]),
+        "qwen3" => (Qwen3, [2, 4, 2, 24]),
+        "gemma" => (Gemma, [2, 2, 1, 256]),
+        "gemma2" => (Gemma2, [4, 4, 2, 32]),
+        "gemma3" | "gemma3-linear" => (Gemma3, [12, 4, 1, 32]),
+        _ => (Llama, [2, 4, 2, 16]),
+    };
+    let vocabulary = tokens().len();
+    let (hidden, feed_forward, context) = (64, 96, 2048);
+    let sizes =
+        Sizes { layers, hidden, feed_forward, heads, kv_heads, head_dim, vocabulary, context };
+    let mut config = Config::new(architecture, sizes);
+    config.norm_eps = if architecture.is_gemma() { 1e-6 } else { 1e-5 };
+    match name {
+        "llama3" => config.rope = Rope::llama3(20_000.0, head_dim, LLAMA3),
+        "mistral" => {
+            config.window = Some(Window { positions: WINDOW, local: vec![true; layers] });
+        }
+        "qwen2" | "qwen3" => config.rope.base = 1_000_000.0,
+        "gemma2" => {
+            config.window = Some(Window::periodic(WINDOW, 2, layers));
+            (config.attention_cap, config.logit_cap) = (Some(4.0), Some(3.0));
+            config.attention_scale = 1.0 / f32::from(QUERY_PRE_ATTN_SCALAR).sqrt();
+        }
+        "gemma3" | "gemma3-linear" => {
+            config.window = Some(Window::periodic(WINDOW, 6, layers));
+            config.rope.base = 1_000_000.0;
+        }
+        _ => {}
+    }
+    match name {
+        "gemma3" => {}
+        "gemma3-linear" => config.rope.scaling = Scaling::Linear(8.0),
+        _ => config.local_rope = config.rope.clone(),
+    }
+    config
+}
+
+/// Names and shapes of the tensors.
+fn shapes(config: &Config, untied: bool) -> Vec<(String, Vec<usize>)> {
+    let Config { hidden, vocabulary, head_dim: dim, feed_forward: wide, .. } = *config;
+    let (q, kv) = (config.heads * dim, config.kv_heads * dim);
     let mut tensors = vec![
-        ("token_embd.weight".to_owned(), vec![tokens.len(), HIDDEN]),
-        ("output_norm.weight".to_owned(), vec![HIDDEN]),
+        ("token_embd.weight".to_owned(), vec![vocabulary, hidden]),
+        ("output_norm.weight".to_owned(), vec![hidden]),
     ];
-    for layer in 0..LAYERS {
-        for (name, shape) in [
-            ("attn_norm", vec![HIDDEN]),
-            ("attn_q", vec![q, HIDDEN]),
-            ("attn_k", vec![kv, HIDDEN]),
-            ("attn_v", vec![kv, HIDDEN]),
-            ("attn_output", vec![HIDDEN, q]),
-            ("ffn_norm", vec![HIDDEN]),
-            ("ffn_gate", vec![FEED_FORWARD, HIDDEN]),
-            ("ffn_up", vec![FEED_FORWARD, HIDDEN]),
-            ("ffn_down", vec![HIDDEN, FEED_FORWARD]),
+    if untied {
+        tensors.push(("output.weight".to_owned(), vec![vocabulary, hidden]));
+    }
+    for layer in 0..config.layers {
+        for (name, shape, present) in [
+            ("attn_norm.weight", vec![hidden], true),
+            ("attn_q.weight", vec![q, hidden], true),
+            ("attn_k.weight", vec![kv, hidden], true),
+            ("attn_v.weight", vec![kv, hidden], true),
+            ("attn_output.weight", vec![hidden, q], true),
+            ("ffn_norm.weight", vec![hidden], true),
+            ("ffn_gate.weight", vec![wide, hidden], true),
+            ("ffn_up.weight", vec![wide, hidden], true),
+            ("ffn_down.weight", vec![hidden, wide], true),
+            ("attn_q.bias", vec![q], config.qkv_bias),
+            ("attn_k.bias", vec![kv], config.qkv_bias),
+            ("attn_v.bias", vec![kv], config.qkv_bias),
+            ("attn_q_norm.weight", vec![dim], config.qk_norm),
+            ("attn_k_norm.weight", vec![dim], config.qk_norm),
+            ("post_attention_norm.weight", vec![hidden], config.post_norms),
+            ("post_ffw_norm.weight", vec![hidden], config.post_norms),
         ] {
-            tensors.push((format!("blk.{layer}.{name}.weight"), shape));
+            tensors.extend(present.then(|| (format!("blk.{layer}.{name}"), shape)));
         }
     }
-    let mut random = blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof();
-    let mut quantised = Vec::new();
-    for (name, shape) in &tensors {
-        let values = weights(&mut random, shape);
-        let tensor = Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)?;
-        quantised.push((name.as_str(), QTensor::quantize(&tensor, GgmlDType::F32)?));
-    }
-    let metadata = metadata(&tokens);
-    let metadata: Vec<_> = metadata.iter().map(|(key, value)| (*key, value)).collect();
-    let tensors: Vec<_> = quantised.iter().map(|(name, tensor)| (*name, tensor)).collect();
-    gguf_file::write(out, &metadata, &tensors)
+    tensors
 }
 
 /// Uniform weights that keep activations near 1; norms' weights lie around 1.
-fn weights(random: &mut blake3::OutputReader, shape: &[usize]) -> Vec<f32> {
+fn weights(
+    random: &mut blake3::OutputReader,
+    name: &str,
+    shape: &[usize],
+    hidden: usize,
+) -> Vec<f32> {
     let count: usize = shape.iter().product();
     let mut bytes = vec![0; 4 * count];
     random.fill(&mut bytes);
     let (offset, scale) = match shape {
+        [_] if name.ends_with("bias") => (0.0, 0.5),
         [_] => (1.0, 0.2),
-        _ => (0.0, 3.0 / (HIDDEN as f32).sqrt()),
+        _ => (0.0, 3.0 / (hidden as f32).sqrt()),
     };
     let uniform = |b: &[u8]| i32::from_le_bytes([b[0], b[1], b[2], b[3]]) as f32 / 2f32.powi(31);
     bytes.chunks_exact(4).map(|b| offset + scale * uniform(b)).collect()
@@ -81,28 +190,4 @@ fn tokens() -> Vec<String> {
     let bytes = byte_characters().map(|character| character.to_string());
     let merged = MERGES.iter().map(|merge| merge.replace(' ', ""));
     SPECIAL.iter().map(|token| (*token).to_owned()).chain(bytes).chain(merged).collect()
-}
-
-fn metadata(tokens: &[String]) -> Vec<(&'static str, Value)> {
-    let size = |n: usize| Value::U32(u32::try_from(n).unwrap_or(u32::MAX));
-    let text = |t: &str| Value::String(t.to_owned());
-    let kind = |i: usize| Value::I32(if i < SPECIAL.len() { 3 } else { 1 });
-    vec![
-        ("general.architecture", text("llama")),
-        ("general.name", text("tiny")),
-        ("llama.block_count", size(LAYERS)),
-        ("llama.embedding_length", size(HIDDEN)),
-        ("llama.feed_forward_length", size(FEED_FORWARD)),
-        ("llama.attention.head_count", size(HEADS)),
-        ("llama.attention.head_count_kv", size(KV_HEADS)),
-        ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
-        ("llama.rope.freq_base", Value::F32(10_000.0)),
-        ("llama.rope.dimension_count", size(HEAD_DIM)),
-        ("llama.context_length", size(2048)),
-        ("tokenizer.ggml.model", text("gpt2")),
-        ("tokenizer.ggml.pre", text("smollm")),
-        ("tokenizer.ggml.tokens", Value::Array(tokens.iter().map(|t| text(t)).collect())),
-        ("tokenizer.ggml.token_type", Value::Array((0..tokens.len()).map(kind).collect())),
-        ("tokenizer.ggml.merges", Value::Array(MERGES.iter().map(|m| text(m)).collect())),
-    ]
 }

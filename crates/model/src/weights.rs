@@ -1,6 +1,6 @@
 use rayon::prelude::*;
 
-use crate::{Config, LoadError};
+use crate::{Config, LoadError, ModelFile};
 
 /// The weights of a decoder, its matrices `M` and vectors `V` as the place that computes wants them.
 pub(crate) struct Weights<M, V> {
@@ -15,11 +15,47 @@ pub(crate) struct Layer<M, V> {
     pub(crate) attention_norm: V,
     /// Q, K and V.
     pub(crate) qkv: M,
+    pub(crate) qkv_bias: Option<V>,
+    /// Norms of the heads of Q, and of those of K.
+    pub(crate) qk_norms: Option<[V; 2]>,
     pub(crate) output: M,
+    /// Of what attention gives, before it is added.
+    pub(crate) post_attention_norm: Option<V>,
     pub(crate) feed_forward_norm: V,
     /// Gate and up.
     pub(crate) gate_up: M,
     pub(crate) down: M,
+    /// Of what the feed-forward part gives, before it is added.
+    pub(crate) post_feed_forward_norm: Option<V>,
+}
+
+/// In what order the rows of a tensor are taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Order {
+    AsStored,
+    /// Of each head of so many rows, the first of its second half comes after the first of its
+    /// first half, and so on: what is turned together stands together.
+    Interleaved(usize),
+}
+
+impl Order {
+    /// Where a row goes.
+    pub(crate) fn place(self, row: usize) -> usize {
+        match self {
+            Self::AsStored => row,
+            Self::Interleaved(dim) => {
+                let (half, within) = (dim / 2, row % dim);
+                row - within + within % half * 2 + within / half
+            }
+        }
+    }
+}
+
+/// A tensor that becomes rows of a matrix, or values of a vector.
+pub(crate) struct Part {
+    pub(crate) name: String,
+    pub(crate) rows: usize,
+    pub(crate) order: Order,
 }
 
 /// Where weights come from, and how they are laid out.
@@ -30,46 +66,109 @@ pub(crate) trait WeightSource {
     /// Whether there is such a tensor.
     fn has(&self, name: &str) -> bool;
 
-    /// One matrix of `inputs` columns from several tensors of the given numbers of rows.
-    fn matrix(&mut self, parts: &[(&str, usize)], inputs: usize)
-    -> Result<Self::Matrix, LoadError>;
+    /// Whether the rows of Q and K are such that the halves of a head are turned together.
+    fn pairs_halves(&self) -> bool;
 
-    fn vector(&mut self, name: &str, length: usize) -> Result<Self::Vector, LoadError>;
+    /// One matrix of `inputs` columns from the parts, one below the other.
+    fn matrix(&mut self, parts: Vec<Part>, inputs: usize) -> Result<Self::Matrix, LoadError>;
+
+    /// One vector from the parts, one after the other.
+    fn vector(&mut self, parts: Vec<Part>) -> Result<Self::Vector, LoadError>;
+}
+
+/// The parts in f32 and in order, row-major.
+pub(crate) fn values_of(
+    file: &mut ModelFile,
+    parts: &[Part],
+    inputs: Option<usize>,
+) -> Result<Vec<f32>, LoadError> {
+    let rows: usize = parts.iter().map(|part| part.rows).sum();
+    let width = inputs.unwrap_or(1);
+    let mut all = Vec::with_capacity(rows * width);
+    for Part { name, rows, order } in parts {
+        let shape: Vec<usize> = [*rows].into_iter().chain(inputs).collect();
+        let values = file.tensor(name, &shape)?;
+        let first = all.len();
+        all.extend_from_slice(&values);
+        if *order != Order::AsStored {
+            for (row, values) in values.chunks_exact(width).enumerate() {
+                all[first + order.place(row) * width..][..width].copy_from_slice(values);
+            }
+        }
+    }
+    Ok(all)
 }
 
 impl<M, V> Weights<M, V> {
-    /// Reads all weights of a decoder of these sizes.
+    /// Reads all weights of a decoder.
     pub(crate) fn read<S>(config: &Config, source: &mut S) -> Result<Self, LoadError>
     where
         S: WeightSource<Matrix = M, Vector = V>,
     {
-        refuse_unsupported(source)?;
-        let (hidden, wide) = (config.hidden, config.feed_forward);
-        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        let mut layers = Vec::with_capacity(config.layers);
-        for i in 0..config.layers {
-            let name = |name: &str| format!("blk.{i}.{name}.weight");
-            let (query, key, value) = (name("attn_q"), name("attn_k"), name("attn_v"));
-            let (gate, up) = (name("ffn_gate"), name("ffn_up"));
-            layers.push(Layer {
-                attention_norm: source.vector(&name("attn_norm"), hidden)?,
-                qkv: source.matrix(&[(&query, q), (&key, kv), (&value, kv)], hidden)?,
-                output: source.matrix(&[(&name("attn_output"), hidden)], q)?,
-                feed_forward_norm: source.vector(&name("ffn_norm"), hidden)?,
-                gate_up: source.matrix(&[(&gate, wide), (&up, wide)], hidden)?,
-                down: source.matrix(&[(&name("ffn_down"), hidden)], wide)?,
-            });
-        }
-        let vocabulary = config.vocabulary;
+        refuse_unsupported(config, source)?;
+        let layers = (0..config.layers).map(|i| Layer::read(config, i, source));
+        let layers = layers.collect::<Result<_, _>>()?;
+        let part = |name: &str, rows| vec![Part::new(name, rows)];
+        let (hidden, vocabulary) = (config.hidden, config.vocabulary);
         Ok(Self {
-            embedding: source.matrix(&[("token_embd.weight", vocabulary)], hidden)?,
+            embedding: source.matrix(part("token_embd.weight", vocabulary), hidden)?,
             head: match source.has("output.weight") {
-                true => Some(source.matrix(&[("output.weight", vocabulary)], hidden)?),
+                true => Some(source.matrix(part("output.weight", vocabulary), hidden)?),
                 false => None,
             },
-            final_norm: source.vector("output_norm.weight", hidden)?,
+            final_norm: source.vector(part("output_norm.weight", hidden))?,
             layers,
         })
+    }
+}
+
+impl<M, V> Layer<M, V> {
+    fn read<S>(config: &Config, layer: usize, source: &mut S) -> Result<Self, LoadError>
+    where
+        S: WeightSource<Matrix = M, Vector = V>,
+    {
+        let (hidden, wide, dim) = (config.hidden, config.feed_forward, config.head_dim);
+        let (q, kv) = (config.heads * dim, config.kv_heads * dim);
+        let name = |name: &str| format!("blk.{layer}.{name}");
+        let part = |what: &str, rows| Part::new(&name(&format!("{what}.weight")), rows);
+        let order = match source.pairs_halves() {
+            true => Order::Interleaved(dim),
+            false => Order::AsStored,
+        };
+        let turned = |what: &str, rows| Part { name: name(what), rows, order };
+        let qkv = |kind: &str| {
+            let [query, key] = ["attn_q", "attn_k"].map(|part| format!("{part}.{kind}"));
+            let value = Part::new(&name(&format!("attn_v.{kind}")), kv);
+            vec![turned(&query, q), turned(&key, kv), value]
+        };
+        let mut norm = |what: &str, has: bool| {
+            has.then(|| source.vector(vec![part(what, hidden)])).transpose()
+        };
+        let post_attention_norm = norm("post_attention_norm", config.post_norms)?;
+        let post_feed_forward_norm = norm("post_ffw_norm", config.post_norms)?;
+        let mut head_norm = |what: &str| source.vector(vec![turned(what, dim)]);
+        let qk_norms = match config.qk_norm {
+            true => Some([head_norm("attn_q_norm.weight")?, head_norm("attn_k_norm.weight")?]),
+            false => None,
+        };
+        Ok(Self {
+            attention_norm: source.vector(vec![part("attn_norm", hidden)])?,
+            qkv: source.matrix(qkv("weight"), hidden)?,
+            qkv_bias: config.qkv_bias.then(|| source.vector(qkv("bias"))).transpose()?,
+            qk_norms,
+            output: source.matrix(vec![part("attn_output", hidden)], q)?,
+            post_attention_norm,
+            feed_forward_norm: source.vector(vec![part("ffn_norm", hidden)])?,
+            gate_up: source.matrix(vec![part("ffn_gate", wide), part("ffn_up", wide)], hidden)?,
+            down: source.matrix(vec![part("ffn_down", hidden)], wide)?,
+            post_feed_forward_norm,
+        })
+    }
+}
+
+impl Part {
+    fn new(name: &str, rows: usize) -> Self {
+        Self { name: name.to_owned(), rows, order: Order::AsStored }
     }
 }
 
@@ -84,10 +183,14 @@ impl<M: Send, V: Send> Weights<M, V> {
             Ok(Layer {
                 attention_norm: layer.attention_norm,
                 qkv: make(layer.qkv)?,
+                qkv_bias: layer.qkv_bias,
+                qk_norms: layer.qk_norms,
                 output: make(layer.output)?,
+                post_attention_norm: layer.post_attention_norm,
                 feed_forward_norm: layer.feed_forward_norm,
                 gate_up: make(layer.gate_up)?,
                 down: make(layer.down)?,
+                post_feed_forward_norm: layer.post_feed_forward_norm,
             })
         };
         let (embedding, rest) = rayon::join(
@@ -102,12 +205,33 @@ impl<M: Send, V: Send> Weights<M, V> {
     }
 }
 
-/// Refuses tensors that the decoder would ignore: biases, and Llama 3's scaled rotary frequencies.
-fn refuse_unsupported(source: &impl WeightSource) -> Result<(), LoadError> {
-    let ignored =
-        ["blk.0.attn_q.bias", "blk.0.attn_output.bias", "blk.0.ffn_gate.bias", "rope_freqs.weight"];
-    match ignored.iter().find(|name| source.has(name)) {
+/// Refuses tensors that the decoder would ignore.
+fn refuse_unsupported(config: &Config, source: &impl WeightSource) -> Result<(), LoadError> {
+    let known = [
+        ("attn_q.bias", config.qkv_bias),
+        ("attn_q_norm.weight", config.qk_norm),
+        ("post_attention_norm.weight", config.post_norms),
+        ("attn_output.bias", false),
+        ("ffn_gate.bias", false),
+        ("ffn_down.bias", false),
+    ];
+    let mut ignored =
+        known.iter().filter(|(_, used)| !used).map(|(name, _)| format!("blk.0.{name}"));
+    match ignored.find(|name| source.has(name)) {
         Some(name) => Err(LoadError::Unsupported { feature: format!("the tensor {name}") }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_are_interleaved_head_by_head() {
+        let places = |order: Order| (0..8).map(|row| order.place(row)).collect::<Vec<_>>();
+        assert_eq!(places(Order::AsStored), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(places(Order::Interleaved(4)), [0, 2, 1, 3, 4, 6, 5, 7]);
+        assert_eq!(places(Order::Interleaved(8)), [0, 2, 4, 6, 1, 3, 5, 7]);
     }
 }

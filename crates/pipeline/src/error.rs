@@ -14,6 +14,16 @@ pub enum PipelineError {
     /// Cutting it into chunks.
     #[error(transparent)]
     Chunk(#[from] ChunkError),
+    /// Blocks were asked for that no profile with the query first can have.
+    #[error(
+        "the profile {profile} has the query before the document, so nothing can be stored for it: \
+         ask with `query --recompute`, which reads the texts of a store, whatever profile it was \
+         built with"
+    )]
+    QueryFirst {
+        /// Its name.
+        profile: String,
+    },
     /// The profile's words in the tokens of the model.
     #[error(transparent)]
     Profile(#[from] ProfileError),

@@ -16,6 +16,7 @@ mod existing;
 mod memory;
 mod progress;
 mod quality;
+mod query_first;
 mod recompute;
 mod repair;
 mod replicate;

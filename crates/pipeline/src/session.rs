@@ -24,10 +24,12 @@ pub struct Query {
 
 /// A store open for queries, with the model it was made with.
 pub struct Session<'a, M, T> {
-    model: &'a M,
-    tokenizer: &'a T,
-    template: QueryTemplate,
-    store: &'a Replicated,
+    pub(crate) model: &'a M,
+    pub(crate) tokenizer: &'a T,
+    pub(crate) template: QueryTemplate,
+    /// The profile, if it has the query before the document.
+    query_first: Option<Profile>,
+    pub(crate) store: &'a Replicated,
     index: Index,
     live: LiveRows,
     on_damage: OnDamage,
@@ -120,7 +122,8 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         let template = profile.query_template(tokenizer)?;
         let live = store.manifest().live_rows();
         let (on_damage, ranking) = (OnDamage::default(), Ranking::default());
-        Ok(Self { model, tokenizer, template, store, index, live, on_damage, ranking })
+        let query_first = profile.lead.is_some().then(|| profile.clone());
+        Ok(Self { model, tokenizer, template, query_first, store, index, live, on_damage, ranking })
     }
 
     /// The same session with another way to treat damaged blocks.
@@ -231,8 +234,15 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         recompute: bool,
     ) -> Result<Answer, PipelineError> {
         let start = Instant::now();
-        let (keys, ranges) = keys(&hits);
-        let Scored { scores, work } = self.score(query, &keys, recompute)?;
+        let (keys, mut ranges) = keys(&hits);
+        let Scored { scores, work } = match &self.query_first {
+            Some(profile) if recompute => {
+                let (own, scored) = self.score_texts(profile, query, &hits)?;
+                ranges = own;
+                scored
+            }
+            _ => self.score(query, &keys, recompute)?,
+        };
         let candidates = hits.iter().zip(ranges).map(|(hit, chunks)| Candidate {
             id: &hit.document.id,
             chunks,
@@ -278,6 +288,9 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         keys: &[BlockKey],
         recompute: bool,
     ) -> Result<Scored, PipelineError> {
+        if let Some(profile) = &self.query_first {
+            return Err(PipelineError::QueryFirst { profile: profile.name.clone() });
+        }
         let part = self.query_part(query)?;
         let chunk_tokens = self.store.manifest().fingerprint.chunk_tokens as usize;
         let source = match recompute {
@@ -308,10 +321,10 @@ pub fn query_part(
     template: &QueryTemplate,
     query: &Query,
 ) -> Result<QueryPart, PipelineError> {
-    match tokenizer.encode_text(&query.text)? {
-        text if text.is_empty() || query.text.trim().is_empty() => Err(PipelineError::EmptyQuery),
-        text => Ok(template.part(&text)),
+    if query.text.trim().is_empty() || tokenizer.encode_text(&query.text)?.is_empty() {
+        return Err(PipelineError::EmptyQuery);
     }
+    Ok(template.part(tokenizer, &query.text)?)
 }
 
 /// The first index that can be used: the store's own, or a replica's that is not behind.

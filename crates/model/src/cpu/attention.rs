@@ -1,7 +1,10 @@
-//! Causal attention of one sequence and one KV head, over stored and fresh K and V alike.
+//! Causal attention of one sequence and one KV head, to all positions before or to a window's, over
+//! stored and fresh K and V alike.
 //!
 //! K and V of the block and of the sequence's own rows are laid side by side as one run of
 //! positions, so that a pass in two parts adds in the same order as one whole pass.
+
+use std::ops::Range;
 
 use hyperrag_kv::Element;
 
@@ -10,8 +13,12 @@ use super::kernel::{Form, Kernel, Lanes, Operand, PANEL, Pairs, depth_of, panels
 use super::past::Past;
 use super::workspace::{Scratch, take};
 
-/// Query positions of a step; K beyond the last one's position is not touched.
+/// Query positions of a step; K beyond the last one's position, and before the first one's window,
+/// is not touched.
 const STEP: usize = 32;
+/// The first position of a step's K and V is a multiple of this: a panel's columns, and what the
+/// widest instruction for pairs adds at once.
+const ALIGN: usize = 32;
 
 /// Where Q, K and V of a sequence stand in the fused rows.
 pub(crate) struct Heads<'a> {
@@ -23,6 +30,12 @@ pub(crate) struct Heads<'a> {
     pub(crate) kv_heads: usize,
     /// Dimensions of one head.
     pub(crate) dim: usize,
+    /// By which scores are multiplied.
+    pub(crate) scale: f32,
+    /// The bound to which scores are squeezed.
+    pub(crate) cap: Option<f32>,
+    /// Positions that a position sees, itself among them; `None` for all before it.
+    pub(crate) window: Option<usize>,
 }
 
 /// Where K and V of the positions before come from, and where those of the sequence go.
@@ -73,19 +86,28 @@ impl Heads<'_> {
         self.lay_out(kernel, source, scratch);
         for first in (0..rows).step_by(STEP) {
             let steps = STEP.min(rows - first);
-            let visible = stored + first + steps;
-            self.score(kernel, form, head, first..first + steps, visible, scratch);
-            let columns = panels_of(visible) * PANEL;
+            let seen = self.aligned_first(stored + first)..stored + first + steps;
+            self.score(kernel, form, head, first..first + steps, seen.clone(), scratch);
+            let columns = panels_of(seen.len()) * PANEL;
             let results = &mut out[first * group * self.dim..][..steps * group * self.dim];
             let Scratch { scores, values, rows: sums, operand, .. } = &mut *scratch;
             let sums = take(sums, steps * group);
-            operand.start(kernel, form, steps * group, visible);
+            operand.start(kernel, form, steps * group, seen.len());
             for (i, row) in scores.chunks_mut(columns).take(steps * group).enumerate() {
-                sums[i] = kernel.softmax(row, stored + first + i / group + 1);
-                operand.set(i, 0, &row[..visible]);
+                let position = stored + first + i / group;
+                let own = self.first_seen(position);
+                let (before, scores) = row.split_at_mut(own - seen.start);
+                // What is masked has weight 0, which leaves every sum as it is.
+                before.fill(0.0);
+                if let Some(cap) = self.cap {
+                    kernel.soft_cap(&mut scores[..=position - own], cap);
+                }
+                sums[i] = kernel.softmax(scores, position - own + 1);
+                operand.set(i, 0, &row[..seen.len()]);
             }
-            let panels = Panels { form, depth: depth(form, stored + rows), steps: values };
-            panels.product(kernel, operand, depth(form, visible), results, self.dim, self.dim);
+            let steps = &values[step_of(form, seen.start)..];
+            let panels = Panels { form, depth: depth(form, stored + rows), steps };
+            panels.product(kernel, operand, depth(form, seen.len()), results, self.dim, self.dim);
             for (result, sum) in results.chunks_exact_mut(self.dim).zip(sums) {
                 let scale = 1.0 / *sum;
                 result.iter_mut().for_each(|value| *value *= scale);
@@ -93,45 +115,54 @@ impl Heads<'_> {
         }
     }
 
-    /// Scores of the query rows `step` against the first `visible` positions.
+    /// The first position that `position` sees.
+    fn first_seen(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+
+    /// The same, where the products of a step that begins there begin.
+    fn aligned_first(&self, position: usize) -> usize {
+        self.first_seen(position) / ALIGN * ALIGN
+    }
+
+    /// Scores of the query rows `step` against the positions `seen`.
     fn score(
         &self,
         kernel: Kernel,
         form: Form,
         head: usize,
-        step: std::ops::Range<usize>,
-        visible: usize,
+        step: Range<usize>,
+        seen: Range<usize>,
         scratch: &mut Scratch,
     ) {
         let group = self.heads / self.kv_heads;
         let rows = step.len() * group;
         let Scratch { keys, queries, scores, operand, .. } = scratch;
         let query = take(queries, group * self.dim);
-        let scale = 1.0 / (self.dim as f32).sqrt();
         operand.start(kernel, form, rows, self.dim);
         for (i, row) in step.enumerate() {
             for (out, value) in query.iter_mut().zip(self.row(row, head * group, group)) {
-                *out = value * scale;
+                *out = value * self.scale;
             }
             for (head, query) in query.chunks_exact(self.dim).enumerate() {
                 operand.set(i * group + head, 0, query);
             }
         }
-        let columns = panels_of(visible) * PANEL;
+        let columns = panels_of(seen.len()) * PANEL;
         let scores = take(scores, rows * columns);
         let depth = depth(form, self.dim);
-        let panels = Panels { form, depth, steps: keys };
+        let panels = Panels { form, depth, steps: &keys[seen.start / PANEL * depth..] };
         panels.product(kernel, operand, depth, scores, columns, columns);
     }
 
-    /// Lays K and V of all positions out as the right sides of the two products.
+    /// Lays K and V of all positions that are seen out as the right sides of the two products.
     fn lay_out(&self, kernel: Kernel, source: Source<'_>, scratch: &mut Scratch) {
         let Source { codec, form, past, layer, head, mut kept } = source;
         let stored = past.map_or(0, Past::tokens);
         let positions = stored + self.rows();
         let Scratch { keys, values, queries, pair_row, bytes, .. } = scratch;
         let mut layout = Layout::start(kernel, form, positions, self.dim, keys, values, pair_row);
-        let row = take(queries, self.dim);
+        let (row, unseen) = (take(queries, self.dim), self.aligned_first(stored));
         let row_bytes = codec.element.row_bytes(self.dim);
         let bytes = take(bytes, row_bytes);
         for part in [Part::Key, Part::Value] {
@@ -141,7 +172,7 @@ impl Heads<'_> {
                     Part::Key => block.keys(layer, head),
                     Part::Value => block.values(layer, head),
                 };
-                for (position, held) in held.chunks_exact(row_bytes).enumerate() {
+                for (position, held) in held.chunks_exact(row_bytes).enumerate().skip(unseen) {
                     layout.put_stored(codec, part, place(position, stored), held, row);
                 }
             }
@@ -171,6 +202,14 @@ fn depth(form: Form, inputs: usize) -> usize {
     match form {
         Form::Pairs => depth_of(inputs),
         Form::F32 | Form::Rounded => inputs,
+    }
+}
+
+/// The step of a panel with the value of a position, the first of its step.
+fn step_of(form: Form, position: usize) -> usize {
+    match form {
+        Form::Pairs => position / 2,
+        Form::F32 | Form::Rounded => position,
     }
 }
 

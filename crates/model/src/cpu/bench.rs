@@ -99,7 +99,8 @@ impl Attention {
             element,
         };
         let angles = (0..(stored + rows) * DIM / 2).map(|i| (i as f32 * 0.01).sin_cos());
-        let codec = Codec::new(element, DIM, angles.map(|(sin, cos)| (cos, sin)).collect());
+        let codec =
+            Codec::new(element, DIM, vec![Arc::new(angles.map(|(sin, cos)| (cos, sin)).collect())]);
         let fixed = FixedPositions { first: 0, last: 0 };
         let means = vec![0.25; fixed.places() * 2 * KV_HEADS * DIM];
         let calibration = Arc::new(Calibration::new(&geometry, fixed, means));
@@ -127,7 +128,15 @@ impl Attention {
     /// Computes it once, for all heads.
     pub fn run(&mut self) -> &[f32] {
         for head in 0..KV_HEADS {
-            let heads = Heads { qkv: &self.qkv, heads: HEADS, kv_heads: KV_HEADS, dim: DIM };
+            let heads = Heads {
+                qkv: &self.qkv,
+                heads: HEADS,
+                kv_heads: KV_HEADS,
+                dim: DIM,
+                scale: 1.0 / (DIM as f32).sqrt(),
+                cap: None,
+                window: None,
+            };
             let (codec, past) = (&self.codec, Some(Past::Block(&self.block)));
             let source = Source { codec, form: self.form, past, layer: 0, head, kept: None };
             heads.attend(self.kernel, source, &mut self.scratch, &mut self.out);

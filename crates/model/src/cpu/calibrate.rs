@@ -57,7 +57,7 @@ impl CpuModel {
                 for (position, bytes) in bytes.chunks_exact(4 * dim).enumerate() {
                     Element::F32.decode(bytes, &mut row);
                     if is_key {
-                        self.codec.rotate_back(position, &mut row);
+                        self.codec.rotate_back(layer, position, &mut row);
                     }
                     let place = fixed.place(position, tokens);
                     let start =

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hyperrag_kv::{Calibration, Element};
 
 use crate::random::SplitMix;
+use crate::rope::Rotations;
 
 /// Where a row stands.
 #[derive(Clone, Copy)]
@@ -32,8 +33,8 @@ pub(crate) enum Part {
 pub(crate) struct Codec {
     pub(crate) element: Element,
     calibration: Option<Arc<Calibration>>,
-    /// Cosine and sine of position times frequency, `[position][head_dim / 2]`.
-    rotations: Arc<Vec<(f32, f32)>>,
+    /// Of each layer.
+    rotations: Arc<[Arc<Rotations>]>,
     /// 1 or -1 for each dimension, over the norm of the Hadamard matrix.
     signs: Arc<Vec<f32>>,
     dim: usize,
@@ -41,8 +42,8 @@ pub(crate) struct Codec {
 
 impl Codec {
     /// Without a calibration, which [`Codec::calibrated`] adds.
-    pub(crate) fn new(element: Element, dim: usize, rotations: Vec<(f32, f32)>) -> Self {
-        let rotations = Arc::new(rotations);
+    pub(crate) fn new(element: Element, dim: usize, rotations: Vec<Arc<Rotations>>) -> Self {
+        let rotations = rotations.into();
         let signs = Arc::new(signs(dim));
         Self { element, calibration: None, rotations, signs, dim }
     }
@@ -57,8 +58,8 @@ impl Codec {
     }
 
     /// Turns a head's row to its position (RoPE, arXiv 2104.09864, neighbours paired).
-    pub(crate) fn rotate(&self, position: usize, row: &mut [f32]) {
-        for (pair, (cos, sin)) in row.chunks_exact_mut(2).zip(self.angles(position)) {
+    pub(crate) fn rotate(&self, layer: usize, position: usize, row: &mut [f32]) {
+        for (pair, (cos, sin)) in row.chunks_exact_mut(2).zip(self.angles(layer, position)) {
             let (a, b) = (pair[0], pair[1]);
             pair[0] = a * cos - b * sin;
             pair[1] = a * sin + b * cos;
@@ -66,17 +67,17 @@ impl Codec {
     }
 
     /// Undoes [`Codec::rotate`], but for rounding.
-    pub(crate) fn rotate_back(&self, position: usize, row: &mut [f32]) {
-        for (pair, (cos, sin)) in row.chunks_exact_mut(2).zip(self.angles(position)) {
+    pub(crate) fn rotate_back(&self, layer: usize, position: usize, row: &mut [f32]) {
+        for (pair, (cos, sin)) in row.chunks_exact_mut(2).zip(self.angles(layer, position)) {
             let (a, b) = (pair[0], pair[1]);
             pair[0] = a * cos + b * sin;
             pair[1] = b * cos - a * sin;
         }
     }
 
-    fn angles(&self, position: usize) -> &[(f32, f32)] {
+    fn angles(&self, layer: usize, position: usize) -> &[(f32, f32)] {
         let half = self.dim / 2;
-        &self.rotations[position * half..][..half]
+        &self.rotations[layer][position * half..][..half]
     }
 
     /// Writes a row to `bytes`; leaves something else in `row`.
@@ -87,7 +88,7 @@ impl Codec {
             }
             hadamard(row);
         } else if part == Part::Key {
-            self.rotate(place.position, row);
+            self.rotate(place.layer, place.position, row);
         }
         self.element.encode(row, bytes);
     }
@@ -104,7 +105,7 @@ impl Codec {
             return self.element.encode(row, bytes);
         }
         if part == Part::Key {
-            self.rotate_back(place.position, row);
+            self.rotate_back(place.layer, place.position, row);
         }
         self.encode(part, place, row, bytes);
     }
@@ -118,7 +119,7 @@ impl Codec {
                 *value = *value * sign + mean;
             }
             if part == Part::Key {
-                self.rotate(place.position, row);
+                self.rotate(place.layer, place.position, row);
             }
         }
     }
@@ -126,7 +127,7 @@ impl Codec {
     /// A row as it is, K turned to its position.
     pub(crate) fn exact(&self, part: Part, place: Place, row: &mut [f32]) {
         if part == Part::Key {
-            self.rotate(place.position, row);
+            self.rotate(place.layer, place.position, row);
         }
     }
 
@@ -180,7 +181,8 @@ mod tests {
 
     fn codec(element: Element, dim: usize) -> Codec {
         let angles = (0..16 * dim / 2).map(|n| (n as f32).sin_cos());
-        let codec = Codec::new(element, dim, angles.map(|(sin, cos)| (cos, sin)).collect());
+        let turned: Arc<Rotations> = Arc::new(angles.map(|(sin, cos)| (cos, sin)).collect());
+        let codec = Codec::new(element, dim, vec![turned; 2]);
         if !element.is_calibrated() {
             return codec;
         }
@@ -211,7 +213,7 @@ mod tests {
                     codec.decode(part, place, &bytes, &mut row);
                     let mut expected = values[..dim].to_vec();
                     if part == Part::Key {
-                        codec.rotate(position, &mut expected);
+                        codec.rotate(layer, position, &mut expected);
                     }
                     let square = |row: &[f32]| row.iter().map(|v| v * v).sum::<f32>();
                     let difference: Vec<f32> =
@@ -227,8 +229,8 @@ mod tests {
         fn turning_back_gives_the_row(values in prop::collection::vec(-3.0_f32..3.0, 24), position in 0usize..9) {
             let codec = codec(Element::F32, 24);
             let mut row = values.clone();
-            codec.rotate(position, &mut row);
-            codec.rotate_back(position, &mut row);
+            codec.rotate(0, position, &mut row);
+            codec.rotate_back(0, position, &mut row);
             for (a, b) in row.iter().zip(&values) {
                 prop_assert!((a - b).abs() < 1e-5);
             }

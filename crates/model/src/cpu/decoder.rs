@@ -8,9 +8,9 @@ use super::codec::Codec;
 use super::kernel::{Form, Kernel, Lanes, Operand, PANEL, PackedMatrix};
 use super::past::Past;
 use super::workspace::{Scratch, ScratchPool, Workspace, split, take};
-use crate::gguf::StoredTensor;
-use crate::weights::{WeightSource, Weights};
-use crate::{Compute, Config, LoadError, ModelFile};
+use crate::model_file::StoredTensor;
+use crate::weights::{Order, Part, WeightSource, Weights, values_of};
+use crate::{Activation, Compute, Config, LoadError, ModelFile};
 
 /// Rows that one task takes through a layer: their activations stay in its core's cache, and the
 /// weights are read once for all of them.
@@ -25,20 +25,24 @@ struct Stored<'a>(&'a mut ModelFile);
 
 /// The parts of a matrix, one below the other.
 struct StoredMatrix {
-    parts: Vec<StoredTensor>,
+    parts: Vec<(StoredTensor, Order)>,
     inputs: usize,
 }
 
 impl StoredMatrix {
     fn pack(self, compute: Compute) -> Result<PackedMatrix, LoadError> {
-        let outputs = self.parts.iter().map(StoredTensor::rows).sum();
+        let outputs = self.parts.iter().map(|(part, _)| part.rows()).sum();
         let mut matrix = PackedMatrix::zeroed(outputs, self.inputs, compute)?;
         let mut first = 0;
-        for part in self.parts {
+        for (part, order) in self.parts {
+            let mut row = 0;
             part.each_rows(|values| {
-                matrix.fill(first, values);
-                first += values.len() / self.inputs;
+                for values in values.chunks_exact(self.inputs) {
+                    matrix.fill(first + order.place(row), values);
+                    row += 1;
+                }
             })?;
+            first += row;
         }
         Ok(matrix)
     }
@@ -52,21 +56,23 @@ impl WeightSource for Stored<'_> {
         self.0.has(name)
     }
 
-    fn matrix(
-        &mut self,
-        parts: &[(&str, usize)],
-        inputs: usize,
-    ) -> Result<StoredMatrix, LoadError> {
-        let parts = parts.iter().map(|(name, outputs)| self.0.stored(name, &[*outputs, inputs]));
+    fn pairs_halves(&self) -> bool {
+        self.0.pairs_halves()
+    }
+
+    fn matrix(&mut self, parts: Vec<Part>, inputs: usize) -> Result<StoredMatrix, LoadError> {
+        let parts = parts
+            .into_iter()
+            .map(|Part { name, rows, order }| Ok((self.0.stored(&name, &[rows, inputs])?, order)));
         Ok(StoredMatrix { parts: parts.collect::<Result<_, _>>()?, inputs })
     }
 
-    fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
-        self.0.tensor(name, &[length])
+    fn vector(&mut self, parts: Vec<Part>) -> Result<Vec<f32>, LoadError> {
+        values_of(self.0, &parts, None)
     }
 }
 
-/// A llama decoder on the CPU. Products of weights are of f32 or of values rounded to bf16; all
+/// A decoder on the CPU. Products of weights are of f32 or of values rounded to bf16; all
 /// sums, and all else, are f32.
 ///
 /// A layer is two parallel steps: attention by sequence and KV head, and everything else by rows.
@@ -207,17 +213,10 @@ impl CpuModel {
                     let scratch = &mut *self.scratch.get();
                     match l.checked_sub(1) {
                         None => self.embed(rows, x),
-                        Some(layer) => self.close(
-                            &self.weights.layers[layer],
-                            rows,
-                            i * task,
-                            attended,
-                            x,
-                            scratch,
-                        ),
+                        Some(layer) => self.close(layer, rows, i * task, attended, x, scratch),
                     }
-                    if let Some(layer) = self.weights.layers.get(l) {
-                        self.open(layer, rows, x, qkv, scratch);
+                    if l < self.weights.layers.len() {
+                        self.open(l, rows, x, qkv, scratch);
                     }
                 });
             if l < self.weights.layers.len() {
@@ -241,32 +240,54 @@ impl CpuModel {
     fn embed(&self, rows: &[Row], x: &mut [f32]) {
         for (row, x) in rows.iter().zip(x.chunks_exact_mut(self.config.hidden)) {
             self.weights.embedding.copy_row(row.token as usize, x);
+            if self.config.embedding_scale != 1.0 {
+                x.iter_mut().for_each(|value| *value *= self.config.embedding_scale);
+            }
         }
     }
 
     /// Norm, Q, K and V, Q's rotary positions. K and V are left to attention, which may store them.
-    fn open(&self, layer: &Layer, rows: &[Row], x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
-        let config = &self.config;
+    fn open(&self, l: usize, rows: &[Row], x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
+        let (config, layer) = (&self.config, &self.weights.layers[l]);
         self.norm(x, &layer.attention_norm, scratch);
-        self.linear(&layer.qkv, &scratch.operand, qkv, &mut scratch.widened);
-        let queries = config.heads * config.head_dim;
+        let Scratch { operand, narrow, widened, .. } = scratch;
+        self.linear(&layer.qkv, operand, qkv, widened);
+        let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         for (row, qkv) in rows.iter().zip(qkv.chunks_exact_mut(self.qkv_width())) {
-            for head in qkv[..queries].chunks_exact_mut(config.head_dim) {
-                self.codec.rotate(row.position, head);
+            if let Some(bias) = &layer.qkv_bias {
+                self.kernel.add(qkv, bias);
             }
+            if let Some(norms) = &layer.qk_norms {
+                let (queries, rest) = qkv.split_at_mut(queries);
+                self.norm_in_place(queries, &norms[0], narrow);
+                self.norm_in_place(&mut rest[..keys], &norms[1], narrow);
+            }
+            for head in qkv[..queries].chunks_exact_mut(config.head_dim) {
+                self.codec.rotate(l, row.position, head);
+            }
+        }
+    }
+
+    /// Norms each run of as many values as there are weights.
+    fn norm_in_place(&self, x: &mut [f32], weight: &[f32], buffer: &mut Vec<f32>) {
+        let buffer = take(buffer, weight.len());
+        for x in x.chunks_exact_mut(weight.len()) {
+            buffer.copy_from_slice(x);
+            self.kernel.rms_norm(buffer, weight, self.config.norm_eps, x);
         }
     }
 
     /// Attention's output projection and the feed-forward part, each added to the residual.
     fn close(
         &self,
-        layer: &Layer,
+        l: usize,
         rows: &[Row],
         first_row: usize,
         attended: &[f32],
         x: &mut [f32],
         scratch: &mut Scratch,
     ) {
+        let layer = &self.weights.layers[l];
         let q = self.config.heads * self.config.head_dim;
         let group = self.config.group() * self.config.head_dim;
         scratch.operand.start(self.kernel, self.form(), rows.len(), q);
@@ -276,20 +297,26 @@ impl CpuModel {
                 scratch.operand.set(i, head * group, &attended[start..start + group]);
             }
         }
-        let Scratch { operand, narrow, widened, .. } = scratch;
+        let Scratch { operand, narrow, wide, widened, .. } = scratch;
         let sum = take(narrow, x.len());
         self.linear(&layer.output, operand, sum, widened);
+        if let Some(weight) = &layer.post_attention_norm {
+            self.norm_in_place(sum, weight, wide);
+        }
         self.kernel.add(x, sum);
         self.norm(x, &layer.feed_forward_norm, scratch);
         self.feed_forward(layer, scratch);
-        let Scratch { activated, narrow, widened, .. } = scratch;
+        let Scratch { activated, narrow, wide, widened, .. } = scratch;
         let sum = take(narrow, x.len());
         self.linear(&layer.down, activated, sum, widened);
+        if let Some(weight) = &layer.post_feed_forward_norm {
+            self.norm_in_place(sum, weight, wide);
+        }
         self.kernel.add(x, sum);
     }
 
-    /// `silu(gate) * up` of the normed rows, a group of columns after the other, so that the products
-    /// never leave the cache.
+    /// The activation of the gates, times the ups, of the normed rows, a group of columns after the
+    /// other, so that the products never leave the cache.
     fn feed_forward(&self, layer: &Layer, scratch: &mut Scratch) {
         let wide = self.config.feed_forward;
         let Scratch { operand, activated, wide: gate_up, narrow, widened, .. } = scratch;
@@ -312,7 +339,10 @@ impl CpuModel {
             }
             let out = take(narrow, columns);
             for (row, gate_up) in gate_up.chunks_exact(2 * columns).enumerate() {
-                self.kernel.silu_mul(gate_up, out);
+                match self.config.activation {
+                    Activation::Silu => self.kernel.silu_mul(gate_up, out),
+                    Activation::GeluTanh => self.kernel.gelu_mul(gate_up, out),
+                }
                 activated.set(row, first, out);
             }
         }
@@ -382,7 +412,15 @@ impl CpuModel {
         for (i, out) in outs.into_iter().enumerate() {
             let sequence = sequences[i / kv_heads];
             let rows = &qkv[first * self.qkv_width()..][..sequence.tokens.len() * self.qkv_width()];
-            let heads = Heads { qkv: rows, heads: config.heads, kv_heads, dim: config.head_dim };
+            let heads = Heads {
+                qkv: rows,
+                heads: config.heads,
+                kv_heads,
+                dim: config.head_dim,
+                scale: config.attention_scale,
+                cap: config.attention_cap,
+                window: config.window_of(layer),
+            };
             tasks.push((
                 heads,
                 sequence.past,

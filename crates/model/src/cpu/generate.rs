@@ -94,6 +94,7 @@ impl CpuModel {
                 let Scratch { operand, widened, .. } = &mut *self.scratch.get();
                 operand.start(self.kernel, self.form(), 1, self.config.hidden).set_all(hidden);
                 head.product(self.kernel, operand, columns, logits, COLUMNS, widened);
+                self.cap_logits(logits);
             });
         });
         logits

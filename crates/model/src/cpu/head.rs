@@ -65,13 +65,21 @@ impl CpuModel {
         let logit = |label: u32| {
             self.head().copy_row(label as usize, &mut weights);
             let products = state.iter().zip(&weights).map(|(a, b)| f64::from(*a) * f64::from(*b));
-            products.sum::<f64>()
+            let logit = products.sum::<f64>();
+            let cap = self.config.logit_cap.map(f64::from);
+            cap.map_or(logit, |cap| cap * libm::tanh(logit / cap))
         };
         scorer.of_logits(&scorer.labels().into_iter().map(logit).collect::<Vec<_>>())
     }
 
     pub(crate) fn head(&self) -> &PackedMatrix {
         self.weights.head.as_ref().unwrap_or(&self.weights.embedding)
+    }
+
+    pub(crate) fn cap_logits(&self, logits: &mut [f32]) {
+        if let Some(cap) = self.config.logit_cap {
+            self.kernel.soft_cap(logits, cap);
+        }
     }
 
     /// `ln p(target)` of each row, a final hidden state.
@@ -105,14 +113,15 @@ impl CpuModel {
             let columns = COLUMNS.min(head.outputs() - first);
             let group = first..first + columns;
             head.product(self.kernel, operand, group, logits, COLUMNS, widened);
-            for ((row, target), state) in logits.chunks(COLUMNS).zip(targets).zip(&mut running) {
-                let (max, sum) = self.kernel.max_and_sum_exp(&row[..columns]);
+            let rows = logits.chunks_mut(COLUMNS).map(|row| &mut row[..columns]);
+            for ((row, target), state) in rows.zip(targets).zip(&mut running) {
+                self.cap_logits(row);
+                let (max, sum) = self.kernel.max_and_sum_exp(row);
                 let largest = state.0.max(max);
                 let rescale = |max: f32| libm::exp(f64::from(max - largest));
                 state.1 = state.1 * rescale(state.0) + f64::from(sum) * rescale(max);
                 state.0 = largest;
-                if let Some(logit) =
-                    (*target as usize).checked_sub(first).and_then(|i| row[..columns].get(i))
+                if let Some(logit) = (*target as usize).checked_sub(first).and_then(|i| row.get(i))
                 {
                     state.2 = *logit;
                 }

@@ -44,8 +44,8 @@ impl Batching {
                 + 16 * qkv
                 + 8 * config.feed_forward
                 + 2 * geometry.token_bytes(),
-            // Scores, masked scores, weights.
-            attention_bytes: 12 * config.heads,
+            // Scores, masked scores, weights, and what soft caps make of scores.
+            attention_bytes: (12 + 8 * usize::from(config.attention_cap.is_some())) * config.heads,
             sequences_max: AtomicUsize::new(usize::MAX),
             notice: settings.notice,
         }

@@ -5,11 +5,10 @@ use hyperrag_kv::Geometry;
 
 use super::batch::Batching;
 use super::transfer::Transfer;
-use crate::Compute;
-use crate::Config;
 use crate::weights::{Layer, Weights};
+use crate::{Activation, Compute, Config};
 
-/// A llama decoder on a candle device.
+/// A decoder on a candle device.
 ///
 /// Weights and products are of the type `compute`; the residual stream, norms, rotary positions, attention
 /// and the LM head are f32. K and V are rounded to the element type before any attention reads
@@ -25,11 +24,24 @@ pub struct DeviceModel {
     /// Positions to which every block is padded.
     pub(super) block_positions: usize,
     pub(super) weights: Weights<Tensor, Tensor>,
-    /// `[position][head_dim / 2]`.
-    pub(super) cos: Tensor,
-    pub(super) sin: Tensor,
+    /// Of layers that see everything, and of local ones where there are any.
+    pub(super) angles: Vec<Angles>,
     pub(super) batching: Batching,
     pub(super) transfer: Transfer,
+}
+
+/// Cosine and sine of rotary angles, `[position][head_dim / 2]`.
+pub(super) struct Angles {
+    pub(super) cos: Tensor,
+    pub(super) sin: Tensor,
+}
+
+/// How the rows of a pass stand to what they attend to, in one kind of layer.
+struct View {
+    /// The rows' own.
+    angles: Angles,
+    /// 0 where a row may look and minus infinity elsewhere, `[sequence or 1][1][position][key]`.
+    mask: Tensor,
 }
 
 /// A block in the device's memory.
@@ -75,25 +87,54 @@ impl DeviceModel {
         kept: Option<&Kept>,
     ) -> Result<Tensor> {
         let (sequences, positions) = tokens.dims2()?;
-        let (cos, sin) = self.rotations(positions, past)?;
-        let mask = self.mask(positions, past)?;
+        let view = |local: usize| self.view(local == 1, positions, past);
+        let views = (0..self.angles.len()).map(view).collect::<Result<Vec<_>>>()?;
         let rows = tokens.flatten_all()?;
         let mut x = self.weights.embedding.index_select(&rows, 0)?.to_dtype(DType::F32)?;
+        if self.config.embedding_scale != 1.0 {
+            x = (x * f64::from(self.config.embedding_scale))?;
+        }
         for (l, layer) in self.weights.layers.iter().enumerate() {
-            let normed = rms_norm(&x, &layer.attention_norm, self.config.norm_eps)?;
-            let (query, key, value) =
-                self.heads(layer, &normed, (sequences, positions), &cos, &sin)?;
+            let view = &views[usize::from(self.config.window_of(l).is_some())];
+            let normed = self.norm(&x, &layer.attention_norm)?;
+            let shape = (sequences, positions);
+            let (query, key, value) = self.heads(layer, &normed, shape, &view.angles)?;
             if let Some(Kept(kept)) = kept {
                 kept.slice_set(&key.reshape((1, key.elem_count()))?, 0, 2 * l)?;
                 kept.slice_set(&value.reshape((1, value.elem_count()))?, 0, 2 * l + 1)?;
             }
-            let attended = self.attend(l, &query, &key, &value, past, &mask)?;
-            x = (x + self.linear(&attended, &layer.output)?.to_dtype(DType::F32)?)?;
-            let normed = rms_norm(&x, &layer.feed_forward_norm, self.config.norm_eps)?;
-            let activated = swiglu(&self.linear(&normed, &layer.gate_up)?)?;
-            x = (x + self.linear(&activated, &layer.down)?.to_dtype(DType::F32)?)?;
+            let attended = self.attend(l, &query, &key, &value, past, &view.mask)?;
+            let attended = self.linear(&attended, &layer.output)?.to_dtype(DType::F32)?;
+            x = (x + self.post_norm(attended, layer.post_attention_norm.as_ref())?)?;
+            let normed = self.norm(&x, &layer.feed_forward_norm)?;
+            let activated = self.activated(&self.linear(&normed, &layer.gate_up)?)?;
+            let sum = self.linear(&activated, &layer.down)?.to_dtype(DType::F32)?;
+            x = (x + self.post_norm(sum, layer.post_feed_forward_norm.as_ref())?)?;
         }
         Ok(x)
+    }
+
+    fn norm(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        rms_norm(x, weight, self.config.norm_eps)
+    }
+
+    fn post_norm(&self, x: Tensor, weight: Option<&Tensor>) -> Result<Tensor> {
+        match weight {
+            Some(weight) => self.norm(&x, weight),
+            None => Ok(x),
+        }
+    }
+
+    /// The activation of the gates, times the ups.
+    fn activated(&self, gate_up: &Tensor) -> Result<Tensor> {
+        let wide = self.config.feed_forward;
+        match self.config.activation {
+            Activation::Silu => swiglu(gate_up),
+            Activation::GeluTanh => {
+                let gate = gate_up.narrow(D::Minus1, 0, wide)?.gelu()?;
+                gate * gate_up.narrow(D::Minus1, wide, wide)?
+            }
+        }
     }
 
     /// `x` times the transposed `weights`.
@@ -107,16 +148,21 @@ impl DeviceModel {
         layer: &Layer<Tensor, Tensor>,
         normed: &Tensor,
         (sequences, positions): (usize, usize),
-        cos: &Tensor,
-        sin: &Tensor,
+        Angles { cos, sin }: &Angles,
     ) -> Result<(Tensor, Tensor, Tensor)> {
         let Config { heads, kv_heads, head_dim, .. } = self.config;
-        let qkv = self.linear(normed, &layer.qkv)?.to_dtype(DType::F32)?;
+        let mut qkv = self.linear(normed, &layer.qkv)?.to_dtype(DType::F32)?;
+        if let Some(bias) = &layer.qkv_bias {
+            qkv = qkv.broadcast_add(bias)?;
+        }
         let qkv = qkv.reshape((sequences, positions, heads + 2 * kv_heads, head_dim))?;
         let qkv = qkv.transpose(1, 2)?;
         let part = |first, count| qkv.narrow(1, first, count)?.contiguous();
-        let query = rope_i(&part(0, heads)?, cos, sin)?;
-        let key = rope_i(&part(heads, kv_heads)?, cos, sin)?;
+        let (mut query, mut key) = (part(0, heads)?, part(heads, kv_heads)?);
+        if let Some(norms) = &layer.qk_norms {
+            (query, key) = (self.norm(&query, &norms[0])?, self.norm(&key, &norms[1])?);
+        }
+        let (query, key) = (rope_i(&query, cos, sin)?, rope_i(&key, cos, sin)?);
         let value = part(heads + kv_heads, kv_heads)?;
         Ok((query, key.to_dtype(self.element)?, value.to_dtype(self.element)?))
     }
@@ -147,9 +193,12 @@ impl DeviceModel {
         };
         let (keys, values) = (run(key, 2 * layer)?, run(value, 2 * layer + 1)?);
         let group_rows = heads / kv_heads * positions;
-        let query = (query * (1.0 / (dim as f64).sqrt()))?;
+        let query = (query * f64::from(self.config.attention_scale))?;
         let query = query.reshape((sequences * kv_heads, group_rows, dim))?;
-        let scores = query.matmul(&keys.transpose(1, 2)?)?;
+        let mut scores = query.matmul(&keys.transpose(1, 2)?)?;
+        if let Some(cap) = self.config.attention_cap {
+            scores = soft_capped(&scores, cap)?;
+        }
         let count = keys.dim(1)?;
         let scores = scores.reshape((sequences, heads, positions, count))?.broadcast_add(mask)?;
         let weights = softmax_last_dim(&scores)?;
@@ -158,32 +207,39 @@ impl DeviceModel {
         attended.transpose(1, 2)?.reshape((sequences * positions, heads * dim))
     }
 
-    /// Rotary angles of the rows: counted on from each block's true length.
-    fn rotations(&self, positions: usize, past: Option<&Past>) -> Result<(Tensor, Tensor)> {
+    /// What the rows of a layer see, which is local or not. Rows count on from each block's true
+    /// length.
+    fn view(&self, local: bool, positions: usize, past: Option<&Past>) -> Result<View> {
+        let Angles { cos, sin } = &self.angles[usize::from(local)];
+        let mask = self.mask(local, positions, past)?;
         let Some(past) = past else {
-            return Ok((self.cos.narrow(0, 0, positions)?, self.sin.narrow(0, 0, positions)?));
+            let first = |table: &Tensor| table.narrow(0, 0, positions);
+            return Ok(View { angles: Angles { cos: first(cos)?, sin: first(sin)? }, mask });
         };
         let all = past.tokens.iter().flat_map(|first| *first..first + positions);
         let all: Vec<u32> = all.map(|position| position as u32).collect();
         let all = Tensor::new(all, &self.device)?;
         let shape = (past.tokens.len(), positions, self.config.head_dim / 2);
         let pick = |table: &Tensor| table.index_select(&all, 0)?.reshape(shape);
-        Ok((pick(&self.cos)?, pick(&self.sin)?))
+        Ok(View { angles: Angles { cos: pick(cos)?, sin: pick(sin)? }, mask })
     }
 
-    /// 0 where a row may look and minus infinity elsewhere, `[sequence or 1][1][position][key]`:
-    /// at the true positions of its block, at the rows before it and at itself.
-    fn mask(&self, positions: usize, past: Option<&Past>) -> Result<Tensor> {
+    /// A row looks at the true positions of its block, at the rows before it and at itself; in a local
+    /// layer at the latest of these.
+    fn mask(&self, local: bool, positions: usize, past: Option<&Past>) -> Result<Tensor> {
         let none = [0];
         let (lengths, padded) = match past {
             Some(past) => (past.tokens.as_slice(), self.block_positions),
             None => (&none[..], 0),
         };
+        let window = self.config.window.as_ref().filter(|_| local);
+        let window = window.map_or(usize::MAX, |window| window.positions);
         let mut mask = Vec::with_capacity(lengths.len() * positions * (padded + positions));
         for length in lengths {
             for row in 0..positions {
-                let stored = (0..padded).map(|key| key < *length);
-                let allowed = stored.chain((0..positions).map(|key| key <= row));
+                let stored = (0..padded).map(|key| key < *length && length + row - key < window);
+                let own = (0..positions).map(|key| key <= row && row - key < window);
+                let allowed = stored.chain(own);
                 mask.extend(allowed.map(|allowed| if allowed { 0.0 } else { f32::NEG_INFINITY }));
             }
         }
@@ -193,6 +249,12 @@ impl DeviceModel {
     /// The final norm of residual rows.
     pub(super) fn final_norm(&self, rows: &Tensor) -> Result<Tensor> {
         debug_assert_eq!(rows.dim(D::Minus1)?, self.config.hidden);
-        rms_norm(&rows.contiguous()?, &self.weights.final_norm, self.config.norm_eps)
+        self.norm(&rows.contiguous()?, &self.weights.final_norm)
     }
+}
+
+/// `cap * tanh(x / cap)`.
+pub(super) fn soft_capped(x: &Tensor, cap: f32) -> Result<Tensor> {
+    let cap = f64::from(cap);
+    (x / cap)?.tanh()? * cap
 }

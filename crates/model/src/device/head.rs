@@ -1,6 +1,6 @@
 use candle_core::{D, DType, Result, Tensor};
 
-use super::decoder::DeviceModel;
+use super::decoder::{DeviceModel, soft_capped};
 
 /// Columns of the vocabulary computed at once: never a matrix of all logits.
 const COLUMNS: usize = 8192;
@@ -13,12 +13,12 @@ impl DeviceModel {
     pub(super) fn log_probabilities(&self, rows: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let head = self.head();
         let wanted = head.index_select(targets, 0)?.to_dtype(DType::F32)?;
-        let wanted = (rows * wanted)?.sum_keepdim(D::Minus1)?;
+        let wanted = self.capped((rows * wanted)?.sum_keepdim(D::Minus1)?)?;
         let mut running: Option<(Tensor, Tensor)> = None;
         let vocabulary = head.dim(0)?;
         for first in (0..vocabulary).step_by(COLUMNS) {
             let columns = head.narrow(0, first, COLUMNS.min(vocabulary - first))?;
-            let logits = rows.matmul(&columns.to_dtype(DType::F32)?.t()?)?;
+            let logits = self.capped(rows.matmul(&columns.to_dtype(DType::F32)?.t()?)?)?;
             let largest = logits.max_keepdim(D::Minus1)?;
             let sum = logits.broadcast_sub(&largest)?.exp()?.sum_keepdim(D::Minus1)?;
             running = Some(match running {
@@ -39,7 +39,14 @@ impl DeviceModel {
     /// The logits of the labels at each row, a final hidden state `[row][1][hidden]`: `[row][label]`.
     pub(super) fn logits(&self, rows: &Tensor, labels: &Tensor) -> Result<Tensor> {
         let wanted = self.head().index_select(labels, 0)?.to_dtype(DType::F32)?.unsqueeze(0)?;
-        rows.broadcast_mul(&wanted)?.sum(D::Minus1)
+        self.capped(rows.broadcast_mul(&wanted)?.sum(D::Minus1)?)
+    }
+
+    fn capped(&self, logits: Tensor) -> Result<Tensor> {
+        match self.config.logit_cap {
+            Some(cap) => soft_capped(&logits, cap),
+            None => Ok(logits),
+        }
     }
 
     fn head(&self) -> &Tensor {

@@ -3,11 +3,11 @@ use hyperrag_kv::Element;
 
 use super::batch::Batching;
 use super::choice::{DeviceChoice, DeviceInfo, open};
-use super::decoder::DeviceModel;
+use super::decoder::{Angles, DeviceModel};
 use super::transfer::{Transfer, first_line};
 use crate::Compute;
-use crate::weights::{WeightSource, Weights};
-use crate::{Config, LoadError, ModelFile};
+use crate::weights::{Part, WeightSource, Weights, values_of};
+use crate::{Config, LoadError, ModelFile, Rope};
 
 /// How a model is laid out on a device.
 #[derive(Clone, Copy, Debug)]
@@ -39,22 +39,26 @@ impl WeightSource for FileSource<'_> {
         self.file.has(name)
     }
 
-    fn matrix(&mut self, parts: &[(&str, usize)], inputs: usize) -> Result<Tensor, LoadError> {
-        let outputs: usize = parts.iter().map(|(_, outputs)| outputs).sum();
-        let mut values = Vec::with_capacity(outputs * inputs);
-        for (name, outputs) in parts {
-            values.extend(self.file.tensor(name, &[*outputs, inputs])?);
-        }
+    fn pairs_halves(&self) -> bool {
+        self.file.pairs_halves()
+    }
+
+    fn matrix(&mut self, parts: Vec<Part>, inputs: usize) -> Result<Tensor, LoadError> {
+        let values = values_of(self.file, &parts, Some(inputs))?;
         // Narrowed here, so that half as much goes over the bus.
-        let placed = Tensor::from_vec(values, (outputs, inputs), &Device::Cpu)
+        let placed = Tensor::from_vec(values, (rows(&parts), inputs), &Device::Cpu)
             .and_then(|t| t.to_dtype(self.compute)?.to_device(self.device));
         placed.map_err(|error| failed(&error))
     }
 
-    fn vector(&mut self, name: &str, length: usize) -> Result<Tensor, LoadError> {
-        let values = self.file.tensor(name, &[length])?;
-        Tensor::from_vec(values, length, self.device).map_err(|error| failed(&error))
+    fn vector(&mut self, parts: Vec<Part>) -> Result<Tensor, LoadError> {
+        let values = values_of(self.file, &parts, None)?;
+        Tensor::from_vec(values, rows(&parts), self.device).map_err(|error| failed(&error))
     }
+}
+
+fn rows(parts: &[Part]) -> usize {
+    parts.iter().map(|part| part.rows).sum()
 }
 
 /// Weights from the device's random numbers: for figures that do not depend on their values.
@@ -71,16 +75,19 @@ impl WeightSource for RandomSource<'_> {
         false
     }
 
-    fn matrix(&mut self, parts: &[(&str, usize)], inputs: usize) -> Result<Tensor, LoadError> {
-        let outputs: usize = parts.iter().map(|(_, outputs)| outputs).sum();
+    fn pairs_halves(&self) -> bool {
+        false
+    }
+
+    fn matrix(&mut self, parts: Vec<Part>, inputs: usize) -> Result<Tensor, LoadError> {
         let deviation = (1.0 / inputs as f32).sqrt();
-        Tensor::randn(0.0, deviation, (outputs, inputs), self.device)
+        Tensor::randn(0.0, deviation, (rows(&parts), inputs), self.device)
             .and_then(|t| t.to_dtype(self.compute))
             .map_err(|error| failed(&error))
     }
 
-    fn vector(&mut self, _: &str, length: usize) -> Result<Tensor, LoadError> {
-        Tensor::ones(length, DType::F32, self.device).map_err(|error| failed(&error))
+    fn vector(&mut self, parts: Vec<Part>) -> Result<Tensor, LoadError> {
+        Tensor::ones(rows(&parts), DType::F32, self.device).map_err(|error| failed(&error))
     }
 }
 
@@ -145,15 +152,21 @@ impl DeviceModel {
                 return Err(LoadError::Unsupported { feature });
             }
         };
-        let (cos, sin): (Vec<f32>, Vec<f32>) = config.rotations().into_iter().unzip();
-        let shape = (config.context, config.head_dim / 2);
-        let place = |values| Tensor::from_vec(values, shape, device);
+        let angles = |rope: &Rope| -> candle_core::Result<Angles> {
+            let rotations = rope.rotations(config.context, config.head_dim);
+            let (cos, sin): (Vec<f32>, Vec<f32>) = rotations.into_iter().unzip();
+            let shape = (config.context, config.head_dim / 2);
+            let place = |values| Tensor::from_vec(values, shape, device);
+            Ok(Angles { cos: place(cos)?, sin: place(sin)? })
+        };
+        let local = config.window.as_ref().map(|_| &config.local_rope);
+        let angles: candle_core::Result<_> =
+            [&config.rope].into_iter().chain(local).map(angles).collect();
         let geometry = config.geometry(settings.element);
         Ok(Self {
             compute: settings.compute,
             element: stored,
-            cos: place(cos).map_err(|error| failed(&error))?,
-            sin: place(sin).map_err(|error| failed(&error))?,
+            angles: angles.map_err(|error| failed(&error))?,
             batching: Batching::new(&config, &geometry, settings, device),
             transfer: Transfer::new(),
             block_positions: settings.block_positions,

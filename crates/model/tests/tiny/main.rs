@@ -1,8 +1,10 @@
 //! The decoders on the tiny seeded model.
 
+mod architectures;
 mod blocks;
 mod cpu;
 mod device;
+mod folders;
 mod generate;
 mod scorers;
 mod seeded;

@@ -323,6 +323,10 @@ row_operations! {
     fn add(x: &mut [f32], y: &[f32]);
     /// `out = silu(gate) * up`, where `gate_up` holds the gates and then the ups.
     fn silu_mul(gate_up: &[f32], out: &mut [f32]);
+    /// As `silu_mul`, by GELU.
+    fn gelu_mul(gate_up: &[f32], out: &mut [f32]);
+    /// `cap * tanh(value / cap)`.
+    fn soft_cap(values: &mut [f32], cap: f32);
     /// Turns the first `valid` scores into `exp(score - max)`, the others into 0, and gives the sum.
     fn softmax(scores: &mut [f32], valid: usize) -> f32;
     /// Rounds to the nearest bf16, ties to even.
@@ -433,27 +437,36 @@ mod tests {
                 kernel.rms_norm(&x, &w, 1e-5, &mut norm);
                 kernel.add(&mut sum, &w);
                 kernel.silu_mul(&x, &mut gated);
+                let (mut gelu, mut capped) = (vec![0.0; half], x.clone());
+                kernel.gelu_mul(&x, &mut gelu);
+                kernel.soft_cap(&mut capped, 1.5);
                 let total = kernel.softmax(&mut soft, valid);
                 let (max, sum_exp) = kernel.max_and_sum_exp(&x);
                 let (mut low, mut pairs) = (vec![0.0; n], vec![0; half]);
                 kernel.round_to_bf16(&x, &mut low);
                 kernel.round_to_pairs(&x, &mut pairs);
                 let halves = pairs.iter().flat_map(|pair| packed::halves(*pair)).collect();
-                [norm, sum, gated, soft, vec![total, max, sum_exp], low, halves]
+                [norm, sum, gated, soft, vec![total, max, sum_exp], low, halves, gelu, capped]
             };
             let expected = all(Kernel::Portable);
             for kernel in Kernel::available() {
                 prop_assert_eq!(&all(kernel), &expected);
             }
             let close = |a: f32, b: f64| (f64::from(a) - b).abs() <= 1e-5 * (1.0 + b.abs());
-            let [norm, _, gated, soft, totals, low, halves] = &expected;
+            let [norm, _, gated, soft, totals, low, halves, gelu, capped] = &expected;
             prop_assert!(low == &rounded(&x) && halves == low);
             let mean_square = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / n as f64;
             for i in 0..n {
                 prop_assert!(close(norm[i], f64::from(x[i]) / (mean_square + 1e-5).sqrt() * f64::from(w[i])));
             }
+            for i in 0..n {
+                let exact = 1.5 * (f64::from(x[i]) / 1.5).tanh();
+                prop_assert!((f64::from(capped[i]) - exact).abs() <= 4e-7 * exact.abs());
+            }
             for i in 0..half {
                 let g = f64::from(x[i]);
+                let tanh = (std::f64::consts::FRAC_2_PI.sqrt() * (g + 0.044_715 * g.powi(3))).tanh();
+                prop_assert!(close(gelu[i], 0.5 * g * (1.0 + tanh) * f64::from(x[half + i])));
                 prop_assert!(close(gated[i], g / (1.0 + (-g).exp()) * f64::from(x[half + i])));
             }
             let max = x[..valid].iter().fold(f32::NEG_INFINITY, |m, v| m.max(*v));

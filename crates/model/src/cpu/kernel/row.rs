@@ -120,6 +120,40 @@ pub(super) fn silu_mul(gate_up: &[f32], out: &mut [f32]) {
     }
 }
 
+/// `x * Phi(x)` by the approximation with tanh (GELU, arXiv 1606.08415), which is
+/// `x * sigmoid(2 u)` of the argument `u` of its tanh.
+#[inline(always)]
+pub(super) fn gelu_mul(gate_up: &[f32], out: &mut [f32]) {
+    /// -2 times the square root of 2 / pi.
+    const SCALE: f32 = -1.595_769_2;
+    let (gate, up) = gate_up.split_at(out.len());
+    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+        let cubic = (gate * gate).mul_add(0.044_715, 1.0);
+        *out = gate / (1.0 + exp(SCALE * gate * cubic)) * up;
+    }
+}
+
+/// `tanh(x)` within 3 units in the last place: Cephes' polynomial where |x| is small, which an
+/// exponential is not exact for.
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    let square = x * x;
+    let mut p = -5.704_988_7e-3_f32;
+    for c in [2.063_909e-2, -5.373_971_6e-2, 0.133_314_42, -0.333_332_83] {
+        p = p.mul_add(square, c);
+    }
+    let small = (p * square).mul_add(x, x);
+    let large = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
+    if x.abs() < 0.625 { small } else { large.copysign(x) }
+}
+
+#[inline(always)]
+pub(super) fn soft_cap(values: &mut [f32], cap: f32) {
+    for value in values {
+        *value = cap * tanh(*value / cap);
+    }
+}
+
 /// Rounds to the nearest bf16, ties to even; what is no number stays none.
 #[inline(always)]
 fn bf16_bits(value: f32) -> u32 {

@@ -1,0 +1,304 @@
+//! Models of the Hugging Face hub, kept in the cache that all its clients share.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
+use hf_hub::{Cache, Repo, RepoType};
+
+use crate::LoadError;
+use crate::cache::{folder_of, user_cache};
+use crate::model_folder::weight_files;
+use crate::pull::{check, sha256_of};
+
+/// Files beside the weights that a model is read from: those that it must have, and the others.
+const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
+const USED: [&str; 3] = ["tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
+const WHOLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// `org/name`, `org/name/FILE.gguf`, each with `@revision` or without.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct HubId {
+    repo: String,
+    file: Option<String>,
+    revision: String,
+}
+
+impl HubId {
+    /// What `name` means as an id; `None` if it is none.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let (path, revision) = name.split_once('@').unwrap_or((name, "main"));
+        let word = |part: &str| {
+            let known = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            !part.is_empty() && !part.starts_with(['.', '-']) && part.chars().all(known)
+        };
+        let parts: Vec<&str> = path.split('/').collect();
+        if parts.len() < 2 || !parts.iter().all(|part| word(part)) {
+            return None;
+        }
+        let file = (parts.len() > 2).then(|| parts[2..].join("/"));
+        if file.as_ref().is_some_and(|file| !file.ends_with(".gguf")) {
+            return None;
+        }
+        let repo = parts[..2].join("/");
+        revision.split('/').all(word).then(|| Self { repo, file, revision: revision.to_owned() })
+    }
+
+    fn repo(&self, revision: &str) -> Repo {
+        Repo::with_revision(self.repo.clone(), RepoType::Model, revision.to_owned())
+    }
+}
+
+/// The hub and its cache.
+pub(crate) struct Hub {
+    cache: Cache,
+    endpoint: Option<String>,
+    token: Option<String>,
+    offline: bool,
+}
+
+impl Hub {
+    /// By the variables that all clients of the hub know: `HF_HOME`, `HF_HUB_CACHE`,
+    /// `HF_HUB_OFFLINE`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_ENDPOINT`.
+    pub(crate) fn from_environment() -> Result<Self, LoadError> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let home = match folder_of("HF_HOME") {
+            Some(home) => home,
+            None => user_cache()?.join("huggingface"),
+        };
+        let cache = folder_of("HF_HUB_CACHE").unwrap_or_else(|| home.join("hub"));
+        let token_file = folder_of("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
+        let stored = || fs::read_to_string(token_file).ok().map(|token| token.trim().to_owned());
+        let yes = |value: String| {
+            ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
+        };
+        Ok(Self {
+            cache: Cache::new(cache),
+            endpoint: variable("HF_ENDPOINT").map(|url| url.trim_end_matches('/').to_owned()),
+            token: variable("HF_TOKEN").or_else(stored).filter(|token| !token.is_empty()),
+            offline: variable("HF_HUB_OFFLINE").is_some_and(yes),
+        })
+    }
+
+    /// Where the model is in the cache, to which it is fetched unless it is there.
+    pub(crate) fn resolve(&self, id: &HubId) -> Result<PathBuf, LoadError> {
+        match self.cached(id) {
+            Some(path) => Ok(path),
+            None => self.pull(id),
+        }
+    }
+
+    /// Where the model is, if all of it is in the cache.
+    fn cached(&self, id: &HubId) -> Option<PathBuf> {
+        let place = self.cache.path().join(id.repo(&id.revision).folder_name());
+        let commit = match is_commit(&id.revision) {
+            true => id.revision.clone(),
+            false => {
+                let named = fs::read_to_string(place.join("refs").join(&id.revision)).ok()?;
+                named.trim().to_owned()
+            }
+        };
+        if !is_commit(&commit) {
+            return None;
+        }
+        complete(&place.join("snapshots").join(commit), id.file.as_deref())
+    }
+
+    /// Fetches what the revision names now, as far as it is not in the cache.
+    pub(crate) fn pull(&self, id: &HubId) -> Result<PathBuf, LoadError> {
+        let failed = |what: String| LoadError::Hub { id: id.repo.clone(), what };
+        let folder = id.repo(&id.revision).folder_name();
+        if self.offline {
+            let place = self.cache.path().join(folder);
+            return Err(failed(format!(
+                "not all of revision {} is in the hub's cache ({}), and HF_HUB_OFFLINE forbids to \
+                 fetch it: unset it, or copy that folder from a machine that has the model",
+                id.revision,
+                place.display()
+            )));
+        }
+        let locks = self.cache.path().join(".locks").join(&folder);
+        fs::create_dir_all(&locks).map_err(LoadError::io(&locks, "the folder cannot be made"))?;
+        let lock_path = locks.join("hyperrag.lock");
+        let lock = File::create(&lock_path).map_err(LoadError::io(&lock_path, "cannot be made"))?;
+        lock.lock().map_err(LoadError::io(&lock_path, "cannot be locked"))?;
+
+        let mut api = ApiBuilder::from_cache(self.cache.clone()).with_token(self.token.clone());
+        if let Some(endpoint) = &self.endpoint {
+            api = api.with_endpoint(endpoint.clone());
+        }
+        let api = api.build().map_err(|error| failed(self.advice(id, &error)))?;
+        let info = api.repo(id.repo(&id.revision)).info();
+        let info = info.map_err(|error| failed(self.advice(id, &error)))?;
+        if !is_commit(&info.sha) {
+            return Err(failed(format!("the hub names {:?} as its commit", info.sha)));
+        }
+        let there: Vec<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
+        let at_commit = api.repo(id.repo(&info.sha));
+        let snapshot = self.cache.repo(id.repo(&info.sha)).pointer_path(&info.sha);
+        let fetch = |file: &str| self.fetch(id, &at_commit, &snapshot, file);
+        for file in wanted(&there, id.file.as_deref()).map_err(failed)? {
+            fetch(&file)?;
+        }
+        for file in weight_files(&snapshot)?.unwrap_or_default() {
+            let name = file.strip_prefix(&snapshot).unwrap_or(&file).to_string_lossy();
+            fetch(&name)?;
+        }
+        let named = self.cache.repo(id.repo(&id.revision)).create_ref(&info.sha);
+        named.map_err(LoadError::io(self.cache.path(), "the hub's cache cannot be written"))?;
+        complete(&snapshot, id.file.as_deref())
+            .ok_or_else(|| failed("the hub has not all files that its list names".to_owned()))
+    }
+
+    /// Fetches one file unless it is there, and checks it where the hub knows its SHA-256.
+    fn fetch(
+        &self,
+        id: &HubId,
+        repo: &ApiRepo,
+        snapshot: &Path,
+        file: &str,
+    ) -> Result<(), LoadError> {
+        if snapshot.join(file).exists() {
+            return Ok(());
+        }
+        let fetched = repo.download(file).map_err(|error| LoadError::Hub {
+            id: id.repo.clone(),
+            what: format!("{file}: {}", self.advice(id, &error)),
+        })?;
+        let failed = || LoadError::io(&fetched, "cannot be read");
+        let blob = fetched.canonicalize().map_err(failed())?;
+        let name = blob.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.len() == 64 && is_hexadecimal(name) {
+            let mut opened = File::open(&blob).map_err(failed())?;
+            let checked = sha256_of(&mut opened, &blob).and_then(|hash| check(&blob, name, hash));
+            if checked.is_err() {
+                let _ = fs::remove_file(&fetched).and_then(|()| fs::remove_file(&blob));
+            }
+            checked?;
+        }
+        Ok(())
+    }
+
+    /// What failed, and what to do.
+    fn advice(&self, id: &HubId, error: &ApiError) -> String {
+        let said = error.to_string();
+        let status = said.rsplit(' ').next().and_then(|word| word.parse::<u16>().ok());
+        match status.filter(|_| said.contains("status")) {
+            Some(401 | 403) if self.token.is_none() => "the hub wants to know who asks: there may \
+                be no such model, or it is for users who accepted its terms; then set HF_TOKEN"
+                .to_owned(),
+            Some(401 | 403) => {
+                "the hub does not let the owner of this HF_TOKEN have it: accept its \
+                terms on its page, or use another token"
+                    .to_owned()
+            }
+            Some(404) => format!("the hub has no such model, or not revision {}", id.revision),
+            _ => format!(
+                "the hub did not answer as it must ({said}): try again, or name a local file or \
+                 folder"
+            ),
+        }
+    }
+}
+
+/// What a snapshot is opened by, if nothing of it is missing.
+fn complete(snapshot: &Path, file: Option<&str>) -> Option<PathBuf> {
+    if let Some(file) = file {
+        return Some(snapshot.join(file)).filter(|path| path.exists());
+    }
+    let weights = weight_files(snapshot).ok().flatten().unwrap_or_default();
+    let needed = NEEDED.iter().map(|file| snapshot.join(file));
+    match weights.is_empty() {
+        false => needed.chain(weights).all(|path| path.exists()).then(|| snapshot.to_owned()),
+        true => only_gguf(snapshot),
+    }
+}
+
+/// The GGUF of a folder that has one alone.
+pub(crate) fn only_gguf(folder: &Path) -> Option<PathBuf> {
+    let files = fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut files = files.filter(|path| path.extension().is_some_and(|e| e == "gguf"));
+    files.next().filter(|path| path.exists() && files.next().is_none())
+}
+
+/// Which files of a model to fetch, shards of weights aside; what is wrong where there is no choice.
+fn wanted(there: &[&str], file: Option<&str>) -> Result<Vec<String>, String> {
+    let has = |name: &str| there.contains(&name);
+    if let Some(file) = file {
+        let missing = || format!("it has no file {file}");
+        return has(file).then(|| vec![file.to_owned()]).ok_or_else(missing);
+    }
+    if has(INDEX) || has(WHOLE) {
+        if let Some(missing) = NEEDED.iter().find(|name| !has(name)) {
+            return Err(format!("it has no {missing}, without which it cannot be read"));
+        }
+        let weights = if has(INDEX) { INDEX } else { WHOLE };
+        let used = USED.into_iter().filter(|name| has(name));
+        let all = NEEDED.into_iter().chain(used).chain([weights]);
+        return Ok(all.map(str::to_owned).collect());
+    }
+    let ggufs: Vec<&str> = there.iter().copied().filter(|name| name.ends_with(".gguf")).collect();
+    match ggufs[..] {
+        [file] => Ok(vec![file.to_owned()]),
+        [] => Err("it has neither safetensors nor a GGUF".to_owned()),
+        _ => {
+            let some = ggufs.iter().take(4).copied().collect::<Vec<_>>().join(", ");
+            Err(format!(
+                "it has {} GGUF files: name one of them, ID/FILE ({some}, ...)",
+                ggufs.len()
+            ))
+        }
+    }
+}
+
+fn is_hexadecimal(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && is_hexadecimal(revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_told_from_paths() {
+        let check = |name: &str, expected: Option<(&str, Option<&str>, &str)>| {
+            let found = HubId::parse(name);
+            let found = found
+                .as_ref()
+                .map(|id| (id.repo.as_str(), id.file.as_deref(), id.revision.as_str()));
+            assert_eq!(found, expected, "{name}");
+        };
+        check("org/name", Some(("org/name", None, "main")));
+        check("org/name-2.5_x@refs/pr/3", Some(("org/name-2.5_x", None, "refs/pr/3")));
+        check("org/name/a/q4.gguf@v1", Some(("org/name", Some("a/q4.gguf"), "v1")));
+        for other in
+            ["name", "./name", "../name/x", "/org/name", "org/name/model.bin", "org/", "a b/c"]
+        {
+            check(other, None);
+        }
+        for other in ["org/name@", "org/name@../x", "org/../x.gguf", "org/name@a b"] {
+            check(other, None);
+        }
+    }
+
+    #[test]
+    fn files_are_chosen() {
+        let chosen = |there: &[&str], file| wanted(there, file).map(|files| files.join(" "));
+        let whole = ["README.md", "model.safetensors", "config.json", "tokenizer.json"];
+        assert_eq!(chosen(&whole, None).unwrap(), "config.json tokenizer.json model.safetensors");
+        assert!(chosen(&whole[..3], None).unwrap_err().contains("tokenizer.json"));
+        assert_eq!(chosen(&["a.gguf"], None).unwrap(), "a.gguf");
+        let two = ["a.gguf", "b.gguf"];
+        assert!(chosen(&two, None).unwrap_err().contains("a.gguf, b.gguf"));
+        assert_eq!(chosen(&two, Some("b.gguf")).unwrap(), "b.gguf");
+        assert!(chosen(&two, Some("c.gguf")).is_err());
+        assert!(
+            chosen(&["pytorch_model.bin", "config.json"], None).unwrap_err().contains("neither")
+        );
+    }
+}

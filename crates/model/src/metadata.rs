@@ -1,0 +1,204 @@
+//! The GGUF's metadata, to a [`Config`].
+
+use std::collections::HashMap;
+
+use candle_core::quantized::gguf_file::Value;
+
+use crate::config::{Architecture, Sizes, Window};
+use crate::rope::Scaling;
+use crate::{Config, LoadError};
+
+impl Config {
+    /// What the metadata state. Rotary factors of their own, which are a tensor, are not among them.
+    pub(crate) fn from_metadata(metadata: &HashMap<String, Value>) -> Result<Self, LoadError> {
+        let reader = Reader(metadata);
+        let architecture: Architecture = reader.text("general.architecture")?.parse()?;
+        let own = Own { reader, architecture };
+        let hidden = own.size("embedding_length", 1 << 16)?;
+        let heads = own.size("attention.head_count", 1 << 10)?;
+        let head_dim = match own.has("attention.key_length") {
+            true => own.size("attention.key_length", 1 << 12)?,
+            false => hidden / heads,
+        };
+        let sizes = Sizes {
+            layers: own.size("block_count", 1 << 10)?,
+            hidden,
+            feed_forward: own.size("feed_forward_length", 1 << 20)?,
+            heads,
+            kv_heads: own.size("attention.head_count_kv", 1 << 10)?,
+            head_dim,
+            vocabulary: own.reader.array("tokenizer.ggml.tokens")?.len(),
+            context: own.size("context_length", 1 << 24)?,
+        };
+        own.refuse_unsupported(head_dim)?;
+        let mut config = Self::new(architecture, sizes);
+        config.norm_eps = own.float("attention.layer_norm_rms_epsilon")?;
+        config.rope.base = own.float_or("rope.freq_base", config.rope.base)?;
+        config.rope.scaling = own.scaling()?;
+        config.window = own.window(sizes.layers)?;
+        match architecture {
+            // All layers of Gemma 3 that are local turn by the base of Gemma 1.
+            Architecture::Gemma3 => {
+                let base = own.float_or("rope.freq_base_swa", config.local_rope.base)?;
+                config.local_rope.base = base;
+            }
+            _ => config.local_rope = config.rope.clone(),
+        }
+        if architecture == Architecture::Gemma2 {
+            // What llama.cpp takes where the file has none.
+            let attention = own.float_or("attn_logit_softcapping", 50.0)?;
+            config.attention_cap = Some(attention);
+            config.logit_cap = Some(own.float_or("final_logit_softcapping", 30.0)?);
+        } else if own.has("final_logit_softcapping") {
+            let cap = own.float("final_logit_softcapping")?;
+            config.logit_cap = Some(cap).filter(|cap| *cap != 0.0);
+        }
+        // No key tells of the two models of 27B, which scale by other than the size of a head.
+        let scale = match (architecture, sizes.layers) {
+            (Architecture::Gemma2, 46) | (Architecture::Gemma3, 62) => {
+                1.0 / ((hidden / heads) as f32).sqrt()
+            }
+            _ => config.attention_scale,
+        };
+        config.attention_scale = own.float_or("attention.scale", scale)?;
+        config.checked()
+    }
+}
+
+/// The metadata of an architecture, whose keys begin with its name.
+struct Own<'a> {
+    reader: Reader<'a>,
+    architecture: Architecture,
+}
+
+impl Own<'_> {
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.architecture)
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.reader.0.contains_key(&self.key(key))
+    }
+
+    fn size(&self, key: &str, max: usize) -> Result<usize, LoadError> {
+        self.reader.size(&self.key(key), max)
+    }
+
+    fn float(&self, key: &str) -> Result<f32, LoadError> {
+        self.reader.float(&self.key(key))
+    }
+
+    fn float_or(&self, key: &str, default: f32) -> Result<f32, LoadError> {
+        if self.has(key) { self.float(key) } else { Ok(default) }
+    }
+
+    fn scaling(&self) -> Result<Scaling, LoadError> {
+        if !self.has("rope.scaling.type") {
+            return Ok(Scaling::None);
+        }
+        match self.reader.text(&self.key("rope.scaling.type"))?.as_str() {
+            "none" => Ok(Scaling::None),
+            "linear" => Ok(Scaling::Linear(self.float("rope.scaling.factor")?)),
+            scaling => {
+                let feature = format!("RoPE scaling of type {scaling:?}");
+                Err(LoadError::Unsupported { feature })
+            }
+        }
+    }
+
+    /// Which layers are local: as the file says, else as the architecture has it.
+    fn window(&self, layers: usize) -> Result<Option<Window>, LoadError> {
+        if !self.has("attention.sliding_window") {
+            return Ok(None);
+        }
+        let positions = self.size("attention.sliding_window", 1 << 24)?;
+        let key = self.key("attention.sliding_window_pattern");
+        let period = match self.reader.0.get(&key) {
+            Some(Value::Array(local)) => {
+                let local = local.iter().map(Value::to_bool).collect::<Result<Vec<_>, _>>();
+                let local = local.ok().filter(|local| local.len() == layers);
+                let what = "is not one truth value a layer";
+                let local = local.ok_or_else(|| Reader::wrong(&key, what))?;
+                return Ok(Some(Window { positions, local }));
+            }
+            Some(_) => self.reader.size(&key, 1 << 10)?,
+            None if self.architecture == Architecture::Gemma2 => 2,
+            None if self.architecture == Architecture::Gemma3 => 6,
+            None => return Ok(Some(Window { positions, local: vec![true; layers] })),
+        };
+        Ok(Some(Window::periodic(positions, period, layers)))
+    }
+
+    fn refuse_unsupported(&self, head_dim: usize) -> Result<(), LoadError> {
+        let unsupported = |feature| Err(LoadError::Unsupported { feature });
+        if self.has("expert_count") && self.size("expert_count", 1 << 10).is_ok() {
+            return unsupported("a mixture of experts".to_owned());
+        }
+        let sizes = [("rope.dimension_count", "RoPE on"), ("attention.value_length", "values of")];
+        for (key, what) in sizes {
+            match self.size(key, 1 << 12) {
+                Ok(size) if size != head_dim => {
+                    return unsupported(format!("{what} {size} of {head_dim} dimensions"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks up metadata by key, and says which key is missing or out of range.
+pub(crate) struct Reader<'a>(pub(crate) &'a HashMap<String, Value>);
+
+impl<'a> Reader<'a> {
+    fn get(&self, key: &str) -> Result<&'a Value, LoadError> {
+        self.0.get(key).ok_or_else(|| LoadError::Metadata {
+            key: key.to_owned(),
+            what: "is missing".to_owned(),
+        })
+    }
+
+    fn wrong(key: &str, what: impl std::fmt::Display) -> LoadError {
+        LoadError::Metadata { key: key.to_owned(), what: what.to_string() }
+    }
+
+    fn size(&self, key: &str, max: usize) -> Result<usize, LoadError> {
+        let size = match self.get(key)? {
+            Value::U32(n) => u64::from(*n),
+            Value::U64(n) => *n,
+            Value::I32(n) => u64::try_from(*n).unwrap_or(0),
+            _ => return Err(Self::wrong(key, "is not a whole number")),
+        };
+        match usize::try_from(size) {
+            Ok(size) if (1..=max).contains(&size) => Ok(size),
+            _ => Err(Self::wrong(key, format_args!("is {size}, outside 1 to {max}"))),
+        }
+    }
+
+    /// A token id, where there is one.
+    pub(crate) fn token(&self, key: &str) -> Result<Option<u32>, LoadError> {
+        let token = self.0.get(key).map(Value::to_u32).transpose();
+        token.map_err(|_| Self::wrong(key, "is not a token id"))
+    }
+
+    fn float(&self, key: &str) -> Result<f32, LoadError> {
+        self.get(key)?.to_f32().map_err(|_| Self::wrong(key, "is not an f32"))
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Result<String, LoadError> {
+        let text = self.get(key)?.to_string().map_err(|_| Self::wrong(key, "is not text"))?;
+        Ok(text.clone())
+    }
+
+    pub(crate) fn array(&self, key: &str) -> Result<&'a [Value], LoadError> {
+        let array = self.get(key)?.to_vec().map_err(|_| Self::wrong(key, "is not an array"))?;
+        Ok(array)
+    }
+
+    pub(crate) fn texts(&self, key: &str) -> Result<Vec<String>, LoadError> {
+        let texts = self.array(key)?.iter().map(|value| value.to_string().cloned());
+        texts
+            .collect::<Result<_, _>>()
+            .map_err(|_| Self::wrong(key, "holds a value that is not text"))
+    }
+}

@@ -1,0 +1,217 @@
+use std::fs::File;
+use std::path::{Component, Path, PathBuf};
+
+use hyperrag_kv::Digest;
+
+use crate::chat::Chat;
+use crate::gguf::{Gguf, QuantisedTensor};
+use crate::hub::only_gguf;
+use crate::model_folder::{ModelFolder, PlainTensor};
+use crate::{Architecture, Config, LoadError, Tokenizer};
+
+/// Rows of a matrix that are converted at a time.
+pub(crate) const ROWS_AT_ONCE: usize = 64;
+
+/// What a model is loaded from: a GGUF file, or a folder with safetensors. Sizes and tokenizer, and
+/// weights on request, by the names that GGUF has for them.
+pub struct ModelFile {
+    path: PathBuf,
+    config: Config,
+    digest: Digest,
+    source: Source,
+}
+
+enum Source {
+    Gguf(Gguf),
+    Folder(ModelFolder),
+}
+
+impl ModelFile {
+    /// Reads header and metadata, and hashes the weights.
+    ///
+    /// # Errors
+    /// [`LoadError`] for what is neither a GGUF nor such a folder, or of a model that is not
+    /// supported.
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
+        // A folder with a GGUF alone is as good as that.
+        let only = only_gguf(path).filter(|_| !path.join("config.json").exists());
+        let path = only.as_deref().unwrap_or(path);
+        let (config, digest, source) = if path.is_dir() {
+            let folder = ModelFolder::open(path)?;
+            (folder.config().clone(), folder.digest()?, Source::Folder(folder))
+        } else {
+            let mut file = Gguf::open(path)?;
+            (file.config()?, file.digest()?, Source::Gguf(file))
+        };
+        Ok(Self { path: path.to_owned(), config, digest, source })
+    }
+
+    /// Where the file or folder is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The hub's id and commit in the hub's cache, else what a GGUF calls the model, else the name of
+    /// file or folder.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let own = match &self.source {
+            Source::Gguf(file) => file.name(),
+            Source::Folder(_) => None,
+        };
+        pinned(&self.path).or(own).unwrap_or_else(|| {
+            let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+            let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+            name.unwrap_or_default().to_string_lossy().into_owned()
+        })
+    }
+
+    /// Sizes of the model.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Digest of the weights, and of all that says how they are used.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The model's tokenizer.
+    ///
+    /// # Errors
+    /// [`LoadError`] where it is missing or of a kind that is not supported.
+    pub fn tokenizer(&self) -> Result<Tokenizer, LoadError> {
+        match &self.source {
+            Source::Gguf(file) => file.tokenizer(),
+            Source::Folder(folder) => folder.tokenizer(),
+        }
+    }
+
+    /// Whether there is a chat template: the model was taught to take turns.
+    #[must_use]
+    pub fn takes_turns(&self) -> bool {
+        !matches!(self.chat(), Ok(None))
+    }
+
+    /// The chat template, if there is one.
+    pub(crate) fn chat(&self) -> Result<Option<Chat>, LoadError> {
+        match &self.source {
+            Source::Gguf(file) => file.chat(),
+            Source::Folder(folder) => folder.chat(),
+        }
+    }
+
+    /// The tokens by which the model ends a text or its turn.
+    pub(crate) fn end_tokens(&self) -> Result<Vec<u32>, LoadError> {
+        match &self.source {
+            Source::Gguf(file) => file.end_tokens(),
+            Source::Folder(folder) => folder.end_tokens(),
+        }
+    }
+
+    /// Whether the rows of Q and K of each head are such that its halves are turned together, not
+    /// neighbours.
+    pub(crate) fn pairs_halves(&self) -> bool {
+        let folder = matches!(self.source, Source::Folder(_));
+        folder || self.config.architecture != Architecture::Llama
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        match &self.source {
+            Source::Gguf(file) => file.has(name),
+            Source::Folder(folder) => folder.has(name),
+        }
+    }
+
+    /// The tensor `name` as the file has it.
+    pub(crate) fn stored(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<StoredTensor, LoadError> {
+        match &mut self.source {
+            Source::Gguf(file) => file.stored(name, shape).map(StoredTensor::Quantised),
+            Source::Folder(folder) => folder.stored(name, shape).map(StoredTensor::Plain),
+        }
+    }
+
+    /// The tensor `name` in f32, row-major.
+    pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
+        match self.stored(name, shape)? {
+            StoredTensor::Quantised(tensor) => tensor.values(),
+            StoredTensor::Plain(tensor) => tensor.values(),
+        }
+    }
+}
+
+/// A tensor in the file's own type.
+pub(crate) enum StoredTensor {
+    Quantised(QuantisedTensor),
+    Plain(PlainTensor),
+}
+
+impl StoredTensor {
+    /// Rows of a matrix.
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::Quantised(tensor) => tensor.rows(),
+            Self::Plain(tensor) => tensor.rows(),
+        }
+    }
+
+    /// Calls `each` with the values of some rows of a matrix after the others, in f32: few at a time,
+    /// so that no second copy of the matrix is made.
+    pub(crate) fn each_rows(&self, each: impl FnMut(&[f32])) -> Result<(), LoadError> {
+        match self {
+            Self::Quantised(tensor) => tensor.each_rows(each),
+            Self::Plain(tensor) => tensor.each_rows(each),
+        }
+    }
+}
+
+/// Digest of a whole file.
+pub(crate) fn digest_of(path: &Path) -> Result<Digest, LoadError> {
+    let mut hasher = blake3::Hasher::new();
+    let file = File::open(path).map_err(LoadError::io(path, "the model file cannot be opened"))?;
+    let hashed = hasher.update_reader(file);
+    hashed.map_err(LoadError::io(path, "the model file cannot be read"))?;
+    Ok(Digest(*hasher.finalize().as_bytes()))
+}
+
+/// `org/name@commit`, and the file, of a path in the hub's cache,
+/// `models--org--name/snapshots/commit`.
+fn pinned(path: &Path) -> Option<String> {
+    let absolute = std::path::absolute(path).ok()?;
+    let parts: Vec<&str> = absolute
+        .components()
+        .filter_map(|part| match part {
+            Component::Normal(part) => part.to_str(),
+            _ => None,
+        })
+        .collect();
+    let at = parts.iter().rposition(|part| *part == "snapshots")?;
+    let id = parts.get(at.checked_sub(1)?)?.strip_prefix("models--")?.replacen("--", "/", 1);
+    let commit = parts.get(at + 1)?;
+    let file = parts[at + 2..].iter().map(|part| format!("/{part}")).collect::<String>();
+    Some(format!("{id}{file}@{commit}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hubs_cache_pins_a_commit() {
+        let check = |path: &str, expected: Option<&str>| {
+            assert_eq!(pinned(Path::new(path)).as_deref(), expected, "{path}");
+        };
+        check("/c/hub/models--org--a-name/snapshots/0123", Some("org/a-name@0123"));
+        check("/c/models--org--name/snapshots/0123/q4.gguf", Some("org/name/q4.gguf@0123"));
+        check("/c/models--org--name/snapshots", None);
+        check("/c/org--name/snapshots/0123", None);
+        check("/c/model", None);
+    }
+}

@@ -1,0 +1,363 @@
+//! A folder as transformers saves a model: `config.json`, safetensors, and a tokenizer.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use half::{bf16, f16};
+use hyperrag_kv::Digest;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::chat::Chat;
+use crate::config_json::{ModelJson, Tokens};
+use crate::model_file::{ROWS_AT_ONCE, digest_of};
+use crate::{Architecture, Config, LoadError, Tokenizer, json};
+
+/// Bytes of the header of a safetensors file at most (the format's own limit).
+const HEADER_BYTES_MAX: u64 = 100_000_000;
+
+/// The tensor of every model that a folder's names begin before.
+const EMBEDDING: &str = "embed_tokens.weight";
+
+pub(crate) struct ModelFolder {
+    path: PathBuf,
+    model: ModelJson,
+    /// Files with weights, in the order of their names.
+    files: Vec<PathBuf>,
+    tensors: HashMap<String, Place>,
+    /// What names of tensors in the decoder begin with.
+    prefix: String,
+}
+
+/// Where a tensor is.
+struct Place {
+    file: Arc<File>,
+    path: PathBuf,
+    offset: u64,
+    kind: String,
+    shape: Vec<usize>,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: HashMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: [u64; 2],
+}
+
+#[derive(Default, Deserialize)]
+struct TokenizerConfig {
+    add_bos_token: Option<bool>,
+    bos_token: Option<Value>,
+    eos_token: Option<Value>,
+    chat_template: Option<Value>,
+}
+
+#[derive(Default, Deserialize)]
+struct GenerationConfig {
+    eos_token_id: Option<Tokens>,
+}
+
+impl ModelFolder {
+    /// Reads `config.json` and the headers of the weights.
+    pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
+        let missing = |file: &'static str| LoadError::NotInFolder { path: path.to_owned(), file };
+        let config = path.join("config.json");
+        let text = json::read(&config)?.ok_or_else(|| missing("config.json"))?;
+        let model = ModelJson::read(&config, &text)?;
+        let files = weight_files(path)?.ok_or_else(|| missing("model.safetensors"))?;
+        let mut tensors = HashMap::new();
+        for file in &files {
+            for (name, place) in read_header(file)? {
+                if tensors.insert(name.clone(), place).is_some() {
+                    return Err(json::wrong(file)(format!("tensor {name} is in another file too")));
+                }
+            }
+        }
+        let prefix = tensors.keys().filter_map(|name| name.strip_suffix(EMBEDDING)).min();
+        let prefix = prefix.unwrap_or("model.").to_owned();
+        Ok(Self { path: path.to_owned(), model, files, tensors, prefix })
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.model.config
+    }
+
+    /// Digest of configuration and weights.
+    pub(crate) fn digest(&self) -> Result<Digest, LoadError> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&digest_of(&self.path.join("config.json"))?.0);
+        for file in &self.files {
+            hasher.update(&digest_of(file)?.0);
+        }
+        Ok(Digest(*hasher.finalize().as_bytes()))
+    }
+
+    pub(crate) fn tokenizer(&self) -> Result<Tokenizer, LoadError> {
+        let path = self.path.join("tokenizer.json");
+        let Some(text) = json::read(&path)? else {
+            return Err(LoadError::NotInFolder { path: self.path.clone(), file: "tokenizer.json" });
+        };
+        let config = self.tokenizer_config()?;
+        let bos = config.bos_token.as_ref().and_then(content);
+        Tokenizer::from_json(&path, &text, config.add_bos_token, bos)
+    }
+
+    fn tokenizer_config(&self) -> Result<TokenizerConfig, LoadError> {
+        let path = self.path.join("tokenizer_config.json");
+        match json::read(&path)? {
+            Some(text) => json::parse(&path, &text),
+            None => Ok(TokenizerConfig::default()),
+        }
+    }
+
+    pub(crate) fn chat(&self) -> Result<Option<Chat>, LoadError> {
+        let config = self.tokenizer_config()?;
+        let path = self.path.join("chat_template.jinja");
+        let template = match (json::read(&path)?, &config.chat_template) {
+            (Some(text), _) => Some(String::from_utf8(text).map_err(json::wrong(&path))?),
+            (None, Some(Value::String(template))) => Some(template.clone()),
+            // Several by name.
+            (None, Some(Value::Array(named))) => {
+                let default = named.iter().find(|template| template["name"] == "default");
+                default.and_then(|t| t["template"].as_str()).map(str::to_owned)
+            }
+            _ => None,
+        };
+        let special = |token: &Option<Value>| token.as_ref().and_then(content).unwrap_or_default();
+        let (bos, eos) = (special(&config.bos_token), special(&config.eos_token));
+        template.map(|template| Chat::new(&template, &bos, &eos)).transpose()
+    }
+
+    pub(crate) fn end_tokens(&self) -> Result<Vec<u32>, LoadError> {
+        let mut tokens = self.model.end_tokens.clone();
+        let path = self.path.join("generation_config.json");
+        if let Some(text) = json::read(&path)? {
+            let generation: GenerationConfig = json::parse(&path, &text)?;
+            tokens.extend(generation.eos_token_id.map(Tokens::into_vec).unwrap_or_default());
+        }
+        let named = self.tokenizer_config()?.eos_token.as_ref().and_then(content);
+        if let Some(named) = named {
+            tokens.extend(self.tokenizer()?.token(&named));
+        }
+        tokens.sort_unstable();
+        tokens.dedup();
+        Ok(tokens)
+    }
+
+    /// What this folder calls a tensor of a GGUF; `None` for one that no such folder has.
+    fn name(&self, name: &str) -> Option<String> {
+        let prefix = &self.prefix;
+        match name {
+            "token_embd.weight" => return Some(format!("{prefix}{EMBEDDING}")),
+            "output_norm.weight" => return Some(format!("{prefix}norm.weight")),
+            "output.weight" => {
+                let head = self.tensors.keys().find(|name| name.ends_with("lm_head.weight"));
+                return Some(head.cloned().unwrap_or_else(|| "lm_head.weight".to_owned()));
+            }
+            _ => {}
+        }
+        let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
+        let (part, kind) = rest.rsplit_once('.')?;
+        let architecture = self.config().architecture;
+        let normed = matches!(architecture, Architecture::Gemma2 | Architecture::Gemma3);
+        let part = match part {
+            "attn_norm" => "input_layernorm",
+            "attn_q" => "self_attn.q_proj",
+            "attn_k" => "self_attn.k_proj",
+            "attn_v" => "self_attn.v_proj",
+            "attn_output" => "self_attn.o_proj",
+            "attn_q_norm" => "self_attn.q_norm",
+            "attn_k_norm" => "self_attn.k_norm",
+            "post_attention_norm" => "post_attention_layernorm",
+            "ffn_norm" if normed => "pre_feedforward_layernorm",
+            "ffn_norm" => "post_attention_layernorm",
+            "post_ffw_norm" => "post_feedforward_layernorm",
+            "ffn_gate" => "mlp.gate_proj",
+            "ffn_up" => "mlp.up_proj",
+            "ffn_down" => "mlp.down_proj",
+            _ => return None,
+        };
+        Some(format!("{prefix}layers.{layer}.{part}.{kind}"))
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        match name {
+            // Some files have it and do not use it; one that must be there is missed when it is read.
+            "output.weight" => !self.model.tied,
+            _ => self.name(name).is_some_and(|name| self.tensors.contains_key(&name)),
+        }
+    }
+
+    pub(crate) fn stored(&self, name: &str, shape: &[usize]) -> Result<PlainTensor, LoadError> {
+        let own = self.name(name).unwrap_or_else(|| name.to_owned());
+        let Some(place) = self.tensors.get(&own) else {
+            return Err(json::wrong(&self.path)(format!("its weights have no tensor {own}")));
+        };
+        let wrong = |what| json::wrong(&place.path)(format!("tensor {own} {what}"));
+        if place.shape != shape {
+            return Err(wrong(format!("has shape {:?}, expected {shape:?}", place.shape)));
+        }
+        // Gemma's norms multiply by one more than their weights.
+        let norm = name.ends_with("norm.weight") && self.config().architecture.is_gemma();
+        Ok(PlainTensor {
+            file: Arc::clone(&place.file),
+            path: place.path.clone(),
+            offset: place.offset,
+            kind: Kind::named(&place.kind).ok_or_else(|| LoadError::Unsupported {
+                feature: format!("weights of type {} (tensor {own})", place.kind),
+            })?,
+            rows: shape[0],
+            inputs: shape[1..].iter().product(),
+            added: if norm { 1.0 } else { 0.0 },
+        })
+    }
+}
+
+/// The text of a special token, which is an object with details in some files.
+fn content(token: &Value) -> Option<String> {
+    token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
+}
+
+/// The files that hold the weights; `None` where there are none.
+pub(crate) fn weight_files(folder: &Path) -> Result<Option<Vec<PathBuf>>, LoadError> {
+    let index = folder.join("model.safetensors.index.json");
+    let Some(text) = json::read(&index)? else {
+        let file = folder.join("model.safetensors");
+        return Ok(file.exists().then(|| vec![file]));
+    };
+    let Index { weight_map } = json::parse(&index, &text)?;
+    let names: BTreeSet<String> = weight_map.into_values().collect();
+    if let Some(name) = names.iter().find(|name| name.contains(['/', '\\'])) {
+        return Err(json::wrong(&index)(format!("it names {name:?}, which is in another folder")));
+    }
+    Ok(Some(names.iter().map(|name| folder.join(name)).collect()))
+}
+
+/// The tensors of a safetensors file, by the lengths and offsets in its header, which are checked
+/// against the file's length.
+fn read_header(path: &Path) -> Result<Vec<(String, Place)>, LoadError> {
+    let wrong = json::wrong::<String>(path);
+    let opened = File::open(path).map_err(LoadError::io(path, "the weights cannot be opened"))?;
+    let failed = || LoadError::io(path, "the weights cannot be read");
+    let bytes = opened.metadata().map_err(failed())?.len();
+    let mut length = [0; 8];
+    opened.read_exact_at(&mut length, 0).map_err(failed())?;
+    let length = u64::from_le_bytes(length);
+    let after = bytes.saturating_sub(8);
+    if length > after.min(HEADER_BYTES_MAX) {
+        let what = format!("no safetensors: its header would take {length} of {after} bytes");
+        return Err(wrong(what));
+    }
+    let mut header = vec![0; length as usize];
+    opened.read_exact_at(&mut header, 8).map_err(failed())?;
+    let mut entries: HashMap<String, Value> = json::parse(path, &header)?;
+    entries.remove("__metadata__");
+    let (file, data) = (Arc::new(opened), after - length);
+    let place = |(name, entry): (String, Value)| {
+        let entry = Entry::deserialize(entry).map_err(|error| wrong(format!("{name}: {error}")))?;
+        let Entry { dtype, shape, data_offsets: [start, end] } = entry;
+        let size = Kind::named(&dtype).map(Kind::bytes);
+        let count = shape.iter().try_fold(1_u64, |all, n| all.checked_mul(*n as u64));
+        let fits = match (size, count) {
+            (Some(size), Some(count)) => count.checked_mul(size) == end.checked_sub(start),
+            // A type that is not read: its length does not matter.
+            (None, _) => start <= end,
+            (_, None) => false,
+        };
+        if !fits || end > data {
+            return Err(wrong(format!(
+                "tensor {name} is not within the file, or not of its shape"
+            )));
+        }
+        let (file, path) = (Arc::clone(&file), path.to_owned());
+        Ok((name, Place { file, path, offset: 8 + length + start, kind: dtype, shape }))
+    };
+    entries.into_iter().map(place).collect()
+}
+
+/// Types that weights are read from.
+#[derive(Clone, Copy)]
+enum Kind {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Kind {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "F32" => Some(Self::F32),
+            "F16" => Some(Self::F16),
+            "BF16" => Some(Self::Bf16),
+            _ => None,
+        }
+    }
+
+    fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}
+
+/// A tensor whose values are still in the file.
+pub(crate) struct PlainTensor {
+    file: Arc<File>,
+    path: PathBuf,
+    offset: u64,
+    kind: Kind,
+    rows: usize,
+    inputs: usize,
+    /// Added to every value.
+    added: f32,
+}
+
+impl PlainTensor {
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn values(&self) -> Result<Vec<f32>, LoadError> {
+        let mut values = Vec::with_capacity(self.rows * self.inputs);
+        self.each_rows(|rows| values.extend_from_slice(rows))?;
+        Ok(values)
+    }
+
+    pub(crate) fn each_rows(&self, mut each: impl FnMut(&[f32])) -> Result<(), LoadError> {
+        let row_bytes = self.inputs * self.kind.bytes() as usize;
+        let (mut bytes, mut values) = (Vec::new(), Vec::new());
+        // Vectors have rows of one value.
+        let at_once = if self.inputs == 1 { self.rows.max(1) } else { ROWS_AT_ONCE };
+        for first in (0..self.rows).step_by(at_once) {
+            bytes.resize(at_once.min(self.rows - first) * row_bytes, 0);
+            let offset = self.offset + (first * row_bytes) as u64;
+            let read = self.file.read_exact_at(&mut bytes, offset);
+            read.map_err(LoadError::io(&self.path, "the weights cannot be read"))?;
+            values.clear();
+            let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
+            let added = |value: f32| value + self.added;
+            match self.kind {
+                Kind::F32 => {
+                    let words = bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
+                    values.extend(words.map(f32::from_le_bytes).map(added));
+                }
+                Kind::F16 => values.extend(pairs().map(|b| added(f16::from_le_bytes(b).to_f32()))),
+                Kind::Bf16 => {
+                    values.extend(pairs().map(|b| added(bf16::from_le_bytes(b).to_f32())))
+                }
+            }
+            each(&values);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! Rotary positions: how far each position turns the pairs of a head (RoFormer, arXiv 2104.09864).
+
+use std::fmt;
+
+use hyperrag_kv::Digest;
+use rayon::prelude::*;
+
+/// Cosine and sine of position times frequency, `[position][head_dim / 2]`.
+pub(crate) type Rotations = Vec<(f32, f32)>;
+
+/// The frequencies of rotary positions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rope {
+    /// Pair `i` of a head of `d` dimensions turns by `base` to the power of `-2i / d` a position.
+    pub base: f32,
+    /// What becomes of these frequencies.
+    pub scaling: Scaling,
+}
+
+/// How a model was made to know more positions than it was first trained for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scaling {
+    /// It was not.
+    None,
+    /// All frequencies are divided by this.
+    Linear(f32),
+    /// The frequency of each pair is divided by a number of its own.
+    Divisors(Vec<f32>),
+}
+
+/// How Llama 3.1 and later scale, as their configuration has it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Llama3Scaling {
+    /// Divides low frequencies.
+    pub factor: f32,
+    /// Frequencies that turn fewer times than this over the former context are low.
+    pub low_freq_factor: f32,
+    /// Those that turn more often than this are not scaled; between the two it is blended.
+    pub high_freq_factor: f32,
+    /// Positions of the former context.
+    pub original_context: usize,
+}
+
+impl Rope {
+    /// Without scaling.
+    #[must_use]
+    pub fn new(base: f32) -> Self {
+        Self { base, scaling: Scaling::None }
+    }
+
+    /// Scaled as Llama 3.1 is.
+    #[must_use]
+    pub fn llama3(base: f32, head_dim: usize, scaling: Llama3Scaling) -> Self {
+        let Llama3Scaling { factor, low_freq_factor, high_freq_factor, original_context } = scaling;
+        let [factor, low, high] = [factor, low_freq_factor, high_freq_factor].map(f64::from);
+        let divisor = |frequency: f64| {
+            let turns = original_context as f64 * frequency / (2.0 * std::f64::consts::PI);
+            let unscaled = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+            (1.0 / ((1.0 - unscaled) / factor + unscaled)) as f32
+        };
+        let divisors = frequencies(base, head_dim).map(divisor).collect();
+        Self { base, scaling: Scaling::Divisors(divisors) }
+    }
+
+    /// Base and divisors; `None` if these are not one a pair.
+    pub(crate) fn numbers(&self, head_dim: usize) -> Option<impl Iterator<Item = f32>> {
+        let divisors = match &self.scaling {
+            Scaling::None => &[][..],
+            Scaling::Linear(factor) => std::slice::from_ref(factor),
+            Scaling::Divisors(divisors) if divisors.len() == head_dim / 2 => divisors,
+            Scaling::Divisors(_) => return None,
+        };
+        Some(divisors.iter().copied().chain([self.base]))
+    }
+
+    /// The angles of `positions` positions, by a library whose bits do not depend on the platform.
+    pub(crate) fn rotations(&self, positions: usize, head_dim: usize) -> Rotations {
+        let scaled = frequencies(self.base, head_dim).enumerate().map(|(i, frequency)| match &self
+            .scaling
+        {
+            Scaling::None => frequency,
+            Scaling::Linear(factor) => frequency / f64::from(*factor),
+            Scaling::Divisors(divisors) => frequency / f64::from(divisors[i]),
+        });
+        let scaled: Vec<f64> = scaled.collect();
+        let turns = |position: usize| scaled.iter().map(move |f| position as f64 * f);
+        let angles = (0..positions).into_par_iter().flat_map_iter(turns);
+        angles.map(|angle| (libm::cos(angle) as f32, libm::sin(angle) as f32)).collect()
+    }
+}
+
+fn frequencies(base: f32, head_dim: usize) -> impl Iterator<Item = f64> {
+    let power = move |i| -(2.0 * i as f64) / head_dim as f64;
+    (0..head_dim / 2).map(move |i| libm::pow(f64::from(base), power(i)))
+}
+
+impl fmt::Display for Rope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "base {}", self.base)?;
+        match &self.scaling {
+            Scaling::None => Ok(()),
+            Scaling::Linear(factor) => write!(f, ", linear {factor}"),
+            Scaling::Divisors(divisors) => {
+                let bytes: Vec<u8> = divisors.iter().flat_map(|d| d.to_le_bytes()).collect();
+                write!(f, ", divisors {:.16}", Digest::of(&bytes).to_string())
+            }
+        }
+    }
+}

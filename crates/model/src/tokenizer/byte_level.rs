@@ -1,0 +1,155 @@
+//! Byte-level BPE from a GGUF.
+
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::normalizers::unicode::NFC;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::digits::Digits;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{
+    AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer as FastTokenizer,
+};
+
+use super::{Encoder, Spelling, Tokenizer, Vocabulary, hash_texts, kind};
+use crate::LoadError;
+use crate::metadata::Reader;
+use hyperrag_kv::Digest;
+
+/// How Llama 3 and Qwen cut text into words, but for the numbers.
+macro_rules! words_pattern {
+    ($numbers:literal) => {
+        concat!(
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|",
+            $numbers,
+            r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        )
+    };
+}
+
+/// How text is cut into words before BPE, by llama.cpp's names.
+#[derive(Clone, Copy, PartialEq)]
+enum Words {
+    Gpt2,
+    /// Every digit by itself, then as GPT-2 does.
+    SmolLm,
+    /// Numbers by up to three digits.
+    Llama3,
+    /// Every digit by itself; text is composed first.
+    Qwen2,
+}
+
+impl Words {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "gpt-2" | "gpt2" => Some(Self::Gpt2),
+            "smollm" => Some(Self::SmolLm),
+            "llama-bpe" | "llama3" | "llama-v3" => Some(Self::Llama3),
+            "qwen2" | "deepseek-r1-qwen" => Some(Self::Qwen2),
+            _ => None,
+        }
+    }
+
+    fn pre_tokenizer(self) -> Result<Sequence, String> {
+        let split = |pattern: &str| -> Result<PreTokenizerWrapper, String> {
+            let pattern = SplitPattern::Regex(pattern.to_owned());
+            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false);
+            Ok(split.map_err(|error| error.to_string())?.into())
+        };
+        let bytes = |words| PreTokenizerWrapper::from(ByteLevel::new(false, true, words));
+        Ok(Sequence::new(match self {
+            Self::Gpt2 => vec![bytes(true)],
+            Self::SmolLm => vec![Digits::new(true).into(), bytes(true)],
+            Self::Llama3 => vec![split(words_pattern!(r"\p{N}{1,3}"))?, bytes(false)],
+            Self::Qwen2 => vec![split(words_pattern!(r"\p{N}"))?, bytes(false)],
+        }))
+    }
+}
+
+pub(super) fn read(reader: &Reader<'_>, vocabulary: &Vocabulary) -> Result<Tokenizer, LoadError> {
+    let (model, pre) = ("gpt2".to_owned(), reader.text("tokenizer.ggml.pre")?);
+    let Some(words) = Words::named(&pre) else {
+        let feature = format!("a tokenizer of model {model:?} with pre-tokenizer {pre:?}");
+        return Err(LoadError::Unsupported { feature });
+    };
+    let merges = reader.texts("tokenizer.ggml.merges")?;
+    let wrong = |key: &str, what: String| LoadError::Metadata { key: key.to_owned(), what };
+    let special: Vec<String> = vocabulary
+        .with_types()
+        .filter(|(.., kind)| [kind::CONTROL, kind::USER_DEFINED].contains(kind))
+        .map(|(_, token, _)| token.clone())
+        .collect();
+    let mut hasher = blake3::Hasher::new();
+    for part in [&[model, pre][..], &vocabulary.tokens, &merges, &special] {
+        hash_texts(&mut hasher, part);
+    }
+    let pairs: Option<Vec<(String, String)>> = merges
+        .iter()
+        .map(|merge| merge.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())))
+        .collect();
+    let Some(pairs) = pairs else {
+        return Err(wrong("tokenizer.ggml.merges", "holds an entry that is no pair".to_owned()));
+    };
+    let tokens: Vocab = vocabulary.tokens.iter().cloned().zip(0..).collect();
+    let bpe = BPE::builder()
+        .vocab_and_merges(tokens, pairs)
+        .ignore_merges(words == Words::Llama3)
+        .build()
+        .map_err(|error| wrong("tokenizer.ggml.merges", error.to_string()))?;
+    let mut text = FastTokenizer::new(bpe);
+    let pre_tokenizer = words.pre_tokenizer();
+    text.with_pre_tokenizer(Some(
+        pre_tokenizer.map_err(|error| wrong("tokenizer.ggml.pre", error))?,
+    ));
+    if words == Words::Qwen2 {
+        let composed = text.with_normalizer(Some(NFC));
+        composed.map_err(|error| wrong("tokenizer.ggml.pre", error.to_string()))?;
+    }
+    let mut template = text.clone();
+    template
+        .add_special_tokens(special.iter().map(|token| AddedToken::from(token.clone(), true)))
+        .map_err(|error| wrong("tokenizer.ggml.token_type", error.to_string()))?;
+    let (text, template) = (Box::new(text), Box::new(template));
+    let encoder = Encoder::Fast { text, template, spelling: Spelling::bytes() };
+    let digest = Digest(*hasher.finalize().as_bytes());
+    Ok(Tokenizer { encoder, special, bos: None, digest })
+}
+
+impl Spelling {
+    pub(super) fn bytes() -> Self {
+        Self::Bytes(byte_characters().zip(0..=u8::MAX).collect())
+    }
+}
+
+/// How byte-level BPE spells each byte in the names of its tokens (GPT-2, Radford et al. 2019).
+pub(crate) fn byte_characters() -> impl Iterator<Item = char> {
+    let printable = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+    let mut shifted = 256..;
+    (0..256).map(move |byte| {
+        let code = if printable(byte) { byte } else { shifted.next().unwrap_or(byte) };
+        char::from_u32(code).unwrap_or(' ')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+
+    #[test]
+    fn families_cut_words_their_own_way() {
+        let text = "It's 12345 x!\n\n  y";
+        let check = |name: &str, expected: &[&str]| {
+            let mut cut = PreTokenizedString::from(text);
+            let words = Words::named(name).unwrap().pre_tokenizer().unwrap();
+            words.pre_tokenize(&mut cut).unwrap();
+            let cut = cut.get_splits(OffsetReferential::Original, OffsetType::Byte);
+            let cut: Vec<&str> = cut.iter().map(|(_, (from, to), _)| &text[*from..*to]).collect();
+            assert_eq!(cut, expected, "{name}");
+        };
+        check("gpt-2", &["It", "'s", " 12345", " x", "!", "\n\n ", " y"]);
+        check("smollm", &["It", "'s", " ", "1", "2", "3", "4", "5", " x", "!", "\n\n ", " y"]);
+        check("llama-bpe", &["It", "'s", " ", "123", "45", " x", "!\n\n", " ", " y"]);
+        check("qwen2", &["It", "'s", " ", "1", "2", "3", "4", "5", " x", "!\n\n", " ", " y"]);
+        assert!(Words::named("falcon").is_none());
+    }
+}

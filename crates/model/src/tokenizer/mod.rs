@@ -1,0 +1,207 @@
+//! Text to token ids, by what a model's files say: byte-level BPE, SentencePiece's BPE, or a
+//! `tokenizer.json`.
+
+mod byte_level;
+mod json;
+mod sentence_piece;
+
+use std::collections::HashMap;
+
+use candle_core::quantized::gguf_file::Value;
+use hyperrag_kv::{Digest, ModelError, Tokenize};
+use tokenizers::Tokenizer as FastTokenizer;
+
+use crate::LoadError;
+use crate::metadata::Reader;
+use sentence_piece::SentencePiece;
+
+pub(crate) use byte_level::byte_characters;
+
+/// `tokenizer.ggml.token_type` (llama.cpp's `llama.h`).
+mod kind {
+    pub(super) const NORMAL: i32 = 1;
+    pub(super) const UNKNOWN: i32 = 2;
+    pub(super) const CONTROL: i32 = 3;
+    pub(super) const USER_DEFINED: i32 = 4;
+    pub(super) const BYTE: i32 = 6;
+}
+
+/// The tokenizer of a model.
+pub struct Tokenizer {
+    encoder: Encoder,
+    special: Vec<String>,
+    /// What every document part begins with.
+    bos: Option<String>,
+    digest: Digest,
+}
+
+enum Encoder {
+    /// The same without special tokens, so that text that looks like one stays text, and with them,
+    /// for templates.
+    Fast {
+        text: Box<FastTokenizer>,
+        template: Box<FastTokenizer>,
+        spelling: Spelling,
+    },
+    Pieces(Box<SentencePiece>),
+}
+
+/// How names of tokens spell what they stand for.
+enum Spelling {
+    /// A character for each byte.
+    Bytes(HashMap<char, u8>),
+    /// As SentencePiece does.
+    Pieces,
+}
+
+impl Tokenizer {
+    /// The tokenizer in a GGUF.
+    pub(crate) fn from_metadata(metadata: &HashMap<String, Value>) -> Result<Self, LoadError> {
+        let reader = Reader(metadata);
+        let model = reader.text("tokenizer.ggml.model")?;
+        let vocabulary = Vocabulary::read(&reader)?;
+        let mut tokenizer = match model.as_str() {
+            "gpt2" => byte_level::read(&reader, &vocabulary)?,
+            "llama" => sentence_piece::read(&reader, &vocabulary)?,
+            _ => {
+                let feature = format!("a tokenizer of model {model:?}");
+                return Err(LoadError::Unsupported { feature });
+            }
+        };
+        let begins = match metadata.get("tokenizer.ggml.add_bos_token") {
+            Some(Value::Bool(begins)) => *begins,
+            // What llama.cpp takes where the file does not say.
+            _ => model == "llama" || reader.text("tokenizer.ggml.pre")? == "llama-bpe",
+        };
+        let token = reader.token("tokenizer.ggml.bos_token_id")?.filter(|_| begins);
+        tokenizer.bos = token.and_then(|token| vocabulary.tokens.get(token as usize).cloned());
+        Ok(tokenizer)
+    }
+
+    /// Digest of everything that decides the token ids.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Whether `token` is a special token of this tokenizer.
+    #[must_use]
+    pub fn has_special(&self, token: &str) -> bool {
+        self.special.iter().any(|special| special == token)
+    }
+
+    /// The special token that the model expects at the beginning of every prompt, if any.
+    #[must_use]
+    pub fn bos(&self) -> Option<&str> {
+        self.bos.as_deref()
+    }
+
+    /// The bytes that `token` stands for in a text: none for a special one.
+    pub(crate) fn bytes_of(&self, token: u32) -> Vec<u8> {
+        match &self.encoder {
+            Encoder::Pieces(pieces) => pieces.bytes_of(token),
+            Encoder::Fast { template, spelling, .. } => {
+                let name = template.id_to_token(token).filter(|name| !self.has_special(name));
+                let name = name.unwrap_or_default();
+                match spelling {
+                    Spelling::Bytes(bytes) => name
+                        .chars()
+                        .filter_map(|character| bytes.get(&character).copied())
+                        .collect(),
+                    Spelling::Pieces => sentence_piece::bytes_of_name(&name),
+                }
+            }
+        }
+    }
+
+    /// The special token that `template` begins with, blanks aside.
+    pub(crate) fn leading_special(&self, template: &str) -> Option<u32> {
+        let begins = |special: &&String| template.trim_start().starts_with(special.as_str());
+        let special = self.special.iter().filter(begins).max_by_key(|special| special.len())?;
+        self.token(special)
+    }
+
+    /// The token of that name.
+    pub(crate) fn token(&self, name: &str) -> Option<u32> {
+        match &self.encoder {
+            Encoder::Pieces(pieces) => pieces.special_token(name),
+            Encoder::Fast { template, .. } => template.token_to_id(name),
+        }
+    }
+}
+
+/// The tokens of a GGUF with their types.
+struct Vocabulary {
+    tokens: Vec<String>,
+    types: Vec<i32>,
+}
+
+impl Vocabulary {
+    fn read(reader: &Reader<'_>) -> Result<Self, LoadError> {
+        let key = "tokenizer.ggml.token_type";
+        let tokens = reader.texts("tokenizer.ggml.tokens")?;
+        let types = reader.array(key)?;
+        if types.len() != tokens.len() {
+            let what = format!("has {} entries for {} tokens", types.len(), tokens.len());
+            return Err(LoadError::Metadata { key: key.to_owned(), what });
+        }
+        let types = types.iter().map(|kind| kind.to_i32().unwrap_or(kind::NORMAL)).collect();
+        Ok(Self { tokens, types })
+    }
+
+    fn with_types(&self) -> impl Iterator<Item = (u32, &String, i32)> {
+        let tokens = self.tokens.iter().zip(&self.types);
+        (0..).zip(tokens).map(|(id, (token, kind))| (id, token, *kind))
+    }
+}
+
+fn hash_texts(hasher: &mut blake3::Hasher, texts: &[String]) {
+    hasher.update(&(texts.len() as u64).to_le_bytes());
+    for text in texts {
+        hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    }
+}
+
+fn encode(tokenizer: &FastTokenizer, text: &str) -> Result<Vec<u32>, ModelError> {
+    let encoding = tokenizer.encode_fast(text, false);
+    let encoding = encoding.map_err(|error| ModelError::Tokenizer(error.to_string()))?;
+    Ok(encoding.get_ids().to_vec())
+}
+
+impl Tokenize for Tokenizer {
+    fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        match &self.encoder {
+            Encoder::Fast { text: tokenizer, .. } => encode(tokenizer, text),
+            Encoder::Pieces(pieces) => Ok(pieces.encode_text(text)),
+        }
+    }
+
+    fn encode_template(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        match &self.encoder {
+            Encoder::Fast { template, .. } => encode(template, text),
+            Encoder::Pieces(pieces) => Ok(pieces.encode_template(text)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_stand_for_the_bytes_of_their_text() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        crate::tiny::write(0, &mut file).unwrap();
+        let tokenizer = crate::ModelFile::open(file.path()).unwrap().tokenizer().unwrap();
+        for text in ["the heat in winter", "Käse 12 €\n\t«…» \u{1F41D}\0", " <|im_end|>"] {
+            let tokens = tokenizer.encode_text(text).unwrap();
+            let bytes: Vec<u8> = tokens.iter().flat_map(|t| tokenizer.bytes_of(*t)).collect();
+            assert_eq!(bytes, text.as_bytes());
+        }
+        assert_eq!(tokenizer.encode_template("<|im_end|>a").unwrap()[0], 2);
+        assert!(tokenizer.bytes_of(2).is_empty() && tokenizer.bytes_of(u32::MAX).is_empty());
+        assert_eq!(tokenizer.leading_special(" <|im_end|>\n"), Some(2));
+        assert_eq!(tokenizer.leading_special("x<|im_end|>"), None);
+        assert_eq!(tokenizer.bos(), None);
+    }
+}

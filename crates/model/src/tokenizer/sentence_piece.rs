@@ -1,0 +1,372 @@
+//! BPE as SentencePiece does it (Kudo and Richardson 2018): of all pairs of neighbours that are a
+//! piece together, the one of the best score is joined, until there is none.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+
+use candle_core::quantized::gguf_file::Value;
+use hyperrag_kv::Digest;
+
+use super::{Encoder, Tokenizer, Vocabulary, hash_texts, kind};
+use crate::LoadError;
+use crate::metadata::Reader;
+
+/// How pieces spell a blank.
+const BLANK: &str = "\u{2581}";
+
+pub(super) struct SentencePiece {
+    names: Vec<Name>,
+    /// Pieces that text is joined to.
+    pieces: HashMap<String, u32>,
+    scores: Vec<f32>,
+    /// Pieces of the user's definition: taken from text whole, before all others.
+    whole: Literals,
+    /// These and the special ones, for templates.
+    template: Literals,
+    special: HashMap<String, u32>,
+    /// What bytes become that are in no piece.
+    bytes: HashMap<u8, u32>,
+    unknown: Option<u32>,
+    /// Whether a blank is put before text.
+    blank_first: bool,
+}
+
+/// What a token stands for.
+enum Name {
+    Text(String),
+    Byte(u8),
+    /// Nothing that is in a text.
+    Special,
+}
+
+pub(super) fn read(reader: &Reader<'_>, vocabulary: &Vocabulary) -> Result<Tokenizer, LoadError> {
+    let metadata = reader.0;
+    let flag = |key: &str, default: bool| match metadata.get(key) {
+        Some(Value::Bool(flag)) => *flag,
+        _ => default,
+    };
+    let blank_first = flag("tokenizer.ggml.add_space_prefix", true);
+    let normalizes = metadata.contains_key("tokenizer.ggml.precompiled_charsmap");
+    if normalizes || flag("tokenizer.ggml.remove_extra_whitespaces", false) {
+        let feature = "a SentencePiece tokenizer that changes the text before".to_owned();
+        return Err(LoadError::Unsupported { feature });
+    }
+    let key = "tokenizer.ggml.scores";
+    let scores = reader.array(key)?;
+    let wrong = |what: &str| LoadError::Metadata { key: key.to_owned(), what: what.to_owned() };
+    let scores: Result<Vec<f32>, _> = scores.iter().map(Value::to_f32).collect();
+    let scores = scores.map_err(|_| wrong("holds a value that is no f32"))?;
+    if scores.len() != vocabulary.tokens.len() || scores.iter().any(|score| score.is_nan()) {
+        return Err(wrong("is not one number a token"));
+    }
+    let mut hasher = blake3::Hasher::new();
+    hash_texts(&mut hasher, &["llama".to_owned(), format!("blank_first={blank_first}")]);
+    hash_texts(&mut hasher, &vocabulary.tokens);
+    for (score, kind) in scores.iter().zip(&vocabulary.types) {
+        hasher.update(&score.to_le_bytes()).update(&kind.to_le_bytes());
+    }
+    let pieces = SentencePiece::new(vocabulary, scores, blank_first);
+    let mut special: Vec<String> = pieces.special.keys().cloned().collect();
+    special.sort_unstable();
+    let digest = Digest(*hasher.finalize().as_bytes());
+    let encoder = Encoder::Pieces(Box::new(pieces));
+    Ok(Tokenizer { encoder, special, bos: None, digest })
+}
+
+/// Files call some tokens the user's definition that turns are made of. Text must not have them.
+fn marks_turns(token: &str) -> bool {
+    let bracketed = |open, close| token.starts_with(open) && token.ends_with(close);
+    bracketed('[', ']') || bracketed('<', '>') && token.contains(['|', '_'])
+}
+
+impl SentencePiece {
+    fn new(vocabulary: &Vocabulary, scores: Vec<f32>, blank_first: bool) -> Self {
+        let (mut pieces, mut special) = (HashMap::new(), HashMap::new());
+        let (mut whole, mut bytes) = (HashMap::new(), HashMap::new());
+        let mut unknown = None;
+        let mut names = Vec::with_capacity(vocabulary.tokens.len());
+        for (id, token, kind) in vocabulary.with_types() {
+            let text = || Name::Text(token.replace(BLANK, " "));
+            names.push(match kind {
+                kind::NORMAL => {
+                    pieces.insert(token.clone(), id);
+                    text()
+                }
+                kind::USER_DEFINED if !marks_turns(token) => {
+                    whole.insert(spelled(token), id);
+                    text()
+                }
+                kind::BYTE => match byte_of(token) {
+                    Some(byte) => {
+                        bytes.insert(byte, id);
+                        Name::Byte(byte)
+                    }
+                    None => Name::Special,
+                },
+                _ => {
+                    if kind == kind::UNKNOWN {
+                        unknown = Some(id);
+                    }
+                    special.insert(token.clone(), id);
+                    Name::Special
+                }
+            });
+        }
+        let template = whole.iter().chain(&special).map(|(t, id)| (spelled(t), *id)).collect();
+        let (whole, template) = (Literals::new(whole), Literals::new(template));
+        Self { names, pieces, scores, whole, template, special, bytes, unknown, blank_first }
+    }
+
+    pub(super) fn special_token(&self, name: &str) -> Option<u32> {
+        self.special.get(name).copied()
+    }
+
+    pub(super) fn bytes_of(&self, token: u32) -> Vec<u8> {
+        match self.names.get(token as usize) {
+            Some(Name::Text(text)) => text.clone().into_bytes(),
+            Some(Name::Byte(byte)) => vec![*byte],
+            Some(Name::Special) | None => Vec::new(),
+        }
+    }
+
+    pub(super) fn encode_text(&self, text: &str) -> Vec<u32> {
+        self.encode(text, &self.whole)
+    }
+
+    pub(super) fn encode_template(&self, text: &str) -> Vec<u32> {
+        self.encode(text, &self.template)
+    }
+
+    fn encode(&self, text: &str, literals: &Literals) -> Vec<u32> {
+        let mut tokens = Vec::with_capacity(text.len() / 3 + 1);
+        let text = spelled(text);
+        let mut rest = text.as_str();
+        // A blank is put before what stands first, and what follows a special token.
+        let mut blank = self.blank_first;
+        while !rest.is_empty() {
+            let found = literals.find(rest);
+            let (before, literal) =
+                found.map_or((rest.len(), None), |(at, len, id)| (at, Some((len, id))));
+            let special =
+                literal.is_some_and(|(_, id)| matches!(self.names[id as usize], Name::Special));
+            // SentencePiece puts it before the user's pieces as well.
+            if before > 0 || blank && !special {
+                self.encode_run(&rest[..before], blank, &mut tokens);
+                blank = false;
+            }
+            let length = literal.map_or(0, |(length, id)| {
+                tokens.push(id);
+                blank = self.blank_first && special;
+                length
+            });
+            rest = &rest[before + length..];
+        }
+        tokens
+    }
+
+    /// Appends the tokens of a run without literals.
+    fn encode_run(&self, text: &str, blank: bool, tokens: &mut Vec<u32>) {
+        let first = if blank { BLANK } else { "" };
+        let run = [first, text].concat();
+        for symbol in self.join(&run) {
+            match self.pieces.get(symbol) {
+                Some(id) => tokens.push(*id),
+                None => self.encode_bytes(symbol, tokens),
+            }
+        }
+    }
+
+    fn encode_bytes(&self, symbol: &str, tokens: &mut Vec<u32>) {
+        let bytes: Option<Vec<u32>> =
+            symbol.bytes().map(|byte| self.bytes.get(&byte).copied()).collect();
+        match bytes {
+            Some(bytes) => tokens.extend(bytes),
+            None => tokens.extend(self.unknown),
+        }
+    }
+
+    fn join<'a>(&self, run: &'a str) -> impl Iterator<Item = &'a str> {
+        let ends = run.char_indices().map(|(start, c)| (start, start + c.len_utf8()));
+        // Of symbol `i` what is left after joins: empty once it is part of the one before.
+        let mut symbols: Vec<(usize, usize)> = ends.collect();
+        let count = symbols.len();
+        let mut next: Vec<usize> = (1..=count).collect();
+        let mut previous: Vec<Option<usize>> = (0..count).map(|i| i.checked_sub(1)).collect();
+        let mut pairs = BinaryHeap::new();
+        let pair = |symbols: &[(usize, usize)], left: usize, right: usize| {
+            let (start, end) = (symbols.get(left)?.0, symbols.get(right)?.1);
+            let score = self.scores[*self.pieces.get(&run[start..end])? as usize];
+            Some(Pair { score, left, right, length: end - start })
+        };
+        pairs.extend((1..count).filter_map(|right| pair(&symbols, right - 1, right)));
+        while let Some(Pair { left, right, length, .. }) = pairs.pop() {
+            let (a, b) = (symbols[left], symbols[right]);
+            // One of the two was joined to another symbol meanwhile.
+            if a.0 == a.1 || b.0 == b.1 || a.1 != b.0 || b.1 - a.0 != length {
+                continue;
+            }
+            symbols[left].1 = b.1;
+            symbols[right].1 = b.0;
+            next[left] = next[right];
+            if let Some(after) = previous.get_mut(next[left]) {
+                *after = Some(left);
+            }
+            pairs.extend(previous[left].and_then(|before| pair(&symbols, before, left)));
+            pairs.extend(pair(&symbols, left, next[left]));
+        }
+        symbols.into_iter().filter(|(start, end)| start < end).map(|(start, end)| &run[start..end])
+    }
+}
+
+/// Neighbours that are a piece together.
+struct Pair {
+    score: f32,
+    left: usize,
+    right: usize,
+    /// Bytes of both when the pair was found.
+    length: usize,
+}
+
+impl Ord for Pair {
+    /// The best score first, then what stands first. Scores are numbers.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let score = self.score.partial_cmp(&other.score).unwrap_or(Ordering::Equal);
+        score.then(other.left.cmp(&self.left))
+    }
+}
+
+impl PartialOrd for Pair {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Pair {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Pair {}
+
+/// Tokens that are found in text as they are: the longest one first.
+struct Literals {
+    ids: HashMap<String, u32>,
+    starts: HashSet<char>,
+    lengths: BTreeSet<usize>,
+}
+
+impl Literals {
+    fn new(mut ids: HashMap<String, u32>) -> Self {
+        ids.retain(|literal, _| !literal.is_empty());
+        let starts = ids.keys().filter_map(|literal| literal.chars().next()).collect();
+        let lengths = ids.keys().map(String::len).collect();
+        Self { ids, starts, lengths }
+    }
+
+    /// Place, length and token of the first one in `text`.
+    fn find(&self, text: &str) -> Option<(usize, usize, u32)> {
+        let starts = text.char_indices().filter(|(_, c)| self.starts.contains(c));
+        let mut found = starts.filter_map(|(at, _)| {
+            let fits = self.lengths.iter().rev().filter_map(|len| {
+                let literal = text.get(at..at + len)?;
+                Some((at, *len, *self.ids.get(literal)?))
+            });
+            fits.into_iter().next()
+        });
+        found.next()
+    }
+}
+
+/// Text as pieces spell it.
+fn spelled(text: &str) -> String {
+    text.replace(' ', BLANK)
+}
+
+/// The byte that a name like `<0x0A>` stands for.
+fn byte_of(name: &str) -> Option<u8> {
+    let digits = name.strip_prefix("<0x")?.strip_suffix('>')?;
+    (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok()).flatten()
+}
+
+/// What a name stands for that is not special.
+pub(super) fn bytes_of_name(name: &str) -> Vec<u8> {
+    byte_of(name).map_or_else(|| name.replace(BLANK, " ").into_bytes(), |byte| vec![byte])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pieces of a model of our own with their scores and types.
+    fn pieces(blank_first: bool) -> SentencePiece {
+        let entries = [
+            ("<unk>", 0.0, kind::UNKNOWN),
+            ("<s>", 0.0, kind::CONTROL),
+            ("<0xC3>", 0.0, kind::BYTE),
+            ("<0xA4>", 0.0, kind::BYTE),
+            ("<|user|>", 0.0, kind::USER_DEFINED),
+            ("  ", 0.0, kind::USER_DEFINED),
+            ("<b>", 0.0, kind::USER_DEFINED),
+            ("ab", -1.0, kind::NORMAL),
+            ("bc", -2.0, kind::NORMAL),
+            ("abc", -3.0, kind::NORMAL),
+            ("aa", -4.0, kind::NORMAL),
+            ("\u{2581}a", -5.0, kind::NORMAL),
+            ("a", -6.0, kind::NORMAL),
+            ("b", -7.0, kind::NORMAL),
+            ("c", -8.0, kind::NORMAL),
+            ("\u{2581}", -9.0, kind::NORMAL),
+        ];
+        let vocabulary = Vocabulary {
+            tokens: entries.iter().map(|(token, ..)| (*token).to_owned()).collect(),
+            types: entries.iter().map(|(.., kind)| *kind).collect(),
+        };
+        SentencePiece::new(&vocabulary, entries.map(|(_, score, _)| score).to_vec(), blank_first)
+    }
+
+    #[test]
+    fn the_best_pair_is_joined_first() {
+        let pieces = pieces(false);
+        let check = |text: &str, expected: &[u32]| {
+            assert_eq!(pieces.encode_text(text), expected, "{text:?}");
+        };
+        check("", &[]);
+        check("abc", &[9]);
+        check("bcab", &[8, 7]);
+        // Of equal pairs the first.
+        check("aaa", &[10, 12]);
+        check("aaaa", &[10, 10]);
+        // `ab` is better than the blank's piece.
+        check(" ab a", &[15, 7, 11]);
+        check("  a   b", &[5, 12, 5, 15, 13]);
+        check("a<b>c", &[12, 6, 14]);
+        // Bytes, and one that there is none of.
+        check("äx", &[2, 3, 0]);
+        // What turns are made of is text, and none of its characters is a piece.
+        check("<s>", &[0, 0, 0]);
+        assert_eq!(pieces.encode_text("<|user|>").len(), 8);
+    }
+
+    #[test]
+    fn templates_have_special_tokens() {
+        let plain = pieces(false);
+        assert_eq!(plain.encode_template("<s>a<|user|> a"), [1, 12, 4, 11]);
+        let blank_first = pieces(true);
+        assert_eq!(blank_first.encode_text("a"), [11]);
+        assert_eq!(blank_first.encode_text("<b>a"), [15, 6, 12]);
+        assert_eq!(blank_first.encode_template("<s>a<s><s>b"), [1, 11, 1, 1, 15, 13]);
+        assert!(blank_first.encode_text("").is_empty());
+    }
+
+    #[test]
+    fn tokens_stand_for_bytes() {
+        let pieces = pieces(false);
+        let tokens = pieces.encode_text("  ab äc");
+        let bytes: Vec<u8> = tokens.iter().flat_map(|token| pieces.bytes_of(*token)).collect();
+        assert_eq!(bytes, "  ab äc".as_bytes());
+        assert!(pieces.bytes_of(1).is_empty() && pieces.bytes_of(99).is_empty());
+        assert_eq!(bytes_of_name("\u{2581}a"), b" a");
+        assert_eq!(bytes_of_name("<0xC3>"), [0xc3]);
+    }
+}

@@ -1,0 +1,283 @@
+//! The tiny model of every architecture: against transformers, and exact like any other.
+
+use std::fs;
+use std::io::Cursor;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use candle_core::quantized::gguf_file::Value;
+use hyperrag_kv::{
+    Chunk, Element, Generate, KvBlock, LanguageModel, Pair, QueryPart, Sampling, Scorer,
+};
+use hyperrag_model::tiny::{NAMES, Tiny};
+use hyperrag_model::{
+    Compute, CpuModel, DeviceChoice, DeviceModel, DeviceSettings, Generator, Kernel, ModelFile,
+};
+
+use crate::blocks::{bits, chunk, same};
+use crate::cpu::{edited_of, load_as, write_file};
+use crate::device::assert_close;
+use crate::seeded::{ragged, tokens};
+
+fn gguf(name: &str) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    Tiny::new(name, 0).unwrap().write_gguf(&mut bytes).unwrap();
+    bytes.into_inner()
+}
+
+fn load(bytes: &[u8], element: Element) -> CpuModel {
+    load_as(bytes, element, Compute::F32, Kernel::best(), 2).unwrap()
+}
+
+fn device(bytes: &[u8], element: Element, compute: Compute) -> DeviceModel {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = ModelFile::open(&write_file(folder.path(), bytes)).unwrap();
+    let block_positions = 128;
+    let notice = |_: &str| ();
+    let settings = DeviceSettings { compute, element, block_positions, memory_bytes: None, notice };
+    DeviceModel::load(&mut file, DeviceChoice::Cpu, settings).unwrap().0
+}
+
+/// What transformers computes of one sequence.
+struct Golden {
+    tokens: Vec<u32>,
+    /// Of all tokens but the first.
+    log_probabilities: Vec<f32>,
+    /// Of some tokens after the last one.
+    logits: Vec<(u32, f32)>,
+}
+
+fn golden(name: &str) -> Vec<Golden> {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden/architectures.json");
+    let all: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let numbers = |value: &serde_json::Value| -> Vec<f64> {
+        value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+    };
+    let labels: Vec<u32> = numbers(&all["labels"]).into_iter().map(|label| label as u32).collect();
+    let sequences = all["models"][name].as_array().unwrap().iter().map(|sequence| {
+        let logits = numbers(&sequence["label_logits"]).into_iter().map(|logit| logit as f32);
+        let logs = numbers(&sequence["log_probabilities"]).into_iter().map(|log| log as f32);
+        Golden {
+            tokens: numbers(&sequence["tokens"]).into_iter().map(|token| token as u32).collect(),
+            log_probabilities: logs.collect(),
+            logits: labels.iter().copied().zip(logits).collect(),
+        }
+    });
+    sequences.collect()
+}
+
+/// The likelihood of a sequence's second half after its first, and the logits after its last token.
+fn scores<M: LanguageModel>(model: &M, sequence: &Golden) -> (f32, Vec<f32>) {
+    let half = sequence.tokens.len() / 2;
+    let score = |document: &[u32], query: &QueryPart| {
+        let block = model.upload(model.prefill(&[chunk(document)]).unwrap().remove(0)).unwrap();
+        model.score_pairs(&[Pair { query, block: &block }]).unwrap()[0]
+    };
+    let likelihood =
+        score(&sequence.tokens[..half], &QueryPart::likelihood(&sequence.tokens[half..]));
+    let (document, query) = sequence.tokens.split_at(sequence.tokens.len() - 1);
+    let logits = sequence.logits.iter().map(|(token, _)| {
+        let scorer = Scorer::Logit { token: *token };
+        score(document, &QueryPart { tokens: query.to_vec(), scorer })
+    });
+    (likelihood, logits.collect())
+}
+
+#[test]
+fn transformers_computes_the_same() {
+    for name in NAMES {
+        let bytes = gguf(name);
+        let (cpu, device) =
+            (load(&bytes, Element::F32), device(&bytes, Element::F32, Compute::F32));
+        let sequences = golden(name);
+        assert!(sequences.iter().any(|sequence| sequence.tokens.len() > 100), "{name}");
+        for sequence in &sequences {
+            let what = format!("{name}, {} tokens", sequence.tokens.len());
+            let logs = cpu.log_probabilities_of_run(&sequence.tokens).unwrap();
+            let logs: Vec<f32> = logs.into_iter().map(|log| log as f32).collect();
+            assert_close(&logs, &sequence.log_probabilities, 1e-4, &what);
+            let expected: Vec<f32> = sequence.logits.iter().map(|(_, logit)| *logit).collect();
+            let half = &sequence.log_probabilities[sequence.tokens.len() / 2 - 1..];
+            let mean = half.iter().sum::<f32>() / half.len() as f32;
+            for (place, (likelihood, logits)) in
+                [("CPU", scores(&cpu, sequence)), ("device", scores(&device, sequence))]
+            {
+                let what = format!("{what}, {place}");
+                assert_close(&[likelihood], &[mean], 1e-4, &what);
+                assert_close(&logits, &expected, 2e-4, &what);
+            }
+        }
+    }
+}
+
+/// Without any of these, other numbers come out: so the models above show that each is computed.
+#[test]
+fn every_number_of_the_configuration_matters() {
+    for (name, key, value) in [
+        ("llama3", "rope_freqs.weight", None),
+        ("mistral", "llama.attention.sliding_window", None),
+        ("gemma2", "gemma2.attention.sliding_window", None),
+        ("gemma2", "gemma2.attn_logit_softcapping", None),
+        ("gemma2", "gemma2.final_logit_softcapping", None),
+        ("gemma2", "gemma2.attention.scale", None),
+        ("gemma3", "gemma3.attention.sliding_window", None),
+        ("gemma3", "gemma3.attention.sliding_window_pattern", Some(Value::U32(3))),
+        ("gemma3", "gemma3.rope.freq_base_swa", Some(Value::F32(20_000.0))),
+        ("gemma3", "gemma3.final_logit_softcapping", Some(Value::F32(3.0))),
+        ("gemma3-linear", "gemma3.rope.scaling.type", None),
+    ] {
+        let other = edited_of(&gguf(name), |metadata, tensors| {
+            metadata.retain(|(k, _)| k != key);
+            tensors.retain(|(k, _)| k != key);
+            metadata.extend(value.map(|value| (key.to_owned(), value)));
+        });
+        let run = tokens(1, 100);
+        let [own, other] = [gguf(name), other].map(|bytes| load(&bytes, Element::F32));
+        assert_ne!(own.config(), other.config(), "{name}, {key}");
+        // A store of the one is refused by the other, if by nothing else.
+        assert_ne!(own.config().rope(), other.config().rope(), "{name}, {key}");
+        let logs = [&own, &other].map(|model| model.log_probabilities_of_run(&run).unwrap());
+        let largest = logs[0].iter().zip(&logs[1]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(largest > 0.01, "{name}, {key}: {largest}");
+    }
+}
+
+#[test]
+fn two_parts_score_as_one_run() {
+    for name in NAMES {
+        let bytes = gguf(name);
+        for element in Element::ALL.into_iter().filter(|element| !element.is_calibrated()) {
+            let model = load(&bytes, element);
+            for (document, query) in [(1, 1), (1, 20), (7, 40), (31, 2), (60, 20), (200, 64)] {
+                let (document, query) = (tokens(3, document), tokens(4, query));
+                let block = model.prefill(&[chunk(&document)]).unwrap().remove(0);
+                let score = f64::from(model.score(&query, &[&block]).unwrap()[0]);
+                let run = [&document[..], &query].concat();
+                let logs = model.log_probabilities_of_run(&run).unwrap();
+                let whole = logs[document.len() - 1..].iter().sum::<f64>() / query.len() as f64;
+                assert!((score - whole).abs() <= 1e-5, "{name}, {element}: {score}, {whole}");
+            }
+        }
+    }
+}
+
+/// Chunks shorter and longer than windows and the steps of attention.
+fn chunks() -> Vec<Chunk> {
+    ragged(9).into_iter().chain([33, 200].map(|count| chunk(&tokens(8, count)))).collect()
+}
+
+/// Blocks and scores of `model` all at once are those of `single` one by one.
+fn assert_bits(model: &CpuModel, single: &CpuModel, chunks: &[Chunk], what: &str) {
+    let alone = chunks.iter().map(|chunk| single.prefill(std::slice::from_ref(chunk)).unwrap());
+    let alone: Vec<KvBlock> = alone.flatten().collect();
+    let blocks = model.prefill(chunks).unwrap();
+    assert!(blocks.iter().zip(&alone).all(|(a, b)| same(a, b)), "blocks: {what}");
+    for query in [1, 2, 37].map(|length| tokens(500 + length as u64, length)) {
+        let each = alone.iter().map(|block| single.score(&query, &[block]).unwrap()[0]);
+        let all = model.score(&query, &blocks.iter().collect::<Vec<_>>()).unwrap();
+        assert_eq!(bits(&all), bits(&each.collect::<Vec<_>>()), "scores: {what}");
+    }
+}
+
+#[test]
+fn bits_depend_on_tokens_alone() {
+    for name in NAMES {
+        let bytes = gguf(name);
+        for element in Element::ALL {
+            let load = |threads| load_as(&bytes, element, Compute::F32, Kernel::best(), threads);
+            let what = format!("{name}, {element}");
+            assert_bits(&load(2).unwrap(), &load(1).unwrap(), &chunks(), &what);
+        }
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_instructions() {
+    let chunks = [1, 70].map(|count| chunk(&tokens(8, count)));
+    // As the others, but for numbers.
+    for name in NAMES.into_iter().filter(|name| !["llama3", "gemma3-linear"].contains(name)) {
+        let bytes = gguf(name);
+        for compute in [Compute::F32, Compute::Bf16] {
+            for kernel in Kernel::available() {
+                let reference = match kernel.id(compute) == Kernel::Portable.id(compute) {
+                    true => Kernel::Portable,
+                    false => kernel,
+                };
+                let load =
+                    |kernel, threads| load_as(&bytes, Element::Bf16, compute, kernel, threads);
+                let what = format!("{name}, {compute}, {kernel:?}");
+                let [model, single] = [load(kernel, 2), load(reference, 1)].map(Result::unwrap);
+                assert_bits(&model, &single, &chunks, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn generation_goes_on_as_one_pass_over_all() {
+    let greedy = Sampling { tokens_max: 12, temperature: 0.0, top_p: 1.0, seed: 0 };
+    for name in NAMES {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = ModelFile::open(&write_file(folder.path(), &gguf(name))).unwrap();
+        let model = Generator::load(&mut file, Compute::F32, Kernel::best(), 2).unwrap();
+        let generate = |prompt: &[u32], tokens_max| {
+            let mut generated = Vec::new();
+            let sampling = Sampling { tokens_max, ..greedy };
+            let end = model.generate(prompt, &sampling, &mut |token, _| {
+                generated.push(token);
+                ControlFlow::Continue(())
+            });
+            end.unwrap();
+            generated
+        };
+        for length in [1, 33, 70] {
+            let mut run = tokens(length as u64, length);
+            let generated = generate(&run, 12);
+            assert_eq!(generated.len(), 12);
+            for token in generated {
+                assert_eq!(generate(&run, 1), [token], "{name} after {} tokens", run.len());
+                run.push(token);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_device_agrees() {
+    let chunks: Vec<Chunk> =
+        chunks().into_iter().filter(|chunk| chunk.tokens.len() < 128).collect();
+    for name in NAMES {
+        let bytes = gguf(name);
+        let (cpu, exact) = (load(&bytes, Element::F32), device(&bytes, Element::F32, Compute::F32));
+        let bf16 = device(&bytes, Element::Bf16, Compute::Bf16);
+        let random = DeviceModel::random(
+            cpu.config().clone(),
+            DeviceChoice::Cpu,
+            DeviceSettings {
+                compute: Compute::F32,
+                element: Element::F32,
+                block_positions: 128,
+                memory_bytes: None,
+                notice: |_| (),
+            },
+        );
+        let random = random.unwrap().0;
+        let (blocks, made) = (cpu.prefill(&chunks).unwrap(), exact.prefill(&chunks).unwrap());
+        for (block, made) in blocks.iter().zip(&made) {
+            assert_close(made.hidden(), block.hidden(), 2e-4, name);
+        }
+        for length in [1, 2, 20] {
+            let query = tokens(99, length);
+            let expected = cpu.score(&query, &blocks.iter().collect::<Vec<_>>()).unwrap();
+            let score = |model: &DeviceModel| {
+                let blocks = model.prefill_resident(&chunks).unwrap();
+                model.score(&query, &blocks.iter().collect::<Vec<_>>()).unwrap()
+            };
+            assert_close(&score(&exact), &expected, 1e-4, name);
+            // Random weights magnify what is rounded, over many layers the more.
+            assert_close(&score(&bf16), &expected, 0.5, name);
+            assert!(score(&random).iter().all(|score| *score < 0.0), "{name}");
+        }
+    }
+}

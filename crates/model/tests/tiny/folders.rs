@@ -1,0 +1,200 @@
+//! Folders of safetensors beside GGUF files of the same numbers, and what of them is refused.
+
+use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use hyperrag_kv::{Element, LanguageModel, Tokenize};
+use hyperrag_model::tiny::{NAMES, Tiny};
+use hyperrag_model::{Compute, CpuModel, Kernel, LoadError, ModelFile};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::blocks::{bits, chunk, same};
+
+fn load(path: &Path) -> Result<CpuModel, LoadError> {
+    let mut file = ModelFile::open(path)?;
+    CpuModel::load(&mut file, Element::F32, Compute::F32, Kernel::best(), 2)
+}
+
+/// The tiny model of that name as GGUF, as a folder, and as a folder of three files of weights.
+fn written(folder: &TempDir, name: &str) -> [PathBuf; 3] {
+    let tiny = Tiny::new(name, 0).unwrap();
+    let [gguf, whole, parts] =
+        ["gguf", "whole", "parts"].map(|kind| folder.path().join(format!("{name}.{kind}")));
+    tiny.write_gguf(&mut File::create(&gguf).unwrap()).unwrap();
+    tiny.write_folder(&whole, 1).unwrap();
+    tiny.write_folder(&parts, 3).unwrap();
+    [gguf, whole, parts]
+}
+
+fn golden() -> Value {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden/architectures.json");
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn folders_compute_what_ggufs_and_transformers_do() {
+    let (folder, golden) = (TempDir::new().unwrap(), golden());
+    for name in NAMES {
+        let [gguf, others @ ..] = written(&folder, name);
+        let config = ModelFile::open(&gguf).unwrap().config().clone();
+        let model = load(&gguf).unwrap();
+        let cases = golden["models"][name].as_array().unwrap();
+        let tokens =
+            |case: &Value| -> Vec<u32> { serde_json::from_value(case["tokens"].clone()).unwrap() };
+        let chunks: Vec<_> = cases.iter().map(|case| chunk(&tokens(case))).collect();
+        let blocks = model.prefill(&chunks).unwrap();
+        for path in others {
+            let file = ModelFile::open(&path).unwrap();
+            assert_eq!(file.config(), &config, "{name}");
+            assert_eq!(file.name(), path.file_name().unwrap().to_str().unwrap());
+            let other = load(&path).unwrap();
+            let others = other.prefill(&chunks).unwrap();
+            assert!(blocks.iter().zip(&others).all(|(a, b)| same(a, b)), "{name}");
+            for case in cases {
+                let logs = other.log_probabilities_of_run(&tokens(case)).unwrap();
+                let expected = case["log_probabilities"].as_array().unwrap();
+                assert_eq!(logs.len(), expected.len());
+                for (log, expected) in logs.iter().zip(expected) {
+                    let difference = (log - expected.as_f64().unwrap()).abs();
+                    assert!(difference <= 1e-4, "{name}: {log}, transformers gives {expected}");
+                }
+            }
+            let block = &others[1];
+            let scores = other.score(&[5, 9], &[block]).unwrap();
+            assert_eq!(bits(&scores), bits(&model.score(&[5, 9], &[&blocks[1]]).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn both_have_the_same_tokens() {
+    let folder = TempDir::new().unwrap();
+    let [gguf, whole, _] = written(&folder, "llama");
+    let [a, b] = [gguf, whole].map(|path| ModelFile::open(&path).unwrap().tokenizer().unwrap());
+    for text in ["the heat in winter", "Käse 12 €\n\t«…»  \u{1F41D}", " <|im_end|> of", "", " "]
+    {
+        assert_eq!(a.encode_text(text).unwrap(), b.encode_text(text).unwrap(), "{text:?}");
+        assert_eq!(a.encode_template(text).unwrap(), b.encode_template(text).unwrap(), "{text:?}");
+    }
+    assert!(b.has_special("<|im_end|>"));
+}
+
+/// A folder whose `config.json` is changed.
+fn with_config(change: impl Fn(&mut Value)) -> (TempDir, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let [_, path, _] = written(&folder, "llama");
+    let file = path.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    change(&mut config);
+    fs::write(&file, config.to_string()).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn what_is_not_supported_is_named() {
+    for (key, value, words) in [
+        ("model_type", json!("phi3"), "phi3"),
+        ("quantization_config", json!({"quant_method": "gptq"}), "gptq"),
+        ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), "yarn"),
+        ("hidden_act", json!("relu"), "relu"),
+        ("attention_bias", json!(true), "attention_bias"),
+        ("partial_rotary_factor", json!(0.5), "a part of each head"),
+        ("architectures", json!(["LlamaForSequenceClassification"]), "SequenceClassification"),
+        ("num_hidden_layers", json!(0), "num_hidden_layers is 0"),
+        ("hidden_size", Value::Null, "hidden_size is missing"),
+        ("vocab_size", json!("many"), "config.json"),
+        ("num_key_value_heads", json!(3), "4 query heads over 3 KV heads"),
+        ("num_hidden_layers", json!(3), "model.layers.2"),
+        ("vocab_size", json!(292), "expected [292, 64]"),
+    ] {
+        let (_folder, path) = with_config(|config| config[key] = value.clone());
+        let error = load(&path).err().unwrap().to_string();
+        assert!(error.contains(words), "{key}: {error}");
+    }
+    let (_folder, path) = with_config(|_| ());
+    assert!(load(&path).is_ok());
+    // Untied, but without the head's weights.
+    let (_folder, path) = with_config(|config| config["tie_word_embeddings"] = json!(false));
+    assert!(load(&path).err().unwrap().to_string().contains("lm_head.weight"));
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        let (_folder, path) = with_config(|_| ());
+        fs::remove_file(path.join(file)).unwrap();
+        let opened = ModelFile::open(&path).and_then(|file| file.tokenizer().map(|_| ()));
+        let error = opened.err().unwrap().to_string();
+        assert!(error.contains(&format!("there is no {file}")), "{error}");
+    }
+}
+
+#[test]
+fn newer_and_older_spellings_mean_the_same() {
+    let config = |change: &dyn Fn(&mut Value)| {
+        let (_folder, path) = with_config(change);
+        ModelFile::open(&path).unwrap().config().clone()
+    };
+    let older = config(&|config| {
+        config["rope_theta"] = json!(50_000.0);
+        config["rope_scaling"] = json!({"type": "linear", "factor": 2.0});
+    });
+    let newer = config(&|config| {
+        config.as_object_mut().unwrap().remove("rope_theta");
+        config["rope_parameters"] =
+            json!({"rope_type": "linear", "factor": 2.0, "rope_theta": 50_000.0});
+    });
+    assert_eq!(older, newer);
+    assert_eq!(older.rope.base, 50_000.0);
+    let plain = config(&|_| ());
+    let unscaled = config(&|config| config["rope_scaling"] = json!({"rope_type": "default"}));
+    assert_eq!(plain, unscaled);
+}
+
+/// Everything that reads a folder, down to a block.
+fn survives(path: &Path, what: &str) -> bool {
+    let used = || load(path).map(|model| model.prefill(&[chunk(&[5, 6])]).is_ok());
+    catch_unwind(AssertUnwindSafe(used)).expect(what).unwrap_or(false)
+}
+
+#[test]
+fn damaged_weights_are_errors_or_models() {
+    let folder = TempDir::new().unwrap();
+    let [_, path, parts] = written(&folder, "qwen2");
+    let file = path.join("model.safetensors");
+    let whole = fs::read(&file).unwrap();
+    assert!(survives(&path, "the whole file"));
+    for length in [0, 4, 8, 100, 2000, whole.len() / 2, whole.len() - 1] {
+        fs::write(&file, &whole[..length]).unwrap();
+        assert!(!survives(&path, "cut"), "cut at {length}");
+    }
+    // A header longer than the file, and one of more than memory.
+    for length in [whole.len() as u64, u64::MAX] {
+        fs::write(&file, [&length.to_le_bytes()[..], &whole[8..]].concat()).unwrap();
+        assert!(!survives(&path, "header"), "{length}");
+    }
+    for (from, to) in [("\"F32\"", "\"I64\""), ("[64]", "[65]"), ("[64]", "[99]"), ("[0,", "[1,")] {
+        let changed = String::from_utf8_lossy(&whole[..4096]).replacen(from, to, 1);
+        assert_eq!(changed.len(), 4096);
+        fs::write(&file, [changed.as_bytes(), &whole[4096..]].concat()).unwrap();
+        assert!(!survives(&path, "changed"), "{from} to {to}");
+    }
+    let index = parts.join("model.safetensors.index.json");
+    let text = fs::read_to_string(&index).unwrap();
+    for name in ["../model-00001-of-00003.safetensors", "model-00009-of-00003.safetensors"] {
+        fs::write(&index, text.replace("model-00001-of-00003.safetensors", name)).unwrap();
+        assert!(!survives(&parts, "index"), "{name}");
+    }
+    for text in ["", "[]", "{\"weight_map\": 1}"] {
+        fs::write(&index, text).unwrap();
+        assert!(!survives(&parts, "index"), "{text}");
+    }
+    for text in ["", "[]", "{}", "{\"model_type\": \"llama\"}", "{\"model_type\": \"gemma3\"}"] {
+        fs::write(path.join("config.json"), text).unwrap();
+        assert!(!survives(&path, "config"), "{text}");
+    }
+    for text in ["", "[]", "{}", "{\"added_tokens\": [1, {}]}"] {
+        fs::write(path.join("tokenizer.json"), text).unwrap();
+        let tokenizer = ModelFile::open(&path).and_then(|file| file.tokenizer());
+        assert!(tokenizer.is_err(), "{text}");
+    }
+}

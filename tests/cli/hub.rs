@@ -1,0 +1,195 @@
+//! Models of the Hugging Face hub, from a server on this machine that speaks as the hub does.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use hyperrag_model::tiny::Tiny;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::support::{FAILED, MISMATCH, Outcome, Scratch};
+
+const FIRST: &str = "1111111111111111111111111111111111111111";
+const SECOND: &str = "2222222222222222222222222222222222222222";
+const TOKEN: &str = "secret";
+
+/// What the hub has of the models `org/tiny`, in safetensors, and `org/ggufs`.
+struct Hub {
+    files: HashMap<String, Vec<u8>>,
+    /// The commit of `main`.
+    main: &'static str,
+    /// Whether it says another SHA-256 than files have.
+    lies: bool,
+    /// Files that were asked for.
+    asked: Vec<String>,
+}
+
+impl Hub {
+    /// Serves until the test ends, and says where.
+    fn serve(folder: &Path) -> (String, Arc<Mutex<Self>>) {
+        let mut files = HashMap::new();
+        Tiny::new("qwen3", 0).unwrap().write_folder(&folder.join("tiny"), 2).unwrap();
+        for entry in fs::read_dir(folder.join("tiny")).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            files.insert(format!("org/tiny/{name}"), fs::read(&path).unwrap());
+        }
+        files.insert("org/tiny/README.md".to_owned(), b"# Tiny".to_vec());
+        for name in ["a.gguf", "sub/b.gguf"] {
+            let bytes = fs::read(crate::support::testdata("tiny.gguf")).unwrap();
+            files.insert(format!("org/ggufs/{name}"), bytes);
+        }
+        let hub = Arc::new(Mutex::new(Self { files, main: FIRST, lies: false, asked: Vec::new() }));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let served = Arc::clone(&hub);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                served.lock().unwrap().answer(stream.unwrap());
+            }
+        });
+        (address, hub)
+    }
+
+    fn answer(&mut self, stream: TcpStream) {
+        let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+        let request = lines.next().unwrap_or_default();
+        let headers: Vec<String> =
+            lines.take_while(|line| !line.is_empty()).map(|line| line.to_lowercase()).collect();
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        let authorized = headers.contains(&format!("authorization: bearer {TOKEN}"));
+        let answer = match authorized {
+            true => self.found(path, &headers).unwrap_or_else(|| status("404 Not Found")),
+            false => status("401 Unauthorized"),
+        };
+        // One that asks for the first byte hangs up after it.
+        let _ = (&stream).write_all(&answer);
+    }
+
+    fn found(&mut self, path: &str, headers: &[String]) -> Option<Vec<u8>> {
+        let commit = |revision: &str| match revision {
+            "main" => Some(self.main),
+            _ => [FIRST, SECOND].into_iter().find(|commit| *commit == revision),
+        };
+        if let Some(rest) = path.strip_prefix("/api/models/") {
+            let (id, revision) = rest.split_once("/revision/")?;
+            let files =
+                self.files.keys().filter_map(|name| name.strip_prefix(id)?.strip_prefix('/'));
+            let siblings: Vec<Value> = files.map(|name| json!({"rfilename": name})).collect();
+            let body = json!({"sha": commit(revision)?, "siblings": siblings}).to_string();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n", body.len());
+            return Some(format!("{head}connection: close\r\n\r\n{body}").into_bytes());
+        }
+        let (id, rest) = path.strip_prefix('/')?.split_once("/resolve/")?;
+        let (revision, name) = rest.split_once('/')?;
+        let commit = commit(revision)?;
+        let body = self.files.get(&format!("{id}/{name}"))?;
+        self.asked.push(name.to_owned());
+        let mut sha256: String = Sha256::digest(body).iter().map(|b| format!("{b:02x}")).collect();
+        if self.lies {
+            sha256 = "0".repeat(64);
+        }
+        let range = headers.iter().find_map(|header| header.strip_prefix("range: bytes="))?;
+        let (from, to) = range.split_once('-')?;
+        let from: usize = from.parse().ok()?;
+        let to = to.parse().map_or(body.len(), |to: usize| to + 1).min(body.len());
+        let head = format!(
+            "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes {from}-{}/{}\r\ncontent-length: \
+             {}\r\nx-repo-commit: {commit}\r\netag: \"{sha256}\"\r\nconnection: close\r\n\r\n",
+            to - 1,
+            body.len(),
+            to - from
+        );
+        Some([head.as_bytes(), &body[from..to]].concat())
+    }
+}
+
+fn status(status: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").into_bytes()
+}
+
+/// The program with this hub, or without one where there is no address.
+fn command(scratch: &Scratch, address: Option<&str>, token: &str, line: &str) -> Command {
+    let mut command = scratch.command(line);
+    for name in
+        ["HF_HUB_CACHE", "HF_TOKEN_PATH", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
+    {
+        command.env_remove(name);
+    }
+    command.env("HF_HOME", scratch.path("hf")).env("HF_TOKEN", token);
+    match address {
+        Some(address) => command.env_remove("HF_HUB_OFFLINE").env("HF_ENDPOINT", address),
+        None => command.env("HF_HUB_OFFLINE", "1").env_remove("HF_ENDPOINT"),
+    };
+    command
+}
+
+#[test]
+fn a_model_is_fetched_once_and_pinned_to_its_commit() {
+    let scratch = Scratch::new();
+    let (address, hub) = Hub::serve(&scratch.path(""));
+    let run = |address: Option<&str>, token, code, line: &str| {
+        let outcome = Outcome::of(command(&scratch, address, token, line).output().unwrap());
+        assert_eq!(outcome.code, code, "{line}: {}", outcome.stderr);
+        outcome
+    };
+    let online = |line: &str| run(Some(&address), TOKEN, 0, line);
+    let offline = |code, line: &str| run(None, TOKEN, code, line);
+
+    offline(FAILED, "model info org/tiny").says(&[
+        "org/tiny",
+        "HF_HUB_OFFLINE",
+        "models--org--tiny",
+    ]);
+    run(Some(&address), "", FAILED, "model pull org/tiny").says(&["HF_TOKEN"]);
+    run(Some(&address), "wrong", FAILED, "model pull org/tiny").says(&["this HF_TOKEN"]);
+    run(Some(&address), TOKEN, FAILED, "model pull org/none").says(&["no such model"]);
+    run(Some(&address), TOKEN, FAILED, "model pull org/tiny@v9").says(&["not revision v9"]);
+    run(Some(&address), TOKEN, FAILED, "model pull nothing").says(&["smollm2-135m", "ORG/NAME"]);
+
+    // A model that is not there is fetched where it is used.
+    let info = online("model info org/tiny --json").json();
+    assert_eq!(info[0]["name"], format!("org/tiny@{FIRST}"));
+    assert_eq!(info[0]["architecture"], "qwen3");
+    let asked = std::mem::take(&mut hub.lock().unwrap().asked);
+    assert!(asked.contains(&"model-00002-of-00002.safetensors".to_owned()), "{asked:?}");
+    assert!(!asked.contains(&"README.md".to_owned()), "{asked:?}");
+
+    offline(0, "build CORPUS --store S --model org/tiny --profile plain");
+    offline(0, "query --store S --model org/tiny --profile plain bees");
+    online("model pull org/tiny");
+    assert!(hub.lock().unwrap().asked.is_empty(), "what is there is not fetched again");
+
+    // A branch that moves on is another model, for whom it is fetched.
+    hub.lock().unwrap().main = SECOND;
+    offline(0, "query --store S --model org/tiny bees");
+    let pulled = online("model pull org/tiny").stdout;
+    assert!(pulled.trim_end().ends_with(&format!("snapshots/{SECOND}")), "{pulled}");
+    offline(MISMATCH, "query --store S --model org/tiny bees").says(&["model", FIRST, SECOND]);
+    offline(0, &format!("query --store S --model org/tiny@{FIRST} bees"));
+    let folder = scratch.path("hf/hub/models--org--tiny/snapshots").join(FIRST);
+    let line = format!("query --store S --model {} bees", folder.display());
+    offline(0, &line);
+}
+
+#[test]
+fn ggufs_of_the_hub_are_checked_and_chosen() {
+    let scratch = Scratch::new();
+    let (address, hub) = Hub::serve(&scratch.path(""));
+    let run = |code, line: &str| {
+        let outcome = Outcome::of(command(&scratch, Some(&address), TOKEN, line).output().unwrap());
+        assert_eq!(outcome.code, code, "{line}: {}", outcome.stderr);
+        outcome
+    };
+    run(FAILED, "model info org/ggufs").says(&["2 GGUF files", "a.gguf", "sub/b.gguf"]);
+    hub.lock().unwrap().lies = true;
+    run(FAILED, "model pull org/ggufs/sub/b.gguf").says(&["sha256"]);
+    hub.lock().unwrap().lies = false;
+    let info = run(0, "model info org/ggufs/sub/b.gguf --json").json();
+    assert_eq!(info[0]["name"], format!("org/ggufs/sub/b.gguf@{FIRST}"));
+}

@@ -4,7 +4,7 @@ FEATURES = --features hyperrag-model/real-model
 HYPERRAG = target/release/hyperrag
 export RUSTDOCFLAGS = -D warnings
 
-.PHONY: help build demo test lint unit docs model python test-gemma torture fuzz cuda gpu compare kernels prerequisites clean
+.PHONY: help build demo test lint unit docs model python test-gemma torture fuzz cuda tiny gpu compare kernels prerequisites clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -67,6 +67,12 @@ docs:
 
 cuda: prerequisites ## compile target/cuda/release/hyperrag, for machines with and without a GPU
 	scripts/build-cuda.sh
+
+TINY = llama3 mistral qwen2 qwen3 gemma gemma2 gemma3 gemma3-linear
+tiny: prerequisites ## write tiny models of the other architectures to target/tiny, for `make gpu`
+	mkdir -p target/tiny
+	for name in $(TINY); do $(CARGO) run --quiet --release --locked -p hyperrag-model --example tiny_model -- \
+	  target/tiny/$$name.gguf --model $$name || exit 1; done
 
 gpu: ## on a machine with a GPU: compare scores, time everything; JSON in OUT (default target/gpu)
 	scripts/gpu.sh

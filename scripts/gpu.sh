@@ -6,8 +6,9 @@ usage() {
     cat <<'TEXT'
 usage: OUT=FOLDER scripts/gpu.sh
 
-Compares scores of CPU and GPU on the tiny model, and on SmolLM2 if its file is here, then times
-prefill, reuse and recompute for the sizes of well-known models. Tables go to stdout, JSON to
+Compares scores of CPU and GPU on tiny models of every architecture (those in target/tiny, which
+`make tiny` writes, and testdata/tiny.gguf), and on SmolLM2 if its file is here, then times prefill,
+reuse and recompute for the sizes of well-known models. Tables go to stdout, JSON to
 OUT (default target/gpu).
 
 DEVICE=cpu rehearses it all in small on the CPU: it shows that this script works, no figures.
@@ -54,6 +55,9 @@ compare() { # name, model
 run devices
 run devices --json >"$out/devices.json"
 compare tiny testdata/tiny.gguf
+for tiny in target/tiny/*.gguf; do
+    [ ! -e "$tiny" ] || compare "tiny-$(basename "$tiny" .gguf)" "$tiny"
+done
 if [ "$device" = cpu ]; then
     echo "## SmolLM2 left out: a rehearsal"
 elif run model info "$model" >/dev/null 2>&1; then

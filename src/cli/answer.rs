@@ -1,6 +1,7 @@
 use clap::Args;
 
-use super::{RankingArgs, SearchArgs, parse_share};
+use super::query::parse_share;
+use super::{RankingArgs, SearchArgs};
 
 #[derive(Debug, Args)]
 pub(crate) struct AnswerArgs {

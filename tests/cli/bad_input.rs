@@ -129,7 +129,9 @@ fn models_that_are_not_there_are_named() {
     scratch.ends(FAILED, "model pull gpt-9").says(&["smollm2-135m"]);
     build("smollm2-135m --profile nobody").says(&["smollm2-135m"]);
     let line = "build CORPUS --store store TINY --profile";
-    scratch.fails_without_store(&format!("{line} nobody")).says(&["\"nobody\"", "chat, plain"]);
+    scratch
+        .fails_without_store(&format!("{line} nobody"))
+        .says(&["\"nobody\"", "ctxl-rerank-v2, plain"]);
     scratch.write("broken.toml", "name = \n");
     scratch.fails_without_store(&format!("{line} broken.toml")).says(&["broken.toml"]);
 }

@@ -1,8 +1,9 @@
 //! Which crate may know which, and how long a file may be.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
@@ -58,21 +59,13 @@ fn only_the_model_knows_candle() {
 
 #[test]
 fn there_is_no_asynchronous_runtime() {
-    let metadata = metadata();
-    let resolve = metadata.resolve.as_ref().unwrap();
-    let nodes: HashMap<_, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
-    let mut todo = vec![resolve.root.as_ref().unwrap()];
-    let mut seen = BTreeSet::new();
-    while let Some(id) = todo.pop() {
-        if seen.insert(id) {
-            let normal = nodes[id].deps.iter().filter(|dependency| {
-                dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal)
-            });
-            todo.extend(normal.map(|dependency| &dependency.pkg));
-        }
-    }
-    let names: BTreeSet<&str> = seen.iter().map(|id| metadata[*id].name.as_str()).collect();
-    assert!(names.contains("tantivy"), "the graph was walked");
+    // Not from the metadata, which names what features might bring and do not.
+    let tree = "tree --offline --locked --edges normal --target all --prefix none";
+    let output = Command::new(env!("CARGO")).args(tree.split(' ')).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains("tantivy") && names.contains("hf-hub"), "{tree}");
     for runtime in ["tokio", "async-std", "smol"] {
         assert!(!names.contains(runtime), "{runtime}");
     }

@@ -1,0 +1,116 @@
+//! `query`, and what every command that ranks has in common with it.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::ModelArgs;
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A table for people.
+    Text,
+    /// One JSON object a query.
+    Jsonl,
+    /// A TREC run.
+    Trec,
+}
+
+/// What becomes of a stored block that is damaged in the store and its replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnDamage {
+    /// Compute it again from its token ids.
+    Recompute,
+    /// Stop, with exit code 4.
+    Fail,
+    /// Score its document by its other chunks, or leave it out.
+    Skip,
+}
+
+/// How the model's score and the retriever's make one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fuse {
+    /// The model's score alone.
+    None,
+    /// Both as z-scores over the query's candidates, weighted by --fuse-weight.
+    Zscore,
+    /// Reciprocal rank fusion.
+    Rrf,
+}
+
+/// What the scores of a document's chunks come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Aggregate {
+    /// The best.
+    Max,
+    /// Their mean.
+    Mean,
+    /// That of the first chunk.
+    First,
+}
+
+/// A share from 0 to 1.
+pub(super) fn parse_share(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("give a number from 0 to 1".to_owned()),
+    }
+}
+
+/// What is searched, with what, for what.
+#[derive(Debug, Args)]
+pub(crate) struct SearchArgs {
+    /// Folder of the store.
+    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
+    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Queries: JSONL with `_id` and `text`, or TSV with id and text. A bench without them takes
+    /// sentences of the store's documents.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) queries: Option<PathBuf>,
+    /// Documents to rerank a query.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub(crate) depth: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// The query; `-` reads one a line from stdin.
+    #[arg(required_unless_present_any = ["queries", "print_config"], conflicts_with = "queries")]
+    pub(crate) text: Option<String>,
+    #[command(flatten)]
+    pub(crate) search: SearchArgs,
+    /// Rerank the documents of this TREC run instead of BM25's.
+    #[arg(long, value_name = "RUN", requires = "queries")]
+    pub(crate) candidates: Option<PathBuf>,
+    /// Documents to print a query.
+    #[arg(short = 'k', long = "top", default_value_t = 10, value_name = "N")]
+    pub(crate) top: usize,
+    /// Output format; --json means jsonl.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) ranking: RankingArgs,
+}
+
+/// How candidates are scored and ranked.
+#[derive(Debug, Args)]
+pub(crate) struct RankingArgs {
+    /// Fuse the model's score with the retriever's, that of BM25 or of the run in --candidates.
+    #[arg(long, value_enum, default_value_t = Fuse::Zscore)]
+    pub(crate) fuse: Fuse,
+    /// The model's share in --fuse zscore, from 0 to 1.
+    #[arg(long, default_value_t = 0.6, value_name = "SHARE", value_parser = parse_share)]
+    pub(crate) fuse_weight: f32,
+    /// What the scores of a document's chunks come to.
+    #[arg(long, value_enum, default_value_t = Aggregate::Max)]
+    pub(crate) aggregate: Aggregate,
+    /// Compute every candidate's KV again instead of reading it.
+    #[arg(long)]
+    pub(crate) recompute: bool,
+    /// What to do with a stored block that is damaged and that no replica has.
+    #[arg(long, value_enum, default_value_t = OnDamage::Recompute)]
+    pub(crate) on_damage: OnDamage,
+}

@@ -177,7 +177,7 @@ mod tests {
         assert_eq!((int4.element, int4.compute), (Element::Int4, Some(Compute::Bf16)));
         assert_eq!("f32".parse::<VariantName>().unwrap().compute, None);
         for (wrong, said) in
-            [("f16", "f32, int8"), ("int8/int8", "f16, bf16 or f32"), ("/f32", "\"\"")]
+            [("f16", "f32, int8"), ("int8/int4", "f16, bf16, f32 or int8"), ("/f32", "\"\"")]
         {
             let error = wrong.parse::<VariantName>().unwrap_err();
             assert!(error.contains(said), "{error}");

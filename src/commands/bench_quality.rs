@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use hyperrag_corpus::{Chunker, Corpus};
 use hyperrag_eval::{Qrels, run_line};
 use hyperrag_kv::{Element, KvBlock, LanguageModel, ModelError};
-use hyperrag_model::{Compute, Model};
+use hyperrag_model::{Compute, ComputeChoice, Model};
 use hyperrag_pipeline::{
     PairScores, PooledQuery, QualityInput, QualityRow, Query, Recomputed, Rounding, ScoredQuery,
     calibration_chunks, draw_queries, listed_candidates, quality_rows, query_part,
@@ -114,7 +114,8 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Taken>
     }
     let (mut taken, mut drawn) = (Taken::default(), Some(drawn));
     for compute in computes {
-        let model = ModelArgs { compute: Some(compute), ..args.model.clone() };
+        let model =
+            ModelArgs { compute: Some(ComputeChoice::Named(compute)), ..args.model.clone() };
         let loaded = LoadedModel::load(&model, Element::F32, args.chunk_tokens, None, None)?;
         let tokens = args.chunk_tokens as usize;
         let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, tokens)?;
@@ -180,7 +181,7 @@ fn verdict(figures: &Figures) -> Status {
 }
 
 fn compute_of(variant: &VariantName, model: &ModelArgs) -> Compute {
-    variant.compute.or(model.compute).unwrap_or(Compute::F32)
+    variant.compute.or(model.compute.map(ComputeChoice::on_cpu)).unwrap_or(Compute::F32)
 }
 
 /// The candidates of the run, or BM25's.

@@ -29,7 +29,9 @@ use hyperrag_kv::{
     Calibration, Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile,
     SCORE_TOLERANCE, ScorerWords,
 };
-use hyperrag_model::{Compute, GgufTokenizer, LoadSettings, Model, ModelCache, ModelFile};
+use hyperrag_model::{
+    Compute, ComputeChoice, GgufTokenizer, LoadSettings, Model, ModelCache, ModelFile,
+};
 use hyperrag_pipeline::Session;
 use hyperrag_store::{FORMAT_VERSION, Failover, Replicated, StoreError};
 
@@ -94,7 +96,10 @@ impl LoadedModel {
         let settings = LoadSettings {
             calibration: calibration.clone(),
             device: args.device,
-            compute: args.compute.or_else(|| stored.and_then(cpu_compute)),
+            compute: match args.compute {
+                Some(ComputeChoice::Named(_)) => args.compute,
+                None | Some(ComputeChoice::Auto) => stored.and_then(cpu_compute).or(args.compute),
+            },
             threads: args.threads,
             element,
             chunk_tokens: chunk_tokens as usize,
@@ -135,8 +140,9 @@ impl LoadedModel {
 type OpenSession<'a> = Session<'a, Model, GgufTokenizer>;
 
 /// The type in which a store was computed on a CPU: so its bits are computed again.
-fn cpu_compute(stored: &Fingerprint) -> Option<Compute> {
-    stored.kernel.starts_with("cpu-").then(|| stored.compute.parse().ok()).flatten()
+fn cpu_compute(stored: &Fingerprint) -> Option<ComputeChoice> {
+    let compute = stored.kernel.starts_with("cpu-").then(|| stored.compute.parse().ok());
+    compute.flatten().map(ComputeChoice::Named)
 }
 
 /// The profile of a store, where this program has it.
@@ -173,10 +179,13 @@ fn open(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
     let loaded = LoadedModel::load(args, element, stored.chunk_tokens, Some(stored), calibration)?;
     let current = loaded.fingerprint(stored.chunk_tokens, stored.unit_rows);
     if stored.readable_by(&current).map_err(refused)? == Exactness::Tolerance {
+        let int8 = Compute::Int8.name();
         let within = match loaded.profile.scorer {
-            ScorerWords::QueryLikelihood => format!("within {SCORE_TOLERANCE}"),
-            // Of logits nothing was measured: they are on a scale of their own.
-            ScorerWords::Label { .. } | ScorerWords::Logit { .. } => "nearly".to_owned(),
+            ScorerWords::QueryLikelihood if stored.compute != int8 && current.compute != int8 => {
+                format!("within {SCORE_TOLERANCE}")
+            }
+            // int8 moves scores by more, and logits are on a scale of their own.
+            _ => "nearly".to_owned(),
         };
         crate::report::note(&format!(
             "the store was computed by {} and is read by {}: scores agree {within}, not to the bit",

@@ -170,7 +170,7 @@ impl Heads<'_> {
 fn depth(form: Form, inputs: usize) -> usize {
     match form {
         Form::Pairs => depth_of(inputs),
-        Form::F32 | Form::Rounded => inputs,
+        _ => inputs,
     }
 }
 
@@ -198,7 +198,7 @@ impl Panels<'_> {
                 let panel = |p| &pairs[p * self.depth..][..steps];
                 kernel.product_of_pairs(x.pairs(), x.rows(), panel, out, out_stride, columns);
             }
-            Form::F32 | Form::Rounded => {
+            _ => {
                 let panel = |p| &self.steps[p * self.depth..][..steps];
                 kernel.product(x.floats(), steps, x.rows(), panel, out, out_stride, columns);
             }

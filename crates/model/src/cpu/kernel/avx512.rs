@@ -216,8 +216,13 @@ fn scale_by_sixteen(
             unsafe {
                 let sums = _mm512_cvtepi32_ps(_mm512_load_si512(sums.0.as_ptr().cast()));
                 let values = _mm512_mul_ps(sums, _mm512_mul_ps(row, columns));
-                let mask = ((1_u32 << out.len()) - 1) as u16;
-                _mm512_mask_storeu_ps(out.as_mut_ptr(), mask, values);
+                match out.len() {
+                    LANES => _mm512_storeu_ps(out.as_mut_ptr(), values),
+                    few => {
+                        let mask = ((1_u32 << few) - 1) as u16;
+                        _mm512_mask_storeu_ps(out.as_mut_ptr(), mask, values);
+                    }
+                }
             }
         }
     }
@@ -233,16 +238,16 @@ pub(super) fn turn_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize)
 #[target_feature(enable = "avx512f,avx512dq,avx512bw")]
 #[expect(unsafe_code, reason = "loads and stores by pointer")]
 fn turn_and_quantise_by_sixteen(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32 {
-    let order = hadamard::order(x.len());
-    assert!(order.is_multiple_of(LANES), "whole registers");
-    let mut half = order.min(8 * LANES);
-    match half / LANES {
-        1 => turn_in_registers::<1>(x),
-        2 => turn_in_registers::<2>(x),
-        4 => turn_in_registers::<4>(x),
-        _ => turn_in_registers::<8>(x),
+    const { assert!(hadamard::NEIGHBOURS == LANES) };
+    let (parts, registers) = (hadamard::parts(x.len()), hadamard::order(x.len()) / LANES);
+    match registers {
+        1 => turn_in_registers::<1>(x, parts),
+        2 => turn_in_registers::<2>(x, parts),
+        4 => turn_in_registers::<4>(x, parts),
+        _ => turn_in_registers::<8>(x, parts),
     }
-    while half < order {
+    let mut half = registers.min(8) * parts * LANES;
+    while half < x.len() {
         for pair in x.chunks_exact_mut(2 * half) {
             let (low, high) = pair.split_at_mut(half);
             for (a, b) in low.as_chunks_mut::<LANES>().0.iter_mut().zip(high.as_chunks_mut().0) {
@@ -280,34 +285,36 @@ fn turn_and_quantise_by_sixteen(x: &mut [f32], out: &mut [Quads], stride: usize)
     scale
 }
 
-/// The steps of [`hadamard::hadamard`] within `R` registers side by side.
+/// The first steps of [`hadamard::turn`], within `R` registers of a part.
 #[target_feature(enable = "avx512f")]
 #[expect(unsafe_code, reason = "loads and stores by pointer")]
-fn turn_in_registers<const R: usize>(x: &mut [f32]) {
+fn turn_in_registers<const R: usize>(x: &mut [f32], parts: usize) {
     let (plus, minus) = (_mm512_set1_ps(1.0), _mm512_set1_ps(-1.0));
     // -1 for the second of each pair of lanes, of pairs, of fours, of eights.
     let signs =
         [0xaaaa, 0xcccc, 0xf0f0, 0xff00].map(|mask| _mm512_mask_blend_ps(mask, plus, minus));
-    for part in x.as_chunks_mut::<LANES>().0.chunks_exact_mut(R) {
-        let mut lanes = [plus; R];
-        for (lanes, part) in lanes.iter_mut().zip(&*part) {
-            // SAFETY: 16 floats.
-            let x = unsafe { _mm512_loadu_ps(part.as_ptr()) };
-            // A product with 1 or -1 is exact: these are sums and differences.
-            let x = _mm512_fmadd_ps(x, signs[0], _mm512_permute_ps::<0b10_11_00_01>(x));
-            let x = _mm512_fmadd_ps(x, signs[1], _mm512_permute_ps::<0b01_00_11_10>(x));
-            let x = _mm512_fmadd_ps(x, signs[2], _mm512_shuffle_f32x4::<0b10_11_00_01>(x, x));
-            *lanes = _mm512_fmadd_ps(x, signs[3], _mm512_shuffle_f32x4::<0b01_00_11_10>(x, x));
-        }
-        for half in [1, 2, 4] {
-            for i in (0..R).filter(|i| i & half == 0 && half < R) {
-                let (a, b) = (lanes[i], lanes[i + half]);
-                (lanes[i], lanes[i + half]) = (_mm512_add_ps(a, b), _mm512_sub_ps(a, b));
+    for group in x.as_chunks_mut::<LANES>().0.chunks_exact_mut(R * parts) {
+        for part in 0..parts {
+            let mut lanes = [plus; R];
+            for (i, lanes) in lanes.iter_mut().enumerate() {
+                // SAFETY: 16 floats.
+                let x = unsafe { _mm512_loadu_ps(group[part + i * parts].as_ptr()) };
+                // A product with 1 or -1 is exact: these are sums and differences.
+                let x = _mm512_fmadd_ps(x, signs[0], _mm512_permute_ps::<0b10_11_00_01>(x));
+                let x = _mm512_fmadd_ps(x, signs[1], _mm512_permute_ps::<0b01_00_11_10>(x));
+                let x = _mm512_fmadd_ps(x, signs[2], _mm512_shuffle_f32x4::<0b10_11_00_01>(x, x));
+                *lanes = _mm512_fmadd_ps(x, signs[3], _mm512_shuffle_f32x4::<0b01_00_11_10>(x, x));
             }
-        }
-        for (lanes, part) in lanes.iter().zip(part) {
-            // SAFETY: 16 floats.
-            unsafe { _mm512_storeu_ps(part.as_mut_ptr(), *lanes) };
+            for half in [1, 2, 4] {
+                for i in (0..R).filter(|i| i & half == 0 && half < R) {
+                    let (a, b) = (lanes[i], lanes[i + half]);
+                    (lanes[i], lanes[i + half]) = (_mm512_add_ps(a, b), _mm512_sub_ps(a, b));
+                }
+            }
+            for (i, lanes) in lanes.iter().enumerate() {
+                // SAFETY: 16 floats.
+                unsafe { _mm512_storeu_ps(group[part + i * parts].as_mut_ptr(), *lanes) };
+            }
         }
     }
 }

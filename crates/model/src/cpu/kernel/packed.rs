@@ -204,7 +204,7 @@ impl PackedMatrix {
                         *weight = f32::from(*value) * scale;
                     }
                 }
-                hadamard::hadamard(&mut row[..self.inputs]);
+                hadamard::turn(&mut row[..self.inputs]);
             }
         }
     }

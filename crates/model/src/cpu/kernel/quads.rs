@@ -175,13 +175,19 @@ mod tests {
     /// Row, turned by the matrix's definition, as integers and what they stand for.
     fn rounded(row: &[f32]) -> (Vec<i32>, f64) {
         let order = 1_usize << row.len().trailing_zeros();
+        let parts = row.len() / order;
+        // Part of a place, and its place there.
+        let place = |i: usize| (i / 16 % parts, i / 16 / parts * 16 + i % 16);
         let turned: Vec<f64> = (0..row.len())
             .map(|i| {
-                let part = &row[i / order * order..][..order];
-                let sign = |j: usize| {
-                    if ((i % order) & j).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 }
-                };
-                part.iter().enumerate().map(|(j, x)| sign(j) * f64::from(*x)).sum()
+                let (part, row_of) = place(i);
+                let own = row.iter().enumerate().map(|(j, x)| (place(j), x));
+                let own = own.filter(|((of, _), _)| *of == part);
+                own.map(|((_, column), x)| {
+                    let even = (row_of & column).count_ones().is_multiple_of(2);
+                    if even { f64::from(*x) } else { -f64::from(*x) }
+                })
+                .sum()
             })
             .collect();
         let scale = turned.iter().fold(0.0_f64, |m, v| m.max(v.abs())) / 127.0;
@@ -231,7 +237,7 @@ mod tests {
         let inputs = 3 * 512;
         let mut spike = vec![0.0; inputs];
         // Turned, one large value is as large everywhere in its part.
-        spike.iter_mut().step_by(512).for_each(|value| *value = 5.0);
+        spike.iter_mut().step_by(16).take(3).for_each(|value| *value = 5.0);
         for kernel in Kernel::available() {
             for sign in [1.0, -1.0] {
                 let a: Vec<f32> = spike.iter().map(|value| sign * value).collect();

@@ -3,7 +3,7 @@
 
 use super::packed::halves;
 use super::{LANES, Lanes, Pairs, Quads, Sums};
-use crate::cpu::hadamard::hadamard;
+use crate::cpu::hadamard::turn;
 
 /// Added to a number up to 2^22, this leaves the nearest integer in the low bits of the sum, ties to
 /// even: 1.5 * 2^23.
@@ -176,7 +176,7 @@ pub(super) fn scale_and_inverse(largest: f32) -> (f32, f32) {
 
 #[inline(always)]
 pub(super) fn turn_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32 {
-    hadamard(x);
+    turn(x);
     let (scale, inverse) = scale_and_inverse(largest_magnitude(x));
     for (values, quads) in x.chunks(4 * LANES).zip(out.iter_mut().step_by(stride)) {
         for (value, quad) in values.iter().zip(&mut quads.0) {

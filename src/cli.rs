@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use hyperrag_eval::Measure;
 use hyperrag_kv::Element;
-use hyperrag_model::{Compute, DeviceChoice};
+use hyperrag_model::{Compute, ComputeChoice, DeviceChoice};
 use hyperrag_retrieval::Analyzer;
 
 pub(crate) use answer::AnswerArgs;
@@ -139,11 +139,13 @@ pub(crate) struct ModelArgs {
     /// Where to compute: cpu, cuda, cuda:N, or auto for the GPU if one answers, else the CPU.
     #[arg(long, env = "HYPERRAG_DEVICE", default_value_t = DeviceChoice::Auto, value_name = "DEVICE")]
     pub(crate) device: DeviceChoice,
-    /// Type of weights and products: f16, bf16 or f32 on a GPU, bf16 or f32 on a CPU, where bf16
-    /// halves the weights and is faster if the machine has instructions for it [default: that of
-    /// the store on a CPU, f32 for a new one; f16 on a GPU].
+    /// Type of weights and products: f16, bf16 or f32 on a GPU, int8, bf16 or f32 on a CPU, where
+    /// bf16 halves the weights and is faster if the machine has instructions for it, and int8 is
+    /// faster still and less exact. auto is that of the store on a CPU, and for a new one bf16 where
+    /// AMX multiplies it, else f32; f16 on a GPU [default: that of the store on a CPU, f32 for a new
+    /// one; f16 on a GPU].
     #[arg(long, env = "HYPERRAG_COMPUTE", value_name = "TYPE")]
-    pub(crate) compute: Option<Compute>,
+    pub(crate) compute: Option<ComputeChoice>,
     /// Threads that compute on the CPU; 0 is one a core.
     #[arg(long, env = "HYPERRAG_THREADS", default_value_t = 0, value_name = "N")]
     pub(crate) threads: usize,

@@ -210,7 +210,7 @@ mod tests {
         assert_eq!((short.compute, short.chunk_tokens), (None, Some(128)));
         for (wrong, said) in [
             ("f16", "f32, int8"),
-            ("int8/int8", "f16, bf16 or f32"),
+            ("int8/int4", "f16, bf16, f32 or int8"),
             ("/f32", "\"\""),
             ("f32@9", "32 to 4096"),
         ] {

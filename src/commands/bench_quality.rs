@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use hyperrag_corpus::{Chunker, Corpus};
 use hyperrag_eval::{Qrels, run_line};
 use hyperrag_kv::{Element, KvBlock, LanguageModel, ModelError};
-use hyperrag_model::{Compute, Model};
+use hyperrag_model::{Compute, ComputeChoice, Model};
 use hyperrag_pipeline::{
     Cost, CostPoint, PairScores, PooledQuery, QualityInput, QualityRow, Query, Recomputed,
     Rounding, ScoredQuery, calibration_chunks, cost_points, draw_queries, knee, listed_candidates,
@@ -125,7 +125,8 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Taken>
     }
     let (mut taken, mut drawn) = (Taken::default(), Some(drawn));
     for way in ways {
-        let model = ModelArgs { compute: Some(way.compute), ..args.model.clone() };
+        let model =
+            ModelArgs { compute: Some(ComputeChoice::Named(way.compute)), ..args.model.clone() };
         let loaded = LoadedModel::load(&model, Element::F32, way.chunk_tokens, None, None)?;
         let tokens = way.chunk_tokens as usize;
         let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, tokens)?;
@@ -206,7 +207,10 @@ struct Way {
 impl Way {
     fn of(variant: &VariantName, args: &QualityArgs) -> Self {
         Self {
-            compute: variant.compute.or(args.model.compute).unwrap_or(Compute::F32),
+            compute: variant
+                .compute
+                .or(args.model.compute.map(ComputeChoice::on_cpu))
+                .unwrap_or(Compute::F32),
             chunk_tokens: variant.chunk_tokens.unwrap_or(args.chunk_tokens),
         }
     }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use hyperrag_kv::SCORE_TOLERANCE;
 use hyperrag_model::{
     DeviceChoice, DeviceInfo, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS,
-    ModelCache, ModelFile,
+    KERNEL_ID_INT8, KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, ModelCache, ModelFile,
 };
 use hyperrag_store::Store;
 use serde::Serialize;
@@ -111,9 +111,17 @@ fn query_heads(store: &Store, model: &str) -> Result<usize> {
 fn exactness(kernel: &str) -> String {
     let same = match kernel {
         KERNEL_ID | KERNEL_ID_BF16 => "the same bits as recompute on any CPU",
-        KERNEL_ID_BF16_PAIRS => "the same bits as recompute on CPUs with instructions for bf16",
-        KERNEL_ID_BF16_AMX => "the same bits as recompute on CPUs with AMX",
+        KERNEL_ID_INT8 => "the same bits as recompute on CPUs without instructions for bf16",
+        KERNEL_ID_BF16_PAIRS | KERNEL_ID_INT8_PAIRS => {
+            "the same bits as recompute on CPUs with instructions for bf16"
+        }
+        KERNEL_ID_BF16_AMX | KERNEL_ID_INT8_AMX => "the same bits as recompute on CPUs with AMX",
         _ => "as recompute on a GPU, but for the order of its sums",
     };
-    format!("{same}; within {SCORE_TOLERANCE} between kernels")
+    match kernel {
+        KERNEL_ID_INT8 | KERNEL_ID_INT8_PAIRS | KERNEL_ID_INT8_AMX => {
+            format!("{same}; nearly the scores of other kernels")
+        }
+        _ => format!("{same}; within {SCORE_TOLERANCE} between kernels"),
+    }
 }

@@ -27,7 +27,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use hyperrag_kv::{Calibration, Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile};
-use hyperrag_model::{Compute, LoadSettings, Model, ModelCache, ModelFile, Tokenizer};
+use hyperrag_model::{
+    Compute, ComputeChoice, LoadSettings, Model, ModelCache, ModelFile, Tokenizer,
+};
 use hyperrag_pipeline::Session;
 use hyperrag_store::{FORMAT_VERSION, Failover, Replicated, StoreError};
 
@@ -91,7 +93,10 @@ impl LoadedModel {
         let settings = LoadSettings {
             calibration: calibration.clone(),
             device: args.device,
-            compute: args.compute.or_else(|| stored.and_then(cpu_compute)),
+            compute: match args.compute {
+                Some(ComputeChoice::Named(_)) => args.compute,
+                None | Some(ComputeChoice::Auto) => stored.and_then(cpu_compute).or(args.compute),
+            },
             threads: args.threads,
             element,
             chunk_tokens: chunk_tokens as usize,
@@ -138,8 +143,9 @@ impl LoadedModel {
 type OpenSession<'a> = Session<'a, Model, Tokenizer>;
 
 /// The type in which a store was computed on a CPU: so its bits are computed again.
-fn cpu_compute(stored: &Fingerprint) -> Option<Compute> {
-    stored.kernel.starts_with("cpu-").then(|| stored.compute.parse().ok()).flatten()
+fn cpu_compute(stored: &Fingerprint) -> Option<ComputeChoice> {
+    let compute = stored.kernel.starts_with("cpu-").then(|| stored.compute.parse().ok());
+    compute.flatten().map(ComputeChoice::Named)
 }
 
 /// The profile of a store, where this program has it.
@@ -218,7 +224,10 @@ fn check(root: &Path, store: &Replicated, loaded: &LoadedModel) -> Result<()> {
     let current = loaded.fingerprint_like(stored);
     let exactness = stored.readable_by(&current).map_err(|mismatch| refused(root, mismatch))?;
     if exactness == Exactness::Tolerance {
-        let within = match loaded.profile.scorer.tolerance() {
+        // int8 moves scores by more than kernels may.
+        let rounded =
+            [&stored.compute, &current.compute].contains(&&Compute::Int8.name().to_owned());
+        let within = match loaded.profile.scorer.tolerance().filter(|_| !rounded) {
             Some(tolerance) => format!("within {tolerance}"),
             None => "nearly".to_owned(),
         };

@@ -55,22 +55,41 @@ fn a_question_gets_a_table_a_json_line_and_a_run() {
 }
 
 #[test]
-fn products_of_bf16_are_another_kernel() {
+fn products_of_bf16_and_int8_are_other_kernels() {
+    for compute in ["bf16", "int8"] {
+        let scratch = Scratch::new();
+        let kernel = format!("cpu-{compute}");
+        scratch.ok(&format!("build CORPUS --store store TINY --compute {compute}"));
+        let info = &scratch.ok("info --store store --json").json()[0];
+        assert_eq!(info["fingerprint"]["compute"], compute);
+        assert!(info["fingerprint"]["kernel"].as_str().unwrap().starts_with(&kernel), "{info}");
+        // A query computes as the store was computed, unless it is told otherwise.
+        let query = "query --store store TINY --json --queries QUERIES -k 100";
+        let stored = scratch.ok(query);
+        assert_eq!(ranked(&stored), ranked(&scratch.ok(&format!("{query} --recompute"))));
+        assert_eq!(ranked(&stored), ranked(&scratch.ok(&format!("{query} --compute auto"))));
+        let exact = scratch.ok(&format!("{query} --compute f32"));
+        let agree = if compute == "bf16" { "within 0.02" } else { "nearly" };
+        exact.says(&[&kernel, "cpu-f32-v1", "not to the bit", agree]);
+        assert!(scratch.ok("info --store store").stdout.contains(agree));
+        assert_ne!(ranked(&stored), ranked(&exact));
+        let resumed = scratch.ends(MISMATCH, "build CORPUS --store store TINY");
+        resumed.says(&["compute"]);
+        let refused = scratch.ends(FAILED, &format!("{query} --compute f16"));
+        refused.says(&["--compute f32, bf16 or int8"]);
+    }
+}
+
+#[test]
+fn auto_takes_what_the_machine_multiplies_fast() {
     let scratch = Scratch::new();
-    scratch.ok("build CORPUS --store store TINY --compute bf16");
+    scratch.ok("build CORPUS --store store TINY --compute auto");
     let info = &scratch.ok("info --store store --json").json()[0];
-    assert_eq!(info["fingerprint"]["compute"], "bf16");
-    assert!(info["fingerprint"]["kernel"].as_str().unwrap().starts_with("cpu-bf16"), "{info}");
-    // A query computes as the store was computed, unless it is told otherwise.
-    let query = "query --store store TINY --json --queries QUERIES -k 100";
-    let stored = scratch.ok(query);
-    assert_eq!(ranked(&stored), ranked(&scratch.ok(&format!("{query} --recompute"))));
-    let exact = scratch.ok(&format!("{query} --compute f32"));
-    exact.says(&["cpu-bf16", "cpu-f32-v1", "not to the bit"]);
-    assert_ne!(ranked(&stored), ranked(&exact));
-    let resumed = scratch.ends(MISMATCH, "build CORPUS --store store TINY");
-    resumed.says(&["compute"]);
-    scratch.ends(FAILED, &format!("{query} --compute f16")).says(&["--compute f32 or bf16"]);
+    let best = hyperrag_model::Kernel::best();
+    assert_eq!(info["fingerprint"]["compute"], best.compute().name());
+    assert_eq!(info["fingerprint"]["kernel"], best.id(best.compute()));
+    let unknown = "build CORPUS --store store TINY --compute int4";
+    scratch.ends(USAGE, unknown).says(&["auto, f16, bf16, f32 or int8"]);
 }
 
 #[test]

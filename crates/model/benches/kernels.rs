@@ -24,7 +24,7 @@ const LAYERS: [(&str, usize, usize); 5] = [
 fn products(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("product");
     for kernel in Kernel::available() {
-        for compute in [Compute::F32, Compute::Bf16] {
+        for compute in [Compute::F32, Compute::Bf16, Compute::Int8] {
             let mut bench = |name: &str, mut product: Product| {
                 group.throughput(Throughput::Elements(product.flops()));
                 let id = BenchmarkId::new(name, format!("{}-{compute}", kernel.name()));

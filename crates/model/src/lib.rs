@@ -32,12 +32,13 @@ mod weights;
 pub mod tiny;
 
 pub use cache::{CATALOG, ModelCache, ModelPart, NamedModel};
-pub use compute::Compute;
+pub use compute::{Compute, ComputeChoice};
 pub use config::{Activation, Architecture, Config, Sizes, Window};
 #[doc(hidden)]
 pub use cpu::bench;
 pub use cpu::{
-    CpuModel, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS, Kernel,
+    CpuModel, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS, KERNEL_ID_INT8,
+    KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, Kernel,
 };
 pub use device::{DeviceBlock, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings};
 pub use error::LoadError;

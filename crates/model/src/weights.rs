@@ -173,9 +173,11 @@ impl Part {
 }
 
 impl<M: Send, V: Send> Weights<M, V> {
-    /// The same with every matrix as `make` makes it, several at once.
+    /// The same with embedding and head as `make_head` makes them, and every other matrix as `make`,
+    /// several at once.
     pub(crate) fn try_map<N: Send, E: Send>(
         self,
+        make_head: impl Fn(M) -> Result<N, E> + Sync,
         make: impl Fn(M) -> Result<N, E> + Sync,
     ) -> Result<Weights<N, V>, E> {
         let Self { embedding, head, final_norm, layers } = self;
@@ -194,10 +196,10 @@ impl<M: Send, V: Send> Weights<M, V> {
             })
         };
         let (embedding, rest) = rayon::join(
-            || make(embedding),
+            || make_head(embedding),
             || {
                 let layers = layers.into_par_iter().map(layer).collect::<Result<Vec<_>, E>>()?;
-                Ok((head.map(&make).transpose()?, layers))
+                Ok((head.map(&make_head).transpose()?, layers))
             },
         );
         let (embedding, (head, layers)) = (embedding?, rest?);

@@ -201,7 +201,7 @@ impl Heads<'_> {
 fn depth(form: Form, inputs: usize) -> usize {
     match form {
         Form::Pairs => depth_of(inputs),
-        Form::F32 | Form::Rounded => inputs,
+        _ => inputs,
     }
 }
 
@@ -209,7 +209,7 @@ fn depth(form: Form, inputs: usize) -> usize {
 fn step_of(form: Form, position: usize) -> usize {
     match form {
         Form::Pairs => position / 2,
-        Form::F32 | Form::Rounded => position,
+        _ => position,
     }
 }
 
@@ -237,7 +237,7 @@ impl Panels<'_> {
                 let panel = |p| &pairs[p * self.depth..][..steps];
                 kernel.product_of_pairs(x.pairs(), x.rows(), panel, out, out_stride, columns);
             }
-            Form::F32 | Form::Rounded => {
+            _ => {
                 let panel = |p| &self.steps[p * self.depth..][..steps];
                 kernel.product(x.floats(), steps, x.rows(), panel, out, out_stride, columns);
             }

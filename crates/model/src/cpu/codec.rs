@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hyperrag_kv::{Calibration, Element};
 
+use super::hadamard::{hadamard, order};
 use crate::random::SplitMix;
 use crate::rope::Rotations;
 
@@ -142,34 +143,12 @@ impl Codec {
     }
 }
 
-/// The largest power of two that divides `dim`: the size of the Hadamard matrices side by side.
-fn block(dim: usize) -> usize {
-    1 << dim.trailing_zeros()
-}
-
 /// Signs from a fixed seed, over the square root of the matrix's size: applying signs
 /// and matrix, and then matrix and signs, gives the row back.
 fn signs(dim: usize) -> Vec<f32> {
-    let norm = 1.0 / (block(dim) as f32).sqrt();
+    let norm = 1.0 / (order(dim) as f32).sqrt();
     let mut random = SplitMix(0);
     (0..dim).map(|_| if random.next() & 1 == 0 { norm } else { -norm }).collect()
-}
-
-/// Multiplies each block of the row by the Hadamard matrix of its size, without its norm.
-fn hadamard(row: &mut [f32]) {
-    let block = block(row.len());
-    for row in row.chunks_exact_mut(block) {
-        let mut half = 1;
-        while half < block {
-            for pair in row.chunks_exact_mut(2 * half) {
-                let (low, high) = pair.split_at_mut(half);
-                for (a, b) in low.iter_mut().zip(high) {
-                    (*a, *b) = (*a + *b, *a - *b);
-                }
-            }
-            half *= 2;
-        }
-    }
 }
 
 #[cfg(test)]

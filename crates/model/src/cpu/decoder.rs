@@ -72,8 +72,8 @@ impl WeightSource for Stored<'_> {
     }
 }
 
-/// A decoder on the CPU. Products of weights are of f32 or of values rounded to bf16; all
-/// sums, and all else, are f32.
+/// A decoder on the CPU. Products of weights are of f32, or of values rounded to bf16 or int8; all
+/// else is f32.
 ///
 /// A layer is two parallel steps: attention by sequence and KV head, and everything else by rows.
 /// K and V are rounded to the element type before any attention reads them, so that fresh ones and
@@ -116,8 +116,8 @@ impl CpuModel {
     /// of weights and products, `threads` the number of threads that compute.
     ///
     /// # Errors
-    /// [`LoadError`] for missing tensors or others than the metadata promise, for f16, and for an
-    /// element type that needs a calibration: load with f32, then [`CpuModel::calibrated`].
+    /// [`LoadError`] for missing tensors or others than the metadata promise, for f16, for sizes that
+    /// int8 cannot have, and for an element type that needs a calibration: load with f32, then [`CpuModel::calibrated`].
     pub fn load(
         file: &mut ModelFile,
         element: Element,
@@ -126,7 +126,7 @@ impl CpuModel {
         threads: usize,
     ) -> Result<Self, LoadError> {
         if compute == Compute::F16 {
-            let feature = "f16 on a CPU (use --compute f32 or bf16)".to_owned();
+            let feature = "f16 on a CPU (use --compute f32, bf16 or int8)".to_owned();
             return Err(LoadError::Unsupported { feature });
         }
         if !Kernel::available().contains(&kernel) {
@@ -146,7 +146,8 @@ impl CpuModel {
                 feature: format!("{threads} threads: {error}"),
             })?;
         let stored = Weights::read(&config, &mut Stored(file))?;
-        let weights = pool.install(|| stored.try_map(|matrix| matrix.pack(compute)))?;
+        let pack_head = |matrix: StoredMatrix| matrix.pack(compute.of_head());
+        let weights = pool.install(|| stored.try_map(pack_head, |m| m.pack(compute)))?;
         Ok(Self {
             geometry: config.geometry(element),
             codec: Codec::new(element, config.head_dim, config.rotations()),
@@ -366,9 +367,14 @@ impl CpuModel {
         }
     }
 
-    /// In what form the left sides of products are.
-    pub(crate) fn form(&self) -> Form {
+    /// In what form the left sides of the layers' products are.
+    fn form(&self) -> Form {
         self.kernel.form(self.compute)
+    }
+
+    /// The same of the head's.
+    pub(crate) fn head_form(&self) -> Form {
+        self.kernel.form(self.compute.of_head())
     }
 
     fn linear(

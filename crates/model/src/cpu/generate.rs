@@ -92,7 +92,7 @@ impl CpuModel {
             logits.par_chunks_mut(COLUMNS).enumerate().for_each(|(group, logits)| {
                 let columns = group * COLUMNS..group * COLUMNS + logits.len();
                 let Scratch { operand, widened, .. } = &mut *self.scratch.get();
-                operand.start(self.kernel, self.form(), 1, self.config.hidden).set_all(hidden);
+                operand.start(self.kernel, self.head_form(), 1, self.config.hidden).set_all(hidden);
                 head.product(self.kernel, operand, columns, logits, COLUMNS, widened);
                 self.cap_logits(logits);
             });

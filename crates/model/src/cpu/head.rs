@@ -105,7 +105,9 @@ impl CpuModel {
     ) {
         let head = self.head();
         let Scratch { operand, wide, widened, .. } = scratch;
-        operand.start(self.kernel, self.form(), targets.len(), self.config.hidden).set_all(rows);
+        operand
+            .start(self.kernel, self.head_form(), targets.len(), self.config.hidden)
+            .set_all(rows);
         let logits = take(wide, targets.len() * COLUMNS);
         // For each row the largest logit so far, the sum of exp(logit - largest), the target's.
         let mut running = vec![(f32::NEG_INFINITY, 0.0_f64, f32::NAN); targets.len()];

@@ -1,4 +1,4 @@
-//! The decoder on the CPU, in f32 or of bf16: kernels of our own whose bits depend on nothing but a row's
+//! The decoder on the CPU, in f32, of bf16 or of int8: kernels of our own whose bits depend on nothing but a row's
 //! own data.
 
 mod attention;
@@ -7,6 +7,7 @@ mod calibrate;
 mod codec;
 mod decoder;
 mod generate;
+mod hadamard;
 mod head;
 mod kernel;
 mod language_model;
@@ -15,4 +16,7 @@ mod variant;
 mod workspace;
 
 pub use decoder::CpuModel;
-pub use kernel::{KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS, Kernel};
+pub use kernel::{
+    KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS, KERNEL_ID_INT8,
+    KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, Kernel,
+};

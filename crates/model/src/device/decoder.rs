@@ -139,7 +139,7 @@ impl DeviceModel {
 
     /// `x` times the transposed `weights`.
     fn linear(&self, x: &Tensor, weights: &Tensor) -> Result<Tensor> {
-        x.to_dtype(self.compute.dtype())?.matmul(&weights.t()?)
+        x.to_dtype(weights.dtype())?.matmul(&weights.t()?)
     }
 
     /// Q in f32, K and V rounded to the element type, each `[sequence][head][position][dim]`.

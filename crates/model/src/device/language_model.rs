@@ -247,7 +247,7 @@ impl DeviceModel {
         let rounds = 20;
         let timed = || -> Result<f64> {
             let a = Tensor::randn(0_f32, 1.0, (size, size), &self.device)?
-                .to_dtype(self.compute.dtype())?;
+                .to_dtype(self.weights.embedding.dtype())?;
             let b = a.t()?.contiguous()?;
             let read = |c: &Tensor| c.get(0)?.get(0)?.to_dtype(DType::F32)?.to_scalar::<f32>();
             read(&a.matmul(&b)?)?;

@@ -100,7 +100,7 @@ impl DeviceModel {
     /// candle's CPU device.
     ///
     /// # Errors
-    /// [`LoadError`] for missing tensors, others than the metadata promise, or too little memory.
+    /// [`LoadError`] for missing tensors, others than the metadata promise, int8, or too little memory.
     pub fn load(
         file: &mut ModelFile,
         choice: DeviceChoice,
@@ -117,7 +117,7 @@ impl DeviceModel {
         settings: DeviceSettings,
     ) -> Result<Self, LoadError> {
         let config = file.config().clone();
-        let compute = settings.compute.dtype();
+        let compute = settings.compute.dtype()?;
         let weights = Weights::read(&config, &mut FileSource { file, device, compute })?;
         Self::new(config, weights, device, settings)
     }
@@ -125,7 +125,7 @@ impl DeviceModel {
     /// As [`DeviceModel::load`], with random weights in these sizes.
     ///
     /// # Errors
-    /// [`LoadError::Device`] for too little memory.
+    /// [`LoadError::Device`] for too little memory, [`LoadError::Unsupported`] for int8.
     pub fn random(
         config: Config,
         choice: DeviceChoice,
@@ -133,7 +133,7 @@ impl DeviceModel {
     ) -> Result<(Self, DeviceInfo), LoadError> {
         let (device, info) =
             open(choice, settings.notice)?.unwrap_or((Device::Cpu, DeviceInfo::cpu()));
-        let compute = settings.compute.dtype();
+        let compute = settings.compute.dtype()?;
         let weights = Weights::read(&config, &mut RandomSource { device: &device, compute })?;
         Ok((Self::new(config, weights, &device, settings)?, info))
     }

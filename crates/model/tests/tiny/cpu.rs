@@ -269,6 +269,7 @@ fn bits_depend_on_tokens_alone() {
         bits_are_those_of_one_chunk(element, Compute::F32);
     }
     bits_are_those_of_one_chunk(Element::Bf16, Compute::Bf16);
+    bits_are_those_of_one_chunk(Element::Bf16, Compute::Int8);
 }
 
 fn bits_are_those_of_one_chunk(element: Element, compute: Compute) {
@@ -307,20 +308,44 @@ fn bits_are_those_of_one_chunk(element: Element, compute: Compute) {
 }
 
 #[test]
-fn bf16_is_near_f32() {
+fn bf16_and_int8_are_near_f32() {
     let exact = load(Element::F32);
-    let rounded = load_as(&tiny(), Element::F32, Compute::Bf16, Kernel::best(), 2).unwrap();
     let query = tokens(4, 20);
-    let scores = [&exact, &rounded].map(|model| {
-        let blocks = model.prefill(&ragged(20)).unwrap();
-        model.score(&query, &blocks.iter().collect::<Vec<_>>()).unwrap()
-    });
-    let differences = scores[0].iter().zip(&scores[1]).map(|(a, b)| (a - b).abs());
-    let largest = differences.fold(0.0, f32::max);
     // Random weights magnify what is rounded.
-    assert!(largest > 0.0 && largest <= 0.1, "{largest}");
+    for (compute, limit) in [(Compute::Bf16, 0.1), (Compute::Int8, 0.3)] {
+        let rounded = load_as(&tiny(), Element::F32, compute, Kernel::best(), 2).unwrap();
+        let scores = [&exact, &rounded].map(|model| {
+            let blocks = model.prefill(&ragged(20)).unwrap();
+            model.score(&query, &blocks.iter().collect::<Vec<_>>()).unwrap()
+        });
+        let differences = scores[0].iter().zip(&scores[1]).map(|(a, b)| (a - b).abs());
+        let largest = differences.fold(0.0, f32::max);
+        assert!(largest > 0.0 && largest <= limit, "{compute}: {largest}");
+    }
     let refused = load_as(&tiny(), Element::F32, Compute::F16, Kernel::best(), 1).err();
     assert!(refused.unwrap().to_string().contains("--compute"));
+}
+
+#[test]
+fn int8_needs_inputs_that_can_be_turned() {
+    let narrow = |name: &str, shape: &[usize]| {
+        let values = Tensor::zeros(shape, DType::F32, &CPU).unwrap();
+        (name.to_owned(), QTensor::quantize(&values, GgmlDType::F32).unwrap())
+    };
+    let bytes = edited(|metadata, tensors| {
+        metadata.retain(|(key, _)| key != "llama.feed_forward_length");
+        metadata.push(("llama.feed_forward_length".to_owned(), Value::U32(104)));
+        tensors.retain(|(name, _)| !name.contains(".ffn_") || name.contains("norm"));
+        for layer in ["blk.0", "blk.1"] {
+            tensors.push(narrow(&format!("{layer}.ffn_gate.weight"), &[104, 64]));
+            tensors.push(narrow(&format!("{layer}.ffn_up.weight"), &[104, 64]));
+            tensors.push(narrow(&format!("{layer}.ffn_down.weight"), &[64, 104]));
+        }
+    });
+    let load = |compute| load_as(&bytes, Element::F32, compute, Kernel::best(), 1);
+    assert!(load(Compute::Bf16).is_ok());
+    let refused = load(Compute::Int8).err().unwrap().to_string();
+    assert!(refused.contains("104 inputs") && refused.contains("--compute bf16"), "{refused}");
 }
 
 #[test]

@@ -182,3 +182,12 @@ fn random_weights_compute() {
     assert!(scores.iter().all(|score| *score < 0.0));
     assert!(model.product_flops(64).unwrap() > 1e6);
 }
+
+#[test]
+fn int8_is_refused_on_a_gpu() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/tiny.gguf");
+    let settings = DeviceSettings { compute: Compute::Int8, ..settings(Element::F32, None) };
+    let mut file = ModelFile::open(&path).unwrap();
+    let refused = DeviceModel::load(&mut file, DeviceChoice::Cpu, settings).err();
+    assert!(refused.unwrap().to_string().contains("--compute f16, bf16 or f32"));
+}

@@ -66,7 +66,7 @@ fn greedy_tokens_are_the_most_probable_of_one_pass_over_all() {
 fn tokens_do_not_depend_on_threads_or_instructions() {
     let sampled = Sampling { temperature: 1.5, top_p: 0.9, seed: 3, ..GREEDY };
     let prompt = tokens(1, 70);
-    for compute in [Compute::F32, Compute::Bf16] {
+    for compute in [Compute::F32, Compute::Bf16, Compute::Int8] {
         for sampling in [GREEDY, sampled] {
             let of = |(kernel, threads): (Kernel, usize)| {
                 let model = Generator::load(&mut open(&tiny()), compute, kernel, threads).unwrap();

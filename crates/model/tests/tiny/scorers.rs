@@ -83,6 +83,7 @@ fn bits_of_a_pair_depend_on_the_pair_alone() {
         (Element::Bf16, Compute::F32),
         (Element::Int4, Compute::F32),
         (Element::Bf16, Compute::Bf16),
+        (Element::Bf16, Compute::Int8),
     ] {
         for kernel in Kernel::available() {
             let reference = match kernel.id(compute) == Kernel::Portable.id(compute) {

@@ -1,11 +1,17 @@
 use std::arch::x86_64::{
-    __m256bh, __m256i, __m512, __m512bh, __m512i, _mm256_storeu_si256, _mm512_cvtneps_pbh,
-    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_load_ps, _mm512_load_si512, _mm512_loadu_ps,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_store_ps,
+    __m256bh, __m256i, __m512, __m512bh, __m512i, _mm_storeu_si128, _mm256_storeu_si256,
+    _mm512_add_ps, _mm512_and_epi32, _mm512_castps_si512, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
+    _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_load_ps,
+    _mm512_load_si512, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps,
+    _mm512_mask_storeu_ps, _mm512_max_epu32, _mm512_mul_ps, _mm512_permute_ps,
+    _mm512_reduce_add_epi32, _mm512_reduce_max_epu32, _mm512_set1_epi8, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_store_ps,
+    _mm512_store_si512, _mm512_storeu_ps, _mm512_sub_ps, _mm512_xor_si512,
 };
 use std::mem::transmute;
 
-use super::{LANES, Lanes, Pairs, TILE_ROWS, Tile, row};
+use super::{LANES, Lanes, Pairs, Quads, Sums, TILE_ROWS, Tile, row};
+use crate::cpu::hadamard;
 
 /// Up to 12 rows by two panels: 24 of the 32 registers hold sums.
 #[expect(unsafe_code, reason = "functions compiled for an instruction set")]
@@ -106,6 +112,211 @@ fn tile_of_pairs_of<const M: usize, const N: usize>(
         }
     }
     store(&sums, out)
+}
+
+/// The same of int8. The instruction takes its left factor without a sign, so 128 is added to each
+/// weight, and 128 times the row's sum is where the sums begin below zero.
+#[expect(unsafe_code, reason = "functions compiled for an instruction set")]
+pub(super) fn tile_of_quads<const N: usize>(
+    rows: usize,
+    a: &[[i8; 4]],
+    a_stride: usize,
+    b: [&[Quads]; N],
+    out: &mut Tile<Sums>,
+) -> usize {
+    // SAFETY: the caller has asked for AVX-512 VNNI, and `Kernel::available` for the others.
+    unsafe {
+        match rows {
+            12.. => tile_of_quads_of::<12, N>(a, a_stride, b, out),
+            8.. => tile_of_quads_of::<8, N>(a, a_stride, b, out),
+            4.. => tile_of_quads_of::<4, N>(a, a_stride, b, out),
+            2.. => tile_of_quads_of::<2, N>(a, a_stride, b, out),
+            _ => tile_of_quads_of::<1, N>(a, a_stride, b, out),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[expect(unsafe_code, reason = "loads and stores by pointer")]
+fn tile_of_quads_of<const M: usize, const N: usize>(
+    a: &[[i8; 4]],
+    a_stride: usize,
+    b: [&[Quads]; N],
+    out: &mut Tile<Sums>,
+) -> usize {
+    const { assert!(M <= TILE_ROWS) };
+    let k = b[0].len();
+    assert!(b.iter().all(|panel| panel.len() == k), "panels of one product are of one length");
+    assert!(a.len() >= (M - 1) * a_stride + k, "A has fewer rows than the tile");
+    let sign = _mm512_set1_epi8(i8::MIN);
+    let mut sums = [[_mm512_setzero_si512(); N]; M];
+    for (m, sums) in sums.iter_mut().enumerate() {
+        let mut all = _mm512_setzero_si512();
+        for quads in a[m * a_stride..][..k].as_chunks::<LANES>().0 {
+            // SAFETY: 64 bytes are read from 64.
+            let quads = unsafe { _mm512_loadu_si512(quads.as_ptr().cast()) };
+            all = _mm512_dpbusd_epi32(all, sign, quads);
+        }
+        *sums = [_mm512_set1_epi32(_mm512_reduce_add_epi32(all).wrapping_neg()); N];
+    }
+    for i in 0..k {
+        // SAFETY: as in `tile_of`; the four bytes of `a` need no alignment.
+        unsafe {
+            let quads = b.map(|panel| _mm512_load_si512(panel.as_ptr().add(i).cast()));
+            let quads = quads.map(|quads| _mm512_xor_si512(quads, sign));
+            for (m, sums) in sums.iter_mut().enumerate() {
+                let quad = a.as_ptr().add(m * a_stride + i).cast::<i32>().read_unaligned();
+                for (sum, quads) in sums.iter_mut().zip(quads) {
+                    *sum = _mm512_dpbusd_epi32(*sum, quads, _mm512_set1_epi32(quad));
+                }
+            }
+        }
+    }
+    for (sums, out) in sums.iter().zip(out) {
+        for (sum, lanes) in sums.iter().zip(out) {
+            // SAFETY: `Sums` is 64 bytes, aligned to 64.
+            unsafe { _mm512_store_si512(lanes.0.as_mut_ptr().cast(), *sum) };
+        }
+    }
+    M
+}
+
+/// [`row::scaled`] of rows of two panels, into rows of `out` of which each has `width` values,
+/// `stride` apart.
+#[expect(unsafe_code, reason = "a function compiled for an instruction set")]
+pub(super) fn scale(
+    sums: &[[Sums; 2]],
+    rows: &[f32],
+    columns: [&Lanes; 2],
+    out: &mut [f32],
+    stride: usize,
+    width: usize,
+) {
+    // SAFETY: `Kernel::available` offers AVX-512 only where the machine has it.
+    unsafe { scale_by_sixteen(sums, rows, columns, out, stride, width) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[expect(unsafe_code, reason = "loads and stores by pointer")]
+fn scale_by_sixteen(
+    sums: &[[Sums; 2]],
+    rows: &[f32],
+    columns: [&Lanes; 2],
+    out: &mut [f32],
+    stride: usize,
+    width: usize,
+) {
+    // SAFETY: `Lanes` is 64 bytes, aligned to 64.
+    let columns = columns.map(|lanes| unsafe { _mm512_load_ps(lanes.0.as_ptr()) });
+    for ((sums, row), out) in sums.iter().zip(rows).zip(out.chunks_mut(stride)) {
+        let out = &mut out[..width];
+        let row = _mm512_set1_ps(*row);
+        for ((sums, columns), out) in sums.iter().zip(columns).zip(out.chunks_mut(LANES)) {
+            // SAFETY: `Sums` is as `Lanes`; as many floats are written as there are, 16 at most.
+            unsafe {
+                let sums = _mm512_cvtepi32_ps(_mm512_load_si512(sums.0.as_ptr().cast()));
+                let values = _mm512_mul_ps(sums, _mm512_mul_ps(row, columns));
+                match out.len() {
+                    LANES => _mm512_storeu_ps(out.as_mut_ptr(), values),
+                    few => {
+                        let mask = ((1_u32 << few) - 1) as u16;
+                        _mm512_mask_storeu_ps(out.as_mut_ptr(), mask, values);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// [`row::turn_and_quantise`] in the same order of sums: left to the compiler it takes ten times as long.
+#[expect(unsafe_code, reason = "a function compiled for an instruction set")]
+pub(super) fn turn_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32 {
+    // SAFETY: `Kernel::available` offers AVX-512 only where the machine has it.
+    unsafe { turn_and_quantise_by_sixteen(x, out, stride) }
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512bw")]
+#[expect(unsafe_code, reason = "loads and stores by pointer")]
+fn turn_and_quantise_by_sixteen(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32 {
+    const { assert!(hadamard::NEIGHBOURS == LANES) };
+    let (parts, registers) = (hadamard::parts(x.len()), hadamard::order(x.len()) / LANES);
+    match registers {
+        1 => turn_in_registers::<1>(x, parts),
+        2 => turn_in_registers::<2>(x, parts),
+        4 => turn_in_registers::<4>(x, parts),
+        _ => turn_in_registers::<8>(x, parts),
+    }
+    let mut half = registers.min(8) * parts * LANES;
+    while half < x.len() {
+        for pair in x.chunks_exact_mut(2 * half) {
+            let (low, high) = pair.split_at_mut(half);
+            for (a, b) in low.as_chunks_mut::<LANES>().0.iter_mut().zip(high.as_chunks_mut().0) {
+                let b: &mut [f32; LANES] = b;
+                // SAFETY: 16 floats each.
+                unsafe {
+                    let (x, y) = (_mm512_loadu_ps(a.as_ptr()), _mm512_loadu_ps(b.as_ptr()));
+                    _mm512_storeu_ps(a.as_mut_ptr(), _mm512_add_ps(x, y));
+                    _mm512_storeu_ps(b.as_mut_ptr(), _mm512_sub_ps(x, y));
+                }
+            }
+        }
+        half *= 2;
+    }
+    let (x, _) = x.as_chunks::<LANES>();
+    let (mut largest, magnitude) = (_mm512_setzero_si512(), _mm512_set1_epi32(i32::MAX));
+    for x in x {
+        // SAFETY: 16 floats.
+        let bits = _mm512_castps_si512(unsafe { _mm512_loadu_ps(x.as_ptr()) });
+        largest = _mm512_max_epu32(largest, _mm512_and_epi32(bits, magnitude));
+    }
+    let largest = f32::from_bits(_mm512_reduce_max_epu32(largest));
+    let (scale, inverse) = row::scale_and_inverse(largest);
+    let (inverse, whole) = (_mm512_set1_ps(inverse), _mm512_set1_ps(row::WHOLE));
+    for (x, quads) in x.chunks(4).zip(out.iter_mut().step_by(stride)) {
+        for (x, quads) in x.iter().zip(quads.0.as_chunks_mut::<LANES>().0) {
+            // SAFETY: 16 floats are read, 16 bytes are written.
+            unsafe {
+                let values = _mm512_mul_ps(_mm512_loadu_ps(x.as_ptr()), inverse);
+                let whole = _mm512_castps_si512(_mm512_add_ps(values, whole));
+                _mm_storeu_si128(quads.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(whole));
+            }
+        }
+    }
+    scale
+}
+
+/// The first steps of [`hadamard::turn`], within `R` registers of a part.
+#[target_feature(enable = "avx512f")]
+#[expect(unsafe_code, reason = "loads and stores by pointer")]
+fn turn_in_registers<const R: usize>(x: &mut [f32], parts: usize) {
+    let (plus, minus) = (_mm512_set1_ps(1.0), _mm512_set1_ps(-1.0));
+    // -1 for the second of each pair of lanes, of pairs, of fours, of eights.
+    let signs =
+        [0xaaaa, 0xcccc, 0xf0f0, 0xff00].map(|mask| _mm512_mask_blend_ps(mask, plus, minus));
+    for group in x.as_chunks_mut::<LANES>().0.chunks_exact_mut(R * parts) {
+        for part in 0..parts {
+            let mut lanes = [plus; R];
+            for (i, lanes) in lanes.iter_mut().enumerate() {
+                // SAFETY: 16 floats.
+                let x = unsafe { _mm512_loadu_ps(group[part + i * parts].as_ptr()) };
+                // A product with 1 or -1 is exact: these are sums and differences.
+                let x = _mm512_fmadd_ps(x, signs[0], _mm512_permute_ps::<0b10_11_00_01>(x));
+                let x = _mm512_fmadd_ps(x, signs[1], _mm512_permute_ps::<0b01_00_11_10>(x));
+                let x = _mm512_fmadd_ps(x, signs[2], _mm512_shuffle_f32x4::<0b10_11_00_01>(x, x));
+                *lanes = _mm512_fmadd_ps(x, signs[3], _mm512_shuffle_f32x4::<0b01_00_11_10>(x, x));
+            }
+            for half in [1, 2, 4] {
+                for i in (0..R).filter(|i| i & half == 0 && half < R) {
+                    let (a, b) = (lanes[i], lanes[i + half]);
+                    (lanes[i], lanes[i + half]) = (_mm512_add_ps(a, b), _mm512_sub_ps(a, b));
+                }
+            }
+            for (i, lanes) in lanes.iter().enumerate() {
+                // SAFETY: 16 floats.
+                unsafe { _mm512_storeu_ps(group[part + i * parts].as_mut_ptr(), *lanes) };
+            }
+        }
+    }
 }
 
 /// [`row::round_to_steps`] by the instruction for it, which takes denormals for zero, as those do that

@@ -16,10 +16,12 @@ mod operand;
 mod packed;
 mod pages;
 mod portable;
+mod quads;
 mod row;
 
 pub(crate) use operand::{Form, Operand};
 pub(crate) use packed::{Lanes, PANEL, PackedMatrix, Pairs, depth_of, panels_of};
+use quads::{Quads, Sums, scales_of};
 
 use crate::Compute;
 
@@ -30,7 +32,7 @@ pub(crate) const LANES: usize = 16;
 const TILE_ROWS: usize = 12;
 
 /// What a tile computes: for each row, its sums with the columns of one panel or two.
-type Tile = [[Lanes; 2]; TILE_ROWS];
+type Tile<L = Lanes> = [[L; 2]; TILE_ROWS];
 
 /// What the bits of products in f32 depend on. It changes when a summation order does, not with the
 /// instruction set.
@@ -39,9 +41,16 @@ pub const KERNEL_ID: &str = "cpu-f32-v1";
 pub const KERNEL_ID_BF16: &str = "cpu-bf16-v1";
 /// The same where an instruction for bf16 adds them.
 pub const KERNEL_ID_BF16_PAIRS: &str = "cpu-bf16-pairs-v1";
-
 /// The same where AMX adds them.
 pub const KERNEL_ID_BF16_AMX: &str = "cpu-bf16-amx-v1";
+
+/// The same of products of int8, whose sums are exact. Attention, and the head of bf16, are as in
+/// [`KERNEL_ID_BF16`].
+pub const KERNEL_ID_INT8: &str = "cpu-int8-v1";
+/// The same where they are as in [`KERNEL_ID_BF16_PAIRS`].
+pub const KERNEL_ID_INT8_PAIRS: &str = "cpu-int8-pairs-v1";
+/// The same where they are as in [`KERNEL_ID_BF16_AMX`].
+pub const KERNEL_ID_INT8_AMX: &str = "cpu-int8-amx-v1";
 
 /// An instruction set with its kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +131,23 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             (Self::Amx, Compute::Bf16) => KERNEL_ID_BF16_AMX,
             (_, Compute::Bf16) => KERNEL_ID_BF16,
+            #[cfg(target_arch = "x86_64")]
+            (Self::Avx512Bf16, Compute::Int8) => KERNEL_ID_INT8_PAIRS,
+            #[cfg(target_arch = "x86_64")]
+            (Self::Amx, Compute::Int8) => KERNEL_ID_INT8_AMX,
+            (_, Compute::Int8) => KERNEL_ID_INT8,
             _ => KERNEL_ID,
+        }
+    }
+
+    /// The type that [`ComputeChoice::Auto`](crate::ComputeChoice::Auto) takes: bf16 where it is several
+    /// times as fast as f32.
+    #[must_use]
+    pub fn compute(self) -> Compute {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => Compute::Bf16,
+            _ => Compute::F32,
         }
     }
 
@@ -288,13 +313,13 @@ macro_rules! row_operations {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)?;)*) => {
         #[cfg(target_arch = "x86_64")]
         mod row_avx2 {
-            use super::{Lanes, Pairs, row};
+            use super::{Lanes, Pairs, Quads, row};
             $(#[target_feature(enable = "avx2,fma")]
             pub(super) fn $name($($arg: $ty),*) $(-> $out)? { row::$name($($arg),*) })*
         }
         #[cfg(target_arch = "x86_64")]
         mod row_avx512 {
-            use super::{Lanes, Pairs, row};
+            use super::{Lanes, Pairs, Quads, row};
             $(#[target_feature(enable = "avx512f,avx512dq,avx512bw")]
             pub(super) fn $name($($arg: $ty),*) $(-> $out)? { row::$name($($arg),*) })*
         }
@@ -333,6 +358,8 @@ row_operations! {
     fn round_to_bf16(x: &[f32], out: &mut [f32]);
     /// The same, two to a word, the first in the low half, and zeros beyond.
     fn round_to_pairs(x: &[f32], out: &mut [u32]);
+    /// Turns a row by Hadamard matrices and rounds it, see [`Kernel::quantise`].
+    fn turn_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32;
     /// Pairs of bf16 as f32, the first of each pair before the second.
     fn widen(pairs: &[Pairs], out: &mut [Lanes]);
     /// The largest value, and the sum of `exp(value - largest)`.

@@ -1,6 +1,8 @@
 use super::packed::{Pairs, depth_of};
+use super::quads::{Quads, depth_of_quads};
 use super::{Kernel, LANES, row};
 use crate::Compute;
+use crate::cpu::hadamard::order;
 use crate::cpu::workspace::take;
 
 /// In what form the left side of a product is held.
@@ -12,10 +14,15 @@ pub(crate) enum Form {
     Rounded,
     /// Pairs of bf16.
     Pairs,
+    /// Turned by Hadamard matrices, which large values do not survive, and rounded to int8, the largest
+    /// of a row to 127; fours of them.
+    Quads,
 }
 
-/// Values of a step.
+/// Values of a step of pairs.
 const VALUES: usize = 2 * LANES;
+/// Values of a step of fours.
+const VALUES_OF_QUADS: usize = 4 * LANES;
 
 /// The left side of a product, `[row][input]`, rounded once and read by any number of products.
 pub(crate) struct Operand {
@@ -27,6 +34,10 @@ pub(crate) struct Operand {
     /// Steps of rows, where [`Operand::place`] says. They are aligned: what crosses cache lines is
     /// read at half the speed.
     pairs: Vec<Pairs>,
+    /// The same of fours.
+    quads: Vec<Quads>,
+    /// What an integer of a row stands for.
+    scales: Vec<f32>,
 }
 
 impl Kernel {
@@ -35,13 +46,14 @@ impl Kernel {
         match compute {
             Compute::Bf16 if self.multiplies_bf16() => Form::Pairs,
             Compute::Bf16 => Form::Rounded,
+            Compute::Int8 => Form::Quads,
             _ => Form::F32,
         }
     }
 
     /// The same of attention's products: without instructions for it, bf16 would gain nothing.
     pub(crate) fn attention_form(self, compute: Compute) -> Form {
-        match self.form(compute) {
+        match self.form(compute.of_head()) {
             Form::Rounded => Form::F32,
             form => form,
         }
@@ -50,8 +62,16 @@ impl Kernel {
 
 impl Default for Operand {
     fn default() -> Self {
-        let (floats, pairs) = (Vec::new(), Vec::new());
-        Self { kernel: Kernel::Portable, form: Form::F32, rows: 0, inputs: 0, floats, pairs }
+        Self {
+            kernel: Kernel::Portable,
+            form: Form::F32,
+            rows: 0,
+            inputs: 0,
+            floats: Vec::new(),
+            pairs: Vec::new(),
+            quads: Vec::new(),
+            scales: Vec::new(),
+        }
     }
 }
 
@@ -78,6 +98,20 @@ impl Operand {
                     }
                 }
             }
+            Form::Quads => {
+                let steps = self.steps();
+                take(&mut self.floats, rows * inputs);
+                take(&mut self.scales, rows);
+                take(&mut self.quads, kernel.rows_of_pairs(rows) * steps);
+                let (whole, rest) = (inputs / VALUES_OF_QUADS, inputs % VALUES_OF_QUADS);
+                for row in 0..rows {
+                    for step in whole..steps {
+                        let from = if step == whole { rest } else { 0 };
+                        let place = self.place(row, step);
+                        self.quads[place].0[from..].fill(0);
+                    }
+                }
+            }
             Form::F32 | Form::Rounded => {
                 take(&mut self.floats, rows * inputs);
             }
@@ -85,7 +119,8 @@ impl Operand {
         self
     }
 
-    /// Sets values of a row, from an even place on.
+    /// Sets values of a row, from an even place on. The last ones come last: a row is rounded to int8 as
+    /// a whole.
     pub(crate) fn set(&mut self, row: usize, first: usize, values: &[f32]) {
         debug_assert!(first.is_multiple_of(2), "pairs are whole");
         let kernel = self.kernel;
@@ -109,11 +144,23 @@ impl Operand {
                 let start = row * self.inputs + first;
                 kernel.round_to_bf16(values, &mut self.floats[start..][..values.len()]);
             }
-            Form::F32 => {
+            Form::F32 | Form::Quads => {
                 let start = row * self.inputs + first;
                 self.floats[start..][..values.len()].copy_from_slice(values);
+                if self.form == Form::Quads && first + values.len() == self.inputs {
+                    self.quantise(row);
+                }
             }
         }
+    }
+
+    fn quantise(&mut self, row: usize) {
+        let (inputs, place) = (self.inputs, self.place(row, 0));
+        let values = &mut self.floats[row * inputs..][..inputs];
+        let (quads, stride) = (&mut self.quads[place..], self.kernel.stride_of_pairs());
+        let scale = self.kernel.quantise(values, quads, stride);
+        // Both sides of a product are turned by matrices without their norm.
+        self.scales[row] = scale / order(inputs) as f32;
     }
 
     /// Sets every row.
@@ -144,9 +191,15 @@ impl Operand {
         &self.pairs
     }
 
+    /// The same of fours, and the scales of the rows.
+    pub(super) fn quads(&self) -> (&[Quads], &[f32]) {
+        (&self.quads, &self.scales[..self.rows])
+    }
+
     /// Steps of a row.
     fn steps(&self) -> usize {
-        depth_of(self.inputs) / LANES
+        let depth = if self.form == Form::Quads { depth_of_quads } else { depth_of };
+        depth(self.inputs) / LANES
     }
 
     /// Where a step of a row is: of as many rows as the kernel loads at once, the first steps stand

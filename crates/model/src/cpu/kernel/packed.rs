@@ -3,7 +3,9 @@ use std::ops::Range;
 use bytemuck::{Pod, Zeroable};
 
 use super::pages::Pages;
+use super::quads::{INPUTS_MAX, ORDER_MIN, Quads, depth_of_quads, scales_of};
 use super::{Form, Kernel, LANES, Operand};
+use crate::cpu::hadamard;
 use crate::cpu::workspace::take;
 use crate::{Compute, LoadError};
 
@@ -11,8 +13,8 @@ use crate::{Compute, LoadError};
 /// of every instruction set, and fills a first-level cache's sets evenly.
 pub(crate) const PANEL: usize = LANES;
 
-/// Steps of a panel of bf16 are a multiple of this, for instructions that take as many at once.
-const DEPTH: usize = 16;
+/// Steps of a panel of bf16 or int8 are a multiple of this, for instructions that take as many at once.
+pub(super) const DEPTH: usize = 16;
 
 /// Steps of a panel of bf16.
 pub(crate) fn depth_of(inputs: usize) -> usize {
@@ -54,14 +56,18 @@ enum Panels {
     F32(Pages<Lanes>),
     /// Pairs of inputs, with zeros behind them up to a multiple of [`DEPTH`].
     Bf16(Pages<Pairs>),
+    /// A step with the scales of the outputs, then fours of inputs with zeros behind them up to a
+    /// multiple of [`DEPTH`]. An output's weights are turned as a row of the left side is, and then
+    /// rounded, the largest to 127.
+    Int8(Pages<Quads>),
 }
 
 impl PackedMatrix {
-    /// Weights of zero, to be filled. `compute` is what products are to be computed from: bf16, to
-    /// which weights are rounded, or f32.
+    /// Weights of zero, to be filled. `compute` is what products are to be computed from: bf16 or
+    /// int8, to which weights are rounded, or f32.
     ///
     /// # Errors
-    /// [`LoadError::OutOfMemory`].
+    /// [`LoadError::OutOfMemory`]; [`LoadError::Unsupported`] for inputs that int8 cannot have.
     pub(crate) fn zeroed(
         outputs: usize,
         inputs: usize,
@@ -69,6 +75,16 @@ impl PackedMatrix {
     ) -> Result<Self, LoadError> {
         let panels = match compute {
             Compute::Bf16 => Panels::Bf16(Pages::zeroed(panels_of(outputs) * depth_of(inputs))?),
+            Compute::Int8 if !inputs.is_multiple_of(ORDER_MIN) || inputs > INPUTS_MAX => {
+                let feature = format!(
+                    "int8 for a layer of {inputs} inputs, no multiple of {ORDER_MIN} up to {INPUTS_MAX} \
+                     (use --compute bf16)"
+                );
+                return Err(LoadError::Unsupported { feature });
+            }
+            Compute::Int8 => {
+                Panels::Int8(Pages::zeroed(panels_of(outputs) * (1 + depth_of_quads(inputs)))?)
+            }
             _ => Panels::F32(Pages::zeroed(panels_of(outputs) * inputs)?),
         };
         Ok(Self { outputs, inputs, panels })
@@ -77,6 +93,9 @@ impl PackedMatrix {
     /// Sets the weights of the outputs from `first` on, row-major.
     pub(crate) fn fill(&mut self, first: usize, weights: &[f32]) {
         let (inputs, depth) = (self.inputs, depth_of(self.inputs));
+        let (mut turned, mut quads) =
+            (Vec::new(), vec![Quads::default(); inputs.div_ceil(4 * LANES)]);
+        let best = Kernel::best();
         for (output, row) in (first..).zip(weights.chunks_exact(inputs)) {
             let (panel, column) = (output / PANEL, output % PANEL);
             match &mut self.panels {
@@ -88,6 +107,17 @@ impl PackedMatrix {
                 Panels::Bf16(steps) => {
                     for (pairs, weights) in steps[panel * depth..].iter_mut().zip(row.chunks(2)) {
                         pairs.0[column] = pair(weights);
+                    }
+                }
+                Panels::Int8(steps) => {
+                    turned.clear();
+                    turned.extend_from_slice(row);
+                    let scale = best.quantise(&mut turned, &mut quads, 1);
+                    let panel = &mut steps[panel * (1 + depth_of_quads(inputs))..];
+                    bytemuck::cast_mut::<_, Lanes>(&mut panel[0]).0[column] = scale;
+                    let quads: &[[i8; 4]] = bytemuck::cast_slice(&quads);
+                    for (step, quad) in panel[1..].iter_mut().zip(&quads[..inputs / 4]) {
+                        step.0[4 * column..][..4].copy_from_slice(quad);
                     }
                 }
             }
@@ -132,6 +162,12 @@ impl PackedMatrix {
                     kernel.product(x.floats(), inputs, rows, |_| lanes, out, out_stride, width);
                 }
             }
+            Panels::Int8(steps) => {
+                let depth = 1 + depth_of_quads(inputs);
+                let panel = |p| &steps[(first + p) * depth..][..depth];
+                let (x, scales) = x.quads();
+                kernel.product_of_quads(x, scales, panel, out, out_stride, columns.len());
+            }
         }
     }
 
@@ -139,10 +175,12 @@ impl PackedMatrix {
         match self.panels {
             Panels::F32(_) => Compute::F32,
             Panels::Bf16(_) => Compute::Bf16,
+            Panels::Int8(_) => Compute::Int8,
         }
     }
 
-    /// The weights of one output: with tied embeddings, a token's embedding.
+    /// The weights of one output: with tied embeddings, a token's embedding. Those of int8 come back
+    /// as they are rounded.
     pub(crate) fn copy_row(&self, output: usize, row: &mut [f32]) {
         let (panel, column) = (output / PANEL, output % PANEL);
         match &self.panels {
@@ -156,6 +194,17 @@ impl PackedMatrix {
                 for (weights, pairs) in row.chunks_mut(2).zip(&steps[panel * depth..]) {
                     weights.copy_from_slice(&halves(pairs.0[column])[..weights.len()]);
                 }
+            }
+            Panels::Int8(steps) => {
+                let panel = &steps[panel * (1 + depth_of_quads(self.inputs))..];
+                // Turned twice a row is itself, times the order of the matrix.
+                let scale = scales_of(panel).0[column] / hadamard::order(self.inputs) as f32;
+                for (weights, step) in row.chunks_exact_mut(4).zip(&panel[1..]) {
+                    for (weight, value) in weights.iter_mut().zip(&step.0[4 * column..]) {
+                        *weight = f32::from(*value) * scale;
+                    }
+                }
+                hadamard::turn(&mut row[..self.inputs]);
             }
         }
     }

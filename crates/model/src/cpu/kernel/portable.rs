@@ -1,4 +1,4 @@
-use super::{LANES, Lanes, Tile};
+use super::{LANES, Lanes, Quads, Sums, Tile};
 
 /// One row by one panel a tile; the reference for the others.
 pub(super) fn tile(a: &[f32], b: &[Lanes], out: &mut Tile) -> usize {
@@ -9,5 +9,17 @@ pub(super) fn tile(a: &[f32], b: &[Lanes], out: &mut Tile) -> usize {
         }
     }
     out[0][0] = sums;
+    1
+}
+
+/// The same of int8.
+pub(super) fn tile_of_quads(a: &[[i8; 4]], b: &[Quads], out: &mut Tile<Sums>) -> usize {
+    let mut sums = [0; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for (sum, b) in sums.iter_mut().zip(b.0.as_chunks::<4>().0) {
+            *sum += a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum::<i32>();
+        }
+    }
+    out[0][0].0 = sums;
     1
 }

@@ -2,7 +2,15 @@
 //! registers. Never called directly but through `Kernel`.
 
 use super::packed::halves;
-use super::{LANES, Lanes, Pairs};
+use super::{LANES, Lanes, Pairs, Quads, Sums};
+use crate::cpu::hadamard::turn;
+
+/// Added to a number up to 2^22, this leaves the nearest integer in the low bits of the sum, ties to
+/// even: 1.5 * 2^23.
+pub(super) const WHOLE: f32 = 12_582_912.0;
+
+/// The largest integer that values are rounded to.
+const LEVELS: f32 = 127.0;
 
 /// Joins the partial sums as a tree.
 #[inline(always)]
@@ -21,18 +29,16 @@ fn join(mut lanes: [f32; LANES]) -> f32 {
 fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    /// Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
-    const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
-    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
-    let n = shifted - ROUND;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, WHOLE);
+    let n = shifted - WHOLE;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
     let mut p = 1.987_569_1e-4_f32;
     for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
         p = p.mul_add(r, c);
     }
     let y = p.mul_add(r * r, r) + 1.0;
-    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
+    let exponent = shifted.to_bits().wrapping_sub(WHOLE.to_bits()).wrapping_add(127);
     y * f32::from_bits(exponent << 23)
 }
 
@@ -185,6 +191,43 @@ pub(super) fn round_to_steps(x: &[f32], out: &mut [Pairs], stride: usize) {
     for (values, pairs) in x.chunks(2 * LANES).zip(out.iter_mut().step_by(stride)) {
         round_to_pairs(values, &mut pairs.0[..values.len().div_ceil(2)]);
     }
+}
+
+/// The largest magnitude; with a value that is no number it is none.
+#[inline(always)]
+fn largest_magnitude(x: &[f32]) -> f32 {
+    // Of numbers without a sign the order is that of their bits, and what is no number comes last.
+    f32::from_bits(x.iter().fold(0, |largest, value| largest.max(value.abs().to_bits())))
+}
+
+/// What a value between two integers stands for, where the largest magnitude is `largest`, and its
+/// inverse; 0 where there is none, so that the integers are 0 and the scale says what the row is.
+#[inline(always)]
+pub(super) fn scale_and_inverse(largest: f32) -> (f32, f32) {
+    let inverse = LEVELS / largest;
+    (largest / LEVELS, if inverse.is_finite() { inverse } else { 0.0 })
+}
+
+#[inline(always)]
+pub(super) fn turn_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32 {
+    turn(x);
+    let (scale, inverse) = scale_and_inverse(largest_magnitude(x));
+    for (values, quads) in x.chunks(4 * LANES).zip(out.iter_mut().step_by(stride)) {
+        for (value, quad) in values.iter().zip(&mut quads.0) {
+            *quad = (value * inverse + WHOLE).to_bits() as i8;
+        }
+    }
+    scale
+}
+
+/// Sums of int8 as what they stand for.
+#[inline(always)]
+pub(super) fn scaled(sums: &Sums, row: f32, columns: &Lanes) -> Lanes {
+    let mut out = Lanes::ZERO;
+    for lane in 0..LANES {
+        out.0[lane] = sums.0[lane] as f32 * (row * columns.0[lane]);
+    }
+    out
 }
 
 #[inline(always)]

@@ -177,7 +177,7 @@ impl ModelFolder {
             "attn_output" => "self_attn.o_proj",
             "attn_q_norm" => "self_attn.q_norm",
             "attn_k_norm" => "self_attn.k_norm",
-            "post_attention_norm" => "post_attention_layernorm",
+            "post_attention_norm" if normed => "post_attention_layernorm",
             "ffn_norm" if normed => "pre_feedforward_layernorm",
             "ffn_norm" => "post_attention_layernorm",
             "post_ffw_norm" => "post_feedforward_layernorm",

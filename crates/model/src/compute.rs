@@ -69,8 +69,8 @@ impl Compute {
         }
     }
 
-    /// The type of embedding and head, where that of the layers is this: the head's products are
-    /// scores already.
+    /// The type of attention, embedding and head, where that of the layers is this: the head's products
+    /// are scores already.
     pub(crate) fn of_head(self) -> Self {
         match self {
             Self::Int8 => Self::Bf16,

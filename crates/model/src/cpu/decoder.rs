@@ -117,7 +117,8 @@ impl CpuModel {
     ///
     /// # Errors
     /// [`LoadError`] for missing tensors or others than the metadata promise, for f16, for sizes that
-    /// int8 cannot have, and for an element type that needs a calibration: load with f32, then [`CpuModel::calibrated`].
+    /// int8 cannot have, and for an element type that needs a calibration: load with f32, then
+    /// [`CpuModel::calibrated`].
     pub fn load(
         file: &mut ModelFile,
         element: Element,

@@ -4,7 +4,7 @@
 //! with fused multiply-adds, a row sum has [`LANES`] partial sums that are joined as a tree. So
 //! all kernels give the same bits, which the tests check, and a row's result depends on nothing
 //! but the row. The exceptions are AVX-512's instruction for pairs of bf16, and AMX: each has bits, and
-//! a kernel id, of its own.
+//! a kernel id, of its own. Sums of int8 are exact, in any order.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;

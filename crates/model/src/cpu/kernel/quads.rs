@@ -64,19 +64,18 @@ impl Kernel {
             return amx::product_of_quads(a, scales, panel, c, c_stride, columns);
         }
         let a: &[[i8; 4]] = bytemuck::cast_slice(a);
-        let multiplies_int8 = self.multiplies_int8();
         self.each_tile(scales.len(), panel, c, c_stride, columns, |row, b, out| {
             let (rows, depth) = (scales.len() - row, b[0].len() - 1);
             let a = &a[row * depth..];
             let mut sums = [[Sums::ZERO; 2]; TILE_ROWS];
             let done = match (self, b) {
                 #[cfg(target_arch = "x86_64")]
-                (_, &[first, second]) if multiplies_int8 => {
+                (_, &[first, second]) if self.multiplies_int8() => {
                     let b = [&first[1..], &second[1..]];
                     avx512::tile_of_quads(rows, a, depth, b, &mut sums)
                 }
                 #[cfg(target_arch = "x86_64")]
-                (_, b) if multiplies_int8 => {
+                (_, b) if self.multiplies_int8() => {
                     avx512::tile_of_quads(rows, a, depth, [&b[0][1..]], &mut sums)
                 }
                 (Self::Portable, b) => portable::tile_of_quads(a, &b[0][1..], &mut sums),

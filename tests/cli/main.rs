@@ -1,6 +1,7 @@
 //! The program as its users run it, with the tiny model and without a network.
 
 mod answer;
+mod architectures;
 mod bad_input;
 mod calibrated;
 mod damage;

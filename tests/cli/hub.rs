@@ -81,6 +81,9 @@ impl Hub {
             let files =
                 self.files.keys().filter_map(|name| name.strip_prefix(id)?.strip_prefix('/'));
             let siblings: Vec<Value> = files.map(|name| json!({"rfilename": name})).collect();
+            if siblings.is_empty() {
+                return None;
+            }
             let body = json!({"sha": commit(revision)?, "siblings": siblings}).to_string();
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n", body.len());
             return Some(format!("{head}connection: close\r\n\r\n{body}").into_bytes());

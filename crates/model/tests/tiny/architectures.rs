@@ -105,7 +105,7 @@ fn transformers_computes_the_same() {
             {
                 let what = format!("{what}, {place}");
                 assert_close(&[likelihood], &[mean], 1e-4, &what);
-                assert_close(&logits, &expected, 2e-4, &what);
+                assert_close(&logits, &expected, 1e-4, &what);
             }
         }
     }

@@ -107,8 +107,8 @@ pub(crate) struct DeviceBenchArgs {
 pub(crate) enum ModelCommand {
     /// Fetch a model by name, and check it; or one of the Hugging Face hub, into the hub's cache.
     Pull {
-        /// Its name, which `model list` shows, or an id of the hub: ORG/NAME[@REVISION], or
-        /// ORG/NAME/FILE.gguf[@REVISION].
+        /// Its name, which `model list` shows, or an id of the hub: `ORG/NAME[@REVISION]`, or
+        /// `ORG/NAME/FILE.gguf[@REVISION]`.
         name: String,
     },
     /// List the models that can be fetched, and which are here.
@@ -124,7 +124,7 @@ pub(crate) enum ModelCommand {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ModelArgs {
     /// Model: a name of `model list`, the path of a GGUF file or of a folder with config.json and
-    /// safetensors, or an id of the Hugging Face hub, ORG/NAME[@REVISION].
+    /// safetensors, or an id of the Hugging Face hub, `ORG/NAME[@REVISION]`.
     #[arg(
         long,
         env = "HYPERRAG_MODEL",

@@ -39,7 +39,7 @@ unit: model python
 
 test-gemma: build ## fetch Gemma 3 270M (250 MB) and compare it with transformers; build, query and bench with it
 	$(HYPERRAG) model pull gemma3-270m
-	$(CARGO) test --release --locked $(FEATURES) -p hyperrag-model --test gemma3 -- --ignored --nocapture
+	$(CARGO) test --release --locked --workspace $(FEATURES) --test gemma3 -- --ignored --nocapture
 	rm -rf target/gemma
 	$(HYPERRAG) build testdata/corpus.parquet --store target/gemma --model gemma3-270m
 	$(HYPERRAG) info --store target/gemma --model gemma3-270m

@@ -110,10 +110,12 @@ fn query_heads(store: &Store, model: &str) -> Result<usize> {
 /// What a user may expect of scores over blocks of this kernel.
 fn exactness(kernel: &str) -> String {
     let same = match kernel {
-        KERNEL_ID | KERNEL_ID_BF16 => "the same bits as recompute on any CPU",
-        KERNEL_ID_INT8 => "the same bits as recompute on CPUs without instructions for bf16",
+        KERNEL_ID => "the same bits as recompute on any CPU",
+        KERNEL_ID_BF16 | KERNEL_ID_INT8 => {
+            "the same bits as recompute on CPUs without instructions for bf16"
+        }
         KERNEL_ID_BF16_PAIRS | KERNEL_ID_INT8_PAIRS => {
-            "the same bits as recompute on CPUs with instructions for bf16"
+            "the same bits as recompute on CPUs with AVX-512's instruction for bf16"
         }
         KERNEL_ID_BF16_AMX | KERNEL_ID_INT8_AMX => "the same bits as recompute on CPUs with AMX",
         _ => "as recompute on a GPU, but for the order of its sums",

@@ -7,7 +7,7 @@ use hyperrag_model::{DeviceChoice, DeviceInfo};
 use hyperrag_pipeline::{BenchReport, BenchSettings, Mode, Query, Session};
 use serde::Serialize;
 
-use super::{LoadedModel, OpenSession, open};
+use super::{LoadedModel, OpenSession, open, tolerance};
 use crate::cli::{BenchArgs, ModelArgs};
 use crate::exit::Status;
 use crate::{queries, report};
@@ -107,7 +107,8 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
             figures.failovers
         ));
     }
-    if let (Some(against), Some(tolerance)) = (output.against, profile.scorer.tolerance()) {
+    let computes = [store.manifest().fingerprint.compute.as_str(), model.compute()];
+    if let (Some(against), Some(tolerance)) = (output.against, tolerance(profile, computes)) {
         let difference = against.difference_max();
         if difference > tolerance.into() {
             report::warn(&format!(

@@ -224,10 +224,7 @@ fn check(root: &Path, store: &Replicated, loaded: &LoadedModel) -> Result<()> {
     let current = loaded.fingerprint_like(stored);
     let exactness = stored.readable_by(&current).map_err(|mismatch| refused(root, mismatch))?;
     if exactness == Exactness::Tolerance {
-        // int8 moves scores by more than kernels may.
-        let rounded =
-            [&stored.compute, &current.compute].contains(&&Compute::Int8.name().to_owned());
-        let within = match loaded.profile.scorer.tolerance().filter(|_| !rounded) {
+        let within = match tolerance(&loaded.profile, [&stored.compute, &current.compute]) {
             Some(tolerance) => format!("within {tolerance}"),
             None => "nearly".to_owned(),
         };
@@ -237,6 +234,13 @@ fn check(root: &Path, store: &Replicated, loaded: &LoadedModel) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// What scores of two computations may differ by; `None` where nothing is promised.
+fn tolerance(profile: &Profile, computes: [&str; 2]) -> Option<f32> {
+    // int8 moves scores by more than kernels may.
+    let rounded = computes.contains(&Compute::Int8.name());
+    profile.scorer.tolerance().filter(|_| !rounded)
 }
 
 /// Speaks of every block that was damaged, and computed again or left out.

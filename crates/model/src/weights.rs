@@ -22,7 +22,7 @@ pub(crate) struct Layer<M, V> {
     /// Of what attention gives, before it is added.
     pub(crate) post_attention_norm: Option<V>,
     pub(crate) feed_forward_norm: V,
-    /// Gate and up.
+    /// Gates and ups.
     pub(crate) gate_up: M,
     pub(crate) down: M,
     /// Of what the feed-forward part gives, before it is added.
@@ -71,6 +71,15 @@ pub(crate) trait WeightSource {
 
     /// One matrix of `inputs` columns from the parts, one below the other.
     fn matrix(&mut self, parts: Vec<Part>, inputs: usize) -> Result<Self::Matrix, LoadError>;
+
+    /// The same of the gates and the ups of a feed-forward part, as they are computed best.
+    fn gates_and_ups(
+        &mut self,
+        parts: Vec<Part>,
+        inputs: usize,
+    ) -> Result<Self::Matrix, LoadError> {
+        self.matrix(parts, inputs)
+    }
 
     /// One vector from the parts, one after the other.
     fn vector(&mut self, parts: Vec<Part>) -> Result<Self::Vector, LoadError>;
@@ -159,7 +168,8 @@ impl<M, V> Layer<M, V> {
             output: source.matrix(vec![part("attn_output", hidden)], q)?,
             post_attention_norm,
             feed_forward_norm: source.vector(vec![part("ffn_norm", hidden)])?,
-            gate_up: source.matrix(vec![part("ffn_gate", wide), part("ffn_up", wide)], hidden)?,
+            gate_up: source
+                .gates_and_ups(vec![part("ffn_gate", wide), part("ffn_up", wide)], hidden)?,
             down: source.matrix(vec![part("ffn_down", hidden)], wide)?,
             post_feed_forward_norm,
         })

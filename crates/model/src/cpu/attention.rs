@@ -9,7 +9,9 @@ use std::ops::Range;
 use hyperrag_kv::Element;
 
 use super::codec::{Codec, Part, Place};
-use super::kernel::{Form, Kernel, Lanes, Operand, PANEL, Pairs, depth_of, panels_of};
+use super::kernel::{
+    Form, Kernel, Lanes, Operand, PANEL, Pairs, Rows, Then, Tile, depth_of, panels_of,
+};
 use super::past::Past;
 use super::workspace::{Scratch, take};
 
@@ -107,7 +109,7 @@ impl Heads<'_> {
             }
             let steps = &values[step_of(form, seen.start)..];
             let panels = Panels { form, depth: depth(form, stored + rows), steps };
-            panels.product(kernel, operand, depth(form, seen.len()), results, self.dim, self.dim);
+            panels.product(kernel, operand, depth(form, seen.len()), results, self.dim);
             for (result, sum) in results.chunks_exact_mut(self.dim).zip(sums) {
                 let scale = 1.0 / *sum;
                 result.iter_mut().for_each(|value| *value *= scale);
@@ -152,7 +154,7 @@ impl Heads<'_> {
         let scores = take(scores, rows * columns);
         let depth = depth(form, self.dim);
         let panels = Panels { form, depth, steps: &keys[seen.start / PANEL * depth..] };
-        panels.product(kernel, operand, depth, scores, columns, columns);
+        panels.product(kernel, operand, depth, scores, columns);
     }
 
     /// Lays K and V of all positions that are seen out as the right sides of the two products.
@@ -227,19 +229,23 @@ impl Panels<'_> {
         kernel: Kernel,
         x: &Operand,
         steps: usize,
-        out: &mut [f32],
-        out_stride: usize,
+        values: &mut [f32],
         columns: usize,
     ) {
+        let (mut out, panels) = (
+            Rows { kernel, values, stride: columns, columns, then: Then::Put },
+            panels_of(columns),
+        );
         match self.form {
             Form::Pairs => {
                 let pairs: &[Pairs] = bytemuck::cast_slice(self.steps);
                 let panel = |p| &pairs[p * self.depth..][..steps];
-                kernel.product_of_pairs(x.pairs(), x.rows(), panel, out, out_stride, columns);
+                kernel.product_of_pairs(x.pairs(), x.rows(), panels, panel, |tile| out.take(tile));
             }
             _ => {
                 let panel = |p| &self.steps[p * self.depth..][..steps];
-                kernel.product(x.floats(), steps, x.rows(), panel, out, out_stride, columns);
+                let put = |tile: Tile<'_>| out.take(tile);
+                kernel.product(x.floats(), steps, x.rows(), panels, panel, put);
             }
         }
     }

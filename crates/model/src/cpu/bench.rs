@@ -6,7 +6,7 @@ use hyperrag_kv::{Calibration, Element, FixedPositions, Geometry, KvBlock};
 
 use super::attention::{Heads, Source};
 use super::codec::{Codec, Part, Place};
-use super::kernel::{Form, Kernel, Lanes, Operand, PackedMatrix};
+use super::kernel::{Form, Kernel, Lanes, Operand, PackedMatrix, Rows, Then};
 use super::past::Past;
 use super::workspace::Scratch;
 use crate::Compute;
@@ -52,7 +52,14 @@ impl Product {
         let Self { kernel, x, weights, out, compute, operand, widened, .. } = self;
         let rows = out.len() / outputs;
         operand.start(*kernel, kernel.form(*compute), rows, x.len() / rows).set_all(x);
-        weights.product(*kernel, operand, 0..outputs, out, outputs, widened);
+        let mut rows = Rows {
+            kernel: *kernel,
+            values: out,
+            stride: outputs,
+            columns: outputs,
+            then: Then::Put,
+        };
+        weights.product(*kernel, operand, weights.panels(), widened, |tile| rows.take(tile));
         out
     }
 

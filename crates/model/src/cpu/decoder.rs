@@ -5,72 +5,18 @@ use rayon::prelude::*;
 
 use super::attention::{Heads, Source};
 use super::codec::Codec;
-use super::kernel::{Form, Kernel, Lanes, Operand, PANEL, PackedMatrix};
+use super::kernel::{Form, Kernel, Lanes, PANEL, PackedMatrix, Rows, Then, Tile, panels_of};
 use super::past::Past;
+use super::stored::{Stored, StoredMatrix};
 use super::workspace::{Scratch, ScratchPool, Workspace, split, take};
-use crate::model_file::StoredTensor;
-use crate::weights::{Order, Part, WeightSource, Weights, values_of};
+use crate::weights::Weights;
 use crate::{Activation, Compute, Config, LoadError, ModelFile};
 
 /// Rows that one task takes through a layer: their activations stay in its core's cache, and the
 /// weights are read once for all of them.
-const TASK_ROWS: usize = 192;
-/// Columns of gates, and of ups, that are computed at once.
-const COLUMNS: usize = 128;
+const TASK_ROWS: usize = 256;
 
 type Layer = crate::weights::Layer<PackedMatrix, Vec<f32>>;
-
-/// Reads the weights of a file as they are there.
-struct Stored<'a>(&'a mut ModelFile);
-
-/// The parts of a matrix, one below the other.
-struct StoredMatrix {
-    parts: Vec<(StoredTensor, Order)>,
-    inputs: usize,
-}
-
-impl StoredMatrix {
-    fn pack(self, compute: Compute) -> Result<PackedMatrix, LoadError> {
-        let outputs = self.parts.iter().map(|(part, _)| part.rows()).sum();
-        let mut matrix = PackedMatrix::zeroed(outputs, self.inputs, compute)?;
-        let mut first = 0;
-        for (part, order) in self.parts {
-            let mut row = 0;
-            part.each_rows(|values| {
-                for values in values.chunks_exact(self.inputs) {
-                    matrix.fill(first + order.place(row), values);
-                    row += 1;
-                }
-            })?;
-            first += row;
-        }
-        Ok(matrix)
-    }
-}
-
-impl WeightSource for Stored<'_> {
-    type Matrix = StoredMatrix;
-    type Vector = Vec<f32>;
-
-    fn has(&self, name: &str) -> bool {
-        self.0.has(name)
-    }
-
-    fn pairs_halves(&self) -> bool {
-        self.0.pairs_halves()
-    }
-
-    fn matrix(&mut self, parts: Vec<Part>, inputs: usize) -> Result<StoredMatrix, LoadError> {
-        let parts = parts
-            .into_iter()
-            .map(|Part { name, rows, order }| Ok((self.0.stored(&name, &[rows, inputs])?, order)));
-        Ok(StoredMatrix { parts: parts.collect::<Result<_, _>>()?, inputs })
-    }
-
-    fn vector(&mut self, parts: Vec<Part>) -> Result<Vec<f32>, LoadError> {
-        values_of(self.0, &parts, None)
-    }
-}
 
 /// A decoder on the CPU. Products of weights are of f32, or of values rounded to bf16 or int8; all
 /// else is f32.
@@ -98,6 +44,14 @@ pub struct CpuModel {
 pub(crate) struct Sequence<'a> {
     pub(crate) past: Option<Past<'a>>,
     pub(crate) tokens: &'a [u32],
+}
+
+/// Which of a scratch's operands is the left side of a product.
+#[derive(Clone, Copy)]
+enum Left {
+    /// Normed rows, or what attention gave.
+    Normed,
+    Activated,
 }
 
 /// Where a row belongs.
@@ -207,20 +161,28 @@ impl CpuModel {
         let task = self.rows_of_a_task(rows.len());
         // Step `l` closes layer `l - 1` and opens layer `l`: both work on rows by themselves.
         for l in 0..=self.weights.layers.len() {
-            x.par_chunks_mut(task * config.hidden)
-                .zip(qkv.par_chunks_mut(task * width))
-                .zip(rows.par_chunks(task))
-                .enumerate()
-                .for_each(|(i, ((x, qkv), rows))| {
-                    let scratch = &mut *self.scratch.get();
+            let step =
+                |first: usize, rows: &[Row], x: &mut [f32], qkv: &mut [f32], scratch: &mut _| {
                     match l.checked_sub(1) {
                         None => self.embed(rows, x),
-                        Some(layer) => self.close(layer, rows, i * task, attended, x, scratch),
+                        Some(layer) => self.close(layer, rows, first, attended, x, scratch),
                     }
                     if l < self.weights.layers.len() {
                         self.open(l, rows, x, qkv, scratch);
                     }
-                });
+                };
+            if rows.len() == 1 {
+                workspace.scratch.shares = true;
+                step(0, &rows, x, qkv, &mut workspace.scratch);
+            } else {
+                x.par_chunks_mut(task * config.hidden)
+                    .zip(qkv.par_chunks_mut(task * width))
+                    .zip(rows.par_chunks(task))
+                    .enumerate()
+                    .for_each(|(i, ((x, qkv), rows))| {
+                        step(i * task, rows, x, qkv, &mut self.scratch.get());
+                    });
+            }
             if l < self.weights.layers.len() {
                 self.attend(l, sequences, qkv, attended, kept.as_deref_mut());
             }
@@ -252,8 +214,8 @@ impl CpuModel {
     fn open(&self, l: usize, rows: &[Row], x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
         let (config, layer) = (&self.config, &self.weights.layers[l]);
         self.norm(x, &layer.attention_norm, scratch);
-        let Scratch { operand, narrow, widened, .. } = scratch;
-        self.linear(&layer.qkv, operand, qkv, widened);
+        self.linear(&layer.qkv, Left::Normed, scratch, qkv, Then::Put);
+        let narrow = &mut scratch.narrow;
         let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         for (row, qkv) in rows.iter().zip(qkv.chunks_exact_mut(self.qkv_width())) {
             if let Some(bias) = &layer.qkv_bias {
@@ -299,55 +261,77 @@ impl CpuModel {
                 scratch.operand.set(i, head * group, &attended[start..start + group]);
             }
         }
-        let Scratch { operand, narrow, wide, widened, .. } = scratch;
-        let sum = take(narrow, x.len());
-        self.linear(&layer.output, operand, sum, widened);
-        if let Some(weight) = &layer.post_attention_norm {
-            self.norm_in_place(sum, weight, wide);
-        }
-        self.kernel.add(x, sum);
+        self.add_linear(
+            &layer.output,
+            Left::Normed,
+            layer.post_attention_norm.as_deref(),
+            x,
+            scratch,
+        );
         self.norm(x, &layer.feed_forward_norm, scratch);
         self.feed_forward(layer, scratch);
-        let Scratch { activated, narrow, wide, widened, .. } = scratch;
-        let sum = take(narrow, x.len());
-        self.linear(&layer.down, activated, sum, widened);
-        if let Some(weight) = &layer.post_feed_forward_norm {
-            self.norm_in_place(sum, weight, wide);
-        }
-        self.kernel.add(x, sum);
+        let norm = layer.post_feed_forward_norm.as_deref();
+        self.add_linear(&layer.down, Left::Activated, norm, x, scratch);
     }
 
-    /// The activation of the gates, times the ups, of the normed rows, a group of columns after the
-    /// other, so that the products never leave the cache.
-    fn feed_forward(&self, layer: &Layer, scratch: &mut Scratch) {
-        let wide = self.config.feed_forward;
-        let Scratch { operand, activated, wide: gate_up, narrow, widened, .. } = scratch;
-        let rows = operand.rows();
-        activated.start(self.kernel, self.form(), rows, wide);
-        // A group starts with a panel, of the gates and of the ups.
-        let columns = if wide.is_multiple_of(PANEL) { COLUMNS.min(wide) } else { wide };
-        let mut product = |columns: std::ops::Range<usize>, out: &mut [f32], stride: usize| {
-            layer.gate_up.product(self.kernel, operand, columns, out, stride, widened);
+    /// Adds a product to `x`, normed before where there is a norm.
+    fn add_linear(
+        &self,
+        weights: &PackedMatrix,
+        left: Left,
+        norm: Option<&[f32]>,
+        x: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let Some(norm) = norm else {
+            return self.linear(weights, left, scratch, x, Then::Add);
         };
-        for first in (0..wide).step_by(columns) {
-            let columns = columns.min(wide - first);
-            let gate_up = take(gate_up, rows * 2 * columns);
-            if columns == wide {
-                product(0..2 * wide, gate_up, 2 * wide);
-            } else {
-                product(first..first + columns, gate_up, 2 * columns);
-                let ups = wide + first;
-                product(ups..ups + columns, &mut gate_up[columns..], 2 * columns);
-            }
-            let out = take(narrow, columns);
-            for (row, gate_up) in gate_up.chunks_exact(2 * columns).enumerate() {
-                match self.config.activation {
-                    Activation::Silu => self.kernel.silu_mul(gate_up, out),
-                    Activation::GeluTanh => self.kernel.gelu_mul(gate_up, out),
-                }
-                activated.set(row, first, out);
-            }
+        let mut sum = std::mem::take(&mut scratch.narrow);
+        let values = take(&mut sum, x.len());
+        self.linear(weights, left, scratch, values, Then::Put);
+        self.norm_in_place(values, norm, &mut scratch.wide);
+        self.kernel.add(x, values);
+        scratch.narrow = sum;
+    }
+
+    /// The activation of the gates, times the ups, of the normed rows, while a tile is in the cache.
+    fn feed_forward(&self, layer: &Layer, scratch: &mut Scratch) {
+        let (kernel, wide) = (self.kernel, self.config.feed_forward);
+        let Scratch { operand, activated, narrow, widened, shares, .. } = scratch;
+        activated.start(kernel, self.form(), operand.rows(), wide);
+        if !*shares {
+            layer.gate_up.product(kernel, operand, layer.gate_up.panels(), widened, |tile| {
+                let (row, first) = (tile.row, tile.panel / 2 * PANEL);
+                activated.set_sums(row, first, self.activated(tile), PANEL.min(wide - first));
+            });
+            return;
         }
+        let values = take(narrow, wide);
+        self.by_parts(values, |first, values| {
+            let panels = first / PANEL * 2..panels_of(first + values.len()) * 2;
+            layer.gate_up.product(kernel, operand, panels, &mut Vec::new(), |tile| {
+                let out = values.chunks_mut(PANEL).nth(tile.panel / 2).unwrap_or_default();
+                out.copy_from_slice(&self.activated(tile)[0].0[..out.len()]);
+            });
+        });
+        activated.set(0, 0, values);
+    }
+
+    /// Gates with their activation, times the ups.
+    fn activated<'t>(&self, tile: Tile<'t>) -> &'t [Lanes] {
+        let [gates, ups] = tile.sums;
+        match self.config.activation {
+            Activation::Silu => self.kernel.silu_mul(gates, ups),
+            Activation::GeluTanh => self.kernel.gelu_mul(gates, ups),
+        }
+        gates
+    }
+
+    /// One row's values, a part of them, from a panel on, by each thread.
+    fn by_parts(&self, values: &mut [f32], part: impl Fn(usize, &mut [f32]) + Sync) {
+        let columns = values.len().div_ceil(self.threads()).next_multiple_of(PANEL);
+        let parts = values.par_chunks_mut(columns).enumerate();
+        parts.for_each(|(i, values)| part(i * columns, values));
     }
 
     /// The normed rows, as the left side of products.
@@ -378,15 +362,33 @@ impl CpuModel {
         self.kernel.form(self.compute.of_head())
     }
 
+    /// A product of the scratch's rows, which those of `out` take. That of one row is shared by the
+    /// threads: its weights are what takes the time.
     fn linear(
         &self,
         weights: &PackedMatrix,
-        x: &Operand,
+        left: Left,
+        scratch: &mut Scratch,
         out: &mut [f32],
-        widened: &mut Vec<Lanes>,
+        then: Then,
     ) {
-        let outputs = weights.outputs();
-        weights.product(self.kernel, x, 0..outputs, out, outputs, widened);
+        let Scratch { operand, activated, widened, shares, .. } = scratch;
+        let x = match left {
+            Left::Normed => operand,
+            Left::Activated => activated,
+        };
+        let (kernel, columns) = (self.kernel, weights.outputs());
+        if !*shares {
+            let mut rows = Rows { kernel, values: out, stride: columns, columns, then };
+            weights.product(kernel, x, weights.panels(), widened, |tile| rows.take(tile));
+            return;
+        }
+        self.by_parts(out, |first, values| {
+            let columns = values.len();
+            let panels = first / PANEL..panels_of(first + columns);
+            let mut rows = Rows { kernel, values, stride: columns, columns, then };
+            weights.product(kernel, x, panels, &mut Vec::new(), |tile| rows.take(tile));
+        });
     }
 
     /// Attention of every sequence and KV head, and K and V into the blocks that are kept.

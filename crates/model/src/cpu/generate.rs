@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::decoder::{CpuModel, Sequence};
 use super::head::COLUMNS;
+use super::kernel::{PANEL, Rows, Then, panels_of};
 use super::language_model::ROWS_MAX;
 use super::past::{GrowingKv, Past};
 use super::workspace::{Scratch, take};
@@ -90,10 +91,18 @@ impl CpuModel {
         let (hidden, logits) = (&run.hidden, take(&mut run.logits, head.outputs()));
         self.pool.install(|| {
             logits.par_chunks_mut(COLUMNS).enumerate().for_each(|(group, logits)| {
-                let columns = group * COLUMNS..group * COLUMNS + logits.len();
                 let Scratch { operand, widened, .. } = &mut *self.scratch.get();
                 operand.start(self.kernel, self.head_form(), 1, self.config.hidden).set_all(hidden);
-                head.product(self.kernel, operand, columns, logits, COLUMNS, widened);
+                let (kernel, columns) = (self.kernel, logits.len());
+                let panels = group * COLUMNS / PANEL..panels_of(group * COLUMNS + columns);
+                let mut out = Rows {
+                    kernel,
+                    values: &mut *logits,
+                    stride: columns,
+                    columns,
+                    then: Then::Put,
+                };
+                head.product(kernel, operand, panels, widened, |tile| out.take(tile));
                 self.cap_logits(logits);
             });
         });

@@ -2,7 +2,7 @@ use hyperrag_kv::{KvBlock, Pair, Scorer};
 use rayon::prelude::*;
 
 use super::decoder::CpuModel;
-use super::kernel::{PANEL, PackedMatrix, panels_of};
+use super::kernel::{PANEL, PackedMatrix, Rows, Then, panels_of};
 use super::workspace::{Scratch, split, take};
 
 /// Columns of the vocabulary computed at once: never a matrix of logits.
@@ -113,8 +113,11 @@ impl CpuModel {
         let mut running = vec![(f32::NEG_INFINITY, 0.0_f64, f32::NAN); targets.len()];
         for first in (0..head.outputs()).step_by(COLUMNS) {
             let columns = COLUMNS.min(head.outputs() - first);
-            let group = first..first + columns;
-            head.product(self.kernel, operand, group, logits, COLUMNS, widened);
+            let panels = first / PANEL..panels_of(first + columns);
+            let kernel = self.kernel;
+            let mut out =
+                Rows { kernel, values: &mut *logits, stride: COLUMNS, columns, then: Then::Put };
+            head.product(kernel, operand, panels, widened, |tile| out.take(tile));
             let rows = logits.chunks_mut(COLUMNS).map(|row| &mut row[..columns]);
             for ((row, target), state) in rows.zip(targets).zip(&mut running) {
                 self.cap_logits(row);

@@ -12,6 +12,7 @@ mod head;
 mod kernel;
 mod language_model;
 mod past;
+mod stored;
 mod variant;
 mod workspace;
 

@@ -12,6 +12,8 @@ pub(crate) struct Workspace {
     pub(crate) qkv: Vec<f32>,
     /// Attention's output, `[sequence][KV head][row][group * head_dim]`.
     pub(crate) attended: Vec<f32>,
+    /// For a pass of one row, whose products are shared.
+    pub(crate) scratch: Scratch,
 }
 
 /// Buffers of one thread.
@@ -29,8 +31,11 @@ pub(crate) struct Scratch {
     /// Left sides of products.
     pub(crate) operand: Operand,
     pub(crate) activated: Operand,
-    /// A panel of bf16 in f32.
+    /// Panels of bf16 in f32.
     pub(crate) widened: Vec<Lanes>,
+    /// Whether products of one row are shared by the threads. Who waits for them may meanwhile be given
+    /// a task that needs the thread's own scratch, so this must be none of the pool's.
+    pub(crate) shares: bool,
 }
 
 /// One [`Scratch`] a thread of the pool. A task locks its thread's own and never waits for other

@@ -8,7 +8,7 @@ use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
 
-use super::{Lanes, PANEL, Pairs, Quads, Sums, avx512, scales_of};
+use super::{Lanes, PANELS, Pairs, Quads, Sums, Tile, avx512, scales_of};
 
 /// Rows of a tile: an operand has their steps side by side, so that a tile is 1 KiB in one piece.
 pub(super) const TILE_ROWS: usize = 16;
@@ -16,8 +16,8 @@ pub(super) const TILE_ROWS: usize = 16;
 pub(super) const ROWS: usize = 2 * TILE_ROWS;
 /// Pairs, or fours, of inputs of a tile; `A` and `B` are filled up to a multiple with zeros.
 pub(super) const DEPTH: usize = 16;
-/// Panels that are multiplied at once.
-const PANELS: usize = 2;
+/// Lines of the next panels that are fetched with a step.
+const AHEAD: usize = 6;
 
 /// Whether the machine has the instructions and the system lets this process use them.
 pub(super) fn is_available() -> bool {
@@ -80,58 +80,42 @@ static CONFIG: TileConfig = {
     TileConfig { palette: 1, start_row: 0, reserved: [0; 14], row_bytes, rows }
 };
 
-/// `C = A B` as `Kernel::product_of_pairs`; the rows of `a` go on to a multiple of [`ROWS`].
+/// As `Kernel::product_of_pairs`; the rows of `a` go on to a multiple of [`ROWS`].
 #[expect(unsafe_code, reason = "a call into assembly")]
 pub(super) fn product<'b>(
     a: &[Pairs],
     rows: usize,
+    panels: usize,
     panel: impl Fn(usize) -> &'b [Pairs],
-    c: &mut [f32],
-    c_stride: usize,
-    columns: usize,
+    mut sink: impl FnMut(Tile<'_>),
 ) {
-    let mut sums = [[Lanes::ZERO; PANELS]; ROWS];
-    each_block(a, rows, panel, columns, |block| {
-        let Block { height, width, .. } = block;
-        let start = block.row * c_stride + block.column;
-        let whole = height == ROWS && width == PANELS * PANEL;
-        let (out, stride) = match whole {
-            true => (&mut c[start..][..(ROWS - 1) * c_stride + width], c_stride),
-            false => (bytemuck::cast_slice_mut(sums.as_flattened_mut()), PANELS * PANEL),
-        };
-        // SAFETY: a block is what the tiles read, and 32 rows of 32 floats `stride` apart are within
-        // `out`.
-        unsafe { tiles_of_pairs(block.a, block.b, block.steps, out.as_mut_ptr(), stride) };
-        if !whole {
-            for (i, sums) in sums[..height].iter().enumerate() {
-                let sums: &[f32] = bytemuck::cast_slice(sums);
-                c[start + i * c_stride..][..width].copy_from_slice(&sums[..width]);
-            }
-        }
+    let mut sums = [[Lanes::ZERO; ROWS]; PANELS];
+    each_block(a, rows, panels, panel, |block| {
+        // SAFETY: a block is what the tiles read, and the sums are what they write.
+        unsafe { tiles_of_pairs(&block, sums.as_mut_ptr().cast()) };
+        sink(block.tile(&mut sums));
     });
 }
 
-/// `C = A B` as `Kernel::product_of_quads`; the rows of `a` go on to a multiple of [`ROWS`].
+/// As `Kernel::product_of_quads`; the rows of `a` go on to a multiple of [`ROWS`].
 #[expect(unsafe_code, reason = "a call into assembly")]
 pub(super) fn product_of_quads<'b>(
     a: &[Quads],
     scales: &[f32],
+    panels: usize,
     panel: impl Fn(usize) -> &'b [Quads],
-    c: &mut [f32],
-    c_stride: usize,
-    columns: usize,
+    mut sink: impl FnMut(Tile<'_>),
 ) {
-    let mut sums = [[Sums::ZERO; PANELS]; ROWS];
+    let (mut sums, mut scaled) = ([[Sums::ZERO; ROWS]; PANELS], [[Lanes::ZERO; ROWS]; PANELS]);
     let steps = |p| &panel(p)[1..];
-    each_block(a, scales.len(), steps, columns, |block| {
-        let Block { row, height, column, width, .. } = block;
-        let out: &mut [i32] = bytemuck::cast_slice_mut(sums.as_flattened_mut());
-        let stride = PANELS * PANEL;
-        // SAFETY: a block is what the tiles read, and `out` has 32 rows of 32 integers.
-        unsafe { tiles_of_quads(block.a, block.b, block.steps, out.as_mut_ptr(), stride) };
-        let columns = block.panels.map(|p| scales_of(panel(p)));
-        let (rows, out) = (&scales[row..][..height], &mut c[row * c_stride + column..]);
-        avx512::scale(&sums[..height], rows, columns, out, c_stride, width);
+    each_block(a, scales.len(), panels, steps, |block| {
+        // SAFETY: as above.
+        unsafe { tiles_of_quads(&block, sums.as_mut_ptr().cast()) };
+        let rows = &scales[block.row..][..block.height];
+        for ((sums, scaled), p) in sums.iter().zip(&mut scaled).zip(block.panel..panels) {
+            avx512::scale(sums, rows, scales_of(panel(p)), scaled);
+        }
+        sink(block.tile(&mut scaled));
     });
 }
 
@@ -139,23 +123,32 @@ pub(super) fn product_of_quads<'b>(
 struct Block<S> {
     row: usize,
     height: usize,
-    column: usize,
+    panel: usize,
     width: usize,
-    panels: [usize; PANELS],
     /// The steps of 32 rows, as an operand lays them.
     a: *const S,
     /// As many steps of 16 rows in each panel.
     b: [*const S; PANELS],
     steps: usize,
+    /// What is fetched into the second-level cache meanwhile, [`AHEAD`] lines with each step. The weights
+    /// do not fit there, and what the processor fetches ahead by itself ends with each page.
+    ahead: *const S,
 }
 
-/// Covers `C` with blocks, with the tiles configured. A step `S` has 64 bytes.
+impl<S> Block<S> {
+    fn tile<'s>(&self, [low, high]: &'s mut [[Lanes; ROWS]; PANELS]) -> Tile<'s> {
+        let high = if self.width == PANELS { &mut high[..self.height] } else { &mut [] };
+        Tile { row: self.row, panel: self.panel, sums: [&mut low[..self.height], high] }
+    }
+}
+
+/// Covers a product with blocks, with the tiles configured. A step `S` has 64 bytes.
 #[expect(unsafe_code, reason = "instructions that the compiler does not know")]
 fn each_block<'b, S: 'b>(
     a: &[S],
     rows: usize,
+    panels: usize,
     panel: impl Fn(usize) -> &'b [S],
-    columns: usize,
     mut block: impl FnMut(Block<S>),
 ) {
     const { assert!(size_of::<S>() == 64) };
@@ -166,16 +159,16 @@ fn each_block<'b, S: 'b>(
     // SAFETY: `Kernel::available` offers AMX only where the machine has it. The configuration has
     // the layout of palette 1.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(readonly, nostack)) };
-    for column in (0..columns).step_by(PANELS * PANEL) {
-        let width = (columns - column).min(PANELS * PANEL);
-        let first = column / PANEL;
-        let panels = [first, first + width.div_ceil(PANEL) - 1];
-        let b = panels.map(&panel);
+    for first in (0..panels).step_by(PANELS) {
+        let width = PANELS.min(panels - first);
+        let b = [first, first + width - 1].map(&panel);
         assert!(b.iter().all(|panel| panel.len() == depth), "panels are as deep as A");
+        let b = b.map(<[_]>::as_ptr);
         for row in (0..rows).step_by(ROWS) {
-            let height = (rows - row).min(ROWS);
-            let (a, b) = (a[row * steps..].as_ptr(), b.map(<[_]>::as_ptr));
-            block(Block { row, height, column, width, panels, a, b, steps });
+            let (height, a) = ((rows - row).min(ROWS), a[row * steps..].as_ptr());
+            // Each block of rows fetches its share of the next panels.
+            let ahead = b[0].wrapping_add(PANELS * depth + row / ROWS * steps * AHEAD);
+            block(Block { row, height, panel: first, width, a, b, steps, ahead });
         }
     }
     // SAFETY: as above. An idle tile state need not be saved when threads are switched.
@@ -186,17 +179,12 @@ fn each_block<'b, S: 'b>(
 macro_rules! tiles {
     ($name:ident, $step:ty, $sum:ty, $multiply:literal) => {
         /// # Safety
-        /// AMX is there and configured; `a` points to 32 rows of `steps` steps, each of `b` to `steps`
-        /// times 16 rows of 64 bytes, and `c` to 32 rows of 32 sums, `stride` sums apart.
+        /// AMX is there and configured; of the block, `a` points to 32 rows of `steps` steps, each of `b` to
+        /// `steps` times 16 rows of 64 bytes, and `c` to two times 32 rows of 16 sums.
         #[inline(always)]
         #[expect(unsafe_code, reason = "instructions that the compiler does not know")]
-        unsafe fn $name(
-            a: *const $step,
-            b: [*const $step; 2],
-            steps: usize,
-            c: *mut $sum,
-            stride: usize,
-        ) {
+        unsafe fn $name(block: &Block<$step>, c: *mut $sum) {
+            let Block { a, b, steps, ahead, .. } = *block;
             // SAFETY: by the contract. Only the named registers and `c` are written.
             unsafe {
                 asm!(
@@ -213,25 +201,31 @@ macro_rules! tiles {
                     concat!($multiply, " tmm1, tmm4, tmm7"),
                     concat!($multiply, " tmm2, tmm5, tmm6"),
                     concat!($multiply, " tmm3, tmm5, tmm7"),
+                    "prefetcht1 [{ahead}]",
+                    "prefetcht1 [{ahead} + 64]",
+                    "prefetcht1 [{ahead} + 128]",
+                    "prefetcht1 [{ahead} + 192]",
+                    "prefetcht1 [{ahead} + 256]",
+                    "prefetcht1 [{ahead} + 320]",
+                    "add {ahead}, 384",
                     "add {a0}, 1024",
                     "add {a1}, 1024",
                     "add {b0}, 1024",
                     "add {b1}, 1024",
                     "dec {steps}",
                     "jnz 2b",
-                    "tilestored [{c0} + {c_stride}*1], tmm0",
-                    "tilestored [{c0} + {c_stride}*1 + 64], tmm1",
-                    "tilestored [{c1} + {c_stride}*1], tmm2",
-                    "tilestored [{c1} + {c_stride}*1 + 64], tmm3",
+                    "tilestored [{c} + {row_bytes}*1], tmm0",
+                    "tilestored [{c} + {row_bytes}*1 + 2048], tmm1",
+                    "tilestored [{c} + {row_bytes}*1 + 1024], tmm2",
+                    "tilestored [{c} + {row_bytes}*1 + 3072], tmm3",
                     a0 = inout(reg) a => _,
                     a1 = inout(reg) a.add(TILE_ROWS * steps) => _,
                     b0 = inout(reg) b[0] => _,
                     b1 = inout(reg) b[1] => _,
                     row_bytes = in(reg) 64_usize,
-                    c0 = in(reg) c,
-                    c1 = in(reg) c.add(TILE_ROWS * stride),
-                    c_stride = in(reg) 4 * stride,
+                    c = in(reg) c,
                     steps = inout(reg) steps => _,
+                    ahead = inout(reg) ahead => _,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack),

@@ -4,11 +4,17 @@ use std::arch::x86_64::{
     _mm256_slli_epi16, _mm256_srai_epi16, _mm256_store_ps, _mm256_store_si256,
 };
 
-use super::{Lanes, Quads, Sums, TILE_ROWS, Tile};
+use super::{Lanes, Quads, Sums, TILE_ROWS};
 
 /// 6 rows by one panel: 12 of the 16 registers hold sums.
 #[expect(unsafe_code, reason = "functions compiled for an instruction set")]
-pub(super) fn tile(rows: usize, a: &[f32], a_stride: usize, b: &[Lanes], out: &mut Tile) -> usize {
+pub(super) fn tile(
+    rows: usize,
+    a: &[f32],
+    a_stride: usize,
+    b: &[Lanes],
+    out: &mut [Lanes; TILE_ROWS],
+) -> usize {
     // SAFETY: `Kernel::available` offers AVX2 with FMA only where the machine has it.
     unsafe {
         match rows {
@@ -22,7 +28,12 @@ pub(super) fn tile(rows: usize, a: &[f32], a_stride: usize, b: &[Lanes], out: &m
 
 #[target_feature(enable = "avx2,fma")]
 #[expect(unsafe_code, reason = "loads and stores by pointer")]
-fn tile_of<const M: usize>(a: &[f32], a_stride: usize, b: &[Lanes], out: &mut Tile) -> usize {
+fn tile_of<const M: usize>(
+    a: &[f32],
+    a_stride: usize,
+    b: &[Lanes],
+    out: &mut [Lanes; TILE_ROWS],
+) -> usize {
     const { assert!(M <= TILE_ROWS) };
     assert!(a.len() >= (M - 1) * a_stride + b.len(), "A has fewer rows than the tile");
     let mut sums = [[_mm256_setzero_ps(); 2]; M];
@@ -40,7 +51,7 @@ fn tile_of<const M: usize>(a: &[f32], a_stride: usize, b: &[Lanes], out: &mut Ti
         }
     }
     for (sum, out) in sums.iter().zip(out) {
-        let lanes = out[0].0.as_mut_ptr();
+        let lanes = out.0.as_mut_ptr();
         // SAFETY: `Lanes` is 64 bytes, aligned to 64.
         unsafe {
             _mm256_store_ps(lanes, sum[0]);
@@ -57,15 +68,14 @@ pub(super) fn tile_of_quads(
     a: &[[i8; 4]],
     a_stride: usize,
     b: &[Quads],
-    panel: usize,
-    out: &mut Tile<Sums>,
+    out: &mut [Sums; TILE_ROWS],
 ) -> usize {
     // SAFETY: as above.
     unsafe {
         match rows {
-            4.. => tile_of_quads_of::<4>(a, a_stride, b, panel, out),
-            2.. => tile_of_quads_of::<2>(a, a_stride, b, panel, out),
-            _ => tile_of_quads_of::<1>(a, a_stride, b, panel, out),
+            4.. => tile_of_quads_of::<4>(a, a_stride, b, out),
+            2.. => tile_of_quads_of::<2>(a, a_stride, b, out),
+            _ => tile_of_quads_of::<1>(a, a_stride, b, out),
         }
     }
 }
@@ -82,8 +92,7 @@ fn tile_of_quads_of<const M: usize>(
     a: &[[i8; 4]],
     a_stride: usize,
     b: &[Quads],
-    panel: usize,
-    out: &mut Tile<Sums>,
+    out: &mut [Sums; TILE_ROWS],
 ) -> usize {
     const { assert!(M <= TILE_ROWS) };
     assert!(a.len() >= (M - 1) * a_stride + b.len(), "A has fewer rows than the tile");
@@ -104,7 +113,7 @@ fn tile_of_quads_of<const M: usize>(
         }
     }
     for (sums, out) in sums.iter().zip(out) {
-        let lanes: *mut __m256i = out[panel].0.as_mut_ptr().cast();
+        let lanes: *mut __m256i = out.0.as_mut_ptr().cast();
         // SAFETY: `Sums` is two registers, aligned to 64 bytes.
         unsafe {
             _mm256_store_si256(lanes, sums[0]);

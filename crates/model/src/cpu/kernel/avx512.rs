@@ -2,15 +2,15 @@ use std::arch::x86_64::{
     __m256bh, __m256i, __m512, __m512bh, __m512i, _mm_storeu_si128, _mm256_storeu_si256,
     _mm512_add_ps, _mm512_and_epi32, _mm512_castps_si512, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
     _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_load_ps,
-    _mm512_load_si512, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps,
-    _mm512_mask_storeu_ps, _mm512_max_epu32, _mm512_mul_ps, _mm512_permute_ps,
-    _mm512_reduce_add_epi32, _mm512_reduce_max_epu32, _mm512_set1_epi8, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_store_ps,
-    _mm512_store_si512, _mm512_storeu_ps, _mm512_sub_ps, _mm512_xor_si512,
+    _mm512_load_si512, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps, _mm512_max_epu32,
+    _mm512_mul_ps, _mm512_permute_ps, _mm512_reduce_add_epi32, _mm512_reduce_max_epu32,
+    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_shuffle_f32x4, _mm512_store_ps, _mm512_store_si512, _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_xor_si512,
 };
 use std::mem::transmute;
 
-use super::{LANES, Lanes, Pairs, Quads, Sums, TILE_ROWS, Tile, row};
+use super::{LANES, Lanes, Pairs, Quads, Sums, TILE_ROWS, TileSums, row};
 use crate::cpu::hadamard;
 
 /// Up to 12 rows by two panels: 24 of the 32 registers hold sums.
@@ -20,7 +20,7 @@ pub(super) fn tile<const N: usize>(
     a: &[f32],
     a_stride: usize,
     b: [&[Lanes]; N],
-    out: &mut Tile,
+    out: &mut TileSums,
 ) -> usize {
     // SAFETY: `Kernel::available` offers AVX-512 only where the machine has it.
     unsafe {
@@ -40,7 +40,7 @@ fn tile_of<const M: usize, const N: usize>(
     a: &[f32],
     a_stride: usize,
     b: [&[Lanes]; N],
-    out: &mut Tile,
+    out: &mut TileSums,
 ) -> usize {
     let k = b[0].len();
     assert!(b.iter().all(|panel| panel.len() == k), "panels of one product are of one length");
@@ -70,7 +70,7 @@ pub(super) fn tile_of_pairs<const N: usize>(
     a: &[u32],
     a_stride: usize,
     b: [&[Pairs]; N],
-    out: &mut Tile,
+    out: &mut TileSums,
 ) -> usize {
     // SAFETY: `Kernel::available` offers AVX-512 with BF16 only where the machine has it.
     unsafe {
@@ -90,7 +90,7 @@ fn tile_of_pairs_of<const M: usize, const N: usize>(
     a: &[u32],
     a_stride: usize,
     b: [&[Pairs]; N],
-    out: &mut Tile,
+    out: &mut TileSums,
 ) -> usize {
     let k = b[0].len();
     assert!(b.iter().all(|panel| panel.len() == k), "panels of one product are of one length");
@@ -122,7 +122,7 @@ pub(super) fn tile_of_quads<const N: usize>(
     a: &[[i8; 4]],
     a_stride: usize,
     b: [&[Quads]; N],
-    out: &mut Tile<Sums>,
+    out: &mut TileSums<Sums>,
 ) -> usize {
     // SAFETY: the caller has asked for AVX-512 VNNI, and `Kernel::available` for the others.
     unsafe {
@@ -142,7 +142,7 @@ fn tile_of_quads_of<const M: usize, const N: usize>(
     a: &[[i8; 4]],
     a_stride: usize,
     b: [&[Quads]; N],
-    out: &mut Tile<Sums>,
+    out: &mut TileSums<Sums>,
 ) -> usize {
     const { assert!(M <= TILE_ROWS) };
     let k = b[0].len();
@@ -172,58 +172,33 @@ fn tile_of_quads_of<const M: usize, const N: usize>(
             }
         }
     }
-    for (sums, out) in sums.iter().zip(out) {
-        for (sum, lanes) in sums.iter().zip(out) {
+    for (m, sums) in sums.iter().enumerate() {
+        for (sum, out) in sums.iter().zip(&mut *out) {
             // SAFETY: `Sums` is 64 bytes, aligned to 64.
-            unsafe { _mm512_store_si512(lanes.0.as_mut_ptr().cast(), *sum) };
+            unsafe { _mm512_store_si512(out[m].0.as_mut_ptr().cast(), *sum) };
         }
     }
     M
 }
 
-/// [`row::scaled`] of rows of two panels, into rows of `out` of which each has `width` values,
-/// `stride` apart.
+/// [`row::scaled`] of the rows of a panel.
 #[expect(unsafe_code, reason = "a function compiled for an instruction set")]
-pub(super) fn scale(
-    sums: &[[Sums; 2]],
-    rows: &[f32],
-    columns: [&Lanes; 2],
-    out: &mut [f32],
-    stride: usize,
-    width: usize,
-) {
+pub(super) fn scale(sums: &[Sums], rows: &[f32], columns: &Lanes, out: &mut [Lanes]) {
     // SAFETY: `Kernel::available` offers AVX-512 only where the machine has it.
-    unsafe { scale_by_sixteen(sums, rows, columns, out, stride, width) }
+    unsafe { scale_by_sixteen(sums, rows, columns, out) }
 }
 
 #[target_feature(enable = "avx512f")]
 #[expect(unsafe_code, reason = "loads and stores by pointer")]
-fn scale_by_sixteen(
-    sums: &[[Sums; 2]],
-    rows: &[f32],
-    columns: [&Lanes; 2],
-    out: &mut [f32],
-    stride: usize,
-    width: usize,
-) {
+fn scale_by_sixteen(sums: &[Sums], rows: &[f32], columns: &Lanes, out: &mut [Lanes]) {
     // SAFETY: `Lanes` is 64 bytes, aligned to 64.
-    let columns = columns.map(|lanes| unsafe { _mm512_load_ps(lanes.0.as_ptr()) });
-    for ((sums, row), out) in sums.iter().zip(rows).zip(out.chunks_mut(stride)) {
-        let out = &mut out[..width];
-        let row = _mm512_set1_ps(*row);
-        for ((sums, columns), out) in sums.iter().zip(columns).zip(out.chunks_mut(LANES)) {
-            // SAFETY: `Sums` is as `Lanes`; as many floats are written as there are, 16 at most.
-            unsafe {
-                let sums = _mm512_cvtepi32_ps(_mm512_load_si512(sums.0.as_ptr().cast()));
-                let values = _mm512_mul_ps(sums, _mm512_mul_ps(row, columns));
-                match out.len() {
-                    LANES => _mm512_storeu_ps(out.as_mut_ptr(), values),
-                    few => {
-                        let mask = ((1_u32 << few) - 1) as u16;
-                        _mm512_mask_storeu_ps(out.as_mut_ptr(), mask, values);
-                    }
-                }
-            }
+    let columns = unsafe { _mm512_load_ps(columns.0.as_ptr()) };
+    for ((sums, row), out) in sums.iter().zip(rows).zip(out) {
+        let scale = _mm512_mul_ps(_mm512_set1_ps(*row), columns);
+        // SAFETY: `Sums` is as `Lanes`.
+        unsafe {
+            let sums = _mm512_cvtepi32_ps(_mm512_load_si512(sums.0.as_ptr().cast()));
+            _mm512_store_ps(out.0.as_mut_ptr(), _mm512_mul_ps(sums, scale));
         }
     }
 }
@@ -347,15 +322,37 @@ fn round_to_steps_by_sixteen(x: &[f32], out: &mut [Pairs], stride: usize) {
     }
 }
 
+/// Rounds each row to half a step of pairs, the first half or the second.
+#[expect(unsafe_code, reason = "a function compiled for an instruction set")]
+pub(super) fn round_to_halves(rows: &[Lanes], out: &mut [Pairs], half: usize) {
+    // SAFETY: the caller has asked for AVX-512 with BF16.
+    unsafe { round_to_halves_by_sixteen(rows, out, half) }
+}
+
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[expect(unsafe_code, reason = "loads and stores by pointer, registers of another type")]
+fn round_to_halves_by_sixteen(rows: &[Lanes], out: &mut [Pairs], half: usize) {
+    for (values, pairs) in rows.iter().zip(out) {
+        let pairs = &mut pairs.0[half * LANES / 2..][..LANES / 2];
+        // SAFETY: 16 floats are read, aligned to 64 bytes, and 32 bytes written; every pattern of bits is
+        // a value of either type of register.
+        unsafe {
+            let values = _mm512_load_ps(values.0.as_ptr());
+            let rounded = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values));
+            _mm256_storeu_si256(pairs.as_mut_ptr().cast(), rounded);
+        }
+    }
+}
+
 /// Puts the sums into the tile, and gives their rows.
 #[target_feature(enable = "avx512f")]
 #[expect(unsafe_code, reason = "stores by pointer")]
-fn store<const M: usize, const N: usize>(sums: &[[__m512; N]; M], out: &mut Tile) -> usize {
+fn store<const M: usize, const N: usize>(sums: &[[__m512; N]; M], out: &mut TileSums) -> usize {
     const { assert!(M <= TILE_ROWS) };
-    for (sums, out) in sums.iter().zip(out) {
-        for (sum, lanes) in sums.iter().zip(out) {
+    for (m, sums) in sums.iter().enumerate() {
+        for (sum, out) in sums.iter().zip(&mut *out) {
             // SAFETY: `Lanes` is 64 bytes, aligned to 64.
-            unsafe { _mm512_store_ps(lanes.0.as_mut_ptr(), *sum) };
+            unsafe { _mm512_store_ps(out[m].0.as_mut_ptr(), *sum) };
         }
     }
     M

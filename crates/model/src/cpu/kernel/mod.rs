@@ -30,9 +30,21 @@ pub(crate) const LANES: usize = 16;
 
 /// Rows of the largest tile of registers that are vectors.
 const TILE_ROWS: usize = 12;
+/// Panels that a tile takes at once, but for a last one.
+const PANELS: usize = 2;
 
-/// What a tile computes: for each row, its sums with the columns of one panel or two.
-type Tile<L = Lanes> = [[L; 2]; TILE_ROWS];
+/// What a tile computes: for each panel, the sums of each row with its columns.
+type TileSums<L = Lanes> = [[L; TILE_ROWS]; PANELS];
+
+/// Sums of a product, which go where they are wanted while they are in the first-level cache.
+pub(crate) struct Tile<'a> {
+    /// The first of the rows.
+    pub(crate) row: usize,
+    /// The first of two panels, counted from the first that the product takes.
+    pub(crate) panel: usize,
+    /// For each panel, the sums of each row with its columns; none for a second panel that is not there.
+    pub(crate) sums: [&'a mut [Lanes]; PANELS],
+}
 
 /// What the bits of products in f32 depend on. It changes when a summation order does, not with the
 /// instruction set.
@@ -156,22 +168,18 @@ impl Kernel {
         self.id(Compute::Bf16) != KERNEL_ID_BF16
     }
 
-    /// `C = A B`: `rows` rows of `A`, `a_stride` floats apart, times the columns of the panels.
-    ///
-    /// `panel(p)` gives columns `16 p ..` of `B` as `[k][16]`. Row `r` of `C` starts at
-    /// `r * c_stride` and gets `columns` values.
-    #[expect(clippy::too_many_arguments, reason = "a strided product has two matrices and a shape")]
+    /// The sums of `rows` rows of `A`, `a_stride` floats apart, with the columns of as many panels;
+    /// `panel(p)` gives columns `16 p ..` of `B` as `[k][16]`.
     pub(crate) fn product<'b>(
         self,
         a: &[f32],
         a_stride: usize,
         rows: usize,
+        panels: usize,
         panel: impl Fn(usize) -> &'b [Lanes],
-        c: &mut [f32],
-        c_stride: usize,
-        columns: usize,
+        sink: impl FnMut(Tile<'_>),
     ) {
-        self.each_tile(rows, panel, c, c_stride, columns, |row, b, out| {
+        let tile = |row, b: &[&[Lanes]], out: &mut TileSums| {
             let (rows, a) = (rows - row, &a[row * a_stride..]);
             match (self, b) {
                 #[cfg(target_arch = "x86_64")]
@@ -183,10 +191,13 @@ impl Kernel {
                     avx512::tile(rows, a, a_stride, [b[0]], out)
                 }
                 #[cfg(target_arch = "x86_64")]
-                (Self::Avx2, b) => avx2::tile(rows, a, a_stride, b[0], out),
-                (Self::Portable, b) => portable::tile(a, b[0], out),
+                (Self::Avx2, b) => {
+                    panel_by_panel(b, out, |b, out| avx2::tile(rows, a, a_stride, b, out))
+                }
+                (Self::Portable, b) => panel_by_panel(b, out, |b, out| portable::tile(a, b, out)),
             }
-        });
+        };
+        self.each_tile(rows, panels, panel, tile, sink);
     }
 
     /// As [`Kernel::product`] of pairs of bf16, `[k / 2][16]`; `A` is laid out as an operand lays it,
@@ -198,17 +209,16 @@ impl Kernel {
         self,
         a: &[Pairs],
         rows: usize,
+        panels: usize,
         panel: impl Fn(usize) -> &'b [Pairs],
-        c: &mut [f32],
-        c_stride: usize,
-        columns: usize,
+        sink: impl FnMut(Tile<'_>),
     ) {
         #[cfg(target_arch = "x86_64")]
         if self == Self::Amx {
-            return amx::product(a, rows, panel, c, c_stride, columns);
+            return amx::product(a, rows, panels, panel, sink);
         }
         let a: &[u32] = bytemuck::cast_slice(a);
-        self.each_tile(rows, panel, c, c_stride, columns, |row, b, out| {
+        let tile = |row, b: &[&[Pairs]], out: &mut TileSums| {
             let (rows, depth) = (rows - row, b[0].len());
             let a = &a[row * depth..];
             match (self, b) {
@@ -220,7 +230,8 @@ impl Kernel {
                 (Self::Avx512Bf16, b) => avx512::tile_of_pairs(rows, a, depth, [b[0]], out),
                 _ => panic!("{} does not multiply bf16", self.name()),
             }
-        });
+        };
+        self.each_tile(rows, panels, panel, tile, sink);
     }
 
     /// Rounds to the nearest bf16, ties to even, as pairs, each 32 values `stride` steps after those
@@ -260,52 +271,73 @@ impl Kernel {
         }
     }
 
-    /// Covers `C` with tiles. `tile` computes rows from the given one on, as many as it holds, by one
-    /// panel or two, and says how many.
+    /// Covers a product with tiles. `tile` computes rows from the given one on, as many as it holds, by
+    /// one panel or two, and says how many.
     fn each_tile<'b, B: 'b>(
         self,
         rows: usize,
+        panels: usize,
         panel: impl Fn(usize) -> &'b [B],
-        c: &mut [f32],
-        c_stride: usize,
-        columns: usize,
-        tile: impl Fn(usize, &[&[B]], &mut Tile) -> usize,
+        tile: impl Fn(usize, &[&[B]], &mut TileSums) -> usize,
+        mut sink: impl FnMut(Tile<'_>),
     ) {
-        let mut sums: Tile = [[Lanes::ZERO; 2]; TILE_ROWS];
-        let mut column = 0;
-        while column < columns {
-            let count = self.panels_at_once().min(panels_of(columns - column));
-            let first = column / PANEL;
-            let panels = [panel(first), panel(first + count - 1)];
-            let width = (count * PANEL).min(columns - column);
+        let mut sums: TileSums = [[Lanes::ZERO; TILE_ROWS]; PANELS];
+        for first in (0..panels).step_by(PANELS) {
+            let count = PANELS.min(panels - first);
+            let b = [panel(first), panel(first + count - 1)];
             let mut row = 0;
             while row < rows {
-                let done = tile(row, &panels[..count], &mut sums);
-                for (i, sums) in sums[..done].iter().enumerate() {
-                    let start = (row + i) * c_stride + column;
-                    for (out, lanes) in c[start..start + width].chunks_mut(LANES).zip(sums) {
-                        match <&mut [f32; LANES]>::try_from(&mut *out) {
-                            Ok(out) => *out = lanes.0,
-                            Err(_) => out.copy_from_slice(&lanes.0[..out.len()]),
-                        }
-                    }
-                }
+                let done = tile(row, &b[..count], &mut sums);
+                let [low, high] = &mut sums;
+                let high = if count == PANELS { &mut high[..done] } else { &mut [] };
+                sink(Tile { row, panel: first, sums: [&mut low[..done], high] });
                 row += done;
             }
-            column += width;
         }
     }
+}
 
-    /// Panels that a tile takes at once.
-    fn panels_at_once(self) -> usize {
-        match self {
-            Self::Portable => 1,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => 1,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 | Self::Avx512Bf16 | Self::Amx => 2,
+/// Rows of a matrix, which take the sums of a product.
+pub(crate) struct Rows<'a> {
+    pub(crate) kernel: Kernel,
+    pub(crate) values: &'a mut [f32],
+    /// Values from a row to the next.
+    pub(crate) stride: usize,
+    /// Columns that the product has.
+    pub(crate) columns: usize,
+    pub(crate) then: Then,
+}
+
+/// What becomes of the sums of a product.
+#[derive(Clone, Copy)]
+pub(crate) enum Then {
+    Put,
+    Add,
+}
+
+impl Rows<'_> {
+    pub(crate) fn take(&mut self, tile: Tile<'_>) {
+        for (sums, panel) in tile.sums.into_iter().zip(tile.panel..) {
+            let Some(last) = sums.len().checked_sub(1) else { continue };
+            let column = panel * PANEL;
+            let width = PANEL.min(self.columns - column);
+            let first = tile.row * self.stride + column;
+            let out = &mut self.values[first..][..last * self.stride + width];
+            match self.then {
+                Then::Put => self.kernel.put(out, self.stride, sums, width),
+                Then::Add => self.kernel.add_sums(out, self.stride, sums, width),
+            }
         }
     }
+}
+
+/// Computes a tile of two panels as two of one.
+fn panel_by_panel<B, L>(
+    b: &[&[B]],
+    out: &mut TileSums<L>,
+    tile: impl Fn(&[B], &mut [L; TILE_ROWS]) -> usize,
+) -> usize {
+    b.iter().zip(out).map(|(b, out)| tile(b, out)).last().unwrap_or_default()
 }
 
 /// Compiles each row operation once for every instruction set, from the same source.
@@ -346,10 +378,14 @@ row_operations! {
     fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
     /// `x += y`.
     fn add(x: &mut [f32], y: &[f32]);
-    /// `out = silu(gate) * up`, where `gate_up` holds the gates and then the ups.
-    fn silu_mul(gate_up: &[f32], out: &mut [f32]);
+    /// `gates = silu(gates) * ups`.
+    fn silu_mul(gates: &mut [Lanes], ups: &[Lanes]);
     /// As `silu_mul`, by GELU.
-    fn gelu_mul(gate_up: &[f32], out: &mut [f32]);
+    fn gelu_mul(gates: &mut [Lanes], ups: &[Lanes]);
+    /// Puts `width` sums into each row of `out`, whose rows are `stride` values apart.
+    fn put(out: &mut [f32], stride: usize, sums: &[Lanes], width: usize);
+    /// As `put`, adding.
+    fn add_sums(out: &mut [f32], stride: usize, sums: &[Lanes], width: usize);
     /// `cap * tanh(value / cap)`.
     fn soft_cap(values: &mut [f32], cap: f32);
     /// Turns the first `valid` scores into `exp(score - max)`, the others into 0, and gives the sum.
@@ -392,7 +428,9 @@ mod tests {
         let mut c = vec![f32::NAN; rows * outputs];
         let mut x = Operand::default();
         x.start(kernel, kernel.form(compute), rows, a.len() / rows).set_all(a);
-        b.product(kernel, &x, 0..outputs, &mut c, outputs, &mut Vec::new());
+        let mut out =
+            Rows { kernel, values: &mut c, stride: outputs, columns: outputs, then: Then::Put };
+        b.product(kernel, &x, b.panels(), &mut Vec::new(), |tile| out.take(tile));
         c
     }
 
@@ -460,12 +498,22 @@ mod tests {
             let valid = valid.min(n);
             let (x, w) = (floats(seed, n), floats(!seed, n));
             let all = |kernel: Kernel| {
-                let (mut norm, mut sum, mut gated, mut soft) = (vec![0.0; n], x.clone(), vec![0.0; half], x.clone());
+                let (mut norm, mut sum, mut soft) = (vec![0.0; n], x.clone(), x.clone());
                 kernel.rms_norm(&x, &w, 1e-5, &mut norm);
                 kernel.add(&mut sum, &w);
-                kernel.silu_mul(&x, &mut gated);
-                let (mut gelu, mut capped) = (vec![0.0; half], x.clone());
-                kernel.gelu_mul(&x, &mut gelu);
+                let lanes = |values: &[f32]| {
+                    let mut lanes = vec![Lanes::ZERO; values.len().div_ceil(LANES)];
+                    bytemuck::cast_slice_mut(&mut lanes)[..values.len()].copy_from_slice(values);
+                    lanes
+                };
+                let (gates, ups) = (lanes(&x[..half]), lanes(&x[half..]));
+                let gate = |gate: fn(Kernel, &mut [Lanes], &[Lanes])| {
+                    let mut gates = gates.clone();
+                    gate(kernel, &mut gates, &ups);
+                    bytemuck::cast_slice::<_, f32>(&gates)[..half].to_vec()
+                };
+                let (gated, gelu) = (gate(Kernel::silu_mul), gate(Kernel::gelu_mul));
+                let mut capped = x.clone();
                 kernel.soft_cap(&mut capped, 1.5);
                 let total = kernel.softmax(&mut soft, valid);
                 let (max, sum_exp) = kernel.max_and_sum_exp(&x);

@@ -1,6 +1,8 @@
+#[cfg(target_arch = "x86_64")]
+use super::avx512;
 use super::packed::{Pairs, depth_of};
 use super::quads::{Quads, depth_of_quads};
-use super::{Kernel, LANES, row};
+use super::{Kernel, LANES, Lanes, row};
 use crate::Compute;
 use crate::cpu::hadamard::order;
 use crate::cpu::workspace::take;
@@ -151,6 +153,34 @@ impl Operand {
                     self.quantise(row);
                 }
             }
+        }
+    }
+
+    /// Sets values from `first` on, the start of a panel, of rows from `row` on, as [`Operand::set`] does:
+    /// `width` of each.
+    pub(crate) fn set_sums(&mut self, row: usize, first: usize, sums: &[Lanes], width: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if self.form == Form::Pairs && width == LANES {
+            let (mut row, step, half) = (row, first / VALUES, first % VALUES / LANES);
+            let at_once = self.kernel.stride_of_pairs();
+            assert!(row.is_multiple_of(at_once), "the places of a tile's rows are neighbours");
+            for sums in sums.chunks(at_once) {
+                let place = self.place(row, step);
+                avx512::round_to_halves(sums, &mut self.pairs[place..], half);
+                row += sums.len();
+            }
+            return;
+        }
+        if matches!(self.form, Form::F32 | Form::Quads) {
+            let values = &mut self.floats[row * self.inputs + first..];
+            self.kernel.put(values, self.inputs, sums, width);
+            if self.form == Form::Quads && first + width == self.inputs {
+                (row..row + sums.len()).for_each(|row| self.quantise(row));
+            }
+            return;
+        }
+        for (row, lanes) in (row..).zip(sums) {
+            self.set(row, first, &lanes.0[..width]);
         }
     }
 

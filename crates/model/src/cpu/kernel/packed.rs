@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::pages::Pages;
 use super::quads::{INPUTS_MAX, ORDER_MIN, Quads, depth_of_quads, scales_of};
-use super::{Form, Kernel, LANES, Operand};
+use super::{Form, Kernel, LANES, Operand, PANELS, Tile};
 use crate::cpu::hadamard;
 use crate::cpu::workspace::take;
 use crate::{Compute, LoadError};
@@ -124,49 +124,55 @@ impl PackedMatrix {
         }
     }
 
+    /// All panels.
+    pub(crate) fn panels(&self) -> Range<usize> {
+        0..panels_of(self.outputs)
+    }
+
     pub(crate) fn outputs(&self) -> usize {
         self.outputs
     }
 
-    /// The rows of `x` times the weights of the outputs `columns`, which start with a panel; a row
-    /// of `out` has `out_stride` values. `widened` is a buffer.
+    /// The sums of the rows of `x` with the weights of the outputs in `panels`. `widened` is a buffer.
     pub(crate) fn product(
         &self,
         kernel: Kernel,
         x: &Operand,
-        columns: Range<usize>,
-        out: &mut [f32],
-        out_stride: usize,
+        panels: Range<usize>,
         widened: &mut Vec<Lanes>,
+        mut sink: impl FnMut(Tile<'_>),
     ) {
-        assert!(columns.start.is_multiple_of(PANEL) && columns.end <= self.outputs);
+        assert!(panels.end <= panels_of(self.outputs));
         assert!(x.inputs() == self.inputs && x.form() == kernel.form(self.compute()));
-        let (rows, inputs, first) = (x.rows(), self.inputs, columns.start / PANEL);
+        let (rows, inputs, first) = (x.rows(), self.inputs, panels.start);
         match &self.panels {
             Panels::F32(steps) => {
                 let panel = |p| &steps[(first + p) * inputs..][..inputs];
-                kernel.product(x.floats(), inputs, rows, panel, out, out_stride, columns.len());
+                kernel.product(x.floats(), inputs, rows, panels.len(), panel, sink);
             }
             Panels::Bf16(steps) => {
                 let depth = depth_of(inputs);
                 let panel = |p| &steps[(first + p) * depth..][..depth];
                 if x.form() == Form::Pairs {
-                    kernel.product_of_pairs(x.pairs(), rows, panel, out, out_stride, columns.len());
-                    return;
+                    return kernel.product_of_pairs(x.pairs(), rows, panels.len(), panel, sink);
                 }
-                let lanes = take(widened, 2 * depth);
-                for (p, column) in (0..columns.len()).step_by(PANEL).enumerate() {
-                    kernel.widen(panel(p), lanes);
-                    let (out, width) = (&mut out[column..], PANEL.min(columns.len() - column));
-                    let lanes = &lanes[..inputs];
-                    kernel.product(x.floats(), inputs, rows, |_| lanes, out, out_stride, width);
+                let lanes = take(widened, PANELS * 2 * depth);
+                for first in (0..panels.len()).step_by(PANELS) {
+                    let count = PANELS.min(panels.len() - first);
+                    for (p, lanes) in lanes.chunks_exact_mut(2 * depth).take(count).enumerate() {
+                        kernel.widen(panel(first + p), lanes);
+                    }
+                    let panel = |p| &lanes[p * 2 * depth..][..inputs];
+                    kernel.product(x.floats(), inputs, rows, count, panel, |tile| {
+                        sink(Tile { panel: first, ..tile });
+                    });
                 }
             }
             Panels::Int8(steps) => {
                 let depth = 1 + depth_of_quads(inputs);
                 let panel = |p| &steps[(first + p) * depth..][..depth];
                 let (x, scales) = x.quads();
-                kernel.product_of_quads(x, scales, panel, out, out_stride, columns.len());
+                kernel.product_of_quads(x, scales, panels.len(), panel, sink);
             }
         }
     }

@@ -7,7 +7,9 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::packed::DEPTH;
-use super::{Kernel, LANES, Lanes, TILE_ROWS, portable, row};
+use super::{
+    Kernel, LANES, Lanes, PANELS, TILE_ROWS, Tile, TileSums, panel_by_panel, portable, row,
+};
 #[cfg(target_arch = "x86_64")]
 use super::{amx, avx2, avx512};
 
@@ -54,20 +56,19 @@ impl Kernel {
         self,
         a: &[Quads],
         scales: &[f32],
+        panels: usize,
         panel: impl Fn(usize) -> &'b [Quads],
-        c: &mut [f32],
-        c_stride: usize,
-        columns: usize,
+        sink: impl FnMut(Tile<'_>),
     ) {
         #[cfg(target_arch = "x86_64")]
         if self == Self::Amx {
-            return amx::product_of_quads(a, scales, panel, c, c_stride, columns);
+            return amx::product_of_quads(a, scales, panels, panel, sink);
         }
         let a: &[[i8; 4]] = bytemuck::cast_slice(a);
-        self.each_tile(scales.len(), panel, c, c_stride, columns, |row, b, out| {
+        let tile = |row: usize, b: &[&[Quads]], out: &mut TileSums| {
             let (rows, depth) = (scales.len() - row, b[0].len() - 1);
             let a = &a[row * depth..];
-            let mut sums = [[Sums::ZERO; 2]; TILE_ROWS];
+            let mut sums = [[Sums::ZERO; TILE_ROWS]; PANELS];
             let done = match (self, b) {
                 #[cfg(target_arch = "x86_64")]
                 (_, &[first, second]) if self.multiplies_int8() => {
@@ -78,22 +79,22 @@ impl Kernel {
                 (_, b) if self.multiplies_int8() => {
                     avx512::tile_of_quads(rows, a, depth, [&b[0][1..]], &mut sums)
                 }
-                (Self::Portable, b) => portable::tile_of_quads(a, &b[0][1..], &mut sums),
+                (Self::Portable, b) => panel_by_panel(b, &mut sums, |b, sums| {
+                    portable::tile_of_quads(a, &b[1..], sums)
+                }),
                 #[cfg(target_arch = "x86_64")]
-                (_, b) => {
-                    let tile = |(p, b): (usize, &&[Quads])| {
-                        avx2::tile_of_quads(rows, a, depth, &b[1..], p, &mut sums)
-                    };
-                    b.iter().enumerate().map(tile).last().unwrap_or_default()
-                }
+                (_, b) => panel_by_panel(b, &mut sums, |b, sums| {
+                    avx2::tile_of_quads(rows, a, depth, &b[1..], sums)
+                }),
             };
-            for ((sums, out), row) in sums[..done].iter().zip(out).zip(&scales[row..]) {
-                for ((sums, out), b) in sums.iter().zip(out).zip(b) {
+            for ((sums, out), b) in sums.iter().zip(out).zip(b) {
+                for ((sums, out), row) in sums[..done].iter().zip(out).zip(&scales[row..]) {
                     *out = row::scaled(sums, *row, scales_of(b));
                 }
             }
             done
-        });
+        };
+        self.each_tile(scales.len(), panels, panel, tile, sink);
     }
 
     /// Whether vectors multiply int8: AVX-512 VNNI, which AVX-512 may lack.
@@ -125,7 +126,7 @@ mod tests {
 
     use super::*;
     use crate::Compute;
-    use crate::cpu::kernel::{Operand, PackedMatrix};
+    use crate::cpu::kernel::{Operand, PackedMatrix, Rows, Then};
     use crate::random::SplitMix;
 
     /// Values around 0, some of them far off.
@@ -157,7 +158,8 @@ mod tests {
         // Rows of C are further apart than they are long.
         let (rows, outputs, stride) = (x.rows(), b.outputs(), b.outputs() + 3);
         let mut c = vec![f32::NAN; rows * stride];
-        b.product(kernel, x, 0..outputs, &mut c, stride, &mut Vec::new());
+        let mut out = Rows { kernel, values: &mut c, stride, columns: outputs, then: Then::Put };
+        b.product(kernel, x, b.panels(), &mut Vec::new(), |tile| out.take(tile));
         assert!(c.chunks_exact(stride).all(|row| row[outputs..].iter().all(|v| v.is_nan())));
         c.chunks_exact(stride).flat_map(|row| &row[..outputs]).copied().collect()
     }

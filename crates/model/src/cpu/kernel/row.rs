@@ -119,24 +119,53 @@ pub(super) fn add(x: &mut [f32], y: &[f32]) {
 }
 
 #[inline(always)]
-pub(super) fn silu_mul(gate_up: &[f32], out: &mut [f32]) {
-    let (gate, up) = gate_up.split_at(out.len());
-    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-        *out = gate / (1.0 + exp(-gate)) * up;
+pub(super) fn silu_mul(gates: &mut [Lanes], ups: &[Lanes]) {
+    for (gates, ups) in gates.iter_mut().zip(ups) {
+        for (gate, up) in gates.0.iter_mut().zip(&ups.0) {
+            *gate = *gate / (1.0 + exp(-*gate)) * up;
+        }
     }
 }
 
 /// `x * Phi(x)` by the approximation with tanh (GELU, arXiv 1606.08415), which is
 /// `x * sigmoid(2 u)` of the argument `u` of its tanh.
 #[inline(always)]
-pub(super) fn gelu_mul(gate_up: &[f32], out: &mut [f32]) {
+pub(super) fn gelu_mul(gates: &mut [Lanes], ups: &[Lanes]) {
     /// -2 times the square root of 2 / pi.
     const SCALE: f32 = -1.595_769_2;
-    let (gate, up) = gate_up.split_at(out.len());
-    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-        let cubic = (gate * gate).mul_add(0.044_715, 1.0);
-        *out = gate / (1.0 + exp(SCALE * gate * cubic)) * up;
+    for (gates, ups) in gates.iter_mut().zip(ups) {
+        for (gate, up) in gates.0.iter_mut().zip(&ups.0) {
+            let cubic = (*gate * *gate).mul_add(0.044_715, 1.0);
+            *gate = *gate / (1.0 + exp(SCALE * *gate * cubic)) * up;
+        }
     }
+}
+
+/// The rows of `out`, each with its sums.
+#[inline(always)]
+fn each_row(
+    out: &mut [f32],
+    stride: usize,
+    sums: &[Lanes],
+    width: usize,
+    each: impl Fn(&mut f32, f32),
+) {
+    for (out, sums) in out.chunks_mut(stride).zip(sums) {
+        match out.first_chunk_mut::<LANES>().filter(|_| width == LANES) {
+            Some(out) => out.iter_mut().zip(sums.0).for_each(|(out, sum)| each(out, sum)),
+            None => out[..width].iter_mut().zip(sums.0).for_each(|(out, sum)| each(out, sum)),
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn put(out: &mut [f32], stride: usize, sums: &[Lanes], width: usize) {
+    each_row(out, stride, sums, width, |out, sum| *out = sum);
+}
+
+#[inline(always)]
+pub(super) fn add_sums(out: &mut [f32], stride: usize, sums: &[Lanes], width: usize) {
+    each_row(out, stride, sums, width, |out, sum| *out += sum);
 }
 
 /// `tanh(x)` within 3 units in the last place: Cephes' polynomial where |x| is small, which an

@@ -1,0 +1,74 @@
+//! Weights from a file to the panels of products.
+
+use super::kernel::{PANEL, PackedMatrix, panels_of};
+use crate::model_file::StoredTensor;
+use crate::weights::{Order, Part, WeightSource, values_of};
+use crate::{Compute, LoadError, ModelFile};
+
+/// Reads the weights of a file as they are there.
+pub(super) struct Stored<'a>(pub(super) &'a mut ModelFile);
+
+/// The parts of a matrix, one below the other.
+pub(super) struct StoredMatrix {
+    parts: Vec<(StoredTensor, Order)>,
+    inputs: usize,
+    /// Whether a panel of each part is followed by one of the next, not all of them: gates and ups, which
+    /// are wanted together.
+    alternating: bool,
+}
+
+impl StoredMatrix {
+    pub(super) fn pack(self, compute: Compute) -> Result<PackedMatrix, LoadError> {
+        let rows = self.parts.iter().map(|(part, _)| part.rows());
+        let (count, outputs) = match self.alternating {
+            true => (self.parts.len(), rows.map(|rows| panels_of(rows) * PANEL).sum()),
+            false => (1, rows.sum()),
+        };
+        let mut matrix = PackedMatrix::zeroed(outputs, self.inputs, compute)?;
+        let mut first = 0;
+        for (part, order) in self.parts {
+            let mut row = 0;
+            part.each_rows(|values| {
+                for values in values.chunks_exact(self.inputs) {
+                    let place = order.place(row);
+                    matrix.fill(first + place / PANEL * count * PANEL + place % PANEL, values);
+                    row += 1;
+                }
+            })?;
+            first += if self.alternating { PANEL } else { row };
+        }
+        Ok(matrix)
+    }
+}
+
+impl WeightSource for Stored<'_> {
+    type Matrix = StoredMatrix;
+    type Vector = Vec<f32>;
+
+    fn has(&self, name: &str) -> bool {
+        self.0.has(name)
+    }
+
+    fn pairs_halves(&self) -> bool {
+        self.0.pairs_halves()
+    }
+
+    fn matrix(&mut self, parts: Vec<Part>, inputs: usize) -> Result<StoredMatrix, LoadError> {
+        let parts = parts
+            .into_iter()
+            .map(|Part { name, rows, order }| Ok((self.0.stored(&name, &[rows, inputs])?, order)));
+        Ok(StoredMatrix { parts: parts.collect::<Result<_, _>>()?, inputs, alternating: false })
+    }
+
+    fn gates_and_ups(
+        &mut self,
+        parts: Vec<Part>,
+        inputs: usize,
+    ) -> Result<StoredMatrix, LoadError> {
+        Ok(StoredMatrix { alternating: true, ..self.matrix(parts, inputs)? })
+    }
+
+    fn vector(&mut self, parts: Vec<Part>) -> Result<Vec<f32>, LoadError> {
+        values_of(self.0, &parts, None)
+    }
+}

@@ -11,7 +11,7 @@ use hyperrag_model::bench::{Attention, Product};
 use hyperrag_model::{Compute, Kernel};
 
 /// Rows of a task, see `TASK_ROWS` of the decoder.
-const ROWS: usize = 96;
+const ROWS: usize = 256;
 /// Name, inputs and outputs of the decoder's layers, and of a column group of the LM head.
 const LAYERS: [(&str, usize, usize); 5] = [
     ("qkv", 576, 960),

@@ -112,7 +112,10 @@ pub fn score<M: LanguageModel>(
     chunks: &dyn ChunkRead,
 ) -> Result<Scored, RerankError> {
     let largest = model.geometry().block_bytes(chunk_tokens);
-    let batches = keys.chunks((model.batch_bytes() / largest).max(1));
+    let size = (model.batch_bytes() / largest).max(1);
+    // What is left over comes first: nothing is computed until the first batch is read.
+    let (first, rest) = keys.split_at(keys.len() % size);
+    let batches = std::iter::once(first).filter(|keys| !keys.is_empty()).chain(rest.chunks(size));
     let mut scored = Scored::default();
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(0);

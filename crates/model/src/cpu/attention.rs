@@ -10,7 +10,7 @@ use hyperrag_kv::Element;
 
 use super::codec::{Codec, Part, Place};
 use super::kernel::{
-    Form, Kernel, Lanes, Operand, PANEL, Pairs, Rows, Then, Tile, depth_of, panels_of,
+    Form, Kernel, Lanes, Operand, PANEL, Pairs, Rows, Seen, Then, depth_of, panels_of,
 };
 use super::past::Past;
 use super::workspace::{Scratch, take};
@@ -93,18 +93,16 @@ impl Heads<'_> {
             let columns = panels_of(seen.len()) * PANEL;
             let results = &mut out[first * group * self.dim..][..steps * group * self.dim];
             let Scratch { scores, values, rows: sums, operand, .. } = &mut *scratch;
-            let sums = take(sums, steps * group);
+            let (sums, scores) = (sums.take(steps * group), scores.take(steps * group * columns));
+            let own = Seen { first: stored + first - seen.start, group, window: self.window() };
+            if let Some(cap) = self.cap {
+                let rows = scores.chunks_exact_mut(columns).enumerate();
+                rows.for_each(|(i, row)| kernel.soft_cap(&mut row[own.span(i)], cap));
+            }
+            // What is masked has weight 0, which leaves every sum as it is.
+            kernel.softmax(scores, columns, own, sums);
             operand.start(kernel, form, steps * group, seen.len());
-            for (i, row) in scores.chunks_mut(columns).take(steps * group).enumerate() {
-                let position = stored + first + i / group;
-                let own = self.first_seen(position);
-                let (before, scores) = row.split_at_mut(own - seen.start);
-                // What is masked has weight 0, which leaves every sum as it is.
-                before.fill(0.0);
-                if let Some(cap) = self.cap {
-                    kernel.soft_cap(&mut scores[..=position - own], cap);
-                }
-                sums[i] = kernel.softmax(scores, position - own + 1);
+            for (i, row) in scores.chunks_exact(columns).enumerate() {
                 operand.set(i, 0, &row[..seen.len()]);
             }
             let steps = &values[step_of(form, seen.start)..];
@@ -117,14 +115,14 @@ impl Heads<'_> {
         }
     }
 
-    /// The first position that `position` sees.
-    fn first_seen(&self, position: usize) -> usize {
-        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    /// Positions that a position sees at most.
+    fn window(&self) -> usize {
+        self.window.unwrap_or(usize::MAX)
     }
 
-    /// The same, where the products of a step that begins there begin.
+    /// The first position that `position` sees, where the products of a step that begins there begin.
     fn aligned_first(&self, position: usize) -> usize {
-        self.first_seen(position) / ALIGN * ALIGN
+        (position + 1).saturating_sub(self.window()) / ALIGN * ALIGN
     }
 
     /// Scores of the query rows `step` against the positions `seen`.
@@ -140,7 +138,7 @@ impl Heads<'_> {
         let group = self.heads / self.kv_heads;
         let rows = step.len() * group;
         let Scratch { keys, queries, scores, operand, .. } = scratch;
-        let query = take(queries, group * self.dim);
+        let query = queries.take(group * self.dim);
         operand.start(kernel, form, rows, self.dim);
         for (i, row) in step.enumerate() {
             for (out, value) in query.iter_mut().zip(self.row(row, head * group, group)) {
@@ -151,7 +149,7 @@ impl Heads<'_> {
             }
         }
         let columns = panels_of(seen.len()) * PANEL;
-        let scores = take(scores, rows * columns);
+        let scores = scores.take(rows * columns);
         let depth = depth(form, self.dim);
         let panels = Panels { form, depth, steps: &keys[seen.start / PANEL * depth..] };
         panels.product(kernel, operand, depth, scores, columns);
@@ -164,7 +162,7 @@ impl Heads<'_> {
         let positions = stored + self.rows();
         let Scratch { keys, values, queries, pair_row, bytes, .. } = scratch;
         let mut layout = Layout::start(kernel, form, positions, self.dim, keys, values, pair_row);
-        let (row, unseen) = (take(queries, self.dim), self.aligned_first(stored));
+        let (row, unseen) = (queries.take(self.dim), self.aligned_first(stored));
         let row_bytes = codec.element.row_bytes(self.dim);
         let bytes = take(bytes, row_bytes);
         for part in [Part::Key, Part::Value] {
@@ -232,7 +230,7 @@ impl Panels<'_> {
         values: &mut [f32],
         columns: usize,
     ) {
-        let (mut out, panels) = (
+        let (out, panels) = (
             Rows { kernel, values, stride: columns, columns, then: Then::Put },
             panels_of(columns),
         );
@@ -240,12 +238,11 @@ impl Panels<'_> {
             Form::Pairs => {
                 let pairs: &[Pairs] = bytemuck::cast_slice(self.steps);
                 let panel = |p| &pairs[p * self.depth..][..steps];
-                kernel.product_of_pairs(x.pairs(), x.rows(), panels, panel, |tile| out.take(tile));
+                kernel.product_of_pairs(x.pairs(), x.rows(), panels, panel, out);
             }
             _ => {
                 let panel = |p| &self.steps[p * self.depth..][..steps];
-                let put = |tile: Tile<'_>| out.take(tile);
-                kernel.product(x.floats(), steps, x.rows(), panels, panel, put);
+                kernel.product(x.floats(), steps, x.rows(), panels, panel, out);
             }
         }
     }

@@ -8,7 +8,7 @@ use super::attention::{Heads, Source};
 use super::codec::{Codec, Part, Place};
 use super::kernel::{Form, Kernel, Lanes, Operand, PackedMatrix, Rows, Then};
 use super::past::Past;
-use super::workspace::Scratch;
+use super::workspace::{Floats, Scratch};
 use crate::Compute;
 
 /// Values between -1 and 1 that look random.
@@ -19,11 +19,10 @@ fn values(count: usize) -> Vec<f32> {
 /// Rows times the weights of a linear layer, on one thread.
 pub struct Product {
     kernel: Kernel,
-    x: Vec<f32>,
+    x: Operand,
     weights: PackedMatrix,
-    out: Vec<f32>,
-    compute: Compute,
-    operand: Operand,
+    out: Floats,
+    rows: usize,
     widened: Vec<Lanes>,
     flops: u64,
 }
@@ -40,27 +39,21 @@ impl Product {
     ) -> Self {
         let mut weights = PackedMatrix::zeroed(outputs, inputs, compute).expect("memory");
         weights.fill(0, &values(inputs * outputs));
-        let (x, out) = (values(rows * inputs), vec![0.0; rows * outputs]);
+        let mut x = Operand::default();
+        x.start(kernel, kernel.form(compute), rows, inputs).set_all(&values(rows * inputs));
         let flops = 2 * (rows * inputs * outputs) as u64;
-        let (operand, widened) = (Operand::default(), Vec::new());
-        Self { kernel, x, weights, out, compute, operand, widened, flops }
+        Self { kernel, x, weights, out: Floats::default(), rows, widened: Vec::new(), flops }
     }
 
     /// Computes it once.
     pub fn run(&mut self) -> &[f32] {
-        let outputs = self.weights.outputs();
-        let Self { kernel, x, weights, out, compute, operand, widened, .. } = self;
-        let rows = out.len() / outputs;
-        operand.start(*kernel, kernel.form(*compute), rows, x.len() / rows).set_all(x);
-        let mut rows = Rows {
-            kernel: *kernel,
-            values: out,
-            stride: outputs,
-            columns: outputs,
-            then: Then::Put,
-        };
-        weights.product(*kernel, operand, weights.panels(), widened, |tile| rows.take(tile));
-        out
+        let Self { kernel, x, weights, out, rows, widened, .. } = self;
+        let columns = weights.outputs();
+        let size = *rows * columns;
+        let values = out.take(size);
+        let rows = Rows { kernel: *kernel, values, stride: columns, columns, then: Then::Put };
+        weights.product(*kernel, x, weights.panels(), widened, rows);
+        out.get(size)
     }
 
     /// Floating-point operations of a run.

@@ -8,7 +8,7 @@ use super::codec::Codec;
 use super::kernel::{Form, Kernel, Lanes, PANEL, PackedMatrix, Rows, Then, Tile, panels_of};
 use super::past::Past;
 use super::stored::{Stored, StoredMatrix};
-use super::workspace::{Scratch, ScratchPool, Workspace, split, take};
+use super::workspace::{Floats, Scratch, ScratchPool, Workspace, split};
 use crate::weights::Weights;
 use crate::{Activation, Compute, Config, LoadError, ModelFile};
 
@@ -155,9 +155,9 @@ impl CpuModel {
             let mut idle = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
             idle.pop().unwrap_or_default()
         };
-        let x = take(&mut workspace.x, rows.len() * config.hidden);
-        let qkv = take(&mut workspace.qkv, rows.len() * width);
-        let attended = take(&mut workspace.attended, rows.len() * q);
+        let x = workspace.x.take(rows.len() * config.hidden);
+        let qkv = workspace.qkv.take(rows.len() * width);
+        let attended = workspace.attended.take(rows.len() * q);
         let task = self.rows_of_a_task(rows.len());
         // Step `l` closes layer `l - 1` and opens layer `l`: both work on rows by themselves.
         for l in 0..=self.weights.layers.len() {
@@ -233,8 +233,8 @@ impl CpuModel {
     }
 
     /// Norms each run of as many values as there are weights.
-    fn norm_in_place(&self, x: &mut [f32], weight: &[f32], buffer: &mut Vec<f32>) {
-        let buffer = take(buffer, weight.len());
+    fn norm_in_place(&self, x: &mut [f32], weight: &[f32], buffer: &mut Floats) {
+        let buffer = buffer.take(weight.len());
         for x in x.chunks_exact_mut(weight.len()) {
             buffer.copy_from_slice(x);
             self.kernel.rms_norm(buffer, weight, self.config.norm_eps, x);
@@ -287,7 +287,7 @@ impl CpuModel {
             return self.linear(weights, left, scratch, x, Then::Add);
         };
         let mut sum = std::mem::take(&mut scratch.narrow);
-        let values = take(&mut sum, x.len());
+        let values = sum.take(x.len());
         self.linear(weights, left, scratch, values, Then::Put);
         self.norm_in_place(values, norm, &mut scratch.wide);
         self.kernel.add(x, values);
@@ -300,16 +300,22 @@ impl CpuModel {
         let Scratch { operand, activated, narrow, widened, shares, .. } = scratch;
         activated.start(kernel, self.form(), operand.rows(), wide);
         if !*shares {
-            layer.gate_up.product(kernel, operand, layer.gate_up.panels(), widened, |tile| {
-                let (row, first) = (tile.row, tile.panel / 2 * PANEL);
-                activated.set_sums(row, first, self.activated(tile), PANEL.min(wide - first));
-            });
+            layer.gate_up.product(
+                kernel,
+                operand,
+                layer.gate_up.panels(),
+                widened,
+                |tile: Tile<'_>| {
+                    let (row, first) = (tile.row, tile.panel / 2 * PANEL);
+                    activated.set_sums(row, first, self.activated(tile), PANEL.min(wide - first));
+                },
+            );
             return;
         }
-        let values = take(narrow, wide);
+        let values = narrow.take(wide);
         self.by_parts(values, |first, values| {
             let panels = first / PANEL * 2..panels_of(first + values.len()) * 2;
-            layer.gate_up.product(kernel, operand, panels, &mut Vec::new(), |tile| {
+            layer.gate_up.product(kernel, operand, panels, &mut Vec::new(), |tile: Tile<'_>| {
                 let out = values.chunks_mut(PANEL).nth(tile.panel / 2).unwrap_or_default();
                 out.copy_from_slice(&self.activated(tile)[0].0[..out.len()]);
             });
@@ -337,7 +343,7 @@ impl CpuModel {
     /// The normed rows, as the left side of products.
     fn norm(&self, x: &[f32], weight: &[f32], scratch: &mut Scratch) {
         let hidden = self.config.hidden;
-        let out = take(&mut scratch.narrow, hidden);
+        let out = scratch.narrow.take(hidden);
         scratch.operand.start(self.kernel, self.form(), x.len() / hidden, hidden);
         for (row, x) in x.chunks_exact(hidden).enumerate() {
             self.kernel.rms_norm(x, weight, self.config.norm_eps, out);
@@ -379,15 +385,15 @@ impl CpuModel {
         };
         let (kernel, columns) = (self.kernel, weights.outputs());
         if !*shares {
-            let mut rows = Rows { kernel, values: out, stride: columns, columns, then };
-            weights.product(kernel, x, weights.panels(), widened, |tile| rows.take(tile));
+            let rows = Rows { kernel, values: out, stride: columns, columns, then };
+            weights.product(kernel, x, weights.panels(), widened, rows);
             return;
         }
         self.by_parts(out, |first, values| {
             let columns = values.len();
             let panels = first / PANEL..panels_of(first + columns);
-            let mut rows = Rows { kernel, values, stride: columns, columns, then };
-            weights.product(kernel, x, panels, &mut Vec::new(), |tile| rows.take(tile));
+            let rows = Rows { kernel, values, stride: columns, columns, then };
+            weights.product(kernel, x, panels, &mut Vec::new(), rows);
         });
     }
 

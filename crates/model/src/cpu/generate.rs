@@ -95,14 +95,14 @@ impl CpuModel {
                 operand.start(self.kernel, self.head_form(), 1, self.config.hidden).set_all(hidden);
                 let (kernel, columns) = (self.kernel, logits.len());
                 let panels = group * COLUMNS / PANEL..panels_of(group * COLUMNS + columns);
-                let mut out = Rows {
+                let out = Rows {
                     kernel,
                     values: &mut *logits,
                     stride: columns,
                     columns,
                     then: Then::Put,
                 };
-                head.product(kernel, operand, panels, widened, |tile| out.take(tile));
+                head.product(kernel, operand, panels, widened, out);
                 self.cap_logits(logits);
             });
         });

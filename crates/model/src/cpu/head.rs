@@ -3,7 +3,7 @@ use rayon::prelude::*;
 
 use super::decoder::CpuModel;
 use super::kernel::{PANEL, PackedMatrix, Rows, Then, panels_of};
-use super::workspace::{Scratch, split, take};
+use super::workspace::{Floats, Scratch, split};
 
 /// Columns of the vocabulary computed at once: never a matrix of logits.
 pub(crate) const COLUMNS: usize = 1024;
@@ -40,14 +40,15 @@ impl CpuModel {
         let hidden = self.config.hidden;
         let targets = runs.iter().flat_map(|(pair, _)| pair.query.tokens.iter().copied());
         let targets: Vec<u32> = targets.collect();
-        let mut rows = vec![0.0; targets.len() * hidden];
+        let mut rows = Floats::default();
+        let rows = rows.take(targets.len() * hidden);
         let lengths = runs.iter().map(|(pair, _)| pair.query.tokens.len() * hidden);
-        split(&mut rows, lengths).into_par_iter().zip(runs).for_each(|(rows, (pair, states))| {
+        split(rows, lengths).into_par_iter().zip(runs).for_each(|(rows, (pair, states))| {
             let (first, rest) = rows.split_at_mut(hidden);
             first.copy_from_slice(pair.block.hidden());
             self.norm_rows(states, &self.weights.final_norm, rest);
         });
-        let mut logs = &self.log_probabilities(&rows, &targets)[..];
+        let mut logs = &self.log_probabilities(rows, &targets)[..];
         let mean = |(pair, _): &(&Pair<'_, KvBlock>, &[f32])| {
             let (own, later) = logs.split_at(pair.query.tokens.len());
             logs = later;
@@ -108,16 +109,16 @@ impl CpuModel {
         operand
             .start(self.kernel, self.head_form(), targets.len(), self.config.hidden)
             .set_all(rows);
-        let logits = take(wide, targets.len() * COLUMNS);
+        let logits = wide.take(targets.len() * COLUMNS);
         // For each row the largest logit so far, the sum of exp(logit - largest), the target's.
         let mut running = vec![(f32::NEG_INFINITY, 0.0_f64, f32::NAN); targets.len()];
         for first in (0..head.outputs()).step_by(COLUMNS) {
             let columns = COLUMNS.min(head.outputs() - first);
             let panels = first / PANEL..panels_of(first + columns);
             let kernel = self.kernel;
-            let mut out =
+            let out =
                 Rows { kernel, values: &mut *logits, stride: COLUMNS, columns, then: Then::Put };
-            head.product(kernel, operand, panels, widened, |tile| out.take(tile));
+            head.product(kernel, operand, panels, widened, out);
             let rows = logits.chunks_mut(COLUMNS).map(|row| &mut row[..columns]);
             for ((row, target), state) in rows.zip(targets).zip(&mut running) {
                 self.cap_logits(row);

@@ -8,7 +8,7 @@ use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
 
-use super::{Lanes, PANELS, Pairs, Quads, Sums, Tile, avx512, scales_of};
+use super::{Lanes, PANEL, PANELS, Pairs, Quads, Sink, Sums, Tile, avx512, scales_of};
 
 /// Rows of a tile: an operand has their steps side by side, so that a tile is 1 KiB in one piece.
 pub(super) const TILE_ROWS: usize = 16;
@@ -87,13 +87,21 @@ pub(super) fn product<'b>(
     rows: usize,
     panels: usize,
     panel: impl Fn(usize) -> &'b [Pairs],
-    mut sink: impl FnMut(Tile<'_>),
+    mut sink: impl Sink,
 ) {
     let mut sums = [[Lanes::ZERO; ROWS]; PANELS];
     each_block(a, rows, panels, panel, |block| {
-        // SAFETY: a block is what the tiles read, and the sums are what they write.
-        unsafe { tiles_of_pairs(&block, sums.as_mut_ptr().cast()) };
-        sink(block.tile(&mut sums));
+        let whole = block.height == ROWS && block.width == PANELS;
+        let place = if whole { sink.place(block.row, block.panel, ROWS) } else { None };
+        if let Some((out, stride)) = place {
+            assert!(out.len() >= (ROWS - 1) * stride + PANELS * PANEL, "place for all sums");
+            // SAFETY: a block is what the tiles read; what they write is within `out`.
+            unsafe { tiles_of_pairs(&block, out.as_mut_ptr(), PANEL, stride) };
+        } else {
+            // SAFETY: as above, within the sums.
+            unsafe { tiles_of_pairs(&block, sums.as_mut_ptr().cast(), ROWS * PANEL, PANEL) };
+            sink.take(block.tile(&mut sums));
+        }
     });
 }
 
@@ -104,18 +112,18 @@ pub(super) fn product_of_quads<'b>(
     scales: &[f32],
     panels: usize,
     panel: impl Fn(usize) -> &'b [Quads],
-    mut sink: impl FnMut(Tile<'_>),
+    mut sink: impl Sink,
 ) {
     let (mut sums, mut scaled) = ([[Sums::ZERO; ROWS]; PANELS], [[Lanes::ZERO; ROWS]; PANELS]);
     let steps = |p| &panel(p)[1..];
     each_block(a, scales.len(), panels, steps, |block| {
         // SAFETY: as above.
-        unsafe { tiles_of_quads(&block, sums.as_mut_ptr().cast()) };
+        unsafe { tiles_of_quads(&block, sums.as_mut_ptr().cast(), ROWS * PANEL, PANEL) };
         let rows = &scales[block.row..][..block.height];
         for ((sums, scaled), p) in sums.iter().zip(&mut scaled).zip(block.panel..panels) {
             avx512::scale(sums, rows, scales_of(panel(p)), scaled);
         }
-        sink(block.tile(&mut scaled));
+        sink.take(block.tile(&mut scaled));
     });
 }
 
@@ -180,10 +188,11 @@ macro_rules! tiles {
     ($name:ident, $step:ty, $sum:ty, $multiply:literal) => {
         /// # Safety
         /// AMX is there and configured; of the block, `a` points to 32 rows of `steps` steps, each of `b` to
-        /// `steps` times 16 rows of 64 bytes, and `c` to two times 32 rows of 16 sums.
+        /// `steps` times 16 rows of 64 bytes, and `c` to 32 rows of 16 sums, `stride` sums apart, as does
+        /// what is `second` sums further on.
         #[inline(always)]
         #[expect(unsafe_code, reason = "instructions that the compiler does not know")]
-        unsafe fn $name(block: &Block<$step>, c: *mut $sum) {
+        unsafe fn $name(block: &Block<$step>, c: *mut $sum, second: usize, stride: usize) {
             let Block { a, b, steps, ahead, .. } = *block;
             // SAFETY: by the contract. Only the named registers and `c` are written.
             unsafe {
@@ -214,16 +223,20 @@ macro_rules! tiles {
                     "add {b1}, 1024",
                     "dec {steps}",
                     "jnz 2b",
-                    "tilestored [{c} + {row_bytes}*1], tmm0",
-                    "tilestored [{c} + {row_bytes}*1 + 2048], tmm1",
-                    "tilestored [{c} + {row_bytes}*1 + 1024], tmm2",
-                    "tilestored [{c} + {row_bytes}*1 + 3072], tmm3",
+                    "tilestored [{c0} + {c_stride}*1], tmm0",
+                    "tilestored [{c1} + {c_stride}*1], tmm1",
+                    "tilestored [{c2} + {c_stride}*1], tmm2",
+                    "tilestored [{c3} + {c_stride}*1], tmm3",
                     a0 = inout(reg) a => _,
                     a1 = inout(reg) a.add(TILE_ROWS * steps) => _,
                     b0 = inout(reg) b[0] => _,
                     b1 = inout(reg) b[1] => _,
                     row_bytes = in(reg) 64_usize,
-                    c = in(reg) c,
+                    c0 = in(reg) c,
+                    c1 = in(reg) c.add(second),
+                    c2 = in(reg) c.add(TILE_ROWS * stride),
+                    c3 = in(reg) c.add(TILE_ROWS * stride + second),
+                    c_stride = in(reg) 4 * stride,
                     steps = inout(reg) steps => _,
                     ahead = inout(reg) ahead => _,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,

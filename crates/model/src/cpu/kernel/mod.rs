@@ -18,10 +18,14 @@ mod pages;
 mod portable;
 mod quads;
 mod row;
+mod sink;
 
 pub(crate) use operand::{Form, Operand};
 pub(crate) use packed::{Lanes, PANEL, PackedMatrix, Pairs, depth_of, panels_of};
 use quads::{Quads, Sums, scales_of};
+pub(crate) use sink::{Rows, Sink, Then, Tile};
+
+use std::ops::Range;
 
 use crate::Compute;
 
@@ -35,16 +39,6 @@ const PANELS: usize = 2;
 
 /// What a tile computes: for each panel, the sums of each row with its columns.
 type TileSums<L = Lanes> = [[L; TILE_ROWS]; PANELS];
-
-/// Sums of a product, which go where they are wanted while they are in the first-level cache.
-pub(crate) struct Tile<'a> {
-    /// The first of the rows.
-    pub(crate) row: usize,
-    /// The first of two panels, counted from the first that the product takes.
-    pub(crate) panel: usize,
-    /// For each panel, the sums of each row with its columns; none for a second panel that is not there.
-    pub(crate) sums: [&'a mut [Lanes]; PANELS],
-}
 
 /// What the bits of products in f32 depend on. It changes when a summation order does, not with the
 /// instruction set.
@@ -177,7 +171,7 @@ impl Kernel {
         rows: usize,
         panels: usize,
         panel: impl Fn(usize) -> &'b [Lanes],
-        sink: impl FnMut(Tile<'_>),
+        sink: impl Sink,
     ) {
         let tile = |row, b: &[&[Lanes]], out: &mut TileSums| {
             let (rows, a) = (rows - row, &a[row * a_stride..]);
@@ -211,7 +205,7 @@ impl Kernel {
         rows: usize,
         panels: usize,
         panel: impl Fn(usize) -> &'b [Pairs],
-        sink: impl FnMut(Tile<'_>),
+        sink: impl Sink,
     ) {
         #[cfg(target_arch = "x86_64")]
         if self == Self::Amx {
@@ -279,7 +273,7 @@ impl Kernel {
         panels: usize,
         panel: impl Fn(usize) -> &'b [B],
         tile: impl Fn(usize, &[&[B]], &mut TileSums) -> usize,
-        mut sink: impl FnMut(Tile<'_>),
+        mut sink: impl Sink,
     ) {
         let mut sums: TileSums = [[Lanes::ZERO; TILE_ROWS]; PANELS];
         for first in (0..panels).step_by(PANELS) {
@@ -290,42 +284,8 @@ impl Kernel {
                 let done = tile(row, &b[..count], &mut sums);
                 let [low, high] = &mut sums;
                 let high = if count == PANELS { &mut high[..done] } else { &mut [] };
-                sink(Tile { row, panel: first, sums: [&mut low[..done], high] });
+                sink.take(Tile { row, panel: first, sums: [&mut low[..done], high] });
                 row += done;
-            }
-        }
-    }
-}
-
-/// Rows of a matrix, which take the sums of a product.
-pub(crate) struct Rows<'a> {
-    pub(crate) kernel: Kernel,
-    pub(crate) values: &'a mut [f32],
-    /// Values from a row to the next.
-    pub(crate) stride: usize,
-    /// Columns that the product has.
-    pub(crate) columns: usize,
-    pub(crate) then: Then,
-}
-
-/// What becomes of the sums of a product.
-#[derive(Clone, Copy)]
-pub(crate) enum Then {
-    Put,
-    Add,
-}
-
-impl Rows<'_> {
-    pub(crate) fn take(&mut self, tile: Tile<'_>) {
-        for (sums, panel) in tile.sums.into_iter().zip(tile.panel..) {
-            let Some(last) = sums.len().checked_sub(1) else { continue };
-            let column = panel * PANEL;
-            let width = PANEL.min(self.columns - column);
-            let first = tile.row * self.stride + column;
-            let out = &mut self.values[first..][..last * self.stride + width];
-            match self.then {
-                Then::Put => self.kernel.put(out, self.stride, sums, width),
-                Then::Add => self.kernel.add_sums(out, self.stride, sums, width),
             }
         }
     }
@@ -340,18 +300,36 @@ fn panel_by_panel<B, L>(
     b.iter().zip(out).map(|(b, out)| tile(b, out)).last().unwrap_or_default()
 }
 
+/// Which columns of a matrix of scores a row sees: those up to its own, or a window of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen {
+    /// Column of the first rows themselves.
+    pub(crate) first: usize,
+    /// Rows that have the same columns: query heads that share K and V.
+    pub(crate) group: usize,
+    /// Columns that a row sees at most.
+    pub(crate) window: usize,
+}
+
+impl Seen {
+    pub(crate) fn span(self, row: usize) -> Range<usize> {
+        let end = self.first + row / self.group + 1;
+        end.saturating_sub(self.window)..end
+    }
+}
+
 /// Compiles each row operation once for every instruction set, from the same source.
 macro_rules! row_operations {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)?;)*) => {
         #[cfg(target_arch = "x86_64")]
         mod row_avx2 {
-            use super::{Lanes, Pairs, Quads, row};
+            use super::{Lanes, Pairs, Quads, Seen, row};
             $(#[target_feature(enable = "avx2,fma")]
             pub(super) fn $name($($arg: $ty),*) $(-> $out)? { row::$name($($arg),*) })*
         }
         #[cfg(target_arch = "x86_64")]
         mod row_avx512 {
-            use super::{Lanes, Pairs, Quads, row};
+            use super::{Lanes, Pairs, Quads, Seen, row};
             $(#[target_feature(enable = "avx512f,avx512dq,avx512bw")]
             pub(super) fn $name($($arg: $ty),*) $(-> $out)? { row::$name($($arg),*) })*
         }
@@ -388,8 +366,9 @@ row_operations! {
     fn add_sums(out: &mut [f32], stride: usize, sums: &[Lanes], width: usize);
     /// `cap * tanh(value / cap)`.
     fn soft_cap(values: &mut [f32], cap: f32);
-    /// Turns the first `valid` scores into `exp(score - max)`, the others into 0, and gives the sum.
-    fn softmax(scores: &mut [f32], valid: usize) -> f32;
+    /// Turns the scores of each row that are `seen` into `exp(score - max)`, the others into 0, and gives
+    /// the sums. A row has `columns` scores.
+    fn softmax(scores: &mut [f32], columns: usize, seen: Seen, sums: &mut [f32]);
     /// Rounds to the nearest bf16, ties to even.
     fn round_to_bf16(x: &[f32], out: &mut [f32]);
     /// The same, two to a word, the first in the low half, and zeros beyond.
@@ -428,9 +407,9 @@ mod tests {
         let mut c = vec![f32::NAN; rows * outputs];
         let mut x = Operand::default();
         x.start(kernel, kernel.form(compute), rows, a.len() / rows).set_all(a);
-        let mut out =
+        let out =
             Rows { kernel, values: &mut c, stride: outputs, columns: outputs, then: Then::Put };
-        b.product(kernel, &x, b.panels(), &mut Vec::new(), |tile| out.take(tile));
+        b.product(kernel, &x, b.panels(), &mut Vec::new(), out);
         c
     }
 
@@ -515,13 +494,14 @@ mod tests {
                 let (gated, gelu) = (gate(Kernel::silu_mul), gate(Kernel::gelu_mul));
                 let mut capped = x.clone();
                 kernel.soft_cap(&mut capped, 1.5);
-                let total = kernel.softmax(&mut soft, valid);
+                let (first, mut totals) = (valid - 1, [0.0]);
+                kernel.softmax(&mut soft, n, Seen { first, group: 1, window: n }, &mut totals);
                 let (max, sum_exp) = kernel.max_and_sum_exp(&x);
                 let (mut low, mut pairs) = (vec![0.0; n], vec![0; half]);
                 kernel.round_to_bf16(&x, &mut low);
                 kernel.round_to_pairs(&x, &mut pairs);
                 let halves = pairs.iter().flat_map(|pair| packed::halves(*pair)).collect();
-                [norm, sum, gated, soft, vec![total, max, sum_exp], low, halves, gelu, capped]
+                [norm, sum, gated, soft, vec![totals[0], max, sum_exp], low, halves, gelu, capped]
             };
             let expected = all(Kernel::Portable);
             for kernel in Kernel::available() {

@@ -5,7 +5,7 @@ use super::quads::{Quads, depth_of_quads};
 use super::{Kernel, LANES, Lanes, row};
 use crate::Compute;
 use crate::cpu::hadamard::order;
-use crate::cpu::workspace::take;
+use crate::cpu::workspace::{Floats, take};
 
 /// In what form the left side of a product is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(crate) struct Operand {
     form: Form,
     rows: usize,
     inputs: usize,
-    floats: Vec<f32>,
+    floats: Floats,
     /// Steps of rows, where [`Operand::place`] says. They are aligned: what crosses cache lines is
     /// read at half the speed.
     pairs: Vec<Pairs>,
@@ -69,7 +69,7 @@ impl Default for Operand {
             form: Form::F32,
             rows: 0,
             inputs: 0,
-            floats: Vec::new(),
+            floats: Floats::default(),
             pairs: Vec::new(),
             quads: Vec::new(),
             scales: Vec::new(),
@@ -102,7 +102,7 @@ impl Operand {
             }
             Form::Quads => {
                 let steps = self.steps();
-                take(&mut self.floats, rows * inputs);
+                self.floats.take(rows * inputs);
                 take(&mut self.scales, rows);
                 take(&mut self.quads, kernel.rows_of_pairs(rows) * steps);
                 let (whole, rest) = (inputs / VALUES_OF_QUADS, inputs % VALUES_OF_QUADS);
@@ -115,7 +115,7 @@ impl Operand {
                 }
             }
             Form::F32 | Form::Rounded => {
-                take(&mut self.floats, rows * inputs);
+                self.floats.take(rows * inputs);
             }
         }
         self
@@ -144,11 +144,13 @@ impl Operand {
             }
             Form::Rounded => {
                 let start = row * self.inputs + first;
-                kernel.round_to_bf16(values, &mut self.floats[start..][..values.len()]);
+                let out = &mut self.floats.take(self.rows * self.inputs)[start..][..values.len()];
+                kernel.round_to_bf16(values, out);
             }
             Form::F32 | Form::Quads => {
                 let start = row * self.inputs + first;
-                self.floats[start..][..values.len()].copy_from_slice(values);
+                let out = &mut self.floats.take(self.rows * self.inputs)[start..];
+                out[..values.len()].copy_from_slice(values);
                 if self.form == Form::Quads && first + values.len() == self.inputs {
                     self.quantise(row);
                 }
@@ -172,7 +174,8 @@ impl Operand {
             return;
         }
         if matches!(self.form, Form::F32 | Form::Quads) {
-            let values = &mut self.floats[row * self.inputs + first..];
+            let values =
+                &mut self.floats.take(self.rows * self.inputs)[row * self.inputs + first..];
             self.kernel.put(values, self.inputs, sums, width);
             if self.form == Form::Quads && first + width == self.inputs {
                 (row..row + sums.len()).for_each(|row| self.quantise(row));
@@ -186,7 +189,7 @@ impl Operand {
 
     fn quantise(&mut self, row: usize) {
         let (inputs, place) = (self.inputs, self.place(row, 0));
-        let values = &mut self.floats[row * inputs..][..inputs];
+        let values = &mut self.floats.take(self.rows * inputs)[row * inputs..][..inputs];
         let (quads, stride) = (&mut self.quads[place..], self.kernel.stride_of_pairs());
         let scale = self.kernel.quantise(values, quads, stride);
         // Both sides of a product are turned by matrices without their norm.
@@ -213,7 +216,7 @@ impl Operand {
     }
 
     pub(crate) fn floats(&self) -> &[f32] {
-        &self.floats[..self.rows * self.inputs]
+        self.floats.get(self.rows * self.inputs)
     }
 
     /// Steps of rows, as far apart as [`Kernel::stride_of_pairs`] says.

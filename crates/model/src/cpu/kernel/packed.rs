@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::pages::Pages;
 use super::quads::{INPUTS_MAX, ORDER_MIN, Quads, depth_of_quads, scales_of};
-use super::{Form, Kernel, LANES, Operand, PANELS, Tile};
+use super::{Form, Kernel, LANES, Operand, PANELS, Sink, Tile};
 use crate::cpu::hadamard;
 use crate::cpu::workspace::take;
 use crate::{Compute, LoadError};
@@ -140,7 +140,7 @@ impl PackedMatrix {
         x: &Operand,
         panels: Range<usize>,
         widened: &mut Vec<Lanes>,
-        mut sink: impl FnMut(Tile<'_>),
+        mut sink: impl Sink,
     ) {
         assert!(panels.end <= panels_of(self.outputs));
         assert!(x.inputs() == self.inputs && x.form() == kernel.form(self.compute()));
@@ -163,8 +163,8 @@ impl PackedMatrix {
                         kernel.widen(panel(first + p), lanes);
                     }
                     let panel = |p| &lanes[p * 2 * depth..][..inputs];
-                    kernel.product(x.floats(), inputs, rows, count, panel, |tile| {
-                        sink(Tile { panel: first, ..tile });
+                    kernel.product(x.floats(), inputs, rows, count, panel, |tile: Tile<'_>| {
+                        sink.take(Tile { panel: first, ..tile });
                     });
                 }
             }

@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::packed::DEPTH;
 use super::{
-    Kernel, LANES, Lanes, PANELS, TILE_ROWS, Tile, TileSums, panel_by_panel, portable, row,
+    Kernel, LANES, Lanes, PANELS, Sink, TILE_ROWS, TileSums, panel_by_panel, portable, row,
 };
 #[cfg(target_arch = "x86_64")]
 use super::{amx, avx2, avx512};
@@ -58,7 +58,7 @@ impl Kernel {
         scales: &[f32],
         panels: usize,
         panel: impl Fn(usize) -> &'b [Quads],
-        sink: impl FnMut(Tile<'_>),
+        sink: impl Sink,
     ) {
         #[cfg(target_arch = "x86_64")]
         if self == Self::Amx {
@@ -158,8 +158,8 @@ mod tests {
         // Rows of C are further apart than they are long.
         let (rows, outputs, stride) = (x.rows(), b.outputs(), b.outputs() + 3);
         let mut c = vec![f32::NAN; rows * stride];
-        let mut out = Rows { kernel, values: &mut c, stride, columns: outputs, then: Then::Put };
-        b.product(kernel, x, b.panels(), &mut Vec::new(), |tile| out.take(tile));
+        let out = Rows { kernel, values: &mut c, stride, columns: outputs, then: Then::Put };
+        b.product(kernel, x, b.panels(), &mut Vec::new(), out);
         assert!(c.chunks_exact(stride).all(|row| row[outputs..].iter().all(|v| v.is_nan())));
         c.chunks_exact(stride).flat_map(|row| &row[..outputs]).copied().collect()
     }

@@ -1,8 +1,10 @@
 //! Operations on one row, written on lanes so that each instruction set compiles them to its own
 //! registers. Never called directly but through `Kernel`.
 
+use std::ops::Range;
+
 use super::packed::halves;
-use super::{LANES, Lanes, Pairs, Quads, Sums};
+use super::{LANES, Lanes, Pairs, Quads, Seen, Sums};
 use crate::cpu::hadamard::turn;
 
 /// Added to a number up to 2^22, this leaves the nearest integer in the low bits of the sum, ties to
@@ -12,15 +14,26 @@ pub(super) const WHOLE: f32 = 12_582_912.0;
 /// The largest integer that values are rounded to.
 const LEVELS: f32 = 127.0;
 
-/// Joins the partial sums as a tree.
+/// Joins lanes as a tree: each with the one that is half of them further on.
 #[inline(always)]
-fn join(mut lanes: [f32; LANES]) -> f32 {
-    for width in [8, 4, 2, 1] {
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
+fn tree(lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    #[inline(always)]
+    fn halve<const N: usize, const M: usize>(
+        lanes: [f32; N],
+        join: &impl Fn(f32, f32) -> f32,
+    ) -> [f32; M] {
+        std::array::from_fn(|i| join(lanes[i], lanes[i + M]))
     }
-    lanes[0]
+    let lanes: [f32; 8] = halve(lanes, &join);
+    let lanes: [f32; 4] = halve(lanes, &join);
+    let lanes: [f32; 2] = halve(lanes, &join);
+    join(lanes[0], lanes[1])
+}
+
+/// Joins the partial sums.
+#[inline(always)]
+fn join(lanes: [f32; LANES]) -> f32 {
+    tree(lanes, |a, b| a + b)
 }
 
 /// `exp(x)` within 2 units in the last place for -87 <= x <= 88, to which `x` is clamped.
@@ -51,46 +64,30 @@ fn filled(rest: &[f32], filler: f32) -> [f32; LANES] {
     lanes
 }
 
-/// The largest value; values that are no numbers do not count.
+/// The larger of two; what is no number does not count.
 #[inline(always)]
-fn max(values: &[f32]) -> f32 {
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let rest = filled(rest, f32::NEG_INFINITY);
-    for chunk in chunks.iter().chain([&rest]) {
-        for lane in 0..LANES {
-            lanes[lane] = larger(lanes[lane], chunk[lane]);
-        }
-    }
-    for width in [8, 4, 2, 1] {
-        for lane in 0..width {
-            lanes[lane] = larger(lanes[lane], lanes[lane + width]);
-        }
-    }
-    lanes[0]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
 }
 
-/// Turns each value into `exp(value - max)`, and gives the sum, value `i` going to lane `i % LANES`.
+/// The largest of the first `valid` values.
 #[inline(always)]
-fn exp_and_sum(values: &mut [f32], max: f32) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let (chunks, rest) = values.as_chunks_mut::<LANES>();
-    for chunk in chunks {
-        for lane in 0..LANES {
-            chunk[lane] = exp(chunk[lane] - max);
-            lanes[lane] += chunk[lane];
-        }
+fn max_of(values: &[f32], valid: usize) -> f32 {
+    let count = valid % LANES;
+    let (whole, rest) = values.split_at(valid - count);
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in whole.as_chunks::<LANES>().0 {
+        lanes = std::array::from_fn(|lane| larger(lanes[lane], chunk[lane]));
     }
-    if !rest.is_empty() {
-        let mut last = filled(rest, max);
-        for lane in 0..LANES {
-            last[lane] = exp(last[lane] - max);
-            lanes[lane] += if lane < rest.len() { last[lane] } else { 0.0 };
-        }
-        rest.copy_from_slice(&last[..rest.len()]);
+    // Where there are as many, lanes are compared as a whole.
+    let last = match rest.first_chunk::<LANES>() {
+        Some(last) => *last,
+        None => filled(rest, f32::NEG_INFINITY),
+    };
+    for lane in 0..LANES {
+        lanes[lane] = if lane < count { larger(lanes[lane], last[lane]) } else { lanes[lane] };
     }
-    join(lanes)
+    tree(lanes, larger)
 }
 
 #[inline(always)]
@@ -270,16 +267,59 @@ pub(super) fn widen(pairs: &[Pairs], out: &mut [Lanes]) {
 }
 
 #[inline(always)]
-pub(super) fn softmax(scores: &mut [f32], valid: usize) -> f32 {
-    let (scores, masked) = scores.split_at_mut(valid);
-    masked.fill(0.0);
-    let max = max(scores);
-    exp_and_sum(scores, max)
+pub(super) fn softmax(scores: &mut [f32], columns: usize, seen: Seen, sums: &mut [f32]) {
+    // All rows' largest values first: a row has too few values to fill the time that its own takes.
+    let rows = scores.chunks_exact(columns).zip(&mut *sums).enumerate();
+    rows.for_each(|(i, (row, max))| {
+        let Range { start, end } = seen.span(i);
+        *max = max_of(&row[start..], end - start);
+    });
+    let rows = scores.chunks_exact_mut(columns).zip(sums).enumerate();
+    for (i, (row, sum)) in rows {
+        let Range { start, end } = seen.span(i);
+        row[..start].fill(0.0);
+        *sum = exp_and_sum(&mut row[start..], end - start, *sum);
+    }
+}
+
+/// Turns the first `valid` values into `exp(value - max)` and the others into 0, and gives the sum, value
+/// `i` going to lane `i % LANES`.
+#[inline(always)]
+fn exp_and_sum(scores: &mut [f32], valid: usize, max: f32) -> f32 {
+    let count = valid % LANES;
+    let (whole, rest) = scores.split_at_mut(valid - count);
+    let mut lanes = [0.0; LANES];
+    for chunk in whole.as_chunks_mut::<LANES>().0 {
+        for lane in 0..LANES {
+            chunk[lane] = exp(chunk[lane] - max);
+            lanes[lane] += chunk[lane];
+        }
+    }
+    let mut last = |last: &mut [f32; LANES]| {
+        for lane in 0..LANES {
+            last[lane] = if lane < count { exp(last[lane] - max) } else { 0.0 };
+            lanes[lane] += last[lane];
+        }
+    };
+    // The last lanes are computed in whole where they stand, with what is masked beyond them: copied they
+    // would take several times as long.
+    match rest.split_first_chunk_mut::<LANES>() {
+        Some((lanes, masked)) => {
+            last(lanes);
+            masked.fill(0.0);
+        }
+        None => {
+            let mut lanes = filled(rest, max);
+            last(&mut lanes);
+            rest.copy_from_slice(&lanes[..rest.len()]);
+        }
+    }
+    join(lanes)
 }
 
 #[inline(always)]
 pub(super) fn max_and_sum_exp(values: &[f32]) -> (f32, f32) {
-    let max = max(values);
+    let max = max_of(values, values.len());
     let mut lanes = [0.0; LANES];
     let (chunks, rest) = values.as_chunks::<LANES>();
     for chunk in chunks {

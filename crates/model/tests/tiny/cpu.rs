@@ -348,6 +348,37 @@ fn int8_needs_inputs_that_can_be_turned() {
     assert!(refused.contains("104 inputs") && refused.contains("--compute bf16"), "{refused}");
 }
 
+/// Gates and ups are packed panel by panel of 16: the last one need not be full.
+#[test]
+fn a_feed_forward_part_of_any_width_gives_the_same() {
+    let widened = edited(|metadata, tensors| {
+        metadata.retain(|(key, _)| key != "llama.feed_forward_length");
+        metadata.push(("llama.feed_forward_length".to_owned(), Value::U32(101)));
+        for (name, tensor) in tensors.iter_mut().filter(|(name, _)| name.contains(".ffn_")) {
+            let dim = match name.rsplit('.').nth(1) {
+                Some("ffn_gate" | "ffn_up") => 0,
+                Some("ffn_down") => 1,
+                _ => continue,
+            };
+            let exact = tensor.dequantize(&CPU).unwrap();
+            let wider = exact.pad_with_zeros(dim, 0, 5).unwrap();
+            *tensor = QTensor::quantize(&wider, GgmlDType::F32).unwrap();
+        }
+    });
+    for kernel in Kernel::available() {
+        for compute in [Compute::F32, Compute::Bf16] {
+            let prefill = |bytes: &[u8], length: usize| {
+                let model = load_as(bytes, Element::F32, compute, kernel, 2).unwrap();
+                model.prefill(&[chunk(&tokens(1, length))]).unwrap().remove(0)
+            };
+            // One row goes another way.
+            for length in [1, 40] {
+                assert!(same(&prefill(&tiny(), length), &prefill(&widened, length)), "{kernel:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn more_tokens_than_a_pass_holds_give_the_same() {
     let model = load(Element::Bf16);

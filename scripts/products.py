@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""usage: scripts/products.py [--rounds N] [--compute f32|bf16]
+"""scripts/products.py [--rounds N] [--compute f32|bf16]
 
 Times the products of SmolLM2-135M's layers on one core, 256 rows: hyperrag's (the bench `kernels`) and
-oneDNN's (scripts/peers/onednn_products.c, Debian: libdnnl-dev), in turns, four times if not told otherwise. Prints the best of each in
-GFLOP/s, for what else runs on a shared machine only ever makes them slower, and the ratio.
+oneDNN's (scripts/peers/onednn_products.c, Debian: libdnnl-dev), in turns, N times or 4. Prints the best of
+each in GFLOP/s, for what else runs on a shared machine only ever makes them slower, and the ratio.
 """
 
 import argparse

@@ -315,7 +315,8 @@ impl CpuModel {
         let values = narrow.take(wide);
         self.by_parts(values, |first, values| {
             let panels = first / PANEL * 2..panels_of(first + values.len()) * 2;
-            layer.gate_up.product(kernel, operand, panels, &mut Vec::new(), |tile: Tile<'_>| {
+            let widened = &mut self.scratch.get().widened;
+            layer.gate_up.product(kernel, operand, panels, widened, |tile: Tile<'_>| {
                 let out = values.chunks_mut(PANEL).nth(tile.panel / 2).unwrap_or_default();
                 out.copy_from_slice(&self.activated(tile)[0].0[..out.len()]);
             });
@@ -393,7 +394,7 @@ impl CpuModel {
             let columns = values.len();
             let panels = first / PANEL..panels_of(first + columns);
             let rows = Rows { kernel, values, stride: columns, columns, then };
-            weights.product(kernel, x, panels, &mut Vec::new(), rows);
+            weights.product(kernel, x, panels, &mut self.scratch.get().widened, rows);
         });
     }
 

@@ -16,7 +16,7 @@ pub(super) const TILE_ROWS: usize = 16;
 pub(super) const ROWS: usize = 2 * TILE_ROWS;
 /// Pairs, or fours, of inputs of a tile; `A` and `B` are filled up to a multiple with zeros.
 pub(super) const DEPTH: usize = 16;
-/// Lines of the next panels that are fetched with a step.
+/// Lines of the next panels that are fetched with a step: the instructions in `tiles!`.
 const AHEAD: usize = 6;
 
 /// Whether the machine has the instructions and the system lets this process use them.

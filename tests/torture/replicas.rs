@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use hyperrag_kv::{BlockRead, QueryPart};
-use hyperrag_rerank::{OnDamage, Source, score};
+use hyperrag_rerank::{OnDamage, Request, Source, score};
 use hyperrag_store::Replicated;
 
 use crate::Tally;
@@ -30,14 +30,10 @@ pub(crate) fn independent_faults(pristine: &Pristine, seed: u64, reads: u64) -> 
     let query = QueryPart::likelihood(&[70, 71, 72, 73]);
     let chunk_tokens = pristine.fingerprint.chunk_tokens as usize;
     let scored = |store: &Replicated| {
-        score(
-            &pristine.model,
-            &query,
-            &keys,
-            chunk_tokens,
-            Source::Stored(store, OnDamage::Recompute),
-            store,
-        )
+        let request = Request { query: &query, keys: &keys };
+        let source = Source::Stored(store, OnDamage::Recompute);
+        let scored = score(&pristine.model, &[request], chunk_tokens, source, store);
+        scored.map(|mut scored| scored.remove(0))
     };
     let expected = scored(&Replicated::open(&root).unwrap()).unwrap().scores;
     let (mut tally, mut both) = (Tally::default(), 0);

@@ -1,4 +1,4 @@
-use crate::{BlockKey, Chunk, Geometry, KvBlock, Pair, QueryPart};
+use crate::{BlockKey, Chunk, Geometry, KvBlock, KvLayers, Pair, QueryPart};
 
 /// Text to token ids.
 pub trait Tokenize: Sync {
@@ -34,8 +34,7 @@ pub trait LanguageModel: Sync {
         1024
     }
 
-    /// Bytes of blocks that one call of [`LanguageModel::score_pairs`] takes best. A reader holds as
-    /// many again.
+    /// Bytes of blocks that one call of [`LanguageModel::score_pairs`] takes best.
     fn batch_bytes(&self) -> usize {
         96 << 20
     }
@@ -66,6 +65,16 @@ pub trait LanguageModel: Sync {
     /// [`ModelError`] for an empty query, too long, or with tokens out of the vocabulary.
     fn score_pairs(&self, pairs: &[Pair<'_, Self::Resident>]) -> Result<Vec<f32>, ModelError>;
 
+    /// The same of blocks where they are kept, which are read meanwhile; of one that cannot be read, why.
+    /// Each score has the bits that [`LanguageModel::score_pairs`] gives.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::score_pairs`]; [`ModelError`] for a block of another geometry.
+    fn score_kept(
+        &self,
+        pairs: &[Pair<'_, dyn KvLayers + '_>],
+    ) -> Result<Vec<Result<f32, BlockError>>, ModelError>;
+
     /// The mean log-probability of the query's tokens after each candidate's document part.
     ///
     /// # Errors
@@ -77,11 +86,17 @@ pub trait LanguageModel: Sync {
     }
 }
 
+/// A block that was looked up: absent is `None`; damaged is an error, never taken for absent.
+pub type Opened<'a> = Result<Option<Box<dyn KvLayers + 'a>>, BlockError>;
+
 /// A place where blocks are.
 pub trait BlockRead: Sync {
     /// Reads the blocks, in the order of the keys. Absent is `None`; damaged is an error, never
     /// taken for absent.
     fn get_many(&self, keys: &[BlockKey]) -> Vec<Result<Option<KvBlock>, BlockError>>;
+
+    /// As [`BlockRead::get_many`], but K and V are left where they are until a layer is asked for.
+    fn open_many(&self, keys: &[BlockKey]) -> Vec<Opened<'_>>;
 }
 
 /// Where the token ids behind the blocks are, from which any block can be computed again.

@@ -68,17 +68,17 @@ impl QueryPart {
 
 /// A query and a document's block that are to be scored together.
 #[derive(Debug)]
-pub struct Pair<'a, R> {
+pub struct Pair<'a, R: ?Sized> {
     /// The query.
     pub query: &'a QueryPart,
-    /// The block, where the model computes.
+    /// The block, where the model computes or where it is kept.
     pub block: &'a R,
 }
 
-impl<R> Clone for Pair<'_, R> {
+impl<R: ?Sized> Clone for Pair<'_, R> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<R> Copy for Pair<'_, R> {}
+impl<R: ?Sized> Copy for Pair<'_, R> {}

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use hyperrag_kv::{
-    Calibration, Chunk, Element, FixedPositions, Geometry, KvBlock, LanguageModel, ModelError, Pair,
+    BlockError, Calibration, Chunk, Element, FixedPositions, Geometry, KvBlock, KvLayers,
+    LanguageModel, ModelError, Pair,
 };
 
 use crate::device::{self, DeviceBlock};
@@ -280,6 +281,16 @@ impl LanguageModel for Model {
                 });
                 model.score_pairs(&own.collect::<Vec<_>>())
             }
+        }
+    }
+
+    fn score_kept(
+        &self,
+        pairs: &[Pair<'_, dyn KvLayers + '_>],
+    ) -> Result<Vec<Result<f32, BlockError>>, ModelError> {
+        match self {
+            Self::Cpu(model) => model.score_kept(pairs),
+            Self::Gpu(model, _) => model.score_kept(pairs),
         }
     }
 }

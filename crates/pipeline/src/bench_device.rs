@@ -6,7 +6,7 @@ use hyperrag_kv::{
     BlockKey, Chunk, ChunkId, Digest, DocId, Document, Fingerprint, KvBlock, LanguageModel,
     QueryPart, ShardId, Slot,
 };
-use hyperrag_rerank::{OnDamage, Source, score};
+use hyperrag_rerank::{OnDamage, Request, Source, score};
 use hyperrag_store::{IndexedDocument, ShardChunks, Store, StoreWriter, Unit};
 use serde::Serialize;
 
@@ -86,12 +86,14 @@ pub fn bench_device<M: LanguageModel>(
     let store = Store::open(folder)?;
     let chunk_tokens = settings.chunk_tokens as usize;
     let query = QueryPart::likelihood(&query);
-    let scored = |source| score(model, &query, &keys, chunk_tokens, source, &store);
+    let request = Request { query: &query, keys: &keys };
+    let scored = |source| score(model, &[request], chunk_tokens, source, &store);
     figures.disk = timed(settings.runs, each, || {
         scored(Source::Stored(&store, OnDamage::Fail))?;
         Ok(())
     })?;
-    let recomputed: Vec<f32> = scored(Source::Recompute)?.scores.into_iter().flatten().collect();
+    let recomputed: Vec<f32> =
+        scored(Source::Recompute)?.into_iter().flat_map(|s| s.scores).flatten().collect();
     figures.score_difference_max = agreement(&reused, &recomputed).score_difference_max;
     figures.recompute = timed(settings.runs, each, || {
         scored(Source::Recompute)?;

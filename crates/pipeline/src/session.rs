@@ -5,7 +5,7 @@ use hyperrag_kv::{
     Slot, Tokenize,
 };
 use hyperrag_rerank::{
-    Candidate, Damage, OnDamage, Ranking, RerankError, Scored, Source, Work, score,
+    Candidate, Damage, OnDamage, Ranking, Request, RerankError, Scored, Source, Work, score,
 };
 use hyperrag_retrieval::{Hit, Index, RetrievalError};
 use hyperrag_store::{Failover, LiveRows, Replicated};
@@ -297,7 +297,9 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
             true => Source::Recompute,
             false => Source::Stored(self.store, self.on_damage),
         };
-        Ok(score(self.model, &part, keys, chunk_tokens, source, self.store)?)
+        let request = Request { query: &part, keys };
+        let scored = score(self.model, &[request], chunk_tokens, source, self.store)?;
+        Ok(scored.into_iter().next().unwrap_or_default())
     }
 
     /// What follows the document: the query between the profile's words.

@@ -1,9 +1,10 @@
-use std::ops::AddAssign;
-use std::sync::mpsc::sync_channel;
-
 use hyperrag_kv::{
-    BlockError, BlockKey, BlockRead, ChunkRead, KvBlock, LanguageModel, ModelError, Pair, QueryPart,
+    BlockError, BlockKey, BlockRead, ChunkRead, LanguageModel, ModelError, Pair, QueryPart,
 };
+
+/// Blocks that are opened at once: what is held of one until its score is there is small, and small
+/// is what is held of these.
+const OPENED_MAX: usize = 1024;
 
 /// What becomes of a stored block that is damaged or can not be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,15 +51,6 @@ pub struct Work {
     pub damages: Vec<Damage>,
 }
 
-impl AddAssign for Work {
-    fn add_assign(&mut self, other: Self) {
-        self.blocks_read += other.blocks_read;
-        self.bytes_read += other.bytes_read;
-        self.tokens_computed += other.tokens_computed;
-        self.damages.extend(other.damages);
-    }
-}
-
 /// Scores in the order of the keys, and what they took.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scored {
@@ -99,121 +91,163 @@ pub enum RerankError {
     },
 }
 
-/// Scores every key's block for `query`. The next batch is read while this one is computed.
+/// Blocks to be scored for a query.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The query.
+    pub query: &'a QueryPart,
+    /// Whose blocks.
+    pub keys: &'a [BlockKey],
+}
+
+/// One block of a request.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    /// Number of the request, and of the key in it.
+    place: (usize, usize),
+    query: &'a QueryPart,
+    key: &'a BlockKey,
+}
+
+/// Scores every key's block for its request's query, in the order of the requests. Candidates of
+/// several queries go through the model together.
 ///
 /// # Errors
 /// [`RerankError`]; damaged blocks alone are none.
 pub fn score<M: LanguageModel>(
     model: &M,
-    query: &QueryPart,
-    keys: &[BlockKey],
+    requests: &[Request<'_>],
     chunk_tokens: usize,
     source: Source<'_>,
     chunks: &dyn ChunkRead,
-) -> Result<Scored, RerankError> {
-    let largest = model.geometry().block_bytes(chunk_tokens);
-    let size = (model.batch_bytes() / largest).max(1);
-    // What is left over comes first: nothing is computed until the first batch is read.
-    let (first, rest) = keys.split_at(keys.len() % size);
-    let batches = std::iter::once(first).filter(|keys| !keys.is_empty()).chain(rest.chunks(size));
-    let mut scored = Scored::default();
-    std::thread::scope(|scope| {
-        let (sender, receiver) = sync_channel(0);
-        scope.spawn(move || {
-            for keys in batches {
-                let blocks = match source {
-                    Source::Stored(blocks, _) => blocks.get_many(keys),
-                    Source::Recompute => Vec::new(),
-                };
-                if sender.send((keys, blocks)).is_err() {
-                    break; // The other side has failed and says why.
-                }
-            }
-        });
-        for (keys, stored) in receiver {
-            let mut work = Work::default();
-            let resident = match source {
-                Source::Stored(_, on_damage) => {
-                    complete(model, keys, stored, chunks, on_damage, &mut work)?
-                }
-                Source::Recompute => {
-                    compute(model, keys, chunks, &mut work)?.into_iter().map(Some).collect()
-                }
-            };
-            let present = resident.iter().flatten().map(|block| Pair { query, block });
-            let present: Vec<_> = present.collect();
-            work.tokens_computed += (present.len() * query.computed().len()) as u64;
-            let mut batch = model.score_pairs(&present)?.into_iter();
-            scored.scores.extend(resident.iter().map(|r| r.as_ref().and_then(|_| batch.next())));
-            scored.work += work;
-        }
-        Ok(scored)
-    })
-}
-
-/// The blocks as read and uploaded, the damaged ones computed again or left out.
-fn complete<M: LanguageModel>(
-    model: &M,
-    keys: &[BlockKey],
-    stored: Vec<Result<Option<KvBlock>, BlockError>>,
-    chunks: &dyn ChunkRead,
-    on_damage: OnDamage,
-    work: &mut Work,
-) -> Result<Vec<Option<M::Resident>>, RerankError> {
-    let mut blocks = Vec::with_capacity(keys.len());
-    for (key, block) in keys.iter().zip(stored) {
-        match block {
-            Ok(Some(block)) => {
-                work.blocks_read += 1;
-                work.bytes_read += block.geometry().block_bytes(block.tokens()) as u64;
-                blocks.push(Some(model.upload(block)?));
-            }
-            Ok(None) => return Err(RerankError::Absent(key.clone())),
-            Err(error) => {
-                let what = error.to_string();
-                let damage = |skipped| Damage { key: key.clone(), what: what.clone(), skipped };
-                match on_damage {
-                    OnDamage::Fail => {
-                        return Err(RerankError::Damaged { key: key.clone(), what });
-                    }
-                    OnDamage::Skip => {
-                        blocks.push(None);
-                        work.damages.push(damage(true));
-                    }
-                    OnDamage::Recompute => {
-                        let again = compute(model, std::slice::from_ref(key), chunks, work);
-                        let again = again.map_err(|again| with_block(again, &what))?;
-                        blocks.extend(again.into_iter().map(Some));
-                        work.damages.push(damage(false));
-                    }
-                }
-            }
-        }
-    }
-    Ok(blocks)
-}
-
-/// An error of computing a block again, with what is wrong with the stored one.
-fn with_block(error: RerankError, block: &str) -> RerankError {
-    match error {
-        RerankError::Lost { key, source, .. } => {
-            RerankError::Lost { key, block: block.to_owned(), source }
-        }
-        other => other,
-    }
-}
-
-fn compute<M: LanguageModel>(
-    model: &M,
-    keys: &[BlockKey],
-    chunks: &dyn ChunkRead,
-    work: &mut Work,
-) -> Result<Vec<M::Resident>, RerankError> {
-    let chunk = |key: &BlockKey| {
-        let block = "not asked for".to_owned();
-        chunks.chunk(key).map_err(|source| RerankError::Lost { key: key.clone(), block, source })
+) -> Result<Vec<Scored>, RerankError> {
+    let empty = |request: &Request<'_>| Scored {
+        scores: vec![None; request.keys.len()],
+        work: Work::default(),
     };
-    let chunks = keys.iter().map(chunk).collect::<Result<Vec<_>, _>>()?;
-    work.tokens_computed += chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum::<u64>();
-    Ok(model.prefill_resident(&chunks)?)
+    let largest = model.geometry().block_bytes(chunk_tokens);
+    let mut scoring = Scoring {
+        model,
+        chunks,
+        batch: (model.batch_bytes() / largest).max(1),
+        scored: requests.iter().map(empty).collect(),
+    };
+    let all = requests.iter().enumerate().flat_map(|(i, request)| {
+        let keys = request.keys.iter().enumerate();
+        keys.map(move |(j, key)| Wanted { place: (i, j), query: request.query, key })
+    });
+    let all: Vec<Wanted<'_>> = all.collect();
+    match source {
+        Source::Stored(blocks, on_damage) => {
+            for wanted in all.chunks(OPENED_MAX) {
+                scoring.stored(wanted, blocks, on_damage)?;
+            }
+        }
+        Source::Recompute => {
+            scoring.recompute(all.into_iter().map(|wanted| (wanted, "not asked for")))?;
+        }
+    }
+    Ok(scoring.scored)
+}
+
+/// What has been scored so far.
+struct Scoring<'a, M> {
+    model: &'a M,
+    chunks: &'a dyn ChunkRead,
+    /// Blocks that are computed together.
+    batch: usize,
+    scored: Vec<Scored>,
+}
+
+impl<M: LanguageModel> Scoring<'_, M> {
+    fn set(&mut self, wanted: &Wanted<'_>, score: f32) {
+        let (request, key) = wanted.place;
+        self.scored[request].scores[key] = Some(score);
+        self.work(wanted).tokens_computed += wanted.query.computed().len() as u64;
+    }
+
+    fn work(&mut self, wanted: &Wanted<'_>) -> &mut Work {
+        &mut self.scored[wanted.place.0].work
+    }
+
+    /// Scores stored blocks; what becomes of the damaged ones, `on_damage` says.
+    fn stored(
+        &mut self,
+        all: &[Wanted<'_>],
+        blocks: &dyn BlockRead,
+        on_damage: OnDamage,
+    ) -> Result<(), RerankError> {
+        let keys: Vec<BlockKey> = all.iter().map(|wanted| wanted.key.clone()).collect();
+        let (mut opened, mut damaged) = (Vec::new(), Vec::new());
+        for (wanted, block) in all.iter().zip(blocks.open_many(&keys)) {
+            match block {
+                Ok(Some(block)) => opened.push((wanted, block)),
+                Ok(None) => return Err(RerankError::Absent(wanted.key.clone())),
+                Err(error) => damaged.push((*wanted, error)),
+            }
+        }
+        let pairs = opened.iter().map(|(w, block)| Pair { query: w.query, block: &**block });
+        let scores = self.model.score_kept(&pairs.collect::<Vec<_>>())?;
+        for ((wanted, block), score) in opened.into_iter().zip(scores) {
+            match score {
+                Ok(score) => {
+                    self.set(wanted, score);
+                    let work = self.work(wanted);
+                    work.blocks_read += 1;
+                    work.bytes_read += block.geometry().block_bytes(block.tokens()) as u64;
+                }
+                Err(error) => damaged.push((*wanted, error)),
+            }
+        }
+        damaged.sort_by_key(|(wanted, _)| wanted.place);
+        self.damaged(damaged, on_damage)
+    }
+
+    fn damaged(
+        &mut self,
+        damaged: Vec<(Wanted<'_>, BlockError)>,
+        on_damage: OnDamage,
+    ) -> Result<(), RerankError> {
+        let skipped = on_damage == OnDamage::Skip;
+        for (wanted, error) in &damaged {
+            let (key, what) = (wanted.key.clone(), error.to_string());
+            if on_damage == OnDamage::Fail {
+                return Err(RerankError::Damaged { key, what });
+            }
+            self.work(wanted).damages.push(Damage { key, what, skipped });
+        }
+        if skipped {
+            return Ok(());
+        }
+        let again: Vec<_> = damaged.iter().map(|(wanted, error)| (*wanted, error)).collect();
+        self.recompute(again.into_iter())
+    }
+
+    /// Scores blocks that are made from their token ids; with each what is wrong with the stored one.
+    fn recompute<'w>(
+        &mut self,
+        all: impl Iterator<Item = (Wanted<'w>, impl ToString)>,
+    ) -> Result<(), RerankError> {
+        let mut all = all.peekable();
+        while all.peek().is_some() {
+            let (mut batch, mut chunks) = (Vec::new(), Vec::new());
+            for (wanted, block) in all.by_ref().take(self.batch) {
+                let chunk = self.chunks.chunk(wanted.key).map_err(|source| {
+                    let (key, block) = (wanted.key.clone(), block.to_string());
+                    RerankError::Lost { key, block, source }
+                })?;
+                self.work(&wanted).tokens_computed += chunk.tokens.len() as u64;
+                batch.push(wanted);
+                chunks.push(chunk);
+            }
+            let blocks = self.model.prefill_resident(&chunks)?;
+            let pairs = batch.iter().zip(&blocks);
+            let pairs = pairs.map(|(wanted, block)| Pair { query: wanted.query, block });
+            let scores = self.model.score_pairs(&pairs.collect::<Vec<_>>())?;
+            for (wanted, score) in batch.iter().zip(scores) {
+                self.set(wanted, score);
+            }
+        }
+        Ok(())
+    }
 }

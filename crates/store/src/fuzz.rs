@@ -6,12 +6,13 @@ use std::fs;
 use std::sync::Arc;
 
 use hyperrag_kv::{
-    BlockKey, Calibration, ChunkId, Digest, DocId, Element, Geometry, ShardId, Slot,
+    BlockKey, Calibration, ChunkId, Digest, DocId, Element, Geometry, KvLayers, ShardId, Slot,
 };
 
 use crate::journal::{Sealed, line, parse_line};
 use crate::layout::{ENTRY_BYTES, HEADER_BYTES, Head, Header, decode_table};
 use crate::shard::Shard;
+use crate::stored::StoredBlock;
 use crate::{FileRecord, Manifest, ShardRecord};
 
 const GEOMETRY: Geometry =
@@ -145,13 +146,17 @@ pub fn shard(bytes: &[u8]) -> bool {
     }
     let fingerprint = Digest(array(&bytes[32..64]));
     let mut blocks = 0;
-    if let Ok(shard) = Shard::open(&path, &manifest, &fingerprint, ShardId(0)) {
+    if let Ok(shard) = Shard::open(&path, &manifest, &fingerprint, ShardId(0)).map(Arc::new) {
         let mut buffer = Vec::new();
         for (slot, entry) in (0..).map(Slot).zip(&shard.entries) {
             let document = DocId::new("doc 0 ä").expect("an id");
             let chunk = ChunkId { document, ordinal: slot.0 };
             let key = BlockKey { shard: ShardId(0), slot, chunk };
-            let read = shard.block(entry, &GEOMETRY, &key).is_ok();
+            let opened = StoredBlock::open(Arc::clone(&shard), &GEOMETRY, &key);
+            let read = opened.as_ref().is_ok_and(|block| block.read().is_ok());
+            let layer = |layer| opened.as_ref().is_ok_and(|b| b.layer(layer, &mut buffer).is_ok());
+            let layers = (0..GEOMETRY.layers as usize).all(layer);
+            assert_eq!(layers, read, "a block is whole where each of its layers is");
             let checked = shard.check_block(entry, &GEOMETRY, &mut buffer).is_ok();
             assert!(checked || !read, "what is read has been checked");
             blocks += usize::from(read);

@@ -1,5 +1,7 @@
 //! Where everything in a shard stands: the one place that knows offsets. See FORMAT.md.
 
+use std::fmt::Display;
+
 use hyperrag_kv::{Digest, Geometry, ShardId};
 
 /// Version of the format that this program writes and reads.
@@ -279,7 +281,7 @@ impl<'a> Head<'a> {
 }
 
 /// Compares a stored checksum with the bytes.
-pub(crate) fn check_crc(what: &str, expected: u32, bytes: &[u8]) -> Result<(), String> {
+pub(crate) fn check_crc(what: impl Display, expected: u32, bytes: &[u8]) -> Result<(), String> {
     let actual = crc32fast::hash(bytes);
     match actual == expected {
         true => Ok(()),

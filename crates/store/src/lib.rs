@@ -26,6 +26,7 @@ mod replicas;
 mod replicated;
 mod shard;
 mod state;
+mod stored;
 mod verify;
 mod writer;
 

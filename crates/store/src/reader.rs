@@ -3,7 +3,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hyperrag_kv::{
-    BlockError, BlockKey, BlockRead, Chunk, ChunkRead, Digest, Geometry, KvBlock, ShardId,
+    BlockError, BlockKey, BlockRead, Chunk, ChunkRead, Digest, Geometry, KvBlock, KvLayers, Opened,
+    ShardId,
 };
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -14,6 +15,7 @@ use crate::files::Files;
 use crate::pin::Pin;
 use crate::shard::Shard;
 use crate::state::State;
+use crate::stored::StoredBlock;
 use crate::{Manifest, ShardChunks, StoreError};
 
 /// Bytes of the block tables of shards that are kept open: those of two million blocks.
@@ -121,6 +123,10 @@ impl Store {
     }
 
     pub(crate) fn get(&self, key: &BlockKey) -> Result<Option<KvBlock>, BlockError> {
+        self.open_block(key)?.map(|block| block.read()).transpose()
+    }
+
+    pub(crate) fn open_block(&self, key: &BlockKey) -> Result<Option<StoredBlock>, BlockError> {
         if self.manifest.shard(key.shard).is_none() {
             return Ok(None);
         }
@@ -130,13 +136,8 @@ impl Store {
             .shards
             .get_or_insert_with(&key.shard, || open().map(Arc::new))
             .map_err(|fault| fault.at_block(path.display().to_string()))?;
-        let place = || format!("{}: block {}", path.display(), key.slot.0);
-        let Some(entry) = shard.entries.get(key.slot.0 as usize) else {
-            let what = "there is no such block".to_owned();
-            return Err(BlockError::Damaged { place: place(), what });
-        };
-        let block = shard.block(entry, self.geometry(), key);
-        block.map(Some).map_err(|fault| fault.at_block(place()))
+        let opened = StoredBlock::open(Arc::clone(&shard), self.geometry(), key);
+        opened.map(Some).map_err(|fault| fault.at_block(shard.place(key.slot.0)))
     }
 }
 
@@ -144,6 +145,11 @@ impl BlockRead for Store {
     fn get_many(&self, keys: &[BlockKey]) -> Vec<Result<Option<KvBlock>, BlockError>> {
         // Several at once: one thread copies from the page cache far slower than a device computes.
         keys.par_iter().map(|key| self.get(key)).collect()
+    }
+
+    fn open_many(&self, keys: &[BlockKey]) -> Vec<Opened<'_>> {
+        let open = |key| Ok(self.open_block(key)?.map(|block| Box::new(block) as _));
+        keys.par_iter().map(open).collect()
     }
 }
 

@@ -117,7 +117,8 @@ impl Mending {
     /// one that was written.
     #[must_use]
     pub fn salvage(&self, shard: ShardId, chunks: &[Chunk], buffer: &mut Vec<u8>) -> Salvage {
-        let file = open_any_length(&self.store.files.shard(shard)).ok();
+        let path = self.store.files.shard(shard);
+        let file = open_any_length(&path).ok();
         let entries = file.as_ref().and_then(|file| {
             self.stored_table(shard, file).or_else(|| self.table_of_heads(shard, file, chunks))
         });
@@ -125,7 +126,7 @@ impl Mending {
             let entries = Vec::new();
             return Salvage { file: None, entries, damaged: (0..chunks.len()).collect() };
         };
-        let opened = Shard { file, entries };
+        let opened = Shard { path, file, entries };
         let geometry = self.store.geometry();
         let blocks = opened.entries.iter().enumerate();
         let damaged = blocks

@@ -1,11 +1,14 @@
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyperrag_kv::{
-    BlockError, BlockKey, BlockRead, Calibration, Chunk, ChunkRead, Geometry, KvBlock,
+    BlockError, BlockKey, BlockRead, Calibration, Chunk, ChunkRead, Geometry, KvBlock, KvLayers,
+    Opened,
 };
 use rayon::prelude::*;
 
+use crate::stored::StoredBlock;
 use crate::{Manifest, Store, StoreError, replicas};
 
 /// A store and its replicas: what is damaged or unreachable in one is read from the next.
@@ -123,23 +126,32 @@ impl Replicated {
         std::mem::take(&mut self.failovers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What the first copy gives that has it intact, or the store's own error.
+    /// What the first copy gives that has it intact, and which one that is, or the store's own error.
     fn first<T>(
         &self,
-        read: impl Fn(&Store) -> Result<Option<T>, BlockError>,
-    ) -> Result<Option<T>, BlockError> {
-        let error = match read(&self.copies[0]) {
-            Err(error) => error,
-            found => return found,
-        };
-        for copy in &self.copies[1..] {
+        mut read: impl FnMut(&Store) -> Result<Option<T>, BlockError>,
+    ) -> Result<Option<(T, usize)>, BlockError> {
+        match read(&self.copies[0]) {
+            Ok(found) => Ok(found.map(|found| (found, 0))),
+            Err(error) => self.other(0, error, read).map(Some),
+        }
+    }
+
+    /// The same of the copies but `failed`, which gave `error`.
+    fn other<T>(
+        &self,
+        failed: usize,
+        error: BlockError,
+        mut read: impl FnMut(&Store) -> Result<Option<T>, BlockError>,
+    ) -> Result<(T, usize), BlockError> {
+        for (i, copy) in self.copies.iter().enumerate().filter(|(i, _)| *i != failed) {
             if let Ok(Some(found)) = read(copy) {
                 let what = match &error {
                     BlockError::Io { source, .. } => format!("{error} ({source})"),
                     error => error.to_string(),
                 };
                 self.note(Failover { what, from: copy.root().to_owned() });
-                return Ok(Some(found));
+                return Ok((found, i));
             }
         }
         Err(match error {
@@ -149,17 +161,90 @@ impl Replicated {
             error => error,
         })
     }
+
+    fn open_block(&self, key: &BlockKey) -> Result<Option<CopiedBlock<'_>>, BlockError> {
+        let Some((block, copy)) = self.first(|copy| copy.open_block(key))? else { return Ok(None) };
+        let (first, key) = (Arc::new(block), key.clone());
+        let current = Mutex::new((Arc::clone(&first), copy));
+        Ok(Some(CopiedBlock { store: self, key, first, current }))
+    }
 }
 
 impl BlockRead for Replicated {
     fn get_many(&self, keys: &[BlockKey]) -> Vec<Result<Option<KvBlock>, BlockError>> {
-        keys.par_iter().map(|key| self.first(|copy| copy.get(key))).collect()
+        let get = |key| Ok(self.first(|copy| copy.get(key))?.map(|(block, _)| block));
+        keys.par_iter().map(get).collect()
+    }
+
+    fn open_many(&self, keys: &[BlockKey]) -> Vec<Opened<'_>> {
+        let open = |key| Ok(self.open_block(key)?.map(|block| Box::new(block) as _));
+        keys.par_iter().map(open).collect()
+    }
+}
+
+/// A block, each of whose layers may come from another copy.
+struct CopiedBlock<'s> {
+    store: &'s Replicated,
+    key: BlockKey,
+    first: Arc<StoredBlock>,
+    /// The copy that served last, which is asked next.
+    current: Mutex<(Arc<StoredBlock>, usize)>,
+}
+
+impl CopiedBlock<'_> {
+    fn current(&self) -> MutexGuard<'_, (Arc<StoredBlock>, usize)> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_layer(&self, layer: usize, buffer: &mut Vec<u8>) -> Result<Range<usize>, BlockError> {
+        let (block, copy) = self.current().clone();
+        let error = match block.read_layer(layer, buffer) {
+            Ok(read) => return Ok(read),
+            Err(error) => error,
+        };
+        let ((read, block), copy) = self.store.other(copy, error, |copy| {
+            let Some(block) = copy.open_block(&self.key)? else { return Ok(None) };
+            Ok(Some((block.read_layer(layer, buffer)?, block)))
+        })?;
+        *self.current() = (Arc::new(block), copy);
+        Ok(read)
+    }
+}
+
+impl KvLayers for CopiedBlock<'_> {
+    fn geometry(&self) -> &Geometry {
+        self.first.geometry()
+    }
+
+    fn tokens(&self) -> usize {
+        self.first.tokens()
+    }
+
+    fn hidden(&self) -> &[f32] {
+        self.first.hidden()
+    }
+
+    fn layer<'a>(&'a self, layer: usize, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], BlockError> {
+        let read = self.read_layer(layer, buffer)?;
+        Ok(&buffer[read])
+    }
+
+    fn expect(&self, layer: usize) {
+        self.current().0.expect(layer);
+    }
+
+    fn read(&self) -> Result<KvBlock, BlockError> {
+        let (block, copy) = self.current().clone();
+        block
+            .read()
+            .or_else(|error| Ok(self.store.other(copy, error, |copy| copy.get(&self.key))?.0))
     }
 }
 
 impl ChunkRead for Replicated {
     fn chunk(&self, key: &BlockKey) -> Result<Chunk, BlockError> {
         let found = self.first(|copy| copy.chunk(key).map(Some))?;
-        Ok(found.expect("a store that has no chunk says why"))
+        let (chunk, _) = found.expect("a store that has no chunk says why");
+        Ok(chunk)
     }
 }

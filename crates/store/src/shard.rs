@@ -1,11 +1,11 @@
-//! One shard file: opened and checked against what the manifest says of it, its blocks read or only
+//! One shard file: opened and checked against what the manifest says of it, its blocks
 //! checked. Every length comes from the checked table.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use hyperrag_kv::{BlockKey, Digest, Element, Geometry, KvBlock, ShardId};
+use hyperrag_kv::{Digest, Geometry, ShardId};
 
 use crate::Manifest;
 use crate::fault::{Fault, open_plain};
@@ -15,10 +15,11 @@ use crate::layout::{self, Entry, HEADER_BYTES, Head, Header, check_crc};
 const CHECK_BYTES: usize = 256 << 10;
 
 /// The kernel copies a page to an address of another alignment at about half the speed.
-const PAGE_BYTES: usize = 4096;
+pub(crate) const PAGE_BYTES: usize = 4096;
 
 /// A shard whose header and table are those that the manifest names.
 pub(crate) struct Shard {
+    pub(crate) path: PathBuf,
     pub(crate) file: File,
     pub(crate) entries: Vec<Entry>,
 }
@@ -62,37 +63,12 @@ impl Shard {
             let what = "header and table are not those that the manifest names";
             return Err(what.to_owned().into());
         }
-        Ok(Self { file, entries })
+        Ok(Self { path: path.to_owned(), file, entries })
     }
 
-    /// Reads the block of `entry`, which must be that of `key`.
-    pub(crate) fn block(
-        &self,
-        entry: &Entry,
-        geometry: &Geometry,
-        key: &BlockKey,
-    ) -> Result<KvBlock, Fault> {
-        let mut head = vec![0; entry.head_bytes as usize];
-        self.file.read_exact_at(&mut head, entry.offset)?;
-        let head = Head::decode(&head, entry.head_crc, geometry)?;
-        let meant = head.identity == entry.identity
-            && head.document == key.chunk.document.as_str()
-            && head.ordinal == key.chunk.ordinal
-            && head.tokens == entry.tokens;
-        if !meant {
-            let found = format!("chunk {} of document {}", head.ordinal, head.document);
-            return Err(format!("it holds {found}, not {}", key.chunk).into());
-        }
-        let tokens = entry.tokens as usize;
-        let mut kv = KvBlock::memory(tokens * geometry.token_bytes());
-        self.file.read_exact_at(&mut kv, entry.offset + u64::from(entry.head_bytes))?;
-        check_layers(&head, 0, geometry.layer_bytes(tokens), &kv)?;
-        let mut rest = vec![0; geometry.hidden_bytes() + entry.padding()];
-        self.file.read_exact_at(&mut rest, entry.hidden_offset(geometry))?;
-        let hidden_bytes = check_rest(&head, geometry, &rest)?;
-        let mut hidden = vec![0.0; geometry.hidden as usize];
-        Element::F32.decode(hidden_bytes, &mut hidden);
-        Ok(KvBlock::new(*geometry, tokens, kv, hidden))
+    /// How messages name a block.
+    pub(crate) fn place(&self, slot: u32) -> String {
+        format!("{}: block {slot}", self.path.display())
     }
 
     /// Checks every byte of the block of `entry`. `buffer` only grows, so that a caller who keeps it
@@ -136,15 +112,17 @@ impl Shard {
 fn check_layers(head: &Head<'_>, first: usize, layer_bytes: usize, kv: &[u8]) -> Result<(), Fault> {
     for (layer, bytes) in (first..).zip(kv.chunks_exact(layer_bytes)) {
         let expected = u32::from_le_bytes(head.layer_crcs[layer]);
-        if crc32fast::hash(bytes) != expected {
-            check_crc(&format!("layer {layer}"), expected, bytes)?;
-        }
+        check_crc(format_args!("layer {layer}"), expected, bytes)?;
     }
     Ok(())
 }
 
 /// Checks the hidden state and the zeros after it, and gives the former.
-fn check_rest<'a>(head: &Head<'_>, geometry: &Geometry, rest: &'a [u8]) -> Result<&'a [u8], Fault> {
+pub(crate) fn check_rest<'a>(
+    head: &Head<'_>,
+    geometry: &Geometry,
+    rest: &'a [u8],
+) -> Result<&'a [u8], Fault> {
     let (hidden, padding) = rest.split_at(geometry.hidden_bytes());
     check_crc("the hidden state", head.hidden_crc, hidden)?;
     if padding.iter().any(|byte| *byte != 0) {

@@ -12,7 +12,7 @@ use super::codec::{Codec, Part, Place};
 use super::kernel::{
     Form, Kernel, Lanes, Operand, PANEL, Pairs, Rows, Seen, Then, depth_of, panels_of,
 };
-use super::past::Past;
+use super::past::PastHead;
 use super::workspace::{Scratch, take};
 
 /// Query positions of a step; K beyond the last one's position, and before the first one's window,
@@ -45,7 +45,7 @@ pub(crate) struct Source<'a> {
     pub(crate) codec: &'a Codec,
     /// In what form Q, K, V and the weights of the positions are multiplied.
     pub(crate) form: Form,
-    pub(crate) past: Option<Past<'a>>,
+    pub(crate) past: Option<PastHead<'a>>,
     pub(crate) layer: usize,
     /// KV head.
     pub(crate) head: usize,
@@ -83,7 +83,7 @@ impl Heads<'_> {
         out: &mut [f32],
     ) {
         let (rows, group) = (self.rows(), self.heads / self.kv_heads);
-        let (stored, head) = (source.past.map_or(0, Past::tokens), source.head);
+        let (stored, head) = (source.past.map_or(0, |past| past.tokens), source.head);
         let form = source.form;
         self.lay_out(kernel, source, scratch);
         for first in (0..rows).step_by(STEP) {
@@ -158,41 +158,42 @@ impl Heads<'_> {
     /// Lays K and V of all positions that are seen out as the right sides of the two products.
     fn lay_out(&self, kernel: Kernel, source: Source<'_>, scratch: &mut Scratch) {
         let Source { codec, form, past, layer, head, mut kept } = source;
-        let stored = past.map_or(0, Past::tokens);
+        let stored = past.map_or(0, |past| past.tokens);
         let positions = stored + self.rows();
         let Scratch { keys, values, queries, pair_row, bytes, .. } = scratch;
         let mut layout = Layout::start(kernel, form, positions, self.dim, keys, values, pair_row);
         let (row, unseen) = (queries.take(self.dim), self.aligned_first(stored));
         let row_bytes = codec.element.row_bytes(self.dim);
-        let bytes = take(bytes, row_bytes);
         for part in [Part::Key, Part::Value] {
             let place = |position, tokens| Place { layer, head, position, tokens };
-            if let Some(block) = past {
+            if let Some(past) = past {
                 let held = match part {
-                    Part::Key => block.keys(layer, head),
-                    Part::Value => block.values(layer, head),
+                    Part::Key => past.keys,
+                    Part::Value => past.values,
                 };
-                for (position, held) in held.chunks_exact(row_bytes).enumerate().skip(unseen) {
-                    layout.put_stored(codec, part, place(position, stored), held, row);
-                }
+                let seen = held.get(unseen * row_bytes..).unwrap_or_default();
+                layout.put_stored(codec, part, place(unseen, stored), seen, row);
             }
-            let mut kept = kept.as_mut().map(|(keys, values)| match part {
-                Part::Key => keys.chunks_exact_mut(row_bytes),
-                Part::Value => values.chunks_exact_mut(row_bytes),
-            });
+            // The query's rows are never stored; few bits would only cost accuracy.
+            let exact = past.is_some() && codec.element.is_calibrated();
+            let bytes = match &mut kept {
+                _ if exact => &mut [],
+                Some((keys, _)) if part == Part::Key => &mut **keys,
+                Some((_, values)) => &mut **values,
+                None => take(bytes, self.rows() * row_bytes),
+            };
             for fresh in 0..self.rows() {
                 row.copy_from_slice(self.fresh(part, fresh, head));
                 let place = place(stored + fresh, positions);
-                // The query's rows are never stored; few bits would only cost accuracy.
-                if past.is_some() && codec.element.is_calibrated() {
+                if exact {
                     codec.exact(part, place, row);
                     layout.put(part, place.position, row);
                 } else {
-                    let bytes = kept.as_mut().and_then(Iterator::next).unwrap_or(&mut *bytes);
+                    let bytes = &mut bytes[fresh * row_bytes..][..row_bytes];
                     codec.encode(part, place, row, bytes);
-                    layout.put_stored(codec, part, place, bytes, row);
                 }
             }
+            layout.put_stored(codec, part, place(stored, positions), bytes, row);
         }
     }
 }
@@ -294,27 +295,68 @@ impl<'a> Layout<'a> {
         Self::Pairs { kernel, keys, values, depths, row: take(row, dim.div_ceil(2)) }
     }
 
-    /// Takes a row as a block has it; `row` is a buffer.
+    /// Takes the rows of `place`'s position and those after it, as a block has them; `row` is a buffer.
     fn put_stored(
         &mut self,
         codec: &Codec,
         part: Part,
-        place: Place,
+        mut place: Place,
         bytes: &[u8],
         row: &mut [f32],
     ) {
-        if let (Self::Pairs { row: pairs, .. }, Element::Bf16) = (&mut *self, codec.element)
-            && row.len().is_multiple_of(2)
-        {
-            // Stored as it is multiplied.
-            for (pair, bytes) in pairs.iter_mut().zip(bytes.as_chunks().0) {
+        let row_bytes = codec.element.row_bytes(row.len());
+        let as_multiplied = matches!(self, Self::Pairs { .. })
+            && codec.element == Element::Bf16
+            && row.len().is_multiple_of(2);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let laid =
+                if as_multiplied { self.lay(part, place.position, rest, row_bytes) } else { 0 };
+            if laid > 0 {
+                place.position += laid;
+                rest = &rest[laid * row_bytes..];
+                continue;
+            }
+            let (bytes, later) = rest.split_at(row_bytes);
+            if as_multiplied {
+                self.put_as_multiplied(part, place.position, bytes, row.len());
+            } else {
+                codec.decode(part, place, bytes, row);
+                self.put(part, place.position, row);
+            }
+            place.position += 1;
+            rest = later;
+        }
+    }
+
+    /// Takes as many rows of bf16, from a position on, as fill panels of K or steps of V, and says how
+    /// many.
+    fn lay(&mut self, part: Part, position: usize, rows: &[u8], row_bytes: usize) -> usize {
+        let Self::Pairs { kernel, keys, values, depths, .. } = self else { return 0 };
+        let count = rows.len() / row_bytes;
+        match part {
+            Part::Key if position.is_multiple_of(PANEL) => {
+                let panels = keys[position / PANEL * depths[0]..].chunks_exact_mut(depths[0]);
+                let rows = rows.chunks_exact(PANEL * row_bytes);
+                rows.zip(panels).for_each(|(rows, panel)| kernel.lay_columns(rows, panel));
+                count / PANEL * PANEL
+            }
+            Part::Value if position.is_multiple_of(2) => {
+                kernel.lay_steps(rows, row_bytes, &mut values[position / 2..], depths[1]);
+                count / 2 * 2
+            }
+            _ => 0,
+        }
+    }
+
+    /// Takes a row of bf16.
+    fn put_as_multiplied(&mut self, part: Part, position: usize, bytes: &[u8], dim: usize) {
+        if let Self::Pairs { row, .. } = self {
+            for (pair, bytes) in row.iter_mut().zip(bytes.as_chunks().0) {
                 *pair = u32::from_le_bytes(*bytes);
             }
-            self.put_pairs(part, place.position, row.len());
-        } else {
-            codec.decode(part, place, bytes, row);
-            self.put(part, place.position, row);
         }
+        self.put_pairs(part, position, dim);
     }
 
     /// Takes the row of a position, in order of positions.

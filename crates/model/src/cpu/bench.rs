@@ -7,7 +7,7 @@ use hyperrag_kv::{Calibration, Element, FixedPositions, Geometry, KvBlock};
 use super::attention::{Heads, Source};
 use super::codec::{Codec, Part, Place};
 use super::kernel::{Form, Kernel, Lanes, Operand, PackedMatrix, Rows, Then};
-use super::past::Past;
+use super::past::PastHead;
 use super::workspace::{Floats, Scratch};
 use crate::Compute;
 
@@ -137,7 +137,9 @@ impl Attention {
                 cap: None,
                 window: None,
             };
-            let (codec, past) = (&self.codec, Some(Past::Block(&self.block)));
+            let (keys, values) = (self.block.keys(0, head), self.block.values(0, head));
+            let past = Some(PastHead { tokens: self.block.tokens(), keys, values });
+            let codec = &self.codec;
             let source = Source { codec, form: self.form, past, layer: 0, head, kept: None };
             heads.attend(self.kernel, source, &mut self.scratch, &mut self.out);
         }

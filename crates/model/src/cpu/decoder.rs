@@ -1,14 +1,13 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use hyperrag_kv::{Element, Geometry};
+use hyperrag_kv::{BlockError, Element, Geometry};
 use rayon::prelude::*;
 
-use super::attention::{Heads, Source};
 use super::codec::Codec;
 use super::kernel::{Form, Kernel, Lanes, PANEL, PackedMatrix, Rows, Then, Tile, panels_of};
 use super::past::Past;
 use super::stored::{Stored, StoredMatrix};
-use super::workspace::{Floats, Scratch, ScratchPool, Workspace, split};
+use super::workspace::{Floats, Scratch, ScratchPool, Workspace};
 use crate::weights::Weights;
 use crate::{Activation, Compute, Config, LoadError, ModelFile};
 
@@ -30,7 +29,7 @@ type Layer = crate::weights::Layer<PackedMatrix, Vec<f32>>;
 pub struct CpuModel {
     pub(crate) config: Config,
     pub(crate) kernel: Kernel,
-    compute: Compute,
+    pub(crate) compute: Compute,
     pub(crate) pool: Arc<rayon::ThreadPool>,
     pub(crate) scratch: Arc<ScratchPool>,
     pub(crate) weights: Arc<Weights<PackedMatrix, Vec<f32>>>,
@@ -141,14 +140,16 @@ impl CpuModel {
     }
 
     /// One pass over all sequences. `kept` gets K and V of each, in a block's layout; `finish` sees
-    /// the residual rows after the last layer.
+    /// the residual rows after the last layer. What is given back is why a sequence's block could not be
+    /// read, for each where it could not: its rows are worth nothing.
     pub(crate) fn forward(
         &self,
         sequences: &[Sequence<'_>],
         mut kept: Option<&mut [Vec<u8>]>,
         finish: impl FnOnce(&[f32]),
-    ) {
+    ) -> Vec<Option<BlockError>> {
         let rows = rows_of(sequences);
+        let failed: Vec<_> = sequences.iter().map(|_| OnceLock::new()).collect();
         let config = &self.config;
         let (q, width) = (config.heads * config.head_dim, self.qkv_width());
         let mut workspace = {
@@ -184,11 +185,12 @@ impl CpuModel {
                     });
             }
             if l < self.weights.layers.len() {
-                self.attend(l, sequences, qkv, attended, kept.as_deref_mut());
+                self.attend(l, sequences, qkv, attended, kept.as_deref_mut(), &failed);
             }
         }
         finish(x);
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
+        failed.into_iter().map(OnceLock::into_inner).collect()
     }
 
     /// Rows of a task, such that all threads have equally many tasks and tiles are full.
@@ -197,7 +199,7 @@ impl CpuModel {
         rows.div_ceil(tasks).next_multiple_of(self.kernel.tile_rows())
     }
 
-    fn qkv_width(&self) -> usize {
+    pub(crate) fn qkv_width(&self) -> usize {
         (self.config.heads + 2 * self.config.kv_heads) * self.config.head_dim
     }
 
@@ -395,63 +397,6 @@ impl CpuModel {
             let panels = first / PANEL..panels_of(first + columns);
             let rows = Rows { kernel, values, stride: columns, columns, then };
             weights.product(kernel, x, panels, &mut self.scratch.get().widened, rows);
-        });
-    }
-
-    /// Attention of every sequence and KV head, and K and V into the blocks that are kept.
-    fn attend(
-        &self,
-        layer: usize,
-        sequences: &[Sequence<'_>],
-        qkv: &[f32],
-        attended: &mut [f32],
-        kept: Option<&mut [Vec<u8>]>,
-    ) {
-        let (config, geometry) = (&self.config, &self.geometry);
-        let kv_heads = config.kv_heads;
-        let group = config.group() * config.head_dim;
-        let lengths =
-            sequences.iter().flat_map(|s| std::iter::repeat_n(s.tokens.len() * group, kv_heads));
-        let outs = split(attended, lengths);
-        let mut blocks = kept.map(|blocks| {
-            let parts = blocks.iter_mut().zip(sequences).flat_map(|(block, sequence)| {
-                let bytes = geometry.layer_bytes(sequence.tokens.len());
-                let part = &mut block[layer * bytes..(layer + 1) * bytes];
-                let (keys, values) = part.split_at_mut(bytes / 2);
-                let head = bytes / 2 / kv_heads;
-                keys.chunks_exact_mut(head).zip(values.chunks_exact_mut(head))
-            });
-            parts.collect::<Vec<_>>().into_iter()
-        });
-        let mut first = 0;
-        let mut tasks = Vec::with_capacity(outs.len());
-        for (i, out) in outs.into_iter().enumerate() {
-            let sequence = sequences[i / kv_heads];
-            let rows = &qkv[first * self.qkv_width()..][..sequence.tokens.len() * self.qkv_width()];
-            let heads = Heads {
-                qkv: rows,
-                heads: config.heads,
-                kv_heads,
-                dim: config.head_dim,
-                scale: config.attention_scale,
-                cap: config.attention_cap,
-                window: config.window_of(layer),
-            };
-            tasks.push((
-                heads,
-                sequence.past,
-                i % kv_heads,
-                out,
-                blocks.as_mut().and_then(Iterator::next),
-            ));
-            if i % kv_heads == kv_heads - 1 {
-                first += sequence.tokens.len();
-            }
-        }
-        let form = self.kernel.attention_form(self.compute);
-        tasks.into_par_iter().with_max_len(1).for_each(|(heads, past, head, out, kept)| {
-            let source = Source { codec: &self.codec, form, past, layer, head, kept };
-            heads.attend(self.kernel, source, &mut self.scratch.get(), out);
         });
     }
 }

@@ -1,9 +1,12 @@
-use hyperrag_kv::{KvBlock, Pair, Scorer};
+use hyperrag_kv::{KvLayers, Pair, Scorer};
 use rayon::prelude::*;
 
 use super::decoder::CpuModel;
 use super::kernel::{PANEL, PackedMatrix, Rows, Then, panels_of};
 use super::workspace::{Floats, Scratch, split};
+
+/// A pair whose block is read meanwhile.
+pub(crate) type KeptPair<'a> = Pair<'a, dyn KvLayers + 'a>;
 
 /// Columns of the vocabulary computed at once: never a matrix of logits.
 pub(crate) const COLUMNS: usize = 1024;
@@ -11,7 +14,7 @@ pub(crate) const COLUMNS: usize = 1024;
 impl CpuModel {
     /// The score of each pair. `states` are the residual rows of what its query has computed, pair
     /// after pair.
-    pub(crate) fn scores(&self, pairs: &[Pair<'_, KvBlock>], states: &[f32]) -> Vec<f32> {
+    pub(crate) fn scores(&self, pairs: &[KeptPair<'_>], states: &[f32]) -> Vec<f32> {
         let (mut likely, mut last, mut rest) = (Vec::new(), Vec::new(), states);
         for (i, pair) in pairs.iter().enumerate() {
             let (own, later) = rest.split_at(pair.query.computed().len() * self.config.hidden);
@@ -25,7 +28,7 @@ impl CpuModel {
         for (i, scorer, own) in last {
             scores[i] = self.label_score(scorer, own);
         }
-        let runs: Vec<_> = likely.iter().map(|(_, pair, own)| (*pair, *own)).collect();
+        let runs: Vec<_> = likely.iter().map(|(_, pair, own)| (**pair, *own)).collect();
         for ((i, ..), score) in likely.iter().zip(self.mean_log_probabilities(&runs)) {
             scores[*i] = score;
         }
@@ -33,7 +36,7 @@ impl CpuModel {
     }
 
     /// Mean log-probability of each pair's query; with each its residual rows.
-    fn mean_log_probabilities(&self, runs: &[(&Pair<'_, KvBlock>, &[f32])]) -> Vec<f32> {
+    fn mean_log_probabilities(&self, runs: &[(KeptPair<'_>, &[f32])]) -> Vec<f32> {
         if runs.is_empty() {
             return Vec::new();
         }
@@ -49,7 +52,7 @@ impl CpuModel {
             self.norm_rows(states, &self.weights.final_norm, rest);
         });
         let mut logs = &self.log_probabilities(rows, &targets)[..];
-        let mean = |(pair, _): &(&Pair<'_, KvBlock>, &[f32])| {
+        let mean = |(pair, _): &(KeptPair<'_>, &[f32])| {
             let (own, later) = logs.split_at(pair.query.tokens.len());
             logs = later;
             (own.iter().sum::<f64>() / own.len() as f64) as f32

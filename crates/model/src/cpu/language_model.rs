@@ -1,12 +1,16 @@
 //! The decoder behind the trait: inputs checked, batches cut, blocks and scores out.
 
-use hyperrag_kv::{Chunk, Geometry, KvBlock, LanguageModel, ModelError, Pair};
+use hyperrag_kv::{BlockError, Chunk, Geometry, KvBlock, LanguageModel, ModelError, Pair};
 
 use super::decoder::{CpuModel, Sequence};
+use super::head::KeptPair;
 use super::past::Past;
 
 /// Rows of one forward pass at most: enough to fill the tiles, few enough to keep buffers small.
 pub(crate) const ROWS_MAX: usize = 1024;
+/// The same of a pass that scores. Its blocks take no memory, and each layer's bytes have the longer to
+/// come from a disk, the more rows are computed meanwhile.
+const SCORED_ROWS_MAX: usize = 2048;
 
 impl CpuModel {
     /// `ln p(token | all tokens before)` of every token but the first, in one pass over the whole
@@ -55,18 +59,22 @@ impl CpuModel {
             .collect()
     }
 
-    fn score_batch(&self, pairs: &[Pair<'_, KvBlock>]) -> Vec<f32> {
-        let all = pairs.iter().map(|pair| Sequence {
-            past: Some(Past::Block(pair.block)),
-            tokens: pair.query.computed(),
-        });
-        let sequences: Vec<_> = all.filter(|sequence| !sequence.tokens.is_empty()).collect();
+    /// The score of each pair, or why its block could not be read.
+    fn score_pass(&self, pairs: &[KeptPair<'_>]) -> Vec<Result<f32, BlockError>> {
+        let sequences = sequences_of(pairs);
         if sequences.is_empty() {
-            return self.scores(pairs, &[]);
+            return self.scores(pairs, &[]).into_iter().map(Ok).collect();
         }
         let mut scores = Vec::new();
-        self.forward(&sequences, None, |x| scores = self.scores(pairs, x));
-        scores
+        let failed = self.forward(&sequences, None, |x| scores = self.scores(pairs, x));
+        // A query of one token has no sequence: it is scored by the hidden state, which was read.
+        let mut failed = failed.into_iter();
+        let mut read = |pair: &KeptPair<'_>| match pair.query.computed() {
+            [] => None,
+            _ => failed.next().flatten(),
+        };
+        let scores = pairs.iter().zip(scores);
+        scores.map(|(pair, score)| read(pair).map_or(Ok(score), Err)).collect()
     }
 }
 
@@ -86,7 +94,7 @@ impl LanguageModel for CpuModel {
             self.config.check(&chunk.tokens, 0, || chunk.id.to_string())?;
         }
         let mut blocks = Vec::with_capacity(chunks.len());
-        for batch in batches(chunks, |chunk| chunk.tokens.len()) {
+        for batch in batches(chunks, ROWS_MAX, |chunk| chunk.tokens.len()) {
             blocks.extend(self.pool.install(|| self.prefill_batch(batch)));
         }
         for (block, chunk) in blocks.iter().zip(chunks) {
@@ -106,28 +114,61 @@ impl LanguageModel for CpuModel {
     }
 
     fn score_pairs(&self, pairs: &[Pair<'_, KvBlock>]) -> Result<Vec<f32>, ModelError> {
+        let kept = pairs.iter().map(|pair| Pair { query: pair.query, block: pair.block as _ });
+        let scores = self.score_kept(&kept.collect::<Vec<_>>())?.into_iter();
+        Ok(scores.map(|score| score.expect("a block in memory is read")).collect())
+    }
+
+    fn score_kept(
+        &self,
+        pairs: &[KeptPair<'_>],
+    ) -> Result<Vec<Result<f32, BlockError>>, ModelError> {
         for pair in pairs {
             self.config.check_query(pair.query, pair.block.tokens())?;
+            if *pair.block.geometry() != self.geometry {
+                let (block, model) = (Box::new(*pair.block.geometry()), Box::new(self.geometry));
+                return Err(ModelError::Geometry { block, model });
+            }
         }
         let mut scores = Vec::with_capacity(pairs.len());
-        for batch in batches(pairs, |pair| pair.query.tokens.len()) {
-            scores.extend(self.pool.install(|| self.score_batch(batch)));
+        let rows = |pair: &KeptPair<'_>| pair.query.computed().len();
+        let all: usize = pairs.iter().map(rows).sum();
+        // As many passes as there must be, of about the same size.
+        let rows_max = all.div_ceil(all.div_ceil(SCORED_ROWS_MAX).max(1));
+        let mut passes = batches(pairs, rows_max, rows).peekable();
+        self.expect_first_layers(&passes.peek().copied().map(sequences_of).unwrap_or_default());
+        while let Some(pass) = passes.next() {
+            self.expect_first_layers(&passes.peek().copied().map(sequences_of).unwrap_or_default());
+            scores.extend(self.pool.install(|| self.score_pass(pass)));
         }
-        match scores.iter().position(|score: &f32| !score.is_finite()) {
+        match scores.iter().position(|score| matches!(score, Ok(score) if !score.is_finite())) {
             Some(i) => Err(ModelError::NotANumber { what: format!("candidate {i}") }),
             None => Ok(scores),
         }
     }
 }
 
-/// Cuts `items` into runs that a pass takes at once: of at most [`ROWS_MAX`] rows, or one item.
-fn batches<T>(items: &[T], rows: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+/// What goes through the decoder, of the pairs of which something does.
+fn sequences_of<'a>(pairs: &[KeptPair<'a>]) -> Vec<Sequence<'a>> {
+    let all = pairs.iter().map(|pair| Sequence {
+        past: Some(Past::Block(pair.block)),
+        tokens: pair.query.computed(),
+    });
+    all.filter(|sequence| !sequence.tokens.is_empty()).collect()
+}
+
+/// Cuts `items` into runs that a pass takes at once: of at most `rows_max` rows, or one item.
+fn batches<T>(
+    items: &[T],
+    rows_max: usize,
+    rows: impl Fn(&T) -> usize,
+) -> impl Iterator<Item = &[T]> {
     let mut rest = items;
     std::iter::from_fn(move || {
         let mut all = 0;
         let fits = rest.iter().take_while(|item| {
             all += rows(item);
-            all <= ROWS_MAX
+            all <= rows_max
         });
         let (batch, later) = rest.split_at(fits.count().max(1).min(rest.len()));
         rest = later;

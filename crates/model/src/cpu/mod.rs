@@ -1,6 +1,7 @@
 //! The decoder on the CPU, in f32, of bf16 or of int8: kernels of our own whose bits depend on nothing but a row's
 //! own data.
 
+mod attend;
 mod attention;
 pub mod bench;
 mod calibrate;

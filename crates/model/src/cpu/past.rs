@@ -1,12 +1,12 @@
 //! K and V of the positions before a run: those of a block, or of a sequence that grows by tokens.
 
-use hyperrag_kv::{Geometry, KvBlock};
+use hyperrag_kv::{BlockError, Geometry, KvLayers};
 
 /// What the tokens of a sequence come after.
 #[derive(Clone, Copy)]
 pub(crate) enum Past<'a> {
     /// A document part.
-    Block(&'a KvBlock),
+    Block(&'a dyn KvLayers),
     /// A prompt and what was generated after it.
     Grown(&'a GrowingKv),
 }
@@ -20,21 +20,54 @@ impl<'a> Past<'a> {
         }
     }
 
-    /// K of one KV head of one layer, `[position][dim]`.
-    pub(crate) fn keys(self, layer: usize, head: usize) -> &'a [u8] {
-        match self {
-            Self::Block(block) => block.keys(layer, head),
-            Self::Grown(grown) => grown.run(layer, head),
-        }
+    /// K and V of a layer; what has to be read goes to `buffer`.
+    pub(crate) fn layer(
+        self,
+        layer: usize,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<PastLayer<'a>, BlockError> {
+        Ok(match self {
+            Self::Block(block) => {
+                let bytes = block.layer(layer, buffer)?;
+                PastLayer::Read { tokens: block.tokens(), heads: block.geometry().kv_heads, bytes }
+            }
+            Self::Grown(grown) => PastLayer::Grown(grown, layer),
+        })
     }
+}
 
-    /// V of one KV head of one layer, `[position][dim]`.
-    pub(crate) fn values(self, layer: usize, head: usize) -> &'a [u8] {
+/// One layer of a [`Past`].
+#[derive(Clone, Copy)]
+pub(crate) enum PastLayer<'a> {
+    Read { tokens: usize, heads: u32, bytes: &'a [u8] },
+    Grown(&'a GrowingKv, usize),
+}
+
+impl<'a> PastLayer<'a> {
+    /// K and V of one KV head.
+    pub(crate) fn head(self, head: usize) -> PastHead<'a> {
         match self {
-            Self::Block(block) => block.values(layer, head),
-            Self::Grown(grown) => grown.run(layer, grown.geometry.kv_heads as usize + head),
+            Self::Read { tokens, heads, bytes } => {
+                let heads = heads as usize;
+                let run = bytes.len() / (2 * heads);
+                let part = |index: usize| &bytes[index * run..(index + 1) * run];
+                PastHead { tokens, keys: part(head), values: part(heads + head) }
+            }
+            Self::Grown(grown, layer) => PastHead {
+                tokens: grown.tokens,
+                keys: grown.run(layer, head),
+                values: grown.run(layer, grown.geometry.kv_heads as usize + head),
+            },
         }
     }
+}
+
+/// K and V of one KV head of one layer, each `[position][dim]`.
+#[derive(Clone, Copy)]
+pub(crate) struct PastHead<'a> {
+    pub(crate) tokens: usize,
+    pub(crate) keys: &'a [u8],
+    pub(crate) values: &'a [u8],
 }
 
 /// K and V to which tokens are appended without moving those before: each head of each layer has a

@@ -46,6 +46,8 @@ pub(crate) struct Scratch {
     pub(crate) narrow: Floats,
     pub(crate) pair_row: Vec<u32>,
     pub(crate) bytes: Vec<u8>,
+    /// K and V of a layer of a block, as they were read.
+    pub(crate) layer: Vec<u8>,
     /// Left sides of products.
     pub(crate) operand: Operand,
     pub(crate) activated: Operand,

@@ -1,5 +1,11 @@
+use std::sync::mpsc::sync_channel;
+
 use candle_core::{DType, Result, Tensor};
-use hyperrag_kv::{Chunk, Geometry, KvBlock, LanguageModel, ModelError, Pair, QueryPart, Scorer};
+use hyperrag_kv::{
+    BlockError, Chunk, Geometry, KvBlock, KvLayers, LanguageModel, ModelError, Pair, QueryPart,
+    Scorer,
+};
+use rayon::prelude::*;
 
 use super::decoder::{DeviceBlock, DeviceModel, Kept, Past};
 use super::transfer::first_line;
@@ -151,6 +157,26 @@ impl DeviceModel {
     fn padded_bytes(&self) -> usize {
         self.geometry.block_bytes(self.block_positions)
     }
+
+    /// Uploads blocks and scores those that were read.
+    fn score_read(
+        &self,
+        pairs: &[Pair<'_, dyn KvLayers + '_>],
+        blocks: Vec<std::result::Result<KvBlock, BlockError>>,
+    ) -> std::result::Result<Vec<std::result::Result<f32, BlockError>>, ModelError> {
+        let upload = |block: std::result::Result<_, _>| match block {
+            Ok(block) => self.upload(block).map(Ok),
+            Err(error) => Ok(Err(error)),
+        };
+        let resident = blocks.into_iter().map(upload);
+        let resident = resident.collect::<std::result::Result<Vec<_>, ModelError>>()?;
+        let present = pairs.iter().zip(&resident).filter_map(|(pair, block)| {
+            Some(Pair { query: pair.query, block: block.as_ref().ok()? })
+        });
+        let mut scores = self.score_pairs(&present.collect::<Vec<_>>())?.into_iter();
+        let mut score = |_| scores.next().expect("a score for each block");
+        Ok(resident.into_iter().map(|block| block.map(&mut score)).collect())
+    }
 }
 
 impl LanguageModel for DeviceModel {
@@ -233,6 +259,34 @@ impl LanguageModel for DeviceModel {
             Some(i) => Err(ModelError::NotANumber { what: format!("candidate {i}") }),
             None => Ok(scores),
         }
+    }
+
+    /// The blocks of the next batch are read while one is computed.
+    fn score_kept(
+        &self,
+        pairs: &[Pair<'_, dyn KvLayers + '_>],
+    ) -> std::result::Result<Vec<std::result::Result<f32, BlockError>>, ModelError> {
+        let size = (BATCH_BYTES / self.padded_bytes()).max(1);
+        // What is left over comes first: nothing is computed until the first batch is read.
+        let (first, rest) = pairs.split_at(pairs.len() % size);
+        let batches = std::iter::once(first).filter(|batch| !batch.is_empty());
+        let batches = batches.chain(rest.chunks(size));
+        std::thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(0);
+            scope.spawn(move || {
+                for batch in batches {
+                    let blocks = batch.par_iter().map(|pair| pair.block.read()).collect::<Vec<_>>();
+                    if sender.send((batch, blocks)).is_err() {
+                        break; // The other side has failed and says why.
+                    }
+                }
+            });
+            let mut scores = Vec::with_capacity(pairs.len());
+            for (batch, blocks) in receiver {
+                scores.extend(self.score_read(batch, blocks)?);
+            }
+            Ok(scores)
+        })
     }
 }
 

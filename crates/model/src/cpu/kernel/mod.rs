@@ -12,6 +12,7 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod lay;
 mod operand;
 mod packed;
 mod pages;
@@ -373,6 +374,9 @@ row_operations! {
     fn round_to_bf16(x: &[f32], out: &mut [f32]);
     /// The same, two to a word, the first in the low half, and zeros beyond.
     fn round_to_pairs(x: &[f32], out: &mut [u32]);
+    /// Lays rows of bf16, one after the other, as steps of panels of 16 columns: two rows a step, the
+    /// first in the low halves. The first steps of panels are `depth` apart.
+    fn lay_steps(rows: &[u8], row_bytes: usize, steps: &mut [Pairs], depth: usize);
     /// Turns a row by Hadamard matrices and rounds it, see [`Kernel::quantise`].
     fn turn_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32;
     /// Pairs of bf16 as f32, the first of each pair before the second.

@@ -1,0 +1,140 @@
+//! The step of a layer that is attention: what it is of each sequence and KV head, on all threads.
+
+use std::sync::OnceLock;
+
+use hyperrag_kv::BlockError;
+use rayon::prelude::*;
+
+use super::attention::{Heads, Source};
+use super::decoder::{CpuModel, Sequence};
+use super::past::Past;
+use super::workspace::{Scratch, split};
+
+/// So many layers before its turn the bytes of a block's layer are asked for.
+const LAYERS_AHEAD: usize = 2;
+
+/// Attention of a sequence's KV heads from `first_head` on, as many as `out` has places for.
+struct Task<'a> {
+    sequence: &'a Sequence<'a>,
+    /// Its rows.
+    qkv: &'a [f32],
+    first_head: usize,
+    /// `[KV head][row][group * head_dim]`.
+    out: &'a mut [f32],
+    /// Where K and V go, of a task of one head.
+    kept: Option<(&'a mut [u8], &'a mut [u8])>,
+    /// Why the sequence's block could not be read, once it could not.
+    failed: &'a OnceLock<BlockError>,
+}
+
+impl CpuModel {
+    /// Attention of every sequence and KV head, and K and V into the blocks that are kept. A sequence
+    /// whose block cannot be read is noted in `failed`; what it computes from there on counts for
+    /// nothing.
+    pub(crate) fn attend(
+        &self,
+        layer: usize,
+        sequences: &[Sequence<'_>],
+        qkv: &[f32],
+        attended: &mut [f32],
+        kept: Option<&mut [Vec<u8>]>,
+        failed: &[OnceLock<BlockError>],
+    ) {
+        let group = self.config.group() * self.config.head_dim;
+        let lengths = sequences.iter().flat_map(|sequence| {
+            let heads = self.heads_of_a_task(sequence);
+            std::iter::repeat_n(sequence.tokens.len() * group * heads, self.config.kv_heads / heads)
+        });
+        let mut outs = split(attended, lengths).into_iter();
+        let mut places = kept.map(|blocks| self.places(layer, sequences, blocks).into_iter());
+        let mut tasks = Vec::with_capacity(outs.len());
+        let mut rest = qkv;
+        for (sequence, failed) in sequences.iter().zip(failed) {
+            let (qkv, later) = rest.split_at(sequence.tokens.len() * self.qkv_width());
+            rest = later;
+            for first_head in (0..self.config.kv_heads).step_by(self.heads_of_a_task(sequence)) {
+                let out = outs.next().unwrap_or_default();
+                let kept = places.as_mut().and_then(Iterator::next);
+                tasks.push(Task { sequence, qkv, first_head, out, kept, failed });
+            }
+        }
+        tasks
+            .into_par_iter()
+            .with_max_len(1)
+            .for_each(|task| self.attend_heads(layer, task, &mut self.scratch.get()));
+    }
+
+    /// KV heads of a task: all where there is a block, so that its layer is read once.
+    fn heads_of_a_task(&self, sequence: &Sequence<'_>) -> usize {
+        match sequence.past {
+            Some(Past::Block(_)) => self.config.kv_heads,
+            _ => 1,
+        }
+    }
+
+    /// Where K and V of each sequence and KV head go.
+    fn places<'b>(
+        &self,
+        layer: usize,
+        sequences: &[Sequence<'_>],
+        blocks: &'b mut [Vec<u8>],
+    ) -> Vec<(&'b mut [u8], &'b mut [u8])> {
+        let parts = blocks.iter_mut().zip(sequences).flat_map(|(block, sequence)| {
+            let bytes = self.geometry.layer_bytes(sequence.tokens.len());
+            let part = &mut block[layer * bytes..(layer + 1) * bytes];
+            let (keys, values) = part.split_at_mut(bytes / 2);
+            let head = bytes / 2 / self.config.kv_heads;
+            keys.chunks_exact_mut(head).zip(values.chunks_exact_mut(head))
+        });
+        parts.collect()
+    }
+
+    fn attend_heads(&self, layer: usize, task: Task<'_>, scratch: &mut Scratch) {
+        let Task { sequence, qkv, first_head, out, mut kept, failed } = task;
+        if failed.get().is_some() {
+            return out.fill(0.0);
+        }
+        let config = &self.config;
+        let heads = Heads {
+            qkv,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            dim: config.head_dim,
+            scale: config.attention_scale,
+            cap: config.attention_cap,
+            window: config.window_of(layer),
+        };
+        let form = self.kernel.attention_form(self.compute);
+        let mut buffer = std::mem::take(&mut scratch.layer);
+        match sequence.past.map(|past| past.layer(layer, &mut buffer)).transpose() {
+            Ok(past) => {
+                let head_out = sequence.tokens.len() * config.group() * config.head_dim;
+                for (head, out) in (first_head..).zip(out.chunks_exact_mut(head_out)) {
+                    let (past, kept) = (past.map(|past| past.head(head)), kept.take());
+                    let source = Source { codec: &self.codec, form, past, layer, head, kept };
+                    heads.attend(self.kernel, source, scratch, out);
+                }
+            }
+            Err(error) => {
+                out.fill(0.0);
+                // The sequence's only task of this layer, and it had not failed in one before.
+                let _ = failed.set(error);
+            }
+        }
+        scratch.layer = buffer;
+        if let Some(Past::Block(block)) = sequence.past {
+            block.expect(layer + LAYERS_AHEAD);
+        }
+    }
+
+    /// Asks for the first layers of blocks that will soon be attended to.
+    pub(crate) fn expect_first_layers(&self, sequences: &[Sequence<'_>]) {
+        for layer in 0..LAYERS_AHEAD {
+            for sequence in sequences {
+                if let Some(Past::Block(block)) = sequence.past {
+                    block.expect(layer);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use hyperrag_kv::{BlockError, BlockKey, Element, Geometry, KvBlock, KvLayers};
+use rustix::fs::{Advice, fadvise};
+
+use crate::fault::Fault;
+use crate::layout::{Head, check_crc};
+use crate::shard::{PAGE_BYTES, Shard, check_rest};
+
+/// A block in a shard, of which head and hidden state have been read and checked.
+pub(crate) struct StoredBlock {
+    shard: Arc<Shard>,
+    slot: u32,
+    geometry: Geometry,
+    tokens: usize,
+    /// Where K and V start in the file.
+    offset: u64,
+    layer_crcs: Vec<u32>,
+    hidden: Vec<f32>,
+}
+
+impl StoredBlock {
+    /// Opens the block of `key`, which must be that of the slot.
+    pub(crate) fn open(
+        shard: Arc<Shard>,
+        geometry: &Geometry,
+        key: &BlockKey,
+    ) -> Result<Self, Fault> {
+        let slot = key.slot.0;
+        let entry = shard.entries.get(slot as usize);
+        let entry = entry.ok_or_else(|| "there is no such block".to_owned())?;
+        let mut head = vec![0; entry.head_bytes as usize];
+        shard.file.read_exact_at(&mut head, entry.offset)?;
+        let head = Head::decode(&head, entry.head_crc, geometry)?;
+        let meant = head.identity == entry.identity
+            && head.document == key.chunk.document.as_str()
+            && head.ordinal == key.chunk.ordinal
+            && head.tokens == entry.tokens;
+        if !meant {
+            let found = format!("chunk {} of document {}", head.ordinal, head.document);
+            return Err(format!("it holds {found}, not {}", key.chunk).into());
+        }
+        let mut rest = vec![0; geometry.hidden_bytes() + entry.padding()];
+        shard.file.read_exact_at(&mut rest, entry.hidden_offset(geometry))?;
+        let mut hidden = vec![0.0; geometry.hidden as usize];
+        Element::F32.decode(check_rest(&head, geometry, &rest)?, &mut hidden);
+        let layer_crcs = head.layer_crcs.iter().map(|crc| u32::from_le_bytes(*crc)).collect();
+        let (tokens, offset) = (entry.tokens as usize, entry.offset + u64::from(entry.head_bytes));
+        Ok(Self { shard, slot, geometry: *geometry, tokens, offset, layer_crcs, hidden })
+    }
+
+    /// All of it, read at once.
+    pub(crate) fn block(&self) -> Result<KvBlock, Fault> {
+        let mut kv = KvBlock::memory(self.tokens * self.geometry.token_bytes());
+        self.shard.file.read_exact_at(&mut kv, self.offset)?;
+        for (layer, bytes) in kv.chunks_exact(self.layer_bytes()).enumerate() {
+            self.check(layer, bytes)?;
+        }
+        Ok(KvBlock::new(self.geometry, self.tokens, kv, self.hidden.clone()))
+    }
+
+    fn layer_bytes(&self) -> usize {
+        self.geometry.layer_bytes(self.tokens)
+    }
+
+    fn layer_offset(&self, layer: usize) -> u64 {
+        self.offset + (layer * self.layer_bytes()) as u64
+    }
+
+    /// Reads a layer to `buffer`, and says where in it.
+    pub(crate) fn read_layer(
+        &self,
+        layer: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Range<usize>, BlockError> {
+        let (bytes, offset) = (self.layer_bytes(), self.layer_offset(layer));
+        if buffer.len() < bytes + 2 * PAGE_BYTES {
+            buffer.resize(bytes + 2 * PAGE_BYTES, 0);
+        }
+        // As far into a page as in the file.
+        let aligned = buffer.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);
+        let start = aligned + (offset % PAGE_BYTES as u64) as usize;
+        let read = &mut buffer[start..start + bytes];
+        let done = self.shard.file.read_exact_at(read, offset).map_err(Fault::from);
+        let checked = done.and_then(|()| self.check(layer, read));
+        checked.map_err(|fault| fault.at_block(self.shard.place(self.slot)))?;
+        Ok(start..start + bytes)
+    }
+
+    fn check(&self, layer: usize, bytes: &[u8]) -> Result<(), Fault> {
+        Ok(check_crc(format_args!("layer {layer}"), self.layer_crcs[layer], bytes)?)
+    }
+}
+
+impl KvLayers for StoredBlock {
+    fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    fn hidden(&self) -> &[f32] {
+        &self.hidden
+    }
+
+    fn layer<'a>(&'a self, layer: usize, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], BlockError> {
+        let read = self.read_layer(layer, buffer)?;
+        Ok(&buffer[read])
+    }
+
+    fn expect(&self, layer: usize) {
+        if layer < self.geometry.layers as usize {
+            let bytes = std::num::NonZeroU64::new(self.layer_bytes() as u64);
+            // Only advice: where it is not taken, the layer is read when its turn comes.
+            let _ = fadvise(&self.shard.file, self.layer_offset(layer), bytes, Advice::WillNeed);
+        }
+    }
+
+    fn read(&self) -> Result<KvBlock, BlockError> {
+        self.block().map_err(|fault| fault.at_block(self.shard.place(self.slot)))
+    }
+}

@@ -6,7 +6,7 @@ use hyperrag_model::{Compute, ComputeChoice, Generator, Kernel, ModelCache, Mode
 use hyperrag_pipeline::{AnswerSettings, GeneratedAnswer, PassageOrder, Query};
 use indicatif::ProgressBar;
 
-use super::batch::{batch_bar, each_query, session};
+use super::batch::{batch_bar, each_answer, session};
 use super::{LoadedModel, open_to_rank};
 use crate::cli::AnswerArgs;
 use crate::exit::Status;
@@ -39,7 +39,8 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
         let answered = answered.with_context(|| format!("query {}", query.id))?;
         Ok((answered, printed))
     };
-    each_query(batch, &bar, work, |(answer, printed), said| {
+    let answers = batch.map(|query| work(&query?));
+    each_answer(answers, single, &bar, |(answer, printed), said| {
         printed?;
         let status = said.warn(&answer.damages, &answer.failovers);
         if json {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::Result;
-use hyperrag_pipeline::{PipelineError, Query, Session};
+use hyperrag_pipeline::{PipelineError, Session};
 use hyperrag_rerank::{Aggregate, Damage, Fusion, OnDamage, Ranking, RerankError};
 use hyperrag_store::{Failover, Replicated};
 use indicatif::ProgressBar;
@@ -71,17 +71,17 @@ pub(super) fn batch_bar(batch: &Batch) -> ProgressBar {
     )
 }
 
-/// Has `work` answer every query of a batch, and `show` print what it gives. A query that fails is
-/// reported, and does not end the batch; what can not be printed does.
-pub(super) fn each_query<T>(
-    batch: Batch,
+/// Has `show` print what `answers` gives for each query of a batch. A query that fails is reported, and
+/// does not end the batch, unless it is a `single` one; what can not be printed does.
+pub(super) fn each_answer<T>(
+    answers: impl Iterator<Item = Result<T>>,
+    single: bool,
     bar: &ProgressBar,
-    mut work: impl FnMut(&Query) -> Result<T>,
     mut show: impl FnMut(T, &mut Said) -> Result<Status>,
 ) -> Result<Status> {
-    let (mut status, mut said, single) = (Status::Done, Said::default(), batch.single);
-    for query in batch {
-        match query.and_then(|query| work(&query)) {
+    let (mut status, mut said) = (Status::Done, Said::default());
+    for answer in answers {
+        match answer {
             Ok(answer) => {
                 if show(answer, &mut said)? == Status::Degraded {
                     status = Status::Degraded;

@@ -1,10 +1,12 @@
+use std::collections::VecDeque;
+
 use anyhow::{Context, Result};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 use hyperrag_eval::{Run, RunHit, run_line};
-use hyperrag_pipeline::{Answer, PipelineError, Query};
+use hyperrag_pipeline::{Answer, Asked, PipelineError, Query};
 
-use super::batch::{batch_bar, each_query, session};
+use super::batch::{batch_bar, each_answer, session};
 use super::eval::read_run;
 use super::{OpenSession, open_to_rank};
 use crate::cli::{Format, QueryArgs};
@@ -21,8 +23,12 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let session = session(&store, &loaded, &args.ranking)?;
     let device = loaded.model.device().device;
     let bar = batch_bar(&batch);
-    let work = |query: &Query| answer(&session, args, candidates.as_ref(), query);
-    each_query(batch, &bar, work, |answer, said| {
+    let (single, known) = (batch.single, batch.count.is_some());
+    let asked = batch.map(|query| ask(&session, args, candidates.as_ref(), &query?));
+    // Who types them waits for each; those of a file are computed together.
+    let rows = if known { session.rows_together() } else { 0 };
+    let answers = Together { session: &session, asked, rows, args, answers: VecDeque::new() };
+    each_answer(answers, single, &bar, |answer, said| {
         let status = said.warn(&answer.damages, &answer.failovers);
         let text = render(&answer, &device, format, args.top)?;
         // A run has no line for a query that found nothing.
@@ -33,24 +39,71 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     })
 }
 
-fn answer(
+/// The query with its candidates: the best by BM25, or those that the run lists.
+fn ask(
     session: &OpenSession<'_>,
     args: &QueryArgs,
     run: Option<&Run>,
     query: &Query,
-) -> Result<Answer> {
-    let answered = match run {
-        None => session.answer(query, args.search.depth, args.ranking.recompute),
+) -> Result<(String, Asked)> {
+    let depth = args.search.depth;
+    let asked = match run {
+        None => session.ask(query, depth),
         Some(run) => {
             let listed = run.hits(&query.id).unwrap_or_default();
-            let listed = &listed[..args.search.depth.min(listed.len())];
+            let listed = &listed[..depth.min(listed.len())];
             let named = listed.iter().map(|hit| (hit.document.as_str(), hit.score));
-            let hits =
-                session.candidates(query, named).map_err(|error| at_line(error, args, listed))?;
-            session.rerank(query, hits, args.ranking.recompute)
+            let hits = session.candidates(query, named);
+            session.ask_of(query, hits.map_err(|error| at_line(error, args, listed))?)
         }
     };
-    answered.with_context(|| format!("query {}", query.id))
+    Ok((query.id.clone(), asked.with_context(|| format!("query {}", query.id))?))
+}
+
+/// Answers queries together, until they have so many rows.
+struct Together<'a, I> {
+    session: &'a OpenSession<'a>,
+    asked: I,
+    rows: usize,
+    args: &'a QueryArgs,
+    answers: VecDeque<Result<Answer>>,
+}
+
+impl<I: Iterator<Item = Result<(String, Asked)>>> Iterator for Together<'_, I> {
+    type Item = Result<Answer>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.answers.is_empty() {
+            self.answer_next();
+        }
+        self.answers.pop_front()
+    }
+}
+
+impl<I: Iterator<Item = Result<(String, Asked)>>> Together<'_, I> {
+    fn answer_next(&mut self) {
+        let (mut rows, mut last, mut ids, mut together) = (0, 0, Vec::new(), Vec::new());
+        let mut failed = None;
+        for asked in self.asked.by_ref() {
+            match asked {
+                Ok((id, asked)) => {
+                    last = asked.rows();
+                    rows += last;
+                    ids.push(id);
+                    together.push(asked);
+                }
+                Err(error) => failed = Some(error),
+            }
+            if failed.is_some() || rows + last > self.rows {
+                break;
+            }
+        }
+        let answers = self.session.rerank_together(together, self.args.ranking.recompute);
+        let named = ids.into_iter().zip(answers);
+        self.answers
+            .extend(named.map(|(id, answer)| answer.with_context(|| format!("query {id}"))));
+        self.answers.extend(failed.map(Err));
+    }
 }
 
 /// Says which line of the run names a document that the store does not have.

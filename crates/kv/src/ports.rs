@@ -39,6 +39,11 @@ pub trait LanguageModel: Sync {
         96 << 20
     }
 
+    /// Positions of queries that one call of [`LanguageModel::score_kept`] computes best.
+    fn score_rows(&self) -> usize {
+        2048
+    }
+
     /// Computes K, V and the last hidden state of each chunk.
     ///
     /// # Errors

@@ -238,6 +238,13 @@ impl LanguageModel for Model {
         }
     }
 
+    fn score_rows(&self) -> usize {
+        match self {
+            Self::Cpu(model) => model.score_rows(),
+            Self::Gpu(model, _) => model.score_rows(),
+        }
+    }
+
     fn prefill(&self, chunks: &[Chunk]) -> Result<Vec<KvBlock>, ModelError> {
         match self {
             Self::Cpu(model) => model.prefill(chunks),

@@ -5,8 +5,8 @@ use hyperrag_kv::{BlockKey, LanguageModel, Tokenize};
 use hyperrag_rerank::{Scored, Work};
 use serde::Serialize;
 
+use crate::asked::keys;
 use crate::memory::reset_peak_memory;
-use crate::session::keys;
 use crate::{PipelineError, Query, Session, peak_memory_bytes};
 
 /// Blocks that recompute warms up with.

@@ -6,6 +6,7 @@
 //! command line, and prints nothing.
 
 mod answer;
+mod asked;
 mod bench;
 mod bench_device;
 mod build;
@@ -27,6 +28,7 @@ mod units;
 mod verify;
 
 pub use answer::{AnswerSettings, AnswerStats, GeneratedAnswer, Passage, PassageOrder};
+pub use asked::Asked;
 pub use bench::{BenchReport, BenchSettings, Comparison, Mode, Sample, Workload, bench, workload};
 pub use bench_device::{DeviceBenchSettings, DeviceFigures, bench_device};
 pub use build::{Add, BuildInput, BuildSummary, DryRun, build, calibration_chunks, dry_run};

@@ -1,12 +1,7 @@
-use std::time::Instant;
-
 use hyperrag_kv::{
-    BlockKey, Chunk, ChunkId, ChunkRead, DocId, LanguageModel, Profile, QueryPart, QueryTemplate,
-    Slot, Tokenize,
+    BlockKey, Chunk, ChunkRead, DocId, LanguageModel, Profile, QueryPart, QueryTemplate, Tokenize,
 };
-use hyperrag_rerank::{
-    Candidate, Damage, OnDamage, Ranking, Request, RerankError, Scored, Source, Work, score,
-};
+use hyperrag_rerank::{Damage, OnDamage, Ranking, Request, RerankError, Scored, Source, score};
 use hyperrag_retrieval::{Hit, Index, RetrievalError};
 use hyperrag_store::{Failover, LiveRows, Replicated};
 use serde::Serialize;
@@ -28,12 +23,12 @@ pub struct Session<'a, M, T> {
     pub(crate) tokenizer: &'a T,
     pub(crate) template: QueryTemplate,
     /// The profile, if it has the query before the document.
-    query_first: Option<Profile>,
+    pub(crate) query_first: Option<Profile>,
     pub(crate) store: &'a Replicated,
     index: Index,
     live: LiveRows,
     on_damage: OnDamage,
-    ranking: Ranking,
+    pub(crate) ranking: Ranking,
 }
 
 /// A document in the answer to a query.
@@ -215,70 +210,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         depth: usize,
         recompute: bool,
     ) -> Result<Answer, PipelineError> {
-        let start = Instant::now();
-        let hits = self.retrieve(query, depth)?;
-        let seconds = start.elapsed().as_secs_f64();
-        let mut answer = self.rerank(query, hits, recompute)?;
-        answer.stats.retrieve_seconds = seconds;
-        Ok(answer)
-    }
-
-    /// Reranks `hits`, from stored blocks or by computing each again.
-    ///
-    /// # Errors
-    /// [`PipelineError`].
-    pub fn rerank(
-        &self,
-        query: &Query,
-        hits: Vec<Hit>,
-        recompute: bool,
-    ) -> Result<Answer, PipelineError> {
-        let start = Instant::now();
-        let (keys, mut ranges) = keys(&hits);
-        let Scored { scores, work } = match &self.query_first {
-            Some(profile) if recompute => {
-                let (own, scored) = self.score_texts(profile, query, &hits)?;
-                ranges = own;
-                scored
-            }
-            _ => self.score(query, &keys, recompute)?,
-        };
-        let candidates = hits.iter().zip(ranges).map(|(hit, chunks)| Candidate {
-            id: &hit.document.id,
-            chunks,
-            retriever_score: hit.score,
-        });
-        let ranked = self.ranking.rank(&candidates.collect::<Vec<_>>(), &scores);
-        let Work { blocks_read, bytes_read, tokens_computed, damages } = work;
-        let failovers = self.take_failovers();
-        let skipped = damages.iter().filter(|damage| damage.skipped).count();
-        let stats = Stats {
-            candidates: hits.len(),
-            blocks_read,
-            bytes_read,
-            tokens_computed,
-            blocks_recomputed: damages.len() - skipped,
-            blocks_skipped: skipped,
-            failovers: failovers.len(),
-            retrieve_seconds: 0.0,
-            rerank_seconds: start.elapsed().as_secs_f64(),
-        };
-        let answered = (1..).zip(ranked).map(|(rank, ranked)| {
-            let hit = &hits[ranked.candidate];
-            AnsweredHit {
-                rank,
-                id: hit.document.id.as_str().to_owned(),
-                score: ranked.score,
-                model_score: ranked.model_score,
-                title: hit.document.title.clone(),
-                chunk: ranked.chunk,
-                retriever_score: hit.score,
-                text: hit.document.text.clone(),
-            }
-        });
-        let hits = answered.collect();
-        let (query_id, query) = (query.id.clone(), query.text.clone());
-        Ok(Answer { query_id, query, hits, stats, damages, failovers })
+        self.rerank(self.ask(query, depth)?, recompute)
     }
 
     /// Scores the blocks of `keys` for the query.
@@ -292,14 +224,22 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
             return Err(PipelineError::QueryFirst { profile: profile.name.clone() });
         }
         let part = self.query_part(query)?;
+        let scored = self.score_requests(&[Request { query: &part, keys }], recompute)?;
+        Ok(scored.into_iter().next().unwrap_or_default())
+    }
+
+    /// Scores the blocks of several queries together.
+    pub(crate) fn score_requests(
+        &self,
+        requests: &[Request<'_>],
+        recompute: bool,
+    ) -> Result<Vec<Scored>, RerankError> {
         let chunk_tokens = self.store.manifest().fingerprint.chunk_tokens as usize;
         let source = match recompute {
             true => Source::Recompute,
             false => Source::Stored(self.store, self.on_damage),
         };
-        let request = Request { query: &part, keys };
-        let scored = score(self.model, &[request], chunk_tokens, source, self.store)?;
-        Ok(scored.into_iter().next().unwrap_or_default())
+        score(self.model, requests, chunk_tokens, source, self.store)
     }
 
     /// What follows the document: the query between the profile's words.
@@ -352,19 +292,4 @@ fn open_index(store: &Replicated) -> Result<Index, RetrievalError> {
         }
     }
     Err(error)
-}
-
-/// The blocks of all hits, and where each hit's stand.
-pub(crate) fn keys(hits: &[Hit]) -> (Vec<BlockKey>, Vec<std::ops::Range<usize>>) {
-    let (mut keys, mut ranges) = (Vec::new(), Vec::new());
-    for hit in hits {
-        let first = keys.len();
-        keys.extend((0..hit.location.chunks).map(|ordinal| BlockKey {
-            shard: hit.location.shard,
-            slot: Slot(hit.location.first_slot.0 + ordinal),
-            chunk: ChunkId { document: hit.document.id.clone(), ordinal },
-        }));
-        ranges.push(first..keys.len());
-    }
-    (keys, ranges)
 }

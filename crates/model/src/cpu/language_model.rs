@@ -89,6 +89,10 @@ impl LanguageModel for CpuModel {
         self.config.context
     }
 
+    fn score_rows(&self) -> usize {
+        SCORED_ROWS_MAX
+    }
+
     fn prefill(&self, chunks: &[Chunk]) -> Result<Vec<KvBlock>, ModelError> {
         for chunk in chunks {
             self.config.check(&chunk.tokens, 0, || chunk.id.to_string())?;

@@ -196,7 +196,17 @@ fn queries_come_from_files_and_stdin() {
     assert_eq!(answers, ranked(&scratch.ok("query --store store TINY --json --queries q.tsv")));
     let stdin = texts.join("\n");
     let piped = scratch.run_with_stdin("query --store store TINY --json -", &stdin);
-    assert_eq!((piped.code, ranked(&piped)), (0, answers));
+    assert_eq!((piped.code, ranked(&piped)), (0, answers.clone()));
+    // Those of a file are computed together, and each as by itself; one that fails has its place.
+    scratch.write("mixed.tsv", [&rows[0], "0\t  \n", &rows[1], &rows[2]].concat());
+    let mixed = scratch.ends(DEGRADED, "query --store store TINY --json --queries mixed.tsv");
+    mixed.says(&["query 0"]);
+    assert_eq!(ranked(&mixed), answers);
+    for (text, (_, hits)) in texts.iter().zip(&answers) {
+        scratch.write("one.tsv", format!("1\t{text}\n"));
+        let alone = scratch.ok("query --store store TINY --json --queries one.tsv");
+        assert_eq!(&ranked(&alone)[0].1, hits, "{text}");
+    }
     scratch.write("latin.tsv", b"1\tbread\n2\tcaf\xe9\n");
     let refused = scratch.ends(1, "query --store store TINY --queries latin.tsv");
     refused.says(&["latin.tsv:2"]);

@@ -49,10 +49,12 @@ impl Element {
         }
     }
 
-    /// Writes a row to `bytes`, little-endian.
+    /// Writes a row to `bytes`, little-endian. Inlined, so that callers can compile it for an instruction
+    /// set.
     ///
     /// # Panics
     /// If `bytes` is not exactly as long as the encoded row.
+    #[inline(always)]
     pub fn encode(self, row: &[f32], bytes: &mut [u8]) {
         assert_eq!(bytes.len(), self.row_bytes(row.len()), "length of the encoded row");
         match self {
@@ -99,7 +101,7 @@ impl Element {
     ///
     /// # Panics
     /// If the lengths do not fit, as in [`Element::encode`].
-    #[inline]
+    #[inline(always)]
     pub fn decode(self, bytes: &[u8], row: &mut [f32]) {
         assert_eq!(bytes.len(), self.row_bytes(row.len()), "length of the encoded row");
         match self {
@@ -135,6 +137,7 @@ impl Element {
 }
 
 /// Writes levels of `BITS` bits one after the other, the lowest bits first.
+#[inline(always)]
 fn pack<const BITS: u32>(levels: impl Iterator<Item = u8>, bytes: &mut [u8]) {
     let (mut held, mut count, mut out) = (0_u32, 0, bytes.iter_mut());
     for level in levels {
@@ -152,7 +155,7 @@ fn pack<const BITS: u32>(levels: impl Iterator<Item = u8>, bytes: &mut [u8]) {
 }
 
 /// Reads levels of `BITS` bits back: eight at a time, which take `BITS` bytes.
-#[inline]
+#[inline(always)]
 fn unpack<const BITS: usize>(bytes: &[u8], row: &mut [f32], value_of: impl Fn(u8) -> f32) {
     let word =
         |bytes: &[u8]| (0..).zip(bytes).fold(0, |word, (i, b)| word | u64::from(*b) << (8 * i));
@@ -174,13 +177,14 @@ const LEVEL_MAX: f32 = 127.0;
 /// The largest level of int5.
 const LEVEL_MAX_5: f32 = 15.0;
 
-#[inline]
+#[inline(always)]
 fn bf16(bytes: &[u8]) -> f32 {
     f32::from_bits(u32::from(u16::from_le_bytes([bytes[0], bytes[1]])) << 16)
 }
 
 /// What a level of the row is worth. Rounded to the nearest bf16 it is off by at most a 512th, so
 /// that the largest value still gets the largest level: then the row read back has the same scale.
+#[inline(always)]
 fn scale(row: &[f32], level_max: f32) -> f32 {
     let largest = row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let scale = half::bf16::from_f32(largest / level_max).to_f32();
@@ -188,6 +192,7 @@ fn scale(row: &[f32], level_max: f32) -> f32 {
     if scale < f32::MIN_POSITIVE { 0.0 } else { scale }
 }
 
+#[inline(always)]
 fn level(value: f32, scale: f32, level_max: f32) -> f32 {
     if scale == 0.0 {
         return 0.0;
@@ -196,6 +201,7 @@ fn level(value: f32, scale: f32, level_max: f32) -> f32 {
 }
 
 /// The smallest value of a row, and the step from one of its 16 levels to the next.
+#[inline(always)]
 fn range(row: &[f32]) -> (f32, f32) {
     let smallest = row.iter().fold(f32::INFINITY, |smallest, value| smallest.min(*value));
     let largest = row.iter().fold(f32::NEG_INFINITY, |largest, value| largest.max(*value));

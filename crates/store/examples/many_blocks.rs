@@ -1,8 +1,10 @@
 //! What the number of blocks costs: `many_blocks FOLDER [BLOCKS]` builds a store of BLOCKS (a million)
 //! and one of a thousandth of that, of one layer, one KV head and chunks of 8 tokens, and prints how
-//! even the build was, how long opening takes, and how long a block takes at random places of either.
+//! even the build was, how long opening takes, and how long a block takes at random places of either,
+//! from the page cache and from the disk.
 
 use std::error::Error;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,12 +13,15 @@ use hyperrag_kv::{
     KvBlock, ShardId, Slot,
 };
 use hyperrag_store::{IndexedDocument, ShardChunks, Store, StoreWriter, Unit};
+use rustix::fs::{Advice, fadvise};
 
 /// Blocks of a shard, one a row.
 const UNIT_ROWS: u32 = 256;
 const TOKENS: usize = 8;
 /// Blocks read at random in a round.
 const READS: u32 = 20_000;
+/// The same from the disk.
+const COLD_READS: u32 = 1000;
 const ROUNDS: usize = 5;
 
 fn fingerprint() -> Fingerprint {
@@ -90,19 +95,33 @@ fn build(root: &Path, shards: u32) -> Result<Vec<f64>, Box<dyn Error>> {
     Ok(seconds)
 }
 
-/// Time of a read at random places (a multiplicative sequence over all rows).
+/// The `i`th of random places (a multiplicative sequence over all rows).
+fn place(i: u32, blocks: u32) -> BlockKey {
+    let row = (u64::from(i) * 2_654_435_761 % u64::from(blocks)) as u32;
+    BlockKey { shard: ShardId(row / UNIT_ROWS), slot: Slot(row % UNIT_ROWS), chunk: chunk_id(row) }
+}
+
+/// Time of a read from the page cache.
 fn read(store: &Store, blocks: u32) -> Result<Duration, Box<dyn Error>> {
     let start = Instant::now();
     for i in 0..READS {
-        let row = (u64::from(i) * 2_654_435_761 % u64::from(blocks)) as u32;
-        let key = BlockKey {
-            shard: ShardId(row / UNIT_ROWS),
-            slot: Slot(row % UNIT_ROWS),
-            chunk: chunk_id(row),
-        };
-        store.get_many(&[key]).remove(0)?.ok_or("a block is absent")?;
+        store.get_many(&[place(i, blocks)]).remove(0)?.ok_or("a block is absent")?;
     }
     Ok(start.elapsed() / READS)
+}
+
+/// Time of a read from the disk: before each the system is asked to forget the shard's pages.
+fn read_cold(store: &Store, blocks: u32) -> Result<Duration, Box<dyn Error>> {
+    let mut times = Vec::new();
+    for i in 0..COLD_READS {
+        let key = place(i, blocks);
+        let shard = File::open(store.root().join(format!("shards/{:06}.kv", key.shard.0)))?;
+        fadvise(&shard, 0, None, Advice::DontNeed)?;
+        let start = Instant::now();
+        store.get_many(&[key]).remove(0)?.ok_or("a block is absent")?;
+        times.push(start.elapsed());
+    }
+    Ok(median(times))
 }
 
 fn median<T: Ord + Copy>(mut values: Vec<T>) -> T {
@@ -126,7 +145,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let tenths: Vec<String> = tenths.iter().map(|rate| format!("{rate:.0}")).collect();
         println!("blocks/s in each tenth of the build: {}", tenths.join(" "));
     }
-    let (mut opened, mut reads) = (Vec::new(), [Vec::new(), Vec::new()]);
+    let mut opened = Vec::new();
+    let (mut reads, mut cold) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for _ in 0..ROUNDS {
         for (i, root) in roots.iter().enumerate() {
             let start = Instant::now();
@@ -137,19 +157,22 @@ fn main() -> Result<(), Box<dyn Error>> {
             let blocks = shards[i] * UNIT_ROWS;
             read(&store, blocks)?; // What is opened once is open.
             reads[i].push(read(&store, blocks)?);
+            cold[i].push(read_cold(&store, blocks)?);
         }
     }
-    let [few, many] = reads.map(median);
     println!(
         "opening {} blocks: {:.1?} (median of {ROUNDS})",
         shards[1] * UNIT_ROWS,
         median(opened)
     );
-    println!(
-        "a block at a random place: {few:.1?} of {}, {many:.1?} of {}: {:.2} times",
-        shards[0] * UNIT_ROWS,
-        shards[1] * UNIT_ROWS,
-        many.as_secs_f64() / few.as_secs_f64()
-    );
+    for (from, times) in [("page cache", reads), ("disk", cold)] {
+        let [few, many] = times.map(median);
+        println!(
+            "a block at a random place, from the {from}: {few:.1?} of {}, {many:.1?} of {}: {:.2} times",
+            shards[0] * UNIT_ROWS,
+            shards[1] * UNIT_ROWS,
+            many.as_secs_f64() / few.as_secs_f64()
+        );
+    }
     Ok(())
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use hyperrag_kv::{
-    BlockKey, BlockRead, Chunk, ChunkId, ChunkRead, Digest, DocId, Document, Element, Fingerprint,
-    Geometry, KvBlock, ShardId, Slot,
+    BlockError, BlockKey, BlockRead, Chunk, ChunkId, ChunkRead, Digest, DocId, Document, Element,
+    Fingerprint, Geometry, KvBlock, Opened, ShardId, Slot,
 };
 use hyperrag_store::{
     IndexedDocument, Manifest, ShardChunks, ShardRecord, Store, StoreError, StoreWriter, Unit,
@@ -146,6 +146,25 @@ enum Found {
     Error(String),
 }
 
+/// K and V of a block, and the bits of its hidden state.
+type Parts = (Vec<u8>, Vec<u32>);
+
+/// Those of a block that is read layer by layer.
+fn by_layers(opened: Opened<'_>) -> Result<Option<Parts>, BlockError> {
+    let Some(block) = opened? else { return Ok(None) };
+    let (mut kv, mut buffer) = (Vec::new(), Vec::new());
+    for layer in 0..block.geometry().layers as usize {
+        block.expect(layer + 1);
+        kv.extend_from_slice(block.layer(layer, &mut buffer)?);
+    }
+    Ok(Some((kv, block.hidden().iter().map(|value| value.to_bits()).collect())))
+}
+
+fn kv_of(block: Option<&KvBlock>) -> Option<Parts> {
+    let bits = |block: &KvBlock| block.hidden().iter().map(|value| value.to_bits()).collect();
+    block.map(|block| (block.kv().to_vec(), bits(block)))
+}
+
 /// Opens the store for reading, and reads every block and every chunk. Panics where a byte differs
 /// from what was written and no error says so.
 fn read(root: &Path, units: u32) -> Found {
@@ -160,7 +179,11 @@ fn read(root: &Path, units: u32) -> Found {
     for number in 0..units {
         let keys = keys(number);
         let blocks = store.get_many(&keys);
-        for ((key, found), chunk) in keys.iter().zip(blocks).zip(unit(number).contents.chunks) {
+        let layers = store.open_many(&keys);
+        for (((key, found), layers), chunk) in
+            keys.iter().zip(blocks).zip(layers).zip(unit(number).contents.chunks)
+        {
+            assert_eq!(by_layers(layers).ok(), found.as_ref().ok().map(Option::as_ref).map(kv_of));
             match found {
                 Ok(Some(found)) => {
                     assert!(number < held);

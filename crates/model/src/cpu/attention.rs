@@ -6,12 +6,11 @@
 
 use std::ops::Range;
 
-use hyperrag_kv::Element;
-
 use super::codec::{Codec, Part, Place};
 use super::kernel::{
     Form, Kernel, Lanes, Operand, PANEL, Pairs, Rows, Seen, Then, depth_of, panels_of,
 };
+use super::layout::Layout;
 use super::past::PastHead;
 use super::workspace::{Scratch, take};
 
@@ -160,8 +159,8 @@ impl Heads<'_> {
         let Source { codec, form, past, layer, head, mut kept } = source;
         let stored = past.map_or(0, |past| past.tokens);
         let positions = stored + self.rows();
-        let Scratch { keys, values, queries, pair_row, bytes, .. } = scratch;
-        let mut layout = Layout::start(kernel, form, positions, self.dim, keys, values, pair_row);
+        let Scratch { keys, values, queries, rounded, bytes, .. } = scratch;
+        let mut layout = Layout::start(kernel, form, positions, self.dim, keys, values, rounded);
         let (row, unseen) = (queries.take(self.dim), self.aligned_first(stored));
         let row_bytes = codec.element.row_bytes(self.dim);
         for part in [Part::Key, Part::Value] {
@@ -199,7 +198,7 @@ impl Heads<'_> {
 }
 
 /// Steps of a panel for a sum over `inputs` values.
-fn depth(form: Form, inputs: usize) -> usize {
+pub(super) fn depth(form: Form, inputs: usize) -> usize {
     match form {
         Form::Pairs => depth_of(inputs),
         _ => inputs,
@@ -244,166 +243,6 @@ impl Panels<'_> {
             _ => {
                 let panel = |p| &self.steps[p * self.depth..][..steps];
                 kernel.product(x.floats(), steps, x.rows(), panels, panel, out);
-            }
-        }
-    }
-}
-
-/// K and V as they are laid out: K as panels `[16 positions][dim]`, V as panels
-/// `[16 dims][position]`.
-enum Layout<'a> {
-    F32 {
-        keys: &'a mut [Lanes],
-        values: &'a mut [Lanes],
-        positions: usize,
-        dim: usize,
-    },
-    /// The same with two dims of K, or two positions of V, in a step.
-    Pairs {
-        kernel: Kernel,
-        keys: &'a mut [Pairs],
-        values: &'a mut [Pairs],
-        /// Steps of a panel of K, and of one of V.
-        depths: [usize; 2],
-        row: &'a mut [u32],
-    },
-}
-
-impl<'a> Layout<'a> {
-    fn start(
-        kernel: Kernel,
-        form: Form,
-        positions: usize,
-        dim: usize,
-        keys: &'a mut Vec<Lanes>,
-        values: &'a mut Vec<Lanes>,
-        row: &'a mut Vec<u32>,
-    ) -> Self {
-        let depths = [depth(form, dim), depth(form, positions)];
-        let keys = take(keys, panels_of(positions) * depths[0]);
-        let values = take(values, panels_of(dim) * depths[1]);
-        if form != Form::Pairs {
-            return Self::F32 { keys, values, positions, dim };
-        }
-        let (keys, values) = (bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values));
-        // What stands beyond the last value is multiplied by zero, so it must be a number.
-        for (panels, [depth, filled]) in
-            [(&mut *keys, [depths[0], dim / 2]), (&mut *values, [depths[1], positions / 2])]
-        {
-            panels.chunks_exact_mut(depth).for_each(|panel| panel[filled..].fill(Pairs::ZERO));
-        }
-        Self::Pairs { kernel, keys, values, depths, row: take(row, dim.div_ceil(2)) }
-    }
-
-    /// Takes the rows of `place`'s position and those after it, as a block has them; `row` is a buffer.
-    fn put_stored(
-        &mut self,
-        codec: &Codec,
-        part: Part,
-        mut place: Place,
-        bytes: &[u8],
-        row: &mut [f32],
-    ) {
-        let row_bytes = codec.element.row_bytes(row.len());
-        let as_multiplied = matches!(self, Self::Pairs { .. })
-            && codec.element == Element::Bf16
-            && row.len().is_multiple_of(2);
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let laid =
-                if as_multiplied { self.lay(part, place.position, rest, row_bytes) } else { 0 };
-            if laid > 0 {
-                place.position += laid;
-                rest = &rest[laid * row_bytes..];
-                continue;
-            }
-            let (bytes, later) = rest.split_at(row_bytes);
-            if as_multiplied {
-                self.put_as_multiplied(part, place.position, bytes, row.len());
-            } else {
-                codec.decode(part, place, bytes, row);
-                self.put(part, place.position, row);
-            }
-            place.position += 1;
-            rest = later;
-        }
-    }
-
-    /// Takes as many rows of bf16, from a position on, as fill panels of K or steps of V, and says how
-    /// many.
-    fn lay(&mut self, part: Part, position: usize, rows: &[u8], row_bytes: usize) -> usize {
-        let Self::Pairs { kernel, keys, values, depths, .. } = self else { return 0 };
-        let count = rows.len() / row_bytes;
-        match part {
-            Part::Key if position.is_multiple_of(PANEL) => {
-                let panels = keys[position / PANEL * depths[0]..].chunks_exact_mut(depths[0]);
-                let rows = rows.chunks_exact(PANEL * row_bytes);
-                rows.zip(panels).for_each(|(rows, panel)| kernel.lay_columns(rows, panel));
-                count / PANEL * PANEL
-            }
-            Part::Value if position.is_multiple_of(2) => {
-                kernel.lay_steps(rows, row_bytes, &mut values[position / 2..], depths[1]);
-                count / 2 * 2
-            }
-            _ => 0,
-        }
-    }
-
-    /// Takes a row of bf16.
-    fn put_as_multiplied(&mut self, part: Part, position: usize, bytes: &[u8], dim: usize) {
-        if let Self::Pairs { row, .. } = self {
-            for (pair, bytes) in row.iter_mut().zip(bytes.as_chunks().0) {
-                *pair = u32::from_le_bytes(*bytes);
-            }
-        }
-        self.put_pairs(part, position, dim);
-    }
-
-    /// Takes the row of a position, in order of positions.
-    fn put(&mut self, part: Part, position: usize, row: &[f32]) {
-        match (&mut *self, part) {
-            (Self::F32 { keys, dim, .. }, Part::Key) => {
-                let panel = &mut keys[position / PANEL * *dim..];
-                for (lanes, k) in panel.iter_mut().zip(row) {
-                    lanes.0[position % PANEL] = *k;
-                }
-            }
-            (Self::F32 { values, positions, .. }, Part::Value) => {
-                for (panel, part) in row.chunks(PANEL).enumerate() {
-                    values[panel * *positions + position].0[..part.len()].copy_from_slice(part);
-                }
-            }
-            (Self::Pairs { kernel, row: pairs, .. }, _) => {
-                kernel.round_to_pairs(row, pairs);
-                self.put_pairs(part, position, row.len());
-            }
-        }
-    }
-
-    /// Takes the row that is in the buffer of pairs.
-    fn put_pairs(&mut self, part: Part, position: usize, dim: usize) {
-        let Self::Pairs { keys, values, depths, row, .. } = self else { return };
-        match part {
-            Part::Key => {
-                let panel = &mut keys[position / PANEL * depths[0]..];
-                for (lanes, pair) in panel.iter_mut().zip(&**row) {
-                    lanes.0[position % PANEL] = *pair;
-                }
-            }
-            Part::Value => {
-                let halves: &[u16] = bytemuck::cast_slice(row);
-                for (panel, halves) in halves[..dim].chunks(PANEL).enumerate() {
-                    let step = &mut values[panel * depths[1] + position / 2].0;
-                    // The second of a pair comes after the first.
-                    if position.is_multiple_of(2) {
-                        step.iter_mut()
-                            .zip(halves)
-                            .for_each(|(pair, half)| *pair = u32::from(*half));
-                    } else {
-                        let pairs = step.iter_mut().zip(halves);
-                        pairs.for_each(|(pair, half)| *pair |= u32::from(*half) << 16);
-                    }
-                }
             }
         }
     }

@@ -99,8 +99,12 @@ impl Attention {
             element,
         };
         let angles = (0..(stored + rows) * DIM / 2).map(|i| (i as f32 * 0.01).sin_cos());
-        let codec =
-            Codec::new(element, DIM, vec![Arc::new(angles.map(|(sin, cos)| (cos, sin)).collect())]);
+        let codec = Codec::new(
+            kernel,
+            element,
+            DIM,
+            vec![Arc::new(angles.map(|(sin, cos)| (cos, sin)).collect())],
+        );
         let fixed = FixedPositions { first: 0, last: 0 };
         let means = vec![0.25; fixed.places() * 2 * KV_HEADS * DIM];
         let calibration = Arc::new(Calibration::new(&geometry, fixed, means));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hyperrag_kv::{Calibration, Element};
 
 use super::hadamard::{hadamard, order};
+use super::kernel::Kernel;
 use crate::random::SplitMix;
 use crate::rope::Rotations;
 
@@ -32,6 +33,7 @@ pub(crate) enum Part {
 /// An element type with all that it needs.
 #[derive(Clone)]
 pub(crate) struct Codec {
+    kernel: Kernel,
     pub(crate) element: Element,
     calibration: Option<Arc<Calibration>>,
     /// Of each layer.
@@ -43,10 +45,15 @@ pub(crate) struct Codec {
 
 impl Codec {
     /// Without a calibration, which [`Codec::calibrated`] adds.
-    pub(crate) fn new(element: Element, dim: usize, rotations: Vec<Arc<Rotations>>) -> Self {
+    pub(crate) fn new(
+        kernel: Kernel,
+        element: Element,
+        dim: usize,
+        rotations: Vec<Arc<Rotations>>,
+    ) -> Self {
         let rotations = rotations.into();
         let signs = Arc::new(signs(dim));
-        Self { element, calibration: None, rotations, signs, dim }
+        Self { kernel, element, calibration: None, rotations, signs, dim }
     }
 
     pub(crate) fn calibrated(&self, element: Element, calibration: Arc<Calibration>) -> Self {
@@ -91,7 +98,7 @@ impl Codec {
         } else if part == Part::Key {
             self.rotate(place.layer, place.position, row);
         }
-        self.element.encode(row, bytes);
+        self.kernel.encode(self.element, row, bytes);
     }
 
     /// As [`Codec::encode`], of a row whose K is turned to its position already.
@@ -103,7 +110,7 @@ impl Codec {
         bytes: &mut [u8],
     ) {
         if self.calibration.is_none() {
-            return self.element.encode(row, bytes);
+            return self.kernel.encode(self.element, row, bytes);
         }
         if part == Part::Key {
             self.rotate_back(place.layer, place.position, row);
@@ -113,7 +120,7 @@ impl Codec {
 
     /// Reads a row, K turned to its position.
     pub(crate) fn decode(&self, part: Part, place: Place, bytes: &[u8], row: &mut [f32]) {
-        self.element.decode(bytes, row);
+        self.kernel.decode(self.element, bytes, row);
         if let Some(means) = self.means(part, place) {
             hadamard(row);
             for ((value, mean), sign) in row.iter_mut().zip(means).zip(&*self.signs) {
@@ -122,6 +129,26 @@ impl Codec {
             if part == Part::Key {
                 self.rotate(place.layer, place.position, row);
             }
+        }
+    }
+
+    /// Reads rows from `place`'s position on and rounds them to pairs of bf16; `row` is a buffer for one.
+    pub(crate) fn decode_to_pairs(
+        &self,
+        part: Part,
+        place: Place,
+        bytes: &[u8],
+        row: &mut [f32],
+        pairs: &mut [u32],
+    ) {
+        if self.calibration.is_none() {
+            return self.kernel.decode_to_pairs(self.element, bytes, row, pairs);
+        }
+        let rows = bytes.chunks_exact(self.element.row_bytes(row.len()));
+        let pairs = pairs.chunks_exact_mut(row.len().div_ceil(2));
+        for (i, (bytes, pairs)) in rows.zip(pairs).enumerate() {
+            self.decode(part, Place { position: place.position + i, ..place }, bytes, row);
+            self.kernel.round_to_pairs(row, pairs);
         }
     }
 
@@ -161,7 +188,7 @@ mod tests {
     fn codec(element: Element, dim: usize) -> Codec {
         let angles = (0..16 * dim / 2).map(|n| (n as f32).sin_cos());
         let turned: Arc<Rotations> = Arc::new(angles.map(|(sin, cos)| (cos, sin)).collect());
-        let codec = Codec::new(element, dim, vec![turned; 2]);
+        let codec = Codec::new(Kernel::best(), element, dim, vec![turned; 2]);
         if !element.is_calibrated() {
             return codec;
         }

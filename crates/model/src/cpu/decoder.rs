@@ -104,7 +104,7 @@ impl CpuModel {
         let weights = pool.install(|| stored.try_map(pack_head, |m| m.pack(compute)))?;
         Ok(Self {
             geometry: config.geometry(element),
-            codec: Codec::new(element, config.head_dim, config.rotations()),
+            codec: Codec::new(kernel, element, config.head_dim, config.rotations()),
             scratch: Arc::new(ScratchPool::new(pool.current_num_threads())),
             workspaces: Arc::default(),
             config,

@@ -12,6 +12,7 @@ mod hadamard;
 mod head;
 mod kernel;
 mod language_model;
+mod layout;
 mod past;
 mod stored;
 mod variant;

@@ -44,7 +44,8 @@ pub(crate) struct Scratch {
     pub(crate) rows: Floats,
     pub(crate) wide: Floats,
     pub(crate) narrow: Floats,
-    pub(crate) pair_row: Vec<u32>,
+    /// Rows of K or V rounded to bf16.
+    pub(crate) rounded: Vec<u32>,
     pub(crate) bytes: Vec<u8>,
     /// K and V of a layer of a block, as they were read.
     pub(crate) layer: Vec<u8>,

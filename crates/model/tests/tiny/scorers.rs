@@ -1,7 +1,10 @@
 //! Labels and logits at the last position, and pairs of several queries in one call.
 
 use candle_core::quantized::GgmlDType;
-use hyperrag_kv::{Element, KvBlock, LanguageModel, ModelError, Pair, QueryPart, Scorer};
+use hyperrag_kv::{
+    BlockError, Element, Geometry, KvBlock, KvLayers, LanguageModel, ModelError, Pair, QueryPart,
+    Scorer,
+};
 use hyperrag_model::{Compute, CpuModel, Kernel};
 
 use crate::blocks::{bits, chunk};
@@ -105,6 +108,77 @@ fn bits_of_a_pair_depend_on_the_pair_alone() {
                 let scores = model.score_pairs(&mixed(&parts, &blocks)).unwrap();
                 let what = format!("{element}, {kernel:?}, {threads} threads");
                 assert_eq!(bits(&scores), bits(&expected), "{what}");
+            }
+        }
+    }
+}
+
+/// A block, one layer of which cannot be read.
+struct Broken<'a> {
+    block: &'a KvBlock,
+    layer: usize,
+}
+
+impl KvLayers for Broken<'_> {
+    fn geometry(&self) -> &Geometry {
+        self.block.geometry()
+    }
+
+    fn tokens(&self) -> usize {
+        self.block.tokens()
+    }
+
+    fn hidden(&self) -> &[f32] {
+        self.block.hidden()
+    }
+
+    fn layer<'a>(&'a self, layer: usize, _: &'a mut Vec<u8>) -> Result<&'a [u8], BlockError> {
+        let (place, what) = ("here".to_owned(), format!("layer {layer}"));
+        match layer == self.layer {
+            true => Err(BlockError::Damaged { place, what }),
+            false => Ok(self.block.layer(layer)),
+        }
+    }
+
+    fn read(&self) -> Result<KvBlock, BlockError> {
+        self.layer(self.layer, &mut Vec::new()).map(|_| self.block.clone())
+    }
+}
+
+#[test]
+fn a_block_that_cannot_be_read_is_named_and_changes_no_other_score() {
+    let (cpu, device) = both(Element::Bf16);
+    let (blocks, parts) = (cpu.prefill(&ragged(9)).unwrap(), parts());
+    let expected = cpu.score_pairs(&mixed(&parts, &blocks)).unwrap();
+    let layers = cpu.geometry().layers as usize;
+    for broken in [0, 1, layers - 1] {
+        let held = Broken { block: &blocks[broken], layer: broken };
+        let pairs = mixed(&parts, &blocks).into_iter();
+        let kept = pairs.map(|Pair { query, block }| Pair {
+            query,
+            block: if std::ptr::eq(block, held.block) {
+                &held as _
+            } else {
+                block as &dyn KvLayers
+            },
+        });
+        let kept: Vec<_> = kept.collect();
+        let on_cpu = cpu.score_kept(&kept).unwrap();
+        let on_device = device.score_kept(&kept).unwrap();
+        for (((pair, expected), score), near) in
+            kept.iter().zip(&expected).zip(on_cpu).zip(on_device)
+        {
+            let named = |error: BlockError| error.to_string().contains(&format!("layer {broken}"));
+            match std::ptr::addr_eq(pair.block, &raw const held) {
+                // The hidden state alone tells the probability of one token, which needs no layer.
+                true if pair.query.computed().is_empty() => {
+                    assert_eq!(score.unwrap().to_bits(), expected.to_bits());
+                }
+                true => assert!(named(score.unwrap_err()) && named(near.unwrap_err())),
+                false => {
+                    assert_eq!(score.unwrap().to_bits(), expected.to_bits());
+                    assert!((near.unwrap() - expected).abs() < 0.05);
+                }
             }
         }
     }

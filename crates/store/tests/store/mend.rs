@@ -264,3 +264,38 @@ fn every_flipped_byte_of_a_journal_is_mended() {
     assert_eq!(recovered.manifest().shards.len(), 4);
     assert!(recovered.how.contains("from the shards and chunk files"), "{}", recovered.how);
 }
+
+/// Flips a bit of a layer of the first block of shard 0.
+fn flip_layer(root: &Path, layer: usize) {
+    let path = shard(root, 0);
+    let mut bytes = fs::read(&path).unwrap();
+    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let (block, head, tokens) = (number(256 + 32), number(256 + 52), number(256 + 48));
+    bytes[block + head + layer * small().geometry.layer_bytes(tokens)] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn each_layer_comes_from_a_copy_that_has_it_intact() {
+    let folder = store(1);
+    let (root, replica) = (folder.path(), folder.path().join("a"));
+    replicate(root, &replica);
+    let expected =
+        kv_of(Store::open(root).unwrap().get_many(&keys(0)[..1]).remove(0).unwrap().as_ref());
+    flip_layer(root, 0);
+    flip_layer(&replica, 1);
+    let store = Replicated::open(root).unwrap();
+    // No copy has all of it.
+    assert!(store.get_many(&keys(0)[..1])[0].is_err());
+    assert_eq!(by_layers(store.open_many(&keys(0)[..1]).remove(0)).unwrap(), expected);
+    let from = |failover: hyperrag_store::Failover| (failover.what, failover.from);
+    let [(first, to_replica), (second, back)] =
+        <[_; 2]>::try_from(store.take_failovers().into_iter().map(from).collect::<Vec<_>>())
+            .unwrap();
+    assert!(first.contains("layer 0") && second.contains("layer 1"), "{first}; {second}");
+    assert_eq!((to_replica, &*back), (replica.clone(), root));
+    // What is damaged everywhere is lost.
+    flip_layer(&replica, 0);
+    let lost = by_layers(Replicated::open(root).unwrap().open_many(&keys(0)[..1]).remove(0));
+    assert!(lost.unwrap_err().to_string().contains("no replica has it intact"));
+}

@@ -96,9 +96,41 @@ fn transposed(rows: [__m512i; LANES]) -> [__m512i; LANES] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyperrag_kv::Element;
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn elements_have_the_same_bytes_and_values(
+            rows in prop::collection::vec(prop::collection::vec(-9.0_f32..9.0, 67), 1..4),
+            dim in 1_usize..67,
+        ) {
+            for element in Element::ALL {
+                let row_bytes = element.row_bytes(dim);
+                let all = |kernel: Kernel| {
+                    let mut bytes = vec![0; rows.len() * row_bytes];
+                    let mut values = vec![0.0; rows.len() * dim];
+                    let each = rows.iter().zip(bytes.chunks_exact_mut(row_bytes));
+                    for ((row, bytes), values) in each.zip(values.chunks_exact_mut(dim)) {
+                        kernel.encode(element, &row[..dim], bytes);
+                        kernel.decode(element, bytes, values);
+                    }
+                    let mut pairs = vec![0; rows.len() * dim.div_ceil(2)];
+                    kernel.decode_to_pairs(element, &bytes, &mut vec![0.0; dim], &mut pairs);
+                    let mut alone = vec![0; pairs.len()];
+                    for (values, pairs) in values.chunks_exact(dim).zip(alone.chunks_exact_mut(dim.div_ceil(2))) {
+                        kernel.round_to_pairs(values, pairs);
+                    }
+                    assert_eq!(pairs, alone, "{}", kernel.name());
+                    (bytes, values.iter().map(|value| value.to_bits()).collect::<Vec<_>>())
+                };
+                let expected = all(Kernel::Portable);
+                for kernel in Kernel::available() {
+                    prop_assert_eq!(&all(kernel), &expected, "{} {}", element, kernel.name());
+                }
+            }
+        }
+
         #[test]
         fn steps_are_two_rows_each(dim in 1_usize..70, rows in 0_usize..6, more in 1_usize..3, seed in any::<u8>()) {
             let byte = |i: usize| (i as u8).wrapping_mul(59).wrapping_add((i >> 8) as u8) ^ seed;

@@ -28,6 +28,8 @@ pub(crate) use sink::{Rows, Sink, Then, Tile};
 
 use std::ops::Range;
 
+use hyperrag_kv::Element;
+
 use crate::Compute;
 
 /// Partial sums of a row sum, and floats of a [`Lanes`].
@@ -324,13 +326,13 @@ macro_rules! row_operations {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)?;)*) => {
         #[cfg(target_arch = "x86_64")]
         mod row_avx2 {
-            use super::{Lanes, Pairs, Quads, Seen, row};
+            use super::{Element, Lanes, Pairs, Quads, Seen, row};
             $(#[target_feature(enable = "avx2,fma")]
             pub(super) fn $name($($arg: $ty),*) $(-> $out)? { row::$name($($arg),*) })*
         }
         #[cfg(target_arch = "x86_64")]
         mod row_avx512 {
-            use super::{Lanes, Pairs, Quads, Seen, row};
+            use super::{Element, Lanes, Pairs, Quads, Seen, row};
             $(#[target_feature(enable = "avx512f,avx512dq,avx512bw")]
             pub(super) fn $name($($arg: $ty),*) $(-> $out)? { row::$name($($arg),*) })*
         }
@@ -374,6 +376,13 @@ row_operations! {
     fn round_to_bf16(x: &[f32], out: &mut [f32]);
     /// The same, two to a word, the first in the low half, and zeros beyond.
     fn round_to_pairs(x: &[f32], out: &mut [u32]);
+    /// Writes a row as an element type has it, see [`Element::encode`].
+    fn encode(element: Element, row: &[f32], bytes: &mut [u8]);
+    /// Reads it back.
+    fn decode(element: Element, bytes: &[u8], row: &mut [f32]);
+    /// Reads rows of an element type, one after the other, and rounds them to pairs of bf16; `row` is a
+    /// buffer for one.
+    fn decode_to_pairs(element: Element, bytes: &[u8], row: &mut [f32], out: &mut [u32]);
     /// Lays rows of bf16, one after the other, as steps of panels of 16 columns: two rows a step, the
     /// first in the low halves. The first steps of panels are `depth` apart.
     fn lay_steps(rows: &[u8], row_bytes: usize, steps: &mut [Pairs], depth: usize);

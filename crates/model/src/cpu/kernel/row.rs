@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use hyperrag_kv::Element;
+
 use super::packed::halves;
 use super::{LANES, Lanes, Pairs, Quads, Seen, Sums};
 use crate::cpu::hadamard::turn;
@@ -198,6 +200,25 @@ fn bf16_bits(value: f32) -> u32 {
 pub(super) fn round_to_bf16(x: &[f32], out: &mut [f32]) {
     for (out, value) in out.iter_mut().zip(x) {
         *out = f32::from_bits(bf16_bits(*value) << 16);
+    }
+}
+
+#[inline(always)]
+pub(super) fn encode(element: Element, row: &[f32], bytes: &mut [u8]) {
+    element.encode(row, bytes);
+}
+
+#[inline(always)]
+pub(super) fn decode(element: Element, bytes: &[u8], row: &mut [f32]) {
+    element.decode(bytes, row);
+}
+
+#[inline(always)]
+pub(super) fn decode_to_pairs(element: Element, bytes: &[u8], row: &mut [f32], out: &mut [u32]) {
+    let rows = bytes.chunks_exact(element.row_bytes(row.len()));
+    for (bytes, out) in rows.zip(out.chunks_exact_mut(row.len().div_ceil(2))) {
+        element.decode(bytes, row);
+        round_to_pairs(row, out);
     }
 }
 

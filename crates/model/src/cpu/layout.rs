@@ -1,0 +1,171 @@
+//! K and V of one head as the right sides of attention's two products.
+
+use hyperrag_kv::Element;
+
+use super::attention::depth;
+use super::codec::{Codec, Part, Place};
+use super::kernel::{Form, Kernel, Lanes, PANEL, Pairs, panels_of};
+use super::workspace::take;
+
+/// K and V as they are laid out: K as panels `[16 positions][dim]`, V as panels
+/// `[16 dims][position]`. Rows come in order of positions.
+pub(super) enum Layout<'a> {
+    F32 {
+        keys: &'a mut [Lanes],
+        values: &'a mut [Lanes],
+        positions: usize,
+        dim: usize,
+    },
+    /// The same with two dims of K, or two positions of V, in a step.
+    Pairs {
+        kernel: Kernel,
+        keys: &'a mut [Pairs],
+        values: &'a mut [Pairs],
+        /// Steps of a panel of K, and of one of V.
+        depths: [usize; 2],
+        /// For rows that are rounded to bf16.
+        rounded: &'a mut Vec<u32>,
+    },
+}
+
+impl<'a> Layout<'a> {
+    pub(super) fn start(
+        kernel: Kernel,
+        form: Form,
+        positions: usize,
+        dim: usize,
+        keys: &'a mut Vec<Lanes>,
+        values: &'a mut Vec<Lanes>,
+        rounded: &'a mut Vec<u32>,
+    ) -> Self {
+        let depths = [depth(form, dim), depth(form, positions)];
+        let keys = take(keys, panels_of(positions) * depths[0]);
+        let values = take(values, panels_of(dim) * depths[1]);
+        if form != Form::Pairs {
+            return Self::F32 { keys, values, positions, dim };
+        }
+        let (keys, values) = (bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values));
+        // What stands beyond the last value is multiplied by zero, so it must be a number.
+        for (panels, [depth, filled]) in
+            [(&mut *keys, [depths[0], dim / 2]), (&mut *values, [depths[1], positions / 2])]
+        {
+            panels.chunks_exact_mut(depth).for_each(|panel| panel[filled..].fill(Pairs::ZERO));
+        }
+        Self::Pairs { kernel, keys, values, depths, rounded }
+    }
+
+    /// Takes the rows of `place`'s position and those after it, as a block has them; `row` is a buffer.
+    pub(super) fn put_stored(
+        &mut self,
+        codec: &Codec,
+        part: Part,
+        place: Place,
+        bytes: &[u8],
+        row: &mut [f32],
+    ) {
+        let row_bytes = codec.element.row_bytes(row.len());
+        match self {
+            Self::Pairs { .. } if codec.element == Element::Bf16 && row.len().is_multiple_of(2) => {
+                self.put_rows(part, place.position, bytes, row_bytes);
+            }
+            Self::Pairs { rounded, .. } => {
+                let (pairs, mut buffer) = (row.len().div_ceil(2), std::mem::take(*rounded));
+                let rows = take(&mut buffer, bytes.len() / row_bytes * pairs);
+                codec.decode_to_pairs(part, place, bytes, row, rows);
+                self.put_rows(part, place.position, bytemuck::cast_slice(rows), 4 * pairs);
+                self.give_back(buffer);
+            }
+            Self::F32 { .. } => {
+                for (i, bytes) in bytes.chunks_exact(row_bytes).enumerate() {
+                    let place = Place { position: place.position + i, ..place };
+                    codec.decode(part, place, bytes, row);
+                    self.put(part, place.position, row);
+                }
+            }
+        }
+    }
+
+    /// Takes the row of a position.
+    pub(super) fn put(&mut self, part: Part, position: usize, row: &[f32]) {
+        match (&mut *self, part) {
+            (Self::F32 { keys, dim, .. }, Part::Key) => {
+                let panel = &mut keys[position / PANEL * *dim..];
+                for (lanes, k) in panel.iter_mut().zip(row) {
+                    lanes.0[position % PANEL] = *k;
+                }
+            }
+            (Self::F32 { values, positions, .. }, Part::Value) => {
+                for (panel, part) in row.chunks(PANEL).enumerate() {
+                    values[panel * *positions + position].0[..part.len()].copy_from_slice(part);
+                }
+            }
+            (Self::Pairs { kernel, rounded, .. }, _) => {
+                let (kernel, mut buffer) = (*kernel, std::mem::take(*rounded));
+                let pairs = take(&mut buffer, row.len().div_ceil(2));
+                kernel.round_to_pairs(row, pairs);
+                self.put_row(part, position, bytemuck::cast_slice(pairs));
+                self.give_back(buffer);
+            }
+        }
+    }
+
+    fn give_back(&mut self, buffer: Vec<u32>) {
+        if let Self::Pairs { rounded, .. } = self {
+            **rounded = buffer;
+        }
+    }
+
+    /// Takes rows of bf16, of whole pairs, from a position on.
+    fn put_rows(&mut self, part: Part, first: usize, rows: &[u8], row_bytes: usize) {
+        let (mut position, mut rest) = (first, rows);
+        while !rest.is_empty() {
+            let whole = self.put_whole(part, position, rest, row_bytes);
+            if whole == 0 {
+                self.put_row(part, position, &rest[..row_bytes]);
+            }
+            position += whole.max(1);
+            rest = &rest[whole.max(1) * row_bytes..];
+        }
+    }
+
+    /// Takes as many of the rows as fill panels of K or steps of V, and says how many.
+    fn put_whole(&mut self, part: Part, position: usize, rows: &[u8], row_bytes: usize) -> usize {
+        let Self::Pairs { kernel, keys, values, depths, .. } = self else { return 0 };
+        let count = rows.len() / row_bytes;
+        match part {
+            Part::Key if position.is_multiple_of(PANEL) => {
+                let panels = keys[position / PANEL * depths[0]..].chunks_exact_mut(depths[0]);
+                let rows = rows.chunks_exact(PANEL * row_bytes);
+                rows.zip(panels).for_each(|(rows, panel)| kernel.lay_columns(rows, panel));
+                count / PANEL * PANEL
+            }
+            Part::Value if position.is_multiple_of(2) => {
+                kernel.lay_steps(rows, row_bytes, &mut values[position / 2..], depths[1]);
+                count / 2 * 2
+            }
+            _ => 0,
+        }
+    }
+
+    fn put_row(&mut self, part: Part, position: usize, row: &[u8]) {
+        let Self::Pairs { keys, values, depths, .. } = self else { return };
+        match part {
+            Part::Key => {
+                let panel = &mut keys[position / PANEL * depths[0]..];
+                for (lanes, pair) in panel.iter_mut().zip(row.as_chunks().0) {
+                    lanes.0[position % PANEL] = u32::from_le_bytes(*pair);
+                }
+            }
+            Part::Value => {
+                for (panel, halves) in row.as_chunks().0.chunks(PANEL).enumerate() {
+                    let step = &mut values[panel * depths[1] + position / 2].0;
+                    for (pair, half) in step.iter_mut().zip(halves) {
+                        let half = u32::from(u16::from_le_bytes(*half));
+                        // The second of a pair comes after the first.
+                        *pair = if position.is_multiple_of(2) { half } else { *pair | half << 16 };
+                    }
+                }
+            }
+        }
+    }
+}

@@ -49,11 +49,17 @@ def say(message):
     print(message, file=sys.stderr, flush=True)
 
 
+def parts(setting):
+    """Element type of K and V, and type of the products: ELEMENT/COMPUTE, or COMPUTE with bf16."""
+    return setting.split("/", 1) if "/" in setting else ("bf16", setting)
+
+
 class Hyperrag:
     """The program with the settings of this comparison."""
 
-    def __init__(self, program, model, threads, compute):
-        self.program, self.compute = program, compute
+    def __init__(self, program, model, threads, setting):
+        self.program = program
+        self.element, compute = parts(setting)
         self.options = ["--model", model, "--device", "cpu", "--threads", threads, "--compute", compute]
         # Nothing but the options decides, and where the models are.
         settings = {name for name in os.environ if name.startswith("HYPERRAG_")} - {"HYPERRAG_HOME"}
@@ -69,7 +75,7 @@ class Hyperrag:
 
     def build(self, corpus, store, chunk_tokens):
         """Builds a store: positions a second."""
-        build = ["build", corpus, "--store", store, "--chunk-tokens", chunk_tokens, "--json"]
+        build = ["build", corpus, "--store", store, "--chunk-tokens", chunk_tokens, "--element", self.element, "--json"]
         summary = json.loads(self.run(*build))
         return summary["tokens_computed"] / summary["seconds"]
 
@@ -271,7 +277,7 @@ def describe(report):
         f"{workload['candidates']} documents of {workload['document_tokens']} tokens, a query of "
         f"{workload['query_tokens']}; medians of {report['runs']} runs ({2 * report['runs']} of hyperrag). "
         f"{conditions['cpu']}, {conditions['threads']} threads, steal {conditions['steal_percent']:.1f} %, "
-        f"{conditions['element']} KV from {conditions['io']}, kernel {conditions['kernel']}, "
+        f"bf16 KV, or that before the stroke, from {conditions['io']}, kernel {conditions['kernel']}, "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + "."
     )
@@ -318,8 +324,9 @@ def compare(folder, args):
     workloads, passes = {}, {compute: [] for compute in args.compute}
     for compute, hyperrag in computing.items():
         say(f"hyperrag, {compute}, before the peers")
-        (folder / compute).mkdir()
-        workloads[compute] = Workload(folder / compute, hyperrag, args)
+        own_folder = folder / compute.replace("/", "-")
+        own_folder.mkdir()
+        workloads[compute] = Workload(own_folder, hyperrag, args)
         passes[compute].append(measure_hyperrag(hyperrag, workloads[compute], args.runs, folder))
     measured = [measure_peer(peer, gguf, workloads[args.compute[0]], folder, args) for peer in args.peers]
     peers = [row for rows, _ in measured for row in rows]
@@ -357,7 +364,7 @@ def check_scores(report):
         if (row["name"], row["precision"]) != ("transformers", "f32"):
             continue
         largest = max(row[mode]["score_difference_max"] for mode in ["recompute", "reuse"])
-        compute = report["rows"][0]["precision"]
+        _, compute = parts(report["rows"][0]["precision"])
         if largest > MISMATCH[compute]:
             fail(f"transformers in f32 differs from hyperrag by {largest:.3f}: the figures are of different computations")
         if largest > ROUNDING[compute]:
@@ -370,7 +377,10 @@ def arguments():
     parser.add_argument("--document-tokens", type=int, default=256, help="positions of a document (256)")
     parser.add_argument("--query-tokens", type=int, default=20, help="tokens of the query (20)")
     parser.add_argument(
-        "--compute", default="bf16,int8", help="products of hyperrag, each a row; the last one's ratios lead (bf16,int8)"
+        "--compute",
+        default="bf16,int8,int8/bf16",
+        help="products of hyperrag, each a row, ELEMENT/COMPUTE for K and V of another type than bf16; the last one's "
+        "ratios lead (bf16,int8,int8/bf16)",
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of every program (one a core)")
     parser.add_argument("--runs", type=int, default=3, help="samples of every figure, of hyperrag twice that (3)")
@@ -382,8 +392,8 @@ def arguments():
     args = parser.parse_args()
     args.peers = [peer for peer in args.peers.split(",") if peer]
     args.compute = args.compute.split(",")
-    if not set(args.compute) <= set(ROUNDING):
-        parser.error(f"--compute takes {', '.join(ROUNDING)}, with commas between them")
+    if not {parts(setting)[1] for setting in args.compute} <= set(ROUNDING):
+        parser.error(f"--compute takes {', '.join(ROUNDING)}, with commas between them, each after ELEMENT/ if need be")
     unknown = set(args.peers) - set(PEERS)
     if unknown:
         parser.error(f"no peer is called {', '.join(sorted(unknown))}: there are {', '.join(PEERS)}")

@@ -87,7 +87,8 @@ impl<I: Iterator<Item = Result<(String, Asked)>>> Together<'_, I> {
         for asked in self.asked.by_ref() {
             match asked {
                 Ok((id, asked)) => {
-                    last = asked.rows();
+                    // One without candidates counts too: a group has an end.
+                    last = asked.rows().max(1);
                     rows += last;
                     ids.push(id);
                     together.push(asked);

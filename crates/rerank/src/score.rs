@@ -2,9 +2,8 @@ use hyperrag_kv::{
     BlockError, BlockKey, BlockRead, ChunkRead, LanguageModel, ModelError, Pair, QueryPart,
 };
 
-/// Blocks that are opened at once: what is held of one until its score is there is small, and small
-/// is what is held of these.
-const OPENED_MAX: usize = 1024;
+/// Blocks that are opened at once: each may keep a shard's file open, of which a process may have few.
+const OPENED_MAX: usize = 256;
 
 /// What becomes of a stored block that is damaged or can not be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -253,17 +253,28 @@ def ratios(own, peers):
 def table(rows):
     """The figures as a Markdown table."""
     lines = [
-        "| | prefill tokens/s | recompute pairs/s | reuse pairs/s | peak memory, recompute / reuse |",
-        "|---|---|---|---|---|",
+        "| | prefill tokens/s | recompute pairs/s | reuse pairs/s | reuse from disk | peak memory, recompute / reuse |",
+        "|---|---|---|---|---|---|",
     ]
     for row in rows:
         name = f"{row['name']}, {row['precision']}"
-        cells = [f"{row['prefill']['median']:.0f}", "dropped", "dropped", ""]
+        cells = [f"{row['prefill']['median']:.0f}", "dropped", "dropped", "", ""]
         if not row["dropped"]:
             peaks = [row[mode]["peak_memory_bytes"] / 2**30 for mode in ["recompute", "reuse"]]
             pairs = [f"{row[mode]['median']:.2f}" for mode in ["recompute", "reuse"]]
-            cells[1:] = [*pairs, " / ".join(f"{peak:.2f} GiB" for peak in peaks)]
+            cold = f"{row['reuse_cold']['median']:.2f}" if "reuse_cold" in row else ""
+            cells[1:] = [*pairs, cold, " / ".join(f"{peak:.2f} GiB" for peak in peaks)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def ratio_table(ratios_by_compute):
+    """The ratios as a Markdown table."""
+    lines = ["| ratios | " + " | ".join(ratios_by_compute) + " |", "|---" * (1 + len(ratios_by_compute)) + "|"]
+    for name in next(iter(ratios_by_compute.values())):
+        values = [ratios[name] for ratios in ratios_by_compute.values()]
+        cells = ["" if value is None else f"{value:.2f}" for value in values]
+        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
     return lines
 
 
@@ -287,8 +298,8 @@ def describe(report):
         cold = row["reuse_cold"]
         read = statistics.median(sample["bytes_from_disk"] / max(1, sample["kv_bytes"]) for sample in cold["samples"])
         lines.append(
-            f"Reuse in {row['precision']} with the store's pages dropped before ({cold['pages_dropped_by']}): "
-            f"{cold['median']:.2f} pairs/s, {100 * read:.0f} % of the KV's bytes came from the disk."
+            f"Reuse from disk, {row['precision']}: the store's pages dropped before ({cold['pages_dropped_by']}), "
+            f"{100 * read:.0f} % of the KV's bytes came from the disk."
         )
     for row in report["rows"]:
         if "score_difference_max" in row.get("recompute", {}):
@@ -297,9 +308,6 @@ def describe(report):
                 f"Largest difference of a score of {row['name']}, {row['precision']}: "
                 f"{both[0]:.1e} recomputed, {both[1]:.1e} reused."
             )
-    for compute, ratios_of in report["ratios_by_compute"].items():
-        known = {name: ratio for name, ratio in ratios_of.items() if ratio is not None}
-        lines.append(f"Ratios, {compute}: " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in known.items()) + ".")
     return lines
 
 
@@ -413,7 +421,8 @@ def main():
     with tempfile.TemporaryDirectory(dir=args.out.parent, prefix="compare-") as folder:
         report = compare(Path(folder), args)
     args.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print("\n".join([*table(report["rows"]), "", *describe(report)]))
+    lines = [*table(report["rows"]), "", *describe(report), "", *ratio_table(report["ratios_by_compute"])]
+    print("\n".join(lines))
     check_scores(report)
 
 

@@ -26,6 +26,10 @@ impl Asked {
     pub fn rows(&self) -> usize {
         self.keys.len() * self.part.computed().len()
     }
+
+    fn request(&self) -> Request<'_> {
+        Request { query: &self.part, keys: &self.keys }
+    }
 }
 
 impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
@@ -68,7 +72,10 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
                 asked.ranges = own;
                 scored
             }
-            _ => self.score(&asked.query, &asked.keys, recompute)?,
+            _ => {
+                let scored = self.score_requests(&[asked.request()], recompute)?;
+                scored.into_iter().next().unwrap_or_default()
+            }
         };
         Ok(self.ranked(asked, scored, start.elapsed().as_secs_f64()))
     }
@@ -87,8 +94,8 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
             return one_by_one(asked);
         }
         let start = Instant::now();
-        let requests = asked.iter().map(|a| Request { query: &a.part, keys: &a.keys });
-        let scored = self.score_requests(&requests.collect::<Vec<_>>(), recompute);
+        let requests: Vec<_> = asked.iter().map(Asked::request).collect();
+        let scored = self.score_requests(&requests, recompute);
         // What is wrong with one must not end the others.
         let Ok(scored) = scored else { return one_by_one(asked) };
         let rows: usize = asked.iter().map(Asked::rows).sum();

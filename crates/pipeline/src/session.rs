@@ -220,9 +220,6 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         keys: &[BlockKey],
         recompute: bool,
     ) -> Result<Scored, PipelineError> {
-        if let Some(profile) = &self.query_first {
-            return Err(PipelineError::QueryFirst { profile: profile.name.clone() });
-        }
         let part = self.query_part(query)?;
         let scored = self.score_requests(&[Request { query: &part, keys }], recompute)?;
         Ok(scored.into_iter().next().unwrap_or_default())
@@ -233,13 +230,16 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         &self,
         requests: &[Request<'_>],
         recompute: bool,
-    ) -> Result<Vec<Scored>, RerankError> {
+    ) -> Result<Vec<Scored>, PipelineError> {
+        if let Some(profile) = &self.query_first {
+            return Err(PipelineError::QueryFirst { profile: profile.name.clone() });
+        }
         let chunk_tokens = self.store.manifest().fingerprint.chunk_tokens as usize;
         let source = match recompute {
             true => Source::Recompute,
             false => Source::Stored(self.store, self.on_damage),
         };
-        score(self.model, requests, chunk_tokens, source, self.store)
+        Ok(score(self.model, requests, chunk_tokens, source, self.store)?)
     }
 
     /// What follows the document: the query between the profile's words.

@@ -218,8 +218,7 @@ impl<M: LanguageModel> Scoring<'_, M> {
         if skipped {
             return Ok(());
         }
-        let again: Vec<_> = damaged.iter().map(|(wanted, error)| (*wanted, error)).collect();
-        self.recompute(again.into_iter())
+        self.recompute(damaged.iter().map(|(wanted, error)| (*wanted, error)))
     }
 
     /// Scores blocks that are made from their token ids; with each what is wrong with the stored one.

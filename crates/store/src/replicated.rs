@@ -209,6 +209,18 @@ impl CopiedBlock<'_> {
         *self.current() = (Arc::new(block), copy);
         Ok(read)
     }
+
+    /// All of it, where no copy may have all of it intact.
+    fn read_by_layers(&self) -> Result<KvBlock, BlockError> {
+        let (geometry, tokens) = (self.first.geometry(), self.first.tokens());
+        let mut kv = KvBlock::memory(tokens * geometry.token_bytes());
+        let mut buffer = Vec::new();
+        for (layer, bytes) in kv.chunks_exact_mut(geometry.layer_bytes(tokens)).enumerate() {
+            let read = self.read_layer(layer, &mut buffer)?;
+            bytes.copy_from_slice(&buffer[read]);
+        }
+        Ok(KvBlock::new(*geometry, tokens, kv, self.first.hidden().to_vec()))
+    }
 }
 
 impl KvLayers for CopiedBlock<'_> {
@@ -234,10 +246,8 @@ impl KvLayers for CopiedBlock<'_> {
     }
 
     fn read(&self) -> Result<KvBlock, BlockError> {
-        let (block, copy) = self.current().clone();
-        block
-            .read()
-            .or_else(|error| Ok(self.store.other(copy, error, |copy| copy.get(&self.key))?.0))
+        let (block, _) = self.current().clone();
+        block.read().or_else(|_| self.read_by_layers())
     }
 }
 

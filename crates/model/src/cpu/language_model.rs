@@ -137,8 +137,10 @@ impl LanguageModel for CpuModel {
         let mut scores = Vec::with_capacity(pairs.len());
         let rows = |pair: &KeptPair<'_>| pair.query.computed().len();
         let all: usize = pairs.iter().map(rows).sum();
-        // As many passes as there must be, of about the same size.
-        let rows_max = all.div_ceil(all.div_ceil(SCORED_ROWS_MAX).max(1));
+        // As few passes as there can be, of about the same size: with room for the longest query beyond an
+        // equal share, nothing is left over for one more.
+        let share = all.div_ceil(all.div_ceil(SCORED_ROWS_MAX).max(1));
+        let rows_max = share + pairs.iter().map(rows).max().unwrap_or(0);
         let mut passes = batches(pairs, rows_max, rows).peekable();
         self.expect_first_layers(&passes.peek().copied().map(sequences_of).unwrap_or_default());
         while let Some(pass) = passes.next() {

@@ -288,6 +288,9 @@ fn each_layer_comes_from_a_copy_that_has_it_intact() {
     // No copy has all of it.
     assert!(store.get_many(&keys(0)[..1])[0].is_err());
     assert_eq!(by_layers(store.open_many(&keys(0)[..1]).remove(0)).unwrap(), expected);
+    let whole = Replicated::open(root).unwrap();
+    let opened = whole.open_many(&keys(0)[..1]).remove(0).unwrap().unwrap();
+    assert_eq!(kv_of(opened.read().ok().as_ref()), expected);
     let from = |failover: hyperrag_store::Failover| (failover.what, failover.from);
     let [(first, to_replica), (second, back)] =
         <[_; 2]>::try_from(store.take_failovers().into_iter().map(from).collect::<Vec<_>>())

@@ -5,10 +5,12 @@
 //! count as zero. Sums of int8 are exact.
 
 use std::arch::asm;
-use std::arch::x86_64::__cpuid_count;
+use std::arch::x86_64::{__cpuid_count, _MM_HINT_T1, _mm_prefetch};
+use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use super::{Lanes, PANEL, PANELS, Pairs, Quads, Sink, Sums, Tile, avx512, scales_of};
+use super::sink::Place;
+use super::{Lanes, PANEL, PANELS, Pairs, Quads, Sink, Then, Tile, avx512, scales_of};
 
 /// Rows of a tile: an operand has their steps side by side, so that a tile is 1 KiB in one piece.
 pub(super) const TILE_ROWS: usize = 16;
@@ -16,9 +18,8 @@ pub(super) const TILE_ROWS: usize = 16;
 pub(super) const ROWS: usize = 2 * TILE_ROWS;
 /// Pairs, or fours, of inputs of a tile; `A` and `B` are filled up to a multiple with zeros.
 pub(super) const DEPTH: usize = 16;
-/// Lines of the next panels that are fetched with a step: the instructions in `tiles!`.
-const AHEAD: usize = 6;
-
+/// Two panels of so many steps of tiles, 40 KiB, have room in the first-level cache.
+const KEPT_STEPS: usize = 20;
 /// Whether the machine has the instructions and the system lets this process use them.
 pub(super) fn is_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
@@ -81,89 +82,68 @@ static CONFIG: TileConfig = {
 };
 
 /// As `Kernel::product_of_pairs`; the rows of `a` go on to a multiple of [`ROWS`].
-#[expect(unsafe_code, reason = "a call into assembly")]
 pub(super) fn product<'b>(
     a: &[Pairs],
     rows: usize,
     panels: usize,
     panel: impl Fn(usize) -> &'b [Pairs],
-    mut sink: impl Sink,
+    sink: impl Sink,
 ) {
-    let mut sums = [[Lanes::ZERO; ROWS]; PANELS];
-    each_block(a, rows, panels, panel, |block| {
-        let whole = block.height == ROWS && block.width == PANELS;
-        let place = if whole { sink.place(block.row, block.panel, ROWS) } else { None };
-        if let Some((out, stride)) = place {
-            assert!(out.len() >= (ROWS - 1) * stride + PANELS * PANEL, "place for all sums");
-            // SAFETY: a block is what the tiles read; what they write is within `out`.
-            unsafe { tiles_of_pairs(&block, out.as_mut_ptr(), PANEL, stride) };
-        } else {
-            // SAFETY: as above, within the sums.
-            unsafe { tiles_of_pairs(&block, sums.as_mut_ptr().cast(), ROWS * PANEL, PANEL) };
-            sink.take(block.tile(&mut sums));
-        }
-    });
+    each_block(a, rows, panels, panel, sink);
 }
 
 /// As `Kernel::product_of_quads`; the rows of `a` go on to a multiple of [`ROWS`].
-#[expect(unsafe_code, reason = "a call into assembly")]
 pub(super) fn product_of_quads<'b>(
     a: &[Quads],
     scales: &[f32],
     panels: usize,
     panel: impl Fn(usize) -> &'b [Quads],
-    mut sink: impl Sink,
+    sink: impl Sink,
 ) {
-    let (mut sums, mut scaled) = ([[Sums::ZERO; ROWS]; PANELS], [[Lanes::ZERO; ROWS]; PANELS]);
     let steps = |p| &panel(p)[1..];
-    each_block(a, scales.len(), panels, steps, |block| {
-        // SAFETY: as above.
-        unsafe { tiles_of_quads(&block, sums.as_mut_ptr().cast(), ROWS * PANEL, PANEL) };
-        let rows = &scales[block.row..][..block.height];
-        for ((sums, scaled), p) in sums.iter().zip(&mut scaled).zip(block.panel..panels) {
-            avx512::scale(sums, rows, scales_of(panel(p)), scaled);
+    let columns = |p| scales_of(panel(p));
+    each_block(a, scales.len(), panels, steps, Scaled { rows: scales, columns, sink });
+}
+
+/// Gives the sink what the integers stand for.
+struct Scaled<'s, C, S> {
+    rows: &'s [f32],
+    columns: C,
+    sink: S,
+}
+
+impl<'b, C: Fn(usize) -> &'b Lanes, S: Sink> Sink for Scaled<'_, C, S> {
+    fn take(&mut self, mut tile: Tile<'_>) {
+        for (sums, panel) in tile.sums.iter_mut().zip(tile.panel..) {
+            if !sums.is_empty() {
+                avx512::scale(sums, &self.rows[tile.row..], (self.columns)(panel));
+            }
         }
-        sink.take(block.tile(&mut scaled));
-    });
-}
+        self.sink.take(tile);
+    }
 
-/// 32 rows of `A` and two panels of `B`, or what there is of them.
-struct Block<S> {
-    row: usize,
-    height: usize,
-    panel: usize,
-    width: usize,
-    /// The steps of 32 rows, as an operand lays them.
-    a: *const S,
-    /// As many steps of 16 rows in each panel.
-    b: [*const S; PANELS],
-    steps: usize,
-    /// What is fetched into the second-level cache meanwhile, [`AHEAD`] lines with each step. The weights
-    /// do not fit there, and what the processor fetches ahead by itself ends with each page.
-    ahead: *const S,
-}
-
-impl<S> Block<S> {
-    fn tile<'s>(&self, [low, high]: &'s mut [[Lanes; ROWS]; PANELS]) -> Tile<'s> {
-        let high = if self.width == PANELS { &mut high[..self.height] } else { &mut [] };
-        Tile { row: self.row, panel: self.panel, sums: [&mut low[..self.height], high] }
+    fn place(&mut self, row: usize, panel: usize, rows: usize) -> Option<Place<'_>> {
+        self.sink.place(row, panel, rows)
     }
 }
 
-/// Covers a product with blocks, with the tiles configured. A step `S` has 64 bytes.
+/// Covers a product with blocks: 32 rows of `A` and two panels of `B`, or what there is of them.
 #[expect(unsafe_code, reason = "instructions that the compiler does not know")]
-fn each_block<'b, S: 'b>(
+fn each_block<'b, S: Step + 'b>(
     a: &[S],
     rows: usize,
     panels: usize,
     panel: impl Fn(usize) -> &'b [S],
-    mut block: impl FnMut(Block<S>),
+    mut sink: impl Sink,
 ) {
     const { assert!(size_of::<S>() == 64) };
     let depth = panel(0).len();
     assert!(depth.is_multiple_of(DEPTH), "whole tiles");
     let steps = depth / DEPTH;
     assert!(a.len() >= rows.next_multiple_of(ROWS) * steps, "A has fewer rows than its tiles");
+    // The next panels are fetched by all blocks of rows, each its share.
+    let ahead_a_step = (PANELS * DEPTH).div_ceil(rows.div_ceil(ROWS));
+    let mut sums = [[Lanes::ZERO; ROWS]; PANELS];
     // SAFETY: `Kernel::available` offers AMX only where the machine has it. The configuration has
     // the layout of palette 1.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(readonly, nostack)) };
@@ -172,81 +152,206 @@ fn each_block<'b, S: 'b>(
         let b = [first, first + width - 1].map(&panel);
         assert!(b.iter().all(|panel| panel.len() == depth), "panels are as deep as A");
         let b = b.map(<[_]>::as_ptr);
+        let mut ahead = b[0].wrapping_add(PANELS * depth);
         for row in (0..rows).step_by(ROWS) {
-            let (height, a) = ((rows - row).min(ROWS), a[row * steps..].as_ptr());
-            // Each block of rows fetches its share of the next panels.
-            let ahead = b[0].wrapping_add(PANELS * depth + row / ROWS * steps * AHEAD);
-            block(Block { row, height, panel: first, width, a, b, steps, ahead });
+            let a = [0, TILE_ROWS].map(|more| a[(row + more) * steps..].as_ptr());
+            let block = Block { a, b, steps, ahead, ahead_a_step };
+            ahead = ahead.wrapping_add(steps * ahead_a_step);
+            let height = (rows - row).min(ROWS);
+            let whole = height == ROWS && width == PANELS;
+            let place = if whole { sink.place(row, first, ROWS) } else { None };
+            let lines = place.as_ref().map_or(Lines::NONE, |place| Lines::of(place, steps));
+            let place = place.filter(|place| S::ARE_FLOATS && place.then == Then::Put);
+            let put = place.is_some();
+            let out = place.map_or_else(|| Out::buffer(&mut sums), Out::at);
+            // SAFETY: the tiles are configured, and a block is what they read.
+            unsafe { multiply(block, out, lines) };
+            if !put {
+                let [low, high] = &mut sums;
+                let high = if width == PANELS { &mut high[..height] } else { &mut [] };
+                sink.take(Tile { row, panel: first, sums: [&mut low[..height], high] });
+            }
         }
     }
     // SAFETY: as above. An idle tile state need not be saved when threads are switched.
     unsafe { asm!("tilerelease", options(nomem, nostack)) };
 }
 
-/// 32 rows by two panels: four tiles of sums, two of `A`, two of `B`.
-macro_rules! tiles {
-    ($name:ident, $step:ty, $sum:ty, $multiply:literal) => {
-        /// # Safety
-        /// AMX is there and configured; of the block, `a` points to 32 rows of `steps` steps, each of `b` to
-        /// `steps` times 16 rows of 64 bytes, and `c` to 32 rows of 16 sums, `stride` sums apart, as does
-        /// what is `second` sums further on.
-        #[inline(always)]
-        #[expect(unsafe_code, reason = "instructions that the compiler does not know")]
-        unsafe fn $name(block: &Block<$step>, c: *mut $sum, second: usize, stride: usize) {
-            let Block { a, b, steps, ahead, .. } = *block;
-            // SAFETY: by the contract. Only the named registers and `c` are written.
+/// What the tiles of a block read.
+struct Block<S> {
+    /// The steps of 16 rows each, as an operand lays them.
+    a: [*const S; 2],
+    /// As many steps of 16 rows in each panel.
+    b: [*const S; PANELS],
+    steps: usize,
+    /// What is fetched into the second-level cache meanwhile, so many lines with each step. The weights
+    /// do not fit there, and what the processor fetches ahead by itself ends with each page.
+    ahead: *const S,
+    ahead_a_step: usize,
+}
+
+/// Place of the sums of 32 rows and two panels.
+struct Out<'a> {
+    panels: [*mut f32; PANELS],
+    /// Sums from a row to the next.
+    stride: usize,
+    of: PhantomData<&'a mut [f32]>,
+}
+
+impl<'a> Out<'a> {
+    fn buffer([low, high]: &'a mut [[Lanes; ROWS]; PANELS]) -> Self {
+        let panels = [low, high].map(|panel| panel.as_mut_ptr().cast());
+        Self { panels, stride: PANEL, of: PhantomData }
+    }
+
+    fn at(Place { values, stride, .. }: Place<'a>) -> Self {
+        assert!(values.len() >= (ROWS - 1) * stride + PANELS * PANEL, "place for all sums");
+        let first = values.as_mut_ptr();
+        Self { panels: [first, first.wrapping_add(PANEL)], stride, of: PhantomData }
+    }
+}
+
+/// The memory that sums belong to, 128 bytes of each of 32 rows, to be fetched for writing, so many rows
+/// with each step: without it the stores wait for the second-level cache.
+struct Lines {
+    next: *const f32,
+    stride: usize,
+    rows: usize,
+    rows_a_step: usize,
+}
+
+impl Lines {
+    const NONE: Self = Self { next: std::ptr::null(), stride: 0, rows: 0, rows_a_step: 0 };
+
+    fn of(place: &Place<'_>, steps: usize) -> Self {
+        let (next, rows_a_step) = (place.values.as_ptr(), ROWS.div_ceil(steps));
+        Self { next, stride: place.stride, rows: ROWS, rows_a_step }
+    }
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "an instruction that the compiler does not know")]
+    fn fetch(&mut self) {
+        for _ in 0..self.rows_a_step.min(self.rows) {
+            // SAFETY: to fetch is a hint, which changes nothing, wherever it points.
             unsafe {
                 asm!(
-                    "tilezero tmm0",
-                    "tilezero tmm1",
-                    "tilezero tmm2",
-                    "tilezero tmm3",
-                    "2:",
-                    "tileloadd tmm6, [{b0} + {row_bytes}*1]",
-                    "tileloadd tmm4, [{a0} + {row_bytes}*1]",
-                    "tileloadd tmm7, [{b1} + {row_bytes}*1]",
-                    concat!($multiply, " tmm0, tmm4, tmm6"),
-                    "tileloadd tmm5, [{a1} + {row_bytes}*1]",
-                    concat!($multiply, " tmm1, tmm4, tmm7"),
-                    concat!($multiply, " tmm2, tmm5, tmm6"),
-                    concat!($multiply, " tmm3, tmm5, tmm7"),
-                    "prefetcht1 [{ahead}]",
-                    "prefetcht1 [{ahead} + 64]",
-                    "prefetcht1 [{ahead} + 128]",
-                    "prefetcht1 [{ahead} + 192]",
-                    "prefetcht1 [{ahead} + 256]",
-                    "prefetcht1 [{ahead} + 320]",
-                    "add {ahead}, 384",
-                    "add {a0}, 1024",
-                    "add {a1}, 1024",
-                    "add {b0}, 1024",
-                    "add {b1}, 1024",
-                    "dec {steps}",
-                    "jnz 2b",
-                    "tilestored [{c0} + {c_stride}*1], tmm0",
-                    "tilestored [{c1} + {c_stride}*1], tmm1",
-                    "tilestored [{c2} + {c_stride}*1], tmm2",
-                    "tilestored [{c3} + {c_stride}*1], tmm3",
-                    a0 = inout(reg) a => _,
-                    a1 = inout(reg) a.add(TILE_ROWS * steps) => _,
-                    b0 = inout(reg) b[0] => _,
-                    b1 = inout(reg) b[1] => _,
-                    row_bytes = in(reg) 64_usize,
-                    c0 = in(reg) c,
-                    c1 = in(reg) c.add(second),
-                    c2 = in(reg) c.add(TILE_ROWS * stride),
-                    c3 = in(reg) c.add(TILE_ROWS * stride + second),
-                    c_stride = in(reg) 4 * stride,
-                    steps = inout(reg) steps => _,
-                    ahead = inout(reg) ahead => _,
-                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                    options(nostack),
+                    "prefetchw [{next}]",
+                    "prefetchw [{next} + 64]",
+                    next = in(reg) self.next,
+                    options(nostack, readonly, preserves_flags),
                 );
+            }
+            self.next = self.next.wrapping_add(self.stride);
+            self.rows -= 1;
+        }
+    }
+}
+
+/// The sums of a block: four tiles, by two of `A` and two of `B`. The tiles keep them from one piece of
+/// assembly to the next, for no code that the compiler makes uses tiles.
+///
+/// # Safety
+/// AMX is there and configured; of the block, each of `a` and `b` points to `steps` times 16 rows of 64
+/// bytes.
+#[inline(always)]
+#[expect(unsafe_code, reason = "instructions that the compiler does not know")]
+unsafe fn multiply<S: Step>(block: Block<S>, out: Out<'_>, mut lines: Lines) {
+    let Block { mut a, mut b, steps, mut ahead, ahead_a_step } = block;
+    let kept = steps <= KEPT_STEPS;
+    // SAFETY: by the contract. `Out` is place for all sums.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            options(nomem, nostack, preserves_flags),
+        );
+        for _ in 0..steps {
+            S::multiply(a, b, kept);
+            for line in 0..ahead_a_step {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
+            }
+            ahead = ahead.wrapping_add(ahead_a_step);
+            lines.fetch();
+            a = a.map(|a| a.add(DEPTH));
+            b = b.map(|b| b.add(DEPTH));
+        }
+        asm!(
+            "tilestored [{c0} + {row_bytes}*1], tmm0",
+            "tilestored [{c1} + {row_bytes}*1], tmm1",
+            "tilestored [{c2} + {row_bytes}*1], tmm2",
+            "tilestored [{c3} + {row_bytes}*1], tmm3",
+            c0 = in(reg) out.panels[0],
+            c1 = in(reg) out.panels[1],
+            c2 = in(reg) out.panels[0].add(TILE_ROWS * out.stride),
+            c3 = in(reg) out.panels[1].add(TILE_ROWS * out.stride),
+            row_bytes = in(reg) size_of::<f32>() * out.stride,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// 64 bytes of a row.
+trait Step: Sized {
+    /// Whether their sums are floats, not integers.
+    const ARE_FLOATS: bool;
+
+    /// Adds the products of two tiles of `A` with two of `B` to the four tiles of sums. `kept` tiles of `B`
+    /// stay in the first-level cache.
+    ///
+    /// # Safety
+    /// AMX is there and configured; each of `a` and `b` points to 16 rows of 64 bytes.
+    #[expect(unsafe_code, reason = "instructions that the compiler does not know")]
+    unsafe fn multiply(a: [*const Self; 2], b: [*const Self; 2], kept: bool);
+}
+
+/// The instructions of a step. `tileloaddt1` passes by the first-level cache: rows of `A` would drive out
+/// the panels there, which the next rows need again (a product is 1.2 to 1.4 times as fast).
+macro_rules! multiply {
+    ($multiply:literal, $load_b:literal, $a:ident, $b:ident) => {
+        asm!(
+            concat!($load_b, " tmm6, [{b0} + {row_bytes}*1]"),
+            "tileloaddt1 tmm4, [{a0} + {row_bytes}*1]",
+            concat!($load_b, " tmm7, [{b1} + {row_bytes}*1]"),
+            concat!($multiply, " tmm0, tmm4, tmm6"),
+            "tileloaddt1 tmm5, [{a1} + {row_bytes}*1]",
+            concat!($multiply, " tmm1, tmm4, tmm7"),
+            concat!($multiply, " tmm2, tmm5, tmm6"),
+            concat!($multiply, " tmm3, tmm5, tmm7"),
+            a0 = in(reg) $a[0],
+            a1 = in(reg) $a[1],
+            b0 = in(reg) $b[0],
+            b1 = in(reg) $b[1],
+            row_bytes = in(reg) 64_usize,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, readonly, preserves_flags),
+        )
+    };
+}
+
+macro_rules! step {
+    ($step:ty, $are_floats:literal, $multiply:literal) => {
+        #[expect(unsafe_code, reason = "instructions that the compiler does not know")]
+        impl Step for $step {
+            const ARE_FLOATS: bool = $are_floats;
+
+            #[inline(always)]
+            unsafe fn multiply(a: [*const Self; 2], b: [*const Self; 2], kept: bool) {
+                // SAFETY: by the contract. Only tiles are written.
+                unsafe {
+                    if kept {
+                        multiply!($multiply, "tileloadd", a, b);
+                    } else {
+                        multiply!($multiply, "tileloaddt1", a, b);
+                    }
+                }
             }
         }
     };
 }
 
-tiles!(tiles_of_pairs, Pairs, f32, "tdpbf16ps");
-tiles!(tiles_of_quads, Quads, i32, "tdpbssd");
+step!(Pairs, true, "tdpbf16ps");
+step!(Quads, false, "tdpbssd");

@@ -181,24 +181,24 @@ fn tile_of_quads_of<const M: usize, const N: usize>(
     M
 }
 
-/// [`row::scaled`] of the rows of a panel.
+/// [`row::scaled`] of the rows of a panel, in the place of their sums, which are integers.
 #[expect(unsafe_code, reason = "a function compiled for an instruction set")]
-pub(super) fn scale(sums: &[Sums], rows: &[f32], columns: &Lanes, out: &mut [Lanes]) {
+pub(super) fn scale(sums: &mut [Lanes], rows: &[f32], columns: &Lanes) {
     // SAFETY: `Kernel::available` offers AVX-512 only where the machine has it.
-    unsafe { scale_by_sixteen(sums, rows, columns, out) }
+    unsafe { scale_by_sixteen(sums, rows, columns) }
 }
 
 #[target_feature(enable = "avx512f")]
 #[expect(unsafe_code, reason = "loads and stores by pointer")]
-fn scale_by_sixteen(sums: &[Sums], rows: &[f32], columns: &Lanes, out: &mut [Lanes]) {
+fn scale_by_sixteen(sums: &mut [Lanes], rows: &[f32], columns: &Lanes) {
     // SAFETY: `Lanes` is 64 bytes, aligned to 64.
     let columns = unsafe { _mm512_load_ps(columns.0.as_ptr()) };
-    for ((sums, row), out) in sums.iter().zip(rows).zip(out) {
-        let scale = _mm512_mul_ps(_mm512_set1_ps(*row), columns);
-        // SAFETY: `Sums` is as `Lanes`.
+    for (sums, row) in sums.iter_mut().zip(rows) {
+        let (scale, place) = (_mm512_mul_ps(_mm512_set1_ps(*row), columns), sums.0.as_mut_ptr());
+        // SAFETY: as above.
         unsafe {
-            let sums = _mm512_cvtepi32_ps(_mm512_load_si512(sums.0.as_ptr().cast()));
-            _mm512_store_ps(out.0.as_mut_ptr(), _mm512_mul_ps(sums, scale));
+            let sums = _mm512_cvtepi32_ps(_mm512_load_si512(place.cast()));
+            _mm512_store_ps(place, _mm512_mul_ps(sums, scale));
         }
     }
 }

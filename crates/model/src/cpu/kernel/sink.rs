@@ -12,13 +12,22 @@ pub(crate) struct Tile<'a> {
     pub(crate) sums: [&'a mut [Lanes]; PANELS],
 }
 
+/// Rows of a matrix that sums belong to.
+pub(crate) struct Place<'a> {
+    /// From the first row's first value on.
+    pub(crate) values: &'a mut [f32],
+    /// Values from a row to the next.
+    pub(crate) stride: usize,
+    pub(crate) then: Then,
+}
+
 /// What takes the sums of a product.
 pub(crate) trait Sink {
     fn take(&mut self, tile: Tile<'_>);
 
-    /// Where those of so many rows and two panels may be put right away, rather than taken: the values
-    /// from the first row's first on, and how many there are from a row to the next.
-    fn place(&mut self, _row: usize, _panel: usize, _rows: usize) -> Option<(&mut [f32], usize)> {
+    /// Where those of so many rows and two panels will go, if it is known: it is fetched while they are
+    /// computed.
+    fn place(&mut self, _row: usize, _panel: usize, _rows: usize) -> Option<Place<'_>> {
         None
     }
 }
@@ -62,10 +71,14 @@ impl Sink for Rows<'_> {
         }
     }
 
-    fn place(&mut self, row: usize, panel: usize, rows: usize) -> Option<(&mut [f32], usize)> {
+    fn place(&mut self, row: usize, panel: usize, rows: usize) -> Option<Place<'_>> {
         let (column, width) = (panel * PANEL, PANELS * PANEL);
-        let whole = self.then == Then::Put && column + width <= self.columns;
-        let first = row * self.stride + column;
-        whole.then(|| (&mut self.values[first..][..(rows - 1) * self.stride + width], self.stride))
+        let (first, stride, then) = (row * self.stride + column, self.stride, self.then);
+        let values = first..first + (rows - 1) * stride + width;
+        (column + width <= self.columns).then(|| Place {
+            values: &mut self.values[values],
+            stride,
+            then,
+        })
     }
 }

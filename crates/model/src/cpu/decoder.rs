@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hyperrag_kv::{BlockError, Element, Geometry};
@@ -7,7 +8,7 @@ use super::codec::Codec;
 use super::kernel::{Form, Kernel, Lanes, PANEL, PackedMatrix, Rows, Then, Tile, panels_of};
 use super::past::Past;
 use super::stored::{Stored, StoredMatrix};
-use super::workspace::{Floats, Scratch, ScratchPool, Workspace};
+use super::workspace::{Floats, Scratch, ScratchPool, Workspace, split};
 use crate::weights::Weights;
 use crate::{Activation, Compute, Config, LoadError, ModelFile};
 
@@ -159,7 +160,7 @@ impl CpuModel {
         let x = workspace.x.take(rows.len() * config.hidden);
         let qkv = workspace.qkv.take(rows.len() * width);
         let attended = workspace.attended.take(rows.len() * q);
-        let task = self.rows_of_a_task(rows.len());
+        let tasks = self.tasks(rows.len());
         // Step `l` closes layer `l - 1` and opens layer `l`: both work on rows by themselves.
         for l in 0..=self.weights.layers.len() {
             let step =
@@ -176,13 +177,12 @@ impl CpuModel {
                 workspace.scratch.shares = true;
                 step(0, &rows, x, qkv, &mut workspace.scratch);
             } else {
-                x.par_chunks_mut(task * config.hidden)
-                    .zip(qkv.par_chunks_mut(task * width))
-                    .zip(rows.par_chunks(task))
-                    .enumerate()
-                    .for_each(|(i, ((x, qkv), rows))| {
-                        step(i * task, rows, x, qkv, &mut self.scratch.get());
-                    });
+                let x = split(x, tasks.iter().map(|task| task.len() * config.hidden));
+                let qkv = split(qkv, tasks.iter().map(|task| task.len() * width));
+                let places = tasks.par_iter().zip(x).zip(qkv).with_max_len(1);
+                places.for_each(|((task, x), qkv)| {
+                    step(task.start, &rows[task.clone()], x, qkv, &mut self.scratch.get());
+                });
             }
             if l < self.weights.layers.len() {
                 self.attend(l, sequences, qkv, attended, kept.as_deref_mut(), &failed);
@@ -193,10 +193,13 @@ impl CpuModel {
         failed.into_iter().map(OnceLock::into_inner).collect()
     }
 
-    /// Rows of a task, such that all threads have equally many tasks and tiles are full.
-    pub(crate) fn rows_of_a_task(&self, rows: usize) -> usize {
-        let tasks = rows.div_ceil(TASK_ROWS).next_multiple_of(self.pool.current_num_threads());
-        rows.div_ceil(tasks).next_multiple_of(self.kernel.tile_rows())
+    /// The rows of each task: whole tiles, as many tasks for each thread, all of about the same size.
+    pub(crate) fn tasks(&self, rows: usize) -> Vec<Range<usize>> {
+        let tile = self.kernel.tile_rows();
+        let tiles = rows.div_ceil(tile);
+        let count = rows.div_ceil(TASK_ROWS).next_multiple_of(self.threads()).min(tiles);
+        let start = |task: usize| (task * tiles / count * tile).min(rows);
+        (0..count).map(|task| start(task)..start(task + 1)).collect()
     }
 
     pub(crate) fn qkv_width(&self) -> usize {

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use hyperrag_kv::{KvLayers, Pair, Scorer};
 use rayon::prelude::*;
 
@@ -89,14 +91,13 @@ impl CpuModel {
     /// `ln p(target)` of each row, a final hidden state.
     pub(crate) fn log_probabilities(&self, rows: &[f32], targets: &[u32]) -> Vec<f64> {
         let hidden = self.config.hidden;
-        let task = self.rows_of_a_task(targets.len());
+        let tasks = self.tasks(targets.len());
         let mut logs = vec![0.0; targets.len()];
-        logs.par_chunks_mut(task)
-            .zip(targets.par_chunks(task))
-            .zip(rows.par_chunks(task * hidden))
-            .for_each(|((logs, targets), rows)| {
-                self.log_probabilities_of(rows, targets, &mut self.scratch.get(), logs);
-            });
+        let places = split(&mut logs, tasks.iter().map(Range::len));
+        tasks.par_iter().zip(places).with_max_len(1).for_each(|(task, logs)| {
+            let rows = &rows[task.start * hidden..task.end * hidden];
+            self.log_probabilities_of(rows, &targets[task.clone()], &mut self.scratch.get(), logs);
+        });
         logs
     }
 

@@ -20,6 +20,8 @@ pub(super) const ROWS: usize = 2 * TILE_ROWS;
 pub(super) const DEPTH: usize = 16;
 /// Two panels of so many steps of tiles, 40 KiB, have room in the first-level cache.
 const KEPT_STEPS: usize = 20;
+/// So many lines, 256 KiB, were laid out just now and still are in the second-level cache.
+const KEPT_LINES: usize = 4096;
 /// Whether the machine has the instructions and the system lets this process use them.
 pub(super) fn is_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
@@ -141,8 +143,9 @@ fn each_block<'b, S: Step + 'b>(
     assert!(depth.is_multiple_of(DEPTH), "whole tiles");
     let steps = depth / DEPTH;
     assert!(a.len() >= rows.next_multiple_of(ROWS) * steps, "A has fewer rows than its tiles");
-    // The next panels are fetched by all blocks of rows, each its share.
-    let ahead_a_step = (PANELS * DEPTH).div_ceil(rows.div_ceil(ROWS));
+    // The next panels are fetched by all blocks of rows, each its share, unless all of them have room.
+    let share = (PANELS * DEPTH).div_ceil(rows.div_ceil(ROWS));
+    let ahead_a_step = if panels * depth > KEPT_LINES { share } else { 0 };
     let mut sums = [[Lanes::ZERO; ROWS]; PANELS];
     // SAFETY: `Kernel::available` offers AMX only where the machine has it. The configuration has
     // the layout of palette 1.

@@ -2,7 +2,8 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
-    __m512i, _mm512_loadu_si512, _mm512_shuffle_i32x4, _mm512_store_si512, _mm512_unpackhi_epi32,
+    __m512i, _mm256_loadu_si256, _mm512_cvtepu16_epi32, _mm512_loadu_si512, _mm512_or_si512,
+    _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_store_si512, _mm512_unpackhi_epi32,
     _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
@@ -10,6 +11,9 @@ use super::{Kernel, LANES, Pairs};
 
 /// Bytes of a step of a row: as many pairs as a panel has columns.
 const STEP_BYTES: usize = 4 * LANES;
+/// Bytes of a row's part of a step of two rows.
+#[cfg(target_arch = "x86_64")]
+const HALF_STEP_BYTES: usize = 2 * LANES;
 
 impl Kernel {
     /// Lays 16 rows, one after the other, as the columns of a panel: step `i` has pair `i` of each.
@@ -34,6 +38,62 @@ impl Kernel {
                     }
                 }
             }
+        }
+    }
+
+    /// Lays rows, one after the other, as steps of panels of 16 columns: two rows a step, the first in the
+    /// low halves. The first steps of panels are `depth` apart.
+    ///
+    /// # Panics
+    /// If there are fewer steps.
+    pub(crate) fn lay_steps(
+        self,
+        rows: &[u8],
+        row_bytes: usize,
+        steps: &mut [Pairs],
+        depth: usize,
+    ) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 | Self::Amx if row_bytes.is_multiple_of(HALF_STEP_BYTES) => {
+                lay_steps(rows, row_bytes, steps, depth);
+            }
+            _ => {
+                for (i, two) in rows.chunks_exact(2 * row_bytes).enumerate() {
+                    for (column, half) in two.as_chunks().0.iter().enumerate() {
+                        let (row, column) = (2 * column / row_bytes, column % (row_bytes / 2));
+                        let pair = &mut steps[column / LANES * depth + i].0[column % LANES];
+                        let half = u32::from(u16::from_le_bytes(*half));
+                        *pair = if row == 0 { half } else { *pair | half << 16 };
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "a function compiled for an instruction set")]
+fn lay_steps(rows: &[u8], row_bytes: usize, steps: &mut [Pairs], depth: usize) {
+    // SAFETY: `Kernel::available` offers AVX-512 only where the machine has it.
+    unsafe { lay_steps_by_sixteen(rows, row_bytes, steps, depth) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[expect(unsafe_code, reason = "loads and stores by pointer")]
+fn lay_steps_by_sixteen(rows: &[u8], row_bytes: usize, steps: &mut [Pairs], depth: usize) {
+    for (i, two) in rows.chunks_exact(2 * row_bytes).enumerate() {
+        let (first, second) = two.split_at(row_bytes);
+        let halves = first.as_chunks().0.iter().zip(second.as_chunks().0);
+        for ((first, second), step) in halves.zip(steps[i..].iter_mut().step_by(depth)) {
+            let words = |half: &[u8; HALF_STEP_BYTES]| {
+                // SAFETY: 32 bytes are read from 32.
+                _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(half.as_ptr().cast()) })
+            };
+            let pairs = _mm512_or_si512(words(first), _mm512_slli_epi32::<16>(words(second)));
+            // SAFETY: `Pairs` is 64 bytes, aligned to 64.
+            unsafe { _mm512_store_si512(step.0.as_mut_ptr().cast(), pairs) };
         }
     }
 }

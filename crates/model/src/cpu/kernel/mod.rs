@@ -383,9 +383,6 @@ row_operations! {
     /// Reads rows of an element type, one after the other, and rounds them to pairs of bf16; `row` is a
     /// buffer for one.
     fn decode_to_pairs(element: Element, bytes: &[u8], row: &mut [f32], out: &mut [u32]);
-    /// Lays rows of bf16, one after the other, as steps of panels of 16 columns: two rows a step, the
-    /// first in the low halves. The first steps of panels are `depth` apart.
-    fn lay_steps(rows: &[u8], row_bytes: usize, steps: &mut [Pairs], depth: usize);
     /// Turns a row by Hadamard matrices and rounds it, see [`Kernel::quantise`].
     fn turn_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32;
     /// Pairs of bf16 as f32, the first of each pair before the second.

@@ -223,20 +223,6 @@ pub(super) fn decode_to_pairs(element: Element, bytes: &[u8], row: &mut [f32], o
 }
 
 #[inline(always)]
-pub(super) fn lay_steps(rows: &[u8], row_bytes: usize, steps: &mut [Pairs], depth: usize) {
-    for (i, two) in rows.chunks_exact(2 * row_bytes).enumerate() {
-        let (first, second) = two.split_at(row_bytes);
-        let [first, second] = [first, second].map(|row| row.as_chunks::<2>().0.chunks(LANES));
-        for ((first, second), panel) in first.zip(second).zip(steps.chunks_mut(depth)) {
-            for ((first, second), pair) in first.iter().zip(second).zip(&mut panel[i].0) {
-                let halves = [first, second].map(|half| u32::from(u16::from_le_bytes(*half)));
-                *pair = halves[0] | halves[1] << 16;
-            }
-        }
-    }
-}
-
-#[inline(always)]
 pub(super) fn round_to_pairs(x: &[f32], out: &mut [u32]) {
     const { assert!(cfg!(target_endian = "little"), "the first of a pair is in the low half") };
     let out: &mut [u16] = bytemuck::cast_slice_mut(out);

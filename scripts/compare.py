@@ -3,10 +3,14 @@
 
 `make compare` installs the peers into target/peers/venv and calls this. It makes a corpus of the
 passages in testdata/ in which every document is one chunk of exactly --document-tokens positions,
-builds a store of it, and hands the token ids to the peers, so that all compute the same. hyperrag is
-measured before and after the peers, with the machine's drift in both halves. Every peer runs with
-each precision and with the batch that is fastest for it, and keeps its KV in memory, where hyperrag
-reads files. A precision whose prefill is below half of its peer's best is dropped after one sample.
+builds a store of it, and hands the token ids to the peers, so that all compute the same. Every peer runs
+with each precision and with the batch that is fastest for it, and keeps its KV in memory, where hyperrag
+reads files.
+
+All programs stay in memory and are measured in turns, sample by sample, for --runs rounds, every other
+round in the opposite order: machines have faster and slower minutes. A ratio is the median over the
+rounds of the ratio within a round. A precision whose prefill is below half of its peer's best is dropped,
+or measured in the first round only.
 
 Prints a Markdown table with conditions and ratios, and writes every sample to --out as JSON. Fails
 if the scores of transformers in f32 differ by more than rounding, for then the figures would be of
@@ -17,7 +21,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -33,6 +36,8 @@ PEERS = {
 }
 NAMES = {"transformers": "transformers", "llamacpp": "llama.cpp"}
 FIGURES = ["prefill", "recompute", "reuse"]
+# Those that take a second are taken more often.
+SAMPLES_A_ROUND = {"prefill": 2, "reuse": 4, "reuse_cold": 2}
 # A document is filled up to its length with these: each is one token of SmolLM's vocabulary.
 FILLER = "and this is all that we know about it at this time".split()
 QUESTION = "Which passage tells what bees do in winter?"
@@ -73,11 +78,11 @@ class Hyperrag:
             fail(f"`{' '.join(command)}` ended with exit code {done.returncode}; what it said is above")
         return done.stdout
 
-    def build(self, corpus, store, chunk_tokens):
-        """Builds a store: positions a second."""
+    def build(self, corpus, store, chunk_tokens, dry=False):
+        """Builds a store, or computes a part of it and writes nothing: positions a second."""
         build = ["build", corpus, "--store", store, "--chunk-tokens", chunk_tokens, "--element", self.element, "--json"]
-        summary = json.loads(self.run(*build))
-        return summary["tokens_computed"] / summary["seconds"]
+        summary = json.loads(self.run(*build, *(["--dry-run"] if dry else [])))
+        return summary["tokens_per_second"] if dry else summary["tokens_computed"] / summary["seconds"]
 
     def workload(self, store, queries, depth, path):
         self.run("bench", "--store", store, "--queries", queries, "--depth", depth, "--workload", path)
@@ -106,7 +111,8 @@ class Workload:
         lengths = {len(document) for document in final["documents"]} | {len(final["query"])}
         if lengths != {self.document_tokens, args.query_tokens} or len(final["documents"]) != self.candidates:
             fail("the tokenizer makes more than one token of a filling word: compare with a SmolLM model")
-        self.scores = final["scores"]
+        self.scores, self.question = final["scores"], question
+        self.kv_bytes = sum(path.stat().st_size for path in (self.store / "shards").iterdir())
 
     def draft(self, args):
         """Texts of about nine tenths of their length, passage after passage."""
@@ -149,80 +155,163 @@ def drop_pages(store):
             os.close(file)
 
 
-def cold_reuse(hyperrag, workload):
-    """Pairs a second of a query whose blocks are on the disk only, and the bytes that came from it."""
-    drop_pages(workload.store)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_inblock
-    depth = workload.candidates
-    query = ["query", "--store", workload.store, "--queries", workload.queries, "--depth", depth, "-k", 1, "--json"]
-    stats = json.loads(hyperrag.run(*query))["stats"]
-    blocks = resource.getrusage(resource.RUSAGE_CHILDREN).ru_inblock - before
-    return {
-        "pairs_per_second": stats["candidates"] / stats["rerank_seconds"],
-        "bytes_from_disk": 512 * blocks,
-        "kv_bytes": stats["bytes_read"],
-    }
+class Asked:
+    """A program that stays in memory and answers lines with lines of JSON."""
+
+    def __init__(self, name, command, environment):
+        self.name = name
+        command = [str(word) for word in command]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise EndedError(f"{self.name} ended with exit code {self.process.wait()}")
+        return json.loads(line)
+
+    def ask(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
 
 
-def measure_hyperrag(hyperrag, workload, runs, folder):
-    """One pass over all figures of hyperrag."""
-    bench = ["bench", "--store", workload.store, "--queries", workload.queries]
-    bench += ["--depth", workload.candidates, "--runs", runs, "--json"]
-    report = json.loads(hyperrag.run(*bench))
-    prefill = []
-    for _ in range(runs):
-        with tempfile.TemporaryDirectory(dir=folder) as empty:
-            prefill.append(hyperrag.build(workload.corpus, Path(empty) / "store", workload.document_tokens))
-    figures = {"prefill": {"samples": prefill}, "conditions": report["conditions"]}
-    for mode in ["recompute", "reuse"]:
-        samples = [sample for sample in report["samples"] if sample["mode"] == mode]
-        figures[mode] = {
-            "samples": [sample["blocks"] / sample["seconds"] for sample in samples],
-            "peak_memory_bytes": max(sample["peak_memory_bytes"] or 0 for sample in samples),
-        }
-    figures["bit_equal"] = all(comparison["bit_equal"] for comparison in report["comparisons"])
-    figures["reuse_cold"] = [cold_reuse(hyperrag, workload) for _ in range(runs)]
-    return figures
+class EndedError(Exception):
+    """A program ended before its answer."""
 
 
-def joined(passes, compute):
-    """The passes of hyperrag as one row."""
-    row = {"name": "hyperrag", "precision": compute, "dropped": None}
-    for figure in FIGURES:
-        samples = [sample for one in passes for sample in one[figure]["samples"]]
-        row[figure] = {"samples": samples, "median": statistics.median(samples)}
-    for mode in ["recompute", "reuse"]:
-        row[mode]["peak_memory_bytes"] = max(one[mode]["peak_memory_bytes"] for one in passes)
-    cold = [sample for one in passes for sample in one["reuse_cold"]]
-    median = statistics.median(sample["pairs_per_second"] for sample in cold)
-    row["reuse_cold"] = {"samples": cold, "median": median, "pages_dropped_by": "fsync and posix_fadvise DONTNEED"}
-    return row
+class Own:
+    """hyperrag with a setting, ready to be measured."""
+
+    figures = ["prefill", "build", "recompute", "reuse", "reuse_cold"]
+
+    def __init__(self, hyperrag, workload, setting, folder):
+        self.hyperrag, self.workload, self.folder = hyperrag, workload, folder
+        depth = workload.candidates
+        bench = ["bench", "--store", workload.store, "--queries", workload.queries, "--depth", depth, "--runs", 1]
+        self.report = json.loads(hyperrag.run(*bench, "--json"))
+        self.row = {"name": "hyperrag", "precision": setting, "dropped": None}
+        self.row |= {figure: {"samples": []} for figure in self.figures}
+        for sample in self.report["samples"]:
+            self.row[sample["mode"]]["peak_memory_bytes"] = sample["peak_memory_bytes"] or 0
+        query = [hyperrag.program, "query", "--store", workload.store, "--depth", depth, "-k", 1, "--json", "-"]
+        self.reuse = Asked("hyperrag query", [*query, *hyperrag.options], hyperrag.environment)
+        self.recompute = Asked("hyperrag query", [*query, "--recompute", *hyperrag.options], hyperrag.environment)
+        self.cold = []
+
+    def sample(self, figure):
+        """Tokens or pairs a second."""
+        if figure in ("prefill", "build"):
+            with tempfile.TemporaryDirectory(dir=self.folder) as empty:
+                return self.hyperrag.build(
+                    self.workload.corpus, Path(empty) / "store", self.workload.document_tokens, figure == "prefill"
+                )
+        if figure == "reuse_cold":
+            return self.sample_cold()
+        return self.pairs(self.reuse if figure == "reuse" else self.recompute)
+
+    def pairs(self, program):
+        stats = program.ask(self.workload.question)["stats"]
+        return stats["candidates"] / stats["rerank_seconds"]
+
+    def sample_cold(self):
+        """Of a query whose blocks are on the disk only; and the share of them that came from it."""
+        drop_pages(self.workload.store)
+        counters = Path(f"/proc/{self.reuse.process.pid}/io")
+
+        def from_disk():
+            lines = dict(line.split(": ") for line in counters.read_text(encoding="ascii").splitlines())
+            return int(lines["read_bytes"])
+
+        before = from_disk()
+        rate = self.pairs(self.reuse)
+        self.cold.append((from_disk() - before) / max(1, self.workload.kv_bytes))
+        return rate
+
+    def end(self):
+        self.reuse.end()
+        self.recompute.end()
 
 
-def measure_peer(peer, gguf, workload, folder, args):
-    """The rows of a peer, one a precision, and what became of precisions that have none."""
-    script, precisions = PEERS[peer]
-    environment = os.environ | {"OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    environment["TQDM_DISABLE"] = "1"
-    rows, failed, best = [], [], 0.0
-    for precision in precisions:
-        say(f"{NAMES[peer]}, {precision}")
+class Peer:
+    """A peer with a precision, ready to be measured."""
+
+    def __init__(self, peer, precision, gguf, workload, folder, args, at_least):
+        script, _ = PEERS[peer]
+        environment = os.environ | {"OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+        environment["TQDM_DISABLE"] = "1"
         command = [args.python, ROOT / "scripts/peers" / script, gguf, "--workload", workload.ids]
-        command += ["--precision", precision, "--threads", args.threads, "--runs", args.runs]
-        command += ["--at-least", best / 2, "--scratch", folder]
-        done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True, env=environment)
-        if done.returncode != 0:
-            # The others go on: a peer may not run on every machine.
-            failed.append(f"{NAMES[peer]}, {precision}, ended with exit code {done.returncode} and has no figures.")
-            say(f"warning: {failed[-1]}")
-            continue
-        row = {"name": NAMES[peer], "precision": precision, **json.loads(done.stdout)}
-        for figure in ["recompute", "reuse"]:
-            if figure in row:
-                row[figure]["score_difference_max"] = difference(row[figure]["scores"], workload.scores)
-        best = max(best, row["prefill"]["median"])
-        rows.append(row)
-    return rows, failed
+        command += ["--precision", precision, "--threads", args.threads]
+        command += ["--at-least", at_least, "--scratch", folder]
+        self.program = Asked(f"{NAMES[peer]}, {precision},", command, environment)
+        self.row = {"name": NAMES[peer], "precision": precision, **self.program.answer()}
+        self.figures = [] if self.row["dropped"] else FIGURES
+        for figure in self.figures:
+            self.row[figure]["samples"] = []
+        for figure in ["recompute", "reuse"] if self.figures else []:
+            self.row[figure]["score_difference_max"] = difference(self.row[figure]["scores"], workload.scores)
+
+    def best_prefill(self):
+        return max(self.row["prefill"].get("trials", {}).values(), default=0.0)
+
+    def sample(self, figure):
+        return self.program.ask(figure)
+
+    def end(self):
+        self.program.end()
+
+
+def start_peers(gguf, workload, folder, args):
+    """The peers that run here, and what became of the others."""
+    started, failed = [], []
+    for peer in args.peers:
+        best = 0.0
+        for precision in PEERS[peer][1]:
+            say(f"{NAMES[peer]}, {precision}: looking for the fastest batch")
+            try:
+                started.append(Peer(peer, precision, gguf, workload, folder, args, best / 2))
+                best = max(best, started[-1].best_prefill())
+            except EndedError as error:
+                # The others go on: a peer may not run on every machine.
+                failed.append(f"{error} and has no figures.")
+                say(f"warning: {failed[-1]}")
+    return started, failed
+
+
+def measure(programs, runs):
+    """Takes all samples, in turns."""
+    for number in range(runs):
+        order = programs if number % 2 == 0 else programs[::-1]
+        for program in programs:
+            for figure in program.figures:
+                program.row[figure]["samples"].append([])
+        for figure in Own.figures:
+            for _ in range(SAMPLES_A_ROUND.get(figure, 1)):
+                for program in order:
+                    if figure in program.figures:
+                        rate = program.sample(figure)
+                        program.row[figure]["samples"][-1].append(rate)
+                        say(f"round {number + 1}: {program.row['name']}, {program.row['precision']}, {figure} {rate:.2f}")
+        drop_slow(programs)
+    for program in programs:
+        for figure in Own.figures:
+            if program.row.get(figure, {}).get("samples"):
+                rates = [rate for one in program.row[figure]["samples"] for rate in one]
+                program.row[figure]["median"] = statistics.median(rates)
+
+
+def drop_slow(programs):
+    """Measures no more what is below half of the best of its name."""
+    peers = [program for program in programs if isinstance(program, Peer) and program.figures]
+    last = {peer: peer.row["prefill"]["samples"][-1][0] for peer in peers}
+    for peer in peers:
+        best = max(rate for other, rate in last.items() if other.row["name"] == peer.row["name"])
+        if last[peer] < best / 2:
+            peer.figures = []
 
 
 def difference(scores, reference):
@@ -230,23 +319,26 @@ def difference(scores, reference):
 
 
 def ratios(own, peers):
-    """How many times as fast hyperrag is; None where a peer was left out."""
+    """How many times as fast hyperrag is, the median over the rounds; None where a peer was left out."""
 
     def best(figure, name=None):
-        found = [row[figure]["median"] for row in peers if figure in row and name in (None, row["name"])]
-        return max(found, default=None)
+        found = [row for row in peers if "median" in row.get(figure, {}) and name in (None, row["name"])]
+        return max(found, key=lambda row: row[figure]["median"], default=None)
 
-    def over(mine, theirs):
-        return mine / theirs if theirs else None
+    def over(figure, row, other=None):
+        if row is None:
+            return None
+        both = zip(own[figure]["samples"], row[other or figure]["samples"])
+        return statistics.median(statistics.median(mine) / statistics.median(theirs) for mine, theirs in both)
 
-    prefill, recompute, reuse = (own[figure]["median"] for figure in FIGURES)
     return {
-        "prefill_over_transformers": over(prefill, best("prefill", "transformers")),
-        "prefill_over_llamacpp": over(prefill, best("prefill", "llama.cpp")),
-        "reuse_over_best_peer_reuse": over(reuse, best("reuse")),
-        "reuse_over_best_peer_recompute": over(reuse, best("recompute")),
-        "reuse_over_own_recompute": reuse / recompute,
-        "reuse_cold_over_own_recompute": own["reuse_cold"]["median"] / recompute,
+        "prefill_over_transformers": over("prefill", best("prefill", "transformers")),
+        "prefill_over_llamacpp": over("prefill", best("prefill", "llama.cpp")),
+        "reuse_over_best_peer_reuse": over("reuse", best("reuse")),
+        "reuse_over_best_peer_recompute": over("reuse", best("recompute"), "recompute"),
+        "reuse_over_own_recompute": over("reuse", own, "recompute"),
+        "reuse_cold_over_own_recompute": over("reuse_cold", own, "recompute"),
+        "build_over_prefill": over("build", own, "prefill"),
     }
 
 
@@ -258,8 +350,9 @@ def table(rows):
     ]
     for row in rows:
         name = f"{row['name']}, {row['precision']}"
-        cells = [f"{row['prefill']['median']:.0f}", "dropped", "dropped", "", ""]
+        cells = [f"{row['prefill'].get('first', 0):.0f}", "dropped", "dropped", "", ""]
         if not row["dropped"]:
+            cells[0] = f"{row['prefill']['median']:.0f}"
             peaks = [row[mode]["peak_memory_bytes"] / 2**30 for mode in ["recompute", "reuse"]]
             pairs = [f"{row[mode]['median']:.2f}" for mode in ["recompute", "reuse"]]
             cold = f"{row['reuse_cold']['median']:.2f}" if "reuse_cold" in row else ""
@@ -286,7 +379,7 @@ def describe(report):
     lines += report["failed"]
     lines.append(
         f"{workload['candidates']} documents of {workload['document_tokens']} tokens, a query of "
-        f"{workload['query_tokens']}; medians of {report['runs']} runs ({2 * report['runs']} of hyperrag). "
+        f"{workload['query_tokens']}; medians of {report['runs']} rounds. "
         f"{conditions['cpu']}, {conditions['threads']} threads, steal {conditions['steal_percent']:.1f} %, "
         f"bf16 KV, or that before the stroke, from {conditions['io']}, kernel {conditions['kernel']}, "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -295,11 +388,9 @@ def describe(report):
     for row in report["rows"]:
         if "reuse_cold" not in row:
             continue
-        cold = row["reuse_cold"]
-        read = statistics.median(sample["bytes_from_disk"] / max(1, sample["kv_bytes"]) for sample in cold["samples"])
         lines.append(
-            f"Reuse from disk, {row['precision']}: the store's pages dropped before ({cold['pages_dropped_by']}), "
-            f"{100 * read:.0f} % of the KV's bytes came from the disk."
+            f"Reuse from disk, {row['precision']}: the store's pages dropped before (fsync and posix_fadvise DONTNEED), "
+            f"{100 * statistics.median(row['reuse_cold']['from_disk']):.0f} % of the KV's bytes came from the disk."
         )
     for row in report["rows"]:
         if "score_difference_max" in row.get("recompute", {}):
@@ -329,44 +420,45 @@ def compare(folder, args):
     info = computing[args.compute[0]].run("model", "info", args.model, "--json", options=False)
     gguf = Path(json.loads(info)["path"])
     start, began, compared = processor_times(), time.time(), commit()
-    workloads, passes = {}, {compute: [] for compute in args.compute}
-    for compute, hyperrag in computing.items():
-        say(f"hyperrag, {compute}, before the peers")
-        own_folder = folder / compute.replace("/", "-")
+    own = []
+    for setting, hyperrag in computing.items():
+        say(f"hyperrag, {setting}: building a store")
+        own_folder = folder / setting.replace("/", "-")
         own_folder.mkdir()
-        workloads[compute] = Workload(own_folder, hyperrag, args)
-        passes[compute].append(measure_hyperrag(hyperrag, workloads[compute], args.runs, folder))
-    measured = [measure_peer(peer, gguf, workloads[args.compute[0]], folder, args) for peer in args.peers]
-    peers = [row for rows, _ in measured for row in rows]
-    for compute, hyperrag in computing.items():
-        say(f"hyperrag, {compute}, after the peers")
-        passes[compute].append(measure_hyperrag(hyperrag, workloads[compute], args.runs, folder))
-    own, end = {compute: joined(passes[compute], compute) for compute in args.compute}, processor_times()
+        own.append(Own(hyperrag, Workload(own_folder, hyperrag, args), setting, own_folder))
+    peers, failed = start_peers(gguf, own[0].workload, folder, args)
+    measure([*own, *peers], args.runs)
+    for program in [*own, *peers]:
+        program.end()
+    for program in own:
+        program.row["reuse_cold"]["from_disk"] = program.cold
+    end, rows = processor_times(), [program.row for program in peers]
+    ratios_by_compute = {program.row["precision"]: ratios(program.row, rows) for program in own}
     return {
         "workload": {name: getattr(args, name) for name in ["candidates", "document_tokens", "query_tokens"]},
         "runs": args.runs,
         "conditions": {
-            **passes[args.compute[0]][0]["conditions"],
-            "kernel": ", ".join(both[0]["conditions"]["kernel"] for both in passes.values()),
+            **own[0].report["conditions"],
+            "kernel": ", ".join(program.report["conditions"]["kernel"] for program in own),
             "threads": args.threads,
             "steal_percent": 100 * (end[0] - start[0]) / max(1, end[1] - start[1]),
             "seconds": time.time() - began,
             "commit": compared,
             "system": platform.platform(),
             "gguf": gguf.name,
-            "peers": {name: version for row in peers for name, version in row["versions"].items()},
+            "peers": {name: version for row in rows for name, version in row["versions"].items()},
         },
-        "rows": [*own.values(), *peers],
-        "failed": [line for _, failed in measured for line in failed],
-        "hyperrag_passes": passes,
-        "ratios": ratios(own[args.compute[-1]], peers),
-        "ratios_by_compute": {compute: ratios(row, peers) for compute, row in own.items()},
+        "rows": [program.row for program in own] + rows,
+        "failed": failed,
+        "bit_equal": all(one["bit_equal"] for program in own for one in program.report["comparisons"]),
+        "ratios": ratios_by_compute[args.compute[-1]],
+        "ratios_by_compute": ratios_by_compute,
     }
 
 
 def check_scores(report):
     """Ends with 1 where something else was computed than by hyperrag."""
-    if not all(one["bit_equal"] for both in report["hyperrag_passes"].values() for one in both):
+    if not report["bit_equal"]:
         fail("hyperrag's own scores differ between reuse and recompute; `hyperrag verify` may say why")
     for row in report["rows"]:
         if (row["name"], row["precision"]) != ("transformers", "f32"):
@@ -391,7 +483,7 @@ def arguments():
         "ratios lead (bf16,int8,int8/bf16)",
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of every program (one a core)")
-    parser.add_argument("--runs", type=int, default=3, help="samples of every figure, of hyperrag twice that (3)")
+    parser.add_argument("--runs", type=int, default=3, help="rounds of samples (3)")
     parser.add_argument("--peers", default=",".join(PEERS), help="transformers, llamacpp, or both with a comma")
     parser.add_argument("--hyperrag", type=Path, default=ROOT / "target/release/hyperrag", help="the program")
     parser.add_argument("--python", type=Path, default=ROOT / "target/peers/venv/bin/python", help="one with the peers")

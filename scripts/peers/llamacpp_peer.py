@@ -8,7 +8,6 @@ computed again with the query, which is dropped before the next run.
 """
 
 import ctypes
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -203,7 +202,7 @@ def main():
     llama_cpp.llama_log_set(be_quiet, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     workload = shared.Workload.load(args.workload)
-    print(json.dumps(shared.measure(LlamaCpp(args, workload), workload, args.runs, args.at_least)))
+    shared.serve(LlamaCpp(args, workload), workload, args.at_least)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ held in memory, since which documents a query meets is not known before; it comp
 last position again, which predicts the query's first token.
 """
 
-import json
-
 import torch
 import transformers
 import workload as shared
@@ -85,7 +83,7 @@ def main():
     transformers.utils.logging.disable_progress_bar()
     workload = shared.Workload.load(args.workload)
     peer = Transformers(args.gguf, args.precision, workload)
-    print(json.dumps(shared.measure(peer, workload, args.runs, args.at_least)))
+    shared.serve(peer, workload, args.at_least)
 
 
 if __name__ == "__main__":

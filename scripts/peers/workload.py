@@ -1,4 +1,4 @@
-"""What the peers share: the workload, the clock, the memory, and how the best batch is found.
+"""What the peers share: the workload, the clock, the memory, how the best batch is found, and how they are asked.
 
 A peer is an object with
     versions                     names and versions of what computes
@@ -11,7 +11,6 @@ A peer is an object with
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from dataclasses import dataclass
@@ -52,7 +51,6 @@ def arguments(description, precisions):
     parser.add_argument("--workload", required=True, help="written by `hyperrag bench --workload`")
     parser.add_argument("--precision", choices=precisions, required=True)
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--runs", type=int, default=3, help="samples of every figure")
     parser.add_argument("--at-least", type=float, default=0.0, help="give up if the first prefill makes fewer tokens/s")
     parser.add_argument("--scratch", type=Path, required=True, help="folder for files that are made on the way")
     return parser.parse_args()
@@ -79,25 +77,17 @@ def rate(work, amount):
     return amount / (time.perf_counter() - start), result
 
 
-def sample(work, amount, runs):
-    """Times `work`: every rate, the peak memory, and the last result."""
-    reset_peak_memory()
-    rates = []
-    for _ in range(runs):
-        one, result = rate(work, amount)
-        rates.append(one)
-    return {"samples": rates, "median": statistics.median(rates), "peak_memory_bytes": peak_memory_bytes()}, result
-
-
 def fastest(work, batches, amount):
-    """The batch with the best rate of one run each, after one that is not timed; and all rates."""
+    """The batch with the best rate of two runs each, after one that is not timed; and these rates."""
     work(batches[0])
     trials = {batch: rate(lambda batch=batch: work(batch), amount)[0] for batch in batches}
+    for batch in batches:
+        trials[batch] = max(trials[batch], rate(lambda batch=batch: work(batch), amount)[0])
     return max(trials, key=trials.get), trials
 
 
-def measure(peer, workload, runs, at_least):
-    """All figures of a peer; `dropped` says why there are none but the first."""
+def prepare(peer, workload, at_least):
+    """Finds the best batches, and computes everything once: what it found, and for each figure what gives a rate."""
     documents, length = workload.documents, workload.document_tokens
     report = {"versions": peer.versions, "dropped": None}
     few, trial = documents[:PREFILL_DOCUMENTS], documents[:TRIAL_DOCUMENTS]
@@ -107,19 +97,32 @@ def measure(peer, workload, runs, at_least):
     first, _ = rate(lambda: peer.prefill(1, trial[:4]), len(trial[:4]) * length)
     if first < at_least:
         report["dropped"] = f"prefill makes {first:.0f} tokens/s, less than half of this peer's best"
-        report["prefill"] = {"samples": [first], "median": first, "batch": 1}
-        return report
+        report["prefill"] = {"first": first, "batch": 1}
+        return report, {}
 
-    batch, trials = fastest(lambda b: peer.prefill(b, trial), batches["prefill"], len(trial) * length)
-    report["prefill"], _ = sample(lambda: peer.prefill(batch, few), len(few) * length, runs)
-    report["prefill"] |= {"batch": batch, "trials": trials}
+    prefill, trials = fastest(lambda b: peer.prefill(b, trial), batches["prefill"], len(trial) * length)
+    report["prefill"] = {"batch": prefill, "trials": trials}
 
-    batch, trials = fastest(lambda b: peer.recompute(b, trial), batches["recompute"], len(trial))
-    report["recompute"], scores = sample(lambda: peer.recompute(batch, documents), len(documents), runs)
-    report["recompute"] |= {"batch": batch, "trials": trials, "scores": scores}
+    reset_peak_memory()
+    recompute, trials = fastest(lambda b: peer.recompute(b, trial), batches["recompute"], len(trial))
+    scores = peer.recompute(recompute, documents)
+    report["recompute"] = {"batch": recompute, "trials": trials, "scores": scores, "peak_memory_bytes": peak_memory_bytes()}
 
     peer.keep(documents)
-    batch, trials = fastest(lambda b: peer.reuse(b, len(documents)), batches["reuse"], len(documents))
-    report["reuse"], scores = sample(lambda: peer.reuse(batch, len(documents)), len(documents), runs)
-    report["reuse"] |= {"batch": batch, "trials": trials, "scores": scores}
-    return report
+    reset_peak_memory()
+    reuse, trials = fastest(lambda b: peer.reuse(b, len(documents)), batches["reuse"], len(documents))
+    scores = peer.reuse(reuse, len(documents))
+    report["reuse"] = {"batch": reuse, "trials": trials, "scores": scores, "peak_memory_bytes": peak_memory_bytes()}
+    return report, {
+        "prefill": lambda: rate(lambda: peer.prefill(prefill, few), len(few) * length)[0],
+        "recompute": lambda: rate(lambda: peer.recompute(recompute, documents), len(documents))[0],
+        "reuse": lambda: rate(lambda: peer.reuse(reuse, len(documents)), len(documents))[0],
+    }
+
+
+def serve(peer, workload, at_least):
+    """Prints a line of JSON with what it prepared, then a rate for each line of stdin that names a figure."""
+    report, rates = prepare(peer, workload, at_least)
+    print(json.dumps(report), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(rates[line.strip()]()), flush=True)

@@ -46,6 +46,14 @@ pub(crate) struct Sequence<'a> {
     pub(crate) tokens: &'a [u32],
 }
 
+/// Of which rows of a pass what the last layer gives is wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    All,
+    /// Each sequence's last: of the others nothing but K and V is.
+    Last,
+}
+
 /// Which of a scratch's operands is the left side of a product.
 #[derive(Clone, Copy)]
 enum Left {
@@ -59,6 +67,8 @@ enum Left {
 struct Row {
     token: u32,
     position: usize,
+    /// Which row of the pass it is.
+    index: usize,
     /// First row of its sequence.
     first: usize,
     /// Rows of its sequence.
@@ -140,57 +150,72 @@ impl CpuModel {
         self.pool.current_num_threads()
     }
 
-    /// One pass over all sequences. `kept` gets K and V of each, in a block's layout; `finish` sees
-    /// the residual rows after the last layer. What is given back is why a sequence's block could not be
-    /// read, for each where it could not: its rows are worth nothing.
+    /// One pass over all sequences. `kept` gets K and V of each, in a block's layout; `finish` sees the
+    /// residual rows after the last layer that are wanted. What is given back is why a sequence's block could
+    /// not be read, for each where it could not: its rows are worth nothing.
     pub(crate) fn forward(
         &self,
         sequences: &[Sequence<'_>],
         mut kept: Option<&mut [Vec<u8>]>,
+        wanted: Wanted,
         finish: impl FnOnce(&[f32]),
     ) -> Vec<Option<BlockError>> {
-        let rows = rows_of(sequences);
+        let mut rows = rows_of(sequences);
         let failed: Vec<_> = sequences.iter().map(|_| OnceLock::new()).collect();
-        let config = &self.config;
-        let (q, width) = (config.heads * config.head_dim, self.qkv_width());
+        let (q, hidden) = (self.config.heads * self.config.head_dim, self.config.hidden);
         let mut workspace = {
             let mut idle = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
             idle.pop().unwrap_or_default()
         };
-        let x = workspace.x.take(rows.len() * config.hidden);
-        let qkv = workspace.qkv.take(rows.len() * width);
-        let attended = workspace.attended.take(rows.len() * q);
-        let tasks = self.tasks(rows.len());
+        let Workspace { x, qkv, attended, scratch } = &mut workspace;
+        let x = x.take(rows.len() * hidden);
+        let qkv = qkv.take(rows.len() * self.qkv_width());
+        let attended = attended.take(rows.len() * q);
         // Step `l` closes layer `l - 1` and opens layer `l`: both work on rows by themselves.
-        for l in 0..=self.weights.layers.len() {
-            let step =
-                |first: usize, rows: &[Row], x: &mut [f32], qkv: &mut [f32], scratch: &mut _| {
-                    match l.checked_sub(1) {
-                        None => self.embed(rows, x),
-                        Some(layer) => self.close(layer, rows, first, attended, x, scratch),
-                    }
-                    if l < self.weights.layers.len() {
-                        self.open(l, rows, x, qkv, scratch);
-                    }
-                };
-            if rows.len() == 1 {
-                workspace.scratch.shares = true;
-                step(0, &rows, x, qkv, &mut workspace.scratch);
-            } else {
-                let x = split(x, tasks.iter().map(|task| task.len() * config.hidden));
-                let qkv = split(qkv, tasks.iter().map(|task| task.len() * width));
-                let places = tasks.par_iter().zip(x).zip(qkv).with_max_len(1);
-                places.for_each(|((task, x), qkv)| {
-                    step(task.start, &rows[task.clone()], x, qkv, &mut self.scratch.get());
-                });
-            }
-            if l < self.weights.layers.len() {
-                self.attend(l, sequences, qkv, attended, kept.as_deref_mut(), &failed);
+        for l in 0..self.weights.layers.len() {
+            self.by_rows(&rows, x, qkv, scratch, |rows, x, qkv, scratch| {
+                match l.checked_sub(1) {
+                    None => self.embed(rows, x),
+                    Some(layer) => self.close(layer, rows, attended, x, scratch),
+                }
+                self.open(l, rows, x, qkv, scratch);
+            });
+            self.attend(l, sequences, qkv, attended, kept.as_deref_mut(), &failed);
+        }
+        if wanted == Wanted::Last {
+            rows.retain(|row| row.index + 1 == row.first + row.count);
+            for (i, row) in rows.iter().enumerate() {
+                x.copy_within(row.index * hidden..(row.index + 1) * hidden, i * hidden);
             }
         }
+        let x = &mut x[..rows.len() * hidden];
+        self.by_rows(&rows, x, qkv, scratch, |rows, x, _, scratch| {
+            self.close(self.weights.layers.len() - 1, rows, attended, x, scratch);
+        });
         finish(x);
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
         failed.into_iter().map(OnceLock::into_inner).collect()
+    }
+
+    /// Does `step` for all rows on all threads, each task with its part of `x` and `qkv`. Of one row the
+    /// threads share each product, with `scratch` for the others.
+    fn by_rows(
+        &self,
+        rows: &[Row],
+        x: &mut [f32],
+        qkv: &mut [f32],
+        scratch: &mut Scratch,
+        step: impl Fn(&[Row], &mut [f32], &mut [f32], &mut Scratch) + Sync,
+    ) {
+        if rows.len() == 1 {
+            scratch.shares = true;
+            return step(rows, x, qkv, scratch);
+        }
+        let tasks = self.tasks(rows.len());
+        let x = split(x, tasks.iter().map(|task| task.len() * self.config.hidden));
+        let qkv = split(qkv, tasks.iter().map(|task| task.len() * self.qkv_width()));
+        let places = tasks.into_par_iter().zip(x).zip(qkv).with_max_len(1);
+        places.for_each(|((task, x), qkv)| step(&rows[task], x, qkv, &mut self.scratch.get()));
     }
 
     /// The rows of each task: whole tiles, as many tasks for each thread, all of about the same size.
@@ -251,7 +276,6 @@ impl CpuModel {
         &self,
         l: usize,
         rows: &[Row],
-        first_row: usize,
         attended: &[f32],
         x: &mut [f32],
         scratch: &mut Scratch,
@@ -262,7 +286,7 @@ impl CpuModel {
         scratch.operand.start(self.kernel, self.form(), rows.len(), q);
         for (i, row) in rows.iter().enumerate() {
             for head in 0..self.config.kv_heads {
-                let start = row.first * q + (head * row.count + first_row + i - row.first) * group;
+                let start = row.first * q + (head * row.count + row.index - row.first) * group;
                 scratch.operand.set(i, head * group, &attended[start..start + group]);
             }
         }
@@ -409,8 +433,13 @@ fn rows_of(sequences: &[Sequence<'_>]) -> Vec<Row> {
     for sequence in sequences {
         let (first, count) = (rows.len(), sequence.tokens.len());
         let past = sequence.past.map_or(0, Past::tokens);
-        let tokens = sequence.tokens.iter().enumerate();
-        rows.extend(tokens.map(|(i, &token)| Row { token, position: past + i, first, count }));
+        rows.extend(sequence.tokens.iter().enumerate().map(|(i, &token)| Row {
+            token,
+            position: past + i,
+            index: first + i,
+            first,
+            count,
+        }));
     }
     rows
 }

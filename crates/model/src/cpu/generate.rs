@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use hyperrag_kv::{Element, Generation, ModelError, Sampling, Stop};
 use rayon::prelude::*;
 
-use super::decoder::{CpuModel, Sequence};
+use super::decoder::{CpuModel, Sequence, Wanted};
 use super::head::COLUMNS;
 use super::kernel::{PANEL, Rows, Then, panels_of};
 use super::language_model::ROWS_MAX;
@@ -77,9 +77,8 @@ impl CpuModel {
         fresh.resize(tokens.len() * self.geometry.token_bytes(), 0);
         self.pool.install(|| {
             let kept = std::slice::from_mut(fresh);
-            self.forward(&[Sequence { past, tokens }], Some(kept), |x| {
-                let last = &x[x.len() - self.config.hidden..];
-                self.norm_rows(last, &self.weights.final_norm, hidden);
+            self.forward(&[Sequence { past, tokens }], Some(kept), Wanted::Last, |x| {
+                self.norm_rows(x, &self.weights.final_norm, hidden);
             });
         });
         kv.append(tokens.len(), fresh);

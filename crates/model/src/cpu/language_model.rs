@@ -2,7 +2,7 @@
 
 use hyperrag_kv::{BlockError, Chunk, Geometry, KvBlock, LanguageModel, ModelError, Pair};
 
-use super::decoder::{CpuModel, Sequence};
+use super::decoder::{CpuModel, Sequence, Wanted};
 use super::head::KeptPair;
 use super::past::Past;
 
@@ -26,7 +26,7 @@ impl CpuModel {
         let hidden = self.config.hidden;
         let mut logs = Vec::new();
         self.pool.install(|| {
-            self.forward(&[Sequence { past: None, tokens }], None, |x| {
+            self.forward(&[Sequence { past: None, tokens }], None, Wanted::All, |x| {
                 let mut rows = vec![0.0; x.len() - hidden];
                 let states = &x[..rows.len()];
                 self.norm_rows(states, &self.weights.final_norm, &mut rows);
@@ -43,14 +43,10 @@ impl CpuModel {
         let mut kept: Vec<Vec<u8>> =
             chunks.iter().map(|c| KvBlock::memory(c.tokens.len() * bytes)).collect();
         let hidden = self.config.hidden;
-        let mut last = Vec::with_capacity(chunks.len());
-        self.forward(&sequences, Some(&mut kept), |x| {
-            let mut end = 0;
-            for chunk in chunks {
-                end += chunk.tokens.len() * hidden;
-                let mut state = vec![0.0; hidden];
-                self.norm_rows(&x[end - hidden..end], &self.weights.final_norm, &mut state);
-                last.push(state);
+        let mut last = vec![vec![0.0; hidden]; chunks.len()];
+        self.forward(&sequences, Some(&mut kept), Wanted::Last, |x| {
+            for (x, state) in x.chunks_exact(hidden).zip(&mut last) {
+                self.norm_rows(x, &self.weights.final_norm, state);
             }
         });
         let parts = chunks.iter().zip(kept).zip(last);
@@ -66,7 +62,8 @@ impl CpuModel {
             return self.scores(pairs, &[]).into_iter().map(Ok).collect();
         }
         let mut scores = Vec::new();
-        let failed = self.forward(&sequences, None, |x| scores = self.scores(pairs, x));
+        let failed =
+            self.forward(&sequences, None, Wanted::All, |x| scores = self.scores(pairs, x));
         // A query of one token has no sequence: it is scored by the hidden state, which was read.
         let mut failed = failed.into_iter();
         let mut read = |pair: &KeptPair<'_>| match pair.query.computed() {

@@ -78,10 +78,12 @@ def rate(work, amount):
 
 
 def fastest(work, batches, amount):
-    """The batch with the best rate of two runs each, after one that is not timed; and these rates."""
+    """The batch with the best rate of a run, or two of those that come near, after one that is not timed; and
+    these rates."""
     work(batches[0])
     trials = {batch: rate(lambda batch=batch: work(batch), amount)[0] for batch in batches}
-    for batch in batches:
+    near = [batch for batch in batches if trials[batch] > 0.7 * max(trials.values())]
+    for batch in near if len(near) > 1 else []:
         trials[batch] = max(trials[batch], rate(lambda batch=batch: work(batch), amount)[0])
     return max(trials, key=trials.get), trials
 

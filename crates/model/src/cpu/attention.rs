@@ -107,10 +107,7 @@ impl Heads<'_> {
             let steps = &values[step_of(form, seen.start)..];
             let panels = Panels { form, depth: depth(form, stored + rows), steps };
             panels.product(kernel, operand, depth(form, seen.len()), results, self.dim);
-            for (result, sum) in results.chunks_exact_mut(self.dim).zip(sums) {
-                let scale = 1.0 / *sum;
-                result.iter_mut().for_each(|value| *value *= scale);
-            }
+            kernel.divide_rows(results, sums);
         }
     }
 
@@ -140,9 +137,7 @@ impl Heads<'_> {
         let query = queries.take(group * self.dim);
         operand.start(kernel, form, rows, self.dim);
         for (i, row) in step.enumerate() {
-            for (out, value) in query.iter_mut().zip(self.row(row, head * group, group)) {
-                *out = value * self.scale;
-            }
+            kernel.times(self.row(row, head * group, group), self.scale, query);
             for (head, query) in query.chunks_exact(self.dim).enumerate() {
                 operand.set(i * group + head, 0, query);
             }

@@ -65,13 +65,9 @@ impl Codec {
         Self { element, calibration: None, ..self.clone() }
     }
 
-    /// Turns a head's row to its position (RoPE, arXiv 2104.09864, neighbours paired).
-    pub(crate) fn rotate(&self, layer: usize, position: usize, row: &mut [f32]) {
-        for (pair, (cos, sin)) in row.chunks_exact_mut(2).zip(self.angles(layer, position)) {
-            let (a, b) = (pair[0], pair[1]);
-            pair[0] = a * cos - b * sin;
-            pair[1] = a * sin + b * cos;
-        }
+    /// Turns rows of heads to their position.
+    pub(crate) fn rotate(&self, layer: usize, position: usize, heads: &mut [f32]) {
+        self.kernel.rotate(heads, self.angles(layer, position));
     }
 
     /// Undoes [`Codec::rotate`], but for rounding.

@@ -256,9 +256,7 @@ impl CpuModel {
                 self.norm_in_place(queries, &norms[0], narrow);
                 self.norm_in_place(&mut rest[..keys], &norms[1], narrow);
             }
-            for head in qkv[..queries].chunks_exact_mut(config.head_dim) {
-                self.codec.rotate(l, row.position, head);
-            }
+            self.codec.rotate(l, row.position, &mut qkv[..queries]);
         }
     }
 

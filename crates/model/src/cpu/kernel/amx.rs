@@ -144,7 +144,7 @@ fn each_block<'b, S: Step + 'b>(
     let steps = depth / DEPTH;
     assert!(a.len() >= rows.next_multiple_of(ROWS) * steps, "A has fewer rows than its tiles");
     // The next panels are fetched by all blocks of rows, each its share, unless all of them have room.
-    let share = (PANELS * DEPTH).div_ceil(rows.div_ceil(ROWS));
+    let share = (PANELS * DEPTH).div_ceil(rows.div_ceil(ROWS).max(1));
     let ahead_a_step = if panels * depth > KEPT_LINES { share } else { 0 };
     let mut sums = [[Lanes::ZERO; ROWS]; PANELS];
     // SAFETY: `Kernel::available` offers AMX only where the machine has it. The configuration has

@@ -36,8 +36,8 @@ PEERS = {
 }
 NAMES = {"transformers": "transformers", "llamacpp": "llama.cpp"}
 FIGURES = ["prefill", "recompute", "reuse"]
-# Those that take a second are taken more often.
-SAMPLES_A_ROUND = {"prefill": 2, "reuse": 4, "reuse_cold": 2}
+# What is sampled in a round, of each program that has it: what takes a second more often, and around what takes long.
+ROUND = "prefill prefill build reuse reuse recompute reuse reuse reuse_cold reuse_cold".split()
 # A document is filled up to its length with these: each is one token of SmolLM's vocabulary.
 FILLER = "and this is all that we know about it at this time".split()
 QUESTION = "Which passage tells what bees do in winter?"
@@ -289,13 +289,12 @@ def measure(programs, runs):
         for program in programs:
             for figure in program.figures:
                 program.row[figure]["samples"].append([])
-        for figure in Own.figures:
-            for _ in range(SAMPLES_A_ROUND.get(figure, 1)):
-                for program in order:
-                    if figure in program.figures:
-                        rate = program.sample(figure)
-                        program.row[figure]["samples"][-1].append(rate)
-                        say(f"round {number + 1}: {program.row['name']}, {program.row['precision']}, {figure} {rate:.2f}")
+        for figure in ROUND:
+            for program in order:
+                if figure in program.figures:
+                    rate = program.sample(figure)
+                    program.row[figure]["samples"][-1].append(rate)
+                    say(f"round {number + 1}: {program.row['name']}, {program.row['precision']}, {figure} {rate:.2f}")
         drop_slow(programs)
     for program in programs:
         for figure in Own.figures:

@@ -166,9 +166,11 @@ class Asked:
 
     def answer(self):
         line = self.process.stdout.readline()
-        if not line:
-            raise EndedError(f"{self.name} ended with exit code {self.process.wait()}")
-        return json.loads(line)
+        try:
+            return json.loads(line)
+        except json.JSONDecodeError:
+            self.process.stdout.read()
+            raise EndedError(f"{self.name} ended with exit code {self.process.wait()}") from None
 
     def ask(self, line):
         self.process.stdin.write(line + "\n")
@@ -426,7 +428,10 @@ def compare(folder, args):
         own_folder.mkdir()
         own.append(Own(hyperrag, Workload(own_folder, hyperrag, args), setting, own_folder))
     peers, failed = start_peers(gguf, own[0].workload, folder, args)
-    measure([*own, *peers], args.runs)
+    try:
+        measure([*own, *peers], args.runs)
+    except EndedError as error:
+        fail(f"{error}; what it said is above, and --peers leaves others out")
     for program in [*own, *peers]:
         program.end()
     for program in own:

@@ -120,7 +120,7 @@ class LlamaCpp:
             fail(f"llama.cpp cannot load {path}")
         self.vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
         self.log_probability = compiled(args.scratch)
-        self.context, self.shape = None, None
+        self.context, self.shape, self.kept = None, None, None
 
     def context_for(self, sequences, length, positions, outputs):
         """The context of this shape; the last one is kept, so that it is made once."""
@@ -171,8 +171,10 @@ class LlamaCpp:
             fail(f"llama.cpp keeps at most {limit} sequences: compare with fewer --candidates")
         scored, length = len(self.workload.query), self.workload.document_tokens
         largest = min(max(self.batches["reuse"]), len(documents)) * scored
-        context = self.context_for(len(documents), length + scored - 1, max(largest, length), largest)
-        context.clear()
+        # A context of its own: the other figures are sampled in between.
+        context = self.kept = Context(
+            self.model, self.threads, len(documents), length + scored - 1, max(largest, length), largest
+        )
         for sequence, document in enumerate(documents):
             context.begin()
             context.add(document, 0, sequence, 1)
@@ -182,13 +184,13 @@ class LlamaCpp:
         last, scores = self.workload.document_tokens - 1, []
         for at in range(0, count, batch):
             sequences = range(at, min(at + batch, count))
-            self.context.begin()
+            self.kept.begin()
             for sequence in sequences:
-                self.context.forget_from(sequence, last)
+                self.kept.forget_from(sequence, last)
                 tokens = self.workload.documents[sequence][-1:] + self.workload.query[:-1]
-                self.context.add(tokens, last, sequence, len(tokens))
-            self.context.decode()
-            scores += self.scores(self.context, len(sequences))
+                self.kept.add(tokens, last, sequence, len(tokens))
+            self.kept.decode()
+            scores += self.scores(self.kept, len(sequences))
         return scores
 
 

@@ -99,11 +99,8 @@ impl Heads<'_> {
                 rows.for_each(|(i, row)| kernel.soft_cap(&mut row[own.span(i)], cap));
             }
             // What is masked has weight 0, which leaves every sum as it is.
-            kernel.softmax(scores, columns, own, sums);
             operand.start(kernel, form, steps * group, seen.len());
-            for (i, row) in scores.chunks_exact(columns).enumerate() {
-                operand.set(i, 0, &row[..seen.len()]);
-            }
+            kernel.softmax(scores, columns, own, operand, sums);
             let steps = &values[step_of(form, seen.start)..];
             let panels = Panels { form, depth: depth(form, stored + rows), steps };
             panels.product(kernel, operand, depth(form, seen.len()), results, self.dim);

@@ -4,7 +4,7 @@ use hyperrag_kv::{KvLayers, Pair, Scorer};
 use rayon::prelude::*;
 
 use super::decoder::CpuModel;
-use super::kernel::{PANEL, PackedMatrix, Rows, Then, panels_of};
+use super::kernel::{LogSum, LogSums, PANEL, PackedMatrix, panels_of};
 use super::workspace::{Floats, Scratch, split};
 
 /// A pair whose block is read meanwhile.
@@ -108,37 +108,19 @@ impl CpuModel {
         scratch: &mut Scratch,
         logs: &mut [f64],
     ) {
-        let head = self.head();
-        let Scratch { operand, wide, widened, .. } = scratch;
-        operand
-            .start(self.kernel, self.head_form(), targets.len(), self.config.hidden)
-            .set_all(rows);
-        let logits = wide.take(targets.len() * COLUMNS);
-        // For each row the largest logit so far, the sum of exp(logit - largest), the target's.
-        let mut running = vec![(f32::NEG_INFINITY, 0.0_f64, f32::NAN); targets.len()];
+        let (head, kernel, cap) = (self.head(), self.kernel, self.config.logit_cap);
+        let Scratch { operand, widened, .. } = scratch;
+        operand.start(kernel, self.head_form(), targets.len(), self.config.hidden).set_all(rows);
+        let mut sums: Vec<_> = targets.iter().copied().map(LogSum::new).collect();
         for first in (0..head.outputs()).step_by(COLUMNS) {
             let columns = COLUMNS.min(head.outputs() - first);
             let panels = first / PANEL..panels_of(first + columns);
-            let kernel = self.kernel;
-            let out =
-                Rows { kernel, values: &mut *logits, stride: COLUMNS, columns, then: Then::Put };
+            let out = LogSums { kernel, cap, first, columns, rows: &mut sums };
             head.product(kernel, operand, panels, widened, out);
-            let rows = logits.chunks_mut(COLUMNS).map(|row| &mut row[..columns]);
-            for ((row, target), state) in rows.zip(targets).zip(&mut running) {
-                self.cap_logits(row);
-                let (max, sum) = self.kernel.max_and_sum_exp(row);
-                let largest = state.0.max(max);
-                let rescale = |max: f32| libm::exp(f64::from(max - largest));
-                state.1 = state.1 * rescale(state.0) + f64::from(sum) * rescale(max);
-                state.0 = largest;
-                if let Some(logit) = (*target as usize).checked_sub(first).and_then(|i| row.get(i))
-                {
-                    state.2 = *logit;
-                }
-            }
+            sums.iter_mut().for_each(LogSum::settle);
         }
-        for (log, (largest, sum, target)) in logs.iter_mut().zip(running) {
-            *log = f64::from(target) - f64::from(largest) - libm::log(sum);
+        for (log, sum) in logs.iter_mut().zip(sums) {
+            *log = sum.log_probability();
         }
     }
 }

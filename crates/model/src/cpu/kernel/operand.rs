@@ -229,6 +229,13 @@ impl Operand {
         (&self.quads, &self.scales[..self.rows])
     }
 
+    /// All steps of pairs of a row, to be set.
+    pub(super) fn steps_of(&mut self, row: usize) -> impl Iterator<Item = &mut Pairs> {
+        let (first, stride, steps) =
+            (self.place(row, 0), self.kernel.stride_of_pairs(), self.steps());
+        self.pairs[first..].iter_mut().step_by(stride).take(steps)
+    }
+
     /// Steps of a row.
     fn steps(&self) -> usize {
         let depth = if self.form == Form::Quads { depth_of_quads } else { depth_of };

@@ -6,7 +6,7 @@ use std::ops::Range;
 use hyperrag_kv::Element;
 
 use super::packed::halves;
-use super::{LANES, Lanes, Pairs, Quads, Seen, Sums};
+use super::{LANES, Lanes, LogSum, Pairs, Quads, Seen, Sums};
 use crate::cpu::hadamard::turn;
 
 /// Added to a number up to 2^22, this leaves the nearest integer in the low bits of the sum, ties to
@@ -34,23 +34,30 @@ fn tree(lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
 
 /// Joins the partial sums.
 #[inline(always)]
-fn join(lanes: [f32; LANES]) -> f32 {
+pub(super) fn join(lanes: [f32; LANES]) -> f32 {
     tree(lanes, |a, b| a + b)
 }
+
+/// The natural logarithm of 2 in two parts, of which the first has few bits.
+pub(super) const LN2_HIGH: f32 = 0.693_359_4;
+pub(super) const LN2_LOW: f32 = -2.121_944_4e-4;
+/// Cephes' polynomial for `(exp(r) - 1 - r) / r^2`, the highest power first.
+pub(super) const EXP_POLYNOMIAL: [f32; 6] =
+    [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5];
+/// Below it an exponential is taken for that of this number.
+pub(super) const EXP_MIN: f32 = -87.0;
 
 /// `exp(x)` within 2 units in the last place for -87 <= x <= 88, to which `x` is clamped.
 /// Cephes' polynomial for |r| <= ln(2)/2, times a power of two.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = x.clamp(-87.0, 88.0);
+    let x = x.clamp(EXP_MIN, 88.0);
     let shifted = x.mul_add(std::f32::consts::LOG2_E, WHOLE);
     let n = shifted - WHOLE;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
-    let mut p = 1.987_569_1e-4_f32;
-    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
-        p = p.mul_add(r, c);
+    let mut p = EXP_POLYNOMIAL[0];
+    for c in &EXP_POLYNOMIAL[1..] {
+        p = p.mul_add(r, *c);
     }
     let y = p.mul_add(r * r, r) + 1.0;
     let exponent = shifted.to_bits().wrapping_sub(WHOLE.to_bits()).wrapping_add(127);
@@ -72,24 +79,24 @@ fn larger(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
 }
 
-/// The largest of the first `valid` values.
+/// The largest value.
 #[inline(always)]
-fn max_of(values: &[f32], valid: usize) -> f32 {
-    let count = valid % LANES;
-    let (whole, rest) = values.split_at(valid - count);
+fn max_of(values: &[f32]) -> f32 {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let last = filled(rest, f32::NEG_INFINITY);
     let mut lanes = [f32::NEG_INFINITY; LANES];
-    for chunk in whole.as_chunks::<LANES>().0 {
-        lanes = std::array::from_fn(|lane| larger(lanes[lane], chunk[lane]));
+    for chunk in chunks.iter().chain([&last]) {
+        for lane in 0..LANES {
+            lanes[lane] = larger(lanes[lane], chunk[lane]);
+        }
     }
-    // Where there are as many, lanes are compared as a whole.
-    let last = match rest.first_chunk::<LANES>() {
-        Some(last) => *last,
-        None => filled(rest, f32::NEG_INFINITY),
-    };
-    for lane in 0..LANES {
-        lanes[lane] = if lane < count { larger(lanes[lane], last[lane]) } else { lanes[lane] };
-    }
-    tree(lanes, larger)
+    largest(&lanes)
+}
+
+/// A function of its own: within the others the compiler would compare lanes two by two, in all of them.
+#[inline(never)]
+pub(super) fn largest(lanes: &[f32; LANES]) -> f32 {
+    tree(*lanes, larger)
 }
 
 #[inline(always)]
@@ -314,25 +321,24 @@ pub(super) fn widen(pairs: &[Pairs], out: &mut [Lanes]) {
 }
 
 #[inline(always)]
-pub(super) fn softmax(scores: &mut [f32], columns: usize, seen: Seen, sums: &mut [f32]) {
+pub(super) fn exp_and_sum(scores: &mut [f32], columns: usize, seen: Seen, sums: &mut [f32]) {
     // All rows' largest values first: a row has too few values to fill the time that its own takes.
     let rows = scores.chunks_exact(columns).zip(&mut *sums).enumerate();
     rows.for_each(|(i, (row, max))| {
-        let Range { start, end } = seen.span(i);
-        *max = max_of(&row[start..], end - start);
+        *max = max_of(&row[seen.span(i)]);
     });
     let rows = scores.chunks_exact_mut(columns).zip(sums).enumerate();
     for (i, (row, sum)) in rows {
         let Range { start, end } = seen.span(i);
         row[..start].fill(0.0);
-        *sum = exp_and_sum(&mut row[start..], end - start, *sum);
+        *sum = exp_and_sum_of(&mut row[start..], end - start, *sum);
     }
 }
 
 /// Turns the first `valid` values into `exp(value - max)` and the others into 0, and gives the sum, value
 /// `i` going to lane `i % LANES`.
 #[inline(always)]
-fn exp_and_sum(scores: &mut [f32], valid: usize, max: f32) -> f32 {
+fn exp_and_sum_of(scores: &mut [f32], valid: usize, max: f32) -> f32 {
     let count = valid % LANES;
     let (whole, rest) = scores.split_at_mut(valid - count);
     let mut lanes = [0.0; LANES];
@@ -365,17 +371,16 @@ fn exp_and_sum(scores: &mut [f32], valid: usize, max: f32) -> f32 {
 }
 
 #[inline(always)]
-pub(super) fn max_and_sum_exp(values: &[f32]) -> (f32, f32) {
-    let max = max_of(values, values.len());
-    let mut lanes = [0.0; LANES];
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    for chunk in chunks {
-        for lane in 0..LANES {
-            lanes[lane] += exp(chunk[lane] - max);
+pub(super) fn add_exp(logits: &[Lanes], rows: &mut [LogSum]) {
+    for (logits, row) in logits.iter().zip(rows) {
+        let bound = row.reference + LogSum::ABOVE;
+        if logits.0.iter().fold(false, |above, logit| above | (*logit > bound)) {
+            row.refer_to(largest(&logits.0));
         }
+        let (reference, mut lanes) = (row.reference, row.lanes.0);
+        for (lane, logit) in lanes.iter_mut().zip(&logits.0) {
+            *lane += exp(logit - reference);
+        }
+        row.lanes.0 = lanes;
     }
-    for (lane, value) in rest.iter().enumerate() {
-        lanes[lane] += exp(value - max);
-    }
-    (max, join(lanes))
 }

@@ -1,0 +1,153 @@
+//! Log-probabilities of logits, which are never all in memory: what a row's are is summed up while a
+//! tile of them is in the first-level cache.
+
+use super::{Kernel, LANES, Lanes, PANEL, Sink, Tile};
+
+/// What a row's logits so far come to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogSum {
+    /// Sums of `exp(logit - reference)` of columns that were not yet settled, each in lane `column % LANES`.
+    pub(super) lanes: Lanes,
+    /// A logit, below which none is by more than [`LogSum::ABOVE`].
+    pub(super) reference: f32,
+    /// The same of those that were.
+    sum: f64,
+    target: u32,
+    /// That of the target, once it was seen.
+    logit: f32,
+}
+
+impl LogSum {
+    /// No logit is further above the reference, so that no sum of exponentials overflows.
+    pub(super) const ABOVE: f32 = 40.0;
+
+    pub(crate) fn new(target: u32) -> Self {
+        let (lanes, reference) = (Lanes::ZERO, f32::NEG_INFINITY);
+        Self { lanes, reference, sum: 0.0, target, logit: f32::NAN }
+    }
+
+    /// Makes a larger logit the reference.
+    #[cold]
+    pub(super) fn refer_to(&mut self, logit: f32) {
+        let factor = libm::exp(f64::from(self.reference) - f64::from(logit));
+        self.sum *= factor;
+        self.lanes.0.iter_mut().for_each(|lane| *lane = (f64::from(*lane) * factor) as f32);
+        self.reference = logit;
+    }
+
+    /// Adds up in f64 what was added in f32, so that its error does not grow with the vocabulary.
+    pub(crate) fn settle(&mut self) {
+        self.sum += f64::from(super::row::join(self.lanes.0));
+        self.lanes = Lanes::ZERO;
+    }
+
+    /// `ln p(target)`, when all logits are settled.
+    pub(crate) fn log_probability(&self) -> f64 {
+        f64::from(self.logit) - f64::from(self.reference) - libm::log(self.sum)
+    }
+}
+
+/// Takes the logits of rows.
+pub(crate) struct LogSums<'a> {
+    pub(crate) kernel: Kernel,
+    /// The bound to which logits are squeezed.
+    pub(crate) cap: Option<f32>,
+    /// The first column of the product, a panel's.
+    pub(crate) first: usize,
+    /// Columns of the product.
+    pub(crate) columns: usize,
+    pub(crate) rows: &'a mut [LogSum],
+}
+
+impl Sink for LogSums<'_> {
+    fn take(&mut self, tile: Tile<'_>) {
+        for (logits, panel) in tile.sums.into_iter().zip(tile.panel..) {
+            let Some(width) =
+                self.columns.checked_sub(panel * PANEL).filter(|_| !logits.is_empty())
+            else {
+                continue;
+            };
+            if let Some(cap) = self.cap {
+                self.kernel.soft_cap(bytemuck::cast_slice_mut(logits), cap);
+            }
+            // What is beyond the vocabulary has no part in it.
+            for logits in logits.iter_mut().filter(|_| width < LANES) {
+                logits.0[width..].fill(f32::NEG_INFINITY);
+            }
+            let rows = &mut self.rows[tile.row..][..logits.len()];
+            let first = self.first + panel * PANEL;
+            self.kernel.add_exp(logits, rows);
+            for (logits, row) in logits.iter().zip(rows) {
+                let column = (row.target as usize).checked_sub(first);
+                if let Some(logit) = column.and_then(|column| logits.0.get(column)) {
+                    row.logit = *logit;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn sums_are_those_of_all_logits(
+            logits in prop::collection::vec(
+                prop_oneof![20 => -9.0_f32..9.0, 1 => -300.0_f32..300.0], 3 * 4 * LANES
+            ),
+            columns in 1..3 * 4 * LANES, target: prop::sample::Index, cap in prop::option::of(5.0_f32..50.0),
+        ) {
+            let logits = &logits[..columns];
+            let target = target.index(columns);
+            let log = |kernel: Kernel| {
+                let mut rows = [LogSum::new(target as u32); 2];
+                for (group, part) in logits.chunks(4 * LANES).enumerate() {
+                    let first = group * 4 * LANES;
+                    let mut sink = LogSums { kernel, cap, first, columns: part.len(), rows: &mut rows };
+                    for (panel, part) in part.chunks(PANEL).enumerate() {
+                        let mut lanes = Lanes::ZERO;
+                        lanes.0[..part.len()].copy_from_slice(part);
+                        sink.take(Tile { row: 1, panel, sums: [&mut [lanes], &mut []] });
+                    }
+                    rows.iter_mut().for_each(LogSum::settle);
+                }
+                rows[1].log_probability()
+            };
+            let squeezed = |logit: f32| {
+                let logit = f64::from(logit);
+                cap.map_or(logit, |cap| f64::from(cap) * (logit / f64::from(cap)).tanh())
+            };
+            let max = logits.iter().map(|logit| squeezed(*logit)).fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = logits.iter().map(|logit| (squeezed(*logit) - max).exp()).sum();
+            let expected = squeezed(logits[target]) - max - sum.ln();
+            for kernel in Kernel::available() {
+                prop_assert_eq!(log(kernel).to_bits(), log(Kernel::Portable).to_bits());
+                prop_assert!((log(kernel) - expected).abs() < 2e-5, "{} {}", log(kernel), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_logit_that_is_no_number_gives_none() {
+        for kernel in Kernel::available() {
+            for at in 0..2 * LANES {
+                let mut rows = [LogSum::new(3)];
+                let mut logits = [Lanes([1.0; LANES]); 2];
+                logits[at / LANES].0[at % LANES] = f32::NAN;
+                let [low, high] = &mut logits;
+                let (first, columns) = (0, 2 * LANES);
+                LogSums { kernel, cap: None, first, columns, rows: &mut rows }.take(Tile {
+                    row: 0,
+                    panel: 0,
+                    sums: [std::slice::from_mut(low), std::slice::from_mut(high)],
+                });
+                rows[0].settle();
+                assert!(rows[0].log_probability().is_nan(), "{} {at}", kernel.name());
+            }
+        }
+    }
+}

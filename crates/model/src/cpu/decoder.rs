@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::codec::Codec;
 use super::kernel::{Form, Kernel, Lanes, PANEL, PackedMatrix, Rows, Then, Tile, panels_of};
+use super::passes::Passes;
 use super::past::Past;
 use super::stored::{Stored, StoredMatrix};
 use super::workspace::{Floats, Scratch, ScratchPool, Workspace, split};
@@ -150,7 +151,7 @@ impl CpuModel {
         self.pool.current_num_threads()
     }
 
-    /// One pass over all sequences. `kept` gets K and V of each, in a block's layout; `finish` sees the
+    /// One of the `passes`, over all sequences. `kept` gets K and V of each, in a block's layout; `finish` sees the
     /// residual rows after the last layer that are wanted. What is given back is why a sequence's block could
     /// not be read, for each where it could not: its rows are worth nothing.
     pub(crate) fn forward(
@@ -158,6 +159,7 @@ impl CpuModel {
         sequences: &[Sequence<'_>],
         mut kept: Option<&mut [Vec<u8>]>,
         wanted: Wanted,
+        passes: &Passes,
         finish: impl FnOnce(&[f32]),
     ) -> Vec<Option<BlockError>> {
         let mut rows = rows_of(sequences);
@@ -173,7 +175,7 @@ impl CpuModel {
         let attended = attended.take(rows.len() * q);
         // Step `l` closes layer `l - 1` and opens layer `l`: both work on rows by themselves.
         for l in 0..self.weights.layers.len() {
-            self.by_rows(&rows, x, qkv, scratch, |rows, x, qkv, scratch| {
+            self.by_rows(&rows, passes, x, qkv, scratch, |rows, x, qkv, scratch| {
                 match l.checked_sub(1) {
                     None => self.embed(rows, x),
                     Some(layer) => self.close(layer, rows, attended, x, scratch),
@@ -189,7 +191,7 @@ impl CpuModel {
             }
         }
         let x = &mut x[..rows.len() * hidden];
-        self.by_rows(&rows, x, qkv, scratch, |rows, x, _, scratch| {
+        self.by_rows(&rows, passes, x, qkv, scratch, |rows, x, _, scratch| {
             self.close(self.weights.layers.len() - 1, rows, attended, x, scratch);
         });
         finish(x);
@@ -202,6 +204,7 @@ impl CpuModel {
     fn by_rows(
         &self,
         rows: &[Row],
+        passes: &Passes,
         x: &mut [f32],
         qkv: &mut [f32],
         scratch: &mut Scratch,
@@ -211,18 +214,19 @@ impl CpuModel {
             scratch.shares = true;
             return step(rows, x, qkv, scratch);
         }
-        let tasks = self.tasks(rows.len());
+        let tasks = self.tasks(rows.len(), passes);
         let x = split(x, tasks.iter().map(|task| task.len() * self.config.hidden));
         let qkv = split(qkv, tasks.iter().map(|task| task.len() * self.qkv_width()));
         let places = tasks.into_par_iter().zip(x).zip(qkv).with_max_len(1);
         places.for_each(|((task, x), qkv)| step(&rows[task], x, qkv, &mut self.scratch.get()));
     }
 
-    /// The rows of each task: whole tiles, as many tasks for each thread, all of about the same size.
-    pub(crate) fn tasks(&self, rows: usize) -> Vec<Range<usize>> {
+    /// The rows of each task: whole tiles, as many tasks for each of the pass's threads, all of about the
+    /// same size.
+    pub(crate) fn tasks(&self, rows: usize, passes: &Passes) -> Vec<Range<usize>> {
         let tile = self.kernel.tile_rows();
         let tiles = rows.div_ceil(tile);
-        let count = rows.div_ceil(TASK_ROWS).next_multiple_of(self.threads()).min(tiles);
+        let count = rows.div_ceil(TASK_ROWS).next_multiple_of(passes.threads()).min(tiles);
         let start = |task: usize| (task * tiles / count * tile).min(rows);
         (0..count).map(|task| start(task)..start(task + 1)).collect()
     }

@@ -8,10 +8,13 @@ use rayon::prelude::*;
 use super::decoder::{CpuModel, Sequence, Wanted};
 use super::head::COLUMNS;
 use super::kernel::{PANEL, Rows, Then, panels_of};
-use super::language_model::ROWS_MAX;
+use super::passes::Passes;
 use super::past::{GrowingKv, Past};
 use super::workspace::{Scratch, take};
 use crate::sample::Sampler;
+
+/// Rows of one pass over a prompt at most: enough to fill the tiles, few enough to keep buffers small.
+const ROWS_MAX: usize = 1024;
 
 /// The state of one generation.
 struct Run {
@@ -77,7 +80,8 @@ impl CpuModel {
         fresh.resize(tokens.len() * self.geometry.token_bytes(), 0);
         self.pool.install(|| {
             let kept = std::slice::from_mut(fresh);
-            self.forward(&[Sequence { past, tokens }], Some(kept), Wanted::Last, |x| {
+            let (all, passes) = ([Sequence { past, tokens }], Passes::new(self.threads(), 1));
+            self.forward(&all, Some(kept), Wanted::Last, &passes, |x| {
                 self.norm_rows(x, &self.weights.final_norm, hidden);
             });
         });

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::decoder::CpuModel;
 use super::kernel::{LogSum, LogSums, PANEL, PackedMatrix, panels_of};
+use super::passes::Passes;
 use super::workspace::{Floats, Scratch, split};
 
 /// A pair whose block is read meanwhile.
@@ -16,7 +17,12 @@ pub(crate) const COLUMNS: usize = 1024;
 impl CpuModel {
     /// The score of each pair. `states` are the residual rows of what its query has computed, pair
     /// after pair.
-    pub(crate) fn scores(&self, pairs: &[KeptPair<'_>], states: &[f32]) -> Vec<f32> {
+    pub(crate) fn scores(
+        &self,
+        pairs: &[KeptPair<'_>],
+        states: &[f32],
+        passes: &Passes,
+    ) -> Vec<f32> {
         let (mut likely, mut last, mut rest) = (Vec::new(), Vec::new(), states);
         for (i, pair) in pairs.iter().enumerate() {
             let (own, later) = rest.split_at(pair.query.computed().len() * self.config.hidden);
@@ -31,14 +37,14 @@ impl CpuModel {
             scores[i] = self.label_score(scorer, own);
         }
         let runs: Vec<_> = likely.iter().map(|(_, pair, own)| (**pair, *own)).collect();
-        for ((i, ..), score) in likely.iter().zip(self.mean_log_probabilities(&runs)) {
+        for ((i, ..), score) in likely.iter().zip(self.mean_log_probabilities(&runs, passes)) {
             scores[*i] = score;
         }
         scores
     }
 
     /// Mean log-probability of each pair's query; with each its residual rows.
-    fn mean_log_probabilities(&self, runs: &[(KeptPair<'_>, &[f32])]) -> Vec<f32> {
+    fn mean_log_probabilities(&self, runs: &[(KeptPair<'_>, &[f32])], passes: &Passes) -> Vec<f32> {
         if runs.is_empty() {
             return Vec::new();
         }
@@ -53,7 +59,7 @@ impl CpuModel {
             first.copy_from_slice(pair.block.hidden());
             self.norm_rows(states, &self.weights.final_norm, rest);
         });
-        let mut logs = &self.log_probabilities(rows, &targets)[..];
+        let mut logs = &self.log_probabilities(rows, &targets, passes)[..];
         let mean = |(pair, _): &(KeptPair<'_>, &[f32])| {
             let (own, later) = logs.split_at(pair.query.tokens.len());
             logs = later;
@@ -89,9 +95,14 @@ impl CpuModel {
     }
 
     /// `ln p(target)` of each row, a final hidden state.
-    pub(crate) fn log_probabilities(&self, rows: &[f32], targets: &[u32]) -> Vec<f64> {
+    pub(crate) fn log_probabilities(
+        &self,
+        rows: &[f32],
+        targets: &[u32],
+        passes: &Passes,
+    ) -> Vec<f64> {
         let hidden = self.config.hidden;
-        let tasks = self.tasks(targets.len());
+        let tasks = self.tasks(targets.len(), passes);
         let mut logs = vec![0.0; targets.len()];
         let places = split(&mut logs, tasks.iter().map(Range::len));
         tasks.par_iter().zip(places).with_max_len(1).for_each(|(task, logs)| {

@@ -4,13 +4,12 @@ use hyperrag_kv::{BlockError, Chunk, Geometry, KvBlock, LanguageModel, ModelErro
 
 use super::decoder::{CpuModel, Sequence, Wanted};
 use super::head::KeptPair;
+use super::passes::Passes;
 use super::past::Past;
 
-/// Rows of one forward pass at most: enough to fill the tiles, few enough to keep buffers small.
-pub(crate) const ROWS_MAX: usize = 1024;
-/// The same of a pass that scores. Its blocks take no memory, and each layer's bytes have the longer to
-/// come from a disk, the more rows are computed meanwhile.
-const SCORED_ROWS_MAX: usize = 2048;
+/// Positions that are prefilled at once: several passes for each of a few threads, with little memory for
+/// the blocks that are made.
+const PREFILL_ROWS: usize = 2048;
 
 impl CpuModel {
     /// `ln p(token | all tokens before)` of every token but the first, in one pass over the whole
@@ -26,17 +25,18 @@ impl CpuModel {
         let hidden = self.config.hidden;
         let mut logs = Vec::new();
         self.pool.install(|| {
-            self.forward(&[Sequence { past: None, tokens }], None, Wanted::All, |x| {
+            let (all, passes) = ([Sequence { past: None, tokens }], Passes::new(self.threads(), 1));
+            self.forward(&all, None, Wanted::All, &passes, |x| {
                 let mut rows = vec![0.0; x.len() - hidden];
                 let states = &x[..rows.len()];
                 self.norm_rows(states, &self.weights.final_norm, &mut rows);
-                logs = self.log_probabilities(&rows, &tokens[1..]);
+                logs = self.log_probabilities(&rows, &tokens[1..], &passes);
             });
         });
         Ok(logs)
     }
 
-    fn prefill_batch(&self, chunks: &[Chunk]) -> Vec<KvBlock> {
+    fn prefill_pass(&self, chunks: &[Chunk], passes: &Passes) -> Vec<KvBlock> {
         let sequences: Vec<_> =
             chunks.iter().map(|c| Sequence { past: None, tokens: &c.tokens }).collect();
         let bytes = self.geometry.token_bytes();
@@ -44,7 +44,7 @@ impl CpuModel {
             chunks.iter().map(|c| KvBlock::memory(c.tokens.len() * bytes)).collect();
         let hidden = self.config.hidden;
         let mut last = vec![vec![0.0; hidden]; chunks.len()];
-        self.forward(&sequences, Some(&mut kept), Wanted::Last, |x| {
+        self.forward(&sequences, Some(&mut kept), Wanted::Last, passes, |x| {
             for (x, state) in x.chunks_exact(hidden).zip(&mut last) {
                 self.norm_rows(x, &self.weights.final_norm, state);
             }
@@ -56,14 +56,15 @@ impl CpuModel {
     }
 
     /// The score of each pair, or why its block could not be read.
-    fn score_pass(&self, pairs: &[KeptPair<'_>]) -> Vec<Result<f32, BlockError>> {
+    fn score_pass(&self, pairs: &[KeptPair<'_>], passes: &Passes) -> Vec<Result<f32, BlockError>> {
         let sequences = sequences_of(pairs);
         if sequences.is_empty() {
-            return self.scores(pairs, &[]).into_iter().map(Ok).collect();
+            return self.scores(pairs, &[], passes).into_iter().map(Ok).collect();
         }
         let mut scores = Vec::new();
-        let failed =
-            self.forward(&sequences, None, Wanted::All, |x| scores = self.scores(pairs, x));
+        let failed = self.forward(&sequences, None, Wanted::All, passes, |x| {
+            scores = self.scores(pairs, x, passes);
+        });
         // A query of one token has no sequence: it is scored by the hidden state, which was read.
         let mut failed = failed.into_iter();
         let mut read = |pair: &KeptPair<'_>| match pair.query.computed() {
@@ -86,18 +87,17 @@ impl LanguageModel for CpuModel {
         self.config.context
     }
 
-    fn score_rows(&self) -> usize {
-        SCORED_ROWS_MAX
+    fn prefill_tokens(&self) -> usize {
+        PREFILL_ROWS
     }
 
     fn prefill(&self, chunks: &[Chunk]) -> Result<Vec<KvBlock>, ModelError> {
         for chunk in chunks {
             self.config.check(&chunk.tokens, 0, || chunk.id.to_string())?;
         }
-        let mut blocks = Vec::with_capacity(chunks.len());
-        for batch in batches(chunks, ROWS_MAX, |chunk| chunk.tokens.len()) {
-            blocks.extend(self.pool.install(|| self.prefill_batch(batch)));
-        }
+        let rows = |chunk: &Chunk| chunk.tokens.len();
+        let compute = |pass: &[Chunk], passes: &Passes| self.prefill_pass(pass, passes);
+        let blocks = self.in_passes(chunks, rows, |_| (), compute);
         for (block, chunk) in blocks.iter().zip(chunks) {
             if block.hidden().iter().any(|value| !value.is_finite()) {
                 return Err(ModelError::NotANumber { what: chunk.id.to_string() });
@@ -131,19 +131,10 @@ impl LanguageModel for CpuModel {
                 return Err(ModelError::Geometry { block, model });
             }
         }
-        let mut scores = Vec::with_capacity(pairs.len());
         let rows = |pair: &KeptPair<'_>| pair.query.computed().len();
-        let all: usize = pairs.iter().map(rows).sum();
-        // As few passes as there can be, of about the same size: with room for the longest query beyond an
-        // equal share, nothing is left over for one more.
-        let share = all.div_ceil(all.div_ceil(SCORED_ROWS_MAX).max(1));
-        let rows_max = share + pairs.iter().map(rows).max().unwrap_or(0);
-        let mut passes = batches(pairs, rows_max, rows).peekable();
-        self.expect_first_layers(&passes.peek().copied().map(sequences_of).unwrap_or_default());
-        while let Some(pass) = passes.next() {
-            self.expect_first_layers(&passes.peek().copied().map(sequences_of).unwrap_or_default());
-            scores.extend(self.pool.install(|| self.score_pass(pass)));
-        }
+        let expect = |pass: &[KeptPair<'_>]| self.expect_first_layers(&sequences_of(pass));
+        let compute = |pass: &[KeptPair<'_>], passes: &Passes| self.score_pass(pass, passes);
+        let scores = self.in_passes(pairs, rows, expect, compute);
         match scores.iter().position(|score| matches!(score, Ok(score) if !score.is_finite())) {
             Some(i) => Err(ModelError::NotANumber { what: format!("candidate {i}") }),
             None => Ok(scores),
@@ -158,23 +149,4 @@ fn sequences_of<'a>(pairs: &[KeptPair<'a>]) -> Vec<Sequence<'a>> {
         tokens: pair.query.computed(),
     });
     all.filter(|sequence| !sequence.tokens.is_empty()).collect()
-}
-
-/// Cuts `items` into runs that a pass takes at once: of at most `rows_max` rows, or one item.
-fn batches<T>(
-    items: &[T],
-    rows_max: usize,
-    rows: impl Fn(&T) -> usize,
-) -> impl Iterator<Item = &[T]> {
-    let mut rest = items;
-    std::iter::from_fn(move || {
-        let mut all = 0;
-        let fits = rest.iter().take_while(|item| {
-            all += rows(item);
-            all <= rows_max
-        });
-        let (batch, later) = rest.split_at(fits.count().max(1).min(rest.len()));
-        rest = later;
-        (!batch.is_empty()).then_some(batch)
-    })
 }

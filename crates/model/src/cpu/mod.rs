@@ -13,6 +13,7 @@ mod head;
 mod kernel;
 mod language_model;
 mod layout;
+mod passes;
 mod past;
 mod stored;
 mod variant;

@@ -1,0 +1,135 @@
+//! Which sequences go through the decoder together, and how the passes share the threads.
+//!
+//! Where there are rows enough, each thread takes passes of its own from the first layer to the last, and
+//! waits for no other after every step. They are large: all rows of a pass multiply a layer's weights
+//! while these are in the last cache.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+use super::decoder::CpuModel;
+
+/// Rows of a pass at most, or one item.
+const PASS_ROWS: usize = 1024;
+/// Rows from which on a thread is better off with passes of its own: with fewer, bringing the weights to
+/// its cache would take the longer.
+const OWN_ROWS: usize = 96;
+/// So many rows more could be computed while a pass's weights are brought from memory.
+const WEIGHTS_ROWS: usize = 64;
+
+/// Passes that share the threads.
+pub(crate) struct Passes {
+    threads: usize,
+    /// Passes that are not done.
+    left: AtomicUsize,
+}
+
+impl Passes {
+    pub(crate) fn new(threads: usize, count: usize) -> Self {
+        Self { threads, left: AtomicUsize::new(count) }
+    }
+
+    /// Threads for each: more than one where fewer passes are left than there are threads.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.div_ceil(self.left.load(Ordering::Relaxed).max(1))
+    }
+
+    fn done(&self) {
+        self.left.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl CpuModel {
+    /// What `compute` makes of the items of each pass, in their order. `rows` says how many rows an item
+    /// has; `expect` gets the items of a pass some time before it is computed.
+    pub(crate) fn in_passes<T: Sync, R: Send>(
+        &self,
+        items: &[T],
+        rows: impl Fn(&T) -> usize,
+        expect: impl Fn(&[T]) + Sync,
+        compute: impl Fn(&[T], &Passes) -> Vec<R> + Sync,
+    ) -> Vec<R> {
+        let tile = self.kernel.tile_rows();
+        let cut: Vec<&[T]> = cut(items, rows, self.threads(), tile);
+        let passes = Passes::new(self.threads(), cut.len());
+        let one = |i: usize| {
+            cut.get(i + self.threads()).copied().into_iter().for_each(&expect);
+            let made = compute(cut[i], &passes);
+            passes.done();
+            (i, made)
+        };
+        cut.iter().copied().take(self.threads()).for_each(&expect);
+        let mut made: Vec<_> = self.pool.install(|| match cut.len() {
+            0 | 1 => (0..cut.len()).map(one).collect(),
+            // They begin in their order.
+            count => (0..count).par_bridge().map(one).collect(),
+        });
+        made.sort_unstable_by_key(|(i, _)| *i);
+        made.into_iter().flat_map(|(_, made)| made).collect()
+    }
+}
+
+/// Cuts `items` into passes.
+fn cut<T>(items: &[T], rows: impl Fn(&T) -> usize, threads: usize, tile: usize) -> Vec<&[T]> {
+    let all: usize = items.iter().map(&rows).sum();
+    if all < threads * OWN_ROWS {
+        return if items.is_empty() { Vec::new() } else { vec![items] };
+    }
+    let mean = all.div_ceil(items.len());
+    // The last of the threads is done after so many rows, were they all of the mean.
+    let time = |count: &usize| {
+        let rounds = items.len().div_ceil(*count).div_ceil(threads);
+        rounds * ((count * mean).next_multiple_of(tile) + WEIGHTS_ROWS)
+    };
+    let most = (PASS_ROWS / mean).clamp(1, items.len());
+    let rows_max = (1..=most).min_by_key(time).unwrap_or(1) * mean;
+    let mut rest = items;
+    let next = || {
+        let mut sum = 0;
+        let fits = rest.iter().take_while(|item| {
+            sum += rows(item);
+            sum <= rows_max
+        });
+        let (pass, later) = rest.split_at(fits.count().max(1).min(rest.len()));
+        rest = later;
+        (!pass.is_empty()).then_some(pass)
+    };
+    std::iter::from_fn(next).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn passes_fill_tiles_and_threads() {
+        let counts = |items: usize, rows: usize, threads| {
+            let items = vec![rows; items];
+            cut(&items, |rows| *rows, threads, 32).iter().map(|pass| pass.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(counts(100, 19, 2), [50; 2]);
+        assert_eq!(counts(100, 19, 16).len(), 15);
+        // Two passes of half of them would be too large, three would leave a thread idle.
+        assert_eq!(counts(107, 19, 2), [27, 27, 27, 26]);
+        assert_eq!(counts(8, 256, 2), [4; 2]);
+        assert_eq!(counts(24, 256, 2), [4; 6]);
+        // Too few for passes of their own.
+        assert_eq!(counts(9, 19, 2), [9]);
+        assert_eq!(counts(1, 2000, 2), [1]);
+        assert_eq!(counts(0, 1, 2), [0; 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_item_is_in_a_pass(
+            rows in prop::collection::vec(0_usize..600, 0..60), threads in 1_usize..20, tile in 1_usize..33,
+        ) {
+            let passes = cut(&rows, |rows| *rows, threads, tile);
+            prop_assert!(passes.iter().all(|pass| !pass.is_empty()));
+            prop_assert_eq!(passes.concat(), rows);
+        }
+    }
+}

@@ -3,6 +3,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use int8::SCALE_BYTES;
+
 /// The type of the stored K and V elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -69,15 +71,13 @@ impl Element {
                 }
             }
             Self::Int8 => {
-                let scale = scale(row, LEVEL_MAX);
-                let (first, levels) = bytes.split_at_mut(SCALE_BYTES);
-                first.copy_from_slice(&half::bf16::from_f32(scale).to_le_bytes());
-                for (out, value) in levels.iter_mut().zip(row) {
-                    *out = (level(*value, scale, LEVEL_MAX) as i8).to_le_bytes()[0];
+                let scale = int8::scale(largest_magnitude(row));
+                for (out, value) in int8::put_scale(scale, bytes).iter_mut().zip(row) {
+                    *out = (level(*value, scale, int8::LEVEL_MAX) as i8).to_le_bytes()[0];
                 }
             }
             Self::Int5 => {
-                let scale = scale(row, LEVEL_MAX_5);
+                let scale = scale(largest_magnitude(row), LEVEL_MAX_5);
                 let (first, levels) = bytes.split_at_mut(SCALE_BYTES);
                 first.copy_from_slice(&half::bf16::from_f32(scale).to_le_bytes());
                 let level = |value: &f32| (level(*value, scale, LEVEL_MAX_5) + LEVEL_MAX_5) as u8;
@@ -116,8 +116,7 @@ impl Element {
                 }
             }
             Self::Int8 => {
-                let (first, levels) = bytes.split_at(SCALE_BYTES);
-                let scale = bf16(first);
+                let (scale, levels) = int8::scale_of(bytes);
                 for (value, level) in row.iter_mut().zip(levels) {
                     *value = f32::from(i8::from_le_bytes([*level])) * scale;
                 }
@@ -170,10 +169,43 @@ fn unpack<const BITS: usize>(bytes: &[u8], row: &mut [f32], value_of: impl Fn(u8
     (0..).zip(rest).for_each(|(i, value)| *value = value_of(level(word, i)));
 }
 
-/// Bytes of the scale that a row of int8 starts with.
-const SCALE_BYTES: usize = 2;
-/// The largest level of int8; the smallest is its opposite.
-const LEVEL_MAX: f32 = 127.0;
+/// What a row of int8 is made of, for those who write and read many rows at once.
+pub mod int8 {
+    /// Bytes of the scale that a row starts with.
+    pub const SCALE_BYTES: usize = 2;
+    /// The largest level; the smallest is its opposite.
+    pub const LEVEL_MAX: f32 = 127.0;
+
+    /// What a level is worth in a row with this largest magnitude. 0 for all levels 0.
+    #[inline(always)]
+    #[must_use]
+    pub fn scale(largest: f32) -> f32 {
+        super::scale(largest, LEVEL_MAX)
+    }
+
+    /// Writes the scale of a row, and gives the place of its levels.
+    ///
+    /// # Panics
+    /// If `bytes` has no room for a scale.
+    #[inline(always)]
+    pub fn put_scale(scale: f32, bytes: &mut [u8]) -> &mut [u8] {
+        let (first, levels) = bytes.split_at_mut(SCALE_BYTES);
+        first.copy_from_slice(&half::bf16::from_f32(scale).to_le_bytes());
+        levels
+    }
+
+    /// The scale of a row, and its levels.
+    ///
+    /// # Panics
+    /// If `bytes` has no scale.
+    #[inline(always)]
+    #[must_use]
+    pub fn scale_of(bytes: &[u8]) -> (f32, &[u8]) {
+        let (first, levels) = bytes.split_at(SCALE_BYTES);
+        (super::bf16(first), levels)
+    }
+}
+
 /// The largest level of int5.
 const LEVEL_MAX_5: f32 = 15.0;
 
@@ -185,11 +217,16 @@ fn bf16(bytes: &[u8]) -> f32 {
 /// What a level of the row is worth. Rounded to the nearest bf16 it is off by at most a 512th, so
 /// that the largest value still gets the largest level: then the row read back has the same scale.
 #[inline(always)]
-fn scale(row: &[f32], level_max: f32) -> f32 {
-    let largest = row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+fn scale(largest: f32, level_max: f32) -> f32 {
     let scale = half::bf16::from_f32(largest / level_max).to_f32();
     // Subnormal scales have too few bits for that; such rows count as zero.
     if scale < f32::MIN_POSITIVE { 0.0 } else { scale }
+}
+
+/// What is no number does not count.
+#[inline(always)]
+fn largest_magnitude(row: &[f32]) -> f32 {
+    row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()))
 }
 
 #[inline(always)]

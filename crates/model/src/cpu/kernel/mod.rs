@@ -12,6 +12,7 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod int8;
 mod lay;
 mod log_sum;
 mod operand;
@@ -386,13 +387,12 @@ row_operations! {
     fn round_to_bf16(x: &[f32], out: &mut [f32]);
     /// The same, two to a word, the first in the low half, and zeros beyond.
     fn round_to_pairs(x: &[f32], out: &mut [u32]);
-    /// Writes a row as an element type has it, see [`Element::encode`].
-    fn encode(element: Element, row: &[f32], bytes: &mut [u8]);
+    /// See [`Kernel::encode`].
+    fn encode_row(element: Element, row: &[f32], bytes: &mut [u8]);
     /// Reads it back.
     fn decode(element: Element, bytes: &[u8], row: &mut [f32]);
-    /// Reads rows of an element type, one after the other, and rounds them to pairs of bf16; `row` is a
-    /// buffer for one.
-    fn decode_to_pairs(element: Element, bytes: &[u8], row: &mut [f32], out: &mut [u32]);
+    /// See [`Kernel::decode_to_pairs`].
+    fn decode_rows_to_pairs(element: Element, bytes: &[u8], row: &mut [f32], out: &mut [u32]);
     /// Turns a row by Hadamard matrices and rounds it, see [`Kernel::quantise`].
     fn turn_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32;
     /// Pairs of bf16 as f32, the first of each pair before the second.

@@ -233,7 +233,7 @@ impl Operand {
     pub(super) fn steps_of(&mut self, row: usize) -> impl Iterator<Item = &mut Pairs> {
         let (first, stride, steps) =
             (self.place(row, 0), self.kernel.stride_of_pairs(), self.steps());
-        self.pairs[first..].iter_mut().step_by(stride).take(steps)
+        self.pairs[first..].chunks_mut(stride).map(|steps| &mut steps[0]).take(steps)
     }
 
     /// Steps of a row.

@@ -237,7 +237,7 @@ pub(super) fn round_to_bf16(x: &[f32], out: &mut [f32]) {
 }
 
 #[inline(always)]
-pub(super) fn encode(element: Element, row: &[f32], bytes: &mut [u8]) {
+pub(super) fn encode_row(element: Element, row: &[f32], bytes: &mut [u8]) {
     element.encode(row, bytes);
 }
 
@@ -247,7 +247,12 @@ pub(super) fn decode(element: Element, bytes: &[u8], row: &mut [f32]) {
 }
 
 #[inline(always)]
-pub(super) fn decode_to_pairs(element: Element, bytes: &[u8], row: &mut [f32], out: &mut [u32]) {
+pub(super) fn decode_rows_to_pairs(
+    element: Element,
+    bytes: &[u8],
+    row: &mut [f32],
+    out: &mut [u32],
+) {
     let rows = bytes.chunks_exact(element.row_bytes(row.len()));
     for (bytes, out) in rows.zip(out.chunks_exact_mut(row.len().div_ceil(2))) {
         element.decode(bytes, row);

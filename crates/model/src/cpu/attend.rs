@@ -100,7 +100,6 @@ impl CpuModel {
             heads: config.heads,
             kv_heads: config.kv_heads,
             dim: config.head_dim,
-            scale: config.attention_scale,
             cap: config.attention_cap,
             window: config.window_of(layer),
         };

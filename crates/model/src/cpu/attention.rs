@@ -23,7 +23,7 @@ const ALIGN: usize = 32;
 
 /// Where Q, K and V of a sequence stand in the fused rows.
 pub(crate) struct Heads<'a> {
-    /// Rows of the sequence, `[row][Q heads, K heads, V heads][dim]`.
+    /// Rows of the sequence, `[row][Q heads, K heads, V heads][dim]`, Q at its position and scaled.
     pub(crate) qkv: &'a [f32],
     /// Query heads.
     pub(crate) heads: usize,
@@ -31,8 +31,6 @@ pub(crate) struct Heads<'a> {
     pub(crate) kv_heads: usize,
     /// Dimensions of one head.
     pub(crate) dim: usize,
-    /// By which scores are multiplied.
-    pub(crate) scale: f32,
     /// The bound to which scores are squeezed.
     pub(crate) cap: Option<f32>,
     /// Positions that a position sees, itself among them; `None` for all before it.
@@ -130,12 +128,11 @@ impl Heads<'_> {
     ) {
         let group = self.heads / self.kv_heads;
         let rows = step.len() * group;
-        let Scratch { keys, queries, scores, operand, .. } = scratch;
-        let query = queries.take(group * self.dim);
+        let Scratch { keys, scores, operand, .. } = scratch;
         operand.start(kernel, form, rows, self.dim);
         for (i, row) in step.enumerate() {
-            kernel.times(self.row(row, head * group, group), self.scale, query);
-            for (head, query) in query.chunks_exact(self.dim).enumerate() {
+            let queries = self.row(row, head * group, group).chunks_exact(self.dim);
+            for (head, query) in queries.enumerate() {
                 operand.set(i * group + head, 0, query);
             }
         }
@@ -151,9 +148,9 @@ impl Heads<'_> {
         let Source { codec, form, past, layer, head, mut kept } = source;
         let stored = past.map_or(0, |past| past.tokens);
         let positions = stored + self.rows();
-        let Scratch { keys, values, queries, rounded, bytes, .. } = scratch;
+        let Scratch { keys, values, row, rounded, bytes, .. } = scratch;
         let mut layout = Layout::start(kernel, form, positions, self.dim, keys, values, rounded);
-        let (row, unseen) = (queries.take(self.dim), self.aligned_first(stored));
+        let (row, unseen) = (row.take(self.dim), self.aligned_first(stored));
         let row_bytes = codec.element.row_bytes(self.dim);
         for part in [Part::Key, Part::Value] {
             let place = |position, tokens| Place { layer, head, position, tokens };

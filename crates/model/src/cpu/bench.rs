@@ -137,7 +137,6 @@ impl Attention {
                 heads: HEADS,
                 kv_heads: KV_HEADS,
                 dim: DIM,
-                scale: 1.0 / (DIM as f32).sqrt(),
                 cap: None,
                 window: None,
             };

@@ -67,7 +67,12 @@ impl Codec {
 
     /// Turns rows of heads to their position.
     pub(crate) fn rotate(&self, layer: usize, position: usize, heads: &mut [f32]) {
-        self.kernel.rotate(heads, self.angles(layer, position));
+        self.rotate_times(layer, position, heads, 1.0);
+    }
+
+    /// The same, and multiplies them by `by`.
+    pub(crate) fn rotate_times(&self, layer: usize, position: usize, heads: &mut [f32], by: f32) {
+        self.kernel.rotate(heads, self.angles(layer, position), by);
     }
 
     /// Undoes [`Codec::rotate`], but for rounding.

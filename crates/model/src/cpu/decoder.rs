@@ -244,7 +244,7 @@ impl CpuModel {
         }
     }
 
-    /// Norm, Q, K and V, Q's rotary positions. K and V are left to attention, which may store them.
+    /// Norm, Q, K and V, Q's rotary positions and scale. K and V are left to attention, which may store them.
     fn open(&self, l: usize, rows: &[Row], x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
         let (config, layer) = (&self.config, &self.weights.layers[l]);
         self.norm(x, &layer.attention_norm, scratch);
@@ -260,7 +260,8 @@ impl CpuModel {
                 self.norm_in_place(queries, &norms[0], narrow);
                 self.norm_in_place(&mut rest[..keys], &norms[1], narrow);
             }
-            self.codec.rotate(l, row.position, &mut qkv[..queries]);
+            let scale = config.attention_scale;
+            self.codec.rotate_times(l, row.position, &mut qkv[..queries], scale);
         }
     }
 

@@ -39,7 +39,8 @@ pub(crate) struct Workspace {
 pub(crate) struct Scratch {
     pub(crate) keys: Vec<Lanes>,
     pub(crate) values: Vec<Lanes>,
-    pub(crate) queries: Floats,
+    /// One of K or V.
+    pub(crate) row: Floats,
     pub(crate) scores: Floats,
     pub(crate) rows: Floats,
     pub(crate) wide: Floats,

@@ -363,13 +363,11 @@ row_operations! {
     fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
     /// `x += y`.
     fn add(x: &mut [f32], y: &[f32]);
-    /// `out = x * by`.
-    fn times(x: &[f32], by: f32, out: &mut [f32]);
     /// Each row times the reciprocal of its divisor; there are as many rows as divisors.
     fn divide_rows(values: &mut [f32], divisors: &[f32]);
     /// Turns the pairs of each head by their angles, a cosine and a sine (RoPE, arXiv 2104.09864, neighbours
-    /// paired).
-    fn rotate(heads: &mut [f32], angles: &[(f32, f32)]);
+    /// paired), then multiplies them.
+    fn rotate(heads: &mut [f32], angles: &[(f32, f32)], by: f32);
     /// `gates = silu(gates) * ups`.
     fn silu_mul(gates: &mut [Lanes], ups: &[Lanes]);
     /// As `silu_mul`, by GELU.

@@ -125,13 +125,6 @@ pub(super) fn add(x: &mut [f32], y: &[f32]) {
 }
 
 #[inline(always)]
-pub(super) fn times(x: &[f32], by: f32, out: &mut [f32]) {
-    for (out, x) in out.iter_mut().zip(x) {
-        *out = x * by;
-    }
-}
-
-#[inline(always)]
 pub(super) fn divide_rows(values: &mut [f32], divisors: &[f32]) {
     let width = values.len() / divisors.len().max(1);
     for (row, divisor) in values.chunks_exact_mut(width.max(1)).zip(divisors) {
@@ -141,11 +134,11 @@ pub(super) fn divide_rows(values: &mut [f32], divisors: &[f32]) {
 }
 
 #[inline(always)]
-pub(super) fn rotate(heads: &mut [f32], angles: &[(f32, f32)]) {
+pub(super) fn rotate(heads: &mut [f32], angles: &[(f32, f32)], by: f32) {
     for head in heads.chunks_exact_mut(2 * angles.len()) {
         for (pair, (cos, sin)) in head.as_chunks_mut().0.iter_mut().zip(angles) {
             let [a, b] = *pair;
-            *pair = [a * cos - b * sin, a * sin + b * cos];
+            *pair = [(a * cos - b * sin) * by, (a * sin + b * cos) * by];
         }
     }
 }

@@ -22,7 +22,7 @@ type Layer = crate::weights::Layer<PackedMatrix, Vec<f32>>;
 /// A decoder on the CPU. Products of weights are of f32, or of values rounded to bf16 or int8; all
 /// else is f32.
 ///
-/// A layer is two parallel steps: attention by sequence and KV head, and everything else by rows.
+/// A layer is two steps: attention by sequence and KV head, and everything else by rows.
 /// K and V are rounded to the element type before any attention reads them, so that fresh ones and
 /// stored ones are the same numbers.
 ///
@@ -151,9 +151,9 @@ impl CpuModel {
         self.pool.current_num_threads()
     }
 
-    /// One of the `passes`, over all sequences. `kept` gets K and V of each, in a block's layout; `finish` sees the
-    /// residual rows after the last layer that are wanted. What is given back is why a sequence's block could
-    /// not be read, for each where it could not: its rows are worth nothing.
+    /// One of the `passes`, over all sequences. `kept` gets K and V of each, in a block's layout;
+    /// `finish` sees the residual rows after the last layer that are wanted. What is given back is why a
+    /// sequence's block could not be read, for each where it could not: its rows are worth nothing.
     pub(crate) fn forward(
         &self,
         sequences: &[Sequence<'_>],
@@ -244,7 +244,8 @@ impl CpuModel {
         }
     }
 
-    /// Norm, Q, K and V, Q's rotary positions and scale. K and V are left to attention, which may store them.
+    /// Norm, Q, K and V, Q's rotary positions and scale. K and V are left to attention, which may store
+    /// them.
     fn open(&self, l: usize, rows: &[Row], x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
         let (config, layer) = (&self.config, &self.weights.layers[l]);
         self.norm(x, &layer.attention_norm, scratch);

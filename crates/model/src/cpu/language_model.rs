@@ -7,9 +7,11 @@ use super::head::KeptPair;
 use super::passes::Passes;
 use super::past::Past;
 
-/// Positions that are prefilled at once: several passes for each of a few threads, with little memory for
-/// the blocks that are made.
-const PREFILL_ROWS: usize = 2048;
+/// Rows that are computed best at once, where there are few threads: much more than weights are read for,
+/// with little memory for the blocks that are made of them.
+const ROWS: usize = 2048;
+/// The same of each of many threads.
+const ROWS_OF_A_THREAD: usize = 256;
 
 impl CpuModel {
     /// `ln p(token | all tokens before)` of every token but the first, in one pass over the whole
@@ -88,7 +90,11 @@ impl LanguageModel for CpuModel {
     }
 
     fn prefill_tokens(&self) -> usize {
-        PREFILL_ROWS
+        ROWS.max(self.threads() * ROWS_OF_A_THREAD)
+    }
+
+    fn score_rows(&self) -> usize {
+        ROWS.max(self.threads() * ROWS_OF_A_THREAD)
     }
 
     fn prefill(&self, chunks: &[Chunk]) -> Result<Vec<KvBlock>, ModelError> {

@@ -50,7 +50,7 @@ pub(super) const EXP_MIN: f32 = -87.0;
 /// `exp(x)` within 2 units in the last place for -87 <= x <= 88, to which `x` is clamped.
 /// Cephes' polynomial for |r| <= ln(2)/2, times a power of two.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(super) fn exp(x: f32) -> f32 {
     let x = x.clamp(EXP_MIN, 88.0);
     let shifted = x.mul_add(std::f32::consts::LOG2_E, WHOLE);
     let n = shifted - WHOLE;

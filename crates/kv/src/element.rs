@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use int8::SCALE_BYTES;
+use scaled::SCALE_BYTES;
 
 /// The type of the stored K and V elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -71,17 +71,15 @@ impl Element {
                 }
             }
             Self::Int8 => {
-                let scale = int8::scale(largest_magnitude(row));
-                for (out, value) in int8::put_scale(scale, bytes).iter_mut().zip(row) {
-                    *out = (level(*value, scale, int8::LEVEL_MAX) as i8).to_le_bytes()[0];
+                let scale = scaled::scale(largest_magnitude(row), scaled::INT8_MAX);
+                for (out, value) in scaled::put_scale(scale, bytes).iter_mut().zip(row) {
+                    *out = (level(*value, scale, scaled::INT8_MAX) as i8).to_le_bytes()[0];
                 }
             }
             Self::Int5 => {
-                let scale = scale(largest_magnitude(row), LEVEL_MAX_5);
-                let (first, levels) = bytes.split_at_mut(SCALE_BYTES);
-                first.copy_from_slice(&half::bf16::from_f32(scale).to_le_bytes());
-                let level = |value: &f32| (level(*value, scale, LEVEL_MAX_5) + LEVEL_MAX_5) as u8;
-                pack::<5>(row.iter().map(level), levels);
+                let scale = scaled::scale(largest_magnitude(row), INT5_MAX);
+                let level = |value: &f32| (level(*value, scale, INT5_MAX) + INT5_MAX) as u8;
+                pack::<5>(row.iter().map(level), scaled::put_scale(scale, bytes));
             }
             Self::Int4 => {
                 let (smallest, step) = range(row);
@@ -116,15 +114,14 @@ impl Element {
                 }
             }
             Self::Int8 => {
-                let (scale, levels) = int8::scale_of(bytes);
+                let (scale, levels) = scaled::scale_of(bytes);
                 for (value, level) in row.iter_mut().zip(levels) {
                     *value = f32::from(i8::from_le_bytes([*level])) * scale;
                 }
             }
             Self::Int5 => {
-                let (first, levels) = bytes.split_at(SCALE_BYTES);
-                let scale = bf16(first);
-                unpack::<5>(levels, row, |level| (f32::from(level) - LEVEL_MAX_5) * scale);
+                let (scale, levels) = scaled::scale_of(bytes);
+                unpack::<5>(levels, row, |level| (f32::from(level) - INT5_MAX) * scale);
             }
             Self::Int4 => {
                 let (first, levels) = bytes.split_at(2 * SCALE_BYTES);
@@ -169,18 +166,23 @@ fn unpack<const BITS: usize>(bytes: &[u8], row: &mut [f32], value_of: impl Fn(u8
     (0..).zip(rest).for_each(|(i, value)| *value = value_of(level(word, i)));
 }
 
-/// What a row of int8 is made of, for those who write and read many rows at once.
-pub mod int8 {
+/// Rows of levels after their scale, as int8 and int5 have them, for those who write and read many at
+/// once.
+pub mod scaled {
     /// Bytes of the scale that a row starts with.
     pub const SCALE_BYTES: usize = 2;
-    /// The largest level; the smallest is its opposite.
-    pub const LEVEL_MAX: f32 = 127.0;
+    /// The largest level of int8; the smallest is its opposite.
+    pub const INT8_MAX: f32 = 127.0;
 
-    /// What a level is worth in a row with this largest magnitude. 0 for all levels 0.
+    /// What a level is worth in a row with this largest magnitude. Rounded to the nearest bf16 it is off by
+    /// at most a 512th, so that the largest value still gets the largest level: then the row read back has
+    /// the same scale.
     #[inline(always)]
     #[must_use]
-    pub fn scale(largest: f32) -> f32 {
-        super::scale(largest, LEVEL_MAX)
+    pub fn scale(largest: f32, level_max: f32) -> f32 {
+        let scale = half::bf16::from_f32(largest / level_max).to_f32();
+        // Subnormal scales have too few bits for that; such rows count as zero.
+        if scale < f32::MIN_POSITIVE { 0.0 } else { scale }
     }
 
     /// Writes the scale of a row, and gives the place of its levels.
@@ -207,20 +209,11 @@ pub mod int8 {
 }
 
 /// The largest level of int5.
-const LEVEL_MAX_5: f32 = 15.0;
+const INT5_MAX: f32 = 15.0;
 
 #[inline(always)]
 fn bf16(bytes: &[u8]) -> f32 {
     f32::from_bits(u32::from(u16::from_le_bytes([bytes[0], bytes[1]])) << 16)
-}
-
-/// What a level of the row is worth. Rounded to the nearest bf16 it is off by at most a 512th, so
-/// that the largest value still gets the largest level: then the row read back has the same scale.
-#[inline(always)]
-fn scale(largest: f32, level_max: f32) -> f32 {
-    let scale = half::bf16::from_f32(largest / level_max).to_f32();
-    // Subnormal scales have too few bits for that; such rows count as zero.
-    if scale < f32::MIN_POSITIVE { 0.0 } else { scale }
 }
 
 /// What is no number does not count.

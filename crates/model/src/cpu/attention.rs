@@ -96,8 +96,8 @@ impl Heads<'_> {
                 let rows = scores.chunks_exact_mut(columns).enumerate();
                 rows.for_each(|(i, row)| kernel.soft_cap(&mut row[own.span(i)], cap));
             }
-            // What is masked has weight 0, which leaves every sum as it is.
             operand.start(kernel, form, steps * group, seen.len());
+            // What is masked has weight 0, which leaves every sum as it is.
             kernel.softmax(scores, columns, own, operand, sums);
             let steps = &values[step_of(form, seen.start)..];
             let panels = Panels { form, depth: depth(form, stored + rows), steps };

@@ -8,13 +8,10 @@ use rayon::prelude::*;
 use super::decoder::{CpuModel, Sequence, Wanted};
 use super::head::COLUMNS;
 use super::kernel::{PANEL, Rows, Then, panels_of};
-use super::passes::Passes;
+use super::passes::{PASS_ROWS, Passes};
 use super::past::{GrowingKv, Past};
 use super::workspace::{Scratch, take};
 use crate::sample::Sampler;
-
-/// Rows of one pass over a prompt at most: enough to fill the tiles, few enough to keep buffers small.
-const ROWS_MAX: usize = 1024;
 
 /// The state of one generation.
 struct Run {
@@ -53,7 +50,7 @@ impl CpuModel {
             logits: Vec::new(),
         };
         let mut sampler = Sampler::new(sampling);
-        prompt.chunks(ROWS_MAX).for_each(|tokens| self.extend(&mut run, tokens));
+        prompt.chunks(PASS_ROWS).for_each(|tokens| self.extend(&mut run, tokens));
         for tokens in 0..sampling.tokens_max {
             let logits = self.logits(&mut run);
             if logits.iter().any(|logit| !logit.is_finite()) {

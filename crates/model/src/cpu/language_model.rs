@@ -7,13 +7,17 @@ use super::head::KeptPair;
 use super::passes::Passes;
 use super::past::Past;
 
-/// Rows that are computed best at once, where there are few threads: much more than weights are read for,
-/// with little memory for the blocks that are made of them.
+/// Rows that are computed best at once, where there are few threads: the largest passes for two, and
+/// little memory for the blocks that are made of them.
 const ROWS: usize = 2048;
 /// The same of each of many threads.
 const ROWS_OF_A_THREAD: usize = 256;
 
 impl CpuModel {
+    fn rows_at_once(&self) -> usize {
+        ROWS.max(self.threads() * ROWS_OF_A_THREAD)
+    }
+
     /// `ln p(token | all tokens before)` of every token but the first, in one pass over the whole
     /// run: what the two-part scores are checked against.
     ///
@@ -90,11 +94,11 @@ impl LanguageModel for CpuModel {
     }
 
     fn prefill_tokens(&self) -> usize {
-        ROWS.max(self.threads() * ROWS_OF_A_THREAD)
+        self.rows_at_once()
     }
 
     fn score_rows(&self) -> usize {
-        ROWS.max(self.threads() * ROWS_OF_A_THREAD)
+        self.rows_at_once()
     }
 
     fn prefill(&self, chunks: &[Chunk]) -> Result<Vec<KvBlock>, ModelError> {

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::decoder::CpuModel;
 
 /// Rows of a pass at most, or one item.
-const PASS_ROWS: usize = 1024;
+pub(crate) const PASS_ROWS: usize = 1024;
 /// Rows from which on a thread is better off with passes of its own: with fewer, bringing the weights to
 /// its cache would take the longer.
 const OWN_ROWS: usize = 96;
@@ -54,17 +54,16 @@ impl CpuModel {
         let cut: Vec<&[T]> = cut(items, rows, self.threads(), tile);
         let passes = Passes::new(self.threads(), cut.len());
         let one = |i: usize| {
-            cut.get(i + self.threads()).copied().into_iter().for_each(&expect);
+            if let Some(later) = cut.get(i + self.threads()) {
+                expect(later);
+            }
             let made = compute(cut[i], &passes);
             passes.done();
             (i, made)
         };
         cut.iter().copied().take(self.threads()).for_each(&expect);
-        let mut made: Vec<_> = self.pool.install(|| match cut.len() {
-            0 | 1 => (0..cut.len()).map(one).collect(),
-            // They begin in their order.
-            count => (0..count).par_bridge().map(one).collect(),
-        });
+        // A bridge, for passes begin in their order.
+        let mut made: Vec<_> = self.pool.install(|| (0..cut.len()).par_bridge().map(one).collect());
         made.sort_unstable_by_key(|(i, _)| *i);
         made.into_iter().flat_map(|(_, made)| made).collect()
     }

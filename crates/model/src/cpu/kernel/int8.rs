@@ -53,7 +53,7 @@ mod vectors {
     };
     use std::mem::transmute;
 
-    use hyperrag_kv::{Element, int8};
+    use hyperrag_kv::{Element, scaled};
 
     use super::LANES;
 
@@ -80,13 +80,13 @@ mod vectors {
             // Of a pair with one that is no number, the instruction gives the second.
             largest = _mm512_max_ps(_mm512_castsi512_ps(bits), largest);
         }
-        let scale = int8::scale(_mm512_reduce_max_ps(largest));
-        let levels = int8::put_scale(scale, bytes);
+        let scale = scaled::scale(_mm512_reduce_max_ps(largest), scaled::INT8_MAX);
+        let levels = scaled::put_scale(scale, bytes);
         if scale == 0.0 {
             return levels.fill(0);
         }
-        let (scale, limit) = (_mm512_set1_ps(scale), _mm512_set1_ps(int8::LEVEL_MAX));
-        let least = _mm512_set1_ps(-int8::LEVEL_MAX);
+        let (scale, limit) = (_mm512_set1_ps(scale), _mm512_set1_ps(scaled::INT8_MAX));
+        let least = _mm512_set1_ps(-scaled::INT8_MAX);
         for (values, levels) in values.iter().zip(levels.as_chunks_mut::<LANES>().0) {
             let level = _mm512_div_ps(load(values), scale);
             let level = _mm512_max_ps(least, _mm512_min_ps(limit, level));
@@ -107,9 +107,9 @@ mod vectors {
     #[target_feature(enable = "avx512f,avx512bf16")]
     #[expect(unsafe_code, reason = "loads and stores by pointer, registers of another type")]
     fn decode_to_pairs_by_sixteen(bytes: &[u8], dim: usize, out: &mut [u32]) {
-        let rows = bytes.chunks_exact(int8::SCALE_BYTES + dim);
+        let rows = bytes.chunks_exact(scaled::SCALE_BYTES + dim);
         for (bytes, out) in rows.zip(out.chunks_exact_mut(dim / 2)) {
-            let (scale, levels) = int8::scale_of(bytes);
+            let (scale, levels) = scaled::scale_of(bytes);
             let scale = _mm512_set1_ps(scale);
             let value = |levels: &[u8]| -> __m512 {
                 let levels: &[u8; LANES] = levels.try_into().expect("half a step");

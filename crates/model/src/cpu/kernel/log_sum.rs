@@ -6,19 +6,19 @@ use super::{Kernel, LANES, Lanes, PANEL, Sink, Tile};
 /// What a row's logits so far come to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogSum {
-    /// Sums of `exp(logit - reference)` of columns that were not yet settled, each in lane `column % LANES`.
-    pub(super) lanes: Lanes,
-    /// A logit, below which none is by more than [`LogSum::ABOVE`].
+    /// A logit; none so far is above it by more than [`LogSum::ABOVE`].
     pub(super) reference: f32,
-    /// The same of those that were.
+    /// Sums of `exp(logit - reference)` of columns that are not yet settled, each in lane `column % LANES`.
+    pub(super) lanes: Lanes,
+    /// The same of those that are.
     sum: f64,
     target: u32,
-    /// That of the target, once it was seen.
+    /// The target's, once it was seen.
     logit: f32,
 }
 
 impl LogSum {
-    /// No logit is further above the reference, so that no sum of exponentials overflows.
+    /// No sum of exponentials overflows as long as no logit is further above the reference.
     pub(super) const ABOVE: f32 = 40.0;
 
     pub(crate) fn new(target: u32) -> Self {
@@ -62,11 +62,10 @@ pub(crate) struct LogSums<'a> {
 impl Sink for LogSums<'_> {
     fn take(&mut self, tile: Tile<'_>) {
         for (logits, panel) in tile.sums.into_iter().zip(tile.panel..) {
-            let Some(width) =
-                self.columns.checked_sub(panel * PANEL).filter(|_| !logits.is_empty())
-            else {
+            if logits.is_empty() {
                 continue;
-            };
+            }
+            let (width, first) = (self.columns - panel * PANEL, self.first + panel * PANEL);
             if let Some(cap) = self.cap {
                 self.kernel.soft_cap(bytemuck::cast_slice_mut(logits), cap);
             }
@@ -75,7 +74,6 @@ impl Sink for LogSums<'_> {
                 logits.0[width..].fill(f32::NEG_INFINITY);
             }
             let rows = &mut self.rows[tile.row..][..logits.len()];
-            let first = self.first + panel * PANEL;
             self.kernel.add_exp(logits, rows);
             for (logits, row) in logits.iter().zip(rows) {
                 let column = (row.target as usize).checked_sub(first);

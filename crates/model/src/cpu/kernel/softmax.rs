@@ -45,7 +45,6 @@ mod pairs {
 
     /// Scores that make a step of pairs.
     const STEP: usize = 2 * LANES;
-    const ALL: [__mmask16; 2] = [__mmask16::MAX; 2];
 
     /// Writes `exp(score - max)` to the steps and zeros beyond, and gives the sum, score `i` going to lane
     /// `i % LANES`.
@@ -78,12 +77,11 @@ mod pairs {
             }
         };
         for (scores, step) in whole.iter().zip(&mut steps) {
-            set(halves(scores, ALL).map(|half| exp(_mm512_sub_ps(half, max))), step);
+            set(halves(scores).map(|half| exp(_mm512_sub_ps(half, max))), step);
         }
         if let Some(step) = steps.next() {
-            let (seen, [low, high]) = (masks(rest), halves(rest, masks(rest)));
-            let weights = [low, high].map(|half| exp(_mm512_sub_ps(half, max)));
-            let [low, high] = weights;
+            let [low, high] = halves(rest).map(|half| exp(_mm512_sub_ps(half, max)));
+            let seen = masks(rest);
             set([_mm512_maskz_mov_ps(seen[0], low), _mm512_maskz_mov_ps(seen[1], high)], step);
         }
         steps.for_each(|step| *step = Pairs::ZERO);
@@ -99,18 +97,18 @@ mod pairs {
             // Of a pair with one that is no number, the instruction gives the second.
             (low, high) = (_mm512_max_ps(halves[0], low), _mm512_max_ps(halves[1], high));
         };
-        whole.iter().for_each(|scores| count(halves(scores, ALL)));
-        count(halves(rest, masks(rest)));
+        whole.iter().for_each(|scores| count(halves(scores)));
+        count(halves(rest));
         _mm512_set1_ps(row::largest(&lanes(_mm512_max_ps(low, high))))
     }
 
-    /// 32 values, those of the masks; the others are so small that no maximum is one of them.
+    /// Up to 32 values; those that are not there are so small that no maximum is one of them.
     #[target_feature(enable = "avx512f")]
     #[expect(unsafe_code, reason = "loads by pointer")]
-    fn halves(values: &[f32], masks: [__mmask16; 2]) -> [__m512; 2] {
+    fn halves(values: &[f32]) -> [__m512; 2] {
         let (least, first) = (_mm512_set1_ps(f32::NEG_INFINITY), values.as_ptr());
-        debug_assert!(masks == self::masks(values));
-        // SAFETY: the masks are those of the values, and only these are read.
+        let masks = masks(values);
+        // SAFETY: only values of the masks are read, which are there.
         unsafe {
             [
                 _mm512_mask_loadu_ps(least, masks[0], first),

@@ -5,13 +5,13 @@ use hyperrag_kv::{BlockError, Element, Geometry};
 use rayon::prelude::*;
 
 use super::codec::Codec;
-use super::kernel::{Form, Kernel, Lanes, PANEL, PackedMatrix, Rows, Then, Tile, panels_of};
+use super::kernel::{Form, Kernel, PANEL, PackedMatrix, Rows, Then, Tile, panels_of};
 use super::passes::Passes;
 use super::past::Past;
 use super::stored::{Stored, StoredMatrix};
 use super::workspace::{Floats, Scratch, ScratchPool, Workspace, split};
 use crate::weights::Weights;
-use crate::{Activation, Compute, Config, LoadError, ModelFile};
+use crate::{Compute, Config, LoadError, ModelFile};
 
 /// Rows that one task takes through a layer: their activations stay in its core's cache, and the
 /// weights are read once for all of them.
@@ -332,18 +332,9 @@ impl CpuModel {
         let (kernel, wide) = (self.kernel, self.config.feed_forward);
         let Scratch { operand, activated, narrow, widened, shares, .. } = scratch;
         activated.start(kernel, self.form(), operand.rows(), wide);
+        let activation = self.config.activation;
         if !*shares {
-            layer.gate_up.product(
-                kernel,
-                operand,
-                layer.gate_up.panels(),
-                widened,
-                |tile: Tile<'_>| {
-                    let (row, first) = (tile.row, tile.panel / 2 * PANEL);
-                    activated.set_sums(row, first, self.activated(tile), PANEL.min(wide - first));
-                },
-            );
-            return;
+            return layer.gate_up.activate(kernel, activation, operand, widened, activated);
         }
         let values = narrow.take(wide);
         self.by_parts(values, |first, values| {
@@ -351,20 +342,11 @@ impl CpuModel {
             let widened = &mut self.scratch.get().widened;
             layer.gate_up.product(kernel, operand, panels, widened, |tile: Tile<'_>| {
                 let out = values.chunks_mut(PANEL).nth(tile.panel / 2).unwrap_or_default();
-                out.copy_from_slice(&self.activated(tile)[0].0[..out.len()]);
+                let [row, ..] = kernel.activated(activation, tile) else { return };
+                out.copy_from_slice(&row.0[..out.len()]);
             });
         });
         activated.set(0, 0, values);
-    }
-
-    /// Gates with their activation, times the ups.
-    fn activated<'t>(&self, tile: Tile<'t>) -> &'t [Lanes] {
-        let [gates, ups] = tile.sums;
-        match self.config.activation {
-            Activation::Silu => self.kernel.silu_mul(gates, ups),
-            Activation::GeluTanh => self.kernel.gelu_mul(gates, ups),
-        }
-        gates
     }
 
     /// One row's values, a part of them, from a panel on, by each thread.

@@ -1,12 +1,13 @@
 use std::arch::x86_64::{
     __m256bh, __m256i, __m512, __m512bh, __m512i, _mm_storeu_si128, _mm256_storeu_si256,
-    _mm512_add_ps, _mm512_and_epi32, _mm512_castps_si512, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
-    _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_load_ps,
-    _mm512_load_si512, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps, _mm512_max_epu32,
-    _mm512_mul_ps, _mm512_permute_ps, _mm512_reduce_add_epi32, _mm512_reduce_max_epu32,
-    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_shuffle_f32x4, _mm512_store_ps, _mm512_store_si512, _mm512_storeu_ps, _mm512_sub_ps,
-    _mm512_xor_si512,
+    _mm512_add_epi32, _mm512_add_ps, _mm512_and_epi32, _mm512_castps_si512, _mm512_castsi512_ps,
+    _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtneps_pbh, _mm512_div_ps, _mm512_dpbf16_ps,
+    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_load_ps, _mm512_load_si512,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps, _mm512_max_epu32, _mm512_max_ps,
+    _mm512_min_ps, _mm512_mul_ps, _mm512_permute_ps, _mm512_reduce_add_epi32,
+    _mm512_reduce_max_epu32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_slli_epi32,
+    _mm512_store_ps, _mm512_store_si512, _mm512_storeu_ps, _mm512_sub_ps, _mm512_xor_si512,
 };
 use std::mem::transmute;
 
@@ -339,6 +340,60 @@ fn round_to_halves_by_sixteen(rows: &[Lanes], out: &mut [Pairs], half: usize) {
         unsafe {
             let values = _mm512_load_ps(values.0.as_ptr());
             let rounded = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values));
+            _mm256_storeu_si256(pairs.as_mut_ptr().cast(), rounded);
+        }
+    }
+}
+
+/// [`row::exp`] of what is not above [`row::EXP_MAX`].
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn exp(x: __m512) -> __m512 {
+    let number = _mm512_set1_ps;
+    let x = _mm512_max_ps(number(row::EXP_MIN), x);
+    let shifted = _mm512_fmadd_ps(x, number(std::f32::consts::LOG2_E), number(row::WHOLE));
+    let n = _mm512_sub_ps(shifted, number(row::WHOLE));
+    let r = _mm512_fnmadd_ps(n, number(row::LN2_HIGH), x);
+    let r = _mm512_fnmadd_ps(n, number(row::LN2_LOW), r);
+    let mut p = number(row::EXP_POLYNOMIAL[0]);
+    for c in &row::EXP_POLYNOMIAL[1..] {
+        p = _mm512_fmadd_ps(p, r, number(*c));
+    }
+    let y = _mm512_add_ps(_mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r), number(1.0));
+    let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
+    let one = _mm512_set1_epi32(1.0_f32.to_bits().cast_signed());
+    _mm512_mul_ps(y, _mm512_castsi512_ps(_mm512_add_epi32(exponent, one)))
+}
+
+/// As [`round_to_halves`] of the gates with their activation, times the ups, with the bits of
+/// [`row::silu_mul`] or [`row::gelu_mul`].
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[inline]
+#[expect(unsafe_code, reason = "loads and stores by pointer, registers of another type")]
+pub(super) fn activate_to_halves<const GELU: bool>(
+    gates: &[Lanes],
+    ups: &[Lanes],
+    out: &mut [Pairs],
+    half: usize,
+) {
+    let number = _mm512_set1_ps;
+    for ((gates, ups), pairs) in gates.iter().zip(ups).zip(out) {
+        let pairs = &mut pairs.0[half * LANES / 2..][..LANES / 2];
+        // SAFETY: 16 floats are read of each, aligned to 64 bytes, and 32 bytes written; every pattern of
+        // bits is a value of either type of register.
+        unsafe {
+            let gate = _mm512_load_ps(gates.0.as_ptr());
+            let x = if GELU {
+                let square = _mm512_mul_ps(gate, gate);
+                let cubic = _mm512_fmadd_ps(square, number(row::GELU_CUBIC), number(1.0));
+                _mm512_mul_ps(_mm512_mul_ps(number(row::GELU_SCALE), gate), cubic)
+            } else {
+                _mm512_sub_ps(number(-0.0), gate)
+            };
+            let exp = exp(_mm512_min_ps(number(row::EXP_MAX), x));
+            let activated = _mm512_div_ps(gate, _mm512_add_ps(number(1.0), exp));
+            let product = _mm512_mul_ps(activated, _mm512_load_ps(ups.0.as_ptr()));
+            let rounded = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(product));
             _mm256_storeu_si256(pairs.as_mut_ptr().cast(), rounded);
         }
     }

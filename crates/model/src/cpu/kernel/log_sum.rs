@@ -1,7 +1,7 @@
 //! Log-probabilities of logits, which are never all in memory: what a row's are is summed up while a
 //! tile of them is in the first-level cache.
 
-use super::{Kernel, LANES, Lanes, PANEL, Sink, Tile};
+use super::{Kernel, LANES, Lanes, PANEL, PANELS, Sink, Tile};
 
 /// What a row's logits so far come to.
 #[derive(Clone, Copy, Debug)]
@@ -59,28 +59,87 @@ pub(crate) struct LogSums<'a> {
     pub(crate) rows: &'a mut [LogSum],
 }
 
-impl Sink for LogSums<'_> {
-    fn take(&mut self, tile: Tile<'_>) {
-        for (logits, panel) in tile.sums.into_iter().zip(tile.panel..) {
-            if logits.is_empty() {
-                continue;
-            }
-            let (width, first) = (self.columns - panel * PANEL, self.first + panel * PANEL);
+impl LogSums<'_> {
+    /// Makes logits of a tile's sums, `width` of whose columns there are.
+    #[cold]
+    fn finish(&self, tile: &mut Tile<'_>, width: usize) {
+        for (logits, panel) in tile.sums.iter_mut().zip(0..) {
             if let Some(cap) = self.cap {
                 self.kernel.soft_cap(bytemuck::cast_slice_mut(logits), cap);
             }
             // What is beyond the vocabulary has no part in it.
-            for logits in logits.iter_mut().filter(|_| width < LANES) {
-                logits.0[width..].fill(f32::NEG_INFINITY);
-            }
-            let rows = &mut self.rows[tile.row..][..logits.len()];
+            let width = width.saturating_sub(panel * PANEL).min(LANES);
+            logits.iter_mut().for_each(|logits| logits.0[width..].fill(f32::NEG_INFINITY));
+        }
+    }
+}
+
+impl Sink for LogSums<'_> {
+    const TAKES_FEW: bool = true;
+
+    #[inline(always)]
+    fn take(&mut self, mut tile: Tile<'_>) {
+        let column = tile.panel * PANEL;
+        let width = self.columns - column;
+        if self.cap.is_some() || width < PANELS * PANEL {
+            self.finish(&mut tile, width);
+        }
+        let (rows, mut first) = (&mut self.rows[tile.row..], self.first + column);
+        for logits in tile.sums {
+            let rows = &mut rows[..logits.len()];
             self.kernel.add_exp(logits, rows);
             for (logits, row) in logits.iter().zip(rows) {
-                let column = (row.target as usize).checked_sub(first);
-                if let Some(logit) = column.and_then(|column| logits.0.get(column)) {
+                let column = (row.target as usize).wrapping_sub(first);
+                if let Some(logit) = logits.0.get(column) {
                     row.logit = *logit;
                 }
             }
+            first += PANEL;
+        }
+    }
+}
+
+impl Kernel {
+    /// Adds the exponentials of a panel's logits to what their rows have.
+    #[inline(always)]
+    fn add_exp(self, logits: &[Lanes], rows: &mut [LogSum]) {
+        #[cfg(target_arch = "x86_64")]
+        if matches!(self, Self::Avx512 | Self::Avx512Bf16 | Self::Amx) {
+            // SAFETY: `Kernel::available` offers these only where the machine has AVX-512.
+            #[expect(unsafe_code, reason = "a function compiled for an instruction set")]
+            return unsafe { vectors::add_exp(logits, rows) };
+        }
+        self.add_exp_by_lanes(logits, rows);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod vectors {
+    use std::arch::x86_64::{
+        _CMP_GT_OQ, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_load_ps, _mm512_set1_ps,
+        _mm512_store_ps, _mm512_sub_ps,
+    };
+
+    use super::super::avx512::exp;
+    use super::super::{Lanes, row};
+    use super::LogSum;
+
+    /// As [`row::add_exp_by_lanes`].
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    #[expect(unsafe_code, reason = "loads and stores by pointer")]
+    pub(super) fn add_exp(logits: &[Lanes], rows: &mut [LogSum]) {
+        for (logits, row) in logits.iter().zip(rows) {
+            // SAFETY: `Lanes` is 64 bytes, aligned to 64.
+            let values = unsafe { _mm512_load_ps(logits.0.as_ptr()) };
+            let bound = _mm512_set1_ps(row.reference + LogSum::ABOVE);
+            if _mm512_cmp_ps_mask::<_CMP_GT_OQ>(values, bound) != 0 {
+                row.refer_to(row::largest(&logits.0));
+            }
+            let below = _mm512_sub_ps(values, _mm512_set1_ps(row.reference));
+            let lanes = row.lanes.0.as_mut_ptr();
+            // SAFETY: as above.
+            unsafe { _mm512_store_ps(lanes, _mm512_add_ps(_mm512_load_ps(lanes), exp(below))) };
         }
     }
 }
@@ -90,6 +149,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Compute;
+    use crate::cpu::kernel::{Operand, PackedMatrix};
 
     proptest! {
         #[test]
@@ -125,6 +186,37 @@ mod tests {
             for kernel in Kernel::available() {
                 prop_assert_eq!(log(kernel).to_bits(), log(Kernel::Portable).to_bits());
                 prop_assert!((log(kernel) - expected).abs() < 2e-5, "{} {}", log(kernel), expected);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn sums_of_a_product_are_those_of_its_rows(
+            rows in 1_usize..70, columns in 1_usize..120, target: prop::sample::Index,
+            cap in prop::option::of(5.0_f32..50.0),
+        ) {
+            let value = |i: usize| (i * 7919 % 10_007) as f32 / 500.0 - 10.0;
+            let inputs = 40;
+            let mut weights = PackedMatrix::zeroed(columns, inputs, Compute::Bf16).unwrap();
+            weights.fill(0, &(0..columns * inputs).map(value).collect::<Vec<_>>());
+            let x: Vec<f32> = (0..rows * inputs).map(|i| value(31 * i) / 50.0).collect();
+            let target = target.index(columns) as u32;
+            for kernel in Kernel::available() {
+                let sums_of = |x: &[f32]| {
+                    let mut rows = vec![LogSum::new(target); x.len() / inputs];
+                    let mut operand = Operand::default();
+                    operand.start(kernel, kernel.form(Compute::Bf16), rows.len(), inputs).set_all(x);
+                    let sink = LogSums { kernel, cap, first: 0, columns, rows: &mut rows };
+                    weights.product(kernel, &operand, weights.panels(), &mut Vec::new(), sink);
+                    rows.iter_mut().for_each(LogSum::settle);
+                    rows.iter().map(LogSum::log_probability).collect::<Vec<_>>()
+                };
+                let one_by_one: Vec<_> = x.chunks_exact(inputs).flat_map(sums_of).collect();
+                prop_assert_eq!(&sums_of(&x), &one_by_one, "{:?}", kernel);
+                prop_assert!(one_by_one.iter().all(|log| *log < 1e-6));
             }
         }
     }

@@ -6,6 +6,7 @@
 //! but the row. The exceptions are AVX-512's instruction for pairs of bf16, and AMX: each has bits, and
 //! a kernel id, of its own. Sums of int8 are exact, in any order.
 
+mod activated;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "x86_64")]
@@ -338,6 +339,7 @@ macro_rules! row_operations {
         mod row_avx512 {
             use super::{Element, Lanes, LogSum, Pairs, Quads, Seen, row};
             $(#[target_feature(enable = "avx512f,avx512dq,avx512bw")]
+            #[inline]
             pub(super) fn $name($($arg: $ty),*) $(-> $out)? { row::$name($($arg),*) })*
         }
         impl Kernel {
@@ -395,8 +397,8 @@ row_operations! {
     fn turn_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32;
     /// Pairs of bf16 as f32, the first of each pair before the second.
     fn widen(pairs: &[Pairs], out: &mut [Lanes]);
-    /// Adds the exponentials of a panel's logits to what their rows have.
-    fn add_exp(logits: &[Lanes], rows: &mut [LogSum]);
+    /// See [`Kernel::add_exp`].
+    fn add_exp_by_lanes(logits: &[Lanes], rows: &mut [LogSum]);
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 #[cfg(target_arch = "x86_64")]
 use super::avx512;
 use super::packed::{Pairs, depth_of};
@@ -32,6 +34,8 @@ pub(crate) struct Operand {
     form: Form,
     rows: usize,
     inputs: usize,
+    /// Steps of a row, of pairs or of fours.
+    steps: usize,
     floats: Floats,
     /// Steps of rows, where [`Operand::place`] says. They are aligned: what crosses cache lines is
     /// read at half the speed.
@@ -69,6 +73,7 @@ impl Default for Operand {
             form: Form::F32,
             rows: 0,
             inputs: 0,
+            steps: 0,
             floats: Floats::default(),
             pairs: Vec::new(),
             quads: Vec::new(),
@@ -87,9 +92,11 @@ impl Operand {
         inputs: usize,
     ) -> &mut Self {
         (self.kernel, self.form, self.rows, self.inputs) = (kernel, form, rows, inputs);
+        let depth = if form == Form::Quads { depth_of_quads(inputs) } else { depth_of(inputs) };
+        self.steps = depth / LANES;
+        let steps = self.steps;
         match form {
             Form::Pairs => {
-                let steps = self.steps();
                 take(&mut self.pairs, kernel.rows_of_pairs(rows) * steps);
                 let (whole, rest) = (inputs / VALUES, inputs % VALUES / 2);
                 for row in 0..rows {
@@ -101,7 +108,6 @@ impl Operand {
                 }
             }
             Form::Quads => {
-                let steps = self.steps();
                 self.floats.take(rows * inputs);
                 take(&mut self.scales, rows);
                 take(&mut self.quads, kernel.rows_of_pairs(rows) * steps);
@@ -163,15 +169,10 @@ impl Operand {
     pub(crate) fn set_sums(&mut self, row: usize, first: usize, sums: &[Lanes], width: usize) {
         #[cfg(target_arch = "x86_64")]
         if self.form == Form::Pairs && width == LANES {
-            let (mut row, step, half) = (row, first / VALUES, first % VALUES / LANES);
-            let at_once = self.kernel.stride_of_pairs();
-            assert!(row.is_multiple_of(at_once), "the places of a tile's rows are neighbours");
-            for sums in sums.chunks(at_once) {
-                let place = self.place(row, step);
-                avx512::round_to_halves(sums, &mut self.pairs[place..], half);
-                row += sums.len();
-            }
-            return;
+            let half = first % VALUES / LANES;
+            return self.steps_of_rows(row..row + sums.len(), first / VALUES, |rows, steps| {
+                avx512::round_to_halves(&sums[rows], steps, half);
+            });
         }
         if matches!(self.form, Form::F32 | Form::Quads) {
             let values =
@@ -184,6 +185,25 @@ impl Operand {
         }
         for (row, lanes) in (row..).zip(sums) {
             self.set(row, first, &lanes.0[..width]);
+        }
+    }
+
+    /// Gives `each` the steps with number `step` of rows that stand side by side, and the numbers of
+    /// these rows, counted from the first.
+    #[inline(always)]
+    pub(super) fn steps_of_rows(
+        &mut self,
+        rows: Range<usize>,
+        step: usize,
+        mut each: impl FnMut(Range<usize>, &mut [Pairs]),
+    ) {
+        let at_once = self.kernel.stride_of_pairs();
+        let mut row = rows.start;
+        while row < rows.end {
+            let end = rows.end.min(row + at_once - row % at_once);
+            let place = self.place(row, step);
+            each(row - rows.start..end - rows.start, &mut self.pairs[place..]);
+            row = end;
         }
     }
 
@@ -231,21 +251,14 @@ impl Operand {
 
     /// All steps of pairs of a row, to be set.
     pub(super) fn steps_of(&mut self, row: usize) -> impl Iterator<Item = &mut Pairs> {
-        let (first, stride, steps) =
-            (self.place(row, 0), self.kernel.stride_of_pairs(), self.steps());
-        self.pairs[first..].chunks_mut(stride).map(|steps| &mut steps[0]).take(steps)
-    }
-
-    /// Steps of a row.
-    fn steps(&self) -> usize {
-        let depth = if self.form == Form::Quads { depth_of_quads } else { depth_of };
-        depth(self.inputs) / LANES
+        let (first, stride) = (self.place(row, 0), self.kernel.stride_of_pairs());
+        self.pairs[first..].chunks_mut(stride).map(|steps| &mut steps[0]).take(self.steps)
     }
 
     /// Where a step of a row is: of as many rows as the kernel loads at once, the first steps stand
     /// side by side, then the second ones.
     fn place(&self, row: usize, step: usize) -> usize {
         let at_once = self.kernel.stride_of_pairs();
-        (row / at_once * self.steps() + step) * at_once + row % at_once
+        (row / at_once * self.steps + step) * at_once + row % at_once
     }
 }

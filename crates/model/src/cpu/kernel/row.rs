@@ -46,12 +46,14 @@ pub(super) const EXP_POLYNOMIAL: [f32; 6] =
     [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5];
 /// Below it an exponential is taken for that of this number.
 pub(super) const EXP_MIN: f32 = -87.0;
+/// The same above it.
+pub(super) const EXP_MAX: f32 = 88.0;
 
-/// `exp(x)` within 2 units in the last place for -87 <= x <= 88, to which `x` is clamped.
+/// `exp(x)` within 2 units in the last place between [`EXP_MIN`] and [`EXP_MAX`], to which `x` is clamped.
 /// Cephes' polynomial for |r| <= ln(2)/2, times a power of two.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    let x = x.clamp(EXP_MIN, 88.0);
+    let x = x.clamp(EXP_MIN, EXP_MAX);
     let shifted = x.mul_add(std::f32::consts::LOG2_E, WHOLE);
     let n = shifted - WHOLE;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
@@ -152,16 +154,19 @@ pub(super) fn silu_mul(gates: &mut [Lanes], ups: &[Lanes]) {
     }
 }
 
+/// Of GELU's argument: -2 times the square root of 2 / pi.
+pub(super) const GELU_SCALE: f32 = -1.595_769_2;
+/// The same of the cube.
+pub(super) const GELU_CUBIC: f32 = 0.044_715;
+
 /// `x * Phi(x)` by the approximation with tanh (GELU, arXiv 1606.08415), which is
 /// `x * sigmoid(2 u)` of the argument `u` of its tanh.
 #[inline(always)]
 pub(super) fn gelu_mul(gates: &mut [Lanes], ups: &[Lanes]) {
-    /// -2 times the square root of 2 / pi.
-    const SCALE: f32 = -1.595_769_2;
     for (gates, ups) in gates.iter_mut().zip(ups) {
         for (gate, up) in gates.0.iter_mut().zip(&ups.0) {
-            let cubic = (*gate * *gate).mul_add(0.044_715, 1.0);
-            *gate = *gate / (1.0 + exp(SCALE * *gate * cubic)) * up;
+            let cubic = (*gate * *gate).mul_add(GELU_CUBIC, 1.0);
+            *gate = *gate / (1.0 + exp(GELU_SCALE * *gate * cubic)) * up;
         }
     }
 }
@@ -369,7 +374,7 @@ fn exp_and_sum_of(scores: &mut [f32], valid: usize, max: f32) -> f32 {
 }
 
 #[inline(always)]
-pub(super) fn add_exp(logits: &[Lanes], rows: &mut [LogSum]) {
+pub(super) fn add_exp_by_lanes(logits: &[Lanes], rows: &mut [LogSum]) {
     for (logits, row) in logits.iter().zip(rows) {
         let bound = row.reference + LogSum::ABOVE;
         if logits.0.iter().fold(false, |above, logit| above | (*logit > bound)) {

@@ -23,6 +23,9 @@ pub(crate) struct Place<'a> {
 
 /// What takes the sums of a product.
 pub(crate) trait Sink {
+    /// Whether it is made to take a few rows at a time, as part of the code that multiplies.
+    const TAKES_FEW: bool = false;
+
     fn take(&mut self, tile: Tile<'_>);
 
     /// Where those of so many rows and two panels will go, if it is known: it is fetched while they are

@@ -32,16 +32,14 @@ impl Kernel {
 #[cfg(target_arch = "x86_64")]
 mod pairs {
     use std::arch::x86_64::{
-        __m512, __m512bh, __m512i, __mmask16, _mm512_add_epi32, _mm512_add_ps, _mm512_castps_si512,
-        _mm512_castsi512_ps, _mm512_cvtne2ps_pbh, _mm512_fmadd_ps, _mm512_fnmadd_ps,
-        _mm512_mask_loadu_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_set1_epi32,
-        _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_store_si512, _mm512_storeu_ps,
-        _mm512_sub_ps,
+        __m512, __m512bh, __m512i, __mmask16, _mm512_add_ps, _mm512_cvtne2ps_pbh,
+        _mm512_mask_loadu_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_set1_ps,
+        _mm512_setzero_ps, _mm512_store_si512, _mm512_storeu_ps, _mm512_sub_ps,
     };
     use std::mem::transmute;
 
-    use super::super::row::{self, WHOLE};
-    use super::super::{LANES, Pairs};
+    use super::super::avx512::exp;
+    use super::super::{LANES, Pairs, row};
 
     /// Scores that make a step of pairs.
     const STEP: usize = 2 * LANES;
@@ -121,25 +119,6 @@ mod pairs {
     fn masks(values: &[f32]) -> [__mmask16; 2] {
         let seen = !(u64::MAX << values.len().min(STEP));
         [seen as __mmask16, (seen >> LANES) as __mmask16]
-    }
-
-    /// [`row::exp`] of what is not above 0.
-    #[target_feature(enable = "avx512f")]
-    fn exp(x: __m512) -> __m512 {
-        let number = _mm512_set1_ps;
-        let x = _mm512_max_ps(number(row::EXP_MIN), x);
-        let shifted = _mm512_fmadd_ps(x, number(std::f32::consts::LOG2_E), number(WHOLE));
-        let n = _mm512_sub_ps(shifted, number(WHOLE));
-        let r = _mm512_fnmadd_ps(n, number(row::LN2_HIGH), x);
-        let r = _mm512_fnmadd_ps(n, number(row::LN2_LOW), r);
-        let mut p = number(row::EXP_POLYNOMIAL[0]);
-        for c in &row::EXP_POLYNOMIAL[1..] {
-            p = _mm512_fmadd_ps(p, r, number(*c));
-        }
-        let y = _mm512_add_ps(_mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r), number(1.0));
-        let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
-        let one = _mm512_set1_epi32(1.0_f32.to_bits().cast_signed());
-        _mm512_mul_ps(y, _mm512_castsi512_ps(_mm512_add_epi32(exponent, one)))
     }
 
     #[target_feature(enable = "avx512f")]

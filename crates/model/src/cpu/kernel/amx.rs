@@ -6,6 +6,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid_count, _MM_HINT_T1, _mm_prefetch};
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
@@ -136,6 +137,9 @@ impl<'b, C: Fn(usize) -> &'b Lanes, S: Sink> Sink for Scaled<'_, C, S> {
 
 /// Covers a product with blocks: 32 rows of `A` and two panels of `B`, or what there is of them. Compiled
 /// for AVX-512, so that what the sink does can be part of it: a call for each step would take too long.
+///
+/// The steps are cut into parts whose panels have room in the first-level cache while all rows are multiplied
+/// by them; the sums so far wait in the second. The order of a sum stays the same.
 #[expect(unsafe_code, reason = "instructions that the compiler does not know")]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
 fn each_block<'b, S: Step + 'b, I: Sink>(
@@ -143,19 +147,25 @@ fn each_block<'b, S: Step + 'b, I: Sink>(
     rows: usize,
     panels: usize,
     panel: impl Fn(usize) -> &'b [S],
-    mut sink: I,
+    sink: I,
 ) {
     const { assert!(size_of::<S>() == 64) };
     let depth = panel(0).len();
     assert!(depth.is_multiple_of(DEPTH), "whole tiles");
-    let steps = depth / DEPTH;
-    assert!(a.len() >= rows.next_multiple_of(ROWS) * steps, "A has fewer rows than its tiles");
+    let (steps, blocks) = (depth / DEPTH, rows.div_ceil(ROWS));
+    assert!(a.len() >= blocks * ROWS * steps, "A has fewer rows than its tiles");
     // The next panels are fetched by all blocks of rows, each its share, unless all of them have room.
-    let share = (PANELS * DEPTH).div_ceil(rows.div_ceil(ROWS).max(1));
+    let share = (PANELS * DEPTH).div_ceil(blocks.max(1));
     let ahead_a_step = if panels * depth > KEPT_LINES { share } else { 0 };
-    let mut buffers = [[[Lanes::ZERO; ROWS]; PANELS]; 2];
-    let [mut sums, mut before] = buffers.each_mut();
-    let mut waiting = Waiting::default();
+    let parts = if blocks > 1 { steps.div_ceil(KEPT_STEPS) } else { 1 };
+    let mut waiting = PARTS.take();
+    if parts > 1 && waiting.len() < blocks {
+        waiting.resize(blocks, ZERO);
+    }
+    let so_far = waiting.as_mut_ptr();
+    let mut buffers = [ZERO; 2];
+    let [sums, before] = buffers.each_mut();
+    let mut sums = Sums { sink, sums, before, waiting: Waiting::default() };
     // SAFETY: AMX is there. The configuration has the layout of palette 1.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(readonly, nostack)) };
     for first in (0..panels).step_by(PANELS) {
@@ -164,37 +174,91 @@ fn each_block<'b, S: Step + 'b, I: Sink>(
         assert!(b.iter().all(|panel| panel.len() == depth), "panels are as deep as A");
         let b = b.map(<[_]>::as_ptr);
         let mut ahead = b[0].wrapping_add(PANELS * depth);
-        for row in (0..rows).step_by(ROWS) {
-            let a = [0, TILE_ROWS].map(|more| a[(row + more) * steps..].as_ptr());
-            let block = Block { a, b, steps, ahead, ahead_a_step };
-            ahead = ahead.wrapping_add(steps * ahead_a_step);
-            let height = (rows - row).min(ROWS);
-            let whole = height == ROWS && width == PANELS;
-            let sums_of = Waiting { row, panel: first, rows: height, panels: width, taken: 0 };
-            if I::TAKES_FEW {
-                let rows = ROWS.div_ceil(steps).next_power_of_two();
-                let meanwhile = || waiting.hand_on(rows, before, &mut sink);
-                // SAFETY: the tiles are configured, and a block is what they read.
-                unsafe { multiply(block, Out::buffer(sums), Lines::NONE, meanwhile) };
-                waiting = sums_of;
-                (sums, before) = (before, sums);
-                continue;
-            }
-            let place = if whole { sink.place(row, first, ROWS) } else { None };
-            let lines = place.as_ref().map_or(Lines::NONE, |place| Lines::of(place, steps));
-            let place = place.filter(|place| S::ARE_FLOATS && place.then == Then::Put);
-            let put = place.is_some();
-            let out = place.map_or_else(|| Out::buffer(sums), Out::at);
-            // SAFETY: as above.
-            unsafe { multiply(block, out, lines, || ()) };
-            if !put {
-                { sums_of }.hand_on(ROWS, sums, &mut sink);
+        for part in 0..parts {
+            let (from, to) = (part * steps / parts, (part + 1) * steps / parts);
+            let b = b.map(|b| b.wrapping_add(from * DEPTH));
+            for row in (0..rows).step_by(ROWS) {
+                let a =
+                    [0, TILE_ROWS].map(|more| a[(row + more) * steps + from * DEPTH..].as_ptr());
+                let so_far = Out::sums(so_far.wrapping_add(row / ROWS));
+                let start = (part > 0).then_some(so_far.panels);
+                let block = Block { a, b, steps: to - from, start, ahead, ahead_a_step };
+                ahead = ahead.wrapping_add(block.steps * ahead_a_step);
+                // SAFETY: the tiles are configured, a block is what they read, and a part has place for the
+                // sums so far of all blocks of rows.
+                unsafe {
+                    if part + 1 < parts {
+                        multiply(block, so_far, Lines::NONE, || sums.hand_on(to - from));
+                    } else {
+                        let height = (rows - row).min(ROWS);
+                        sums.finish(block, Waiting { row, panel: first, height, width, taken: 0 });
+                    }
+                }
             }
         }
     }
-    waiting.hand_on(ROWS, before, &mut sink);
+    sums.hand_on(1);
     // SAFETY: as above. An idle tile state need not be saved when threads are switched.
     unsafe { asm!("tilerelease", options(nomem, nostack)) };
+    PARTS.set(waiting);
+}
+
+/// Sums of a block, for each panel those of its rows.
+type BlockSums = [[Lanes; ROWS]; PANELS];
+
+const ZERO: BlockSums = [[Lanes::ZERO; ROWS]; PANELS];
+
+thread_local! {
+    /// A buffer for the sums so far of blocks of rows.
+    static PARTS: Cell<Vec<BlockSums>> = const { Cell::new(Vec::new()) };
+}
+
+/// Where the sums of blocks go.
+struct Sums<'s, I> {
+    sink: I,
+    sums: &'s mut BlockSums,
+    /// Those of the block before, which wait for the sink.
+    before: &'s mut BlockSums,
+    waiting: Waiting,
+}
+
+impl<I: Sink> Sums<'_, I> {
+    /// Multiplies a block whose sums are complete then, and gives them to the sink, now or later.
+    ///
+    /// # Safety
+    /// As of [`multiply`].
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "instructions that the compiler does not know")]
+    unsafe fn finish<S: Step>(&mut self, block: Block<S>, of: Waiting) {
+        let steps = block.steps;
+        if I::TAKES_FEW {
+            let out = Out::sums(&raw mut *self.sums);
+            // SAFETY: by the contract.
+            unsafe { multiply(block, out, Lines::NONE, || self.hand_on(steps)) };
+            debug_assert_eq!(self.waiting.taken, self.waiting.height, "a block hands on all rows");
+            self.waiting = of;
+            std::mem::swap(&mut self.sums, &mut self.before);
+            return;
+        }
+        let whole = of.height == ROWS && of.width == PANELS;
+        let place = if whole { self.sink.place(of.row, of.panel, ROWS) } else { None };
+        let lines = place.as_ref().map_or(Lines::NONE, |place| Lines::of(place, steps));
+        let place = place.filter(|place| S::ARE_FLOATS && place.then == Then::Put);
+        let put = place.is_some();
+        let out = place.map_or_else(|| Out::sums(&raw mut *self.sums), Out::at);
+        // SAFETY: by the contract.
+        unsafe { multiply(block, out, lines, || ()) };
+        if !put {
+            { of }.hand_on(ROWS, self.sums, &mut self.sink);
+        }
+    }
+
+    /// Gives the sink as many rows as it must take with each of so many steps to have all of them.
+    #[inline(always)]
+    fn hand_on(&mut self, steps: usize) {
+        let rows = ROWS.div_ceil(steps).next_power_of_two();
+        self.waiting.hand_on(rows, self.before, &mut self.sink);
+    }
 }
 
 /// Sums of a block that the sink has not all taken. It takes them while the tiles multiply the next block,
@@ -204,8 +268,10 @@ fn each_block<'b, S: Step + 'b, I: Sink>(
 struct Waiting {
     row: usize,
     panel: usize,
-    rows: usize,
-    panels: usize,
+    /// Rows that there are.
+    height: usize,
+    /// Panels that there are.
+    width: usize,
     /// Rows that the sink took.
     taken: usize,
 }
@@ -213,15 +279,15 @@ struct Waiting {
 impl Waiting {
     /// Gives the sink the next rows of the sums.
     #[inline(always)]
-    fn hand_on(&mut self, rows: usize, sums: &mut [[Lanes; ROWS]; PANELS], sink: &mut impl Sink) {
-        if self.taken >= self.rows {
+    fn hand_on(&mut self, rows: usize, sums: &mut BlockSums, sink: &mut impl Sink) {
+        if self.taken >= self.height {
             return;
         }
-        let now = self.taken..self.rows.min(self.taken + rows);
+        let now = self.taken..self.height.min(self.taken + rows);
         let row = self.row + now.start;
         self.taken = now.end;
         let [low, high] = sums;
-        let high = if self.panels == PANELS { &mut high[now.clone()] } else { &mut [] };
+        let high = if self.width == PANELS { &mut high[now.clone()] } else { &mut [] };
         sink.take(Tile { row, panel: self.panel, sums: [&mut low[now], high] });
     }
 }
@@ -233,6 +299,8 @@ struct Block<S> {
     /// As many steps of 16 rows in each panel.
     b: [*const S; PANELS],
     steps: usize,
+    /// The sums that these are added to.
+    start: Option<[*mut f32; PANELS]>,
     /// What is fetched into the second-level cache meanwhile, so many lines with each step. The weights
     /// do not fit there, and what the processor fetches ahead by itself ends with each page.
     ahead: *const S,
@@ -248,9 +316,9 @@ struct Out<'a> {
 }
 
 impl<'a> Out<'a> {
-    fn buffer([low, high]: &'a mut [[Lanes; ROWS]; PANELS]) -> Self {
-        let panels = [low, high].map(|panel| panel.as_mut_ptr().cast());
-        Self { panels, stride: PANEL, of: PhantomData }
+    fn sums(block: *mut BlockSums) -> Self {
+        let low: *mut f32 = block.cast();
+        Self { panels: [low, low.wrapping_add(ROWS * PANEL)], stride: PANEL, of: PhantomData }
     }
 
     fn at(Place { values, stride, .. }: Place<'a>) -> Self {
@@ -311,20 +379,32 @@ unsafe fn multiply<S: Step>(
     mut lines: Lines,
     mut meanwhile: impl FnMut(),
 ) {
-    let Block { mut a, mut b, steps, mut ahead, ahead_a_step } = block;
-    let kept = steps <= KEPT_STEPS;
+    let Block { mut a, mut b, steps, start, mut ahead, ahead_a_step } = block;
     // SAFETY: by the contract. `Out` is place for all sums.
     unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            options(nomem, nostack, preserves_flags),
-        );
+        match start {
+            None => asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                options(nomem, nostack, preserves_flags),
+            ),
+            Some([low, high]) => asm!(
+                "tileloadd tmm0, [{low} + {row_bytes}*1]",
+                "tileloadd tmm1, [{high} + {row_bytes}*1]",
+                "tileloadd tmm2, [{low} + {row_bytes}*1 + 1024]",
+                "tileloadd tmm3, [{high} + {row_bytes}*1 + 1024]",
+                low = in(reg) low,
+                high = in(reg) high,
+                row_bytes = in(reg) 64_usize,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                options(nostack, readonly, preserves_flags),
+            ),
+        }
         for _ in 0..steps {
-            S::multiply(a, b, kept);
+            S::multiply(a, b);
             for line in 0..ahead_a_step {
                 _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
             }
@@ -354,23 +434,22 @@ trait Step: Sized {
     /// Whether their sums are floats, not integers.
     const ARE_FLOATS: bool;
 
-    /// Adds the products of two tiles of `A` with two of `B` to the four tiles of sums. `kept` tiles of `B`
-    /// stay in the first-level cache.
+    /// Adds the products of two tiles of `A` with two of `B` to the four tiles of sums.
     ///
     /// # Safety
     /// AMX is there and configured; each of `a` and `b` points to 16 rows of 64 bytes.
     #[expect(unsafe_code, reason = "instructions that the compiler does not know")]
-    unsafe fn multiply(a: [*const Self; 2], b: [*const Self; 2], kept: bool);
+    unsafe fn multiply(a: [*const Self; 2], b: [*const Self; 2]);
 }
 
 /// The instructions of a step. `tileloaddt1` passes by the first-level cache: rows of `A` would drive out
 /// the panels there, which the next rows need again (a product is 1.2 to 1.4 times as fast).
 macro_rules! multiply {
-    ($multiply:literal, $load_b:literal, $a:ident, $b:ident) => {
+    ($multiply:literal, $a:ident, $b:ident) => {
         asm!(
-            concat!($load_b, " tmm6, [{b0} + {row_bytes}*1]"),
+            "tileloadd tmm6, [{b0} + {row_bytes}*1]",
             "tileloaddt1 tmm4, [{a0} + {row_bytes}*1]",
-            concat!($load_b, " tmm7, [{b1} + {row_bytes}*1]"),
+            "tileloadd tmm7, [{b1} + {row_bytes}*1]",
             concat!($multiply, " tmm0, tmm4, tmm6"),
             "tileloaddt1 tmm5, [{a1} + {row_bytes}*1]",
             concat!($multiply, " tmm1, tmm4, tmm7"),
@@ -395,15 +474,9 @@ macro_rules! step {
             const ARE_FLOATS: bool = $are_floats;
 
             #[inline(always)]
-            unsafe fn multiply(a: [*const Self; 2], b: [*const Self; 2], kept: bool) {
+            unsafe fn multiply(a: [*const Self; 2], b: [*const Self; 2]) {
                 // SAFETY: by the contract. Only tiles are written.
-                unsafe {
-                    if kept {
-                        multiply!($multiply, "tileloadd", a, b);
-                    } else {
-                        multiply!($multiply, "tileloaddt1", a, b);
-                    }
-                }
+                unsafe { multiply!($multiply, a, b) };
             }
         }
     };

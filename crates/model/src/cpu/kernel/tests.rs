@@ -141,3 +141,27 @@ proptest! {
         prop_assert!(close(totals[0], x[..valid].iter().map(|v| f64::from(v - max).exp()).sum()));
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// A product of many rows takes long sums in parts, one of a few rows does not.
+    #[test]
+    fn long_sums_in_parts_are_those_of_a_row_alone(
+        rows in 33usize..70, sixteens in 36usize..180, n in 1usize..40, seed: u64
+    ) {
+        let k = 16 * sixteens;
+        let (a, w) = (floats(seed, rows * k), floats(!seed, n * k));
+        for compute in [Compute::F32, Compute::Bf16, Compute::Int8] {
+            let mut packed = PackedMatrix::zeroed(n, k, compute).unwrap();
+            packed.fill(0, &w);
+            for kernel in Kernel::available() {
+                let all = product(kernel, compute, &a, rows, &packed);
+                for row in [0, rows / 2, rows - 1] {
+                    let alone = product(kernel, compute, &a[row * k..][..k], 1, &packed);
+                    prop_assert_eq!(&alone[..], &all[row * n..][..n], "{:?} {:?}", kernel, compute);
+                }
+            }
+        }
+    }
+}

@@ -23,6 +23,7 @@ pub(super) const DEPTH: usize = 16;
 const KEPT_STEPS: usize = 20;
 /// So many lines, 256 KiB, were laid out just now and still are in the second-level cache.
 const KEPT_LINES: usize = 4096;
+
 /// Whether the machine has the instructions and the system lets this process use them.
 pub(super) fn is_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
@@ -158,14 +159,14 @@ fn each_block<'b, S: Step + 'b, I: Sink>(
     let share = (PANELS * DEPTH).div_ceil(blocks.max(1));
     let ahead_a_step = if panels * depth > KEPT_LINES { share } else { 0 };
     let parts = if blocks > 1 { steps.div_ceil(KEPT_STEPS) } else { 1 };
-    let mut waiting = PARTS.take();
-    if parts > 1 && waiting.len() < blocks {
-        waiting.resize(blocks, ZERO);
+    let mut buffer = SO_FAR.take();
+    if parts > 1 && buffer.len() < blocks {
+        buffer.resize(blocks, ZERO);
     }
-    let so_far = waiting.as_mut_ptr();
+    let so_far = buffer.as_mut_ptr();
     let mut buffers = [ZERO; 2];
     let [sums, before] = buffers.each_mut();
-    let mut sums = Sums { sink, sums, before, waiting: Waiting::default() };
+    let mut ends = Ends { sink, sums, before, waiting: Waiting::default() };
     // SAFETY: AMX is there. The configuration has the layout of palette 1.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(readonly, nostack)) };
     for first in (0..panels).step_by(PANELS) {
@@ -188,19 +189,19 @@ fn each_block<'b, S: Step + 'b, I: Sink>(
                 // sums so far of all blocks of rows.
                 unsafe {
                     if part + 1 < parts {
-                        multiply(block, so_far, Lines::NONE, || sums.hand_on(to - from));
+                        multiply(block, so_far, Lines::NONE, || ends.hand_on(to - from));
                     } else {
                         let height = (rows - row).min(ROWS);
-                        sums.finish(block, Waiting { row, panel: first, height, width, taken: 0 });
+                        ends.finish(block, Waiting { row, panel: first, height, width, taken: 0 });
                     }
                 }
             }
         }
     }
-    sums.hand_on(1);
+    ends.hand_on(1);
     // SAFETY: as above. An idle tile state need not be saved when threads are switched.
     unsafe { asm!("tilerelease", options(nomem, nostack)) };
-    PARTS.set(waiting);
+    SO_FAR.set(buffer);
 }
 
 /// Sums of a block, for each panel those of its rows.
@@ -209,12 +210,12 @@ type BlockSums = [[Lanes; ROWS]; PANELS];
 const ZERO: BlockSums = [[Lanes::ZERO; ROWS]; PANELS];
 
 thread_local! {
-    /// A buffer for the sums so far of blocks of rows.
-    static PARTS: Cell<Vec<BlockSums>> = const { Cell::new(Vec::new()) };
+    /// A buffer for the sums so far of all blocks of rows, while their steps are taken in parts.
+    static SO_FAR: Cell<Vec<BlockSums>> = const { Cell::new(Vec::new()) };
 }
 
-/// Where the sums of blocks go.
-struct Sums<'s, I> {
+/// Ends blocks: what becomes of their sums.
+struct Ends<'s, I> {
     sink: I,
     sums: &'s mut BlockSums,
     /// Those of the block before, which wait for the sink.
@@ -222,14 +223,14 @@ struct Sums<'s, I> {
     waiting: Waiting,
 }
 
-impl<I: Sink> Sums<'_, I> {
+impl<I: Sink> Ends<'_, I> {
     /// Multiplies a block whose sums are complete then, and gives them to the sink, now or later.
     ///
     /// # Safety
     /// As of [`multiply`].
     #[inline(always)]
     #[expect(unsafe_code, reason = "instructions that the compiler does not know")]
-    unsafe fn finish<S: Step>(&mut self, block: Block<S>, of: Waiting) {
+    unsafe fn finish<S: Step>(&mut self, block: Block<S>, mut of: Waiting) {
         let steps = block.steps;
         if I::TAKES_FEW {
             let out = Out::sums(&raw mut *self.sums);
@@ -249,7 +250,7 @@ impl<I: Sink> Sums<'_, I> {
         // SAFETY: by the contract.
         unsafe { multiply(block, out, lines, || ()) };
         if !put {
-            { of }.hand_on(ROWS, self.sums, &mut self.sink);
+            of.hand_on(ROWS, self.sums, &mut self.sink);
         }
     }
 

@@ -61,7 +61,7 @@ pub(crate) struct LogSums<'a> {
 
 impl LogSums<'_> {
     /// Makes logits of a tile's sums, `width` of whose columns there are.
-    #[cold]
+    #[inline(never)]
     fn finish(&self, tile: &mut Tile<'_>, width: usize) {
         for (logits, panel) in tile.sums.iter_mut().zip(0..) {
             if let Some(cap) = self.cap {
@@ -95,51 +95,6 @@ impl Sink for LogSums<'_> {
                 }
             }
             first += PANEL;
-        }
-    }
-}
-
-impl Kernel {
-    /// Adds the exponentials of a panel's logits to what their rows have.
-    #[inline(always)]
-    fn add_exp(self, logits: &[Lanes], rows: &mut [LogSum]) {
-        #[cfg(target_arch = "x86_64")]
-        if matches!(self, Self::Avx512 | Self::Avx512Bf16 | Self::Amx) {
-            // SAFETY: `Kernel::available` offers these only where the machine has AVX-512.
-            #[expect(unsafe_code, reason = "a function compiled for an instruction set")]
-            return unsafe { vectors::add_exp(logits, rows) };
-        }
-        self.add_exp_by_lanes(logits, rows);
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod vectors {
-    use std::arch::x86_64::{
-        _CMP_GT_OQ, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_load_ps, _mm512_set1_ps,
-        _mm512_store_ps, _mm512_sub_ps,
-    };
-
-    use super::super::avx512::exp;
-    use super::super::{Lanes, row};
-    use super::LogSum;
-
-    /// As [`row::add_exp_by_lanes`].
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    #[expect(unsafe_code, reason = "loads and stores by pointer")]
-    pub(super) fn add_exp(logits: &[Lanes], rows: &mut [LogSum]) {
-        for (logits, row) in logits.iter().zip(rows) {
-            // SAFETY: `Lanes` is 64 bytes, aligned to 64.
-            let values = unsafe { _mm512_load_ps(logits.0.as_ptr()) };
-            let bound = _mm512_set1_ps(row.reference + LogSum::ABOVE);
-            if _mm512_cmp_ps_mask::<_CMP_GT_OQ>(values, bound) != 0 {
-                row.refer_to(row::largest(&logits.0));
-            }
-            let below = _mm512_sub_ps(values, _mm512_set1_ps(row.reference));
-            let lanes = row.lanes.0.as_mut_ptr();
-            // SAFETY: as above.
-            unsafe { _mm512_store_ps(lanes, _mm512_add_ps(_mm512_load_ps(lanes), exp(below))) };
         }
     }
 }

@@ -339,7 +339,6 @@ macro_rules! row_operations {
         mod row_avx512 {
             use super::{Element, Lanes, LogSum, Pairs, Quads, Seen, row};
             $(#[target_feature(enable = "avx512f,avx512dq,avx512bw")]
-            #[inline]
             pub(super) fn $name($($arg: $ty),*) $(-> $out)? { row::$name($($arg),*) })*
         }
         impl Kernel {
@@ -397,8 +396,8 @@ row_operations! {
     fn turn_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32;
     /// Pairs of bf16 as f32, the first of each pair before the second.
     fn widen(pairs: &[Pairs], out: &mut [Lanes]);
-    /// See [`Kernel::add_exp`].
-    fn add_exp_by_lanes(logits: &[Lanes], rows: &mut [LogSum]);
+    /// Adds the exponentials of a panel's logits to what their rows have.
+    fn add_exp(logits: &[Lanes], rows: &mut [LogSum]);
 }
 
 #[cfg(test)]

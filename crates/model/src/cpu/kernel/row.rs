@@ -374,7 +374,7 @@ fn exp_and_sum_of(scores: &mut [f32], valid: usize, max: f32) -> f32 {
 }
 
 #[inline(always)]
-pub(super) fn add_exp_by_lanes(logits: &[Lanes], rows: &mut [LogSum]) {
+pub(super) fn add_exp(logits: &[Lanes], rows: &mut [LogSum]) {
     for (logits, row) in logits.iter().zip(rows) {
         let bound = row.reference + LogSum::ABOVE;
         if logits.0.iter().fold(false, |above, logit| above | (*logit > bound)) {

@@ -7,9 +7,7 @@
 use std::ops::Range;
 
 use super::codec::{Codec, Part, Place};
-use super::kernel::{
-    Form, Kernel, Lanes, Operand, PANEL, Pairs, Rows, Seen, Then, depth_of, panels_of,
-};
+use super::kernel::{Form, Kernel, Operand, PANEL, Panels, Rows, Seen, depth, panels_of};
 use super::layout::Layout;
 use super::past::PastHead;
 use super::workspace::{Scratch, take};
@@ -83,26 +81,23 @@ impl Heads<'_> {
         let (stored, head) = (source.past.map_or(0, |past| past.tokens), source.head);
         let form = source.form;
         self.lay_out(kernel, source, scratch);
+        let Scratch { keys, values, operand, softmax, .. } = scratch;
+        let depths = [self.dim, stored + rows].map(|inputs| depth(form, inputs));
         for first in (0..rows).step_by(STEP) {
             let steps = STEP.min(rows - first);
             let seen = self.aligned_first(stored + first)..stored + first + steps;
-            self.score(kernel, form, head, first..first + steps, seen.clone(), scratch);
-            let columns = panels_of(seen.len()) * PANEL;
-            let results = &mut out[first * group * self.dim..][..steps * group * self.dim];
-            let Scratch { scores, values, rows: sums, operand, .. } = &mut *scratch;
-            let (sums, scores) = (sums.take(steps * group), scores.take(steps * group * columns));
+            self.set_queries(kernel, form, head, first..first + steps, operand);
+            let keys = &keys[seen.start / PANEL * depths[0]..panels_of(seen.end) * depths[0]];
+            let keys = Panels { form, depth: depths[0], stride: depths[0], steps: keys };
             let own = Seen { first: stored + first - seen.start, group, window: self.window() };
-            if let Some(cap) = self.cap {
-                let rows = scores.chunks_exact_mut(columns).enumerate();
-                rows.for_each(|(i, row)| kernel.soft_cap(&mut row[own.span(i)], cap));
-            }
-            operand.start(kernel, form, steps * group, seen.len());
+            softmax.take(kernel, operand, &keys, own, self.cap);
+            let values = &values[step_of(form, seen.start)..panels_of(self.dim) * depths[1]];
             // What is masked has weight 0, which leaves every sum as it is.
-            kernel.softmax(scores, columns, own, operand, sums);
-            let steps = &values[step_of(form, seen.start)..];
-            let panels = Panels { form, depth: depth(form, stored + rows), steps };
-            panels.product(kernel, operand, depth(form, seen.len()), results, self.dim);
-            kernel.divide_rows(results, sums);
+            let depth = depth(form, seen.len());
+            let values = Panels { form, depth, stride: depths[1], steps: values };
+            let out = &mut out[first * group * self.dim..][..steps * group * self.dim];
+            values.product(kernel, softmax.weights(), Rows::put(kernel, out, self.dim));
+            kernel.divide_rows(out, softmax.sums());
         }
     }
 
@@ -116,31 +111,23 @@ impl Heads<'_> {
         (position + 1).saturating_sub(self.window()) / ALIGN * ALIGN
     }
 
-    /// Scores of the query rows `step` against the positions `seen`.
-    fn score(
+    /// Q of the rows `step`, `[row][group]`, as the left side of the product with K.
+    fn set_queries(
         &self,
         kernel: Kernel,
         form: Form,
         head: usize,
         step: Range<usize>,
-        seen: Range<usize>,
-        scratch: &mut Scratch,
+        operand: &mut Operand,
     ) {
         let group = self.heads / self.kv_heads;
-        let rows = step.len() * group;
-        let Scratch { keys, scores, operand, .. } = scratch;
-        operand.start(kernel, form, rows, self.dim);
+        operand.start(kernel, form, step.len() * group, self.dim);
         for (i, row) in step.enumerate() {
             let queries = self.row(row, head * group, group).chunks_exact(self.dim);
             for (head, query) in queries.enumerate() {
                 operand.set(i * group + head, 0, query);
             }
         }
-        let columns = panels_of(seen.len()) * PANEL;
-        let scores = scores.take(rows * columns);
-        let depth = depth(form, self.dim);
-        let panels = Panels { form, depth, steps: &keys[seen.start / PANEL * depth..] };
-        panels.product(kernel, operand, depth, scores, columns);
     }
 
     /// Lays K and V of all positions that are seen out as the right sides of the two products.
@@ -186,53 +173,10 @@ impl Heads<'_> {
     }
 }
 
-/// Steps of a panel for a sum over `inputs` values.
-pub(super) fn depth(form: Form, inputs: usize) -> usize {
-    match form {
-        Form::Pairs => depth_of(inputs),
-        _ => inputs,
-    }
-}
-
 /// The step of a panel with the value of a position, the first of its step.
 fn step_of(form: Form, position: usize) -> usize {
     match form {
         Form::Pairs => position / 2,
         _ => position,
-    }
-}
-
-/// The right side of a product: panels of 16 columns, each of `depth` steps.
-struct Panels<'a> {
-    form: Form,
-    depth: usize,
-    steps: &'a [Lanes],
-}
-
-impl Panels<'_> {
-    /// `x` times the first `steps` steps of all panels.
-    fn product(
-        &self,
-        kernel: Kernel,
-        x: &Operand,
-        steps: usize,
-        values: &mut [f32],
-        columns: usize,
-    ) {
-        let (out, panels) = (
-            Rows { kernel, values, stride: columns, columns, then: Then::Put },
-            panels_of(columns),
-        );
-        match self.form {
-            Form::Pairs => {
-                let pairs: &[Pairs] = bytemuck::cast_slice(self.steps);
-                let panel = |p| &pairs[p * self.depth..][..steps];
-                kernel.product_of_pairs(x.pairs(), x.rows(), panels, panel, out);
-            }
-            _ => {
-                let panel = |p| &self.steps[p * self.depth..][..steps];
-                kernel.product(x.floats(), steps, x.rows(), panels, panel, out);
-            }
-        }
     }
 }

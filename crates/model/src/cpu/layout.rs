@@ -2,9 +2,8 @@
 
 use hyperrag_kv::Element;
 
-use super::attention::depth;
 use super::codec::{Codec, Part, Place};
-use super::kernel::{Form, Kernel, Lanes, PANEL, Pairs, panels_of};
+use super::kernel::{Form, Kernel, Lanes, PANEL, Pairs, depth, panels_of};
 use super::workspace::take;
 
 /// K and V as they are laid out: K as panels `[16 positions][dim]`, V as panels

@@ -1,6 +1,6 @@
 use std::sync::{Mutex, MutexGuard};
 
-use super::kernel::{LANES, Lanes, Operand};
+use super::kernel::{LANES, Lanes, Operand, Softmax};
 
 /// A buffer of floats that begins with a cache line: registers that cross one are read and written at half
 /// the speed.
@@ -41,8 +41,7 @@ pub(crate) struct Scratch {
     pub(crate) values: Vec<Lanes>,
     /// One of K or V.
     pub(crate) row: Floats,
-    pub(crate) scores: Floats,
-    pub(crate) rows: Floats,
+    pub(crate) softmax: Softmax,
     pub(crate) wide: Floats,
     pub(crate) narrow: Floats,
     /// Rows of K or V rounded to bf16.

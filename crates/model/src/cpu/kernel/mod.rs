@@ -19,17 +19,24 @@ mod log_sum;
 mod operand;
 mod packed;
 mod pages;
+mod panels;
 mod portable;
 mod quads;
 mod row;
 mod sink;
 mod softmax;
+#[cfg(target_arch = "x86_64")]
+mod weigh;
 
 pub(crate) use log_sum::{LogSum, LogSums};
 pub(crate) use operand::{Form, Operand};
 pub(crate) use packed::{Lanes, PANEL, PackedMatrix, Pairs, depth_of, panels_of};
+pub(crate) use panels::{Panels, depth};
 use quads::{Quads, Sums, scales_of};
 pub(crate) use sink::{Rows, Sink, Then, Tile};
+pub(crate) use softmax::Softmax;
+#[cfg(target_arch = "x86_64")]
+use weigh::{RowWeights, Weigh};
 
 use std::ops::Range;
 
@@ -54,17 +61,17 @@ pub const KERNEL_ID: &str = "cpu-f32-v1";
 /// The same of products of bf16, added by fused multiply-adds.
 pub const KERNEL_ID_BF16: &str = "cpu-bf16-v1";
 /// The same where an instruction for bf16 adds them.
-pub const KERNEL_ID_BF16_PAIRS: &str = "cpu-bf16-pairs-v1";
+pub const KERNEL_ID_BF16_PAIRS: &str = "cpu-bf16-pairs-v2";
 /// The same where AMX adds them.
-pub const KERNEL_ID_BF16_AMX: &str = "cpu-bf16-amx-v1";
+pub const KERNEL_ID_BF16_AMX: &str = "cpu-bf16-amx-v2";
 
 /// The same of products of int8, whose sums are exact. Attention, and the head of bf16, are as in
 /// [`KERNEL_ID_BF16`].
 pub const KERNEL_ID_INT8: &str = "cpu-int8-v1";
 /// The same where they are as in [`KERNEL_ID_BF16_PAIRS`].
-pub const KERNEL_ID_INT8_PAIRS: &str = "cpu-int8-pairs-v1";
+pub const KERNEL_ID_INT8_PAIRS: &str = "cpu-int8-pairs-v2";
 /// The same where they are as in [`KERNEL_ID_BF16_AMX`].
-pub const KERNEL_ID_INT8_AMX: &str = "cpu-int8-amx-v1";
+pub const KERNEL_ID_INT8_AMX: &str = "cpu-int8-amx-v2";
 
 /// An instruction set with its kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -320,6 +327,11 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// What it is counted from another row on.
+    pub(crate) fn from(self, row: usize) -> Self {
+        Self { first: self.first + row / self.group, ..self }
+    }
+
     pub(crate) fn span(self, row: usize) -> Range<usize> {
         let end = self.first + row / self.group + 1;
         end.saturating_sub(self.window)..end

@@ -249,12 +249,6 @@ impl Operand {
         (&self.quads, &self.scales[..self.rows])
     }
 
-    /// All steps of pairs of a row, to be set.
-    pub(super) fn steps_of(&mut self, row: usize) -> impl Iterator<Item = &mut Pairs> {
-        let (first, stride) = (self.place(row, 0), self.kernel.stride_of_pairs());
-        self.pairs[first..].chunks_mut(stride).map(|steps| &mut steps[0]).take(self.steps)
-    }
-
     /// Where a step of a row is: of as many rows as the kernel loads at once, the first steps stand
     /// side by side, then the second ones.
     fn place(&self, row: usize, step: usize) -> usize {

@@ -59,6 +59,13 @@ pub(crate) enum Then {
     Add,
 }
 
+impl<'a> Rows<'a> {
+    /// Rows one after the other.
+    pub(crate) fn put(kernel: Kernel, values: &'a mut [f32], columns: usize) -> Self {
+        Self { kernel, values, stride: columns, columns, then: Then::Put }
+    }
+}
+
 impl Sink for Rows<'_> {
     fn take(&mut self, tile: Tile<'_>) {
         for (sums, panel) in tile.sums.into_iter().zip(tile.panel..) {

@@ -1,133 +1,94 @@
 //! Softmax of attention's scores, whose weights become the left side of the product with V.
 
-use super::{Kernel, Operand, Seen};
+use super::{Form, Kernel, Operand, PANEL, Panels, Rows, Seen};
+#[cfg(target_arch = "x86_64")]
+use super::{RowWeights, Weigh};
+use crate::cpu::workspace::Floats;
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::workspace::take;
 
-impl Kernel {
-    /// Sets each row of `weights` to `exp(score - max)` of the scores that it sees and to 0 elsewhere, and
-    /// gives the sums. A row has `columns` scores; they are overwritten.
-    pub(crate) fn softmax(
-        self,
-        scores: &mut [f32],
-        columns: usize,
-        seen: Seen,
-        weights: &mut Operand,
-        sums: &mut [f32],
-    ) {
-        #[cfg(target_arch = "x86_64")]
-        if weights.form() == super::Form::Pairs && seen.span(sums.len()).start == 0 {
-            for (i, (row, sum)) in scores.chunks_exact(columns).zip(sums).enumerate() {
-                *sum = pairs::exp_and_sum(&row[seen.span(i)], weights.steps_of(i));
-            }
-            return;
-        }
-        self.exp_and_sum(scores, columns, seen, sums);
-        for (i, row) in scores.chunks_exact(columns).enumerate() {
-            weights.set(i, 0, &row[..weights.inputs()]);
-        }
-    }
+/// Weights of the columns that a row sees, `exp(score - m)` with an `m` of the row's own, and their sum.
+#[derive(Default)]
+pub(crate) struct Softmax {
+    weights: Operand,
+    sums: Floats,
+    scores: Floats,
+    #[cfg(target_arch = "x86_64")]
+    rows: Vec<RowWeights>,
 }
 
-/// A row at a time, from its scores to pairs of bf16: the same bits as [`Kernel::exp_and_sum`] and
-/// [`Operand::set`] give, without a way through memory.
-#[cfg(target_arch = "x86_64")]
-mod pairs {
-    use std::arch::x86_64::{
-        __m512, __m512bh, __m512i, __mmask16, _mm512_add_ps, _mm512_cvtne2ps_pbh,
-        _mm512_mask_loadu_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_set1_ps,
-        _mm512_setzero_ps, _mm512_store_si512, _mm512_storeu_ps, _mm512_sub_ps,
-    };
-    use std::mem::transmute;
-
-    use super::super::avx512::exp;
-    use super::super::{LANES, Pairs, row};
-
-    /// Scores that make a step of pairs.
-    const STEP: usize = 2 * LANES;
-
-    /// Writes `exp(score - max)` to the steps and zeros beyond, and gives the sum, score `i` going to lane
-    /// `i % LANES`.
-    #[expect(unsafe_code, reason = "a function compiled for an instruction set")]
-    pub(super) fn exp_and_sum<'p>(
-        scores: &[f32],
-        steps: impl Iterator<Item = &'p mut Pairs>,
-    ) -> f32 {
-        // SAFETY: an operand of pairs is made only where the machine has AVX-512 with BF16.
-        unsafe { exp_and_sum_by_sixteen(scores, steps) }
+impl Softmax {
+    /// The weights, 0 where a row sees nothing.
+    pub(crate) fn weights(&self) -> &Operand {
+        &self.weights
     }
 
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    #[expect(unsafe_code, reason = "stores by pointer, registers of another type")]
-    fn exp_and_sum_by_sixteen<'p>(
-        scores: &[f32],
-        mut steps: impl Iterator<Item = &'p mut Pairs>,
-    ) -> f32 {
-        let max = max(scores);
-        let mut sum = _mm512_setzero_ps();
-        let (whole, rest) = scores.as_chunks::<STEP>();
-        let mut set = |weights: [__m512; 2], step: &mut Pairs| {
-            sum = _mm512_add_ps(_mm512_add_ps(sum, weights[0]), weights[1]);
-            // SAFETY: every pattern of bits is a value of either type of register, and `Pairs` is 64
-            // bytes, aligned to 64.
-            unsafe {
-                let rounded = _mm512_cvtne2ps_pbh(weights[1], weights[0]);
-                let rounded = transmute::<__m512bh, __m512i>(rounded);
-                _mm512_store_si512(step.0.as_mut_ptr().cast(), rounded);
+    /// The sum of each row's weights.
+    pub(crate) fn sums(&self) -> &[f32] {
+        self.sums.get(self.weights.rows())
+    }
+
+    /// Takes the scores of `queries` with the columns of `keys`, which end with the last one that is seen;
+    /// `cap` is the bound to which they are squeezed.
+    pub(crate) fn take(
+        &mut self,
+        kernel: Kernel,
+        queries: &Operand,
+        keys: &Panels<'_>,
+        seen: Seen,
+        cap: Option<f32>,
+    ) {
+        let rows = queries.rows();
+        self.weights.start(kernel, keys.form, rows, seen.span(rows - 1).end);
+        let is_done = match keys.form {
+            #[cfg(target_arch = "x86_64")]
+            Form::Pairs => self.weigh(kernel, queries, keys, seen, cap),
+            _ => false,
+        };
+        if is_done {
+            return;
+        }
+        let columns = keys.panels() * PANEL;
+        let scores = self.scores.take(rows * columns);
+        keys.product(kernel, queries, Rows::put(kernel, scores, columns));
+        if let Some(cap) = cap {
+            let rows = scores.chunks_exact_mut(columns).enumerate();
+            rows.for_each(|(i, row)| kernel.soft_cap(&mut row[seen.span(i)], cap));
+        }
+        let sums = self.sums.take(rows);
+        if keys.form != Form::Pairs {
+            kernel.exp_and_sum(scores, columns, seen, sums);
+        }
+        for (i, (row, sum)) in scores.chunks_exact_mut(columns).zip(sums).enumerate() {
+            if keys.form == Form::Pairs {
+                if !sum.is_nan() {
+                    continue;
+                }
+                kernel.exp_and_sum(row, columns, seen.from(i), std::slice::from_mut(sum));
             }
-        };
-        for (scores, step) in whole.iter().zip(&mut steps) {
-            set(halves(scores).map(|half| exp(_mm512_sub_ps(half, max))), step);
-        }
-        if let Some(step) = steps.next() {
-            let [low, high] = halves(rest).map(|half| exp(_mm512_sub_ps(half, max)));
-            let seen = masks(rest);
-            set([_mm512_maskz_mov_ps(seen[0], low), _mm512_maskz_mov_ps(seen[1], high)], step);
-        }
-        steps.for_each(|step| *step = Pairs::ZERO);
-        row::join(lanes(sum))
-    }
-
-    /// The largest score, which what is no number is not, in all lanes.
-    #[target_feature(enable = "avx512f")]
-    fn max(scores: &[f32]) -> __m512 {
-        let (whole, rest) = scores.as_chunks::<STEP>();
-        let [mut low, mut high] = [_mm512_set1_ps(f32::NEG_INFINITY); 2];
-        let mut count = |halves: [__m512; 2]| {
-            // Of a pair with one that is no number, the instruction gives the second.
-            (low, high) = (_mm512_max_ps(halves[0], low), _mm512_max_ps(halves[1], high));
-        };
-        whole.iter().for_each(|scores| count(halves(scores)));
-        count(halves(rest));
-        _mm512_set1_ps(row::largest(&lanes(_mm512_max_ps(low, high))))
-    }
-
-    /// Up to 32 values; those that are not there are so small that no maximum is one of them.
-    #[target_feature(enable = "avx512f")]
-    #[expect(unsafe_code, reason = "loads by pointer")]
-    fn halves(values: &[f32]) -> [__m512; 2] {
-        let (least, first) = (_mm512_set1_ps(f32::NEG_INFINITY), values.as_ptr());
-        let masks = masks(values);
-        // SAFETY: only values of the masks are read, which are there.
-        unsafe {
-            [
-                _mm512_mask_loadu_ps(least, masks[0], first),
-                _mm512_mask_loadu_ps(least, masks[1], first.wrapping_add(LANES)),
-            ]
+            self.weights.set(i, 0, &row[..self.weights.inputs()]);
         }
     }
 
-    /// Which of 32 values are there.
-    fn masks(values: &[f32]) -> [__mmask16; 2] {
-        let seen = !(u64::MAX << values.len().min(STEP));
-        [seen as __mmask16, (seen >> LANES) as __mmask16]
-    }
-
-    #[target_feature(enable = "avx512f")]
-    #[expect(unsafe_code, reason = "a store by pointer")]
-    fn lanes(register: __m512) -> [f32; LANES] {
-        let mut lanes = [0.0; LANES];
-        // SAFETY: 16 floats are written to 16.
-        unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), register) };
-        lanes
+    /// Makes weights of scores as they come. Rows for which that does not do get no number for a sum; gives
+    /// whether there are none.
+    #[cfg(target_arch = "x86_64")]
+    fn weigh(
+        &mut self,
+        kernel: Kernel,
+        queries: &Operand,
+        keys: &Panels<'_>,
+        seen: Seen,
+        cap: Option<f32>,
+    ) -> bool {
+        let rows = take(&mut self.rows, queries.rows());
+        let sums = self.sums.take(rows.len());
+        let weights = &mut self.weights;
+        keys.product(kernel, queries, Weigh { kernel, cap, seen, weights, rows });
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            *sum = row.sum().unwrap_or(f32::NAN);
+        }
+        sums.iter().all(|sum| !sum.is_nan())
     }
 }
 
@@ -137,48 +98,121 @@ mod tests {
 
     use super::*;
     use crate::Compute;
-    use crate::cpu::kernel::packed::halves;
-    use crate::cpu::kernel::{Form, row};
+    use crate::cpu::kernel::{Lanes, Pairs, depth, panels_of};
 
-    /// What is no number has any of many bits.
-    fn bits(values: &[f32]) -> Vec<Option<u32>> {
-        values.iter().map(|value| (!value.is_nan()).then_some(value.to_bits())).collect()
+    /// Columns `1, 0, 0, ...`, `0, 1, 0, ...`: a product with them is its left side.
+    fn identity(form: Form, size: usize) -> Vec<Lanes> {
+        let depth = depth(form, size);
+        let mut steps = vec![Lanes::ZERO; panels_of(size) * depth];
+        for i in 0..size {
+            let panel = &mut steps[i / PANEL * depth..][..depth];
+            if form == Form::Pairs {
+                let pairs: &mut [Pairs] = bytemuck::cast_slice_mut(panel);
+                pairs[i / 2].0[i % PANEL] = 0x3f80 << (16 * (i % 2));
+            } else {
+                panel[i].0[i % PANEL] = 1.0;
+            }
+        }
+        steps
     }
 
-    /// A row of pairs.
-    fn values(operand: &mut Operand, row: usize) -> Vec<Option<u32>> {
-        let pairs = operand.steps_of(row).flat_map(|step| step.0);
-        bits(&pairs.flat_map(halves).collect::<Vec<_>>())
+    fn panels(form: Form, size: usize, steps: &[Lanes]) -> Panels<'_> {
+        let depth = depth(form, size);
+        Panels { form, depth, stride: depth, steps }
+    }
+
+    /// Weights and sums of scores, `[row][column]`, as queries of which a row sees some columns.
+    fn weigh(
+        kernel: Kernel,
+        compute: Compute,
+        scores: &[f32],
+        columns: usize,
+        seen: Seen,
+        cap: Option<f32>,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let form = kernel.attention_form(compute);
+        let mut queries = Operand::default();
+        queries.start(kernel, form, scores.len() / columns, columns).set_all(scores);
+        let rows = queries.rows();
+        let (steps, end) = (identity(form, columns), seen.span(rows - 1).end);
+        let keys = &steps[..panels_of(end) * depth(form, columns)];
+        let mut softmax = Softmax::default();
+        // Sums of before count for nothing.
+        for _ in 0..2 {
+            softmax.take(kernel, &queries, &panels(form, columns, keys), seen, cap);
+        }
+        let (steps, mut seen) = (identity(form, end), vec![0.0; rows * end]);
+        let out = Rows::put(kernel, &mut seen, end);
+        panels(form, end, &steps).product(kernel, softmax.weights(), out);
+        let mut weights = vec![0.0; scores.len()];
+        for (all, seen) in weights.chunks_exact_mut(columns).zip(seen.chunks_exact(end)) {
+            all[..end].copy_from_slice(seen);
+        }
+        (weights, softmax.sums().to_vec())
+    }
+
+    fn bits(values: &[f32]) -> Vec<u32> {
+        values.iter().map(|value| value.to_bits()).collect()
     }
 
     proptest! {
         #[test]
-        fn weights_are_those_of_the_scores_rounded(
+        fn weights_are_those_of_the_scores(
+            // Multiples of 1/8 up to 32, which rounding to bf16 leaves as they are.
             scores in prop::collection::vec(
-                prop_oneof![20 => -9.0_f32..9.0, 1 => -200.0_f32..200.0, 1 => Just(f32::NAN)], 4 * 130
+                prop_oneof![20 => -9_i32..9, 1 => -255_i32..255, 1 => Just(-2000), 1 => Just(4000)], 40 * 130
             ),
-            columns in 1_usize..130, first in 0_usize..130, group in 1_usize..3,
+            rows in 1_usize..40, group in 1_usize..4, before in 0_usize..100,
             window in prop_oneof![Just(usize::MAX), 1_usize..130],
+            cap in prop::option::of(5.0_f32..50.0),
         ) {
-            let first = first.min(columns.saturating_sub(4 / group));
-            prop_assume!(columns >= 4);
-            let scores = &scores[..4 * columns];
-            let seen = Seen { first, group, window };
+            let columns = before + rows.div_ceil(group);
+            let scores: Vec<f32> =
+                scores.into_iter().take(rows * columns).map(|score| score as f32 / 8.0).collect();
+            let seen = Seen { first: before, group, window };
             for kernel in Kernel::available() {
-                let form = kernel.attention_form(Compute::Bf16);
-                let (mut left, mut one_by_one) = (Operand::default(), Operand::default());
-                let (mut sums, mut expected) = ([0.0; 4], [0.0; 4]);
-                left.start(kernel, form, 4, columns);
-                kernel.softmax(&mut scores.to_vec(), columns, seen, &mut left, &mut sums);
-                let mut weights = scores.to_vec();
-                row::exp_and_sum(&mut weights, columns, seen, &mut expected);
-                one_by_one.start(kernel, form, 4, columns).set_all(&weights);
-                prop_assert_eq!(bits(&sums), bits(&expected));
-                for row in 0..4 {
-                    match form {
-                        Form::Pairs => prop_assert_eq!(values(&mut left, row), values(&mut one_by_one, row)),
-                        _ => prop_assert_eq!(bits(left.floats()), bits(one_by_one.floats())),
+                for (compute, rounding) in [(Compute::F32, 1e-6), (Compute::Bf16, 1.0 / 256.0)] {
+                    let (weights, sums) = weigh(kernel, compute, &scores, columns, seen, cap);
+                    let all = weights.chunks_exact(columns).zip(scores.chunks_exact(columns));
+                    for (row, ((weights, scores), sum)) in all.zip(&sums).enumerate() {
+                        let span = seen.span(row);
+                        let score = |i: usize| {
+                            let score = f64::from(scores[i]);
+                            cap.map(f64::from).map_or(score, |cap| cap * (score / cap).tanh())
+                        };
+                        let max = span.clone().map(score).fold(f64::NEG_INFINITY, f64::max);
+                        let total: f64 = span.clone().map(|i| (score(i) - max).exp()).sum();
+                        for (i, weight) in weights.iter().enumerate() {
+                            let expected = (score(i) - max).exp() / total;
+                            let found = f64::from(*weight) / f64::from(*sum);
+                            let close = 1e-30 + expected * (rounding + 1e-5);
+                            let is_right = if span.contains(&i) {
+                                (found - expected).abs() <= close
+                            } else {
+                                *weight == 0.0
+                            };
+                            prop_assert!(is_right, "{:?} {} {} {} {}", kernel, row, i, found, expected);
+                        }
+
+                        let alone = weigh(kernel, compute, scores, columns, seen.from(row), cap);
+                        prop_assert_eq!(bits(&alone.0), bits(weights), "{:?} {}", kernel, row);
+                        prop_assert_eq!(bits(&alone.1), bits(&[*sum]), "{:?} {}", kernel, row);
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_score_that_is_no_number_gives_none() {
+        for kernel in Kernel::available() {
+            for compute in [Compute::F32, Compute::Bf16] {
+                for at in 0..40 {
+                    let mut scores = [1.0; 40];
+                    scores[at] = f32::NAN;
+                    let seen = Seen { first: 39, group: 1, window: usize::MAX };
+                    let (_, sums) = weigh(kernel, compute, &scores, 40, seen, None);
+                    assert!(sums[0].is_nan(), "{kernel:?} {at}");
                 }
             }
         }

@@ -360,11 +360,12 @@ impl CpuModel {
     fn norm(&self, x: &[f32], weight: &[f32], scratch: &mut Scratch) {
         let hidden = self.config.hidden;
         let out = scratch.narrow.take(hidden);
-        scratch.operand.start(self.kernel, self.form(), x.len() / hidden, hidden);
-        for (row, x) in x.chunks_exact(hidden).enumerate() {
-            self.kernel.rms_norm(x, weight, self.config.norm_eps, out);
-            scratch.operand.set(row, 0, out);
-        }
+        scratch.operand.start(self.kernel, self.form(), x.len() / hidden, hidden).set_normed(
+            x,
+            weight,
+            self.config.norm_eps,
+            out,
+        );
     }
 
     pub(crate) fn norm_rows(&self, x: &[f32], weight: &[f32], out: &mut [f32]) {

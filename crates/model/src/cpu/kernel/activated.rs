@@ -76,23 +76,8 @@ mod tests {
 
     use super::*;
     use crate::Compute;
+    use crate::cpu::kernel::tests::values_of;
     use crate::cpu::kernel::{LANES, Rows, Then};
-
-    /// The values, which are those of its product with the identity.
-    fn read(operand: &Operand, kernel: Kernel, compute: Compute) -> Vec<u32> {
-        let inputs = operand.inputs();
-        let mut weights = PackedMatrix::zeroed(inputs, inputs, compute).unwrap();
-        for i in 0..inputs {
-            let mut row = vec![0.0; inputs];
-            row[i] = 1.0;
-            weights.fill(i, &row);
-        }
-        let mut values = vec![0.0; operand.rows() * inputs];
-        let out =
-            Rows { kernel, values: &mut values, stride: inputs, columns: inputs, then: Then::Put };
-        weights.product(kernel, operand, weights.panels(), &mut Vec::new(), out);
-        values.into_iter().map(f32::to_bits).collect()
-    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
@@ -139,7 +124,7 @@ mod tests {
                             }
                             expected.set(row, 0, &values[..wide]);
                         }
-                        let [found, expected] = [found, expected].map(|x| read(&x, kernel, compute));
+                        let [found, expected] = [found, expected].map(|x| values_of(&x, kernel, compute));
                         prop_assert_eq!(found, expected, "{:?} {:?}", kernel, activation);
                     }
                 }

@@ -16,6 +16,8 @@ mod avx512;
 mod int8;
 mod lay;
 mod log_sum;
+#[cfg(target_arch = "x86_64")]
+mod norm;
 mod operand;
 mod packed;
 mod pages;

@@ -1,10 +1,10 @@
 use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
-use super::avx512;
 use super::packed::{Pairs, depth_of};
 use super::quads::{Quads, depth_of_quads};
 use super::{Kernel, LANES, Lanes, row};
+#[cfg(target_arch = "x86_64")]
+use super::{avx512, norm};
 use crate::Compute;
 use crate::cpu::hadamard::order;
 use crate::cpu::workspace::{Floats, take};
@@ -214,6 +214,25 @@ impl Operand {
         let scale = self.kernel.quantise(values, quads, stride);
         // Both sides of a product are turned by matrices without their norm.
         self.scales[row] = scale / order(inputs) as f32;
+    }
+
+    /// Sets every row to one of `x`, normed (see [`Kernel::rms_norm`]). `row` is a buffer of one.
+    pub(crate) fn set_normed(&mut self, x: &[f32], weight: &[f32], eps: f32, row: &mut [f32]) {
+        let (kernel, mut done) = (self.kernel, 0);
+        #[cfg(target_arch = "x86_64")]
+        if self.form == Form::Pairs && weight.len().is_multiple_of(VALUES) {
+            let step_stride = kernel.stride_of_pairs();
+            let row_stride = if step_stride == 1 { self.steps } else { 1 };
+            for x in x.chunks_exact(norm::ROWS * weight.len()) {
+                let place = self.place(done, 0);
+                norm::rows(x, weight, eps, &mut self.pairs[place..], [row_stride, step_stride]);
+                done += norm::ROWS;
+            }
+        }
+        for (i, x) in x.chunks_exact(weight.len()).enumerate().skip(done) {
+            kernel.rms_norm(x, weight, eps, row);
+            self.set(i, 0, row);
+        }
     }
 
     /// Sets every row.

@@ -23,6 +23,22 @@ fn product(kernel: Kernel, compute: Compute, a: &[f32], rows: usize, b: &PackedM
     c
 }
 
+/// Bits of the values of an operand, which are those of its product with the identity.
+pub(super) fn values_of(operand: &Operand, kernel: Kernel, compute: Compute) -> Vec<u32> {
+    let inputs = operand.inputs();
+    let mut weights = PackedMatrix::zeroed(inputs, inputs, compute).unwrap();
+    for i in 0..inputs {
+        let mut row = vec![0.0; inputs];
+        row[i] = 1.0;
+        weights.fill(i, &row);
+    }
+    let mut values = vec![0.0; operand.rows() * inputs];
+    let out =
+        Rows { kernel, values: &mut values, stride: inputs, columns: inputs, then: Then::Put };
+    weights.product(kernel, operand, weights.panels(), &mut Vec::new(), out);
+    values.into_iter().map(f32::to_bits).collect()
+}
+
 fn rounded(values: &[f32]) -> Vec<f32> {
     values.iter().map(|value| half::bf16::from_f32(*value).to_f32()).collect()
 }

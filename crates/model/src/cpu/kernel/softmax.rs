@@ -171,7 +171,7 @@ mod tests {
                 scores.into_iter().take(rows * columns).map(|score| score as f32 / 8.0).collect();
             let seen = Seen { first: before, group, window };
             for kernel in Kernel::available() {
-                for (compute, rounding) in [(Compute::F32, 1e-6), (Compute::Bf16, 1.0 / 256.0)] {
+                for (compute, rounding) in [(Compute::F32, 1e-6), (Compute::Bf16, 1.0 / 128.0)] {
                     let (weights, sums) = weigh(kernel, compute, &scores, columns, seen, cap);
                     let all = weights.chunks_exact(columns).zip(scores.chunks_exact(columns));
                     for (row, ((weights, scores), sum)) in all.zip(&sums).enumerate() {

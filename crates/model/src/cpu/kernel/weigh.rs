@@ -5,9 +5,10 @@
 //! that a row sees will do. So scores are never all in memory, and need not be read again.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, __mmask16, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_fmadd_ps,
+    __m512, __m512bh, __m512i, __mmask16, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps,
     _mm512_fmsub_ps, _mm512_load_ps, _mm512_mask_mov_ps, _mm512_maskz_scalef_ps, _mm512_max_ps,
-    _mm512_reduce_max_ps, _mm512_reduce_ps, _mm512_set1_ps, _mm512_store_ps, _mm512_store_si512,
+    _mm512_reduce_max_ps, _mm512_reduce_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_store_ps,
+    _mm512_store_si512,
 };
 use std::f32::consts::LOG2_E;
 use std::mem::transmute;
@@ -22,12 +23,16 @@ const STEP: usize = PANELS * LANES;
 const EXP2_POLYNOMIAL: [f32; 5] =
     [0.013_534_168, 0.052_011_46, 0.241_442_75, 0.693_003_8, 1.000_002_6];
 
+/// A pair of bf16, both 1.
+const ONES: i32 = 0x3f80_3f80;
+
 /// What a row's weights so far are relative to, and their sum.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct RowWeights {
     /// The largest score of the first positions that it sees, times `log2(e)`.
     reference: f32,
-    /// Sums of weights, each in lane `position % LANES`, before they are rounded.
+    /// Sums of weights, two of a step side by side in each lane, as they are rounded: so the largest, whose
+    /// rounding would count most, has none when it is divided by the sum.
     lanes: Lanes,
 }
 
@@ -133,12 +138,13 @@ fn weigh_row(scores: [__m512; 2], mask: u32, sum: &mut RowWeights, step: &mut Pa
         weights(scores[0], mask as __mmask16, sum.reference),
         weights(scores[1], (mask >> LANES) as __mmask16, sum.reference),
     ];
-    let lanes = _mm512_add_ps(_mm512_add_ps(load(&sum.lanes), weights[0]), weights[1]);
     // SAFETY: `Lanes` and `Pairs` are 64 bytes, aligned to 64, and every pattern of bits is a value of either
     // type of register.
     unsafe {
-        _mm512_store_ps(sum.lanes.0.as_mut_ptr(), lanes);
         let rounded = _mm512_cvtne2ps_pbh(weights[1], weights[0]);
+        let ones = transmute::<__m512i, __m512bh>(_mm512_set1_epi32(ONES));
+        let lanes = _mm512_dpbf16_ps(load(&sum.lanes), rounded, ones);
+        _mm512_store_ps(sum.lanes.0.as_mut_ptr(), lanes);
         let rounded = transmute::<__m512bh, __m512i>(rounded);
         _mm512_store_si512(step.0.as_mut_ptr().cast(), rounded);
     }

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::codec::{Codec, Part, Place};
-use super::kernel::{Form, Kernel, Operand, PANEL, Panels, Rows, Seen, depth, panels_of};
+use super::kernel::{Form, Kernel, Operand, PANEL, Panels, Rows, Scores, Seen, depth, panels_of};
 use super::layout::Layout;
 use super::past::PastHead;
 use super::workspace::{Scratch, take};
@@ -90,7 +90,7 @@ impl Heads<'_> {
             let keys = &keys[seen.start / PANEL * depths[0]..panels_of(seen.end) * depths[0]];
             let keys = Panels { form, depth: depths[0], stride: depths[0], steps: keys };
             let own = Seen { first: stored + first - seen.start, group, window: self.window() };
-            softmax.take(kernel, operand, &keys, own, self.cap);
+            softmax.take(kernel, &Scores { queries: operand, keys, seen: own, cap: self.cap });
             let values = &values[step_of(form, seen.start)..panels_of(self.dim) * depths[1]];
             // What is masked has weight 0, which leaves every sum as it is.
             let depth = depth(form, seen.len());

@@ -36,7 +36,7 @@ pub(crate) use packed::{Lanes, PANEL, PackedMatrix, Pairs, depth_of, panels_of};
 pub(crate) use panels::{Panels, depth};
 use quads::{Quads, Sums, scales_of};
 pub(crate) use sink::{Rows, Sink, Then, Tile};
-pub(crate) use softmax::Softmax;
+pub(crate) use softmax::{Scores, Softmax};
 #[cfg(target_arch = "x86_64")]
 use weigh::{RowWeights, Weigh};
 
@@ -329,11 +329,6 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// What it is counted from another row on.
-    pub(crate) fn from(self, row: usize) -> Self {
-        Self { first: self.first + row / self.group, ..self }
-    }
-
     pub(crate) fn span(self, row: usize) -> Range<usize> {
         let end = self.first + row / self.group + 1;
         end.saturating_sub(self.window)..end

@@ -218,21 +218,33 @@ impl Operand {
 
     /// Sets every row to one of `x`, normed (see [`Kernel::rms_norm`]). `row` is a buffer of one.
     pub(crate) fn set_normed(&mut self, x: &[f32], weight: &[f32], eps: f32, row: &mut [f32]) {
-        let (kernel, mut done) = (self.kernel, 0);
-        #[cfg(target_arch = "x86_64")]
-        if self.form == Form::Pairs && weight.len().is_multiple_of(VALUES) {
-            let step_stride = kernel.stride_of_pairs();
-            let row_stride = if step_stride == 1 { self.steps } else { 1 };
-            for x in x.chunks_exact(norm::ROWS * weight.len()) {
-                let place = self.place(done, 0);
-                norm::rows(x, weight, eps, &mut self.pairs[place..], [row_stride, step_stride]);
-                done += norm::ROWS;
-            }
-        }
+        let done = self.set_normed_at_once(x, weight, eps);
         for (i, x) in x.chunks_exact(weight.len()).enumerate().skip(done) {
-            kernel.rms_norm(x, weight, eps, row);
+            self.kernel.rms_norm(x, weight, eps, row);
             self.set(i, 0, row);
         }
+    }
+
+    /// The same of the first rows, and says how many.
+    #[cfg(target_arch = "x86_64")]
+    fn set_normed_at_once(&mut self, x: &[f32], weight: &[f32], eps: f32) -> usize {
+        if self.form != Form::Pairs || !weight.len().is_multiple_of(VALUES) {
+            return 0;
+        }
+        let step_stride = self.kernel.stride_of_pairs();
+        let row_stride = if step_stride == 1 { self.steps } else { 1 };
+        let some = x.chunks_exact(norm::ROWS * weight.len());
+        let count = some.len();
+        for (i, x) in some.enumerate() {
+            let place = self.place(i * norm::ROWS, 0);
+            norm::rows(x, weight, eps, &mut self.pairs[place..], [row_stride, step_stride]);
+        }
+        count * norm::ROWS
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn set_normed_at_once(&mut self, _: &[f32], _: &[f32], _: f32) -> usize {
+        0
     }
 
     /// Sets every row.

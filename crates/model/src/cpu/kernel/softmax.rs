@@ -1,18 +1,29 @@
 //! Softmax of attention's scores, whose weights become the left side of the product with V.
 
-use super::{Form, Kernel, Operand, PANEL, Panels, Rows, Seen};
 #[cfg(target_arch = "x86_64")]
-use super::{RowWeights, Weigh};
-use crate::cpu::workspace::Floats;
-#[cfg(target_arch = "x86_64")]
-use crate::cpu::workspace::take;
+use super::{Form, RowWeights, Weigh};
+use super::{Kernel, Operand, PANEL, Panels, Rows, Seen};
+use crate::cpu::workspace::{Floats, take};
+
+/// What scores are made of.
+pub(crate) struct Scores<'a> {
+    pub(crate) queries: &'a Operand,
+    /// Their columns, which end with the last one that is seen.
+    pub(crate) keys: Panels<'a>,
+    pub(crate) seen: Seen,
+    /// The bound to which scores are squeezed.
+    pub(crate) cap: Option<f32>,
+}
 
 /// Weights of the columns that a row sees, `exp(score - m)` with an `m` of the row's own, and their sum.
 #[derive(Default)]
 pub(crate) struct Softmax {
     weights: Operand,
-    sums: Floats,
+    /// No number where a row has no weights yet.
+    sums: Vec<f32>,
     scores: Floats,
+    /// The same sums, of all scores.
+    all_sums: Floats,
     #[cfg(target_arch = "x86_64")]
     rows: Vec<RowWeights>,
 }
@@ -25,70 +36,55 @@ impl Softmax {
 
     /// The sum of each row's weights.
     pub(crate) fn sums(&self) -> &[f32] {
-        self.sums.get(self.weights.rows())
+        &self.sums[..self.weights.rows()]
     }
 
-    /// Takes the scores of `queries` with the columns of `keys`, which end with the last one that is seen;
-    /// `cap` is the bound to which they are squeezed.
-    pub(crate) fn take(
-        &mut self,
-        kernel: Kernel,
-        queries: &Operand,
-        keys: &Panels<'_>,
-        seen: Seen,
-        cap: Option<f32>,
-    ) {
-        let rows = queries.rows();
-        self.weights.start(kernel, keys.form, rows, seen.span(rows - 1).end);
-        let is_done = match keys.form {
-            #[cfg(target_arch = "x86_64")]
-            Form::Pairs => self.weigh(kernel, queries, keys, seen, cap),
-            _ => false,
-        };
-        if is_done {
-            return;
+    /// Makes weights of all rows.
+    pub(crate) fn take(&mut self, kernel: Kernel, scores: &Scores<'_>) {
+        let rows = scores.queries.rows();
+        let columns = scores.seen.span(rows - 1).end;
+        self.weights.start(kernel, scores.keys.form, rows, columns);
+        take(&mut self.sums, rows).fill(f32::NAN);
+        #[cfg(target_arch = "x86_64")]
+        if scores.keys.form == Form::Pairs {
+            self.take_on_the_way(kernel, scores);
         }
-        let columns = keys.panels() * PANEL;
+        if self.sums().iter().any(|sum| sum.is_nan()) {
+            self.take_all(kernel, scores);
+        }
+    }
+
+    /// Makes weights of scores as they come, where that does.
+    #[cfg(target_arch = "x86_64")]
+    fn take_on_the_way(&mut self, kernel: Kernel, scores: &Scores<'_>) {
+        let Scores { queries, ref keys, seen, cap } = *scores;
+        let rows = take(&mut self.rows, queries.rows());
+        let weights = &mut self.weights;
+        keys.product(kernel, queries, Weigh { kernel, cap, seen, weights, rows });
+        for (sum, row) in self.sums.iter_mut().zip(rows) {
+            *sum = row.sum().unwrap_or(f32::NAN);
+        }
+    }
+
+    /// Makes weights of the rows that have none, by the largest of all their scores.
+    fn take_all(&mut self, kernel: Kernel, scores: &Scores<'_>) {
+        let Scores { queries, ref keys, seen, cap } = *scores;
+        let (rows, columns) = (queries.rows(), keys.panels() * PANEL);
         let scores = self.scores.take(rows * columns);
         keys.product(kernel, queries, Rows::put(kernel, scores, columns));
         if let Some(cap) = cap {
             let rows = scores.chunks_exact_mut(columns).enumerate();
             rows.for_each(|(i, row)| kernel.soft_cap(&mut row[seen.span(i)], cap));
         }
-        let sums = self.sums.take(rows);
-        if keys.form != Form::Pairs {
-            kernel.exp_and_sum(scores, columns, seen, sums);
-        }
-        for (i, (row, sum)) in scores.chunks_exact_mut(columns).zip(sums).enumerate() {
-            if keys.form == Form::Pairs {
-                if !sum.is_nan() {
-                    continue;
-                }
-                kernel.exp_and_sum(row, columns, seen.from(i), std::slice::from_mut(sum));
+        let all_sums = self.all_sums.take(rows);
+        kernel.exp_and_sum(scores, columns, seen, all_sums);
+        let sums = self.sums.iter_mut().zip(all_sums);
+        for (i, (row, (sum, all))) in scores.chunks_exact(columns).zip(sums).enumerate() {
+            if sum.is_nan() {
+                self.weights.set(i, 0, &row[..self.weights.inputs()]);
+                *sum = *all;
             }
-            self.weights.set(i, 0, &row[..self.weights.inputs()]);
         }
-    }
-
-    /// Makes weights of scores as they come. Rows for which that does not do get no number for a sum; gives
-    /// whether there are none.
-    #[cfg(target_arch = "x86_64")]
-    fn weigh(
-        &mut self,
-        kernel: Kernel,
-        queries: &Operand,
-        keys: &Panels<'_>,
-        seen: Seen,
-        cap: Option<f32>,
-    ) -> bool {
-        let rows = take(&mut self.rows, queries.rows());
-        let sums = self.sums.take(rows.len());
-        let weights = &mut self.weights;
-        keys.product(kernel, queries, Weigh { kernel, cap, seen, weights, rows });
-        for (sum, row) in sums.iter_mut().zip(rows) {
-            *sum = row.sum().unwrap_or(f32::NAN);
-        }
-        sums.iter().all(|sum| !sum.is_nan())
     }
 }
 
@@ -139,7 +135,8 @@ mod tests {
         let mut softmax = Softmax::default();
         // Sums of before count for nothing.
         for _ in 0..2 {
-            softmax.take(kernel, &queries, &panels(form, columns, keys), seen, cap);
+            let keys = panels(form, columns, keys);
+            softmax.take(kernel, &Scores { queries: &queries, keys, seen, cap });
         }
         let (steps, mut seen) = (identity(form, end), vec![0.0; rows * end]);
         let out = Rows::put(kernel, &mut seen, end);
@@ -194,7 +191,8 @@ mod tests {
                             prop_assert!(is_right, "{:?} {} {} {} {}", kernel, row, i, found, expected);
                         }
 
-                        let alone = weigh(kernel, compute, scores, columns, seen.from(row), cap);
+                        let own = Seen { first: before + row / group, ..seen };
+                        let alone = weigh(kernel, compute, scores, columns, own, cap);
                         prop_assert_eq!(bits(&alone.0), bits(weights), "{:?} {}", kernel, row);
                         prop_assert_eq!(bits(&alone.1), bits(&[*sum]), "{:?} {}", kernel, row);
                     }

@@ -443,7 +443,7 @@ def compare(folder, args):
         "runs": args.runs,
         "conditions": {
             **own[0].report["conditions"],
-            "kernel": ", ".join(program.report["conditions"]["kernel"] for program in own),
+            "kernel": ", ".join(dict.fromkeys(program.report["conditions"]["kernel"] for program in own)),
             "threads": args.threads,
             "steal_percent": 100 * (end[0] - start[0]) / max(1, end[1] - start[1]),
             "seconds": time.time() - began,

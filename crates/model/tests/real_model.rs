@@ -109,10 +109,11 @@ fn scores_are_transformers() {
     eprintln!("largest difference to transformers: {largest:e}");
 }
 
-/// How far rounded K and V move the scores, and weights and products in bf16 or int8 as well.
+/// How far rounded K and V move the scores, and weights and products in bf16 or int8 as well: bf16 no
+/// further than scores may differ between kernels, the others half as far again as any kernel was seen to.
 #[test]
 fn rounded_scores_are_near() {
-    for (compute, limit) in [(Compute::F32, 0.05), (Compute::Bf16, 0.1), (Compute::Int8, 0.3)] {
+    for (compute, limit) in [(Compute::F32, 7e-3), (Compute::Bf16, 2e-2), (Compute::Int8, 0.12)] {
         let (model, mut largest) = (load_as(Element::Bf16, compute, 2), 0.0_f64);
         for (document, query, expected) in pairs() {
             let block = model.prefill(&[chunk(&document)]).unwrap().remove(0);

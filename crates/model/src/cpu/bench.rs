@@ -6,7 +6,7 @@ use hyperrag_kv::{Calibration, Element, FixedPositions, Geometry, KvBlock};
 
 use super::attention::{Heads, Source};
 use super::codec::{Codec, Part, Place};
-use super::kernel::{Form, Kernel, Lanes, Operand, PackedMatrix, Rows, Then};
+use super::kernel::{Form, Kernel, Lanes, Operand, PackedMatrix, Rows};
 use super::past::PastHead;
 use super::workspace::{Floats, Scratch};
 use crate::Compute;
@@ -51,7 +51,7 @@ impl Product {
         let columns = weights.outputs();
         let size = *rows * columns;
         let values = out.take(size);
-        let rows = Rows { kernel: *kernel, values, stride: columns, columns, then: Then::Put };
+        let rows = Rows::put(*kernel, values, columns);
         weights.product(*kernel, x, weights.panels(), widened, rows);
         out.get(size)
     }

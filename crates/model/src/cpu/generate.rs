@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::decoder::{CpuModel, Sequence, Wanted};
 use super::head::COLUMNS;
-use super::kernel::{PANEL, Rows, Then, panels_of};
+use super::kernel::{PANEL, Rows, panels_of};
 use super::passes::{PASS_ROWS, Passes};
 use super::past::{GrowingKv, Past};
 use super::workspace::{Scratch, take};
@@ -95,13 +95,7 @@ impl CpuModel {
                 operand.start(self.kernel, self.head_form(), 1, self.config.hidden).set_all(hidden);
                 let (kernel, columns) = (self.kernel, logits.len());
                 let panels = group * COLUMNS / PANEL..panels_of(group * COLUMNS + columns);
-                let out = Rows {
-                    kernel,
-                    values: &mut *logits,
-                    stride: columns,
-                    columns,
-                    then: Then::Put,
-                };
+                let out = Rows::put(kernel, logits, columns);
                 head.product(kernel, operand, panels, widened, out);
                 self.cap_logits(logits);
             });

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::Compute;
     use crate::cpu::kernel::tests::values_of;
-    use crate::cpu::kernel::{LANES, Rows, Then};
+    use crate::cpu::kernel::{LANES, Rows};
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
@@ -104,9 +104,7 @@ mod tests {
                     let mut x = Operand::default();
                     x.start(kernel, form, rows, inputs).set_all(&values);
                     let mut sums = vec![0.0; rows * outputs];
-                    let out = Rows {
-                        kernel, values: &mut sums, stride: outputs, columns: outputs, then: Then::Put,
-                    };
+                    let out = Rows::put(kernel, &mut sums, outputs);
                     weights.product(kernel, &x, weights.panels(), &mut Vec::new(), out);
                     for activation in [Activation::Silu, Activation::GeluTanh] {
                         let (mut found, mut expected) = (Operand::default(), Operand::default());

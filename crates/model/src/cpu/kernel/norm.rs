@@ -10,12 +10,11 @@ use std::arch::x86_64::{
 };
 use std::mem::transmute;
 
+use super::operand::VALUES;
 use super::{LANES, Pairs, row};
 
 /// Rows at once.
 pub(super) const ROWS: usize = 4;
-/// Values that make a step of pairs.
-const STEP: usize = 2 * LANES;
 
 /// Norms [`ROWS`] rows. `strides` are those of `out` from a row to the next and from a step to the next.
 #[expect(unsafe_code, reason = "a function compiled for an instruction set")]
@@ -34,9 +33,9 @@ fn rows_by_sixteen(
     [row_stride, step_stride]: [usize; 2],
 ) {
     let width = weight.len();
-    let rows: [&[[f32; STEP]]; ROWS] =
+    let rows: [&[[f32; VALUES]]; ROWS] =
         std::array::from_fn(|i| x[i * width..][..width].as_chunks().0);
-    let weight: &[[f32; STEP]] = weight.as_chunks().0;
+    let weight: &[[f32; VALUES]] = weight.as_chunks().0;
     let mut sums = [_mm512_setzero_ps(); ROWS];
     for step in 0..weight.len() {
         for (sum, row) in sums.iter_mut().zip(rows) {
@@ -71,7 +70,7 @@ fn rows_by_sixteen(
 #[target_feature(enable = "avx512f")]
 #[inline]
 #[expect(unsafe_code, reason = "loads by pointer")]
-fn halves(values: &[f32; STEP]) -> [__m512; 2] {
+fn halves(values: &[f32; VALUES]) -> [__m512; 2] {
     let (low, high) = values.split_at(LANES);
     // SAFETY: 16 floats are read from 16.
     unsafe { [_mm512_loadu_ps(low.as_ptr()), _mm512_loadu_ps(high.as_ptr())] }

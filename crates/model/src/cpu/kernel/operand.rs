@@ -24,7 +24,7 @@ pub(crate) enum Form {
 }
 
 /// Values of a step of pairs.
-const VALUES: usize = 2 * LANES;
+pub(super) const VALUES: usize = 2 * LANES;
 /// Values of a step of fours.
 const VALUES_OF_QUADS: usize = 4 * LANES;
 

@@ -22,7 +22,7 @@ pub(crate) struct Softmax {
     /// No number where a row has no weights yet.
     sums: Vec<f32>,
     scores: Floats,
-    /// The same sums, of all scores.
+    /// The sums that all rows have by their largest scores.
     all_sums: Floats,
     #[cfg(target_arch = "x86_64")]
     rows: Vec<RowWeights>,
@@ -197,6 +197,22 @@ mod tests {
                         prop_assert_eq!(bits(&alone.1), bits(&[*sum]), "{:?} {}", kernel, row);
                     }
                 }
+            }
+        }
+    }
+
+    /// What is divided by the sum is then a mean, whatever the rounding of the weights.
+    #[test]
+    fn sums_are_those_of_the_rounded_weights() {
+        let columns = 200;
+        let scores: Vec<f32> =
+            (0..40 * columns).map(|i| (i * 7919 % 401) as f32 / 16.0 - 12.0).collect();
+        let seen = Seen { first: columns - 40, group: 1, window: usize::MAX };
+        for kernel in Kernel::available() {
+            let (weights, sums) = weigh(kernel, Compute::Bf16, &scores, columns, seen, None);
+            for (weights, sum) in weights.chunks_exact(columns).zip(sums) {
+                let total: f64 = weights.iter().copied().map(f64::from).sum();
+                assert!((total / f64::from(sum) - 1.0).abs() < 1e-6, "{kernel:?} {total} {sum}");
             }
         }
     }

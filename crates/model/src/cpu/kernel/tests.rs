@@ -18,8 +18,7 @@ fn product(kernel: Kernel, compute: Compute, a: &[f32], rows: usize, b: &PackedM
     let mut c = vec![f32::NAN; rows * outputs];
     let mut x = Operand::default();
     x.start(kernel, kernel.form(compute), rows, a.len() / rows).set_all(a);
-    let out = Rows { kernel, values: &mut c, stride: outputs, columns: outputs, then: Then::Put };
-    b.product(kernel, &x, b.panels(), &mut Vec::new(), out);
+    b.product(kernel, &x, b.panels(), &mut Vec::new(), Rows::put(kernel, &mut c, outputs));
     c
 }
 
@@ -33,8 +32,7 @@ pub(super) fn values_of(operand: &Operand, kernel: Kernel, compute: Compute) -> 
         weights.fill(i, &row);
     }
     let mut values = vec![0.0; operand.rows() * inputs];
-    let out =
-        Rows { kernel, values: &mut values, stride: inputs, columns: inputs, then: Then::Put };
+    let out = Rows::put(kernel, &mut values, inputs);
     weights.product(kernel, operand, weights.panels(), &mut Vec::new(), out);
     values.into_iter().map(f32::to_bits).collect()
 }

@@ -13,10 +13,11 @@ use std::arch::x86_64::{
 use std::f32::consts::LOG2_E;
 use std::mem::transmute;
 
+use super::operand::VALUES;
 use super::{Kernel, LANES, Lanes, Operand, PANELS, Pairs, Seen, Sink, Tile, row};
 
-/// Positions of a step of weights, which are those of the panels that a product has at once.
-const STEP: usize = PANELS * LANES;
+const _: () =
+    assert!(VALUES == PANELS * LANES, "a step has the columns that a product has at once");
 
 /// Polynomial for `2^x` of 0 <= x < 1, the highest power first: of all of its degree it has the least largest
 /// relative error, 2^-18.5, where a weight is rounded to 2^-8.
@@ -94,14 +95,15 @@ impl Step {
     /// Whether none of so many rows begins here, and each sees all columns.
     fn is_whole(&self, rows: usize) -> bool {
         let [first, last] = [0, rows - 1].map(|i| self.seen.span(self.row + i));
-        last.start < self.first && self.first + STEP <= first.end
+        last.start < self.first && self.first + VALUES <= first.end
     }
 
     /// Which columns row `i` sees, a bit for each, and whether it sees none before.
     fn of(&self, i: usize) -> (u32, bool) {
         let span = self.seen.span(self.row + i);
-        let [start, end] = [span.start, span.end].map(|at| at.saturating_sub(self.first).min(STEP));
-        (((1_u64 << end) - (1_u64 << start)) as u32, span.start / STEP == self.first / STEP)
+        let [start, end] =
+            [span.start, span.end].map(|at| at.saturating_sub(self.first).min(VALUES));
+        (((1_u64 << end) - (1_u64 << start)) as u32, span.start / VALUES == self.first / VALUES)
     }
 }
 
@@ -176,4 +178,31 @@ fn number(value: f32) -> __m512 {
 fn load(lanes: &Lanes) -> __m512 {
     // SAFETY: `Lanes` is 64 bytes, aligned to 64.
     unsafe { _mm512_load_ps(lanes.0.as_ptr()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(unsafe_code, reason = "a function compiled for an instruction set")]
+    fn weights_are_powers_of_two() {
+        if !Kernel::available().contains(&Kernel::Avx512Bf16) {
+            return;
+        }
+        for i in -4000..4000 {
+            let (score, reference) = (i as f32 / 64.0, 1.5);
+            let mut found = Lanes::ZERO;
+            // SAFETY: the machine has the instructions; 16 floats are written to 16.
+            unsafe {
+                let weights = weights(number(score), __mmask16::MAX >> 1, reference);
+                _mm512_store_ps(found.0.as_mut_ptr(), weights);
+            }
+            let exact = (f64::from(score) * std::f64::consts::LOG2_E - f64::from(reference)).exp2();
+            let error = f64::from(found.0[0]) / exact - 1.0;
+            // The polynomial's, and that of an exponent of up to 92 in f32.
+            assert!(error.abs() < 1e-5, "2^({score} * log2(e) - {reference}) is off by {error:e}");
+            assert_eq!(found.0[LANES - 1], 0.0, "what is masked has no weight");
+        }
+    }
 }

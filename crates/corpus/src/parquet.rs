@@ -1,7 +1,5 @@
-use std::any::Any;
 use std::error::Error;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -222,16 +220,11 @@ fn guarded<T, E: Into<Cause>>(
     row: u64,
     step: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, CorpusError> {
-    let result = match catch_unwind(AssertUnwindSafe(step)) {
+    let result = match hyperrag_kv::guarded(step) {
         Ok(result) => result.map_err(Into::into),
-        Err(panic) => Err(format!("the decoder stopped: {}", panic_text(&*panic)).into()),
+        Err(panic) => Err(format!("the decoder stopped: {panic}").into()),
     };
     result.map_err(|source| CorpusError::Parquet { path: path.to_path_buf(), row, source })
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown cause")
 }
 
 #[cfg(test)]

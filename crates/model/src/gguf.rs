@@ -1,6 +1,5 @@
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
@@ -57,7 +56,7 @@ impl Gguf {
             return Err(damaged("it does not start with GGUF".to_owned()));
         }
         // candle panics where the alignment is 0.
-        let content = catch_unwind(AssertUnwindSafe(|| Content::read(&mut file)))
+        let content = hyperrag_kv::guarded(|| Content::read(&mut file))
             .map_err(|_| damaged("its header makes no sense".to_owned()))?
             .map_err(|error| unknown_type(&error).unwrap_or_else(|| damaged(first_line(&error))))?;
         let parts = content.metadata.get("split.count").map(|count| count.to_u16().unwrap_or(2));

@@ -4,7 +4,6 @@
 //! are not. It knows the files' checksums and the commit, nothing of queries.
 
 use std::io::{self, ErrorKind};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use tantivy::directory::error::LockError;
@@ -31,12 +30,7 @@ pub(crate) fn guarded<T>(
     dir: &Path,
     action: impl FnOnce() -> Result<T, RetrievalError>,
 ) -> Result<T, RetrievalError> {
-    catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(|panic| {
-        let what = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("unknown cause");
+    hyperrag_kv::guarded(action).unwrap_or_else(|what| {
         Err(RetrievalError::damaged(dir, None, format!("it cannot be read ({what})")))
     })
 }

@@ -1,0 +1,66 @@
+//! Panics of libraries, which become errors.
+//!
+//! In: work that a library may end by a panic, on the words of a file that it believes. Out: the
+//! result, or the text of the panic. It does not know what the work leaves behind.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+thread_local! {
+    /// Guards that this thread is in.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Runs `work` on this thread and catches its panic. Whatever `work` was changing must not be used
+/// after one.
+///
+/// # Errors
+/// The text of the panic.
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    let depth = DEPTH.replace(DEPTH.get() + 1);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    DEPTH.set(depth);
+    result.map_err(|panic| panic_text(&*panic).to_owned())
+}
+
+/// Whether a panic of this thread becomes an error in [`guarded`], so that a panic hook has nothing to
+/// say.
+#[must_use]
+pub fn is_guarded() -> bool {
+    DEPTH.get() > 0
+}
+
+/// The text that a panic came with.
+#[must_use]
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown cause")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_its_text() {
+        assert_eq!(guarded(|| 3), Ok(3));
+        let number = 7;
+        assert_eq!(guarded(|| -> () { panic!("row {number}") }), Err("row 7".to_owned()));
+        assert_eq!(guarded(|| -> () { panic!("plain") }), Err("plain".to_owned()));
+        let other = guarded(|| -> () { std::panic::panic_any(number) });
+        assert_eq!(other, Err("unknown cause".to_owned()));
+    }
+
+    #[test]
+    fn a_guard_is_seen_by_its_thread_alone() {
+        assert!(!is_guarded());
+        let seen = guarded(|| {
+            let inner = guarded(|| -> () { panic!("inner") });
+            let elsewhere = std::thread::spawn(is_guarded).join().unwrap();
+            (inner.is_err(), is_guarded(), elsewhere)
+        });
+        assert_eq!(seen, Ok((true, true, false)));
+        assert!(!is_guarded());
+    }
+}

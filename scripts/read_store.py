@@ -53,14 +53,14 @@ def fingerprint_digest(fields):
     geometry = fields["geometry"]
     values = {**fields, **geometry}
     names = ["format_version", "model", "weights", "tokenizer", "profile", "profile_digest", "chunk_tokens",
-             "unit_rows", "layers", "kv_heads", "head_dim", "hidden", "element", "rope", "compute", "kernel"]  # fmt: skip
-    names += ["calibration"] if "calibration" in fields else []
+             "unit_rows", "language", "layers", "kv_heads", "head_dim", "hidden", "element", "rope", "compute",
+             "kernel", "calibration"]  # fmt: skip
 
     def quoted(value):
         text = str(value).replace("\\", "\\\\").replace('"', '\\"')
         return '"' + text.replace("\n", "\\n").replace("\t", "\\t") + '"'
 
-    return blake3("".join(f"{name}={quoted(values[name])}\n" for name in names).encode())
+    return blake3("".join(f"{name}={quoted(values[name])}\n" for name in names if name in values).encode())
 
 
 def sealed_whole(line):

@@ -1,5 +1,6 @@
 //! Stores whose elements need a calibration: int5 and int4.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
@@ -33,6 +34,40 @@ fn reuse_equals_recompute_and_the_store_is_smaller() {
     scratch
         .ok("build CORPUS --store store-int4 TINY --unit-rows 64 --element int4")
         .says(&["up to date"]);
+}
+
+/// The bits of every score, by query and document.
+fn scores(scratch: &Scratch, query: &str) -> BTreeMap<(String, String), u32> {
+    let answers = ranked(&scratch.ok(query)).into_iter();
+    let scores = answers.flat_map(|(query, hits)| {
+        hits.into_iter().map(move |(document, score)| ((query.clone(), document), score))
+    });
+    scores.collect()
+}
+
+/// README, ARCHITECTURE.md and FORMAT.md say so.
+#[test]
+fn scores_follow_from_the_token_ids_and_of_few_bits_from_the_calibration_too() {
+    let scratch = Scratch::new();
+    let passages = passages();
+    let (first, second) = passages.split_at(passages.len() / 2);
+    scratch.write("first.jsonl", jsonl(first));
+    scratch.write("second.jsonl", jsonl(second));
+    for (element, equal) in [("bf16", true), ("int8", true), ("int5", false), ("int4", false)] {
+        let scores = ["first second", "second first"].map(|order| {
+            let (build, append) = order.split_once(' ').unwrap();
+            let store = format!("{element}-{build}");
+            let settings = format!("--store {store} TINY --unit-rows 32 --element {element}");
+            scratch.ok(&format!("build {build}.jsonl {settings}"));
+            scratch.ok(&format!("build {append}.jsonl {settings} --append"));
+            let query = QUERY.replace("--store store", &format!("--store {store}"));
+            let stored = scores(&scratch, &query);
+            assert_eq!(stored, scores(&scratch, &format!("{query} --recompute")), "{store}");
+            stored
+        });
+        assert!(scores[0].keys().eq(scores[1].keys()), "{element}");
+        assert_eq!(scores[0] == scores[1], equal, "{element}");
+    }
 }
 
 #[test]

@@ -91,6 +91,8 @@ fn a_reader_made_from_the_description_reads_the_same() {
             assert!(cosine > 0.98, "{element}, {place:?}: {cosine}");
         }
     }
+    scratch.ok("build CORPUS --store store-german TINY --limit 9 --language german");
+    compare(&scratch.path("store-german"));
     let ids: Vec<_> =
         passages()[..9].iter().map(|row| row["_id"].as_str().unwrap().to_owned()).collect();
     scratch.write("ids", ids.join("\n"));

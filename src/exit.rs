@@ -75,7 +75,9 @@ fn status_of(cause: &(dyn std::error::Error + 'static)) -> Option<Status> {
         _ => None,
     });
     match store {
-        Some(StoreError::Mismatch { .. }) => return Some(Status::Mismatch),
+        Some(StoreError::Mismatch { .. } | StoreError::Format { .. }) => {
+            return Some(Status::Mismatch);
+        }
         Some(StoreError::Damaged { .. }) => return Some(Status::Damaged),
         _ => {}
     }

@@ -29,13 +29,14 @@ const BAR: &str = "{elapsed_precise} {bar:24} {pos}/{len} rows, {msg}, ETA {eta_
 /// Builds a store, or says what it would take.
 pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     let (corpus, named) = corpus(args)?;
-    let stored = stored(args)?;
-    let of = |field: fn(&Fingerprint) -> u32| stored.as_ref().map_or(DEFAULT_SIZE, field);
-    let element = stored.as_ref().map_or(Element::Bf16, |stored| stored.geometry.element);
+    let found = stored(args)?;
+    let stored = found.as_ref().filter(|_| args.append);
+    let of = |field: fn(&Fingerprint) -> u32| stored.map_or(DEFAULT_SIZE, field);
+    let element = stored.map_or(Element::Bf16, |stored| stored.geometry.element);
     let element = args.element.unwrap_or(element);
     let chunk_tokens = args.chunk_tokens.unwrap_or_else(|| of(|stored| stored.chunk_tokens));
     let unit_rows = args.unit_rows.unwrap_or_else(|| of(|stored| stored.unit_rows));
-    let language = match (args.language, &stored) {
+    let language = match (args.language, stored) {
         (None, Some(stored)) => stored.language.clone(),
         (language, _) => language.unwrap_or(Analyzer::ENGLISH).to_string(),
     };
@@ -43,7 +44,6 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         Ok(store) if element.is_calibrated() => store.calibration()?,
         _ => None,
     };
-    let stored = stored.as_ref();
     let loaded = LoadedModel::load(&args.model, element, chunk_tokens, stored, calibration)?;
     if loaded.profile.lead.is_some() {
         let profile = loaded.profile.name;
@@ -159,12 +159,9 @@ fn calibrate(
     loaded.calibrated(element, calibration)
 }
 
-/// What the store that is added to was made with.
+/// What the store that is there was made with.
 fn stored(args: &BuildArgs) -> Result<Option<Fingerprint>> {
-    if !args.append {
-        return Ok(None);
-    }
-    match Store::open(&args.store) {
+    match Store::open_sealed(&args.store) {
         Ok(store) => Ok(Some(store.manifest().fingerprint.clone())),
         Err(StoreError::Absent { .. }) => Ok(None),
         Err(error) => Err(error.into()),

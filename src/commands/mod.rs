@@ -200,8 +200,6 @@ fn load(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
     let store = Replicated::open(root)?;
     store.notices().iter().for_each(|notice| crate::report::warn(notice));
     let stored = &store.manifest().fingerprint;
-    let format = Fingerprint { format_version: FORMAT_VERSION, ..stored.clone() };
-    stored.readable_by(&format).map_err(|mismatch| refused(root, mismatch))?;
     let (element, calibration) = (stored.geometry.element, store.calibration()?);
     let loaded = LoadedModel::load(args, element, stored.chunk_tokens, Some(stored), calibration)?;
     if !store.manifest().complete {

@@ -53,6 +53,7 @@ fn scores_follow_from_the_token_ids_and_of_few_bits_from_the_calibration_too() {
     let (first, second) = passages.split_at(passages.len() / 2);
     scratch.write("first.jsonl", jsonl(first));
     scratch.write("second.jsonl", jsonl(second));
+    scratch.write("q.tsv", "1\twhat do bees do in winter\n2\tbread and water\n");
     for (element, equal) in [("bf16", true), ("int8", true), ("int5", false), ("int4", false)] {
         let scores = ["first second", "second first"].map(|order| {
             let (build, append) = order.split_once(' ').unwrap();
@@ -60,13 +61,19 @@ fn scores_follow_from_the_token_ids_and_of_few_bits_from_the_calibration_too() {
             let settings = format!("--store {store} TINY --unit-rows 32 --element {element}");
             scratch.ok(&format!("build {build}.jsonl {settings}"));
             scratch.ok(&format!("build {append}.jsonl {settings} --append"));
-            let query = QUERY.replace("--store store", &format!("--store {store}"));
+            let query =
+                format!("query --store {store} TINY --json --queries q.tsv --depth 160 -k 160");
             let stored = scores(&scratch, &query);
             assert_eq!(stored, scores(&scratch, &format!("{query} --recompute")), "{store}");
             stored
         });
-        assert!(scores[0].keys().eq(scores[1].keys()), "{element}");
-        assert_eq!(scores[0] == scores[1], equal, "{element}");
+        // How an index is cut into segments decides what is found with the same score.
+        let shared: Vec<_> = scores[0]
+            .iter()
+            .filter_map(|(key, score)| Some((score, scores[1].get(key)?)))
+            .collect();
+        assert!(shared.len() > 20, "{element}");
+        assert_eq!(shared.iter().all(|(a, b)| a == b), equal, "{element}");
     }
 }
 

@@ -7,6 +7,7 @@ mod calibrated;
 mod damage;
 mod device;
 mod eval;
+mod format;
 mod fusion;
 mod golden_changed;
 mod golden_store;

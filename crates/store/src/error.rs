@@ -3,6 +3,8 @@ use std::path::{Path, PathBuf};
 
 use hyperrag_kv::Mismatch;
 
+use crate::FORMAT_VERSION;
+
 /// Why a store was not opened, read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -38,6 +40,14 @@ pub enum StoreError {
         path: PathBuf,
         /// The field that differs.
         mismatch: Box<Mismatch>,
+    },
+    /// Of a version of the format that this program does not know.
+    #[error("{}: the store is of format version {version}, this program reads versions 1 to {FORMAT_VERSION}; use a newer hyperrag", path.display())]
+    Format {
+        /// The store.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
     },
     /// Another process writes.
     #[error("{}: another process is writing this store ({holder}); wait for it or stop it", path.display())]

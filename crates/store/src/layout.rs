@@ -33,6 +33,11 @@ fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     u64::from_le_bytes(field(bytes, offset))
 }
 
+/// Whether this program reads stores of that version of the format.
+pub(crate) fn is_known(version: u32) -> bool {
+    (1..=FORMAT_VERSION).contains(&version)
+}
+
 /// The first 256 bytes of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -72,7 +77,7 @@ impl Header {
         if version != FORMAT_VERSION {
             return Err(format!("format version {version}, this program reads {FORMAT_VERSION}"));
         }
-        check_crc("the header", u32_at(bytes, HEADER_BYTES - 4), &bytes[..HEADER_BYTES - 4])?;
+        Self::check(bytes)?;
         let header = Self {
             shard: ShardId(u32_at(bytes, 12)),
             blocks: u32_at(bytes, 16),
@@ -92,6 +97,16 @@ impl Header {
             ));
         }
         Ok(header)
+    }
+
+    /// Checks the checksum, which covers the header of every version.
+    fn check(bytes: &[u8; HEADER_BYTES]) -> Result<(), String> {
+        check_crc("the header", u32_at(bytes, HEADER_BYTES - 4), &bytes[..HEADER_BYTES - 4])
+    }
+
+    /// The version of a whole header, whatever else that version has in it.
+    pub(crate) fn version(bytes: &[u8; HEADER_BYTES]) -> Option<u32> {
+        (bytes[..8] == MAGIC && Self::check(bytes).is_ok()).then(|| u32_at(bytes, 8))
     }
 
     pub(crate) fn table_bytes(&self) -> usize {

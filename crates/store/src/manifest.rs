@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use crate::StoreError;
 use crate::files::{Files, write_whole};
 use crate::journal::Sealed;
+use crate::layout::is_known;
 
 /// A published file: its length and what identifies its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,20 +211,49 @@ struct Envelope<'a> {
     manifest: &'a RawValue,
 }
 
+/// What of a manifest is the same in every version of the format.
+#[derive(Deserialize)]
+struct AnyVersion {
+    fingerprint: AnyFingerprint,
+}
+
+#[derive(Deserialize)]
+struct AnyFingerprint {
+    format_version: u32,
+}
+
+/// Why a text is not taken for a manifest.
+#[derive(Debug)]
+pub(crate) enum NoManifest {
+    /// It is whole, and of a version of the format that is not known here.
+    Version(u32),
+    Damaged(String),
+}
+
+impl From<String> for NoManifest {
+    fn from(what: String) -> Self {
+        Self::Damaged(what)
+    }
+}
+
 impl Manifest {
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let envelope: Envelope<'_> =
-            serde_json::from_str(text).map_err(|e| format!("no manifest: {e}"))?;
+    pub(crate) fn parse(text: &str) -> Result<Self, NoManifest> {
+        let no_manifest = |error: serde_json::Error| format!("no manifest: {error}");
+        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(no_manifest)?;
         let raw = envelope.manifest.get();
         if Digest::of(raw.as_bytes()) != envelope.checksum {
-            return Err("its checksum does not fit".to_owned());
+            return Err("its checksum does not fit".to_owned().into());
         }
-        let manifest: Self = serde_json::from_str(raw).map_err(|e| format!("no manifest: {e}"))?;
+        let AnyVersion { fingerprint } = serde_json::from_str(raw).map_err(no_manifest)?;
+        if !is_known(fingerprint.format_version) {
+            return Err(NoManifest::Version(fingerprint.format_version));
+        }
+        let manifest: Self = serde_json::from_str(raw).map_err(no_manifest)?;
         let ascending = manifest.shards.is_sorted_by(|a, b| a.shard < b.shard)
             && manifest.dead.is_sorted_by(|a, b| a.shard < b.shard);
         match ascending {
             true => Ok(manifest),
-            false => Err("its shards are not in order".to_owned()),
+            false => Err("its shards are not in order".to_owned().into()),
         }
     }
 

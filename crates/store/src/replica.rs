@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyperrag_kv::{Fingerprint, ShardId};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, open_any_length};
 use crate::files::{Files, make_folder, publish, sync_folder, sync_parent, temporary, write_whole};
 use crate::journal::remove_other_journals;
 use crate::layout::{HEADER_BYTES, Header};
@@ -149,6 +149,7 @@ fn is_former(theirs: &Manifest, ours: &Manifest, from: &Path, to: &Path) -> bool
 fn prepare(from: &Path, to: &Path, fingerprint: &Fingerprint) -> Result<Files, StoreError> {
     let files = Files { root: to.to_owned() };
     let other = || StoreError::OtherStore { path: to.to_owned() };
+    State::refuse_unknown(&files)?;
     make_folder(to)?;
     sync_parent(to)?;
     if fs::canonicalize(from).is_ok_and(|from| fs::canonicalize(to).is_ok_and(|to| from == to)) {
@@ -178,13 +179,22 @@ fn prepare(from: &Path, to: &Path, fingerprint: &Fingerprint) -> Result<Files, S
 
 /// The headers of the shards in a store's folder, those that can not be read left out.
 pub(crate) fn headers(files: &Files) -> impl Iterator<Item = Header> {
+    header_bytes(files).filter_map(|bytes| Header::decode(&bytes).ok())
+}
+
+/// The versions of the format that whole headers of the shards name.
+pub(crate) fn versions(files: &Files) -> impl Iterator<Item = u32> {
+    header_bytes(files).filter_map(|bytes| Header::version(&bytes))
+}
+
+fn header_bytes(files: &Files) -> impl Iterator<Item = [u8; HEADER_BYTES]> + use<> {
     let entries = fs::read_dir(files.shards()).into_iter().flatten().flatten();
     let paths =
         entries.map(|entry| entry.path()).filter(|p| p.extension().is_some_and(|e| e == "kv"));
     paths.filter_map(|path| {
         let mut bytes = [0; HEADER_BYTES];
-        File::open(path).and_then(|mut file| file.read_exact(&mut bytes)).ok()?;
-        Header::decode(&bytes).ok()
+        open_any_length(&path).ok()?.read_exact(&mut bytes).ok()?;
+        Some(bytes)
     })
 }
 

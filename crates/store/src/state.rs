@@ -3,7 +3,10 @@ use std::io::ErrorKind;
 
 use crate::files::Files;
 use crate::journal::read_journal;
+use crate::layout::is_known;
+use crate::manifest::NoManifest;
 use crate::pin::Pin;
+use crate::replica::versions;
 use crate::{Manifest, StoreError};
 
 /// What a store holds at one moment, and the bytes that say so.
@@ -39,8 +42,16 @@ impl State {
         let shards = fs::read_dir(files.shards());
         let any_shard = shards.is_ok_and(|mut shards| shards.next().is_some());
         match Self::snapshot(files)? {
-            None if any_shard => Err(StoreError::damaged(&files.manifest(), "the file is missing")),
+            None if any_shard => Err(damaged(files, "the file is missing".to_owned())),
             snapshot => Ok(snapshot),
+        }
+    }
+
+    /// Refuses a store of a version that is not known here, before anything is written to it.
+    pub(crate) fn refuse_unknown(files: &Files) -> Result<(), StoreError> {
+        match Self::snapshot_or_none(files) {
+            Err(error @ StoreError::Format { .. }) => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -53,11 +64,14 @@ impl State {
                     let (snapshot, pin) = (text.into_bytes(), Some(pin));
                     Ok(Some(Self { manifest, snapshot, journal: None, pin }))
                 }
-                Err(what) => Err(StoreError::damaged(&path, what)),
+                Err(NoManifest::Version(version)) => {
+                    Err(StoreError::Format { path: files.root.clone(), version })
+                }
+                Err(NoManifest::Damaged(what)) => Err(damaged(files, what)),
             },
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) if error.kind() == ErrorKind::InvalidData => {
-                Err(StoreError::damaged(&path, "it is not UTF-8"))
+                Err(damaged(files, "it is not UTF-8".to_owned()))
             }
             Err(error) => Err(StoreError::io(&path, "cannot be read")(error)),
         }
@@ -82,6 +96,14 @@ impl State {
                 _ => return Ok(self),
             }
         }
+    }
+}
+
+/// What is wrong with a manifest: damage, unless a shard is of a version that is not known here.
+fn damaged(files: &Files, what: String) -> StoreError {
+    match versions(files).find(|version| !is_known(*version)) {
+        Some(version) => StoreError::Format { path: files.root.clone(), version },
+        None => StoreError::damaged(&files.manifest(), what),
     }
 }
 

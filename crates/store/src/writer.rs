@@ -105,6 +105,7 @@ impl StoreWriter {
         if others && !files.manifest().exists() && !files.lock().exists() {
             return Err(StoreError::NotAStore { path: root.to_owned() });
         }
+        State::refuse_unknown(&files)?;
         make_folder(root)?;
         // An earlier build may have been killed before it did.
         sync_parent(root)?;
@@ -141,6 +142,7 @@ impl StoreWriter {
         if !files.manifest().exists() && !files.shards().exists() {
             return Err(StoreError::Absent { path: root.to_owned() });
         }
+        State::refuse_unknown(&files)?;
         let lock = lock(&files)?;
         let manifest = Manifest::sealed(&files)?
             .ok_or_else(|| StoreError::Absent { path: root.to_owned() })?;

@@ -1,0 +1,89 @@
+//! The digest of all that a model computes with: tensors and configuration as they are read. Metadata,
+//! the order of tensors, and how they are spread over files do not count.
+
+use std::fmt::Write;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use hyperrag_kv::Digest;
+use rayon::prelude::*;
+
+use crate::weights::{Part, WeightSource, Weights};
+use crate::{LoadError, ModelFile};
+
+/// Bytes of a tensor that are read at a time.
+const READ_BYTES: usize = 1 << 20;
+
+/// A tensor's bytes as they stand in a file.
+pub(crate) struct RawTensor<'a> {
+    pub(crate) file: &'a File,
+    pub(crate) path: &'a Path,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+    /// Type of its elements, by GGUF's or safetensors' name.
+    pub(crate) kind: &'a str,
+}
+
+impl RawTensor<'_> {
+    fn digest(&self) -> Result<Digest, LoadError> {
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; READ_BYTES.min(usize::try_from(self.bytes).unwrap_or(READ_BYTES))];
+        let (mut offset, end) = (self.offset, self.offset + self.bytes);
+        while offset < end {
+            let part = (end - offset).min(READ_BYTES as u64) as usize;
+            let read = self.file.read_exact_at(&mut buffer[..part], offset);
+            read.map_err(LoadError::io(self.path, "the weights cannot be read"))?;
+            hasher.update(&buffer[..part]);
+            offset += part as u64;
+        }
+        Ok(Digest(*hasher.finalize().as_bytes()))
+    }
+}
+
+/// Digest of a text: the configuration, how rows are to be read, and a line for each tensor.
+pub(crate) fn contents_digest(file: &ModelFile) -> Result<Digest, LoadError> {
+    let mut listed = Listing { file, tensors: Vec::new() };
+    Weights::read(file.config(), &mut listed)?;
+    let mut tensors = listed.tensors;
+    tensors.sort_unstable();
+    let lines = tensors.par_iter().map(|(name, shape)| {
+        let raw = file.raw(name, shape)?;
+        Ok(format!("{name} {shape:?} {} {}\n", raw.kind, raw.digest()?))
+    });
+    let lines: Vec<String> = lines.collect::<Result<_, LoadError>>()?;
+    let mut text = file.config().canonical_text();
+    // The same rows mean something else in a GGUF and in a folder.
+    let _ = writeln!(text, "conventions={}", file.conventions());
+    text.extend(lines);
+    Ok(Digest::of(text.as_bytes()))
+}
+
+/// Notes which tensors the decoder reads, and reads none.
+struct Listing<'a> {
+    file: &'a ModelFile,
+    tensors: Vec<(String, Vec<usize>)>,
+}
+
+impl WeightSource for Listing<'_> {
+    type Matrix = ();
+    type Vector = ();
+
+    fn has(&self, name: &str) -> bool {
+        self.file.has(name)
+    }
+
+    fn pairs_halves(&self) -> bool {
+        self.file.pairs_halves()
+    }
+
+    fn matrix(&mut self, parts: Vec<Part>, inputs: usize) -> Result<(), LoadError> {
+        self.tensors.extend(parts.into_iter().map(|part| (part.name, vec![part.rows, inputs])));
+        Ok(())
+    }
+
+    fn vector(&mut self, parts: Vec<Part>) -> Result<(), LoadError> {
+        self.tensors.extend(parts.into_iter().map(|part| (part.name, vec![part.rows])));
+        Ok(())
+    }
+}

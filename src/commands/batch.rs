@@ -106,6 +106,8 @@ fn is_fatal(error: &anyhow::Error) -> bool {
             PipelineError::Model(_)
             | PipelineError::EmptyQuery
             | PipelineError::PromptTooLong { .. }
+            // Another query may not need the damaged bytes.
+            | PipelineError::Index(_)
             | PipelineError::UnknownDocument { .. },
         ) => false,
         Some(PipelineError::Rerank(error)) => {

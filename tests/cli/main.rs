@@ -12,6 +12,7 @@ mod fusion;
 mod golden_changed;
 mod golden_store;
 mod hub;
+mod index;
 mod jobs;
 mod language;
 mod live;

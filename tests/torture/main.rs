@@ -9,6 +9,7 @@
 
 mod disk;
 mod faults;
+mod index;
 mod kills;
 mod live;
 mod power;
@@ -96,6 +97,8 @@ impl Torture {
         self.row("two copies, each block damaged at 2 %", tally);
         let queries = live::queries(self.seed, self.trials(1000));
         self.row("queries beside append, delete and compact", queries);
+        let changed = index::changed_under_readers(self.seed, self.trials(1000));
+        self.row("an index changed under an open reader", changed);
         self.row("two writers at once", kills::races(pristine, self.trials(100)));
         self.row("SIGKILL at a random moment, resume", kills::kills(self.seed, self.trials(200)));
         self.notes.push(note);
@@ -113,6 +116,9 @@ impl Torture {
 }
 
 fn main() -> ExitCode {
+    if index::read_if_asked() {
+        return ExitCode::SUCCESS;
+    }
     let variable = |name| std::env::var(name).ok();
     let full = variable("TORTURE").is_some_and(|value| value == "full");
     let seed = variable("SEED").and_then(|seed| seed.parse().ok()).unwrap_or(1);

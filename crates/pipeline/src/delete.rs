@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use hyperrag_kv::{DocId, ShardId};
-use hyperrag_retrieval::{Index, RetrievalError};
+use hyperrag_retrieval::Index;
 use hyperrag_store::{Dead, StoreWriter};
 use serde::Serialize;
 
@@ -29,13 +29,7 @@ pub fn delete<'a>(
     ids: impl IntoIterator<Item = &'a str>,
 ) -> Result<Deletion, PipelineError> {
     let mut store = StoreWriter::open_complete(root)?;
-    let index = Index::open(&root.join(store.manifest().index_folder()));
-    let index = index.map_err(|error| match error {
-        RetrievalError::Damaged { .. } | RetrievalError::Missing { .. } => {
-            PipelineError::Index(error)
-        }
-        error => error.into(),
-    })?;
+    let index = Index::open(&root.join(store.manifest().index_folder()))?;
     let live = store.manifest().live_rows();
     let mut done = Deletion::default();
     let mut rows: BTreeMap<ShardId, BTreeSet<u64>> = BTreeMap::new();

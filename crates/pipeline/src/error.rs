@@ -35,7 +35,7 @@ pub enum PipelineError {
     Store(#[from] StoreError),
     /// The index.
     #[error(transparent)]
-    Retrieval(#[from] RetrievalError),
+    Retrieval(RetrievalError),
     /// The index is missing or damaged; the store has all that is needed to make it again.
     #[error(
         "{0}; run `hyperrag repair`, or the same `hyperrag build` again, which make the index anew"
@@ -140,4 +140,13 @@ pub enum PipelineError {
         /// The document.
         document: String,
     },
+}
+
+impl From<RetrievalError> for PipelineError {
+    fn from(error: RetrievalError) -> Self {
+        match error {
+            RetrievalError::Damaged { .. } | RetrievalError::Missing { .. } => Self::Index(error),
+            error => Self::Retrieval(error),
+        }
+    }
 }

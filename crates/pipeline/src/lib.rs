@@ -21,6 +21,7 @@ mod query_first;
 mod recompute;
 mod repair;
 mod replicate;
+mod retriever;
 mod room;
 mod session;
 mod tune;

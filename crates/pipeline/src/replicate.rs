@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use hyperrag_retrieval::{RetrievalError, copy_index};
+use hyperrag_retrieval::copy_index;
 use hyperrag_store::{Replica, remember_replica};
 use serde::Serialize;
 
@@ -43,13 +43,7 @@ pub fn replicate(
         done.shards_copied += usize::from(copied > 0);
     }
     let index = replica.manifest().index_folder();
-    let index = copy_index(&from.join(&index), &to.join(&index));
-    done.bytes_copied += index.map_err(|error| match error {
-        RetrievalError::Damaged { .. } | RetrievalError::Missing { .. } => {
-            PipelineError::Index(error)
-        }
-        error => error.into(),
-    })?;
+    done.bytes_copied += copy_index(&from.join(&index), &to.join(&index))?;
     replica.publish()?;
     remember_replica(from, to)?;
     done.seconds = start.elapsed().as_secs_f64();

@@ -2,11 +2,12 @@ use hyperrag_kv::{
     BlockKey, Chunk, ChunkRead, DocId, LanguageModel, Profile, QueryPart, QueryTemplate, Tokenize,
 };
 use hyperrag_rerank::{Damage, OnDamage, Ranking, Request, RerankError, Scored, Source, score};
-use hyperrag_retrieval::{Hit, Index, RetrievalError};
+use hyperrag_retrieval::Hit;
 use hyperrag_store::{Failover, LiveRows, Replicated};
 use serde::Serialize;
 
 use crate::PipelineError;
+use crate::retriever::Retriever;
 
 /// One query of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub struct Session<'a, M, T> {
     /// The profile, if it has the query before the document.
     pub(crate) query_first: Option<Profile>,
     pub(crate) store: &'a Replicated,
-    index: Index,
+    index: Retriever<'a>,
     live: LiveRows,
     on_damage: OnDamage,
     pub(crate) ranking: Ranking,
@@ -108,12 +109,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         tokenizer: &'a T,
         profile: &Profile,
     ) -> Result<Self, PipelineError> {
-        let index = open_index(store).map_err(|error| match error {
-            RetrievalError::Damaged { .. } | RetrievalError::Missing { .. } => {
-                PipelineError::Index(error)
-            }
-            error => error.into(),
-        })?;
+        let index = Retriever::open(store)?;
         let template = profile.query_template(tokenizer)?;
         let live = store.manifest().live_rows();
         let (on_damage, ranking) = (OnDamage::default(), Ranking::default());
@@ -151,7 +147,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     /// # Errors
     /// [`PipelineError::Retrieval`].
     pub fn sample(&self, count: usize) -> Result<Vec<Hit>, PipelineError> {
-        Ok(self.index.sample(count, |row| self.live.contains(row))?)
+        self.index.ask(|index| index.sample(count, |row| self.live.contains(row)))
     }
 
     /// The best `depth` documents of the store by BM25.
@@ -161,7 +157,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     pub fn retrieve(&self, query: &Query, depth: usize) -> Result<Vec<Hit>, PipelineError> {
         // The index may be ahead of the store.
         let live = |row| self.live.contains(row);
-        let mut hits = self.index.search(&query.text, depth, live)?;
+        let mut hits = self.index.ask(|index| index.search(&query.text, depth, live))?;
         hits.retain(|hit| self.holds(hit));
         Ok(hits)
     }
@@ -179,7 +175,8 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         for (document, score) in ids {
             let found = match DocId::new(document) {
                 Ok(id) => {
-                    let found = self.index.get(&id, |row| self.live.contains(row))?;
+                    let live = |row| self.live.contains(row);
+                    let found = self.index.ask(|index| index.get(&id, live))?;
                     found.filter(|hit| self.holds(hit))
                 }
                 Err(_) => None,
@@ -267,29 +264,4 @@ pub fn query_part(
         return Err(PipelineError::EmptyQuery);
     }
     Ok(template.part(tokenizer, &query.text)?)
-}
-
-/// The first index that can be used: the store's own, or a replica's that is not behind.
-fn open_index(store: &Replicated) -> Result<Index, RetrievalError> {
-    let (mut roots, folder) = (store.roots(), store.manifest().index_folder());
-    let own = roots.next().map(|root| root.join(&folder)).unwrap_or_default();
-    let complete = store.manifest().complete;
-    let (path, stored) = (&own, store.manifest().documents());
-    let error = match Index::open(&own) {
-        // One that is being made anew has not all of them yet.
-        Ok(index) if complete && index.documents() < stored => {
-            let what = format!("it has {} documents, the store {stored}", index.documents());
-            RetrievalError::Damaged { path: path.clone(), files: Vec::new(), what }
-        }
-        Ok(index) => return Ok(index),
-        Err(error) => error,
-    };
-    for from in roots {
-        let Ok(index) = Index::open(&from.join(&folder)) else { continue };
-        if !complete || index.documents() == stored {
-            store.note(Failover { what: error.to_string(), from: from.to_owned() });
-            return Ok(index);
-        }
-    }
-    Err(error)
 }

@@ -98,7 +98,15 @@ pub(crate) fn damages(
     progress: &ByteProgress,
 ) -> Result<Vec<Damage>, PipelineError> {
     let folder = store.map_or("index".to_owned(), |store| store.manifest().index_folder());
-    let index = Index::open(&root.join(&folder));
+    let index = match Index::open_verified(&root.join(&folder)) {
+        // What this user or this version can not read may be as it was written.
+        Err(
+            error @ (RetrievalError::Io { .. }
+            | RetrievalError::Unsupported { .. }
+            | RetrievalError::Locked { .. }),
+        ) => return Err(error.into()),
+        index => index,
+    };
     let mut found = Vec::new();
     if let Some(store) = store {
         let manifest = store.manifest();

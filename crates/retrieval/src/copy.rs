@@ -1,16 +1,18 @@
-//! Copies an index to another folder, file by file, so that a reader of the copy finds the former
-//! commit or this one.
+//! Copies a commit of an index to another folder, file by file, so that a reader of the copy finds
+//! the former commit or this one.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::open::{META_FILE, directory, guarded, lock_for_reading, open_checked};
+use crate::checked::CheckedFile;
+use crate::files::{Replacement, open_existing, replace};
+use crate::kept::{kept_in, segment_of};
+use crate::open::{MANAGED_FILE, META_FILE, OpenCommit, open_commit};
+use crate::pages::encode;
+use crate::snapshot::{Check, Snapshot};
 use crate::{Index, RetrievalError};
-
-/// Lists the files that tantivy may remove.
-const MANAGED_FILE: &str = ".managed.json";
 
 /// Brings the folder `to` to the last commit of the index in `from`, and gives the bytes copied.
 /// Both are checked byte for byte.
@@ -18,60 +20,93 @@ const MANAGED_FILE: &str = ".managed.json";
 /// # Errors
 /// [`RetrievalError`] of either folder.
 pub fn copy_index(from: &Path, to: &Path) -> Result<u64, RetrievalError> {
-    let copied = guarded(from, || copy(from, to))?;
-    Index::open(to)?;
+    // What a writer changes from now on is not seen: it is one commit that is copied.
+    let OpenCommit { snapshot, .. } = open_commit(from, Check::Opening)?;
+    let copied = copy(&snapshot, to)?;
+    Index::open_verified(to)?;
     Ok(copied)
 }
 
-fn copy(from: &Path, to: &Path) -> Result<u64, RetrievalError> {
-    let source = directory(from)?;
-    let checked = open_checked(from, &source)?;
-    // Under it no writer removes a file; one that has just committed is looked at again.
-    let _lock = lock_for_reading(from, &source)?;
-    let metas = checked.index.load_metas();
-    let metas = metas.map_err(|error| RetrievalError::from_tantivy(from, error))?;
-    let present = |path: &PathBuf| from.join(path).exists();
-    let segments = metas.list_segment_files().into_iter().filter(present);
-    let mut names: Vec<PathBuf> = segments.collect::<BTreeSet<_>>().into_iter().collect();
-    // These last: they name the others.
-    names.extend([MANAGED_FILE, META_FILE].map(PathBuf::from).into_iter().filter(present));
+fn copy(snapshot: &Snapshot, to: &Path) -> Result<u64, RetrievalError> {
     fs::create_dir_all(to).map_err(|error| RetrievalError::io(to, error))?;
+    let mut names = BTreeSet::new();
     let mut copied = 0;
-    for name in &names {
-        let (source, target) = (from.join(name), to.join(name));
-        let one = copy_file(&source, &target);
-        copied += one.map_err(|error| RetrievalError::io(&target, error))?;
+    for (name, file) in snapshot.files() {
+        copied += copy_file(file, &to.join(name))?;
+        names.insert(name.clone());
+    }
+    let pages = kept(snapshot);
+    // These last: they name the others.
+    let lists = [MANAGED_FILE, META_FILE].into_iter();
+    let lists = lists.filter_map(|name| Some((name.into(), snapshot.list(name)?.to_vec())));
+    for (name, bytes) in pages.into_iter().chain(lists) {
+        let path = to.join(&name);
+        copied += put(&bytes, &path).map_err(|error| RetrievalError::io(&path, error))?;
+        names.insert(name);
     }
     remove_others(to, &names).map_err(|error| RetrievalError::io(to, error))?;
     Ok(copied)
 }
 
-/// Copies a file unless it is there already.
-fn copy_file(from: &Path, to: &Path) -> io::Result<u64> {
-    let bytes = fs::read(from)?;
-    if fs::read(to).is_ok_and(|there| there == bytes) {
+/// The pages of each segment, whether the index that is copied keeps them or not.
+fn kept(snapshot: &Snapshot) -> Vec<(PathBuf, Vec<u8>)> {
+    let segments: BTreeSet<&str> = snapshot.files().keys().map(|name| segment_of(name)).collect();
+    let of = |segment| {
+        let files = snapshot.files().iter().filter(|(name, _)| segment_of(name) == segment);
+        encode(files.map(|(name, file)| (name.as_path(), file.pages())))
+    };
+    segments.into_iter().map(|segment| (kept_in(segment), of(segment))).collect()
+}
+
+/// Copies a file unless it is there already; gives the bytes copied.
+fn copy_file(from: &CheckedFile, to: &Path) -> Result<u64, RetrievalError> {
+    let failed = |error| RetrievalError::io(to, error);
+    if is_copied(from, to)? {
         return Ok(0);
     }
-    let mut name = to.file_name().unwrap_or_default().to_owned();
-    name.push(".tmp");
-    let partial = to.with_file_name(name);
-    let written = fs::write(&partial, &bytes)
-        .and_then(|()| File::open(&partial)?.sync_all())
-        .and_then(|()| fs::rename(&partial, to));
-    written.inspect_err(|_| {
-        // Best effort: the next copy writes over what stays.
-        let _ = fs::remove_file(&partial);
-    })?;
+    let mut new = Replacement::begin(to).map_err(failed)?;
+    for part in from.parts() {
+        new.file.write_all(&part?).map_err(failed)?;
+    }
+    new.finish().map_err(failed)?;
+    Ok(from.pages().bytes() as u64)
+}
+
+/// Whether a file has the bytes of another.
+fn is_copied(from: &CheckedFile, to: &Path) -> Result<bool, RetrievalError> {
+    let Ok(Some(mut there)) = open_existing(to) else { return Ok(false) };
+    let mut buffer = Vec::new();
+    for part in from.parts() {
+        let part = part?;
+        buffer.resize(part.len(), 0);
+        if there.read_exact(&mut buffer).is_err() || buffer != part.as_slice() {
+            return Ok(false);
+        }
+    }
+    Ok(there.read(&mut [0]).is_ok_and(|more| more == 0))
+}
+
+/// Writes a file unless it is there already; gives the bytes written.
+fn put(bytes: &[u8], to: &Path) -> io::Result<u64> {
+    let there = open_existing(to).ok().flatten();
+    let same = there.is_some_and(|file| {
+        let mut found = Vec::new();
+        file.take(bytes.len() as u64 + 1).read_to_end(&mut found).is_ok() && found == bytes
+    });
+    if same {
+        return Ok(0);
+    }
+    replace(to, bytes)?;
     Ok(bytes.len() as u64)
 }
 
 /// Removes what this commit does not have, and syncs the folder.
-fn remove_others(folder: &Path, names: &[PathBuf]) -> io::Result<()> {
+fn remove_others(folder: &Path, names: &BTreeSet<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = PathBuf::from(entry.file_name());
         let lock = name.extension().is_some_and(|extension| extension == "lock");
-        if !lock && !names.contains(&name) && entry.file_type()?.is_file() {
+        if !lock && !names.contains(&name) && !entry.file_type()?.is_dir() {
             fs::remove_file(entry.path())?;
         }
     }

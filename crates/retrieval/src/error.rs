@@ -3,8 +3,9 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use tantivy::TantivyError;
-use tantivy::directory::error::{LockError, OpenDirectoryError, OpenReadError, OpenWriteError};
+use tantivy::directory::error::{LockError, OpenReadError, OpenWriteError};
 
 use crate::open::META_FILE;
 
@@ -72,8 +73,17 @@ pub enum RetrievalError {
 /// What the disk refused, and what to do about it.
 fn refusal(source: &io::Error) -> &'static str {
     // Some layers wrap the system's error, so that only its text is left.
-    let kind = os_error(&source.to_string()).map_or(source.kind(), |error| error.kind());
-    match kind {
+    let found = os_error(&source.to_string());
+    let error = found.as_ref().unwrap_or(source);
+    let too_many = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+    match error.kind() {
+        _ if too_many.contains(&error.raw_os_error()) => {
+            "too many files are open; raise the limit (`ulimit -n`) and run the same command again"
+        }
+        ErrorKind::PermissionDenied => {
+            "this user has no right to it; its owner can give it (`chmod -R a+rX`), and had to where an \
+             older version wrote it"
+        }
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             "the disk is full; free some space and run the same command again, sealed units are kept"
         }
@@ -107,21 +117,21 @@ impl RetrievalError {
     }
 
     /// An I/O error while reading `file`: short or malformed content is damage, all else is the
-    /// disk's.
-    fn read(dir: &Path, file: Option<&Path>, error: Arc<io::Error>) -> Self {
+    /// system's.
+    pub(crate) fn read(dir: &Path, file: &Path, error: io::Error) -> Self {
         match error.kind() {
-            ErrorKind::NotFound if file.is_some() => Self::damaged(dir, file, "is missing"),
-            ErrorKind::InvalidData | ErrorKind::UnexpectedEof => {
-                Self::damaged(dir, file, first_line(&error.to_string()))
+            ErrorKind::NotFound => Self::damaged(dir, Some(file), "is missing"),
+            ErrorKind::InvalidData => {
+                Self::damaged(dir, Some(file), first_line(&error.to_string()))
             }
-            _ => Self::io(&file.map_or_else(|| dir.to_owned(), |f| dir.join(f)), own(error)),
+            ErrorKind::UnexpectedEof => Self::damaged(dir, Some(file), "it is cut short"),
+            _ => Self::io(&dir.join(file), error),
         }
     }
 
     pub(crate) fn from_tantivy(dir: &Path, error: TantivyError) -> Self {
         let path = || dir.to_owned();
         match error {
-            TantivyError::OpenDirectoryError(error) => Self::from_open(dir, error),
             TantivyError::OpenReadError(error) => Self::from_read(dir, error),
             TantivyError::OpenWriteError(OpenWriteError::IoError { io_error, filepath }) => {
                 Self::io(&dir.join(filepath), own(io_error))
@@ -130,7 +140,12 @@ impl RetrievalError {
                 Self::io(&dir.join(file), ErrorKind::AlreadyExists.into())
             }
             TantivyError::LockFailure(error, _) => Self::from_lock(dir, error),
-            TantivyError::IoError(error) => Self::read(dir, None, error),
+            TantivyError::IoError(error) => match error.kind() {
+                ErrorKind::InvalidData | ErrorKind::UnexpectedEof => {
+                    Self::damaged(dir, None, first_line(&error.to_string()))
+                }
+                _ => Self::io(dir, own(error)),
+            },
             TantivyError::DataCorruption(error) => {
                 let (file, what) = corruption(&format!("{error:?}"));
                 Self::damaged(dir, file.as_deref(), what)
@@ -149,27 +164,14 @@ impl RetrievalError {
         }
     }
 
-    pub(crate) fn from_open(dir: &Path, error: OpenDirectoryError) -> Self {
-        match error {
-            OpenDirectoryError::DoesNotExist(_) => Self::Missing { path: dir.to_owned() },
-            OpenDirectoryError::NotADirectory(_) => Self::io(dir, ErrorKind::NotADirectory.into()),
-            OpenDirectoryError::FailedToCreateTempDir(error)
-            | OpenDirectoryError::IoError { io_error: error, .. } => Self::io(dir, own(error)),
-        }
-    }
-
     pub(crate) fn from_read(dir: &Path, error: OpenReadError) -> Self {
-        // Some errors name the file by its full path, some relative to the folder.
-        let relative = |file: &Path| file.strip_prefix(dir).unwrap_or(file).to_owned();
         match error {
             OpenReadError::FileDoesNotExist(file) if file.ends_with(META_FILE) => {
                 Self::Missing { path: dir.to_owned() }
             }
-            OpenReadError::FileDoesNotExist(file) => {
-                Self::damaged(dir, Some(&relative(&file)), "is missing")
-            }
+            OpenReadError::FileDoesNotExist(file) => Self::damaged(dir, Some(&file), "is missing"),
             OpenReadError::IoError { io_error, filepath } => {
-                Self::read(dir, Some(&relative(&filepath)), io_error)
+                Self::read(dir, &filepath, own(io_error))
             }
             OpenReadError::IncompatibleIndex(error) => {
                 Self::Unsupported { path: dir.to_owned(), what: format!("{error:?}") }

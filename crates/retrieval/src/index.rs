@@ -13,9 +13,10 @@ use tantivy::store::StoreReader;
 use tantivy::tokenizer::TextAnalyzer;
 use tantivy::{DocSet, TERMINATED, TantivyDocument, TantivyError, Term};
 
-use crate::open::{Checked, directory, guarded, open_checked};
+use crate::open::{OpenCommit, guarded, open_commit};
 use crate::rank::{Best, Candidate, Cursor, score_segment};
 use crate::schema::{Fields, ROW};
+use crate::snapshot::{Check, Snapshot};
 use crate::{Hit, RetrievalError};
 
 /// Blocks of stored text (16 KiB, or one document) that a segment keeps decompressed.
@@ -27,6 +28,7 @@ pub struct Index {
     fields: Fields,
     analyzer: TextAnalyzer,
     segments: Vec<Segment>,
+    snapshot: Snapshot,
 }
 
 struct Segment {
@@ -46,24 +48,35 @@ struct QueryWord {
 }
 
 impl Index {
-    /// Opens the last commit and checks every byte of it; the cost is one reading of the index.
-    /// Works on a folder that can not be written, and while a writer is at work.
+    /// Opens the last commit. What tantivy keeps in memory is read and checked (dictionaries, lengths
+    /// and rows, and short files); postings and stored texts are checked page by page whenever they
+    /// are read. Works on a folder that can not be written, and while a writer is at work.
     ///
     /// # Errors
     /// [`RetrievalError::Missing`] where nothing was committed, [`RetrievalError::Damaged`] where
     /// bytes have changed, [`RetrievalError::Unsupported`] for another version's index, and
     /// [`RetrievalError::Io`].
     pub fn open(dir: &Path) -> Result<Self, RetrievalError> {
-        guarded(dir, || {
-            let Checked { fields, segments, .. } = open_checked(dir, &directory(dir)?)?;
-            let open = |reader| {
-                Segment::open(&fields, reader)
-                    .map_err(|error| RetrievalError::from_tantivy(dir, error))
-            };
-            let segments = segments.into_iter().map(open).collect::<Result<_, _>>()?;
-            let analyzer = fields.analyzer.text_analyzer();
-            Ok(Self { dir: dir.to_owned(), fields, analyzer, segments })
-        })
+        Self::of(dir, open_commit(dir, Check::Opening)?)
+    }
+
+    /// Opens the last commit and checks every byte of it; the cost is one reading of the index.
+    ///
+    /// # Errors
+    /// As [`Index::open`].
+    pub fn open_verified(dir: &Path) -> Result<Self, RetrievalError> {
+        Self::of(dir, open_commit(dir, Check::All)?)
+    }
+
+    fn of(dir: &Path, opened: OpenCommit) -> Result<Self, RetrievalError> {
+        let OpenCommit { fields, segments, snapshot, .. } = opened;
+        let open = |reader| Segment::open(&fields, reader);
+        let segments = guarded(dir, snapshot.failures(), || {
+            let segments: Result<_, _> = segments.into_iter().map(open).collect();
+            segments.map_err(|error| RetrievalError::from_tantivy(dir, error))
+        })?;
+        let analyzer = fields.analyzer.text_analyzer();
+        Ok(Self { dir: dir.to_owned(), fields, analyzer, segments, snapshot })
     }
 
     /// Documents in the index.
@@ -87,8 +100,10 @@ impl Index {
         depth: usize,
         live: impl Fn(u64) -> bool,
     ) -> Result<Vec<Hit>, RetrievalError> {
-        let best = self.rank(query, depth, live).map_err(|error| self.error(error))?;
-        best.into_iter().map(|candidate| self.hit(candidate)).collect()
+        self.guarded(|| {
+            let best = self.rank(query, depth, live).map_err(|error| self.error(error))?;
+            best.into_iter().map(|candidate| self.hit(candidate)).collect()
+        })
     }
 
     /// The document of this id whose row is `live`, with the score 0; of several, that of the
@@ -101,6 +116,10 @@ impl Index {
         id: &DocId,
         live: impl Fn(u64) -> bool,
     ) -> Result<Option<Hit>, RetrievalError> {
+        self.guarded(|| self.find(id, live))
+    }
+
+    fn find(&self, id: &DocId, live: impl Fn(u64) -> bool) -> Result<Option<Hit>, RetrievalError> {
         let term = Term::from_field_text(self.fields.id, id.as_str());
         let mut best = Best::new(1);
         for (number, segment) in self.segments.iter().enumerate() {
@@ -131,6 +150,10 @@ impl Index {
         count: usize,
         live: impl Fn(u64) -> bool,
     ) -> Result<Vec<Hit>, RetrievalError> {
+        self.guarded(|| self.spaced(count, live))
+    }
+
+    fn spaced(&self, count: usize, live: impl Fn(u64) -> bool) -> Result<Vec<Hit>, RetrievalError> {
         let last_row = self.segments.iter().map(|segment| segment.rows.max_value()).max();
         let (Some(last_row), 1..) = (last_row, count) else { return Ok(Vec::new()) };
         // The first document of each of `count` equal stretches of rows.
@@ -218,6 +241,13 @@ impl Index {
             RetrievalError::damaged(&self.dir, None, what)
         })?;
         Ok(Hit { document, row: candidate.row, score: candidate.score, location })
+    }
+
+    fn guarded<T>(
+        &self,
+        action: impl FnOnce() -> Result<T, RetrievalError>,
+    ) -> Result<T, RetrievalError> {
+        guarded(&self.dir, self.snapshot.failures(), action)
     }
 
     fn error(&self, error: TantivyError) -> RetrievalError {

@@ -2,17 +2,26 @@
 //!
 //! In: documents, each with its row in the corpus and its place in the store. Out: hits, ranked by
 //! score and then by row, so that a ranking is a function of the documents alone: neither how
-//! often was committed nor how segments were merged changes it. An index is checked byte for byte
-//! before it is searched or added to. This crate knows no model, no tokens and nothing of the
+//! often was committed nor how segments were merged changes it. No byte of an index is used that was
+//! not checked, and all are before it is added to. This crate knows no model, no tokens and nothing of the
 //! shards' bytes: a [`Location`] is carried, never followed.
 
 mod analyzer;
+mod checked;
 mod copy;
 mod error;
+mod files;
+mod folder;
+#[cfg(test)]
+mod in_use;
 mod index;
+mod kept;
 mod open;
+mod pages;
 mod rank;
 mod schema;
+mod seal;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod writer;

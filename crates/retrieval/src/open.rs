@@ -1,100 +1,88 @@
-//! Opens an index, and checks every byte of it that a search or a merge would use.
+//! Opens the last commit of an index, and checks its bytes: all of them, or those that are used at
+//! once.
 //!
-//! In: a folder. Out: an index whose files are what was written, or an error that names those that
-//! are not. It knows the files' checksums and the commit, nothing of queries.
+//! In: a folder. Out: a commit whose bytes are what was written wherever they are read, or an error
+//! that names the files that are not. It knows the commit, nothing of queries.
 
-use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 
-use tantivy::directory::error::LockError;
-use tantivy::directory::{DirectoryLock, FileSlice, META_LOCK, MmapDirectory};
 use tantivy::index::{IndexMeta, SegmentReader};
-use tantivy::{Directory, HasLen};
 
+use crate::checked::Failures;
+use crate::files::lock_for_reading;
 use crate::schema::{Commit, Fields, PayloadError};
+use crate::snapshot::{Check, Snapshot};
 use crate::{Analyzer, RetrievalError};
 
 /// Lists the segments; written last, replaced in one step.
 pub(crate) const META_FILE: &str = "meta.json";
 
-/// A commit that was read and checked.
-pub(crate) struct Checked {
+/// Lists the files that tantivy may remove.
+pub(crate) const MANAGED_FILE: &str = ".managed.json";
+
+/// The last commit of an index.
+pub(crate) struct OpenCommit {
     pub(crate) fields: Fields,
-    pub(crate) index: tantivy::Index,
     pub(crate) commit: Commit,
     pub(crate) segments: Vec<SegmentReader>,
+    pub(crate) snapshot: Snapshot,
 }
 
-/// Runs `action`, and makes a panic of it an error: tantivy believes some of what it reads.
+/// Runs `action` on tantivy. Where bytes that it read were damaged, or could not be read, that is
+/// its error, whatever tantivy made of it; a panic without such a cause is tantivy's own.
 pub(crate) fn guarded<T>(
     dir: &Path,
+    failures: &Failures,
     action: impl FnOnce() -> Result<T, RetrievalError>,
 ) -> Result<T, RetrievalError> {
-    hyperrag_kv::guarded(action).unwrap_or_else(|what| {
-        Err(RetrievalError::damaged(dir, None, format!("it cannot be read ({what})")))
-    })
+    let done = hyperrag_kv::guarded(action);
+    match (failures.take(), done) {
+        (Some(failure), _) => Err(failure),
+        (None, Ok(done)) => done,
+        (None, Err(what)) => {
+            let source = format!("it panicked: {what}").into();
+            Err(RetrievalError::Engine { path: dir.to_owned(), source })
+        }
+    }
 }
 
-/// Opens the folder itself, for reading or writing.
-pub(crate) fn directory(dir: &Path) -> Result<MmapDirectory, RetrievalError> {
-    MmapDirectory::open(dir).map_err(|error| RetrievalError::from_open(dir, error))
-}
-
-/// Opens the last commit and checks its files.
+/// Opens the last commit.
 ///
 /// The files are opened under the lock under which a writer removes those it has replaced; from
-/// then on they stay readable, so the check, which takes long on a large index, runs without it.
-pub(crate) fn open_checked(
-    dir: &Path,
-    directory: &MmapDirectory,
-) -> Result<Checked, RetrievalError> {
-    if !directory.exists(Path::new(META_FILE)).map_err(|e| RetrievalError::from_read(dir, e))? {
-        return Err(RetrievalError::Missing { path: dir.to_owned() });
-    }
-    let lock = lock_for_reading(dir, directory)?;
-    let tantivy_error = |error| RetrievalError::from_tantivy(dir, error);
-    let index = tantivy::Index::open(directory.clone()).map_err(tantivy_error)?;
-    let meta = index.load_metas().map_err(tantivy_error)?;
-    let fields = Fields::of(&meta);
-    let commit = check_commit(dir, &meta, &fields)?;
-    register_analyzer(&index, fields.analyzer);
-    let files = segment_files(dir, directory, &meta)?;
-    drop(lock);
+/// then on they stay readable, so what takes long on a large index runs without it.
+pub(crate) fn open_commit(dir: &Path, check: Check) -> Result<OpenCommit, RetrievalError> {
+    let list = dir.join(META_FILE);
+    fs::symlink_metadata(&list).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => RetrievalError::Missing { path: dir.to_owned() },
+        _ => RetrievalError::io(&list, error),
+    })?;
+    let lock = lock_for_reading(dir)?;
+    let snapshot = Snapshot::of_lists(dir)?;
+    guarded(dir, &snapshot.failures().clone(), || {
+        let tantivy_error = |error| RetrievalError::from_tantivy(dir, error);
+        let index = tantivy::Index::open(snapshot.clone()).map_err(tantivy_error)?;
+        let meta = index.load_metas().map_err(tantivy_error)?;
+        let fields = Fields::of(&meta);
+        let commit = check_commit(dir, &meta, &fields)?;
+        register_analyzer(&index, fields.analyzer);
+        let opening = snapshot.open_files(&meta, check)?;
+        drop(lock);
 
-    check_files(dir, &index, &files)?;
-    let open = |segment| SegmentReader::open(&index.segment(segment)).map_err(tantivy_error);
-    let segments = meta.segments.into_iter().map(open).collect::<Result<_, _>>()?;
-    Ok(Checked { fields, index, commit, segments })
+        snapshot.check_files(opening, check)?;
+        let open = |segment| SegmentReader::open(&index.segment(segment)).map_err(tantivy_error);
+        let segments = meta.segments.into_iter().map(open).collect::<Result<_, _>>()?;
+        Ok(OpenCommit { fields, commit, segments, snapshot })
+    })
 }
 
 pub(crate) fn register_analyzer(index: &tantivy::Index, analyzer: Analyzer) {
     index.tokenizers().register(&analyzer.id(), analyzer.text_analyzer());
 }
 
-/// The lock, or none where the folder can not be written: no writer is at work there, at least
-/// not through this mount.
-pub(crate) fn lock_for_reading(
-    dir: &Path,
-    directory: &MmapDirectory,
-) -> Result<Option<DirectoryLock>, RetrievalError> {
-    match directory.acquire_lock(&META_LOCK) {
-        Ok(lock) => Ok(Some(lock)),
-        Err(LockError::IoError(error))
-            if matches!(
-                error.kind(),
-                ErrorKind::PermissionDenied
-                    | ErrorKind::ReadOnlyFilesystem
-                    | ErrorKind::StorageFull
-                    | ErrorKind::Unsupported
-            ) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(RetrievalError::from_lock(dir, error)),
-    }
-}
-
-/// Checks what has no checksum of its own, the list of segments, against the commit's note.
+/// Checks the list of segments, which has no checksum where an older version wrote it, against the
+/// commit's note.
 pub(crate) fn check_commit(
     dir: &Path,
     meta: &IndexMeta,
@@ -124,62 +112,4 @@ pub(crate) fn check_commit(
         return Err(damaged(format!("it lists {documents} documents, committed were {expected}")));
     }
     Ok(commit)
-}
-
-/// The files of the commit's segments, each opened. Candidates that do not exist are left out:
-/// not every segment has every file, and opening the segment tells if one is needed.
-fn segment_files(
-    dir: &Path,
-    directory: &MmapDirectory,
-    meta: &IndexMeta,
-) -> Result<Vec<(PathBuf, FileSlice)>, RetrievalError> {
-    let read = |error| RetrievalError::from_read(dir, error);
-    let mut files = Vec::new();
-    for path in meta.list_segment_files() {
-        if directory.exists(&path).map_err(read)? {
-            let file = directory.open_read(&path).map_err(read)?;
-            files.push((path, file));
-        }
-    }
-    Ok(files)
-}
-
-/// Whether a file is as long as the footer at its end says that it is itself: tantivy believes that,
-/// and panics. The last eight bytes are the length of the rest of the footer and a magic number.
-fn has_footer(file: &FileSlice) -> io::Result<bool> {
-    const LENGTHS_BYTES: usize = 8;
-    if file.len() < LENGTHS_BYTES {
-        return Ok(false);
-    }
-    let lengths = file.slice_from_end(LENGTHS_BYTES).read_bytes()?;
-    let footer = lengths.first_chunk().map_or(0, |length| u32::from_le_bytes(*length));
-    Ok(footer as usize <= file.len() - LENGTHS_BYTES)
-}
-
-/// Unlike `Index::validate_checksum` this goes by the segments that the commit names, and not by
-/// `.managed.json`, which has no checksum and might leave one out.
-fn check_files(
-    dir: &Path,
-    index: &tantivy::Index,
-    files: &[(PathBuf, FileSlice)],
-) -> Result<(), RetrievalError> {
-    let mut damaged = Vec::new();
-    for (path, file) in files {
-        let has_footer =
-            has_footer(file).map_err(|error| RetrievalError::io(&dir.join(path), error))?;
-        let intact = has_footer
-            && index
-                .directory()
-                .validate_checksum(path)
-                .map_err(|error| RetrievalError::from_read(dir, error))?;
-        if !intact {
-            damaged.push(path.clone());
-        }
-    }
-    if damaged.is_empty() {
-        return Ok(());
-    }
-    damaged.sort();
-    let what = "the checksum is not that of the bytes".to_owned();
-    Err(RetrievalError::Damaged { path: dir.to_owned(), files: damaged, what })
 }

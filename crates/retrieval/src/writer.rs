@@ -3,11 +3,17 @@ use std::path::{Path, PathBuf};
 
 use hyperrag_kv::Document;
 use tantivy::TantivyError;
+use tantivy::directory::INDEX_WRITER_LOCK;
 use tantivy::index::IndexSettings;
-use tantivy::indexer::IndexWriterOptions;
+use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
 
-use crate::open::{check_commit, directory, guarded, open_checked, register_analyzer};
+use crate::checked::Failures;
+use crate::files::lock;
+use crate::folder::{BoundedMerges, Folder};
+use crate::kept::keep_pages;
+use crate::open::{guarded, open_commit, register_analyzer};
 use crate::schema::{Commit, Fields};
+use crate::snapshot::Check;
 use crate::{Analyzer, Location, RetrievalError};
 
 /// Bytes that the indexing thread collects before it writes a segment.
@@ -32,6 +38,8 @@ pub struct IndexWriter {
     documents: u64,
     /// Bytes of text added since the indexing thread was waited for.
     waiting_bytes: usize,
+    /// Dropped last.
+    _lock: File,
 }
 
 impl IndexWriter {
@@ -44,7 +52,7 @@ impl IndexWriter {
     /// bytes have changed, [`RetrievalError::Unsupported`] for another version's or language's index, and
     /// [`RetrievalError::Io`].
     pub fn open(dir: &Path, analyzer: Analyzer) -> Result<Self, RetrievalError> {
-        guarded(dir, || Self::open_guarded(dir, analyzer))
+        guarded(dir, &Failures::default(), || Self::open_guarded(dir, analyzer))
     }
 
     fn open_guarded(dir: &Path, analyzer: Analyzer) -> Result<Self, RetrievalError> {
@@ -55,33 +63,32 @@ impl IndexWriter {
                 .map_err(|error| RetrievalError::io(dir, error))?;
         }
         let fields = Fields::new(analyzer);
-        let directory = directory(dir)?;
-        let (index, committed) = match open_checked(dir, &directory) {
-            Ok(checked) if checked.fields.analyzer != analyzer => {
-                let language = checked.fields.analyzer;
+        let lock = lock(dir, &INDEX_WRITER_LOCK);
+        let lock = lock.map_err(|error| RetrievalError::from_lock(dir, error))?;
+        let folder = Folder { dir: dir.into() };
+        let (index, committed) = match open_commit(dir, Check::All) {
+            Ok(opened) if opened.fields.analyzer != analyzer => {
+                let language = opened.fields.analyzer;
                 let what = format!("its words are cut for language {language}, not {analyzer}");
                 return Err(RetrievalError::Unsupported { path: dir.to_owned(), what });
             }
-            Ok(checked) => (checked.index, checked.commit),
+            Ok(opened) => (tantivy::Index::open(folder), opened.commit),
             Err(RetrievalError::Missing { .. }) => {
-                let index = tantivy::Index::create(directory, fields.schema.clone(), settings())
-                    .map_err(tantivy_error)?;
-                register_analyzer(&index, analyzer);
+                let index = tantivy::Index::create(folder, fields.schema.clone(), settings());
                 (index, Commit::default())
             }
             Err(error) => return Err(error),
         };
+        let index = index.map_err(tantivy_error)?;
+        register_analyzer(&index, analyzer);
         let options = IndexWriterOptions::builder()
             .num_worker_threads(1)
             .num_merge_threads(1)
             .memory_budget_per_thread(MEMORY_BYTES)
             .build();
         let writer = index.writer_with_options(options).map_err(tantivy_error)?;
-        // The lock is ours only now: another writer may have committed since the check.
-        let meta = index.load_metas().map_err(tantivy_error)?;
-        if check_commit(dir, &meta, &fields)? != committed {
-            return Err(RetrievalError::Locked { path: dir.to_owned() });
-        }
+        let (of, policy) = (dir.to_owned(), LogMergePolicy::default());
+        writer.set_merge_policy(Box::new(BoundedMerges { dir: of, policy }));
         // Segments that an interrupted writer left take room until they are removed.
         writer.garbage_collect_files().wait().map_err(tantivy_error)?;
         let documents = committed.documents;
@@ -92,6 +99,7 @@ impl IndexWriter {
             committed,
             documents,
             waiting_bytes: 0,
+            _lock: lock,
         })
     }
 
@@ -139,7 +147,9 @@ impl IndexWriter {
             prepared.set_payload(&payload);
             prepared.commit()
         })?;
-        self.sync()?;
+        if let Some(writer) = &self.writer {
+            self.keep_pages(writer.index())?;
+        }
         self.committed = commit;
         self.waiting_bytes = 0;
         Ok(())
@@ -152,14 +162,18 @@ impl IndexWriter {
     pub fn finish(mut self, shards: u32) -> Result<(), RetrievalError> {
         self.commit(shards)?;
         let Some(writer) = self.writer.take() else { return Ok(()) };
+        let index = writer.index().clone();
         writer
             .wait_merging_threads()
             .map_err(|error| RetrievalError::from_tantivy(&self.dir, error))?;
-        self.sync()
+        self.keep_pages(&index)
     }
 
-    /// tantivy syncs the folder before it puts a commit in place, and not after.
-    fn sync(&self) -> Result<(), RetrievalError> {
+    /// Keeps the pages of new segments beside them, and syncs the folder: tantivy does that before it
+    /// puts a commit in place, and not after.
+    fn keep_pages(&self, index: &tantivy::Index) -> Result<(), RetrievalError> {
+        let metas = index.load_metas();
+        keep_pages(&self.dir, &metas.map_err(|e| RetrievalError::from_tantivy(&self.dir, e))?)?;
         let synced = File::open(&self.dir).and_then(|folder| folder.sync_all());
         synced.map_err(|error| RetrievalError::io(&self.dir, error))
     }

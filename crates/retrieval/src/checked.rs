@@ -1,0 +1,167 @@
+//! A file of a segment, of which no byte is used that was not checked.
+//!
+//! In: the name of a file, and the pages kept of it, if any. Out: what tantivy reads from. What it
+//! reads whole when a segment is opened is read once, checked, and kept in memory, and so are small
+//! files, which then need no descriptor. Of postings and stored texts the pages that are asked for
+//! are read and checked each time: whoever writes to the file meanwhile causes an error, and no
+//! other hit.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
+
+use tantivy::HasLen;
+use tantivy::directory::{FileHandle, OwnedBytes};
+
+use crate::RetrievalError;
+use crate::files::open_existing;
+use crate::pages::{Pages, READ_BYTES};
+
+/// A file that is read page by page has more bytes than this.
+const HELD_BYTES_MAX: usize = 1 << 20;
+
+/// A file that was opened: whatever happens to its name, it stays there.
+pub(crate) struct OpenFile {
+    dir: PathBuf,
+    name: PathBuf,
+    file: File,
+    bytes: usize,
+    /// Those kept beside the segment.
+    kept: Option<Pages>,
+}
+
+/// A file whose bytes are checked.
+#[derive(Debug)]
+pub(crate) struct CheckedFile {
+    dir: PathBuf,
+    name: PathBuf,
+    pages: Pages,
+    content: Content,
+    failures: Failures,
+}
+
+#[derive(Debug)]
+enum Content {
+    Held(OwnedBytes),
+    Read(File),
+}
+
+/// Why reads failed that tantivy asked for, of each thread the first since it was asked: tantivy
+/// does not hand on every error.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Failures(Arc<Mutex<Vec<(ThreadId, RetrievalError)>>>);
+
+impl Failures {
+    fn note(&self, error: RetrievalError) {
+        let thread = thread::current().id();
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.iter().all(|(other, _)| *other != thread) {
+            noted.push((thread, error));
+        }
+    }
+
+    /// The first failure of this thread since the last call.
+    pub(crate) fn take(&self) -> Option<RetrievalError> {
+        let thread = thread::current().id();
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = noted.iter().position(|(other, _)| *other == thread)?;
+        Some(noted.swap_remove(place).1)
+    }
+}
+
+impl OpenFile {
+    /// Opens a file of the index in `dir`, or finds that there is none.
+    pub(crate) fn open(
+        dir: &Path,
+        name: &Path,
+        kept: Option<Pages>,
+    ) -> Result<Option<Self>, RetrievalError> {
+        let opened = open_existing(&dir.join(name)).and_then(|file| {
+            let Some(file) = file else { return Ok(None) };
+            let bytes = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+            Ok(Some((file, bytes)))
+        });
+        let opened = opened.map_err(|error| RetrievalError::read(dir, name, error))?;
+        let Some((file, bytes)) = opened else { return Ok(None) };
+        let (dir, name) = (dir.to_owned(), name.to_owned());
+        Ok(Some(Self { dir, name, file, bytes, kept }))
+    }
+
+    /// Whether it will be read from again: only postings and stored texts are, where they are long.
+    pub(crate) fn is_paged(&self) -> bool {
+        let by_parts = self.name.extension().is_some_and(|kind| kind == "idx" || kind == "store");
+        by_parts && self.bytes > HELD_BYTES_MAX
+    }
+
+    /// Reads and checks all of it.
+    pub(crate) fn into_pages(self) -> Result<Pages, RetrievalError> {
+        let pages = Pages::of(&self.file, self.bytes);
+        pages.map_err(|error| RetrievalError::read(&self.dir, &self.name, error))
+    }
+
+    /// Checks what has to be checked before the first use: all, or no more than the length where the
+    /// pages are known and are going to be checked one by one.
+    pub(crate) fn check(self, failures: &Failures) -> Result<CheckedFile, RetrievalError> {
+        let is_paged = self.is_paged();
+        let Self { dir, name, file, bytes, kept } = self;
+        let failed = |error| RetrievalError::read(&dir, &name, error);
+        let pages = match kept {
+            Some(pages) if pages.bytes() != bytes => {
+                let what = format!("it has {bytes} bytes, written were {}", pages.bytes());
+                return Err(RetrievalError::damaged(&dir, Some(&name), what));
+            }
+            Some(pages) => pages,
+            None => Pages::of(&file, bytes).map_err(failed)?,
+        };
+        let content = match is_paged {
+            true => Content::Read(file),
+            false => {
+                let (_, held) = pages.read(&file, &(0..bytes)).map_err(failed)?;
+                Content::Held(OwnedBytes::new(held))
+            }
+        };
+        Ok(CheckedFile { dir, name, pages, content, failures: failures.clone() })
+    }
+}
+
+impl CheckedFile {
+    pub(crate) fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    /// All its bytes, part by part.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Result<OwnedBytes, RetrievalError>> + '_ {
+        (0..self.len()).step_by(READ_BYTES).map(|start| {
+            let part = self.read(start..(start + READ_BYTES).min(self.len()));
+            part.map_err(|error| RetrievalError::read(&self.dir, &self.name, error))
+        })
+    }
+
+    fn read(&self, range: Range<usize>) -> io::Result<OwnedBytes> {
+        let file = match &self.content {
+            Content::Held(bytes) => return Ok(bytes.slice(range)),
+            Content::Read(file) => file,
+        };
+        let (first, bytes) = self.pages.read(file, &range)?;
+        Ok(OwnedBytes::new(bytes).slice(range.start - first..range.end - first))
+    }
+}
+
+impl FileHandle for CheckedFile {
+    fn read_bytes(&self, range: Range<usize>) -> io::Result<OwnedBytes> {
+        self.read(range).map_err(|error| {
+            let (kind, what) = (error.kind(), error.to_string());
+            self.failures.note(RetrievalError::read(&self.dir, &self.name, error));
+            io::Error::new(kind, what)
+        })
+    }
+}
+
+impl HasLen for CheckedFile {
+    fn len(&self) -> usize {
+        self.pages.bytes()
+    }
+}

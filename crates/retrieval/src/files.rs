@@ -1,0 +1,148 @@
+//! Files of an index: opened, locked, and put in place, whoever else has hands on the folder.
+//!
+//! Only plain files are opened, and those that are written are made anew: a link that someone put
+//! in the place of one is never followed. What is made has the rights that the umask leaves.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use tantivy::directory::error::{LockError, OpenReadError};
+use tantivy::directory::{Lock, META_LOCK};
+
+use crate::RetrievalError;
+
+/// Bytes that a list of files may have: those of 100,000 segments are less.
+const LIST_BYTES_MAX: u64 = 64 << 20;
+
+/// Opens a plain file. A link is an error, and so is what would make a reader wait.
+pub(crate) fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = options.custom_flags(flags.bits().cast_signed()).open(path).map_err(|error| {
+        match error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) {
+            true => io::Error::new(ErrorKind::InvalidData, "it is a link"),
+            false => error,
+        }
+    })?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(ErrorKind::InvalidData, "it is not a plain file")),
+    }
+}
+
+/// Opens a plain file for reading; `None` where there is none.
+pub(crate) fn open_existing(path: &Path) -> io::Result<Option<File>> {
+    match open_plain(OpenOptions::new().read(true), path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// All bytes of a file that lists others.
+pub(crate) fn read_list(dir: &Path, name: &Path) -> Result<Vec<u8>, OpenReadError> {
+    let failed = |error| OpenReadError::wrap_io_error(error, name.to_owned());
+    let file = open_existing(&dir.join(name)).map_err(failed)?;
+    let file = file.ok_or_else(|| OpenReadError::FileDoesNotExist(name.to_owned()))?;
+    let mut bytes = Vec::new();
+    file.take(LIST_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    match bytes.len() as u64 > LIST_BYTES_MAX {
+        true => Err(failed(io::Error::new(ErrorKind::InvalidData, "it is too long for a list"))),
+        false => Ok(bytes),
+    }
+}
+
+/// A file that is written under another name, and then takes the place of `path` in one step.
+pub(crate) struct Replacement<'a> {
+    path: &'a Path,
+    partial: PathBuf,
+    pub(crate) file: File,
+    is_done: bool,
+}
+
+impl<'a> Replacement<'a> {
+    pub(crate) fn begin(path: &'a Path) -> io::Result<Self> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".tmp");
+        let partial = path.with_file_name(name);
+        // A killed writer may have left one.
+        match fs::remove_file(&partial) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).open(&partial)?;
+        Ok(Self { path, partial, file, is_done: false })
+    }
+
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.partial, self.path)?;
+        self.is_done = true;
+        Ok(())
+    }
+}
+
+impl Drop for Replacement<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            // Best effort: who comes next removes what stays.
+            let _ = fs::remove_file(&self.partial);
+        }
+    }
+}
+
+/// Puts a file with these bytes in the place of `path`, in one step.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut new = Replacement::begin(path)?;
+    new.file.write_all(bytes)?;
+    new.finish()
+}
+
+/// Takes a lock of the folder for a writer.
+pub(crate) fn lock(dir: &Path, lock: &Lock) -> Result<File, LockError> {
+    let failed = |error| LockError::IoError(Arc::new(error));
+    let file = open_lock(&dir.join(&lock.filepath)).map_err(failed)?;
+    if lock.is_blocking {
+        file.lock().map_err(failed)?;
+    } else {
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => LockError::LockBusy,
+            TryLockError::Error(error) => failed(error),
+        })?;
+    }
+    Ok(file)
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    open_plain(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)
+}
+
+/// The lock under which no writer removes a file, shared by readers; none where the folder can not
+/// be written and has none: no writer was at work there, at least not through this mount.
+pub(crate) fn lock_for_reading(dir: &Path) -> Result<Option<File>, RetrievalError> {
+    let path = dir.join(&META_LOCK.filepath);
+    let locked = match open_existing(&path) {
+        Ok(Some(file)) => Ok(file),
+        Ok(None) => open_lock(&path),
+        Err(error) => Err(error),
+    };
+    match locked.and_then(|file| file.lock_shared().map(|()| file)) {
+        Ok(file) => Ok(Some(file)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::StorageFull
+                    | ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(RetrievalError::io(&path, error)),
+    }
+}

@@ -10,7 +10,8 @@ use tokenizers::{
     AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer as FastTokenizer,
 };
 
-use super::{Encoder, Spelling, Tokenizer, Vocabulary, hash_texts, kind};
+use super::pieces::Cutter;
+use super::{Encoder, Spelling, Tokenizer, Vocabulary, hash_texts, kind, looks_special};
 use crate::LoadError;
 use crate::metadata::Reader;
 use hyperrag_kv::Digest;
@@ -25,6 +26,15 @@ macro_rules! words_pattern {
         )
     };
 }
+
+/// Patterns that end a word between a letter or digit and what is neither, and between a letter and
+/// a digit, whatever stands further left or right: of GPT-2, Llama 3, Qwen and Mistral's Tekken.
+pub(super) const WORDS: [&str; 4] = [
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    words_pattern!(r"\p{N}{1,3}"),
+    words_pattern!(r"\p{N}"),
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+];
 
 /// How text is cut into words before BPE, by llama.cpp's names.
 #[derive(Clone, Copy, PartialEq)]
@@ -59,8 +69,8 @@ impl Words {
         Ok(Sequence::new(match self {
             Self::Gpt2 => vec![bytes(true)],
             Self::SmolLm => vec![Digits::new(true).into(), bytes(true)],
-            Self::Llama3 => vec![split(words_pattern!(r"\p{N}{1,3}"))?, bytes(false)],
-            Self::Qwen2 => vec![split(words_pattern!(r"\p{N}"))?, bytes(false)],
+            Self::Llama3 => vec![split(WORDS[1])?, bytes(false)],
+            Self::Qwen2 => vec![split(WORDS[2])?, bytes(false)],
         }))
     }
 }
@@ -73,14 +83,14 @@ pub(super) fn read(reader: &Reader<'_>, vocabulary: &Vocabulary) -> Result<Token
     };
     let merges = reader.texts("tokenizer.ggml.merges")?;
     let wrong = |key: &str, what: String| LoadError::Metadata { key: key.to_owned(), what };
-    let special: Vec<String> = vocabulary
-        .with_types()
-        .filter(|(.., kind)| [kind::CONTROL, kind::USER_DEFINED].contains(kind))
-        .map(|(_, token, _)| token.clone())
-        .collect();
+    let Added { special, whole } = Added::of(vocabulary);
     let mut hasher = blake3::Hasher::new();
     for part in [&[model, pre][..], &vocabulary.tokens, &merges, &special] {
         hash_texts(&mut hasher, part);
+    }
+    // The first stores of format 1 have no such words: left out, the digest is as it was.
+    if !whole.is_empty() {
+        hash_texts(&mut hasher, &whole);
     }
     let pairs: Option<Vec<(String, String)>> = merges
         .iter()
@@ -104,14 +114,41 @@ pub(super) fn read(reader: &Reader<'_>, vocabulary: &Vocabulary) -> Result<Token
         let composed = text.with_normalizer(Some(NFC));
         composed.map_err(|error| wrong("tokenizer.ggml.pre", error.to_string()))?;
     }
-    let mut template = text.clone();
-    template
-        .add_special_tokens(special.iter().map(|token| AddedToken::from(token.clone(), true)))
-        .map_err(|error| wrong("tokenizer.ggml.token_type", error.to_string()))?;
+    let cutter = Box::new(Cutter::of_words(special.iter().chain(&whole).cloned().collect()));
+    let whole = whole.into_iter().map(|word| AddedToken::from(word, false).normalized(false));
+    let template = text.add_tokens(whole).and_then(|_| {
+        let mut template = text.clone();
+        template.add_special_tokens(special.iter().map(|token| AddedToken::from(token, true)))?;
+        Ok(template)
+    });
+    let template =
+        template.map_err(|error| wrong("tokenizer.ggml.token_type", error.to_string()))?;
     let (text, template) = (Box::new(text), Box::new(template));
-    let encoder = Encoder::Fast { text, template, spelling: Spelling::bytes() };
+    let encoder = Encoder::Fast { text, template, spelling: Spelling::bytes(), cutter };
     let digest = Digest(*hasher.finalize().as_bytes());
     Ok(Tokenizer { encoder, special, bos: None, digest })
+}
+
+/// Tokens that no merges make.
+struct Added {
+    /// Those that stand for nothing in a text.
+    special: Vec<String>,
+    /// Those that a text may have: of such that begin at one place the longest is taken.
+    whole: Vec<String>,
+}
+
+impl Added {
+    fn of(vocabulary: &Vocabulary) -> Self {
+        let mut added = Self { special: Vec::new(), whole: Vec::new() };
+        for (_, token, kind) in vocabulary.with_types() {
+            match kind {
+                kind::USER_DEFINED if !looks_special(token) => added.whole.push(token.clone()),
+                kind::CONTROL | kind::USER_DEFINED => added.special.push(token.clone()),
+                _ => {}
+            }
+        }
+        added
+    }
 }
 
 impl Spelling {
@@ -132,7 +169,11 @@ pub(crate) fn byte_characters() -> impl Iterator<Item = char> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+    use candle_core::quantized::gguf_file::Value;
+    use hyperrag_kv::Tokenize;
     use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
     #[test]
@@ -151,5 +192,48 @@ mod tests {
         check("llama-bpe", &["It", "'s", " ", "123", "45", " x", "!\n\n", " ", " y"]);
         check("qwen2", &["It", "'s", " ", "1", "2", "3", "4", "5", " x", "!\n\n", " ", " y"]);
         assert!(Words::named("falcon").is_none());
+    }
+    #[test]
+    fn words_that_a_user_defined_have_their_ids() {
+        let bytes = || byte_characters().map(|character| (character.to_string(), kind::NORMAL));
+        let added = [
+            ("hive", kind::USER_DEFINED),
+            ("beehive 2", kind::USER_DEFINED),
+            ("<|im_end|>", kind::USER_DEFINED),
+            ("<s>", kind::CONTROL),
+        ];
+        let added = added.map(|(token, kind)| (token.to_owned(), kind));
+        let tokenizer = |added: &[(String, i32)]| {
+            let all = bytes().chain(added.iter().cloned());
+            let (tokens, kinds): (Vec<_>, Vec<_>) =
+                all.map(|(token, kind)| (Value::String(token), Value::I32(kind))).unzip();
+            let text = |text: &str| Value::String(text.to_owned());
+            let metadata = HashMap::from([
+                ("tokenizer.ggml.model", text("gpt2")),
+                ("tokenizer.ggml.pre", text("qwen2")),
+                ("tokenizer.ggml.tokens", Value::Array(tokens)),
+                ("tokenizer.ggml.token_type", Value::Array(kinds)),
+                ("tokenizer.ggml.merges", Value::Array(Vec::new())),
+            ]);
+            let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value));
+            Tokenizer::from_metadata(&metadata.collect()).unwrap()
+        };
+        let with_words = tokenizer(&added);
+        let spelt = |text: &str| tokenizer(&[]).encode_text(text).unwrap();
+        let check = |text: &str, expected: &[&[u32]]| {
+            assert_eq!(with_words.encode_text(text).unwrap(), expected.concat(), "{text:?}");
+        };
+        check("a hive", &[&spelt("a "), &[256]]);
+        check("beehive 2hive", &[&[257, 256]]);
+        check("beehive", &[&spelt("bee"), &[256]]);
+        for turn in ["<|im_end|>", "<s>"] {
+            check(turn, &[&spelt(turn)]);
+            assert!(with_words.has_special(turn));
+        }
+        assert_eq!(with_words.encode_template("<s>hive<|im_end|>").unwrap(), [259, 256, 258]);
+        assert_eq!(with_words.bytes_of(257), b"beehive 2");
+        assert!(with_words.bytes_of(258).is_empty());
+        // Stores of models without such words match as before; those with them do not.
+        assert_ne!(with_words.digest(), tokenizer(&added[2..]).digest());
     }
 }

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use hyperrag_kv::Digest;
+use hyperrag_kv::{Digest, guarded};
 use serde_json::Value;
 use tokenizers::Tokenizer as FastTokenizer;
 
-use super::{Encoder, Spelling, Tokenizer};
+use super::pieces::Cutter;
+use super::{Encoder, Spelling, Tokenizer, looks_special};
 use crate::LoadError;
 
 impl Tokenizer {
@@ -22,20 +23,12 @@ impl Tokenizer {
         let mut json: Value =
             serde_json::from_slice(text).map_err(|error| wrong(error.to_string()))?;
         let bytes = mentions(&json["decoder"], "ByteLevel");
-        let mut special = Vec::new();
-        let added = json.get_mut("added_tokens").and_then(Value::as_array_mut);
-        for token in added.into_iter().flatten().filter_map(Value::as_object_mut) {
-            // Byte-level BPE spells all text without them. SentencePiece has runs of blanks and
-            // line ends among them, which text has as well.
-            if bytes {
-                token.insert("special".to_owned(), Value::Bool(true));
-            }
-            if token.get("special") == Some(&Value::Bool(true)) {
-                special.extend(token.get("content").and_then(Value::as_str).map(str::to_owned));
-            }
-        }
-        let read = serde_json::from_value(json);
-        let mut template: FastTokenizer = read.map_err(|error| wrong(error.to_string()))?;
+        let Definition { special, changed } = Definition::mend(&mut json, bytes);
+        bound_patterns(&json).map_err(wrong)?;
+        let cutter = Box::new(Cutter::of_json(&json));
+        let read = guarded(|| serde_json::from_value::<FastTokenizer>(json));
+        let read = read.map_err(|panic| wrong(format!("its tokenizer cannot be made: {panic}")))?;
+        let mut template = read.map_err(|error| wrong(error.to_string()))?;
         let plain = template.with_padding(None).with_truncation(None);
         plain.map_err(|error| wrong(error.to_string()))?;
         let mut text_tokenizer = template.clone();
@@ -46,8 +39,76 @@ impl Tokenizer {
         };
         let spelling = if bytes { Spelling::bytes() } else { Spelling::Pieces };
         let (text_tokenizer, template) = (Box::new(text_tokenizer), Box::new(template));
-        let encoder = Encoder::Fast { text: text_tokenizer, template, spelling };
-        Ok(Self { encoder, special, bos, digest: Digest::of(text) })
+        let encoder = Encoder::Fast { text: text_tokenizer, template, spelling, cutter };
+        let digest = match changed {
+            false => Digest::of(text),
+            true => Digest::of(&[text, READ_OTHERWISE].concat()),
+        };
+        Ok(Self { encoder, special, bos, digest })
+    }
+}
+
+/// Tells files apart whose token ids were others when the first stores of format 1 were written.
+const READ_OTHERWISE: &[u8] = b"\0without dropout, with added words";
+
+/// What stands in the file besides the library's own fields.
+struct Definition {
+    special: Vec<String>,
+    /// Whether earlier versions gave other token ids.
+    changed: bool,
+}
+
+impl Definition {
+    /// Makes special what looks so, and switches off the dropout of merges, which is for training.
+    fn mend(json: &mut Value, bytes: bool) -> Self {
+        let mut mended = Self { special: Vec::new(), changed: false };
+        let added = json.get_mut("added_tokens").and_then(Value::as_array_mut);
+        for token in added.into_iter().flatten().filter_map(Value::as_object_mut) {
+            let content = token.get("content").and_then(Value::as_str).unwrap_or_default();
+            let (content, special) =
+                (content.to_owned(), token.get("special") == Some(&true.into()));
+            if special || looks_special(&content) {
+                token.insert("special".to_owned(), true.into());
+                mended.special.push(content);
+                mended.changed |= !special && !bytes;
+            } else {
+                mended.changed |= bytes;
+            }
+        }
+        let dropout = json.get_mut("model").and_then(|model| model.get_mut("dropout"));
+        let dropout = dropout.map(Value::take).unwrap_or_default();
+        mended.changed |= dropout.as_f64().is_some_and(|share| share != 0.0);
+        mended
+    }
+}
+
+/// Bytes of a regular expression at most, and how often all its counts together repeat something.
+const PATTERN_BYTES_MAX: usize = 1 << 12;
+const REPEATS_MAX: u64 = 1000;
+
+/// Refuses regular expressions that take much memory to compile, for which an engine may end the
+/// program.
+fn bound_patterns(part: &Value) -> Result<(), String> {
+    match part {
+        Value::Object(fields) => {
+            if let Some(Value::String(pattern)) = fields.get("Regex") {
+                let counts = pattern.split('{').skip(1).filter_map(|after| {
+                    let digits = after.split_once('}')?.0.split(',');
+                    digits.filter_map(|digits| digits.parse::<u64>().ok()).max()
+                });
+                let repeats = counts.fold(1, |all: u64, count| all.saturating_mul(count.max(1)));
+                if pattern.len() > PATTERN_BYTES_MAX || repeats > REPEATS_MAX {
+                    return Err(format!(
+                        "a regular expression of {} bytes that repeats a part {repeats} times is \
+                         too large",
+                        pattern.len()
+                    ));
+                }
+            }
+            fields.values().try_for_each(bound_patterns)
+        }
+        Value::Array(parts) => parts.iter().try_for_each(bound_patterns),
+        _ => Ok(()),
     }
 }
 
@@ -65,6 +126,6 @@ fn mentions(part: &Value, kind: &str) -> bool {
 
 /// What the tokenizer puts before a text by itself.
 fn first_token(tokenizer: &FastTokenizer) -> Option<String> {
-    let encoding = tokenizer.encode_fast("", true).ok()?;
+    let encoding = guarded(|| tokenizer.encode_fast("", true)).ok()?.ok()?;
     encoding.get_tokens().first().cloned()
 }

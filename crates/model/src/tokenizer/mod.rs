@@ -3,16 +3,18 @@
 
 mod byte_level;
 mod json;
+mod pieces;
 mod sentence_piece;
 
 use std::collections::HashMap;
 
 use candle_core::quantized::gguf_file::Value;
-use hyperrag_kv::{Digest, ModelError, Tokenize};
+use hyperrag_kv::{Digest, ModelError, Tokenize, guarded};
 use tokenizers::Tokenizer as FastTokenizer;
 
 use crate::LoadError;
 use crate::metadata::Reader;
+use pieces::{Cutter, PIECE_BYTES_MAX};
 use sentence_piece::SentencePiece;
 
 pub(crate) use byte_level::byte_characters;
@@ -24,6 +26,13 @@ mod kind {
     pub(super) const CONTROL: i32 = 3;
     pub(super) const USER_DEFINED: i32 = 4;
     pub(super) const BYTE: i32 = 6;
+}
+
+/// Whether a token is one of those that files call added words, or the user's definition, and that
+/// turns are made of: text must not have them.
+fn looks_special(token: &str) -> bool {
+    let marked = |open, close| token.starts_with(open) && token.ends_with(close);
+    marked("<|", "|>") || marked("<\u{ff5c}", "\u{ff5c}>")
 }
 
 /// The tokenizer of a model.
@@ -42,6 +51,7 @@ enum Encoder {
         text: Box<FastTokenizer>,
         template: Box<FastTokenizer>,
         spelling: Spelling,
+        cutter: Box<Cutter>,
     },
     Pieces(Box<SentencePiece>),
 }
@@ -101,8 +111,13 @@ impl Tokenizer {
         match &self.encoder {
             Encoder::Pieces(pieces) => pieces.bytes_of(token),
             Encoder::Fast { template, spelling, .. } => {
-                let name = template.id_to_token(token).filter(|name| !self.has_special(name));
-                let name = name.unwrap_or_default();
+                if let Some(added) =
+                    template.get_added_vocabulary().get_added_tokens_decoder().get(&token)
+                {
+                    let special = added.special || self.has_special(&added.content);
+                    return if special { Vec::new() } else { added.content.clone().into_bytes() };
+                }
+                let name = template.id_to_token(token).unwrap_or_default();
                 match spelling {
                     Spelling::Bytes(bytes) => name
                         .chars()
@@ -162,24 +177,42 @@ fn hash_texts(hasher: &mut blake3::Hasher, texts: &[String]) {
     }
 }
 
-fn encode(tokenizer: &FastTokenizer, text: &str) -> Result<Vec<u32>, ModelError> {
-    let encoding = tokenizer.encode_fast(text, false);
+/// Appends the token ids of a piece of text.
+fn encode(tokenizer: &FastTokenizer, piece: &str, tokens: &mut Vec<u32>) -> Result<(), ModelError> {
+    let encoding = guarded(|| tokenizer.encode_fast(piece, false));
+    let encoding =
+        encoding.map_err(|panic| ModelError::Tokenizer(format!("it stopped: {panic}")))?;
     let encoding = encoding.map_err(|error| ModelError::Tokenizer(error.to_string()))?;
-    Ok(encoding.get_ids().to_vec())
+    tokens.extend_from_slice(encoding.get_ids());
+    Ok(())
 }
 
 impl Tokenize for Tokenizer {
     fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         match &self.encoder {
-            Encoder::Fast { text: tokenizer, .. } => encode(tokenizer, text),
-            Encoder::Pieces(pieces) => Ok(pieces.encode_text(text)),
+            Encoder::Fast { text: tokenizer, cutter, .. } => {
+                let mut tokens = Vec::new();
+                for piece in cutter.pieces(text, tokenizer) {
+                    encode(tokenizer, piece?, &mut tokens)?;
+                }
+                Ok(tokens)
+            }
+            Encoder::Pieces(pieces) => pieces.encode_text(text),
         }
     }
 
     fn encode_template(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         match &self.encoder {
-            Encoder::Fast { template, .. } => encode(template, text),
-            Encoder::Pieces(pieces) => Ok(pieces.encode_template(text)),
+            Encoder::Fast { .. } if text.len() > PIECE_BYTES_MAX => {
+                let what = format!("a template of {} bytes, at most {PIECE_BYTES_MAX}", text.len());
+                Err(ModelError::Tokenizer(what))
+            }
+            Encoder::Fast { template, .. } => {
+                let mut tokens = Vec::new();
+                encode(template, text, &mut tokens)?;
+                Ok(tokens)
+            }
+            Encoder::Pieces(pieces) => pieces.encode_template(text),
         }
     }
 }

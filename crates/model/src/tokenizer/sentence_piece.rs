@@ -3,16 +3,18 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::sync::OnceLock;
 
 use candle_core::quantized::gguf_file::Value;
-use hyperrag_kv::Digest;
+use hyperrag_kv::{Digest, ModelError};
 
+use super::pieces::{PIECE_BYTES, PIECE_BYTES_MAX, place, unbroken};
 use super::{Encoder, Tokenizer, Vocabulary, hash_texts, kind};
 use crate::LoadError;
 use crate::metadata::Reader;
 
 /// How pieces spell a blank.
-const BLANK: &str = "\u{2581}";
+pub(super) const BLANK: &str = "\u{2581}";
 
 pub(super) struct SentencePiece {
     names: Vec<Name>,
@@ -29,6 +31,8 @@ pub(super) struct SentencePiece {
     unknown: Option<u32>,
     /// Whether a blank is put before text.
     blank_first: bool,
+    /// Characters that stand side by side in a piece.
+    neighbours: OnceLock<HashSet<(char, char)>>,
 }
 
 /// What a token stands for.
@@ -114,7 +118,19 @@ impl SentencePiece {
         }
         let template = whole.iter().chain(&special).map(|(t, id)| (spelled(t), *id)).collect();
         let (whole, template) = (Literals::new(whole), Literals::new(template));
-        Self { names, pieces, scores, whole, template, special, bytes, unknown, blank_first }
+        let neighbours = OnceLock::new();
+        Self {
+            names,
+            pieces,
+            scores,
+            whole,
+            template,
+            special,
+            bytes,
+            unknown,
+            blank_first,
+            neighbours,
+        }
     }
 
     pub(super) fn special_token(&self, name: &str) -> Option<u32> {
@@ -129,15 +145,15 @@ impl SentencePiece {
         }
     }
 
-    pub(super) fn encode_text(&self, text: &str) -> Vec<u32> {
+    pub(super) fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         self.encode(text, &self.whole)
     }
 
-    pub(super) fn encode_template(&self, text: &str) -> Vec<u32> {
+    pub(super) fn encode_template(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         self.encode(text, &self.template)
     }
 
-    fn encode(&self, text: &str, literals: &Literals) -> Vec<u32> {
+    fn encode(&self, text: &str, literals: &Literals) -> Result<Vec<u32>, ModelError> {
         let mut tokens = Vec::with_capacity(text.len() / 3 + 1);
         let text = spelled(text);
         let mut rest = text.as_str();
@@ -151,7 +167,7 @@ impl SentencePiece {
                 literal.is_some_and(|(_, id)| matches!(self.names[id as usize], Name::Special));
             // SentencePiece puts it before the user's pieces as well.
             if before > 0 || blank && !special {
-                self.encode_run(&rest[..before], blank, &mut tokens);
+                self.encode_run(&rest[..before], blank, &mut tokens)?;
                 blank = false;
             }
             let length = literal.map_or(0, |(length, id)| {
@@ -161,19 +177,52 @@ impl SentencePiece {
             });
             rest = &rest[before + length..];
         }
-        tokens
+        Ok(tokens)
     }
 
     /// Appends the tokens of a run without literals.
-    fn encode_run(&self, text: &str, blank: bool, tokens: &mut Vec<u32>) {
+    fn encode_run(&self, text: &str, blank: bool, tokens: &mut Vec<u32>) -> Result<(), ModelError> {
         let first = if blank { BLANK } else { "" };
         let run = [first, text].concat();
-        for symbol in self.join(&run) {
-            match self.pieces.get(symbol) {
-                Some(id) => tokens.push(*id),
-                None => self.encode_bytes(symbol, tokens),
+        for run in self.runs(&run, PIECE_BYTES, PIECE_BYTES_MAX) {
+            for symbol in self.join(run?) {
+                match self.pieces.get(symbol) {
+                    Some(id) => tokens.push(*id),
+                    None => self.encode_bytes(symbol, tokens),
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Parts of a run, cut between characters that no piece has side by side: nothing is joined there.
+    fn runs<'a>(
+        &'a self,
+        run: &'a str,
+        bytes: usize,
+        bytes_max: usize,
+    ) -> impl Iterator<Item = Result<&'a str, ModelError>> {
+        let mut rest = Some(run);
+        std::iter::from_fn(move || {
+            let run = rest.take()?;
+            if run.len() <= bytes {
+                return Some(Ok(run));
+            }
+            let neighbours = self.neighbours.get_or_init(|| {
+                let pairs =
+                    |piece: &String| piece.chars().zip(piece.chars().skip(1)).collect::<Vec<_>>();
+                self.pieces.keys().flat_map(pairs).collect()
+            });
+            let apart = |_, before, after| !neighbours.contains(&(before, after));
+            match place(run, bytes, bytes_max, apart) {
+                Some(at) => {
+                    rest = Some(&run[at..]);
+                    Some(Ok(&run[..at]))
+                }
+                None if run.len() <= bytes_max => Some(Ok(run)),
+                None => Some(Err(unbroken(bytes_max))),
+            }
+        })
     }
 
     fn encode_bytes(&self, symbol: &str, tokens: &mut Vec<u32>) {
@@ -279,7 +328,7 @@ impl Literals {
 }
 
 /// Text as pieces spell it.
-fn spelled(text: &str) -> String {
+pub(super) fn spelled(text: &str) -> String {
     text.replace(' ', BLANK)
 }
 
@@ -329,7 +378,7 @@ mod tests {
     fn the_best_pair_is_joined_first() {
         let pieces = pieces(false);
         let check = |text: &str, expected: &[u32]| {
-            assert_eq!(pieces.encode_text(text), expected, "{text:?}");
+            assert_eq!(pieces.encode_text(text).unwrap(), expected, "{text:?}");
         };
         check("", &[]);
         check("abc", &[9]);
@@ -345,28 +394,53 @@ mod tests {
         check("äx", &[2, 3, 0]);
         // What turns are made of is text, and none of its characters is a piece.
         check("<s>", &[0, 0, 0]);
-        assert_eq!(pieces.encode_text("<|user|>").len(), 8);
+        assert_eq!(pieces.encode_text("<|user|>").unwrap().len(), 8);
     }
 
     #[test]
     fn templates_have_special_tokens() {
         let plain = pieces(false);
-        assert_eq!(plain.encode_template("<s>a<|user|> a"), [1, 12, 4, 11]);
+        assert_eq!(plain.encode_template("<s>a<|user|> a").unwrap(), [1, 12, 4, 11]);
         let blank_first = pieces(true);
-        assert_eq!(blank_first.encode_text("a"), [11]);
-        assert_eq!(blank_first.encode_text("<b>a"), [15, 6, 12]);
-        assert_eq!(blank_first.encode_template("<s>a<s><s>b"), [1, 11, 1, 1, 15, 13]);
-        assert!(blank_first.encode_text("").is_empty());
+        assert_eq!(blank_first.encode_text("a").unwrap(), [11]);
+        assert_eq!(blank_first.encode_text("<b>a").unwrap(), [15, 6, 12]);
+        assert_eq!(blank_first.encode_template("<s>a<s><s>b").unwrap(), [1, 11, 1, 1, 15, 13]);
+        assert!(blank_first.encode_text("").unwrap().is_empty());
     }
 
     #[test]
     fn tokens_stand_for_bytes() {
         let pieces = pieces(false);
-        let tokens = pieces.encode_text("  ab äc");
+        let tokens = pieces.encode_text("  ab äc").unwrap();
         let bytes: Vec<u8> = tokens.iter().flat_map(|token| pieces.bytes_of(*token)).collect();
         assert_eq!(bytes, "  ab äc".as_bytes());
         assert!(pieces.bytes_of(1).is_empty() && pieces.bytes_of(99).is_empty());
         assert_eq!(bytes_of_name("\u{2581}a"), b" a");
         assert_eq!(bytes_of_name("<0xC3>"), [0xc3]);
+    }
+    #[test]
+    fn runs_are_cut_where_nothing_is_joined() {
+        let pieces = pieces(false);
+        let joined = |run: &str, bytes| {
+            let runs: Result<Vec<_>, _> = pieces.runs(run, bytes, usize::MAX).collect();
+            let runs = runs.unwrap();
+            assert_eq!(runs.concat(), run);
+            let symbols = runs.iter().flat_map(|run| pieces.join(run)).map(str::to_owned);
+            (runs.len(), symbols.collect::<Vec<_>>())
+        };
+        // Every text of six of these.
+        let characters = ["a", "b", "c", BLANK, "x"];
+        for text in 0..characters.len().pow(6) {
+            let part =
+                |place: u32| characters[text / characters.len().pow(place) % characters.len()];
+            let run: String = (0..6).map(part).collect();
+            assert_eq!(joined(&run, 1).1, joined(&run, usize::MAX).1, "{run}");
+        }
+        assert_eq!(joined("abcxabc", 1).0, 3);
+        assert_eq!(joined("aaaaa", 1).0, 1);
+        let long = pieces.encode_text(&"abc ".repeat(PIECE_BYTES)).unwrap();
+        assert_eq!(long, [9, 15].repeat(PIECE_BYTES));
+        let error = pieces.encode_text(&"a".repeat(PIECE_BYTES_MAX + 1)).unwrap_err();
+        assert!(error.to_string().contains("put blanks into it"), "{error}");
     }
 }

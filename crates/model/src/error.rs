@@ -109,6 +109,13 @@ pub enum LoadError {
         #[source]
         source: std::io::Error,
     },
+    /// The system starts no more threads.
+    #[error("the threads that compute cannot be started: let it have more, or use fewer")]
+    Threads {
+        /// Cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A feature that the decoder does not have.
     #[error("the model uses {feature}, which is not supported")]
     Unsupported {

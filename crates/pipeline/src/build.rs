@@ -1,3 +1,4 @@
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -140,15 +141,20 @@ pub fn build<M: LanguageModel>(
         ShardId(0) => Units::new(input),
         _ => Units::added(input, &sealed, Existing::open(root)?),
     };
-    let (unit_sender, unit_receiver) = sync_channel(UNITS_AHEAD);
-    let (block_sender, block_receiver) = sync_channel(BATCHES_AHEAD);
     // A stage that fails stops the others, so the one nearest the disk has the cause.
-    let (written, computed, read) = thread::scope(|scope| {
-        let reader = scope.spawn(|| read_units(input, units, root, &sealed, unit_sender));
-        let writer = scope.spawn(|| write_units(block_receiver, &mut store, &mut index));
+    let stages = thread::scope(|scope| {
+        // Made in here: where a thread does not start, the other one sees its queue end.
+        let (unit_sender, unit_receiver) = sync_channel(UNITS_AHEAD);
+        let (block_sender, block_receiver) = sync_channel(BATCHES_AHEAD);
+        let read = || read_units(input, units, root, &sealed, unit_sender);
+        let reader = thread::Builder::new().spawn_scoped(scope, read)?;
+        let write = || write_units(block_receiver, &mut store, &mut index);
+        let writer = thread::Builder::new().spawn_scoped(scope, write)?;
         let computed = prefill_units(input, unit_receiver, block_sender);
-        (join(writer), computed, join(reader))
+        Ok((join(writer), computed, join(reader)))
     });
+    let (written, computed, read) =
+        stages.map_err(|error: io::Error| PipelineError::Threads(error.to_string()))?;
     written?;
     if let (Err(PipelineError::Interrupted), _) | (_, Err(PipelineError::MaxBytes { .. })) =
         (&computed, &read)

@@ -105,7 +105,9 @@ pub enum PipelineError {
         needed: u64,
     },
     /// The system gives no threads.
-    #[error("threads cannot be started: {0}")]
+    #[error(
+        "threads cannot be started ({0}): let the system have more, or start fewer (RAYON_NUM_THREADS)"
+    )]
     Threads(String),
     /// A signal asked to stop.
     #[error("interrupted")]

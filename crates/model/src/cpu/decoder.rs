@@ -108,9 +108,7 @@ impl CpuModel {
             .num_threads(threads)
             .thread_name(|i| format!("model-{i}"))
             .build()
-            .map_err(|error| LoadError::Unsupported {
-                feature: format!("{threads} threads: {error}"),
-            })?;
+            .map_err(|source| LoadError::Threads { source: source.into() })?;
         let stored = Weights::read(&config, &mut Stored(file))?;
         let pack_head = |matrix: StoredMatrix| matrix.pack(compute.of_head());
         let weights = pool.install(|| stored.try_map(pack_head, |m| m.pack(compute)))?;

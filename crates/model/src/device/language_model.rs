@@ -273,14 +273,16 @@ impl LanguageModel for DeviceModel {
         let batches = batches.chain(rest.chunks(size));
         std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(0);
-            scope.spawn(move || {
+            let read = move || {
                 for batch in batches {
                     let blocks = batch.par_iter().map(|pair| pair.block.read()).collect::<Vec<_>>();
                     if sender.send((batch, blocks)).is_err() {
                         break; // The other side has failed and says why.
                     }
                 }
-            });
+            };
+            let started = std::thread::Builder::new().spawn_scoped(scope, read);
+            started.map_err(|error| ModelError::Device(format!("no thread: {error}")))?;
             let mut scores = Vec::with_capacity(pairs.len());
             for (batch, blocks) in receiver {
                 scores.extend(self.score_read(batch, blocks)?);

@@ -22,6 +22,7 @@ mod verify;
 
 use std::collections::HashSet;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ use crate::exit::Status;
 
 /// Runs the command.
 pub(crate) fn run(cli: Cli) -> Result<Status> {
+    hyperrag_pipeline::start_threads()?;
     match cli.command {
         Command::Model(command) => model::model(&command, cli.json),
         Command::Build(args) => build::build(&args, cli.json),
@@ -170,7 +172,12 @@ fn read_profile(name: &str) -> Result<Profile> {
         return Ok(profile);
     }
     let known = Profile::BUILT_IN.join(", ");
-    let text = fs::read_to_string(name).with_context(|| {
+    let regular = fs::metadata(name).and_then(|file| match file.is_file() {
+        true => Ok(()),
+        // A FIFO would wait for a writer.
+        false => Err(io::Error::other("it is not a file")),
+    });
+    let text = regular.and_then(|()| fs::read_to_string(name)).with_context(|| {
         format!(
             "there is no profile {name:?}: name one of {known}, or a TOML file that can be read"
         )

@@ -16,6 +16,7 @@ mod index;
 mod jobs;
 mod language;
 mod live;
+mod models;
 mod quality;
 mod reader;
 mod repair;

@@ -1,9 +1,10 @@
 //! A model's chat template, to what stands around a user's words.
 
 use std::collections::HashMap;
+use std::thread;
 
 use candle_core::quantized::gguf_file::Value;
-use hyperrag_kv::Turn;
+use hyperrag_kv::{Turn, guarded};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, context};
 
@@ -12,8 +13,17 @@ use crate::metadata::Reader;
 
 const KEY: &str = "tokenizer.chat_template";
 
-/// Steps that a template may take: far more than any needs.
-const FUEL: u64 = 1 << 20;
+/// Bytes of a template at most: the longest that are known have 20,000. It bounds how deep the
+/// template's parts are in one another.
+const BYTES_MAX: usize = 1 << 16;
+
+/// Steps that a template may take, each worth 64 bytes of what it makes: far more than any needs. It
+/// bounds memory and output, and how deep values are in one another.
+const FUEL: u64 = 1 << 16;
+
+/// Bytes of the stack of the thread that renders: the engine goes down as deep as templates and values
+/// are.
+const STACK_BYTES: usize = 256 << 20;
 
 /// What a user and a model say while the template is rendered. It is cut there, so that no text is
 /// ever rendered: a template could change it, and the tokenizer would parse it.
@@ -45,25 +55,39 @@ impl Chat {
         };
         let bos = special("tokenizer.ggml.bos_token_id")?;
         let eos = special("tokenizer.ggml.eos_token_id")?;
-        Self::new(&template, &bos, &eos).map(Some)
+        let chat = Self::new(&template, &bos, &eos);
+        chat.map(Some).map_err(|what| LoadError::Metadata { key: KEY.to_owned(), what })
     }
 
     /// The turns of a template.
-    pub(crate) fn new(template: &str, bos: &str, eos: &str) -> Result<Self, LoadError> {
-        let wrong = |what| LoadError::Metadata { key: KEY.to_owned(), what };
-        let render = |answered, answers| {
-            let rendered = render(template, bos, eos, answered, answers);
-            rendered.map_err(|error| wrong(format!("cannot be rendered: {error}")))
-        };
-        let lost = || wrong("does not print what a user says once and as it is".to_owned());
-        let question = render(false, true)?;
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn new(template: &str, bos: &str, eos: &str) -> Result<Self, String> {
+        if template.len() > BYTES_MAX {
+            return Err(format!("has {} bytes, {BYTES_MAX} at most are read", template.len()));
+        }
+        let [question, answered] = thread::scope(|scope| {
+            let both = || {
+                [(false, true), (true, false)].map(|(answered, answers)| {
+                    let rendered = guarded(|| render(template, bos, eos, answered, answers));
+                    rendered.and_then(|rendered| rendered.map_err(|error| error.to_string()))
+                })
+            };
+            let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, both);
+            let thread =
+                thread.map_err(|error| format!("has no thread to be rendered: {error}"))?;
+            thread.join().map_err(|_| "cannot be rendered".to_owned())
+        })?;
+        let lost = || "does not print what a user says once and as it is".to_owned();
+        let question = question.map_err(|error| format!("cannot be rendered: {error}"))?;
         let (before, after) = question.split_once(USER).ok_or_else(lost)?;
         if after.contains(USER) {
             return Err(lost());
         }
         let turn = Turn { before: before.to_owned(), after: after.to_owned() };
         // Templates need not know how to end a turn of the model's.
-        let answered = render(true, false).unwrap_or_default();
+        let answered = answered.unwrap_or_default();
         let end = answered.split_once(MODEL).map_or("", |(_, end)| end).to_owned();
         Ok(Self { turn, end })
     }
@@ -148,6 +172,12 @@ mod tests {
             ("hello", "does not print"),
             ("{% for i in [1, 2] %}{{ messages[0].content }}{% endfor %}", "once"),
             ("{{ messages[0].content | upper }}", "as it is"),
+            // Two million characters, from few steps.
+            (
+                "{% set ns = namespace(x='xx') %}{% for i in range(20) %}{% set ns.x = ns.x ~ ns.x %}\
+              {% endfor %}{{ ns.x }}",
+                "fuel",
+            ),
         ] {
             let error = chat(template).unwrap_err().to_string();
             assert!(error.contains(words) && error.contains(KEY), "{template}: {error}");
@@ -157,5 +187,34 @@ mod tests {
         let once = "{% if messages | length > 1 %}{{ raise_exception('no') }}{% endif %}Q: {{ messages[0].content }}\nA:";
         let found = chat(once).unwrap().unwrap();
         assert_eq!((found.turn.after.as_str(), found.end.as_str()), ("\nA:", ""));
+    }
+    #[test]
+    fn depth_is_bounded_by_the_stack() {
+        let turn = "{{ messages[0].content }}";
+        // Parts of the template in one another, as many as its bytes allow.
+        for [first, again, last] in [
+            ["{{ 1", "+1", "}}"],
+            ["{{ x", "|a", "}}"],
+            ["{{ x", ".a", "}}"],
+            ["{{ '' ", "~''", "}}"],
+        ] {
+            let room = BYTES_MAX - turn.len() - first.len() - last.len();
+            let template = [turn, first, &again.repeat(room / again.len()), last].concat();
+            // Whether it can be rendered does not matter.
+            let _ = chat(&template);
+            let error = chat(&[&template, &"x".repeat(100)[..]].concat()).unwrap_err().to_string();
+            assert!(error.contains("65536 at most"), "{error}");
+        }
+        // Values in one another, as many as its steps allow.
+        for show in
+            ["", "{{ ns.x }}", "{{ ns.x == [ns.x] }}", "{{ ns.x | tojson }}", "{{ ns.x | length }}"]
+        {
+            let template = format!(
+                "{turn}{{% set ns = namespace(x=[]) %}}{{% for i in range(99999) %}}\
+                 {{% set ns.x = [ns.x] %}}{{% endfor %}}{show}"
+            );
+            assert!(chat(&template).unwrap_err().to_string().contains("fuel"));
+            let _ = chat(&template.replace("99999", "6000"));
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::device::first_line;
 use crate::metadata::Reader;
 use crate::model_file::{ROWS_AT_ONCE, digest_of};
 use crate::rope::Scaling;
-use crate::{Config, LoadError, Tokenizer};
+use crate::{Config, LoadError, Tokenizer, regular};
 
 /// Types of tensors that candle does not know, by their numbers (ggml's `ggml.h`).
 const UNKNOWN_TYPES: [(&str, &str); 16] = [
@@ -46,7 +46,7 @@ impl Gguf {
     /// Reads header and metadata.
     pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
         let file =
-            File::open(path).map_err(LoadError::io(path, "the model file cannot be opened"))?;
+            regular::open(path).map_err(LoadError::io(path, "the model file cannot be opened"))?;
         let mut file = BufReader::with_capacity(1 << 20, file);
         let mut magic = [0; 4];
         let read = file.read_exact(&mut magic).and_then(|()| file.rewind());

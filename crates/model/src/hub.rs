@@ -233,7 +233,7 @@ fn wanted(there: &[&str], file: Option<&str>) -> Result<Vec<String>, String> {
         if let Some(missing) = NEEDED.iter().find(|name| !has(name)) {
             return Err(format!("it has no {missing}, without which it cannot be read"));
         }
-        let weights = if has(INDEX) { INDEX } else { WHOLE };
+        let weights = if has(WHOLE) { WHOLE } else { INDEX };
         let used = USED.into_iter().filter(|name| has(name));
         let all = NEEDED.into_iter().chain(used).chain([weights]);
         return Ok(all.map(str::to_owned).collect());
@@ -291,6 +291,8 @@ mod tests {
         let chosen = |there: &[&str], file| wanted(there, file).map(|files| files.join(" "));
         let whole = ["README.md", "model.safetensors", "config.json", "tokenizer.json"];
         assert_eq!(chosen(&whole, None).unwrap(), "config.json tokenizer.json model.safetensors");
+        let stale = [&whole[..], &[INDEX]].concat();
+        assert_eq!(chosen(&stale, None), chosen(&whole, None));
         assert!(chosen(&whole[..3], None).unwrap_err().contains("tokenizer.json"));
         assert_eq!(chosen(&["a.gguf"], None).unwrap(), "a.gguf");
         let two = ["a.gguf", "b.gguf"];

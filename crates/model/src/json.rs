@@ -1,28 +1,42 @@
 //! Reading JSON files of a model.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use crate::LoadError;
+use crate::{LoadError, regular};
 
 /// Bytes of a file beside the weights at most: tokenizers are the largest, at some 35 MB.
-const BYTES_MAX: u64 = 256 << 20;
+const BYTES_MAX: u64 = 128 << 20;
+
+/// Values of a file at most, each of which takes many times its bytes in memory; the tokenizer of
+/// 262,144 tokens has 1.9 million.
+const VALUES_MAX: usize = 1 << 22;
 
 /// The bytes of a file; `None` where there is none.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
     if !path.exists() {
         return Ok(None);
     }
-    let file = File::open(path).map_err(LoadError::io(path, "cannot be opened"))?;
+    let file = regular::open(path).map_err(LoadError::io(path, "cannot be opened"))?;
     let mut bytes = Vec::new();
     let read = file.take(BYTES_MAX + 1).read_to_end(&mut bytes);
     read.map_err(LoadError::io(path, "cannot be read"))?;
-    match bytes.len() as u64 > BYTES_MAX {
-        true => Err(wrong(path)(format!("it is larger than {BYTES_MAX} bytes"))),
-        false => Ok(Some(bytes)),
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err(wrong(path)(format!("it is larger than {BYTES_MAX} bytes")));
+    }
+    bound(&bytes).map_err(wrong(path))?;
+    Ok(Some(bytes))
+}
+
+/// Refuses JSON of too many values before any is parsed.
+pub(crate) fn bound(text: &[u8]) -> Result<(), String> {
+    // Those that stand in texts count as well.
+    let values = text.iter().filter(|byte| b",[{".contains(byte)).count();
+    match values > VALUES_MAX {
+        true => Err(format!("it has more than {VALUES_MAX} values")),
+        false => Ok(()),
     }
 }
 

@@ -1,4 +1,3 @@
-use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
 use hyperrag_kv::Digest;
@@ -7,7 +6,7 @@ use crate::chat::Chat;
 use crate::gguf::{Gguf, QuantisedTensor};
 use crate::hub::only_gguf;
 use crate::model_folder::{ModelFolder, PlainTensor};
-use crate::{Architecture, Config, LoadError, Tokenizer};
+use crate::{Architecture, Config, LoadError, Tokenizer, regular};
 
 /// Rows of a matrix that are converted at a time.
 pub(crate) const ROWS_AT_ONCE: usize = 64;
@@ -175,7 +174,8 @@ impl StoredTensor {
 /// Digest of a whole file.
 pub(crate) fn digest_of(path: &Path) -> Result<Digest, LoadError> {
     let mut hasher = blake3::Hasher::new();
-    let file = File::open(path).map_err(LoadError::io(path, "the model file cannot be opened"))?;
+    let file =
+        regular::open(path).map_err(LoadError::io(path, "the model file cannot be opened"))?;
     let hashed = hasher.update_reader(file);
     hashed.map_err(LoadError::io(path, "the model file cannot be read"))?;
     Ok(Digest(*hasher.finalize().as_bytes()))

@@ -10,14 +10,15 @@ use half::{bf16, f16};
 use hyperrag_kv::Digest;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::chat::Chat;
 use crate::config_json::{ModelJson, Tokens};
 use crate::model_file::{ROWS_AT_ONCE, digest_of};
-use crate::{Architecture, Config, LoadError, Tokenizer, json};
+use crate::{Architecture, Config, LoadError, Tokenizer, json, regular};
 
-/// Bytes of the header of a safetensors file at most (the format's own limit).
-const HEADER_BYTES_MAX: u64 = 100_000_000;
+/// Bytes of the header of a safetensors file at most: of 10,000 tensors it has one million.
+const HEADER_BYTES_MAX: u64 = 32 << 20;
 
 /// The tensor of every model that a folder's names begin before.
 const EMBEDDING: &str = "embed_tokens.weight";
@@ -46,8 +47,9 @@ struct Index {
     weight_map: HashMap<String, String>,
 }
 
+/// A tensor, as the header of a safetensors file has it.
 #[derive(Deserialize)]
-struct Entry {
+pub(crate) struct Entry {
     dtype: String,
     shape: Vec<usize>,
     data_offsets: [u64; 2],
@@ -122,19 +124,17 @@ impl ModelFolder {
     pub(crate) fn chat(&self) -> Result<Option<Chat>, LoadError> {
         let config = self.tokenizer_config()?;
         let path = self.path.join("chat_template.jinja");
-        let template = match (json::read(&path)?, &config.chat_template) {
-            (Some(text), _) => Some(String::from_utf8(text).map_err(json::wrong(&path))?),
-            (None, Some(Value::String(template))) => Some(template.clone()),
-            // Several by name.
-            (None, Some(Value::Array(named))) => {
-                let default = named.iter().find(|template| template["name"] == "default");
-                default.and_then(|t| t["template"].as_str()).map(str::to_owned)
+        let (path, template) = match (json::read(&path)?, &config.chat_template) {
+            (Some(text), _) => {
+                let text = String::from_utf8(text).map_err(json::wrong(&path))?;
+                (path, Some(text))
             }
-            _ => None,
+            (None, template) => (self.path.join("tokenizer_config.json"), default_of(template)),
         };
         let special = |token: &Option<Value>| token.as_ref().and_then(content).unwrap_or_default();
         let (bos, eos) = (special(&config.bos_token), special(&config.eos_token));
-        template.map(|template| Chat::new(&template, &bos, &eos)).transpose()
+        let chat = template.map(|template| Chat::new(&template, &bos, &eos)).transpose();
+        chat.map_err(|what| json::wrong(&path)(format!("the chat template {what}")))
     }
 
     pub(crate) fn end_tokens(&self) -> Result<Vec<u32>, LoadError> {
@@ -222,18 +222,32 @@ impl ModelFolder {
     }
 }
 
+/// The template that `tokenizer_config.json` has, or the one of that name where it has several.
+fn default_of(template: &Option<Value>) -> Option<String> {
+    match template.as_ref()? {
+        Value::String(template) => Some(template.clone()),
+        Value::Array(named) => {
+            let default = named.iter().find(|template| template["name"] == "default");
+            default.and_then(|t| t["template"].as_str()).map(str::to_owned)
+        }
+        _ => None,
+    }
+}
+
 /// The text of a special token, which is an object with details in some files.
 fn content(token: &Value) -> Option<String> {
     token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
 }
 
-/// The files that hold the weights; `None` where there are none.
+/// The files that hold the weights; `None` where there are none. An index beside `model.safetensors`
+/// is of former weights: transformers does not read it either.
 pub(crate) fn weight_files(folder: &Path) -> Result<Option<Vec<PathBuf>>, LoadError> {
+    let whole = folder.join("model.safetensors");
+    if whole.exists() {
+        return Ok(Some(vec![whole]));
+    }
     let index = folder.join("model.safetensors.index.json");
-    let Some(text) = json::read(&index)? else {
-        let file = folder.join("model.safetensors");
-        return Ok(file.exists().then(|| vec![file]));
-    };
+    let Some(text) = json::read(&index)? else { return Ok(None) };
     let Index { weight_map } = json::parse(&index, &text)?;
     let names: BTreeSet<String> = weight_map.into_values().collect();
     if let Some(name) = names.iter().find(|name| name.contains(['/', '\\'])) {
@@ -242,11 +256,10 @@ pub(crate) fn weight_files(folder: &Path) -> Result<Option<Vec<PathBuf>>, LoadEr
     Ok(Some(names.iter().map(|name| folder.join(name)).collect()))
 }
 
-/// The tensors of a safetensors file, by the lengths and offsets in its header, which are checked
-/// against the file's length.
+/// The tensors of a safetensors file.
 fn read_header(path: &Path) -> Result<Vec<(String, Place)>, LoadError> {
-    let wrong = json::wrong::<String>(path);
-    let opened = File::open(path).map_err(LoadError::io(path, "the weights cannot be opened"))?;
+    let opened =
+        regular::open(path).map_err(LoadError::io(path, "the weights cannot be opened"))?;
     let failed = || LoadError::io(path, "the weights cannot be read");
     let bytes = opened.metadata().map_err(failed())?.len();
     let mut length = [0; 8];
@@ -255,33 +268,46 @@ fn read_header(path: &Path) -> Result<Vec<(String, Place)>, LoadError> {
     let after = bytes.saturating_sub(8);
     if length > after.min(HEADER_BYTES_MAX) {
         let what = format!("no safetensors: its header would take {length} of {after} bytes");
-        return Err(wrong(what));
+        return Err(json::wrong(path)(what));
     }
     let mut header = vec![0; length as usize];
     opened.read_exact_at(&mut header, 8).map_err(failed())?;
-    let mut entries: HashMap<String, Value> = json::parse(path, &header)?;
-    entries.remove("__metadata__");
-    let (file, data) = (Arc::new(opened), after - length);
-    let place = |(name, entry): (String, Value)| {
-        let entry = Entry::deserialize(entry).map_err(|error| wrong(format!("{name}: {error}")))?;
-        let Entry { dtype, shape, data_offsets: [start, end] } = entry;
-        let size = Kind::named(&dtype).map(Kind::bytes);
+    let file = Arc::new(opened);
+    let entries = entries(&header, after - length).map_err(json::wrong(path))?;
+    let places = entries.into_iter().map(|(name, entry)| {
+        let (file, path) = (Arc::clone(&file), path.to_owned());
+        let Entry { dtype: kind, shape, data_offsets: [start, _] } = entry;
+        (name, Place { file, path, offset: 8 + length + start, kind, shape })
+    });
+    Ok(places.collect())
+}
+
+/// The tensors in the header of a safetensors file, whose lengths and offsets are checked against the
+/// `data` bytes after it.
+pub(crate) fn entries(header: &[u8], data: u64) -> Result<Vec<(String, Entry)>, String> {
+    json::bound(header)?;
+    // As text first: of what is no tensor nothing is kept.
+    let texts: HashMap<String, Box<RawValue>> =
+        serde_json::from_slice(header).map_err(|error| error.to_string())?;
+    let tensors = texts.into_iter().filter(|(name, _)| name != "__metadata__");
+    let checked = tensors.map(|(name, text)| {
+        let entry: Entry =
+            serde_json::from_str(text.get()).map_err(|error| format!("{name}: {error}"))?;
+        let Entry { dtype, shape, data_offsets: [start, end] } = &entry;
+        let size = Kind::named(dtype).map(Kind::bytes);
         let count = shape.iter().try_fold(1_u64, |all, n| all.checked_mul(*n as u64));
         let fits = match (size, count) {
-            (Some(size), Some(count)) => count.checked_mul(size) == end.checked_sub(start),
+            (Some(size), Some(count)) => count.checked_mul(size) == end.checked_sub(*start),
             // A type that is not read: its length does not matter.
             (None, _) => start <= end,
             (_, None) => false,
         };
-        if !fits || end > data {
-            return Err(wrong(format!(
-                "tensor {name} is not within the file, or not of its shape"
-            )));
+        match fits && *end <= data {
+            true => Ok((name, entry)),
+            false => Err(format!("tensor {name} is not within the file, or not of its shape")),
         }
-        let (file, path) = (Arc::clone(&file), path.to_owned());
-        Ok((name, Place { file, path, offset: 8 + length + start, kind: dtype, shape }))
-    };
-    entries.into_iter().map(place).collect()
+    });
+    checked.collect()
 }
 
 /// Types that weights are read from.

@@ -82,6 +82,31 @@ fn both_have_the_same_tokens() {
     assert!(b.has_special("<|im_end|>"));
 }
 
+#[test]
+fn an_index_of_former_weights_is_not_read() {
+    let folder = TempDir::new().unwrap();
+    let [_, whole, _] = written(&folder, "llama");
+    let parts = folder.path().join("former");
+    Tiny::new("llama", 1).unwrap().write_folder(&parts, 3).unwrap();
+    let score = |path: &Path| {
+        let model = load(path).unwrap();
+        let blocks = model.prefill(&[chunk(&[5, 6, 7])]).unwrap();
+        bits(&model.score(&[5, 9], &[&blocks[0]]).unwrap())
+    };
+    let (expected, digest) = (score(&whole), ModelFile::open(&whole).unwrap().digest());
+    let index = "model.safetensors.index.json";
+    fs::copy(parts.join(index), whole.join(index)).unwrap();
+    // Whether the former weights are there or not.
+    assert_eq!(score(&whole), expected);
+    for part in 1..=3 {
+        let name = format!("model-{part:05}-of-00003.safetensors");
+        fs::copy(parts.join(&name), whole.join(&name)).unwrap();
+    }
+    assert_eq!(score(&whole), expected);
+    assert_eq!(ModelFile::open(&whole).unwrap().digest(), digest);
+    assert_ne!(score(&parts), expected);
+}
+
 /// A folder whose `config.json` is changed.
 fn with_config(change: impl Fn(&mut Value)) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();

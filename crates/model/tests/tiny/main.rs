@@ -8,4 +8,5 @@ mod folders;
 mod generate;
 mod scorers;
 mod seeded;
+mod tokenizers;
 mod variants;

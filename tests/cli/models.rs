@@ -1,0 +1,114 @@
+//! Models whose files are not what they should be, and machines that do not give what is asked for.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use hyperrag_model::tiny::Tiny;
+
+use crate::support::{FAILED, Outcome, Scratch, testdata};
+
+/// A folder of the tiny model, as transformers saves one.
+fn folder(scratch: &Scratch, name: &str) {
+    Tiny::new("llama", 0).unwrap().write_folder(&scratch.path(name), 1).unwrap();
+}
+
+/// Runs the program, which must end soon.
+#[track_caller]
+fn soon(scratch: &Scratch, line: &str) -> Outcome {
+    let mut child = scratch.spawn(line);
+    let start = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if start.elapsed() > Duration::from_secs(60) {
+            child.kill().unwrap();
+            panic!("{line}: it hangs");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    scratch.check(line, child.wait_with_output().unwrap())
+}
+
+#[test]
+fn files_that_are_none_are_refused() {
+    let scratch = Scratch::new();
+    let fifo = |name: &str| {
+        let _ = fs::remove_file(scratch.path(name));
+        let made = Command::new("mkfifo").arg(scratch.path(name)).status().unwrap();
+        assert!(made.success());
+    };
+    let refused = |line: &str, words: &[&str]| {
+        let outcome = soon(&scratch, line);
+        assert_eq!(outcome.code, FAILED, "{line}: {}", outcome.stderr);
+        outcome.says(words);
+    };
+    fifo("model.gguf");
+    refused("model info model.gguf", &["model.gguf", "it is a FIFO, not a file"]);
+    refused("model info /dev/zero", &["/dev/zero", "it is a device, not a file"]);
+    let _socket = UnixListener::bind(scratch.path("socket")).unwrap();
+    refused("model info socket", &["it is a socket, not a file"]);
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"] {
+        folder(&scratch, "m");
+        fifo(&format!("m/{name}"));
+        refused("build CORPUS --store s --model m", &[name, "it is a FIFO, not a file"]);
+        fs::remove_dir_all(scratch.path("m")).unwrap();
+    }
+    folder(&scratch, "m");
+    fs::remove_file(scratch.path("m/config.json")).unwrap();
+    fs::create_dir(scratch.path("m/config.json")).unwrap();
+    refused("model info m", &["config.json", "it is a folder, not a file"]);
+    fifo("profile.toml");
+    refused("build CORPUS --store s TINY --profile profile.toml", &["profile.toml", "not a file"]);
+}
+
+#[test]
+fn chat_templates_are_bounded() {
+    let scratch = Scratch::new();
+    folder(&scratch, "m");
+    scratch.ok("build CORPUS --store s --model m --profile plain --limit 4");
+    let line = "answer --store s --model m --profile plain bees";
+    let doubled = "{% set ns = namespace(x='xx') %}{% for i in range(30) %}\
+        {% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ messages[0].content }}";
+    let nested = "{% set ns = namespace(x=[]) %}{% for i in range(90000) %}\
+        {% set ns.x = [ns.x] %}{% endfor %}{{ messages[0].content }}";
+    for (template, words) in [
+        (doubled.to_owned(), "fuel"),
+        (nested.to_owned(), "fuel"),
+        ("{{ messages[0].content }}".repeat(4000), "100000 bytes"),
+    ] {
+        scratch.write("m/chat_template.jinja", template);
+        let outcome = scratch.ends(FAILED, line);
+        outcome.says(&["m/chat_template.jinja", "the chat template", words]);
+    }
+    scratch.write("m/chat_template.jinja", "Q: {{ messages[0].content }}\nA:");
+    scratch.ok(line);
+}
+
+#[test]
+fn threads_that_do_not_start_are_an_error() {
+    let scratch = Scratch::new();
+    scratch.ok("build CORPUS --store s TINY --limit 4");
+    for line in [
+        "build CORPUS --store t TINY",
+        "query --store s TINY bees",
+        "verify --store s",
+        "model info TINY",
+    ] {
+        // A stack that no machine has: no thread starts.
+        let line = line.replace("info TINY", &format!("info {}", testdata("tiny.gguf")));
+        let mut command = scratch.command(&line);
+        let output = command.env("RUST_MIN_STACK", (1_u64 << 46).to_string()).output().unwrap();
+        let outcome = scratch.check(&line, output);
+        assert_eq!(outcome.code, FAILED, "{line}: {}", outcome.stderr);
+        outcome.says(&["threads cannot be started"]);
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    }
+    // Memory for some stacks, but not for all.
+    let program = scratch.command("query --store s TINY --threads 4000 bees");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 3000000; exec \"$0\" \"$@\""]).arg(program.get_program());
+    command.args(program.get_args()).current_dir(scratch.path(""));
+    let outcome = Outcome::of(command.env("RAYON_NUM_THREADS", "2").output().unwrap());
+    assert_eq!(outcome.code, FAILED, "{}", outcome.stderr);
+    outcome.says(&["the threads that compute cannot be started"]);
+}

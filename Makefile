@@ -57,8 +57,9 @@ torture: ## damage a store in every way that is listed, count what is noticed (m
 	TORTURE=full $(CARGO) test --release --locked --test torture
 
 SECONDS ?= 60
-fuzz: prerequisites ## fuzz every parser of the store for SECONDS (60) each; needs `cargo install cargo-fuzz`
+fuzz: prerequisites ## fuzz every parser of store and model for SECONDS (60) each; needs `cargo install cargo-fuzz`
 	FUZZ_SEEDS=$(CURDIR)/fuzz/corpus $(CARGO) test --release --locked -p hyperrag-store --test store fuzz
+	FUZZ_SEEDS=$(CURDIR)/fuzz/corpus $(CARGO) test --release --locked -p hyperrag-model --test tiny fuzz
 	cd fuzz && for target in fuzz_targets/*.rs; do \
 	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$(basename $$target .rs) -- -max_total_time=$(SECONDS) -rss_limit_mb=512 || exit 1; done
 

@@ -456,6 +456,28 @@ mod tests {
     }
 
     #[test]
+    fn changed_profiles_are_refused_or_read_without_a_panic() {
+        // What a profile's syntax and its templates are made of.
+        let words = [
+            "{text}", "{query}", "{title}", "{bos}", "{", "}", "'", "\"", "\n", "=", "[", "\\",
+            "ü", "",
+        ];
+        let mut taken = 0;
+        for (_, text) in BUILT_IN {
+            let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+            for (number, at) in places.iter().enumerate() {
+                for (i, word) in words.iter().enumerate() {
+                    // Put there, or in place of some characters.
+                    let end = places.get(number + (i + number) % 4).unwrap_or(at);
+                    let changed = [&text[..*at], word, &text[*end..]].concat();
+                    taken += usize::from(Profile::from_toml(&changed).is_ok());
+                }
+            }
+        }
+        assert!(taken > 0);
+    }
+
+    #[test]
     fn a_template_may_have_no_title() {
         let profile = |document: &str| {
             let text = format!(

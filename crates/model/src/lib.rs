@@ -13,6 +13,8 @@ mod config_json;
 mod cpu;
 mod device;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod generator;
 mod gguf;
 mod hub;

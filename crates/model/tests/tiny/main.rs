@@ -5,6 +5,7 @@ mod blocks;
 mod cpu;
 mod device;
 mod folders;
+mod fuzz;
 mod generate;
 mod scorers;
 mod seeded;

@@ -1,0 +1,54 @@
+//! Entry points for fuzzers, one a parser: any bytes may come, none may panic or take much memory. Each
+//! says whether it took the bytes, so that a test can tell that its seeds get through.
+
+use std::path::Path;
+
+use hyperrag_kv::Tokenize;
+
+use crate::chat::Chat;
+use crate::config_json::ModelJson;
+use crate::{Tokenizer, model_folder};
+
+/// Bytes after the header of a safetensors file.
+const DATA_BYTES: u64 = 1 << 30;
+
+/// What is tokenised by any tokenizer.
+const TEXT: &str = "It's  12 bees,\r\n\u{e9}\u{6f22}\u{1f41d} <|im_end|>\u{2581}";
+
+/// The header of a safetensors file: refused, or tensors within the file.
+#[must_use]
+pub fn safetensors(bytes: &[u8]) -> bool {
+    model_folder::entries(bytes, DATA_BYTES).is_ok()
+}
+
+/// A `config.json`: refused, or sizes that a model can have.
+#[must_use]
+pub fn config(bytes: &[u8]) -> bool {
+    let model = ModelJson::read(Path::new("config.json"), bytes);
+    model.is_ok_and(|model| model.config.checked().is_ok())
+}
+
+/// A `tokenizer.json`: refused, or a tokenizer whose token ids stand for bytes.
+#[must_use]
+pub fn tokenizer(bytes: &[u8]) -> bool {
+    let tokenizer = Tokenizer::from_json(Path::new("tokenizer.json"), bytes, None, None);
+    tokenizer.is_ok_and(|tokenizer| encodes(&tokenizer))
+}
+
+/// Whether a tokenizer encodes a text, as text and as template.
+fn encodes(tokenizer: &Tokenizer) -> bool {
+    let tokens = tokenizer.encode_text(TEXT).and_then(|tokens| {
+        tokenizer.encode_template(TEXT)?;
+        Ok(tokens)
+    });
+    tokens.is_ok_and(|tokens| {
+        tokens.iter().for_each(|token| drop(tokenizer.bytes_of(*token)));
+        true
+    })
+}
+
+/// A chat template: refused, or the text around a user's words.
+#[must_use]
+pub fn chat(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| Chat::new(text, "<s>", "</s>").is_ok())
+}

@@ -8,6 +8,7 @@ mod exit;
 mod queries;
 mod report;
 mod settings;
+mod text;
 
 use std::process::ExitCode;
 

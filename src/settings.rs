@@ -1,16 +1,19 @@
 //! Flag, then environment, then settings file, then default: the file's values become defaults of
 //! the command line, so that one parser decides.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 use toml::{Table, Value};
 
 use crate::cli::Cli;
 use crate::exit::Usage;
+use crate::text;
+
+/// Bytes of a settings file.
+const SETTINGS_BYTES_MAX: u64 = 1 << 20;
 
 /// What the command line asks for.
 pub(crate) enum Resolved {
@@ -25,8 +28,7 @@ pub(crate) enum Resolved {
 pub(crate) fn parse() -> Result<Resolved> {
     let mut command = Cli::command();
     if let Some(path) = file_named()? {
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("{}: the settings file cannot be read", path.display()))?;
+        let text = text::read(&path, "the settings file", SETTINGS_BYTES_MAX)?;
         command = with_defaults(command, &path, &text)?;
     }
     let matches = command.clone().get_matches();
@@ -52,7 +54,13 @@ fn file_named() -> Result<Option<PathBuf>> {
         return Ok(Some(path.into()));
     }
     let path = Path::new("hyperrag.toml");
-    Ok(path.try_exists()?.then(|| path.to_owned()))
+    let there = path.try_exists()?;
+    // Nobody named it: a pipe of that name would be waited for.
+    ensure!(
+        !there || path.is_file(),
+        "hyperrag.toml: the settings file is not a file; name another one with --config"
+    );
+    Ok(there.then(|| path.to_owned()))
 }
 
 /// Values at the top hold for every command that has the flag, those of a table for its command.

@@ -1,20 +1,20 @@
-use std::fs;
-use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hyperrag_pipeline::Deletion;
 
 use crate::cli::DeleteArgs;
 use crate::exit::Status;
-use crate::report;
+use crate::{report, text};
 
+/// Bytes of all ids: of ten million.
+const IDS_BYTES_MAX: u64 = 256 << 20;
 /// Unknown ids that are named one by one.
 const NAMED: usize = 5;
 
 /// Removes documents from a store.
 pub(crate) fn delete(args: &DeleteArgs, json: bool) -> Result<Status> {
-    let text = read(&args.ids)?;
+    let text = text::read(&args.ids, "the ids", IDS_BYTES_MAX)?;
     let ids = text.lines().map(str::trim).filter(|id| !id.is_empty());
     let done = hyperrag_pipeline::delete(&args.store, ids)?;
     if !done.unknown.is_empty() {
@@ -31,15 +31,6 @@ pub(crate) fn delete(args: &DeleteArgs, json: bool) -> Result<Status> {
         false => report::note(&describe(&done, &args.store)),
     }
     Ok(Status::Done)
-}
-
-fn read(path: &Path) -> Result<String> {
-    if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("stdin: the ids cannot be read")?;
-        return Ok(text);
-    }
-    fs::read_to_string(path).with_context(|| format!("{}: the ids cannot be read", path.display()))
 }
 
 fn describe(done: &Deletion, store: &Path) -> String {

@@ -36,6 +36,7 @@ use hyperrag_store::{FORMAT_VERSION, Failover, Replicated, StoreError};
 
 use crate::cli::{BenchKind, Cli, Command, ModelArgs};
 use crate::exit::Status;
+use crate::text;
 
 /// Runs the command.
 pub(crate) fn run(cli: Cli) -> Result<Status> {
@@ -59,6 +60,9 @@ pub(crate) fn run(cli: Cli) -> Result<Status> {
         Command::BenchDevice(args) => bench_device::bench_device(&args, cli.json),
     }
 }
+
+/// Bytes of a profile's file.
+const PROFILE_BYTES_MAX: u64 = 1 << 20;
 
 /// A model ready to compute, with its tokenizer and its prompt.
 struct LoadedModel {
@@ -177,7 +181,8 @@ fn read_profile(name: &str) -> Result<Profile> {
         // A FIFO would wait for a writer.
         false => Err(io::Error::other("it is not a file")),
     });
-    let text = regular.and_then(|()| fs::read_to_string(name)).with_context(|| {
+    let read = || text::read(Path::new(name), "the profile", PROFILE_BYTES_MAX);
+    let text = regular.map_err(Into::into).and_then(|()| read()).with_context(|| {
         format!(
             "there is no profile {name:?}: name one of {known}, or a TOML file that can be read"
         )

@@ -1,5 +1,8 @@
 use std::collections::{HashMap, HashSet};
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
+
+/// Longest line of a run or of judgements.
+const LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// A document that a run names for a query.
 #[derive(Clone, Debug, PartialEq)]
@@ -187,9 +190,25 @@ impl FromIterator<(String, Vec<RunHit>)> for Run {
 
 /// The lines of a file, counted from 1, without a byte order mark.
 pub(crate) fn numbered_lines(
-    reader: impl BufRead,
+    mut reader: impl BufRead,
 ) -> impl Iterator<Item = (usize, io::Result<String>)> {
-    (1..).zip(reader.lines()).map(|(line, text)| match (line, text) {
+    let lines = std::iter::from_fn(move || {
+        let mut line = String::new();
+        match reader.by_ref().take(LINE_BYTES_MAX).read_line(&mut line) {
+            Ok(0) => None,
+            Ok(read) if read as u64 == LINE_BYTES_MAX && !line.ends_with('\n') => {
+                Some(Err(io::Error::other(format!("it is longer than {LINE_BYTES_MAX} bytes"))))
+            }
+            Ok(_) => {
+                let end =
+                    line.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+                line.truncate(end.map_or(line.len(), str::len));
+                Some(Ok(line))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    });
+    (1..).zip(lines).map(|(line, text)| match (line, text) {
         (1, Ok(text)) => (1, Ok(text.trim_start_matches('\u{feff}').to_owned())),
         other => other,
     })

@@ -30,7 +30,7 @@ pub(crate) struct Call {
     pub(crate) offset: u64,
     pub(crate) path: PathBuf,
     pub(crate) other: PathBuf,
-    /// What a write wrote, if that was asked for.
+    /// What a write wrote.
     pub(crate) data: Vec<u8>,
 }
 
@@ -57,22 +57,17 @@ pub(crate) fn attach(
     fault: Option<(Fault, usize)>,
 ) {
     command.env("LD_PRELOAD", library()).env("FAULTY_ROOT", root).env("FAULTY_RECORD", record);
-    match fault {
-        None => {
-            command.env("FAULTY_DATA", "1");
-        }
-        Some((Fault { kinds, action, stays }, nth)) => {
-            command.env("FAULTY_KINDS", kinds).env("FAULTY_ACTION", action);
-            command.env("FAULTY_NTH", nth.to_string());
-            if stays {
-                command.env("FAULTY_STAYS", "1");
-            }
+    if let Some((Fault { kinds, action, stays }, nth)) = fault {
+        command.env("FAULTY_KINDS", kinds).env("FAULTY_ACTION", action);
+        command.env("FAULTY_NTH", nth.to_string());
+        if stays {
+            command.env("FAULTY_STAYS", "1");
         }
     }
 }
 
-/// The calls in a record; `with_data` as it was made.
-pub(crate) fn calls(record: &Path, with_data: bool) -> Vec<Call> {
+/// The calls in a record.
+pub(crate) fn calls(record: &Path) -> Vec<Call> {
     let bytes = fs::read(record).unwrap();
     let (mut rest, mut calls) = (&bytes[..], Vec::new());
     while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -83,8 +78,8 @@ pub(crate) fn calls(record: &Path, with_data: bool) -> Vec<Call> {
             panic!("a record is not a call: {line}");
         };
         let length: usize = length.parse().unwrap();
-        let data = if with_data { rest[..length].to_vec() } else { Vec::new() };
-        rest = &rest[data.len()..];
+        let data = rest[..length].to_vec();
+        rest = &rest[length..];
         calls.push(Call {
             kind: kind.chars().next().unwrap(),
             faulty: state == "!",

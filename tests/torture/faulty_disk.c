@@ -13,7 +13,7 @@
  *   FAULTY_STAYS   if set, every later counted call fails too
  *   FAULTY_RECORD  file that a line for each call goes to: kind, whether it was made to fail, call,
  *                  offset, length, path, second path, all parted by tabs
- *   FAULTY_DATA    if set, the bytes written follow the line of a write
+ *   The bytes written follow the line of a write.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -58,7 +58,7 @@ __asm__(".text\n.hidden faulty_call\n.global faulty_call\n.hidden faulty_call_en
 static const char *root, *kinds, *action;
 static size_t root_bytes;
 static long nth;
-static int stays, with_data, record = -1, error_number;
+static int stays, record = -1, error_number;
 static long counted;
 static atomic_flag busy = ATOMIC_FLAG_INIT;
 
@@ -210,7 +210,7 @@ static void put_record(const struct call *call, int failed, long result) {
     at += strlen(strcpy(line + at, call->other));
     line[at++] = '\n';
     call1(SYS_write, record, (long)line, at, 0);
-    if (!data || !with_data) return;
+    if (!data) return;
     if (call->number == SYS_writev || call->number == SYS_pwritev) {
         const struct iovec *part = (const struct iovec *)a[1];
         for (; length > 0; part++) {
@@ -234,8 +234,8 @@ static long with_fault(struct call *call) {
     if (due && error_number > 0) {
         result = -error_number;
     } else if (due && action[0] == 'k') {
-        if (call->kind == 'w' && halve(call)) carry_out(call);
-        if (record >= 0) put_record(call, 1, 0);
+        long written = call->kind == 'w' && halve(call) ? carry_out(call) : 0;
+        if (record >= 0) put_record(call, 1, written);
         for (;;) call1(SYS_kill, call1(SYS_getpid, 0, 0, 0, 0), SIGKILL, 0, 0);
     } else {
         if (due) halve(call);
@@ -338,7 +338,6 @@ __attribute__((constructor)) static void start(void) {
     action = setting("FAULTY_ACTION", "");
     error_number = atoi(action);
     stays = getenv("FAULTY_STAYS") != NULL;
-    with_data = getenv("FAULTY_DATA") != NULL;
     const char *file = getenv("FAULTY_RECORD");
     if (file != NULL) record = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
     struct sigaction trap = {.sa_sigaction = on_trap, .sa_flags = SA_SIGINFO};

@@ -3,14 +3,16 @@
 //! Every trial damages a real store of the tiny model, reads all of it as a query would, and mends
 //! the files again. Or it runs the program on a disk that fails at one call to the system, and looks
 //! at what is left. Quick by default; `TORTURE=full` runs all trials, `SEED=N` repeats a run,
-//! `ONLY=bytes`, `ONLY=calls` and `ONLY=power` run a part.
+//! `ONLY=bytes`, `ONLY=calls`, `ONLY=power` and `ONLY=links` run a part.
 
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
+mod chains;
 mod disk;
 mod faults;
 mod index;
 mod kills;
+mod links;
 mod live;
 mod power;
 mod replicas;
@@ -137,7 +139,7 @@ fn main() -> ExitCode {
         cfg!(target_os = "linux") && cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
     if !supported {
         torture.notes.push("Not checked here: a disk that fails below the program.".to_owned());
-    } else if wanted("calls") || wanted("power") {
+    } else if wanted("calls") || wanted("power") || wanted("links") {
         let world = World::new();
         let jobs = sites::jobs(&world);
         if wanted("calls") {
@@ -146,6 +148,16 @@ fn main() -> ExitCode {
         if wanted("power") {
             let losses = power::losses(&world, &jobs, seed, torture.trials(1000));
             torture.row("power lost, run again", losses);
+        }
+        if wanted("links") {
+            for (name, tally) in links::run(&world, seed, full) {
+                torture.row(&name, tally);
+            }
+        }
+        if wanted("power") {
+            for (name, tally) in chains::run(&world, seed, full) {
+                torture.row(&name, tally);
+            }
         }
     }
     println!("\n{}", torture.notes.join("\n"));

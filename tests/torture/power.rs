@@ -64,7 +64,7 @@ pub(crate) fn losses(world: &World, jobs: &[Job], seed: u64, trials: u64) -> Tal
 
 /// A moment of a command: any, its end, or just before a sync, when most is at stake; often one of a
 /// journal, the only file that is added to.
-fn moment(calls: &[Call], random: &mut Seeded) -> usize {
+pub(crate) fn moment(calls: &[Call], random: &mut Seeded) -> usize {
     let syncs: Vec<usize> = (0..calls.len()).filter(|at| calls[*at].name == "sync").collect();
     let of_journal = |at: &usize| calls[*at].path.to_string_lossy().contains("/journal-");
     let of_journals: Vec<usize> = syncs.iter().copied().filter(of_journal).collect();
@@ -135,7 +135,7 @@ struct Replay<'a> {
 }
 
 /// What is left below `root` of `before` and `calls` after a loss of power.
-fn after_loss(root: &Path, before: &Tree, calls: &[Call], random: &mut Seeded) -> Tree {
+pub(crate) fn after_loss(root: &Path, before: &Tree, calls: &[Call], random: &mut Seeded) -> Tree {
     let mut replay = Replay::default();
     replay.folders.push(Folder::default());
     replay.live.insert(root.to_owned(), Node::Folder(0));

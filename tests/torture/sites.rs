@@ -305,7 +305,7 @@ pub(crate) fn jobs(world: &World) -> Vec<Job> {
     ]
 }
 
-const REPLICATE: [&str; 5] = ["replicate", "--store", "STORE", "--to", "REPLICA"];
+pub(crate) const REPLICATE: [&str; 5] = ["replicate", "--store", "STORE", "--to", "REPLICA"];
 
 fn without_index(tree: &Tree) -> Tree {
     let mut tree = tree.clone();

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
+use hyperrag_kv::Document;
 use hyperrag_pipeline::{ByteProgress, VerifySettings, verify};
 use hyperrag_retrieval::{Hit, Index};
 use hyperrag_store::{Manifest, Store, StoreError};
@@ -96,9 +97,28 @@ impl World {
         self.disk().join("replica")
     }
 
+    /// Writes a file beside the disk, where the program runs.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.folder.path().join(name), text).unwrap();
+    }
+
+    /// The documents of the finished store.
+    pub(crate) fn documents(&self) -> impl Iterator<Item = &Document> {
+        self.hits.iter().map(|hit| &hit.document)
+    }
+
     /// Runs the program, `STORE`, `REPLICA`, `CORPUS` and `MODEL` in its words replaced.
     pub(crate) fn run(&self, line: &[&str]) -> Output {
         command(&self.folder, line).output().unwrap()
+    }
+
+    /// As [`World::run`], with an end after half a minute and 4 GiB of memory: code 124 or a signal.
+    pub(crate) fn run_limited(&self, line: &[&str]) -> Output {
+        let program = command(&self.folder, line);
+        let mut limited = Command::new("timeout");
+        limited.args(["30", "sh", "-c", "ulimit -v 4194304; exec \"$0\" \"$@\""]);
+        limited.arg(program.get_program()).args(program.get_args());
+        limited.current_dir(self.folder.path()).stdin(Stdio::null()).output().unwrap()
     }
 
     /// Runs it on a disk that fails at the call `nth`, and gives the calls.
@@ -111,7 +131,7 @@ impl World {
         let mut command = command(&self.folder, line);
         disk::attach(&mut command, &self.disk(), &record, fault);
         let output = command.output().unwrap();
-        (output, disk::calls(&record, fault.is_none()))
+        (output, disk::calls(&record))
     }
 
     /// Whether the store at `root` is the finished one, to the byte, and its index gives what it did.
@@ -274,7 +294,7 @@ pub(crate) fn is_temporary(name: &Path) -> bool {
 }
 
 /// What `verify` finds, one sentence each.
-fn damages(root: &Path, deep: bool) -> Result<Vec<String>, String> {
+pub(crate) fn damages(root: &Path, deep: bool) -> Result<Vec<String>, String> {
     let settings = VerifySettings { deep, threads: 1 };
     let report = verify(root, settings, &ByteProgress::default());
     let report = report.map_err(|error| format!("it cannot be verified: {error}"))?;

@@ -111,7 +111,10 @@ fn is_fatal(error: &anyhow::Error) -> bool {
             | PipelineError::UnknownDocument { .. },
         ) => false,
         Some(PipelineError::Rerank(error)) => {
-            matches!(error, RerankError::Absent(_) | RerankError::Damaged { .. })
+            matches!(
+                error,
+                RerankError::Absent(_) | RerankError::Damaged { .. } | RerankError::Refused { .. }
+            )
         }
         Some(_) => true,
         None => false,

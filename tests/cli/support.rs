@@ -110,6 +110,21 @@ impl Scratch {
         command
     }
 
+    /// As [`Scratch::command`], run by another program, whose words are `by`.
+    pub(crate) fn command_by(&self, by: &[&str], line: &str) -> Command {
+        let program = self.command(line);
+        let mut command = Command::new(by[0]);
+        command.args(&by[1..]).arg(program.get_program()).args(program.get_args());
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.current_dir(self.folder.path());
+        command
+    }
+
     /// Starts the program without waiting for it.
     pub(crate) fn spawn(&self, line: &str) -> Child {
         let mut command = self.command(line);

@@ -28,6 +28,8 @@ pub use generate::{Generate, Generation, Sampling, Stop, Turn};
 pub use geometry::Geometry;
 pub use guard::{guarded, is_guarded, panic_text};
 pub use layers::KvLayers;
-pub use ports::{BlockError, BlockRead, ChunkRead, LanguageModel, ModelError, Opened, Tokenize};
+pub use ports::{
+    BlockError, BlockRead, ChunkRead, LanguageModel, ModelError, Opened, Tokenize, is_refusal,
+};
 pub use profile::{Profile, ProfileError, QueryTemplate, ScorerWords, TITLE_TOKENS_MAX};
 pub use query::{Pair, QueryPart, Scorer};

@@ -1,3 +1,5 @@
+use std::io::{self, ErrorKind};
+
 use crate::{BlockKey, Chunk, Geometry, KvBlock, KvLayers, Pair, QueryPart};
 
 /// Text to token ids.
@@ -194,14 +196,24 @@ pub enum BlockError {
         place: String,
         /// Cause.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
 impl BlockError {
-    /// Whether another try could succeed: not so for damaged bytes.
+    /// As [`is_refusal`].
     #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Io { .. })
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_refusal(source))
     }
+}
+
+/// Whether the system refuses to open or read a file for a reason that says nothing of its bytes: the
+/// user has no right to it, or process or system have no descriptors or memory left.
+#[must_use]
+pub fn is_refusal(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::OutOfMemory)
+        || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }

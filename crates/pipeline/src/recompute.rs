@@ -53,7 +53,11 @@ pub fn recompute<M: LanguageModel>(
     progress.all.store(bytes.sum(), Ordering::Relaxed);
     let mut done = Recomputation::default();
     for (record, slots) in chosen {
-        let Ok(contents) = store.chunks(record.shard) else { continue };
+        let contents = match store.chunks(record.shard) {
+            Ok(contents) => contents,
+            Err(error) if error.is_refusal() => return Err(error.into()),
+            Err(_) => continue,
+        };
         let picked: Vec<(Slot, Chunk)> = slots
             .into_iter()
             .filter_map(|slot| Some((Slot(slot), contents.chunks.get(slot as usize)?.clone())))

@@ -99,11 +99,15 @@ pub fn repair(
 ) -> Result<RepairReport, PipelineError> {
     let start = Instant::now();
     let mut report = RepairReport { dry_run: settings.dry_run, ..RepairReport::default() };
-    let listed = replicas(root).unwrap_or_else(|error| {
-        let how = "name the replicas again with `hyperrag replicate`".to_owned();
-        report.mends.push(mend(Damage::from_error(root, &error), Err(how)));
-        Vec::new()
-    });
+    let listed = match replicas(root) {
+        Err(error) if error.is_refusal() => return Err(error.into()),
+        Err(error) => {
+            let how = "name the replicas again with `hyperrag replicate`".to_owned();
+            report.mends.push(mend(Damage::from_error(root, &error), Err(how)));
+            Vec::new()
+        }
+        Ok(listed) => listed,
+    };
     if let Some(manifest) = manifest(root, &listed, settings, model, &mut report)? {
         let mending = Mending::open(root, manifest, settings.dry_run)?;
         let verify = VerifySettings { deep: false, threads: settings.threads };
@@ -134,6 +138,7 @@ fn manifest(
 ) -> Result<Option<Arc<Manifest>>, PipelineError> {
     let error = match Store::open_sealed(root) {
         Ok(store) => return Ok(Some(Arc::new(store.manifest().clone()))),
+        Err(error) if error.is_refusal() => return Err(error.into()),
         Err(error @ (StoreError::Damaged { .. } | StoreError::Io { .. })) => error,
         Err(error) => return Err(error.into()),
     };
@@ -260,7 +265,10 @@ impl Job<'_> {
     fn mend_shard(&mut self, shard: ShardId, buffer: &mut Vec<u8>) -> Result<String, String> {
         for replica in &self.replicas {
             let intact = match self.settings.dry_run {
-                true => replica.verify_shard(shard, buffer, &AtomicU64::new(0)).is_empty(),
+                true => {
+                    let damages = replica.verify_shard(shard, buffer, &AtomicU64::new(0));
+                    damages.is_ok_and(|damages| damages.is_empty())
+                }
                 false => self.mending.copy_shard(replica, shard, buffer).is_ok(),
             };
             if intact {
@@ -269,6 +277,7 @@ impl Job<'_> {
         }
         let contents = self.contents(shard)?;
         let salvage = self.mending.salvage(shard, &contents.chunks, buffer);
+        let salvage = salvage.map_err(|error| error.to_string())?;
         let damaged = salvage.damaged();
         let how = format!("{damaged} of {} blocks computed again", contents.chunks.len());
         if self.settings.dry_run {

@@ -246,7 +246,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
 
     /// The token ids that a block is made from.
     pub(crate) fn chunk(&self, key: &BlockKey) -> Result<Chunk, PipelineError> {
-        let lost = |source| RerankError::Lost { key: key.clone(), block: String::new(), source };
+        let lost = |source| RerankError::lost(key, String::new(), source);
         Ok(self.store.chunk(key).map_err(lost)?)
     }
 }

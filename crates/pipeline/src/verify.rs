@@ -71,6 +71,7 @@ pub fn verify(
     let mut report = VerifyReport { deep: settings.deep, ..VerifyReport::default() };
     let store = match Store::open_sealed(root) {
         Ok(store) => Some(store),
+        Err(error) if error.is_refusal() => return Err(error.into()),
         Err(error @ (StoreError::Damaged { .. } | StoreError::Io { .. })) => {
             report.damages.push(Damage::from_error(root, &error));
             None
@@ -78,6 +79,9 @@ pub fn verify(
         Err(error) => return Err(error.into()),
     };
     if let Err(error) = replicas(root) {
+        if error.is_refusal() {
+            return Err(error.into());
+        }
         report.damages.push(Damage::from_error(root, &error));
     }
     if let Some(store) = &store {
@@ -111,11 +115,11 @@ pub(crate) fn damages(
     if let Some(store) = store {
         let manifest = store.manifest();
         progress.expect(manifest);
-        found.extend(store.verify_calibration());
+        found.extend(store.verify_calibration()?);
         let known = index.as_ref().ok().filter(|_| settings.deep && manifest.complete);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads).build();
         let pool = pool.map_err(|error| PipelineError::Threads(error.to_string()))?;
-        let units: Vec<Vec<Damage>> = pool.install(|| {
+        let units: Result<Vec<Vec<Damage>>, StoreError> = pool.install(|| {
             manifest
                 .shards
                 .par_iter()
@@ -124,7 +128,7 @@ pub(crate) fn damages(
                 })
                 .collect()
         });
-        found.extend(units.into_iter().flatten());
+        found.extend(units?.into_iter().flatten());
     }
     let damages = index_damages(index.as_ref(), store.map(Store::manifest));
     found.extend(damages.into_iter().map(|(file, what)| index_damage(&folder, &file, what)));
@@ -139,11 +143,11 @@ fn verify_unit(
     index: Option<&Index>,
     buffer: &mut Vec<u8>,
     progress: &ByteProgress,
-) -> Vec<Damage> {
-    let mut damages = store.verify_shard(shard, buffer, &progress.done);
-    match store.verify_chunk_file(shard, buffer, &progress.done) {
+) -> Result<Vec<Damage>, StoreError> {
+    let mut damages = store.verify_shard(shard, buffer, &progress.done)?;
+    match store.verify_chunk_file(shard, buffer, &progress.done)? {
         Some(damage) => damages.push(damage),
-        None if deep => match store.verify_chunks(shard) {
+        None if deep => match store.verify_chunks(shard)? {
             Err(found) => damages.extend(found),
             Ok(contents) => {
                 let unknown = contents.documents.iter().filter(|indexed| {
@@ -170,7 +174,7 @@ fn verify_unit(
         },
         None => {}
     }
-    damages
+    Ok(damages)
 }
 
 /// What is wrong with the index by itself, or beside a complete store: files, and what of them.

@@ -77,6 +77,18 @@ pub enum RerankError {
         /// What is wrong with it.
         what: String,
     },
+    /// A file that the system refuses, which is no damage.
+    #[error(
+        "the block of {} is refused by the system: give this user the right to read it, or this process \
+         more open files (`ulimit -n`)", key.chunk
+    )]
+    Refused {
+        /// Whose block it is.
+        key: BlockKey,
+        /// Cause.
+        #[source]
+        source: BlockError,
+    },
     /// Neither the block nor the token ids it is made from can be read.
     #[error("{} can neither be read nor computed again ({block})", key.chunk)]
     Lost {
@@ -88,6 +100,18 @@ pub enum RerankError {
         #[source]
         source: BlockError,
     },
+}
+
+impl RerankError {
+    /// The error of a block whose token ids cannot be read, either.
+    #[must_use]
+    pub fn lost(key: &BlockKey, block: String, source: BlockError) -> Self {
+        let key = key.clone();
+        match source.is_refusal() {
+            true => Self::Refused { key, source },
+            false => Self::Lost { key, block, source },
+        }
+    }
 }
 
 /// Blocks to be scored for a query.
@@ -204,10 +228,14 @@ impl<M: LanguageModel> Scoring<'_, M> {
 
     fn damaged(
         &mut self,
-        damaged: Vec<(Wanted<'_>, BlockError)>,
+        mut damaged: Vec<(Wanted<'_>, BlockError)>,
         on_damage: OnDamage,
     ) -> Result<(), RerankError> {
         let skipped = on_damage == OnDamage::Skip;
+        if let Some(at) = damaged.iter().position(|(_, error)| error.is_refusal()) {
+            let (wanted, source) = damaged.swap_remove(at);
+            return Err(RerankError::Refused { key: wanted.key.clone(), source });
+        }
         for (wanted, error) in &damaged {
             let (key, what) = (wanted.key.clone(), error.to_string());
             if on_damage == OnDamage::Fail {
@@ -230,10 +258,8 @@ impl<M: LanguageModel> Scoring<'_, M> {
         while all.peek().is_some() {
             let (mut batch, mut chunks) = (Vec::new(), Vec::new());
             for (wanted, block) in all.by_ref().take(self.batch) {
-                let chunk = self.chunks.chunk(wanted.key).map_err(|source| {
-                    let (key, block) = (wanted.key.clone(), block.to_string());
-                    RerankError::Lost { key, block, source }
-                })?;
+                let lost = |source| RerankError::lost(wanted.key, block.to_string(), source);
+                let chunk = self.chunks.chunk(wanted.key).map_err(lost)?;
                 self.work(&wanted).tokens_computed += chunk.tokens.len() as u64;
                 batch.push(wanted);
                 chunks.push(chunk);

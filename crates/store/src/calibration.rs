@@ -1,10 +1,10 @@
-use std::io::Read;
 use std::path::Path;
 
 use hyperrag_kv::{Calibration, Digest};
 
-use crate::fault::{Fault, open_any_length};
+use crate::fault::Fault;
 use crate::files::{Files, write_whole};
+use crate::open::read_plain;
 use crate::{Damage, Store, StoreError};
 
 /// Bytes of a calibration that are read without knowing whose it is.
@@ -21,9 +21,7 @@ impl Store {
         let path = self.files.calibration();
         let max = Calibration::bytes_max(&fingerprint.geometry, fingerprint.chunk_tokens);
         let read = || -> Result<Calibration, Fault> {
-            let mut bytes = Vec::new();
-            // One byte more than there may be, so that a longer file is known for one.
-            open_any_length(&path)?.take(max + 1).read_to_end(&mut bytes)?;
+            let bytes = read_plain(&path, max)?;
             if Digest::of(&bytes) != digest {
                 return Err("its digest is not the one that the fingerprint names"
                     .to_owned()
@@ -39,10 +37,15 @@ impl Store {
     }
 
     /// What is wrong with the calibration.
-    #[must_use]
-    pub fn verify_calibration(&self) -> Option<Damage> {
-        let error = self.calibration().err()?;
-        Some(Damage::from_error(&self.files.root, &error))
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where the system refuses the file.
+    pub fn verify_calibration(&self) -> Result<Option<Damage>, StoreError> {
+        match self.calibration() {
+            Ok(_) => Ok(None),
+            Err(error) if error.is_refusal() => Err(error),
+            Err(error) => Ok(Some(Damage::from_error(&self.files.root, &error))),
+        }
     }
 }
 
@@ -51,9 +54,7 @@ impl Store {
 #[must_use]
 pub fn calibration_at(root: &Path) -> Option<Calibration> {
     let path = Files { root: root.to_owned() }.calibration();
-    let mut bytes = Vec::new();
-    open_any_length(&path).ok()?.take(BYTES_MAX).read_to_end(&mut bytes).ok()?;
-    Calibration::from_bytes(&bytes).ok()
+    Calibration::from_bytes(&read_plain(&path, BYTES_MAX).ok()?).ok()
 }
 
 /// Writes the calibration of the store at `root`.

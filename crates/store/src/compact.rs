@@ -84,7 +84,7 @@ impl StoreWriter {
             let mut contents = store.chunks(dead.shard)?;
             contents.documents.retain(|indexed| !rows.contains(&indexed.row));
             if group.is_full_with(&contents, &manifest) {
-                group.write(&self.files, &mut manifest, bytes_written)?;
+                group.write(&store, &mut manifest, bytes_written)?;
                 group = Group::new();
             }
             group.add(&store, dead.shard, contents)?;
@@ -92,7 +92,7 @@ impl StoreWriter {
                 return Ok(None);
             }
         }
-        group.write(&self.files, &mut manifest, bytes_written)?;
+        group.write(&store, &mut manifest, bytes_written)?;
         Ok(Some(Compacted { manifest }))
     }
 
@@ -125,10 +125,11 @@ impl Group {
         }
         let path = store.files.shard(shard);
         let opened = Shard::open(&path, &store.manifest, &store.fingerprint, shard);
+        let (opened, _) = opened.map_err(|fault| fault.of_file(&path))?;
         let source = self.sources.len();
         let mended_by = &store.manifest.record(shard).mended_by;
         self.mended_by = self.mended_by.take().or_else(|| mended_by.clone());
-        self.sources.push((shard, opened.map_err(|fault| fault.of_file(&path))?));
+        self.sources.push((shard, opened));
         for indexed in from.documents {
             let first = indexed.first_slot.0 as usize;
             let slots = first..first + indexed.chunks as usize;
@@ -143,14 +144,14 @@ impl Group {
     /// Writes the group as the next shard of `manifest`.
     fn write(
         &self,
-        files: &Files,
+        from: &Store,
         manifest: &mut Manifest,
         bytes_written: &AtomicU64,
     ) -> Result<(), StoreError> {
         if self.contents.documents.is_empty() {
             return Ok(());
         }
-        let fingerprint = manifest.fingerprint.digest();
+        let (files, fingerprint) = (&from.files, manifest.fingerprint.digest());
         let documents = self.contents.documents.iter().map(|indexed| &indexed.document);
         let origin = Origin {
             shard: manifest.first_shard,
@@ -164,7 +165,8 @@ impl Group {
             let (shard, opened) = &self.sources[*source];
             let entry = &opened.entries[*place];
             check(files, *shard, *place, entry, &draft.entries[slot].identity)?;
-            draft.copy(slot, entry, &opened.file)?;
+            let file = from.open_files.get(&opened.path, opened.bytes);
+            draft.copy(slot, entry, &*file.map_err(|fault| fault.of_file(&opened.path))?)?;
             bytes_written.fetch_add(entry.bytes, Ordering::Relaxed);
         }
         let kv = draft.finish(origin)?;
@@ -180,7 +182,7 @@ impl Group {
             origin.shard,
             &mut Vec::new(),
             &AtomicU64::new(0),
-        );
+        )?;
         if let Some(damage) = damages.pop() {
             let (source, place) = self.places[damage.slot.unwrap_or(0) as usize];
             let (shard, _) = &self.sources[source];

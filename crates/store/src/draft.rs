@@ -9,6 +9,7 @@ use rustix::fs::{Advice, fadvise};
 use crate::files::{publish, temporary};
 use crate::layout::{self, ENTRY_BYTES, Entry, Head, Header};
 use crate::manifest::Origin;
+use crate::open::create_temporary;
 use crate::{FileRecord, StoreError};
 
 /// Bytes of a block from which on it is sent to the disk by itself; small ones are faster together.
@@ -45,13 +46,12 @@ impl Draft {
         fingerprint: Digest,
     ) -> Result<Self, StoreError> {
         let entries = place(chunks, &geometry, &fingerprint);
-        let partial = temporary(path);
-        let file = File::create(&partial).map_err(StoreError::io(&partial, "cannot be made"))?;
+        let file = create_temporary(path)?;
         let (written, path) = (vec![false; entries.len()], path.to_owned());
         let draft = Self { path, file, geometry, fingerprint, entries, written, published: false };
         // The zeros between blocks are holes of this length.
         let sized = draft.file.set_len(layout::file_bytes(&draft.entries));
-        sized.map_err(StoreError::io(&partial, "cannot be made"))?;
+        sized.map_err(StoreError::io(&temporary(&draft.path), "cannot be made"))?;
         Ok(draft)
     }
 

@@ -71,6 +71,14 @@ pub enum StoreError {
         /// What is wrong.
         what: String,
     },
+    /// A lock or a folder that is not the store's own, and to be written to.
+    #[error("{}: {what}", path.display())]
+    Foreign {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it is, and what to do.
+        what: String,
+    },
     /// Damage that stays.
     #[error("{}: it cannot be mended: {why}", path.display())]
     NotMended {
@@ -114,6 +122,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the system refused a file for a reason that says nothing of its bytes.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if hyperrag_kv::is_refusal(source))
+    }
+
     /// Maps an I/O error on `path`.
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

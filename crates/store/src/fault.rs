@@ -1,9 +1,8 @@
 use std::fmt;
-use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use hyperrag_kv::BlockError;
+use hyperrag_kv::{BlockError, is_refusal};
 
 use crate::StoreError;
 
@@ -11,22 +10,31 @@ use crate::StoreError;
 /// of it.
 #[derive(Debug)]
 pub(crate) enum Fault {
+    /// There is no such file.
+    Missing,
+    /// What is there is not what was written.
     Damaged(String),
+    /// The system does not give it.
     Io(io::Error),
 }
 
 impl Fault {
+    /// Whether the system refuses it for a reason that says nothing of the bytes.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Io(error) if is_refusal(error))
+    }
+
     pub(crate) fn at_block(self, place: String) -> BlockError {
         match self {
-            Self::Damaged(what) => BlockError::Damaged { place, what },
             Self::Io(source) => BlockError::Io { place, source },
+            damaged => BlockError::Damaged { place, what: damaged.to_string() },
         }
     }
 
     pub(crate) fn of_file(self, path: &Path) -> StoreError {
         match self {
-            Self::Damaged(what) => StoreError::damaged(path, what),
             Self::Io(source) => StoreError::io(path, "cannot be read")(source),
+            damaged => StoreError::damaged(path, damaged.to_string()),
         }
     }
 }
@@ -34,6 +42,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Missing => f.write_str("the file is missing"),
             Self::Damaged(what) => f.write_str(what),
             Self::Io(source) => write!(f, "it cannot be read ({source})"),
         }
@@ -46,33 +55,18 @@ impl From<String> for Fault {
     }
 }
 
+impl From<ErrorKind> for Fault {
+    fn from(kind: ErrorKind) -> Self {
+        io::Error::from(kind).into()
+    }
+}
+
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            ErrorKind::NotFound => Self::Damaged("the file is missing".to_owned()),
+            ErrorKind::NotFound => Self::Missing,
             ErrorKind::UnexpectedEof => Self::Damaged("the file is cut short".to_owned()),
             _ => Self::Io(error),
         }
     }
-}
-
-/// Opens a file of the store that must have `bytes` bytes.
-pub(crate) fn open_plain(path: &Path, bytes: u64) -> Result<File, Fault> {
-    let file = open_any_length(path)?;
-    let length = file.metadata()?.len();
-    if length != bytes {
-        return Err(format!("{length} bytes, expected {bytes}").into());
-    }
-    Ok(file)
-}
-
-/// Opens a file of the store. A link is refused, for it may lead out of the store, and so is a pipe,
-/// which would block.
-pub(crate) fn open_any_length(path: &Path) -> Result<File, Fault> {
-    let found = fs::symlink_metadata(path)?.file_type();
-    if !found.is_file() {
-        let kind = if found.is_symlink() { "a symbolic link" } else { "not a file" };
-        return Err(format!("it is {kind}; the store's files must be its own").into());
-    }
-    Ok(File::open(path)?)
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use hyperrag_kv::ShardId;
 
 use crate::StoreError;
+use crate::open::create_temporary;
 
 /// What the names of former manifests start with.
 pub(crate) const RETIRED: &str = "retired-";
@@ -80,7 +81,24 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), StoreError> {
     sync_parent(folder)
 }
 
-/// Makes the name of a folder durable.
+/// As [`make_folder`], of a folder in a store.
+pub(crate) fn make_own_folder(folder: &Path) -> Result<(), StoreError> {
+    check_own_folder(folder)?;
+    make_folder(folder)
+}
+
+/// Refuses a folder of a store that is a link: whoever writes the store removes files from it that may
+/// be another's.
+pub(crate) fn check_own_folder(folder: &Path) -> Result<(), StoreError> {
+    let what = "it is a symbolic link, and what is written and removed there may be another's: move \
+                the folder here, or make the whole store the link";
+    match fs::symlink_metadata(folder).is_ok_and(|found| found.is_symlink()) {
+        true => Err(StoreError::Foreign { path: folder.to_owned(), what: what.to_owned() }),
+        false => Ok(()),
+    }
+}
+
+/// Makes the name of a file or folder durable.
 pub(crate) fn sync_parent(folder: &Path) -> Result<(), StoreError> {
     let parent = folder.parent().filter(|parent| *parent != Path::new(""));
     match File::open(parent.unwrap_or(Path::new("."))).and_then(|parent| parent.sync_all()) {
@@ -103,16 +121,13 @@ pub(crate) fn publish(path: &Path) -> Result<(), StoreError> {
 
 /// Writes a whole file: under another name first, so that a reader sees the old or the new one.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let partial = temporary(path);
-    let written = File::create(&partial).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
+    let mut file = create_temporary(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
     let published =
         written.map_err(StoreError::io(path, "cannot be written")).and_then(|()| publish(path));
     published.inspect_err(|_| {
-        // Best effort: whoever writes this file next writes over what stays.
-        let _ = fs::remove_file(&partial);
+        // Best effort: whoever writes this file next makes it anew.
+        let _ = fs::remove_file(temporary(path));
     })
 }
 

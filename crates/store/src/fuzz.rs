@@ -11,7 +11,8 @@ use hyperrag_kv::{
 
 use crate::journal::{Sealed, line, parse_line};
 use crate::layout::{ENTRY_BYTES, HEADER_BYTES, Head, Header, decode_table};
-use crate::shard::Shard;
+use crate::open_files::OpenFiles;
+use crate::shard::{Shard, check_block};
 use crate::stored::StoredBlock;
 use crate::{FileRecord, Manifest, ShardRecord};
 
@@ -80,7 +81,7 @@ pub fn manifest(bytes: &[u8]) -> bool {
     let mut taken = false;
     let whole = format!("{{\"checksum\":\"{}\",\"manifest\":{text}}}", Digest::of(bytes));
     for text in [text, &whole] {
-        if let Ok(manifest) = Manifest::parse(text) {
+        if let Ok(manifest) = Manifest::parse(text.as_bytes()) {
             let live = manifest.live_rows();
             let dead = manifest.dead.iter().flat_map(|dead| &dead.rows);
             assert!(dead.clone().all(|row| !live.contains(*row)));
@@ -146,18 +147,19 @@ pub fn shard(bytes: &[u8]) -> bool {
     }
     let fingerprint = Digest(array(&bytes[32..64]));
     let mut blocks = 0;
-    if let Ok(shard) = Shard::open(&path, &manifest, &fingerprint, ShardId(0)).map(Arc::new) {
+    if let Ok((shard, file)) = Shard::open(&path, &manifest, &fingerprint, ShardId(0)) {
+        let (shard, files) = (Arc::new(shard), Arc::new(OpenFiles::new()));
         let mut buffer = Vec::new();
         for (slot, entry) in (0..).map(Slot).zip(&shard.entries) {
             let document = DocId::new("doc 0 ä").expect("an id");
             let chunk = ChunkId { document, ordinal: slot.0 };
             let key = BlockKey { shard: ShardId(0), slot, chunk };
-            let opened = StoredBlock::open(Arc::clone(&shard), &GEOMETRY, &key);
+            let opened = StoredBlock::open(Arc::clone(&shard), Arc::clone(&files), &GEOMETRY, &key);
             let read = opened.as_ref().is_ok_and(|block| block.read().is_ok());
             let layer = |layer| opened.as_ref().is_ok_and(|b| b.layer(layer, &mut buffer).is_ok());
             let layers = (0..GEOMETRY.layers as usize).all(layer);
             assert_eq!(layers, read, "a block is whole where each of its layers is");
-            let checked = shard.check_block(entry, &GEOMETRY, &mut buffer).is_ok();
+            let checked = check_block(&file, entry, &GEOMETRY, &mut buffer).is_ok();
             assert!(checked || !read, "what is read has been checked");
             blocks += usize::from(read);
         }

@@ -1,12 +1,16 @@
 //! The units sealed since a snapshot, one checksummed line each.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::Files;
+use crate::fault::Fault;
+use crate::files::{Files, write_whole};
+use crate::manifest::MANIFEST_BYTES_MAX;
+use crate::open::{open_or_create, open_plain, read_bounded, read_plain};
 use crate::{Dead, ShardRecord, StoreError};
 
 /// A line of the journal: one unit, and what it replaces.
@@ -27,10 +31,10 @@ pub(crate) struct Lines {
 /// The whole lines of the journal at `path`, if there is one. A line that was cut short by a crash can only be
 /// the last; it was never acknowledged and counts for nothing.
 pub(crate) fn read_journal(path: &Path) -> Result<Option<Lines>, StoreError> {
-    let mut bytes = match fs::read(path) {
+    let mut bytes = match read_plain(path, MANIFEST_BYTES_MAX) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(StoreError::io(path, "cannot be read")(error)),
+        Err(Fault::Missing) => return Ok(None),
+        Err(fault) => return Err(fault.of_file(path)),
     };
     let (mut lines, mut whole) = (Vec::new(), 0);
     for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
@@ -68,8 +72,9 @@ pub(crate) fn line(sealed: &Sealed) -> String {
 /// written of it is cut off, so that another try does not continue a broken line.
 pub(crate) fn append(path: &Path, sealed: &Sealed) -> Result<(), StoreError> {
     let line = line(sealed);
+    let file = open_or_create(path, File::options().append(true));
+    let mut file = file.map_err(|fault| fault.of_file(path))?;
     let appended = (|| {
-        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
         let before = file.metadata()?.len();
         if before == 0 {
             let folder = path.parent().unwrap_or(Path::new("."));
@@ -98,16 +103,20 @@ pub(crate) fn remove_other_journals(files: &Files, kept: Option<&Path>) -> Resul
     Ok(())
 }
 
-/// Cuts off the unfinished last line of a journal, if a crash left one.
-pub(crate) fn trim(path: &Path) -> Result<(), StoreError> {
-    let Ok(bytes) = fs::read(path) else { return Ok(()) };
+/// Cuts off the unfinished last line of a journal, if a crash left one, and makes the rest durable: a
+/// writer that was killed may not have synced what is read here. A journal that has another name, in a
+/// copy of the store by hard links, is replaced before it is added to.
+pub(crate) fn settle(path: &Path) -> Result<(), StoreError> {
+    let opened = open_plain(path)
+        .and_then(|file| Ok((read_bounded(&file, MANIFEST_BYTES_MAX)?, file.metadata()?, file)));
+    let (bytes, metadata, file) = match opened {
+        Ok(opened) => opened,
+        Err(Fault::Missing) => return Ok(()),
+        Err(fault) => return Err(fault.of_file(path)),
+    };
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    if whole == bytes.len() {
-        return Ok(());
+    if whole < bytes.len() || metadata.nlink() > 1 {
+        return write_whole(path, &bytes[..whole]);
     }
-    let cut = OpenOptions::new().write(true).open(path).and_then(|file| {
-        file.set_len(whole as u64)?;
-        file.sync_data()
-    });
-    cut.map_err(StoreError::io(path, "its unfinished last line cannot be cut off"))
+    file.sync_data().map_err(StoreError::io(path, "cannot be synced"))
 }

@@ -17,6 +17,8 @@ pub mod fuzz;
 mod journal;
 mod layout;
 mod manifest;
+mod open;
+mod open_files;
 mod pin;
 mod reader;
 mod recover;

@@ -10,6 +10,9 @@ use crate::files::{Files, write_whole};
 use crate::journal::Sealed;
 use crate::layout::is_known;
 
+/// Bytes of a manifest or journal at most: of two million shards.
+pub(crate) const MANIFEST_BYTES_MAX: u64 = 1 << 30;
+
 /// A published file: its length and what identifies its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -237,8 +240,9 @@ impl From<String> for NoManifest {
 }
 
 impl Manifest {
-    pub(crate) fn parse(text: &str) -> Result<Self, NoManifest> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, NoManifest> {
         let no_manifest = |error: serde_json::Error| format!("no manifest: {error}");
+        let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
         let envelope: Envelope<'_> = serde_json::from_str(text).map_err(no_manifest)?;
         let raw = envelope.manifest.get();
         if Digest::of(raw.as_bytes()) != envelope.checksum {

@@ -5,13 +5,16 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use hyperrag_kv::ShardId;
 
+use crate::fault::Fault;
 use crate::files::{Files, RETIRED, sync_folder};
+use crate::manifest::MANIFEST_BYTES_MAX;
+use crate::open::{open_plain, read_bounded};
 use crate::{Manifest, StoreError};
 
 /// A manifest that is held.
@@ -21,18 +24,17 @@ pub(crate) struct Pin {
 }
 
 impl Pin {
-    /// Holds the manifest at `path`, and gives its text.
-    pub(crate) fn read(path: &Path) -> io::Result<(Self, String)> {
+    /// Holds the manifest at `path`, and gives its bytes.
+    pub(crate) fn read(path: &Path) -> Result<(Self, Vec<u8>), Fault> {
         loop {
-            let mut file = File::open(path)?;
+            let file = open_plain(path)?;
             // Where the file system has no locks, nothing can be held.
             let _ = file.lock_shared();
             // Replaced before it was locked, it may be taken for one that nobody holds.
-            let (held, now) = (file.metadata()?, fs::metadata(path)?);
+            let (held, now) = (file.metadata()?, fs::symlink_metadata(path)?);
             if (held.dev(), held.ino()) == (now.dev(), now.ino()) {
-                let mut text = String::new();
-                file.read_to_string(&mut text)?;
-                return Ok((Self { _file: file }, text));
+                let bytes = read_bounded(&file, MANIFEST_BYTES_MAX)?;
+                return Ok((Self { _file: file }, bytes));
             }
         }
     }
@@ -50,9 +52,13 @@ pub(crate) fn supersede(files: &Files, manifest: &Manifest) -> Result<u64, Store
 /// it may find a file missing later, and says so.
 pub(crate) fn retire(files: &Files) {
     let path = files.manifest();
-    if let Ok(former) = fs::metadata(&path) {
-        // A name that exists is of this very inode.
-        let _ = fs::hard_link(&path, files.retired(former.ino()));
+    let inode = |path: &Path| fs::symlink_metadata(path).map(|found| found.ino()).ok();
+    if let Some(former) = inode(&path) {
+        let retired = files.retired(former);
+        if inode(&retired) != Some(former) {
+            let _ = fs::remove_file(&retired);
+            let _ = fs::hard_link(&path, &retired);
+        }
     }
 }
 
@@ -67,16 +73,20 @@ pub(crate) fn collect(files: &Files, manifest: &Manifest) -> Result<u64, StoreEr
         if !name.starts_with(RETIRED) {
             continue;
         }
-        let mut file = File::open(&path).map_err(StoreError::io(&path, "cannot be read"))?;
+        let file = match open_plain(&path) {
+            Ok(file) => file,
+            Err(Fault::Io(error)) => return Err(StoreError::io(&path, "cannot be read")(error)),
+            // No reader holds that.
+            Err(_) => continue,
+        };
         match file.try_lock() {
             Ok(()) => {
                 remove(&path)?;
                 removed = true;
             }
             Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {
-                let mut text = String::new();
-                let read = file.read_to_string(&mut text).ok();
-                match read.and_then(|_| Manifest::parse(&text).ok()) {
+                let read = read_bounded(&file, MANIFEST_BYTES_MAX).ok();
+                match read.and_then(|bytes| Manifest::parse(&bytes).ok()) {
                     Some(held) if held.complete => kept.add(&held),
                     // What it names stood in a journal that is gone.
                     _ => return Ok(0),
@@ -88,7 +98,7 @@ pub(crate) fn collect(files: &Files, manifest: &Manifest) -> Result<u64, StoreEr
     for folder in [files.shards(), files.chunks()] {
         for path in entries(&folder)? {
             if number(&path).is_some_and(|shard| !kept.shards.contains(&shard)) {
-                freed += fs::metadata(&path).map_or(0, |metadata| metadata.len());
+                freed += fs::symlink_metadata(&path).map_or(0, |metadata| metadata.len());
                 remove(&path)?;
             }
         }

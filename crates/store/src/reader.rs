@@ -1,4 +1,3 @@
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,39 +9,28 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use rayon::prelude::*;
 
-use crate::fault::{Fault, open_plain};
+use crate::fault::Fault;
 use crate::files::Files;
+use crate::open::{open_sized, read_bounded};
+use crate::open_files::OpenFiles;
 use crate::pin::Pin;
 use crate::shard::Shard;
 use crate::state::State;
 use crate::stored::StoredBlock;
 use crate::{Manifest, ShardChunks, StoreError};
 
-/// Bytes of the block tables of shards that are kept open: those of two million blocks.
+/// Bytes of the block tables that are kept: those of two million blocks.
 const TABLES_BYTES_MAX: u64 = 128 << 20;
-/// Shards that are kept open, where the process may have as many files open and more.
-const OPEN_SHARDS_MAX: u64 = 8192;
 /// Chunk files that are kept.
 const CHUNK_FILES_MAX: usize = 256;
 
-/// What an open shard weighs in [`TABLES_BYTES_MAX`]: its table, at least its share of the files.
+/// What a shard weighs in [`TABLES_BYTES_MAX`]: its table, and what goes with it.
 #[derive(Clone)]
-struct ShardBytes {
-    least: u64,
-}
-
-impl ShardBytes {
-    /// Takes a quarter of the files that this process may have open: there may be replicas.
-    fn new() -> Self {
-        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let shards = (files.unwrap_or(u64::MAX) / 4).clamp(1, OPEN_SHARDS_MAX);
-        Self { least: TABLES_BYTES_MAX / shards }
-    }
-}
+struct ShardBytes;
 
 impl Weighter<ShardId, Arc<Shard>> for ShardBytes {
     fn weight(&self, _: &ShardId, shard: &Arc<Shard>) -> u64 {
-        self.least.max(size_of_val(&shard.entries[..]) as u64)
+        (size_of::<Shard>() + size_of_val(&shard.entries[..])) as u64
     }
 }
 
@@ -53,6 +41,7 @@ pub struct Store {
     pub(crate) fingerprint: Digest,
     shards: Cache<ShardId, Arc<Shard>, ShardBytes>,
     chunks: Cache<ShardId, Arc<ShardChunks>>,
+    pub(crate) open_files: Arc<OpenFiles>,
     _pin: Option<Pin>,
 }
 
@@ -90,10 +79,16 @@ impl Store {
     fn new(root: &Path, manifest: Arc<Manifest>, pin: Option<Pin>) -> Self {
         let fingerprint = manifest.fingerprint.digest();
         let count = manifest.shards.len().max(1);
-        let shards = Cache::with_weighter(count, TABLES_BYTES_MAX, ShardBytes::new());
+        let shards = Cache::with_weighter(count, TABLES_BYTES_MAX, ShardBytes);
         let chunks = Cache::new(CHUNK_FILES_MAX);
         let files = Files { root: root.to_owned() };
-        Self { files, manifest, fingerprint, shards, chunks, _pin: pin }
+        let open_files = Arc::new(OpenFiles::new());
+        Self { files, manifest, fingerprint, shards, chunks, open_files, _pin: pin }
+    }
+
+    /// The same store, which keeps its files open among those of another.
+    pub(crate) fn sharing(self, open_files: &Arc<OpenFiles>) -> Self {
+        Self { open_files: Arc::clone(open_files), ..self }
     }
 
     /// Its folder.
@@ -131,12 +126,18 @@ impl Store {
             return Ok(None);
         }
         let path = self.files.shard(key.shard);
-        let open = || Shard::open(&path, &self.manifest, &self.fingerprint, key.shard);
+        let read = || {
+            let file = self.open_files.get(&path, self.manifest.record(key.shard).kv.bytes)?;
+            let read = Shard::read(&path, &file, &self.manifest, &self.fingerprint, key.shard);
+            // A damaged one may be mended before it is asked for again.
+            read.map(Arc::new).inspect_err(|_| self.open_files.close(&path))
+        };
         let shard = self
             .shards
-            .get_or_insert_with(&key.shard, || open().map(Arc::new))
-            .map_err(|fault| fault.at_block(path.display().to_string()))?;
-        let opened = StoredBlock::open(Arc::clone(&shard), self.geometry(), key);
+            .get_or_insert_with(&key.shard, read)
+            .map_err(|fault: Fault| fault.at_block(path.display().to_string()))?;
+        let files = Arc::clone(&self.open_files);
+        let opened = StoredBlock::open(Arc::clone(&shard), files, self.geometry(), key);
         opened.map(Some).map_err(|fault| fault.at_block(shard.place(key.slot.0)))
     }
 }
@@ -193,9 +194,9 @@ pub(crate) fn read_chunks(
         return Err(StoreError::damaged(&path, "the manifest does not name this shard"));
     };
     let damaged = |fault: Fault| fault.of_file(&path);
-    let mut file = open_plain(&path, record.chunk_file.bytes).map_err(damaged)?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(|error| damaged(error.into()))?;
+    let length = record.chunk_file.bytes;
+    let read = open_sized(&path, length).and_then(|file| read_bounded(&file, length));
+    let bytes = read.map_err(damaged)?;
     if Digest::of(&bytes) != record.chunk_file.digest {
         let what = "its digest is not the one that the manifest names";
         return Err(StoreError::damaged(&path, what));

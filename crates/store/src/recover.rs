@@ -5,7 +5,7 @@
 //! and the checksum in the damaged manifest whether a manifest made again is the one that was lost.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::slice;
@@ -17,7 +17,8 @@ use crate::draft::{place, top};
 use crate::files::Files;
 use crate::journal::{Sealed, line, parse_line};
 use crate::layout::{ENTRY_BYTES, HEADER_BYTES, Header};
-use crate::manifest::Origin;
+use crate::manifest::{MANIFEST_BYTES_MAX, Origin};
+use crate::open::{open_plain, read_plain};
 use crate::repair::writer_lock;
 use crate::replica::headers;
 use crate::state::State;
@@ -25,6 +26,9 @@ use crate::{
     Dead, FileRecord, IndexedDocument, Manifest, ShardChunks, ShardRecord, StoreError, chunks,
     rows_digest, writer,
 };
+
+/// Bytes of a chunk file of which no manifest tells the length.
+const CHUNK_FILE_BYTES_MAX: u64 = 4 << 30;
 
 /// A manifest and its journal, found again and not yet written.
 pub struct Recovered {
@@ -97,7 +101,7 @@ fn from_replica(files: &Files, from: &Path) -> Option<(State, PathBuf)> {
 fn read_top(files: &Files, shard: ShardId) -> Result<(Header, Digest), String> {
     let path = files.shard(shard);
     let unreadable = |error| format!("{}: cannot be read ({error})", path.display());
-    let file = File::open(&path).map_err(unreadable)?;
+    let file = open_plain(&path).map_err(|fault| format!("{}: {fault}", path.display()))?;
     let mut bytes = vec![0; HEADER_BYTES];
     file.read_exact_at(&mut bytes, 0).map_err(unreadable)?;
     let damaged = |what: String| format!("{}: {what}", path.display());
@@ -115,7 +119,7 @@ fn rebuild(
     files: &Files,
     current: &mut dyn FnMut() -> Result<Fingerprint, String>,
 ) -> Result<Recovered, String> {
-    let text = fs::read(files.manifest()).unwrap_or_default();
+    let text = read_plain(&files.manifest(), MANIFEST_BYTES_MAX).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let value: Value = serde_json::from_str(&text).unwrap_or_default();
     let fingerprint = fingerprint(files, &value["manifest"]["fingerprint"], current)?;
@@ -294,7 +298,7 @@ fn fingerprint(
 /// The whole lines of the journal of `snapshot`, and those of the other shards that are here made
 /// again. What a unit of the latter replaced is not known then.
 fn journal_lines(files: &Files, path: &Path, snapshot: &Manifest) -> Result<Vec<Sealed>, String> {
-    let bytes = fs::read(path).unwrap_or_default();
+    let bytes = read_plain(path, MANIFEST_BYTES_MAX).unwrap_or_default();
     let kept: Vec<Sealed> = bytes.split(|byte| *byte == b'\n').filter_map(parse_line).collect();
     let here = numbers(files)?;
     let mut lines = Vec::new();
@@ -356,12 +360,13 @@ fn record(
 ) -> Result<(ShardRecord, ShardChunks), String> {
     let (header, digest) = read_top(files, shard)?;
     let path = files.chunk_file(shard);
-    let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let bytes = read_plain(&path, CHUNK_FILE_BYTES_MAX);
+    let bytes = bytes.map_err(|fault| format!("{}: {fault}", path.display()))?;
     let chunk_file = FileRecord { bytes: bytes.len() as u64, digest: Digest::of(&bytes) };
     let contents = chunks::read(bytes, &path).map_err(|error| error.to_string())?;
     let mut entries = place(&contents.chunks, &fingerprint.geometry, &fingerprint.digest());
     // The heads' checksums are the table's own; all else of it follows from the chunks.
-    let file = File::open(files.shard(shard)).map_err(|error| error.to_string())?;
+    let file = open_plain(&files.shard(shard)).map_err(|fault| fault.to_string())?;
     for (slot, entry) in (0..).zip(&mut entries) {
         let mut crc = [0; 4];
         let at = HEADER_BYTES as u64 + slot * ENTRY_BYTES as u64 + 56;

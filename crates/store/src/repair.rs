@@ -10,12 +10,12 @@ use std::sync::atomic::AtomicU64;
 use hyperrag_kv::{Calibration, Chunk, Digest, KvBlock, ShardId};
 
 use crate::draft::{Draft, place, top};
-use crate::fault::open_any_length;
-use crate::files::{Files, make_folder, temporary};
+use crate::files::{Files, check_own_folder, make_own_folder, temporary};
 use crate::layout::{ENTRY_BYTES, Entry, HEADER_BYTES, Header, decode_table};
+use crate::open::open_plain;
 use crate::pin::{collect, supersede};
 use crate::replica::{copy_chunk_file, copy_shard};
-use crate::shard::Shard;
+use crate::shard::check_block;
 use crate::writer::lock;
 use crate::{FileRecord, Manifest, Store, StoreError};
 
@@ -61,8 +61,9 @@ impl Mending {
         let lock = if plan { None } else { Some(writer_lock(root)?) };
         let store = Store::with_manifest(root, manifest);
         for folder in [store.files.shards(), store.files.chunks()].iter().filter(|_| !plan) {
-            make_folder(folder)?;
+            make_own_folder(folder)?;
         }
+        check_own_folder(&root.join(store.manifest.index_folder()))?;
         Ok(Self { store, _lock: lock })
     }
 
@@ -115,25 +116,34 @@ impl Mending {
     /// Looks for the blocks of a damaged shard that are intact. Where its table is not, that is made
     /// again from the chunks and the blocks' own heads; the manifest's digest says whether it is the
     /// one that was written.
-    #[must_use]
-    pub fn salvage(&self, shard: ShardId, chunks: &[Chunk], buffer: &mut Vec<u8>) -> Salvage {
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where the system refuses the file.
+    pub fn salvage(
+        &self,
+        shard: ShardId,
+        chunks: &[Chunk],
+        buffer: &mut Vec<u8>,
+    ) -> Result<Salvage, StoreError> {
         let path = self.store.files.shard(shard);
-        let file = open_any_length(&path).ok();
+        let file = match open_plain(&path) {
+            Err(fault) if fault.is_refusal() => return Err(fault.of_file(&path)),
+            opened => opened.ok(),
+        };
         let entries = file.as_ref().and_then(|file| {
             self.stored_table(shard, file).or_else(|| self.table_of_heads(shard, file, chunks))
         });
         let (Some(file), Some(entries)) = (file, entries) else {
             let entries = Vec::new();
-            return Salvage { file: None, entries, damaged: (0..chunks.len()).collect() };
+            return Ok(Salvage { file: None, entries, damaged: (0..chunks.len()).collect() });
         };
-        let opened = Shard { path, file, entries };
         let geometry = self.store.geometry();
-        let blocks = opened.entries.iter().enumerate();
+        let blocks = entries.iter().enumerate();
         let damaged = blocks
-            .filter(|(_, entry)| opened.check_block(entry, geometry, buffer).is_err())
+            .filter(|(_, entry)| check_block(&file, entry, geometry, buffer).is_err())
             .map(|(slot, _)| slot)
             .collect();
-        Salvage { file: Some(opened.file), entries: opened.entries, damaged }
+        Ok(Salvage { file: Some(file), entries, damaged })
     }
 
     /// The table in the file, where it is whole, whatever follows it.
@@ -224,7 +234,7 @@ impl Mending {
         let named = next.clone().unwrap_or_else(|| Arc::clone(&self.store.manifest));
         let store = Store::with_manifest(self.store.root(), named);
         if let Some(damage) =
-            store.verify_shard_at(&partial, shard, buffer, &AtomicU64::new(0)).pop()
+            store.verify_shard_at(&partial, shard, buffer, &AtomicU64::new(0))?.pop()
         {
             return Err(StoreError::damaged(&partial, damage.what));
         }

@@ -6,10 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyperrag_kv::{Fingerprint, ShardId};
 
-use crate::fault::{Fault, open_any_length};
-use crate::files::{Files, make_folder, publish, sync_folder, sync_parent, temporary, write_whole};
+use crate::files::{
+    Files, check_own_folder, make_folder, make_own_folder, publish, sync_folder, sync_parent,
+    temporary, write_whole,
+};
 use crate::journal::remove_other_journals;
 use crate::layout::{HEADER_BYTES, Header};
+use crate::open::{create_temporary, open_plain, open_sized, read_plain};
 use crate::pin::{collect, retire};
 use crate::shard::Shard;
 use crate::state::State;
@@ -36,6 +39,8 @@ impl Replica {
     pub fn open(from: &Path, to: &Path) -> Result<Self, StoreError> {
         let state = State::read(&Files { root: from.to_owned() })?
             .ok_or_else(|| StoreError::Absent { path: from.to_owned() })?;
+        // A writer that was killed may not have synced it, and a copy must not outlive it.
+        sync_parent(&Files { root: from.to_owned() }.manifest())?;
         let files = prepare(from, to, &state.manifest.fingerprint)?;
         let lock = lock(&files)?;
         if let Some(theirs) = Manifest::sealed(&files)
@@ -45,8 +50,9 @@ impl Replica {
             return Err(StoreError::OtherStore { path: to.to_owned() });
         }
         for folder in [files.shards(), files.chunks()] {
-            make_folder(&folder)?;
+            make_own_folder(&folder)?;
         }
+        check_own_folder(&to.join(state.manifest.index_folder()))?;
         let manifest = Arc::new(state.manifest.clone());
         let source = Store::with_manifest(from, Arc::clone(&manifest));
         let target = Store::with_manifest(to, manifest);
@@ -83,13 +89,13 @@ impl Replica {
     ) -> Result<u64, StoreError> {
         let record = self.state.manifest.record(shard);
         let mut copied = 0;
-        if self.has_shard(shard, thorough, buffer) {
+        if self.has_shard(shard, thorough, buffer)? {
             progress.fetch_add(record.kv.bytes, Ordering::Relaxed);
         } else {
             copy_shard(&self.source, &self.target, shard, buffer, progress)?;
             copied += record.kv.bytes;
         }
-        if self.target.verify_chunk_file(shard, buffer, &AtomicU64::new(0)).is_none() {
+        if self.target.verify_chunk_file(shard, buffer, &AtomicU64::new(0))?.is_none() {
             progress.fetch_add(record.chunk_file.bytes, Ordering::Relaxed);
         } else {
             copy_chunk_file(&self.source, &self.target, shard, buffer, progress)?;
@@ -98,12 +104,17 @@ impl Replica {
         Ok(copied)
     }
 
-    fn has_shard(&self, shard: ShardId, thorough: bool, buffer: &mut Vec<u8>) -> bool {
+    fn has_shard(
+        &self,
+        shard: ShardId,
+        thorough: bool,
+        buffer: &mut Vec<u8>,
+    ) -> Result<bool, StoreError> {
         let Store { files, manifest, fingerprint, .. } = &self.target;
-        match thorough {
-            true => self.target.verify_shard(shard, buffer, &AtomicU64::new(0)).is_empty(),
+        Ok(match thorough {
+            true => self.target.verify_shard(shard, buffer, &AtomicU64::new(0))?.is_empty(),
             false => Shard::open(&files.shard(shard), manifest, fingerprint, shard).is_ok(),
-        }
+        })
     }
 
     /// Puts journal and manifest in place, after which the copy is a store that holds what the
@@ -118,6 +129,10 @@ impl Replica {
             && target.calibration().is_err()
         {
             crate::calibration::write(&files.calibration(), &calibration)?;
+        }
+        // A copy that was killed may have left names there that are not durable.
+        for folder in [files.shards(), files.chunks()] {
+            sync_folder(&folder)?;
         }
         // It holds the replica's former manifest.
         drop(target);
@@ -193,7 +208,7 @@ fn header_bytes(files: &Files) -> impl Iterator<Item = [u8; HEADER_BYTES]> + use
         entries.map(|entry| entry.path()).filter(|p| p.extension().is_some_and(|e| e == "kv"));
     paths.filter_map(|path| {
         let mut bytes = [0; HEADER_BYTES];
-        open_any_length(&path).ok()?.read_exact(&mut bytes).ok()?;
+        open_plain(&path).ok()?.read_exact(&mut bytes).ok()?;
         Some(bytes)
     })
 }
@@ -231,7 +246,7 @@ pub(crate) fn copy_shard(
 ) -> Result<(), StoreError> {
     let (from, to) = (source.files.shard(shard), target.files.shard(shard));
     let copy = copy_bytes(&from, &to, source.manifest.record(shard).kv.bytes, progress)?;
-    let damages = target.verify_shard_at(&temporary(&to), shard, buffer, &AtomicU64::new(0));
+    let damages = target.verify_shard_at(&temporary(&to), shard, buffer, &AtomicU64::new(0))?;
     match damages.into_iter().next() {
         None => copy.publish(),
         Some(damage) => {
@@ -252,7 +267,7 @@ pub(crate) fn copy_chunk_file(
     let (from, to) = (source.files.chunk_file(shard), target.files.chunk_file(shard));
     let bytes = source.manifest.record(shard).chunk_file.bytes;
     let copy = copy_bytes(&from, &to, bytes, progress)?;
-    match target.verify_chunk_file_at(&temporary(&to), shard, buffer, &AtomicU64::new(0)) {
+    match target.verify_chunk_file_at(&temporary(&to), shard, buffer, &AtomicU64::new(0))? {
         None => copy.publish(),
         Some(damage) => Err(StoreError::damaged(&from, damage.what)),
     }
@@ -264,10 +279,8 @@ fn copy_bytes<'a>(
     bytes: u64,
     progress: &AtomicU64,
 ) -> Result<Partial<'a>, StoreError> {
-    let source =
-        crate::fault::open_plain(from, bytes).map_err(|fault: Fault| fault.of_file(from))?;
-    let partial = temporary(to);
-    let target = File::create(&partial).map_err(StoreError::io(&partial, "cannot be made"))?;
+    let source = open_sized(from, bytes).map_err(|fault| fault.of_file(from))?;
+    let target = create_temporary(to)?;
     let copy = Partial { path: to, published: false };
     let mut source = source.take(bytes);
     let mut buffer = vec![0; COPY_BYTES];
@@ -290,7 +303,7 @@ impl State {
     /// Writes journal and manifest of this state where they differ, and removes what it does not
     /// have.
     pub(crate) fn publish(&self, files: &Files) -> Result<(), StoreError> {
-        let write = |path: PathBuf, bytes: &[u8]| match fs::read(&path) {
+        let write = |path: PathBuf, bytes: &[u8]| match read_plain(&path, bytes.len() as u64) {
             Ok(there) if there == bytes => Ok(()),
             _ => write_whole(&path, bytes),
         };

@@ -7,7 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::StoreError;
+use crate::fault::Fault;
 use crate::files::{Files, write_whole};
+use crate::open::read_plain;
+
+/// Bytes of the list at most: of thousands of paths.
+const BYTES_MAX: u64 = 16 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct Envelope<'a> {
@@ -22,10 +27,10 @@ struct Envelope<'a> {
 /// [`StoreError::Damaged`] where the list is not what was written.
 pub fn replicas(root: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let path = Files { root: root.to_owned() }.replicas();
-    let text = match fs::read(&path) {
+    let text = match read_plain(&path, BYTES_MAX) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(StoreError::io(&path, "cannot be read")(error)),
+        Err(Fault::Missing) => return Ok(Vec::new()),
+        Err(fault) => return Err(fault.of_file(&path)),
     };
     parse(&text).map_err(|what| StoreError::damaged(&path, what))
 }

@@ -58,6 +58,7 @@ impl Replicated {
         let mut failovers = Vec::new();
         let own = match Store::open(root) {
             Ok(store) => store,
+            Err(error) if error.is_refusal() => return Err(error),
             Err(error @ (StoreError::Damaged { .. } | StoreError::Io { .. })) => {
                 let open = |from: &PathBuf| Some((Store::open(from).ok()?.manifest, from.clone()));
                 let Some((manifest, from)) = listed.iter().find_map(open) else {
@@ -70,6 +71,8 @@ impl Replicated {
         };
         let manifest = Arc::clone(&own.manifest);
         let others = listed.iter().map(|root| Store::with_manifest(root, Arc::clone(&manifest)));
+        let open_files = Arc::clone(&own.open_files);
+        let others = others.map(|copy| copy.sharing(&open_files));
         let copies = std::iter::once(own).chain(others).collect();
         Ok(Self { copies, failovers: Mutex::new(failovers), notices })
     }

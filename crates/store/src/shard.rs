@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use hyperrag_kv::{Digest, Geometry, ShardId};
 
 use crate::Manifest;
-use crate::fault::{Fault, open_plain};
+use crate::fault::Fault;
 use crate::layout::{self, Entry, HEADER_BYTES, Head, Header, check_crc};
+use crate::open::open_sized;
 
 /// Bytes of K and V read at a time by a check: they stay in a core's cache until they are summed.
 const CHECK_BYTES: usize = 256 << 10;
@@ -17,10 +18,11 @@ const CHECK_BYTES: usize = 256 << 10;
 /// The kernel copies a page to an address of another alignment at about half the speed.
 pub(crate) const PAGE_BYTES: usize = 4096;
 
-/// A shard whose header and table are those that the manifest names.
+/// Header and table of a shard, which are those that the manifest names.
 pub(crate) struct Shard {
     pub(crate) path: PathBuf,
-    pub(crate) file: File,
+    /// Length of the file.
+    pub(crate) bytes: u64,
     pub(crate) entries: Vec<Entry>,
 }
 
@@ -32,10 +34,21 @@ impl Shard {
         manifest: &Manifest,
         fingerprint: &Digest,
         shard: ShardId,
+    ) -> Result<(Self, File), Fault> {
+        let file = open_sized(path, manifest.record(shard).kv.bytes)?;
+        Ok((Self::read(path, &file, manifest, fingerprint, shard)?, file))
+    }
+
+    /// As [`Shard::open`], of a file that is open and has the length that the manifest names.
+    pub(crate) fn read(
+        path: &Path,
+        file: &File,
+        manifest: &Manifest,
+        fingerprint: &Digest,
+        shard: ShardId,
     ) -> Result<Self, Fault> {
         let record = manifest.record(shard);
         let length = record.kv.bytes;
-        let file = open_plain(path, length)?;
         let mut top = vec![0; HEADER_BYTES];
         file.read_exact_at(&mut top, 0)?;
         let bytes = top.first_chunk().expect("256 bytes were read");
@@ -63,49 +76,49 @@ impl Shard {
             let what = "header and table are not those that the manifest names";
             return Err(what.to_owned().into());
         }
-        Ok(Self { path: path.to_owned(), file, entries })
+        Ok(Self { path: path.to_owned(), bytes: length, entries })
     }
 
     /// How messages name a block.
     pub(crate) fn place(&self, slot: u32) -> String {
         format!("{}: block {slot}", self.path.display())
     }
+}
 
-    /// Checks every byte of the block of `entry`. `buffer` only grows, so that a caller who keeps it
-    /// causes no allocation.
-    pub(crate) fn check_block(
-        &self,
-        entry: &Entry,
-        geometry: &Geometry,
-        buffer: &mut Vec<u8>,
-    ) -> Result<(), Fault> {
-        let layer_bytes = geometry.layer_bytes(entry.tokens as usize);
-        let group = (CHECK_BYTES / layer_bytes.max(1)).clamp(1, geometry.layers as usize);
-        let rest_bytes = geometry.hidden_bytes() + entry.padding();
-        let bytes = entry.head_bytes as usize + rest_bytes.max(group * layer_bytes);
-        if buffer.len() < bytes + PAGE_BYTES {
-            buffer.resize(bytes + PAGE_BYTES, 0);
-        }
-        let aligned = buffer.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);
-        let (head, part) = buffer[aligned..].split_at_mut(entry.head_bytes as usize);
-        self.file.read_exact_at(head, entry.offset)?;
-        let head = Head::decode(head, entry.head_crc, geometry)?;
-        if (head.identity, head.tokens) != (entry.identity, entry.tokens) {
-            return Err("its head is that of another block".to_owned().into());
-        }
-        let mut offset = entry.offset + u64::from(entry.head_bytes);
-        let layers = geometry.layers as usize;
-        for first in (0..layers).step_by(group) {
-            let part = &mut part[..group.min(layers - first) * layer_bytes];
-            self.file.read_exact_at(part, offset)?;
-            check_layers(&head, first, layer_bytes, part)?;
-            offset += part.len() as u64;
-        }
-        let rest = &mut part[..rest_bytes];
-        self.file.read_exact_at(rest, offset)?;
-        check_rest(&head, geometry, rest)?;
-        Ok(())
+/// Checks every byte of the block of `entry`. `buffer` only grows, so that a caller who keeps it
+/// causes no allocation.
+pub(crate) fn check_block(
+    file: &File,
+    entry: &Entry,
+    geometry: &Geometry,
+    buffer: &mut Vec<u8>,
+) -> Result<(), Fault> {
+    let layer_bytes = geometry.layer_bytes(entry.tokens as usize);
+    let group = (CHECK_BYTES / layer_bytes.max(1)).clamp(1, geometry.layers as usize);
+    let rest_bytes = geometry.hidden_bytes() + entry.padding();
+    let bytes = entry.head_bytes as usize + rest_bytes.max(group * layer_bytes);
+    if buffer.len() < bytes + PAGE_BYTES {
+        buffer.resize(bytes + PAGE_BYTES, 0);
     }
+    let aligned = buffer.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);
+    let (head, part) = buffer[aligned..].split_at_mut(entry.head_bytes as usize);
+    file.read_exact_at(head, entry.offset)?;
+    let head = Head::decode(head, entry.head_crc, geometry)?;
+    if (head.identity, head.tokens) != (entry.identity, entry.tokens) {
+        return Err("its head is that of another block".to_owned().into());
+    }
+    let mut offset = entry.offset + u64::from(entry.head_bytes);
+    let layers = geometry.layers as usize;
+    for first in (0..layers).step_by(group) {
+        let part = &mut part[..group.min(layers - first) * layer_bytes];
+        file.read_exact_at(part, offset)?;
+        check_layers(&head, first, layer_bytes, part)?;
+        offset += part.len() as u64;
+    }
+    let rest = &mut part[..rest_bytes];
+    file.read_exact_at(rest, offset)?;
+    check_rest(&head, geometry, rest)?;
+    Ok(())
 }
 
 /// Checks K and V of the layers from `first` on.

@@ -1,6 +1,6 @@
 use std::fs;
-use std::io::ErrorKind;
 
+use crate::fault::Fault;
 use crate::files::Files;
 use crate::journal::read_journal;
 use crate::layout::is_known;
@@ -59,21 +59,18 @@ impl State {
     pub(crate) fn snapshot(files: &Files) -> Result<Option<Self>, StoreError> {
         let path = files.manifest();
         match Pin::read(&path) {
-            Ok((pin, text)) => match Manifest::parse(&text) {
+            Ok((pin, snapshot)) => match Manifest::parse(&snapshot) {
                 Ok(manifest) => {
-                    let (snapshot, pin) = (text.into_bytes(), Some(pin));
-                    Ok(Some(Self { manifest, snapshot, journal: None, pin }))
+                    Ok(Some(Self { manifest, snapshot, journal: None, pin: Some(pin) }))
                 }
                 Err(NoManifest::Version(version)) => {
                     Err(StoreError::Format { path: files.root.clone(), version })
                 }
                 Err(NoManifest::Damaged(what)) => Err(damaged(files, what)),
             },
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) if error.kind() == ErrorKind::InvalidData => {
-                Err(damaged(files, "it is not UTF-8".to_owned()))
-            }
-            Err(error) => Err(StoreError::io(&path, "cannot be read")(error)),
+            Err(Fault::Missing) => Ok(None),
+            Err(fault @ Fault::Io(_)) => Err(fault.of_file(&path)),
+            Err(Fault::Damaged(what)) => Err(damaged(files, what)),
         }
     }
 

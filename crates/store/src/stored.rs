@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -7,11 +8,13 @@ use rustix::fs::{Advice, fadvise};
 
 use crate::fault::Fault;
 use crate::layout::{Head, check_crc};
+use crate::open_files::OpenFiles;
 use crate::shard::{PAGE_BYTES, Shard, check_rest};
 
 /// A block in a shard, of which head and hidden state have been read and checked.
 pub(crate) struct StoredBlock {
     shard: Arc<Shard>,
+    files: Arc<OpenFiles>,
     slot: u32,
     geometry: Geometry,
     tokens: usize,
@@ -25,6 +28,7 @@ impl StoredBlock {
     /// Opens the block of `key`, which must be that of the slot.
     pub(crate) fn open(
         shard: Arc<Shard>,
+        files: Arc<OpenFiles>,
         geometry: &Geometry,
         key: &BlockKey,
     ) -> Result<Self, Fault> {
@@ -32,7 +36,8 @@ impl StoredBlock {
         let entry = shard.entries.get(slot as usize);
         let entry = entry.ok_or_else(|| "there is no such block".to_owned())?;
         let mut head = vec![0; entry.head_bytes as usize];
-        shard.file.read_exact_at(&mut head, entry.offset)?;
+        let file = files.get(&shard.path, shard.bytes)?;
+        file.read_exact_at(&mut head, entry.offset)?;
         let head = Head::decode(&head, entry.head_crc, geometry)?;
         let meant = head.identity == entry.identity
             && head.document == key.chunk.document.as_str()
@@ -43,22 +48,26 @@ impl StoredBlock {
             return Err(format!("it holds {found}, not {}", key.chunk).into());
         }
         let mut rest = vec![0; geometry.hidden_bytes() + entry.padding()];
-        shard.file.read_exact_at(&mut rest, entry.hidden_offset(geometry))?;
+        file.read_exact_at(&mut rest, entry.hidden_offset(geometry))?;
         let mut hidden = vec![0.0; geometry.hidden as usize];
         Element::F32.decode(check_rest(&head, geometry, &rest)?, &mut hidden);
         let layer_crcs = head.layer_crcs.iter().map(|crc| u32::from_le_bytes(*crc)).collect();
         let (tokens, offset) = (entry.tokens as usize, entry.offset + u64::from(entry.head_bytes));
-        Ok(Self { shard, slot, geometry: *geometry, tokens, offset, layer_crcs, hidden })
+        Ok(Self { shard, files, slot, geometry: *geometry, tokens, offset, layer_crcs, hidden })
     }
 
     /// All of it, read at once.
     pub(crate) fn block(&self) -> Result<KvBlock, Fault> {
         let mut kv = KvBlock::memory(self.tokens * self.geometry.token_bytes());
-        self.shard.file.read_exact_at(&mut kv, self.offset)?;
+        self.file()?.read_exact_at(&mut kv, self.offset)?;
         for (layer, bytes) in kv.chunks_exact(self.layer_bytes()).enumerate() {
             self.check(layer, bytes)?;
         }
         Ok(KvBlock::new(self.geometry, self.tokens, kv, self.hidden.clone()))
+    }
+
+    fn file(&self) -> Result<Arc<File>, Fault> {
+        self.files.get(&self.shard.path, self.shard.bytes)
     }
 
     fn layer_bytes(&self) -> usize {
@@ -83,7 +92,7 @@ impl StoredBlock {
         let aligned = buffer.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);
         let start = aligned + (offset % PAGE_BYTES as u64) as usize;
         let read = &mut buffer[start..start + bytes];
-        let done = self.shard.file.read_exact_at(read, offset).map_err(Fault::from);
+        let done = self.file().and_then(|file| Ok(file.read_exact_at(read, offset)?));
         let checked = done.and_then(|()| self.check(layer, read));
         checked.map_err(|fault| fault.at_block(self.shard.place(self.slot)))?;
         Ok(start..start + bytes)
@@ -113,10 +122,12 @@ impl KvLayers for StoredBlock {
     }
 
     fn expect(&self, layer: usize) {
-        if layer < self.geometry.layers as usize {
+        if layer < self.geometry.layers as usize
+            && let Some(file) = self.files.open(&self.shard.path)
+        {
             let bytes = std::num::NonZeroU64::new(self.layer_bytes() as u64);
             // Only advice: where it is not taken, the layer is read when its turn comes.
-            let _ = fadvise(&self.shard.file, self.layer_offset(layer), bytes, Advice::WillNeed);
+            let _ = fadvise(&*file, self.layer_offset(layer), bytes, Advice::WillNeed);
         }
     }
 

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hyperrag_kv::{Digest, ShardId, Slot};
 use serde::Serialize;
 
-use crate::fault::{Fault, open_plain};
-use crate::shard::Shard;
+use crate::fault::Fault;
+use crate::open::open_sized;
+use crate::shard::{Shard, check_block};
 use crate::{ShardChunks, Store, StoreError};
 
 /// Bytes of a chunk file hashed at a time.
@@ -44,13 +45,15 @@ impl Damage {
 impl Store {
     /// Checks every byte of a shard of the manifest, with positioned reads into `buffer`, which only
     /// grows. `bytes_read` moves on as it goes.
-    #[must_use]
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where the system refuses the file.
     pub fn verify_shard(
         &self,
         shard: ShardId,
         buffer: &mut Vec<u8>,
         bytes_read: &AtomicU64,
-    ) -> Vec<Damage> {
+    ) -> Result<Vec<Damage>, StoreError> {
         self.verify_shard_at(&self.files.shard(shard), shard, buffer, bytes_read)
     }
 
@@ -61,33 +64,32 @@ impl Store {
         shard: ShardId,
         buffer: &mut Vec<u8>,
         bytes_read: &AtomicU64,
-    ) -> Vec<Damage> {
-        let mut damages = Vec::new();
-        let mut note = |slot, fault: Fault| {
-            damages.push(self.damage(path, shard, slot, fault.to_string()));
+    ) -> Result<Vec<Damage>, StoreError> {
+        let opened = Shard::open(path, &self.manifest, &self.fingerprint, shard);
+        let (opened, file) = match opened {
+            Ok(opened) => opened,
+            Err(fault) => return Ok(vec![self.fault(path, shard, None, fault)?]),
         };
-        match Shard::open(path, &self.manifest, &self.fingerprint, shard) {
-            Err(fault) => note(None, fault),
-            Ok(opened) => {
-                for (slot, entry) in (0..).zip(&opened.entries) {
-                    if let Err(fault) = opened.check_block(entry, self.geometry(), buffer) {
-                        note(Some(slot), fault);
-                    }
-                    bytes_read.fetch_add(entry.padded_end() - entry.offset, Ordering::Relaxed);
-                }
+        let mut damages = Vec::new();
+        for (slot, entry) in (0..).zip(&opened.entries) {
+            if let Err(fault) = check_block(&file, entry, self.geometry(), buffer) {
+                damages.push(self.fault(path, shard, Some(slot), fault)?);
             }
+            bytes_read.fetch_add(entry.padded_end() - entry.offset, Ordering::Relaxed);
         }
-        damages
+        Ok(damages)
     }
 
     /// Checks length and digest of a shard's chunk file.
-    #[must_use]
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where the system refuses the file.
     pub fn verify_chunk_file(
         &self,
         shard: ShardId,
         buffer: &mut Vec<u8>,
         bytes_read: &AtomicU64,
-    ) -> Option<Damage> {
+    ) -> Result<Option<Damage>, StoreError> {
         self.verify_chunk_file_at(&self.files.chunk_file(shard), shard, buffer, bytes_read)
     }
 
@@ -98,9 +100,9 @@ impl Store {
         shard: ShardId,
         buffer: &mut Vec<u8>,
         bytes_read: &AtomicU64,
-    ) -> Option<Damage> {
+    ) -> Result<Option<Damage>, StoreError> {
         let record = &self.manifest.record(shard).chunk_file;
-        let checked = open_plain(path, record.bytes).and_then(|file| {
+        let checked = open_sized(path, record.bytes).and_then(|file| {
             buffer.resize(buffer.len().max(HASH_BYTES), 0);
             let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
             while offset < record.bytes {
@@ -116,40 +118,45 @@ impl Store {
                 false => Err("its digest is not the one that the manifest names".to_owned().into()),
             }
         });
-        checked.err().map(|fault| self.damage(path, shard, None, fault.to_string()))
+        checked.err().map(|fault| self.fault(path, shard, None, fault)).transpose()
     }
 
     /// Reads a shard's chunk file and checks that the manifest's counts and the identities of the
     /// block table follow from it.
     ///
     /// # Errors
-    /// The damages found. A shard whose table is damaged is none here: [`Store::verify_shard`] says
-    /// so.
-    pub fn verify_chunks(&self, shard: ShardId) -> Result<ShardChunks, Vec<Damage>> {
+    /// [`StoreError::Io`] where the system refuses a file. Else the damages found stand in place of the
+    /// contents; a shard whose table is damaged is none here: [`Store::verify_shard`] says so.
+    pub fn verify_chunks(
+        &self,
+        shard: ShardId,
+    ) -> Result<Result<ShardChunks, Vec<Damage>>, StoreError> {
         let path = self.files.chunk_file(shard);
         let damage = |slot, what: String| self.damage(&path, shard, slot, what);
-        let read = crate::reader::read_chunks(&self.files, &self.manifest, shard);
-        let contents = read.map_err(|error| {
-            let Damage { what, .. } = Damage::from_error(&self.files.root, &error);
-            vec![damage(None, what)]
-        })?;
+        let contents = match crate::reader::read_chunks(&self.files, &self.manifest, shard) {
+            Ok(contents) => contents,
+            Err(error) if error.is_refusal() => return Err(error),
+            Err(error) => {
+                let Damage { what, .. } = Damage::from_error(&self.files.root, &error);
+                return Ok(Err(vec![damage(None, what)]));
+            }
+        };
         let record = self.manifest.record(shard);
         let tokens: u64 = contents.chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum();
         let counts = (contents.documents.len() as u64, contents.chunks.len() as u64, tokens);
         if counts != (record.documents, record.chunks, record.tokens) {
             let what = "documents, chunks or tokens are not as many as the manifest says";
-            return Err(vec![damage(None, what.to_owned())]);
+            return Ok(Err(vec![damage(None, what.to_owned())]));
         }
-        let opened =
-            Shard::open(&self.files.shard(shard), &self.manifest, &self.fingerprint, shard);
+        let kv_path = self.files.shard(shard);
+        let opened = Shard::open(&kv_path, &self.manifest, &self.fingerprint, shard);
         let entries = match opened {
-            Ok(Shard { entries, .. }) => entries,
-            Err(Fault::Damaged(_)) => return Ok(contents),
+            Ok((Shard { entries, .. }, _)) => entries,
             // It may have been readable a moment ago.
-            Err(fault) => {
-                let path = self.files.shard(shard);
-                return Err(vec![self.damage(&path, shard, None, fault.to_string())]);
+            Err(fault @ Fault::Io(_)) => {
+                return Ok(Err(vec![self.fault(&kv_path, shard, None, fault)?]));
             }
+            Err(_) => return Ok(Ok(contents)),
         };
         let slots = (0..).zip(contents.chunks.iter().zip(&entries));
         let other =
@@ -159,13 +166,27 @@ impl Store {
                 damage(Some(slot), format!("{} is not what the block was made from", chunk.id))
             })
             .collect();
-        if damages.is_empty() { Ok(contents) } else { Err(damages) }
+        Ok(if damages.is_empty() { Ok(contents) } else { Err(damages) })
     }
 
     /// A block whose checksums fit and whose bytes are wrong.
     #[must_use]
     pub fn block_damage(&self, shard: ShardId, slot: Slot, what: String) -> Damage {
         self.damage(&self.files.shard(shard), shard, Some(slot.0), what)
+    }
+
+    /// The damage that a fault shows, or the error where it shows none.
+    fn fault(
+        &self,
+        path: &Path,
+        shard: ShardId,
+        slot: Option<u32>,
+        fault: Fault,
+    ) -> Result<Damage, StoreError> {
+        match fault.is_refusal() {
+            true => Err(fault.of_file(path)),
+            false => Ok(self.damage(path, shard, slot, fault.to_string())),
+        }
     }
 
     fn damage(&self, path: &Path, shard: ShardId, slot: Option<u32>, what: String) -> Damage {

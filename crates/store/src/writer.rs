@@ -1,5 +1,6 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use hyperrag_kv::{
@@ -7,10 +8,15 @@ use hyperrag_kv::{
 };
 
 use crate::draft::Draft;
-use crate::files::{Files, make_folder, publish, sync_parent, temporary};
-use crate::journal::{Sealed, append, remove_other_journals, trim};
+use crate::fault::Fault;
+use crate::files::{
+    Files, check_own_folder, make_folder, make_own_folder, publish, sync_folder, sync_parent,
+    temporary,
+};
+use crate::journal::{Sealed, append, remove_other_journals, settle};
 use crate::layout::{self, BLOCKS_PER_SHARD_MAX};
 use crate::manifest::Origin;
+use crate::open::{create_temporary, open_or_create};
 use crate::pin::{collect, supersede};
 use crate::state::State;
 use crate::{
@@ -111,8 +117,8 @@ impl StoreWriter {
         sync_parent(root)?;
         // First of all, so that a folder left by a crash is known for a store.
         let lock = lock(&files)?;
-        make_folder(&files.shards())?;
-        make_folder(&files.chunks())?;
+        make_own_folder(&files.shards())?;
+        make_own_folder(&files.chunks())?;
         let manifest = match Manifest::sealed(&files)? {
             Some(manifest) => {
                 if let Some(mismatch) = manifest.fingerprint.mismatch(fingerprint) {
@@ -153,12 +159,18 @@ impl StoreWriter {
     }
 
     fn with_manifest(files: Files, manifest: Manifest, lock: File) -> Result<Self, StoreError> {
-        // What a crash left takes room.
-        collect(&files, &manifest)?;
+        for folder in [files.shards(), files.chunks(), files.root.join(manifest.index_folder())] {
+            check_own_folder(&folder)?;
+        }
         let digest = manifest.fingerprint.digest();
         let writer = Self { files, manifest, digest, _lock: lock };
+        // A writer that was killed may not have synced the snapshot that is seen here. Until that is
+        // durable, what it replaced may be needed again.
+        settle(&writer.journal())?;
+        sync_folder(&writer.files.root)?;
+        // What a crash left takes room.
+        collect(&writer.files, &writer.manifest)?;
         remove_other_journals(&writer.files, Some(&writer.journal()))?;
-        trim(&writer.journal())?;
         Ok(writer)
     }
 
@@ -217,6 +229,8 @@ impl StoreWriter {
         if let Some(manifest) = snapshot.filter(|manifest| manifest.complete) {
             self.manifest = manifest;
             remove_journal(&self.journal())?;
+            // A loss of power must not bring the journal back without its shards.
+            sync_folder(&self.files.root)?;
             collect(&self.files, &self.manifest)?;
         }
         Ok(())
@@ -328,8 +342,8 @@ pub(crate) fn record(
 
 pub(crate) fn write_chunks(path: &Path, contents: &ShardChunks) -> Result<FileRecord, StoreError> {
     let partial = temporary(path);
-    let written = File::create(&partial).and_then(|file| chunks::write(&file, contents));
-    written.map_err(StoreError::io(&partial, "cannot be written"))?;
+    let file = create_temporary(path)?;
+    chunks::write(&file, contents).map_err(StoreError::io(&partial, "cannot be written"))?;
     let bytes = fs::read(&partial).map_err(StoreError::io(&partial, "cannot be read"))?;
     Ok(FileRecord { bytes: bytes.len() as u64, digest: Digest::of(&bytes) })
 }
@@ -338,8 +352,11 @@ pub(crate) fn write_chunks(path: &Path, contents: &ShardChunks) -> Result<FileRe
 /// in the file is for the message only.
 pub(crate) fn lock(files: &Files) -> Result<File, StoreError> {
     let path = files.lock();
-    let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = open.map_err(StoreError::io(&path, "cannot be made"))?;
+    let opened = open_or_create(&path, File::options().read(true).write(true));
+    let mut file = opened.map_err(|fault| match fault {
+        Fault::Io(error) => StoreError::io(&path, "cannot be made")(error),
+        other => StoreError::Foreign { path: path.clone(), what: format!("{other}: remove it") },
+    })?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -357,7 +374,11 @@ pub(crate) fn lock(files: &Files) -> Result<File, StoreError> {
     }
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let holder = format!("process {} on {}\n", std::process::id(), host.trim());
-    let noted = file.set_len(0).and_then(|()| file.write_all(holder.as_bytes()));
+    let noted = file.metadata().and_then(|found| match found.nlink() {
+        1 => file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())),
+        // Under its other name it may be any file.
+        _ => Ok(()),
+    });
     noted.map_err(StoreError::io(&path, "cannot be written"))?;
     Ok(file)
 }

@@ -13,11 +13,15 @@ fn damages(store: &Store, number: u32) -> Vec<Option<u32>> {
     let bytes = AtomicU64::new(0);
     let mut found: Vec<_> = store
         .verify_shard(ShardId(number), &mut buffer, &bytes)
+        .unwrap()
         .into_iter()
         .map(|damage| damage.slot)
         .collect();
     found.extend(
-        store.verify_chunk_file(ShardId(number), &mut buffer, &bytes).map(|damage| damage.slot),
+        store
+            .verify_chunk_file(ShardId(number), &mut buffer, &bytes)
+            .unwrap()
+            .map(|damage| damage.slot),
     );
     found
 }
@@ -55,7 +59,7 @@ fn every_flipped_byte_of_a_shard_is_verified_and_mended() {
             file.write_all_at(&[whole[at]], at as u64).unwrap();
             continue;
         }
-        let salvage = mending.salvage(ShardId(0), &chunks, &mut buffer);
+        let salvage = mending.salvage(ShardId(0), &chunks, &mut buffer).unwrap();
         let top = at < 4096;
         assert!(salvage.damaged() <= usize::from(!top), "byte {at}: {}", salvage.damaged());
         mending.rewrite(ShardId(0), &chunks, &salvage, &mut compute, None, &mut buffer).unwrap();
@@ -65,7 +69,7 @@ fn every_flipped_byte_of_a_shard_is_verified_and_mended() {
     for length in (0..whole.len()).step_by(2039) {
         fs::write(&path, &whole[..length]).unwrap();
         assert_eq!(damages(&opened, 0), [None], "length {length}");
-        let salvage = mending.salvage(ShardId(0), &chunks, &mut buffer);
+        let salvage = mending.salvage(ShardId(0), &chunks, &mut buffer).unwrap();
         mending.rewrite(ShardId(0), &chunks, &salvage, &mut compute, None, &mut buffer).unwrap();
         assert!(fs::read(&path).unwrap() == whole, "length {length}");
     }
@@ -86,7 +90,7 @@ fn other_blocks_do_not_replace_a_shard() {
         Some(StoreError::Locked { .. })
     ));
     let chunks = unit(0).contents.chunks;
-    let salvage = mending.salvage(ShardId(0), &chunks, &mut Vec::new());
+    let salvage = mending.salvage(ShardId(0), &chunks, &mut Vec::new()).unwrap();
     assert_eq!(salvage.damaged(), 1);
     let none = |_: &[Chunk]| Err("no model".to_owned());
     let computes: [&mut hyperrag_store::Compute<'_>; 2] = [&mut { other_blocks }, &mut { none }];
@@ -118,7 +122,7 @@ fn mended(
     fs::write(&path, &bytes).unwrap();
     let mut mending = Mending::open(root, Arc::new(manifest.clone()), false).unwrap();
     let chunks = unit(0).contents.chunks;
-    let salvage = mending.salvage(ShardId(0), &chunks, &mut Vec::new());
+    let salvage = mending.salvage(ShardId(0), &chunks, &mut Vec::new()).unwrap();
     assert_eq!(salvage.damaged(), 1);
     mending.rewrite(ShardId(0), &chunks, &salvage, compute, kernel, &mut Vec::new())
 }

@@ -333,6 +333,9 @@ pub(crate) struct VerifyArgs {
     /// index.
     #[arg(long)]
     pub(crate) deep: bool,
+    /// Also check the replicas that the store remembers.
+    #[arg(long)]
+    pub(crate) replicas: bool,
     /// Also compute blocks again from their token ids and compare all bytes. Takes the model and the
     /// kernel that made the store; shards that another kernel mended are left out.
     #[arg(long)]
@@ -364,8 +367,11 @@ pub(crate) struct ReplicateArgs {
     #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
     pub(crate) store: PathBuf,
     /// Folder of the copy.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) to: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "forget")]
+    pub(crate) to: Option<PathBuf>,
+    /// Copy nothing: forget a copy, whether its folder is still there or not.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["to", "checksum"])]
+    pub(crate) forget: Option<PathBuf>,
     /// Read every byte of what the copy has already, instead of its headers and tables.
     #[arg(long)]
     pub(crate) checksum: bool,
@@ -379,6 +385,10 @@ pub(crate) struct RepairArgs {
     /// Print what would be done, and write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Where the manifest is lost, take the latest that is left, though the store may have had a later
+    /// one: what was deleted, added or replaced since is undone.
+    #[arg(long)]
+    pub(crate) accept_older: bool,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// The store's element type; this and the next three are needed only where its manifest is lost.

@@ -7,7 +7,7 @@ use hyperrag_pipeline::{AnswerSettings, GeneratedAnswer, PassageOrder, Query};
 use indicatif::ProgressBar;
 
 use super::batch::{batch_bar, each_answer, session};
-use super::{LoadedModel, open_to_rank};
+use super::{LoadedModel, open_to_rank, status_with};
 use crate::cli::AnswerArgs;
 use crate::exit::Status;
 use crate::queries::Batch;
@@ -40,7 +40,7 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
         Ok((answered, printed))
     };
     let answers = batch.map(|query| work(&query?));
-    each_answer(answers, single, &bar, |(answer, printed), said| {
+    each_answer(status_with(&store, &session), answers, single, &bar, |(answer, printed), said| {
         printed?;
         let status = said.warn(&answer.damages, &answer.failovers);
         if json {

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use anyhow::Result;
+use hyperrag_kv::Failover;
 use hyperrag_pipeline::{PipelineError, Session};
 use hyperrag_rerank::{Aggregate, Damage, Fusion, OnDamage, Ranking, RerankError};
-use hyperrag_store::{Failover, Replicated};
+use hyperrag_store::Replicated;
 use indicatif::ProgressBar;
 
 use super::{LoadedModel, OpenSession, warn_of_damages, warn_of_failovers};
@@ -71,15 +72,17 @@ pub(super) fn batch_bar(batch: &Batch) -> ProgressBar {
     )
 }
 
-/// Has `show` print what `answers` gives for each query of a batch. A query that fails is reported, and
+/// Has `show` print what `answers` gives for each query of a batch, and gives how all of it ends: as it
+/// has to `start` with, or degraded. A query that fails is reported, and
 /// does not end the batch, unless it is a `single` one; what can not be printed does.
 pub(super) fn each_answer<T>(
+    start: Status,
     answers: impl Iterator<Item = Result<T>>,
     single: bool,
     bar: &ProgressBar,
     mut show: impl FnMut(T, &mut Said) -> Result<Status>,
 ) -> Result<Status> {
-    let (mut status, mut said) = (Status::Done, Said::default());
+    let (mut status, mut said) = (start, Said::default());
     for answer in answers {
         match answer {
             Ok(answer) => {

@@ -7,7 +7,7 @@ use hyperrag_model::{DeviceChoice, DeviceInfo};
 use hyperrag_pipeline::{BenchReport, BenchSettings, Mode, Query, Session};
 use serde::Serialize;
 
-use super::{LoadedModel, OpenSession, open, tolerance};
+use super::{LoadedModel, OpenSession, open, status_with, tolerance};
 use crate::cli::{BenchArgs, ModelArgs};
 use crate::exit::Status;
 use crate::{queries, report};
@@ -125,7 +125,7 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
         ));
         return Ok(Status::Degraded);
     }
-    Ok(Status::Done)
+    Ok(status_with(&store, &session))
 }
 
 fn write_workload(

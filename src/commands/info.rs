@@ -6,7 +6,7 @@ use hyperrag_model::{
     DeviceChoice, DeviceInfo, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS,
     KERNEL_ID_INT8, KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, ModelCache, ModelFile,
 };
-use hyperrag_store::Store;
+use hyperrag_store::{Store, replica_states};
 use serde::Serialize;
 
 use super::model::{MILLION, full_heads, gqa_saving};
@@ -19,8 +19,13 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
     let store = Store::open(&args.store)?;
     let manifest = store.manifest();
     let sizes = Sizes::of(&store, args.model.as_deref())?;
+    let replicas = replica_states(&args.store, manifest).unwrap_or_else(|error| {
+        report::warn(&error.to_string());
+        Vec::new()
+    });
     if json {
         let mut value = serde_json::to_value(manifest)?;
+        value["replicas"] = serde_json::to_value(&replicas)?;
         value["sizes"] = serde_json::to_value(&sizes)?;
         value["exactness"] = exactness(&manifest.fingerprint.kernel).into();
         value["auto_device"] = serde_json::to_value(DeviceInfo::of(DeviceChoice::Auto)?)?;
@@ -56,6 +61,11 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
     lines.extend(
         manifest.fingerprint.fields().into_iter().map(|(name, value)| (name.to_owned(), value)),
     );
+    lines.extend(replicas.iter().map(|replica| {
+        let generation = replica.generation.map(|generation| format!(", generation {generation}"));
+        let (path, state) = (replica.path.display(), &replica.state);
+        ("replica".to_owned(), format!("{path}: {state}{}", generation.unwrap_or_default()))
+    }));
     lines.push(("exactness".into(), exactness(&manifest.fingerprint.kernel)));
     let device = DeviceInfo::of(DeviceChoice::Auto)?;
     lines.push(("--device auto".into(), format!("{device} on this machine")));

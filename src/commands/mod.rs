@@ -27,12 +27,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use hyperrag_kv::{Calibration, Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile};
+use hyperrag_kv::{
+    Calibration, Element, Exactness, Failover, Fingerprint, LanguageModel, Mismatch, Profile,
+};
 use hyperrag_model::{
     Compute, ComputeChoice, LoadSettings, Model, ModelCache, ModelFile, Tokenizer,
 };
 use hyperrag_pipeline::Session;
-use hyperrag_store::{FORMAT_VERSION, Failover, Replicated, StoreError};
+use hyperrag_store::{FORMAT_VERSION, Replicated, StoreError};
 
 use crate::cli::{BenchKind, Cli, Command, ModelArgs};
 use crate::exit::Status;
@@ -211,17 +213,29 @@ fn open_to_rank(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedMode
 fn load(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
     let store = Replicated::open(root)?;
     store.notices().iter().for_each(|notice| crate::report::warn(notice));
+    store.doubt().into_iter().for_each(crate::report::warn);
     let stored = &store.manifest().fingerprint;
     let (element, calibration) = (stored.geometry.element, store.calibration()?);
     let loaded = LoadedModel::load(args, element, stored.chunk_tokens, Some(stored), calibration)?;
+    Ok((store, loaded))
+}
+
+/// Says how much of an unfinished build is searched, and how a command ends that has done all that it
+/// could with `store`.
+fn status_with(store: &Replicated, session: &OpenSession<'_>) -> Status {
+    let unindexed = session.unindexed_documents();
     if !store.manifest().complete {
-        let shards = store.manifest().shards.len();
+        let documents = store.manifest().documents();
         crate::report::warn(&format!(
-            "{}: the build is not finished, only {shards} shards are searched; run the same build again to go on",
-            root.display()
+            "the build is not finished: {} of the {documents} documents stored so far are in the index, \
+             and only these are searched; run the same build again to go on",
+            documents - unindexed
         ));
     }
-    Ok((store, loaded))
+    match store.doubt().is_some() || unindexed > 0 {
+        true => Status::Degraded,
+        false => Status::Done,
+    }
 }
 
 fn refused(root: &Path, mismatch: Mismatch) -> StoreError {

@@ -8,7 +8,7 @@ use hyperrag_pipeline::{Answer, Asked, PipelineError, Query};
 
 use super::batch::{batch_bar, each_answer, session};
 use super::eval::read_run;
-use super::{OpenSession, open_to_rank};
+use super::{OpenSession, open_to_rank, status_with};
 use crate::cli::{Format, QueryArgs};
 use crate::exit::Status;
 use crate::queries::Batch;
@@ -28,7 +28,7 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     // Who types them waits for each; those of a file are computed together.
     let rows = if known { session.rows_together() } else { 0 };
     let answers = Together { session: &session, asked, rows, args, answers: VecDeque::new() };
-    each_answer(answers, single, &bar, |answer, said| {
+    each_answer(status_with(&store, &session), answers, single, &bar, |answer, said| {
         let status = said.warn(&answer.damages, &answer.failovers);
         let text = render(&answer, &device, format, args.top)?;
         // A run has no line for a query that found nothing.

@@ -14,7 +14,11 @@ use crate::report;
 
 /// Mends what is damaged in a store.
 pub(crate) fn repair(args: &RepairArgs, json: bool) -> Result<Status> {
-    let settings = RepairSettings { dry_run: args.dry_run, threads: args.model.threads };
+    let settings = RepairSettings {
+        dry_run: args.dry_run,
+        accept_older: args.accept_older,
+        threads: args.model.threads,
+    };
     let progress = ByteProgress::default();
     let mut model = LazyModel { args, loaded: None };
     let done = report::watch_bytes(&progress, || {

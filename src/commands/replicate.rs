@@ -1,16 +1,30 @@
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hyperrag_pipeline::{ByteProgress, Replication};
+use hyperrag_store::forget_replica;
 
 use crate::cli::ReplicateArgs;
 use crate::exit::Status;
 use crate::report;
 
-/// Copies a store to another folder.
+/// Copies a store to another folder, or forgets a copy.
 pub(crate) fn replicate(args: &ReplicateArgs, json: bool) -> Result<Status> {
+    let store = args.store.display();
+    if let Some(replica) = &args.forget {
+        forget_replica(&args.store, replica)?;
+        report::note(&format!("{store}: the replica {} is forgotten", replica.display()));
+        return Ok(Status::Done);
+    }
+    let to = args.to.as_deref().context("--to DIR is needed")?;
     let progress = ByteProgress::default();
     let done = report::watch_bytes(&progress, || {
-        hyperrag_pipeline::replicate(&args.store, &args.to, args.checksum, &progress)
+        hyperrag_pipeline::replicate(&args.store, to, args.checksum, &progress)
     })?;
+    if !done.remembered {
+        report::warn(&format!(
+            "{store}: it cannot be written, so that it does not remember the replica and no query \
+             reads from it"
+        ));
+    }
     match json {
         true => report::print(&serde_json::to_string(&done)?)?,
         false => report::note(&describe(&done)),
@@ -19,7 +33,7 @@ pub(crate) fn replicate(args: &ReplicateArgs, json: bool) -> Result<Status> {
 }
 
 pub(super) fn describe(done: &Replication) -> String {
-    let Replication { shards, shards_copied, bytes_copied, seconds } = done;
+    let Replication { shards, shards_copied, bytes_copied, seconds, .. } = done;
     if *bytes_copied == 0 {
         return format!("the replica is up to date: {shards} shards");
     }

@@ -1,8 +1,10 @@
 use anyhow::Result;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use hyperrag_pipeline::{ByteProgress, Recomputation, Selection, VerifyReport, VerifySettings};
-use hyperrag_store::{Store, StoreError};
+use hyperrag_pipeline::{
+    ByteProgress, Recomputation, Selection, VerifiedReplica, VerifyReport, VerifySettings,
+};
+use hyperrag_store::{ReplicaState, Store, StoreError};
 
 use super::build::stop_on_signal;
 use super::open;
@@ -25,9 +27,12 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<Status> {
         found.recomputed = blocks;
         found.damages.extend(damages);
     }
+    if args.replicas {
+        found.replicas = hyperrag_pipeline::verify_replicas(&args.store, settings)?;
+    }
     report::print(&match json {
         true => serde_json::to_string(&found)?,
-        false => describe(&found),
+        false => describe_all(&found),
     })?;
     let store = args.store.display();
     let advice = match damaged {
@@ -35,7 +40,7 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<Status> {
         _ => format!("mend the store with `hyperrag repair --store {store}`"),
     };
     match found.damages.len() {
-        0 => Ok(Status::Done),
+        0 => replicas_status(&found.replicas),
         1 => Err(Damaged(format!("{store}: 1 damage was found; {advice}")).into()),
         count => Err(Damaged(format!("{store}: {count} damages were found; {advice}")).into()),
     }
@@ -60,6 +65,39 @@ fn recomputed(store: &Store, args: &VerifyArgs) -> Result<Recomputation> {
         hyperrag_pipeline::recompute(store, &loaded.model, selection, &progress, stop)
     });
     Ok(done?)
+}
+
+/// Says what becomes of replicas that are not whole; the store's own damages come first.
+fn replicas_status(replicas: &[VerifiedReplica]) -> Result<Status> {
+    let damages = |replica: &&VerifiedReplica| {
+        replica.report.as_ref().is_some_and(|report| !report.damages.is_empty())
+    };
+    if let Some(VerifiedReplica { state, .. }) = replicas.iter().find(damages) {
+        let path = state.path.display();
+        return Err(Damaged(format!(
+            "{path}: the replica is damaged; mend it with `hyperrag replicate --checksum --to {path}`"
+        ))
+        .into());
+    }
+    let gone = replicas.iter().filter(|replica| replica.report.is_none());
+    for VerifiedReplica { state, .. } in gone.clone() {
+        report::warn(&format!(
+            "{}: the replica: {}; forget it with `hyperrag replicate --forget`, or bring it back",
+            state.path.display(),
+            state.state
+        ));
+    }
+    Ok(if gone.count() > 0 { Status::Degraded } else { Status::Done })
+}
+
+/// The store, and then each replica by its name.
+fn describe_all(found: &VerifyReport) -> String {
+    let replicas = found.replicas.iter().map(|replica| {
+        let VerifiedReplica { state: ReplicaState { path, state, .. }, report } = replica;
+        let report = report.as_ref().map(|report| format!("\n{}", describe(report)));
+        format!("\nreplica {}: {state}{}", path.display(), report.unwrap_or_default())
+    });
+    std::iter::once(describe(found)).chain(replicas).collect()
 }
 
 fn describe(found: &VerifyReport) -> String {

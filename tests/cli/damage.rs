@@ -180,10 +180,10 @@ fn a_store_of_another_model_is_refused() {
 }
 
 /// A file system of few megabytes, unmounted in the end.
-struct Mount<'a>(&'a Path);
+pub(crate) struct Mount<'a>(pub(crate) &'a Path);
 
 impl Mount<'_> {
-    fn mount(&self, options: &str) -> bool {
+    pub(crate) fn mount(&self, options: &str) -> bool {
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(self.0);
         command.output().is_ok_and(|output| output.status.success())

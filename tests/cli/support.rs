@@ -201,12 +201,16 @@ impl Scratch {
         contents(&self.path(store))
     }
 
-    /// Every file of a store with its bytes, but for locks and the list of replicas.
+    /// Every file of a store with its bytes, but for locks, the list of replicas and what
+    /// announces the manifest, which differs between replicas.
     pub(crate) fn files(&self, store: &str) -> BTreeMap<PathBuf, Vec<u8>> {
         let root = self.path(store);
         let kept = |path: &PathBuf| {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            path.is_file() && !name.ends_with("lock") && name != "replicas.json"
+            path.is_file()
+                && !name.ends_with("lock")
+                && name != "replicas.json"
+                && name != "generation"
         };
         let files = all_files(&root).into_iter().filter(kept);
         let name = |path: &PathBuf| path.strip_prefix(&root).unwrap().to_owned();

@@ -21,10 +21,10 @@ const READERS: usize = 2;
 const DOCUMENTS: usize = 12;
 
 /// Ids and texts of all documents.
-type State = BTreeMap<String, String>;
+pub(crate) type State = BTreeMap<String, String>;
 
 /// A store, and all that it was and becomes.
-struct Changing {
+pub(crate) struct Changing {
     folder: TempDir,
     tiny: Tiny,
     states: RwLock<Vec<State>>,
@@ -65,20 +65,20 @@ pub(crate) fn queries(seed: u64, trials: u64) -> Tally {
     Tally { trials, harmless: trials - wrong.min(trials), wrong, ..Tally::default() }
 }
 
-fn query() -> Query {
+pub(crate) fn query() -> Query {
     Query { id: "q".to_owned(), text: "honey of the bees".to_owned() }
 }
 
-fn found(answer: &Answer) -> State {
+pub(crate) fn found(answer: &Answer) -> State {
     answer.hits.iter().map(|hit| (hit.id.clone(), hit.text.clone())).collect()
 }
 
-fn text(number: u64) -> String {
+pub(crate) fn text(number: u64) -> String {
     format!("The honey of hive {number} was taken in the week {} of the year.", number % 52)
 }
 
 impl Changing {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let folder = TempDir::new().unwrap();
         let tiny = Tiny::load();
         let numbers = 0..DOCUMENTS as u64;
@@ -89,11 +89,11 @@ impl Changing {
         changing
     }
 
-    fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("store")
     }
 
-    fn add(&self, documents: &State, add: Option<Add>) {
+    pub(crate) fn add(&self, documents: &State, add: Option<Add>) {
         let rows = documents.iter();
         let rows = rows.map(|(id, text)| format!("{{\"_id\": \"{id}\", \"text\": \"{text}\"}}\n"));
         let input = self.folder.path().join("input.jsonl");
@@ -102,12 +102,12 @@ impl Changing {
         self.tiny.build(&self.root(), &corpus, None, add);
     }
 
-    fn session<'a>(&'a self, store: &'a Replicated) -> Session<'a, CpuModel, Tokenizer> {
+    pub(crate) fn session<'a>(&'a self, store: &'a Replicated) -> Session<'a, CpuModel, Tokenizer> {
         Session::open(store, &self.tiny.model, &self.tiny.tokenizer, &self.tiny.profile).unwrap()
     }
 
     /// Changes the store until it is told to stop, at least through one round.
-    fn change(&self, seed: u64, stop: &AtomicBool) {
+    pub(crate) fn change(&self, seed: u64, stop: &AtomicBool) {
         let mut random = Seeded(seed ^ 0x11fe);
         let (mut state, mut next) = (self.states.read().unwrap()[0].clone(), DOCUMENTS as u64);
         loop {
@@ -145,17 +145,31 @@ impl Changing {
         self.done.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// What the store held first.
+    pub(crate) fn first(&self) -> State {
+        self.states.read().unwrap()[0].clone()
+    }
+
+    /// The number of the last state that is in place.
+    pub(crate) fn done(&self) -> usize {
+        self.done.load(Ordering::SeqCst)
+    }
+
+    /// Whether the store held this since the state of the number `before`.
+    pub(crate) fn was_since(&self, before: usize, state: &State) -> bool {
+        self.states.read().unwrap()[before..].contains(state)
+    }
+
     /// Whether an answer is right.
     fn ask(&self) -> bool {
-        let before = self.done.load(Ordering::SeqCst);
+        let before = self.done();
         let Ok(store) = Replicated::open(&self.root()) else { return false };
         let session = self.session(&store);
         let answers =
             [false, true].map(|recompute| session.answer(&query(), usize::MAX, recompute));
         let [Ok(reused), Ok(recomputed)] = answers else { return false };
         let state = found(&reused);
-        let states = self.states.read().unwrap();
-        let known = states[before..].contains(&state);
+        let known = self.was_since(before, &state);
         let bits = |answer: &Answer| -> Vec<(String, u32)> {
             answer.hits.iter().map(|hit| (hit.id.clone(), hit.score.to_bits())).collect()
         };

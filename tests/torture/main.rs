@@ -3,13 +3,15 @@
 //! Every trial damages a real store of the tiny model, reads all of it as a query would, and mends
 //! the files again. Or it runs the program on a disk that fails at one call to the system, and looks
 //! at what is left. Quick by default; `TORTURE=full` runs all trials, `SEED=N` repeats a run,
-//! `ONLY=bytes`, `ONLY=calls`, `ONLY=power` and `ONLY=links` run a part.
+//! `ONLY=bytes`, `ONLY=copies`, `ONLY=calls`, `ONLY=power` and `ONLY=links` run a part.
 
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
 mod chains;
+mod copies;
 mod disk;
 mod faults;
+mod generations;
 mod index;
 mod kills;
 mod links;
@@ -108,6 +110,14 @@ impl Torture {
         self.notes.push(format!("{harmless}: {harmless_in:?}."));
     }
 
+    /// Replicas that are older than their store, and such as are made while it changes.
+    fn copies(&mut self) {
+        let stale = generations::stale(self.seed, self.trials(364));
+        self.row("older replicas, manifest damaged", stale);
+        let copies = copies::beside_changes(self.seed, self.trials(500));
+        self.row("replicate beside append, delete and compact", copies);
+    }
+
     /// A disk that fails below the program, at one call or from one on.
     fn calls(&mut self, world: &World, jobs: &[Job]) {
         let calls_max = if self.full { usize::MAX } else { CALLS_SAMPLED };
@@ -134,6 +144,9 @@ fn main() -> ExitCode {
     );
     if wanted("bytes") {
         torture.bytes(&pristine);
+    }
+    if wanted("copies") {
+        torture.copies();
     }
     let supported =
         cfg!(target_os = "linux") && cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));

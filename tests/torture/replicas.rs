@@ -33,7 +33,7 @@ pub(crate) fn independent_faults(pristine: &Pristine, seed: u64, reads: u64) -> 
         let request = Request { query: &query, keys: &keys };
         let source = Source::Stored(store, OnDamage::Recompute);
         let scored = score(&pristine.model, &[request], chunk_tokens, source, store);
-        scored.map(|mut scored| scored.remove(0))
+        scored.and_then(|mut scored| scored.remove(0))
     };
     let expected = scored(&Replicated::open(&root).unwrap()).unwrap().scores;
     let (mut tally, mut both) = (Tally::default(), 0);

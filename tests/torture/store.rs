@@ -63,7 +63,7 @@ impl Pristine {
                 let chunk = hyperrag_kv::ChunkId { document, ordinal };
                 let key = BlockKey { shard, slot: Slot(first + ordinal), chunk };
                 let block = store.get_many(std::slice::from_ref(&key)).remove(0).unwrap().unwrap();
-                chunks.push(store.chunk(&key).unwrap());
+                chunks.push(store.chunk(&key, &mut Vec::new()).unwrap());
                 blocks.push((key, block));
             }
         }
@@ -126,7 +126,7 @@ impl Pristine {
                     saw(read.as_ref().ok().map(|read| read.as_ref() == Some(block)));
                 }
                 for ((key, _), chunk) in self.blocks.iter().zip(&self.chunks) {
-                    saw(store.chunk(key).ok().map(|read| read == *chunk));
+                    saw(store.chunk(key, &mut Vec::new()).ok().map(|read| read == *chunk));
                 }
             }
         }

@@ -144,6 +144,11 @@ impl World {
             let others = found.keys().filter(|name| !self.contents.contains_key(*name));
             return Err(format!("other bytes: {:?}", names.chain(others).collect::<Vec<_>>()));
         }
+        let text = |name| fs::read_to_string(root.join(name)).unwrap_or_default();
+        let (announced, manifest) = (text("generation"), text("manifest.json"));
+        if !announced.ends_with(&format!(" {}\n", &manifest[13..77])) {
+            return Err(format!("another manifest is announced: {announced}"));
+        }
         let damages = damages(root, true)?;
         let index = Index::open(&root.join("index")).map_err(|error| error.to_string())?;
         let (hits, found) = (index.sample(ROWS, |_| true), index.search(WORDS, ROWS, |_| true));
@@ -279,7 +284,7 @@ fn contents(root: &Path) -> Tree {
     let mut tree = read_tree(root);
     tree.retain(|name, bytes| {
         let other = name.to_str().is_some_and(|name| {
-            ["index", "journal-", "lock", "replicas.json"]
+            ["generation", "index", "journal-", "lock", "replicas.json"]
                 .iter()
                 .any(|other| name.starts_with(other))
         });

@@ -1,4 +1,17 @@
+//! Blocks as scoring reads them, layer by layer.
+
+use std::path::PathBuf;
+
 use crate::{BlockError, Geometry, KvBlock};
+
+/// Something that was read from a replica because the store's own is of no use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failover {
+    /// File, and what is wrong with it.
+    pub what: String,
+    /// Folder of the replica that served it.
+    pub from: PathBuf,
+}
 
 /// A block whose K and V are read layer by layer, wherever it is.
 ///
@@ -23,6 +36,11 @@ pub trait KvLayers: Send + Sync {
     /// Says that a layer, if there is such a one, will be asked for soon, so that it can be brought near
     /// meanwhile.
     fn expect(&self, _layer: usize) {}
+
+    /// Lists what was read from replicas so far.
+    fn failovers(&self) -> Vec<Failover> {
+        Vec::new()
+    }
 
     /// All of it.
     ///

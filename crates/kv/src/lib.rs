@@ -27,7 +27,7 @@ pub use fingerprint::{Digest, Exactness, Fingerprint, Mismatch, SCORE_TOLERANCE}
 pub use generate::{Generate, Generation, Sampling, Stop, Turn};
 pub use geometry::Geometry;
 pub use guard::{guarded, is_guarded, panic_text};
-pub use layers::KvLayers;
+pub use layers::{Failover, KvLayers};
 pub use ports::{
     BlockError, BlockRead, ChunkRead, LanguageModel, ModelError, Opened, Tokenize, is_refusal,
 };

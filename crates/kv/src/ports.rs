@@ -1,6 +1,6 @@
 use std::io::{self, ErrorKind};
 
-use crate::{BlockKey, Chunk, Geometry, KvBlock, KvLayers, Pair, QueryPart};
+use crate::{BlockKey, Chunk, Failover, Geometry, KvBlock, KvLayers, Pair, QueryPart};
 
 /// Text to token ids.
 pub trait Tokenize: Sync {
@@ -108,11 +108,11 @@ pub trait BlockRead: Sync {
 
 /// Where the token ids behind the blocks are, from which any block can be computed again.
 pub trait ChunkRead: Sync {
-    /// The chunk of a block.
+    /// The chunk of a block. Where a replica has to give it, `failovers` says so.
     ///
     /// # Errors
     /// [`BlockError`] where it is damaged or can not be read.
-    fn chunk(&self, key: &BlockKey) -> Result<Chunk, BlockError>;
+    fn chunk(&self, key: &BlockKey, failovers: &mut Vec<Failover>) -> Result<Chunk, BlockError>;
 }
 
 /// Why a model did not compute.

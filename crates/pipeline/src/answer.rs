@@ -1,9 +1,8 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use hyperrag_kv::{Generate, LanguageModel, ModelError, Sampling, Stop, Tokenize};
+use hyperrag_kv::{Failover, Generate, LanguageModel, ModelError, Sampling, Stop, Tokenize};
 use hyperrag_rerank::Damage;
-use hyperrag_store::Failover;
 use serde::Serialize;
 
 use crate::{Answer, PipelineError, Query, Session, Stats};

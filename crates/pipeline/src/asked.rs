@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use hyperrag_kv::{BlockKey, ChunkId, LanguageModel, QueryPart, Slot, Tokenize};
+use hyperrag_kv::{BlockKey, ChunkId, Failover, LanguageModel, QueryPart, Slot, Tokenize};
 use hyperrag_rerank::{Candidate, Request, Scored, Work};
 use hyperrag_retrieval::Hit;
 
@@ -18,6 +18,8 @@ pub struct Asked {
     keys: Vec<BlockKey>,
     ranges: Vec<Range<usize>>,
     retrieve_seconds: f64,
+    /// What retrieval read from replicas; the first query has what opening the store took, too.
+    failovers: Vec<Failover>,
 }
 
 impl Asked {
@@ -51,7 +53,8 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
     pub fn ask_of(&self, query: &Query, hits: Vec<Hit>) -> Result<Asked, PipelineError> {
         let part = self.query_part(query)?;
         let (keys, ranges) = keys(&hits);
-        Ok(Asked { query: query.clone(), part, hits, keys, ranges, retrieve_seconds: 0.0 })
+        let (query, failovers) = (query.clone(), self.take_failovers());
+        Ok(Asked { query, part, hits, keys, ranges, retrieve_seconds: 0.0, failovers })
     }
 
     /// As many [`Asked::rows`] as the model computes best together.
@@ -74,7 +77,7 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
             }
             _ => {
                 let scored = self.score_requests(&[asked.request()], recompute)?;
-                scored.into_iter().next().unwrap_or_default()
+                scored.into_iter().next().unwrap_or_else(|| Ok(Scored::default()))?
             }
         };
         Ok(self.ranked(asked, scored, start.elapsed().as_secs_f64()))
@@ -96,19 +99,19 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
         let start = Instant::now();
         let requests: Vec<_> = asked.iter().map(Asked::request).collect();
         let scored = self.score_requests(&requests, recompute);
-        // What is wrong with one must not end the others.
+        // The model refuses one, and does not say which.
         let Ok(scored) = scored else { return one_by_one(asked) };
         let rows: usize = asked.iter().map(Asked::rows).sum();
         let row_seconds = start.elapsed().as_secs_f64() / rows.max(1) as f64;
-        let ranked = |(asked, scored): (Asked, _)| {
+        let ranked = |(asked, scored): (Asked, Result<Scored, PipelineError>)| {
             let seconds = row_seconds * asked.rows() as f64;
-            Ok(self.ranked(asked, scored, seconds))
+            Ok(self.ranked(asked, scored?, seconds))
         };
         asked.into_iter().zip(scored).map(ranked).collect()
     }
 
     fn ranked(&self, asked: Asked, scored: Scored, rerank_seconds: f64) -> Answer {
-        let Asked { query, hits, ranges, retrieve_seconds, .. } = asked;
+        let Asked { query, hits, ranges, retrieve_seconds, mut failovers, .. } = asked;
         let Scored { scores, work } = scored;
         let candidates = hits.iter().zip(ranges).map(|(hit, chunks)| Candidate {
             id: &hit.document.id,
@@ -116,8 +119,8 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
             retriever_score: hit.score,
         });
         let ranked = self.ranking.rank(&candidates.collect::<Vec<_>>(), &scores);
-        let Work { blocks_read, bytes_read, tokens_computed, damages } = work;
-        let failovers = self.take_failovers();
+        let Work { blocks_read, bytes_read, tokens_computed, damages, failovers: of_blocks } = work;
+        failovers.extend(of_blocks);
         let skipped = damages.iter().filter(|damage| damage.skipped).count();
         let stats = Stats {
             candidates: hits.len(),

@@ -87,7 +87,10 @@ pub fn bench_device<M: LanguageModel>(
     let chunk_tokens = settings.chunk_tokens as usize;
     let query = QueryPart::likelihood(&query);
     let request = Request { query: &query, keys: &keys };
-    let scored = |source| score(model, &[request], chunk_tokens, source, &store);
+    let scored = |source| {
+        let scored = score(model, &[request], chunk_tokens, source, &store)?;
+        scored.into_iter().collect::<Result<Vec<_>, _>>()
+    };
     figures.disk = timed(settings.runs, each, || {
         scored(Source::Stored(&store, OnDamage::Fail))?;
         Ok(())

@@ -50,4 +50,6 @@ pub use replicate::{Replication, replicate};
 pub use session::{Answer, AnsweredHit, Query, Session, Stats, query_part};
 pub use threads::start_threads;
 pub use tune::{Fold, ScoredQuery, Tuning, USUAL_WEIGHT, tune};
-pub use verify::{ByteProgress, VerifyReport, VerifySettings, verify};
+pub use verify::{
+    ByteProgress, VerifiedReplica, VerifyReport, VerifySettings, verify, verify_replicas,
+};

@@ -19,12 +19,16 @@ use crate::{ByteProgress, PipelineError, VerifySettings};
 
 /// The file of the calibration, in the store's folder.
 const CALIBRATION: &str = "calibration.bin";
+/// The file that announces the manifest.
+const GENERATION: &str = "generation";
 
 /// How a store is mended.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RepairSettings {
     /// Whether only the plan is made and nothing written.
     pub dry_run: bool,
+    /// Whether a lost manifest may be replaced by one that is not proved to be the last.
+    pub accept_older: bool,
     /// Threads that look for damage; 0 is one a core.
     pub threads: usize,
 }
@@ -143,7 +147,7 @@ fn manifest(
         Err(error) => return Err(error.into()),
     };
     let damage = Damage::from_error(root, &error);
-    match recover(root, replicas, &mut || model.fingerprint()) {
+    match recover(root, replicas, settings.accept_older, &mut || model.fingerprint()) {
         Ok(recovered) => {
             if !settings.dry_run {
                 recovered.publish(root)?;
@@ -187,6 +191,10 @@ impl Job<'_> {
                     let outcome = self.mend_calibration();
                     self.report.mends.push(mend(damage, outcome));
                 }
+                None if damage.file == Path::new(GENERATION) => {
+                    let outcome = self.mend_generation();
+                    self.report.mends.push(mend(damage, outcome));
+                }
                 None => index.push(damage),
             }
         }
@@ -208,6 +216,14 @@ impl Job<'_> {
             self.report.mends.push(mend(Damage { file, ..first }, outcome));
         }
         Ok(())
+    }
+
+    /// From the manifest, which is whole.
+    fn mend_generation(&self) -> Result<String, String> {
+        if !self.settings.dry_run {
+            self.mending.write_generation().map_err(|error| error.to_string())?;
+        }
+        Ok("written anew from the manifest".to_owned())
     }
 
     /// From a replica, else from the chunks that it was made from.

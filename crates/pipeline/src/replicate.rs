@@ -1,8 +1,11 @@
+//! Copies a store: shards and chunk files, the index, and last what makes them a store.
+
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Instant;
 
 use hyperrag_retrieval::copy_index;
-use hyperrag_store::{Replica, remember_replica};
+use hyperrag_store::{Replica, StoreError, remember_replica};
 use serde::Serialize;
 
 use crate::{ByteProgress, PipelineError};
@@ -16,6 +19,8 @@ pub struct Replication {
     pub shards_copied: usize,
     /// Bytes copied.
     pub bytes_copied: u64,
+    /// Whether the store remembers the replica: one that cannot be written does not.
+    pub remembered: bool,
     /// Seconds taken.
     pub seconds: f64,
 }
@@ -45,7 +50,15 @@ pub fn replicate(
     let index = replica.manifest().index_folder();
     done.bytes_copied += copy_index(&from.join(&index), &to.join(&index))?;
     replica.publish()?;
-    remember_replica(from, to)?;
+    done.remembered = match remember_replica(from, to) {
+        Ok(()) => true,
+        Err(StoreError::Io { source, .. }) if is_read_only(&source) => false,
+        Err(error) => return Err(error.into()),
+    };
     done.seconds = start.elapsed().as_secs_f64();
     Ok(done)
+}
+
+fn is_read_only(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
 }

@@ -6,8 +6,9 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use hyperrag_kv::Failover;
 use hyperrag_retrieval::{Index, RetrievalError};
-use hyperrag_store::{Failover, Replicated};
+use hyperrag_store::{Replicated, Store};
 
 use crate::PipelineError;
 
@@ -27,6 +28,11 @@ impl<'a> Retriever<'a> {
     /// Documents in the index.
     pub(crate) fn documents(&self) -> u64 {
         self.open.read().unwrap_or_else(PoisonError::into_inner).1.documents()
+    }
+
+    /// Documents in the index whose rows are below `end`.
+    pub(crate) fn documents_before(&self, end: u64) -> u64 {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).1.documents_before(end)
     }
 
     /// Asks the index, and the next one where that fails.
@@ -71,16 +77,23 @@ fn first_of(
     Err(failure.unwrap_or(RetrievalError::Missing { path }))
 }
 
-/// The index of a copy of the store; its own, the first, may be ahead of it.
+/// The index of a copy of the store. It may be ahead of the store; a replica's counts only where that
+/// has the same shards, for the rows of another history may be other documents.
 fn open(store: &Replicated, copy: usize, root: &Path) -> Result<Index, RetrievalError> {
-    let path = root.join(store.manifest().index_folder());
-    let (index, stored) = (Index::open(&path)?, store.manifest().documents());
-    let found = index.documents();
-    let is_right = if copy == 0 { found >= stored } else { found == stored };
+    let manifest = store.manifest();
+    let path = root.join(manifest.index_folder());
+    let (index, stored) = (Index::open(&path)?, manifest.documents());
     // One that is being made anew has not all of them yet.
-    if store.manifest().complete && !is_right {
-        let what = format!("it has {found} documents, the store {stored}");
-        return Err(RetrievalError::Damaged { path, files: Vec::new(), what });
+    if !manifest.complete {
+        return Ok(index);
     }
-    Ok(index)
+    let damaged = |what| RetrievalError::Damaged { path, files: Vec::new(), what };
+    let same = |copy: Store| copy.manifest().shards == manifest.shards;
+    if copy > 0 && !Store::open(root).is_ok_and(same) {
+        return Err(damaged("it is of a store with other shards".to_owned()));
+    }
+    match index.documents_before(manifest.next_row()) {
+        found if found == stored => Ok(index),
+        found => Err(damaged(format!("it has {found} documents, the store {stored}"))),
+    }
 }

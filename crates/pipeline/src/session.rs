@@ -1,9 +1,10 @@
 use hyperrag_kv::{
-    BlockKey, Chunk, ChunkRead, DocId, LanguageModel, Profile, QueryPart, QueryTemplate, Tokenize,
+    BlockKey, Chunk, ChunkRead, DocId, Failover, LanguageModel, Profile, QueryPart, QueryTemplate,
+    Tokenize,
 };
 use hyperrag_rerank::{Damage, OnDamage, Ranking, Request, RerankError, Scored, Source, score};
 use hyperrag_retrieval::Hit;
-use hyperrag_store::{Failover, LiveRows, Replicated};
+use hyperrag_store::{LiveRows, Replicated};
 use serde::Serialize;
 
 use crate::PipelineError;
@@ -129,7 +130,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         Self { ranking, ..self }
     }
 
-    /// What was read from replicas since the last call.
+    /// What was read from replicas to open store and index; each is given once.
     #[must_use]
     pub fn take_failovers(&self) -> Vec<Failover> {
         self.store.take_failovers()
@@ -140,6 +141,13 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     #[must_use]
     pub fn indexed_documents(&self) -> u64 {
         self.index.documents()
+    }
+
+    /// Documents of the store that the index of an unfinished build lacks: no search finds them.
+    #[must_use]
+    pub fn unindexed_documents(&self) -> u64 {
+        let manifest = self.store.manifest();
+        manifest.documents().saturating_sub(self.index.documents_before(manifest.next_row()))
     }
 
     /// At most `count` documents, evenly spaced over the store.
@@ -219,15 +227,15 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     ) -> Result<Scored, PipelineError> {
         let part = self.query_part(query)?;
         let scored = self.score_requests(&[Request { query: &part, keys }], recompute)?;
-        Ok(scored.into_iter().next().unwrap_or_default())
+        scored.into_iter().next().unwrap_or_else(|| Ok(Scored::default()))
     }
 
-    /// Scores the blocks of several queries together.
+    /// Scores the blocks of several queries together; each has what it comes to by itself.
     pub(crate) fn score_requests(
         &self,
         requests: &[Request<'_>],
         recompute: bool,
-    ) -> Result<Vec<Scored>, PipelineError> {
+    ) -> Result<Vec<Result<Scored, PipelineError>>, PipelineError> {
         if let Some(profile) = &self.query_first {
             return Err(PipelineError::QueryFirst { profile: profile.name.clone() });
         }
@@ -236,7 +244,8 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
             true => Source::Recompute,
             false => Source::Stored(self.store, self.on_damage),
         };
-        Ok(score(self.model, requests, chunk_tokens, source, self.store)?)
+        let scored = score(self.model, requests, chunk_tokens, source, self.store)?;
+        Ok(scored.into_iter().map(|scored| Ok(scored?)).collect())
     }
 
     /// What follows the document: the query between the profile's words.
@@ -247,7 +256,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     /// The token ids that a block is made from.
     pub(crate) fn chunk(&self, key: &BlockKey) -> Result<Chunk, PipelineError> {
         let lost = |source| RerankError::lost(key, String::new(), source);
-        Ok(self.store.chunk(key).map_err(lost)?)
+        Ok(self.store.chunk(key, &mut Vec::new()).map_err(lost)?)
     }
 }
 

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use hyperrag_kv::ShardId;
 use hyperrag_retrieval::{Index, Location, RetrievalError};
-use hyperrag_store::{Damage, Manifest, Store, StoreError, replicas};
+use hyperrag_store::{
+    Damage, Manifest, ReplicaState, Store, StoreError, generation_damage, replica_states, replicas,
+};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -56,6 +58,36 @@ pub struct VerifyReport {
     pub seconds: f64,
     /// Everything that is not as it was written, in the order of the shards.
     pub damages: Vec<Damage>,
+    /// The replicas, where they were checked too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<VerifiedReplica>,
+}
+
+/// A replica and what its verification found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VerifiedReplica {
+    /// How it stands to the store.
+    #[serde(flatten)]
+    pub state: ReplicaState,
+    /// What was found; nothing where it cannot be reached.
+    pub report: Option<VerifyReport>,
+}
+
+/// Verifies the replicas that the store at `root` remembers, each as [`verify`] does.
+///
+/// # Errors
+/// [`PipelineError`] where the store itself cannot say how they stand.
+pub fn verify_replicas(
+    root: &Path,
+    settings: VerifySettings,
+) -> Result<Vec<VerifiedReplica>, PipelineError> {
+    let store = Store::open(root)?;
+    let states = replica_states(root, store.manifest())?.into_iter();
+    let verified = states.map(|state| {
+        let report = verify(&state.path, settings, &ByteProgress::default());
+        VerifiedReplica { state, report: report.ok() }
+    });
+    Ok(verified.collect())
 }
 
 /// Reads every byte of the store at `root` and checks it; writes nothing.
@@ -111,7 +143,7 @@ pub(crate) fn damages(
         ) => return Err(error.into()),
         index => index,
     };
-    let mut found = Vec::new();
+    let mut found = Vec::from_iter(generation_damage(root));
     if let Some(store) = store {
         let manifest = store.manifest();
         progress.expect(manifest);
@@ -191,11 +223,14 @@ fn index_damages(
         Err(RetrievalError::Missing { .. }) => whole("there is no index".to_owned()),
         Err(error) => whole(error.to_string()),
         Ok(index) => {
-            let found = index.documents();
-            let stored = manifest.filter(|manifest| manifest.complete).map(Manifest::documents);
-            match stored.filter(|stored| *stored != found) {
-                Some(stored) => whole(format!("it has {found} documents, the store {stored}")),
-                None => Vec::new(),
+            let Some(manifest) = manifest.filter(|manifest| manifest.complete) else {
+                return Vec::new();
+            };
+            // It may be ahead of the store.
+            let found = index.documents_before(manifest.next_row());
+            match manifest.documents() {
+                stored if stored == found => Vec::new(),
+                stored => whole(format!("it has {found} documents, the store {stored}")),
             }
         }
     }

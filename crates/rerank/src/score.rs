@@ -1,5 +1,6 @@
 use hyperrag_kv::{
-    BlockError, BlockKey, BlockRead, ChunkRead, LanguageModel, ModelError, Pair, QueryPart,
+    BlockError, BlockKey, BlockRead, ChunkRead, Failover, LanguageModel, ModelError, Pair,
+    QueryPart,
 };
 
 /// Blocks that are opened at once: each may keep a shard's file open, of which a process may have few.
@@ -48,6 +49,8 @@ pub struct Work {
     pub tokens_computed: u64,
     /// Blocks that were damaged, and computed again or left out.
     pub damages: Vec<Damage>,
+    /// What was read from replicas.
+    pub failovers: Vec<Failover>,
 }
 
 /// Scores in the order of the keys, and what they took.
@@ -133,20 +136,20 @@ struct Wanted<'a> {
 }
 
 /// Scores every key's block for its request's query, in the order of the requests. Candidates of
-/// several queries go through the model together.
+/// several queries go through the model together. A request fails by itself where one of its blocks
+/// does; damaged blocks alone are no failure.
 ///
 /// # Errors
-/// [`RerankError`]; damaged blocks alone are none.
+/// [`RerankError::Model`] fails all of them.
 pub fn score<M: LanguageModel>(
     model: &M,
     requests: &[Request<'_>],
     chunk_tokens: usize,
     source: Source<'_>,
     chunks: &dyn ChunkRead,
-) -> Result<Vec<Scored>, RerankError> {
-    let empty = |request: &Request<'_>| Scored {
-        scores: vec![None; request.keys.len()],
-        work: Work::default(),
+) -> Result<Vec<Result<Scored, RerankError>>, RerankError> {
+    let empty = |request: &Request<'_>| {
+        Ok(Scored { scores: vec![None; request.keys.len()], work: Work::default() })
     };
     let largest = model.geometry().block_bytes(chunk_tokens);
     let mut scoring = Scoring {
@@ -179,18 +182,30 @@ struct Scoring<'a, M> {
     chunks: &'a dyn ChunkRead,
     /// Blocks that are computed together.
     batch: usize,
-    scored: Vec<Scored>,
+    scored: Vec<Result<Scored, RerankError>>,
 }
 
 impl<M: LanguageModel> Scoring<'_, M> {
-    fn set(&mut self, wanted: &Wanted<'_>, score: f32) {
-        let (request, key) = wanted.place;
-        self.scored[request].scores[key] = Some(score);
-        self.work(wanted).tokens_computed += wanted.query.computed().len() as u64;
+    /// The request's scores so far; `None` where it has failed.
+    fn scored(&mut self, wanted: &Wanted<'_>) -> Option<&mut Scored> {
+        self.scored[wanted.place.0].as_mut().ok()
     }
 
-    fn work(&mut self, wanted: &Wanted<'_>) -> &mut Work {
-        &mut self.scored[wanted.place.0].work
+    fn has_failed(&self, wanted: &Wanted<'_>) -> bool {
+        self.scored[wanted.place.0].is_err()
+    }
+
+    fn fail(&mut self, wanted: &Wanted<'_>, error: RerankError) {
+        if !self.has_failed(wanted) {
+            self.scored[wanted.place.0] = Err(error);
+        }
+    }
+
+    fn set(&mut self, wanted: &Wanted<'_>, score: f32) {
+        if let Some(scored) = self.scored(wanted) {
+            scored.scores[wanted.place.1] = Some(score);
+            scored.work.tokens_computed += wanted.query.computed().len() as u64;
+        }
     }
 
     /// Scores stored blocks; what becomes of the damaged ones, `on_damage` says.
@@ -200,24 +215,26 @@ impl<M: LanguageModel> Scoring<'_, M> {
         blocks: &dyn BlockRead,
         on_damage: OnDamage,
     ) -> Result<(), RerankError> {
+        let all: Vec<_> = all.iter().filter(|wanted| !self.has_failed(wanted)).collect();
         let keys: Vec<BlockKey> = all.iter().map(|wanted| wanted.key.clone()).collect();
         let (mut opened, mut damaged) = (Vec::new(), Vec::new());
-        for (wanted, block) in all.iter().zip(blocks.open_many(&keys)) {
+        for (wanted, block) in all.into_iter().zip(blocks.open_many(&keys)) {
             match block {
                 Ok(Some(block)) => opened.push((wanted, block)),
-                Ok(None) => return Err(RerankError::Absent(wanted.key.clone())),
+                Ok(None) => self.fail(wanted, RerankError::Absent(wanted.key.clone())),
                 Err(error) => damaged.push((*wanted, error)),
             }
         }
         let pairs = opened.iter().map(|(w, block)| Pair { query: w.query, block: &**block });
         let scores = self.model.score_kept(&pairs.collect::<Vec<_>>())?;
         for ((wanted, block), score) in opened.into_iter().zip(scores) {
+            let Some(Scored { work, .. }) = self.scored(wanted) else { continue };
+            work.failovers.extend(block.failovers());
             match score {
                 Ok(score) => {
-                    self.set(wanted, score);
-                    let work = self.work(wanted);
                     work.blocks_read += 1;
                     work.bytes_read += block.geometry().block_bytes(block.tokens()) as u64;
+                    self.set(wanted, score);
                 }
                 Err(error) => damaged.push((*wanted, error)),
             }
@@ -239,11 +256,12 @@ impl<M: LanguageModel> Scoring<'_, M> {
         for (wanted, error) in &damaged {
             let (key, what) = (wanted.key.clone(), error.to_string());
             if on_damage == OnDamage::Fail {
-                return Err(RerankError::Damaged { key, what });
+                self.fail(wanted, RerankError::Damaged { key, what });
+            } else if let Some(scored) = self.scored(wanted) {
+                scored.work.damages.push(Damage { key, what, skipped });
             }
-            self.work(wanted).damages.push(Damage { key, what, skipped });
         }
-        if skipped {
+        if on_damage != OnDamage::Recompute {
             return Ok(());
         }
         self.recompute(damaged.iter().map(|(wanted, error)| (*wanted, error)))
@@ -258,11 +276,22 @@ impl<M: LanguageModel> Scoring<'_, M> {
         while all.peek().is_some() {
             let (mut batch, mut chunks) = (Vec::new(), Vec::new());
             for (wanted, block) in all.by_ref().take(self.batch) {
-                let lost = |source| RerankError::lost(wanted.key, block.to_string(), source);
-                let chunk = self.chunks.chunk(wanted.key).map_err(lost)?;
-                self.work(&wanted).tokens_computed += chunk.tokens.len() as u64;
-                batch.push(wanted);
-                chunks.push(chunk);
+                let chunks_of = self.chunks;
+                let Some(Scored { work, .. }) = self.scored(&wanted) else { continue };
+                match chunks_of.chunk(wanted.key, &mut work.failovers) {
+                    Ok(chunk) => {
+                        work.tokens_computed += chunk.tokens.len() as u64;
+                        batch.push(wanted);
+                        chunks.push(chunk);
+                    }
+                    Err(source) => {
+                        let lost = RerankError::lost(wanted.key, block.to_string(), source);
+                        self.fail(&wanted, lost);
+                    }
+                }
+            }
+            if batch.is_empty() {
+                continue;
             }
             let blocks = self.model.prefill_resident(&chunks)?;
             let pairs = batch.iter().zip(&blocks);

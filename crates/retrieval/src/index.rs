@@ -85,6 +85,16 @@ impl Index {
         self.segments.iter().map(|segment| u64::from(segment.reader.max_doc())).sum()
     }
 
+    /// Documents whose rows are below `end`: those of a store that the index may be ahead of.
+    #[must_use]
+    pub fn documents_before(&self, end: u64) -> u64 {
+        let before = |segment: &Segment| {
+            let documents = 0..segment.reader.max_doc();
+            documents.filter(|document| segment.row(*document) < end).count() as u64
+        };
+        self.segments.iter().map(before).sum()
+    }
+
     /// The `depth` documents of the highest BM25 score, best first, equal scores by row.
     ///
     /// The query is a bag of words: case, stop words and punctuation do not matter, nothing in it

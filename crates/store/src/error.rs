@@ -33,6 +33,14 @@ pub enum StoreError {
         /// The folder.
         path: PathBuf,
     },
+    /// A replica was to be forgotten that is not known.
+    #[error("{}: the store does not remember a replica {}; `hyperrag info` lists those that it does", path.display(), replica.display())]
+    UnknownReplica {
+        /// The store.
+        path: PathBuf,
+        /// The replica.
+        replica: PathBuf,
+    },
     /// Made with another model, profile or setting.
     #[error("{}: the store was made with {} {}, in use is {}; use what it was made with, or build another store", path.display(), mismatch.field, mismatch.stored, mismatch.current)]
     Mismatch {

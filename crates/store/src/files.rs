@@ -23,6 +23,11 @@ impl Files {
         self.root.join("manifest.json")
     }
 
+    /// Announces the manifest.
+    pub(crate) fn generation(&self) -> PathBuf {
+        self.root.join("generation")
+    }
+
     pub(crate) fn journal(&self, generation: u64) -> PathBuf {
         self.root.join(format!("journal-{generation:06}.log"))
     }

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::StoreError;
 use crate::files::{Files, write_whole};
+use crate::generation::Announced;
 use crate::journal::Sealed;
 use crate::layout::is_known;
 
@@ -239,6 +240,11 @@ impl From<String> for NoManifest {
     }
 }
 
+/// The checksum that a manifest's text says it has.
+pub(crate) fn stated_checksum(text: &[u8]) -> Option<Digest> {
+    serde_json::from_slice(text).ok().map(|envelope: Envelope<'_>| envelope.checksum)
+}
+
 impl Manifest {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, NoManifest> {
         let no_manifest = |error: serde_json::Error| format!("no manifest: {error}");
@@ -277,8 +283,11 @@ impl Manifest {
         Ok(())
     }
 
-    /// Publishes `self` as a snapshot; its journal is empty.
+    /// Publishes `self` as the snapshot after the one that is there; its journal is empty.
     pub(crate) fn publish(&self, files: &Files) -> Result<(), StoreError> {
+        let former = self.generation.saturating_sub(1).max(1);
+        let checksum = self.checksum();
+        Announced { former, generation: self.generation, checksum }.write(files)?;
         write_whole(&files.manifest(), &self.to_bytes())
     }
 

@@ -2,8 +2,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hyperrag_kv::{
-    BlockError, BlockKey, BlockRead, Chunk, ChunkRead, Digest, Geometry, KvBlock, KvLayers, Opened,
-    ShardId,
+    BlockError, BlockKey, BlockRead, Chunk, ChunkRead, Digest, Failover, Geometry, KvBlock,
+    KvLayers, Opened, ShardId,
 };
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -76,7 +76,7 @@ impl Store {
         Self::new(root, manifest, pin.ok().map(|(pin, _)| pin))
     }
 
-    fn new(root: &Path, manifest: Arc<Manifest>, pin: Option<Pin>) -> Self {
+    pub(crate) fn new(root: &Path, manifest: Arc<Manifest>, pin: Option<Pin>) -> Self {
         let fingerprint = manifest.fingerprint.digest();
         let count = manifest.shards.len().max(1);
         let shards = Cache::with_weighter(count, TABLES_BYTES_MAX, ShardBytes);
@@ -155,7 +155,7 @@ impl BlockRead for Store {
 }
 
 impl ChunkRead for Store {
-    fn chunk(&self, key: &BlockKey) -> Result<Chunk, BlockError> {
+    fn chunk(&self, key: &BlockKey, _: &mut Vec<Failover>) -> Result<Chunk, BlockError> {
         let read = || read_chunks(&self.files, &self.manifest, key.shard).map(Arc::new);
         let chunks =
             self.chunks.get_or_insert_with(&key.shard, read).map_err(|error| match error {

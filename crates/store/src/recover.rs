@@ -16,11 +16,13 @@ use serde_json::Value;
 use crate::draft::{place, top};
 use crate::files::Files;
 use crate::journal::{Sealed, line, parse_line};
-use crate::layout::{ENTRY_BYTES, HEADER_BYTES, Header};
+use crate::latest::{Traces, latest};
+use crate::layout::{ENTRY_BYTES, HEADER_BYTES};
 use crate::manifest::{MANIFEST_BYTES_MAX, Origin};
 use crate::open::{open_plain, read_plain};
 use crate::repair::writer_lock;
 use crate::replica::headers;
+use crate::shard::read_top;
 use crate::state::State;
 use crate::{
     Dead, FileRecord, IndexedDocument, Manifest, ShardChunks, ShardRecord, StoreError, chunks,
@@ -33,6 +35,8 @@ const CHUNK_FILE_BYTES_MAX: u64 = 4 << 30;
 /// A manifest and its journal, found again and not yet written.
 pub struct Recovered {
     state: State,
+    /// Whether it is what was lost.
+    proved: bool,
     /// Where they come from, as a sentence goes on after "mended".
     pub how: String,
 }
@@ -50,120 +54,142 @@ impl Recovered {
     /// [`StoreError`] where they can not be written.
     pub fn publish(&self, root: &Path) -> Result<(), StoreError> {
         let _lock = writer_lock(root)?;
-        self.state.publish(&Files { root: root.to_owned() })
+        self.state.publish(&Files { root: root.to_owned() }, None)
+    }
+
+    /// Says of what age it is, compared with what the store had.
+    fn doubted(self, traces: &Traces) -> Self {
+        let doubt = traces.doubt(self.state.manifest.generation);
+        Self { how: format!("{}, which {doubt}", self.how), ..self }
+    }
+
+    /// Numbers what is not known to be the last snapshot as the next one after `highest`, so that no
+    /// two snapshots of a store have the same number.
+    fn accepted(self, highest: u64) -> Self {
+        let Self { state, proved, how } = self;
+        let snapshot = Manifest::parse(&state.snapshot).ok();
+        // An input that was being added is added again.
+        let manifest = snapshot.filter(|snapshot| snapshot.complete);
+        let manifest = manifest.unwrap_or_else(|| state.manifest.clone());
+        let generation = highest.max(manifest.generation) + 1;
+        let state = match manifest.complete || highest > 1 {
+            true => State::of(Manifest { generation, ..manifest }),
+            false => state,
+        };
+        Self { state, proved, how }
     }
 }
 
 /// Finds the manifest of the store at `root` again. `current` gives what the user says that the
-/// store was made with, and is asked only where nothing else tells.
+/// store was made with, and is asked only where nothing else tells. What is not proved to be the last
+/// snapshot is taken only if the user agrees to `accept_older`.
 ///
 /// # Errors
 /// [`StoreError::NotMended`] says what is missing.
 pub fn recover(
     root: &Path,
     replicas: &[PathBuf],
+    accept_older: bool,
     current: &mut dyn FnMut() -> Result<Fingerprint, String>,
 ) -> Result<Recovered, StoreError> {
     let files = Files { root: root.to_owned() };
-    if let Some((state, from)) = replicas.iter().find_map(|from| from_replica(&files, from)) {
-        return Ok(Recovered { state, how: format!("from the replica {}", from.display()) });
-    }
-    let not_mended = |path: PathBuf| move |why| StoreError::NotMended { path, why };
-    match State::snapshot(&files) {
-        // The journal is what is damaged.
-        Ok(Some(snapshot)) => {
-            let path = files.journal(snapshot.manifest.generation);
-            let lines = journal_lines(&files, &path, &snapshot.manifest);
-            let state = with_lines(snapshot, lines.map_err(not_mended(path))?);
-            Ok(Recovered { state, how: "from the shards and chunk files".to_owned() })
-        }
-        _ => rebuild(&files, current).map_err(not_mended(files.manifest())),
-    }
-}
-
-/// The state of a replica, if it is one of this store and not behind.
-fn from_replica(files: &Files, from: &Path) -> Option<(State, PathBuf)> {
-    let state = State::sealed(&Files { root: from.to_owned() }).ok()??;
-    let mut tops = headers(files).filter_map(|header| {
-        let (_, digest) = read_top(files, header.shard).ok()?;
-        Some((header.shard, digest))
+    let traces = Traces::of(&files);
+    let copied = latest(&files, &traces, replicas, true).map(|found| Recovered {
+        state: found.state,
+        proved: found.proved,
+        how: format!("from the replica {}", found.from.display()),
     });
-    let next = state.manifest.next_shard();
-    // A number below that it does not have was compacted away.
-    let known = |(shard, digest): (ShardId, Digest)| {
-        let record = state.manifest.shard(shard);
-        shard < next && record.is_none_or(|record| record.kv.digest == digest)
+    let copied = match copied {
+        Some(copied) if copied.proved => return Ok(copied),
+        copied => copied.map(|copied| copied.doubted(&traces)),
     };
-    tops.all(known).then(|| (state, from.to_owned()))
+    let not_mended = |path: PathBuf| move |why| StoreError::NotMended { path, why };
+    // The journal is what is damaged.
+    if let Ok(Some(snapshot)) = State::snapshot(&files) {
+        let path = files.journal(snapshot.manifest.generation);
+        let lines = journal_lines(&files, &path, &snapshot.manifest);
+        let state = with_lines(snapshot, lines.map_err(not_mended(path))?);
+        return Ok(Recovered { state, proved: true, how: FROM_FILES.to_owned() });
+    }
+    let made = rebuild(&files, &traces, current);
+    let found = match (made, copied) {
+        (Ok(made), _) if made.proved => return Ok(made),
+        (_, Some(copied)) => copied,
+        (made, None) => made.map_err(not_mended(files.manifest()))?,
+    };
+    match accept_older {
+        true => Ok(found.accepted(traces.highest())),
+        false => Err(StoreError::NotMended {
+            path: files.manifest(),
+            why: format!(
+                "it could be made {}: what was deleted, added or replaced since would be undone; \
+                 name a replica that is not behind, or allow it with --accept-older",
+                found.how
+            ),
+        }),
+    }
 }
 
-/// Header of a shard, and digest of header and table, whose checksums hold.
-fn read_top(files: &Files, shard: ShardId) -> Result<(Header, Digest), String> {
-    let path = files.shard(shard);
-    let unreadable = |error| format!("{}: cannot be read ({error})", path.display());
-    let file = open_plain(&path).map_err(|fault| format!("{}: {fault}", path.display()))?;
-    let mut bytes = vec![0; HEADER_BYTES];
-    file.read_exact_at(&mut bytes, 0).map_err(unreadable)?;
-    let damaged = |what: String| format!("{}: {what}", path.display());
-    let header = Header::decode(bytes.first_chunk().expect("256 bytes")).map_err(damaged)?;
-    bytes.resize(HEADER_BYTES + header.blocks as usize * ENTRY_BYTES, 0);
-    file.read_exact_at(&mut bytes[HEADER_BYTES..], HEADER_BYTES as u64).map_err(unreadable)?;
-    if crc32fast::hash(&bytes[HEADER_BYTES..]) != header.table_crc || header.shard != shard {
-        return Err(damaged("its block table is damaged too".to_owned()));
-    }
-    Ok((header, Digest::of(&bytes)))
-}
+const FROM_FILES: &str = "from the shards and chunk files";
 
 /// The manifest from the damaged text, headers and chunk files.
 fn rebuild(
     files: &Files,
+    traces: &Traces,
     current: &mut dyn FnMut() -> Result<Fingerprint, String>,
 ) -> Result<Recovered, String> {
-    let text = read_plain(&files.manifest(), MANIFEST_BYTES_MAX).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let value: Value = serde_json::from_str(&text).unwrap_or_default();
+    let text = &traces.text;
+    let value: Value = serde_json::from_str(text).unwrap_or_default();
     let fingerprint = fingerprint(files, &value["manifest"]["fingerprint"], current)?;
     let first = Manifest::first(fingerprint);
     let journal = files.journal(1);
     if journal.exists() {
         let lines = journal_lines(files, &journal, &first)?;
         let state = with_lines(State::of(first), lines);
-        return Ok(Recovered { state, how: "from the shards and the journal".to_owned() });
+        let how = "from the shards and the journal".to_owned();
+        return Ok(Recovered { state, proved: traces.highest() == 1, how });
     }
     let found = numbers(files)?
         .into_iter()
         .map(|shard| record(files, &first.fingerprint, shard))
         .collect::<Result<Vec<_>, _>>()?;
-    let how = "from the shards and chunk files".to_owned();
-    if let Some(manifest) = as_told(&text, &value, &first.fingerprint, &found) {
-        return Ok(Recovered { state: State::of(manifest), how });
+    let proved = |manifest: &Manifest| traces.prove(manifest.generation, &manifest.checksum());
+    let made = |manifest: Manifest| {
+        let (proved, how) = (proved(&manifest), FROM_FILES.to_owned());
+        Recovered { state: State::of(manifest), proved, how }
+    };
+    let told = as_told(&value, &first.fingerprint, &found);
+    if let Some(told) = told.filter(|told| traces.names(&told.checksum()) || proved(told)) {
+        return Ok(match made(told) {
+            made if made.proved => made,
+            made => {
+                let how = "from the older manifest that is here".to_owned();
+                Recovered { how, ..made }.doubted(traces)
+            }
+        });
     }
     if is_one_build(&found, &first.fingerprint) {
         let shards = found.iter().map(|(record, _)| record.clone()).collect();
         let whole = Manifest { generation: 2, complete: true, shards, ..first.clone() };
-        if text.contains(&whole.checksum().to_string()) {
-            return Ok(Recovered { state: State::of(whole), how });
+        if proved(&whole) {
+            return Ok(made(whole));
         }
-        check_texts(files, &found, &text)?;
+    }
+    check_texts(files, &found, text)?;
+    if traces.highest() == 1 && is_one_build(&found, &first.fingerprint) {
         let lines = found.into_iter().map(|(record, _)| Sealed { record, replaces: Vec::new() });
         let state = with_lines(State::of(first), lines.collect());
         let how = format!(
-            "{how}; it is marked as unfinished, run the same `hyperrag build` to finish it"
+            "{FROM_FILES} and marked as unfinished, to be finished by the same `hyperrag build`"
         );
-        return Ok(Recovered { state, how });
+        return Ok(Recovered { state, proved: false, how });
     }
-    check_texts(files, &found, &text)?;
-    let how = format!(
-        "{how}; which documents were deleted is not known any more: delete them again, and add with \
-         `hyperrag build --append` what may be missing"
-    );
-    Ok(Recovered { state: State::of(changed(files, first, found)), how })
+    let how = format!("{FROM_FILES} without knowing which documents were deleted");
+    Ok(Recovered { how, ..made(changed(files, first, found)) })
 }
 
-/// What the damaged text says with the records that follow from the files, if its checksum, or all of
-/// it but a damaged digit of that, is the one in the text.
+/// What the damaged text says with the records that follow from the files.
 fn as_told(
-    text: &str,
     value: &Value,
     fingerprint: &Fingerprint,
     found: &[(ShardRecord, ShardChunks)],
@@ -174,11 +200,7 @@ fn as_told(
     for stored in &mut told.shards {
         *stored = record(stored.shard)?.0.clone();
     }
-    let checksum = told.checksum().to_string();
-    let stored = value["checksum"].as_str().unwrap_or_default();
-    let same = checksum.chars().zip(stored.chars()).filter(|(a, b)| a == b).count();
-    // Two digests have a sixteenth of their digits in common, by chance.
-    (text.contains(&checksum) || same > checksum.len() / 2).then_some(told)
+    Some(told)
 }
 
 /// Whether the shards can be those of one build, nothing added or compacted since.

@@ -16,6 +16,7 @@ use crate::open::open_plain;
 use crate::pin::{collect, supersede};
 use crate::replica::{copy_chunk_file, copy_shard};
 use crate::shard::check_block;
+use crate::state::State;
 use crate::writer::lock;
 use crate::{FileRecord, Manifest, Store, StoreError};
 
@@ -111,6 +112,15 @@ impl Mending {
             return Err(StoreError::NotMended { path, why: why.to_owned() });
         }
         crate::calibration::write(&path, calibration)
+    }
+
+    /// Announces the manifest anew, where the file that does is damaged.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it cannot be written.
+    pub fn write_generation(&self) -> Result<(), StoreError> {
+        let files = &self.store.files;
+        State::snapshot(files)?.map_or(Ok(()), |snapshot| snapshot.announce(files, None))
     }
 
     /// Looks for the blocks of a damaged shard that are intact. Where its table is not, that is made

@@ -27,6 +27,8 @@ pub struct Replica {
     source: Store,
     state: State,
     target: Store,
+    /// Generation of the manifest that the copy has.
+    former: Option<u64>,
     _lock: File,
 }
 
@@ -43,12 +45,12 @@ impl Replica {
         sync_parent(&Files { root: from.to_owned() }.manifest())?;
         let files = prepare(from, to, &state.manifest.fingerprint)?;
         let lock = lock(&files)?;
-        if let Some(theirs) = Manifest::sealed(&files)
-            .or_else(|error| if files.manifest().exists() { Err(error) } else { Ok(None) })?
-            && !is_former(&theirs, &state.manifest, from, to)
-        {
+        let theirs = Manifest::sealed(&files)
+            .or_else(|error| if files.manifest().exists() { Err(error) } else { Ok(None) })?;
+        if theirs.as_ref().is_some_and(|theirs| !is_former(theirs, &state.manifest, from, to)) {
             return Err(StoreError::OtherStore { path: to.to_owned() });
         }
+        let former = theirs.map(|theirs| theirs.generation);
         for folder in [files.shards(), files.chunks()] {
             make_own_folder(&folder)?;
         }
@@ -56,7 +58,7 @@ impl Replica {
         let manifest = Arc::new(state.manifest.clone());
         let source = Store::with_manifest(from, Arc::clone(&manifest));
         let target = Store::with_manifest(to, manifest);
-        Ok(Self { source, state, target, _lock: lock })
+        Ok(Self { source, state, target, former, _lock: lock })
     }
 
     /// Whether `to` could become a replica of a store with this fingerprint at `from`: asked before
@@ -123,7 +125,7 @@ impl Replica {
     /// # Errors
     /// [`StoreError`] where they can not be written.
     pub fn publish(self) -> Result<(), StoreError> {
-        let Self { state, source, target, _lock } = self;
+        let Self { state, source, target, former, _lock } = self;
         let files = target.files.clone();
         if let Some(calibration) = source.calibration()?
             && target.calibration().is_err()
@@ -137,7 +139,7 @@ impl Replica {
         // It holds the replica's former manifest.
         drop(target);
         retire(&files);
-        state.publish(&files)?;
+        state.publish(&files, former)?;
         collect(&files, &state.manifest).map(drop)
     }
 }
@@ -301,8 +303,8 @@ fn copy_bytes<'a>(
 
 impl State {
     /// Writes journal and manifest of this state where they differ, and removes what it does not
-    /// have.
-    pub(crate) fn publish(&self, files: &Files) -> Result<(), StoreError> {
+    /// have. `former` is the generation of the manifest that is there.
+    pub(crate) fn publish(&self, files: &Files, former: Option<u64>) -> Result<(), StoreError> {
         let write = |path: PathBuf, bytes: &[u8]| match read_plain(&path, bytes.len() as u64) {
             Ok(there) if there == bytes => Ok(()),
             _ => write_whole(&path, bytes),
@@ -310,6 +312,7 @@ impl State {
         if let Some(journal) = &self.journal {
             write(files.journal(self.manifest.generation), journal)?;
         }
+        self.announce(files, former)?;
         write(files.manifest(), &self.snapshot)?;
         let kept = self.journal.as_ref().map(|_| files.journal(self.manifest.generation));
         remove_other_journals(files, kept.as_deref())?;

@@ -1,3 +1,5 @@
+//! The list of a store's replicas, and how each of them stands.
+
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -6,10 +8,11 @@ use hyperrag_kv::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::StoreError;
 use crate::fault::Fault;
 use crate::files::{Files, write_whole};
 use crate::open::read_plain;
+use crate::state::State;
+use crate::{Manifest, StoreError};
 
 /// Bytes of the list at most: of thousands of paths.
 const BYTES_MAX: u64 = 16 << 20;
@@ -62,7 +65,68 @@ pub fn remember_replica(root: &Path, replica: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     all.push(full);
-    let body = serde_json::to_string(&all).expect("paths are UTF-8");
+    write(root, &all)
+}
+
+/// Takes `replica`, whether it is still there or not, from the list of the store at `root`.
+///
+/// # Errors
+/// [`StoreError::UnknownReplica`] where the list does not have it.
+pub fn forget_replica(root: &Path, replica: &Path) -> Result<(), StoreError> {
+    let in_parent = || {
+        let parent = replica.parent().filter(|parent| *parent != Path::new(""));
+        let parent = fs::canonicalize(parent.unwrap_or(Path::new("."))).ok()?;
+        Some(parent.join(replica.file_name()?))
+    };
+    let full = fs::canonicalize(replica).ok().or_else(in_parent);
+    let mut all = replicas(root)?;
+    let before = all.len();
+    all.retain(|known| known != replica && Some(known) != full.as_ref());
+    match all.len() < before {
+        true => write(root, &all),
+        false => {
+            Err(StoreError::UnknownReplica { path: root.to_owned(), replica: replica.to_owned() })
+        }
+    }
+}
+
+/// How a replica stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReplicaState {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Generation of its manifest, where that can be read.
+    pub generation: Option<u64>,
+    /// `up to date`, `behind`, `cannot be reached`, or what is wrong with it.
+    pub state: String,
+}
+
+/// How the replicas of the store at `root` stand, which holds what `manifest` says.
+///
+/// # Errors
+/// As [`replicas`].
+pub fn replica_states(root: &Path, manifest: &Manifest) -> Result<Vec<ReplicaState>, StoreError> {
+    let state = |path: PathBuf| {
+        let (generation, state) = match State::read(&Files { root: path.clone() }) {
+            Ok(Some(State { manifest: theirs, .. })) => {
+                let state = match theirs.generation.cmp(&manifest.generation) {
+                    _ if theirs.fingerprint != manifest.fingerprint => "another store",
+                    _ if theirs == *manifest => "up to date",
+                    std::cmp::Ordering::Greater => "ahead of the store",
+                    _ => "behind",
+                };
+                (Some(theirs.generation), state.to_owned())
+            }
+            Ok(None) => (None, "cannot be reached".to_owned()),
+            Err(error) => (None, error.to_string()),
+        };
+        ReplicaState { path, generation, state }
+    };
+    Ok(replicas(root)?.into_iter().map(state).collect())
+}
+
+fn write(root: &Path, all: &[PathBuf]) -> Result<(), StoreError> {
+    let body = serde_json::to_string(all).expect("paths are UTF-8");
     let checksum = Digest::of(body.as_bytes());
     let text = format!("{{\"checksum\":\"{checksum}\",\"replicas\":{body}}}\n");
     write_whole(&Files { root: root.to_owned() }.replicas(), text.as_bytes())
@@ -84,6 +148,11 @@ mod tests {
             remember_replica(root, copy).unwrap();
         }
         assert_eq!(replicas(root).unwrap(), copies);
+        fs::remove_dir(&copies[0]).unwrap();
+        forget_replica(root, &root.join("b")).unwrap();
+        assert_eq!(replicas(root).unwrap(), copies[1..]);
+        let unknown = forget_replica(root, &root.join("b"));
+        assert!(matches!(unknown, Err(StoreError::UnknownReplica { .. })), "{unknown:?}");
         let path = root.join("replicas.json");
         let bytes = fs::read(&path).unwrap();
         for at in 0..bytes.len() - 1 {

@@ -1,13 +1,17 @@
+//! A store with its replicas: what one cannot give is read from the next.
+
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyperrag_kv::{
-    BlockError, BlockKey, BlockRead, Calibration, Chunk, ChunkRead, Geometry, KvBlock, KvLayers,
-    Opened,
+    BlockError, BlockKey, BlockRead, Calibration, Chunk, ChunkRead, Failover, Geometry, KvBlock,
+    KvLayers, Opened,
 };
 use rayon::prelude::*;
 
+use crate::files::Files;
+use crate::latest::{Traces, latest};
 use crate::stored::StoredBlock;
 use crate::{Manifest, Store, StoreError, replicas};
 
@@ -18,17 +22,18 @@ use crate::{Manifest, Store, StoreError, replicas};
 pub struct Replicated {
     /// The store itself first.
     copies: Vec<Store>,
-    failovers: Mutex<Vec<Failover>>,
+    /// What was read from replicas to open the store.
+    opening: Mutex<Vec<Failover>>,
     notices: Vec<String>,
+    doubt: Option<String>,
 }
 
-/// Something that was read from a replica because the store's own is of no use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failover {
-    /// File, and what is wrong with it.
-    pub what: String,
-    /// Folder of the replica that served it.
-    pub from: PathBuf,
+/// A value that a copy gave.
+struct Found<T> {
+    value: T,
+    copy: usize,
+    /// Tells what is wrong with the copy that was asked before, if it was of no use.
+    failover: Option<Failover>,
 }
 
 impl Replicated {
@@ -49,23 +54,34 @@ impl Replicated {
             let reached = replica.join("shards").is_dir();
             if !reached {
                 notices.push(format!(
-                    "{}: the replica cannot be reached; reading goes on without it",
+                    "{}: the replica cannot be reached; reading goes on without it, `hyperrag replicate \
+                     --forget` forgets it",
                     replica.display()
                 ));
             }
             reached
         });
-        let mut failovers = Vec::new();
+        let (mut opening, mut doubt) = (Vec::new(), None);
         let own = match Store::open(root) {
             Ok(store) => store,
             Err(error) if error.is_refusal() => return Err(error),
             Err(error @ (StoreError::Damaged { .. } | StoreError::Io { .. })) => {
-                let open = |from: &PathBuf| Some((Store::open(from).ok()?.manifest, from.clone()));
-                let Some((manifest, from)) = listed.iter().find_map(open) else {
+                let files = Files { root: root.to_owned() };
+                let traces = Traces::of(&files);
+                let Some(found) = latest(&files, &traces, &listed, false) else {
                     return Err(error);
                 };
-                failovers.push(Failover { what: error.to_string(), from });
-                Store::with_manifest(root, manifest)
+                let (from, generation) = (found.from, found.state.manifest.generation);
+                doubt = (!found.proved).then(|| {
+                    format!(
+                        "the replica {} {}: what was deleted, added or replaced since is not seen; \
+                         `hyperrag repair` says what can be done",
+                        from.display(),
+                        traces.doubt(generation)
+                    )
+                });
+                opening.push(Failover { what: error.to_string(), from });
+                Store::new(root, Arc::new(found.state.manifest), found.state.pin)
             }
             Err(error) => return Err(error),
         };
@@ -74,7 +90,13 @@ impl Replicated {
         let open_files = Arc::clone(&own.open_files);
         let others = others.map(|copy| copy.sharing(&open_files));
         let copies = std::iter::once(own).chain(others).collect();
-        Ok(Self { copies, failovers: Mutex::new(failovers), notices })
+        Ok(Self { copies, opening: Mutex::new(opening), notices, doubt })
+    }
+
+    /// Why this may not be what the store held last, as a sentence; `None` where it is.
+    #[must_use]
+    pub fn doubt(&self) -> Option<&str> {
+        self.doubt.as_deref()
     }
 
     /// What the store holds.
@@ -118,43 +140,44 @@ impl Replicated {
         &self.notices
     }
 
-    /// Notes that something else of the store, its index, was read from a replica.
+    /// Notes that something else that opening the store takes, its index, was read from a replica.
     pub fn note(&self, failover: Failover) {
-        self.failovers.lock().unwrap_or_else(PoisonError::into_inner).push(failover);
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner).push(failover);
     }
 
-    /// What was read from replicas since the last call.
+    /// What was read from replicas to open the store; each is given once. What blocks and chunks took
+    /// comes with them.
     #[must_use]
     pub fn take_failovers(&self) -> Vec<Failover> {
-        std::mem::take(&mut self.failovers.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.opening.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What the first copy gives that has it intact, and which one that is, or the store's own error.
+    /// Asks one copy after the other until one has it intact; else gives the store's own error.
     fn first<T>(
         &self,
         mut read: impl FnMut(&Store) -> Result<Option<T>, BlockError>,
-    ) -> Result<Option<(T, usize)>, BlockError> {
+    ) -> Result<Option<Found<T>>, BlockError> {
         match read(&self.copies[0]) {
-            Ok(found) => Ok(found.map(|found| (found, 0))),
+            Ok(found) => Ok(found.map(|value| Found { value, copy: 0, failover: None })),
             Err(error) => self.other(0, error, read).map(Some),
         }
     }
 
-    /// The same of the copies but `failed`, which gave `error`.
+    /// Asks the copies but `failed`, which gave `error`.
     fn other<T>(
         &self,
         failed: usize,
         error: BlockError,
         mut read: impl FnMut(&Store) -> Result<Option<T>, BlockError>,
-    ) -> Result<(T, usize), BlockError> {
+    ) -> Result<Found<T>, BlockError> {
         for (i, copy) in self.copies.iter().enumerate().filter(|(i, _)| *i != failed) {
-            if let Ok(Some(found)) = read(copy) {
+            if let Ok(Some(value)) = read(copy) {
                 let what = match &error {
                     BlockError::Io { source, .. } => format!("{error} ({source})"),
                     error => error.to_string(),
                 };
-                self.note(Failover { what, from: copy.root().to_owned() });
-                return Ok((found, i));
+                let failover = Some(Failover { what, from: copy.root().to_owned() });
+                return Ok(Found { value, copy: i, failover });
             }
         }
         Err(match error {
@@ -166,16 +189,20 @@ impl Replicated {
     }
 
     fn open_block(&self, key: &BlockKey) -> Result<Option<CopiedBlock<'_>>, BlockError> {
-        let Some((block, copy)) = self.first(|copy| copy.open_block(key))? else { return Ok(None) };
-        let (first, key) = (Arc::new(block), key.clone());
-        let current = Mutex::new((Arc::clone(&first), copy));
-        Ok(Some(CopiedBlock { store: self, key, first, current }))
+        let Some(found) = self.first(|copy| copy.open_block(key))? else { return Ok(None) };
+        let (first, key) = (Arc::new(found.value), key.clone());
+        let reading = Mutex::new(Reading {
+            block: Arc::clone(&first),
+            copy: found.copy,
+            failovers: found.failover.into_iter().collect(),
+        });
+        Ok(Some(CopiedBlock { store: self, key, first, reading }))
     }
 }
 
 impl BlockRead for Replicated {
     fn get_many(&self, keys: &[BlockKey]) -> Vec<Result<Option<KvBlock>, BlockError>> {
-        let get = |key| Ok(self.first(|copy| copy.get(key))?.map(|(block, _)| block));
+        let get = |key| Ok(self.first(|copy| copy.get(key))?.map(|found| found.value));
         keys.par_iter().map(get).collect()
     }
 
@@ -190,30 +217,46 @@ struct CopiedBlock<'s> {
     store: &'s Replicated,
     key: BlockKey,
     first: Arc<StoredBlock>,
-    /// The copy that served last, which is asked next.
-    current: Mutex<(Arc<StoredBlock>, usize)>,
+    reading: Mutex<Reading>,
+}
+
+/// How far the reading of a block has come.
+struct Reading {
+    /// The block in the copy that served last, which is asked next.
+    block: Arc<StoredBlock>,
+    copy: usize,
+    failovers: Vec<Failover>,
 }
 
 impl CopiedBlock<'_> {
-    fn current(&self) -> MutexGuard<'_, (Arc<StoredBlock>, usize)> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reading(&self) -> MutexGuard<'_, Reading> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The block in the copy that is asked next, and which copy that is.
+    fn current(&self) -> (Arc<StoredBlock>, usize) {
+        let reading = self.reading();
+        (Arc::clone(&reading.block), reading.copy)
     }
 
     fn read_layer(&self, layer: usize, buffer: &mut Vec<u8>) -> Result<Range<usize>, BlockError> {
-        let (block, copy) = self.current().clone();
+        let (block, copy) = self.current();
         let error = match block.read_layer(layer, buffer) {
             Ok(read) => return Ok(read),
             Err(error) => error,
         };
-        let ((read, block), copy) = self.store.other(copy, error, |copy| {
+        let found = self.store.other(copy, error, |copy| {
             let Some(block) = copy.open_block(&self.key)? else { return Ok(None) };
             Ok(Some((block.read_layer(layer, buffer)?, block)))
         })?;
-        *self.current() = (Arc::new(block), copy);
+        let (read, block) = found.value;
+        let mut reading = self.reading();
+        (reading.block, reading.copy) = (Arc::new(block), found.copy);
+        reading.failovers.extend(found.failover);
         Ok(read)
     }
 
-    /// All of it, where no copy may have all of it intact.
+    /// Reads all of it, where no copy may have all of it intact.
     fn read_by_layers(&self) -> Result<KvBlock, BlockError> {
         let (geometry, tokens) = (self.first.geometry(), self.first.tokens());
         let mut kv = KvBlock::memory(tokens * geometry.token_bytes());
@@ -248,16 +291,21 @@ impl KvLayers for CopiedBlock<'_> {
         self.current().0.expect(layer);
     }
 
+    fn failovers(&self) -> Vec<Failover> {
+        self.reading().failovers.clone()
+    }
+
     fn read(&self) -> Result<KvBlock, BlockError> {
-        let (block, _) = self.current().clone();
+        let (block, _) = self.current();
         block.read().or_else(|_| self.read_by_layers())
     }
 }
 
 impl ChunkRead for Replicated {
-    fn chunk(&self, key: &BlockKey) -> Result<Chunk, BlockError> {
-        let found = self.first(|copy| copy.chunk(key).map(Some))?;
-        let (chunk, _) = found.expect("a store that has no chunk says why");
-        Ok(chunk)
+    fn chunk(&self, key: &BlockKey, failovers: &mut Vec<Failover>) -> Result<Chunk, BlockError> {
+        let found = self.first(|copy| copy.chunk(key, &mut Vec::new()).map(Some))?;
+        let found = found.expect("a store that has no chunk says why");
+        failovers.extend(found.failover);
+        Ok(found.value)
     }
 }

@@ -9,14 +9,32 @@ use hyperrag_kv::{Digest, Geometry, ShardId};
 
 use crate::Manifest;
 use crate::fault::Fault;
-use crate::layout::{self, Entry, HEADER_BYTES, Head, Header, check_crc};
-use crate::open::open_sized;
+use crate::files::Files;
+use crate::layout::{self, ENTRY_BYTES, Entry, HEADER_BYTES, Head, Header, check_crc};
+use crate::open::{open_plain, open_sized};
 
 /// Bytes of K and V read at a time by a check: they stay in a core's cache until they are summed.
 const CHECK_BYTES: usize = 256 << 10;
 
 /// The kernel copies a page to an address of another alignment at about half the speed.
 pub(crate) const PAGE_BYTES: usize = 4096;
+
+/// Header of a shard, and digest of header and table, whose checksums hold.
+pub(crate) fn read_top(files: &Files, shard: ShardId) -> Result<(Header, Digest), String> {
+    let path = files.shard(shard);
+    let unreadable = |error| format!("{}: cannot be read ({error})", path.display());
+    let file = open_plain(&path).map_err(|fault| format!("{}: {fault}", path.display()))?;
+    let mut bytes = vec![0; HEADER_BYTES];
+    file.read_exact_at(&mut bytes, 0).map_err(unreadable)?;
+    let damaged = |what: String| format!("{}: {what}", path.display());
+    let header = Header::decode(bytes.first_chunk().expect("256 bytes")).map_err(damaged)?;
+    bytes.resize(HEADER_BYTES + header.blocks as usize * ENTRY_BYTES, 0);
+    file.read_exact_at(&mut bytes[HEADER_BYTES..], HEADER_BYTES as u64).map_err(unreadable)?;
+    if crc32fast::hash(&bytes[HEADER_BYTES..]) != header.table_crc || header.shard != shard {
+        return Err(damaged("its block table is damaged too".to_owned()));
+    }
+    Ok((header, Digest::of(&bytes)))
+}
 
 /// Header and table of a shard, which are those that the manifest names.
 pub(crate) struct Shard {

@@ -1,10 +1,14 @@
+//! What a store holds at one moment: the last snapshot, and the journal that continues it.
+
 use std::fs;
+use std::path::Path;
 
 use crate::fault::Fault;
 use crate::files::Files;
-use crate::journal::read_journal;
+use crate::generation::Announced;
+use crate::journal::{Lines, read_journal};
 use crate::layout::is_known;
-use crate::manifest::NoManifest;
+use crate::manifest::{NoManifest, stated_checksum};
 use crate::pin::Pin;
 use crate::replica::versions;
 use crate::{Manifest, StoreError};
@@ -41,8 +45,10 @@ impl State {
         // was seen is lost, and not about to be written.
         let shards = fs::read_dir(files.shards());
         let any_shard = shards.is_ok_and(|mut shards| shards.next().is_some());
+        let announced = Announced::read(files).ok().flatten();
+        let lost = any_shard || announced.is_some_and(|announced| announced.generation > 1);
         match Self::snapshot(files)? {
-            None if any_shard => Err(damaged(files, "the file is missing".to_owned())),
+            None if lost => Err(damaged(files, "the file is missing".to_owned())),
             snapshot => Ok(snapshot),
         }
     }
@@ -58,8 +64,18 @@ impl State {
     /// The last snapshot alone.
     pub(crate) fn snapshot(files: &Files) -> Result<Option<Self>, StoreError> {
         let path = files.manifest();
+        // Read first: the manifest that is read later is not older. A damaged one tells nothing.
+        let announced = Announced::read(files).ok().flatten();
+        let least = announced.map_or(0, |announced| announced.former);
         match Pin::read(&path) {
             Ok((pin, snapshot)) => match Manifest::parse(&snapshot) {
+                Ok(Manifest { generation, .. }) if generation < least => {
+                    let what = format!(
+                        "it has generation {generation}, and the store had {least}: an older \
+                         manifest was put in its place"
+                    );
+                    Err(StoreError::damaged(&path, what))
+                }
                 Ok(manifest) => {
                     Ok(Some(Self { manifest, snapshot, journal: None, pin: Some(pin) }))
                 }
@@ -84,9 +100,7 @@ impl State {
             }
             let path = files.journal(self.manifest.generation);
             if let Some(lines) = read_journal(&path)? {
-                self.journal = Some(lines.bytes);
-                self.manifest.continued(lines.sealed, &path)?;
-                return Ok(self);
+                return self.continued(lines, &path);
             }
             match Self::snapshot(files)? {
                 Some(later) if later.manifest.generation > self.manifest.generation => self = later,
@@ -101,6 +115,25 @@ fn damaged(files: &Files, what: String) -> StoreError {
     match versions(files).find(|version| !is_known(*version)) {
         Some(version) => StoreError::Format { path: files.root.clone(), version },
         None => StoreError::damaged(&files.manifest(), what),
+    }
+}
+
+impl State {
+    /// Announces the snapshot, where that of generation `former` is.
+    pub(crate) fn announce(&self, files: &Files, former: Option<u64>) -> Result<(), StoreError> {
+        let generation = self.manifest.generation;
+        let former = former.unwrap_or(generation).min(generation);
+        match stated_checksum(&self.snapshot) {
+            Some(checksum) => Announced { former, generation, checksum }.write(files),
+            None => Ok(()),
+        }
+    }
+
+    /// The snapshot continued by the lines of the journal at `path`.
+    pub(crate) fn continued(mut self, lines: Lines, path: &Path) -> Result<Self, StoreError> {
+        self.journal = Some(lines.bytes);
+        self.manifest.continued(lines.sealed, path)?;
+        Ok(self)
     }
 }
 

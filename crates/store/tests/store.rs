@@ -198,7 +198,7 @@ fn read(root: &Path, units: u32) -> Found {
                 Err(error) => errors.push(error.to_string()),
             }
             if number < held {
-                match store.chunk(key) {
+                match store.chunk(key, &mut Vec::new()) {
                     Ok(found) => assert_eq!(found, chunk),
                     Err(error) => errors.push(error.to_string()),
                 }
@@ -267,13 +267,13 @@ fn another_chunk_in_that_place_is_damage_and_another_shard_is_absent() {
     let mut wrong = keys(0)[0].clone();
     wrong.chunk.ordinal += 7;
     assert!(store.get_many(&[wrong.clone()])[0].is_err());
-    assert!(store.chunk(&wrong).is_err());
+    assert!(store.chunk(&wrong, &mut Vec::new()).is_err());
     let beyond = BlockKey { slot: Slot(99), ..keys(0)[0].clone() };
     assert!(store.get_many(std::slice::from_ref(&beyond))[0].is_err());
-    assert!(store.chunk(&beyond).is_err());
+    assert!(store.chunk(&beyond, &mut Vec::new()).is_err());
     let absent = BlockKey { shard: ShardId(1), ..keys(0)[0].clone() };
     assert!(matches!(store.get_many(std::slice::from_ref(&absent))[0], Ok(None)));
-    assert!(store.chunk(&absent).is_err());
+    assert!(store.chunk(&absent, &mut Vec::new()).is_err());
 }
 
 /// Names and bytes of all files of a folder, subfolders left out.
@@ -712,7 +712,7 @@ proptest! {
         for (slot, chunk) in (0..).zip(&contents.chunks) {
             let (shard, slot) = (ShardId(0), Slot(slot));
             let key = BlockKey { shard, slot, chunk: chunk.id.clone() };
-            prop_assert_eq!(&store.chunk(&key).unwrap(), chunk);
+            prop_assert_eq!(&store.chunk(&key, &mut Vec::new()).unwrap(), chunk);
             let found = store.get_many(&[key]).remove(0).unwrap();
             prop_assert_eq!(found, Some(block(&geometry, chunk)));
         }

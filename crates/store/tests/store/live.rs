@@ -45,7 +45,7 @@ fn live_blocks_move_as_they_are_and_readers_keep_what_they_opened() {
         for (key, chunk) in keys(number).iter().zip(unit(number).contents.chunks) {
             let found = reader.get_many(std::slice::from_ref(key)).remove(0).unwrap().unwrap();
             assert_eq!(found.kv(), block(&small().geometry, &chunk).kv());
-            assert_eq!(reader.chunk(key).unwrap(), chunk);
+            assert_eq!(reader.chunk(key, &mut Vec::new()).unwrap(), chunk);
         }
     }
     drop(reader);
@@ -63,7 +63,7 @@ fn live_blocks_move_as_they_are_and_readers_keep_what_they_opened() {
     for key in keys(0).iter().take(left.chunks as usize) {
         let moved = BlockKey { shard: ShardId(4), ..key.clone() };
         let found = store.get_many(std::slice::from_ref(&moved)).remove(0).unwrap().unwrap();
-        let chunk = store.chunk(&moved).unwrap();
+        let chunk = store.chunk(&moved, &mut Vec::new()).unwrap();
         assert_eq!(found.kv(), block(&small().geometry, &chunk).kv());
         assert!(matches!(store.get_many(std::slice::from_ref(key))[0], Ok(None)));
     }

@@ -1,0 +1,116 @@
+//! The second place of a store's generation: the file `generation`, which announces a manifest before
+//! that is put in place.
+//!
+//! In: the manifest to come. Out: what the file says, for whoever finds the manifest damaged or lost.
+//! It knows nothing of replicas.
+
+use std::path::Path;
+
+use hyperrag_kv::Digest;
+
+use crate::fault::Fault;
+use crate::files::{Files, write_whole};
+use crate::open::read_plain;
+use crate::{Damage, StoreError};
+
+/// The longest line that there is: a checksum, two numbers of 20 digits, a digest.
+const BYTES_MAX: u64 = 8 + 1 + 20 + 1 + 20 + 1 + 64 + 1;
+
+/// A manifest that is, or is about to be, in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Announced {
+    /// Generation of the manifest that stood there before. No older one stands there from now on.
+    pub(crate) former: u64,
+    /// Generation of the announced manifest.
+    pub(crate) generation: u64,
+    /// Checksum of the announced manifest.
+    pub(crate) checksum: Digest,
+}
+
+impl Announced {
+    fn line(&self) -> String {
+        let Self { former, generation, checksum } = self;
+        let text = format!("{former} {generation} {checksum}");
+        format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes()))
+    }
+
+    /// The same line is written again: there is one spelling of each.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let line = std::str::from_utf8(bytes).ok()?;
+        let mut words = line.trim_end().split(' ').skip(1);
+        let mut number = || words.next()?.parse().ok();
+        let (former, generation) = (number()?, number()?);
+        let checksum = Digest(*blake3::Hash::from_hex(words.next()?).ok()?.as_bytes());
+        let announced = Self { former, generation, checksum };
+        (announced.line() == line).then_some(announced)
+    }
+
+    /// Reads the store's file; `None` where a version without it wrote the store.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where the file is not what was written.
+    pub(crate) fn read(files: &Files) -> Result<Option<Self>, StoreError> {
+        let path = files.generation();
+        let bytes = match read_plain(&path, BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(Fault::Missing) => return Ok(None),
+            Err(fault) => return Err(fault.of_file(&path)),
+        };
+        let damaged = || StoreError::damaged(&path, "it is not a generation as it was written");
+        Self::parse(&bytes).map(Some).ok_or_else(damaged)
+    }
+
+    /// Writes the file, unless it announces this very manifest already.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it cannot be written.
+    pub(crate) fn write(&self, files: &Files) -> Result<(), StoreError> {
+        let announces =
+            |there: &Self| (there.generation, there.checksum) == (self.generation, self.checksum);
+        if matches!(Self::read(files), Ok(Some(there)) if announces(&there)) {
+            return Ok(());
+        }
+        write_whole(&files.generation(), self.line().as_bytes())
+    }
+}
+
+/// Checks the file of the store at `root`.
+#[must_use]
+pub fn generation_damage(root: &Path) -> Option<Damage> {
+    let error = Announced::read(&Files { root: root.to_owned() }).err()?;
+    Some(Damage::from_error(root, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn no_byte_may_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files { root: folder.path().to_owned() };
+        assert_eq!(Announced::read(&files).unwrap(), None);
+        let largest =
+            Announced { former: u64::MAX, generation: u64::MAX, checksum: Digest([7; 32]) };
+        for announced in [Announced { former: 11, generation: 12, ..largest }, largest] {
+            announced.write(&files).unwrap();
+            assert_eq!(Announced::read(&files).unwrap(), Some(announced));
+        }
+        let whole = fs::read(files.generation()).unwrap();
+        assert_eq!(whole.len() as u64, BYTES_MAX);
+        let mut damaged: Vec<Vec<u8>> = (0..whole.len()).map(|end| whole[..end].to_vec()).collect();
+        damaged.push([&whole[..], b"\n"].concat());
+        damaged.extend((0..8 * whole.len()).map(|bit| {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            bytes
+        }));
+        for bytes in damaged {
+            fs::write(files.generation(), &bytes).unwrap();
+            let found = Announced::read(&files);
+            assert!(matches!(found, Err(StoreError::Damaged { .. })), "{bytes:?}: {found:?}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The last snapshot of a store whose own manifest is of no use: what is left of it, and which
+//! replica has it.
+//!
+//! In: the folders of a store and of its replicas. Out: the state of one replica, and whether it is
+//! proved to be the one that was lost. It writes nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hyperrag_kv::{Digest, ShardId};
+
+use crate::Manifest;
+use crate::files::{Files, RETIRED};
+use crate::generation::Announced;
+use crate::journal::read_journal;
+use crate::manifest::{MANIFEST_BYTES_MAX, stated_checksum};
+use crate::open::read_plain;
+use crate::replica::headers;
+use crate::shard::read_top;
+use crate::state::State;
+
+/// Traces of a manifest that cannot be read.
+pub(crate) struct Traces {
+    /// Its damaged text, as far as that is text.
+    pub(crate) text: String,
+    announced: Option<Announced>,
+    /// A generation that the store has certainly had.
+    least: u64,
+    /// The generation in the damaged text.
+    told: Option<u64>,
+}
+
+impl Traces {
+    /// Looks for them in the store's folder.
+    pub(crate) fn of(files: &Files) -> Self {
+        let text = text_at(&files.manifest());
+        let announced = Announced::read(files).ok().flatten();
+        let generation =
+            |text: &str| Manifest::parse(text.as_bytes()).ok().map(|manifest| manifest.generation);
+        let names = fs::read_dir(&files.root).into_iter().flatten().flatten();
+        let of_names = names.filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let number = |prefix, suffix| -> Option<u64> {
+                name.strip_prefix(prefix)?.strip_suffix(suffix)?.parse().ok()
+            };
+            match name.starts_with(RETIRED) {
+                true => generation(&text_at(&entry.path())),
+                // An index is written before the manifest that names it.
+                false => number("journal-", ".log")
+                    .or_else(|| number("index-", "").map(|next| next.saturating_sub(1))),
+            }
+        });
+        let certain = of_names.chain(announced.map(|announced| announced.former));
+        let least = certain.chain(generation(&text)).max().unwrap_or(1);
+        let told = text.split_once("\"generation\":").and_then(|(_, rest)| {
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            rest[..digits].parse().ok()
+        });
+        Self { text, announced, least, told }
+    }
+
+    /// Returns the highest generation that anything speaks of.
+    pub(crate) fn highest(&self) -> u64 {
+        let announced = self.announced.map(|announced| announced.generation);
+        [Some(self.least), self.told, announced].into_iter().flatten().max().unwrap_or(1)
+    }
+
+    /// Whether the lost manifest was the one of this generation and checksum.
+    pub(crate) fn prove(&self, generation: u64, checksum: &Digest) -> bool {
+        let announced = |announced: Announced| {
+            (announced.generation, announced.checksum) == (generation, *checksum)
+                && self.told.is_none_or(|told| told <= generation)
+        };
+        generation >= self.least && (self.names(checksum) || self.announced.is_some_and(announced))
+    }
+
+    /// Whether the damaged text has this checksum, or most of its digits.
+    pub(crate) fn names(&self, checksum: &Digest) -> bool {
+        let checksum = checksum.to_string();
+        let stated = self.text.split_once("\"checksum\":\"").map_or("", |(_, rest)| rest);
+        let same = checksum.chars().zip(stated.chars()).filter(|(a, b)| a == b).count();
+        // Two digests have a sixteenth of their digits in common, by chance.
+        self.text.contains(&checksum) || same > checksum.len() / 2
+    }
+
+    /// Tells what is not known of a snapshot of this generation, as a sentence goes on after its name.
+    pub(crate) fn doubt(&self, generation: u64) -> String {
+        let highest = self.highest();
+        let had = match () {
+            () if self.least > generation => format!("the store had {}", self.least),
+            () if highest > generation => format!("the store may have had {highest}"),
+            () => "nothing tells whether the store had a later one".to_owned(),
+        };
+        format!("has generation {generation}, and {had}")
+    }
+}
+
+/// The text of a small file; empty where there is none.
+fn text_at(path: &Path) -> String {
+    let bytes = read_plain(path, MANIFEST_BYTES_MAX).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A state that a store may have had.
+pub(crate) struct Candidate {
+    pub(crate) state: State,
+    /// The replica that has it.
+    pub(crate) from: PathBuf,
+    /// Whether it is what the store held.
+    pub(crate) proved: bool,
+}
+
+/// Finds the replica's state that is proved, else that of the highest generation. With `added` as
+/// [`State::sealed`] sees it, else as [`State::read`] does.
+pub(crate) fn latest(
+    files: &Files,
+    traces: &Traces,
+    replicas: &[PathBuf],
+    added: bool,
+) -> Option<Candidate> {
+    let candidates = replicas.iter().filter_map(|from| candidate(files, traces, from, added));
+    candidates.reduce(|best, next| {
+        let order = |candidate: &Candidate| (candidate.proved, candidate.state.manifest.generation);
+        if order(&next) > order(&best) { next } else { best }
+    })
+}
+
+fn candidate(files: &Files, traces: &Traces, from: &Path, added: bool) -> Option<Candidate> {
+    let copy = Files { root: from.to_owned() };
+    let snapshot = State::snapshot(&copy).ok()??;
+    let generation = snapshot.manifest.generation;
+    let proved = traces.prove(generation, &stated_checksum(&snapshot.snapshot)?);
+    let (state, whole) = continued(snapshot, files, &copy, added)?;
+    Some(Candidate { state, from: from.to_owned(), proved: proved && whole })
+}
+
+/// A replica's snapshot with the store's own journal or, where that is of no use, the replica's; and
+/// whether no sealed unit can be missing.
+fn continued(snapshot: State, own: &Files, copy: &Files, added: bool) -> Option<(State, bool)> {
+    let (complete, generation) = (snapshot.manifest.complete, snapshot.manifest.generation);
+    if complete && !added {
+        return Some((snapshot, true));
+    }
+    let path = own.journal(generation);
+    match read_journal(&path) {
+        Ok(Some(lines)) => return Some((snapshot.continued(lines, &path).ok()?, true)),
+        Ok(None) if complete => return Some((snapshot, true)),
+        _ => {}
+    }
+    let path = copy.journal(generation);
+    let state = match read_journal(&path).ok()? {
+        Some(lines) => snapshot.continued(lines, &path).ok()?,
+        None => snapshot,
+    };
+    let whole = has_all(own, &state.manifest);
+    Some((state, whole))
+}
+
+/// Whether `manifest` knows all shards that are here.
+fn has_all(files: &Files, manifest: &Manifest) -> bool {
+    let mut tops = headers(files).filter_map(|header| {
+        let (_, digest) = read_top(files, header.shard).ok()?;
+        Some((header.shard, digest))
+    });
+    let next = manifest.next_shard();
+    // A number below that it does not have was compacted away.
+    let known = |(shard, digest): (ShardId, Digest)| {
+        let record = manifest.shard(shard);
+        shard < next && record.is_none_or(|record| record.kv.digest == digest)
+    };
+    tops.all(known)
+}

@@ -12,7 +12,7 @@ help: ## list the targets
 prerequisites:
 	@for tool in $(CARGO) cc python3; do command -v $$tool >/dev/null || \
 	  { echo "hyperrag needs $$tool: install rustup's cargo, gcc, make and python3 with pip" >&2; exit 1; }; done
-	@python3 -m pip --version >/dev/null 2>&1 || { echo "python3 has no pip: install python3-pip" >&2; exit 1; }
+	@python3 -I -m pip --version >/dev/null 2>&1 || { echo "python3 has no pip: install python3-pip" >&2; exit 1; }
 
 build: prerequisites ## compile the program
 	$(CARGO) build --release --locked

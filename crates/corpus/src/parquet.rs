@@ -3,10 +3,13 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, StringArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, SchemaRef};
-use arrow::record_batch::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    ArrowPrimitiveType, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
+};
+use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
+use arrow_schema::{DataType, SchemaRef};
 use hyperrag_kv::Document;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -181,12 +184,11 @@ impl Batch {
     fn new(batch: &RecordBatch, columns: [Option<usize>; 3]) -> Result<Self, Cause> {
         let [id, title, text] = columns.map(|index| {
             let column = batch.columns().get(index?)?;
-            // Integers to digits; strings stay what they are.
-            Some(cast(column, &DataType::Utf8).map(|column| column.as_string().clone()))
+            texts(column)
         });
-        let id = id.ok_or("the id column is gone")??;
-        let text = text.ok_or("the text column is gone")??;
-        Ok(Self { id, title: title.transpose()?, text, next: 0 })
+        let id = id.ok_or("the id column is gone")?;
+        let text = text.ok_or("the text column is gone")?;
+        Ok(Self { id, title, text, next: 0 })
     }
 
     fn document(&self, index: usize, place: &Place) -> Result<Document, CorpusError> {
@@ -206,6 +208,26 @@ impl Batch {
             text: text.unwrap_or_default().to_owned(),
         })
     }
+}
+
+/// A column of strings as it is, one of integers as their digits.
+fn texts(column: &ArrayRef) -> Option<StringArray> {
+    match column.data_type() {
+        DataType::Int8 => digits::<Int8Type>(column),
+        DataType::Int16 => digits::<Int16Type>(column),
+        DataType::Int32 => digits::<Int32Type>(column),
+        DataType::Int64 => digits::<Int64Type>(column),
+        DataType::UInt8 => digits::<UInt8Type>(column),
+        DataType::UInt16 => digits::<UInt16Type>(column),
+        DataType::UInt32 => digits::<UInt32Type>(column),
+        DataType::UInt64 => digits::<UInt64Type>(column),
+        _ => column.as_string_opt().cloned(),
+    }
+}
+
+fn digits<T: ArrowPrimitiveType<Native: ToString>>(column: &ArrayRef) -> Option<StringArray> {
+    let integers = column.as_primitive_opt::<T>()?.iter();
+    Some(integers.map(|integer| integer.map(|integer| integer.to_string())).collect())
 }
 
 fn value(column: &StringArray, index: usize) -> Option<&str> {
@@ -231,11 +253,10 @@ fn guarded<T, E: Into<Cause>>(
 mod tests {
     use super::*;
     use crate::testing::{Folder, parquet_bytes, strings};
-    use arrow::array::{
-        ArrayRef, BinaryArray, DictionaryArray, Float64Array, Int32Array, Int64Array,
-        LargeStringArray, StringViewArray, UInt8Array, UInt64Array,
+    use arrow_array::{
+        BinaryArray, DictionaryArray, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array,
+        LargeStringArray, StringViewArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array,
     };
-    use arrow::datatypes::Int32Type;
 
     fn read(columns: Vec<(&str, ArrayRef)>, named: Columns) -> Vec<String> {
         let folder = Folder::new();
@@ -252,10 +273,14 @@ mod tests {
 
     #[test]
     fn strings_and_integers_of_all_kinds_are_read() {
-        let ids: [ArrayRef; 5] = [
-            Arc::new(Int64Array::from(vec![1, 2])),
+        let ids: [ArrayRef; 9] = [
+            Arc::new(Int8Array::from(vec![1, 2])),
+            Arc::new(Int16Array::from(vec![1, 2])),
             Arc::new(Int32Array::from(vec![1, 2])),
+            Arc::new(Int64Array::from(vec![1, 2])),
             Arc::new(UInt8Array::from(vec![1, 2])),
+            Arc::new(UInt16Array::from(vec![1, 2])),
+            Arc::new(UInt32Array::from(vec![1, 2])),
             Arc::new(UInt64Array::from(vec![1, 2])),
             pair("1", "2"),
         ];
@@ -263,6 +288,9 @@ mod tests {
             let columns = vec![("id", id), ("text", pair("a", "b"))];
             assert_eq!(read(columns, Columns::default()), ["1//a", "2//b"]);
         }
+        let negative: ArrayRef = Arc::new(Int8Array::from(vec![i8::MIN, 0]));
+        let columns = vec![("id", negative), ("text", pair("a", "b"))];
+        assert_eq!(read(columns, Columns::default()), ["-128//a", "0//b"]);
         let large = UInt64Array::from(vec![u64::MAX]);
         let columns: Vec<(&str, ArrayRef)> =
             vec![("id", Arc::new(large)), ("text", strings(&[Some("a")]))];

@@ -1,14 +1,13 @@
 //! A model's chat template, to what stands around a user's words.
 
-use std::collections::HashMap;
 use std::thread;
 
-use candle_core::quantized::gguf_file::Value;
 use hyperrag_kv::{Turn, guarded};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, context};
 
 use crate::LoadError;
+use crate::gguf::Metadata;
 use crate::metadata::Reader;
 
 const KEY: &str = "tokenizer.chat_template";
@@ -40,9 +39,7 @@ pub(crate) struct Chat {
 
 impl Chat {
     /// The chat template of a model; `None` where it has none.
-    pub(crate) fn from_metadata(
-        metadata: &HashMap<String, Value>,
-    ) -> Result<Option<Self>, LoadError> {
+    pub(crate) fn from_metadata(metadata: &Metadata) -> Result<Option<Self>, LoadError> {
         if !metadata.contains_key(KEY) {
             return Ok(None);
         }
@@ -121,7 +118,10 @@ fn render(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+    use crate::gguf::Value;
 
     fn chat(template: &str) -> Result<Option<Chat>, LoadError> {
         let text = |text: &str| Value::String(text.to_owned());

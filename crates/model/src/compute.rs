@@ -1,9 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::DType;
-
-use crate::{Kernel, LoadError};
+use crate::Kernel;
 
 /// Type of weights and products. Sums are f32 in all of them but int8, whose sums are exact. A CPU has
 /// bf16, f32 and int8, a GPU all but int8.
@@ -42,22 +40,6 @@ pub struct UnknownCompute {
 }
 
 impl Compute {
-    /// candle's name of the type.
-    ///
-    /// # Errors
-    /// [`LoadError::Unsupported`] for int8.
-    pub(crate) fn dtype(self) -> Result<DType, LoadError> {
-        match self {
-            Self::F16 => Ok(DType::F16),
-            Self::Bf16 => Ok(DType::BF16),
-            Self::F32 => Ok(DType::F32),
-            Self::Int8 => {
-                let feature = "int8 on a GPU (use --compute f16, bf16 or f32)".to_owned();
-                Err(LoadError::Unsupported { feature })
-            }
-        }
-    }
-
     /// Name of the type.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -1,15 +1,15 @@
 //! Models of the Hugging Face hub, kept in the cache that all its clients share.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+mod client;
 
-use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
+use std::fs::{self, File};
+use std::path::{Component, Path, PathBuf};
 
 use crate::LoadError;
 use crate::cache::{folder_of, user_cache};
 use crate::model_folder::weight_files;
-use crate::pull::{check, sha256_of};
+use crate::pull::{check, lock, sha256_of};
+use client::{Client, Failure};
 
 /// Files beside the weights that a model is read from: those that it must have, and the others.
 const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
@@ -45,14 +45,15 @@ impl HubId {
         revision.split('/').all(word).then(|| Self { repo, file, revision: revision.to_owned() })
     }
 
-    fn repo(&self, revision: &str) -> Repo {
-        Repo::with_revision(self.repo.clone(), RepoType::Model, revision.to_owned())
+    /// The folder of the model in the hub's cache, as all clients call it.
+    fn folder(&self) -> String {
+        format!("models--{}", self.repo.replace('/', "--"))
     }
 }
 
 /// The hub and its cache.
 pub(crate) struct Hub {
-    cache: Cache,
+    cache: PathBuf,
     endpoint: Option<String>,
     token: Option<String>,
     offline: bool,
@@ -74,7 +75,7 @@ impl Hub {
             ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
         };
         Ok(Self {
-            cache: Cache::new(cache),
+            cache,
             endpoint: variable("HF_ENDPOINT").map(|url| url.trim_end_matches('/').to_owned()),
             token: variable("HF_TOKEN").or_else(stored).filter(|token| !token.is_empty()),
             offline: variable("HF_HUB_OFFLINE").is_some_and(yes),
@@ -91,7 +92,7 @@ impl Hub {
 
     /// Where the model is, if all of it is in the cache.
     fn cached(&self, id: &HubId) -> Option<PathBuf> {
-        let place = self.cache.path().join(id.repo(&id.revision).folder_name());
+        let place = self.cache.join(id.folder());
         let commit = match is_commit(&id.revision) {
             true => id.revision.clone(),
             false => {
@@ -108,9 +109,8 @@ impl Hub {
     /// Fetches what the revision names now, as far as it is not in the cache.
     pub(crate) fn pull(&self, id: &HubId) -> Result<PathBuf, LoadError> {
         let failed = |what: String| LoadError::Hub { id: id.repo.clone(), what };
-        let folder = id.repo(&id.revision).folder_name();
+        let place = self.cache.join(id.folder());
         if self.offline {
-            let place = self.cache.path().join(folder);
             return Err(failed(format!(
                 "not all of revision {} is in the hub's cache ({}), and HF_HUB_OFFLINE forbids to \
                  fetch it: unset it, or copy that folder from a machine that has the model",
@@ -118,26 +118,23 @@ impl Hub {
                 place.display()
             )));
         }
-        let locks = self.cache.path().join(".locks").join(&folder);
-        fs::create_dir_all(&locks).map_err(LoadError::io(&locks, "the folder cannot be made"))?;
-        let lock_path = locks.join("hyperrag.lock");
-        let lock = File::create(&lock_path).map_err(LoadError::io(&lock_path, "cannot be made"))?;
-        lock.lock().map_err(LoadError::io(&lock_path, "cannot be locked"))?;
+        let locks = self.cache.join(".locks").join(id.folder());
+        make_folder(&locks)?;
+        let _locked = lock(&locks.join("hyperrag.lock"))?;
 
-        let mut api = ApiBuilder::from_cache(self.cache.clone()).with_token(self.token.clone());
-        if let Some(endpoint) = &self.endpoint {
-            api = api.with_endpoint(endpoint.clone());
+        let client = Client::new(self.endpoint.clone(), self.token.clone());
+        let listing = client.listing(&id.repo, &id.revision);
+        let listing = listing.map_err(|failure| failed(self.advice(id, failure)))?;
+        let commit = listing.commit;
+        if !is_commit(&commit) {
+            return Err(failed(format!("the hub names {commit:?} as its commit")));
         }
-        let api = api.build().map_err(|error| failed(self.advice(id, &error)))?;
-        let info = api.repo(id.repo(&id.revision)).info();
-        let info = info.map_err(|error| failed(self.advice(id, &error)))?;
-        if !is_commit(&info.sha) {
-            return Err(failed(format!("the hub names {:?} as its commit", info.sha)));
-        }
-        let there: Vec<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
-        let at_commit = api.repo(id.repo(&info.sha));
-        let snapshot = self.cache.repo(id.repo(&info.sha)).pointer_path(&info.sha);
-        let fetch = |file: &str| self.fetch(id, &at_commit, &snapshot, file);
+        let there: Vec<&str> = listing.files.iter().map(|file| file.name.as_str()).collect();
+        let snapshot = place.join("snapshots").join(&commit);
+        let fetch = |file: &str| {
+            let url = client.url(&id.repo, &commit, file);
+            self.fetch(id, &client, &url, &place, &snapshot, file)
+        };
         for file in wanted(&there, id.file.as_deref()).map_err(failed)? {
             fetch(&file)?;
         }
@@ -145,61 +142,88 @@ impl Hub {
             let name = file.strip_prefix(&snapshot).unwrap_or(&file).to_string_lossy();
             fetch(&name)?;
         }
-        let named = self.cache.repo(id.repo(&id.revision)).create_ref(&info.sha);
-        named.map_err(LoadError::io(self.cache.path(), "the hub's cache cannot be written"))?;
+        let named = place.join("refs").join(&id.revision);
+        make_folder(named.parent().unwrap_or(&place))?;
+        fs::write(&named, &commit).map_err(LoadError::io(&named, "cannot be written"))?;
         complete(&snapshot, id.file.as_deref())
             .ok_or_else(|| failed("the hub has not all files that its list names".to_owned()))
     }
 
-    /// Fetches one file unless it is there, and checks it where the hub knows its SHA-256.
+    /// Fetches one file unless it is there, and checks it where the hub knows its SHA-256. Its bytes
+    /// lie in `blobs/`, where other snapshots share them; the snapshot has a link.
     fn fetch(
         &self,
         id: &HubId,
-        repo: &ApiRepo,
+        client: &Client,
+        url: &str,
+        place: &Path,
         snapshot: &Path,
         file: &str,
     ) -> Result<(), LoadError> {
-        if snapshot.join(file).exists() {
+        let link = snapshot.join(file);
+        if link.exists() {
             return Ok(());
         }
-        let fetched = repo.download(file).map_err(|error| LoadError::Hub {
+        let failed = |failure| LoadError::Hub {
             id: id.repo.clone(),
-            what: format!("{file}: {}", self.advice(id, &error)),
-        })?;
-        let failed = || LoadError::io(&fetched, "cannot be read");
-        let blob = fetched.canonicalize().map_err(failed())?;
-        let name = blob.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.len() == 64 && is_hexadecimal(name) {
-            let mut opened = File::open(&blob).map_err(failed())?;
-            let checked = sha256_of(&mut opened, &blob).and_then(|hash| check(&blob, name, hash));
-            if checked.is_err() {
-                let _ = fs::remove_file(&fetched).and_then(|()| fs::remove_file(&blob));
-            }
-            checked?;
+            what: format!("{file}: {}", self.advice(id, failure)),
+        };
+        let parts = Path::new(file).components();
+        if !parts.clone().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(failed(Failure::Other("it names a file outside of the model".to_owned())));
         }
-        Ok(())
+        let blobs = place.join("blobs");
+        make_folder(&blobs)?;
+        let name = client.blob(url).map_err(failed)?;
+        let blob = blobs.join(&name);
+        if !blob.exists() {
+            let partial = blobs.join(format!("{name}.hyperrag"));
+            client.download(url, &partial).map_err(failed)?;
+            if name.len() == 64 && is_hexadecimal(&name) {
+                let opened = File::open(&partial);
+                let mut opened = opened.map_err(LoadError::io(&partial, "cannot be read"))?;
+                let hash = sha256_of(&mut opened, &partial)?;
+                check(&blob, &name, hash).inspect_err(|_| {
+                    let _ = fs::remove_file(&partial);
+                })?;
+            }
+            fs::rename(&partial, &blob).map_err(LoadError::io(&blob, "cannot be put in place"))?;
+        }
+        make_folder(link.parent().unwrap_or(snapshot))?;
+        // Left where a blob is gone.
+        let _ = fs::remove_file(&link);
+        let up: PathBuf = parts.map(|_| "..").chain([".."]).collect();
+        let linked = std::os::unix::fs::symlink(up.join("blobs").join(&name), &link);
+        linked.map_err(LoadError::io(&link, "cannot be made"))
     }
 
     /// What failed, and what to do.
-    fn advice(&self, id: &HubId, error: &ApiError) -> String {
-        let said = error.to_string();
-        let status = said.rsplit(' ').next().and_then(|word| word.parse::<u16>().ok());
-        match status.filter(|_| said.contains("status")) {
-            Some(401 | 403) if self.token.is_none() => "the hub wants to know who asks: there may \
-                be no such model, or it is for users who accepted its terms; then set HF_TOKEN"
-                .to_owned(),
-            Some(401 | 403) => {
-                "the hub does not let the owner of this HF_TOKEN have it: accept its \
-                terms on its page, or use another token"
-                    .to_owned()
+    fn advice(&self, id: &HubId, failure: Failure) -> String {
+        let said = match failure {
+            Failure::Status(401 | 403) if self.token.is_none() => {
+                return "the hub wants to know who asks: there may be no such model, or it is for \
+                        users who accepted its terms; then set HF_TOKEN"
+                    .to_owned();
             }
-            Some(404) => format!("the hub has no such model, or not revision {}", id.revision),
-            _ => format!(
-                "the hub did not answer as it must ({said}): try again, or name a local file or \
-                 folder"
-            ),
-        }
+            Failure::Status(401 | 403) => {
+                return "the hub does not let the owner of this HF_TOKEN have it: accept its terms \
+                        on its page, or use another token"
+                    .to_owned();
+            }
+            Failure::Status(404) => {
+                return format!("the hub has no such model, or not revision {}", id.revision);
+            }
+            Failure::Status(status) => format!("status {status}"),
+            Failure::Other(said) => said,
+        };
+        format!(
+            "the hub did not answer as it must ({said}): try again, or name a local file or folder"
+        )
     }
+}
+
+fn make_folder(path: &Path) -> Result<(), LoadError> {
+    fs::create_dir_all(path).map_err(LoadError::io(path, "the folder cannot be made"))
 }
 
 /// What a snapshot is opened by, if nothing of it is missing.

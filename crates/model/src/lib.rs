@@ -2,7 +2,7 @@
 //! safetensors, K and V in and out.
 //!
 //! In: token ids and blocks. Out: blocks, log-probabilities, token ids of text. This is the only
-//! crate that names candle (which reads and dequantises GGUF). It does not know corpus, store or
+//! crate that names candle, whose tensors the decoder on a GPU has. It does not know corpus, store or
 //! ranking.
 
 mod cache;
@@ -32,6 +32,7 @@ mod shapes;
 mod tokenizer;
 mod weights;
 
+#[cfg(feature = "candle")]
 pub mod tiny;
 
 pub use cache::{CATALOG, ModelCache, ModelPart, NamedModel};

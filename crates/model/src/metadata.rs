@@ -1,16 +1,13 @@
 //! The GGUF's metadata, to a [`Config`].
 
-use std::collections::HashMap;
-
-use candle_core::quantized::gguf_file::Value;
-
 use crate::config::{Architecture, Sizes, Window};
+use crate::gguf::{Metadata, Value};
 use crate::rope::Scaling;
 use crate::{Config, LoadError};
 
 impl Config {
     /// What the metadata state. Rotary factors of their own, which are a tensor, are not among them.
-    pub(crate) fn from_metadata(metadata: &HashMap<String, Value>) -> Result<Self, LoadError> {
+    pub(crate) fn from_metadata(metadata: &Metadata) -> Result<Self, LoadError> {
         let reader = Reader(metadata);
         let architecture: Architecture = reader.text("general.architecture")?.parse()?;
         let own = Own { reader, architecture };
@@ -115,8 +112,8 @@ impl Own<'_> {
         let key = self.key("attention.sliding_window_pattern");
         let period = match self.reader.0.get(&key) {
             Some(Value::Array(local)) => {
-                let local = local.iter().map(Value::to_bool).collect::<Result<Vec<_>, _>>();
-                let local = local.ok().filter(|local| local.len() == layers);
+                let local = local.iter().map(Value::boolean).collect::<Option<Vec<_>>>();
+                let local = local.filter(|local| local.len() == layers);
                 let what = "is not one truth value a layer";
                 let local = local.ok_or_else(|| Reader::wrong(&key, what))?;
                 return Ok(Some(Window { positions, local }));
@@ -148,7 +145,7 @@ impl Own<'_> {
 }
 
 /// Looks up metadata by key, and says which key is missing or out of range.
-pub(crate) struct Reader<'a>(pub(crate) &'a HashMap<String, Value>);
+pub(crate) struct Reader<'a>(pub(crate) &'a Metadata);
 
 impl<'a> Reader<'a> {
     fn get(&self, key: &str) -> Result<&'a Value, LoadError> {
@@ -163,12 +160,8 @@ impl<'a> Reader<'a> {
     }
 
     fn size(&self, key: &str, max: usize) -> Result<usize, LoadError> {
-        let size = match self.get(key)? {
-            Value::U32(n) => u64::from(*n),
-            Value::U64(n) => *n,
-            Value::I32(n) => u64::try_from(*n).unwrap_or(0),
-            _ => return Err(Self::wrong(key, "is not a whole number")),
-        };
+        let what = "is not a positive whole number";
+        let size = self.get(key)?.size().ok_or_else(|| Self::wrong(key, what))?;
         match usize::try_from(size) {
             Ok(size) if (1..=max).contains(&size) => Ok(size),
             _ => Err(Self::wrong(key, format_args!("is {size}, outside 1 to {max}"))),
@@ -177,28 +170,27 @@ impl<'a> Reader<'a> {
 
     /// A token id, where there is one.
     pub(crate) fn token(&self, key: &str) -> Result<Option<u32>, LoadError> {
-        let token = self.0.get(key).map(Value::to_u32).transpose();
-        token.map_err(|_| Self::wrong(key, "is not a token id"))
+        let Some(value) = self.0.get(key) else { return Ok(None) };
+        let token = value.size().and_then(|token| u32::try_from(token).ok());
+        token.map(Some).ok_or_else(|| Self::wrong(key, "is not a token id"))
     }
 
     fn float(&self, key: &str) -> Result<f32, LoadError> {
-        self.get(key)?.to_f32().map_err(|_| Self::wrong(key, "is not an f32"))
+        self.get(key)?.float().ok_or_else(|| Self::wrong(key, "is not an f32"))
     }
 
     pub(crate) fn text(&self, key: &str) -> Result<String, LoadError> {
-        let text = self.get(key)?.to_string().map_err(|_| Self::wrong(key, "is not text"))?;
-        Ok(text.clone())
+        let text = self.get(key)?.text().ok_or_else(|| Self::wrong(key, "is not text"))?;
+        Ok(text.to_owned())
     }
 
     pub(crate) fn array(&self, key: &str) -> Result<&'a [Value], LoadError> {
-        let array = self.get(key)?.to_vec().map_err(|_| Self::wrong(key, "is not an array"))?;
-        Ok(array)
+        self.get(key)?.array().ok_or_else(|| Self::wrong(key, "is not an array"))
     }
 
     pub(crate) fn texts(&self, key: &str) -> Result<Vec<String>, LoadError> {
-        let texts = self.array(key)?.iter().map(|value| value.to_string().cloned());
-        texts
-            .collect::<Result<_, _>>()
-            .map_err(|_| Self::wrong(key, "holds a value that is not text"))
+        let texts = self.array(key)?.iter().map(|value| value.text().map(str::to_owned));
+        let what = "holds a value that is not text";
+        texts.collect::<Option<_>>().ok_or_else(|| Self::wrong(key, what))
     }
 }

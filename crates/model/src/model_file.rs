@@ -39,7 +39,7 @@ impl ModelFile {
             let folder = ModelFolder::open(path)?;
             (folder.config().clone(), folder.digest()?, Source::Folder(folder))
         } else {
-            let mut file = Gguf::open(path)?;
+            let file = Gguf::open(path)?;
             (file.config()?, file.digest()?, Source::Gguf(file))
         };
         Ok(Self { path: path.to_owned(), config, digest, source })
@@ -140,7 +140,7 @@ impl ModelFile {
     /// The tensor `name` in f32, row-major.
     pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
         match self.stored(name, shape)? {
-            StoredTensor::Quantised(tensor) => tensor.values(),
+            StoredTensor::Quantised(tensor) => Ok(tensor.values()),
             StoredTensor::Plain(tensor) => tensor.values(),
         }
     }
@@ -165,7 +165,10 @@ impl StoredTensor {
     /// so that no second copy of the matrix is made.
     pub(crate) fn each_rows(&self, each: impl FnMut(&[f32])) -> Result<(), LoadError> {
         match self {
-            Self::Quantised(tensor) => tensor.each_rows(each),
+            Self::Quantised(tensor) => {
+                tensor.each_rows(each);
+                Ok(())
+            }
             Self::Plain(tensor) => tensor.each_rows(each),
         }
     }

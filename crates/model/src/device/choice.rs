@@ -1,10 +1,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::Device;
+use hyperrag_kv::Element;
 use serde::Serialize;
 
-use crate::LoadError;
+use super::Device;
+use crate::{Compute, LoadError};
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +49,21 @@ impl fmt::Display for DeviceChoice {
             Self::Cuda(number) => write!(f, "cuda:{number}"),
         }
     }
+}
+
+/// How a model is laid out on a device.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceSettings {
+    /// Type of weights and products.
+    pub compute: Compute,
+    /// Type to which K and V are rounded.
+    pub element: Element,
+    /// Positions to which every block is padded: the longest chunk.
+    pub block_positions: usize,
+    /// Memory for activations and batches; `None` takes a share of what the device has free.
+    pub memory_bytes: Option<usize>,
+    /// Told when a batch had to be made smaller for want of memory.
+    pub notice: fn(&str),
 }
 
 /// What is known of a device.

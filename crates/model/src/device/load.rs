@@ -2,27 +2,12 @@ use candle_core::{DType, Device, Tensor};
 use hyperrag_kv::Element;
 
 use super::batch::Batching;
-use super::choice::{DeviceChoice, DeviceInfo, open};
+use super::choice::{DeviceChoice, DeviceInfo, DeviceSettings, open};
 use super::decoder::{Angles, DeviceModel};
 use super::transfer::{Transfer, first_line};
 use crate::Compute;
 use crate::weights::{Part, WeightSource, Weights, values_of};
 use crate::{Config, LoadError, ModelFile, Rope};
-
-/// How a model is laid out on a device.
-#[derive(Clone, Copy, Debug)]
-pub struct DeviceSettings {
-    /// Type of weights and products.
-    pub compute: Compute,
-    /// Type to which K and V are rounded.
-    pub element: Element,
-    /// Positions to which every block is padded: the longest chunk.
-    pub block_positions: usize,
-    /// Memory for activations and batches; `None` takes a share of what the device has free.
-    pub memory_bytes: Option<usize>,
-    /// Told when a batch had to be made smaller for want of memory.
-    pub notice: fn(&str),
-}
 
 /// Weights from a file.
 struct FileSource<'a> {
@@ -91,6 +76,19 @@ impl WeightSource for RandomSource<'_> {
     }
 }
 
+/// candle's name of the type.
+fn dtype(compute: Compute) -> Result<DType, LoadError> {
+    match compute {
+        Compute::F16 => Ok(DType::F16),
+        Compute::Bf16 => Ok(DType::BF16),
+        Compute::F32 => Ok(DType::F32),
+        Compute::Int8 => {
+            let feature = "int8 on a GPU (use --compute f16, bf16 or f32)".to_owned();
+            Err(LoadError::Unsupported { feature })
+        }
+    }
+}
+
 fn failed(error: &candle_core::Error) -> LoadError {
     LoadError::Device { device: "the device".to_owned(), what: first_line(error) }
 }
@@ -117,7 +115,7 @@ impl DeviceModel {
         settings: DeviceSettings,
     ) -> Result<Self, LoadError> {
         let config = file.config().clone();
-        let compute = settings.compute.dtype()?;
+        let compute = dtype(settings.compute)?;
         let weights = Weights::read(&config, &mut FileSource { file, device, compute })?;
         Self::new(config, weights, device, settings)
     }
@@ -133,7 +131,7 @@ impl DeviceModel {
     ) -> Result<(Self, DeviceInfo), LoadError> {
         let (device, info) =
             open(choice, settings.notice)?.unwrap_or((Device::Cpu, DeviceInfo::cpu()));
-        let compute = settings.compute.dtype()?;
+        let compute = dtype(settings.compute)?;
         let weights = Weights::read(&config, &mut RandomSource { device: &device, compute })?;
         Ok((Self::new(config, weights, &device, settings)?, info))
     }

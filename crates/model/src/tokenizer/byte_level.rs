@@ -172,7 +172,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use candle_core::quantized::gguf_file::Value;
+    use crate::gguf::Value;
     use hyperrag_kv::Tokenize;
     use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 

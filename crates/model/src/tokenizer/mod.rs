@@ -8,15 +8,16 @@ mod sentence_piece;
 
 use std::collections::HashMap;
 
-use candle_core::quantized::gguf_file::Value;
 use hyperrag_kv::{Digest, ModelError, Tokenize, guarded};
 use tokenizers::Tokenizer as FastTokenizer;
 
 use crate::LoadError;
+use crate::gguf::{Metadata, Value};
 use crate::metadata::Reader;
 use pieces::{Cutter, PIECE_BYTES_MAX};
 use sentence_piece::SentencePiece;
 
+#[cfg(feature = "candle")]
 pub(crate) use byte_level::byte_characters;
 
 /// `tokenizer.ggml.token_type` (llama.cpp's `llama.h`).
@@ -66,7 +67,7 @@ enum Spelling {
 
 impl Tokenizer {
     /// The tokenizer in a GGUF.
-    pub(crate) fn from_metadata(metadata: &HashMap<String, Value>) -> Result<Self, LoadError> {
+    pub(crate) fn from_metadata(metadata: &Metadata) -> Result<Self, LoadError> {
         let reader = Reader(metadata);
         let model = reader.text("tokenizer.ggml.model")?;
         let vocabulary = Vocabulary::read(&reader)?;
@@ -160,7 +161,11 @@ impl Vocabulary {
             let what = format!("has {} entries for {} tokens", types.len(), tokens.len());
             return Err(LoadError::Metadata { key: key.to_owned(), what });
         }
-        let types = types.iter().map(|kind| kind.to_i32().unwrap_or(kind::NORMAL)).collect();
+        let types = types.iter().map(|kind| match kind {
+            Value::I32(kind) => *kind,
+            _ => kind::NORMAL,
+        });
+        let types = types.collect();
         Ok(Self { tokens, types })
     }
 

@@ -5,12 +5,12 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::OnceLock;
 
-use candle_core::quantized::gguf_file::Value;
 use hyperrag_kv::{Digest, ModelError};
 
 use super::pieces::{PIECE_BYTES, PIECE_BYTES_MAX, place, unbroken};
 use super::{Encoder, Tokenizer, Vocabulary, hash_texts, kind};
 use crate::LoadError;
+use crate::gguf::Value;
 use crate::metadata::Reader;
 
 /// How pieces spell a blank.
@@ -58,8 +58,8 @@ pub(super) fn read(reader: &Reader<'_>, vocabulary: &Vocabulary) -> Result<Token
     let key = "tokenizer.ggml.scores";
     let scores = reader.array(key)?;
     let wrong = |what: &str| LoadError::Metadata { key: key.to_owned(), what: what.to_owned() };
-    let scores: Result<Vec<f32>, _> = scores.iter().map(Value::to_f32).collect();
-    let scores = scores.map_err(|_| wrong("holds a value that is no f32"))?;
+    let scores: Option<Vec<f32>> = scores.iter().map(Value::float).collect();
+    let scores = scores.ok_or_else(|| wrong("holds a value that is no f32"))?;
     if scores.len() != vocabulary.tokens.len() || scores.iter().any(|score| score.is_nan()) {
         return Err(wrong("is not one number a token"));
     }

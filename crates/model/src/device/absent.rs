@@ -1,0 +1,120 @@
+//! The devices of a program without candle: there are none, and these types have no values.
+
+use hyperrag_kv::{
+    BlockError, Chunk, Geometry, KvBlock, KvLayers, LanguageModel, ModelError, Pair,
+};
+
+use super::choice::open;
+use crate::{Compute, Config, DeviceChoice, DeviceInfo, DeviceSettings, LoadError, ModelFile};
+
+/// A device.
+#[derive(Clone, Copy)]
+pub(crate) enum Device {}
+
+/// A model on a device.
+#[derive(Clone, Copy)]
+pub enum DeviceModel {}
+
+/// A block in a device's memory.
+#[derive(Clone, Copy)]
+pub enum DeviceBlock {}
+
+impl DeviceModel {
+    /// Fails.
+    ///
+    /// # Errors
+    /// [`LoadError::Device`].
+    pub fn load(
+        _: &mut ModelFile,
+        choice: DeviceChoice,
+        settings: DeviceSettings,
+    ) -> Result<(Self, DeviceInfo), LoadError> {
+        Self::none(choice, settings)
+    }
+
+    pub(crate) fn load_on(
+        _: &mut ModelFile,
+        device: &Device,
+        _: DeviceSettings,
+    ) -> Result<Self, LoadError> {
+        match *device {}
+    }
+
+    /// Fails.
+    ///
+    /// # Errors
+    /// [`LoadError::Device`].
+    pub fn random(
+        _: Config,
+        choice: DeviceChoice,
+        settings: DeviceSettings,
+    ) -> Result<(Self, DeviceInfo), LoadError> {
+        Self::none(choice, settings)
+    }
+
+    fn none(
+        choice: DeviceChoice,
+        settings: DeviceSettings,
+    ) -> Result<(Self, DeviceInfo), LoadError> {
+        match open(choice, settings.notice)? {
+            Some((device, _)) => match device {},
+            None => Err(LoadError::Device {
+                device: choice.to_string(),
+                what: "this program was built without the decoder for devices: build it with \
+                       scripts/build-cuda.sh"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    /// Sizes of the model.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        match *self {}
+    }
+
+    /// Type of weights and products.
+    #[must_use]
+    pub fn compute(&self) -> Compute {
+        match *self {}
+    }
+
+    /// Floating-point operations a second of large products.
+    ///
+    /// # Errors
+    /// None.
+    pub fn product_flops(&self, _: usize) -> Result<f64, ModelError> {
+        match *self {}
+    }
+}
+
+impl LanguageModel for DeviceModel {
+    type Resident = DeviceBlock;
+
+    fn geometry(&self) -> &Geometry {
+        match *self {}
+    }
+
+    fn context_tokens(&self) -> usize {
+        match *self {}
+    }
+
+    fn prefill(&self, _: &[Chunk]) -> Result<Vec<KvBlock>, ModelError> {
+        match *self {}
+    }
+
+    fn upload(&self, _: KvBlock) -> Result<DeviceBlock, ModelError> {
+        match *self {}
+    }
+
+    fn score_pairs(&self, _: &[Pair<'_, DeviceBlock>]) -> Result<Vec<f32>, ModelError> {
+        match *self {}
+    }
+
+    fn score_kept(
+        &self,
+        _: &[Pair<'_, dyn KvLayers + '_>],
+    ) -> Result<Vec<Result<f32, BlockError>>, ModelError> {
+        match *self {}
+    }
+}

@@ -2,7 +2,7 @@ use std::ops::ControlFlow;
 
 use anyhow::{Context, Result};
 use hyperrag_kv::Sampling;
-use hyperrag_model::{Compute, ComputeChoice, Generator, Kernel, ModelCache, ModelFile};
+use hyperrag_model::{Compute, Generator, Kernel, ModelCache, ModelFile};
 use hyperrag_pipeline::{AnswerSettings, GeneratedAnswer, PassageOrder, Query};
 use indicatif::ProgressBar;
 
@@ -63,8 +63,8 @@ fn generator(args: &AnswerArgs, loaded: &mut LoadedModel) -> Result<Generator> {
     };
     let path = ModelCache::from_environment()?.resolve(name)?;
     let mut file = ModelFile::open(&path)?;
-    // --compute may be that of a GPU.
-    let compute = args.search.model.compute.map(ComputeChoice::on_cpu);
+    // In the type of the model that reranks, which may be that of a GPU.
+    let compute = loaded.model.compute().parse().ok();
     let compute = compute.filter(|compute| *compute != Compute::F16).unwrap_or(Compute::F32);
     let generator = Generator::load(&mut file, compute, Kernel::best(), threads);
     generator.with_context(|| format!("{}: cannot answer", path.display()))

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use hyperrag_corpus::{Chunker, Corpus};
 use hyperrag_eval::{Qrels, run_line};
 use hyperrag_kv::{Element, KvBlock, LanguageModel, ModelError};
-use hyperrag_model::{Compute, ComputeChoice, Model};
+use hyperrag_model::{Compute, ComputeChoice, Kernel, Model};
 use hyperrag_pipeline::{
     Cost, CostPoint, PairScores, PooledQuery, QualityInput, QualityRow, Query, Recomputed,
     Rounding, ScoredQuery, calibration_chunks, cost_points, draw_queries, knee, listed_candidates,
@@ -125,8 +125,7 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Taken>
     }
     let (mut taken, mut drawn) = (Taken::default(), Some(drawn));
     for way in ways {
-        let model =
-            ModelArgs { compute: Some(ComputeChoice::Named(way.compute)), ..args.model.clone() };
+        let model = ModelArgs { compute: ComputeChoice::Named(way.compute), ..args.model.clone() };
         let loaded = LoadedModel::load(&model, Element::F32, way.chunk_tokens, None, None)?;
         let tokens = way.chunk_tokens as usize;
         let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, tokens)?;
@@ -206,11 +205,9 @@ struct Way {
 
 impl Way {
     fn of(variant: &VariantName, args: &QualityArgs) -> Self {
+        let compute = || args.model.compute.on_cpu(Kernel::best());
         Self {
-            compute: variant
-                .compute
-                .or(args.model.compute.map(ComputeChoice::on_cpu))
-                .unwrap_or(Compute::F32),
+            compute: variant.compute.unwrap_or_else(compute),
             chunk_tokens: variant.chunk_tokens.unwrap_or(args.chunk_tokens),
         }
     }

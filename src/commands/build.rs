@@ -15,9 +15,9 @@ use hyperrag_retrieval::Analyzer;
 use hyperrag_store::{Replica, Store, StoreError};
 use serde::Serialize;
 
-use super::LoadedModel;
 use super::eval::read_run;
-use crate::cli::{BuildArgs, ColumnArgs};
+use super::{LoadedModel, arithmetic};
+use crate::cli::{BuildArgs, ColumnArgs, ModelArgs};
 use crate::exit::Status;
 use crate::report;
 
@@ -40,14 +40,9 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         (None, Some(stored)) => stored.language.clone(),
         (language, _) => language.unwrap_or(Analyzer::ENGLISH).to_string(),
     };
-    let calibration = match Store::open_sealed(&args.store) {
-        Ok(store) if element.is_calibrated() => store.calibration()?,
-        _ => None,
-    };
-    let loaded = LoadedModel::load(&args.model, element, chunk_tokens, stored, calibration)?;
-    if loaded.profile.lead.is_some() {
-        let profile = loaded.profile.name;
-        return Err(PipelineError::QueryFirst { profile }.into());
+    let loaded = load(args, element, chunk_tokens, found.as_ref())?;
+    if !json {
+        report::note(&arithmetic::sentence(&loaded.model));
     }
     let loaded = calibrate(loaded, element, chunk_tokens, &corpus, args.limit)?;
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
@@ -98,6 +93,28 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         false => report::note(&describe(&summary)),
     }
     Ok(if replicate_all(args) { Status::Done } else { Status::Degraded })
+}
+
+/// Loads the model: with the profile of the store that is added to, and with the arithmetic and the
+/// calibration of the one that is there, be it unfinished.
+fn load(
+    args: &BuildArgs,
+    element: Element,
+    chunk_tokens: u32,
+    found: Option<&Fingerprint>,
+) -> Result<LoadedModel> {
+    let calibration = match Store::open_sealed(&args.store) {
+        Ok(store) if element.is_calibrated() => store.calibration()?,
+        _ => None,
+    };
+    let compute = arithmetic::choice(args.model.compute, found);
+    let model = ModelArgs { compute, ..args.model.clone() };
+    let stored = found.filter(|_| args.append);
+    let loaded = LoadedModel::load(&model, element, chunk_tokens, stored, calibration)?;
+    match loaded.profile.lead {
+        Some(_) => Err(PipelineError::QueryFirst { profile: loaded.profile.name }.into()),
+        None => Ok(loaded),
+    }
 }
 
 /// The input, and how many documents of it `--only` names.
@@ -189,10 +206,12 @@ fn replicate_all(args: &BuildArgs) -> bool {
     all
 }
 
-/// What a build did or would do, as JSON, and where it computes.
+/// What a build did or would do, as JSON, and where and how it computes.
 fn with_device(summary: &impl Serialize, loaded: &LoadedModel) -> Result<String> {
     let mut value = serde_json::to_value(summary)?;
     value["device"] = serde_json::to_value(loaded.model.device())?;
+    value["compute"] = loaded.model.compute().into();
+    value["kernel"] = loaded.model.kernel_id().into();
     Ok(value.to_string())
 }
 

@@ -103,6 +103,7 @@ fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
             "instruction_sets",
             Kernel::available().iter().map(|k| k.name()).collect::<Vec<_>>().join(", "),
         ),
+        ("compute_auto", Kernel::best().compute().to_string()),
         ("digest", file.digest().to_string()),
     ];
     if json {

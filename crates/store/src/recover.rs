@@ -58,7 +58,7 @@ impl Recovered {
 pub fn recover(
     root: &Path,
     replicas: &[PathBuf],
-    current: &mut dyn FnMut() -> Result<Fingerprint, String>,
+    current: &mut dyn FnMut() -> Result<Vec<Fingerprint>, String>,
 ) -> Result<Recovered, StoreError> {
     let files = Files { root: root.to_owned() };
     if let Some((state, from)) = replicas.iter().find_map(|from| from_replica(&files, from)) {
@@ -113,7 +113,7 @@ fn read_top(files: &Files, shard: ShardId) -> Result<(Header, Digest), String> {
 /// The manifest from the damaged text, headers and chunk files.
 fn rebuild(
     files: &Files,
-    current: &mut dyn FnMut() -> Result<Fingerprint, String>,
+    current: &mut dyn FnMut() -> Result<Vec<Fingerprint>, String>,
 ) -> Result<Recovered, String> {
     let text = fs::read(files.manifest()).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -268,7 +268,7 @@ fn with_lines(mut state: State, lines: Vec<Sealed>) -> State {
 fn fingerprint(
     files: &Files,
     told: &Value,
-    current: &mut dyn FnMut() -> Result<Fingerprint, String>,
+    current: &mut dyn FnMut() -> Result<Vec<Fingerprint>, String>,
 ) -> Result<Fingerprint, String> {
     let mut digests = headers(files).map(|header| header.fingerprint);
     let Some(digest) = digests.next() else {
@@ -282,10 +282,9 @@ fn fingerprint(
     {
         return Ok(told);
     }
-    let current = current()?;
-    match current.digest() == digest {
-        true => Ok(current),
-        false => Err("nothing here says what the store was made with; give --model, --profile, \
+    match current()?.into_iter().find(|current| current.digest() == digest) {
+        Some(current) => Ok(current),
+        None => Err("nothing here says what the store was made with; give --model, --profile, \
                       --element, --chunk-tokens and --unit-rows as for its build"
             .to_owned()),
     }

@@ -46,7 +46,7 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
         if json {
             let mut value = serde_json::to_value(&answer)?;
             value["stats"]["device"] = device.as_str().into();
-            bar.suspend(|| report::print(&value.to_string()))?;
+            bar.suspend(|| report::print_data(&value.to_string()))?;
         } else {
             report::print_piece(&sources(&answer, single))?;
             warn_of_cuts(&answer);
@@ -96,7 +96,7 @@ fn sources(answer: &GeneratedAnswer, single: bool) -> String {
         let (rank, id) = (passage.rank, &passage.id);
         match passage.title.trim() {
             "" => format!("\n[{rank}] {id}"),
-            title => format!("\n[{rank}] {id}  {}", report::shorten(title, 64)),
+            title => format!("\n[{rank}] {id}  {}", report::on_one_line(title, 64)),
         }
     };
     let passages: String = answer.passages.iter().map(line).collect();

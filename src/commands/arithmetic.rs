@@ -1,6 +1,6 @@
 //! The type that a model computes in: which one, and what it costs in ranking.
 
-use hyperrag_kv::{Fingerprint, LanguageModel};
+use hyperrag_kv::Fingerprint;
 use hyperrag_model::{
     Compute, ComputeChoice, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS,
     KERNEL_ID_INT8, KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, Model,

@@ -17,13 +17,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::batch::aggregate;
-use super::build::{columns, stop_on_signal};
+use super::build::columns;
 use super::eval::{read_qrels, read_run};
 use super::quality_table::table;
 use super::{LoadedModel, quality_chart};
 use crate::cli::{ModelArgs, QualityArgs, VariantName};
 use crate::exit::Status;
-use crate::{queries, report};
+use crate::{queries, report, signals};
 
 /// The figures, and how they were taken.
 #[derive(Debug, Serialize)]
@@ -116,7 +116,7 @@ fn left_out(queries: &[Query], judged: &Qrels) -> Vec<String> {
 /// Scores the candidates of all queries with every variant, one type of arithmetic and length of chunks
 /// after the other.
 fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Taken> {
-    let stop = stop_on_signal()?;
+    let stop = signals::stop()?;
     let mut ways: Vec<Way> = Vec::new();
     for way in args.variants.iter().map(|variant| Way::of(variant, args)) {
         if !ways.contains(&way) {

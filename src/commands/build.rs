@@ -1,7 +1,5 @@
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -19,7 +17,7 @@ use super::eval::read_run;
 use super::{LoadedModel, arithmetic};
 use crate::cli::{BuildArgs, ColumnArgs, ModelArgs};
 use crate::exit::Status;
-use crate::report;
+use crate::{report, signals};
 
 /// Positions of a chunk, and rows of a shard.
 const DEFAULT_SIZE: u32 = 256;
@@ -59,16 +57,16 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         max_bytes: args.max_bytes,
         notice: report::warn,
         progress: &progress,
-        stop: stop_on_signal()?,
+        stop: signals::stop()?,
     };
     if args.dry_run {
         let plan = watch(&progress, corpus.size(), args.limit, || {
             hyperrag_pipeline::dry_run(&input, &args.store)
         })?;
-        report::print(&match json {
-            true => with_device(&plan, &loaded)?,
-            false => describe_plan(&plan),
-        })?;
+        match json {
+            true => report::print_data(&with_device(&plan, &loaded)?)?,
+            false => report::print(&describe_plan(&plan))?,
+        }
         return Ok(Status::Done);
     }
     for replica in &args.replicas {
@@ -89,7 +87,7 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     };
     warn_of_rows(args, named, &summary);
     match json {
-        true => report::print(&with_device(&summary, &loaded)?)?,
+        true => report::print_data(&with_device(&summary, &loaded)?)?,
         false => report::note(&describe(&summary)),
     }
     Ok(if replicate_all(args) { Status::Done } else { Status::Degraded })
@@ -243,19 +241,6 @@ fn expected_rows(counts: &Counts, size: CorpusSize, limit: Option<u64>) -> Optio
         (Some(rows), Some(limit)) => Some(rows.min(limit)),
         (rows, limit) => rows.or(limit),
     }
-}
-
-/// A flag that SIGINT, SIGTERM and SIGHUP set. A second signal ends the process at once.
-pub(super) fn stop_on_signal() -> Result<&'static AtomicBool> {
-    static STOP: OnceLock<AtomicBool> = OnceLock::new();
-    let stop = STOP.get_or_init(AtomicBool::default);
-    let handler = move || {
-        if stop.swap(true, Ordering::Relaxed) {
-            std::process::exit(Status::Interrupted as i32);
-        }
-    };
-    ctrlc::set_handler(handler).context("the signal handler cannot be set")?;
-    Ok(stop)
 }
 
 fn describe(summary: &BuildSummary) -> String {

@@ -25,7 +25,7 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
         value["sizes"] = serde_json::to_value(&sizes)?;
         value["exactness"] = exactness(&manifest.fingerprint.kernel).into();
         value["auto_device"] = serde_json::to_value(DeviceInfo::of(DeviceChoice::Auto)?)?;
-        report::print(&value.to_string())?;
+        report::print_data(&value.to_string())?;
         return Ok(Status::Done);
     }
     let sum = |part: fn(&hyperrag_store::ShardRecord) -> u64| {

@@ -20,10 +20,10 @@ pub(crate) fn repair(args: &RepairArgs, json: bool) -> Result<Status> {
     let done = report::watch_bytes(&progress, || {
         hyperrag_pipeline::repair(&args.store, settings, &mut model, &progress)
     })?;
-    report::print(&match json {
-        true => serde_json::to_string(&done)?,
-        false => describe(&done),
-    })?;
+    match json {
+        true => report::print_data(&serde_json::to_string(&done)?)?,
+        false => report::print(&describe(&done))?,
+    }
     match done.left {
         0 => Ok(Status::Done),
         left => Err(Damaged(format!(

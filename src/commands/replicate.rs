@@ -12,7 +12,7 @@ pub(crate) fn replicate(args: &ReplicateArgs, json: bool) -> Result<Status> {
         hyperrag_pipeline::replicate(&args.store, &args.to, args.checksum, &progress)
     })?;
     match json {
-        true => report::print(&serde_json::to_string(&done)?)?,
+        true => report::print_data(&serde_json::to_string(&done)?)?,
         false => report::note(&describe(&done)),
     }
     Ok(Status::Done)

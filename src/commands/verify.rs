@@ -4,11 +4,10 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use hyperrag_pipeline::{ByteProgress, Recomputation, Selection, VerifyReport, VerifySettings};
 use hyperrag_store::{Store, StoreError};
 
-use super::build::stop_on_signal;
 use super::open;
 use crate::cli::VerifyArgs;
 use crate::exit::{Damaged, Status};
-use crate::report;
+use crate::{report, signals};
 
 /// Checks every byte of a store, and computes blocks again where that is asked for.
 pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<Status> {
@@ -25,10 +24,10 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<Status> {
         found.recomputed = blocks;
         found.damages.extend(damages);
     }
-    report::print(&match json {
-        true => serde_json::to_string(&found)?,
-        false => describe(&found),
-    })?;
+    match json {
+        true => report::print_data(&serde_json::to_string(&found)?)?,
+        false => report::print(&describe(&found))?,
+    }
     let store = args.store.display();
     let advice = match damaged {
         0 => "build the store again".to_owned(),
@@ -55,7 +54,7 @@ fn recomputed(store: &Store, args: &VerifyArgs) -> Result<Recomputation> {
         (None, Some((part, of))) => Selection::Part { part, of },
         (None, None) => Selection::All,
     };
-    let (progress, stop) = (ByteProgress::default(), stop_on_signal()?);
+    let (progress, stop) = (ByteProgress::default(), signals::stop()?);
     let done = report::watch_bytes(&progress, || {
         hyperrag_pipeline::recompute(store, &loaded.model, selection, &progress, stop)
     });

@@ -289,7 +289,9 @@ fn stores_and_models_are_described() {
     let scratch = built("bf16");
     let text = scratch.ok("info --store store").stdout;
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    for part in ["state complete", "documents 160", "tiny", "bf16", "cpu-f32-v1"] {
+    let best = hyperrag_model::Kernel::best();
+    let kernel = best.id(best.compute());
+    for part in ["state complete", "documents 160", "tiny", "bf16", kernel] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let manifest = &scratch.ok("info --store store --json").json()[0];

@@ -4,7 +4,7 @@ FEATURES = --features hyperrag-model/real-model
 HYPERRAG = target/release/hyperrag
 export RUSTDOCFLAGS = -D warnings
 
-.PHONY: help build demo test lint unit docs model python test-gemma torture fuzz cuda tiny gpu compare kernels prerequisites clean
+.PHONY: help build demo test lint unit docs model python test-gemma torture asan fuzz cuda tiny gpu compare kernels prerequisites clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -56,10 +56,15 @@ target/python/installed: Makefile | prerequisites
 torture: ## damage a store in every way that is listed, count what is noticed (minutes; SEED=N)
 	TORTURE=full $(CARGO) test --release --locked --test torture
 
+asan: prerequisites ## run the kernels' tests under AddressSanitizer (minutes; target/asan)
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan $(CARGO) test --release --locked \
+	  --target x86_64-unknown-linux-gnu -p hyperrag-model --lib --test tiny
+
 SECONDS ?= 60
-fuzz: prerequisites ## fuzz every parser of store and model for SECONDS (60) each; needs `cargo install cargo-fuzz`
+fuzz: prerequisites ## fuzz every parser for SECONDS (60) each; needs `cargo install cargo-fuzz`
 	FUZZ_SEEDS=$(CURDIR)/fuzz/corpus $(CARGO) test --release --locked -p hyperrag-store --test store fuzz
 	FUZZ_SEEDS=$(CURDIR)/fuzz/corpus $(CARGO) test --release --locked -p hyperrag-model --test tiny fuzz
+	FUZZ_SEEDS=$(CURDIR)/fuzz/corpus $(CARGO) test --release --locked -p hyperrag-corpus -p hyperrag-eval --test fuzz
 	cd fuzz && for target in fuzz_targets/*.rs; do \
 	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$(basename $$target .rs) -- -max_total_time=$(SECONDS) -rss_limit_mb=512 || exit 1; done
 

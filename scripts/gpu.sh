@@ -43,10 +43,12 @@ run() { timeout --foreground $((deadline - SECONDS)) "$hyperrag" "$@"; }
 # The CPU's store read by the GPU, the GPU's own, and the GPU's read by the CPU.
 compare() { # name, model
     local queries=(--model "$2" --queries testdata/queries.jsonl --query-count 5 --depth 50)
-    local builder store
+    local builder store compute
     for builder in cpu "$device"; do
         store=$work/$1-built-on-$builder
-        run build testdata/corpus.parquet --model "$2" --device "$builder" --store "$store"
+        # A CPU in f32: what differs is the device, not the type.
+        [ "$builder" = cpu ] && compute=f32 || compute=auto
+        run build testdata/corpus.parquet --model "$2" --device "$builder" --compute $compute --store "$store"
         echo "## $1, store built on $builder"
         run bench --store "$store" "${queries[@]}" --device "$device" --against cpu --out "$out/$1-$builder.json"
     done

@@ -141,11 +141,10 @@ pub(crate) struct ModelArgs {
     pub(crate) device: DeviceChoice,
     /// Type of weights and products: f16, bf16 or f32 on a GPU, int8, bf16 or f32 on a CPU, where
     /// bf16 halves the weights and is faster if the machine has instructions for it, and int8 is
-    /// faster still and less exact. auto is that of the store on a CPU, and for a new one bf16 where
-    /// AMX multiplies it, else f32; f16 on a GPU [default: that of the store on a CPU, f32 for a new
-    /// one; f16 on a GPU].
-    #[arg(long, env = "HYPERRAG_COMPUTE", value_name = "TYPE")]
-    pub(crate) compute: Option<ComputeChoice>,
+    /// faster still and less exact. auto on a CPU is that of the store, and for a new one bf16 where
+    /// AMX or AVX-512 BF16 multiplies it, else f32, which is the most exact; on a GPU it is f16.
+    #[arg(long, env = "HYPERRAG_COMPUTE", default_value = "auto", value_name = "TYPE")]
+    pub(crate) compute: ComputeChoice,
     /// Threads that compute on the CPU; 0 is one a core.
     #[arg(long, env = "HYPERRAG_THREADS", default_value_t = 0, value_name = "N")]
     pub(crate) threads: usize,

@@ -5,6 +5,8 @@ use hyperrag_pipeline::PipelineError;
 use hyperrag_rerank::RerankError;
 use hyperrag_store::StoreError;
 
+use crate::report;
+
 /// How the program ends; the number is its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
@@ -41,8 +43,7 @@ pub(crate) struct Usage(pub(crate) String);
 pub(crate) struct Damaged(pub(crate) String);
 
 /// Says on stderr what went wrong, and gives the exit code for it.
-#[expect(clippy::print_stderr, reason = "the one place where errors are reported")]
-pub(crate) fn report(error: &anyhow::Error) -> Status {
+pub(crate) fn of(error: &anyhow::Error) -> Status {
     let broken_pipe = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
     };
@@ -56,7 +57,7 @@ pub(crate) fn report(error: &anyhow::Error) -> Status {
             said = if said.is_empty() { cause } else { format!("{said}: {cause}") };
         }
     }
-    eprintln!("error: {said}");
+    report::error(&said);
     error.chain().find_map(status_of).unwrap_or(Status::Failed)
 }
 

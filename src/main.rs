@@ -5,20 +5,30 @@
 mod cli;
 mod commands;
 mod exit;
+mod panics;
 mod queries;
 mod report;
 mod settings;
+mod signals;
 mod text;
+
+#[cfg(test)]
+#[path = "../fuzz/changed.rs"]
+mod changed;
+#[cfg(test)]
+#[path = "../tests/cli/seeded.rs"]
+mod seeded;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    panics::set_hook();
     let outcome = settings::parse().and_then(|resolved| match resolved {
-        settings::Resolved::Print(text) => report::print(&text).map(|()| exit::Status::Done),
+        settings::Resolved::Print(text) => report::print_data(&text).map(|()| exit::Status::Done),
         settings::Resolved::Run(cli) => commands::run(*cli),
     });
     match outcome {
         Ok(status) => status.into(),
-        Err(error) => exit::report(&error).into(),
+        Err(error) => exit::of(&error).into(),
     }
 }

@@ -1,10 +1,14 @@
 //! What goes to stdout and stderr.
+//!
+//! Text for people passes through [`visible`] here and nowhere else: what a corpus, a file name or a
+//! model says cannot move the cursor of a terminal. Data (JSON, runs, settings) is printed as it is.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -12,18 +16,41 @@ use hyperrag_pipeline::{ByteProgress, Counts};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-/// Writes a line of data to stdout.
-pub(crate) fn print(text: &str) -> Result<()> {
+/// Writes lines for a program to stdout.
+pub(crate) fn print_data(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{}", text.trim_end_matches('\n'))?;
     Ok(out.flush()?)
 }
 
+/// Writes lines for people to stdout.
+pub(crate) fn print(text: &str) -> Result<()> {
+    print_data(&visible(text))
+}
+
 /// Writes a piece of a line to stdout, for the user to see at once.
 pub(crate) fn print_piece(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(visible(text).as_bytes())?;
     Ok(out.flush()?)
+}
+
+/// Spells out what a terminal would obey: control characters, but for line ends and tabs, and those
+/// that turn the direction of writing (Unicode, UAX 9).
+fn visible(text: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| match c {
+        '\n' | '\t' => false,
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        c => c.is_control(),
+    };
+    if !text.contains(obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(2 * text.len());
+    for c in text.chars() {
+        if obeyed(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+    }
+    Cow::Owned(shown)
 }
 
 /// Prints figures as JSON or as a table, and writes them to a file too where one is named.
@@ -37,18 +64,23 @@ pub(crate) fn figures(
     if let Some(path) = file {
         fs::write(path, &text).with_context(|| format!("{}: cannot be written", path.display()))?;
     }
-    print(&if json { text } else { table() })
+    if json { print_data(&text) } else { print(&table()) }
 }
 
 /// Tells the user something that is no data.
 #[expect(clippy::print_stderr, reason = "the one place where messages are written")]
 pub(crate) fn note(text: &str) {
-    eprintln!("{text}");
+    eprintln!("{}", visible(text));
 }
 
 /// Tells the user of something that is not as it should be.
 pub(crate) fn warn(text: &str) {
     note(&format!("warning: {text}"));
+}
+
+/// Tells the user why nothing was done.
+pub(crate) fn error(text: &str) {
+    note(&format!("error: {text}"));
 }
 
 /// A bar on stderr where that is a terminal, else nothing.
@@ -79,22 +111,39 @@ pub(crate) fn show_build(bar: &ProgressBar, counts: &Counts, rows: Option<u64>, 
     ));
 }
 
-/// Runs `work` while a thread calls `show`, which moves `bar` on.
+/// Runs `work` while a thread calls `show`, which moves `bar` on; without it where no thread can be
+/// started.
 pub(crate) fn watch<T>(bar: &ProgressBar, show: impl Fn() + Sync, work: impl FnOnce() -> T) -> T {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        let watcher = scope.spawn(|| {
+        let watch = || {
             while !done.load(Ordering::Relaxed) {
                 show();
                 thread::park_timeout(Duration::from_millis(200));
             }
-        });
-        let result = work();
-        done.store(true, Ordering::Relaxed);
-        watcher.thread().unpark();
-        bar.finish_and_clear();
-        result
+        };
+        let watcher = thread::Builder::new().spawn_scoped(scope, watch).ok();
+        // The scope waits for the watcher, after a panic of `work` too.
+        let _end = End { done: &done, watcher: watcher.as_ref().map(|w| w.thread()), bar };
+        work()
     })
+}
+
+/// Ends the watching when it is dropped.
+struct End<'a> {
+    done: &'a AtomicBool,
+    watcher: Option<&'a Thread>,
+    bar: &'a ProgressBar,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        if let Some(watcher) = self.watcher {
+            watcher.unpark();
+        }
+        self.bar.finish_and_clear();
+    }
 }
 
 /// Runs `work` over the bytes of a store while a thread shows its progress.
@@ -138,8 +187,13 @@ pub(crate) fn snippet(text: &str, query: &str, width: usize) -> String {
     shorten(&line, width)
 }
 
+/// At most `width` characters of `text`, on one line.
+pub(crate) fn on_one_line(text: &str, width: usize) -> String {
+    shorten(&text.split_whitespace().collect::<Vec<_>>().join(" "), width)
+}
+
 /// At most `width` characters of `text`.
-pub(crate) fn shorten(text: &str, width: usize) -> String {
+fn shorten(text: &str, width: usize) -> String {
     match text.char_indices().nth(width) {
         None => text.to_owned(),
         Some(_) => text.chars().take(width - 1).chain(['…']).collect(),
@@ -157,5 +211,30 @@ mod tests {
         assert_eq!(snippet(text, "seven", 12), "… four five…");
         assert_eq!(snippet("", "x", 12), "");
         assert_eq!(shorten("äöü", 2), "ä…");
+        assert_eq!(on_one_line(" a\r\nb\tc ", 9), "a b c");
+    }
+
+    #[test]
+    fn what_a_terminal_obeys_is_spelt_out() {
+        let plain = "Ünïcödé 日本\n\tשלום\u{200f}";
+        assert!(matches!(visible(plain), Cow::Borrowed(text) if text == plain));
+        let clear = "a\u{1b}[2J\u{9b}31m\r\u{7f}\u{8}\0b\n";
+        let shown = "a\\u{1b}[2J\\u{9b}31m\\u{d}\\u{7f}\\u{8}\\u{0}b\n";
+        assert_eq!(visible(clear), shown);
+        let obeyed = ('\0'..='\u{2069}').filter(|c| visible(&c.to_string()) != c.to_string());
+        // C0 but two, DEL, C1, and nine of direction.
+        assert_eq!(obeyed.count(), 30 + 1 + 32 + 9);
+        // A sequence that comes in pieces.
+        let pieces: String = ["x\u{1b}", "[", "31m"].map(|piece| visible(piece)).concat();
+        assert_eq!(pieces, "x\\u{1b}[31m");
+    }
+
+    #[test]
+    fn a_panic_of_watched_work_ends_the_watching() {
+        let bar = ProgressBar::hidden();
+        let watched = |work: fn()| hyperrag_kv::guarded(|| watch(&bar, || (), work));
+        assert_eq!(watched(|| panic!("gone")), Err("gone".to_owned()));
+        assert!(bar.is_finished());
+        assert_eq!(watched(|| ()), Ok(()));
     }
 }

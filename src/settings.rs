@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 use toml::{Table, Value};
@@ -23,20 +24,28 @@ pub(crate) enum Resolved {
     Run(Box<Cli>),
 }
 
-/// Parses the command line over the settings file; ends the process for `--help` and for usage
-/// errors, as clap does.
+/// Parses the command line over the settings file; ends the process for `--help`.
 pub(crate) fn parse() -> Result<Resolved> {
     let mut command = Cli::command();
     if let Some(path) = file_named()? {
         let text = text::read(&path, "the settings file", SETTINGS_BYTES_MAX)?;
         command = with_defaults(command, &path, &text)?;
     }
-    let matches = command.clone().get_matches();
+    let matches = command.clone().try_get_matches().map_err(usage)?;
     if matches.get_flag("print_config") {
         return Ok(Resolved::Print(resolved(&command, &matches)));
     }
-    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.exit())?;
+    let cli = Cli::from_arg_matches(&matches).map_err(usage)?;
     Ok(Resolved::Run(Box::new(cli)))
+}
+
+/// The sentences of a usage error, which may quote what a terminal would obey.
+fn usage(error: clap::Error) -> anyhow::Error {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.exit();
+    }
+    let text = error.render().to_string();
+    Usage(text.trim_start_matches("error: ").trim_end().to_owned()).into()
 }
 
 /// The settings file, which must be known before the rest can be parsed.
@@ -189,6 +198,17 @@ mod tests {
         };
         assert_eq!(depth(&["hyperrag", "query", "x"]), (7, true, "S".into()));
         assert_eq!(depth(&["hyperrag", "query", "x", "--depth", "9"]).0, 9);
+    }
+
+    #[test]
+    fn changed_files_are_refused_or_read_without_a_panic() {
+        let file =
+            "store = 'S'\nthreads = 2\n[query]\ndepth = 7\nfuse = \"rrf\"\n[bench]\ndepth = 3\n";
+        let target = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            resolve(&text, &["hyperrag", "query", "bees"]).is_ok()
+        };
+        crate::changed::changes_are_no_panic("settings", file.as_bytes(), 400, target);
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::ops::ControlFlow;
 
 use anyhow::{Context, Result};
 use hyperrag_kv::Sampling;
-use hyperrag_model::{Compute, ComputeChoice, Generator, Kernel, ModelCache, ModelFile};
+use hyperrag_model::{Compute, Generator, Kernel, ModelCache, ModelFile};
 use hyperrag_pipeline::{AnswerSettings, GeneratedAnswer, PassageOrder, Query};
 use indicatif::ProgressBar;
 
@@ -46,7 +46,7 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
         if json {
             let mut value = serde_json::to_value(&answer)?;
             value["stats"]["device"] = device.as_str().into();
-            bar.suspend(|| report::print(&value.to_string()))?;
+            bar.suspend(|| report::print_data(&value.to_string()))?;
         } else {
             report::print_piece(&sources(&answer, single))?;
             warn_of_cuts(&answer);
@@ -63,8 +63,8 @@ fn generator(args: &AnswerArgs, loaded: &mut LoadedModel) -> Result<Generator> {
     };
     let path = ModelCache::from_environment()?.resolve(name)?;
     let mut file = ModelFile::open(&path)?;
-    // --compute may be that of a GPU.
-    let compute = args.search.model.compute.map(ComputeChoice::on_cpu);
+    // In the type of the model that reranks, which may be that of a GPU.
+    let compute = loaded.model.compute().parse().ok();
     let compute = compute.filter(|compute| *compute != Compute::F16).unwrap_or(Compute::F32);
     let generator = Generator::load(&mut file, compute, Kernel::best(), threads);
     generator.with_context(|| format!("{}: cannot answer", path.display()))
@@ -96,7 +96,7 @@ fn sources(answer: &GeneratedAnswer, single: bool) -> String {
         let (rank, id) = (passage.rank, &passage.id);
         match passage.title.trim() {
             "" => format!("\n[{rank}] {id}"),
-            title => format!("\n[{rank}] {id}  {}", report::shorten(title, 64)),
+            title => format!("\n[{rank}] {id}  {}", report::on_one_line(title, 64)),
         }
     };
     let passages: String = answer.passages.iter().map(line).collect();

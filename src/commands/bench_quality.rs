@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use hyperrag_corpus::{Chunker, Corpus};
 use hyperrag_eval::{Qrels, run_line};
 use hyperrag_kv::{Element, KvBlock, LanguageModel, ModelError};
-use hyperrag_model::{Compute, ComputeChoice, Model};
+use hyperrag_model::{Compute, ComputeChoice, Kernel, Model};
 use hyperrag_pipeline::{
     Cost, CostPoint, PairScores, PooledQuery, QualityInput, QualityRow, Query, Recomputed,
     Rounding, ScoredQuery, calibration_chunks, cost_points, draw_queries, knee, listed_candidates,
@@ -17,13 +17,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::batch::aggregate;
-use super::build::{columns, stop_on_signal};
+use super::build::columns;
 use super::eval::{read_qrels, read_run};
 use super::quality_table::table;
 use super::{LoadedModel, quality_chart};
 use crate::cli::{ModelArgs, QualityArgs, VariantName};
 use crate::exit::Status;
-use crate::{queries, report};
+use crate::{queries, report, signals};
 
 /// The figures, and how they were taken.
 #[derive(Debug, Serialize)]
@@ -116,7 +116,7 @@ fn left_out(queries: &[Query], judged: &Qrels) -> Vec<String> {
 /// Scores the candidates of all queries with every variant, one type of arithmetic and length of chunks
 /// after the other.
 fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Taken> {
-    let stop = stop_on_signal()?;
+    let stop = signals::stop()?;
     let mut ways: Vec<Way> = Vec::new();
     for way in args.variants.iter().map(|variant| Way::of(variant, args)) {
         if !ways.contains(&way) {
@@ -125,8 +125,7 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Taken>
     }
     let (mut taken, mut drawn) = (Taken::default(), Some(drawn));
     for way in ways {
-        let model =
-            ModelArgs { compute: Some(ComputeChoice::Named(way.compute)), ..args.model.clone() };
+        let model = ModelArgs { compute: ComputeChoice::Named(way.compute), ..args.model.clone() };
         let loaded = LoadedModel::load(&model, Element::F32, way.chunk_tokens, None, None)?;
         let tokens = way.chunk_tokens as usize;
         let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, tokens)?;
@@ -206,11 +205,9 @@ struct Way {
 
 impl Way {
     fn of(variant: &VariantName, args: &QualityArgs) -> Self {
+        let compute = || args.model.compute.on_cpu(Kernel::best());
         Self {
-            compute: variant
-                .compute
-                .or(args.model.compute.map(ComputeChoice::on_cpu))
-                .unwrap_or(Compute::F32),
+            compute: variant.compute.unwrap_or_else(compute),
             chunk_tokens: variant.chunk_tokens.unwrap_or(args.chunk_tokens),
         }
     }

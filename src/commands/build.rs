@@ -1,7 +1,5 @@
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -15,11 +13,11 @@ use hyperrag_retrieval::Analyzer;
 use hyperrag_store::{Replica, Store, StoreError};
 use serde::Serialize;
 
-use super::LoadedModel;
 use super::eval::read_run;
-use crate::cli::{BuildArgs, ColumnArgs};
+use super::{LoadedModel, arithmetic};
+use crate::cli::{BuildArgs, ColumnArgs, ModelArgs};
 use crate::exit::Status;
-use crate::report;
+use crate::{report, signals};
 
 /// Positions of a chunk, and rows of a shard.
 const DEFAULT_SIZE: u32 = 256;
@@ -40,14 +38,9 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         (None, Some(stored)) => stored.language.clone(),
         (language, _) => language.unwrap_or(Analyzer::ENGLISH).to_string(),
     };
-    let calibration = match Store::open_sealed(&args.store) {
-        Ok(store) if element.is_calibrated() => store.calibration()?,
-        _ => None,
-    };
-    let loaded = LoadedModel::load(&args.model, element, chunk_tokens, stored, calibration)?;
-    if loaded.profile.lead.is_some() {
-        let profile = loaded.profile.name;
-        return Err(PipelineError::QueryFirst { profile }.into());
+    let loaded = load(args, element, chunk_tokens, found.as_ref())?;
+    if !json {
+        report::note(&arithmetic::sentence(&loaded.model));
     }
     let loaded = calibrate(loaded, element, chunk_tokens, &corpus, args.limit)?;
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
@@ -64,16 +57,16 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         max_bytes: args.max_bytes,
         notice: report::warn,
         progress: &progress,
-        stop: stop_on_signal()?,
+        stop: signals::stop()?,
     };
     if args.dry_run {
         let plan = watch(&progress, corpus.size(), args.limit, || {
             hyperrag_pipeline::dry_run(&input, &args.store)
         })?;
-        report::print(&match json {
-            true => with_device(&plan, &loaded)?,
-            false => describe_plan(&plan),
-        })?;
+        match json {
+            true => report::print_data(&with_device(&plan, &loaded)?)?,
+            false => report::print(&describe_plan(&plan))?,
+        }
         return Ok(Status::Done);
     }
     for replica in &args.replicas {
@@ -94,10 +87,32 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     };
     warn_of_rows(args, named, &summary);
     match json {
-        true => report::print(&with_device(&summary, &loaded)?)?,
+        true => report::print_data(&with_device(&summary, &loaded)?)?,
         false => report::note(&describe(&summary)),
     }
     Ok(if replicate_all(args) { Status::Done } else { Status::Degraded })
+}
+
+/// Loads the model: with the profile of the store that is added to, and with the arithmetic and the
+/// calibration of the one that is there, be it unfinished.
+fn load(
+    args: &BuildArgs,
+    element: Element,
+    chunk_tokens: u32,
+    found: Option<&Fingerprint>,
+) -> Result<LoadedModel> {
+    let calibration = match Store::open_sealed(&args.store) {
+        Ok(store) if element.is_calibrated() => store.calibration()?,
+        _ => None,
+    };
+    let compute = arithmetic::choice(args.model.compute, found);
+    let model = ModelArgs { compute, ..args.model.clone() };
+    let stored = found.filter(|_| args.append);
+    let loaded = LoadedModel::load(&model, element, chunk_tokens, stored, calibration)?;
+    match loaded.profile.lead {
+        Some(_) => Err(PipelineError::QueryFirst { profile: loaded.profile.name }.into()),
+        None => Ok(loaded),
+    }
 }
 
 /// The input, and how many documents of it `--only` names.
@@ -189,10 +204,12 @@ fn replicate_all(args: &BuildArgs) -> bool {
     all
 }
 
-/// What a build did or would do, as JSON, and where it computes.
+/// What a build did or would do, as JSON, and where and how it computes.
 fn with_device(summary: &impl Serialize, loaded: &LoadedModel) -> Result<String> {
     let mut value = serde_json::to_value(summary)?;
     value["device"] = serde_json::to_value(loaded.model.device())?;
+    value["compute"] = loaded.model.compute().into();
+    value["kernel"] = loaded.model.kernel_id().into();
     Ok(value.to_string())
 }
 
@@ -224,19 +241,6 @@ fn expected_rows(counts: &Counts, size: CorpusSize, limit: Option<u64>) -> Optio
         (Some(rows), Some(limit)) => Some(rows.min(limit)),
         (rows, limit) => rows.or(limit),
     }
-}
-
-/// A flag that SIGINT, SIGTERM and SIGHUP set. A second signal ends the process at once.
-pub(super) fn stop_on_signal() -> Result<&'static AtomicBool> {
-    static STOP: OnceLock<AtomicBool> = OnceLock::new();
-    let stop = STOP.get_or_init(AtomicBool::default);
-    let handler = move || {
-        if stop.swap(true, Ordering::Relaxed) {
-            std::process::exit(Status::Interrupted as i32);
-        }
-    };
-    ctrlc::set_handler(handler).context("the signal handler cannot be set")?;
-    Ok(stop)
 }
 
 fn describe(summary: &BuildSummary) -> String {

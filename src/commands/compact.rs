@@ -1,20 +1,19 @@
 use anyhow::Result;
 use hyperrag_pipeline::{ByteProgress, Compaction};
 
-use super::build::stop_on_signal;
 use crate::cli::CompactArgs;
 use crate::exit::Status;
-use crate::report;
+use crate::{report, signals};
 
 /// Frees what deleted and replaced documents take.
 pub(crate) fn compact(args: &CompactArgs, json: bool) -> Result<Status> {
     let progress = ByteProgress::default();
-    let stop = stop_on_signal()?;
+    let stop = signals::stop()?;
     let done = report::watch_bytes(&progress, || {
         hyperrag_pipeline::compact(&args.store, stop, &progress)
     })?;
     match json {
-        true => report::print(&serde_json::to_string(&done)?)?,
+        true => report::print_data(&serde_json::to_string(&done)?)?,
         false => report::note(&describe(&done)),
     }
     Ok(Status::Done)

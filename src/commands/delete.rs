@@ -27,7 +27,7 @@ pub(crate) fn delete(args: &DeleteArgs, json: bool) -> Result<Status> {
         ));
     }
     match json {
-        true => report::print(&serde_json::to_string(&done)?)?,
+        true => report::print_data(&serde_json::to_string(&done)?)?,
         false => report::note(&describe(&done, &args.store)),
     }
     Ok(Status::Done)

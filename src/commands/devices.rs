@@ -21,7 +21,7 @@ pub(crate) fn devices(json: bool) -> Result<Status> {
     let auto = DeviceInfo::of(DeviceChoice::Auto)?.device;
     if json {
         let value = json!({"devices": found, "auto": auto, "no_gpu": refusal});
-        report::print(&value.to_string())?;
+        report::print_data(&value.to_string())?;
         return Ok(Status::Done);
     }
     let mut lines: Vec<String> = Vec::new();

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use hyperrag_kv::SCORE_TOLERANCE;
+use hyperrag_kv::{Fingerprint, SCORE_TOLERANCE};
 use hyperrag_model::{
     DeviceChoice, DeviceInfo, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS,
     KERNEL_ID_INT8, KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, ModelCache, ModelFile,
@@ -9,6 +9,7 @@ use hyperrag_model::{
 use hyperrag_store::{Store, replica_states};
 use serde::Serialize;
 
+use super::arithmetic;
 use super::model::{MILLION, full_heads, gqa_saving};
 use crate::cli::InfoArgs;
 use crate::exit::Status;
@@ -29,13 +30,14 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
         value["sizes"] = serde_json::to_value(&sizes)?;
         value["exactness"] = exactness(&manifest.fingerprint.kernel).into();
         value["auto_device"] = serde_json::to_value(DeviceInfo::of(DeviceChoice::Auto)?)?;
-        report::print(&value.to_string())?;
+        report::print_data(&value.to_string())?;
         return Ok(Status::Done);
     }
     let sum = |part: fn(&hyperrag_store::ShardRecord) -> u64| {
         manifest.shards.iter().map(part).sum::<u64>()
     };
     let mut lines: Vec<(String, String)> = vec![
+        ("computed".into(), computed(&manifest.fingerprint)),
         ("state".into(), if manifest.complete { "complete" } else { "unfinished" }.into()),
         ("generation".into(), manifest.generation.to_string()),
         ("shards".into(), manifest.shards.len().to_string()),
@@ -115,6 +117,13 @@ fn query_heads(store: &Store, model: &str) -> Result<usize> {
         anyhow::bail!("{model} is not the model of this store: leave --model out, or name it");
     }
     Ok(file.config().heads)
+}
+
+/// Says in which type the blocks were computed, and what that costs.
+fn computed(fingerprint: &Fingerprint) -> String {
+    let Fingerprint { compute, kernel, .. } = fingerprint;
+    let how = format!("in {compute} by {kernel}");
+    arithmetic::cost(kernel).map_or_else(|| how.clone(), |cost| format!("{how}: {cost}"))
 }
 
 /// What a user may expect of scores over blocks of this kernel.

@@ -1,6 +1,7 @@
 //! One file a command; here what they share.
 
 mod answer;
+mod arithmetic;
 mod batch;
 mod bench;
 mod bench_device;
@@ -30,9 +31,7 @@ use anyhow::{Context, Result};
 use hyperrag_kv::{
     Calibration, Element, Exactness, Failover, Fingerprint, LanguageModel, Mismatch, Profile,
 };
-use hyperrag_model::{
-    Compute, ComputeChoice, LoadSettings, Model, ModelCache, ModelFile, Tokenizer,
-};
+use hyperrag_model::{Compute, LoadSettings, Model, ModelCache, ModelFile, Tokenizer};
 use hyperrag_pipeline::Session;
 use hyperrag_store::{FORMAT_VERSION, Replicated, StoreError};
 
@@ -78,8 +77,8 @@ struct LoadedModel {
 }
 
 impl LoadedModel {
-    /// Loads the model that `args` names. What they leave open is as it was `stored`, where there is
-    /// a store, whose `calibration` comes along.
+    /// Loads the model that `args` names. Its profile and its arithmetic, where they leave these open,
+    /// are as `stored`, if there is a store, whose `calibration` comes along.
     fn load(
         args: &ModelArgs,
         element: Element,
@@ -101,10 +100,7 @@ impl LoadedModel {
         let settings = LoadSettings {
             calibration: calibration.clone(),
             device: args.device,
-            compute: match args.compute {
-                Some(ComputeChoice::Named(_)) => args.compute,
-                None | Some(ComputeChoice::Auto) => stored.and_then(cpu_compute).or(args.compute),
-            },
+            compute: arithmetic::choice(args.compute, stored),
             threads: args.threads,
             element,
             chunk_tokens: chunk_tokens as usize,
@@ -149,12 +145,6 @@ impl LoadedModel {
 }
 
 type OpenSession<'a> = Session<'a, Model, Tokenizer>;
-
-/// The type in which a store was computed on a CPU: so its bits are computed again.
-fn cpu_compute(stored: &Fingerprint) -> Option<ComputeChoice> {
-    let compute = stored.kernel.starts_with("cpu-").then(|| stored.compute.parse().ok());
-    compute.flatten().map(ComputeChoice::Named)
-}
 
 /// The profile of a store, where this program has it.
 fn built_in_profile(stored: &Fingerprint) -> Option<&str> {

@@ -48,7 +48,7 @@ fn pull(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
         },
     };
     match json {
-        true => report::print(&json!({"name": name, "path": path}).to_string()),
+        true => report::print_data(&json!({"name": name, "path": path}).to_string()),
         false => report::print(&path.display().to_string()),
     }
 }
@@ -72,7 +72,7 @@ fn list(cache: &ModelCache, json: bool) -> Result<()> {
             )
         }
     };
-    report::print(&CATALOG.iter().map(entry).collect::<Vec<_>>().join("\n"))
+    report::print_data(&CATALOG.iter().map(entry).collect::<Vec<_>>().join("\n"))
 }
 
 fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
@@ -103,12 +103,13 @@ fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
             "instruction_sets",
             Kernel::available().iter().map(|k| k.name()).collect::<Vec<_>>().join(", "),
         ),
+        ("compute_auto", Kernel::best().compute().to_string()),
         ("digest", file.digest().to_string()),
     ];
     if json {
         let object: serde_json::Map<_, _> =
             fields.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
-        return report::print(&serde_json::Value::Object(object).to_string());
+        return report::print_data(&serde_json::Value::Object(object).to_string());
     }
     let lines = fields.map(|(name, value)| match name {
         "bytes_of_a_million_chunks" => {

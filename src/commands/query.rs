@@ -33,7 +33,10 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
         let text = render(&answer, &device, format, args.top)?;
         // A run has no line for a query that found nothing.
         if !text.is_empty() {
-            bar.suspend(|| report::print(&text))?;
+            bar.suspend(|| match format {
+                Format::Text => report::print(&text),
+                Format::Jsonl | Format::Trec => report::print_data(&text),
+            })?;
         }
         Ok(status)
     })
@@ -149,7 +152,7 @@ fn text(answer: &Answer, top: usize) -> String {
             format!("{:.4}", hit.score),
             hit.rank.to_string(),
             hit.id.clone(),
-            report::shorten(&hit.title, 36),
+            report::on_one_line(&hit.title, 36),
             report::snippet(&hit.text, &answer.query, 64),
         ]);
     }

@@ -3,11 +3,11 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use hyperrag_corpus::Chunker;
 use hyperrag_kv::{Calibration, Chunk, Exactness, Fingerprint, KvBlock, LanguageModel};
+use hyperrag_model::ComputeChoice;
 use hyperrag_pipeline::{ByteProgress, Recompute, RepairReport, RepairSettings};
-
 use hyperrag_store::calibration_at;
 
-use super::LoadedModel;
+use super::{LoadedModel, arithmetic};
 use crate::cli::RepairArgs;
 use crate::exit::{Damaged, Status};
 use crate::report;
@@ -24,10 +24,10 @@ pub(crate) fn repair(args: &RepairArgs, json: bool) -> Result<Status> {
     let done = report::watch_bytes(&progress, || {
         hyperrag_pipeline::repair(&args.store, settings, &mut model, &progress)
     })?;
-    report::print(&match json {
-        true => serde_json::to_string(&done)?,
-        false => describe(&done),
-    })?;
+    match json {
+        true => report::print_data(&serde_json::to_string(&done)?)?,
+        false => report::print(&describe(&done))?,
+    }
     match done.left {
         0 => Ok(Status::Done),
         left => Err(Damaged(format!(
@@ -90,12 +90,22 @@ impl LazyModel<'_> {
 }
 
 impl Recompute for LazyModel<'_> {
-    fn fingerprint(&mut self) -> Result<Fingerprint, String> {
+    fn fingerprints(&mut self) -> Result<Vec<Fingerprint>, String> {
         let RepairArgs { model, element, chunk_tokens, unit_rows, language, store, .. } = self.args;
         let calibration = calibration_at(store).filter(|_| element.is_calibrated());
         let loaded = LoadedModel::load(model, *element, *chunk_tokens, None, calibration);
         let loaded = loaded.map_err(|error| format!("the model is needed for it: {error:#}"))?;
-        Ok(loaded.fingerprint(*chunk_tokens, *unit_rows, language.to_string()))
+        let here = loaded.fingerprint(*chunk_tokens, *unit_rows, language.to_string());
+        if model.compute != ComputeChoice::Auto {
+            return Ok(vec![here]);
+        }
+        // The shards say which one it was.
+        let made = arithmetic::KERNELS.map(|(compute, kernel)| Fingerprint {
+            compute: compute.name().to_owned(),
+            kernel: kernel.to_owned(),
+            ..here.clone()
+        });
+        Ok(made.into())
     }
 
     fn calibrate(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Calibration, String> {

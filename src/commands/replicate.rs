@@ -26,7 +26,7 @@ pub(crate) fn replicate(args: &ReplicateArgs, json: bool) -> Result<Status> {
         ));
     }
     match json {
-        true => report::print(&serde_json::to_string(&done)?)?,
+        true => report::print_data(&serde_json::to_string(&done)?)?,
         false => report::note(&describe(&done)),
     }
     Ok(Status::Done)

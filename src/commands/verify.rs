@@ -6,11 +6,10 @@ use hyperrag_pipeline::{
 };
 use hyperrag_store::{ReplicaState, Store, StoreError};
 
-use super::build::stop_on_signal;
 use super::open;
 use crate::cli::VerifyArgs;
 use crate::exit::{Damaged, Status};
-use crate::report;
+use crate::{report, signals};
 
 /// Checks every byte of a store, and computes blocks again where that is asked for.
 pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<Status> {
@@ -30,10 +29,10 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<Status> {
     if args.replicas {
         found.replicas = hyperrag_pipeline::verify_replicas(&args.store, settings)?;
     }
-    report::print(&match json {
-        true => serde_json::to_string(&found)?,
-        false => describe_all(&found),
-    })?;
+    match json {
+        true => report::print_data(&serde_json::to_string(&found)?)?,
+        false => report::print(&describe_all(&found))?,
+    }
     let store = args.store.display();
     let advice = match damaged {
         0 => "build the store again".to_owned(),
@@ -60,7 +59,7 @@ fn recomputed(store: &Store, args: &VerifyArgs) -> Result<Recomputation> {
         (None, Some((part, of))) => Selection::Part { part, of },
         (None, None) => Selection::All,
     };
-    let (progress, stop) = (ByteProgress::default(), stop_on_signal()?);
+    let (progress, stop) = (ByteProgress::default(), signals::stop()?);
     let done = report::watch_bytes(&progress, || {
         hyperrag_pipeline::recompute(store, &loaded.model, selection, &progress, stop)
     });

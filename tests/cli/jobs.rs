@@ -73,23 +73,74 @@ fn products_of_bf16_and_int8_are_other_kernels() {
         exact.says(&[&kernel, "cpu-f32-v1", "not to the bit", agree]);
         assert!(scratch.ok("info --store store").stdout.contains(agree));
         assert_ne!(ranked(&stored), ranked(&exact));
-        let resumed = scratch.ends(MISMATCH, "build CORPUS --store store TINY");
+        let resumed = scratch.ends(MISMATCH, "build CORPUS --store store TINY --compute f32");
         resumed.says(&["compute"]);
+        scratch.ok("build CORPUS --store store TINY").says(&["up to date"]);
+        let info = scratch.ok("info --store store").stdout;
+        assert!(info.starts_with("computed") && info.contains("of those in f32"), "{info}");
         let refused = scratch.ends(FAILED, &format!("{query} --compute f16"));
         refused.says(&["--compute f32, bf16 or int8"]);
     }
 }
 
+/// A new store is computed in what the machine multiplies fast, and the first line of a build says
+/// which type that is.
 #[test]
-fn auto_takes_what_the_machine_multiplies_fast() {
+fn a_new_store_is_computed_in_what_the_machine_multiplies_fast() {
     let scratch = Scratch::new();
-    scratch.ok("build CORPUS --store store TINY --compute auto");
+    let built = scratch.ok("build CORPUS --store store TINY --device cpu");
     let info = &scratch.ok("info --store store --json").json()[0];
     let best = hyperrag_model::Kernel::best();
-    assert_eq!(info["fingerprint"]["compute"], best.compute().name());
-    assert_eq!(info["fingerprint"]["kernel"], best.id(best.compute()));
+    let (compute, kernel) = (best.compute().name(), best.id(best.compute()));
+    assert_eq!(info["fingerprint"]["compute"], compute);
+    assert_eq!(info["fingerprint"]["kernel"], kernel);
+    let first = built.stderr.lines().next().unwrap();
+    let start = format!("computing in {compute} on the CPU ({}, ", best.name());
+    assert!(first.starts_with(&start), "{first}");
+    assert_eq!(first.contains("--compute f32 for f32"), compute != "f32", "{first}");
+    let planned = "build CORPUS --store store TINY --device cpu --dry-run --json";
+    let planned = &scratch.ok(planned).json()[0];
+    assert_eq!((&planned["compute"], &planned["kernel"]), (&json!(compute), &json!(kernel)));
+    let model = &scratch.ok(&format!("model info {} --json", testdata("tiny.gguf"))).json()[0];
+    assert_eq!(model["compute_auto"], compute);
+
+    // The same blocks and scores as with the type by its name, or with auto.
+    let query = "query TINY --json --queries QUERIES -k 100 --store";
+    let scores = ranked(&scratch.ok(&format!("{query} store")));
+    for named in [compute, "auto"] {
+        scratch.ok(&format!("build CORPUS --store {named} TINY --compute {named}"));
+        assert_eq!(scratch.contents(named), scratch.contents("store"), "{named}");
+        assert_eq!(ranked(&scratch.ok(&format!("{query} {named}"))), scores, "{named}");
+    }
     let unknown = "build CORPUS --store store TINY --compute int4";
     scratch.ends(USAGE, unknown).says(&["auto, f16, bf16, f32 or int8"]);
+}
+
+/// Stores of before were in f32 by default.
+#[test]
+fn a_store_goes_on_in_the_type_that_it_was_begun_in() {
+    let scratch = Scratch::new();
+    let rows = passages();
+    scratch.write("whole.jsonl", jsonl(&rows));
+    scratch.write("corpus.jsonl", format!("{}{{", jsonl(&rows[..70])));
+    let build = "corpus.jsonl --store store TINY --unit-rows 32";
+    for compute in ["f32", "int8"] {
+        let _ = fs::remove_dir_all(scratch.path("store"));
+        let whole = format!("build whole.jsonl --store {compute} TINY --unit-rows 32");
+        scratch.ok(&format!("{whole} --compute {compute} --limit 70"));
+        scratch.write("corpus.jsonl", format!("{}{{", jsonl(&rows[..70])));
+        scratch.ends(FAILED, &format!("build {build} --compute {compute}"));
+        scratch.write("corpus.jsonl", jsonl(&rows[..70]));
+        let other = format!("build {build} --compute bf16");
+        scratch.ends(MISMATCH, &other).says(&["compute", compute, "bf16"]);
+        let said = format!("computing in {compute} on the CPU");
+        scratch.ok(&format!("build {build} --device cpu")).says(&[&said]);
+        assert_eq!(scratch.contents("store"), scratch.contents(compute));
+        scratch.ok(&format!("build {build}")).says(&["up to date"]);
+        let added = "build whole.jsonl --store store TINY --append --device cpu";
+        scratch.ok(added).says(&[&said]);
+        scratch.ok("verify --store store TINY --recompute --device cpu");
+    }
 }
 
 #[test]
@@ -238,7 +289,9 @@ fn stores_and_models_are_described() {
     let scratch = built("bf16");
     let text = scratch.ok("info --store store").stdout;
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    for part in ["state complete", "documents 160", "tiny", "bf16", "cpu-f32-v1"] {
+    let best = hyperrag_model::Kernel::best();
+    let kernel = best.id(best.compute());
+    for part in ["state complete", "documents 160", "tiny", "bf16", kernel] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let manifest = &scratch.ok("info --store store --json").json()[0];

@@ -28,6 +28,8 @@ mod resume;
 mod room;
 mod scorers;
 mod seeded;
+mod signals;
 mod support;
+mod terminal;
 mod tidy;
 mod verify;

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::support::{FAILED, Outcome, Scratch, USAGE, testdata};
 
-const VARIANTS: [&str; 6] = ["f32", "bf16", "int8", "int5", "int4", "bf16/bf16"];
+const VARIANTS: [&str; 6] =
+    ["f32/f32", "bf16/f32", "int8/f32", "int5/f32", "int4/f32", "bf16/bf16"];
 
 fn bench(scratch: &Scratch, options: &str) -> Outcome {
     let qrels = testdata("qrels.tsv");
@@ -38,7 +39,7 @@ fn its_scores_are_those_of_stores() {
     let chunks = "--chunk-tokens 160 --profile plain";
     bench(&scratch, &format!("--depth 12 --runs-dir runs {chunks}"));
     for variant in VARIANTS {
-        let (element, compute) = variant.split_once('/').unwrap_or((variant, "f32"));
+        let (element, compute) = variant.split_once('/').unwrap();
         let store = format!("store-{element}-{compute}");
         scratch.ok(&format!(
             "build CORPUS --store {store} TINY --element {element} --compute {compute} {chunks}"
@@ -56,11 +57,11 @@ fn its_scores_are_those_of_stores() {
         assert_eq!(found, model_scores(&listed.stdout), "{variant}");
     }
     // And the other way round: the same candidates from a run.
-    let options = format!("--depth 12 --variants int8 --runs-dir again {chunks}");
+    let options = format!("--depth 12 --variants int8 --compute f32 --runs-dir again {chunks}");
     bench(&scratch, &format!("{options} --candidates runs/retriever.run"));
-    assert_eq!(written(&scratch, "again/int8.jsonl"), written(&scratch, "runs/int8.jsonl"));
-    let run = |folder: &str| fs::read(scratch.path(&format!("{folder}/int8.run"))).unwrap();
-    assert_eq!(run("again"), run("runs"));
+    assert_eq!(written(&scratch, "again/int8.jsonl"), written(&scratch, "runs/int8-f32.jsonl"));
+    let lines = |name: &str| fs::read_to_string(scratch.path(name)).unwrap();
+    assert_eq!(lines("again/int8.run"), lines("runs/int8-f32.run").replace("int8-f32", "int8"));
 }
 
 #[test]
@@ -158,10 +159,10 @@ fn rounding_after_one_prefill_is_near() {
     let scores =
         |folder: &str, variant: &str| written(&scratch, &format!("{folder}/{variant}.jsonl"));
     // What is not rounded is the same.
-    assert_eq!(scores("own", "f32"), scores("rounded", "f32"));
-    for variant in ["bf16", "int8", "int5", "int4", "bf16-bf16"] {
+    assert_eq!(scores("own", "f32-f32"), scores("rounded", "f32-f32"));
+    for variant in ["bf16-f32", "int8-f32", "int5-f32", "int4-f32", "bf16-bf16"] {
         let (own, rounded) = (scores("own", variant), scores("rounded", variant));
-        assert_ne!(rounded, scores("own", "f32"), "{variant} is rounded");
+        assert_ne!(rounded, scores("own", "f32-f32"), "{variant} is rounded");
         let pairs = own.values().zip(rounded.values());
         let difference = |(a, b): (&u32, &u32)| (f32::from_bits(*a) - f32::from_bits(*b)).abs();
         let largest = pairs.map(difference).fold(0.0, f32::max);

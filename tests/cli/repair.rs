@@ -332,3 +332,19 @@ fn a_journal_is_made_again() {
     scratch.ok(BUILD);
     scratch.ok("verify --store store --deep");
 }
+
+/// Of a store whose manifest is gone nothing says in which type it was computed, but the headers know
+/// the right one when it is tried.
+#[test]
+fn a_lost_manifest_is_made_again_in_the_type_of_the_store() {
+    for compute in ["f32", "bf16", "int8"] {
+        let scratch = Scratch::new();
+        scratch.write("corpus.jsonl", jsonl(&passages()[..40]));
+        scratch.ok(&format!("{BUILD} --compute {compute} --device cpu"));
+        let whole = scratch.files("store");
+        fs::remove_file(scratch.path("store/manifest.json")).unwrap();
+        scratch.ok(REPAIR);
+        scratch.ok(BUILD);
+        same(&scratch, &whole, compute);
+    }
+}

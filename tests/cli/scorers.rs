@@ -133,7 +133,7 @@ fn a_query_that_comes_first_is_read_again_for_every_document() {
         .ends(FAILED, "build one.jsonl TINY --profile first.toml --store F")
         .says(&["profile first", "query --recompute"]);
     assert!(!scratch.path("F").exists());
-    scratch.ok("build one.jsonl TINY --profile plain --element f32 --store S");
+    scratch.ok("build one.jsonl TINY --profile plain --element f32 --compute f32 --store S");
     scratch.ends(FAILED, "query TINY --store S --profile first.toml bees").says(&["--recompute"]);
     let line = "query TINY --store S --profile first.toml --recompute --json bees";
     let found = ranked(&scratch.ok(line));

@@ -38,6 +38,11 @@ pub(crate) fn note(text: &str) {
     eprintln!("{text}");
 }
 
+/// Whether a line of stderr was said on the way, and not at the end.
+pub(crate) fn is_on_the_way(line: &str) -> bool {
+    ["warning: ", "fetching ", "computing in "].iter().any(|start| line.starts_with(start))
+}
+
 /// What one run said.
 pub(crate) struct Outcome {
     pub(crate) code: i32,
@@ -154,15 +159,15 @@ impl Scratch {
             assert!(!stderr.contains(word), "{line}: {stderr}");
         }
         let errors = stderr.lines().filter(|line| line.starts_with("error: ")).count();
-        let other = |line: &&str| !line.starts_with("warning: ") && !line.starts_with("fetching ");
+        let said = stderr.lines().filter(|line| !is_on_the_way(line)).count();
         match *code {
             DONE | DEGRADED => assert_eq!(errors, 0, "{line}: {stderr}"),
             FAILED | DAMAGED | MISMATCH => {
-                assert_eq!(stderr.lines().filter(other).count(), 1, "{line}: {stderr}");
+                assert_eq!(said, 1, "{line}: {stderr}");
                 assert_eq!(errors, 1, "{line}: {stderr}");
             }
             USAGE => assert_eq!(errors, 1, "{line}: {stderr}"),
-            _ => assert_eq!(stderr.lines().count(), 1, "{line}: {stderr}"),
+            _ => assert_eq!(said, 1, "{line}: {stderr}"),
         }
         let half: Vec<_> = all_files(self.folder.path())
             .into_iter()

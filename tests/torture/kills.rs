@@ -47,6 +47,44 @@ fn build(folder: &TempDir, store: &str) -> Command {
     command
 }
 
+/// Builds that were started with signals ignored, as nohup does, and are sent them at random moments:
+/// each ends with the bytes of an undisturbed one.
+pub(crate) fn ignored_signals(seed: u64, trials: u64) -> Tally {
+    let mut random = Seeded(seed ^ 0x5161);
+    let folder = TempDir::new().unwrap();
+    let files = |store: &str| {
+        let mut files = files_of(&folder.path().join(store));
+        files.retain(|name, _| name.starts_with("shards") || name.starts_with("chunks"));
+        files
+    };
+    assert!(build(&folder, "whole").status().unwrap().success());
+    let whole = files("whole");
+    let mut tally = Tally { trials, ..Tally::default() };
+    for _ in 0..trials {
+        let build = build(&folder, "store");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' INT TERM HUP; exec \"$0\" \"$@\""]).arg(build.get_program());
+        shell.args(build.get_args()).current_dir(folder.path()).stderr(Stdio::null());
+        let mut child = shell.spawn().unwrap();
+        // Not before the shell has begun to ignore them.
+        while !folder.path().join("store").exists() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_millis(random.below(100) as u64));
+        for signal in ["-INT", "-TERM", "-HUP", "-INT"] {
+            let id = child.id().to_string();
+            // It may be over already.
+            let _ = Command::new("kill").args([signal, &id]).stderr(Stdio::null()).status();
+        }
+        match child.wait().unwrap().success() && files("store") == whole {
+            true => tally.harmless += 1,
+            false => tally.wrong += 1,
+        }
+        std::fs::remove_dir_all(folder.path().join("store")).unwrap();
+    }
+    tally
+}
+
 /// Kills builds at random moments; each goes on and must end with the bytes of an undisturbed one,
 /// and redo one unit at most.
 pub(crate) fn kills(seed: u64, trials: u64) -> Tally {

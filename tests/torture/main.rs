@@ -105,6 +105,8 @@ impl Torture {
         self.row("an index changed under an open reader", changed);
         self.row("two writers at once", kills::races(pristine, self.trials(100)));
         self.row("SIGKILL at a random moment, resume", kills::kills(self.seed, self.trials(200)));
+        let ignored = kills::ignored_signals(self.seed, self.trials(200));
+        self.row("SIGINT, SIGTERM, SIGHUP, ignored from the start", ignored);
         self.notes.push(note);
         let harmless = "Harmless changes, after which everything read as before";
         self.notes.push(format!("{harmless}: {harmless_in:?}."));

@@ -1,3 +1,5 @@
+//! Types of weights and products, and how one is chosen.
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -22,11 +24,14 @@ pub enum Compute {
     Int8,
 }
 
-/// What is asked for as [`Compute`], where a model is loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A choice of [`Compute`], where a model is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ComputeChoice {
-    /// What [`Kernel::compute`] says on a CPU, f16 on a GPU.
+    /// The type of [`Kernel::compute`] on a CPU, f16 on a GPU.
+    #[default]
     Auto,
+    /// This type on a CPU, f16 on a GPU: the choice of a store, where a user leaves it open.
+    OnCpu(Compute),
     /// This type.
     Named(Compute),
 }
@@ -65,7 +70,7 @@ impl Compute {
     /// # Panics
     /// For int8, which no GPU model is loaded with.
     #[must_use]
-    pub fn kernel_id(self) -> &'static str {
+    pub const fn kernel_id(self) -> &'static str {
         match self {
             Self::F16 => "cuda-f16-v1",
             Self::Bf16 => "cuda-bf16-v1",
@@ -76,12 +81,12 @@ impl Compute {
 }
 
 impl ComputeChoice {
-    /// The type on a CPU.
+    /// The type on a CPU that computes with `kernel`.
     #[must_use]
-    pub fn on_cpu(self) -> Compute {
+    pub fn on_cpu(self, kernel: Kernel) -> Compute {
         match self {
-            Self::Auto => Kernel::best().compute(),
-            Self::Named(compute) => compute,
+            Self::Auto => kernel.compute(),
+            Self::OnCpu(compute) | Self::Named(compute) => compute,
         }
     }
 
@@ -89,7 +94,7 @@ impl ComputeChoice {
     #[must_use]
     pub fn on_gpu(self) -> Compute {
         match self {
-            Self::Auto => Compute::F16,
+            Self::Auto | Self::OnCpu(_) => Compute::F16,
             Self::Named(compute) => compute,
         }
     }
@@ -122,5 +127,29 @@ impl FromStr for ComputeChoice {
                 Err(unknown) => Err(UnknownCompute { auto: "auto, ", ..unknown }),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_is_bf16_where_instructions_multiply_it_and_f32_elsewhere() {
+        for kernel in Kernel::available() {
+            let expected = match kernel.name() {
+                "amx" | "avx512-bf16" => Compute::Bf16,
+                "avx512" | "avx2" | "portable" => Compute::F32,
+                other => panic!("{other}"),
+            };
+            assert_eq!(ComputeChoice::Auto.on_cpu(kernel), expected, "{}", kernel.name());
+            for named in [Compute::F32, Compute::Bf16, Compute::Int8] {
+                assert_eq!(ComputeChoice::Named(named).on_cpu(kernel), named);
+                assert_eq!(ComputeChoice::OnCpu(named).on_cpu(kernel), named);
+            }
+        }
+        assert_eq!(ComputeChoice::Auto.on_gpu(), Compute::F16);
+        assert_eq!(ComputeChoice::OnCpu(Compute::Int8).on_gpu(), Compute::F16);
+        assert_eq!(ComputeChoice::Named(Compute::Bf16).on_gpu(), Compute::Bf16);
     }
 }

@@ -7,8 +7,8 @@ use hyperrag_kv::{
 
 use crate::device::{self, DeviceBlock};
 use crate::{
-    Compute, ComputeChoice, Config, CpuModel, DeviceChoice, DeviceInfo, DeviceModel,
-    DeviceSettings, Kernel, LoadError, ModelFile,
+    ComputeChoice, Config, CpuModel, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings, Kernel,
+    LoadError, ModelFile,
 };
 
 /// The smallest Hadamard matrix that K and V in few bits are turned by.
@@ -35,8 +35,8 @@ pub enum ResidentBlock {
 pub struct LoadSettings {
     /// Where.
     pub device: DeviceChoice,
-    /// Type of weights and products; without it f16 on a GPU, f32 on a CPU.
-    pub compute: Option<ComputeChoice>,
+    /// Type of weights and products.
+    pub compute: ComputeChoice,
     /// Threads on the CPU; 0 is one a core.
     pub threads: usize,
     /// Type to which K and V are rounded.
@@ -61,8 +61,9 @@ impl Model {
         match device::open(device, notice)? {
             None => {
                 let computed = if element.is_calibrated() { Element::F32 } else { element };
-                let compute = compute.map_or(Compute::F32, ComputeChoice::on_cpu);
-                let model = CpuModel::load(file, computed, compute, Kernel::best(), threads)?;
+                let kernel = Kernel::best();
+                let compute = compute.on_cpu(kernel);
+                let model = CpuModel::load(file, computed, compute, kernel, threads)?;
                 let model = Self::Cpu(Box::new(model));
                 match settings.calibration {
                     Some(calibration) => model.calibrated(element, calibration),
@@ -71,7 +72,7 @@ impl Model {
             }
             Some((device, info)) => {
                 let (block_positions, memory_bytes) = (chunk_tokens, None);
-                let compute = compute.map_or(Compute::F16, ComputeChoice::on_gpu);
+                let compute = compute.on_gpu();
                 let settings =
                     DeviceSettings { compute, element, block_positions, memory_bytes, notice };
                 Ok(Self::Gpu(Box::new(DeviceModel::load_on(file, &device, settings)?), info))

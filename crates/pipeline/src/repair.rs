@@ -35,11 +35,12 @@ pub struct RepairSettings {
 
 /// A model, loaded only when it is needed. Errors are sentences.
 pub trait Recompute {
-    /// What the user says that the store was made with, where the store itself does not tell.
+    /// What the store may have been made with, by what the user says, where the store itself does not
+    /// tell.
     ///
     /// # Errors
     /// Why that is not known.
-    fn fingerprint(&mut self) -> Result<Fingerprint, String>;
+    fn fingerprints(&mut self) -> Result<Vec<Fingerprint>, String>;
 
     /// The calibration that `chunks` give the model of a store with this fingerprint.
     ///
@@ -147,7 +148,7 @@ fn manifest(
         Err(error) => return Err(error.into()),
     };
     let damage = Damage::from_error(root, &error);
-    match recover(root, replicas, settings.accept_older, &mut || model.fingerprint()) {
+    match recover(root, replicas, settings.accept_older, &mut || model.fingerprints()) {
         Ok(recovered) => {
             if !settings.dry_run {
                 recovered.publish(root)?;

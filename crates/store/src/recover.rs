@@ -90,7 +90,7 @@ pub fn recover(
     root: &Path,
     replicas: &[PathBuf],
     accept_older: bool,
-    current: &mut dyn FnMut() -> Result<Fingerprint, String>,
+    current: &mut dyn FnMut() -> Result<Vec<Fingerprint>, String>,
 ) -> Result<Recovered, StoreError> {
     let files = Files { root: root.to_owned() };
     let traces = Traces::of(&files);
@@ -136,7 +136,7 @@ const FROM_FILES: &str = "from the shards and chunk files";
 fn rebuild(
     files: &Files,
     traces: &Traces,
-    current: &mut dyn FnMut() -> Result<Fingerprint, String>,
+    current: &mut dyn FnMut() -> Result<Vec<Fingerprint>, String>,
 ) -> Result<Recovered, String> {
     let text = &traces.text;
     let value: Value = serde_json::from_str(text).unwrap_or_default();
@@ -294,7 +294,7 @@ fn with_lines(mut state: State, lines: Vec<Sealed>) -> State {
 fn fingerprint(
     files: &Files,
     told: &Value,
-    current: &mut dyn FnMut() -> Result<Fingerprint, String>,
+    current: &mut dyn FnMut() -> Result<Vec<Fingerprint>, String>,
 ) -> Result<Fingerprint, String> {
     let mut digests = headers(files).map(|header| header.fingerprint);
     let Some(digest) = digests.next() else {
@@ -308,10 +308,9 @@ fn fingerprint(
     {
         return Ok(told);
     }
-    let current = current()?;
-    match current.digest() == digest {
-        true => Ok(current),
-        false => Err("nothing here says what the store was made with; give --model, --profile, \
+    match current()?.into_iter().find(|current| current.digest() == digest) {
+        Some(current) => Ok(current),
+        None => Err("nothing here says what the store was made with; give --model, --profile, \
                       --element, --chunk-tokens and --unit-rows as for its build"
             .to_owned()),
     }

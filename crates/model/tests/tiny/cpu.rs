@@ -15,8 +15,8 @@ use hyperrag_kv::{
     Element, FixedPositions, Geometry, KvBlock, LanguageModel, ModelError, Tokenize,
 };
 use hyperrag_model::{
-    CATALOG, Compute, CpuModel, DeviceChoice, Kernel, LoadError, LoadSettings, Model, ModelCache,
-    ModelFile, NamedModel,
+    CATALOG, Compute, ComputeChoice, CpuModel, DeviceChoice, Kernel, LoadError, LoadSettings,
+    Model, ModelCache, ModelFile, NamedModel,
 };
 
 use crate::blocks::{bits, chunk, same};
@@ -472,7 +472,7 @@ fn heads_that_are_mixed_too_little_are_refused() {
     for element in Element::ALL {
         let settings = LoadSettings {
             device: DeviceChoice::Cpu,
-            compute: None,
+            compute: ComputeChoice::Named(Compute::F32),
             threads: 1,
             element,
             calibration: None,

@@ -9,7 +9,8 @@ use hyperrag_kv::{
     Element, FixedPositions, Generate, Generation, ModelError, Sampling, Stop, Tokenize,
 };
 use hyperrag_model::{
-    Compute, DeviceChoice, Generator, Kernel, LoadError, LoadSettings, Model, ModelFile,
+    Compute, ComputeChoice, DeviceChoice, Generator, Kernel, LoadError, LoadSettings, Model,
+    ModelFile,
 };
 
 use crate::cpu::{Reference, edited, head_weights, tiny, with_metadata, with_tensor, write_file};
@@ -100,7 +101,7 @@ fn a_model_that_reranks_lends_its_weights() {
         let mut file = open(&bytes);
         let mut settings = LoadSettings {
             device: DeviceChoice::Cpu,
-            compute: None,
+            compute: ComputeChoice::Named(Compute::F32),
             threads: 2,
             element: Element::F32,
             calibration: None,

@@ -163,15 +163,11 @@ impl Kernel {
         }
     }
 
-    /// The type that [`ComputeChoice::Auto`](crate::ComputeChoice::Auto) takes: bf16 where it is several
-    /// times as fast as f32.
+    /// The type that [`ComputeChoice::Auto`](crate::ComputeChoice::Auto) takes: bf16 where instructions
+    /// multiply it, else f32.
     #[must_use]
     pub fn compute(self) -> Compute {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Amx => Compute::Bf16,
-            _ => Compute::F32,
-        }
+        if self.multiplies_bf16() { Compute::Bf16 } else { Compute::F32 }
     }
 
     /// Whether it has instructions that multiply bf16; without them they are widened to f32.

@@ -1,0 +1,27 @@
+//! Changed bytes of a corpus in each of its forms.
+
+#[path = "../../../../fuzz/changed.rs"]
+mod changed;
+mod reads;
+#[path = "../../../../tests/cli/seeded.rs"]
+mod seeded;
+
+use changed::changes_are_no_panic;
+
+#[test]
+fn changed_lines_are_refused_or_read_without_a_panic() {
+    let jsonl = concat!(
+        "{\"_id\": \"a\", \"title\": \"Ü\\u00fc \\ud83d\\udc1d\", \"text\": \"one\\ntwo\"}\n",
+        "\n{\"text\": \"x\", \"_id\": 7, \"other\": {\"deep\": [1, null, -2.5e3]}}\r\n",
+    );
+    changes_are_no_panic("jsonl", jsonl.as_bytes(), 1500, |bytes| reads::corpus("jsonl", bytes));
+    let tsv = "a\tone, \"two\"\nb\tthree\r\n";
+    changes_are_no_panic("tsv", tsv.as_bytes(), 1500, |bytes| reads::corpus("tsv", bytes));
+}
+
+#[test]
+fn changed_parquet_is_refused_or_read_without_a_panic() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/corpus.parquet");
+    let bytes = std::fs::read(path).unwrap();
+    changes_are_no_panic("parquet", &bytes, 300, |bytes| reads::corpus("parquet", bytes));
+}

@@ -1,0 +1,59 @@
+//! Changed bytes for a parser, for the toolchain at hand: a short loop of what `make fuzz` does long.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use crate::seeded::Seeded;
+
+/// Changes `seed`, which `target` has to take, in `rounds` ways; none may make it panic. A fuzzer that
+/// wants its seeds names a folder for them in FUZZ_SEEDS.
+pub(crate) fn changes_are_no_panic(
+    name: &str,
+    seed: &[u8],
+    rounds: u64,
+    target: impl Fn(&[u8]) -> bool,
+) {
+    if let Some(folder) = std::env::var_os("FUZZ_SEEDS") {
+        let folder = PathBuf::from(folder).join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(format!("{}-bytes", seed.len())), seed).unwrap();
+    }
+    assert!(target(seed), "{name}: the seed is taken");
+    let mut random = Seeded(seed.len() as u64);
+    for round in 0..rounds {
+        let hostile = changed(seed, &mut random);
+        let ended = catch_unwind(AssertUnwindSafe(|| target(&hostile)));
+        assert!(ended.is_ok(), "{name}, round {round}: {hostile:?}");
+    }
+}
+
+/// `bytes` with one to four changes: a flip, another byte, a run of one byte, a cut, an insertion, a
+/// piece moved.
+fn changed(bytes: &[u8], random: &mut Seeded) -> Vec<u8> {
+    let mut changed = bytes.to_vec();
+    for _ in 0..1 + random.below(4) {
+        let length = changed.len();
+        if length == 0 {
+            break;
+        }
+        let (at, run) = (random.below(length), 1 + random.below(40));
+        let end = (at + run).min(length);
+        match random.below(6) {
+            0 => changed[at] ^= 1 << random.below(8),
+            1 => changed[at] = random.next() as u8,
+            2 => changed[at..end].fill([0, 0xff, b'9', b'"', b'\t', b'\n'][random.below(6)]),
+            3 => changed.truncate(at),
+            4 => {
+                let piece: Vec<u8> = (0..run).map(|_| random.next() as u8).collect();
+                changed.splice(at..at, piece);
+            }
+            _ => {
+                let piece = changed[at..end].to_vec();
+                let to = random.below(length);
+                changed.splice(to..to, piece);
+            }
+        }
+    }
+    changed
+}

@@ -1,0 +1,8 @@
+#![no_main]
+
+#[path = "../../crates/corpus/tests/fuzz/reads.rs"]
+mod reads;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _ = reads::corpus("tsv", bytes);
+});

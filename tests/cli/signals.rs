@@ -1,0 +1,96 @@
+//! Signals that ask the program to stop, and those that whoever started it had it ignore.
+
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::{DONE, INTERRUPTED, Scratch, jsonl, passages};
+
+const BUILD: &str = "build corpus.jsonl --store store TINY --unit-rows 8";
+
+fn corpus() -> Scratch {
+    let scratch = Scratch::new();
+    let rows = (0..6).flat_map(|time| {
+        passages().into_iter().map(move |mut row| {
+            row["_id"] = json!(format!("{}-{time}", row["_id"].as_str().unwrap()));
+            row
+        })
+    });
+    scratch.write("corpus.jsonl", jsonl(&rows.collect::<Vec<_>>()));
+    scratch
+}
+
+/// Starts the build below `script`, a shell's, and waits until a shard is sealed.
+fn started(scratch: &Scratch, script: &str) -> Child {
+    let build = scratch.command(BUILD);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(build.get_program()).args(build.get_args());
+    for (name, value) in build.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.current_dir(build.get_current_dir().unwrap());
+    let child = shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let (child, start) = (child.unwrap(), Instant::now());
+    let journal = scratch.path("store/journal-000001.log");
+    while journal.metadata().map_or(0, |file| file.len()) == 0 {
+        assert!(start.elapsed() < Duration::from_secs(120), "nothing was sealed");
+        sleep(Duration::from_millis(2));
+    }
+    child
+}
+
+fn send(signal: &str, child: &Child) {
+    let sent = Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()).status();
+    assert!(sent.unwrap().success(), "{signal}: the build was over too soon");
+}
+
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    for (script, signals) in [
+        ("exec nohup \"$0\" \"$@\"", &["HUP"][..]),
+        ("trap '' INT; exec \"$0\" \"$@\"", &["INT"]),
+        ("trap '' INT TERM HUP; exec \"$0\" \"$@\"", &["INT", "TERM", "HUP", "INT"]),
+    ] {
+        let scratch = corpus();
+        let child = started(&scratch, script);
+        signals.iter().for_each(|signal| send(signal, &child));
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(DONE), "{script}: {stderr}");
+        assert!(stderr.contains("stored 960 documents"), "{script}: {stderr}");
+    }
+}
+
+#[test]
+fn a_signal_that_is_not_ignored_stops_a_build_that_can_be_gone_on_with() {
+    for (ignored, signal) in [("INT", "TERM"), ("INT", "HUP"), ("HUP", "INT")] {
+        let scratch = corpus();
+        let child = started(&scratch, &format!("trap '' {ignored}; exec \"$0\" \"$@\""));
+        send(ignored, &child);
+        send(signal, &child);
+        let outcome = scratch.check(BUILD, child.wait_with_output().unwrap());
+        assert_eq!(outcome.code, INTERRUPTED, "{signal}: {}", outcome.stderr);
+        let finished = &scratch.ok(&format!("{BUILD} --json")).json()[0];
+        assert_eq!(finished["documents"], 960);
+        assert!(finished["shards_before"].as_u64().unwrap() > 0, "{finished}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_had_enough_ends_a_query_quietly() {
+    let scratch = Scratch::new();
+    scratch.ok("build CORPUS --store store TINY");
+    for format in ["text", "trec", "jsonl"] {
+        let line = format!("query --store store TINY --queries QUERIES --format {format}");
+        let mut child = scratch.spawn(&line);
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*stderr), (Some(DONE), ""), "{format}");
+    }
+}

@@ -172,9 +172,8 @@ fn a_pull_runs_no_python_that_lies_around() {
         scratch.write(file, code);
     }
     pull_without_network(&scratch, &[("PYTHONPATH", scratch.path("path"))]);
-    let executed =
-        all_files(&scratch.path("")).into_iter().filter(|path| path.ends_with("executed"));
-    assert_eq!(executed.collect::<Vec<_>>(), [PathBuf::new(); 0]);
+    let files = all_files(&scratch.path(""));
+    assert!(!files.iter().any(|path| path.ends_with("executed")), "{files:?}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub struct ModelFile {
 
 enum Source {
     Gguf(Gguf),
-    Folder(ModelFolder),
+    Folder(Box<ModelFolder>),
 }
 
 impl ModelFile {
@@ -37,7 +37,7 @@ impl ModelFile {
         let path = only.as_deref().unwrap_or(path);
         let (config, digest, source) = if path.is_dir() {
             let folder = ModelFolder::open(path)?;
-            (folder.config().clone(), folder.digest()?, Source::Folder(folder))
+            (folder.config().clone(), folder.digest()?, Source::Folder(Box::new(folder)))
         } else {
             let file = Gguf::open(path)?;
             (file.config()?, file.digest()?, Source::Gguf(file))

@@ -26,6 +26,15 @@ fn answer(scratch: &Scratch, options: &str) -> Value {
     answers.remove(0)
 }
 
+/// A character as it stands in text for people.
+fn spelt_out(c: char) -> String {
+    match c {
+        '\n' | '\t' => c.to_string(),
+        c if c.is_control() => c.escape_unicode().to_string(),
+        c => c.to_string(),
+    }
+}
+
 #[test]
 fn a_question_gets_an_answer_and_its_passages() {
     let scratch = built();
@@ -48,9 +57,9 @@ fn a_question_gets_an_answer_and_its_passages() {
         (&stats["candidates"], &stats["device"]),
         (&hits[0]["stats"]["candidates"], &json!("cpu"))
     );
-    // The text is what JSON has, with the passages below.
+    // The text is what JSON has, control characters spelt out, with the passages below.
     let text = scratch.ok(&format!("answer --store store TINY --depth 8 {BEES}")).stdout;
-    let expected = answered["answer"].as_str().unwrap();
+    let expected: String = answered["answer"].as_str().unwrap().chars().map(spelt_out).collect();
     let (given, sources) = text.split_once("\n\n[1] ").unwrap();
     assert_eq!(given, expected);
     assert!(sources.starts_with(ids(&answered)[0]) && sources.contains("\n[3] "), "{text}");

@@ -124,6 +124,7 @@ fn lines(mut reader: impl BufRead) -> impl Iterator<Item = io::Result<String>> {
 fn from_json(line: &str) -> Result<Query> {
     let value: Value = serde_json::from_str(line).context("not a JSON object")?;
     let id = match value.get("_id").or_else(|| value.get("id")) {
+        Some(Value::String(id)) if id.is_empty() => bail!("its `_id` is empty"),
         Some(Value::String(id)) => id.clone(),
         Some(Value::Number(id)) => id.to_string(),
         _ => bail!("it has no `_id`"),

@@ -88,7 +88,8 @@ pub(crate) struct QueryArgs {
     /// Documents to print a query.
     #[arg(short = 'k', long = "top", default_value_t = 10, value_name = "N")]
     pub(crate) top: usize,
-    /// Output format; --json means jsonl.
+    /// Output format; --json means jsonl. In a TREC run, whose fields are parted by blanks, those of
+    /// an id are written as %20 and the like.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
     #[command(flatten)]

@@ -56,6 +56,13 @@ pub(super) fn aggregate(named: cli::Aggregate) -> Aggregate {
 pub(super) struct Said(HashSet<String>);
 
 impl Said {
+    /// Says it, unless it was said before.
+    pub(super) fn once(&mut self, text: &str) {
+        if self.0.insert(text.to_owned()) {
+            report::warn(text);
+        }
+    }
+
     /// Speaks of damages and failovers, and gives the status that a query with them has.
     pub(super) fn warn(&mut self, damages: &[Damage], failovers: &[Failover]) -> Status {
         warn_of_damages(damages);

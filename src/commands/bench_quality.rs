@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
 use hyperrag_corpus::{Chunker, Corpus};
-use hyperrag_eval::{Qrels, run_line};
+use hyperrag_eval::{Qrels, run_id, run_line};
 use hyperrag_kv::{Element, KvBlock, LanguageModel, ModelError};
 use hyperrag_model::{Compute, ComputeChoice, Kernel, Model};
 use hyperrag_pipeline::{
@@ -342,7 +342,8 @@ fn run<'a>(
     for (query, scores) in queries {
         for (rank, candidate) in (1..).zip(best_first(scores)) {
             let (document, score) = (&query.documents[candidate], scores[candidate]);
-            lines.push_str(&run_line(&query.id, document, rank, score, tag)?);
+            let (query, document) = (run_id(&query.id), run_id(document));
+            lines.push_str(&run_line(&query, &document, rank, score, tag)?);
             lines.push('\n');
         }
     }

@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use anyhow::{Context, Result};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
-use hyperrag_eval::{Run, RunHit, run_line};
+use hyperrag_eval::{Run, RunHit, run_id, run_line};
 use hyperrag_pipeline::{Answer, Asked, PipelineError, Query};
 
 use super::batch::{batch_bar, each_answer, session};
@@ -31,6 +31,9 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     each_answer(status_with(&store, &session), answers, single, &bar, |answer, said| {
         let status = said.warn(&answer.damages, &answer.failovers);
         let text = render(&answer, &device, format, args.top)?;
+        if format == Format::Trec && has_blanks(&answer, args.top) {
+            said.once(BLANKS);
+        }
         // A run has no line for a query that found nothing.
         if !text.is_empty() {
             bar.suspend(|| match format {
@@ -125,6 +128,15 @@ fn at_line(error: PipelineError, args: &QueryArgs, listed: &[RunHit]) -> anyhow:
     }
 }
 
+const BLANKS: &str = "blanks in ids are written as %20 and the like, for they part the fields of a \
+                      run; --json has the ids as they are";
+
+/// Whether an id is not written as it is in a run.
+fn has_blanks(answer: &Answer, top: usize) -> bool {
+    let changes = |id: &str| run_id(id) != id;
+    answer.hits.iter().take(top).any(|hit| changes(&hit.id) || changes(&answer.query_id))
+}
+
 fn render(answer: &Answer, device: &str, format: Format, top: usize) -> Result<String> {
     let hits = &answer.hits[..top.min(answer.hits.len())];
     Ok(match format {
@@ -136,7 +148,8 @@ fn render(answer: &Answer, device: &str, format: Format, top: usize) -> Result<S
         }
         Format::Trec => {
             let line = |hit: &hyperrag_pipeline::AnsweredHit| {
-                run_line(&answer.query_id, &hit.id, hit.rank, hit.score, "hyperrag")
+                let (query, document) = (run_id(&answer.query_id), run_id(&hit.id));
+                run_line(&query, &document, hit.rank, hit.score, "hyperrag")
             };
             hits.iter().map(line).collect::<Result<Vec<_>, _>>()?.join("\n")
         }

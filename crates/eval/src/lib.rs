@@ -21,7 +21,7 @@ pub use evaluate::{Evaluation, Metric, evaluate};
 pub use measure::{Measure, UnknownMeasure};
 pub use qa::{exact_match, f1, normalize_answer};
 pub use qrels::{Qrels, QrelsError};
-pub use run::{Run, RunError, RunHit, run_line};
+pub use run::{Run, RunError, RunHit, run_id, run_line};
 pub use significance::{PairedDifference, paired_difference};
 pub use stats::Summary;
 pub use svg::gains_svg;

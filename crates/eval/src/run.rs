@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, Read};
 
@@ -218,12 +219,33 @@ fn parse_score(text: &str) -> Option<f64> {
     text.parse().ok().filter(|score: &f64| score.is_finite())
 }
 
+/// The id as a run can hold it: white space of any kind, which parts fields, and control characters
+/// are written as `%` and two hexadecimal digits a byte, as in addresses of the web.
+#[must_use]
+pub fn run_id(id: &str) -> Cow<'_, str> {
+    let parts = |character: char| character.is_whitespace() || character.is_control();
+    if !id.contains(parts) {
+        return Cow::Borrowed(id);
+    }
+    let mut written = String::new();
+    for character in id.chars() {
+        match parts(character) {
+            false => written.push(character),
+            true => {
+                let bytes = character.to_string().into_bytes();
+                written.extend(bytes.iter().map(|byte| format!("%{byte:02X}")));
+            }
+        }
+    }
+    Cow::Owned(written)
+}
+
 /// One line of a run file, without the line end. The score is written with as many digits as tell
 /// it from every other `f32`.
 ///
 /// # Errors
-/// [`RunError::Unwritable`] for an id or a tag that is empty or contains white space of any kind:
-/// some readers part fields at white space beyond ASCII. [`RunError::UnwritableScore`] for a score
+/// [`RunError::Unwritable`] for an id or a tag that is empty or contains white space of any kind, see
+/// [`run_id`]: some readers part fields at white space beyond ASCII. [`RunError::UnwritableScore`] for a score
 /// that is not finite.
 pub fn run_line(
     query: &str,
@@ -302,9 +324,19 @@ mod tests {
             Err(RunError::UnwritableScore { .. })
         ));
         assert_eq!(run_line("q", "d", 1, -2.5, "x").unwrap(), "q Q0 d 1 -2.5 x");
+        assert_eq!(run_id("100%-a_b"), "100%-a_b");
+        assert_eq!(run_id("my doc\u{a0}\u{3000}\t"), "my%20doc%C2%A0%E3%80%80%09");
     }
 
     proptest! {
+        #[test]
+        fn any_id_can_be_written(id in "[ \\PC\t\u{a0}\u{3000}\u{85}]{1,9}") {
+            let written = run_id(&id);
+            prop_assert!(run_line(&written, &written, 1, 0.5, "t").is_ok());
+            let plain = !id.contains(|c: char| c.is_whitespace() || c.is_control());
+            prop_assert_eq!(written == id.as_str(), plain);
+        }
+
         #[test]
         fn written_runs_read_back(
             hits in prop::collection::hash_map(r"[^\s\p{C}]{1,9}", any::<f32>(), 0..20),

@@ -3,7 +3,7 @@
 //! Every trial damages a real store of the tiny model, reads all of it as a query would, and mends
 //! the files again. Or it runs the program on a disk that fails at one call to the system, and looks
 //! at what is left. Quick by default; `TORTURE=full` runs all trials, `SEED=N` repeats a run,
-//! `ONLY=bytes`, `ONLY=copies`, `ONLY=calls`, `ONLY=power` and `ONLY=links` run a part.
+//! `ONLY=bytes`, `ONLY=copies`, `ONLY=calls`, `ONLY=power`, `ONLY=links` and `ONLY=memory` run a part.
 
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
@@ -16,6 +16,7 @@ mod index;
 mod kills;
 mod links;
 mod live;
+mod memory;
 mod power;
 mod replicas;
 #[path = "../cli/seeded.rs"]
@@ -175,8 +176,16 @@ fn main() -> ExitCode {
             }
         }
     }
+    // Before hostile inputs are made, which are large.
+    let peak = hyperrag_pipeline::peak_memory_bytes();
+    if wanted("memory") {
+        let trials = if full { 50 } else { 10 };
+        let (tally, note) = memory::hostile(seed, trials);
+        torture.row("input that asks for much memory", tally);
+        torture.notes.push(note);
+    }
     println!("\n{}", torture.notes.join("\n"));
-    if let Some(peak) = hyperrag_pipeline::peak_memory_bytes() {
+    if let Some(peak) = peak {
         println!("Peak memory: {} MiB.", peak >> 20);
         torture.fine &= peak < MEMORY_MAX;
     }

@@ -13,7 +13,7 @@ use hyperrag_kv::{
 };
 use hyperrag_model::{Compute, CpuModel, KERNEL_ID, Kernel, ModelFile, Tokenizer};
 use hyperrag_pipeline::{
-    Add, BuildInput, BuildProgress, ByteProgress, VerifySettings, build, verify,
+    Add, BuildInput, BuildProgress, ByteProgress, Memory, VerifySettings, build, verify,
 };
 use hyperrag_retrieval::{Hit, Index};
 use hyperrag_store::{FORMAT_VERSION, Store};
@@ -220,6 +220,7 @@ impl Tiny {
             add,
             limit,
             max_bytes: None,
+            memory: Memory::default(),
             notice: |_| {},
             progress: &BuildProgress::default(),
             stop: &AtomicBool::new(false),

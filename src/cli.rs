@@ -212,6 +212,15 @@ pub(crate) struct BuildArgs {
     /// powers of 1024. A build that would take more stops and can be gone on with.
     #[arg(long, value_name = "N", value_parser = parse_bytes)]
     pub(crate) max_bytes: Option<u64>,
+    /// Bytes of memory that the build may take beyond the model's weights, at least 256M; beside it,
+    /// reading keeps 24 bytes a document. K, M, G and T stand for powers of 1024. Where many threads
+    /// or a GPU compute long batches, more is faster.
+    #[arg(long, default_value = "1G", value_name = "N", value_parser = parse_bytes)]
+    pub(crate) memory: u64,
+    /// Bytes of a document's title and text, at most: a longer one is refused [default: a 64th of
+    /// --memory, 16M].
+    #[arg(long, value_name = "N", value_parser = parse_document_bytes)]
+    pub(crate) max_document_bytes: Option<u64>,
     /// Read and count everything, print documents, tokens, bytes and time, and write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -230,6 +239,14 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     };
     let number: u64 = digits.parse().map_err(|_| "give a number, as in 500M".to_owned())?;
     number.checked_mul(1024_u64.pow(power)).ok_or_else(|| "it is too large".to_owned())
+}
+
+/// As [`parse_bytes`], at most what a chunk file takes.
+fn parse_document_bytes(text: &str) -> Result<u64, String> {
+    parse_bytes(text).and_then(|bytes| match bytes <= 1 << 30 {
+        true => Ok(bytes),
+        false => Err("a document may have 1G at most".to_owned()),
+    })
 }
 
 #[derive(Debug, Args)]

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use hyperrag_corpus::{Chunker, Columns, Corpus, CorpusSize};
 use hyperrag_kv::{DocId, Element, Fingerprint};
 use hyperrag_pipeline::{
-    Add, BuildInput, BuildProgress, BuildSummary, ByteProgress, Counts, DryRun, PipelineError,
-    calibration_chunks,
+    Add, BuildInput, BuildProgress, BuildSummary, ByteProgress, Counts, DryRun, Memory,
+    PipelineError, calibration_chunks,
 };
 use hyperrag_retrieval::Analyzer;
 use hyperrag_store::{Replica, Store, StoreError};
@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::eval::read_run;
 use super::{LoadedModel, arithmetic};
 use crate::cli::{BuildArgs, ColumnArgs, ModelArgs};
-use crate::exit::Status;
+use crate::exit::{Status, Usage};
 use crate::{report, signals};
 
 /// Positions of a chunk, and rows of a shard.
@@ -55,6 +55,7 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         add: args.append.then_some(if args.restart { Add::Restart } else { Add::Resume }),
         limit: args.limit,
         max_bytes: args.max_bytes,
+        memory: memory(args)?,
         notice: report::warn,
         progress: &progress,
         stop: signals::stop()?,
@@ -115,10 +116,17 @@ fn load(
     }
 }
 
+/// What the build may hold in memory.
+fn memory(args: &BuildArgs) -> Result<Memory, Usage> {
+    let memory = Memory::new(args.memory, args.max_document_bytes);
+    memory.map_err(|error| Usage(error.to_string()))
+}
+
 /// The input, and how many documents of it `--only` names.
 fn corpus(args: &BuildArgs) -> Result<(Corpus, Option<usize>)> {
     let only = args.only.as_deref().map(documents_of).transpose()?;
-    let corpus = Corpus::open(&args.inputs, columns(&args.columns))?;
+    let limits = memory(args)?.limits();
+    let corpus = Corpus::open_within(&args.inputs, columns(&args.columns), limits)?;
     Ok(match only {
         None => (corpus, None),
         Some(only) => {
@@ -254,6 +262,7 @@ fn describe(summary: &BuildSummary) -> String {
         tokens_computed,
         seconds,
         unchanged,
+        emptied,
         dead,
         ..
     } = summary;
@@ -266,6 +275,10 @@ fn describe(summary: &BuildSummary) -> String {
     let dead = match unchanged {
         0 => dead,
         unchanged => format!("; {unchanged} documents were there as they are{dead}"),
+    };
+    let dead = match emptied {
+        0 => dead,
+        emptied => format!("; {emptied} documents have no text any more and count no longer{dead}"),
     };
     if shards == shards_before {
         return format!(
@@ -285,10 +298,14 @@ fn describe(summary: &BuildSummary) -> String {
 
 fn describe_plan(plan: &DryRun) -> String {
     let DryRun { documents, empty_rows, unchanged, chunks, tokens, bytes, .. } = plan;
-    let DryRun { tokens_per_second, seconds, .. } = plan;
+    let DryRun { tokens_per_second, seconds, emptied, .. } = plan;
     let unchanged = match unchanged {
         0 => String::new(),
         unchanged => format!(", {unchanged} that the store has as they are"),
+    };
+    let unchanged = match emptied {
+        0 => unchanged,
+        emptied => format!("{unchanged}; {emptied} documents would have no text any more"),
     };
     format!(
         "documents  {documents}\nleft out   {empty_rows} rows without text{unchanged}\nchunks     {chunks}\ntokens     {tokens}\n\

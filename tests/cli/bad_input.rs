@@ -9,7 +9,9 @@ use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use serde_json::json;
 
-use crate::support::{DEGRADED, FAILED, Outcome, Scratch, all_files, jsonl, passages, testdata};
+use crate::support::{
+    DEGRADED, DONE, FAILED, Outcome, Scratch, USAGE, all_files, jsonl, passages, testdata,
+};
 
 #[test]
 fn inputs_that_cannot_be_read_are_named() {
@@ -78,6 +80,86 @@ fn parquet_that_cannot_be_used_is_named() {
             outcome.says(&["flipped.parquet"]);
         }
     }
+}
+
+#[test]
+fn memory_and_documents_have_limits_that_refusals_name() {
+    let scratch = Scratch::new();
+    let build = "build CORPUS --store store TINY";
+    let little = scratch.ends(USAGE, &format!("{build} --memory 1M"));
+    little.says(&["--memory 1048576 is too little: give 268435456 or more"]);
+    let little = scratch.ends(USAGE, &format!("{build} --memory 256M --max-document-bytes 8M"));
+    little.says(&["--max-document-bytes allows: give 536870912 or more, or allow shorter ones"]);
+    let long = scratch.fails_without_store(&format!("{build} --max-document-bytes 100"));
+    long.says(&[
+        "corpus.parquet row 1: the document has",
+        "--max-document-bytes allows 100; split it",
+    ]);
+    // A line that holds nothing, and takes no room on the disk.
+    File::create(scratch.path("long.jsonl")).unwrap().set_len(1 << 32).unwrap();
+    let long = scratch.fails_without_store("build long.jsonl --store store TINY --memory 256M");
+    long.says(&["long.jsonl:1: the line is longer than 16777216 bytes, as --memory allows"]);
+}
+
+/// A string that stands once in the file, as 200 rows of 2 MiB: together they would be 400 MiB.
+#[test]
+fn a_string_that_all_rows_share_is_not_held_for_each() {
+    let scratch = Scratch::new();
+    let text = "word ".repeat(400_000);
+    let ids: Vec<String> = (0..200).map(|id| id.to_string()).collect();
+    let columns: [(&str, ArrayRef); 2] = [
+        ("id", Arc::new(StringArray::from(ids))),
+        ("text", Arc::new(StringArray::from(vec![text.as_str(); 200]))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let file = File::create(scratch.path("same.parquet")).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let build = "build same.parquet --store store TINY --dry-run --limit 1 --memory 256M";
+    let mut command = Command::new("sh");
+    // Code, tantivy's maps and the heaps of threads take addresses, not memory.
+    command.args(["-c", "ulimit -v 1400000; MALLOC_ARENA_MAX=1 exec \"$0\" \"$@\""]);
+    let program = scratch.command(build);
+    command.arg(program.get_program()).args(program.get_args()).current_dir(scratch.path(""));
+    let outcome = scratch.check(build, command.output().unwrap());
+    assert_eq!(outcome.code, DONE, "{}", outcome.stderr);
+}
+
+#[test]
+fn blanks_in_ids_are_written_visibly_in_a_run() {
+    let scratch = Scratch::new();
+    let mut rows = passages()[..3].to_vec();
+    for (row, id) in rows.iter_mut().zip(["my doc\u{3000}", "a\u{a0}b", "plain"]) {
+        row["_id"] = json!(id);
+        row["text"] = json!(format!("honey {id}"));
+    }
+    scratch.write("corpus.jsonl", jsonl(&rows));
+    scratch.ok("build corpus.jsonl --store store TINY");
+    let queries = [json!({"_id": "q 1", "text": "honey"}), json!({"_id": "q2", "text": "honey"})];
+    scratch.write("queries.jsonl", jsonl(&queries));
+    let query = "query --store store TINY --queries queries.jsonl --format";
+    let run = scratch.ok(&format!("{query} trec"));
+    run.says(&["warning: blanks in ids are written as %20"]);
+    assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+    let mut lines: Vec<String> = run.stdout.lines().map(str::to_owned).collect();
+    lines.sort();
+    let ids = ["a%C2%A0b", "my%20doc%E3%80%80", "plain"];
+    for (line, id) in lines.iter().zip(ids.iter().cycle()) {
+        assert_eq!(line.split_whitespace().count(), 6, "{line}");
+        assert!(run.stdout.contains(&format!(" Q0 {id} ")), "{line}");
+    }
+    assert_eq!((lines.len(), lines[0].starts_with("q%201 Q0 ")), (6, true));
+    let answers = scratch.ok(&format!("{query} jsonl")).json();
+    let kept: Vec<&str> = answers[0]["hits"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|hit| hit["id"].as_str().unwrap())
+        .collect();
+    assert!(kept.contains(&"my doc\u{3000}") && answers[0]["query_id"] == "q 1", "{kept:?}");
+    scratch.write("queries.jsonl", jsonl(&[json!({"_id": "", "text": "honey"})]));
+    scratch.ends(FAILED, &format!("{query} trec")).says(&["queries.jsonl:1", "`_id` is empty"]);
 }
 
 #[test]

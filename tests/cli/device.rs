@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use hyperrag_corpus::{Chunker, Columns, Corpus};
 use hyperrag_kv::{Element, Fingerprint, LanguageModel, Profile, SCORE_TOLERANCE};
 use hyperrag_model::{Compute, DeviceChoice, DeviceModel, DeviceSettings, ModelFile};
-use hyperrag_pipeline::{BuildInput, BuildProgress, build};
+use hyperrag_pipeline::{BuildInput, BuildProgress, Memory, build};
 use serde_json::{Value, json};
 
 use crate::support::{FAILED, Scratch, USAGE, ranked, testdata};
@@ -95,6 +95,7 @@ fn build_as_a_gpu(root: &Path) {
         add: None,
         limit: None,
         max_bytes: None,
+        memory: Memory::default(),
         notice: |_| {},
         progress: &BuildProgress::default(),
         stop: &AtomicBool::new(false),

@@ -267,3 +267,58 @@ fn a_lost_manifest_of_a_changed_store_is_made_again_but_for_deletions() {
     scratch.ok("verify --deep --store store");
     scratch.ok(&build("added.jsonl --append --store store")).says(&["up to date"]);
 }
+
+#[test]
+fn a_document_that_loses_its_text_is_gone() {
+    let scratch = Scratch::new();
+    let mut rows = passages()[..6].to_vec();
+    rows[1]["text"] = json!("A zeppelin lands.");
+    scratch.write("first.jsonl", jsonl(&rows));
+    scratch.ok(&build("first.jsonl --store store"));
+    let found = || {
+        let answer = &scratch.ok("query --store store TINY --json -k 100 zeppelin").json()[0];
+        answer["hits"].as_array().unwrap().len()
+    };
+    assert_eq!(found(), 1);
+    let emptied = json!({"_id": rows[1]["_id"], "title": "", "text": " \n"});
+    scratch.write("emptied.jsonl", jsonl(&[emptied, json!({"_id": "never", "text": ""})]));
+    let append = build("emptied.jsonl --store store --append --json");
+    assert_eq!(scratch.ok(&format!("{append} --dry-run")).json()[0]["emptied"], 1);
+    let done = &scratch.ok(&append).json()[0];
+    let counts =
+        ["emptied", "empty_rows", "documents", "dead"].map(|name| done[name].as_u64().unwrap());
+    assert_eq!(counts, [1, 2, 5, 1]);
+    assert_eq!(done["shards"], done["shards_before"]);
+    assert_eq!(found(), 0);
+    let files = scratch.files("store");
+    assert_eq!(scratch.ok(&append).json()[0]["emptied"], 0);
+    assert!(scratch.files("store") == files, "the same again changes the store");
+    scratch.ok("verify --store store --deep");
+    scratch.ok("compact --store store");
+    scratch.ok("verify --store store --deep");
+    assert_eq!(found(), 0);
+    scratch.ok(&build("first.jsonl --store store --append"));
+    assert_eq!(found(), 1);
+}
+
+/// Documents with and without text in one input, one of them in the first build already.
+#[test]
+fn documents_without_text_take_no_room_in_what_is_added() {
+    let scratch = Scratch::new();
+    let rows = passages();
+    let empty = |id: &str| json!({"_id": id, "text": ""});
+    scratch.write("first.jsonl", jsonl(&[rows[0].clone(), empty("later"), rows[1].clone()]));
+    scratch.ok("build first.jsonl --store store TINY --unit-rows 1");
+    scratch.ok("verify --store store --deep");
+    let later = json!({"_id": "later", "text": "A zeppelin lands."});
+    let emptied = empty(rows[0]["_id"].as_str().unwrap());
+    scratch.write("added.jsonl", jsonl(&[empty("none"), later, emptied, rows[2].clone()]));
+    let append = "build added.jsonl --store store TINY --append --json";
+    let done = &scratch.ok(append).json()[0];
+    let shards = done["shards"].as_u64().unwrap() - done["shards_before"].as_u64().unwrap();
+    assert_eq!((shards, &done["documents"], &done["emptied"]), (2, &json!(3), &json!(1)));
+    let again = &scratch.ok(append).json()[0];
+    assert_eq!((&again["shards"], &again["unchanged"]), (&done["shards"], &json!(2)));
+    scratch.ok("compact --store store");
+    scratch.ok("verify --store store --deep");
+}

@@ -103,14 +103,19 @@ impl<'a> Chunker<'a> {
     pub fn chunks(&self, document: &Document) -> Result<Vec<Chunk>, ModelError> {
         let mut title = Vec::new();
         if let Some(separator) = &self.separator {
-            title = self.encode(self.prefix_blank, &document.title)?;
+            if !document.title.trim().is_empty() {
+                let words = [self.prefix_blank, &document.title].concat();
+                title = self.tokenizer.encode_start(&words, TITLE_TOKENS_MAX)?;
+            }
             if !title.is_empty() {
-                title.truncate(TITLE_TOKENS_MAX);
                 title.extend_from_slice(separator);
             }
         }
         let blank = if title.is_empty() { self.prefix_blank } else { self.separator_blank };
-        let text = self.encode(blank, &document.text)?;
+        let text = match document.text.trim().is_empty() {
+            true => Vec::new(),
+            false => self.tokenizer.encode_text(&[blank, &document.text].concat())?,
+        };
         let room = self.chunk_tokens - self.prefix.len() - title.len() - self.infix.len();
         let mut pieces: Vec<&[u32]> = text.chunks(room).collect();
         if pieces.is_empty() && !title.is_empty() {
@@ -123,11 +128,11 @@ impl<'a> Chunker<'a> {
         Ok(chunks.collect())
     }
 
-    fn encode(&self, blank: &str, text: &str) -> Result<Vec<u32>, ModelError> {
-        match text.trim().is_empty() {
-            true => Ok(Vec::new()),
-            false => self.tokenizer.encode_text(&[blank, text].concat()),
-        }
+    /// Whether the document has neither title nor text, as far as the profile takes them.
+    #[must_use]
+    pub fn is_blank(&self, document: &Document) -> bool {
+        let title = if self.separator.is_some() { document.title.as_str() } else { "" };
+        title.trim().is_empty() && document.text.trim().is_empty()
     }
 }
 
@@ -218,6 +223,7 @@ mod tests {
         };
         check("T", "text", &["<P>text<I>"]);
         check("T", "", &[]);
+        assert!(chunker.is_blank(&document("T", " ")) && !chunker.is_blank(&document("", "a")));
         let a = "a".repeat(16);
         check("T", &format!("{a}b"), &[&format!("<P>{a}<I>"), "<P>b<I>"]);
     }
@@ -294,7 +300,7 @@ mod tests {
                 expected = Characters.encode_text(&text).unwrap();
             }
             prop_assert_eq!(pieces, expected);
-            prop_assert_eq!(chunks.is_empty(), title.trim().is_empty() && text.trim().is_empty());
+            prop_assert_eq!(chunks.is_empty(), chunker.is_blank(&document));
         }
     }
 }

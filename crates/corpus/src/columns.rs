@@ -120,11 +120,25 @@ impl Columns {
     }
 }
 
+/// Names in a message, at most.
+const NAMES_SHOWN: usize = 10;
+/// Characters of a name in a message, at most.
+const NAME_SHOWN: usize = 60;
+
 fn quoted(names: &[&str], none: &str) -> String {
     if names.is_empty() {
         return none.to_owned();
     }
-    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+    let shown =
+        names.iter().take(NAMES_SHOWN).map(|name| match name.char_indices().nth(NAME_SHOWN) {
+            Some((end, _)) => format!("{:?}...", &name[..end]),
+            None => format!("{name:?}"),
+        });
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMES_SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::input::{self, Format, Input};
 use crate::jsonl::JsonlRows;
 use crate::parquet::ParquetRows;
 use crate::tsv::TsvRows;
-use crate::{Columns, CorpusError, IdSet, LINE_BYTES_MAX, Place};
+use crate::{Columns, CorpusError, IdSet, Limits, Place};
 
 /// The documents of some files, in the order of the files and of the rows in them.
 ///
@@ -19,7 +19,7 @@ pub struct Corpus {
     inputs: Arc<[Input]>,
     files: Vec<PathBuf>,
     columns: Columns,
-    line_bytes_max: usize,
+    limits: Limits,
     /// Documents that count, where not all do.
     only: Option<Arc<HashSet<DocId>>>,
 }
@@ -56,10 +56,21 @@ impl Corpus {
     /// # Errors
     /// [`CorpusError`] names the input and what is wrong with it.
     pub fn open(inputs: &[String], columns: Columns) -> Result<Self, CorpusError> {
-        let inputs = input::resolve(inputs, &columns)?;
+        Self::open_within(inputs, columns, Limits::default())
+    }
+
+    /// As [`Corpus::open`], within other limits than the usual ones.
+    ///
+    /// # Errors
+    /// As [`Corpus::open`].
+    pub fn open_within(
+        inputs: &[String],
+        columns: Columns,
+        limits: Limits,
+    ) -> Result<Self, CorpusError> {
+        let inputs = input::resolve(inputs, &columns, &limits)?;
         let files = inputs.iter().map(|input| input.file.to_path_buf()).collect();
-        let (line_bytes_max, only) = (LINE_BYTES_MAX, None);
-        Ok(Self { inputs: inputs.into(), files, columns, line_bytes_max, only })
+        Ok(Self { inputs: inputs.into(), files, columns, limits, only: None })
     }
 
     /// The same corpus, of which only these documents count: the other rows are read and checked, and
@@ -121,7 +132,7 @@ impl Corpus {
         Records {
             inputs: Arc::clone(&self.inputs),
             columns: self.columns.clone(),
-            line_bytes_max: self.line_bytes_max,
+            limits: self.limits,
             next_input: 0,
             current: None,
         }
@@ -185,7 +196,7 @@ impl FusedIterator for Rows {}
 struct Records {
     inputs: Arc<[Input]>,
     columns: Columns,
-    line_bytes_max: usize,
+    limits: Limits,
     next_input: usize,
     current: Option<Source>,
 }
@@ -211,11 +222,11 @@ impl Records {
     }
 
     fn open(&self, file: &Arc<Path>, format: Format) -> Result<Source, CorpusError> {
-        let (columns, line_bytes_max) = (&self.columns, self.line_bytes_max);
+        let (columns, limits) = (&self.columns, &self.limits);
         Ok(match format {
-            Format::Parquet => Source::Parquet(Box::new(ParquetRows::open(file, columns)?)),
-            Format::Jsonl => Source::Jsonl(JsonlRows::open(file, columns, line_bytes_max)?),
-            Format::Tsv => Source::Tsv(TsvRows::open(file, columns, line_bytes_max)?),
+            Format::Parquet => Source::Parquet(Box::new(ParquetRows::open(file, columns, limits)?)),
+            Format::Jsonl => Source::Jsonl(JsonlRows::open(file, columns, limits)?),
+            Format::Tsv => Source::Tsv(TsvRows::open(file, columns, limits)?),
         })
     }
 }
@@ -337,10 +348,28 @@ mod tests {
             [("a.jsonl", 35, 2), ("a.jsonl", 34, 1), ("b.tsv", 7, 2), ("b.tsv", 6, 1)]
         {
             let mut corpus = folder.corpus(&[name], Columns::default()).unwrap();
-            corpus.line_bytes_max = limit;
+            corpus.limits.reader_bytes = 4 * limit;
             let read = folder.read(&corpus);
             let refused = read.last().unwrap().contains(&format!("longer than {limit} bytes"));
             assert_eq!((read.len(), refused), (rows, rows == 1), "{name} {limit}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_document_is_refused_wherever_it_stands() {
+        let folder = mixed();
+        for (name, place, bytes) in [
+            ("a.jsonl", "DIR/a.jsonl:1", 2),
+            ("b.tsv", "DIR/b.tsv:3", 4),
+            ("c.parquet", "DIR/c.parquet row 1", 2),
+        ] {
+            let mut corpus = folder.corpus(&[name], Columns::default()).unwrap();
+            corpus.limits.document_bytes = bytes;
+            assert_eq!(folder.read(&corpus).len(), 2, "{name}");
+            corpus.limits.document_bytes = bytes - 1;
+            let refused =
+                format!("{place}: the document has {bytes} bytes, --max-document-bytes allows");
+            assert!(folder.read(&corpus)[0].starts_with(&refused), "{:?}", folder.read(&corpus));
         }
     }
 

@@ -111,8 +111,54 @@ pub enum CorpusError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// A line longer than [`LINE_BYTES_MAX`](crate::LINE_BYTES_MAX).
-    #[error("{place}: the line is longer than {bytes_max} bytes; split the document")]
+    /// A Parquet file whose metadata take more memory than reading may.
+    #[error(
+        "{}: its metadata take {bytes} bytes, --memory allows {max}; give more, or write it as \
+         several files", path.display()
+    )]
+    Metadata {
+        /// The file.
+        path: PathBuf,
+        /// Their size.
+        bytes: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// A Parquet file with pages that take more memory than reading may.
+    #[error(
+        "{}: rows {first} to {last} stand in pages that take {needed} bytes, --memory allows {max}; \
+         give more, or write the file with smaller pages", path.display()
+    )]
+    Pages {
+        /// The file.
+        path: PathBuf,
+        /// First row of the row group, from 1.
+        first: u64,
+        /// Last row of the row group.
+        last: u64,
+        /// Bytes that decoding a row may take.
+        needed: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// A document that is too long.
+    #[error(
+        "{place}: the document has {bytes} bytes, --max-document-bytes allows {max}; split it or \
+         allow more"
+    )]
+    DocumentTooLong {
+        /// The row.
+        place: Place,
+        /// Bytes of its title and text.
+        bytes: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// A line that takes more memory than reading may.
+    #[error(
+        "{place}: the line is longer than {bytes_max} bytes, as --memory allows; split the document, \
+         or give more"
+    )]
     LineTooLong {
         /// The line.
         place: Place,

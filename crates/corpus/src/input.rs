@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::{Columns, CorpusError, parquet};
+use crate::{Columns, CorpusError, Limits, parquet};
 
 /// What a file's name says it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,11 @@ impl Format {
 
 /// The files that `inputs` name, in that order, those of a folder or pattern sorted by name. A file
 /// named twice is taken once.
-pub(crate) fn resolve(inputs: &[String], columns: &Columns) -> Result<Vec<Input>, CorpusError> {
+pub(crate) fn resolve(
+    inputs: &[String],
+    columns: &Columns,
+    limits: &Limits,
+) -> Result<Vec<Input>, CorpusError> {
     if inputs.is_empty() {
         return Err(CorpusError::NoInput);
     }
@@ -51,7 +55,7 @@ pub(crate) fn resolve(inputs: &[String], columns: &Columns) -> Result<Vec<Input>
     for path in files {
         let canonical = fs::canonicalize(&path).map_err(|source| unreadable(&path, source))?;
         if seen.insert(canonical) {
-            resolved.push(examine(&path, columns)?);
+            resolved.push(examine(&path, columns, limits)?);
         }
     }
     Ok(resolved)
@@ -113,7 +117,7 @@ fn expand_folder(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), CorpusEr
     Ok(())
 }
 
-fn examine(path: &Path, columns: &Columns) -> Result<Input, CorpusError> {
+fn examine(path: &Path, columns: &Columns, limits: &Limits) -> Result<Input, CorpusError> {
     let Some(format) = Format::of(path) else {
         return Err(CorpusError::UnknownFormat { path: path.to_path_buf() });
     };
@@ -123,7 +127,7 @@ fn examine(path: &Path, columns: &Columns) -> Result<Input, CorpusError> {
     }
     let file: Arc<Path> = path.into();
     let rows = match format {
-        Format::Parquet => Some(parquet::check(&file, columns)?),
+        Format::Parquet => Some(parquet::check(&file, columns, limits)?),
         // Opened, so that a missing permission shows now.
         Format::Jsonl | Format::Tsv => {
             fs::File::open(path).map_err(|source| unreadable(path, source))?;
@@ -150,7 +154,7 @@ mod tests {
     fn resolved(folder: &Folder, inputs: &[&str]) -> String {
         let inputs: Vec<String> =
             inputs.iter().map(|input| format!("{}/{input}", folder.path())).collect();
-        match resolve(&inputs, &Columns::default()) {
+        match resolve(&inputs, &Columns::default(), &Limits::default()) {
             Ok(files) => {
                 let names = files.iter().map(|input| input.file.display().to_string());
                 names.collect::<Vec<_>>().join(" ").replace(&format!("{}/", folder.path()), "")

@@ -1,27 +1,34 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use hyperrag_kv::Document;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::corpus::Row;
 use crate::lines::Lines;
-use crate::{Column, Columns, CorpusError, Place};
+use crate::{Column, Columns, CorpusError, Limits, Place};
+
+/// Keys of an object, at most: beside a key of two bytes stand a hundred in memory.
+const KEYS_MAX: usize = 1 << 16;
 
 /// The rows of a JSONL file: one object a line.
 pub(crate) struct JsonlRows {
     lines: Lines,
     columns: Columns,
+    limits: Limits,
 }
 
 impl JsonlRows {
     pub(crate) fn open(
         file: &Arc<Path>,
         columns: &Columns,
-        line_bytes_max: usize,
+        limits: &Limits,
     ) -> Result<Self, CorpusError> {
-        Ok(Self { lines: Lines::open(file, line_bytes_max)?, columns: columns.clone() })
+        let lines = Lines::open(file, limits.line_bytes())?;
+        Ok(Self { lines, columns: columns.clone(), limits: *limits })
     }
 
     pub(crate) fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
@@ -30,13 +37,13 @@ impl JsonlRows {
         }
         let place = self.lines.place();
         let document = document(self.lines.text()?, &self.columns, &place)?;
+        place.check_length(&document.title, &document.text, self.limits.document_bytes)?;
         Ok(Some(Row { document, place, bytes: self.lines.take_bytes() }))
     }
 }
 
 fn document(line: &str, columns: &Columns, place: &Place) -> Result<Document, CorpusError> {
-    // Values stay raw: what is not needed, such as an embedding, is skipped and not built.
-    let object: BTreeMap<String, &RawValue> = serde_json::from_str(line)
+    let Object(object) = serde_json::from_str(line)
         .map_err(|error| CorpusError::Json { place: place.clone(), message: message(&error) })?;
     let names: Vec<&str> = object.keys().map(String::as_str).collect();
     let values: Vec<&str> = object.values().map(|value| value.get()).collect();
@@ -49,6 +56,37 @@ fn document(line: &str, columns: &Columns, place: &Place) -> Result<Document, Co
         None => String::new(),
     };
     Ok(Document { id, title, text: string(values[text], Column::Text, place)? })
+}
+
+/// An object's values by key, of equal keys the last. They stay raw: what is not needed, such as an
+/// embedding, is skipped and not built.
+struct Object<'a>(BTreeMap<String, &'a RawValue>);
+
+impl<'a> Deserialize<'a> for Object<'a> {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+struct Entries;
+
+impl<'a> Visitor<'a> for Entries {
+    type Value = Object<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut entries: A) -> Result<Object<'a>, A::Error> {
+        let mut object = BTreeMap::new();
+        while let Some((key, value)) = entries.next_entry()? {
+            object.insert(key, value);
+            if object.len() > KEYS_MAX {
+                return Err(A::Error::custom(format_args!("more than {KEYS_MAX} keys")));
+            }
+        }
+        Ok(Object(object))
+    }
 }
 
 /// The text of a JSON value; "" of a title or text that is null; an id's digits.
@@ -135,6 +173,10 @@ mod tests {
         check(r#"{"id":"1","txt":"a"}"#, "no text column");
         check(r#"{"id":"1","txt":"a"}"#, r#"found "id", "txt"; name it with --text-column"#);
         check(r#"{"key":"1","text":"a"}"#, r#"found "key", "text"; name it with --id-column"#);
+        let keys: Vec<String> = (0..=KEYS_MAX).map(|key| format!("\"{key}\":0")).collect();
+        check(&format!("{{{}}}", keys.join(",")), "more than 65536 keys at column");
+        check(&format!("{{{}}}", keys[1..].join(",")), "\"1\", \"10\", \"100\", ");
+        check(&format!("{{{}}}", keys[1..].join(",")), " and 65526 more; name it with");
         check("{}", "found none");
         check(r#"{"id":null,"text":"a"}"#, "the id is null, it must be a string or a whole number");
         check(r#"{"id":1.5,"text":"a"}"#, "the id is a number with a fraction");

@@ -2,9 +2,9 @@
 //!
 //! In: paths of Parquet, JSONL and TSV files, and a tokenizer behind [`hyperrag_kv::Tokenize`].
 //! Out: documents one after the other ([`Corpus::rows`]), then the chunks of each
-//! ([`Chunker::chunks`]). It streams: beside the row at hand and a batch of Parquet rows, it keeps
-//! at most 24 bytes a document, to find ids that occur twice ([`IdSet`]). It knows neither model,
-//! nor store, nor search index.
+//! ([`Chunker::chunks`]). It streams: beside the row at hand and a batch of Parquet rows, both
+//! bounded in bytes ([`Limits`]), it keeps at most 24 bytes a document, to find ids that occur twice
+//! ([`IdSet`]). It knows neither model, nor store, nor search index.
 
 mod chunk;
 mod columns;
@@ -13,7 +13,9 @@ mod error;
 mod ids;
 mod input;
 mod jsonl;
+mod limits;
 mod lines;
+mod pages;
 mod parquet;
 mod place;
 #[cfg(test)]
@@ -25,5 +27,5 @@ pub use columns::{Column, Columns};
 pub use corpus::{Corpus, CorpusSize, Row, Rows};
 pub use error::CorpusError;
 pub use ids::IdSet;
-pub use lines::LINE_BYTES_MAX;
+pub use limits::Limits;
 pub use place::Place;

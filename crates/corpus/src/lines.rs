@@ -5,9 +5,6 @@ use std::sync::Arc;
 
 use crate::{CorpusError, Place};
 
-/// The longest line of a text file that is read, its line end aside.
-pub const LINE_BYTES_MAX: usize = 64 << 20;
-
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The lines of a text file that are not blank, one at a time.
@@ -130,7 +127,8 @@ mod tests {
         check("\u{feff}a\n\u{feff}b".as_bytes(), "1:a|2:\u{feff}b");
         check("\u{feff}\n".as_bytes(), "");
         check(b"12345678\n12345678", "1:12345678|2:12345678");
-        let long = "DIR/lines.tsv:2: the line is longer than 8 bytes; split the document";
+        let long = "DIR/lines.tsv:2: the line is longer than 8 bytes, as --memory allows; split the \
+                    document, or give more";
         check(b"a\n123456789\nb", &format!("1:a|{long}"));
         check(b"a\n123456789", &format!("1:a|{long}"));
         let utf8 =

@@ -1,5 +1,6 @@
 use std::error::Error;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,29 +14,37 @@ use arrow_schema::{DataType, SchemaRef};
 use hyperrag_kv::Document;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
 };
 use parquet::file::metadata::ParquetMetaData;
 
 use crate::corpus::Row;
-use crate::{Column, Columns, CorpusError, Place};
+use crate::pages::LargestPages;
+use crate::{Column, Columns, CorpusError, Limits, Place};
 
-/// Rows decoded at a time.
-const BATCH_ROWS: usize = 256;
+/// Rows decoded at a time, at most.
+const BATCH_ROWS: u64 = 256;
+/// Bytes at a file's end that say how long the metadata before them are.
+const FOOTER_BYTES: u64 = 8;
 
 type Cause = Box<dyn Error + Send + Sync>;
 
-/// The rows of a Parquet file. Only the columns needed are read, a batch at a time.
+/// The rows of a Parquet file. Only the columns needed are read, a batch at a time, as many rows of
+/// a row group as its largest pages leave memory for.
 pub(crate) struct ParquetRows {
-    file: Arc<Path>,
-    /// Bytes of the whole file.
-    bytes: u64,
-    /// Rows that the file's metadata promise.
-    rows: u64,
+    opened: Opened,
+    limits: Limits,
     /// Rows handed out.
     row: u64,
-    reader: ParquetRecordBatchReader,
-    /// Where id, title and text stand in a batch.
+    /// The row group to read next.
+    next_group: usize,
+    /// Rows up to the end of the row group at hand.
+    group_end: u64,
+    reader: Option<ParquetRecordBatchReader>,
+    /// Columns of the file that are read, ascending.
+    needed: Vec<usize>,
+    /// Where id, title and text stand among them.
     columns: [Option<usize>; 3],
     batch: Option<Batch>,
 }
@@ -49,30 +58,78 @@ struct Batch {
 }
 
 /// Checks metadata and columns, reads no row, and gives the number of rows.
-pub(crate) fn check(file: &Arc<Path>, columns: &Columns) -> Result<u64, CorpusError> {
-    let opened = open(file)?;
-    find_columns(file, opened.builder.schema(), columns)?;
+pub(crate) fn check(
+    file: &Arc<Path>,
+    columns: &Columns,
+    limits: &Limits,
+) -> Result<u64, CorpusError> {
+    let opened = Opened::open(file, limits)?;
+    find_columns(file, opened.metadata.schema(), columns)?;
     Ok(opened.rows)
 }
 
+/// A Parquet file whose metadata are read and checked.
 struct Opened {
-    builder: ParquetRecordBatchReaderBuilder<File>,
+    path: Arc<Path>,
+    file: File,
+    metadata: ArrowReaderMetadata,
+    /// Rows that the metadata promise.
     rows: u64,
+    /// Bytes of the whole file.
     bytes: u64,
 }
 
-fn open(path: &Path) -> Result<Opened, CorpusError> {
-    let io = |source| CorpusError::Io { path: path.to_path_buf(), source };
-    let file = File::open(path).map_err(io)?;
-    let bytes = file.metadata().map_err(io)?.len();
-    // The Arrow schema that a writer may have embedded is not looked at: so a string column is
-    // Utf8, whether the writer had it as a view, a dictionary or large.
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    guarded(path, 0, || -> Result<_, Cause> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)?;
-        let rows = check_metadata(builder.metadata(), bytes)?;
-        Ok(Opened { builder, rows, bytes })
-    })
+impl Opened {
+    fn open(path: &Arc<Path>, limits: &Limits) -> Result<Self, CorpusError> {
+        let io = |source| CorpusError::Io { path: path.to_path_buf(), source };
+        let file = File::open(path).map_err(io)?;
+        let bytes = file.metadata().map_err(io)?.len();
+        let mut footer = [0; FOOTER_BYTES as usize];
+        // A file that is too short for a footer is refused by the decoder.
+        if let Some(start) = bytes.checked_sub(FOOTER_BYTES) {
+            file.read_exact_at(&mut footer, start).map_err(io)?;
+        }
+        let [a, b, c, d, ..] = footer;
+        let (length, max) = (u64::from(u32::from_le_bytes([a, b, c, d])), limits.metadata_bytes());
+        if length > max && length <= bytes {
+            return Err(CorpusError::Metadata { path: path.to_path_buf(), bytes: length, max });
+        }
+        // The Arrow schema that a writer may have embedded is not looked at: so a string column is
+        // Utf8, whether the writer had it as a view, a dictionary or large.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        guarded(path, 0, || -> Result<_, Cause> {
+            let metadata = ArrowReaderMetadata::load(&file, options)?;
+            let rows = check_metadata(metadata.metadata(), bytes)?;
+            Ok(Self { path: Arc::clone(path), file, metadata, rows, bytes })
+        })
+    }
+
+    /// Rows of the columns `needed` of a row group that may be decoded together, so that its largest
+    /// pages and the values in them stay within `max` bytes; or the bytes that a single row takes,
+    /// where these are more.
+    fn batch_rows(
+        &self,
+        group: usize,
+        needed: &[usize],
+        max: u64,
+    ) -> Result<Result<u64, u64>, Cause> {
+        let schema = self.metadata.parquet_schema();
+        let (mut pages, mut row) = (0, 0);
+        for (leaf, column) in self.metadata.metadata().row_group(group).columns().iter().enumerate()
+        {
+            if !needed.contains(&schema.get_column_root_idx(leaf)) {
+                continue;
+            }
+            let (start, bytes) = column.byte_range();
+            let LargestPages { stored, decoded } = LargestPages::of(&self.file, start, bytes)?;
+            // A page as it stands in the file, and it and a dictionary decoded.
+            pages += stored + 2 * decoded;
+            // An array of values takes up to twice their bytes while it grows.
+            row += 2 * decoded;
+        }
+        let rows = max.saturating_sub(pages) / row.max(1);
+        Ok(if rows == 0 { Err(pages + row) } else { Ok(rows.min(BATCH_ROWS)) })
+    }
 }
 
 /// The number of rows, which the metadata give twice; the columns must lie within the file.
@@ -128,18 +185,28 @@ fn find_columns(
 }
 
 impl ParquetRows {
-    pub(crate) fn open(file: &Arc<Path>, columns: &Columns) -> Result<Self, CorpusError> {
-        let Opened { builder, rows, bytes } = open(file)?;
-        let found = find_columns(file, builder.schema(), columns)?;
+    pub(crate) fn open(
+        file: &Arc<Path>,
+        columns: &Columns,
+        limits: &Limits,
+    ) -> Result<Self, CorpusError> {
+        let opened = Opened::open(file, limits)?;
+        let found = find_columns(file, opened.metadata.schema(), columns)?;
         let mut needed: Vec<usize> = found.into_iter().flatten().collect();
         needed.sort_unstable();
         needed.dedup();
-        let reader = guarded(file, 0, || {
-            let mask = ProjectionMask::roots(builder.parquet_schema(), needed.iter().copied());
-            builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()
-        })?;
         let columns = found.map(|index| needed.iter().position(|needed| Some(*needed) == index));
-        Ok(Self { file: Arc::clone(file), bytes, rows, row: 0, reader, columns, batch: None })
+        Ok(Self {
+            opened,
+            limits: *limits,
+            row: 0,
+            next_group: 0,
+            group_end: 0,
+            reader: None,
+            needed,
+            columns,
+            batch: None,
+        })
     }
 
     pub(crate) fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
@@ -148,34 +215,70 @@ impl ParquetRows {
                 Some(batch) if batch.next < batch.id.len() => break batch,
                 _ => {}
             }
+            // Before the next one is decoded.
+            self.batch = None;
             self.batch = self.next_batch()?;
-            if self.batch.is_none() {
+            if self.batch.is_none() && !self.open_group()? {
                 return Ok(None);
             }
         };
         let index = batch.next;
         batch.next += 1;
         self.row += 1;
-        let place = Place { file: Arc::clone(&self.file), row: self.row };
-        let document = batch.document(index, &place)?;
+        let place = Place { file: Arc::clone(&self.opened.path), row: self.row };
+        let document = batch.document(index, &place, &self.limits)?;
         let bytes = self.bytes_up_to(self.row) - self.bytes_up_to(self.row - 1);
         Ok(Some(Row { document, place, bytes }))
     }
 
+    /// The next rows of the row group at hand; none at its end.
     fn next_batch(&mut self) -> Result<Option<Batch>, CorpusError> {
-        let (rows, row) = (self.rows, self.row);
-        guarded(&self.file, row, || -> Result<_, Cause> {
-            match self.reader.next() {
+        let Some(reader) = &mut self.reader else { return Ok(None) };
+        let (end, row) = (self.group_end, self.row);
+        guarded(&self.opened.path, row, || -> Result<_, Cause> {
+            match reader.next() {
                 Some(batch) => Batch::new(&batch?, self.columns).map(Some),
-                None if row == rows => Ok(None),
-                None => Err(format!("the file ends after {row} of {rows} rows").into()),
+                None if row == end => Ok(None),
+                None => Err(format!("a row group ends after row {row}, not {end}").into()),
             }
         })
     }
 
+    /// Goes to the next row group, if there is one.
+    fn open_group(&mut self) -> Result<bool, CorpusError> {
+        let (group, max) = (self.next_group, self.limits.reader_bytes);
+        let Opened { path, file, metadata, .. } = &self.opened;
+        if group == metadata.metadata().num_row_groups() {
+            return Ok(false);
+        }
+        self.reader = None;
+        // The metadata's numbers of rows are checked.
+        let rows = metadata.metadata().row_group(group).num_rows() as u64;
+        let batch_rows = || self.opened.batch_rows(group, &self.needed, max);
+        let batch_rows = guarded(path, self.row, batch_rows)?.map_err(|needed| {
+            let (path, first, last) = (path.to_path_buf(), self.row + 1, self.row + rows);
+            CorpusError::Pages { path, first, last, needed, max }
+        })?;
+        let reader = guarded(path, self.row, || -> Result<_, Cause> {
+            let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(
+                file.try_clone()?,
+                metadata.clone(),
+            );
+            let needed = self.needed.iter().copied();
+            let mask = ProjectionMask::roots(builder.parquet_schema(), needed);
+            let builder = builder.with_row_groups(vec![group]).with_projection(mask);
+            Ok(builder.with_batch_size(usize::try_from(batch_rows)?).build()?)
+        })?;
+        self.reader = Some(reader);
+        self.next_group += 1;
+        self.group_end += rows;
+        Ok(true)
+    }
+
     /// The share of the file's bytes that the first `rows` rows stand for.
     fn bytes_up_to(&self, rows: u64) -> u64 {
-        let share = u128::from(self.bytes) * u128::from(rows) / u128::from(self.rows.max(1));
+        let Opened { bytes, rows: all, .. } = self.opened;
+        let share = u128::from(bytes) * u128::from(rows) / u128::from(all.max(1));
         u64::try_from(share).unwrap_or(u64::MAX)
     }
 }
@@ -191,7 +294,12 @@ impl Batch {
         Ok(Self { id, title, text, next: 0 })
     }
 
-    fn document(&self, index: usize, place: &Place) -> Result<Document, CorpusError> {
+    fn document(
+        &self,
+        index: usize,
+        place: &Place,
+        limits: &Limits,
+    ) -> Result<Document, CorpusError> {
         let Some(id) = value(&self.id, index) else {
             return Err(CorpusError::Value {
                 place: place.clone(),
@@ -200,13 +308,10 @@ impl Batch {
             });
         };
         let id = place.document_id(id)?;
-        let title = self.title.as_ref().and_then(|title| value(title, index));
-        let text = value(&self.text, index);
-        Ok(Document {
-            id,
-            title: title.unwrap_or_default().to_owned(),
-            text: text.unwrap_or_default().to_owned(),
-        })
+        let title = self.title.as_ref().and_then(|title| value(title, index)).unwrap_or_default();
+        let text = value(&self.text, index).unwrap_or_default();
+        place.check_length(title, text, limits.document_bytes)?;
+        Ok(Document { id, title: title.to_owned(), text: text.to_owned() })
     }
 }
 
@@ -449,6 +554,49 @@ mod tests {
             let expected = "DIR/c.parquet: cannot be decoded as Parquet; check";
             assert!(rows.len() == 1 && rows[0].starts_with(expected), "{word}: {rows:?}");
         }
+    }
+
+    /// Rows as they are handed out, each with the rows of its batch.
+    fn read_within(folder: &Folder, reader_bytes: u64) -> Result<Vec<usize>, String> {
+        let path: Arc<Path> = Path::new(&format!("{}/c.parquet", folder.path())).into();
+        let limits = Limits { reader_bytes, ..Limits::default() };
+        let shorten = |error: CorpusError| error.to_string().replace(folder.path(), "DIR");
+        let rows = ParquetRows::open(&path, &Columns::default(), &limits);
+        let (mut rows, mut batches) = (rows.map_err(shorten)?, Vec::new());
+        while rows.next_row().map_err(shorten)?.is_some() {
+            batches.push(rows.batch.as_ref().unwrap().id.len());
+        }
+        Ok(batches)
+    }
+
+    #[test]
+    fn pages_decide_how_many_rows_are_decoded_together() {
+        let folder = Folder::new();
+        let ids: Vec<String> = (0..300).map(|id| id.to_string()).collect();
+        let ids: ArrayRef = Arc::new(StringArray::from(ids));
+        // Of one value a dictionary is made: a page of it, and pages of almost nothing.
+        let long = "word ".repeat(100_000);
+        let long: ArrayRef = Arc::new(StringArray::from(vec![long.as_str(); 300]));
+        let short: ArrayRef = Arc::new(StringArray::from(vec!["word"; 300]));
+        folder.write(
+            "c.parquet",
+            &parquet_bytes(vec![("id", ids.clone()), ("text", short)], 200, true),
+        );
+        let (first, second) = (vec![200; 200], vec![100; 100]);
+        assert_eq!(read_within(&folder, 1 << 20), Ok([first, second].concat()));
+        folder.write("c.parquet", &parquet_bytes(vec![("id", ids), ("text", long)], 200, true));
+        let batches = read_within(&folder, 6 << 20).unwrap();
+        assert_eq!((batches.len(), batches.iter().max()), (300, Some(&5)));
+        let error = read_within(&folder, 1 << 20).unwrap_err();
+        assert!(
+            error.starts_with("DIR/c.parquet: rows 1 to 200 stand in pages that take 2"),
+            "{error}"
+        );
+        let error = read_within(&folder, 1 << 10).unwrap_err();
+        assert!(
+            error.contains("its metadata take") && error.contains("--memory allows 64"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -21,6 +21,20 @@ impl Place {
     pub(crate) fn document_id(&self, id: &str) -> Result<DocId, CorpusError> {
         DocId::new(id).map_err(|reason| CorpusError::Id { place: self.clone(), reason })
     }
+
+    /// Whether the document that stands here is short enough.
+    pub(crate) fn check_length(
+        &self,
+        title: &str,
+        text: &str,
+        max: u64,
+    ) -> Result<(), CorpusError> {
+        let bytes = title.len() as u64 + text.len() as u64;
+        match bytes <= max {
+            true => Ok(()),
+            false => Err(CorpusError::DocumentTooLong { place: self.clone(), bytes, max }),
+        }
+    }
 }
 
 impl fmt::Display for Place {

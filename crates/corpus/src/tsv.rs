@@ -5,12 +5,16 @@ use hyperrag_kv::Document;
 
 use crate::corpus::Row;
 use crate::lines::Lines;
-use crate::{Column, Columns, CorpusError, Place};
+use crate::{Column, Columns, CorpusError, Limits, Place};
+
+/// Names of a header that are looked at.
+const NAMES_MAX: usize = 1 << 16;
 
 /// The rows of a TSV file: fields between tabs, nothing quoted.
 pub(crate) struct TsvRows {
     lines: Lines,
     columns: Columns,
+    limits: Limits,
     shape: Option<Shape>,
 }
 
@@ -27,10 +31,10 @@ impl TsvRows {
     pub(crate) fn open(
         file: &Arc<Path>,
         columns: &Columns,
-        line_bytes_max: usize,
+        limits: &Limits,
     ) -> Result<Self, CorpusError> {
-        let lines = Lines::open(file, line_bytes_max)?;
-        Ok(Self { lines, columns: columns.clone(), shape: None })
+        let lines = Lines::open(file, limits.line_bytes())?;
+        Ok(Self { lines, columns: columns.clone(), limits: *limits, shape: None })
     }
 
     pub(crate) fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
@@ -55,6 +59,7 @@ impl TsvRows {
         };
         let place = self.lines.place();
         let document = shape.document(self.lines.text()?, &place)?;
+        place.check_length(&document.title, &document.text, self.limits.document_bytes)?;
         Ok(Some(Row { document, place, bytes: self.lines.take_bytes() }))
     }
 }
@@ -67,14 +72,14 @@ impl Shape {
         columns: &Columns,
         place: &Place,
     ) -> Result<Option<Self>, CorpusError> {
-        let names: Vec<&str> = line.split('\t').collect();
+        let names: Vec<&str> = line.split('\t').take(NAMES_MAX).collect();
         let id = columns.require(Column::Id, &names, place);
         let text = columns.require(Column::Text, &names, place);
         if !columns.any_given() && (id.is_err() || text.is_err()) {
             return Ok(None);
         }
         let title = columns.title(&names, place)?;
-        Ok(Some(Self { fields: names.len(), id: id?, title, text: text? }))
+        Ok(Some(Self { fields: line.split('\t').count(), id: id?, title, text: text? }))
     }
 
     /// The shape that the number of fields gives.
@@ -90,30 +95,28 @@ impl Shape {
     }
 
     fn document(self, line: &str, place: &Place) -> Result<Document, CorpusError> {
-        let fields: Vec<&str> = line.split('\t').collect();
-        if fields.len() != self.fields {
-            return Err(CorpusError::TsvUneven {
-                place: place.clone(),
-                fields: fields.len(),
-                expected: self.fields,
-            });
+        let fields = line.split('\t').count();
+        if fields != self.fields {
+            let (place, expected) = (place.clone(), self.fields);
+            return Err(CorpusError::TsvUneven { place, fields, expected });
         }
-        let id = place.document_id(fields[self.id])?;
-        let title = self.title.map_or("", |title| fields[title]).to_owned();
-        Ok(Document { id, title, text: fields[self.text].to_owned() })
+        let field = |place: usize| line.split('\t').nth(place).unwrap_or_default();
+        let id = place.document_id(field(self.id))?;
+        let title = self.title.map_or("", field).to_owned();
+        Ok(Document { id, title, text: field(self.text).to_owned() })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::LINE_BYTES_MAX;
     use crate::testing::Folder;
 
     fn read(text: &str, columns: &Columns) -> String {
         let folder = Folder::new();
         let path = folder.write("c.tsv", text.as_bytes());
-        let mut rows = TsvRows::open(&Path::new(&path).into(), columns, LINE_BYTES_MAX).unwrap();
+        let mut rows =
+            TsvRows::open(&Path::new(&path).into(), columns, &Limits::default()).unwrap();
         let mut out = Vec::new();
         loop {
             match rows.next_row() {

@@ -10,6 +10,16 @@ pub trait Tokenize: Sync {
     /// [`ModelError`] where the tokenizer fails.
     fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError>;
 
+    /// The first `max` token ids of [`Tokenize::encode_text`], of a long text without making all.
+    ///
+    /// # Errors
+    /// [`ModelError`] where the tokenizer fails.
+    fn encode_start(&self, text: &str, max: usize) -> Result<Vec<u32>, ModelError> {
+        let mut tokens = self.encode_text(text)?;
+        tokens.truncate(max);
+        Ok(tokens)
+    }
+
     /// Token ids of a piece of a template, special tokens parsed.
     ///
     /// # Errors

@@ -53,6 +53,10 @@ impl Tokenize for Generator {
         self.tokenizer.encode_text(text)
     }
 
+    fn encode_start(&self, text: &str, max: usize) -> Result<Vec<u32>, ModelError> {
+        self.tokenizer.encode_start(text, max)
+    }
+
     fn encode_template(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         self.tokenizer.encode_template(text)
     }

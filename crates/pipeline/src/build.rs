@@ -11,12 +11,13 @@ use hyperrag_kv::{
     CALIBRATION_CHUNKS, Calibration, Chunk, Fingerprint, KvBlock, LanguageModel, ShardId, Slot,
 };
 use hyperrag_retrieval::{IndexWriter, Location};
-use hyperrag_store::{Manifest, ShardChunks, Store, StoreWriter, Unit};
+use hyperrag_store::{Dead, Manifest, ShardChunks, Store, StoreWriter};
 use serde::Serialize;
 
+use crate::budget::{Budget, Memory, Share};
 use crate::existing::Existing;
 use crate::room::Room;
-use crate::units::Units;
+use crate::units::{HeldUnit, Units, chunks_of};
 use crate::{BuildProgress, PipelineError};
 
 /// Units read ahead of the one being computed.
@@ -44,6 +45,8 @@ pub struct BuildInput<'a, M> {
     pub limit: Option<u64>,
     /// Bytes that the store may take.
     pub max_bytes: Option<u64>,
+    /// What the build may hold in memory.
+    pub memory: Memory,
     /// Told what a user should know while it goes on.
     pub notice: fn(&str),
     /// Counters for whoever watches.
@@ -70,6 +73,8 @@ pub struct BuildSummary {
     pub empty_rows: u64,
     /// Documents left out because the store has them as they are.
     pub unchanged: u64,
+    /// Documents that count no longer because the input has them without text.
+    pub emptied: u64,
     /// Documents in the shards that count no longer.
     pub dead: u64,
     /// Chunks in the store.
@@ -88,41 +93,21 @@ pub struct BuildSummary {
     pub seconds: f64,
 }
 
-/// What a build would do.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct DryRun {
-    /// Documents with text.
-    pub documents: u64,
-    /// Rows without any.
-    pub empty_rows: u64,
-    /// Documents that the store has as they are.
-    pub unchanged: u64,
-    /// Chunks.
-    pub chunks: u64,
-    /// Positions.
-    pub tokens: u64,
-    /// Bytes of all shards, about.
-    pub bytes: u64,
-    /// Positions a second, measured on a few chunks of this corpus.
-    pub tokens_per_second: f64,
-    /// Seconds that prefill will take at that rate.
-    pub seconds: f64,
-}
-
 /// Blocks on their way to the disk.
-struct Batch {
+struct Batch<'a> {
     first: Slot,
     blocks: Vec<KvBlock>,
+    _share: Share<'a>,
 }
 
 /// From the prefill to the writer: a unit, then its blocks in order.
-enum Message {
-    Unit(Arc<Unit>),
-    Blocks(Batch),
+enum Message<'a> {
+    Unit(Arc<HeldUnit<'a>>),
+    Blocks(Batch<'a>),
 }
 
 /// Builds the store at `root`, or goes on where an earlier build stopped: reader with tokenizer,
-/// prefill and writer run side by side over bounded queues.
+/// prefill and writer run side by side over queues that are bounded in number and bytes.
 ///
 /// # Errors
 /// [`PipelineError`]. What was sealed before stays; the unit in work is given up.
@@ -131,7 +116,9 @@ pub fn build<M: LanguageModel>(
     root: &Path,
 ) -> Result<BuildSummary, PipelineError> {
     let start = Instant::now();
-    check_not_empty(input)?;
+    if !is_added(input, root) {
+        check_not_empty(input)?;
+    }
     let mut store = StoreWriter::open(root, input.fingerprint, input.calibration)?;
     begin(input, &mut store)?;
     let mut index = open_index(root, &store)?;
@@ -141,16 +128,19 @@ pub fn build<M: LanguageModel>(
         ShardId(0) => Units::new(input),
         _ => Units::added(input, &sealed, Existing::open(root)?),
     };
+    let (held_units, held_blocks) = (input.memory.units(), input.memory.blocks());
     // A stage that fails stops the others, so the one nearest the disk has the cause.
     let stages = thread::scope(|scope| {
         // Made in here: where a thread does not start, the other one sees its queue end.
         let (unit_sender, unit_receiver) = sync_channel(UNITS_AHEAD);
         let (block_sender, block_receiver) = sync_channel(BATCHES_AHEAD);
-        let read = || read_units(input, units, root, &sealed, unit_sender);
+        let mut sink = UnitSink { room: Room::of(root, &sealed), sender: unit_sender };
+        let (held, sealed) = (&held_units, &sealed);
+        let read = move || read_units(input, units, sealed, held, &mut sink);
         let reader = thread::Builder::new().spawn_scoped(scope, read)?;
         let write = || write_units(block_receiver, &mut store, &mut index);
         let writer = thread::Builder::new().spawn_scoped(scope, write)?;
-        let computed = prefill_units(input, unit_receiver, block_sender);
+        let computed = prefill_units(input, unit_receiver, &held_blocks, block_sender);
         Ok((join(writer), computed, join(reader)))
     });
     let (written, computed, read) =
@@ -163,12 +153,19 @@ pub fn build<M: LanguageModel>(
         index.commit(store.manifest().next_shard().0)?;
     }
     let tokens_computed = computed?;
-    let ReadRows { empty_rows, unchanged } = read?;
-    if !store.manifest().complete && !store.manifest().batch().is_empty() {
+    let ReadRows { empty_rows, unchanged, dead } = read?;
+    let changed = !store.manifest().batch().is_empty() || !dead.is_empty();
+    if !store.manifest().complete && changed {
         index.finish(store.manifest().next_shard().0)?;
-        store.finish()?;
+        store.finish_without(&dead)?;
     }
-    let summary = BuildSummary { empty_rows, unchanged, shards_before, ..BuildSummary::default() };
+    let summary = BuildSummary {
+        empty_rows,
+        unchanged,
+        emptied: documents_of(&dead),
+        shards_before,
+        ..BuildSummary::default()
+    };
     let seconds = start.elapsed().as_secs_f64();
     Ok(self::summary(&store, BuildSummary { tokens_computed, seconds, ..summary }))
 }
@@ -187,49 +184,59 @@ fn begin<M>(input: &BuildInput<'_, M>, store: &mut StoreWriter) -> Result<(), Pi
     Ok(())
 }
 
-/// What was left out of the rows read.
+/// Whether the input is added to a store that is complete: even one without text changes that.
+pub(crate) fn is_added<M>(input: &BuildInput<'_, M>, root: &Path) -> bool {
+    input.add.is_some() && Store::open(root).is_ok_and(|store| store.manifest().complete)
+}
+
+/// What was left out of the rows read, and what of the store they leave nothing of.
 struct ReadRows {
     empty_rows: u64,
     unchanged: u64,
+    dead: Vec<Dead>,
 }
 
-/// Reads the corpus unit by unit: those that are sealed must be the same, the others are sent on as
-/// long as there is room.
-fn read_units<M: LanguageModel>(
+pub(crate) fn documents_of(dead: &[Dead]) -> u64 {
+    dead.iter().map(|dead| dead.rows.len() as u64).sum()
+}
+
+/// Where the reader sends units, as long as the store has room for them.
+struct UnitSink<'a> {
+    room: Room,
+    sender: SyncSender<HeldUnit<'a>>,
+}
+
+/// Reads the corpus unit by unit: those that are sealed must be the same, the others are sent on.
+fn read_units<'a, M: LanguageModel>(
     input: &BuildInput<'_, M>,
     mut units: Units<'_>,
-    root: &Path,
     sealed: &Manifest,
-    sender: SyncSender<Unit>,
+    held: &'a Budget,
+    sink: &mut UnitSink<'a>,
 ) -> Result<ReadRows, PipelineError> {
-    let (mut room, mut number) = (Room::of(root, sealed), 0);
     let changed = |(first, last)| match sealed.first_shard {
         ShardId(0) => PipelineError::Changed { first, last },
         _ => PipelineError::ChangedAppend { first, last },
     };
-    while let Some(rows) = units.next_rows()? {
-        match sealed.batch().get(number) {
-            Some(record) => {
-                rows.check(record).map_err(changed)?;
-                BuildProgress::add(&input.progress.rows_done, rows.len());
-            }
-            None if sealed.complete => {
-                return Err(changed((units.rows_read() - rows.len() + 1, units.rows_read())));
-            }
-            None => {
-                let unit = units.chunks(rows)?;
-                room.take(input, &unit)?;
-                if sender.send(unit).is_err() {
-                    break; // The prefill has stopped and says why.
-                }
-            }
+    for record in sealed.batch() {
+        if let Some(rows) = units.differ(record)? {
+            return Err(changed(rows));
         }
-        number += 1;
+        BuildProgress::add(&input.progress.rows_done, record.rows);
     }
-    if let Some(missing) = sealed.batch().get(number) {
-        return Err(changed((units.rows_read() + 1, units.rows_read() + missing.rows)));
+    if sealed.complete
+        && let Some(rows) = units.more()?
+    {
+        return Err(changed(rows));
     }
-    Ok(ReadRows { empty_rows: units.empty_rows, unchanged: units.unchanged })
+    while let Some(held) = units.next_unit(held)? {
+        sink.room.take(input, &held.unit)?;
+        if sink.sender.send(held).is_err() {
+            break; // The prefill has stopped and says why.
+        }
+    }
+    let (empty_rows, unchanged) = (units.empty_rows, units.unchanged);
+    Ok(ReadRows { empty_rows, unchanged, dead: units.emptied() })
 }
 
 fn summary(store: &StoreWriter, rest: BuildSummary) -> BuildSummary {
@@ -251,7 +258,8 @@ fn check_not_empty<M>(input: &BuildInput<'_, M>) -> Result<(), PipelineError> {
     let limit = usize::try_from(input.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     let mut rows = 0;
     for row in input.corpus.rows().take(limit) {
-        if !input.chunker.chunks(&row?.document)?.is_empty() {
+        let row = row?;
+        if !chunks_of(input.chunker, &row.document, &row.place)?.is_empty() {
             return Ok(());
         }
         rows += 1;
@@ -273,7 +281,8 @@ pub fn calibration_chunks(
     let (mut chunks, mut rows) = (Vec::new(), 0);
     for row in corpus.rows().take(limit) {
         rows += 1;
-        chunks.extend(chunker.chunks(&row?.document)?);
+        let row = row?;
+        chunks.extend(chunks_of(chunker, &row.document, &row.place)?);
         if chunks.len() >= CALIBRATION_CHUNKS {
             break;
         }
@@ -288,19 +297,20 @@ fn join<T>(stage: thread::ScopedJoinHandle<'_, T>) -> T {
 }
 
 /// Computes the blocks of the units in order, and gives the positions computed.
-fn prefill_units<M: LanguageModel>(
+fn prefill_units<'a, M: LanguageModel>(
     input: &BuildInput<'_, M>,
-    units: Receiver<Unit>,
-    blocks: SyncSender<Message>,
+    units: Receiver<HeldUnit<'a>>,
+    held_blocks: &'a Budget,
+    blocks: SyncSender<Message<'a>>,
 ) -> Result<u64, PipelineError> {
-    let mut computed = 0;
+    let (mut computed, tokens_max) = (0, prefill_tokens(input.model, held_blocks));
     for unit in units {
-        let unit = Arc::new(unit);
-        if blocks.send(Message::Unit(Arc::clone(&unit))).is_err() {
+        let held = Arc::new(unit);
+        if blocks.send(Message::Unit(Arc::clone(&held))).is_err() {
             break; // The writer has stopped and says why.
         }
-        let mut first = 0;
-        for batch in batches(&unit.contents.chunks, input.model.prefill_tokens()) {
+        let (unit, mut first) = (&held.unit, 0);
+        for batch in batches(&unit.contents.chunks, tokens_max) {
             if input.stop.load(Ordering::Relaxed) {
                 return Err(PipelineError::Interrupted);
             }
@@ -310,7 +320,10 @@ fn prefill_units<M: LanguageModel>(
             BuildProgress::add(&input.progress.tokens, tokens);
             BuildProgress::add(&input.progress.bytes_written, bytes);
             computed += tokens;
-            if blocks.send(Message::Blocks(Batch { first: Slot(first), blocks: made })).is_err() {
+            let mut share = held_blocks.share();
+            share.grow(bytes);
+            let made = Batch { first: Slot(first), blocks: made, _share: share };
+            if blocks.send(Message::Blocks(made)).is_err() {
                 return Ok(computed);
             }
             first += batch.len() as u32;
@@ -319,6 +332,14 @@ fn prefill_units<M: LanguageModel>(
         BuildProgress::add(&input.progress.documents, unit.contents.documents.len() as u64);
     }
     Ok(computed)
+}
+
+/// Positions that one call of the prefill is given: what the model computes best, but no more than
+/// leaves room for as many blocks that are being written.
+pub(crate) fn prefill_tokens<M: LanguageModel>(model: &M, held_blocks: &Budget) -> usize {
+    let position = model.geometry().block_bytes(1) as u64;
+    let tokens = held_blocks.bytes() / 2 / position.max(1);
+    model.prefill_tokens().min(usize::try_from(tokens).unwrap_or(usize::MAX)).max(1)
 }
 
 /// Cuts `chunks` into runs of at most `max` positions, or one chunk.
@@ -338,12 +359,13 @@ pub(crate) fn batches(mut chunks: &[Chunk], max: usize) -> impl Iterator<Item = 
 
 /// Writes units as they come. The one whose blocks end early is given up.
 fn write_units(
-    messages: Receiver<Message>,
+    messages: Receiver<Message<'_>>,
     store: &mut StoreWriter,
     index: &mut IndexWriter,
 ) -> Result<(), PipelineError> {
-    while let Ok(Message::Unit(unit)) = messages.recv() {
-        let mut writer = store.begin(&unit)?;
+    while let Ok(Message::Unit(held)) = messages.recv() {
+        let unit = &held.unit;
+        let mut writer = store.begin(unit)?;
         let mut written = 0;
         while written < unit.contents.chunks.len() {
             let Ok(Message::Blocks(batch)) = messages.recv() else { return Ok(()) };
@@ -400,56 +422,4 @@ fn open_index(root: &Path, store: &StoreWriter) -> Result<IndexWriter, PipelineE
         index.commit(end)?;
     }
     Ok(index)
-}
-
-/// Reads and cuts the whole corpus, of one that is added to the store at `root` what is new in it,
-/// computes a few chunks to measure the speed, and writes nothing.
-///
-/// # Errors
-/// [`PipelineError`], as [`build`].
-pub fn dry_run<M: LanguageModel>(
-    input: &BuildInput<'_, M>,
-    root: &Path,
-) -> Result<DryRun, PipelineError> {
-    let mut units = match input.add {
-        Some(_) if root.join("manifest.json").exists() => {
-            Units::added(input, Store::open(root)?.manifest(), Existing::open(root)?)
-        }
-        _ => Units::new(input),
-    };
-    let mut plan = DryRun::default();
-    while let Some(rows) = units.next_rows()? {
-        BuildProgress::add(&input.progress.rows_done, rows.len());
-        let contents = units.chunks(rows)?.contents;
-        for chunk in &contents.chunks {
-            plan.tokens += chunk.tokens.len() as u64;
-            let bytes = input.model.geometry().block_bytes(chunk.tokens.len()) as u64;
-            plan.bytes += (bytes + 512).next_multiple_of(4096);
-        }
-        plan.documents += contents.documents.len() as u64;
-        plan.chunks += contents.chunks.len() as u64;
-        if plan.tokens_per_second == 0.0 && !contents.chunks.is_empty() {
-            plan.tokens_per_second = measure(input.model, &contents.chunks)?;
-        }
-    }
-    plan.unchanged = units.unchanged;
-    plan.empty_rows = units.empty_rows;
-    if plan.documents > 0 {
-        plan.seconds = plan.tokens as f64 / plan.tokens_per_second;
-    } else if plan.unchanged == 0 {
-        return Err(PipelineError::EmptyCorpus { rows: units.rows_read() });
-    }
-    Ok(plan)
-}
-
-/// Positions a second over two batches, after one to warm up.
-fn measure<M: LanguageModel>(model: &M, chunks: &[Chunk]) -> Result<f64, PipelineError> {
-    let sample: Vec<_> = batches(chunks, model.prefill_tokens()).take(2).collect();
-    model.prefill(sample[0])?;
-    let start = Instant::now();
-    let mut tokens = 0;
-    for batch in sample {
-        tokens += model.prefill(batch)?.iter().map(KvBlock::tokens).sum::<usize>();
-    }
-    Ok(tokens as f64 / start.elapsed().as_secs_f64())
 }

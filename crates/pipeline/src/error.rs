@@ -1,4 +1,4 @@
-use hyperrag_corpus::{ChunkError, CorpusError};
+use hyperrag_corpus::{ChunkError, CorpusError, Place};
 use hyperrag_kv::{ModelError, ProfileError};
 use hyperrag_rerank::RerankError;
 use hyperrag_retrieval::{RetrievalError, UnknownLanguage};
@@ -11,6 +11,15 @@ pub enum PipelineError {
     /// Reading the corpus.
     #[error(transparent)]
     Corpus(#[from] CorpusError),
+    /// A document that the tokenizer does not take.
+    #[error("{place}: the document cannot be tokenised")]
+    Tokenize {
+        /// Where it stands.
+        place: Place,
+        /// Cause.
+        #[source]
+        source: ModelError,
+    },
     /// Cutting it into chunks.
     #[error(transparent)]
     Chunk(#[from] ChunkError),

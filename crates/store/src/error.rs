@@ -107,6 +107,18 @@ pub enum StoreError {
         /// The limit.
         max: usize,
     },
+    /// A unit with longer texts than a chunk file takes.
+    #[error(
+        "shard {shard} would hold {bytes} bytes of text, at most {max} are allowed; split its documents"
+    )]
+    TooMuchText {
+        /// The shard.
+        shard: hyperrag_kv::ShardId,
+        /// Bytes of its titles and texts.
+        bytes: u64,
+        /// The limit.
+        max: u64,
+    },
     /// The disk is full.
     #[error("{}: the disk is full; free some space and run the same command again, sealed units are kept", path.display())]
     DiskFull {

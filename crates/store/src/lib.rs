@@ -48,4 +48,4 @@ pub use replica::Replica;
 pub use replicas::{ReplicaState, forget_replica, remember_replica, replica_states, replicas};
 pub use replicated::Replicated;
 pub use verify::Damage;
-pub use writer::{StoreWriter, Unit, UnitWriter, rows_digest};
+pub use writer::{RowsHasher, StoreWriter, UNIT_BYTES, Unit, UnitWriter, rows_digest};

@@ -46,17 +46,50 @@ pub struct Unit {
     pub replaces: Vec<Dead>,
 }
 
-/// The digest of input rows: of each part its length (8 bytes) and its bytes.
+/// Bytes of titles, texts and token ids (4 each) of a unit of several rows, at most: it ends before
+/// the row with which it would have more.
+pub const UNIT_BYTES: u64 = 64 << 20;
+
+/// Number and digest of input rows: of each part its length (8 bytes) and its bytes.
+#[derive(Clone, Debug, Default)]
+pub struct RowsHasher {
+    hasher: blake3::Hasher,
+    rows: u64,
+}
+
+impl RowsHasher {
+    /// Takes in a row.
+    pub fn add(&mut self, row: &Document) {
+        for part in [row.id.as_str(), &row.title, &row.text] {
+            self.hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+        }
+        self.rows += 1;
+    }
+
+    /// The rows so far.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Number and digest of the rows.
+    #[must_use]
+    pub fn finish(&self) -> (u64, Digest) {
+        (self.rows, Digest(*self.hasher.finalize().as_bytes()))
+    }
+}
+
+/// The digest of input rows, see [`RowsHasher`].
 #[must_use]
 pub fn rows_digest<'a>(rows: impl IntoIterator<Item = &'a Document>) -> Digest {
-    let mut hasher = blake3::Hasher::new();
-    for document in rows {
-        for part in [document.id.as_str(), &document.title, &document.text] {
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
-        }
-    }
-    Digest(*hasher.finalize().as_bytes())
+    let mut hasher = RowsHasher::default();
+    rows.into_iter().for_each(|row| hasher.add(row));
+    hasher.finish().1
 }
+
+/// Bytes of the titles or the texts of a chunk file, at most: where they end is written as i32. Token
+/// ids are fewer, as a shard has at most 2^20 chunks.
+const COLUMN_BYTES_MAX: u64 = i32::MAX as u64;
 
 /// Bytes of a chunk file beside the columns' values, at most: schema, footer, pages, statistics.
 const CHUNK_FILE_BYTES: u64 = 16 << 10;
@@ -209,6 +242,11 @@ impl StoreWriter {
             let (shard, chunks, max) = (unit.shard, chunks.len(), BLOCKS_PER_SHARD_MAX);
             return Err(StoreError::TooManyChunks { shard, chunks, max });
         }
+        let bytes = unit.text_bytes();
+        if bytes > COLUMN_BYTES_MAX {
+            let (shard, max) = (unit.shard, COLUMN_BYTES_MAX);
+            return Err(StoreError::TooMuchText { shard, bytes, max });
+        }
         let geometry = self.manifest.fingerprint.geometry;
         let draft = Draft::create(&self.files.shard(unit.shard), chunks, geometry, self.digest)?;
         Ok(UnitWriter { store: self, unit, draft, sealed: false })
@@ -241,8 +279,19 @@ impl StoreWriter {
     /// # Errors
     /// [`StoreError`] where the snapshot can not be written.
     pub fn finish(&mut self) -> Result<(), StoreError> {
+        self.finish_without(&[])
+    }
+
+    /// As [`StoreWriter::finish`]; the `dead` documents, which the input leaves nothing of, count no
+    /// longer from then on.
+    ///
+    /// # Errors
+    /// As [`StoreWriter::finish`].
+    pub fn finish_without(&mut self, dead: &[Dead]) -> Result<(), StoreError> {
         assert!(!self.manifest.complete, "an input is finished once");
-        self.replace(Manifest { complete: true, ..self.manifest.clone() }).map(drop)
+        let mut manifest = Manifest { complete: true, ..self.manifest.clone() };
+        manifest.bury(dead);
+        self.replace(manifest).map(drop)
     }
 
     /// Lets documents count no longer, at once and for good. Their blocks stay until the store is

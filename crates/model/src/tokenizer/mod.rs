@@ -194,16 +194,24 @@ fn encode(tokenizer: &FastTokenizer, piece: &str, tokens: &mut Vec<u32>) -> Resu
 
 impl Tokenize for Tokenizer {
     fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        self.encode_start(text, usize::MAX)
+    }
+
+    fn encode_start(&self, text: &str, max: usize) -> Result<Vec<u32>, ModelError> {
+        let mut tokens = Vec::new();
         match &self.encoder {
             Encoder::Fast { text: tokenizer, cutter, .. } => {
-                let mut tokens = Vec::new();
                 for piece in cutter.pieces(text, tokenizer) {
                     encode(tokenizer, piece?, &mut tokens)?;
+                    if tokens.len() >= max {
+                        break;
+                    }
                 }
-                Ok(tokens)
             }
-            Encoder::Pieces(pieces) => pieces.encode_text(text),
+            Encoder::Pieces(pieces) => tokens = pieces.encode_text(text, max)?,
         }
+        tokens.truncate(max);
+        Ok(tokens)
     }
 
     fn encode_template(&self, text: &str) -> Result<Vec<u32>, ModelError> {
@@ -241,5 +249,28 @@ mod tests {
         assert_eq!(tokenizer.leading_special(" <|im_end|>\n"), Some(2));
         assert_eq!(tokenizer.leading_special("x<|im_end|>"), None);
         assert_eq!(tokenizer.bos(), None);
+    }
+
+    /// A title counts by its first tokens: of a long one no more than a piece is made.
+    #[test]
+    fn the_start_of_a_text_has_the_first_tokens_of_the_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["llama3", "qwen2", "gemma3"] {
+            let path = folder.path().join(name);
+            let mut file = std::fs::File::create(&path).unwrap();
+            crate::tiny::Tiny::new(name, 0).unwrap().write_gguf(&mut file).unwrap();
+            let tokenizer = crate::ModelFile::open(&path).unwrap().tokenizer().unwrap();
+            let words = "Die Käse, 12 €  in the winter\n".repeat(9000);
+            for max in [0, 1, 64, 65, 50_000] {
+                let mut whole = tokenizer.encode_text(&words).unwrap();
+                assert!(whole.len() > 50_000);
+                whole.truncate(max);
+                assert_eq!(tokenizer.encode_start(&words, max).unwrap(), whole, "{name} {max}");
+            }
+            // What follows is not looked at: no piece can end in so many letters.
+            let letters = words + &"x".repeat(2 << 20);
+            assert!(name == "gemma3" || tokenizer.encode_text(&letters).is_err(), "{name}");
+            assert_eq!(tokenizer.encode_start(&letters, 64).unwrap().len(), 64);
+        }
     }
 }

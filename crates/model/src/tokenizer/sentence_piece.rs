@@ -145,21 +145,22 @@ impl SentencePiece {
         }
     }
 
-    pub(super) fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        self.encode(text, &self.whole)
+    /// The tokens of a text; after `max` of them the rest may be left out.
+    pub(super) fn encode_text(&self, text: &str, max: usize) -> Result<Vec<u32>, ModelError> {
+        self.encode(text, &self.whole, max)
     }
 
     pub(super) fn encode_template(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        self.encode(text, &self.template)
+        self.encode(text, &self.template, usize::MAX)
     }
 
-    fn encode(&self, text: &str, literals: &Literals) -> Result<Vec<u32>, ModelError> {
-        let mut tokens = Vec::with_capacity(text.len() / 3 + 1);
+    fn encode(&self, text: &str, literals: &Literals, max: usize) -> Result<Vec<u32>, ModelError> {
+        let mut tokens = Vec::with_capacity(max.min(text.len() / 3 + 1));
         let text = spelled(text);
         let mut rest = text.as_str();
         // A blank is put before what stands first, and what follows a special token.
         let mut blank = self.blank_first;
-        while !rest.is_empty() {
+        while !rest.is_empty() && tokens.len() < max {
             let found = literals.find(rest);
             let (before, literal) =
                 found.map_or((rest.len(), None), |(at, len, id)| (at, Some((len, id))));
@@ -167,7 +168,7 @@ impl SentencePiece {
                 literal.is_some_and(|(_, id)| matches!(self.names[id as usize], Name::Special));
             // SentencePiece puts it before the user's pieces as well.
             if before > 0 || blank && !special {
-                self.encode_run(&rest[..before], blank, &mut tokens)?;
+                self.encode_run(&rest[..before], blank, max, &mut tokens)?;
                 blank = false;
             }
             let length = literal.map_or(0, |(length, id)| {
@@ -181,7 +182,13 @@ impl SentencePiece {
     }
 
     /// Appends the tokens of a run without literals.
-    fn encode_run(&self, text: &str, blank: bool, tokens: &mut Vec<u32>) -> Result<(), ModelError> {
+    fn encode_run(
+        &self,
+        text: &str,
+        blank: bool,
+        max: usize,
+        tokens: &mut Vec<u32>,
+    ) -> Result<(), ModelError> {
         let first = if blank { BLANK } else { "" };
         let run = [first, text].concat();
         for run in self.runs(&run, PIECE_BYTES, PIECE_BYTES_MAX) {
@@ -190,6 +197,9 @@ impl SentencePiece {
                     Some(id) => tokens.push(*id),
                     None => self.encode_bytes(symbol, tokens),
                 }
+            }
+            if tokens.len() >= max {
+                break;
             }
         }
         Ok(())
@@ -378,7 +388,7 @@ mod tests {
     fn the_best_pair_is_joined_first() {
         let pieces = pieces(false);
         let check = |text: &str, expected: &[u32]| {
-            assert_eq!(pieces.encode_text(text).unwrap(), expected, "{text:?}");
+            assert_eq!(pieces.encode_text(text, usize::MAX).unwrap(), expected, "{text:?}");
         };
         check("", &[]);
         check("abc", &[9]);
@@ -394,7 +404,7 @@ mod tests {
         check("äx", &[2, 3, 0]);
         // What turns are made of is text, and none of its characters is a piece.
         check("<s>", &[0, 0, 0]);
-        assert_eq!(pieces.encode_text("<|user|>").unwrap().len(), 8);
+        assert_eq!(pieces.encode_text("<|user|>", usize::MAX).unwrap().len(), 8);
     }
 
     #[test]
@@ -402,16 +412,16 @@ mod tests {
         let plain = pieces(false);
         assert_eq!(plain.encode_template("<s>a<|user|> a").unwrap(), [1, 12, 4, 11]);
         let blank_first = pieces(true);
-        assert_eq!(blank_first.encode_text("a").unwrap(), [11]);
-        assert_eq!(blank_first.encode_text("<b>a").unwrap(), [15, 6, 12]);
+        assert_eq!(blank_first.encode_text("a", usize::MAX).unwrap(), [11]);
+        assert_eq!(blank_first.encode_text("<b>a", usize::MAX).unwrap(), [15, 6, 12]);
         assert_eq!(blank_first.encode_template("<s>a<s><s>b").unwrap(), [1, 11, 1, 1, 15, 13]);
-        assert!(blank_first.encode_text("").unwrap().is_empty());
+        assert!(blank_first.encode_text("", usize::MAX).unwrap().is_empty());
     }
 
     #[test]
     fn tokens_stand_for_bytes() {
         let pieces = pieces(false);
-        let tokens = pieces.encode_text("  ab äc").unwrap();
+        let tokens = pieces.encode_text("  ab äc", usize::MAX).unwrap();
         let bytes: Vec<u8> = tokens.iter().flat_map(|token| pieces.bytes_of(*token)).collect();
         assert_eq!(bytes, "  ab äc".as_bytes());
         assert!(pieces.bytes_of(1).is_empty() && pieces.bytes_of(99).is_empty());
@@ -438,9 +448,9 @@ mod tests {
         }
         assert_eq!(joined("abcxabc", 1).0, 3);
         assert_eq!(joined("aaaaa", 1).0, 1);
-        let long = pieces.encode_text(&"abc ".repeat(PIECE_BYTES)).unwrap();
+        let long = pieces.encode_text(&"abc ".repeat(PIECE_BYTES), usize::MAX).unwrap();
         assert_eq!(long, [9, 15].repeat(PIECE_BYTES));
-        let error = pieces.encode_text(&"a".repeat(PIECE_BYTES_MAX + 1)).unwrap_err();
+        let error = pieces.encode_text(&"a".repeat(PIECE_BYTES_MAX + 1), usize::MAX).unwrap_err();
         assert!(error.to_string().contains("put blanks into it"), "{error}");
     }
 }

@@ -1,0 +1,234 @@
+//! The sizes of a Parquet column's pages, read from their headers: a page of a few bytes may be
+//! gigabytes once it is decompressed, and must be known before it is.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
+
+type Cause = Box<dyn Error + Send + Sync>;
+
+/// The largest pages of a column chunk, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LargestPages {
+    /// As they stand in the file.
+    pub(crate) stored: u64,
+    /// Decompressed. No value is longer, whatever the encoding.
+    pub(crate) decoded: u64,
+}
+
+impl LargestPages {
+    /// Reads the headers of the pages that lie in the `bytes` from `start` on.
+    pub(crate) fn of(file: &File, start: u64, bytes: u64) -> Result<Self, Cause> {
+        let (mut offset, mut largest) = (start, Self::default());
+        let end = start.checked_add(bytes).ok_or("a column goes beyond the end of the file")?;
+        while offset < end {
+            let rest = FileFrom { file, offset }.take(end - offset);
+            // A header is some tens of bytes, unless statistics with long values stand in it.
+            let mut input = Compact { input: BufReader::with_capacity(256, rest), read: 0 };
+            let header = input.page_header()?;
+            offset += input.read;
+            let stored = header.stored.filter(|bytes| *bytes <= end - offset);
+            let stored = stored.ok_or("a page goes beyond the end of its column")?;
+            offset += stored;
+            let decoded = header.decoded.ok_or("a page header has no size")?;
+            largest.stored = largest.stored.max(stored);
+            largest.decoded = largest.decoded.max(decoded);
+        }
+        Ok(largest)
+    }
+}
+
+/// A file from an offset on, read without moving the place that others read it at.
+struct FileFrom<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for FileFrom<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
+/// Two fields of Parquet's `PageHeader`.
+#[derive(Default)]
+struct PageHeader {
+    /// Field 2, `uncompressed_page_size`.
+    decoded: Option<u64>,
+    /// Field 3, `compressed_page_size`.
+    stored: Option<u64>,
+}
+
+/// Structs within structs, at most.
+const DEPTH_MAX: usize = 8;
+
+/// Thrift's compact protocol (its `thrift-compact-protocol.md`), as far as a page header takes it.
+struct Compact<R> {
+    input: R,
+    /// Bytes read.
+    read: u64,
+}
+
+impl<R: Read> Compact<R> {
+    fn page_header(&mut self) -> Result<PageHeader, Cause> {
+        let (mut header, mut field) = (PageHeader::default(), 0);
+        while let Some(kind) = self.field(&mut field)? {
+            match (field, kind) {
+                (2, I32) => header.decoded = Some(self.size()?),
+                (3, I32) => header.stored = Some(self.size()?),
+                _ => self.skip(kind, DEPTH_MAX)?,
+            }
+        }
+        Ok(header)
+    }
+
+    /// Goes to the next field of a struct and gives its type; none at the struct's end.
+    fn field(&mut self, field: &mut i64) -> Result<Option<u8>, Cause> {
+        let byte = self.byte()?;
+        if byte == 0 {
+            return Ok(None);
+        }
+        *field = match byte >> 4 {
+            0 => zigzag(self.varint()?),
+            more => {
+                field.checked_add(i64::from(more)).ok_or("a page header has too many fields")?
+            }
+        };
+        Ok(Some(byte & 15))
+    }
+
+    fn size(&mut self) -> Result<u64, Cause> {
+        let size = i32::try_from(zigzag(self.varint()?))?;
+        Ok(u64::try_from(size)?)
+    }
+
+    fn skip(&mut self, kind: u8, depth: usize) -> Result<(), Cause> {
+        let depth = depth.checked_sub(1).ok_or("a page header is nested too deeply")?;
+        match kind {
+            TRUE | FALSE => {}
+            BYTE => self.pass(1)?,
+            I16 | I32 | I64 => self.varint().map(drop)?,
+            DOUBLE => self.pass(8)?,
+            BINARY => {
+                let bytes = self.varint()?;
+                self.pass(bytes)?;
+            }
+            LIST | SET => self.skip_list(depth)?,
+            STRUCT => {
+                let mut field = 0;
+                while let Some(kind) = self.field(&mut field)? {
+                    self.skip(kind, depth)?;
+                }
+            }
+            kind => return Err(format!("a page header has a field of type {kind}").into()),
+        }
+        Ok(())
+    }
+
+    fn skip_list(&mut self, depth: usize) -> Result<(), Cause> {
+        let byte = self.byte()?;
+        let count = match byte >> 4 {
+            15 => self.varint()?,
+            count => u64::from(count),
+        };
+        for _ in 0..count {
+            match byte & 15 {
+                // In a list a truth value takes a byte.
+                TRUE | FALSE => self.pass(1)?,
+                kind => self.skip(kind, depth)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn varint(&mut self) -> Result<u64, Cause> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 127) << shift;
+            if byte < 128 {
+                return Ok(value);
+            }
+        }
+        Err("a page header has a number of too many digits".into())
+    }
+
+    fn byte(&mut self) -> Result<u8, Cause> {
+        let mut byte = [0];
+        self.input.read_exact(&mut byte)?;
+        self.read += 1;
+        Ok(byte[0])
+    }
+
+    fn pass(&mut self, bytes: u64) -> Result<(), Cause> {
+        let passed = io::copy(&mut (&mut self.input).take(bytes), &mut io::sink())?;
+        self.read += passed;
+        if passed == bytes { Ok(()) } else { Err("a page header is cut short".into()) }
+    }
+}
+
+// Types of the compact protocol.
+const TRUE: u8 = 1;
+const FALSE: u8 = 2;
+const BYTE: u8 = 3;
+const I16: u8 = 4;
+const I32: u8 = 5;
+const I64: u8 = 6;
+const DOUBLE: u8 = 7;
+const BINARY: u8 = 8;
+const LIST: u8 = 9;
+const SET: u8 = 10;
+const STRUCT: u8 = 12;
+
+fn zigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn largest(bytes: &[u8]) -> Result<LargestPages, String> {
+        use std::io::Write;
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"PAR1").unwrap();
+        file.write_all(bytes).unwrap();
+        LargestPages::of(&file, 4, bytes.len() as u64).map_err(|error| error.to_string())
+    }
+
+    /// Type, decompressed and compressed size, a checksum, a nested header with statistics.
+    const HEADER: &[u8] = &[
+        0x15, 0x00, 0x15, 0xc8, 0x01, 0x15, 0x06, 0x15, 0x02, 0x1c, 0x15, 0x02, 0x15, 0x00, 0x1c,
+        0x28, 2, b'a', b'b', 0x11, 0x00, 0x19, 0x22, 1, 1, 0x00, 0x00,
+    ];
+
+    #[test]
+    fn the_largest_page_is_found() {
+        let small = [0x15, 0x04, 0x15, 0x14, 0x15, 0x02, 0x00, 7];
+        let pages = [HEADER, b"xyz", &small].concat();
+        assert_eq!(largest(&pages), Ok(LargestPages { stored: 3, decoded: 100 }));
+        assert_eq!(largest(b""), Ok(LargestPages::default()));
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_read_is_an_error() {
+        let check = |bytes: &[u8], expected: &str| {
+            let error = largest(bytes).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        };
+        for length in 1..HEADER.len() {
+            assert!(largest(&HEADER[..length]).is_err(), "{length}");
+        }
+        check(HEADER, "beyond the end of its column");
+        check(&[0x15, 0x04, 0x00], "beyond the end");
+        check(&[0x35, 0x00, 0x00], "no size");
+        check(&[0x25, 0x03, 0x00], "out of range");
+        check(&[0x1e, 0x00], "a field of type 14");
+        check(&[0x1c; 20], "nested too deeply");
+        check(&[0x25, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255], "too many digits");
+        check(&[0x18, 200, 1, b'a'], "cut short");
+    }
+}

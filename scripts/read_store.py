@@ -3,7 +3,7 @@
 
 Reads a hyperrag store without hyperrag: Python's standard library and numpy, after
 crates/store/FORMAT.md. Checks every checksum on the way, prints what the store holds, and exits with
-4 where something is not what was written. --dump writes K and V of every block, f32, as
+4 where something is not what was written, with 5 for another version of the format. --dump writes K and V of every block, f32, as
 SHARD-SLOT.npy, shaped [layer][K, then V][KV head][position][dim], and its hidden state as
 SHARD-SLOT-hidden.npy.
 """
@@ -19,10 +19,15 @@ import numpy as np
 from blake3 import blake3
 
 PAGE, HEADER, ENTRY = 4096, 256, 64
+VERSIONS = (1, 2)
 
 
 class Damaged(Exception):
     """What is wrong, and where."""
+
+
+class Unknown(Exception):
+    """A version of the format that this reader does not know."""
 
 
 def check(fits, place, what):
@@ -77,8 +82,11 @@ def manifest(store):
         body = text[text.index(b'"manifest":') + 11 : text.rindex(b"}")]
         check(digest(body) == envelope["checksum"], path, "its checksum does not fit")
         found = envelope["manifest"]
+        version = found["fingerprint"]["format_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{path}: no manifest ({error})") from error
+    if version not in VERSIONS:
+        raise Unknown(f"{store}: the store is of format version {version}, this reader knows {VERSIONS}")
     if not found["complete"]:
         journal = store / f"journal-{found['generation']:06}.log"
         lines = journal.read_bytes().split(b"\n") if journal.exists() else [b""]
@@ -168,12 +176,12 @@ class Codec:
         return self.first + 1 + self.last - left if left <= self.last else self.first
 
 
-def read_header(path, data, record, fingerprint):
+def read_header(path, data, record, fingerprint, format_version):
     check(len(data) == record["kv"]["bytes"], path, f"{len(data)} bytes, expected {record['kv']['bytes']}")
     check(data[:8] == b"HYPERKV\0", path, "it does not start as a shard does")
     check(zlib.crc32(data[:252]) == struct.unpack_from("<I", data, 252)[0], path, "the header's checksum does not fit")
     version, shard, blocks, table_crc, length = struct.unpack_from("<4IQ", data, 8)
-    check((version, shard, length) == (1, record["shard"], len(data)), path, "it is another shard")
+    check((version, shard, length) == (format_version, record["shard"], len(data)), path, "it is another shard")
     check(data[32:64] == fingerprint and not any(data[104:252]), path, "it is a shard of another store")
     table = data[HEADER : HEADER + ENTRY * blocks]
     check(zlib.crc32(table) == table_crc, path, "the block table's checksum does not fit")
@@ -215,7 +223,7 @@ def read_store(store, dump):
         check(digest(read(chunk_file)) == record["chunk_file"]["digest"], chunk_file, "its digest is not the manifest's")
         path = store / "shards" / f"{name}.kv"
         data = read(path)
-        blocks, end = read_header(path, data, record, identity)
+        blocks, end = read_header(path, data, record, identity, fingerprint["format_version"])
         check(blocks == record["chunks"], path, "it has another number of blocks")
         for slot in range(blocks):
             entry = data[HEADER + ENTRY * slot :][:ENTRY]
@@ -244,6 +252,9 @@ def main():
     except Damaged as damage:
         print(f"damaged: {damage}", file=sys.stderr)
         sys.exit(4)
+    except Unknown as unknown:
+        print(unknown, file=sys.stderr)
+        sys.exit(5)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Mend what is damaged in a store: from its replicas, else from what it holds itself.
     Repair(RepairArgs),
+    /// Bring a store to the present version of the format. Blocks are copied, not computed again.
+    Upgrade(UpgradeArgs),
     /// Copy a store to another folder, or bring the copy up to it. Queries read from there what is
     /// damaged here.
     Replicate(ReplicateArgs),
@@ -391,6 +393,24 @@ pub(crate) struct ReplicateArgs {
     /// Read every byte of what the copy has already, instead of its headers and tables.
     #[arg(long)]
     pub(crate) checksum: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpgradeArgs {
+    /// Folder of the store.
+    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
+    pub(crate) store: PathBuf,
+    /// The very model that the store was made with, as for its build.
+    #[arg(
+        long,
+        env = "HYPERRAG_MODEL",
+        default_value = "smollm2-135m",
+        value_name = "NAME|PATH|ID"
+    )]
+    pub(crate) model: String,
+    /// Print what would be done, and how much room it takes, and write nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -10,7 +10,7 @@ use hyperrag_pipeline::{
     PipelineError, calibration_chunks,
 };
 use hyperrag_retrieval::Analyzer;
-use hyperrag_store::{Replica, Store, StoreError};
+use hyperrag_store::{FORMAT_VERSION, Replica, Store, StoreError};
 use serde::Serialize;
 
 use super::eval::read_run;
@@ -28,7 +28,7 @@ const BAR: &str = "{elapsed_precise} {bar:24} {pos}/{len} rows, {msg}, ETA {eta_
 pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     let (corpus, named) = corpus(args)?;
     let found = stored(args)?;
-    let stored = found.as_ref().filter(|_| args.append);
+    let (version, stored) = (version(found.as_ref()), found.as_ref().filter(|_| args.append));
     let of = |field: fn(&Fingerprint) -> u32| stored.map_or(DEFAULT_SIZE, field);
     let element = stored.map_or(Element::Bf16, |stored| stored.geometry.element);
     let element = args.element.unwrap_or(element);
@@ -44,7 +44,7 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     }
     let loaded = calibrate(loaded, element, chunk_tokens, &corpus, args.limit)?;
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
-    let fingerprint = loaded.fingerprint(chunk_tokens, unit_rows, language);
+    let fingerprint = loaded.fingerprint(version, chunk_tokens, unit_rows, language)?;
     let progress = BuildProgress::default();
     let input = BuildInput {
         model: &loaded.model,
@@ -180,6 +180,11 @@ fn calibrate(
     report::note(&format!("calibrating {element} on the first {} chunks", chunks.len()));
     let calibration = loaded.model.calibrate(&chunks, fixed)?;
     loaded.calibrated(element, calibration)
+}
+
+/// The version of the format in which a store is built, or gone on with.
+fn version(found: Option<&Fingerprint>) -> u32 {
+    found.map_or(FORMAT_VERSION, |found| found.format_version)
 }
 
 /// What the store that is there was made with.

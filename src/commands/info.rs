@@ -113,7 +113,8 @@ impl Sizes {
 /// Query heads of the model that must be the store's.
 fn query_heads(store: &Store, model: &str) -> Result<usize> {
     let file = ModelFile::open(&ModelCache::from_environment()?.resolve(model)?)?;
-    if file.digest() != store.manifest().fingerprint.weights {
+    let stored = &store.manifest().fingerprint;
+    if file.digest(stored.coverage())? != stored.weights {
         anyhow::bail!("{model} is not the model of this store: leave --model out, or name it");
     }
     Ok(file.config().heads)

@@ -19,6 +19,7 @@ mod query;
 mod repair;
 mod replicate;
 mod tune;
+mod upgrade;
 mod verify;
 
 use std::collections::HashSet;
@@ -29,11 +30,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use hyperrag_kv::{
-    Calibration, Element, Exactness, Failover, Fingerprint, LanguageModel, Mismatch, Profile,
+    Calibration, Coverage, Element, Exactness, Failover, Fingerprint, LanguageModel, Mismatch,
+    Profile,
 };
 use hyperrag_model::{Compute, LoadSettings, Model, ModelCache, ModelFile, Tokenizer};
 use hyperrag_pipeline::Session;
-use hyperrag_store::{FORMAT_VERSION, Replicated, StoreError};
+use hyperrag_store::{Replicated, StoreError};
 
 use crate::cli::{BenchKind, Cli, Command, ModelArgs};
 use crate::exit::Status;
@@ -55,6 +57,7 @@ pub(crate) fn run(cli: Cli) -> Result<Status> {
         Command::Compact(args) => compact::compact(&args, cli.json),
         Command::Info(args) => info::info(&args, cli.json),
         Command::Verify(args) => verify::verify(&args, cli.json),
+        Command::Upgrade(args) => upgrade::upgrade(&args, cli.json),
         Command::Repair(args) => repair::repair(&args, cli.json),
         Command::Replicate(args) => replicate::replicate(&args, cli.json),
         Command::Devices => devices::devices(cli.json),
@@ -68,8 +71,6 @@ const PROFILE_BYTES_MAX: u64 = 1 << 20;
 /// A model ready to compute, with its tokenizer and its prompt.
 struct LoadedModel {
     file: ModelFile,
-    name: String,
-    weights: hyperrag_kv::Digest,
     tokenizer: Tokenizer,
     profile: Profile,
     calibration: Option<Arc<Calibration>>,
@@ -95,7 +96,6 @@ impl LoadedModel {
         let profile = read_profile(named)?.for_model(tokenizer.bos());
         let template = profile.query_template(&tokenizer);
         template.with_context(|| format!("{named}: not a profile for this model"))?;
-        let (name, weights) = (file.name(), file.digest());
         let calibration = calibration.map(Arc::new);
         let settings = LoadSettings {
             calibration: calibration.clone(),
@@ -107,7 +107,7 @@ impl LoadedModel {
             notice: crate::report::warn,
         };
         let model = Model::load(&mut file, settings)?;
-        Ok(Self { file, name, weights, tokenizer, profile, calibration, model })
+        Ok(Self { file, tokenizer, profile, calibration, model })
     }
 
     /// The same model with elements that need a calibration.
@@ -119,17 +119,25 @@ impl LoadedModel {
     }
 
     /// What the store of `stored` would carry if it were made by this model now.
-    fn fingerprint_like(&self, stored: &Fingerprint) -> Fingerprint {
-        self.fingerprint(stored.chunk_tokens, stored.unit_rows, stored.language.clone())
+    fn fingerprint_like(&self, stored: &Fingerprint) -> Result<Fingerprint> {
+        let Fingerprint { format_version, chunk_tokens, unit_rows, ref language, .. } = *stored;
+        self.fingerprint(format_version, chunk_tokens, unit_rows, language.clone())
     }
 
-    /// What a store made by this model now would carry.
-    fn fingerprint(&self, chunk_tokens: u32, unit_rows: u32, language: String) -> Fingerprint {
-        Fingerprint {
-            format_version: FORMAT_VERSION,
-            model: self.name.clone(),
-            weights: self.weights,
-            tokenizer: self.tokenizer.digest(),
+    /// What a store of this version of the format would carry if it were made by this model now.
+    fn fingerprint(
+        &self,
+        format_version: u32,
+        chunk_tokens: u32,
+        unit_rows: u32,
+        language: String,
+    ) -> Result<Fingerprint> {
+        let coverage = Coverage::of_format(format_version);
+        Ok(Fingerprint {
+            format_version,
+            model: self.file.name(),
+            weights: self.file.digest(coverage)?,
+            tokenizer: self.tokenizer.digest(coverage),
             profile: self.profile.name.clone(),
             profile_digest: self.profile.document_digest(),
             chunk_tokens,
@@ -140,7 +148,7 @@ impl LoadedModel {
             rope: self.model.config().rope(),
             compute: self.model.compute().to_owned(),
             kernel: self.model.kernel_id().to_owned(),
-        }
+        })
     }
 }
 
@@ -235,7 +243,7 @@ fn refused(root: &Path, mismatch: Mismatch) -> StoreError {
 /// Whether the model can read the store's blocks, and with what differences.
 fn check(root: &Path, store: &Replicated, loaded: &LoadedModel) -> Result<()> {
     let stored = &store.manifest().fingerprint;
-    let current = loaded.fingerprint_like(stored);
+    let current = loaded.fingerprint_like(stored)?;
     let exactness = stored.readable_by(&current).map_err(|mismatch| refused(root, mismatch))?;
     if exactness == Exactness::Tolerance {
         let within = match tolerance(&loaded.profile, [&stored.compute, &current.compute]) {

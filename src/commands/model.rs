@@ -1,5 +1,5 @@
 use anyhow::{Context, Result};
-use hyperrag_kv::{Element, Geometry};
+use hyperrag_kv::{Coverage, Element, Geometry};
 use hyperrag_model::{CATALOG, Kernel, ModelCache, ModelFile, NamedModel};
 use serde_json::json;
 
@@ -104,7 +104,7 @@ fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
             Kernel::available().iter().map(|k| k.name()).collect::<Vec<_>>().join(", "),
         ),
         ("compute_auto", Kernel::best().compute().to_string()),
-        ("digest", file.digest().to_string()),
+        ("digest", file.digest(Coverage::Contents)?.to_string()),
     ];
     if json {
         let object: serde_json::Map<_, _> =

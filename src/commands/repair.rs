@@ -90,12 +90,14 @@ impl LazyModel<'_> {
 }
 
 impl Recompute for LazyModel<'_> {
-    fn fingerprints(&mut self) -> Result<Vec<Fingerprint>, String> {
+    fn fingerprints(&mut self, format_version: u32) -> Result<Vec<Fingerprint>, String> {
         let RepairArgs { model, element, chunk_tokens, unit_rows, language, store, .. } = self.args;
         let calibration = calibration_at(store).filter(|_| element.is_calibrated());
         let loaded = LoadedModel::load(model, *element, *chunk_tokens, None, calibration);
         let loaded = loaded.map_err(|error| format!("the model is needed for it: {error:#}"))?;
-        let here = loaded.fingerprint(*chunk_tokens, *unit_rows, language.to_string());
+        let language = language.to_string();
+        let here = loaded.fingerprint(format_version, *chunk_tokens, *unit_rows, language);
+        let here = here.map_err(|error| format!("{error:#}"))?;
         if model.compute != ComputeChoice::Auto {
             return Ok(vec![here]);
         }
@@ -117,6 +119,7 @@ impl Recompute for LazyModel<'_> {
 
     fn other_kernel(&mut self, stored: &Fingerprint) -> Result<Option<String>, String> {
         let current = self.loaded(stored)?.fingerprint_like(stored);
+        let current = current.map_err(|error| format!("{error:#}"))?;
         match stored.readable_by(&current) {
             Ok(Exactness::Bits) => Ok(None),
             Ok(Exactness::Tolerance) => Ok(Some(current.kernel)),

@@ -49,7 +49,7 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<Status> {
 fn recomputed(store: &Store, args: &VerifyArgs) -> Result<Recomputation> {
     let (_, loaded) = open(&args.store, &args.model)?;
     let stored = &store.manifest().fingerprint;
-    let current = loaded.fingerprint_like(stored);
+    let current = loaded.fingerprint_like(stored)?;
     if let Some(mismatch) = stored.mismatch(&current) {
         let (path, mismatch) = (args.store.clone(), Box::new(mismatch));
         return Err(StoreError::Mismatch { path, mismatch }.into());

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use hyperrag_corpus::{Chunker, Columns, Corpus};
-use hyperrag_kv::{Element, Fingerprint, LanguageModel, Profile, SCORE_TOLERANCE};
+use hyperrag_kv::{Coverage, Element, Fingerprint, LanguageModel, Profile, SCORE_TOLERANCE};
 use hyperrag_model::{Compute, DeviceChoice, DeviceModel, DeviceSettings, ModelFile};
 use hyperrag_pipeline::{BuildInput, BuildProgress, Memory, build};
 use serde_json::{Value, json};
@@ -73,8 +73,8 @@ fn build_as_a_gpu(root: &Path) {
     let fingerprint = Fingerprint {
         format_version: hyperrag_store::FORMAT_VERSION,
         model: file.name(),
-        weights: file.digest(),
-        tokenizer: tokenizer.digest(),
+        weights: file.digest(Coverage::Contents).unwrap(),
+        tokenizer: tokenizer.digest(Coverage::Contents),
         profile: profile.name.clone(),
         profile_digest: profile.document_digest(),
         chunk_tokens: 256,

@@ -68,6 +68,8 @@ fn a_store_of_a_later_version_is_left_alone_by_every_command() {
         "bench --store store TINY --queries QUERIES",
         "delete --store store --ids ids",
         "compact --store store",
+        "upgrade --store store TINY",
+        "upgrade --store store TINY --dry-run",
         BUILD,
         &format!("{BUILD} --append"),
         &format!("{BUILD} --append --dry-run"),

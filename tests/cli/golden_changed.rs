@@ -1,10 +1,10 @@
-//! A second golden store of format version 1, that has what only a changed store has: it was built,
-//! added to, deleted from, and an append to it was interrupted. Its twins are those whose checksums
+//! A second golden store of every version of the format, that has what only a changed store has: it was
+//! built, added to, deleted from, and an append to it was interrupted. Its twins are those whose checksums
 //! were made to fit, and those that only such a store can have.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hyperrag_kv::{BlockKey, BlockRead, Digest, Slot};
 use hyperrag_store::{FORMAT_VERSION, Store};
@@ -37,10 +37,10 @@ fn prepared() -> Scratch {
     scratch
 }
 
-/// The golden store, with the index that it is committed without.
-fn golden() -> Scratch {
+/// The golden store of this version, with the index that it is committed without.
+fn golden(version: u32) -> Scratch {
     let scratch = prepared();
-    let from = PathBuf::from(testdata("stores/v1-changed"));
+    let from = PathBuf::from(testdata(&format!("stores/v{version}-changed")));
     for path in all_files(&from).into_iter().filter(|path| path.is_file()) {
         let to = scratch.path("store").join(path.strip_prefix(&from).unwrap());
         fs::create_dir_all(to.parent().unwrap()).unwrap();
@@ -123,32 +123,32 @@ fn said(scratch: &Scratch) -> BTreeMap<PathBuf, Value> {
 
 #[test]
 fn a_changed_store_reads_as_ever_and_is_made_to_the_same_bytes() {
-    assert_eq!(FORMAT_VERSION, 1, "a new version has a golden store of its own, beside this one");
     let made = made_today();
-    let expected = Path::new(&testdata("stores/v1-changed.json")).to_owned();
     if std::env::var_os("WRITE_GOLDEN").is_some() {
-        let to = PathBuf::from(testdata("stores/v1-changed"));
+        let to = PathBuf::from(testdata(&format!("stores/v{FORMAT_VERSION}-changed")));
         for (name, bytes) in made.files("store") {
             if !name.starts_with("index") {
                 fs::create_dir_all(to.join(&name).parent().unwrap()).unwrap();
                 fs::write(to.join(name), bytes).unwrap();
             }
         }
-        let text = serde_json::to_string_pretty(&readings(&made)).unwrap();
-        fs::write(&expected, text + "\n").unwrap();
     }
-    let golden = golden();
-    let expected: Value = serde_json::from_slice(&fs::read(expected).unwrap()).unwrap();
-    assert_eq!(readings(&golden), expected);
-    assert_eq!(golden.ok(QUERY).stdout.matches("\"score\"").count(), 3);
-    golden.ok("verify --deep --store store");
-    golden.ok("verify --recompute --store store TINY --device cpu --profile v1.toml");
-    assert_eq!(said(&golden), said(&made));
-    // The append that was interrupted goes on.
-    golden.write("more.jsonl", MORE.rsplit_once('\n').unwrap().0);
-    golden.ok("build more.jsonl --append --store store TINY --device cpu --profile v1.toml");
-    golden.ok("compact --store store");
-    golden.ok("verify --deep --store store");
+    // All versions hold the same.
+    let expected = fs::read(testdata("stores/v1-changed.json")).unwrap();
+    let expected: Value = serde_json::from_slice(&expected).unwrap();
+    assert_eq!(said(&golden(FORMAT_VERSION)), said(&made));
+    for version in 1..=FORMAT_VERSION {
+        let golden = golden(version);
+        assert_eq!(readings(&golden), expected, "version {version}");
+        assert_eq!(golden.ok(QUERY).stdout.matches("\"score\"").count(), 3);
+        golden.ok("verify --deep --store store");
+        golden.ok("verify --recompute --store store TINY --device cpu --profile v1.toml");
+        // The append that was interrupted goes on.
+        golden.write("more.jsonl", MORE.rsplit_once('\n').unwrap().0);
+        golden.ok("build more.jsonl --append --store store TINY --device cpu --profile v1.toml");
+        golden.ok("compact --store store");
+        golden.ok("verify --deep --store store");
+    }
 }
 
 /// One line of `v1-changed-corrupt.tsv`.
@@ -195,7 +195,7 @@ impl Twin<'_> {
 
 #[test]
 fn its_corrupt_twins_are_refused_by_verify_and_query() {
-    let scratch = golden();
+    let scratch = golden(1);
     let table = fs::read_to_string(testdata("stores/v1-changed-corrupt.tsv")).unwrap();
     let mut twins = 0;
     for line in table.lines().skip(1) {

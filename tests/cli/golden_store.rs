@@ -1,17 +1,21 @@
-//! A store that an earlier version wrote, and what becomes of it when it is damaged.
+//! Stores of every version of the format as they were written, and what becomes of one when it is
+//! damaged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use hyperrag_kv::{BlockKey, BlockRead, ChunkId, Slot};
+use hyperrag_store::{FORMAT_VERSION, Store};
 
 use crate::support::{Scratch, all_files, contents, ranked, testdata};
 
 const QUERY: &str =
     "query --store store TINY --device cpu --json --queries queries.jsonl --depth 9 -k 9";
 
-/// A copy of the golden store, and a query.
-fn golden() -> Scratch {
+/// A copy of the golden store of this version, and a query.
+pub(crate) fn golden(version: u32) -> Scratch {
     let scratch = Scratch::new();
-    let from = PathBuf::from(testdata("stores/v1"));
+    let from = PathBuf::from(testdata(&format!("stores/v{version}")));
     for path in all_files(&from) {
         let to = scratch.path("store").join(path.strip_prefix(&from).unwrap());
         if path.is_file() {
@@ -23,26 +27,79 @@ fn golden() -> Scratch {
     scratch
 }
 
+const SETTINGS: &str = "--profile plain --chunk-tokens 160 --unit-rows 2 --device cpu";
+
 /// The bits of scores that were written down with the store.
 const SCORES: [(&str, f32); 2] = [("river", -6.919_288_6), ("hive", -6.921_23)];
 
 #[test]
-fn it_reads_as_it_was_written_and_is_still_written_so() {
-    let scratch = golden();
-    scratch.ok("verify --deep --recompute --store store TINY --device cpu");
-    let scores = SCORES.map(|(id, score)| (id.to_owned(), score.to_bits()));
-    let expected = vec![("q".to_owned(), scores.to_vec())];
-    assert_eq!(ranked(&scratch.ok(QUERY)), expected);
-    assert_eq!(ranked(&scratch.ok(&format!("{QUERY} --recompute"))), expected);
+fn each_version_reads_as_it_was_written() {
+    for version in 1..=FORMAT_VERSION {
+        let scratch = golden(version);
+        scratch.ok("verify --deep --recompute --store store TINY --device cpu");
+        let scores = SCORES.map(|(id, score)| (id.to_owned(), score.to_bits()));
+        let expected = vec![("q".to_owned(), scores.to_vec())];
+        assert_eq!(ranked(&scratch.ok(QUERY)), expected, "version {version}");
+        assert_eq!(ranked(&scratch.ok(&format!("{QUERY} --recompute"))), expected);
+        let corpus = fs::read(testdata("stores/v1.jsonl")).unwrap();
+        scratch.write("corpus.jsonl", corpus);
+        let build = format!("build corpus.jsonl --store store TINY {SETTINGS}");
+        scratch.ok(&build).says(&["up to date"]);
+        // What is added, deleted and compacted is of the store's own version.
+        scratch.write("more.jsonl", "{\"_id\": \"new\", \"text\": \"a river of new bees\"}\n");
+        scratch.ok(&format!("{} --append", build.replace("corpus", "more")));
+        scratch.write("ids", "hive\n");
+        scratch.ok("delete --store store --ids ids");
+        scratch.ok("compact --store store");
+        scratch.ok("verify --deep --recompute --store store TINY --device cpu");
+        let shards = all_files(&scratch.path("store/shards"));
+        assert!(!shards.is_empty());
+        let versions = shards.iter().map(|shard| fs::read(shard).unwrap()[8]);
+        assert!(versions.into_iter().all(|found| u32::from(found) == version));
+        let ids: Vec<String> =
+            ranked(&scratch.ok(QUERY)).remove(0).1.into_iter().map(|(id, _)| id).collect();
+        assert!(ids.contains(&"new".to_owned()) && !ids.contains(&"hive".to_owned()), "{ids:?}");
+    }
+}
+
+#[test]
+fn the_present_version_is_still_written_so() {
+    let scratch = Scratch::new();
     scratch.write("corpus.jsonl", fs::read(testdata("stores/v1.jsonl")).unwrap());
-    let settings = "--profile plain --chunk-tokens 160 --unit-rows 2 --device cpu";
-    scratch.ok(&format!("build corpus.jsonl --store again TINY {settings} --compute f32"));
-    let whole = Path::new(&testdata("stores/v1")).to_owned();
+    scratch.ok(&format!("build corpus.jsonl --store again TINY {SETTINGS} --compute f32"));
+    let whole = PathBuf::from(testdata(&format!("stores/v{FORMAT_VERSION}")));
+    if std::env::var_os("WRITE_GOLDEN").is_some() {
+        for (name, bytes) in scratch.files("again") {
+            fs::create_dir_all(whole.join(&name).parent().unwrap()).unwrap();
+            fs::write(whole.join(name), bytes).unwrap();
+        }
+    }
     assert_eq!(scratch.contents("again"), contents(&whole));
     let manifest = fs::read_to_string(whole.join("manifest.json")).unwrap();
     assert_eq!(fs::read_to_string(scratch.path("again/manifest.json")).unwrap(), manifest);
-    // It goes on in f32, whatever a new store would be computed in.
-    scratch.ok(&format!("build corpus.jsonl --store store TINY {settings}")).says(&["up to date"]);
+}
+
+/// K, V and hidden state of every block.
+pub(crate) fn payloads(root: &Path) -> Vec<(ChunkId, Vec<u8>, Vec<f32>)> {
+    let store = Store::open_sealed(root).unwrap();
+    let mut found = Vec::new();
+    for record in &store.manifest().shards {
+        for (slot, chunk) in (0..).map(Slot).zip(store.chunks(record.shard).unwrap().chunks) {
+            let key = BlockKey { shard: record.shard, slot, chunk: chunk.id.clone() };
+            let block = store.get_many(&[key]).remove(0).unwrap().unwrap();
+            found.push((chunk.id, block.kv().to_vec(), block.hidden().to_vec()));
+        }
+    }
+    found
+}
+
+#[test]
+fn all_versions_hold_the_same_blocks() {
+    let of = |version| payloads(Path::new(&testdata(&format!("stores/v{version}"))));
+    assert_eq!(of(1).len(), 3);
+    for version in 2..=FORMAT_VERSION {
+        assert_eq!(of(version), of(1));
+    }
 }
 
 /// Applies `change`, as the table spells it, to the file of this name; `*` is any name.
@@ -75,7 +132,7 @@ fn its_corrupt_twins_are_refused() {
     assert!(rows.len() > 20);
     for row in rows {
         let [name, file, change, code, words] = row[..] else { panic!("{row:?}") };
-        let scratch = golden();
+        let scratch = golden(1);
         let right = ranked(&scratch.ok(QUERY));
         damage(&scratch, file, change);
         let verified = scratch.run("verify --store store");

@@ -32,4 +32,5 @@ mod signals;
 mod support;
 mod terminal;
 mod tidy;
+mod upgrade;
 mod verify;

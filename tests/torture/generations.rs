@@ -35,7 +35,7 @@ const DAMAGES: [fn(&mut Vec<u8>, &mut Seeded); 3] = [
 struct NoModel;
 
 impl Recompute for NoModel {
-    fn fingerprints(&mut self) -> Result<Vec<hyperrag_kv::Fingerprint>, String> {
+    fn fingerprints(&mut self, _: u32) -> Result<Vec<hyperrag_kv::Fingerprint>, String> {
         Err("no model is at hand".to_owned())
     }
 

@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicBool;
 
 use hyperrag_corpus::{Chunker, Columns, Corpus};
 use hyperrag_kv::{
-    BlockKey, BlockRead, Chunk, ChunkRead, Element, Fingerprint, KvBlock, LanguageModel, Profile,
-    Slot,
+    BlockKey, BlockRead, Chunk, ChunkRead, Coverage, Element, Fingerprint, KvBlock, LanguageModel,
+    Profile, Slot,
 };
 use hyperrag_model::{Compute, CpuModel, KERNEL_ID, Kernel, ModelFile, Tokenizer};
 use hyperrag_pipeline::{
@@ -193,8 +193,8 @@ impl Tiny {
         let fingerprint = Fingerprint {
             format_version: FORMAT_VERSION,
             model: file.name(),
-            weights: file.digest(),
-            tokenizer: tokenizer.digest(),
+            weights: file.digest(Coverage::Contents).unwrap(),
+            tokenizer: tokenizer.digest(Coverage::Contents),
             profile: profile.name.clone(),
             profile_digest: profile.document_digest(),
             chunk_tokens: CHUNK_TOKENS,

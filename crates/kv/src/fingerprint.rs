@@ -40,15 +40,33 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// What the digests of weights and tokenizer in a fingerprint cover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coverage {
+    /// The files as they are: what stores of format version 1 have.
+    Files,
+    /// What blocks and token ids depend on, wherever and however it stands in files.
+    Contents,
+}
+
+impl Coverage {
+    /// That of stores of a version of the format.
+    #[must_use]
+    pub fn of_format(version: u32) -> Self {
+        if version == 1 { Self::Files } else { Self::Contents }
+    }
+}
+
 /// Everything the bytes of a store depend on besides the corpus, each field in clear.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fingerprint {
     /// Version of the store's format.
     pub format_version: u32,
-    /// What a person calls the model.
+    /// What a person calls the model. From version 2 of the format on the same weights may have
+    /// another name.
     pub model: String,
-    /// Digest of the model's weights.
+    /// Digest of the model's weights and configuration.
     pub weights: Digest,
     /// Digest of the tokenizer's definition.
     pub tokenizer: Digest,
@@ -97,10 +115,13 @@ pub struct Mismatch {
     pub stored: String,
     /// What is in use now.
     pub current: String,
+    /// Whether the stored value is that of a file, which changes with what blocks do not depend on.
+    pub of_file: bool,
 }
 
 impl Fingerprint {
-    /// Digest of all fields, to be repeated in every shard.
+    /// Digest of all fields, to be repeated in every shard: of the model's name too, which is known
+    /// to be whole by it.
     #[must_use]
     pub fn digest(&self) -> Digest {
         let text = canonical_text(self);
@@ -110,10 +131,12 @@ impl Fingerprint {
     /// The first field in which `self`, of a store, differs from `current`.
     #[must_use]
     pub fn mismatch(&self, current: &Self) -> Option<Mismatch> {
-        let differs = self.fields().into_iter().zip(current.fields()).find(|(a, b)| a.1 != b.1);
-        let mismatch = |((field, stored), (_, current))| Mismatch { field, stored, current };
-        // Only where element types differ has one of them a field less.
-        differs.map(mismatch)
+        let of_files = self.coverage() == Coverage::Files;
+        let mut pairs = self.compared().zip(current.compared());
+        // Only where format versions or element types differ has one of them a field less.
+        let ((field, stored), (_, current)) = pairs.find(|(a, b)| a.1 != b.1)?;
+        let of_file = of_files && ["model", "weights", "tokenizer"].contains(&field);
+        Some(Mismatch { field, stored, current, of_file })
     }
 
     /// Whether a model with the fingerprint `current` can score the blocks of a store with this one,
@@ -125,9 +148,21 @@ impl Fingerprint {
         let (compute, kernel) = (self.compute.clone(), self.kernel.clone());
         match self.mismatch(&Self { compute, kernel, ..current.clone() }) {
             Some(mismatch) => Err(mismatch),
-            None if self == current => Ok(Exactness::Bits),
+            None if self.mismatch(current).is_none() => Ok(Exactness::Bits),
             None => Ok(Exactness::Tolerance),
         }
+    }
+
+    /// What its digests of weights and tokenizer cover.
+    #[must_use]
+    pub fn coverage(&self) -> Coverage {
+        Coverage::of_format(self.format_version)
+    }
+
+    /// The fields in which two stores must agree.
+    fn compared(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let named = self.coverage() == Coverage::Files;
+        self.fields().into_iter().filter(move |(field, _)| named || *field != "model")
     }
 
     /// Name and value of every field, in a fixed order.
@@ -160,9 +195,11 @@ impl Fingerprint {
 
 /// One `name=value` a line: no serializer whose formatting could change is part of the identity.
 fn canonical_text(fingerprint: &Fingerprint) -> String {
-    let fields = fingerprint.fields().into_iter();
     // Left out as it is in the manifest, where earlier versions do not have it.
-    let fields = fields.filter(|(name, value)| *name != "language" || value != ENGLISH);
+    let fields = fingerprint
+        .fields()
+        .into_iter()
+        .filter(|(name, value)| *name != "language" || value != ENGLISH);
     fields.map(|(name, value)| format!("{name}={value:?}\n")).collect()
 }
 
@@ -231,6 +268,28 @@ mod tests {
         assert_eq!(stored.readable_by(&gpu), Ok(Exactness::Tolerance));
         let other = Fingerprint { weights: Digest([9; 32]), ..gpu };
         assert_eq!(stored.readable_by(&other).unwrap_err().field, "weights");
+    }
+
+    #[test]
+    fn a_model_may_have_another_name_from_version_2_on() {
+        let named = |format_version, model: &str| Fingerprint {
+            format_version,
+            model: model.into(),
+            ..fingerprint()
+        };
+        let mismatch = named(1, "a").mismatch(&named(1, "b")).unwrap();
+        assert_eq!((mismatch.field, mismatch.of_file), ("model", true));
+        assert_ne!(named(1, "a").digest(), named(1, "b").digest());
+        assert_eq!(named(2, "a").mismatch(&named(2, "b")), None);
+        assert_eq!(named(2, "a").readable_by(&named(2, "b")), Ok(Exactness::Bits));
+        assert_ne!(named(2, "a").digest(), named(2, "b").digest());
+        let weights = Fingerprint { weights: Digest([9; 32]), ..named(2, "a") };
+        let mismatch = named(2, "a").mismatch(&weights).unwrap();
+        assert_eq!((mismatch.field, mismatch.of_file), ("weights", false));
+        for (a, b) in [(1, 2), (2, 1)] {
+            let mismatch = named(a, "a").mismatch(&named(b, "a")).unwrap();
+            assert_eq!((mismatch.field, mismatch.of_file), ("format_version", false));
+        }
     }
 
     #[test]

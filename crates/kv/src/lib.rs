@@ -23,7 +23,7 @@ pub use document::{
     BlockKey, Chunk, ChunkId, DocId, Document, ID_BYTES_MAX, InvalidId, ShardId, Slot,
 };
 pub use element::{Element, UnknownElement, scaled};
-pub use fingerprint::{Digest, Exactness, Fingerprint, Mismatch, SCORE_TOLERANCE};
+pub use fingerprint::{Coverage, Digest, Exactness, Fingerprint, Mismatch, SCORE_TOLERANCE};
 pub use generate::{Generate, Generation, Sampling, Stop, Turn};
 pub use geometry::Geometry;
 pub use guard::{guarded, is_guarded, panic_text};

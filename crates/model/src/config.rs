@@ -259,6 +259,48 @@ impl Config {
         (0..self.layers).map(|layer| Arc::clone(of(layer))).collect()
     }
 
+    /// All that blocks and scores depend on, one a line. Numbers are given by their bits, which no
+    /// formatting rounds.
+    pub(crate) fn canonical_text(&self) -> String {
+        let Self { architecture, layers, hidden, feed_forward, heads, kv_heads, .. } = self;
+        let Self { head_dim, vocabulary, norm_eps, rope, local_rope, window, .. } = self;
+        let Self { embedding_scale, attention_scale, attention_cap, logit_cap, .. } = self;
+        // How many positions are served changes none of them.
+        let Self { activation, qkv_bias, qk_norm, post_norms, context: _, .. } = self;
+        let bits = |value: &f32| format!("{:08x}", value.to_bits());
+        let cap = |cap: &Option<f32>| cap.as_ref().map_or("none".to_owned(), bits);
+        let window = window.as_ref().map_or("none".to_owned(), |Window { positions, local }| {
+            let local: String = local.iter().map(|local| if *local { 'l' } else { 'g' }).collect();
+            format!("{positions} {local} {}", local_rope.canonical_text())
+        });
+        let activation = match activation {
+            Activation::Silu => "silu",
+            Activation::GeluTanh => "gelu-tanh",
+        };
+        let fields = [
+            ("architecture", architecture.to_string()),
+            ("layers", layers.to_string()),
+            ("hidden", hidden.to_string()),
+            ("feed_forward", feed_forward.to_string()),
+            ("heads", heads.to_string()),
+            ("kv_heads", kv_heads.to_string()),
+            ("head_dim", head_dim.to_string()),
+            ("vocabulary", vocabulary.to_string()),
+            ("norm_eps", bits(norm_eps)),
+            ("rope", rope.canonical_text()),
+            ("window", window),
+            ("embedding_scale", bits(embedding_scale)),
+            ("attention_scale", bits(attention_scale)),
+            ("attention_cap", cap(attention_cap)),
+            ("logit_cap", cap(logit_cap)),
+            ("activation", activation.to_owned()),
+            ("qkv_bias", qkv_bias.to_string()),
+            ("qk_norm", qk_norm.to_string()),
+            ("post_norms", post_norms.to_string()),
+        ];
+        fields.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+    }
+
     /// Whether `tokens` can stand after `past` positions. `what` names them in an error.
     pub(crate) fn check(
         &self,

@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use hyperrag_kv::Digest;
 
 use crate::chat::Chat;
+use crate::digest::RawTensor;
 use crate::metadata::Reader;
 use crate::model_file::{ROWS_AT_ONCE, digest_of};
 use crate::rope::Scaling;
 use crate::{Config, LoadError, Tokenizer, regular};
 use blocks::Kind;
-use header::Header;
+use header::{Header, Place};
 
 pub(crate) use header::{Metadata, Value};
 
@@ -83,8 +84,8 @@ impl Gguf {
         self.header.tensors.contains_key(name)
     }
 
-    /// A tensor, whose bytes must lie within the file.
-    pub(crate) fn stored(&self, name: &str, shape: &[usize]) -> Result<QuantisedTensor, LoadError> {
+    /// Where a tensor's bytes are, which must lie within the file.
+    fn place(&self, name: &str, shape: &[usize]) -> Result<(&Place, usize), LoadError> {
         let damaged = |what| LoadError::Gguf { path: self.path.clone(), what };
         let Some(place) = self.header.tensors.get(name) else {
             return Err(damaged(format!("it has no tensor {name}")));
@@ -103,10 +104,21 @@ impl Gguf {
         if place.offset.checked_add(bytes as u64).is_none_or(|end| end > self.bytes) {
             return Err(damaged(format!("tensor {name} goes beyond the end of the file")));
         }
+        Ok((place, bytes))
+    }
+
+    pub(crate) fn raw(&self, name: &str, shape: &[usize]) -> Result<RawTensor<'_>, LoadError> {
+        let (Place { kind, offset, .. }, bytes) = self.place(name, shape)?;
+        let (file, path) = (&self.file, &self.path);
+        Ok(RawTensor { file, path, offset: *offset, bytes: bytes as u64, kind: kind.name() })
+    }
+
+    pub(crate) fn stored(&self, name: &str, shape: &[usize]) -> Result<QuantisedTensor, LoadError> {
+        let (place, bytes) = self.place(name, shape)?;
         let mut data = vec![0; bytes];
         let read = self.file.read_exact_at(&mut data, place.offset);
         read.map_err(LoadError::io(&self.path, "the model file cannot be read"))?;
-        Ok(QuantisedTensor { kind, shape: shape.to_vec(), data })
+        Ok(QuantisedTensor { kind: place.kind, shape: shape.to_vec(), data })
     }
 }
 

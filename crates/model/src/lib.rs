@@ -12,6 +12,7 @@ mod config;
 mod config_json;
 mod cpu;
 mod device;
+mod digest;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;

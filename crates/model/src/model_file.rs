@@ -1,8 +1,10 @@
 use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 
-use hyperrag_kv::Digest;
+use hyperrag_kv::{Coverage, Digest};
 
 use crate::chat::Chat;
+use crate::digest::{RawTensor, contents_digest};
 use crate::gguf::{Gguf, QuantisedTensor};
 use crate::hub::only_gguf;
 use crate::model_folder::{ModelFolder, PlainTensor};
@@ -16,8 +18,9 @@ pub(crate) const ROWS_AT_ONCE: usize = 64;
 pub struct ModelFile {
     path: PathBuf,
     config: Config,
-    digest: Digest,
     source: Source,
+    digest_of_files: OnceLock<Digest>,
+    digest_of_contents: OnceLock<Digest>,
 }
 
 enum Source {
@@ -26,7 +29,7 @@ enum Source {
 }
 
 impl ModelFile {
-    /// Reads header and metadata, and hashes the weights.
+    /// Reads header and metadata.
     ///
     /// # Errors
     /// [`LoadError`] for what is neither a GGUF nor such a folder, or of a model that is not
@@ -35,14 +38,15 @@ impl ModelFile {
         // A folder with a GGUF alone is as good as that.
         let only = only_gguf(path).filter(|_| !path.join("config.json").exists());
         let path = only.as_deref().unwrap_or(path);
-        let (config, digest, source) = if path.is_dir() {
+        let (config, source) = if path.is_dir() {
             let folder = ModelFolder::open(path)?;
-            (folder.config().clone(), folder.digest()?, Source::Folder(Box::new(folder)))
+            (folder.config().clone(), Source::Folder(Box::new(folder)))
         } else {
             let file = Gguf::open(path)?;
-            (file.config()?, file.digest()?, Source::Gguf(file))
+            (file.config()?, Source::Gguf(file))
         };
-        Ok(Self { path: path.to_owned(), config, digest, source })
+        let (digest_of_files, digest_of_contents) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { path: path.to_owned(), config, source, digest_of_files, digest_of_contents })
     }
 
     /// Where the file or folder is.
@@ -72,10 +76,24 @@ impl ModelFile {
         &self.config
     }
 
-    /// Digest of the weights, and of all that says how they are used.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        self.digest
+    /// Digest of the weights, and of all that says how they are used. They are read for it once.
+    ///
+    /// # Errors
+    /// [`LoadError`] where they cannot be read, or a tensor is missing.
+    pub fn digest(&self, coverage: Coverage) -> Result<Digest, LoadError> {
+        let known = match coverage {
+            Coverage::Files => &self.digest_of_files,
+            Coverage::Contents => &self.digest_of_contents,
+        };
+        if let Some(digest) = known.get() {
+            return Ok(*digest);
+        }
+        let digest = match (coverage, &self.source) {
+            (Coverage::Contents, _) => contents_digest(self)?,
+            (Coverage::Files, Source::Gguf(file)) => file.digest()?,
+            (Coverage::Files, Source::Folder(folder)) => folder.digest()?,
+        };
+        Ok(*known.get_or_init(|| digest))
     }
 
     /// The model's tokenizer.
@@ -122,6 +140,22 @@ impl ModelFile {
         match &self.source {
             Source::Gguf(file) => file.has(name),
             Source::Folder(folder) => folder.has(name),
+        }
+    }
+
+    /// What the source calls its ways to order the rows of Q and K, and to store norms.
+    pub(crate) fn conventions(&self) -> &'static str {
+        match &self.source {
+            Source::Gguf(_) => "gguf",
+            Source::Folder(_) => "transformers",
+        }
+    }
+
+    /// Where the bytes of the tensor `name` are.
+    pub(crate) fn raw(&self, name: &str, shape: &[usize]) -> Result<RawTensor<'_>, LoadError> {
+        match &self.source {
+            Source::Gguf(file) => file.raw(name, shape),
+            Source::Folder(folder) => folder.raw(name, shape),
         }
     }
 

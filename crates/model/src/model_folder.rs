@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::chat::Chat;
 use crate::config_json::{ModelJson, Tokens};
+use crate::digest::RawTensor;
 use crate::model_file::{ROWS_AT_ONCE, digest_of};
 use crate::{Architecture, Config, LoadError, Tokenizer, json, regular};
 
@@ -197,24 +198,37 @@ impl ModelFolder {
         }
     }
 
-    pub(crate) fn stored(&self, name: &str, shape: &[usize]) -> Result<PlainTensor, LoadError> {
+    /// Where the tensor `name` is, and its type.
+    fn place(&self, name: &str, shape: &[usize]) -> Result<(&Place, Kind), LoadError> {
         let own = self.name(name).unwrap_or_else(|| name.to_owned());
         let Some(place) = self.tensors.get(&own) else {
             return Err(json::wrong(&self.path)(format!("its weights have no tensor {own}")));
         };
-        let wrong = |what| json::wrong(&place.path)(format!("tensor {own} {what}"));
         if place.shape != shape {
-            return Err(wrong(format!("has shape {:?}, expected {shape:?}", place.shape)));
+            let what = format!("tensor {own} has shape {:?}, expected {shape:?}", place.shape);
+            return Err(json::wrong(&place.path)(what));
         }
+        let kind = Kind::named(&place.kind).ok_or_else(|| LoadError::Unsupported {
+            feature: format!("weights of type {} (tensor {own})", place.kind),
+        })?;
+        Ok((place, kind))
+    }
+
+    pub(crate) fn raw(&self, name: &str, shape: &[usize]) -> Result<RawTensor<'_>, LoadError> {
+        let (Place { file, path, offset, kind, .. }, of) = self.place(name, shape)?;
+        let bytes = shape.iter().product::<usize>() as u64 * of.bytes();
+        Ok(RawTensor { file, path, offset: *offset, bytes, kind })
+    }
+
+    pub(crate) fn stored(&self, name: &str, shape: &[usize]) -> Result<PlainTensor, LoadError> {
+        let (place, kind) = self.place(name, shape)?;
         // Gemma's norms multiply by one more than their weights.
         let norm = name.ends_with("norm.weight") && self.config().architecture.is_gemma();
         Ok(PlainTensor {
             file: Arc::clone(&place.file),
             path: place.path.clone(),
             offset: place.offset,
-            kind: Kind::named(&place.kind).ok_or_else(|| LoadError::Unsupported {
-                feature: format!("weights of type {} (tensor {own})", place.kind),
-            })?,
+            kind,
             rows: shape[0],
             inputs: shape[1..].iter().product(),
             added: if norm { 1.0 } else { 0.0 },

@@ -89,6 +89,22 @@ impl Rope {
     }
 }
 
+impl Rope {
+    /// All of it, numbers by their bits.
+    pub(crate) fn canonical_text(&self) -> String {
+        let bits = |value: f32| format!("{:08x}", value.to_bits());
+        let scaling = match &self.scaling {
+            Scaling::None => String::new(),
+            Scaling::Linear(factor) => format!(" linear {}", bits(*factor)),
+            Scaling::Divisors(divisors) => {
+                let divisors: String = divisors.iter().map(|divisor| bits(*divisor)).collect();
+                format!(" divisors {divisors}")
+            }
+        };
+        format!("{}{scaling}", bits(self.base))
+    }
+}
+
 fn frequencies(base: f32, head_dim: usize) -> impl Iterator<Item = f64> {
     let power = move |i| -(2.0 * i as f64) / head_dim as f64;
     (0..head_dim / 2).map(move |i| libm::pow(f64::from(base), power(i)))

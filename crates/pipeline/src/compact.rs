@@ -68,7 +68,11 @@ pub fn compact(
 }
 
 /// Writes the index that `manifest` names, of the documents in its shards alone.
-fn index_anew(root: &Path, manifest: &Manifest, stop: &AtomicBool) -> Result<(), PipelineError> {
+pub(crate) fn index_anew(
+    root: &Path,
+    manifest: &Manifest,
+    stop: &AtomicBool,
+) -> Result<(), PipelineError> {
     let store = Store::with_manifest(root, Arc::new(manifest.clone()));
     let mut index = IndexWriter::open(
         &root.join(manifest.index_folder()),

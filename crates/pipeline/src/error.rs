@@ -84,7 +84,7 @@ pub enum PipelineError {
     },
     /// More than one input went into the store.
     #[error(
-        "the store was added to or compacted after its first build; add or replace documents with --append, or build another store"
+        "the store was added to, compacted or upgraded after its first build; add or replace documents with --append, or build another store"
     )]
     AddedTo,
     /// The store may not grow by another unit.
@@ -106,6 +106,19 @@ pub enum PipelineError {
          and run the same command again, sealed units are kept", path.display()
     )]
     NoRoom {
+        /// The store.
+        path: std::path::PathBuf,
+        /// Bytes free.
+        free: u64,
+        /// Bytes needed.
+        needed: u64,
+    },
+    /// The disk has no room for the store once more.
+    #[error(
+        "{}: {free} bytes are free and the upgrade needs {needed}, for the store is written anew before \
+         the former files go; free some space", path.display()
+    )]
+    NoRoomToUpgrade {
         /// The store.
         path: std::path::PathBuf,
         /// Bytes free.

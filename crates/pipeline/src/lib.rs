@@ -29,6 +29,7 @@ mod session;
 mod threads;
 mod tune;
 mod units;
+mod upgrade;
 mod verify;
 
 pub use answer::{AnswerSettings, AnswerStats, GeneratedAnswer, Passage, PassageOrder};
@@ -54,6 +55,7 @@ pub use replicate::{Replication, replicate};
 pub use session::{Answer, AnsweredHit, Query, Session, Stats, query_part};
 pub use threads::start_threads;
 pub use tune::{Fold, ScoredQuery, Tuning, USUAL_WEIGHT, tune};
+pub use upgrade::{Upgrade, upgrade};
 pub use verify::{
     ByteProgress, VerifiedReplica, VerifyReport, VerifySettings, verify, verify_replicas,
 };

@@ -36,11 +36,11 @@ pub struct RepairSettings {
 /// A model, loaded only when it is needed. Errors are sentences.
 pub trait Recompute {
     /// What the store may have been made with, by what the user says, where the store itself does not
-    /// tell.
+    /// tell but its format version.
     ///
     /// # Errors
     /// Why that is not known.
-    fn fingerprints(&mut self) -> Result<Vec<Fingerprint>, String>;
+    fn fingerprints(&mut self, format_version: u32) -> Result<Vec<Fingerprint>, String>;
 
     /// The calibration that `chunks` give the model of a store with this fingerprint.
     ///
@@ -148,7 +148,8 @@ fn manifest(
         Err(error) => return Err(error.into()),
     };
     let damage = Damage::from_error(root, &error);
-    match recover(root, replicas, settings.accept_older, &mut || model.fingerprints()) {
+    match recover(root, replicas, settings.accept_older, &mut |version| model.fingerprints(version))
+    {
         Ok(recovered) => {
             if !settings.dry_run {
                 recovered.publish(root)?;

@@ -25,8 +25,7 @@ impl Room {
     /// What the store at `root` leaves of its disk, and of what it may take.
     pub(crate) fn of(root: &Path, sealed: &Manifest) -> Self {
         let files = sealed.shards.iter().map(|shard| shard.kv.bytes + shard.chunk_file.bytes);
-        let index = fs::read_dir(root.join(sealed.index_folder())).into_iter().flatten().flatten();
-        let index: u64 = index.filter_map(|entry| entry.metadata().ok()).map(|m| m.len()).sum();
+        let index = folder_bytes(&root.join(sealed.index_folder()));
         let taken = files.sum::<u64>() + 2 * index + sealed.shards.len() as u64 * 1024 + UNIT_BYTES;
         Self { root: root.to_owned(), taken, asked: false }
     }
@@ -58,8 +57,7 @@ impl Room {
         needed: u64,
     ) -> Result<(), PipelineError> {
         // Where the system does not say, the disk says so when it is full.
-        let Ok(disk) = rustix::fs::statvfs(&self.root) else { return Ok(()) };
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let Some(free) = free_bytes(&self.root) else { return Ok(()) };
         if free < needed {
             return Err(PipelineError::NoRoom { path: self.root.clone(), free, needed });
         }
@@ -79,4 +77,16 @@ impl Room {
         }
         Ok(())
     }
+}
+
+/// Bytes that the disk of a folder has free, where the system says so.
+pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Bytes of the files in a folder.
+pub(crate) fn folder_bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
 }

@@ -19,12 +19,12 @@ use crate::{
     rows_digest,
 };
 
-/// The new shards of a compaction, written and not yet part of the store.
-pub struct Compacted {
-    manifest: Manifest,
+/// The shards that will take the place of others, written and not yet part of the store.
+pub struct Rewritten {
+    pub(crate) manifest: Manifest,
 }
 
-impl Compacted {
+impl Rewritten {
     /// What the store will hold, with an index of its own.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
@@ -53,7 +53,7 @@ impl StoreWriter {
         &mut self,
         stop: &AtomicBool,
         bytes_written: &AtomicU64,
-    ) -> Result<Option<Compacted>, StoreError> {
+    ) -> Result<Option<Rewritten>, StoreError> {
         assert!(self.manifest.complete, "only a complete store is changed");
         if self.manifest.dead.is_empty() {
             return Ok(None);
@@ -69,7 +69,7 @@ impl StoreWriter {
         &self,
         stop: &AtomicBool,
         bytes_written: &AtomicU64,
-    ) -> Result<Option<Compacted>, StoreError> {
+    ) -> Result<Option<Rewritten>, StoreError> {
         let store = Store::with_manifest(&self.files.root, Arc::new(self.manifest.clone()));
         let mut manifest = self.manifest.clone();
         let stale: HashSet<ShardId> = manifest.dead.iter().map(|dead| dead.shard).collect();
@@ -93,16 +93,16 @@ impl StoreWriter {
             }
         }
         group.write(&store, &mut manifest, bytes_written)?;
-        Ok(Some(Compacted { manifest }))
+        Ok(Some(Rewritten { manifest }))
     }
 
-    /// Puts what was compacted in place, and gives the bytes that this freed: those that a reader
+    /// Puts what was rewritten in place, and gives the bytes that this freed: those that a reader
     /// still uses are freed by a later change.
     ///
     /// # Errors
     /// [`StoreError`] where the snapshot can not be written.
-    pub fn publish(&mut self, compacted: Compacted) -> Result<u64, StoreError> {
-        self.replace(compacted.manifest)
+    pub fn publish(&mut self, rewritten: Rewritten) -> Result<u64, StoreError> {
+        self.replace(rewritten.manifest)
     }
 }
 
@@ -151,7 +151,7 @@ impl Group {
         if self.contents.documents.is_empty() {
             return Ok(());
         }
-        let (files, fingerprint) = (&from.files, manifest.fingerprint.digest());
+        let files = &from.files;
         let documents = self.contents.documents.iter().map(|indexed| &indexed.document);
         let origin = Origin {
             shard: manifest.first_shard,
@@ -159,8 +159,7 @@ impl Group {
             rows_digest: rows_digest(documents),
         };
         let path = files.shard(origin.shard);
-        let geometry = manifest.fingerprint.geometry;
-        let mut draft = Draft::create(&path, &self.contents.chunks, geometry, fingerprint)?;
+        let mut draft = Draft::create(&path, &self.contents.chunks, &manifest.fingerprint)?;
         for (slot, (source, place)) in self.places.iter().enumerate() {
             let (shard, opened) = &self.sources[*source];
             let entry = &opened.entries[*place];
@@ -185,9 +184,8 @@ impl Group {
         )?;
         if let Some(damage) = damages.pop() {
             let (source, place) = self.places[damage.slot.unwrap_or(0) as usize];
-            let (shard, _) = &self.sources[source];
-            let what = format!("block {place}: {}; mend it with `hyperrag repair`", damage.what);
-            return Err(StoreError::damaged(&files.shard(*shard), what));
+            let (_, opened) = &self.sources[source];
+            return Err(opened.damaged_block(place, &damage.what));
         }
         draft.publish()?;
         publish(&chunk_path)
@@ -195,7 +193,7 @@ impl Group {
 }
 
 /// A block whose identity does not follow from its chunk is not taken over.
-fn check(
+pub(crate) fn check(
     files: &Files,
     shard: ShardId,
     slot: usize,

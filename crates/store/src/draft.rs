@@ -3,13 +3,15 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::{Chunk, Digest, Element, Geometry, KvBlock};
+use hyperrag_kv::{Chunk, Digest, Element, Fingerprint, KvBlock};
 use rustix::fs::{Advice, fadvise};
 
+use crate::fault::Fault;
 use crate::files::{publish, temporary};
 use crate::layout::{self, ENTRY_BYTES, Entry, Head, Header};
 use crate::manifest::Origin;
 use crate::open::create_temporary;
+use crate::shard::Shard;
 use crate::{FileRecord, StoreError};
 
 /// Bytes of a block from which on it is sent to the disk by itself; small ones are faster together.
@@ -20,8 +22,7 @@ const SENT_FROM: u64 = 1 << 20;
 pub(crate) struct Draft {
     path: PathBuf,
     file: File,
-    geometry: Geometry,
-    fingerprint: Digest,
+    fingerprint: Fingerprint,
     pub(crate) entries: Vec<Entry>,
     /// Which slots have their block.
     pub(crate) written: Vec<bool>,
@@ -29,12 +30,13 @@ pub(crate) struct Draft {
 }
 
 /// Where the blocks of `chunks` will stand.
-pub(crate) fn place(chunks: &[Chunk], geometry: &Geometry, fingerprint: &Digest) -> Vec<Entry> {
+pub(crate) fn place(chunks: &[Chunk], fingerprint: &Fingerprint) -> Vec<Entry> {
+    let digest = fingerprint.digest();
     let blocks = chunks.iter().map(|chunk| {
         let id_bytes = chunk.id.document.as_str().len();
-        (chunk.identity(fingerprint), id_bytes, chunk.tokens.len())
+        (chunk.identity(&digest), id_bytes, chunk.tokens.len())
     });
-    layout::place(geometry, blocks)
+    layout::place(&fingerprint.geometry, blocks)
 }
 
 impl Draft {
@@ -42,13 +44,13 @@ impl Draft {
     pub(crate) fn create(
         path: &Path,
         chunks: &[Chunk],
-        geometry: Geometry,
-        fingerprint: Digest,
+        fingerprint: &Fingerprint,
     ) -> Result<Self, StoreError> {
-        let entries = place(chunks, &geometry, &fingerprint);
+        let entries = place(chunks, fingerprint);
         let file = create_temporary(path)?;
         let (written, path) = (vec![false; entries.len()], path.to_owned());
-        let draft = Self { path, file, geometry, fingerprint, entries, written, published: false };
+        let fingerprint = fingerprint.clone();
+        let draft = Self { path, file, fingerprint, entries, written, published: false };
         // The zeros between blocks are holes of this length.
         let sized = draft.file.set_len(layout::file_bytes(&draft.entries));
         sized.map_err(StoreError::io(&temporary(&draft.path), "cannot be made"))?;
@@ -62,7 +64,7 @@ impl Draft {
         chunk: &Chunk,
         block: &KvBlock,
     ) -> Result<(), StoreError> {
-        let geometry = &self.geometry;
+        let geometry = &self.fingerprint.geometry;
         assert_eq!(block.geometry(), geometry, "sizes of the store");
         assert!(!self.written[slot], "slot {slot} is written once");
         let entry = &mut self.entries[slot];
@@ -117,10 +119,41 @@ impl Draft {
         Ok(())
     }
 
+    /// Takes over the block of `slot` from a shard of another fingerprint: its head is checked, and
+    /// written with the identity that it has here; the rest comes as it is, unchecked.
+    pub(crate) fn adopt(
+        &mut self,
+        slot: usize,
+        from: &Shard,
+        file: &File,
+    ) -> Result<(), StoreError> {
+        assert!(!self.written[slot], "slot {slot} is written once");
+        let (geometry, entry) = (&self.fingerprint.geometry, &from.entries[slot]);
+        let place = &mut self.entries[slot];
+        let mut bytes = vec![0; entry.bytes as usize];
+        let read = file.read_exact_at(&mut bytes, entry.offset);
+        read.map_err(|error| Fault::from(error).of_file(&from.path))?;
+        let (head, rest) = bytes.split_at(entry.head_bytes as usize);
+        let head = Head::decode(head, entry.head_crc, geometry);
+        let head = head.map_err(|what| from.damaged_block(slot, &what))?;
+        if head.identity != entry.identity || place.bytes != entry.bytes {
+            return Err(from.damaged_block(slot, "its head is that of another block"));
+        }
+        let head = Head { identity: place.identity, ..head }.encode(geometry);
+        place.head_crc = crc32fast::hash(&head);
+        let after = place.offset + head.len() as u64;
+        let file = &self.file;
+        let written =
+            file.write_all_at(&head, place.offset).and_then(|()| file.write_all_at(rest, after));
+        written.map_err(StoreError::io(&self.path, "cannot be written"))?;
+        self.written[slot] = true;
+        Ok(())
+    }
+
     /// Writes header and table, and syncs the file.
     pub(crate) fn finish(&mut self, origin: Origin) -> Result<FileRecord, StoreError> {
         assert!(self.written.iter().all(|written| *written), "every slot of the unit is written");
-        let top = top(origin, &self.entries, self.fingerprint);
+        let top = top(origin, &self.entries, &self.fingerprint);
         let written = self.file.write_all_at(&top, 0).and_then(|()| self.file.sync_all());
         written.map_err(StoreError::io(&self.path, "cannot be written"))?;
         Ok(FileRecord { bytes: layout::file_bytes(&self.entries), digest: Digest::of(&top) })
@@ -135,20 +168,21 @@ impl Draft {
 }
 
 /// Header and table of a shard.
-pub(crate) fn top(origin: Origin, entries: &[Entry], fingerprint: Digest) -> Vec<u8> {
+pub(crate) fn top(origin: Origin, entries: &[Entry], fingerprint: &Fingerprint) -> Vec<u8> {
     let mut table = vec![0; entries.len() * ENTRY_BYTES];
     for (bytes, entry) in table.chunks_exact_mut(ENTRY_BYTES).zip(entries) {
         bytes.copy_from_slice(&entry.encode());
     }
     let Origin { shard, rows, rows_digest } = origin;
     let header = Header {
+        version: fingerprint.format_version,
         shard,
         rows,
         rows_digest,
         blocks: entries.len() as u32,
         table_crc: crc32fast::hash(&table),
         file_bytes: layout::file_bytes(entries),
-        fingerprint,
+        fingerprint: fingerprint.digest(),
     };
     [&header.encode()[..], &table].concat()
 }

@@ -42,7 +42,7 @@ pub enum StoreError {
         replica: PathBuf,
     },
     /// Made with another model, profile or setting.
-    #[error("{}: the store was made with {} {}, in use is {}; use what it was made with, or build another store", path.display(), mismatch.field, mismatch.stored, mismatch.current)]
+    #[error("{}: the store was made with {} {}, in use is {}; {}", path.display(), mismatch.field, mismatch.stored, mismatch.current, advice(mismatch))]
     Mismatch {
         /// The store.
         path: PathBuf,
@@ -161,5 +161,16 @@ impl StoreError {
 
     pub(crate) fn damaged(path: &Path, what: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_owned(), what: what.into() }
+    }
+}
+
+fn advice(mismatch: &Mismatch) -> &'static str {
+    match mismatch.of_file {
+        true => {
+            "use the very file that it was made with, or build another store: in its format version 1 \
+             that is the digest of the whole file, and name and chat template count; while the file is \
+             there, `hyperrag upgrade` makes the store independent of these"
+        }
+        false => "use what it was made with, or build another store",
     }
 }

@@ -46,6 +46,7 @@ pub fn table(bytes: &[u8]) -> bool {
     let Some((file_bytes, table)) = bytes.split_first_chunk() else { return false };
     let table = &table[..table.len() / ENTRY_BYTES * ENTRY_BYTES];
     let header = Header {
+        version: crate::FORMAT_VERSION,
         shard: ShardId(0),
         blocks: (table.len() / ENTRY_BYTES) as u32,
         table_crc: crc32fast::hash(table),

@@ -4,8 +4,9 @@ use std::fmt::Display;
 
 use hyperrag_kv::{Digest, Geometry, ShardId};
 
-/// Version of the format that this program writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// Version of the format that new stores have. Those of earlier versions are read, and written as they
+/// are.
+pub const FORMAT_VERSION: u32 = 2;
 
 pub(crate) const MAGIC: [u8; 8] = *b"HYPERKV\0";
 pub(crate) const HEADER_BYTES: usize = 256;
@@ -41,6 +42,8 @@ pub(crate) fn is_known(version: u32) -> bool {
 /// The first 256 bytes of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
+    /// Version of the format.
+    pub(crate) version: u32,
     pub(crate) shard: ShardId,
     pub(crate) blocks: u32,
     pub(crate) table_crc: u32,
@@ -55,7 +58,7 @@ impl Header {
     pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.shard.0.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.blocks.to_le_bytes());
         bytes[20..24].copy_from_slice(&self.table_crc.to_le_bytes());
@@ -74,11 +77,14 @@ impl Header {
             return Err("it does not start as a shard does".to_owned());
         }
         let version = u32_at(bytes, 8);
-        if version != FORMAT_VERSION {
-            return Err(format!("format version {version}, this program reads {FORMAT_VERSION}"));
+        if !is_known(version) {
+            return Err(format!(
+                "format version {version}, this program reads versions 1 to {FORMAT_VERSION}"
+            ));
         }
         Self::check(bytes)?;
         let header = Self {
+            version,
             shard: ShardId(u32_at(bytes, 12)),
             blocks: u32_at(bytes, 16),
             table_crc: u32_at(bytes, 20),
@@ -330,6 +336,7 @@ mod tests {
 
     fn header() -> Header {
         Header {
+            version: 1,
             shard: ShardId(0x0102_0304),
             blocks: 5,
             table_crc: 0xa1b2_c3d4,
@@ -404,12 +411,12 @@ mod tests {
     proptest! {
         #[test]
         fn headers_come_back(
-            shard: u32, blocks in 0..=BLOCKS_PER_SHARD_MAX as u32, table_crc: u32,
+            version in 1..=FORMAT_VERSION, shard: u32, blocks in 0..=BLOCKS_PER_SHARD_MAX as u32, table_crc: u32,
             file_bytes: u64, fingerprint in digest(), rows: u64, rows_digest in digest(),
         ) {
             let shard = ShardId(shard);
             let header =
-                Header { shard, blocks, table_crc, file_bytes, fingerprint, rows, rows_digest };
+                Header { version, shard, blocks, table_crc, file_bytes, fingerprint, rows, rows_digest };
             prop_assert_eq!(Header::decode(&header.encode()), Ok(header));
         }
 

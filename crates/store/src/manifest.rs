@@ -95,6 +95,9 @@ pub struct Manifest {
     pub shards: Vec<ShardRecord>,
     /// What of them counts no longer, by shard.
     pub dead: Vec<Dead>,
+    /// Digest of the fingerprint that the store had before it was upgraded, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgraded_from: Option<Digest>,
 }
 
 /// The rows that count.
@@ -124,6 +127,7 @@ impl Manifest {
             index: 0,
             shards: Vec::new(),
             dead: Vec::new(),
+            upgraded_from: None,
         }
     }
 

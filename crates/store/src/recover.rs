@@ -80,6 +80,9 @@ impl Recovered {
     }
 }
 
+/// Gives what the user says that a store of this version of the format may have been made with.
+pub type Current<'a> = dyn FnMut(u32) -> Result<Vec<Fingerprint>, String> + 'a;
+
 /// Finds the manifest of the store at `root` again. `current` gives what the user says that the
 /// store was made with, and is asked only where nothing else tells. What is not proved to be the last
 /// snapshot is taken only if the user agrees to `accept_older`.
@@ -90,7 +93,7 @@ pub fn recover(
     root: &Path,
     replicas: &[PathBuf],
     accept_older: bool,
-    current: &mut dyn FnMut() -> Result<Vec<Fingerprint>, String>,
+    current: &mut Current<'_>,
 ) -> Result<Recovered, StoreError> {
     let files = Files { root: root.to_owned() };
     let traces = Traces::of(&files);
@@ -133,11 +136,7 @@ pub fn recover(
 const FROM_FILES: &str = "from the shards and chunk files";
 
 /// The manifest from the damaged text, headers and chunk files.
-fn rebuild(
-    files: &Files,
-    traces: &Traces,
-    current: &mut dyn FnMut() -> Result<Vec<Fingerprint>, String>,
-) -> Result<Recovered, String> {
+fn rebuild(files: &Files, traces: &Traces, current: &mut Current<'_>) -> Result<Recovered, String> {
     let text = &traces.text;
     let value: Value = serde_json::from_str(text).unwrap_or_default();
     let fingerprint = fingerprint(files, &value["manifest"]["fingerprint"], current)?;
@@ -294,13 +293,13 @@ fn with_lines(mut state: State, lines: Vec<Sealed>) -> State {
 fn fingerprint(
     files: &Files,
     told: &Value,
-    current: &mut dyn FnMut() -> Result<Vec<Fingerprint>, String>,
+    current: &mut Current<'_>,
 ) -> Result<Fingerprint, String> {
-    let mut digests = headers(files).map(|header| header.fingerprint);
-    let Some(digest) = digests.next() else {
+    let mut told_by_shards = headers(files).map(|header| (header.version, header.fingerprint));
+    let Some((version, digest)) = told_by_shards.next() else {
         return Err("no shard's header is whole; build the store again".to_owned());
     };
-    if digests.any(|other| other != digest) {
+    if told_by_shards.any(|other| other != (version, digest)) {
         return Err("the shards are of different stores; build the store again".to_owned());
     }
     if let Ok(told) = serde_json::from_value::<Fingerprint>(told.clone())
@@ -308,7 +307,14 @@ fn fingerprint(
     {
         return Ok(told);
     }
-    match current()?.into_iter().find(|current| current.digest() == digest) {
+    // The same model may have another name now.
+    let name = told["model"].as_str();
+    let named = |current: Fingerprint| {
+        let model = name.unwrap_or(&current.model).to_owned();
+        [Fingerprint { model, ..current.clone() }, current]
+    };
+    let mut all = current(version)?.into_iter().flat_map(named);
+    match all.find(|current| current.digest() == digest) {
         Some(current) => Ok(current),
         None => Err("nothing here says what the store was made with; give --model, --profile, \
                       --element, --chunk-tokens and --unit-rows as for its build"
@@ -385,7 +391,7 @@ fn record(
     let bytes = bytes.map_err(|fault| format!("{}: {fault}", path.display()))?;
     let chunk_file = FileRecord { bytes: bytes.len() as u64, digest: Digest::of(&bytes) };
     let contents = chunks::read(bytes, &path).map_err(|error| error.to_string())?;
-    let mut entries = place(&contents.chunks, &fingerprint.geometry, &fingerprint.digest());
+    let mut entries = place(&contents.chunks, fingerprint);
     // The heads' checksums are the table's own; all else of it follows from the chunks.
     let file = open_plain(&files.shard(shard)).map_err(|fault| fault.to_string())?;
     for (slot, entry) in (0..).zip(&mut entries) {
@@ -395,7 +401,7 @@ fn record(
         entry.head_crc = u32::from_le_bytes(crc);
     }
     let origin = Origin { shard, rows: header.rows, rows_digest: header.rows_digest };
-    if Digest::of(&top(origin, &entries, fingerprint.digest())) != digest {
+    if Digest::of(&top(origin, &entries, fingerprint)) != digest {
         return Err(format!(
             "{}: shard and chunk file {shard} do not fit together",
             path.display()

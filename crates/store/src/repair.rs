@@ -176,14 +176,15 @@ impl Mending {
     }
 
     fn table_of_heads(&self, shard: ShardId, file: &File, chunks: &[Chunk]) -> Option<Vec<Entry>> {
-        let mut entries = place(chunks, self.store.geometry(), &self.store.fingerprint);
+        let fingerprint = &self.store.manifest.fingerprint;
+        let mut entries = place(chunks, fingerprint);
         for entry in &mut entries {
             let mut head = vec![0; entry.head_bytes as usize];
             file.read_exact_at(&mut head, entry.offset).ok()?;
             entry.head_crc = crc32fast::hash(&head);
         }
         let record = self.store.manifest.record(shard);
-        let digest = Digest::of(&top(record.origin(), &entries, self.store.fingerprint));
+        let digest = Digest::of(&top(record.origin(), &entries, fingerprint));
         (digest == record.kv.digest).then_some(entries)
     }
 
@@ -206,8 +207,7 @@ impl Mending {
     ) -> Result<bool, StoreError> {
         let path = self.store.files.shard(shard);
         let not_mended = |why| StoreError::NotMended { path: path.clone(), why };
-        let (geometry, digest) = (*self.store.geometry(), self.store.fingerprint);
-        let mut draft = Draft::create(&path, chunks, geometry, digest)?;
+        let mut draft = Draft::create(&path, chunks, &self.store.manifest.fingerprint)?;
         if let Some(file) = &salvage.file {
             for (slot, entry) in salvage.entries.iter().enumerate() {
                 if salvage.damaged.binary_search(&slot).is_err() {

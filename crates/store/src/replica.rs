@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hyperrag_kv::{Fingerprint, ShardId};
+use hyperrag_kv::{Digest, Fingerprint, ShardId};
 
 use crate::files::{
     Files, check_own_folder, make_folder, make_own_folder, publish, sync_folder, sync_parent,
@@ -43,7 +43,8 @@ impl Replica {
             .ok_or_else(|| StoreError::Absent { path: from.to_owned() })?;
         // A writer that was killed may not have synced it, and a copy must not outlive it.
         sync_parent(&Files { root: from.to_owned() }.manifest())?;
-        let files = prepare(from, to, &state.manifest.fingerprint)?;
+        let Manifest { fingerprint, upgraded_from, .. } = &state.manifest;
+        let files = prepare(from, to, fingerprint, *upgraded_from)?;
         let lock = lock(&files)?;
         let theirs = Manifest::sealed(&files)
             .or_else(|error| if files.manifest().exists() { Err(error) } else { Ok(None) })?;
@@ -67,7 +68,12 @@ impl Replica {
     /// # Errors
     /// As [`Replica::open`].
     pub fn check(from: &Path, to: &Path, fingerprint: &Fingerprint) -> Result<(), StoreError> {
-        prepare(from, to, fingerprint).map(drop)
+        match State::read(&Files { root: from.to_owned() }).ok().flatten() {
+            Some(State { manifest: Manifest { fingerprint, upgraded_from, .. }, .. }) => {
+                prepare(from, to, &fingerprint, upgraded_from).map(drop)
+            }
+            None => prepare(from, to, fingerprint, None).map(drop),
+        }
     }
 
     /// What will have been copied in the end.
@@ -162,8 +168,14 @@ fn is_former(theirs: &Manifest, ours: &Manifest, from: &Path, to: &Path) -> bool
     (shared.peek().is_some() || theirs.shards.is_empty() || listed()) && shared.all(|same| same)
 }
 
-/// Refuses a folder that is the store itself, another store or no store, and makes it.
-fn prepare(from: &Path, to: &Path, fingerprint: &Fingerprint) -> Result<Files, StoreError> {
+/// Refuses a folder that is the store itself, another store or no store, and makes it. A copy may be
+/// one of the store before it was upgraded, when its fingerprint had the digest `former`.
+fn prepare(
+    from: &Path,
+    to: &Path,
+    fingerprint: &Fingerprint,
+    former: Option<Digest>,
+) -> Result<Files, StoreError> {
     let files = Files { root: to.to_owned() };
     let other = || StoreError::OtherStore { path: to.to_owned() };
     State::refuse_unknown(&files)?;
@@ -179,14 +191,16 @@ fn prepare(from: &Path, to: &Path, fingerprint: &Fingerprint) -> Result<Files, S
     match files.manifest().exists() {
         true => {
             let theirs = Manifest::sealed(&files)?.ok_or_else(other)?;
-            if theirs.fingerprint != *fingerprint {
+            let theirs = &theirs.fingerprint;
+            if theirs.mismatch(fingerprint).is_some() && Some(theirs.digest()) != former {
                 return Err(other());
             }
         }
         // What an interrupted copy left, or a store whose manifest is lost.
         false => {
             let digest = fingerprint.digest();
-            if headers(&files).any(|header| header.fingerprint != digest) {
+            let known = |found| found == digest || Some(found) == former;
+            if headers(&files).any(|header| !known(header.fingerprint)) {
                 return Err(other());
             }
         }
@@ -216,13 +230,13 @@ fn header_bytes(files: &Files) -> impl Iterator<Item = [u8; HEADER_BYTES]> + use
 }
 
 /// A file under its temporary name, removed unless it is published.
-struct Partial<'a> {
+pub(crate) struct Partial<'a> {
     path: &'a Path,
     published: bool,
 }
 
 impl Partial<'_> {
-    fn publish(mut self) -> Result<(), StoreError> {
+    pub(crate) fn publish(mut self) -> Result<(), StoreError> {
         publish(self.path)?;
         self.published = true;
         Ok(())
@@ -275,7 +289,8 @@ pub(crate) fn copy_chunk_file(
     }
 }
 
-fn copy_bytes<'a>(
+/// Copies a file under the temporary name of `to`, unchecked.
+pub(crate) fn copy_bytes<'a>(
     from: &Path,
     to: &'a PathBuf,
     bytes: u64,

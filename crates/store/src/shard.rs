@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use hyperrag_kv::{Digest, Geometry, ShardId};
 
-use crate::Manifest;
 use crate::fault::Fault;
 use crate::files::Files;
 use crate::layout::{self, ENTRY_BYTES, Entry, HEADER_BYTES, Head, Header, check_crc};
 use crate::open::{open_plain, open_sized};
+use crate::{Manifest, StoreError};
 
 /// Bytes of K and V read at a time by a check: they stay in a core's cache until they are summed.
 const CHECK_BYTES: usize = 256 << 10;
@@ -71,10 +71,10 @@ impl Shard {
         file.read_exact_at(&mut top, 0)?;
         let bytes = top.first_chunk().expect("256 bytes were read");
         let header = Header::decode(bytes)?;
-        let expected = (shard, *fingerprint, record.chunks, length);
-        if (header.shard, header.fingerprint, u64::from(header.blocks), header.file_bytes)
-            != expected
-        {
+        let version = manifest.fingerprint.format_version;
+        let expected = (version, shard, *fingerprint, record.chunks, length);
+        let Header { fingerprint, blocks, file_bytes, .. } = header;
+        if (header.version, header.shard, fingerprint, u64::from(blocks), file_bytes) != expected {
             return Err("it is a shard of another store or place".to_owned().into());
         }
         let first = layout::first_offset(header.blocks as usize);
@@ -100,6 +100,12 @@ impl Shard {
     /// How messages name a block.
     pub(crate) fn place(&self, slot: u32) -> String {
         format!("{}: block {slot}", self.path.display())
+    }
+
+    /// The error of who would copy a block that is damaged.
+    pub(crate) fn damaged_block(&self, slot: usize, what: &str) -> StoreError {
+        let what = format!("block {slot}: {what}; mend it with `hyperrag repair`");
+        StoreError::damaged(&self.path, what)
     }
 }
 

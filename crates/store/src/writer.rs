@@ -27,7 +27,6 @@ use crate::{
 pub struct StoreWriter {
     pub(crate) files: Files,
     pub(crate) manifest: Manifest,
-    digest: Digest,
     _lock: File,
 }
 
@@ -195,8 +194,7 @@ impl StoreWriter {
         for folder in [files.shards(), files.chunks(), files.root.join(manifest.index_folder())] {
             check_own_folder(&folder)?;
         }
-        let digest = manifest.fingerprint.digest();
-        let writer = Self { files, manifest, digest, _lock: lock };
+        let writer = Self { files, manifest, _lock: lock };
         // A writer that was killed may not have synced the snapshot that is seen here. Until that is
         // durable, what it replaced may be needed again.
         settle(&writer.journal())?;
@@ -247,8 +245,8 @@ impl StoreWriter {
             let (shard, max) = (unit.shard, COLUMN_BYTES_MAX);
             return Err(StoreError::TooMuchText { shard, bytes, max });
         }
-        let geometry = self.manifest.fingerprint.geometry;
-        let draft = Draft::create(&self.files.shard(unit.shard), chunks, geometry, self.digest)?;
+        let path = self.files.shard(unit.shard);
+        let draft = Draft::create(&path, chunks, &self.manifest.fingerprint)?;
         Ok(UnitWriter { store: self, unit, draft, sealed: false })
     }
 

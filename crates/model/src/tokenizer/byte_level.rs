@@ -11,7 +11,7 @@ use tokenizers::{
 };
 
 use super::pieces::Cutter;
-use super::{Encoder, Spelling, Tokenizer, Vocabulary, hash_texts, kind, looks_special};
+use super::{Digests, Encoder, Spelling, Tokenizer, Vocabulary, hash_texts, kind, looks_special};
 use crate::LoadError;
 use crate::metadata::Reader;
 use hyperrag_kv::Digest;
@@ -59,6 +59,16 @@ impl Words {
         }
     }
 
+    /// One name of those that it has.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gpt2 => "gpt-2",
+            Self::SmolLm => "smollm",
+            Self::Llama3 => "llama-bpe",
+            Self::Qwen2 => "qwen2",
+        }
+    }
+
     fn pre_tokenizer(self) -> Result<Sequence, String> {
         let split = |pattern: &str| -> Result<PreTokenizerWrapper, String> {
             let pattern = SplitPattern::Regex(pattern.to_owned());
@@ -92,6 +102,12 @@ pub(super) fn read(reader: &Reader<'_>, vocabulary: &Vocabulary) -> Result<Token
     if !whole.is_empty() {
         hash_texts(&mut hasher, &whole);
     }
+    let files = Digest(*hasher.finalize().as_bytes());
+    let mut hasher = blake3::Hasher::new();
+    for part in [&[words.name().to_owned()][..], &vocabulary.tokens, &merges, &special, &whole] {
+        hash_texts(&mut hasher, part);
+    }
+    let contents = Digest(*hasher.finalize().as_bytes());
     let pairs: Option<Vec<(String, String)>> = merges
         .iter()
         .map(|merge| merge.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())))
@@ -125,8 +141,8 @@ pub(super) fn read(reader: &Reader<'_>, vocabulary: &Vocabulary) -> Result<Token
         template.map_err(|error| wrong("tokenizer.ggml.token_type", error.to_string()))?;
     let (text, template) = (Box::new(text), Box::new(template));
     let encoder = Encoder::Fast { text, template, spelling: Spelling::bytes(), cutter };
-    let digest = Digest(*hasher.finalize().as_bytes());
-    Ok(Tokenizer { encoder, special, bos: None, digest })
+    let digests = Digests { files, contents };
+    Ok(Tokenizer { encoder, special, bos: None, digests })
 }
 
 /// Tokens that no merges make.
@@ -173,7 +189,7 @@ mod tests {
 
     use super::*;
     use crate::gguf::Value;
-    use hyperrag_kv::Tokenize;
+    use hyperrag_kv::{Coverage, Tokenize};
     use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
     #[test]
@@ -234,6 +250,8 @@ mod tests {
         assert_eq!(with_words.bytes_of(257), b"beehive 2");
         assert!(with_words.bytes_of(258).is_empty());
         // Stores of models without such words match as before; those with them do not.
-        assert_ne!(with_words.digest(), tokenizer(&added[2..]).digest());
+        for coverage in [Coverage::Files, Coverage::Contents] {
+            assert_ne!(with_words.digest(coverage), tokenizer(&added[2..]).digest(coverage));
+        }
     }
 }

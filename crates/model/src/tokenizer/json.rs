@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer as FastTokenizer;
 
 use super::pieces::Cutter;
-use super::{Encoder, Spelling, Tokenizer, looks_special};
+use super::{Digests, Encoder, Spelling, Tokenizer, contents, looks_special};
 use crate::LoadError;
 
 impl Tokenizer {
@@ -26,6 +26,8 @@ impl Tokenizer {
         let Definition { special, changed } = Definition::mend(&mut json, bytes);
         bound_patterns(&json).map_err(wrong)?;
         let cutter = Box::new(Cutter::of_json(&json));
+        contents::plain(&mut json);
+        let contents = contents::contents_digest(&json, &special);
         let read = guarded(|| serde_json::from_value::<FastTokenizer>(json));
         let read = read.map_err(|panic| wrong(format!("its tokenizer cannot be made: {panic}")))?;
         let mut template = read.map_err(|error| wrong(error.to_string()))?;
@@ -40,11 +42,12 @@ impl Tokenizer {
         let spelling = if bytes { Spelling::bytes() } else { Spelling::Pieces };
         let (text_tokenizer, template) = (Box::new(text_tokenizer), Box::new(template));
         let encoder = Encoder::Fast { text: text_tokenizer, template, spelling, cutter };
-        let digest = match changed {
+        let files = match changed {
             false => Digest::of(text),
             true => Digest::of(&[text, READ_OTHERWISE].concat()),
         };
-        Ok(Self { encoder, special, bos, digest })
+        let digests = Digests { files, contents };
+        Ok(Self { encoder, special, bos, digests })
     }
 }
 

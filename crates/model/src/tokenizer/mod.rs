@@ -2,13 +2,14 @@
 //! `tokenizer.json`.
 
 mod byte_level;
+mod contents;
 mod json;
 mod pieces;
 mod sentence_piece;
 
 use std::collections::HashMap;
 
-use hyperrag_kv::{Digest, ModelError, Tokenize, guarded};
+use hyperrag_kv::{Coverage, Digest, ModelError, Tokenize, guarded};
 use tokenizers::Tokenizer as FastTokenizer;
 
 use crate::LoadError;
@@ -42,7 +43,13 @@ pub struct Tokenizer {
     special: Vec<String>,
     /// What every document part begins with.
     bos: Option<String>,
-    digest: Digest,
+    digests: Digests,
+}
+
+/// Digests of a tokenizer, by what they cover.
+struct Digests {
+    files: Digest,
+    contents: Digest,
 }
 
 enum Encoder {
@@ -89,10 +96,13 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// Digest of everything that decides the token ids.
+    /// Digest of everything that decides the token ids of a text.
     #[must_use]
-    pub fn digest(&self) -> Digest {
-        self.digest
+    pub fn digest(&self, coverage: Coverage) -> Digest {
+        match coverage {
+            Coverage::Files => self.digests.files,
+            Coverage::Contents => self.digests.contents,
+        }
     }
 
     /// Whether `token` is a special token of this tokenizer.

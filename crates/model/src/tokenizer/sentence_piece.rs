@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use hyperrag_kv::{Digest, ModelError};
 
 use super::pieces::{PIECE_BYTES, PIECE_BYTES_MAX, place, unbroken};
-use super::{Encoder, Tokenizer, Vocabulary, hash_texts, kind};
+use super::{Digests, Encoder, Tokenizer, Vocabulary, hash_texts, kind};
 use crate::LoadError;
 use crate::gguf::Value;
 use crate::metadata::Reader;
@@ -73,8 +73,9 @@ pub(super) fn read(reader: &Reader<'_>, vocabulary: &Vocabulary) -> Result<Token
     let mut special: Vec<String> = pieces.special.keys().cloned().collect();
     special.sort_unstable();
     let digest = Digest(*hasher.finalize().as_bytes());
+    let digests = Digests { files: digest, contents: digest };
     let encoder = Encoder::Pieces(Box::new(pieces));
-    Ok(Tokenizer { encoder, special, bos: None, digest })
+    Ok(Tokenizer { encoder, special, bos: None, digests })
 }
 
 /// Files call some tokens the user's definition that turns are made of. Text must not have them.

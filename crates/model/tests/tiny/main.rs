@@ -4,6 +4,7 @@ mod architectures;
 mod blocks;
 mod cpu;
 mod device;
+mod digest;
 mod folders;
 mod fuzz;
 mod generate;

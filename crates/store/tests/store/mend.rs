@@ -249,7 +249,7 @@ fn every_flipped_byte_of_a_journal_is_mended() {
         let mut bytes = whole.clone();
         bytes[at] ^= 1 << (at % 5);
         fs::write(&path, bytes).unwrap();
-        let mut current = || Err("not asked for".to_owned());
+        let mut current = |_| Err("not asked for".to_owned());
         let recovered = recover(root, &copies, false, &mut current).unwrap();
         recovered.publish(root).unwrap();
         assert!(fs::read(&path).unwrap() == whole, "byte {at}");
@@ -260,7 +260,8 @@ fn every_flipped_byte_of_a_journal_is_mended() {
     drop(writer);
     let longer = fs::read(&path).unwrap();
     fs::write(&path, &longer[1..]).unwrap();
-    let recovered = recover(root, &copies, false, &mut || Err("not asked for".to_owned())).unwrap();
+    let recovered =
+        recover(root, &copies, false, &mut |_| Err("not asked for".to_owned())).unwrap();
     assert_eq!(recovered.manifest().shards.len(), 4);
     assert!(recovered.how.contains("from the shards and chunk files"), "{}", recovered.how);
 }

@@ -1,0 +1,112 @@
+//! Writes a store of an earlier version of the format as one of the present. What the model made, K, V
+//! and hidden states, is taken over as it is; headers, tables and heads name the new fingerprint.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hyperrag_kv::{Fingerprint, ShardId};
+
+use crate::compact::{Rewritten, check};
+use crate::draft::Draft;
+use crate::files::temporary;
+use crate::manifest::Origin;
+use crate::pin::collect;
+use crate::replica::copy_bytes;
+use crate::shard::Shard;
+use crate::{Dead, Manifest, ShardRecord, Store, StoreError, StoreWriter};
+
+impl StoreWriter {
+    /// Writes all shards anew, as those of a store with the fingerprint `next`, which must be that of
+    /// the same model, and gives what the store will hold; `None` where it was stopped. The store
+    /// changes with [`StoreWriter::publish`] only. `bytes_written` moves on as it goes.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where a file is not what was written.
+    pub fn upgrade(
+        &mut self,
+        next: &Fingerprint,
+        stop: &AtomicBool,
+        bytes_written: &AtomicU64,
+    ) -> Result<Option<Rewritten>, StoreError> {
+        assert!(self.manifest.complete, "only a complete store is changed");
+        let written = self.write_all(next, stop, bytes_written);
+        if !matches!(written, Ok(Some(_))) {
+            collect(&self.files, &self.manifest)?;
+        }
+        written
+    }
+
+    fn write_all(
+        &self,
+        next: &Fingerprint,
+        stop: &AtomicBool,
+        bytes_written: &AtomicU64,
+    ) -> Result<Option<Rewritten>, StoreError> {
+        let store = Store::with_manifest(&self.files.root, Arc::new(self.manifest.clone()));
+        let mut manifest = Manifest {
+            fingerprint: next.clone(),
+            first_shard: self.manifest.next_shard(),
+            first_row: self.manifest.next_row(),
+            index: self.manifest.generation + 1,
+            shards: Vec::new(),
+            dead: Vec::new(),
+            upgraded_from: Some(store.fingerprint),
+            ..self.manifest.clone()
+        };
+        for record in &self.manifest.shards {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let shard = manifest.first_shard;
+            manifest.shards.push(write_shard(&store, record, shard, next, bytes_written)?);
+            let dead = self.manifest.dead.iter().find(|dead| dead.shard == record.shard);
+            manifest.dead.extend(dead.map(|dead| Dead { shard, rows: dead.rows.clone() }));
+            manifest.first_shard = ShardId(shard.0 + 1);
+        }
+        Ok(Some(Rewritten { manifest }))
+    }
+}
+
+/// Writes the shard of `record` as `shard` of a store with the fingerprint `next`, and gives its
+/// record.
+fn write_shard(
+    store: &Store,
+    record: &ShardRecord,
+    shard: ShardId,
+    next: &Fingerprint,
+    bytes_written: &AtomicU64,
+) -> Result<ShardRecord, StoreError> {
+    let files = &store.files;
+    let (from, to) = (files.shard(record.shard), files.shard(shard));
+    let contents = store.chunks(record.shard)?;
+    let opened = Shard::open(&from, &store.manifest, &store.fingerprint, record.shard);
+    let (opened, file) = opened.map_err(|fault| fault.of_file(&from))?;
+    let chunk_path = files.chunk_file(record.shard);
+    if contents.chunks.len() != opened.entries.len() {
+        return Err(StoreError::damaged(&chunk_path, "it is not that of its shard"));
+    }
+    let mut draft = Draft::create(&to, &contents.chunks, next)?;
+    for (slot, (chunk, entry)) in contents.chunks.iter().zip(&opened.entries).enumerate() {
+        check(files, record.shard, slot, entry, &chunk.identity(&store.fingerprint))?;
+        draft.adopt(slot, &opened, &file)?;
+        bytes_written.fetch_add(entry.bytes, Ordering::Relaxed);
+    }
+    let kv = draft.finish(Origin { shard, ..record.origin() })?;
+    let written = ShardRecord { shard, kv, ..record.clone() };
+    let next_chunk_path = files.chunk_file(shard);
+    let copy = copy_bytes(&chunk_path, &next_chunk_path, record.chunk_file.bytes, bytes_written)?;
+    let shards = vec![written.clone()];
+    let alone = Arc::new(Manifest { shards, ..Manifest::first(next.clone()) });
+    let next = Store::with_manifest(&files.root, alone);
+    let (buffer, counted) = (&mut Vec::new(), AtomicU64::new(0));
+    if let Some(damage) = next.verify_shard_at(&temporary(&to), shard, buffer, &counted)?.pop() {
+        return Err(opened.damaged_block(damage.slot.unwrap_or(0) as usize, &damage.what));
+    }
+    let temporary = temporary(&next_chunk_path);
+    if let Some(damage) = next.verify_chunk_file_at(&temporary, shard, buffer, &counted)? {
+        return Err(StoreError::damaged(&chunk_path, damage.what));
+    }
+    draft.publish()?;
+    copy.publish()?;
+    Ok(written)
+}

@@ -1,0 +1,79 @@
+use std::path::Path;
+
+use anyhow::Result;
+use hyperrag_kv::{Coverage, Fingerprint};
+use hyperrag_model::{ModelCache, ModelFile};
+use hyperrag_pipeline::{ByteProgress, Upgrade};
+use hyperrag_store::{FORMAT_VERSION, Store};
+
+use super::refused;
+use crate::cli::UpgradeArgs;
+use crate::exit::Status;
+use crate::{report, signals};
+
+/// Brings a store to the present version of the format.
+pub(crate) fn upgrade(args: &UpgradeArgs, json: bool) -> Result<Status> {
+    let plan = Upgrade::plan(&args.store)?;
+    let done = if plan.from == plan.to {
+        Upgrade { dry_run: args.dry_run, ..plan }
+    } else {
+        let next = next_fingerprint(&args.store, &args.model)?;
+        let (progress, stop) = (ByteProgress::default(), signals::stop()?);
+        match args.dry_run {
+            true => plan,
+            false => report::watch_bytes(&progress, || {
+                hyperrag_pipeline::upgrade(&args.store, &next, stop, &progress)
+            })?,
+        }
+    };
+    match json {
+        true => report::print_data(&serde_json::to_string(&done)?)?,
+        false => report::note(&describe(&done, &args.store)),
+    }
+    Ok(Status::Done)
+}
+
+/// The fingerprint in the present version, for the very model of the store.
+fn next_fingerprint(root: &Path, model: &str) -> Result<Fingerprint> {
+    let stored = Store::open(root)?.manifest().fingerprint.clone();
+    let file = ModelFile::open(&ModelCache::from_environment()?.resolve(model)?)?;
+    let tokenizer = file.tokenizer()?;
+    let of = |coverage| -> Result<Fingerprint> {
+        let (weights, tokenizer) = (file.digest(coverage)?, tokenizer.digest(coverage));
+        Ok(Fingerprint { weights, tokenizer, ..stored.clone() })
+    };
+    if let Some(mismatch) = stored.mismatch(&of(stored.coverage())?) {
+        return Err(refused(root, mismatch).into());
+    }
+    let format_version = FORMAT_VERSION;
+    Ok(Fingerprint { format_version, ..of(Coverage::of_format(format_version))? })
+}
+
+fn describe(done: &Upgrade, store: &Path) -> String {
+    let Upgrade { from, to, shards, blocks, bytes_needed, bytes_free, .. } = done;
+    if from == to {
+        return format!("nothing to do: the store is of format version {to}");
+    }
+    let store = store.display();
+    let replicas = done.replicas.iter().map(|replica| {
+        let replica = replica.display();
+        format!(
+            "; then bring the replica up to it: `hyperrag replicate --store {store} --to {replica}`"
+        )
+    });
+    let replicas: String = replicas.collect();
+    let needed = report::bytes(*bytes_needed);
+    if done.dry_run {
+        let free = bytes_free
+            .map_or_else(String::new, |free| format!(", {} are free", report::bytes(free)));
+        return format!(
+            "version {from} would become version {to}: {shards} shards with {blocks} blocks are \
+             written anew, which takes {needed} more until the end{free}{replicas}"
+        );
+    }
+    format!(
+        "version {from} became version {to}: {shards} shards with {blocks} blocks were written anew, \
+         {} freed{replicas}",
+        report::bytes(done.bytes_freed)
+    )
+}

@@ -4,7 +4,7 @@ FEATURES = --features hyperrag-model/real-model
 HYPERRAG = target/release/hyperrag
 export RUSTDOCFLAGS = -D warnings
 
-.PHONY: help build demo test lint unit docs model python test-gemma torture asan fuzz cuda tiny gpu compare kernels prerequisites clean
+.PHONY: help build demo test lint deny unit docs model python test-gemma torture asan fuzz cuda tiny gpu compare kernels prerequisites clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -32,7 +32,16 @@ test: lint unit docs ## all checks: formatting, lints, tests (tiny and real mode
 lint: prerequisites
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets $(FEATURES) -- -D warnings
+	$(CARGO) clippy --release --locked -- -D warnings # as `make build` compiles it, without candle
 	scripts/build-cuda.sh --check
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	  $(CARGO) deny --locked check licenses bans sources; else \
+	  echo "licences are not checked: make deny installs what checks them"; fi
+
+# Not a part of `make test` where it is not installed: to compile it takes longer than the program.
+deny: prerequisites ## check licences, sources and known advisories of all packages; installs cargo-deny
+	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny@0.20.2
+	$(CARGO) deny --locked check
 
 unit: model python
 	$(CARGO) test --release --locked --workspace $(FEATURES)

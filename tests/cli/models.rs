@@ -62,6 +62,42 @@ fn files_that_are_none_are_refused() {
 }
 
 #[test]
+fn headers_are_bounded() {
+    let scratch = Scratch::new();
+    // An array of as many bytes as the file has, each of which was a value of 32 bytes; none is on disk.
+    let length = 200_u64 << 20;
+    let mut header = [&b"GGUF\x03\0\0\0"[..], &0_u64.to_le_bytes(), &1_u64.to_le_bytes()].concat();
+    header.extend(
+        [&1_u64.to_le_bytes()[..], b"k", &9_u32.to_le_bytes(), &0_u32.to_le_bytes()].concat(),
+    );
+    header.extend(length.to_le_bytes());
+    fs::write(scratch.path("array.gguf"), &header).unwrap();
+    let array = fs::OpenOptions::new().append(true).open(scratch.path("array.gguf")).unwrap();
+    array.set_len(length + 64).unwrap();
+    // A header of JSON of as many values.
+    folder(&scratch, "m");
+    let values = format!("{{\"x\":[{}0]}}", "0,".repeat(8 << 20));
+    let weights = [&(values.len() as u64).to_le_bytes()[..], values.as_bytes()].concat();
+    scratch.write("m/model.safetensors", weights);
+    folder(&scratch, "n");
+    scratch.write("n/config.json", &values);
+    for (model, words) in [
+        ("array.gguf", "values"),
+        ("m", "it has more than 4194304 values"),
+        ("n", "it has more than 4194304 values"),
+    ] {
+        let program = scratch.command(&format!("model info {model}"));
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -v 1500000; exec \"$0\" \"$@\""]).arg(program.get_program());
+        command.args(program.get_args()).current_dir(scratch.path(""));
+        let output = command.env("HYPERRAG_HOME", scratch.path("home")).output().unwrap();
+        let outcome = scratch.check(model, output);
+        assert_eq!(outcome.code, FAILED, "{model}: {}", outcome.stderr);
+        outcome.says(&[model, words]);
+    }
+}
+
+#[test]
 fn chat_templates_are_bounded() {
     let scratch = Scratch::new();
     folder(&scratch, "m");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hyperrag_model::tiny::Tiny;
 
-use crate::support::{FAILED, Outcome, Scratch, testdata};
+use crate::support::{DONE, FAILED, Outcome, Scratch, testdata};
 
 /// A folder of the tiny model, as transformers saves one.
 fn folder(scratch: &Scratch, name: &str) {
@@ -62,6 +62,42 @@ fn files_that_are_none_are_refused() {
 }
 
 #[test]
+fn headers_are_bounded() {
+    let scratch = Scratch::new();
+    // An array of as many bytes as the file has, each of which was a value of 32 bytes; none is on disk.
+    let length = 200_u64 << 20;
+    let mut header = [&b"GGUF\x03\0\0\0"[..], &0_u64.to_le_bytes(), &1_u64.to_le_bytes()].concat();
+    header.extend(
+        [&1_u64.to_le_bytes()[..], b"k", &9_u32.to_le_bytes(), &0_u32.to_le_bytes()].concat(),
+    );
+    header.extend(length.to_le_bytes());
+    fs::write(scratch.path("array.gguf"), &header).unwrap();
+    let array = fs::OpenOptions::new().append(true).open(scratch.path("array.gguf")).unwrap();
+    array.set_len(length + 64).unwrap();
+    // A header of JSON of as many values.
+    folder(&scratch, "m");
+    let values = format!("{{\"x\":[{}0]}}", "0,".repeat(8 << 20));
+    let weights = [&(values.len() as u64).to_le_bytes()[..], values.as_bytes()].concat();
+    scratch.write("m/model.safetensors", weights);
+    folder(&scratch, "n");
+    scratch.write("n/config.json", &values);
+    for (model, words) in [
+        ("array.gguf", "values"),
+        ("m", "it has more than 4194304 values"),
+        ("n", "it has more than 4194304 values"),
+    ] {
+        let program = scratch.command(&format!("model info {model}"));
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -v 1500000; exec \"$0\" \"$@\""]).arg(program.get_program());
+        command.args(program.get_args()).current_dir(scratch.path(""));
+        let output = command.env("HYPERRAG_HOME", scratch.path("home")).output().unwrap();
+        let outcome = scratch.check(model, output);
+        assert_eq!(outcome.code, FAILED, "{model}: {}", outcome.stderr);
+        outcome.says(&[model, words]);
+    }
+}
+
+#[test]
 fn chat_templates_are_bounded() {
     let scratch = Scratch::new();
     folder(&scratch, "m");
@@ -103,12 +139,21 @@ fn threads_that_do_not_start_are_an_error() {
         outcome.says(&["threads cannot be started"]);
         assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
     }
-    // Memory for some stacks, but not for all.
-    let program = scratch.command("query --store s TINY --threads 4000 bees");
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -v 3000000; exec \"$0\" \"$@\""]).arg(program.get_program());
-    command.args(program.get_args()).current_dir(scratch.path(""));
-    let outcome = Outcome::of(command.env("RAYON_NUM_THREADS", "2").output().unwrap());
-    assert_eq!(outcome.code, FAILED, "{}", outcome.stderr);
-    outcome.says(&["the threads that compute cannot be started"]);
+    // Memory for some stacks of 512 MiB, but not for all: one thread after the other does not start.
+    let mut failed = 0;
+    for kilobytes in (600_000..6_000_000).step_by(300_000) {
+        for line in ["query --store s TINY --threads 2 bees", "verify --store s --deep"] {
+            let program = scratch.command(line);
+            let mut command = Command::new("sh");
+            let limited = format!("ulimit -v {kilobytes}; exec \"$0\" \"$@\"");
+            command.args(["-c", &limited]).arg(program.get_program()).args(program.get_args());
+            command.current_dir(scratch.path("")).env("HYPERRAG_HOME", scratch.path("home"));
+            command.env("RUST_MIN_STACK", (512 << 20).to_string()).env("RAYON_NUM_THREADS", "1");
+            let outcome = scratch.check(line, command.output().unwrap());
+            assert!([DONE, FAILED].contains(&outcome.code), "{line}: {}", outcome.stderr);
+            assert!(!outcome.stderr.contains("a bug of hyperrag"), "{line}: {}", outcome.stderr);
+            failed += i32::from(outcome.code == FAILED);
+        }
+    }
+    assert!(failed > 4, "{failed} runs had too few threads");
 }

@@ -7,13 +7,23 @@ use hyperrag_kv::Tokenize;
 
 use crate::chat::Chat;
 use crate::config_json::ModelJson;
-use crate::{Tokenizer, model_folder};
+use crate::{Config, Tokenizer, gguf, model_folder};
 
 /// Bytes after the header of a safetensors file.
 const DATA_BYTES: u64 = 1 << 30;
 
 /// What is tokenised by any tokenizer.
 const TEXT: &str = "It's  12 bees,\r\n\u{e9}\u{6f22}\u{1f41d} <|im_end|>\u{2581}";
+
+/// The header of a GGUF file: refused, or sizes, turns and a tokenizer.
+#[must_use]
+pub fn gguf(bytes: &[u8]) -> bool {
+    let Some(metadata) = gguf::metadata(bytes) else { return false };
+    let config = Config::from_metadata(&metadata).is_ok();
+    let chat = Chat::from_metadata(&metadata).is_ok();
+    let tokenizer = Tokenizer::from_metadata(&metadata);
+    tokenizer.is_ok_and(|tokenizer| encodes(&tokenizer)) && config && chat
+}
 
 /// The header of a safetensors file: refused, or tensors within the file.
 #[must_use]

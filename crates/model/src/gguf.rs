@@ -21,6 +21,11 @@ use header::{Header, Place};
 
 pub(crate) use header::{Metadata, Value};
 
+/// The metadata in the header of a GGUF file, where it can be read.
+pub(crate) fn metadata(header: &[u8]) -> Option<Metadata> {
+    Some(Header::read(header, header.len() as u64).ok()?.metadata)
+}
+
 /// An open GGUF file.
 pub(crate) struct Gguf {
     path: PathBuf,

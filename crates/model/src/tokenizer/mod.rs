@@ -79,7 +79,12 @@ impl Tokenizer {
         let model = reader.text("tokenizer.ggml.model")?;
         let vocabulary = Vocabulary::read(&reader)?;
         let mut tokenizer = match model.as_str() {
-            "gpt2" => byte_level::read(&reader, &vocabulary)?,
+            "gpt2" => {
+                let read = guarded(|| byte_level::read(&reader, &vocabulary));
+                let what = |panic| format!("cannot be made a tokenizer: {panic}");
+                let key = "tokenizer.ggml.tokens".to_owned();
+                read.map_err(|panic| LoadError::Metadata { key, what: what(panic) })??
+            }
             "llama" => sentence_piece::read(&reader, &vocabulary)?,
             _ => {
                 let feature = format!("a tokenizer of model {model:?}");

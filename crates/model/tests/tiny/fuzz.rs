@@ -1,6 +1,7 @@
 //! The fuzzers' entry points on changed bytes of real files, for the toolchain at hand.
 
 use std::fs;
+use std::io::Cursor;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,9 @@ use hyperrag_model::tiny::Tiny;
 use tempfile::TempDir;
 
 const ROUNDS: u32 = 1000;
+
+/// Bytes before the tensors of the tiny model in a GGUF file.
+const HEADER_BYTES: usize = 6_300;
 
 /// Whether bytes are taken.
 type Target = fn(&[u8]) -> bool;
@@ -62,7 +66,12 @@ fn changed_bytes_are_refused_or_read_without_a_panic() {
     let path = folder.path().join("tiny");
     Tiny::new("gemma3", 0).unwrap().write_folder(&path, 1).unwrap();
     let read = |name: &str| fs::read(path.join(name)).unwrap();
-    let targets: [(&str, Target, Vec<u8>); 4] = [
+    let mut whole = Cursor::new(Vec::new());
+    Tiny::new("llama", 0).unwrap().write_gguf(&mut whole).unwrap();
+    let mut header = whole.into_inner();
+    header.truncate(HEADER_BYTES);
+    let targets: [(&str, Target, Vec<u8>); 5] = [
+        ("gguf", fuzz::gguf, header),
         ("safetensors", fuzz::safetensors, header_of(&path.join("model.safetensors"))),
         ("config", fuzz::config, read("config.json")),
         ("tokenizer", fuzz::tokenizer, read("tokenizer.json")),

@@ -20,9 +20,11 @@ const KINDS: [&str; 7] =
     ["link", "dangling link", "hard link", "pipe", "device without end", "folder", "socket"];
 
 /// Names that a store's files and folders have, or get while it is changed.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 19] = [
     "manifest.json",
     "manifest.json.tmp",
+    "generation",
+    "generation.tmp",
     "lock",
     "replicas.json",
     "replicas.json.tmp",

@@ -143,7 +143,7 @@ pub(crate) fn damages(
         ) => return Err(error.into()),
         index => index,
     };
-    let mut found = Vec::from_iter(generation_damage(root));
+    let mut found = Vec::from_iter(generation_damage(root)?);
     if let Some(store) = store {
         let manifest = store.manifest();
         progress.expect(manifest);

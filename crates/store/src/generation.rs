@@ -60,6 +60,17 @@ impl Announced {
         Self::parse(&bytes).map(Some).ok_or_else(damaged)
     }
 
+    /// Reads the store's file; `None` where it is damaged, too.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where the system refuses it.
+    pub(crate) fn read_if_whole(files: &Files) -> Result<Option<Self>, StoreError> {
+        match Self::read(files) {
+            Err(error) if error.is_refusal() => Err(error),
+            read => Ok(read.ok().flatten()),
+        }
+    }
+
     /// Writes the file, unless it announces this very manifest already.
     ///
     /// # Errors
@@ -75,10 +86,15 @@ impl Announced {
 }
 
 /// Checks the file of the store at `root`.
-#[must_use]
-pub fn generation_damage(root: &Path) -> Option<Damage> {
-    let error = Announced::read(&Files { root: root.to_owned() }).err()?;
-    Some(Damage::from_error(root, &error))
+///
+/// # Errors
+/// [`StoreError::Io`] where the system refuses it.
+pub fn generation_damage(root: &Path) -> Result<Option<Damage>, StoreError> {
+    match Announced::read(&Files { root: root.to_owned() }) {
+        Ok(_) => Ok(None),
+        Err(error) if error.is_refusal() => Err(error),
+        Err(error) => Ok(Some(Damage::from_error(root, &error))),
+    }
 }
 
 #[cfg(test)]

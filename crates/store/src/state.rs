@@ -45,7 +45,7 @@ impl State {
         // was seen is lost, and not about to be written.
         let shards = fs::read_dir(files.shards());
         let any_shard = shards.is_ok_and(|mut shards| shards.next().is_some());
-        let announced = Announced::read(files).ok().flatten();
+        let announced = Announced::read_if_whole(files)?;
         let lost = any_shard || announced.is_some_and(|announced| announced.generation > 1);
         match Self::snapshot(files)? {
             None if lost => Err(damaged(files, "the file is missing".to_owned())),
@@ -65,7 +65,7 @@ impl State {
     pub(crate) fn snapshot(files: &Files) -> Result<Option<Self>, StoreError> {
         let path = files.manifest();
         // Read first: the manifest that is read later is not older. A damaged one tells nothing.
-        let announced = Announced::read(files).ok().flatten();
+        let announced = Announced::read_if_whole(files)?;
         let least = announced.map_or(0, |announced| announced.former);
         match Pin::read(&path) {
             Ok((pin, snapshot)) => match Manifest::parse(&snapshot) {

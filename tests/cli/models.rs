@@ -103,12 +103,4 @@ fn threads_that_do_not_start_are_an_error() {
         outcome.says(&["threads cannot be started"]);
         assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
     }
-    // Memory for some stacks, but not for all.
-    let program = scratch.command("query --store s TINY --threads 4000 bees");
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -v 3000000; exec \"$0\" \"$@\""]).arg(program.get_program());
-    command.args(program.get_args()).current_dir(scratch.path(""));
-    let outcome = Outcome::of(command.env("RAYON_NUM_THREADS", "2").output().unwrap());
-    assert_eq!(outcome.code, FAILED, "{}", outcome.stderr);
-    outcome.says(&["the threads that compute cannot be started"]);
 }

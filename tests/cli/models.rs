@@ -139,24 +139,4 @@ fn threads_that_do_not_start_are_an_error() {
         outcome.says(&["threads cannot be started"]);
         assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
     }
-<<<<<<< HEAD
-    // Memory for some stacks of 512 MiB, but not for all: one thread after the other does not start.
-    let mut failed = 0;
-    for kilobytes in (600_000..6_000_000).step_by(300_000) {
-        for line in ["query --store s TINY --threads 2 bees", "verify --store s --deep"] {
-            let program = scratch.command(line);
-            let mut command = Command::new("sh");
-            let limited = format!("ulimit -v {kilobytes}; exec \"$0\" \"$@\"");
-            command.args(["-c", &limited]).arg(program.get_program()).args(program.get_args());
-            command.current_dir(scratch.path("")).env("HYPERRAG_HOME", scratch.path("home"));
-            command.env("RUST_MIN_STACK", (512 << 20).to_string()).env("RAYON_NUM_THREADS", "1");
-            let outcome = scratch.check(line, command.output().unwrap());
-            assert!([DONE, FAILED].contains(&outcome.code), "{line}: {}", outcome.stderr);
-            assert!(!outcome.stderr.contains("a bug of hyperrag"), "{line}: {}", outcome.stderr);
-            failed += i32::from(outcome.code == FAILED);
-        }
-    }
-    assert!(failed > 4, "{failed} runs had too few threads");
-=======
->>>>>>> main
 }

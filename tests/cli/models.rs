@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hyperrag_model::tiny::Tiny;
 
-use crate::support::{DONE, FAILED, Outcome, Scratch, testdata};
+use crate::support::{FAILED, Outcome, Scratch, testdata};
 
 /// A folder of the tiny model, as transformers saves one.
 fn folder(scratch: &Scratch, name: &str) {

@@ -12,7 +12,7 @@ use hyperrag_model::tiny::Tiny;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::support::{FAILED, MISMATCH, Outcome, Scratch};
+use crate::support::{FAILED, Outcome, Scratch};
 
 const FIRST: &str = "1111111111111111111111111111111111111111";
 const SECOND: &str = "2222222222222222222222222222222222222222";
@@ -168,12 +168,13 @@ fn a_model_is_fetched_once_and_pinned_to_its_commit() {
     online("model pull org/tiny");
     assert!(hub.lock().unwrap().asked.is_empty(), "what is there is not fetched again");
 
-    // A branch that moves on is another model, for whom it is fetched.
+    // A branch that moves on has another name for whom it is fetched. Its weights are the same here, so
+    // it reads the store.
     hub.lock().unwrap().main = SECOND;
     offline(0, "query --store S --model org/tiny bees");
     let pulled = online("model pull org/tiny").stdout;
     assert!(pulled.trim_end().ends_with(&format!("snapshots/{SECOND}")), "{pulled}");
-    offline(MISMATCH, "query --store S --model org/tiny bees").says(&["model", FIRST, SECOND]);
+    offline(0, "query --store S --model org/tiny bees");
     offline(0, &format!("query --store S --model org/tiny@{FIRST} bees"));
     let folder = scratch.path("hf/hub/models--org--tiny/snapshots").join(FIRST);
     let line = format!("query --store S --model {} bees", folder.display());

@@ -82,7 +82,7 @@ fn headers_are_bounded() {
     folder(&scratch, "n");
     scratch.write("n/config.json", &values);
     for (model, words) in [
-        ("array.gguf", "values"),
+        ("array.gguf", "its header is longer than 134217728 bytes"),
         ("m", "it has more than 4194304 values"),
         ("n", "it has more than 4194304 values"),
     ] {

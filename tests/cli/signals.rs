@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{DONE, INTERRUPTED, Scratch, jsonl, passages};
+use crate::support::{DONE, HEEDING, INTERRUPTED, Scratch, jsonl, passages};
 
 const BUILD: &str = "build corpus.jsonl --store store TINY --unit-rows 8";
 
@@ -24,16 +24,7 @@ fn corpus() -> Scratch {
 
 /// Starts the build below `script`, a shell's, and waits until a shard is sealed.
 fn started(scratch: &Scratch, script: &str) -> Child {
-    let build = scratch.command(BUILD);
-    let mut shell = Command::new("sh");
-    shell.args(["-c", script]).arg(build.get_program()).args(build.get_args());
-    for (name, value) in build.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
-    shell.current_dir(build.get_current_dir().unwrap());
+    let mut shell = scratch.command_by(&[&HEEDING[..], &["sh", "-c", script]].concat(), BUILD);
     let child = shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let (child, start) = (child.unwrap(), Instant::now());
     let journal = scratch.path("store/journal-000001.log");

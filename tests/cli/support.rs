@@ -43,6 +43,9 @@ pub(crate) fn is_on_the_way(line: &str) -> bool {
     ["warning: ", "fetching ", "computing in "].iter().any(|start| line.starts_with(start))
 }
 
+/// Starts a program that ignores no signal that asks it to stop.
+pub(crate) const HEEDING: [&str; 2] = ["env", "--default-signal=INT,TERM,HUP"];
+
 /// What one run said.
 pub(crate) struct Outcome {
     pub(crate) code: i32,
@@ -130,9 +133,10 @@ impl Scratch {
         command
     }
 
-    /// Starts the program without waiting for it.
+    /// Starts the program without waiting for it. It heeds the signals that ask it to stop, also where
+    /// the tests were started to ignore them, as a shell starts what runs in the background.
     pub(crate) fn spawn(&self, line: &str) -> Child {
-        let mut command = self.command(line);
+        let mut command = self.command_by(&HEEDING, line);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }

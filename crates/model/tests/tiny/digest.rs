@@ -50,6 +50,7 @@ impl Parts {
     fn of(name: &str) -> Self {
         let mut file = Cursor::new(Vec::new());
         Tiny::new(name, 0).unwrap().write_gguf(&mut file).unwrap();
+        file.set_position(0);
         let content = Content::read(&mut file).unwrap();
         let mut names: Vec<_> = content.tensor_infos.keys().cloned().collect();
         names.sort_unstable();

@@ -153,10 +153,13 @@ impl<'w> Chain<'w> {
             let at = calls.iter().find(|call| call.faulty).map(place);
             let Some(at) = at else { continue };
             let (output, then) = world.run_faulty(&self.lines[1], None);
-            let written = |call: &Call| call.done || call.faulty && !call.data.is_empty();
+            // Between others, a loss of power leaves what it leaves after the one before.
+            let changes = |call: &Call| KILLED.kinds.contains(call.kind);
+            let written =
+                |call: &Call| changes(call) && (call.done || call.faulty && !call.data.is_empty());
             let mut calls: Vec<Call> = calls.into_iter().filter(written).collect();
             let first = calls.len();
-            calls.extend(then.into_iter().filter(|call| call.done));
+            calls.extend(then.into_iter().filter(|call| changes(call) && call.done));
             let place = format!("{}: killed at call {nth}, {at}", self.name);
             if !output.status.success() {
                 tally.trials += 1;

@@ -385,7 +385,8 @@ mod tests {
             assert!(error.contains(why), "{error}");
         };
         refused(0, b"h", "does not start");
-        refused(8, &[2], "format version 2");
+        refused(8, &[FORMAT_VERSION as u8 + 1], "format version 3");
+        refused(8, &[0], "this program reads versions 1 to 2");
         refused(104, &[1], "reserved");
         refused(251, &[1], "reserved");
         refused(16, &(BLOCKS_PER_SHARD_MAX as u32 + 1).to_le_bytes(), "at most");

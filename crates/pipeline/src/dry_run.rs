@@ -39,7 +39,7 @@ pub struct DryRun {
 /// computes a few chunks to measure the speed, and writes nothing.
 ///
 /// # Errors
-/// [`PipelineError`], as [`build`].
+/// [`PipelineError`], as [`build`](fn@crate::build).
 pub fn dry_run<M: LanguageModel>(
     input: &BuildInput<'_, M>,
     root: &Path,

@@ -95,7 +95,7 @@ impl PackedMatrix {
         let (inputs, depth) = (self.inputs, depth_of(self.inputs));
         let (mut turned, mut quads) =
             (Vec::new(), vec![Quads::default(); inputs.div_ceil(4 * LANES)]);
-        let best = Kernel::best();
+        let (best, mut rounded) = (Kernel::best(), Vec::new());
         for (output, row) in (first..).zip(weights.chunks_exact(inputs)) {
             let (panel, column) = (output / PANEL, output % PANEL);
             match &mut self.panels {
@@ -105,8 +105,11 @@ impl PackedMatrix {
                     }
                 }
                 Panels::Bf16(steps) => {
-                    for (pairs, weights) in steps[panel * depth..].iter_mut().zip(row.chunks(2)) {
-                        pairs.0[column] = pair(weights);
+                    rounded.clear();
+                    rounded.extend(row.iter().map(|weight| round(*weight)));
+                    for (pairs, values) in steps[panel * depth..].iter_mut().zip(rounded.chunks(2))
+                    {
+                        pairs.0[column] = values[0] | values.get(1).map_or(0, |value| value << 16);
                     }
                 }
                 Panels::Int8(steps) => {
@@ -225,9 +228,31 @@ pub(super) fn halves(pair: u32) -> [f32; 2] {
     [pair << 16, pair & HIGH].map(f32::from_bits)
 }
 
-/// One value or two, rounded to bf16.
-fn pair(values: &[f32]) -> u32 {
-    let bits =
-        |i: usize| values.get(i).map_or(0, |v| u32::from(half::bf16::from_f32(*v).to_bits()));
-    bits(0) | bits(1) << 16
+/// Rounds a value to the bits of the nearest bf16, ties to even. Unlike `half`'s it has no branch, so
+/// that a loop over it becomes vector instructions.
+fn round(value: f32) -> u32 {
+    let bits = value.to_bits();
+    match value.is_nan() {
+        true => bits >> 16 | 0x40,
+        false => (bits + 0x7fff + (bits >> 16 & 1)) >> 16,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::round;
+
+    #[test]
+    fn values_are_rounded_as_half_does() {
+        for high in 0..=u32::from(u16::MAX) {
+            for low in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
+                let value = f32::from_bits(high << 16 | low);
+                assert_eq!(
+                    round(value),
+                    u32::from(half::bf16::from_f32(value).to_bits()),
+                    "{value}"
+                );
+            }
+        }
+    }
 }

@@ -92,30 +92,34 @@ impl PackedMatrix {
 
     /// Sets the weights of the outputs from `first` on, row-major.
     pub(crate) fn fill(&mut self, first: usize, weights: &[f32]) {
-        let (inputs, depth) = (self.inputs, depth_of(self.inputs));
-        let (mut turned, mut quads) =
-            (Vec::new(), vec![Quads::default(); inputs.div_ceil(4 * LANES)]);
-        let (best, mut rounded) = (Kernel::best(), Vec::new());
-        for (output, row) in (first..).zip(weights.chunks_exact(inputs)) {
-            let (panel, column) = (output / PANEL, output % PANEL);
-            match &mut self.panels {
-                Panels::F32(steps) => {
+        let (inputs, kernel) = (self.inputs, Kernel::best());
+        let rows = (first..).zip(weights.chunks_exact(inputs));
+        let rows = rows.map(|(output, row)| (output / PANEL, output % PANEL, row));
+        match &mut self.panels {
+            Panels::F32(steps) => {
+                for (panel, column, row) in rows {
                     for (lanes, weight) in steps[panel * inputs..].iter_mut().zip(row) {
                         lanes.0[column] = *weight;
                     }
                 }
-                Panels::Bf16(steps) => {
-                    rounded.clear();
-                    rounded.extend(row.iter().map(|weight| round(*weight)));
-                    for (pairs, values) in steps[panel * depth..].iter_mut().zip(rounded.chunks(2))
-                    {
-                        pairs.0[column] = values[0] | values.get(1).map_or(0, |value| value << 16);
+            }
+            Panels::Bf16(steps) => {
+                let mut pairs = vec![0; inputs.div_ceil(2)];
+                for (panel, column, row) in rows {
+                    kernel.round_to_pairs(row, &mut pairs);
+                    let steps = &mut steps[panel * depth_of(inputs)..];
+                    for (step, pair) in steps.iter_mut().zip(&pairs) {
+                        step.0[column] = *pair;
                     }
                 }
-                Panels::Int8(steps) => {
+            }
+            Panels::Int8(steps) => {
+                let mut quads = vec![Quads::default(); inputs.div_ceil(4 * LANES)];
+                let mut turned = Vec::new();
+                for (panel, column, row) in rows {
                     turned.clear();
                     turned.extend_from_slice(row);
-                    let scale = best.quantise(&mut turned, &mut quads, 1);
+                    let scale = kernel.quantise(&mut turned, &mut quads, 1);
                     let panel = &mut steps[panel * (1 + depth_of_quads(inputs))..];
                     bytemuck::cast_mut::<_, Lanes>(&mut panel[0]).0[column] = scale;
                     let quads: &[[i8; 4]] = bytemuck::cast_slice(&quads);
@@ -226,33 +230,4 @@ const HIGH: u32 = 0xffff_0000;
 #[inline(always)]
 pub(super) fn halves(pair: u32) -> [f32; 2] {
     [pair << 16, pair & HIGH].map(f32::from_bits)
-}
-
-/// Rounds a value to the bits of the nearest bf16, ties to even. Unlike `half`'s it has no branch, so
-/// that a loop over it becomes vector instructions.
-fn round(value: f32) -> u32 {
-    let bits = value.to_bits();
-    match value.is_nan() {
-        true => bits >> 16 | 0x40,
-        false => (bits + 0x7fff + (bits >> 16 & 1)) >> 16,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::round;
-
-    #[test]
-    fn values_are_rounded_as_half_does() {
-        for high in 0..=u32::from(u16::MAX) {
-            for low in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
-                let value = f32::from_bits(high << 16 | low);
-                assert_eq!(
-                    round(value),
-                    u32::from(half::bf16::from_f32(value).to_bits()),
-                    "{value}"
-                );
-            }
-        }
-    }
 }

@@ -41,6 +41,22 @@ fn rounded(values: &[f32]) -> Vec<f32> {
     values.iter().map(|value| half::bf16::from_f32(*value).to_f32()).collect()
 }
 
+#[test]
+fn every_half_and_what_lies_beside_it_is_rounded_as_half_does() {
+    let lows = [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
+    let values = (0..=u32::from(u16::MAX)).flat_map(|high| lows.map(|low| high << 16 | low));
+    let values: Vec<f32> = values.map(f32::from_bits).collect();
+    let bits = |value: &f32| half::bf16::from_f32(*value).to_bits();
+    for kernel in Kernel::available() {
+        let mut pairs = vec![0; values.len() / 2];
+        kernel.round_to_pairs(&values, &mut pairs);
+        for (pair, values) in pairs.iter().zip(values.chunks(2)) {
+            let expected = u32::from(bits(&values[0])) | u32::from(bits(&values[1])) << 16;
+            assert_eq!(*pair, expected, "{}: {values:?}", kernel.name());
+        }
+    }
+}
+
 /// The order of AMX's sums, in plain Rust.
 fn sum_as_amx(row: &[f32], column: &[f32]) -> f32 {
     let steps = row.chunks(32).zip(column.chunks(32));

@@ -243,7 +243,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(1024_u64.pow(power)).ok_or_else(|| "it is too large".to_owned())
 }
 
-/// As [`parse_bytes`], at most what a chunk file takes.
+/// Parses bytes as [`parse_bytes`] does, at most what a chunk file takes.
 fn parse_document_bytes(text: &str) -> Result<u64, String> {
     parse_bytes(text).and_then(|bytes| match bytes <= 1 << 30 {
         true => Ok(bytes),
@@ -421,8 +421,8 @@ pub(crate) struct RepairArgs {
     /// Print what would be done, and write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Where the manifest is lost, take the latest that is left, though the store may have had a later
-    /// one: what was deleted, added or replaced since is undone.
+    /// Take the latest manifest that is left where the last one is lost, though the store may have had
+    /// a later one: what was deleted, added or replaced since is undone.
     #[arg(long)]
     pub(crate) accept_older: bool,
     #[command(flatten)]

@@ -28,7 +28,9 @@ const BAR: &str = "{elapsed_precise} {bar:24} {pos}/{len} rows, {msg}, ETA {eta_
 pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     let (corpus, named) = corpus(args)?;
     let found = stored(args)?;
-    let (version, stored) = (version(found.as_ref()), found.as_ref().filter(|_| args.append));
+    let made_with = found.as_ref().map(|store| &store.manifest().fingerprint);
+    let version = made_with.map_or(FORMAT_VERSION, |made_with| made_with.format_version);
+    let stored = made_with.filter(|_| args.append);
     let of = |field: fn(&Fingerprint) -> u32| stored.map_or(DEFAULT_SIZE, field);
     let element = stored.map_or(Element::Bf16, |stored| stored.geometry.element);
     let element = args.element.unwrap_or(element);
@@ -38,7 +40,7 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         (None, Some(stored)) => stored.language.clone(),
         (language, _) => language.unwrap_or(Analyzer::ENGLISH).to_string(),
     };
-    let loaded = load(args, element, chunk_tokens, found.as_ref())?;
+    let loaded = load(args, element, chunk_tokens, found)?;
     if !json {
         report::note(&arithmetic::sentence(&loaded.model));
     }
@@ -100,15 +102,14 @@ fn load(
     args: &BuildArgs,
     element: Element,
     chunk_tokens: u32,
-    found: Option<&Fingerprint>,
+    found: Option<Store>,
 ) -> Result<LoadedModel> {
-    let calibration = match Store::open_sealed(&args.store) {
-        Ok(store) if element.is_calibrated() => store.calibration()?,
-        _ => None,
-    };
-    let compute = arithmetic::choice(args.model.compute, found);
+    let calibrated = found.as_ref().filter(|_| element.is_calibrated());
+    let calibration = calibrated.map(Store::calibration).transpose()?.flatten();
+    let made_with = found.as_ref().map(|store| &store.manifest().fingerprint);
+    let compute = arithmetic::choice(args.model.compute, made_with);
     let model = ModelArgs { compute, ..args.model.clone() };
-    let stored = found.filter(|_| args.append);
+    let stored = made_with.filter(|_| args.append);
     let loaded = LoadedModel::load(&model, element, chunk_tokens, stored, calibration)?;
     match loaded.profile.lead {
         Some(_) => Err(PipelineError::QueryFirst { profile: loaded.profile.name }.into()),
@@ -116,7 +117,7 @@ fn load(
     }
 }
 
-/// What the build may hold in memory.
+/// Memory that the build may hold.
 fn memory(args: &BuildArgs) -> Result<Memory, Usage> {
     let memory = Memory::new(args.memory, args.max_document_bytes);
     memory.map_err(|error| Usage(error.to_string()))
@@ -182,15 +183,10 @@ fn calibrate(
     loaded.calibrated(element, calibration)
 }
 
-/// The version of the format in which a store is built, or gone on with.
-fn version(found: Option<&Fingerprint>) -> u32 {
-    found.map_or(FORMAT_VERSION, |found| found.format_version)
-}
-
-/// What the store that is there was made with.
-fn stored(args: &BuildArgs) -> Result<Option<Fingerprint>> {
+/// The store that is there, with what is sealed of it.
+fn stored(args: &BuildArgs) -> Result<Option<Store>> {
     match Store::open_sealed(&args.store) {
-        Ok(store) => Ok(Some(store.manifest().fingerprint.clone())),
+        Ok(store) => Ok(Some(store)),
         Err(StoreError::Absent { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -217,7 +213,7 @@ fn replicate_all(args: &BuildArgs) -> bool {
     all
 }
 
-/// What a build did or would do, as JSON, and where and how it computes.
+/// The summary or plan of a build as JSON, with where and how it computes.
 fn with_device(summary: &impl Serialize, loaded: &LoadedModel) -> Result<String> {
     let mut value = serde_json::to_value(summary)?;
     value["device"] = serde_json::to_value(loaded.model.device())?;

@@ -23,8 +23,6 @@ mod upgrade;
 mod verify;
 
 use std::collections::HashSet;
-use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -118,13 +116,14 @@ impl LoadedModel {
         Ok(self)
     }
 
-    /// What the store of `stored` would carry if it were made by this model now.
+    /// The fingerprint that the store of `stored` would carry if it were made by this model now.
     fn fingerprint_like(&self, stored: &Fingerprint) -> Result<Fingerprint> {
         let Fingerprint { format_version, chunk_tokens, unit_rows, ref language, .. } = *stored;
         self.fingerprint(format_version, chunk_tokens, unit_rows, language.clone())
     }
 
-    /// What a store of this version of the format would carry if it were made by this model now.
+    /// The fingerprint that a store of this version of the format would carry if it were made by this
+    /// model now.
     fn fingerprint(
         &self,
         format_version: u32,
@@ -176,13 +175,10 @@ fn read_profile(name: &str) -> Result<Profile> {
         return Ok(profile);
     }
     let known = Profile::BUILT_IN.join(", ");
-    let regular = fs::metadata(name).and_then(|file| match file.is_file() {
-        true => Ok(()),
-        // A FIFO would wait for a writer.
-        false => Err(io::Error::other("it is not a file")),
-    });
-    let read = || text::read(Path::new(name), "the profile", PROFILE_BYTES_MAX);
-    let text = regular.map_err(Into::into).and_then(|()| read()).with_context(|| {
+    let path = Path::new(name);
+    let opened = hyperrag_files::open(path).map_err(anyhow::Error::new);
+    let read = |_| text::read(path, "the profile", PROFILE_BYTES_MAX);
+    let text = opened.and_then(read).with_context(|| {
         format!(
             "there is no profile {name:?}: name one of {known}, or a TOML file that can be read"
         )

@@ -1,10 +1,13 @@
+use std::path::Path;
+
 use anyhow::Result;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use hyperrag_pipeline::{
-    ByteProgress, Recomputation, Selection, VerifiedReplica, VerifyReport, VerifySettings,
+    ByteProgress, PipelineError, Recomputation, Selection, VerifiedReplica, VerifyReport,
+    VerifySettings,
 };
-use hyperrag_store::{ReplicaState, Store, StoreError};
+use hyperrag_store::{ReplicaState, Store, StoreError, replica_states};
 
 use super::open;
 use crate::cli::VerifyArgs;
@@ -27,7 +30,7 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<Status> {
         found.damages.extend(damages);
     }
     if args.replicas {
-        found.replicas = hyperrag_pipeline::verify_replicas(&args.store, settings)?;
+        found.replicas = replicas(&args.store, settings)?;
     }
     match json {
         true => report::print_data(&serde_json::to_string(&found)?)?,
@@ -43,6 +46,27 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<Status> {
         1 => Err(Damaged(format!("{store}: 1 damage was found; {advice}")).into()),
         count => Err(Damaged(format!("{store}: {count} damages were found; {advice}")).into()),
     }
+}
+
+/// Verifies each replica that the store remembers.
+fn replicas(root: &Path, settings: VerifySettings) -> Result<Vec<VerifiedReplica>> {
+    let store = Store::open(root)?;
+    let verified = replica_states(root, store.manifest())?.into_iter().map(|mut state| {
+        let progress = ByteProgress::default();
+        let report = report::watch_bytes(&progress, || {
+            hyperrag_pipeline::verify(&state.path, settings, &progress)
+        });
+        let report = match report {
+            Ok(report) => Some(report),
+            Err(PipelineError::Store(StoreError::Absent { .. })) => None,
+            Err(error) => {
+                state.state = format!("{:#}", anyhow::Error::new(error));
+                None
+            }
+        };
+        VerifiedReplica { state, report }
+    });
+    Ok(verified.collect())
 }
 
 /// Computes the blocks that `args` choose again, with the very model and kernel of the store.

@@ -40,17 +40,17 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// What the digests of weights and tokenizer in a fingerprint cover.
+/// Extent of the digests of weights and tokenizer in a fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coverage {
     /// The files as they are: what stores of format version 1 have.
     Files,
-    /// What blocks and token ids depend on, wherever and however it stands in files.
+    /// The values that blocks and token ids depend on, wherever and however files hold them.
     Contents,
 }
 
 impl Coverage {
-    /// That of stores of a version of the format.
+    /// Extent of the digests in stores of a version of the format.
     #[must_use]
     pub fn of_format(version: u32) -> Self {
         if version == 1 { Self::Files } else { Self::Contents }
@@ -63,8 +63,8 @@ impl Coverage {
 pub struct Fingerprint {
     /// Version of the store's format.
     pub format_version: u32,
-    /// What a person calls the model. From version 2 of the format on the same weights may have
-    /// another name.
+    /// The name that a person gives the model. From version 2 of the format on the same weights may
+    /// have another one.
     pub model: String,
     /// Digest of the model's weights and configuration.
     pub weights: Digest,
@@ -153,7 +153,7 @@ impl Fingerprint {
         }
     }
 
-    /// What its digests of weights and tokenizer cover.
+    /// Extent of its digests of weights and tokenizer.
     #[must_use]
     pub fn coverage(&self) -> Coverage {
         Coverage::of_format(self.format_version)

@@ -211,7 +211,7 @@ pub enum BlockError {
 }
 
 impl BlockError {
-    /// As [`is_refusal`].
+    /// Whether the system refuses the bytes, see [`is_refusal`]: that is no damage.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Io { source, .. } if is_refusal(source))

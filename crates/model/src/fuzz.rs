@@ -12,7 +12,7 @@ use crate::{Config, Tokenizer, gguf, model_folder};
 /// Bytes after the header of a safetensors file.
 const DATA_BYTES: u64 = 1 << 30;
 
-/// What is tokenised by any tokenizer.
+/// A text that is given to every tokenizer.
 const TEXT: &str = "It's  12 bees,\r\n\u{e9}\u{6f22}\u{1f41d} <|im_end|>\u{2581}";
 
 /// The header of a GGUF file: refused, or sizes, turns and a tokenizer.

@@ -15,7 +15,7 @@ use crate::digest::RawTensor;
 use crate::metadata::Reader;
 use crate::model_file::{ROWS_AT_ONCE, digest_of};
 use crate::rope::Scaling;
-use crate::{Config, LoadError, Tokenizer, regular};
+use crate::{Config, LoadError, Tokenizer};
 use blocks::Kind;
 use header::{Header, Place};
 
@@ -39,7 +39,7 @@ impl Gguf {
     /// Reads header and metadata.
     pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
         let failed = || LoadError::io(path, "the model file cannot be opened");
-        let file = regular::open(path).map_err(failed())?;
+        let file = hyperrag_files::open(path).map_err(failed())?;
         let bytes = file.metadata().map_err(failed())?.len();
         let reader = BufReader::with_capacity(1 << 20, &file);
         let header = Header::read(reader, bytes).map_err(|refusal| refusal.of(path))?;
@@ -89,7 +89,7 @@ impl Gguf {
         self.header.tensors.contains_key(name)
     }
 
-    /// Where a tensor's bytes are, which must lie within the file.
+    /// The place of a tensor's bytes, which must lie within the file.
     fn place(&self, name: &str, shape: &[usize]) -> Result<(&Place, usize), LoadError> {
         let damaged = |what| LoadError::Gguf { path: self.path.clone(), what };
         let Some(place) = self.header.tensors.get(name) else {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use crate::{LoadError, regular};
+use crate::LoadError;
 
 /// Bytes of a file beside the weights at most: tokenizers are the largest, at some 35 MB.
 const BYTES_MAX: u64 = 128 << 20;
@@ -19,7 +19,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
     if !path.exists() {
         return Ok(None);
     }
-    let file = regular::open(path).map_err(LoadError::io(path, "cannot be opened"))?;
+    let file = hyperrag_files::open(path).map_err(LoadError::io(path, "cannot be opened"))?;
     let mut bytes = Vec::new();
     let read = file.take(BYTES_MAX + 1).read_to_end(&mut bytes);
     read.map_err(LoadError::io(path, "cannot be read"))?;

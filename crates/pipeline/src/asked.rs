@@ -18,7 +18,7 @@ pub struct Asked {
     keys: Vec<BlockKey>,
     ranges: Vec<Range<usize>>,
     retrieve_seconds: f64,
-    /// What retrieval read from replicas; the first query has what opening the store took, too.
+    /// Readings of replicas by the retrieval; the first query has those of the store's opening, too.
     failovers: Vec<Failover>,
 }
 

@@ -13,7 +13,7 @@ pub struct Memory {
     document_bytes: u64,
 }
 
-/// What a build can not do with so much memory.
+/// A limit of memory too small for a build.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "--memory {bytes} is too little{}: give {least} or more{}",
@@ -54,18 +54,18 @@ impl Memory {
         }
     }
 
-    /// What reading the corpus may hold.
+    /// Limits of reading the corpus.
     #[must_use]
     pub fn limits(&self) -> Limits {
         Limits { document_bytes: self.document_bytes, reader_bytes: self.bytes / 4 }
     }
 
-    /// What units may take together, from the first document read to the last block written.
+    /// Room for all units together, from the first document read to the last block written.
     pub(crate) fn units(&self) -> Budget {
         Budget::new(self.bytes / 4)
     }
 
-    /// What blocks may take together, from the prefill to the disk.
+    /// Room for all blocks together, from the prefill to the disk.
     pub(crate) fn blocks(&self) -> Budget {
         Budget::new(self.bytes / 4)
     }

@@ -45,7 +45,7 @@ pub struct BuildInput<'a, M> {
     pub limit: Option<u64>,
     /// Bytes that the store may take.
     pub max_bytes: Option<u64>,
-    /// What the build may hold in memory.
+    /// Memory that the build may hold.
     pub memory: Memory,
     /// Told what a user should know while it goes on.
     pub notice: fn(&str),
@@ -185,11 +185,11 @@ fn begin<M>(input: &BuildInput<'_, M>, store: &mut StoreWriter) -> Result<(), Pi
 }
 
 /// Whether the input is added to a store that is complete: even one without text changes that.
-pub(crate) fn is_added<M>(input: &BuildInput<'_, M>, root: &Path) -> bool {
+fn is_added<M>(input: &BuildInput<'_, M>, root: &Path) -> bool {
     input.add.is_some() && Store::open(root).is_ok_and(|store| store.manifest().complete)
 }
 
-/// What was left out of the rows read, and what of the store they leave nothing of.
+/// Rows that were left out of those read, and documents of the store that they leave nothing of.
 struct ReadRows {
     empty_rows: u64,
     unchanged: u64,
@@ -200,7 +200,7 @@ pub(crate) fn documents_of(dead: &[Dead]) -> u64 {
     dead.iter().map(|dead| dead.rows.len() as u64).sum()
 }
 
-/// Where the reader sends units, as long as the store has room for them.
+/// The reader's way to the prefill, open as long as the store has room.
 struct UnitSink<'a> {
     room: Room,
     sender: SyncSender<HeldUnit<'a>>,

@@ -1,4 +1,4 @@
-//! What a build would take, without building.
+//! The plan of a build, made without building.
 
 use std::path::Path;
 use std::time::Instant;
@@ -7,12 +7,12 @@ use hyperrag_kv::{Chunk, KvBlock, LanguageModel};
 use hyperrag_store::Store;
 use serde::Serialize;
 
-use crate::build::{batches, documents_of, is_added, prefill_tokens};
+use crate::build::{batches, documents_of, prefill_tokens};
 use crate::existing::Existing;
 use crate::units::Units;
 use crate::{BuildInput, BuildProgress, PipelineError};
 
-/// What a build would do.
+/// Plan of a build.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct DryRun {
     /// Documents with text.
@@ -44,11 +44,13 @@ pub fn dry_run<M: LanguageModel>(
     input: &BuildInput<'_, M>,
     root: &Path,
 ) -> Result<DryRun, PipelineError> {
-    let mut units = match input.add {
-        Some(_) if root.join("manifest.json").exists() => {
-            Units::added(input, Store::open(root)?.manifest(), Existing::open(root)?)
-        }
-        _ => Units::new(input),
+    let store = match input.add {
+        Some(_) if root.join("manifest.json").exists() => Some(Store::open(root)?),
+        _ => None,
+    };
+    let mut units = match &store {
+        Some(store) => Units::added(input, store.manifest(), Existing::open(root)?),
+        None => Units::new(input),
     };
     let mut plan = DryRun::default();
     let held_units = input.memory.units();
@@ -72,7 +74,7 @@ pub fn dry_run<M: LanguageModel>(
     plan.emptied = documents_of(&units.emptied());
     if plan.documents > 0 {
         plan.seconds = plan.tokens as f64 / plan.tokens_per_second;
-    } else if !is_added(input, root) {
+    } else if !store.is_some_and(|store| store.manifest().complete) {
         return Err(PipelineError::EmptyCorpus { rows });
     }
     Ok(plan)

@@ -56,6 +56,4 @@ pub use session::{Answer, AnsweredHit, Query, Session, Stats, query_part};
 pub use threads::start_threads;
 pub use tune::{Fold, ScoredQuery, Tuning, USUAL_WEIGHT, tune};
 pub use upgrade::{Upgrade, upgrade};
-pub use verify::{
-    ByteProgress, VerifiedReplica, VerifyReport, VerifySettings, verify, verify_replicas,
-};
+pub use verify::{ByteProgress, VerifiedReplica, VerifyReport, VerifySettings, verify};

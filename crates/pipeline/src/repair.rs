@@ -35,8 +35,8 @@ pub struct RepairSettings {
 
 /// A model, loaded only when it is needed. Errors are sentences.
 pub trait Recompute {
-    /// What the store may have been made with, by what the user says, where the store itself does not
-    /// tell but its format version.
+    /// Fingerprints that the store may have been made with, by what the user says, where the store
+    /// itself tells its format version alone.
     ///
     /// # Errors
     /// Why that is not known.

@@ -12,6 +12,7 @@ use hyperrag_store::{Replicated, Store};
 
 use crate::PipelineError;
 
+/// The copies of a store's index, of which one is in use.
 pub(crate) struct Retriever<'a> {
     store: &'a Replicated,
     /// The index in use, and of which of the store's copies it is.

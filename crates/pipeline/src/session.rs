@@ -130,7 +130,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         Self { ranking, ..self }
     }
 
-    /// What was read from replicas to open store and index; each is given once.
+    /// Readings of replicas to open store and index; each is given once.
     #[must_use]
     pub fn take_failovers(&self) -> Vec<Failover> {
         self.store.take_failovers()

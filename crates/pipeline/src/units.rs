@@ -27,7 +27,7 @@ pub(crate) struct Units<'a> {
     existing: Option<Existing>,
     /// Rows of the input that were read.
     rows_read: u64,
-    /// What was read and belongs to the next unit.
+    /// A document that was read and belongs to the next unit.
     next: Option<Read>,
     /// The row of the next document in the store.
     next_row: u64,
@@ -96,7 +96,7 @@ impl<'a> Units<'a> {
         self.rows_read
     }
 
-    /// What the input leaves nothing of, once it is read to its end.
+    /// Documents that the input leaves nothing of, once it is read to its end.
     pub(crate) fn emptied(self) -> Vec<Dead> {
         self.emptied.into_dead()
     }
@@ -256,7 +256,7 @@ fn text_bytes(document: &Document) -> u64 {
     document.title.len() as u64 + document.text.len() as u64
 }
 
-/// What a document adds to the bytes of a unit.
+/// Bytes that a document adds to a unit.
 fn unit_bytes(document: &Document, chunks: &[Chunk]) -> u64 {
     let tokens: u64 = chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum();
     text_bytes(document) + TOKEN_BYTES * tokens
@@ -340,7 +340,7 @@ mod tests {
         read(Units { unit_bytes, ..Units::new(&input) })
     }
 
-    /// What the units of such rows would be sealed as.
+    /// Records that the units of such rows would be sealed as.
     fn records(lengths: &[usize], unit_bytes: u64) -> Vec<ShardRecord> {
         let record = |unit: &Unit| ShardRecord {
             shard: unit.shard,

@@ -12,7 +12,7 @@ use crate::compact::index_anew;
 use crate::room::{folder_bytes, free_bytes};
 use crate::{ByteProgress, PipelineError};
 
-/// What an upgrade did, or would do.
+/// Report of an upgrade, or its plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Upgrade {
     /// Whether this is only a plan.
@@ -38,7 +38,7 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
-    /// What the upgrade of the store at `root` takes.
+    /// The plan for the store at `root`.
     ///
     /// # Errors
     /// [`PipelineError`] where there is no whole manifest.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use hyperrag_kv::ShardId;
 use hyperrag_retrieval::{Index, Location, RetrievalError};
 use hyperrag_store::{
-    Damage, Manifest, ReplicaState, Store, StoreError, generation_damage, replica_states, replicas,
+    Damage, Manifest, ReplicaState, Store, StoreError, generation_damage, replicas,
 };
 use rayon::prelude::*;
 use serde::Serialize;
@@ -66,28 +66,11 @@ pub struct VerifyReport {
 /// A replica and what its verification found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct VerifiedReplica {
-    /// How it stands to the store.
+    /// Its state beside the store's.
     #[serde(flatten)]
     pub state: ReplicaState,
-    /// What was found; nothing where it cannot be reached.
+    /// What was found; nothing where it cannot be read, as its state then says.
     pub report: Option<VerifyReport>,
-}
-
-/// Verifies the replicas that the store at `root` remembers, each as [`verify`] does.
-///
-/// # Errors
-/// [`PipelineError`] where the store itself cannot say how they stand.
-pub fn verify_replicas(
-    root: &Path,
-    settings: VerifySettings,
-) -> Result<Vec<VerifiedReplica>, PipelineError> {
-    let store = Store::open(root)?;
-    let states = replica_states(root, store.manifest())?.into_iter();
-    let verified = states.map(|state| {
-        let report = verify(&state.path, settings, &ByteProgress::default());
-        VerifiedReplica { state, report: report.ok() }
-    });
-    Ok(verified.collect())
 }
 
 /// Reads every byte of the store at `root` and checks it; writes nothing.

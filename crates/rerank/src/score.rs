@@ -49,7 +49,7 @@ pub struct Work {
     pub tokens_computed: u64,
     /// Blocks that were damaged, and computed again or left out.
     pub damages: Vec<Damage>,
-    /// What was read from replicas.
+    /// Readings of replicas.
     pub failovers: Vec<Failover>,
 }
 
@@ -137,7 +137,7 @@ struct Wanted<'a> {
 
 /// Scores every key's block for its request's query, in the order of the requests. Candidates of
 /// several queries go through the model together. A request fails by itself where one of its blocks
-/// does; damaged blocks alone are no failure.
+/// cannot be had; damaged blocks alone are no failure.
 ///
 /// # Errors
 /// [`RerankError::Model`] fails all of them.
@@ -245,26 +245,26 @@ impl<M: LanguageModel> Scoring<'_, M> {
 
     fn damaged(
         &mut self,
-        mut damaged: Vec<(Wanted<'_>, BlockError)>,
+        damaged: Vec<(Wanted<'_>, BlockError)>,
         on_damage: OnDamage,
     ) -> Result<(), RerankError> {
         let skipped = on_damage == OnDamage::Skip;
-        if let Some(at) = damaged.iter().position(|(_, error)| error.is_refusal()) {
-            let (wanted, source) = damaged.swap_remove(at);
-            return Err(RerankError::Refused { key: wanted.key.clone(), source });
-        }
-        for (wanted, error) in &damaged {
-            let (key, what) = (wanted.key.clone(), error.to_string());
-            if on_damage == OnDamage::Fail {
-                self.fail(wanted, RerankError::Damaged { key, what });
-            } else if let Some(scored) = self.scored(wanted) {
+        let mut again = Vec::new();
+        for (wanted, source) in damaged {
+            let (key, what) = (wanted.key.clone(), source.to_string());
+            if source.is_refusal() {
+                self.fail(&wanted, RerankError::Refused { key, source });
+            } else if on_damage == OnDamage::Fail {
+                self.fail(&wanted, RerankError::Damaged { key, what });
+            } else if let Some(scored) = self.scored(&wanted) {
                 scored.work.damages.push(Damage { key, what, skipped });
+                again.push((wanted, source));
             }
         }
-        if on_damage != OnDamage::Recompute {
+        if skipped {
             return Ok(());
         }
-        self.recompute(damaged.iter().map(|(wanted, error)| (*wanted, error)))
+        self.recompute(again.into_iter())
     }
 
     /// Scores blocks that are made from their token ids; with each what is wrong with the stored one.

@@ -29,7 +29,7 @@ pub(crate) struct OpenFile {
     name: PathBuf,
     file: File,
     bytes: usize,
-    /// Those kept beside the segment.
+    /// Checksums kept beside the segment.
     kept: Option<Pages>,
 }
 
@@ -49,8 +49,8 @@ enum Content {
     Read(File),
 }
 
-/// Why reads failed that tantivy asked for, of each thread the first since it was asked: tantivy
-/// does not hand on every error.
+/// Errors of reads that tantivy asked for, of each thread the first since it was asked: tantivy does
+/// not hand on every error.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Failures(Arc<Mutex<Vec<(ThreadId, RetrievalError)>>>);
 

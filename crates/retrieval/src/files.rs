@@ -3,14 +3,12 @@
 //! Only plain files are opened, and those that are written are made anew: a link that someone put
 //! in the place of one is never followed. What is made has the rights that the umask leaves.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
-use rustix::io::Errno;
+use hyperrag_files::{create_temporary, open_own, temporary};
 use tantivy::directory::error::{LockError, OpenReadError};
 use tantivy::directory::{Lock, META_LOCK};
 
@@ -19,24 +17,9 @@ use crate::RetrievalError;
 /// Bytes that a list of files may have: those of 100,000 segments are less.
 const LIST_BYTES_MAX: u64 = 64 << 20;
 
-/// Opens a plain file. A link is an error, and so is what would make a reader wait.
-pub(crate) fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = options.custom_flags(flags.bits().cast_signed()).open(path).map_err(|error| {
-        match error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) {
-            true => io::Error::new(ErrorKind::InvalidData, "it is a link"),
-            false => error,
-        }
-    })?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::new(ErrorKind::InvalidData, "it is not a plain file")),
-    }
-}
-
 /// Opens a plain file for reading; `None` where there is none.
 pub(crate) fn open_existing(path: &Path) -> io::Result<Option<File>> {
-    match open_plain(OpenOptions::new().read(true), path) {
+    match open_own(path, File::options().read(true)) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -66,15 +49,7 @@ pub(crate) struct Replacement<'a> {
 
 impl<'a> Replacement<'a> {
     pub(crate) fn begin(path: &'a Path) -> io::Result<Self> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".tmp");
-        let partial = path.with_file_name(name);
-        // A killed writer may have left one.
-        match fs::remove_file(&partial) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let file = OpenOptions::new().write(true).create_new(true).open(&partial)?;
+        let (file, partial) = (create_temporary(path)?, temporary(path));
         Ok(Self { path, partial, file, is_done: false })
     }
 
@@ -118,7 +93,7 @@ pub(crate) fn lock(dir: &Path, lock: &Lock) -> Result<File, LockError> {
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
-    open_plain(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)
+    open_own(path, File::options().read(true).write(true).create(true).truncate(false))
 }
 
 /// The lock under which no writer removes a file, shared by readers; none where the folder can not

@@ -89,7 +89,10 @@ impl Index {
     #[must_use]
     pub fn documents_before(&self, end: u64) -> u64 {
         let before = |segment: &Segment| {
-            let documents = 0..segment.reader.max_doc();
+            let (documents, rows) = (0..segment.reader.max_doc(), &segment.rows);
+            if rows.get_cardinality().is_full() && rows.max_value() < end {
+                return u64::from(documents.end);
+            }
             documents.filter(|document| segment.row(*document) < end).count() as u64
         };
         self.segments.iter().map(before).sum()

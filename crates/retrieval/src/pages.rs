@@ -95,7 +95,7 @@ impl Pages {
     }
 }
 
-/// How many bytes come before the footer in a file's last ones, and the checksum it has for all
+/// The number of bytes before the footer in a file's last ones, and the checksum it has for all
 /// before it.
 fn footer(tail: &[u8]) -> io::Result<(usize, u32)> {
     // tantivy reads these without looking: the length of the rest, and a magic number.
@@ -128,7 +128,7 @@ pub(crate) fn encode<'a>(files: impl IntoIterator<Item = (&'a Path, &'a Pages)>)
     bytes
 }
 
-/// What [`encode`] wrote, or `None` for any other bytes.
+/// The pages that [`encode`] wrote, or `None` for any other bytes.
 pub(crate) fn decode(bytes: &[u8]) -> Option<BTreeMap<PathBuf, Pages>> {
     let (bytes, checksum) = bytes.split_last_chunk()?;
     if crc32fast::hash(bytes) != u32::from_le_bytes(*checksum) {

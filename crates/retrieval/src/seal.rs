@@ -1,10 +1,10 @@
 //! The checksum at the end of `meta.json`, as one more field of its object: tantivy neither writes
 //! nor reads it, and older versions wrote none.
 
-/// What comes before a field's name.
+/// Bytes before a field's name.
 const SEPARATOR: &[u8] = b",\n  \"";
 
-/// How the object ends.
+/// Bytes at the object's end.
 const END: &[u8] = b"\n}\n";
 
 /// The bytes of a list as they are written.

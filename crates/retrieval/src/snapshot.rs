@@ -23,7 +23,7 @@ use crate::seal::is_intact;
 /// Which bytes are checked at once; the others are when they are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
-    /// Those that tantivy reads when it opens the index.
+    /// Bytes that tantivy reads when it opens the index.
     Opening,
     /// Every byte, those too that only spare a reading of others.
     All,
@@ -47,7 +47,7 @@ struct Opened {
 struct Damages(Vec<(PathBuf, String)>);
 
 impl Damages {
-    /// What was made, or `None` where that was found to be damaged.
+    /// The thing made, or `None` where it was found to be damaged.
     fn sort_out<T>(
         &mut self,
         made: Result<T, RetrievalError>,

@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use hyperrag_files::temporary;
 use hyperrag_kv::{Digest, ShardId, Slot};
 
 use crate::draft::Draft;
-use crate::files::{Files, publish, temporary};
+use crate::files::{Files, publish};
 use crate::layout::{BLOCKS_PER_SHARD_MAX, Entry};
 use crate::manifest::Origin;
 use crate::pin::collect;

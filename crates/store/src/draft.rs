@@ -3,11 +3,12 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use hyperrag_files::temporary;
 use hyperrag_kv::{Chunk, Digest, Element, Fingerprint, KvBlock};
 use rustix::fs::{Advice, fadvise};
 
 use crate::fault::Fault;
-use crate::files::{publish, temporary};
+use crate::files::publish;
 use crate::layout::{self, ENTRY_BYTES, Entry, Head, Header};
 use crate::manifest::Origin;
 use crate::open::create_temporary;

@@ -49,7 +49,7 @@ pub enum StoreError {
         /// The field that differs.
         mismatch: Box<Mismatch>,
     },
-    /// Of a version of the format that this program does not know.
+    /// A store of a version of the format that this program does not know.
     #[error("{}: the store is of format version {version}, this program reads versions 1 to {FORMAT_VERSION}; use a newer hyperrag", path.display())]
     Format {
         /// The store.
@@ -84,7 +84,7 @@ pub enum StoreError {
     Foreign {
         /// The file or folder.
         path: PathBuf,
-        /// What it is, and what to do.
+        /// A sentence that says what it is, and what to do.
         what: String,
     },
     /// Damage that stays.

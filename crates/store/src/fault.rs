@@ -12,7 +12,7 @@ use crate::StoreError;
 pub(crate) enum Fault {
     /// There is no such file.
     Missing,
-    /// What is there is not what was written.
+    /// There are other bytes than were written.
     Damaged(String),
     /// The system does not give it.
     Io(io::Error),

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use hyperrag_files::temporary;
 use hyperrag_kv::ShardId;
 
 use crate::StoreError;
@@ -66,13 +67,6 @@ impl Files {
     }
 }
 
-/// The name under which a file is written before it is published.
-pub(crate) fn temporary(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".tmp");
-    path.with_file_name(name)
-}
-
 /// Makes a folder where there is none, so that its name survives a loss of power.
 pub(crate) fn make_folder(folder: &Path) -> Result<(), StoreError> {
     if folder.is_dir() {
@@ -86,7 +80,7 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), StoreError> {
     sync_parent(folder)
 }
 
-/// As [`make_folder`], of a folder in a store.
+/// Makes a folder in a store, as [`make_folder`] does; one that is a link is refused.
 pub(crate) fn make_own_folder(folder: &Path) -> Result<(), StoreError> {
     check_own_folder(folder)?;
     make_folder(folder)

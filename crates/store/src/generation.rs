@@ -34,7 +34,7 @@ impl Announced {
         format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes()))
     }
 
-    /// The same line is written again: there is one spelling of each.
+    /// Reads a line, of which there is one spelling: what it says is spelt again and compared.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let line = std::str::from_utf8(bytes).ok()?;
         let mut words = line.trim_end().split(' ').skip(1);

@@ -219,7 +219,7 @@ struct Envelope<'a> {
     manifest: &'a RawValue,
 }
 
-/// What of a manifest is the same in every version of the format.
+/// The part of a manifest that is the same in every version of the format.
 #[derive(Deserialize)]
 struct AnyVersion {
     fingerprint: AnyFingerprint,
@@ -230,7 +230,7 @@ struct AnyFingerprint {
     format_version: u32,
 }
 
-/// Why a text is not taken for a manifest.
+/// The reason why a text is not taken for a manifest.
 #[derive(Debug)]
 pub(crate) enum NoManifest {
     /// It is whole, and of a version of the format that is not known here.

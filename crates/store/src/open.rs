@@ -1,24 +1,20 @@
-//! Opens the files of a store: plain ones alone, and without waiting for anybody.
-//!
-//! A link may lead out of the store, a pipe blocks whoever opens it, and a device has no end.
+//! Opens the files of a store, and reads no more of them than they may have.
 
-use std::fs::{self, File, FileType, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use hyperrag_files::temporary;
 
 use crate::StoreError;
 use crate::fault::Fault;
-use crate::files::temporary;
 
 /// Opens a file of the store for reading.
 pub(crate) fn open_plain(path: &Path) -> Result<File, Fault> {
     open(path, File::options().read(true))
 }
 
-/// As [`open_plain`], a file that must have `bytes` bytes.
+/// Opens a file as [`open_plain`] does, which must have `bytes` bytes.
 pub(crate) fn open_sized(path: &Path, bytes: u64) -> Result<File, Fault> {
     let file = open_plain(path)?;
     let length = file.metadata()?.len();
@@ -50,87 +46,40 @@ pub(crate) fn read_bounded(file: &File, max: u64) -> Result<Vec<u8>, Fault> {
 
 /// Opens a file of the store that stays and is written to, and makes it where there is none.
 pub(crate) fn open_or_create(path: &Path, options: &mut OpenOptions) -> Result<File, Fault> {
-    match options.clone().create_new(true).open(path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => open(path, options),
-        made => Ok(made?),
-    }
+    open(path, options.create(true).truncate(false))
 }
 
-/// Makes a file under the temporary name of `path`. What has that name, be it a link to elsewhere,
-/// loses it and is not written to.
+/// Makes a file under the temporary name of `path`.
 pub(crate) fn create_temporary(path: &Path) -> Result<File, StoreError> {
-    let partial = temporary(path);
-    let create = || File::options().read(true).write(true).create_new(true).open(&partial);
-    let made = create().or_else(|error| match error.kind() {
-        ErrorKind::AlreadyExists => fs::remove_file(&partial).and_then(|()| create()),
-        _ => Err(error),
-    });
-    made.map_err(StoreError::io(&partial, "cannot be made"))
+    let made = hyperrag_files::create_temporary(path);
+    made.map_err(StoreError::io(&temporary(path), "cannot be made"))
 }
 
 fn open(path: &Path, options: &mut OpenOptions) -> Result<File, Fault> {
-    // Looked at first, for to open a device may do something.
-    check(fs::symlink_metadata(path)?.file_type())?;
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = options.custom_flags(flags.bits() as i32).open(path)?;
-    check(file.metadata()?.file_type())?;
-    Ok(file)
-}
-
-fn check(found: FileType) -> Result<(), Fault> {
-    if found.is_file() {
-        return Ok(());
-    }
-    let kind = if found.is_symlink() { "a symbolic link" } else { "not a file" };
-    Err(format!("it is {kind}; the store's files must be its own").into())
+    hyperrag_files::open_own(path, options).map_err(|error| match error.kind() {
+        ErrorKind::InvalidData => format!("{error}; the store's files must be its own").into(),
+        _ => error.into(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
-    use std::process::Command;
 
     use super::*;
 
     #[test]
-    fn only_plain_files_are_read_and_only_so_much_of_them() {
+    fn only_so_much_of_a_plain_file_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("file"), b"bytes").unwrap();
-        fs::create_dir(path("folder")).unwrap();
         symlink(path("file"), path("link")).unwrap();
-        symlink("/dev/zero", path("device")).unwrap();
-        assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
         assert_eq!(read_plain(&path("file"), 5).unwrap(), b"bytes");
-        let refused = |path: &Path, max| read_plain(path, max).unwrap_err().to_string();
-        assert_eq!(refused(&path("file"), 4), "5 bytes, at most 4 are possible");
-        for name in ["link", "device"] {
-            assert!(refused(&path(name), 5).contains("a symbolic link"), "{name}");
-        }
-        for path in [&path("folder"), &path("pipe"), Path::new("/dev/zero")] {
-            assert!(refused(path, 5).contains("not a file"), "{}", path.display());
-        }
+        let refused = |name: &str, max| read_plain(&path(name), max).unwrap_err().to_string();
+        assert_eq!(refused("file", 4), "5 bytes, at most 4 are possible");
+        let own = "it is a symbolic link, not a file; the store's files must be its own";
+        assert_eq!(refused("link", 5), own);
         assert!(matches!(read_plain(&path("none"), 5), Err(Fault::Missing)));
-    }
-
-    #[test]
-    fn what_has_a_temporary_name_is_not_written_to() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        fs::write(path("other"), b"other").unwrap();
-        for link in [true, false] {
-            match link {
-                true => symlink(path("other"), path("file.tmp")).unwrap(),
-                false => fs::hard_link(path("other"), path("file.tmp")).unwrap(),
-            }
-            create_temporary(&path("file")).unwrap().set_len(9).unwrap();
-            assert_eq!(fs::read(path("other")).unwrap(), b"other");
-            assert_eq!(fs::symlink_metadata(path("file.tmp")).unwrap().len(), 9);
-            fs::remove_file(path("file.tmp")).unwrap();
-        }
-        symlink(path("none"), path("lock")).unwrap();
-        let opened = open_or_create(&path("lock"), File::options().read(true).write(true));
-        assert!(opened.unwrap_err().to_string().contains("a symbolic link"));
-        assert!(!path("none").exists());
     }
 }

@@ -24,7 +24,7 @@ const TABLES_BYTES_MAX: u64 = 128 << 20;
 /// Chunk files that are kept.
 const CHUNK_FILES_MAX: usize = 256;
 
-/// What a shard weighs in [`TABLES_BYTES_MAX`]: its table, and what goes with it.
+/// Weighs a shard in [`TABLES_BYTES_MAX`]: its table, and what goes with it.
 #[derive(Clone)]
 struct ShardBytes;
 
@@ -57,8 +57,8 @@ impl Store {
         Ok(Self::new(root, Arc::new(state.manifest), state.pin))
     }
 
-    /// As [`Store::open`], with what is sealed of an input that is being added: what a writer would
-    /// go on from.
+    /// Opens the store with what is sealed of an input that is being added, as a writer would go on
+    /// from it.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -86,7 +86,7 @@ impl Store {
         Self { files, manifest, fingerprint, shards, chunks, open_files, _pin: pin }
     }
 
-    /// The same store, which keeps its files open among those of another.
+    /// Has the store keep its files open among those of another.
     pub(crate) fn sharing(self, open_files: &Arc<OpenFiles>) -> Self {
         Self { open_files: Arc::clone(open_files), ..self }
     }

@@ -187,7 +187,7 @@ fn rebuild(files: &Files, traces: &Traces, current: &mut Current<'_>) -> Result<
     Ok(Recovered { how, ..made(changed(files, first, found)) })
 }
 
-/// What the damaged text says with the records that follow from the files.
+/// The manifest that the damaged text tells, with the records that follow from the files.
 fn as_told(
     value: &Value,
     fingerprint: &Fingerprint,

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use hyperrag_files::temporary;
 use hyperrag_kv::{Calibration, Chunk, Digest, KvBlock, ShardId};
 
 use crate::draft::{Draft, place, top};
-use crate::files::{Files, check_own_folder, make_own_folder, temporary};
+use crate::files::{Files, check_own_folder, make_own_folder};
 use crate::layout::{ENTRY_BYTES, Entry, HEADER_BYTES, Header, decode_table};
 use crate::open::open_plain;
 use crate::pin::{collect, supersede};

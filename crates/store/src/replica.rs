@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hyperrag_files::temporary;
 use hyperrag_kv::{Digest, Fingerprint, ShardId};
 
 use crate::files::{
     Files, check_own_folder, make_folder, make_own_folder, publish, sync_folder, sync_parent,
-    temporary, write_whole,
+    write_whole,
 };
 use crate::journal::remove_other_journals;
 use crate::layout::{HEADER_BYTES, Header};

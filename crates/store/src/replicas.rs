@@ -1,6 +1,7 @@
 //! The list of a store's replicas, and how each of them stands.
 
-use std::fs;
+use std::error::Error;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +61,7 @@ pub fn remember_replica(root: &Path, replica: &Path) -> Result<(), StoreError> {
         let source = std::io::Error::from(ErrorKind::InvalidInput);
         return Err(StoreError::Io { path: full, action: what, source });
     }
+    let _alone = alone(root);
     let mut all = replicas(root).unwrap_or_default();
     if all.contains(&full) {
         return Ok(());
@@ -79,6 +81,7 @@ pub fn forget_replica(root: &Path, replica: &Path) -> Result<(), StoreError> {
         Some(parent.join(replica.file_name()?))
     };
     let full = fs::canonicalize(replica).ok().or_else(in_parent);
+    let _alone = alone(root);
     let mut all = replicas(root)?;
     let before = all.len();
     all.retain(|known| known != replica && Some(known) != full.as_ref());
@@ -90,7 +93,7 @@ pub fn forget_replica(root: &Path, replica: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// How a replica stands.
+/// State of a replica beside its store's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReplicaState {
     /// Its folder.
@@ -101,7 +104,7 @@ pub struct ReplicaState {
     pub state: String,
 }
 
-/// How the replicas of the store at `root` stand, which holds what `manifest` says.
+/// States of the replicas of the store at `root`, which holds what `manifest` says.
 ///
 /// # Errors
 /// As [`replicas`].
@@ -118,11 +121,19 @@ pub fn replica_states(root: &Path, manifest: &Manifest) -> Result<Vec<ReplicaSta
                 (Some(theirs.generation), state.to_owned())
             }
             Ok(None) => (None, "cannot be reached".to_owned()),
-            Err(error) => (None, error.to_string()),
+            Err(error) => match error.source() {
+                Some(source) => (None, format!("{error}: {source}")),
+                None => (None, error.to_string()),
+            },
         };
         ReplicaState { path, generation, state }
     };
     Ok(replicas(root)?.into_iter().map(state).collect())
+}
+
+/// Keeps other processes from changing the list meanwhile, where the file system has locks.
+fn alone(root: &Path) -> Option<File> {
+    File::open(root).ok().filter(|folder| folder.lock().is_ok())
 }
 
 fn write(root: &Path, all: &[PathBuf]) -> Result<(), StoreError> {
@@ -135,6 +146,19 @@ fn write(root: &Path, all: &[PathBuf]) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn replicas_that_are_remembered_at_once_are_all_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let copies: Vec<PathBuf> = (0..16).map(|n| folder.path().join(n.to_string())).collect();
+        std::thread::scope(|scope| {
+            for copy in &copies {
+                fs::create_dir(copy).unwrap();
+                scope.spawn(|| remember_replica(folder.path(), copy).unwrap());
+            }
+        });
+        assert_eq!(replicas(folder.path()).unwrap().len(), copies.len());
+    }
 
     #[test]
     fn replicas_are_remembered_once_and_no_byte_may_change() {

@@ -22,7 +22,7 @@ use crate::{Manifest, Store, StoreError, replicas};
 pub struct Replicated {
     /// The store itself first.
     copies: Vec<Store>,
-    /// What was read from replicas to open the store.
+    /// Readings of replicas to open the store.
     opening: Mutex<Vec<Failover>>,
     notices: Vec<String>,
     doubt: Option<String>,
@@ -93,7 +93,7 @@ impl Replicated {
         Ok(Self { copies, opening: Mutex::new(opening), notices, doubt })
     }
 
-    /// Why this may not be what the store held last, as a sentence; `None` where it is.
+    /// A sentence that says why this may not be what the store held last; `None` where it is.
     #[must_use]
     pub fn doubt(&self) -> Option<&str> {
         self.doubt.as_deref()
@@ -145,8 +145,8 @@ impl Replicated {
         self.opening.lock().unwrap_or_else(PoisonError::into_inner).push(failover);
     }
 
-    /// What was read from replicas to open the store; each is given once. What blocks and chunks took
-    /// comes with them.
+    /// Readings of replicas to open the store; each is given once. Those of blocks and chunks come
+    /// with these.
     #[must_use]
     pub fn take_failovers(&self) -> Vec<Failover> {
         std::mem::take(&mut self.opening.lock().unwrap_or_else(PoisonError::into_inner))
@@ -220,7 +220,7 @@ struct CopiedBlock<'s> {
     reading: Mutex<Reading>,
 }
 
-/// How far the reading of a block has come.
+/// Progress of the reading of a block.
 struct Reading {
     /// The block in the copy that served last, which is asked next.
     block: Arc<StoredBlock>,

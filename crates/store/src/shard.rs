@@ -57,7 +57,8 @@ impl Shard {
         Ok((Self::read(path, &file, manifest, fingerprint, shard)?, file))
     }
 
-    /// As [`Shard::open`], of a file that is open and has the length that the manifest names.
+    /// Reads a shard's header and table from a file that is open and has the length that the manifest
+    /// names.
     pub(crate) fn read(
         path: &Path,
         file: &File,

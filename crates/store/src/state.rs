@@ -34,7 +34,7 @@ impl State {
         snapshot.map(|snapshot| snapshot.with_journal(files, false)).transpose()
     }
 
-    /// What a writer goes on from: as [`State::read`], and what is sealed of an input being added.
+    /// What a writer goes on from: what a reader sees, and what is sealed of an input being added.
     pub(crate) fn sealed(files: &Files) -> Result<Option<Self>, StoreError> {
         let snapshot = Self::snapshot_or_none(files)?;
         snapshot.map(|snapshot| snapshot.with_journal(files, true)).transpose()
@@ -47,7 +47,7 @@ impl State {
         let any_shard = shards.is_ok_and(|mut shards| shards.next().is_some());
         let announced = Announced::read_if_whole(files)?;
         let lost = any_shard || announced.is_some_and(|announced| announced.generation > 1);
-        match Self::snapshot(files)? {
+        match Self::snapshot_since(files, announced)? {
             None if lost => Err(damaged(files, "the file is missing".to_owned())),
             snapshot => Ok(snapshot),
         }
@@ -63,9 +63,17 @@ impl State {
 
     /// The last snapshot alone.
     pub(crate) fn snapshot(files: &Files) -> Result<Option<Self>, StoreError> {
+        // A damaged one tells nothing.
+        Self::snapshot_since(files, Announced::read_if_whole(files)?)
+    }
+
+    /// The last snapshot alone. What was `announced` has been read before: the manifest that is read
+    /// now is not older.
+    fn snapshot_since(
+        files: &Files,
+        announced: Option<Announced>,
+    ) -> Result<Option<Self>, StoreError> {
         let path = files.manifest();
-        // Read first: the manifest that is read later is not older. A damaged one tells nothing.
-        let announced = Announced::read_if_whole(files)?;
         let least = announced.map_or(0, |announced| announced.former);
         match Pin::read(&path) {
             Ok((pin, snapshot)) => match Manifest::parse(&snapshot) {
@@ -108,17 +116,7 @@ impl State {
             }
         }
     }
-}
 
-/// What is wrong with a manifest: damage, unless a shard is of a version that is not known here.
-fn damaged(files: &Files, what: String) -> StoreError {
-    match versions(files).find(|version| !is_known(*version)) {
-        Some(version) => StoreError::Format { path: files.root.clone(), version },
-        None => StoreError::damaged(&files.manifest(), what),
-    }
-}
-
-impl State {
     /// Announces the snapshot, where that of generation `former` is.
     pub(crate) fn announce(&self, files: &Files, former: Option<u64>) -> Result<(), StoreError> {
         let generation = self.manifest.generation;
@@ -137,8 +135,16 @@ impl State {
     }
 }
 
+/// The error of a manifest that is not right: damage, unless a shard is of a version that is not known here.
+fn damaged(files: &Files, what: String) -> StoreError {
+    match versions(files).find(|version| !is_known(*version)) {
+        Some(version) => StoreError::Format { path: files.root.clone(), version },
+        None => StoreError::damaged(&files.manifest(), what),
+    }
+}
+
 impl Manifest {
-    /// As [`State::sealed`], without the bytes.
+    /// The manifest that a writer goes on from, see [`State::sealed`].
     pub(crate) fn sealed(files: &Files) -> Result<Option<Self>, StoreError> {
         Ok(State::sealed(files)?.map(|state| state.manifest))
     }

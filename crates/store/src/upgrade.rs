@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use hyperrag_files::temporary;
 use hyperrag_kv::{Fingerprint, ShardId};
 
 use crate::compact::{Rewritten, check};
 use crate::draft::Draft;
-use crate::files::temporary;
 use crate::manifest::Origin;
 use crate::pin::collect;
 use crate::replica::copy_bytes;
@@ -59,8 +59,10 @@ impl StoreWriter {
             }
             let shard = manifest.first_shard;
             manifest.shards.push(write_shard(&store, record, shard, next, bytes_written)?);
-            let dead = self.manifest.dead.iter().find(|dead| dead.shard == record.shard);
-            manifest.dead.extend(dead.map(|dead| Dead { shard, rows: dead.rows.clone() }));
+            let place = self.manifest.dead.binary_search_by_key(&record.shard, |dead| dead.shard);
+            let dead =
+                place.map(|place| Dead { shard, rows: self.manifest.dead[place].rows.clone() });
+            manifest.dead.extend(dead);
             manifest.first_shard = ShardId(shard.0 + 1);
         }
         Ok(Some(Rewritten { manifest }))

@@ -3,6 +3,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use hyperrag_files::temporary;
 use hyperrag_kv::{
     Calibration, Chunk, Digest, Document, Fingerprint, Geometry, KvBlock, ShardId, Slot,
 };
@@ -11,7 +12,6 @@ use crate::draft::Draft;
 use crate::fault::Fault;
 use crate::files::{
     Files, check_own_folder, make_folder, make_own_folder, publish, sync_folder, sync_parent,
-    temporary,
 };
 use crate::journal::{Sealed, append, remove_other_journals, settle};
 use crate::layout::{self, BLOCKS_PER_SHARD_MAX};
@@ -280,8 +280,8 @@ impl StoreWriter {
         self.finish_without(&[])
     }
 
-    /// As [`StoreWriter::finish`]; the `dead` documents, which the input leaves nothing of, count no
-    /// longer from then on.
+    /// Finishes the input as [`StoreWriter::finish`] does; the `dead` documents, which it leaves
+    /// nothing of, count no longer from then on.
     ///
     /// # Errors
     /// As [`StoreWriter::finish`].

@@ -51,7 +51,7 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
-/// How a model is laid out on a device.
+/// Settings by which a model is laid out on a device.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceSettings {
     /// Type of weights and products.

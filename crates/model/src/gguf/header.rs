@@ -64,14 +64,14 @@ pub(crate) enum Value {
 /// Metadata by their keys.
 pub(crate) type Metadata = HashMap<String, Value>;
 
-/// What stands before the tensors' bytes.
+/// The part of a file before the tensors' bytes.
 #[derive(Debug)]
 pub(super) struct Header {
     pub(super) metadata: Metadata,
     pub(super) tensors: HashMap<String, Place>,
 }
 
-/// Where a tensor is.
+/// Type, shape and place of a tensor.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) kind: Kind,
@@ -81,7 +81,7 @@ pub(super) struct Place {
     pub(super) offset: u64,
 }
 
-/// Why a header is not read.
+/// The reason why a header is not read.
 #[derive(Debug)]
 pub(super) enum Refusal {
     Io(io::Error),
@@ -270,7 +270,7 @@ impl<F: BufRead> Bytes<F> {
         }
     }
 
-    /// Where a tensor is, its offset from the first.
+    /// The description of a tensor, its offset from the first.
     fn place(&mut self) -> Read<Place> {
         let dimensions = self.u32()?;
         if dimensions > DIMENSIONS_MAX {

@@ -11,7 +11,7 @@ use ureq::config::RedirectAuthHeaders;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
-/// Where the hub is, unless `HF_ENDPOINT` names another.
+/// Address of the hub, unless `HF_ENDPOINT` names another.
 const ENDPOINT: &str = "https://huggingface.co";
 /// Bytes of a list of files at most.
 const LISTING_BYTES_MAX: u64 = 64 << 20;
@@ -26,7 +26,7 @@ pub(super) struct Client {
     stays: Agent,
 }
 
-/// Why the hub gave nothing.
+/// The reason why the hub gave nothing.
 pub(super) enum Failure {
     /// It refused with this status.
     Status(u16),
@@ -34,7 +34,7 @@ pub(super) enum Failure {
     Other(String),
 }
 
-/// What a revision of a model is.
+/// Commit and files of a revision of a model.
 #[derive(Deserialize)]
 pub(super) struct Listing {
     #[serde(rename = "sha")]
@@ -98,7 +98,7 @@ impl Client {
         format!("{}/{repo}/resolve/{commit}/{file}", self.endpoint)
     }
 
-    /// What the hub's cache calls the bytes at `url`: their SHA-256, or git's name of them.
+    /// The name in the hub's cache of the bytes at `url`: their SHA-256, or git's name of them.
     pub(super) fn blob(&self, url: &str) -> Result<String, Failure> {
         let mut url = url.to_owned();
         for _ in 0..REDIRECTIONS_MAX {

@@ -11,7 +11,7 @@ use tokenizers::{
 };
 
 use super::pieces::Cutter;
-use super::{Digests, Encoder, Spelling, Tokenizer, Vocabulary, hash_texts, kind, looks_special};
+use super::{Digests, Encoder, Spelling, Tokenizer, Vocabulary, hash_texts, kind, marks_turn};
 use crate::LoadError;
 use crate::metadata::Reader;
 use hyperrag_kv::Digest;
@@ -147,9 +147,9 @@ pub(super) fn read(reader: &Reader<'_>, vocabulary: &Vocabulary) -> Result<Token
 
 /// Tokens that no merges make.
 struct Added {
-    /// Those that stand for nothing in a text.
+    /// Tokens that stand for nothing in a text.
     special: Vec<String>,
-    /// Those that a text may have: of such that begin at one place the longest is taken.
+    /// Tokens that a text may have: of such that begin at one place the longest is taken.
     whole: Vec<String>,
 }
 
@@ -158,7 +158,7 @@ impl Added {
         let mut added = Self { special: Vec::new(), whole: Vec::new() };
         for (_, token, kind) in vocabulary.with_types() {
             match kind {
-                kind::USER_DEFINED if !looks_special(token) => added.whole.push(token.clone()),
+                kind::USER_DEFINED if !marks_turn(token) => added.whole.push(token.clone()),
                 kind::CONTROL | kind::USER_DEFINED => added.special.push(token.clone()),
                 _ => {}
             }

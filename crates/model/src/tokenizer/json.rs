@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer as FastTokenizer;
 
 use super::pieces::Cutter;
-use super::{Digests, Encoder, Spelling, Tokenizer, contents, looks_special};
+use super::{Digests, Encoder, Spelling, Tokenizer, contents, marks_turn};
 use crate::LoadError;
 
 impl Tokenizer {
@@ -54,7 +54,7 @@ impl Tokenizer {
 /// Tells files apart whose token ids were others when the first stores of format 1 were written.
 const READ_OTHERWISE: &[u8] = b"\0without dropout, with added words";
 
-/// What stands in the file besides the library's own fields.
+/// Values of the file besides the library's own fields.
 struct Definition {
     special: Vec<String>,
     /// Whether earlier versions gave other token ids.
@@ -70,7 +70,7 @@ impl Definition {
             let content = token.get("content").and_then(Value::as_str).unwrap_or_default();
             let (content, special) =
                 (content.to_owned(), token.get("special") == Some(&true.into()));
-            if special || looks_special(&content) {
+            if special || marks_turn(&content) {
                 token.insert("special".to_owned(), true.into());
                 mended.special.push(content);
                 mended.changed |= !special && !bytes;

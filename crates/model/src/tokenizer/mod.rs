@@ -30,11 +30,20 @@ mod kind {
     pub(super) const BYTE: i32 = 6;
 }
 
-/// Whether a token is one of those that files call added words, or the user's definition, and that
-/// turns are made of: text must not have them.
-fn looks_special(token: &str) -> bool {
-    let marked = |open, close| token.starts_with(open) && token.ends_with(close);
-    marked("<|", "|>") || marked("<\u{ff5c}", "\u{ff5c}>")
+/// Whether a token that files call an added word, or the user's definition, is one that turns are
+/// made of: text must not have it. Those of byte-level BPE are written `<|im_end|>`, and `<think>` is a
+/// word of the text.
+fn marks_turn(token: &str) -> bool {
+    is_within(token, "<|", "|>") || is_within(token, "<\u{ff5c}", "\u{ff5c}>")
+}
+
+/// Whether a token of SentencePiece is one of those: they are written `[INST]` and `<start_of_turn>`.
+fn marks_turn_of_pieces(token: &str) -> bool {
+    is_within(token, "[", "]") || is_within(token, "<", ">") && token.contains(['|', '_'])
+}
+
+fn is_within(token: &str, open: &str, close: &str) -> bool {
+    token.starts_with(open) && token.ends_with(close)
 }
 
 /// The tokenizer of a model.

@@ -20,7 +20,7 @@ pub(super) const PIECE_BYTES: usize = 64 << 10;
 /// Bytes of a piece at most.
 pub(super) const PIECE_BYTES_MAX: usize = 1 << 20;
 
-/// The same where the piece goes through a pattern: on a run of blanks, say, it goes back as many
+/// Bytes at most of a piece that goes through a pattern: on a run of blanks, say, it goes back as many
 /// steps, of which expression engines take a million.
 const MATCHED_BYTES_MAX: usize = 1 << 18;
 
@@ -53,12 +53,12 @@ enum Places {
 }
 
 impl Cutter {
-    /// Of a tokenizer that finds words by one of the [`WORDS`].
+    /// A cutter for a tokenizer that finds words by one of the [`WORDS`].
     pub(super) fn of_words(added: Vec<String>) -> Self {
         Self::new(Places::Words { blank: false }, added, false)
     }
 
-    /// By the definition in a `tokenizer.json`.
+    /// A cutter for the definition in a `tokenizer.json`.
     pub(super) fn of_json(json: &Value) -> Self {
         let added = json["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
         let contents = added.iter().filter_map(|token| token["content"].as_str());
@@ -91,25 +91,13 @@ impl Cutter {
         text: &'a str,
         tokenizer: &'a FastTokenizer,
     ) -> impl Iterator<Item = Result<&'a str, ModelError>> {
-        let mut rest = Some(text);
-        std::iter::from_fn(move || {
-            let text = rest.take()?;
-            if text.len() <= self.bytes {
-                return Some(Ok(text));
-            }
-            match self.place(text, tokenizer) {
-                Some(at) => {
-                    let skipped = matches!(self.places, Places::Blanks { prepended: true, .. });
-                    rest = Some(&text[at + usize::from(skipped)..]);
-                    Some(Ok(&text[..at]))
-                }
-                None if text.len() <= self.bytes_max => Some(Ok(text)),
-                None => Some(Err(self.too_long(text.len()))),
-            }
-        })
+        let skipped = usize::from(matches!(self.places, Places::Blanks { prepended: true, .. }));
+        let place = move |text: &str| self.place(text, tokenizer);
+        let sizes = [self.bytes, self.bytes_max];
+        cut(text, sizes, skipped, place, |length| self.too_long(length))
     }
 
-    /// Where the first piece of a text ends that is not the last.
+    /// End of the first piece of a text, where it is not the last.
     fn place(&self, text: &str, tokenizer: &FastTokenizer) -> Option<usize> {
         place(text, self.bytes, self.bytes_max, |at, before, after| {
             // Nothing is put before no text.
@@ -145,6 +133,35 @@ impl Cutter {
             _ => unbroken(max),
         }
     }
+}
+
+/// The pieces of `text`. The rest is one where it has at most `bytes`, or `bytes_max` and no place to
+/// end at; any other piece ends at its `place`, after which so many bytes are `skipped`.
+///
+/// # Errors
+/// What `too_long` makes of the length of a rest that has more and no such place.
+pub(super) fn cut(
+    text: &str,
+    [bytes, bytes_max]: [usize; 2],
+    skipped: usize,
+    place: impl Fn(&str) -> Option<usize>,
+    too_long: impl Fn(usize) -> ModelError,
+) -> impl Iterator<Item = Result<&str, ModelError>> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest.take()?;
+        if text.len() <= bytes {
+            return Some(Ok(text));
+        }
+        match place(text) {
+            Some(at) => {
+                rest = Some(&text[at + skipped..]);
+                Some(Ok(&text[..at]))
+            }
+            None if text.len() <= bytes_max => Some(Ok(text)),
+            None => Some(Err(too_long(text.len()))),
+        }
+    })
 }
 
 /// The error for a text with a long run of letters, of blanks or the like.
@@ -235,7 +252,7 @@ fn splits_words(step: &Value) -> bool {
     WORDS.contains(&pattern) && (step["behavior"] == "Isolated" || step["behavior"] == "Removed")
 }
 
-/// What the normalizers that are known do.
+/// Steps that the known normalizers take.
 #[derive(Default)]
 struct Normalizers {
     compose: bool,
@@ -274,9 +291,9 @@ fn steps<'a>(part: &'a Value, key: &str) -> Vec<&'a Value> {
 
 /// Characters of a vocabulary by what stands after them.
 struct Neighbours {
-    /// Those that are tokens.
+    /// Characters that are tokens.
     alone: HashSet<char>,
-    /// Those that stand before a blank in a token.
+    /// Characters that stand before a blank in a token.
     joined: HashSet<char>,
 }
 
@@ -331,7 +348,7 @@ mod tests {
     use super::*;
     use crate::tokenizer::byte_characters;
 
-    /// What texts are made of: all kinds of characters that patterns tell apart, and added words.
+    /// Parts that texts are made of: all kinds of characters that patterns tell apart, and added words.
     const PARTS: [&str; 40] = [
         "a",
         "the",

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 use hyperrag_kv::{Digest, ModelError};
 
-use super::pieces::{PIECE_BYTES, PIECE_BYTES_MAX, place, unbroken};
-use super::{Digests, Encoder, Tokenizer, Vocabulary, hash_texts, kind};
+use super::pieces::{PIECE_BYTES, PIECE_BYTES_MAX, cut, place, unbroken};
+use super::{Digests, Encoder, Tokenizer, Vocabulary, hash_texts, kind, marks_turn_of_pieces};
 use crate::LoadError;
 use crate::gguf::Value;
 use crate::metadata::Reader;
@@ -78,12 +78,6 @@ pub(super) fn read(reader: &Reader<'_>, vocabulary: &Vocabulary) -> Result<Token
     Ok(Tokenizer { encoder, special, bos: None, digests })
 }
 
-/// Files call some tokens the user's definition that turns are made of. Text must not have them.
-fn marks_turns(token: &str) -> bool {
-    let bracketed = |open, close| token.starts_with(open) && token.ends_with(close);
-    bracketed('[', ']') || bracketed('<', '>') && token.contains(['|', '_'])
-}
-
 impl SentencePiece {
     fn new(vocabulary: &Vocabulary, scores: Vec<f32>, blank_first: bool) -> Self {
         let (mut pieces, mut special) = (HashMap::new(), HashMap::new());
@@ -97,7 +91,7 @@ impl SentencePiece {
                     pieces.insert(token.clone(), id);
                     text()
                 }
-                kind::USER_DEFINED if !marks_turns(token) => {
+                kind::USER_DEFINED if !marks_turn_of_pieces(token) => {
                     whole.insert(spelled(token), id);
                     text()
                 }
@@ -213,27 +207,15 @@ impl SentencePiece {
         bytes: usize,
         bytes_max: usize,
     ) -> impl Iterator<Item = Result<&'a str, ModelError>> {
-        let mut rest = Some(run);
-        std::iter::from_fn(move || {
-            let run = rest.take()?;
-            if run.len() <= bytes {
-                return Some(Ok(run));
-            }
+        let place = move |run: &str| {
             let neighbours = self.neighbours.get_or_init(|| {
                 let pairs =
                     |piece: &String| piece.chars().zip(piece.chars().skip(1)).collect::<Vec<_>>();
                 self.pieces.keys().flat_map(pairs).collect()
             });
-            let apart = |_, before, after| !neighbours.contains(&(before, after));
-            match place(run, bytes, bytes_max, apart) {
-                Some(at) => {
-                    rest = Some(&run[at..]);
-                    Some(Ok(&run[..at]))
-                }
-                None if run.len() <= bytes_max => Some(Ok(run)),
-                None => Some(Err(unbroken(bytes_max))),
-            }
-        })
+            place(run, bytes, bytes_max, |_, before, after| !neighbours.contains(&(before, after)))
+        };
+        cut(run, [bytes, bytes_max], 0, place, move |_| unbroken(bytes_max))
     }
 
     fn encode_bytes(&self, symbol: &str, tokens: &mut Vec<u32>) {

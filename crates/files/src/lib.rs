@@ -1,0 +1,159 @@
+//! Opens what has a file's name as a file: plain files alone, and without waiting for anybody.
+//!
+//! In: paths. Out: open files. A pipe blocks whoever opens it, and a device has no end. A link in a
+//! folder that is a program's own may lead out of it, and what it leads to would be written to.
+
+use std::fs::{self, File, FileType, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+/// Opens a file for reading, be it behind a link.
+///
+/// # Errors
+/// [`ErrorKind::InvalidData`] for what is no plain file, and what the system says.
+pub fn open(path: &Path) -> io::Result<File> {
+    check(fs::metadata(path)?.file_type())?;
+    open_checked(path, File::options().read(true), OFlags::empty())
+}
+
+/// Opens a file of a folder that is the program's own; with the option `create`, makes it where there
+/// is none.
+///
+/// # Errors
+/// [`ErrorKind::InvalidData`] for a link and for what is no plain file, and what the system says.
+pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => check(found.file_type())?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    open_checked(path, options, OFlags::NOFOLLOW)
+}
+
+/// The name under which a file is written before it takes the place of `path`.
+#[must_use]
+pub fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    path.with_file_name(name)
+}
+
+/// Makes a file under the [`temporary`] name of `path`. What has that name, be it a link to elsewhere,
+/// loses it and is not written to.
+///
+/// # Errors
+/// What the system says.
+pub fn create_temporary(path: &Path) -> io::Result<File> {
+    let partial = temporary(path);
+    let create = || File::options().read(true).write(true).create_new(true).open(&partial);
+    create().or_else(|error| match error.kind() {
+        ErrorKind::AlreadyExists => fs::remove_file(&partial).and_then(|()| create()),
+        _ => Err(error),
+    })
+}
+
+/// Opens a file that was looked at, for to open a device may do something, and looks at it again: it
+/// may be another one now.
+fn open_checked(path: &Path, options: &mut OpenOptions, flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::NONBLOCK;
+    let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
+    check(file.metadata()?.file_type())?;
+    Ok(file)
+}
+
+fn check(found: FileType) -> io::Result<()> {
+    let what = match found {
+        _ if found.is_file() => return Ok(()),
+        _ if found.is_symlink() => "a symbolic link",
+        _ if found.is_dir() => "a folder",
+        _ if found.is_fifo() => "a FIFO",
+        _ if found.is_socket() => "a socket",
+        _ => "a device",
+    };
+    Err(io::Error::new(ErrorKind::InvalidData, format!("it is {what}, not a file")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+    use std::process::Command;
+
+    use super::*;
+
+    fn refused(opened: io::Result<File>) -> String {
+        let error = opened.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn plain_files_alone_are_opened_and_links_followed_only_by_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("file"), b"bytes").unwrap();
+        symlink(path("file"), path("link")).unwrap();
+        symlink("/dev/zero", path("link to a device")).unwrap();
+        symlink(path("none"), path("dangling link")).unwrap();
+        fs::create_dir(path("folder")).unwrap();
+        assert!(Command::new("mkfifo").arg(path("FIFO")).status().unwrap().success());
+        let _socket = UnixListener::bind(path("socket")).unwrap();
+
+        let own = |name: &str| open_own(&path(name), File::options().read(true));
+        for opened in [open(&path("file")), open(&path("link")), own("file")] {
+            let mut text = String::new();
+            opened.unwrap().read_to_string(&mut text).unwrap();
+            assert_eq!(text, "bytes");
+        }
+        for name in ["folder", "FIFO", "socket"] {
+            let said = format!("it is a {name}, not a file");
+            assert_eq!([refused(open(&path(name))), refused(own(name))], [said.clone(), said]);
+        }
+        assert_eq!(refused(open(&path("link to a device"))), "it is a device, not a file");
+        for name in ["link", "dangling link", "link to a device"] {
+            assert_eq!(refused(own(name)), "it is a symbolic link, not a file", "{name}");
+        }
+        for missing in [open(&path("none")), open(&path("dangling link")), own("none")] {
+            assert_eq!(missing.unwrap_err().kind(), ErrorKind::NotFound);
+        }
+    }
+
+    #[test]
+    fn a_file_is_made_where_there_is_none_and_not_where_a_link_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let make = |name: &str| {
+            open_own(&path(name), File::options().write(true).create(true).truncate(false))
+        };
+        fs::write(path("kept"), b"bytes").unwrap();
+        for name in ["kept", "made"] {
+            make(name).unwrap();
+        }
+        assert_eq!(fs::read(path("kept")).unwrap(), b"bytes");
+        assert!(path("made").exists());
+        symlink(path("none"), path("link")).unwrap();
+        refused(make("link"));
+        assert!(!path("none").exists());
+    }
+
+    #[test]
+    fn what_has_a_temporary_name_is_not_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("other"), b"other").unwrap();
+        for link in [true, false] {
+            match link {
+                true => symlink(path("other"), path("file.tmp")).unwrap(),
+                false => fs::hard_link(path("other"), path("file.tmp")).unwrap(),
+            }
+            create_temporary(&path("file")).unwrap().set_len(9).unwrap();
+            assert_eq!(fs::read(path("other")).unwrap(), b"other");
+            assert_eq!(fs::symlink_metadata(path("file.tmp")).unwrap().len(), 9);
+            fs::remove_file(path("file.tmp")).unwrap();
+        }
+    }
+}

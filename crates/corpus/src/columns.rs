@@ -89,7 +89,7 @@ impl Columns {
         })
     }
 
-    /// As [`Columns::find`]; `place` says whose names these are.
+    /// The column that [`Columns::find`] gives, or an error; `place` says whose names these are.
     pub(crate) fn require(
         &self,
         column: Column,

@@ -59,10 +59,10 @@ impl Corpus {
         Self::open_within(inputs, columns, Limits::default())
     }
 
-    /// As [`Corpus::open`], within other limits than the usual ones.
+    /// Finds and checks the files, to be read within other limits than the usual ones.
     ///
     /// # Errors
-    /// As [`Corpus::open`].
+    /// [`CorpusError`] names the input and what is wrong with it.
     pub fn open_within(
         inputs: &[String],
         columns: Columns,

@@ -1,25 +1,34 @@
 //! The sizes of a Parquet column's pages, read from their headers: a page of a few bytes may be
-//! gigabytes once it is decompressed, and must be known before it is.
+//! gigabytes once it is decompressed, and must be known before it is. What a header says is what the
+//! decoder allocates for Snappy, Zstandard and raw LZ4; a page of another codec is decompressed piece
+//! by piece once, to see that it is no longer.
 
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 
+use parquet::basic::Compression;
+
 type Cause = Box<dyn Error + Send + Sync>;
 
 /// The largest pages of a column chunk, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LargestPages {
-    /// As they stand in the file.
+    /// Size in the file.
     pub(crate) stored: u64,
-    /// Decompressed. No value is longer, whatever the encoding.
+    /// Size after decompression. No value is longer, whatever the encoding.
     pub(crate) decoded: u64,
 }
 
 impl LargestPages {
-    /// Reads the headers of the pages that lie in the `bytes` from `start` on.
-    pub(crate) fn of(file: &File, start: u64, bytes: u64) -> Result<Self, Cause> {
+    /// Reads the headers of the pages that lie in the `bytes` from `start` on, compressed by `codec`.
+    pub(crate) fn of(
+        file: &File,
+        start: u64,
+        bytes: u64,
+        codec: Compression,
+    ) -> Result<Self, Cause> {
         let (mut offset, mut largest) = (start, Self::default());
         let end = start.checked_add(bytes).ok_or("a column goes beyond the end of the file")?;
         while offset < end {
@@ -30,14 +39,46 @@ impl LargestPages {
             offset += input.read;
             let stored = header.stored.filter(|bytes| *bytes <= end - offset);
             let stored = stored.ok_or("a page goes beyond the end of its column")?;
-            offset += stored;
             let decoded = header.decoded.ok_or("a page header has no size")?;
+            if let Some(levels) = header.levels_before_data() {
+                let page = FileFrom { file, offset: offset + levels };
+                let page = page.take(stored.saturating_sub(levels));
+                check_length(page, decoded.saturating_sub(levels), codec)?;
+            }
+            offset += stored;
             largest.stored = largest.stored.max(stored);
             largest.decoded = largest.decoded.max(decoded);
         }
         Ok(largest)
     }
 }
+
+/// Decompresses a page and keeps nothing of it, to see that it has no more than `max` bytes. What
+/// cannot be decompressed is left to the decoder, which says more about it.
+fn check_length(page: impl Read, max: u64, codec: Compression) -> Result<(), Cause> {
+    let page = BufReader::new(page);
+    let length = match codec {
+        Compression::GZIP(_) => copied(flate2::bufread::MultiGzDecoder::new(page), max),
+        Compression::BROTLI(_) => copied(brotli::Decompressor::new(page, BROTLI_BUFFER), max),
+        // The decoder takes frames too where Hadoop's framing is expected.
+        Compression::LZ4 => copied(lz4_flex::frame::FrameDecoder::new(page), max),
+        _ => return Ok(()),
+    };
+    match length {
+        Ok(length) if length > max => {
+            Err(format!("a page is longer than the {max} bytes that its header says").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that can be read, or `max + 1` where there are more.
+fn copied(page: impl Read, max: u64) -> io::Result<u64> {
+    io::copy(&mut page.take(max + 1), &mut io::sink())
+}
+
+/// Bytes that brotli reads at a time.
+const BROTLI_BUFFER: usize = 4096;
 
 /// A file from an offset on, read without moving the place that others read it at.
 struct FileFrom<'a> {
@@ -53,13 +94,35 @@ impl Read for FileFrom<'_> {
     }
 }
 
-/// Two fields of Parquet's `PageHeader`.
+/// Some fields of Parquet's `PageHeader`.
 #[derive(Default)]
 struct PageHeader {
     /// Field 2, `uncompressed_page_size`.
     decoded: Option<u64>,
     /// Field 3, `compressed_page_size`.
     stored: Option<u64>,
+    /// Field 8, `data_page_header_v2`.
+    v2: Option<PageHeaderV2>,
+}
+
+impl PageHeader {
+    /// Bytes of levels before the compressed data of a page; none where nothing is compressed.
+    fn levels_before_data(&self) -> Option<u64> {
+        match &self.v2 {
+            Some(v2) if v2.plain => None,
+            Some(v2) => Some(v2.levels),
+            None => Some(0),
+        }
+    }
+}
+
+/// Some fields of Parquet's `DataPageHeaderV2`.
+#[derive(Default)]
+struct PageHeaderV2 {
+    /// Fields 5 and 6, `definition_levels_byte_length` and `repetition_levels_byte_length`, together.
+    levels: u64,
+    /// Field 7, `is_compressed`, is false.
+    plain: bool,
 }
 
 /// Structs within structs, at most.
@@ -79,6 +142,19 @@ impl<R: Read> Compact<R> {
             match (field, kind) {
                 (2, I32) => header.decoded = Some(self.size()?),
                 (3, I32) => header.stored = Some(self.size()?),
+                (8, STRUCT) => header.v2 = Some(self.page_header_v2()?),
+                _ => self.skip(kind, DEPTH_MAX)?,
+            }
+        }
+        Ok(header)
+    }
+
+    fn page_header_v2(&mut self) -> Result<PageHeaderV2, Cause> {
+        let (mut header, mut field) = (PageHeaderV2::default(), 0);
+        while let Some(kind) = self.field(&mut field)? {
+            match (field, kind) {
+                (5 | 6, I32) => header.levels += self.size()?,
+                (7, FALSE) => header.plain = true,
                 _ => self.skip(kind, DEPTH_MAX)?,
             }
         }
@@ -196,7 +272,8 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"PAR1").unwrap();
         file.write_all(bytes).unwrap();
-        LargestPages::of(&file, 4, bytes.len() as u64).map_err(|error| error.to_string())
+        let codec = Compression::UNCOMPRESSED;
+        LargestPages::of(&file, 4, bytes.len() as u64, codec).map_err(|error| error.to_string())
     }
 
     /// Type, decompressed and compressed size, a checksum, a nested header with statistics.
@@ -211,6 +288,55 @@ mod tests {
         let pages = [HEADER, b"xyz", &small].concat();
         assert_eq!(largest(&pages), Ok(LargestPages { stored: 3, decoded: 100 }));
         assert_eq!(largest(b""), Ok(LargestPages::default()));
+    }
+
+    /// A page of a MiB of zeros, of a codec that does not ask how many there are.
+    fn zeros(codec: Compression) -> Vec<u8> {
+        use std::io::Write;
+        let (zeros, level) = (vec![0; 1 << 20], flate2::Compression::default());
+        let mut page = Vec::new();
+        match codec {
+            Compression::GZIP(_) => {
+                flate2::write::GzEncoder::new(&mut page, level).write_all(&zeros).unwrap();
+            }
+            Compression::BROTLI(_) => {
+                brotli::CompressorWriter::new(&mut page, 4096, 5, 20).write_all(&zeros).unwrap();
+            }
+            _ => {
+                let mut encoder = lz4_flex::frame::FrameEncoder::new(&mut page);
+                encoder.write_all(&zeros).unwrap();
+                encoder.finish().unwrap();
+            }
+        }
+        page
+    }
+
+    #[test]
+    fn a_page_may_be_no_longer_than_its_header_says() {
+        let (gzip, brotli) = (Compression::GZIP(Default::default()), Default::default());
+        for codec in [gzip, Compression::BROTLI(brotli), Compression::LZ4] {
+            let page = zeros(codec);
+            let length = |max| check_length(page.as_slice(), max, codec).map_err(|e| e.to_string());
+            assert_eq!(length(1 << 20), Ok(()), "{codec}");
+            let expected = "a page is longer than the 1048575 bytes that its header says";
+            assert_eq!(length((1 << 20) - 1), Err(expected.to_owned()), "{codec}");
+            // What cannot be decompressed is for the decoder to refuse.
+            assert!(check_length(&page[1..], 0, codec).is_ok(), "{codec}");
+        }
+    }
+
+    #[test]
+    fn levels_stand_before_the_compressed_data() {
+        let header = |v2: &[u8]| {
+            let bytes = [&[0x15, 0x06, 0x15, 0x14, 0x15, 0x14], v2, &[0]].concat();
+            let header = Compact { input: bytes.as_slice(), read: 0 }.page_header().unwrap();
+            header.levels_before_data()
+        };
+        assert_eq!(header(&[]), Some(0));
+        // Fields 5 and 6 are 3 and 4; field 7 is true, false, not there.
+        assert_eq!(header(&[0x5c, 0x55, 6, 0x15, 8, 0x11, 0]), Some(7));
+        assert_eq!(header(&[0x5c, 0x55, 6, 0x15, 8, 0x12, 0]), None);
+        assert_eq!(header(&[0x5c, 0x55, 6, 0x15, 8, 0]), Some(7));
     }
 
     #[test]

@@ -121,7 +121,8 @@ impl Opened {
                 continue;
             }
             let (start, bytes) = column.byte_range();
-            let LargestPages { stored, decoded } = LargestPages::of(&self.file, start, bytes)?;
+            let LargestPages { stored, decoded } =
+                LargestPages::of(&self.file, start, bytes, column.compression())?;
             // A page as it stands in the file, and it and a dictionary decoded.
             pages += stored + 2 * decoded;
             // An array of values takes up to twice their bytes while it grows.
@@ -357,11 +358,13 @@ fn guarded<T, E: Into<Cause>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Folder, parquet_bytes, strings};
+    use crate::testing::{Folder, parquet_bytes, parquet_with, strings};
     use arrow_array::{
         BinaryArray, DictionaryArray, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array,
         LargeStringArray, StringViewArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array,
     };
+    use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
+    use parquet::file::properties::{WriterProperties, WriterVersion};
 
     fn read(columns: Vec<(&str, ArrayRef)>, named: Columns) -> Vec<String> {
         let folder = Folder::new();
@@ -597,6 +600,44 @@ mod tests {
             error.contains("its metadata take") && error.contains("--memory allows 64"),
             "{error}"
         );
+    }
+
+    fn every_codec() -> [Compression; 7] {
+        [
+            Compression::UNCOMPRESSED,
+            Compression::SNAPPY,
+            Compression::GZIP(GzipLevel::default()),
+            Compression::BROTLI(BrotliLevel::default()),
+            Compression::LZ4,
+            Compression::LZ4_RAW,
+            Compression::ZSTD(ZstdLevel::default()),
+        ]
+    }
+
+    #[test]
+    fn pages_of_every_codec_and_version_are_read_if_they_are_as_long_as_they_say() {
+        let folder = Folder::new();
+        let long = "word ".repeat(1000);
+        let versions = [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0];
+        for (codec, version) in every_codec().into_iter().flat_map(|c| versions.map(|v| (c, v))) {
+            let columns = vec![("id", pair("1", "2")), ("text", pair(&long, "b"))];
+            let properties = WriterProperties::builder()
+                .set_compression(codec)
+                .set_writer_version(version)
+                .set_dictionary_enabled(false);
+            let mut bytes = parquet_with(columns, properties.build());
+            let rows = read_damaged(&folder, &bytes, &Columns::default());
+            assert_eq!(rows, [format!("1//{long}"), "2//b".to_owned()], "{codec} {version:?}");
+
+            let path: Arc<Path> = Path::new(&format!("{}/c.parquet", folder.path())).into();
+            let opened = Opened::open(&path, &Limits::default()).unwrap();
+            let (page, _) = opened.metadata.metadata().row_group(0).column(1).byte_range();
+            // After the page's type, its size: a byte more, or one less.
+            bytes[page as usize + 3] ^= 2;
+            let rows = read_damaged(&folder, &bytes, &Columns::default());
+            let refused = rows[0].starts_with("DIR/c.parquet: cannot be decoded as Parquet");
+            assert!(refused || codec == Compression::UNCOMPRESSED, "{codec} {version:?}: {rows:?}");
+        }
     }
 
     #[test]

@@ -68,15 +68,20 @@ pub(crate) fn parquet_bytes(
     group_rows: usize,
     zstd: bool,
 ) -> Vec<u8> {
-    let batch = RecordBatch::try_from_iter_with_nullable(
-        columns.into_iter().map(|(name, column)| (name, column, true)),
-    );
-    let batch = batch.unwrap();
     let level = ZstdLevel::default();
     let properties = WriterProperties::builder()
         .set_compression(if zstd { Compression::ZSTD(level) } else { Compression::UNCOMPRESSED })
-        .set_max_row_group_row_count(Some(group_rows))
-        .build();
+        .set_max_row_group_row_count(Some(group_rows));
+    parquet_with(columns, properties.build())
+}
+
+/// The bytes of a Parquet file that is written in some other way.
+pub(crate) fn parquet_with(
+    columns: Vec<(&str, ArrayRef)>,
+    properties: WriterProperties,
+) -> Vec<u8> {
+    let columns = columns.into_iter().map(|(name, column)| (name, column, true));
+    let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
     writer.write(&batch).unwrap();

@@ -208,7 +208,7 @@ mod tests {
             let text = String::from_utf8_lossy(bytes);
             resolve(&text, &["hyperrag", "query", "bees"]).is_ok()
         };
-        crate::changed::changes_are_no_panic("settings", file.as_bytes(), 400, target);
+        crate::changed::changes_are_no_panic("settings", file.as_bytes(), 600, target);
     }
 
     #[test]

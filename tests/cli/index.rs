@@ -1,11 +1,10 @@
-//! An index that changes under an open reader, or that is another user's.
+//! An index that changes under an open reader.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -15,9 +14,7 @@ use hyperrag_store::Store;
 use serde_json::Value;
 
 use crate::seeded::Seeded;
-use crate::support::{
-    DAMAGED, DEGRADED, DONE, FAILED, Outcome, Scratch, all_files, passages, testdata,
-};
+use crate::support::{DAMAGED, DEGRADED, DONE, Scratch, all_files};
 
 const ASK: &str = "query - --store store TINY --json -k 20";
 const QUERIES: [&str; 4] =
@@ -164,96 +161,4 @@ fn a_replica_answers_where_the_index_changes_under_a_reader() {
     scratch
         .ends(DAMAGED, &format!("query --store store TINY {}", QUERIES[3].replace(' ', "-")))
         .says(&["are not those written", "hyperrag repair"]);
-}
-
-/// The program of `command`, started by a shell after `script`.
-fn after(script: &str, command: &Command) -> Command {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("{script} && exec \"$@\""), "sh"]);
-    shell.arg(command.get_program()).args(command.get_args());
-    command.get_envs().for_each(|(name, value)| match value {
-        Some(value) => drop(shell.env(name, value)),
-        None => drop(shell.env_remove(name)),
-    });
-    shell.current_dir(command.get_current_dir().unwrap());
-    shell
-}
-
-#[test]
-fn index_files_follow_the_umask() {
-    for (umask, mode) in [("022", 0o644), ("027", 0o640)] {
-        let scratch = Scratch::new();
-        scratch.write("ids", passages()[0]["_id"].as_str().unwrap());
-        for line in [
-            "build CORPUS --store store TINY --limit 20 --unit-rows 5",
-            "delete --store store --ids ids",
-            "compact --store store",
-            "replicate --store store --to copy",
-        ] {
-            let script = format!("umask {umask}");
-            let outcome = Outcome::of(after(&script, &scratch.command(line)).output().unwrap());
-            assert_eq!(outcome.code, DONE, "{}", outcome.stderr);
-        }
-        let mut files = all_files(&scratch.path("store"));
-        files.extend(all_files(&scratch.path("copy")));
-        let in_index =
-            |path: &&PathBuf| path.is_file() && path.to_string_lossy().contains("/index");
-        let mut count = 0;
-        for path in files.iter().filter(in_index) {
-            let found = fs::metadata(path).unwrap().permissions().mode() & 0o777;
-            assert_eq!(found, mode, "{}: {found:o}", path.display());
-            count += 1;
-        }
-        assert!(count > 16);
-    }
-}
-
-#[test]
-fn an_index_of_another_user_is_no_damage() {
-    let scratch = Scratch::new();
-    scratch.ok("build CORPUS --store store TINY --limit 20 --unit-rows 5");
-    // Root may read everything: nobody must be able to start the program.
-    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
-    let (program, model) = (scratch.path("hyperrag"), scratch.path("tiny.gguf"));
-    fs::copy(env!("CARGO_BIN_EXE_hyperrag"), &program).unwrap();
-    fs::copy(testdata("tiny.gguf"), &model).unwrap();
-    fs::set_permissions(scratch.path(""), Permissions::from_mode(0o755)).unwrap();
-    let run = |line: &str| {
-        let line = line.replace("TINY", &format!("--model {}", model.display()));
-        let mut command = Command::new(&program);
-        command.args(line.split_whitespace()).current_dir(scratch.path(""));
-        command.env("HYPERRAG_HOME", scratch.path("home"));
-        if is_root {
-            command.uid(65_534).gid(65_534);
-        }
-        scratch.check(&line, command.output().unwrap())
-    };
-    let query = "query --store store TINY bees";
-    assert_eq!(run(query).code, DONE);
-    for name in ["meta.json", ".managed.json"] {
-        let path = scratch.path("store/index").join(name);
-        // As older versions made it.
-        fs::set_permissions(&path, Permissions::from_mode(if is_root { 0o600 } else { 0 }))
-            .unwrap();
-        for line in [query, "verify --store store", "verify --store store --deep"] {
-            let refused = run(line);
-            assert_eq!(refused.code, FAILED, "{line}: {}{}", refused.stdout, refused.stderr);
-            refused.says(&[name, "no right to it", "Permission denied"]);
-            assert!(!refused.stderr.contains("repair"), "{}", refused.stderr);
-        }
-        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-    }
-    assert_eq!(run("verify --store store --deep").code, DONE);
-}
-
-#[test]
-fn few_descriptors_are_enough_for_many_segments() {
-    let scratch = Scratch::new();
-    let line = "build CORPUS --store store TINY --unit-rows 1 --limit 60";
-    let built = after("ulimit -n 64", &scratch.command(line)).output().unwrap();
-    assert_eq!(scratch.check(line, built).code, DONE);
-    for line in ["query --store store TINY bees", "verify --store store"] {
-        let outcome = after("ulimit -n 64", &scratch.command(line)).output().unwrap();
-        assert_eq!(scratch.check(line, outcome).code, DONE);
-    }
 }

@@ -29,6 +29,7 @@ mod room;
 mod scorers;
 mod seeded;
 mod signals;
+mod started;
 mod support;
 mod terminal;
 mod tidy;

@@ -3,30 +3,14 @@
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use hyperrag_model::tiny::Tiny;
 
-use crate::support::{FAILED, Outcome, Scratch, testdata};
+use crate::support::{FAILED, LITTLE_MEMORY, Scratch, testdata};
 
 /// A folder of the tiny model, as transformers saves one.
 fn folder(scratch: &Scratch, name: &str) {
     Tiny::new("llama", 0).unwrap().write_folder(&scratch.path(name), 1).unwrap();
-}
-
-/// Runs the program, which must end soon.
-#[track_caller]
-fn soon(scratch: &Scratch, line: &str) -> Outcome {
-    let mut child = scratch.spawn(line);
-    let start = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if start.elapsed() > Duration::from_secs(60) {
-            child.kill().unwrap();
-            panic!("{line}: it hangs");
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    scratch.check(line, child.wait_with_output().unwrap())
 }
 
 #[test]
@@ -38,7 +22,7 @@ fn files_that_are_none_are_refused() {
         assert!(made.success());
     };
     let refused = |line: &str, words: &[&str]| {
-        let outcome = soon(&scratch, line);
+        let outcome = scratch.check(line, scratch.soon_after(LITTLE_MEMORY, line));
         assert_eq!(outcome.code, FAILED, "{line}: {}", outcome.stderr);
         outcome.says(words);
     };
@@ -86,11 +70,7 @@ fn headers_are_bounded() {
         ("m", "it has more than 4194304 values"),
         ("n", "it has more than 4194304 values"),
     ] {
-        let program = scratch.command(&format!("model info {model}"));
-        let mut command = Command::new("sh");
-        command.args(["-c", "ulimit -v 1500000; exec \"$0\" \"$@\""]).arg(program.get_program());
-        command.args(program.get_args()).current_dir(scratch.path(""));
-        let output = command.env("HYPERRAG_HOME", scratch.path("home")).output().unwrap();
+        let output = scratch.soon_after("ulimit -v 1500000", &format!("model info {model}"));
         let outcome = scratch.check(model, output);
         assert_eq!(outcome.code, FAILED, "{model}: {}", outcome.stderr);
         outcome.says(&[model, words]);

@@ -2,16 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::{Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use crate::support::{DAMAGED, DEGRADED, DONE, FAILED, Outcome, Scratch, jsonl, passages};
-
-/// Longer than any command here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// KiB of address space that a command may take.
-const MEMORY: u32 = 4 << 20;
+use crate::support::{
+    DAMAGED, DEGRADED, DONE, FAILED, LITTLE_MEMORY, Outcome, Scratch, jsonl, passages,
+};
 
 const BUILD: &str = "--store store TINY --unit-rows 4 --profile plain";
 
@@ -30,19 +25,7 @@ fn store() -> Scratch {
 /// Runs the program, which must end in time and with little memory.
 #[track_caller]
 fn run(scratch: &Scratch, line: &str) -> Outcome {
-    let by = ["sh", "-c", &format!("ulimit -v {MEMORY}; exec \"$0\" \"$@\"")];
-    let mut limited = scratch.command_by(&by, line);
-    limited.stdin(Stdio::null());
-    let mut child = limited.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let start = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if start.elapsed() > PATIENCE {
-            child.kill().unwrap();
-            panic!("{line}: it hangs");
-        }
-        sleep(Duration::from_millis(5));
-    }
-    Outcome::of(child.wait_with_output().unwrap())
+    Outcome::of(scratch.soon_after(LITTLE_MEMORY, line))
 }
 
 #[track_caller]

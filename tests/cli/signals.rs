@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::started::{after, by};
 use crate::support::{DONE, HEEDING, INTERRUPTED, Scratch, jsonl, passages};
 
 const BUILD: &str = "build corpus.jsonl --store store TINY --unit-rows 8";
@@ -22,10 +23,10 @@ fn corpus() -> Scratch {
     scratch
 }
 
-/// Starts the build below `script`, a shell's, and waits until a shard is sealed.
-fn started(scratch: &Scratch, script: &str) -> Child {
-    let mut shell = scratch.command_by(&[&HEEDING[..], &["sh", "-c", script]].concat(), BUILD);
-    let child = shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+/// Starts a build that heeds the signals that `build` does not ignore, and waits until a shard is sealed.
+fn started(scratch: &Scratch, build: &Command) -> Child {
+    let mut heeding = by(&HEEDING, build);
+    let child = heeding.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let (child, start) = (child.unwrap(), Instant::now());
     let journal = scratch.path("store/journal-000001.log");
     while journal.metadata().map_or(0, |file| file.len()) == 0 {
@@ -42,18 +43,20 @@ fn send(signal: &str, child: &Child) {
 
 #[test]
 fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
-    for (script, signals) in [
-        ("exec nohup \"$0\" \"$@\"", &["HUP"][..]),
-        ("trap '' INT; exec \"$0\" \"$@\"", &["INT"]),
-        ("trap '' INT TERM HUP; exec \"$0\" \"$@\"", &["INT", "TERM", "HUP", "INT"]),
-    ] {
+    type Ignoring = fn(&Command) -> Command;
+    let ways: [(&str, Ignoring, &[&str]); 3] = [
+        ("nohup", |build| by(&["nohup"], build), &["HUP"]),
+        ("trap INT", |build| after("trap '' INT", build), &["INT"]),
+        ("trap all", |build| after("trap '' INT TERM HUP", build), &["INT", "TERM", "HUP", "INT"]),
+    ];
+    for (way, ignoring, signals) in ways {
         let scratch = corpus();
-        let child = started(&scratch, script);
+        let child = started(&scratch, &ignoring(&scratch.command(BUILD)));
         signals.iter().for_each(|signal| send(signal, &child));
         let output = child.wait_with_output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(DONE), "{script}: {stderr}");
-        assert!(stderr.contains("stored 960 documents"), "{script}: {stderr}");
+        assert_eq!(output.status.code(), Some(DONE), "{way}: {stderr}");
+        assert!(stderr.contains("stored 960 documents"), "{way}: {stderr}");
     }
 }
 
@@ -61,7 +64,8 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
 fn a_signal_that_is_not_ignored_stops_a_build_that_can_be_gone_on_with() {
     for (ignored, signal) in [("INT", "TERM"), ("INT", "HUP"), ("HUP", "INT")] {
         let scratch = corpus();
-        let child = started(&scratch, &format!("trap '' {ignored}; exec \"$0\" \"$@\""));
+        let build = scratch.command_after(&format!("trap '' {ignored}"), BUILD);
+        let child = started(&scratch, &build);
         send(ignored, &child);
         send(signal, &child);
         let outcome = scratch.check(BUILD, child.wait_with_output().unwrap());

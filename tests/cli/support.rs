@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::started;
 
 /// Exit codes, as `hyperrag --help` lists them.
 pub(crate) const DONE: i32 = 0;
@@ -42,6 +46,12 @@ pub(crate) fn note(text: &str) {
 pub(crate) fn is_on_the_way(line: &str) -> bool {
     ["warning: ", "fetching ", "computing in "].iter().any(|start| line.starts_with(start))
 }
+
+/// The limit of a shell that gives a command 4 GiB of address space.
+pub(crate) const LITTLE_MEMORY: &str = "ulimit -v 4194304";
+
+/// Longer than any command takes that [`Scratch::soon_after`] runs.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Starts a program that ignores no signal that asks it to stop.
 pub(crate) const HEEDING: [&str; 2] = ["env", "--default-signal=INT,TERM,HUP"];
@@ -118,25 +128,32 @@ impl Scratch {
         command
     }
 
-    /// As [`Scratch::command`], run by another program, whose words are `by`.
-    pub(crate) fn command_by(&self, by: &[&str], line: &str) -> Command {
-        let program = self.command(line);
-        let mut command = Command::new(by[0]);
-        command.args(&by[1..]).arg(program.get_program()).args(program.get_args());
-        for (name, value) in program.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
+    /// The program with the words of `line`, started by a shell that ran `script` before, such as
+    /// `ulimit -n 64`.
+    pub(crate) fn command_after(&self, script: &str, line: &str) -> Command {
+        started::after(script, &self.command(line))
+    }
+
+    /// Runs the program after `script`, and kills it and fails if it does not end within a minute.
+    #[track_caller]
+    pub(crate) fn soon_after(&self, script: &str, line: &str) -> Output {
+        let mut command = self.command_after(script, line);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (mut child, start) = (command.spawn().unwrap(), Instant::now());
+        while child.try_wait().unwrap().is_none() {
+            if start.elapsed() > PATIENCE {
+                child.kill().unwrap();
+                panic!("{line}: it hangs");
+            }
+            sleep(Duration::from_millis(5));
         }
-        command.current_dir(self.folder.path());
-        command
+        child.wait_with_output().unwrap()
     }
 
     /// Starts the program without waiting for it. It heeds the signals that ask it to stop, also where
     /// the tests were started to ignore them, as a shell starts what runs in the background.
     pub(crate) fn spawn(&self, line: &str) -> Child {
-        let mut command = self.command_by(&HEEDING, line);
+        let mut command = started::by(&HEEDING, &self.command(line));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }
@@ -147,7 +164,7 @@ impl Scratch {
         self.check(line, self.command(line).output().unwrap())
     }
 
-    /// As [`Scratch::run`], with stdin.
+    /// Runs the program with stdin, to its end, and checks what holds for every end.
     #[track_caller]
     pub(crate) fn run_with_stdin(&self, line: &str, stdin: &str) -> Outcome {
         let mut command = assert_cmd::Command::from_std(self.command(line));

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::Tally;
 use crate::disk::{Call, Fault};
-use crate::power::{after_loss, moment};
+use crate::power::{lose, moment};
 use crate::seeded::Seeded;
 use crate::sites::REPLICATE;
-use crate::world::{QUERY, Tree, World, damages, read_tree, write_tree};
+use crate::world::{QUERY, Tree, World, read_tree, undamaged, write_tree};
 
 const KILLED: Fault = Fault { kinds: "cuws", action: "kill", stays: false };
 /// Losses of power after each kill, where not all are tried.
@@ -23,25 +23,7 @@ const LOOKED_AT: usize = 8;
 
 pub(crate) const COMPACT: [&str; 3] = ["compact", "--store", "STORE"];
 pub(crate) const DELETE: [&str; 5] = ["delete", "--store", "STORE", "--ids", "ids"];
-pub(crate) const APPEND: [&str; 17] = [
-    "build",
-    "more.jsonl",
-    "--append",
-    "--store",
-    "STORE",
-    "--model",
-    "MODEL",
-    "--unit-rows",
-    "3",
-    "--chunk-tokens",
-    "192",
-    "--device",
-    "cpu",
-    "--threads",
-    "1",
-    "--profile",
-    "plain",
-];
+pub(crate) const APPEND: [&str; 4] = ["build", "more.jsonl", "--append", "SETTINGS"];
 
 /// Ids and texts of the documents that a reader finds.
 type Documents = BTreeSet<(String, String)>;
@@ -150,7 +132,7 @@ impl<'w> Chain<'w> {
         for nth in kills {
             write_tree(&world.disk(), before);
             let (_, calls) = world.run_faulty(&self.lines[0], Some((KILLED, nth)));
-            let at = calls.iter().find(|call| call.faulty).map(place);
+            let at = calls.iter().find(|call| call.faulty).map(Call::place);
             let Some(at) = at else { continue };
             let (output, then) = world.run_faulty(&self.lines[1], None);
             // Between others, a loss of power leaves what it leaves after the one before.
@@ -186,8 +168,7 @@ impl<'w> Chain<'w> {
         for loss in 0..losses {
             let at = first + if full { loss } else { moment(&calls[first..], random) };
             let done = at == calls.len();
-            let disk = self.world.disk();
-            write_tree(&disk, &after_loss(&disk, self.before, &calls[..at], random));
+            lose(self.world, self.before, &calls[..at], random);
             tally.trials += 1;
             let close = done || random.below(LOOKED_AT) == 0;
             match self.judge(done, close) {
@@ -195,7 +176,7 @@ impl<'w> Chain<'w> {
                 Ok(()) => tally.detected += 1,
                 Err(why) => {
                     tally.lost += 1;
-                    let last = calls[..at].last().map(place).unwrap_or_default();
+                    let last = calls[..at].last().map(Call::place).unwrap_or_default();
                     tally.misses.push(format!("{killed}; power lost after {at}, {last}: {why}"));
                 }
             }
@@ -205,7 +186,7 @@ impl<'w> Chain<'w> {
     /// Whether what is left is one of the right states, gives right answers, and can be gone on with.
     fn judge(&self, done: bool, close: bool) -> Result<(), String> {
         let (world, store) = (self.world, self.world.store());
-        whole(&store, false)?;
+        undamaged(&store, false)?;
         let documents = found(&store)?;
         let expected = self.states.get(&documents).ok_or("other documents")?;
         if done && !self.ends.contains(&documents) {
@@ -224,7 +205,7 @@ impl<'w> Chain<'w> {
         if !output.status.success() {
             return Err(format!("run again: {}", String::from_utf8_lossy(&output.stderr)));
         }
-        whole(&store, true)?;
+        undamaged(&store, true)?;
         let documents = found(&store)?;
         let right = self.ends.contains(&documents)
             && answer(&world.run(&QUERY))? == self.states[&documents];
@@ -233,21 +214,10 @@ impl<'w> Chain<'w> {
         }
         match self.lines[1][..] == REPLICATE {
             true if found(&world.replica())? != documents => Err("another replica".to_owned()),
-            true => whole(&world.replica(), true),
+            true => undamaged(&world.replica(), true),
             false => Ok(()),
         }
     }
-}
-
-fn place(call: &Call) -> String {
-    format!("{} {}", call.name, call.path.display())
-}
-
-/// Whether nothing is damaged; without `with_index`, but for the index, which can be made again.
-fn whole(root: &Path, with_index: bool) -> Result<(), String> {
-    let mut damages = damages(root, with_index)?;
-    damages.retain(|what| with_index || !what.starts_with("index"));
-    if damages.is_empty() { Ok(()) } else { Err(format!("damaged: {damages:?}")) }
 }
 
 fn found(root: &Path) -> Result<Documents, String> {

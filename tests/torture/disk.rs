@@ -34,6 +34,13 @@ pub(crate) struct Call {
     pub(crate) data: Vec<u8>,
 }
 
+impl Call {
+    /// What it did, and to which file.
+    pub(crate) fn place(&self) -> String {
+        format!("{} {}", self.name, self.path.display())
+    }
+}
+
 /// Compiles the library, once.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();

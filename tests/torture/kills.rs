@@ -1,5 +1,7 @@
 //! Processes that end, and processes that meet.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::Tally;
 use crate::seeded::Seeded;
+use crate::started::after;
 use crate::store::{Pristine, files_of, testdata};
 
 /// Writers that open one store at once: one wins, the others say why they do not.
@@ -47,25 +50,24 @@ fn build(folder: &TempDir, store: &str) -> Command {
     command
 }
 
+/// Shards and chunk files of a store.
+fn sealed(folder: &TempDir, store: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = files_of(&folder.path().join(store));
+    files.retain(|name, _| name.starts_with("shards") || name.starts_with("chunks"));
+    files
+}
+
 /// Builds that were started with signals ignored, as nohup does, and are sent them at random moments:
 /// each ends with the bytes of an undisturbed one.
 pub(crate) fn ignored_signals(seed: u64, trials: u64) -> Tally {
     let mut random = Seeded(seed ^ 0x5161);
     let folder = TempDir::new().unwrap();
-    let files = |store: &str| {
-        let mut files = files_of(&folder.path().join(store));
-        files.retain(|name, _| name.starts_with("shards") || name.starts_with("chunks"));
-        files
-    };
     assert!(build(&folder, "whole").status().unwrap().success());
-    let whole = files("whole");
+    let whole = sealed(&folder, "whole");
     let mut tally = Tally { trials, ..Tally::default() };
     for _ in 0..trials {
-        let build = build(&folder, "store");
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "trap '' INT TERM HUP; exec \"$0\" \"$@\""]).arg(build.get_program());
-        shell.args(build.get_args()).current_dir(folder.path()).stderr(Stdio::null());
-        let mut child = shell.spawn().unwrap();
+        let mut shell = after("trap '' INT TERM HUP", &build(&folder, "store"));
+        let mut child = shell.stderr(Stdio::null()).spawn().unwrap();
         // Not before the shell has begun to ignore them.
         while !folder.path().join("store").exists() {
             thread::sleep(Duration::from_millis(1));
@@ -76,7 +78,7 @@ pub(crate) fn ignored_signals(seed: u64, trials: u64) -> Tally {
             // It may be over already.
             let _ = Command::new("kill").args([signal, &id]).stderr(Stdio::null()).status();
         }
-        match child.wait().unwrap().success() && files("store") == whole {
+        match child.wait().unwrap().success() && sealed(&folder, "store") == whole {
             true => tally.harmless += 1,
             false => tally.wrong += 1,
         }
@@ -91,12 +93,7 @@ pub(crate) fn kills(seed: u64, trials: u64) -> Tally {
     let mut random = Seeded(seed ^ 0x9999);
     let folder = TempDir::new().unwrap();
     assert!(build(&folder, "whole").status().unwrap().success());
-    let kept = |store: &str| {
-        let mut files = files_of(&folder.path().join(store));
-        files.retain(|name, _| name.starts_with("shards") || name.starts_with("chunks"));
-        files
-    };
-    let whole = kept("whole");
+    let whole = sealed(&folder, "whole");
     let mut tally = Tally::default();
     let mut store = 0;
     while tally.trials < trials {
@@ -113,8 +110,7 @@ pub(crate) fn kills(seed: u64, trials: u64) -> Tally {
             child.wait().unwrap();
             tally.trials += 1;
             // What is sealed is whole, whatever else was under way.
-            let sealed = kept(&name);
-            let wrong = sealed.iter().any(|(file, bytes)| {
+            let wrong = sealed(&folder, &name).iter().any(|(file, bytes)| {
                 file.extension().is_none_or(|e| e != "tmp") && whole.get(file) != Some(bytes)
             });
             match wrong {
@@ -122,7 +118,7 @@ pub(crate) fn kills(seed: u64, trials: u64) -> Tally {
                 false => tally.detected += 1,
             }
         }
-        if kept(&name) != whole {
+        if sealed(&folder, &name) != whole {
             tally.wrong += 1;
         }
         std::fs::remove_dir_all(folder.path().join(&name)).unwrap();

@@ -22,6 +22,8 @@ mod replicas;
 #[path = "../cli/seeded.rs"]
 mod seeded;
 mod sites;
+#[path = "../cli/started.rs"]
+mod started;
 mod store;
 mod world;
 

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::Tally;
 use crate::seeded::Seeded;
+use crate::started::after;
 use crate::store::testdata;
 
 /// Address space of the program, in KiB: what takes more dies, and not the machine.
@@ -80,12 +81,12 @@ impl End {
 }
 
 fn build(folder: &TempDir, input: &str, memory: u64) -> End {
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("ulimit -v {SPACE_KIB}; exec \"$0\" \"$@\"")]);
-    command.arg(env!("CARGO_BIN_EXE_hyperrag")).args(["build", input, "--store", "store"]);
-    command.args(["--model", &testdata("tiny.gguf"), "--device", "cpu", "--threads", "2"]);
-    command.args(["--limit", "12", "--dry-run", "--memory", &format!("{memory}M")]);
-    command.current_dir(folder.path()).stdout(Stdio::null());
+    let mut program = Command::new(env!("CARGO_BIN_EXE_hyperrag"));
+    program.args(["build", input, "--store", "store"]).current_dir(folder.path());
+    program.args(["--model", &testdata("tiny.gguf"), "--device", "cpu", "--threads", "2"]);
+    program.args(["--limit", "12", "--dry-run", "--memory", &format!("{memory}M")]);
+    let mut command = after(&format!("ulimit -v {SPACE_KIB}"), &program);
+    command.stdout(Stdio::null());
     command.stderr(File::create(folder.path().join("stderr")).unwrap());
     let start = Instant::now();
     let mut child = command.spawn().unwrap();

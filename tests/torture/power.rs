@@ -38,8 +38,7 @@ pub(crate) fn losses(world: &World, jobs: &[Job], seed: u64, trials: u64) -> Tal
             tally.trials += 1;
             let moment = moment(&changes, &mut random);
             let (done, rest) = (moment == changes.len(), &changes[..moment]);
-            let tree = after_loss(&world.disk(), &job.before, rest, &mut random);
-            write_tree(&world.disk(), &tree);
+            lose(world, &job.before, rest, &mut random);
             let judged = is_right(world, job, done).and_then(|()| keeps_sealed(world, job, rest));
             let judged = judged.and_then(|()| world.answers_or_refuses());
             match judged.and_then(|()| again(world, job)) {
@@ -47,9 +46,7 @@ pub(crate) fn losses(world: &World, jobs: &[Job], seed: u64, trials: u64) -> Tal
                 Ok(()) => tally.detected += 1,
                 Err(why) => {
                     tally.wrong += 1;
-                    let last = rest.last().map_or(String::new(), |call| {
-                        format!("{} {}", call.name, call.path.display())
-                    });
+                    let last = rest.last().map(Call::place).unwrap_or_default();
                     tally.misses.push(format!(
                         "{}: power lost after call {moment} of {}, {last}: {why}",
                         job.name,
@@ -134,8 +131,14 @@ struct Replay<'a> {
     live: BTreeMap<PathBuf, Node>,
 }
 
+/// Puts on the disk what is left of `before` and `calls` after a loss of power.
+pub(crate) fn lose(world: &World, before: &Tree, calls: &[Call], random: &mut Seeded) {
+    let disk = world.disk();
+    write_tree(&disk, &after_loss(&disk, before, calls, random));
+}
+
 /// What is left below `root` of `before` and `calls` after a loss of power.
-pub(crate) fn after_loss(root: &Path, before: &Tree, calls: &[Call], random: &mut Seeded) -> Tree {
+fn after_loss(root: &Path, before: &Tree, calls: &[Call], random: &mut Seeded) -> Tree {
     let mut replay = Replay::default();
     replay.folders.push(Folder::default());
     replay.live.insert(root.to_owned(), Node::Folder(0));

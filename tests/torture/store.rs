@@ -1,7 +1,6 @@
 //! A store, everything in it, and whether a damaged one still gives it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -18,6 +17,8 @@ use hyperrag_pipeline::{
 use hyperrag_retrieval::{Hit, Index};
 use hyperrag_store::{FORMAT_VERSION, Store};
 use tempfile::TempDir;
+
+use crate::world::read_tree;
 
 const ROWS: u64 = 12;
 const UNIT_ROWS: u32 = 5;
@@ -144,27 +145,15 @@ impl Pristine {
     }
 }
 
+/// Names and bytes of all files below `root` but locks, whose bytes are never read back.
 pub(crate) fn files_of(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            match path.is_dir() {
-                true => folders.push(path),
-                // Locks: their bytes are never read back.
-                false if name == "lock" || name.ends_with(".lock") => {}
-                false => {
-                    files.insert(
-                        path.strip_prefix(root).unwrap().to_owned(),
-                        fs::read(&path).unwrap(),
-                    );
-                }
-            }
-        }
-    }
-    files
+    assert!(root.is_dir(), "{} is no folder", root.display());
+    let is_lock = |name: &Path| {
+        let name = name.file_name().unwrap().to_string_lossy();
+        name == "lock" || name.ends_with(".lock")
+    };
+    let files = read_tree(root).into_iter().filter_map(|(name, bytes)| Some((name, bytes?)));
+    files.filter(|(name, _)| !is_lock(name)).collect()
 }
 
 /// Builds a store of the first `rows` passages with the tiny model.

@@ -12,6 +12,7 @@ use hyperrag_store::{Manifest, Store, StoreError};
 use tempfile::TempDir;
 
 use crate::disk::{self, Call, Fault};
+use crate::started::{after, by};
 use crate::store::testdata;
 
 /// Rows of the corpus, three units.
@@ -107,18 +108,16 @@ impl World {
         self.hits.iter().map(|hit| &hit.document)
     }
 
-    /// Runs the program, `STORE`, `REPLICA`, `CORPUS` and `MODEL` in its words replaced.
+    /// Runs the program, `STORE`, `REPLICA`, `CORPUS`, `MODEL` and `SETTINGS` in its words replaced.
     pub(crate) fn run(&self, line: &[&str]) -> Output {
         command(&self.folder, line).output().unwrap()
     }
 
-    /// As [`World::run`], with an end after half a minute and 4 GiB of memory: code 124 or a signal.
+    /// Runs the program for half a minute at most and in 4 GiB of memory: what takes more ends with
+    /// code 124 or a signal.
     pub(crate) fn run_limited(&self, line: &[&str]) -> Output {
-        let program = command(&self.folder, line);
-        let mut limited = Command::new("timeout");
-        limited.args(["30", "sh", "-c", "ulimit -v 4194304; exec \"$0\" \"$@\""]);
-        limited.arg(program.get_program()).args(program.get_args());
-        limited.current_dir(self.folder.path()).stdin(Stdio::null()).output().unwrap()
+        let limited = after("ulimit -v 4194304", &command(&self.folder, line));
+        by(&["timeout", "30"], &limited).stdin(Stdio::null()).output().unwrap()
     }
 
     /// Runs it on a disk that fails at the call `nth`, and gives the calls.
@@ -149,17 +148,12 @@ impl World {
         if !announced.ends_with(&format!(" {}\n", &manifest[13..77])) {
             return Err(format!("another manifest is announced: {announced}"));
         }
-        let damages = damages(root, true)?;
+        undamaged(root, true)?;
         let index = Index::open(&root.join("index")).map_err(|error| error.to_string())?;
         let (hits, found) = (index.sample(ROWS, |_| true), index.search(WORDS, ROWS, |_| true));
-        match (
-            damages.is_empty(),
-            hits.ok() == Some(self.hits.clone()),
-            found.ok() == Some(self.found.clone()),
-        ) {
-            (true, true, true) => Ok(()),
-            (false, ..) => Err(format!("damaged: {damages:?}")),
-            _ => Err("the index gives other hits".to_owned()),
+        match hits.ok() == Some(self.hits.clone()) && found.ok() == Some(self.found.clone()) {
+            true => Ok(()),
+            false => Err("the index gives other hits".to_owned()),
         }
     }
 
@@ -192,11 +186,7 @@ impl World {
         {
             return Err("the manifest has other shards".to_owned());
         }
-        let damages = damages(root, false)?;
-        let other = damages.iter().find(|what| !what.starts_with("index"));
-        if let Some(what) = other {
-            return Err(format!("damaged: {what}"));
-        }
+        undamaged(root, false)?;
         self.index_is_right(root)?;
         Ok(manifest.shards.len())
     }
@@ -212,15 +202,13 @@ impl World {
     }
 }
 
-pub(crate) const BUILD: [&str; 18] = [
-    "build",
-    "CORPUS",
+pub(crate) const BUILD: [&str; 5] = ["build", "CORPUS", "--limit", "7", "SETTINGS"];
+/// What `SETTINGS` stands for, in all that builds the store or adds to it.
+const SETTINGS: [&str; 14] = [
     "--store",
     "STORE",
     "--model",
     "MODEL",
-    "--limit",
-    "7",
     "--unit-rows",
     "3",
     "--chunk-tokens",
@@ -260,8 +248,9 @@ fn command(folder: &TempDir, line: &[&str]) -> Command {
         }
     }
     let disk = folder.path().canonicalize().unwrap().join("disk");
-    for word in line {
-        match *word {
+    let settings = |word| if word == "SETTINGS" { SETTINGS.to_vec() } else { vec![word] };
+    for word in line.iter().copied().flat_map(settings) {
+        match word {
             "STORE" => command.arg(disk.join("store")),
             "REPLICA" => command.arg(disk.join("replica")),
             "CORPUS" => command.arg(testdata("corpus.parquet")),
@@ -298,8 +287,15 @@ pub(crate) fn is_temporary(name: &Path) -> bool {
     name.ends_with(".tmp") || name.starts_with(".tmp")
 }
 
+/// Whether nothing is damaged; without `with_index`, but for the index, which can be made again.
+pub(crate) fn undamaged(root: &Path, with_index: bool) -> Result<(), String> {
+    let mut damages = damages(root, with_index)?;
+    damages.retain(|what| with_index || !what.starts_with("index"));
+    if damages.is_empty() { Ok(()) } else { Err(format!("damaged: {damages:?}")) }
+}
+
 /// What `verify` finds, one sentence each.
-pub(crate) fn damages(root: &Path, deep: bool) -> Result<Vec<String>, String> {
+fn damages(root: &Path, deep: bool) -> Result<Vec<String>, String> {
     let settings = VerifySettings { deep, threads: 1 };
     let report = verify(root, settings, &ByteProgress::default());
     let report = report.map_err(|error| format!("it cannot be verified: {error}"))?;

@@ -188,6 +188,7 @@ mod tests {
         let found = chat(once).unwrap().unwrap();
         assert_eq!((found.turn.after.as_str(), found.end.as_str()), ("\nA:", ""));
     }
+
     #[test]
     fn depth_is_bounded_by_the_stack() {
         let turn = "{{ messages[0].content }}";

@@ -15,12 +15,18 @@ use hyperrag_store::{
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+#[path = "../../../fuzz/changed.rs"]
+mod changed;
 #[path = "store/fuzz.rs"]
 mod fuzz;
 #[path = "store/live.rs"]
 mod live;
 #[path = "store/mend.rs"]
 mod mend;
+#[path = "../../../tests/cli/seeded.rs"]
+mod seeded;
+
+use seeded::Seeded;
 
 const HEADER: usize = 256;
 const ENTRY: usize = 64;
@@ -50,18 +56,6 @@ fn fingerprint(geometry: Geometry) -> Fingerprint {
 
 fn small() -> Fingerprint {
     fingerprint(geometry(Element::Bf16, 1))
-}
-
-/// Numbers that a seed gives (splitmix64).
-struct Seeded(u64);
-
-impl Seeded {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
 }
 
 /// The block of a chunk: seeded by its tokens, any bits but those of NaN in the hidden state.

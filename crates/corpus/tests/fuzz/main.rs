@@ -14,14 +14,14 @@ fn changed_lines_are_refused_or_read_without_a_panic() {
         "{\"_id\": \"a\", \"title\": \"Ü\\u00fc \\ud83d\\udc1d\", \"text\": \"one\\ntwo\"}\n",
         "\n{\"text\": \"x\", \"_id\": 7, \"other\": {\"deep\": [1, null, -2.5e3]}}\r\n",
     );
-    changes_are_no_panic("jsonl", jsonl.as_bytes(), 1500, |bytes| reads::corpus("jsonl", bytes));
+    changes_are_no_panic("jsonl", jsonl.as_bytes(), 2000, |bytes| reads::corpus("jsonl", bytes));
     let tsv = "a\tone, \"two\"\nb\tthree\r\n";
-    changes_are_no_panic("tsv", tsv.as_bytes(), 1500, |bytes| reads::corpus("tsv", bytes));
+    changes_are_no_panic("tsv", tsv.as_bytes(), 2000, |bytes| reads::corpus("tsv", bytes));
 }
 
 #[test]
 fn changed_parquet_is_refused_or_read_without_a_panic() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/corpus.parquet");
     let bytes = std::fs::read(path).unwrap();
-    changes_are_no_panic("parquet", &bytes, 300, |bytes| reads::corpus("parquet", bytes));
+    changes_are_no_panic("parquet", &bytes, 400, |bytes| reads::corpus("parquet", bytes));
 }

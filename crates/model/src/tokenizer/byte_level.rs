@@ -209,6 +209,7 @@ mod tests {
         check("qwen2", &["It", "'s", " ", "1", "2", "3", "4", "5", " x", "!\n\n", " ", " y"]);
         assert!(Words::named("falcon").is_none());
     }
+
     #[test]
     fn words_that_a_user_defined_have_their_ids() {
         let bytes = || byte_characters().map(|character| (character.to_string(), kind::NORMAL));

@@ -411,6 +411,7 @@ mod tests {
         assert_eq!(bytes_of_name("\u{2581}a"), b" a");
         assert_eq!(bytes_of_name("<0xC3>"), [0xc3]);
     }
+
     #[test]
     fn runs_are_cut_where_nothing_is_joined() {
         let pieces = pieces(false);

@@ -2,6 +2,8 @@
 
 mod architectures;
 mod blocks;
+#[path = "../../../../fuzz/changed.rs"]
+mod changed;
 mod cpu;
 mod device;
 mod digest;

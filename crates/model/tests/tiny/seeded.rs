@@ -2,6 +2,11 @@ use hyperrag_kv::Chunk;
 
 use crate::blocks::chunk;
 
+#[path = "../../../../tests/cli/seeded.rs"]
+mod numbers;
+
+pub(crate) use numbers::Seeded;
+
 /// Token ids that depend on the seed alone.
 pub(crate) fn tokens(seed: u64, count: usize) -> Vec<u32> {
     let mut state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);

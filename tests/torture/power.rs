@@ -78,15 +78,16 @@ fn keeps_sealed(world: &World, job: &Job, calls: &[Call]) -> Result<(), String> 
     if job.line[0] != "build" {
         return Ok(());
     }
-    let line_end = |call: &&Call| {
+    // A journal whose last line is unfinished is written anew under a temporary name: no line is added.
+    let in_journal = |call: &&Call| {
         let name = call.path.file_name().unwrap_or_default().to_string_lossy();
-        call.name == "write" && name.starts_with("journal-") && call.data.ends_with(b"\n")
+        name.starts_with("journal-") && name.ends_with(".log")
     };
-    let lines = calls.iter().filter(line_end).count();
-    let last = calls.iter().rev().find(|call| {
-        call.path.to_string_lossy().contains("/journal-") && matches!(&*call.name, "write" | "sync")
-    });
-    let sealed = job.units_before() + lines - usize::from(last.is_some_and(|call| line_end(&call)));
+    let is_line_end = |call: &Call| call.name == "write" && call.data.ends_with(b"\n");
+    let calls = || calls.iter().filter(in_journal);
+    let lines = calls().filter(|call| is_line_end(call)).count();
+    let last = calls().rfind(|call| matches!(&*call.name, "write" | "sync"));
+    let sealed = job.units_before() + lines - usize::from(last.is_some_and(is_line_end));
     let units = world.is_readable(&world.store())?;
     match units >= sealed {
         true => Ok(()),

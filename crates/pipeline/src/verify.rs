@@ -126,7 +126,11 @@ pub(crate) fn damages(
         ) => return Err(error.into()),
         index => index,
     };
-    let mut found = Vec::from_iter(generation_damage(root)?);
+    let generation_damage = match store {
+        Some(store) => store.generation_damage().cloned(),
+        None => generation_damage(root)?,
+    };
+    let mut found = Vec::from_iter(generation_damage);
     if let Some(store) = store {
         let manifest = store.manifest();
         progress.expect(manifest);

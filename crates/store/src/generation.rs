@@ -60,14 +60,17 @@ impl Announced {
         Self::parse(&bytes).map(Some).ok_or_else(damaged)
     }
 
-    /// Reads the store's file; `None` where it is damaged, too.
+    /// Reads the store's file; where it is damaged, there is its damage instead.
     ///
     /// # Errors
     /// [`StoreError::Io`] where the system refuses it.
-    pub(crate) fn read_if_whole(files: &Files) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn read_if_whole(
+        files: &Files,
+    ) -> Result<(Option<Self>, Option<Damage>), StoreError> {
         match Self::read(files) {
+            Ok(announced) => Ok((announced, None)),
             Err(error) if error.is_refusal() => Err(error),
-            read => Ok(read.ok().flatten()),
+            Err(error) => Ok((None, Some(Damage::from_error(&files.root, &error)))),
         }
     }
 
@@ -90,11 +93,7 @@ impl Announced {
 /// # Errors
 /// [`StoreError::Io`] where the system refuses it.
 pub fn generation_damage(root: &Path) -> Result<Option<Damage>, StoreError> {
-    match Announced::read(&Files { root: root.to_owned() }) {
-        Ok(_) => Ok(None),
-        Err(error) if error.is_refusal() => Err(error),
-        Err(error) => Ok(Some(Damage::from_error(root, &error))),
-    }
+    Ok(Announced::read_if_whole(&Files { root: root.to_owned() })?.1)
 }
 
 #[cfg(test)]

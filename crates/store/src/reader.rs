@@ -17,7 +17,7 @@ use crate::pin::Pin;
 use crate::shard::Shard;
 use crate::state::State;
 use crate::stored::StoredBlock;
-use crate::{Manifest, ShardChunks, StoreError};
+use crate::{Damage, Manifest, ShardChunks, StoreError};
 
 /// Bytes of the block tables that are kept: those of two million blocks.
 const TABLES_BYTES_MAX: u64 = 128 << 20;
@@ -43,6 +43,7 @@ pub struct Store {
     chunks: Cache<ShardId, Arc<ShardChunks>>,
     pub(crate) open_files: Arc<OpenFiles>,
     _pin: Option<Pin>,
+    generation_damage: Option<Damage>,
 }
 
 impl Store {
@@ -54,7 +55,7 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let state = State::read(&Files { root: root.to_owned() })?;
         let state = state.ok_or_else(|| StoreError::Absent { path: root.to_owned() })?;
-        Ok(Self::new(root, Arc::new(state.manifest), state.pin))
+        Ok(Self::of_state(root, state))
     }
 
     /// Opens the store with what is sealed of an input that is being added, as a writer would go on
@@ -65,7 +66,7 @@ impl Store {
     pub fn open_sealed(root: &Path) -> Result<Self, StoreError> {
         let state = State::sealed(&Files { root: root.to_owned() })?;
         let state = state.ok_or_else(|| StoreError::Absent { path: root.to_owned() })?;
-        Ok(Self::new(root, Arc::new(state.manifest), state.pin))
+        Ok(Self::of_state(root, state))
     }
 
     /// The files at `root`, read as `manifest` says, whatever the manifest there: those of a replica
@@ -76,6 +77,11 @@ impl Store {
         Self::new(root, manifest, pin.ok().map(|(pin, _)| pin))
     }
 
+    fn of_state(root: &Path, state: State) -> Self {
+        let generation_damage = state.generation_damage;
+        Self { generation_damage, ..Self::new(root, Arc::new(state.manifest), state.pin) }
+    }
+
     pub(crate) fn new(root: &Path, manifest: Arc<Manifest>, pin: Option<Pin>) -> Self {
         let fingerprint = manifest.fingerprint.digest();
         let count = manifest.shards.len().max(1);
@@ -83,12 +89,27 @@ impl Store {
         let chunks = Cache::new(CHUNK_FILES_MAX);
         let files = Files { root: root.to_owned() };
         let open_files = Arc::new(OpenFiles::new());
-        Self { files, manifest, fingerprint, shards, chunks, open_files, _pin: pin }
+        Self {
+            files,
+            manifest,
+            fingerprint,
+            shards,
+            chunks,
+            open_files,
+            _pin: pin,
+            generation_damage: None,
+        }
     }
 
     /// Has the store keep its files open among those of another.
     pub(crate) fn sharing(self, open_files: &Arc<OpenFiles>) -> Self {
         Self { open_files: Arc::clone(open_files), ..self }
+    }
+
+    /// Damage of the file `generation` that was found when the store was opened.
+    #[must_use]
+    pub fn generation_damage(&self) -> Option<&Damage> {
+        self.generation_damage.as_ref()
     }
 
     /// Its folder.

@@ -275,7 +275,8 @@ fn numbers(files: &Files) -> Result<Vec<ShardId>, String> {
 impl State {
     /// A snapshot without a journal.
     fn of(manifest: Manifest) -> Self {
-        Self { snapshot: manifest.to_bytes(), manifest, journal: None, pin: None }
+        let (snapshot, generation_damage) = (manifest.to_bytes(), None);
+        Self { manifest, snapshot, journal: None, pin: None, generation_damage }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::layout::is_known;
 use crate::manifest::{NoManifest, stated_checksum};
 use crate::pin::Pin;
 use crate::replica::versions;
-use crate::{Manifest, StoreError};
+use crate::{Damage, Manifest, StoreError};
 
 /// What a store holds at one moment, and the bytes that say so.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(crate) struct State {
     pub(crate) journal: Option<Vec<u8>>,
     /// Keeps the files of the snapshot from being removed.
     pub(crate) pin: Option<Pin>,
+    /// Damage of the file `generation`, which then says nothing.
+    pub(crate) generation_damage: Option<Damage>,
 }
 
 impl State {
@@ -45,11 +47,12 @@ impl State {
         // was seen is lost, and not about to be written.
         let shards = fs::read_dir(files.shards());
         let any_shard = shards.is_ok_and(|mut shards| shards.next().is_some());
-        let announced = Announced::read_if_whole(files)?;
+        let (announced, damage) = Announced::read_if_whole(files)?;
         let lost = any_shard || announced.is_some_and(|announced| announced.generation > 1);
         match Self::snapshot_since(files, announced)? {
             None if lost => Err(damaged(files, "the file is missing".to_owned())),
-            snapshot => Ok(snapshot),
+            None => Ok(None),
+            Some(snapshot) => Ok(Some(Self { generation_damage: damage, ..snapshot })),
         }
     }
 
@@ -63,8 +66,7 @@ impl State {
 
     /// The last snapshot alone.
     pub(crate) fn snapshot(files: &Files) -> Result<Option<Self>, StoreError> {
-        // A damaged one tells nothing.
-        Self::snapshot_since(files, Announced::read_if_whole(files)?)
+        Self::snapshot_since(files, Announced::read_if_whole(files)?.0)
     }
 
     /// The last snapshot alone. What was `announced` has been read before: the manifest that is read
@@ -85,7 +87,8 @@ impl State {
                     Err(StoreError::damaged(&path, what))
                 }
                 Ok(manifest) => {
-                    Ok(Some(Self { manifest, snapshot, journal: None, pin: Some(pin) }))
+                    let (journal, pin) = (None, Some(pin));
+                    Ok(Some(Self { manifest, snapshot, journal, pin, generation_damage: None }))
                 }
                 Err(NoManifest::Version(version)) => {
                     Err(StoreError::Format { path: files.root.clone(), version })
@@ -111,7 +114,9 @@ impl State {
                 return self.continued(lines, &path);
             }
             match Self::snapshot(files)? {
-                Some(later) if later.manifest.generation > self.manifest.generation => self = later,
+                Some(later) if later.manifest.generation > self.manifest.generation => {
+                    self = Self { generation_damage: self.generation_damage, ..later };
+                }
                 _ => return Ok(self),
             }
         }

@@ -1,7 +1,5 @@
 //! Processes that end, and processes that meet.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -12,7 +10,8 @@ use tempfile::TempDir;
 use crate::Tally;
 use crate::seeded::Seeded;
 use crate::started::after;
-use crate::store::{Pristine, files_of, testdata};
+use crate::store::{Pristine, testdata};
+use crate::world::{Tree, read_tree};
 
 /// Writers that open one store at once: one wins, the others say why they do not.
 pub(crate) fn races(pristine: &Pristine, trials: u64) -> Tally {
@@ -50,10 +49,12 @@ fn build(folder: &TempDir, store: &str) -> Command {
     command
 }
 
-/// Shards and chunk files of a store.
-fn sealed(folder: &TempDir, store: &str) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = files_of(&folder.path().join(store));
-    files.retain(|name, _| name.starts_with("shards") || name.starts_with("chunks"));
+/// Shards and chunk files of a store; none where a build was killed before it made its folder.
+fn sealed(folder: &TempDir, store: &str) -> Tree {
+    let mut files = read_tree(&folder.path().join(store));
+    files.retain(|name, bytes| {
+        bytes.is_some() && (name.starts_with("shards") || name.starts_with("chunks"))
+    });
     files
 }
 

@@ -3,7 +3,8 @@
 //! Every trial damages a real store of the tiny model, reads all of it as a query would, and mends
 //! the files again. Or it runs the program on a disk that fails at one call to the system, and looks
 //! at what is left. Quick by default; `TORTURE=full` runs all trials, `SEED=N` repeats a run,
-//! `ONLY=` and one of `bytes`, `index`, `copies`, `calls`, `power`, `links` and `memory` run a part.
+//! `ONLY=` and one of `bytes`, `index`, `copies`, `calls`, `power`, `links`, `refused` and
+//! `memory` run a part.
 
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
@@ -18,6 +19,7 @@ mod links;
 mod live;
 mod memory;
 mod power;
+mod refused;
 mod replicas;
 #[path = "../cli/seeded.rs"]
 mod seeded;
@@ -159,7 +161,7 @@ fn main() -> ExitCode {
         cfg!(target_os = "linux") && cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
     if !supported {
         torture.notes.push("Not checked here: a disk that fails below the program.".to_owned());
-    } else if wanted("calls") || wanted("power") || wanted("links") {
+    } else if wanted("calls") || wanted("power") || wanted("links") || wanted("refused") {
         let world = World::new();
         let jobs = sites::jobs(&world);
         if wanted("calls") {
@@ -172,6 +174,11 @@ fn main() -> ExitCode {
         if wanted("links") {
             for (name, tally) in links::run(&world, seed, full) {
                 torture.row(&name, tally);
+            }
+        }
+        if wanted("refused") {
+            for (name, tally) in refused::run(&world, seed, full) {
+                torture.row(name, tally);
             }
         }
         if wanted("power") {

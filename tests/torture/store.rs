@@ -146,7 +146,7 @@ impl Pristine {
 }
 
 /// Names and bytes of all files below `root` but locks, whose bytes are never read back.
-pub(crate) fn files_of(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+fn files_of(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     assert!(root.is_dir(), "{} is no folder", root.display());
     let is_lock = |name: &Path| {
         let name = name.file_name().unwrap().to_string_lossy();

@@ -1,7 +1,9 @@
 //! A folder with a store that programs with a failing disk are run on, and what it must hold then.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -116,8 +118,52 @@ impl World {
     /// Runs the program for half a minute at most and in 4 GiB of memory: what takes more ends with
     /// code 124 or a signal.
     pub(crate) fn run_limited(&self, line: &[&str]) -> Output {
-        let limited = after("ulimit -v 4194304", &command(&self.folder, line));
+        self.run_after("ulimit -v 4194304", line)
+    }
+
+    /// Runs the program after what `script`, a shell's, sets.
+    pub(crate) fn run_after(&self, script: &str, line: &[&str]) -> Output {
+        let limited = after(script, &command(&self.folder, line));
         by(&["timeout", "30"], &limited).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Copies the program, the model and the corpus to where every user may read them.
+    pub(crate) fn open_to_all(&self) {
+        let folder = self.folder.path();
+        fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+        fs::copy(env!("CARGO_BIN_EXE_hyperrag"), folder.join("hyperrag")).unwrap();
+        for name in ["corpus.parquet", "tiny.gguf"] {
+            fs::copy(testdata(name), folder.join(name)).unwrap();
+        }
+    }
+
+    /// Gives the disk to the user of [`World::run_as_user`].
+    pub(crate) fn give_to_user(&self) {
+        let Some(id) = user() else { return };
+        let below = read_tree(&self.disk()).into_keys();
+        for name in below.chain([PathBuf::new()]) {
+            chown(self.disk().join(name), Some(id), Some(id)).unwrap();
+        }
+    }
+
+    /// Runs what [`World::open_to_all`] copied as a user who is not root, to whom every file is open,
+    /// whatever its mode.
+    pub(crate) fn run_as_user(&self, line: &[&str]) -> Output {
+        let original = command(&self.folder, line);
+        let mut copy = Command::new(self.folder.path().join("hyperrag"));
+        for word in original.get_args() {
+            match Path::new(word).strip_prefix(testdata("")) {
+                Ok(name) => copy.arg(self.folder.path().join(name)),
+                Err(_) => copy.arg(word),
+            };
+        }
+        for (name, _) in original.get_envs() {
+            copy.env_remove(name);
+        }
+        if let Some(id) = user() {
+            copy.uid(id).gid(id);
+        }
+        copy.current_dir(self.folder.path()).stdin(Stdio::null()).output().unwrap()
     }
 
     /// Runs it on a disk that fails at the call `nth`, and gives the calls.
@@ -234,6 +280,12 @@ pub(crate) const QUERY: [&str; 12] = [
     "--json",
     "-k=100",
 ];
+
+/// A user who is not root, where root runs this.
+fn user() -> Option<u32> {
+    let root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    root.then_some(65_534)
+}
 
 /// A folder, in memory where the system has a place for that: real syncs take most of the time.
 fn in_memory() -> TempDir {

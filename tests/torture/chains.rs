@@ -16,7 +16,9 @@ use crate::sites::REPLICATE;
 use crate::world::{QUERY, Tree, World, read_tree, undamaged, write_tree};
 
 const KILLED: Fault = Fault { kinds: "cuws", action: "kill", stays: false };
-/// Losses of power after each kill, where not all are tried.
+/// Losses of power after each kill.
+const LOSSES: usize = 40;
+/// Losses of power after each kill, where only some kills are tried.
 const LOSSES_SAMPLED: usize = 8;
 /// Of so many losses of power one is followed by a query and by the second command once more.
 const LOOKED_AT: usize = 8;
@@ -42,8 +44,8 @@ struct Chain<'w> {
     ends: Vec<Documents>,
 }
 
-/// Kills the first of each two commands, and loses the power in the second: at every call of both, or
-/// at a sample. Gives a row for each two.
+/// Kills the first of each two commands, at every call that writes or at a sample, and loses the power
+/// at moments of the second. Gives a row for each two.
 pub(crate) fn run(world: &World, seed: u64, full: bool) -> Vec<(String, Tally)> {
     let before = prepare(world);
     let restart = [&APPEND[..], &["--restart"]].concat();
@@ -164,9 +166,8 @@ impl<'w> Chain<'w> {
         random: &mut Seeded,
         tally: &mut Tally,
     ) {
-        let losses = if full { calls.len() - first + 1 } else { LOSSES_SAMPLED };
-        for loss in 0..losses {
-            let at = first + if full { loss } else { moment(&calls[first..], random) };
+        for _ in 0..if full { LOSSES } else { LOSSES_SAMPLED } {
+            let at = first + moment(&calls[first..], random);
             let done = at == calls.len();
             lose(self.world, self.before, &calls[..at], random);
             tally.trials += 1;

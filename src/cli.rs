@@ -6,6 +6,7 @@ mod query;
 
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use hyperrag_eval::Measure;
 use hyperrag_kv::Element;
@@ -147,8 +148,14 @@ pub(crate) struct ModelArgs {
     /// AMX or AVX-512 BF16 multiplies it, else f32, which is the most exact; on a GPU it is f16.
     #[arg(long, env = "HYPERRAG_COMPUTE", default_value = "auto", value_name = "TYPE")]
     pub(crate) compute: ComputeChoice,
-    /// Threads that compute on the CPU; 0 is one a core.
-    #[arg(long, env = "HYPERRAG_THREADS", default_value_t = 0, value_name = "N")]
+    /// Threads that compute on the CPU, at most 1024; 0 is one a core.
+    #[arg(
+        long,
+        env = "HYPERRAG_THREADS",
+        default_value_t = 0,
+        value_name = "N",
+        value_parser = RangedU64ValueParser::<usize>::new().range(..=1024)
+    )]
     pub(crate) threads: usize,
 }
 
@@ -385,7 +392,7 @@ pub(crate) struct ReplicateArgs {
     #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
     pub(crate) store: PathBuf,
     /// Folder of the copy.
-    #[arg(long, value_name = "DIR", required_unless_present = "forget")]
+    #[arg(long, value_name = "DIR")]
     pub(crate) to: Option<PathBuf>,
     /// Copy nothing: forget a copy, whether its folder is still there or not.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["to", "checksum"])]

@@ -9,6 +9,9 @@ use anyhow::{Context, Result, bail, ensure};
 use hyperrag_pipeline::Query;
 use serde_json::Value;
 
+use crate::exit::Usage;
+use crate::text;
+
 /// Longest line of a query file.
 const LINE_BYTES_MAX: u64 = 1 << 20;
 
@@ -22,21 +25,23 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Those of `file`, else `text`, where `-` stands for stdin.
+    /// The query `text`, where `-` stands for stdin, else those of `file`, which the settings may name.
     pub(crate) fn new(text: Option<&str>, file: Option<&Path>) -> Result<Self> {
-        Ok(match (file, text) {
-            (Some(path), _) => {
+        Ok(match (text, file) {
+            (Some("-"), _) => Self { queries: Box::new(from_stdin()), count: None, single: false },
+            (Some(text), _) => {
+                let query = Query { id: "1".to_owned(), text: text.to_owned() };
+                Self { queries: Box::new([Ok(query)].into_iter()), count: Some(1), single: true }
+            }
+            (None, Some(path)) => {
                 let queries = read(path)?;
                 let count = Some(queries.len() as u64);
                 Self { queries: Box::new(queries.into_iter().map(Ok)), count, single: false }
             }
-            (None, Some("-")) => {
-                Self { queries: Box::new(from_stdin()), count: None, single: false }
-            }
-            (None, text) => {
-                let text = text.unwrap_or_default().to_owned();
-                let query = Query { id: "1".to_owned(), text };
-                Self { queries: Box::new([Ok(query)].into_iter()), count: Some(1), single: true }
+            (None, None) => {
+                let what =
+                    "no query: give its TEXT, `-` to read one a line from stdin, or --queries FILE";
+                return Err(Usage(what.to_owned()).into());
             }
         })
     }
@@ -107,14 +112,22 @@ fn from_stdin() -> impl Iterator<Item = Result<Query>> {
 
 /// Lines of bounded length, without their ends.
 fn lines(mut reader: impl BufRead) -> impl Iterator<Item = io::Result<String>> {
+    let mut first = true;
     std::iter::from_fn(move || {
         let mut line = String::new();
         match io::Read::take(&mut reader, LINE_BYTES_MAX).read_line(&mut line) {
             Ok(0) => None,
-            Ok(read) if read as u64 == LINE_BYTES_MAX && !line.ends_with('\n') => Some(Err(
-                io::Error::other(format!("the line is longer than {LINE_BYTES_MAX} bytes")),
-            )),
-            Ok(_) => Some(Ok(line.trim_end_matches(['\n', '\r']).to_owned())),
+            Ok(read) if read as u64 == LINE_BYTES_MAX && !line.ends_with('\n') => {
+                let what = format!("the line is longer than {LINE_BYTES_MAX} bytes");
+                // The rest of it is no line of its own.
+                Some(reader.skip_until(b'\n').and(Err(io::Error::other(what))))
+            }
+            Ok(_) => {
+                let line = line.trim_end_matches(['\n', '\r']);
+                let mark = std::mem::take(&mut first).then_some(text::BYTE_ORDER_MARK);
+                let line = mark.and_then(|mark| line.strip_prefix(mark)).unwrap_or(line);
+                Some(Ok(line.to_owned()))
+            }
             Err(error) => Some(Err(error)),
         }
     })

@@ -6,8 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
+/// What some programs put before a text in UTF-8.
+pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Reads the text of a file or a pipe, of stdin where `path` is `-`. One of more than `max` bytes is
-/// refused: it may have no end. `what` it is, a message says.
+/// refused: it may have no end. `what` it is, a message says. A byte order mark is left out.
 pub(crate) fn read(path: &Path, what: &str, max: u64) -> Result<String> {
     let name = path.display();
     let source: io::Result<Box<dyn Read>> = match path == Path::new("-") {
@@ -21,5 +24,5 @@ pub(crate) fn read(path: &Path, what: &str, max: u64) -> Result<String> {
         false => format!("{name}: {what} cannot be read"),
     })?;
     ensure!(read as u64 <= max, "{name}: {what} cannot be read: more than {max} bytes");
-    Ok(text)
+    Ok(text.strip_prefix(BYTE_ORDER_MARK).map(str::to_owned).unwrap_or(text))
 }

@@ -6,7 +6,7 @@ use super::{RankingArgs, SearchArgs};
 #[derive(Debug, Args)]
 pub(crate) struct AnswerArgs {
     /// The question; `-` reads one a line from stdin.
-    #[arg(required_unless_present_any = ["queries", "print_config"], conflicts_with = "queries")]
+    #[arg(conflicts_with = "queries")]
     pub(crate) text: Option<String>,
     #[command(flatten)]
     pub(crate) search: SearchArgs,

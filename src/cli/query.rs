@@ -66,8 +66,7 @@ pub(crate) struct SearchArgs {
     pub(crate) store: PathBuf,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Queries: JSONL with `_id` and `text`, or TSV with id and text. A bench without them takes
-    /// sentences of the store's documents.
+    /// Queries: JSONL with `_id` and `text`, or TSV with id and text.
     #[arg(long, value_name = "FILE")]
     pub(crate) queries: Option<PathBuf>,
     /// Documents to rerank a query.
@@ -78,7 +77,7 @@ pub(crate) struct SearchArgs {
 #[derive(Debug, Args)]
 pub(crate) struct QueryArgs {
     /// The query; `-` reads one a line from stdin.
-    #[arg(required_unless_present_any = ["queries", "print_config"], conflicts_with = "queries")]
+    #[arg(conflicts_with = "queries")]
     pub(crate) text: Option<String>,
     #[command(flatten)]
     pub(crate) search: SearchArgs,

@@ -42,7 +42,6 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
     let answers = batch.map(|query| work(&query?));
     each_answer(status_with(&store, &session), answers, single, &bar, |(answer, printed), said| {
         printed?;
-        let status = said.warn(&answer.damages, &answer.failovers);
         if json {
             let mut value = serde_json::to_value(&answer)?;
             value["stats"]["device"] = device.as_str().into();
@@ -51,7 +50,7 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
             report::print_piece(&sources(&answer, single))?;
             warn_of_cuts(&answer);
         }
-        Ok(status)
+        Ok(said.warn(&answer.damages, &answer.failovers))
     })
 }
 

@@ -14,7 +14,7 @@ use hyperrag_store::{FORMAT_VERSION, Replica, Store, StoreError};
 use serde::Serialize;
 
 use super::eval::read_run;
-use super::{LoadedModel, arithmetic};
+use super::{LoadedModel, arithmetic, note_replicas_behind};
 use crate::cli::{BuildArgs, ColumnArgs, ModelArgs};
 use crate::exit::{Status, Usage};
 use crate::{report, signals};
@@ -93,7 +93,9 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         true => report::print_data(&with_device(&summary, &loaded)?)?,
         false => report::note(&describe(&summary)),
     }
-    Ok(if replicate_all(args) { Status::Done } else { Status::Degraded })
+    let replicated = replicate_all(args);
+    note_replicas_behind(&args.store);
+    Ok(if replicated { Status::Done } else { Status::Degraded })
 }
 
 /// Loads the model: with the profile of the store that is added to, and with the arithmetic and the

@@ -1,6 +1,7 @@
 use anyhow::Result;
 use hyperrag_pipeline::{ByteProgress, Compaction};
 
+use super::note_replicas_behind;
 use crate::cli::CompactArgs;
 use crate::exit::Status;
 use crate::{report, signals};
@@ -16,6 +17,7 @@ pub(crate) fn compact(args: &CompactArgs, json: bool) -> Result<Status> {
         true => report::print_data(&serde_json::to_string(&done)?)?,
         false => report::note(&describe(&done)),
     }
+    note_replicas_behind(&args.store);
     Ok(Status::Done)
 }
 

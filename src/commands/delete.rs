@@ -3,6 +3,7 @@ use std::path::Path;
 use anyhow::Result;
 use hyperrag_pipeline::Deletion;
 
+use super::note_replicas_behind;
 use crate::cli::DeleteArgs;
 use crate::exit::Status;
 use crate::{report, text};
@@ -30,6 +31,7 @@ pub(crate) fn delete(args: &DeleteArgs, json: bool) -> Result<Status> {
         true => report::print_data(&serde_json::to_string(&done)?)?,
         false => report::note(&describe(&done, &args.store)),
     }
+    note_replicas_behind(&args.store);
     Ok(Status::Done)
 }
 

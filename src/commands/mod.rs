@@ -33,7 +33,7 @@ use hyperrag_kv::{
 };
 use hyperrag_model::{Compute, LoadSettings, Model, ModelCache, ModelFile, Tokenizer};
 use hyperrag_pipeline::Session;
-use hyperrag_store::{Replicated, StoreError};
+use hyperrag_store::{Replicated, Store, StoreError, replica_states};
 
 use crate::cli::{BenchKind, Cli, Command, ModelArgs};
 use crate::exit::Status;
@@ -229,6 +229,21 @@ fn status_with(store: &Replicated, session: &OpenSession<'_>) -> Status {
     match store.doubt().is_some() || unindexed > 0 {
         true => Status::Degraded,
         false => Status::Done,
+    }
+}
+
+/// Names the replicas that a change of the store at `root` has left behind.
+fn note_replicas_behind(root: &Path) {
+    let Ok(store) = Store::open(root) else { return };
+    let generation = store.manifest().generation;
+    for replica in replica_states(root, store.manifest()).unwrap_or_default() {
+        if replica.generation.is_some_and(|theirs| theirs < generation) {
+            let (root, path) = (root.display(), replica.path.display());
+            crate::report::note(&format!(
+                "{path}: the replica is behind; bring it up to date with \
+                 `hyperrag replicate --store {root} --to {path}`"
+            ));
+        }
     }
 }
 

@@ -18,7 +18,9 @@ use crate::report;
 pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let format = if json { Format::Jsonl } else { args.format };
     let batch = Batch::new(args.text.as_deref(), args.search.queries.as_deref())?;
-    let candidates = args.candidates.as_deref().map(read_run).transpose()?;
+    // A run that the settings name is for the queries of a file.
+    let candidates = args.candidates.as_deref().filter(|_| args.text.is_none());
+    let candidates = candidates.map(read_run).transpose()?;
     let (store, loaded) = open_to_rank(&args.search.store, &args.search.model)?;
     let session = session(&store, &loaded, &args.ranking)?;
     let device = loaded.model.device().device;

@@ -1,9 +1,9 @@
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hyperrag_pipeline::{ByteProgress, Replication};
 use hyperrag_store::forget_replica;
 
 use crate::cli::ReplicateArgs;
-use crate::exit::Status;
+use crate::exit::{Status, Usage};
 use crate::report;
 
 /// Copies a store to another folder, or forgets a copy.
@@ -14,7 +14,8 @@ pub(crate) fn replicate(args: &ReplicateArgs, json: bool) -> Result<Status> {
         report::note(&format!("{store}: the replica {} is forgotten", replica.display()));
         return Ok(Status::Done);
     }
-    let to = args.to.as_deref().context("--to DIR is needed")?;
+    let to = args.to.as_deref();
+    let to = to.ok_or_else(|| Usage("no copy: give its folder as --to DIR".to_owned()))?;
     let progress = ByteProgress::default();
     let done = report::watch_bytes(&progress, || {
         hyperrag_pipeline::replicate(&args.store, to, args.checksum, &progress)

@@ -102,15 +102,18 @@ fn replicas_status(replicas: &[VerifiedReplica]) -> Result<Status> {
         ))
         .into());
     }
-    let gone = replicas.iter().filter(|replica| replica.report.is_none());
-    for VerifiedReplica { state, .. } in gone.clone() {
+    // One that is behind was whole once, and each change of the store says that it is.
+    let others = replicas
+        .iter()
+        .filter(|replica| replica.report.is_none() || !replica.state.is_of_this_store());
+    for VerifiedReplica { state, .. } in others.clone() {
         report::warn(&format!(
             "{}: the replica: {}; forget it with `hyperrag replicate --forget`, or bring it back",
             state.path.display(),
             state.state
         ));
     }
-    Ok(if gone.count() > 0 { Status::Degraded } else { Status::Done })
+    Ok(if others.count() > 0 { Status::Degraded } else { Status::Done })
 }
 
 /// The store, and then each replica by its name.

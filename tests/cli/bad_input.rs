@@ -10,7 +10,7 @@ use parquet::arrow::ArrowWriter;
 use serde_json::json;
 
 use crate::support::{
-    DEGRADED, DONE, FAILED, Outcome, Scratch, USAGE, all_files, jsonl, passages, testdata,
+    DEGRADED, DONE, FAILED, Outcome, Scratch, USAGE, all_files, jsonl, passages, ranked, testdata,
 };
 
 #[test]
@@ -302,4 +302,30 @@ fn queries_that_cannot_be_answered_are_named() {
     scratch.write("bad.run", "q1 Q0 p001 1\n");
     let run = scratch.ends(FAILED, &format!("{query} three.jsonl --candidates bad.run"));
     run.says(&["bad.run:1", "six"]);
+}
+
+#[test]
+fn queries_may_have_a_byte_order_mark_and_a_line_that_is_too_long() {
+    let scratch = Scratch::new();
+    scratch.write("corpus.jsonl", jsonl(&passages()[..8]));
+    scratch.ok("build corpus.jsonl --store store TINY");
+    let line = "query --store store TINY --json --fuse none --depth 8 -k 8";
+    let bees = ranked(&scratch.ok(&format!("{line} bees")));
+    for (name, text) in [
+        ("q.tsv", "\u{feff}q1\tbees\n"),
+        ("q.jsonl", "\u{feff}{\"_id\":\"q1\",\"text\":\"bees\"}\n"),
+    ] {
+        scratch.write(name, text);
+        let trec = line.replace("--json", "--format trec");
+        let run = scratch.ok(&format!("{trec} --queries {name}")).stdout;
+        assert!(run.starts_with("q1 Q0 "), "{run}");
+    }
+    let long = format!("{}bees\nbees\n", "word ".repeat(300_000));
+    let outcome = scratch.run_with_stdin(&format!("{line} -"), &long);
+    assert_eq!(outcome.code, DEGRADED, "{}", outcome.stderr);
+    outcome.says(&["stdin:1", "longer than 1048576 bytes"]);
+    assert_eq!(ranked(&outcome)[0].1, bees[0].1);
+    scratch.write("ids", "\u{feff}p001\n");
+    scratch.ok("delete --store store --ids ids").says(&["deleted 1 documents"]);
+    scratch.ends(USAGE, "query bees --store store TINY --threads 2000").says(&["0..=1024"]);
 }

@@ -397,3 +397,33 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     assert_eq!(broken.stderr.lines().count(), 1, "{}", broken.stderr);
     scratch.ends(1, &format!("{line} --config none.toml")).says(&["none.toml", "cannot be read"]);
 }
+
+#[test]
+fn what_is_asked_on_the_command_line_wins_over_queries_of_the_file() {
+    let scratch = Scratch::new();
+    scratch.write("corpus.jsonl", jsonl(&passages()[..8]));
+    scratch.ok("build corpus.jsonl --store store TINY");
+    scratch
+        .write("q.jsonl", "{\"_id\":\"q1\",\"text\":\"honey\"}\n{\"_id\":\"q2\",\"text\":\"x\"}\n");
+    scratch.write("run", "q1 Q0 p001 1 1.0 t\n");
+    let line = "query --store store TINY --json";
+    let none = scratch.ends(USAGE, line);
+    none.says(&["no query", "--queries FILE"]);
+    let typed = scratch.ok(&format!("{line} bees")).json();
+    scratch.write("hyperrag.toml", "[query]\nqueries = 'q.jsonl'\ncandidates = 'run'\n");
+    let answers = |line: &str| {
+        let answers = scratch.ok(line).json();
+        let asked = answers.iter().map(|answer| answer["query"].as_str().unwrap().to_owned());
+        (asked.collect::<Vec<_>>(), answers[0]["hits"].clone())
+    };
+    assert_eq!(answers(line).0, ["honey", "x"]);
+    assert_eq!(
+        answers(&format!("{line} bees")),
+        (vec!["bees".to_owned()], typed[0]["hits"].clone())
+    );
+
+    scratch.ends(USAGE, "replicate --store store").says(&["--to DIR"]);
+    scratch.write("hyperrag.toml", "[replicate]\nto = 'copy'\n");
+    scratch.ok("replicate --store store");
+    assert!(scratch.path("copy/manifest.json").exists());
+}

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::seeded::Seeded;
-use crate::support::{DAMAGED, DONE, FAILED, Outcome, Scratch, jsonl, note, passages, ranked};
+use crate::support::{
+    DAMAGED, DONE, FAILED, Outcome, Scratch, all_files, jsonl, note, passages, ranked,
+};
 
 const SEED: u64 = 2027;
 const QUERY: &str = "TINY --json --queries QUERIES --depth 500 -k 500";
@@ -321,4 +323,73 @@ fn documents_without_text_take_no_room_in_what_is_added() {
     assert_eq!((&again["shards"], &again["unchanged"]), (&done["shards"], &json!(2)));
     scratch.ok("compact --store store");
     scratch.ok("verify --store store --deep");
+}
+
+#[test]
+fn queries_go_on_while_an_append_is_begun_anew() {
+    let scratch = Scratch::new();
+    scratch.write("first.jsonl", jsonl(&passages()[..40]));
+    scratch.write("added.jsonl", jsonl(&passages()[40..120]));
+    scratch.write("other.jsonl", jsonl(&passages()[60..100]));
+    scratch.ok("build first.jsonl --store store TINY --unit-rows 4");
+    let query = "query bees --store store TINY --json --depth 100 -k 100";
+    let expected = ranked(&scratch.ok(query));
+    let bytes: u64 =
+        all_files(&scratch.path("store")).iter().map(|file| file.metadata().unwrap().len()).sum();
+    let append = "--store store TINY --append";
+    let capped = format!("build added.jsonl {append} --max-bytes {}", 2 * bytes);
+    scratch.ends(FAILED, &capped).says(&["stopped before"]);
+    assert_eq!(ranked(&scratch.ok(query)), expected);
+
+    // The index has what the interrupted append sealed, which counts no longer.
+    let mut build = scratch.spawn(&format!("build other.jsonl {append} --restart"));
+    while build.try_wait().unwrap().is_none() {
+        // Not by `scratch.ok`: the build has files under way.
+        let found = Outcome::of(scratch.command(query).output().unwrap());
+        assert_eq!((found.code, found.stderr.as_str()), (DONE, ""));
+        if ranked(&found) != expected {
+            break; // It is done.
+        }
+    }
+    assert!(build.wait().unwrap().success());
+    scratch.ok("verify --store store --deep");
+    scratch.write("both.jsonl", jsonl(&[&passages()[..40], &passages()[60..100]].concat()));
+    scratch.ok("build both.jsonl --store fresh TINY --unit-rows 4");
+    let fresh = query.replace("store store", "store fresh");
+    assert_eq!(ranked(&scratch.ok(query)), ranked(&scratch.ok(&fresh)));
+}
+
+#[test]
+fn an_intact_index_of_another_state_is_no_index_of_the_store() {
+    let scratch = Scratch::new();
+    scratch.write("first.jsonl", jsonl(&passages()[..8]));
+    scratch.write("added.jsonl", jsonl(&passages()[8..16]));
+    scratch.write("ids", passages()[12]["_id"].as_str().unwrap());
+    scratch.ok("build first.jsonl --store store TINY --unit-rows 4");
+    let former = read_files(&scratch.path("store/index"));
+    scratch.ok("build added.jsonl --store store TINY --append");
+    scratch.ok("replicate --store store --to copy");
+    let copy = scratch.files("copy");
+    fs::remove_dir_all(scratch.path("store/index")).unwrap();
+    fs::create_dir(scratch.path("store/index")).unwrap();
+    for (name, bytes) in former {
+        scratch.write(&format!("store/index/{name}"), bytes);
+    }
+    let what = ["it has 8 documents, the store 16", "hyperrag repair"];
+    scratch.ends(DAMAGED, "delete --store store --ids ids").says(&what);
+    scratch.ends(DAMAGED, "replicate --store store --to copy").says(&what);
+    assert_eq!(scratch.files("copy"), copy);
+    scratch.ok("repair --store store");
+    scratch.ok("delete --store store --ids ids").says(&["deleted 1 documents"]);
+}
+
+/// Names and bytes of the files of a folder.
+fn read_files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let files = all_files(folder).into_iter();
+    files
+        .filter(|file| file.is_file())
+        .map(|file| {
+            (file.file_name().unwrap().to_string_lossy().into_owned(), fs::read(file).unwrap())
+        })
+        .collect()
 }

@@ -87,6 +87,26 @@ fn what_may_not_be_read_is_an_error_with_its_cause_and_never_damage() {
 }
 
 #[test]
+fn replicas_that_may_not_be_read_are_not_forgotten() {
+    let scratch = Scratch::new();
+    open_to_all(&scratch);
+    scratch.write("rows.jsonl", jsonl(&passages()[..4]));
+    scratch.ok("build rows.jsonl --store store TINY --replica copy");
+    for file in all_files(&scratch.path("store")) {
+        set_mode(&file, if file.is_dir() { 0o777 } else { 0o666 });
+    }
+    set_mode(&scratch.path("store"), 0o777);
+    fs::create_dir(scratch.path("other")).unwrap();
+    set_mode(&scratch.path("other"), 0o777);
+    let list = scratch.path("store/replicas.json");
+    let listed = fs::read(&list).unwrap();
+    set_mode(&list, 0);
+    let outcome = run_as_user(&scratch, "replicate --store store --to other");
+    outcome.says(&["it does not remember the replica"]);
+    assert_eq!(fs::read(&list).unwrap(), listed);
+}
+
+#[test]
 fn files_follow_the_umask() {
     let scratch = Scratch::new();
     scratch.write("rows.jsonl", jsonl(&passages()[..20]));

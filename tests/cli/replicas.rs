@@ -52,7 +52,9 @@ fn replicas_are_listed_verified_and_forgotten() {
         |generation: u64, state: &str| ("copy".to_owned(), json!(generation), state.to_owned());
     assert_eq!(states(), [state(2, "up to date")]);
     scratch.write("ids", "p001");
-    scratch.ok("delete --store store --ids ids");
+    let behind = ["/copy: the replica is behind; bring it up to date with `hyperrag replicate"];
+    scratch.ok("delete --store store --ids ids").says(&behind);
+    scratch.ok("compact --store store").says(&behind);
     assert_eq!(states(), [state(2, "behind")]);
     let info = scratch.ok("info --store store").stdout;
     assert!(info.contains("/copy: behind, generation 2"), "{info}");
@@ -109,4 +111,16 @@ fn an_unfinished_build_says_how_many_documents_are_searched() {
     scratch.write("corpus.jsonl", jsonl(&passages()[..70]));
     scratch.ok("build corpus.jsonl --store store TINY --unit-rows 32");
     assert_eq!(scratch.ok(QUERY).stderr, "");
+}
+
+#[test]
+fn a_copy_inside_its_store_and_one_of_another_store_are_none() {
+    let scratch = built();
+    scratch.ends(FAILED, "replicate --store store --to store/index-copy").says(&["lies in it"]);
+    scratch.write("other.jsonl", jsonl(&passages()[..4]));
+    scratch.ok("build other.jsonl --store other TINY --unit-rows 8");
+    fs::remove_dir_all(scratch.path("copy")).unwrap();
+    fs::rename(scratch.path("other"), scratch.path("copy")).unwrap();
+    let found = scratch.ends(DEGRADED, "verify --store store --replicas");
+    found.says(&["/copy: the replica: another store"]);
 }

@@ -48,7 +48,7 @@ fn crates_know_only_what_lies_below_them() {
         ("store", &["kv", "files"]),
         ("retrieval", &["kv", "files"]),
         ("rerank", &["kv"]),
-        ("pipeline", &["kv", "corpus", "store", "retrieval", "rerank", "eval"]),
+        ("pipeline", &["kv", "files", "corpus", "store", "retrieval", "rerank", "eval"]),
     ] {
         let package = format!("hyperrag-{package}");
         let (_, manifest) = manifests.iter().find(|(name, _)| *name == package).unwrap();

@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 
 /// Opens a file for reading, be it behind a link.
 ///
@@ -53,6 +53,22 @@ pub fn create_temporary(path: &Path) -> io::Result<File> {
         ErrorKind::AlreadyExists => fs::remove_file(&partial).and_then(|()| create()),
         _ => Err(error),
     })
+}
+
+/// Puts the folder `new` in the place of the folder `old`, which it removes. Whoever looks finds one or
+/// the other, where the file system can exchange two names; elsewhere `old` is missing for a moment.
+///
+/// # Errors
+/// What the system says.
+pub fn replace_folder(new: &Path, old: &Path) -> io::Result<()> {
+    match renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
+        Ok(()) => fs::remove_dir_all(new)?,
+        Err(_) => match fs::remove_dir_all(old) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => fs::rename(new, old)?,
+        },
+    }
+    File::open(old.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Opens a file that was looked at, for to open a device may do something, and looks at it again: it
@@ -154,6 +170,25 @@ mod tests {
             assert_eq!(fs::read(path("other")).unwrap(), b"other");
             assert_eq!(fs::symlink_metadata(path("file.tmp")).unwrap().len(), 9);
             fs::remove_file(path("file.tmp")).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_folder_takes_the_place_of_another_or_of_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for there in [true, false] {
+            fs::create_dir(path("new")).unwrap();
+            fs::write(path("new/file"), "new").unwrap();
+            if there {
+                fs::create_dir(path("old")).unwrap();
+                fs::write(path("old/other"), "old").unwrap();
+            }
+            replace_folder(&path("new"), &path("old")).unwrap();
+            let names: Vec<_> = fs::read_dir(path("old")).unwrap().collect();
+            assert_eq!((names.len(), path("new").exists()), (1, false));
+            assert_eq!(fs::read_to_string(path("old/file")).unwrap(), "new");
+            fs::remove_dir_all(path("old")).unwrap();
         }
     }
 }

@@ -7,14 +7,16 @@ use std::thread;
 use std::time::Instant;
 
 use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_files::replace_folder;
 use hyperrag_kv::{
     CALIBRATION_CHUNKS, Calibration, Chunk, Fingerprint, KvBlock, LanguageModel, ShardId, Slot,
 };
-use hyperrag_retrieval::{IndexWriter, Location};
+use hyperrag_retrieval::{IndexWriter, Location, RetrievalError};
 use hyperrag_store::{Dead, Manifest, ShardChunks, Store, StoreWriter};
 use serde::Serialize;
 
 use crate::budget::{Budget, Memory, Share};
+use crate::compact::index_anew;
 use crate::existing::Existing;
 use crate::room::Room;
 use crate::units::{HeldUnit, Units, chunks_of};
@@ -121,7 +123,7 @@ pub fn build<M: LanguageModel>(
     }
     let mut store = StoreWriter::open(root, input.fingerprint, input.calibration)?;
     begin(input, &mut store)?;
-    let mut index = open_index(root, &store)?;
+    let mut index = open_index(root, &store, input.stop)?;
     let shards_before = store.manifest().shards.len() as u64;
     let sealed = store.manifest().clone();
     let units = match sealed.first_shard {
@@ -397,20 +399,34 @@ pub(crate) fn add_to_index(
 }
 
 /// Opens the index and brings it up to the sealed shards: a crash may have left it behind. An
-/// index that is damaged, or ahead of the store, is made anew from the chunk files.
-fn open_index(root: &Path, store: &StoreWriter) -> Result<IndexWriter, PipelineError> {
+/// index that is damaged, or ahead of the store, is made anew from the chunk files beside the one that
+/// readers have, and takes its place when it is whole.
+fn open_index(
+    root: &Path,
+    store: &StoreWriter,
+    stop: &AtomicBool,
+) -> Result<IndexWriter, PipelineError> {
     let manifest = store.manifest();
     let (folder, end) = (root.join(manifest.index_folder()), manifest.next_shard().0);
     let analyzer = manifest.fingerprint.language.parse()?;
-    let mut index = match IndexWriter::open(&folder, analyzer) {
-        Ok(index) if index.indexed_shards() <= end => index,
-        Ok(_) | Err(hyperrag_retrieval::RetrievalError::Damaged { .. }) => {
-            std::fs::remove_dir_all(&folder).map_err(|source| {
-                hyperrag_retrieval::RetrievalError::Io { path: folder.clone(), source }
-            })?;
-            IndexWriter::open(&folder, analyzer)?
+    let opened = IndexWriter::open(&folder, analyzer);
+    let is_usable = match &opened {
+        Ok(index) => index.indexed_shards() <= end,
+        Err(error) => !matches!(error, RetrievalError::Damaged { .. }),
+    };
+    let mut index = if is_usable {
+        opened?
+    } else {
+        drop(opened);
+        let aside = Manifest { index: manifest.generation + 1, ..manifest.clone() };
+        let made = root.join(aside.index_folder());
+        let io = |source| RetrievalError::Io { path: made.clone(), source };
+        match std::fs::remove_dir_all(&made) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error).into()),
+            _ => index_anew(root, &aside, stop)?,
         }
-        Err(error) => return Err(error.into()),
+        replace_folder(&made, &folder).map_err(io)?;
+        IndexWriter::open(&folder, analyzer)?
     };
     let indexed = index.indexed_shards();
     let mut behind = manifest.shards.iter().filter(|record| record.shard.0 >= indexed).peekable();

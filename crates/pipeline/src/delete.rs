@@ -2,11 +2,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use hyperrag_kv::{DocId, ShardId};
-use hyperrag_retrieval::Index;
 use hyperrag_store::{Dead, StoreWriter};
 use serde::Serialize;
 
 use crate::PipelineError;
+use crate::retriever::open_fitting;
 
 /// What a deletion did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -29,7 +29,7 @@ pub fn delete<'a>(
     ids: impl IntoIterator<Item = &'a str>,
 ) -> Result<Deletion, PipelineError> {
     let mut store = StoreWriter::open_complete(root)?;
-    let index = Index::open(&root.join(store.manifest().index_folder()))?;
+    let index = open_fitting(root, store.manifest())?;
     let live = store.manifest().live_rows();
     let mut done = Deletion::default();
     let mut rows: BTreeMap<ShardId, BTreeSet<u64>> = BTreeMap::new();

@@ -64,7 +64,7 @@ pub enum PipelineError {
     },
     /// The sealed units were made from other rows.
     #[error(
-        "rows {first} to {last} of the input are not those that the store was made from; build another store, or give the same input and --limit"
+        "rows {first} to {last} of the input are not those that the store was made from; add what is new with --append, build another store, or give the same input and --limit"
     )]
     Changed {
         /// First row of the unit, from 1.

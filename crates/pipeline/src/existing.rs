@@ -5,6 +5,7 @@ use hyperrag_retrieval::{Hit, Index};
 use hyperrag_store::{LiveRows, Store};
 
 use crate::PipelineError;
+use crate::retriever::open_fitting;
 
 /// The documents that a store had before an input is added to it.
 pub(crate) struct Existing {
@@ -16,7 +17,7 @@ impl Existing {
     /// What readers of the store at `root` find, as long as the input is not all in.
     pub(crate) fn open(root: &Path) -> Result<Self, PipelineError> {
         let store = Store::open(root)?;
-        let index = Index::open(&root.join(store.manifest().index_folder()))?;
+        let index = open_fitting(root, store.manifest())?;
         Ok(Self { index, live: store.manifest().live_rows() })
     }
 

@@ -8,6 +8,7 @@ use hyperrag_retrieval::copy_index;
 use hyperrag_store::{Replica, StoreError, remember_replica};
 use serde::Serialize;
 
+use crate::retriever::open_fitting;
 use crate::{ByteProgress, PipelineError};
 
 /// What a replication did.
@@ -47,6 +48,8 @@ pub fn replicate(
         done.bytes_copied += copied;
         done.shards_copied += usize::from(copied > 0);
     }
+    // An intact one of another state of the store would take the place of a good one.
+    drop(open_fitting(from, replica.manifest())?);
     let index = replica.manifest().index_folder();
     done.bytes_copied += copy_index(&from.join(&index), &to.join(&index))?;
     replica.publish()?;

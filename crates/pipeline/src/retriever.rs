@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use hyperrag_kv::Failover;
 use hyperrag_retrieval::{Index, RetrievalError};
-use hyperrag_store::{Replicated, Store};
+use hyperrag_store::{Manifest, Replicated, Store};
 
 use crate::PipelineError;
 
@@ -82,17 +82,24 @@ fn first_of(
 /// has the same shards, for the rows of another history may be other documents.
 fn open(store: &Replicated, copy: usize, root: &Path) -> Result<Index, RetrievalError> {
     let manifest = store.manifest();
+    let same = |copy: Store| copy.manifest().shards == manifest.shards;
+    if copy > 0 && manifest.complete && !Store::open(root).is_ok_and(same) {
+        let what = "it is of a store with other shards".to_owned();
+        let path = root.join(manifest.index_folder());
+        return Err(RetrievalError::Damaged { path, files: Vec::new(), what });
+    }
+    open_fitting(root, manifest)
+}
+
+/// Opens the index that `manifest` names, which must have the documents of a store that is complete.
+pub(crate) fn open_fitting(root: &Path, manifest: &Manifest) -> Result<Index, RetrievalError> {
     let path = root.join(manifest.index_folder());
     let (index, stored) = (Index::open(&path)?, manifest.documents());
-    // One that is being made anew has not all of them yet.
+    // One that is being made has not all of them yet.
     if !manifest.complete {
         return Ok(index);
     }
     let damaged = |what| RetrievalError::Damaged { path, files: Vec::new(), what };
-    let same = |copy: Store| copy.manifest().shards == manifest.shards;
-    if copy > 0 && !Store::open(root).is_ok_and(same) {
-        return Err(damaged("it is of a store with other shards".to_owned()));
-    }
     match index.documents_before(manifest.next_row()) {
         found if found == stored => Ok(index),
         found => Err(damaged(format!("it has {found} documents, the store {stored}"))),

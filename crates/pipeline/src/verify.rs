@@ -1,3 +1,4 @@
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -116,7 +117,7 @@ pub(crate) fn damages(
     settings: VerifySettings,
     progress: &ByteProgress,
 ) -> Result<Vec<Damage>, PipelineError> {
-    let folder = store.map_or("index".to_owned(), |store| store.manifest().index_folder());
+    let folder = store.map_or_else(|| last_index(root), |store| store.manifest().index_folder());
     let index = match Index::open_verified(&root.join(&folder)) {
         // What this user or this version can not read may be as it was written.
         Err(
@@ -126,11 +127,9 @@ pub(crate) fn damages(
         ) => return Err(error.into()),
         index => index,
     };
-    let generation_damage = match store {
-        Some(store) => store.generation_damage().cloned(),
-        None => generation_damage(root)?,
-    };
-    let mut found = Vec::from_iter(generation_damage);
+    // Read again, for a store that was not opened by its own manifest.
+    let seen = store.and_then(Store::generation_damage).cloned();
+    let mut found = Vec::from_iter(seen.or(generation_damage(root)?));
     if let Some(store) = store {
         let manifest = store.manifest();
         progress.expect(manifest);
@@ -152,6 +151,14 @@ pub(crate) fn damages(
     let damages = index_damages(index.as_ref(), store.map(Store::manifest));
     found.extend(damages.into_iter().map(|(file, what)| index_damage(&folder, &file, what)));
     Ok(found)
+}
+
+/// The name of the last index in a folder whose manifest is lost.
+fn last_index(root: &Path) -> String {
+    let names = fs::read_dir(root).into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    let last = names.filter(|name| name.starts_with("index-")).max();
+    last.unwrap_or_else(|| "index".to_owned())
 }
 
 /// Checks a shard and its chunk file; deeply, what follows from the latter too.

@@ -27,8 +27,8 @@ pub enum StoreError {
         /// The folder.
         path: PathBuf,
     },
-    /// A replica was to be made of a store in its own place.
-    #[error("{}: the folder is the store itself; name another one", path.display())]
+    /// A replica was to be made of a store in its own place, or inside it.
+    #[error("{}: the folder is the store itself or lies in it; name another one", path.display())]
     SameFolder {
         /// The folder.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub enum StoreError {
         holder: String,
     },
     /// An input is only partly in.
-    #[error("{}: a build is not finished; run the same `hyperrag build` to its end first", path.display())]
+    #[error("{}: a build or an append is not finished; run the same `hyperrag build` to its end first, or forget what an append sealed with --append --restart", path.display())]
     Unfinished {
         /// The store.
         path: PathBuf,
@@ -166,6 +166,7 @@ impl StoreError {
 
 fn advice(mismatch: &Mismatch) -> &'static str {
     match mismatch.of_file {
+        false if mismatch.field == "profile" => "name that with --profile, or build another store",
         true => {
             "use the very file that it was made with, or build another store: in its format version 1 \
              that is the digest of the whole file, and name and chat template count; while the file is \

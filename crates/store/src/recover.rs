@@ -126,7 +126,7 @@ pub fn recover(
             path: files.manifest(),
             why: format!(
                 "it could be made {}: what was deleted, added or replaced since would be undone; \
-                 name a replica that is not behind, or allow it with --accept-older",
+                 bring back a replica that is not behind, or allow it with --accept-older",
                 found.how
             ),
         }),

@@ -182,7 +182,9 @@ fn prepare(
     State::refuse_unknown(&files)?;
     make_folder(to)?;
     sync_parent(to)?;
-    if fs::canonicalize(from).is_ok_and(|from| fs::canonicalize(to).is_ok_and(|to| from == to)) {
+    if fs::canonicalize(from)
+        .is_ok_and(|from| fs::canonicalize(to).is_ok_and(|to| to.starts_with(from)))
+    {
         return Err(StoreError::SameFolder { path: to.to_owned() });
     }
     let any = fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some());

@@ -62,7 +62,11 @@ pub fn remember_replica(root: &Path, replica: &Path) -> Result<(), StoreError> {
         return Err(StoreError::Io { path: full, action: what, source });
     }
     let _alone = alone(root);
-    let mut all = replicas(root).unwrap_or_default();
+    let mut all = match replicas(root) {
+        // It may be as it was written.
+        Err(error) if error.is_refusal() => return Err(error),
+        listed => listed.unwrap_or_default(),
+    };
     if all.contains(&full) {
         return Ok(());
     }
@@ -104,6 +108,17 @@ pub struct ReplicaState {
     pub state: String,
 }
 
+const UP_TO_DATE: &str = "up to date";
+const BEHIND: &str = "behind";
+
+impl ReplicaState {
+    /// Whether it is what the store is or was.
+    #[must_use]
+    pub fn is_of_this_store(&self) -> bool {
+        self.state == UP_TO_DATE || self.state == BEHIND
+    }
+}
+
 /// States of the replicas of the store at `root`, which holds what `manifest` says.
 ///
 /// # Errors
@@ -114,9 +129,9 @@ pub fn replica_states(root: &Path, manifest: &Manifest) -> Result<Vec<ReplicaSta
             Ok(Some(State { manifest: theirs, .. })) => {
                 let state = match theirs.generation.cmp(&manifest.generation) {
                     _ if theirs.fingerprint != manifest.fingerprint => "another store",
-                    _ if theirs == *manifest => "up to date",
+                    _ if theirs == *manifest => UP_TO_DATE,
                     std::cmp::Ordering::Greater => "ahead of the store",
-                    _ => "behind",
+                    _ => BEHIND,
                 };
                 (Some(theirs.generation), state.to_owned())
             }

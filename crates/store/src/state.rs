@@ -144,7 +144,10 @@ impl State {
 fn damaged(files: &Files, what: String) -> StoreError {
     match versions(files).find(|version| !is_known(*version)) {
         Some(version) => StoreError::Format { path: files.root.clone(), version },
-        None => StoreError::damaged(&files.manifest(), what),
+        None => {
+            let what = format!("{what}; mend the store with `hyperrag repair`");
+            StoreError::damaged(&files.manifest(), what)
+        }
     }
 }
 

@@ -61,7 +61,7 @@ impl DeviceModel {
             None => Err(LoadError::Device {
                 device: choice.to_string(),
                 what: "this program was built without the decoder for devices: build it with \
-                       scripts/build-cuda.sh"
+                       `make cuda`"
                     .to_owned(),
             }),
         }

@@ -141,7 +141,8 @@ enum NoGpu {
 
 #[cfg(not(feature = "cuda"))]
 fn open_cuda(_: usize) -> Result<(Device, DeviceInfo), NoGpu> {
-    let what = "this program was built without CUDA: build it with scripts/build-cuda.sh, or use --device cpu";
+    let what =
+        "this program was built without CUDA: make one with it by `make cuda`, or use --device cpu";
     Err(NoGpu::Absent(what.to_owned()))
 }
 

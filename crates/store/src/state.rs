@@ -47,12 +47,11 @@ impl State {
         // was seen is lost, and not about to be written.
         let shards = fs::read_dir(files.shards());
         let any_shard = shards.is_ok_and(|mut shards| shards.next().is_some());
-        let (announced, damage) = Announced::read_if_whole(files)?;
-        let lost = any_shard || announced.is_some_and(|announced| announced.generation > 1);
+        let announced = Announced::read_if_whole(files)?;
+        let lost = any_shard || announced.0.is_some_and(|announced| announced.generation > 1);
         match Self::snapshot_since(files, announced)? {
             None if lost => Err(damaged(files, "the file is missing".to_owned())),
-            None => Ok(None),
-            Some(snapshot) => Ok(Some(Self { generation_damage: damage, ..snapshot })),
+            snapshot => Ok(snapshot),
         }
     }
 
@@ -66,14 +65,14 @@ impl State {
 
     /// The last snapshot alone.
     pub(crate) fn snapshot(files: &Files) -> Result<Option<Self>, StoreError> {
-        Self::snapshot_since(files, Announced::read_if_whole(files)?.0)
+        Self::snapshot_since(files, Announced::read_if_whole(files)?)
     }
 
     /// The last snapshot alone. What was `announced` has been read before: the manifest that is read
     /// now is not older.
     fn snapshot_since(
         files: &Files,
-        announced: Option<Announced>,
+        (announced, generation_damage): (Option<Announced>, Option<Damage>),
     ) -> Result<Option<Self>, StoreError> {
         let path = files.manifest();
         let least = announced.map_or(0, |announced| announced.former);
@@ -88,7 +87,7 @@ impl State {
                 }
                 Ok(manifest) => {
                     let (journal, pin) = (None, Some(pin));
-                    Ok(Some(Self { manifest, snapshot, journal, pin, generation_damage: None }))
+                    Ok(Some(Self { manifest, snapshot, journal, pin, generation_damage }))
                 }
                 Err(NoManifest::Version(version)) => {
                     Err(StoreError::Format { path: files.root.clone(), version })
@@ -113,11 +112,12 @@ impl State {
             if let Some(lines) = read_journal(&path)? {
                 return self.continued(lines, &path);
             }
-            match Self::snapshot(files)? {
-                Some(later) if later.manifest.generation > self.manifest.generation => {
-                    self = Self { generation_damage: self.generation_damage, ..later };
-                }
-                _ => return Ok(self),
+            let Some(now) = Self::snapshot(files)? else { return Ok(self) };
+            let damage = self.generation_damage.take().or(now.generation_damage.clone());
+            let is_later = now.manifest.generation > self.manifest.generation;
+            self = Self { generation_damage: damage, ..if is_later { now } else { self } };
+            if !is_later {
+                return Ok(self);
             }
         }
     }

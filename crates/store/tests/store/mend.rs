@@ -188,8 +188,8 @@ fn another_kernel_mends_a_complete_store_in_a_new_snapshot() {
 #[test]
 fn a_block_is_lost_only_where_every_copy_of_it_is_damaged() {
     const UNITS: u32 = 6;
-    let folder = store(UNITS);
-    let copies = [folder.path().to_owned(), folder.path().join("a"), folder.path().join("b")];
+    let (folder, beside) = (store(UNITS), TempDir::new().unwrap());
+    let copies = [folder.path().to_owned(), beside.path().join("a"), beside.path().join("b")];
     replicate(&copies[0], &copies[1]);
     replicate(&copies[0], &copies[2]);
     let mut seeded = Seeded(7);
@@ -278,8 +278,8 @@ fn flip_layer(root: &Path, layer: usize) {
 
 #[test]
 fn each_layer_comes_from_a_copy_that_has_it_intact() {
-    let folder = store(1);
-    let (root, replica) = (folder.path(), folder.path().join("a"));
+    let (folder, beside) = (store(1), TempDir::new().unwrap());
+    let (root, replica) = (folder.path(), beside.path().join("a"));
     replicate(root, &replica);
     let expected =
         kv_of(Store::open(root).unwrap().get_many(&keys(0)[..1]).remove(0).unwrap().as_ref());

@@ -9,6 +9,7 @@
 mod chunk;
 mod columns;
 mod corpus;
+mod delta;
 mod error;
 mod ids;
 mod input;

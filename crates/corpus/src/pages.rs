@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt;
 
 use parquet::basic::Compression;
@@ -19,6 +20,10 @@ pub(crate) struct LargestPages {
     pub(crate) stored: u64,
     /// Size after decompression. No value is longer, whatever the encoding.
     pub(crate) decoded: u64,
+    /// Values, nulls included.
+    pub(crate) values: u64,
+    /// Whether a page has an encoding that begins with a count of its own.
+    pub(crate) any_delta: bool,
 }
 
 impl LargestPages {
@@ -48,6 +53,8 @@ impl LargestPages {
             offset += stored;
             largest.stored = largest.stored.max(stored);
             largest.decoded = largest.decoded.max(decoded);
+            largest.values = largest.values.max(header.values);
+            largest.any_delta |= header.any_delta;
         }
         Ok(largest)
     }
@@ -103,7 +110,14 @@ struct PageHeader {
     stored: Option<u64>,
     /// Field 8, `data_page_header_v2`.
     v2: Option<PageHeaderV2>,
+    /// `num_values` of the header for the page's type.
+    values: u64,
+    /// Whether its `encoding` begins with a count of its own.
+    any_delta: bool,
 }
+
+/// The encodings `DELTA_BINARY_PACKED`, `DELTA_LENGTH_BYTE_ARRAY` and `DELTA_BYTE_ARRAY`.
+const DELTA: RangeInclusive<u64> = 5..=7;
 
 impl PageHeader {
     /// Bytes of levels before the compressed data of a page; none where nothing is compressed.
@@ -142,23 +156,33 @@ impl<R: Read> Compact<R> {
             match (field, kind) {
                 (2, I32) => header.decoded = Some(self.size()?),
                 (3, I32) => header.stored = Some(self.size()?),
-                (8, STRUCT) => header.v2 = Some(self.page_header_v2()?),
+                (5 | 7, STRUCT) => self.header_of_type(&mut header, 2)?,
+                (8, STRUCT) => self.header_of_type(&mut header, 4)?,
                 _ => self.skip(kind, DEPTH_MAX)?,
             }
         }
         Ok(header)
     }
 
-    fn page_header_v2(&mut self) -> Result<PageHeaderV2, Cause> {
-        let (mut header, mut field) = (PageHeaderV2::default(), 0);
+    /// Reads the header for a page's type, which has the encoding in the field of this number: 2 in that
+    /// of a data page of version 1 or a dictionary, 4 in that of version 2.
+    fn header_of_type(&mut self, header: &mut PageHeader, encoding: i64) -> Result<(), Cause> {
+        let (mut v2, mut field) = (PageHeaderV2::default(), 0);
         while let Some(kind) = self.field(&mut field)? {
             match (field, kind) {
-                (5 | 6, I32) => header.levels += self.size()?,
-                (7, FALSE) => header.plain = true,
+                (1, I32) => header.values = header.values.max(self.size()?),
+                (number, I32) if number == encoding => {
+                    header.any_delta |= DELTA.contains(&self.size()?);
+                }
+                (5 | 6, I32) => v2.levels += self.size()?,
+                (7, FALSE) => v2.plain = true,
                 _ => self.skip(kind, DEPTH_MAX)?,
             }
         }
-        Ok(header)
+        if encoding == 4 {
+            header.v2 = Some(v2);
+        }
+        Ok(())
     }
 
     /// Goes to the next field of a struct and gives its type; none at the struct's end.
@@ -286,7 +310,10 @@ mod tests {
     fn the_largest_page_is_found() {
         let small = [0x15, 0x04, 0x15, 0x14, 0x15, 0x02, 0x00, 7];
         let pages = [HEADER, b"xyz", &small].concat();
-        assert_eq!(largest(&pages), Ok(LargestPages { stored: 3, decoded: 100 }));
+        assert_eq!(
+            largest(&pages),
+            Ok(LargestPages { stored: 3, decoded: 100, values: 1, any_delta: false })
+        );
         assert_eq!(largest(b""), Ok(LargestPages::default()));
     }
 

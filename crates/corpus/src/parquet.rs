@@ -20,6 +20,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::ParquetMetaData;
 
 use crate::corpus::Row;
+use crate::delta::check_counts;
 use crate::pages::LargestPages;
 use crate::{Column, Columns, CorpusError, Limits, Place};
 
@@ -114,22 +115,27 @@ impl Opened {
         max: u64,
     ) -> Result<Result<u64, u64>, Cause> {
         let schema = self.metadata.parquet_schema();
-        let (mut pages, mut row) = (0, 0);
+        let (mut pages, mut row, mut delta) = (0, 0, Vec::new());
         for (leaf, column) in self.metadata.metadata().row_group(group).columns().iter().enumerate()
         {
             if !needed.contains(&schema.get_column_root_idx(leaf)) {
                 continue;
             }
             let (start, bytes) = column.byte_range();
-            let LargestPages { stored, decoded } =
+            let LargestPages { stored, decoded, values, any_delta } =
                 LargestPages::of(&self.file, start, bytes, column.compression())?;
-            // A page as it stands in the file, and it and a dictionary decoded.
-            pages += stored + 2 * decoded;
+            delta.extend(any_delta.then_some(column));
+            // A page as it stands in the file, and it and a dictionary decoded; lengths of values.
+            pages += stored + 2 * decoded + 8 * values;
             // An array of values takes up to twice their bytes while it grows.
             row += 2 * decoded;
         }
         let rows = max.saturating_sub(pages) / row.max(1);
-        Ok(if rows == 0 { Err(pages + row) } else { Ok(rows.min(BATCH_ROWS)) })
+        if rows == 0 {
+            return Ok(Err(pages + row));
+        }
+        delta.into_iter().try_for_each(|column| check_counts(&self.file, column))?;
+        Ok(Ok(rows.min(BATCH_ROWS)))
     }
 }
 

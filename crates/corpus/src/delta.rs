@@ -1,0 +1,134 @@
+//! The counts of values that delta encoded pages begin with: the decoder allocates what they say.
+//!
+//! In: a column of a Parquet file whose pages are measured. Out: an error where a page claims more
+//! values than it has. It knows nothing of what the values are.
+
+use std::error::Error;
+use std::fs::File;
+use std::sync::Arc;
+
+use parquet::basic::Encoding;
+use parquet::column::page::{Page, PageReader};
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::serialized_reader::SerializedPageReader;
+
+type Cause = Box<dyn Error + Send + Sync>;
+
+/// Checks all pages of a column that is not nested.
+pub(crate) fn check_counts(file: &File, column: &ColumnChunkMetaData) -> Result<(), Cause> {
+    let optional = column.column_descr().max_def_level() > 0;
+    let mut pages = SerializedPageReader::new(Arc::new(file.try_clone()?), column, 0, None)?;
+    while let Some(page) = pages.get_next_page()? {
+        let bytes: &[u8] = page.buffer();
+        let values = match &page {
+            Page::DataPage { .. } if optional => after_levels(bytes),
+            Page::DataPage { .. } | Page::DictionaryPage { .. } => Some(bytes),
+            Page::DataPageV2 { def_levels_byte_len, rep_levels_byte_len, .. } => {
+                let levels = u64::from(*def_levels_byte_len) + u64::from(*rep_levels_byte_len);
+                usize::try_from(levels).ok().and_then(|levels| bytes.get(levels..))
+            }
+        };
+        let values = values.ok_or("a page ends within its levels")?;
+        check_page(page.encoding(), values, u64::from(page.num_values()))?;
+    }
+    Ok(())
+}
+
+/// What comes after the levels of a page of version 1, which begin with their length.
+fn after_levels(page: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = page.split_first_chunk()?;
+    rest.get(usize::try_from(u32::from_le_bytes(*length)).ok()?..)
+}
+
+/// Checks the counts in `values`, of which the page has at most `max`.
+fn check_page(encoding: Encoding, values: &[u8], max: u64) -> Result<(), Cause> {
+    let runs = match encoding {
+        Encoding::DELTA_BINARY_PACKED | Encoding::DELTA_LENGTH_BYTE_ARRAY => 1,
+        // Lengths of what is shared with the value before, and of what is not.
+        Encoding::DELTA_BYTE_ARRAY => 2,
+        _ => 0,
+    };
+    let mut input = values;
+    for _ in 0..runs {
+        // What is cut short is for the decoder to refuse.
+        let Some(count) = skip_run(&mut input, max) else { return Ok(()) };
+        if count > max {
+            return Err(format!("a page of {max} values claims {count}").into());
+        }
+    }
+    Ok(())
+}
+
+/// Reads the header of a run of numbers (Parquet's `DELTA_BINARY_PACKED`) and, where it has at most
+/// `max` of them, passes it; gives their count. `None` where it is cut short.
+fn skip_run(input: &mut &[u8], max: u64) -> Option<u64> {
+    let (block, miniblocks) = (varint(input)?, varint(input)?);
+    let count = varint(input)?;
+    varint(input)?;
+    if count > max {
+        return Some(count);
+    }
+    let of_miniblock = block.checked_div(miniblocks).filter(|values| *values > 0)?;
+    let mut left = count.saturating_sub(1);
+    while left > 0 {
+        varint(input)?;
+        let widths = input.split_off(..usize::try_from(miniblocks).ok()?)?;
+        // Those after the last value are not stored.
+        for width in widths {
+            if left > 0 {
+                let bits = u64::from(*width).checked_mul(of_miniblock)?;
+                input.split_off(..usize::try_from(bits.div_ceil(8)).ok()?)?;
+            }
+            left = left.saturating_sub(of_miniblock);
+        }
+    }
+    Some(count)
+}
+
+/// A number of seven bits a byte, the lowest first.
+fn varint(input: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = input.split_off_first()?;
+        value |= u64::from(byte & 127) << shift;
+        if *byte < 128 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run of `count` equal numbers: blocks of 128 in 4 miniblocks of no bits.
+    fn run(count: u8) -> Vec<u8> {
+        let blocks = usize::from(count.saturating_sub(1)).div_ceil(128);
+        [&[0x80, 1, 4, count, 0][..], &[0; 5].repeat(blocks)].concat()
+    }
+
+    fn check(encoding: Encoding, values: &[u8], max: u64) -> Result<(), String> {
+        check_page(encoding, values, max).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn no_page_claims_more_values_than_it_has() {
+        use Encoding::{DELTA_BINARY_PACKED, DELTA_BYTE_ARRAY, DELTA_LENGTH_BYTE_ARRAY, PLAIN};
+        let claims = |max, count| Err(format!("a page of {max} values claims {count}"));
+        for encoding in [DELTA_BINARY_PACKED, DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY] {
+            assert_eq!(check(encoding, &run(100), 99), claims(99, 100), "{encoding}");
+            assert_eq!(check(encoding, &run(100), 100), Ok(()), "{encoding}");
+        }
+        let two = |second| [run(100), run(second)].concat();
+        assert_eq!(check(DELTA_BYTE_ARRAY, &two(101), 100), claims(100, 101));
+        assert_eq!(check(DELTA_BYTE_ARRAY, &two(100), 100), Ok(()));
+        assert_eq!(check(PLAIN, &two(101), 0), Ok(()));
+        // What is cut short, or never ends, is for the decoder.
+        for length in 0..two(100).len() {
+            assert_eq!(check(DELTA_BYTE_ARRAY, &two(100)[..length], 100), Ok(()));
+        }
+        assert_eq!(check(DELTA_BINARY_PACKED, &[0, 0, 5, 0, 0, 0], 5), Ok(()));
+        assert_eq!(check(DELTA_BINARY_PACKED, &[0, 4, 5, 0, 0, 0, 0, 0, 0, 0, 0], 5), Ok(()));
+    }
+}

@@ -21,6 +21,7 @@
 #include <limits.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/fs.h>
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -155,8 +156,10 @@ static int understand(struct call *call) {
 #endif
 #ifdef SYS_renameat
     case SYS_renameat:
+        return moving(call, "rename", a[0], a[1], a[2], a[3]);
 #endif
-    case SYS_renameat2: return moving(call, "rename", a[0], a[1], a[2], a[3]);
+    case SYS_renameat2:
+        return moving(call, a[4] & RENAME_EXCHANGE ? "exchange" : "rename", a[0], a[1], a[2], a[3]);
     case SYS_linkat: return moving(call, "link", a[0], a[1], a[2], a[3]);
     case SYS_openat: return opening(call, a[0], a[1], a[2]);
     case SYS_mkdirat: return named(call, 'c', "mkdir", a[0], a[1]);

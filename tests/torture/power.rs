@@ -215,6 +215,20 @@ impl<'a> Replay<'a> {
                 let (to, from) = (changes.pop().unwrap(), changes.pop().unwrap());
                 changes.push([from, to].concat());
             }
+            "exchange" => {
+                let [a, b] = [&call.path, &call.other];
+                assert_eq!(a.parent(), b.parent(), "exchanged in their folder");
+                let name = |path: &Path| PathBuf::from(path.file_name().unwrap());
+                let changes = vec![(name(a), Some(self.live[b])), (name(b), Some(self.live[a]))];
+                self.folder_of(a).changes.push(changes);
+                let exchanged = |path: PathBuf| match (path.strip_prefix(a), path.strip_prefix(b)) {
+                    (Ok(below), _) => b.join(below),
+                    (_, Ok(below)) => a.join(below),
+                    _ => path,
+                };
+                let live = std::mem::take(&mut self.live);
+                self.live = live.into_iter().map(|(path, node)| (exchanged(path), node)).collect();
+            }
             "write" | "truncate" | "empty" => {
                 let Some(file) = file(self) else { return };
                 self.files[file].changes.push(match call.name == "write" {

@@ -21,7 +21,9 @@ pub(crate) fn check_counts(file: &File, column: &ColumnChunkMetaData) -> Result<
     while let Some(page) = pages.get_next_page()? {
         let bytes: &[u8] = page.buffer();
         let values = match &page {
-            Page::DataPage { .. } if optional => after_levels(bytes),
+            Page::DataPage { num_values, def_level_encoding, .. } if optional => {
+                after_levels(bytes, *def_level_encoding, *num_values)
+            }
             Page::DataPage { .. } | Page::DictionaryPage { .. } => Some(bytes),
             Page::DataPageV2 { def_levels_byte_len, rep_levels_byte_len, .. } => {
                 let levels = u64::from(*def_levels_byte_len) + u64::from(*rep_levels_byte_len);
@@ -34,10 +36,18 @@ pub(crate) fn check_counts(file: &File, column: &ColumnChunkMetaData) -> Result<
     Ok(())
 }
 
-/// What comes after the levels of a page of version 1, which begin with their length.
-fn after_levels(page: &[u8]) -> Option<&[u8]> {
-    let (length, rest) = page.split_first_chunk()?;
-    rest.get(usize::try_from(u32::from_le_bytes(*length)).ok()?..)
+/// Values of a page of version 1 that may have nulls, after its levels: these begin with their length,
+/// or are a bit a value in the encoding of old writers.
+fn after_levels(page: &[u8], encoding: Encoding, values: u32) -> Option<&[u8]> {
+    let (levels, rest) = match encoding {
+        #[expect(deprecated, reason = "the decoder takes it")]
+        Encoding::BIT_PACKED => (values.div_ceil(8), page),
+        _ => {
+            let (length, rest) = page.split_first_chunk()?;
+            (u32::from_le_bytes(*length), rest)
+        }
+    };
+    rest.get(usize::try_from(levels).ok()?..)
 }
 
 /// Checks the counts in `values`, of which the page has at most `max`.
@@ -110,6 +120,15 @@ mod tests {
 
     fn check(encoding: Encoding, values: &[u8], max: u64) -> Result<(), String> {
         check_page(encoding, values, max).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn levels_are_passed() {
+        #[expect(deprecated, reason = "the decoder takes it")]
+        let bits = Encoding::BIT_PACKED;
+        assert_eq!(after_levels(&[2, 0, 0, 0, 8, 9, 1], Encoding::RLE, 9), Some(&[1][..]));
+        assert_eq!(after_levels(&[2, 0, 0, 0, 8], Encoding::RLE, 9), None);
+        assert_eq!(after_levels(&[8, 9, 1], bits, 9), Some(&[1][..]));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 /// Opens a file for reading, be it behind a link.
 ///
@@ -45,7 +46,7 @@ pub fn temporary(path: &Path) -> PathBuf {
 /// loses it and is not written to.
 ///
 /// # Errors
-/// What the system says.
+/// [`io::Error`] of the system.
 pub fn create_temporary(path: &Path) -> io::Result<File> {
     let partial = temporary(path);
     let create = || File::options().read(true).write(true).create_new(true).open(&partial);
@@ -59,16 +60,23 @@ pub fn create_temporary(path: &Path) -> io::Result<File> {
 /// the other, where the file system can exchange two names; elsewhere `old` is missing for a moment.
 ///
 /// # Errors
-/// What the system says.
+/// [`io::Error`] where the system refuses it; then `old` is as it was, or `new` in its place.
 pub fn replace_folder(new: &Path, old: &Path) -> io::Result<()> {
-    match renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
-        Ok(()) => fs::remove_dir_all(new)?,
-        Err(_) => match fs::remove_dir_all(old) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => fs::rename(new, old)?,
-        },
-    }
-    File::open(old.parent().unwrap_or(Path::new(".")))?.sync_all()
+    let exchanged = match renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
+        Ok(()) => true,
+        // There is no `old`, or the file system cannot do it.
+        Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            match fs::remove_dir_all(old) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => fs::rename(new, old)?,
+            }
+            false
+        }
+        Err(error) => return Err(error.into()),
+    };
+    // Before anything is removed: a loss of power could keep that alone.
+    File::open(old.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+    if exchanged { fs::remove_dir_all(new) } else { Ok(()) }
 }
 
 /// Opens a file that was looked at, for to open a device may do something, and looks at it again: it

@@ -14,7 +14,7 @@ pub enum PipelineError {
     /// A document that the tokenizer does not take.
     #[error("{place}: the document cannot be tokenised")]
     Tokenize {
-        /// Its place in the input.
+        /// Place in the input.
         place: Place,
         /// Cause.
         #[source]

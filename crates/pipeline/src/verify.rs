@@ -67,10 +67,10 @@ pub struct VerifyReport {
 /// A replica and what its verification found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct VerifiedReplica {
-    /// Its state beside the store's.
+    /// State beside the store's.
     #[serde(flatten)]
     pub state: ReplicaState,
-    /// What was found; nothing where it cannot be read, as its state then says.
+    /// Findings; none where it cannot be read, as its state then says.
     pub report: Option<VerifyReport>,
 }
 

@@ -113,12 +113,11 @@ impl State {
                 return self.continued(lines, &path);
             }
             let Some(now) = Self::snapshot(files)? else { return Ok(self) };
-            let damage = self.generation_damage.take().or(now.generation_damage.clone());
-            let is_later = now.manifest.generation > self.manifest.generation;
-            self = Self { generation_damage: damage, ..if is_later { now } else { self } };
-            if !is_later {
-                return Ok(self);
+            let generation_damage = self.generation_damage.or(now.generation_damage);
+            if now.manifest.generation <= self.manifest.generation {
+                return Ok(Self { generation_damage, ..self });
             }
+            self = Self { generation_damage, ..now };
         }
     }
 

@@ -48,7 +48,7 @@ impl Kind {
         Self::NUMBERED.iter().find(|(n, _)| *n == number).map(|(_, kind)| *kind)
     }
 
-    /// Its name in ggml.
+    /// Name in ggml.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::F32 => "F32",

@@ -139,7 +139,7 @@ impl Cutter {
 /// end at; any other piece ends at its `place`, after which so many bytes are `skipped`.
 ///
 /// # Errors
-/// What `too_long` makes of the length of a rest that has more and no such place.
+/// [`ModelError`] that `too_long` makes of the length of a rest that has more and no such place.
 pub(super) fn cut(
     text: &str,
     [bytes, bytes_max]: [usize; 2],

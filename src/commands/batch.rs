@@ -118,7 +118,8 @@ fn is_fatal(error: &anyhow::Error) -> bool {
             | PipelineError::PromptTooLong { .. }
             // Another query may not need the damaged bytes.
             | PipelineError::Index(_)
-            | PipelineError::UnknownDocument { .. },
+            | PipelineError::UnknownDocument { .. }
+            | PipelineError::ScoreRange { .. },
         ) => false,
         Some(PipelineError::Rerank(error)) => {
             matches!(

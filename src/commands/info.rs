@@ -4,7 +4,7 @@ use anyhow::Result;
 use hyperrag_kv::{Fingerprint, SCORE_TOLERANCE};
 use hyperrag_model::{
     DeviceChoice, DeviceInfo, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS,
-    KERNEL_ID_INT8, KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, ModelCache, ModelFile,
+    KERNEL_ID_INT8, KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, ModelCache,
 };
 use hyperrag_store::{Store, replica_states};
 use serde::Serialize;
@@ -112,7 +112,7 @@ impl Sizes {
 
 /// Query heads of the model that must be the store's.
 fn query_heads(store: &Store, model: &str) -> Result<usize> {
-    let file = ModelFile::open(&ModelCache::from_environment()?.resolve(model)?)?;
+    let file = ModelCache::from_environment()?.open(model)?;
     let stored = &store.manifest().fingerprint;
     if file.digest(stored.coverage())? != stored.weights {
         anyhow::bail!("{model} is not the model of this store: leave --model out, or name it");

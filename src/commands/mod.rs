@@ -31,7 +31,7 @@ use hyperrag_kv::{
     Calibration, Coverage, Element, Exactness, Failover, Fingerprint, LanguageModel, Mismatch,
     Profile,
 };
-use hyperrag_model::{Compute, LoadSettings, Model, ModelCache, ModelFile, Tokenizer};
+use hyperrag_model::{Compute, LoadError, LoadSettings, Model, ModelCache, ModelFile, Tokenizer};
 use hyperrag_pipeline::Session;
 use hyperrag_store::{Replicated, Store, StoreError, replica_states};
 
@@ -86,7 +86,18 @@ impl LoadedModel {
         calibration: Option<Calibration>,
     ) -> Result<Self> {
         let path = ModelCache::from_environment()?.resolve(&args.model)?;
-        let mut file = ModelFile::open(&path)?;
+        let file = ModelFile::open(&path)?;
+        Self::of_file(file, args, element, chunk_tokens, stored, calibration)
+    }
+
+    fn of_file(
+        mut file: ModelFile,
+        args: &ModelArgs,
+        element: Element,
+        chunk_tokens: u32,
+        stored: Option<&Fingerprint>,
+        calibration: Option<Calibration>,
+    ) -> Result<Self> {
         let tokenizer = file.tokenizer()?;
         let default = stored.and_then(built_in_profile);
         let default = default.unwrap_or_else(|| default_profile(&file, &tokenizer));
@@ -188,29 +199,36 @@ fn read_profile(name: &str) -> Result<Profile> {
 
 /// Opens a store, loads the model for it, and checks that they belong together.
 fn open(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
-    let (store, loaded) = load(root, args)?;
+    let opened = |cache: ModelCache| ModelFile::open(&cache.resolve(&args.model)?);
+    let (store, loaded) = load(root, args, opened)?;
     check(root, &store, &loaded)?;
     Ok((store, loaded))
 }
 
-/// The same to rank its documents: with a profile that has the query first any model may, as no block
-/// is read.
+/// The same to rank its documents, with the digest of the weights that another process computed: with a
+/// profile that has the query first any model may, as no block is read.
 fn open_to_rank(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
-    let (store, loaded) = load(root, args)?;
+    let (store, loaded) = load(root, args, |cache| cache.open(&args.model))?;
     if loaded.profile.lead.is_none() {
         check(root, &store, &loaded)?;
     }
     Ok((store, loaded))
 }
 
-/// Opens a store, and loads the model with the store's settings.
-fn load(root: &Path, args: &ModelArgs) -> Result<(Replicated, LoadedModel)> {
+/// Opens a store, and loads the model that `opened` finds with the store's settings.
+fn load(
+    root: &Path,
+    args: &ModelArgs,
+    opened: impl FnOnce(ModelCache) -> Result<ModelFile, LoadError>,
+) -> Result<(Replicated, LoadedModel)> {
     let store = Replicated::open(root)?;
     store.notices().iter().for_each(|notice| crate::report::warn(notice));
     store.doubt().into_iter().for_each(crate::report::warn);
     let stored = &store.manifest().fingerprint;
     let (element, calibration) = (stored.geometry.element, store.calibration()?);
-    let loaded = LoadedModel::load(args, element, stored.chunk_tokens, Some(stored), calibration)?;
+    let (file, chunk_tokens) = (opened(ModelCache::from_environment()?)?, stored.chunk_tokens);
+    let loaded =
+        LoadedModel::of_file(file, args, element, chunk_tokens, Some(stored), calibration)?;
     Ok((store, loaded))
 }
 

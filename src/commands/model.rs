@@ -1,6 +1,6 @@
 use anyhow::{Context, Result};
 use hyperrag_kv::{Coverage, Element, Geometry};
-use hyperrag_model::{CATALOG, Kernel, ModelCache, ModelFile, NamedModel};
+use hyperrag_model::{CATALOG, Kernel, ModelCache, NamedModel};
 use serde_json::json;
 
 use crate::cli::ModelCommand;
@@ -77,8 +77,8 @@ fn list(cache: &ModelCache, json: bool) -> Result<()> {
 
 fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
     let path = cache.resolve(name)?;
-    let file = ModelFile::open(&path)
-        .with_context(|| format!("{}: not a usable model", path.display()))?;
+    let file =
+        cache.open(name).with_context(|| format!("{}: not a usable model", path.display()))?;
     let config = file.config();
     let geometry = config.geometry(Element::Bf16);
     let million = MILLION * geometry.block_bytes(CHUNK_TOKENS) as u64;

@@ -115,10 +115,15 @@ impl<I: Iterator<Item = Result<(String, Asked)>>> Together<'_, I> {
     }
 }
 
-/// Says which line of the run names a document that the store does not have.
+/// Says which line of the run names a candidate that the store does not have, or whose score is too
+/// large.
 fn at_line(error: PipelineError, args: &QueryArgs, listed: &[RunHit]) -> anyhow::Error {
     let line = match (&error, &args.candidates) {
-        (PipelineError::UnknownDocument { document, .. }, Some(run)) => {
+        (
+            PipelineError::UnknownDocument { document, .. }
+            | PipelineError::ScoreRange { document, .. },
+            Some(run),
+        ) => {
             let named = listed.iter().find(|hit| hit.document == *document);
             named.map(|hit| format!("{}:{}", run.display(), hit.line))
         }

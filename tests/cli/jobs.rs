@@ -282,6 +282,12 @@ fn candidates_of_a_run_are_ranked_as_those_of_bm25() {
     degraded.says(&["strange.run:2: query q02: the store has no document \"nowhere\""]);
     assert_eq!(degraded.stderr.matches("q02").count(), 1, "{}", degraded.stderr);
     assert!(degraded.stdout.contains("q01 Q0 p001") && degraded.stdout.contains("q03 Q0 p002"));
+
+    // No score of its query would be a number.
+    scratch.write("large.run", "q01 Q0 p001 1 1e308 x\nq01 Q0 p002 2 1.0 x\nq03 Q0 p002 1 1.0 x\n");
+    let degraded = scratch.ends(DEGRADED, &format!("{query} --candidates large.run"));
+    degraded.says(&["large.run:1: query q01: the score 1e308 of document \"p001\"", "scale"]);
+    assert!(!degraded.stdout.contains("q01") && degraded.stdout.contains("q03 Q0 p002"));
 }
 
 #[test]

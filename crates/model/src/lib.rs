@@ -13,6 +13,7 @@ mod config_json;
 mod cpu;
 mod device;
 mod digest;
+mod digest_memory;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;

@@ -5,6 +5,7 @@ use hyperrag_kv::{Coverage, Digest};
 
 use crate::chat::Chat;
 use crate::digest::{RawTensor, contents_digest};
+use crate::digest_memory::DigestMemory;
 use crate::gguf::{Gguf, QuantisedTensor};
 use crate::hub::only_gguf;
 use crate::model_folder::{ModelFolder, PlainTensor};
@@ -21,6 +22,7 @@ pub struct ModelFile {
     source: Source,
     digest_of_files: OnceLock<Digest>,
     digest_of_contents: OnceLock<Digest>,
+    memory: Option<DigestMemory>,
 }
 
 enum Source {
@@ -46,7 +48,15 @@ impl ModelFile {
             (file.config()?, Source::Gguf(file))
         };
         let (digest_of_files, digest_of_contents) = (OnceLock::new(), OnceLock::new());
-        Ok(Self { path: path.to_owned(), config, source, digest_of_files, digest_of_contents })
+        let (path, memory) = (path.to_owned(), None);
+        Ok(Self { path, config, source, digest_of_files, digest_of_contents, memory })
+    }
+
+    /// Keeps the digest of the weights in `folder` from one process to the next, while the files stay as
+    /// they are.
+    #[must_use]
+    pub fn with_digests_in(self, folder: &Path) -> Self {
+        Self { memory: Some(DigestMemory::at(folder)), ..self }
     }
 
     /// Where the file or folder is.
@@ -76,7 +86,8 @@ impl ModelFile {
         &self.config
     }
 
-    /// Digest of the weights, and of all that says how they are used. They are read for it once.
+    /// Digest of the weights, and of all that says how they are used. They are read for it once, or not
+    /// at all where [`ModelFile::with_digests_in`] remembers it.
     ///
     /// # Errors
     /// [`LoadError`] where they cannot be read, or a tensor is missing.
@@ -89,7 +100,7 @@ impl ModelFile {
             return Ok(*digest);
         }
         let digest = match (coverage, &self.source) {
-            (Coverage::Contents, _) => contents_digest(self)?,
+            (Coverage::Contents, _) => contents_digest(self, self.memory.as_ref())?,
             (Coverage::Files, Source::Gguf(file)) => file.digest()?,
             (Coverage::Files, Source::Folder(folder)) => folder.digest()?,
         };

@@ -164,6 +164,20 @@ pub enum PipelineError {
         /// The document.
         document: String,
     },
+    /// A candidate whose score a float of 32 bits cannot hold.
+    #[error(
+        "query {query}: the score {score:e} of document {document:?} is beyond the {:e} that scores may \
+         have: scale the scores of the candidates",
+        f32::MAX
+    )]
+    ScoreRange {
+        /// The query.
+        query: String,
+        /// The document.
+        document: String,
+        /// Its score.
+        score: f64,
+    },
 }
 
 impl From<RetrievalError> for PipelineError {

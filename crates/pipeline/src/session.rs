@@ -173,7 +173,8 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     /// The documents of these ids, with their given scores as the retriever's.
     ///
     /// # Errors
-    /// [`PipelineError::UnknownDocument`] where the store does not have one.
+    /// [`PipelineError::UnknownDocument`] where the store does not have one,
+    /// [`PipelineError::ScoreRange`] for a score that is too large.
     pub fn candidates<'i>(
         &self,
         query: &Query,
@@ -194,6 +195,10 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
                 return Err(PipelineError::UnknownDocument { query, document });
             };
             hit.score = score as f32;
+            if !hit.score.is_finite() {
+                let (query, document) = (query.id.clone(), document.to_owned());
+                return Err(PipelineError::ScoreRange { query, document, score });
+            }
             hits.push(hit);
         }
         Ok(hits)

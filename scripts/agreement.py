@@ -96,7 +96,7 @@ def main():
         reference = None
         for name in args.elements.split(","):
             element, _, compute = name.partition("/")
-            run(HYPERRAG, "build", args.corpus, "--store", store, "--element", element, "--compute", compute or "f32")
+            run(HYPERRAG, "build", args.corpus, "--store", store, "--kv-dtype", element, "--dtype", compute or "f32")
             info = run(HYPERRAG, "info", "--store", store)
             size = next(line.split()[-1] for line in info.splitlines() if line.startswith("bytes a token"))
             found = scores(store, queries, args.depth)

@@ -56,7 +56,7 @@ class Questions:
 
     def store(self, element):
         store = self.folder / element
-        run(HYPERRAG, "build", self.args.corpus, "--store", store, "--element", element, "--compute", "f32")
+        run(HYPERRAG, "build", self.args.corpus, "--store", store, "--kv-dtype", element, "--dtype", "f32")
         return store
 
     def answer(self, store, name, passages, *how):

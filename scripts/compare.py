@@ -65,7 +65,7 @@ class Hyperrag:
     def __init__(self, program, model, threads, setting):
         self.program = program
         self.element, compute = parts(setting)
-        self.options = ["--model", model, "--device", "cpu", "--threads", threads, "--compute", compute]
+        self.options = ["--model", model, "--device", "cpu", "--threads", threads, "--dtype", compute]
         # Nothing but the options decides, and where the models are.
         settings = {name for name in os.environ if name.startswith("HYPERRAG_")} - {"HYPERRAG_HOME"}
         self.environment = {name: value for name, value in os.environ.items() if name not in settings}
@@ -80,7 +80,7 @@ class Hyperrag:
 
     def build(self, corpus, store, chunk_tokens, dry=False):
         """Builds a store, or computes a part of it and writes nothing: positions a second."""
-        build = ["build", corpus, "--store", store, "--chunk-tokens", chunk_tokens, "--element", self.element, "--json"]
+        build = ["build", corpus, "--store", store, "--chunk-tokens", chunk_tokens, "--kv-dtype", self.element, "--json"]
         summary = json.loads(self.run(*build, *(["--dry-run"] if dry else [])))
         return summary["tokens_per_second"] if dry else summary["tokens_computed"] / summary["seconds"]
 
@@ -417,8 +417,8 @@ def commit():
 
 def compare(folder, args):
     """Measures everything, one after the other."""
-    computing = {compute: Hyperrag(args.hyperrag, args.model, args.threads, compute) for compute in args.compute}
-    info = computing[args.compute[0]].run("model", "info", args.model, "--json", options=False)
+    computing = {compute: Hyperrag(args.hyperrag, args.model, args.threads, compute) for compute in args.dtype}
+    info = computing[args.dtype[0]].run("model", "info", args.model, "--json", options=False)
     gguf = Path(json.loads(info)["path"])
     start, began, compared = processor_times(), time.time(), commit()
     own = []
@@ -455,7 +455,7 @@ def compare(folder, args):
         "rows": [program.row for program in own] + rows,
         "failed": failed,
         "bit_equal": all(one["bit_equal"] for program in own for one in program.report["comparisons"]),
-        "ratios": ratios_by_compute[args.compute[-1]],
+        "ratios": ratios_by_compute[args.dtype[-1]],
         "ratios_by_compute": ratios_by_compute,
     }
 
@@ -481,6 +481,7 @@ def arguments():
     parser.add_argument("--document-tokens", type=int, default=256, help="positions of a document (256)")
     parser.add_argument("--query-tokens", type=int, default=20, help="tokens of the query (20)")
     parser.add_argument(
+        "--dtype",
         "--compute",
         default="bf16,int8,int8/bf16",
         help="products of hyperrag, each a row, ELEMENT/COMPUTE for K and V of another type than bf16; the last one's "
@@ -495,9 +496,9 @@ def arguments():
     parser.add_argument("--out", type=Path, default=ROOT / "target/compare.json", help="where the JSON goes")
     args = parser.parse_args()
     args.peers = [peer for peer in args.peers.split(",") if peer]
-    args.compute = args.compute.split(",")
-    if not {parts(setting)[1] for setting in args.compute} <= set(ROUNDING):
-        parser.error(f"--compute takes {', '.join(ROUNDING)}, with commas between them, each after ELEMENT/ if need be")
+    args.dtype = args.dtype.split(",")
+    if not {parts(setting)[1] for setting in args.dtype} <= set(ROUNDING):
+        parser.error(f"--dtype takes {', '.join(ROUNDING)}, with commas between them, each after ELEMENT/ if need be")
     unknown = set(args.peers) - set(PEERS)
     if unknown:
         parser.error(f"no peer is called {', '.join(sorted(unknown))}: there are {', '.join(PEERS)}")

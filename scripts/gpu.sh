@@ -48,7 +48,7 @@ compare() { # name, model
         store=$work/$1-built-on-$builder
         # A CPU in f32: what differs is the device, not the type.
         [ "$builder" = cpu ] && compute=f32 || compute=auto
-        run build testdata/corpus.parquet --model "$2" --device "$builder" --compute $compute --store "$store"
+        run build testdata/corpus.parquet --model "$2" --device "$builder" --dtype $compute --store "$store"
         echo "## $1, store built on $builder"
         run bench --store "$store" "${queries[@]}" --device "$device" --against cpu --out "$out/$1-$builder.json"
     done

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""scripts/products.py [--rounds N] [--compute f32|bf16]
+"""scripts/products.py [--rounds N] [--dtype f32|bf16]
 
 Times the products of SmolLM2-135M's layers on one core, 256 rows: hyperrag's (the bench `kernels`) and
 oneDNN's (scripts/peers/onednn_products.c, Debian: libdnnl-dev), in turns, N times or 4. Prints the best of
@@ -51,21 +51,21 @@ def hyperrag(kernel):
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--compute", choices=["f32", "bf16"], default="bf16")
+    parser.add_argument("--dtype", "--compute", choices=["f32", "bf16"], default="bf16")
     args = parser.parse_args()
     program = ROOT / "target/onednn_products"
     program.parent.mkdir(exist_ok=True)
     run("cc", "-O2", "scripts/peers/onednn_products.c", "-ldnnl", "-o", program)
     # The fastest kernel of this machine is the first.
     names = [line.split(":")[0].split("/") for line in bench("--list").splitlines() if line.startswith("product/qkv/")]
-    kernel = next(name for _, _, name in names if name.endswith(f"-{args.compute}"))
+    kernel = next(name for _, _, name in names if name.endswith(f"-{args.dtype}"))
     ours, theirs = {}, {}
     for _ in range(args.rounds):
         ours = {name: max(rate, ours.get(name, 0)) for name, rate in hyperrag(kernel).items()}
-        theirs = {name: max(rate, theirs.get(name, 0)) for name, rate in onednn(program, args.compute).items()}
+        theirs = {name: max(rate, theirs.get(name, 0)) for name, rate in onednn(program, args.dtype).items()}
     print("| |", " | ".join(LAYERS), "|")
     print("|---|" + "---|" * len(LAYERS))
-    for title, rates in [(f"hyperrag, {kernel}", ours), (f"oneDNN, {args.compute}", theirs)]:
+    for title, rates in [(f"hyperrag, {kernel}", ours), (f"oneDNN, {args.dtype}", theirs)]:
         print(f"| {title} |", " | ".join(f"{rates[name]:.0f}" for name in LAYERS), "|")
     print("| ratio |", " | ".join(f"{ours[name] / theirs[name]:.2f}" for name in LAYERS), "|")
 

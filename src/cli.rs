@@ -3,6 +3,8 @@
 mod answer;
 mod bench;
 mod query;
+#[cfg(test)]
+mod reference;
 
 use std::path::PathBuf;
 
@@ -84,7 +86,7 @@ pub(crate) struct DeviceBenchArgs {
     #[arg(long, env = "HYPERRAG_DEVICE", default_value_t = DeviceChoice::Cuda(0), value_name = "DEVICE")]
     pub(crate) device: DeviceChoice,
     /// Type of weights and products: f16, bf16 or f32.
-    #[arg(long, env = "HYPERRAG_COMPUTE", default_value_t = Compute::F16, value_name = "TYPE")]
+    #[arg(long = "dtype", alias = "compute", env = "HYPERRAG_COMPUTE", default_value_t = Compute::F16, value_name = "TYPE")]
     pub(crate) compute: Compute,
     /// Models whose sizes are taken; all without it.
     #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
@@ -146,7 +148,13 @@ pub(crate) struct ModelArgs {
     /// bf16 halves the weights and is faster if the machine has instructions for it, and int8 is
     /// faster still and less exact. auto on a CPU is that of the store, and for a new one bf16 where
     /// AMX or AVX-512 BF16 multiplies it, else f32, which is the most exact; on a GPU it is f16.
-    #[arg(long, env = "HYPERRAG_COMPUTE", default_value = "auto", value_name = "TYPE")]
+    #[arg(
+        long = "dtype",
+        alias = "compute",
+        env = "HYPERRAG_COMPUTE",
+        default_value = "auto",
+        value_name = "TYPE"
+    )]
     pub(crate) compute: ComputeChoice,
     /// Threads that compute on the CPU, at most 1024; 0 is one a core.
     #[arg(
@@ -198,7 +206,7 @@ pub(crate) struct BuildArgs {
     pub(crate) language: Option<Analyzer>,
     /// Type of the stored K and V: bf16, f32, or, on a CPU only, int8, int5 or int4 with a half, a
     /// third or a quarter of bf16's bytes [default: bf16; with --append the store's].
-    #[arg(long, value_name = "TYPE")]
+    #[arg(long = "kv-dtype", alias = "element", value_name = "TYPE")]
     pub(crate) element: Option<Element>,
     /// Folder to keep a copy of the store in, brought up to date when the build ends; may be given
     /// several times.
@@ -434,8 +442,8 @@ pub(crate) struct RepairArgs {
     pub(crate) accept_older: bool,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// The store's element type; this and the next three are needed only where its manifest is lost.
-    #[arg(long, default_value_t = Element::Bf16, value_name = "TYPE")]
+    /// The type of the store's K and V; this and the next three are needed only where its manifest is lost.
+    #[arg(long = "kv-dtype", alias = "element", default_value_t = Element::Bf16, value_name = "TYPE")]
     pub(crate) element: Element,
     /// The store's positions of a chunk.
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(32..=4096))]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 use toml::{Table, Value};
 
 use crate::cli::Cli;
@@ -126,7 +126,11 @@ fn with_defaults(mut command: Command, path: &Path, text: &str) -> Result<Comman
 /// The command with a default for the flag of this name, of its own and of its subcommands; `None`
 /// where there is none.
 fn set_default(mut command: Command, key: &str, value: &Value) -> Option<Command> {
-    let own = command.get_arguments().find(|a| a.get_long() == Some(key));
+    let named = |argument: &Arg| {
+        let aliases = argument.get_all_aliases().unwrap_or_default();
+        argument.get_long() == Some(key) || aliases.contains(&key)
+    };
+    let own = command.get_arguments().find(|argument| named(argument));
     let own = own.map(|argument| argument.get_id().clone());
     let mut used = own.is_some();
     if let Some(id) = own {
@@ -180,6 +184,9 @@ fn resolved(command: &Command, matches: &ArgMatches) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hyperrag_kv::Element;
+    use hyperrag_model::{Compute, ComputeChoice};
+
     use super::*;
 
     fn resolve(file: &str, arguments: &[&str]) -> Result<Cli> {
@@ -198,6 +205,24 @@ mod tests {
         };
         assert_eq!(depth(&["hyperrag", "query", "x"]), (7, true, "S".into()));
         assert_eq!(depth(&["hyperrag", "query", "x", "--depth", "9"]).0, 9);
+    }
+
+    #[test]
+    fn former_names_of_flags_still_work() {
+        let of = |file: &str, more: &[&str]| {
+            let line = [&["hyperrag", "build", "corpus", "--store", "s"], more].concat();
+            match resolve(file, &line).unwrap().command {
+                crate::cli::Command::Build(args) => {
+                    (args.element, args.model.compute)
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let expected = (Some(Element::Int8), ComputeChoice::Named(Compute::F32));
+        assert_eq!(of("", &["--element", "int8", "--compute", "f32"]), expected);
+        assert_eq!(of("", &["--kv-dtype", "int8", "--dtype", "f32"]), expected);
+        assert_eq!(of("compute = 'f32'\n[build]\nelement = 'int8'\n", &[]), expected);
+        assert_eq!(of("dtype = 'f32'\n[build]\nkv-dtype = 'int8'\n", &[]), expected);
     }
 
     #[test]

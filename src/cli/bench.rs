@@ -104,13 +104,13 @@ pub(crate) struct QualityArgs {
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub(crate) depth: usize,
     /// Types of K and V, each perhaps with the type of weights and products after a slash (else that
-    /// of --compute) and the positions of a chunk after an @ (int8/bf16@128); the first is what the
+    /// of --dtype) and the positions of a chunk after an @ (int8/bf16@128); the first is what the
     /// others are compared with.
     #[arg(
         long,
         value_delimiter = ',',
         default_value = "f32/f32,bf16/f32,int8/f32,int5/f32,int4/f32,bf16/bf16",
-        value_name = "KV[/COMPUTE][@CHUNK],..."
+        value_name = "KV[/DTYPE][@CHUNK],..."
     )]
     pub(crate) variants: Vec<VariantName>,
     /// Round the blocks of one prefill in f32 for all types, instead of a prefill for each: several

@@ -40,7 +40,7 @@ pub(super) fn sentence(model: &Model) -> String {
     };
     let how = format!("computing in {} on {place}", model.compute());
     match cost(model.kernel_id()) {
-        Some(cost) => format!("{how}: {cost}; --compute f32 for f32"),
+        Some(cost) => format!("{how}: {cost}; --dtype f32 for f32"),
         None => how,
     }
 }

@@ -15,7 +15,7 @@ fn reuse_equals_recompute_and_the_store_is_smaller() {
     for (element, bytes) in [("int5", "96"), ("int4", "96")] {
         let store = format!("store-{element}");
         scratch
-            .ok(&format!("build CORPUS --store {store} TINY --unit-rows 64 --element {element}"));
+            .ok(&format!("build CORPUS --store {store} TINY --unit-rows 64 --kv-dtype {element}"));
         let query = QUERY.replace("--store store", &format!("--store {store}"));
         let reused = ranked(&scratch.ok(&query));
         assert_eq!(reused, ranked(&scratch.ok(&format!("{query} --recompute"))), "{element}");
@@ -32,7 +32,7 @@ fn reuse_equals_recompute_and_the_store_is_smaller() {
         .says(&["element"]);
     // Of the same corpus the calibration is the same, but not of another.
     scratch
-        .ok("build CORPUS --store store-int4 TINY --unit-rows 64 --element int4")
+        .ok("build CORPUS --store store-int4 TINY --unit-rows 64 --kv-dtype int4")
         .says(&["up to date"]);
 }
 
@@ -58,7 +58,7 @@ fn scores_follow_from_the_token_ids_and_of_few_bits_from_the_calibration_too() {
         let scores = ["first second", "second first"].map(|order| {
             let (build, append) = order.split_once(' ').unwrap();
             let store = format!("{element}-{build}");
-            let settings = format!("--store {store} TINY --unit-rows 32 --element {element}");
+            let settings = format!("--store {store} TINY --unit-rows 32 --kv-dtype {element}");
             scratch.ok(&format!("build {build}.jsonl {settings}"));
             scratch.ok(&format!("build {append}.jsonl {settings} --append"));
             let query =
@@ -81,7 +81,7 @@ fn scores_follow_from_the_token_ids_and_of_few_bits_from_the_calibration_too() {
 fn a_killed_build_keeps_its_calibration() {
     let scratch = Scratch::new();
     scratch.write("corpus.jsonl", jsonl(&passages()));
-    let build = "build corpus.jsonl --store store TINY --unit-rows 16 --element int4";
+    let build = "build corpus.jsonl --store store TINY --unit-rows 16 --kv-dtype int4";
     scratch.ok(&build.replace("--store store", "--store whole"));
     for wait in [30, 60, 90, 120, 150, 200] {
         let mut child = scratch.spawn(build);
@@ -106,7 +106,7 @@ fn a_killed_build_keeps_its_calibration() {
 #[test]
 fn a_damaged_calibration_is_noticed_and_mended() {
     let scratch = Scratch::new();
-    scratch.ok("build CORPUS --store store TINY --unit-rows 64 --element int5");
+    scratch.ok("build CORPUS --store store TINY --unit-rows 64 --kv-dtype int5");
     let right = ranked(&scratch.ok(QUERY));
     let whole = scratch.files("store");
     let length = fs::metadata(scratch.path("store/calibration.bin")).unwrap().len() as usize;
@@ -139,8 +139,8 @@ fn a_damaged_calibration_is_noticed_and_mended() {
     let manifest = fs::read(scratch.path("store/manifest.json")).unwrap();
     fs::remove_file(scratch.path("store/manifest.json")).unwrap();
     fs::remove_file(scratch.path("store/replicas.json")).unwrap();
-    scratch.ok("repair --store store TINY --unit-rows 64 --element int5");
-    scratch.ok("build CORPUS --store store TINY --unit-rows 64 --element int5");
+    scratch.ok("repair --store store TINY --unit-rows 64 --kv-dtype int5");
+    scratch.ok("build CORPUS --store store TINY --unit-rows 64 --kv-dtype int5");
     assert_eq!(fs::read(scratch.path("store/manifest.json")).unwrap(), manifest);
 }
 
@@ -150,7 +150,7 @@ fn rows_beyond_the_limit_are_not_calibrated_on() {
     let mut rows = jsonl(&passages()[..8]);
     rows.push_str("{\n");
     scratch.write("corpus.jsonl", rows);
-    let build = "build corpus.jsonl --store store TINY --unit-rows 4 --limit 8 --element int4";
+    let build = "build corpus.jsonl --store store TINY --unit-rows 4 --limit 8 --kv-dtype int4";
     scratch.ok(build);
     let whole = scratch.files("store");
     // All that it was made from is in the store.
@@ -166,7 +166,7 @@ fn rows_beyond_the_limit_are_not_calibrated_on() {
 fn a_calibration_whose_chunks_are_compacted_away_is_not_promised() {
     let scratch = Scratch::new();
     scratch.write("corpus.jsonl", jsonl(&passages()[..40]));
-    scratch.ok("build corpus.jsonl --store store TINY --unit-rows 16 --element int5");
+    scratch.ok("build corpus.jsonl --store store TINY --unit-rows 16 --kv-dtype int5");
     scratch.ok("replicate --store store --to copy");
     scratch.write("gone", passages()[0]["_id"].as_str().unwrap());
     scratch.ok("delete --store store --ids gone");
@@ -190,7 +190,7 @@ fn a_calibration_whose_chunks_are_compacted_away_is_not_promised() {
 fn a_calibration_of_no_text_is_refused() {
     let scratch = Scratch::new();
     scratch.write("empty.jsonl", "{\"_id\": \"a\", \"text\": \" \"}\n");
-    let line = "build empty.jsonl --store store TINY --element int4";
+    let line = "build empty.jsonl --store store TINY --kv-dtype int4";
     scratch.fails_without_store(line).says(&["no document with any text"]);
     assert_eq!(scratch.run(line).code, FAILED);
 }

@@ -107,7 +107,7 @@ fn build_as_a_gpu(root: &Path) {
 fn a_gpus_store_is_read_on_a_cpu_with_a_tolerance() {
     let scratch = Scratch::new();
     build_as_a_gpu(&scratch.path("gpu"));
-    scratch.ok("build CORPUS --store cpu TINY --compute f32");
+    scratch.ok("build CORPUS --store cpu TINY --dtype f32");
     let info = scratch.ok("info --store gpu --json").json();
     assert!(info[0]["exactness"].as_str().unwrap().contains("within 0.02"), "{}", info[0]);
     let query = "TINY --json --queries QUERIES -k 100";

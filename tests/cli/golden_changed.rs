@@ -59,7 +59,7 @@ fn made_today() -> Scratch {
     scratch.write("more.jsonl", MORE);
     scratch.write("gone", "bär\n");
     let build = "--store store TINY --device cpu --profile v1.toml --chunk-tokens 32 --unit-rows 2";
-    scratch.ok(&format!("build first.jsonl {build} --compute f32"));
+    scratch.ok(&format!("build first.jsonl {build} --dtype f32"));
     scratch.ok(&format!("build added.jsonl --append {build}"));
     scratch.ok("delete --store store --ids gone");
     scratch.ends(FAILED, &format!("build more.jsonl --append {build}"));

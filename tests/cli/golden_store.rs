@@ -66,7 +66,7 @@ fn each_version_reads_as_it_was_written() {
 fn the_present_version_is_still_written_so() {
     let scratch = Scratch::new();
     scratch.write("corpus.jsonl", fs::read(testdata("stores/v1.jsonl")).unwrap());
-    scratch.ok(&format!("build corpus.jsonl --store again TINY {SETTINGS} --compute f32"));
+    scratch.ok(&format!("build corpus.jsonl --store again TINY {SETTINGS} --dtype f32"));
     let whole = PathBuf::from(testdata(&format!("stores/v{FORMAT_VERSION}")));
     if std::env::var_os("WRITE_GOLDEN").is_some() {
         for (name, bytes) in scratch.files("again") {

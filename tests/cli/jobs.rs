@@ -15,7 +15,7 @@ use crate::support::{
 
 fn built(element: &str) -> Scratch {
     let scratch = Scratch::new();
-    let line = format!("build CORPUS --store store TINY --unit-rows 64 --element {element} --json");
+    let line = format!("build CORPUS --store store TINY --unit-rows 64 --kv-dtype {element} --json");
     let summary = &scratch.ok(&line).json()[0];
     assert_eq!((&summary["documents"], &summary["shards"]), (&json!(160), &json!(3)));
     scratch
@@ -59,7 +59,7 @@ fn products_of_bf16_and_int8_are_other_kernels() {
     for compute in ["bf16", "int8"] {
         let scratch = Scratch::new();
         let kernel = format!("cpu-{compute}");
-        scratch.ok(&format!("build CORPUS --store store TINY --compute {compute}"));
+        scratch.ok(&format!("build CORPUS --store store TINY --dtype {compute}"));
         let info = &scratch.ok("info --store store --json").json()[0];
         assert_eq!(info["fingerprint"]["compute"], compute);
         assert!(info["fingerprint"]["kernel"].as_str().unwrap().starts_with(&kernel), "{info}");
@@ -67,19 +67,19 @@ fn products_of_bf16_and_int8_are_other_kernels() {
         let query = "query --store store TINY --json --queries QUERIES -k 100";
         let stored = scratch.ok(query);
         assert_eq!(ranked(&stored), ranked(&scratch.ok(&format!("{query} --recompute"))));
-        assert_eq!(ranked(&stored), ranked(&scratch.ok(&format!("{query} --compute auto"))));
-        let exact = scratch.ok(&format!("{query} --compute f32"));
+        assert_eq!(ranked(&stored), ranked(&scratch.ok(&format!("{query} --dtype auto"))));
+        let exact = scratch.ok(&format!("{query} --dtype f32"));
         let agree = if compute == "bf16" { "within 0.02" } else { "nearly" };
         exact.says(&[&kernel, "cpu-f32-v1", "not to the bit", agree]);
         assert!(scratch.ok("info --store store").stdout.contains(agree));
         assert_ne!(ranked(&stored), ranked(&exact));
-        let resumed = scratch.ends(MISMATCH, "build CORPUS --store store TINY --compute f32");
+        let resumed = scratch.ends(MISMATCH, "build CORPUS --store store TINY --dtype f32");
         resumed.says(&["compute"]);
         scratch.ok("build CORPUS --store store TINY").says(&["up to date"]);
         let info = scratch.ok("info --store store").stdout;
         assert!(info.starts_with("computed") && info.contains("of those in f32"), "{info}");
-        let refused = scratch.ends(FAILED, &format!("{query} --compute f16"));
-        refused.says(&["--compute f32, bf16 or int8"]);
+        let refused = scratch.ends(FAILED, &format!("{query} --dtype f16"));
+        refused.says(&["--dtype f32, bf16 or int8"]);
     }
 }
 
@@ -97,7 +97,7 @@ fn a_new_store_is_computed_in_what_the_machine_multiplies_fast() {
     let first = built.stderr.lines().next().unwrap();
     let start = format!("computing in {compute} on the CPU ({}, ", best.name());
     assert!(first.starts_with(&start), "{first}");
-    assert_eq!(first.contains("--compute f32 for f32"), compute != "f32", "{first}");
+    assert_eq!(first.contains("--dtype f32 for f32"), compute != "f32", "{first}");
     let planned = "build CORPUS --store store TINY --device cpu --dry-run --json";
     let planned = &scratch.ok(planned).json()[0];
     assert_eq!((&planned["compute"], &planned["kernel"]), (&json!(compute), &json!(kernel)));
@@ -108,11 +108,11 @@ fn a_new_store_is_computed_in_what_the_machine_multiplies_fast() {
     let query = "query TINY --json --queries QUERIES -k 100 --store";
     let scores = ranked(&scratch.ok(&format!("{query} store")));
     for named in [compute, "auto"] {
-        scratch.ok(&format!("build CORPUS --store {named} TINY --compute {named}"));
+        scratch.ok(&format!("build CORPUS --store {named} TINY --dtype {named}"));
         assert_eq!(scratch.contents(named), scratch.contents("store"), "{named}");
         assert_eq!(ranked(&scratch.ok(&format!("{query} {named}"))), scores, "{named}");
     }
-    let unknown = "build CORPUS --store store TINY --compute int4";
+    let unknown = "build CORPUS --store store TINY --dtype int4";
     scratch.ends(USAGE, unknown).says(&["auto, f16, bf16, f32 or int8"]);
 }
 
@@ -127,11 +127,11 @@ fn a_store_goes_on_in_the_type_that_it_was_begun_in() {
     for compute in ["f32", "int8"] {
         let _ = fs::remove_dir_all(scratch.path("store"));
         let whole = format!("build whole.jsonl --store {compute} TINY --unit-rows 32");
-        scratch.ok(&format!("{whole} --compute {compute} --limit 70"));
+        scratch.ok(&format!("{whole} --dtype {compute} --limit 70"));
         scratch.write("corpus.jsonl", format!("{}{{", jsonl(&rows[..70])));
-        scratch.ends(FAILED, &format!("build {build} --compute {compute}"));
+        scratch.ends(FAILED, &format!("build {build} --dtype {compute}"));
         scratch.write("corpus.jsonl", jsonl(&rows[..70]));
-        let other = format!("build {build} --compute bf16");
+        let other = format!("build {build} --dtype bf16");
         scratch.ends(MISMATCH, &other).says(&["compute", compute, "bf16"]);
         let said = format!("computing in {compute} on the CPU");
         scratch.ok(&format!("build {build} --device cpu")).says(&[&said]);

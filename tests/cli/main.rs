@@ -6,6 +6,7 @@ mod bad_input;
 mod calibrated;
 mod damage;
 mod device;
+mod docs;
 mod eval;
 mod format;
 mod fusion;

@@ -42,7 +42,7 @@ fn its_scores_are_those_of_stores() {
         let (element, compute) = variant.split_once('/').unwrap();
         let store = format!("store-{element}-{compute}");
         scratch.ok(&format!(
-            "build CORPUS --store {store} TINY --element {element} --compute {compute} {chunks}"
+            "build CORPUS --store {store} TINY --kv-dtype {element} --dtype {compute} {chunks}"
         ));
         let query = format!(
             "query --store {store} TINY --profile plain --queries QUERIES --depth 12 -k 12 --json"
@@ -57,7 +57,7 @@ fn its_scores_are_those_of_stores() {
         assert_eq!(found, model_scores(&listed.stdout), "{variant}");
     }
     // And the other way round: the same candidates from a run.
-    let options = format!("--depth 12 --variants int8 --compute f32 --runs-dir again {chunks}");
+    let options = format!("--depth 12 --variants int8 --dtype f32 --runs-dir again {chunks}");
     bench(&scratch, &format!("{options} --candidates runs/retriever.run"));
     assert_eq!(written(&scratch, "again/int8.jsonl"), written(&scratch, "runs/int8-f32.jsonl"));
     let lines = |name: &str| fs::read_to_string(scratch.path(name)).unwrap();

@@ -77,7 +77,7 @@ fn a_reader_made_from_the_description_reads_the_same() {
     let mut exact = BTreeMap::new();
     for element in [Element::F32, Element::Bf16, Element::Int8, Element::Int5, Element::Int4] {
         let store = format!("store-{element}");
-        let settings = format!("--limit 20 --unit-rows 16 --element {element}");
+        let settings = format!("--limit 20 --unit-rows 16 --kv-dtype {element}");
         scratch.ok(&format!("build CORPUS --store {store} TINY {settings}"));
         let found = compare(&scratch.path(&store));
         if element == Element::F32 {
@@ -106,7 +106,7 @@ fn a_reader_made_from_the_description_reads_the_same() {
 #[test]
 fn it_notices_every_damage_too() {
     let scratch = Scratch::new();
-    let settings = "--limit 9 --unit-rows 8 --element int4";
+    let settings = "--limit 9 --unit-rows 8 --kv-dtype int4";
     scratch.ok(&format!("build CORPUS --store store TINY {settings}"));
     let mut seeded = Seeded(9);
     for (name, bytes) in scratch.files("store") {

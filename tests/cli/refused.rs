@@ -42,7 +42,7 @@ fn what_may_not_be_read_is_an_error_with_its_cause_and_never_damage() {
     let scratch = Scratch::new();
     open_to_all(&scratch);
     scratch.write("rows.jsonl", jsonl(&passages()[..10]));
-    scratch.ok("build rows.jsonl --store store TINY --unit-rows 4 --profile plain --element int5");
+    scratch.ok("build rows.jsonl --store store TINY --unit-rows 4 --profile plain --kv-dtype int5");
     for file in all_files(&scratch.path("store")) {
         set_mode(&file, if file.is_dir() { 0o755 } else { 0o644 });
     }
@@ -118,7 +118,7 @@ fn files_follow_the_umask() {
             assert_eq!(outcome.code, DONE, "{line}: {}", outcome.stderr);
         };
         let store = format!("store-{umask}");
-        run(&format!("build rows.jsonl --store {store} TINY --unit-rows 5 --element int5"));
+        run(&format!("build rows.jsonl --store {store} TINY --unit-rows 5 --kv-dtype int5"));
         run(&format!("delete --store {store} --ids ids"));
         run(&format!("compact --store {store}"));
         run(&format!("replicate --store {store} --to copy-{umask}"));

@@ -340,7 +340,7 @@ fn a_lost_manifest_is_made_again_in_the_type_of_the_store() {
     for compute in ["f32", "bf16", "int8"] {
         let scratch = Scratch::new();
         scratch.write("corpus.jsonl", jsonl(&passages()[..40]));
-        scratch.ok(&format!("{BUILD} --compute {compute} --device cpu"));
+        scratch.ok(&format!("{BUILD} --dtype {compute} --device cpu"));
         let whole = scratch.files("store");
         fs::remove_file(scratch.path("store/manifest.json")).unwrap();
         scratch.ok(REPAIR);

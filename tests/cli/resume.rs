@@ -206,7 +206,7 @@ fn a_build_stopped_by_a_bad_row_keeps_what_it_sealed() {
     changed[20]["text"] = json!("Something else.");
     scratch.write("corpus.jsonl", jsonl(&changed));
     scratch.ends(FAILED, BUILD).says(&["rows 17 to 32"]);
-    scratch.ends(5, &format!("{BUILD} --element f32")).says(&["element", "bf16", "f32"]);
+    scratch.ends(5, &format!("{BUILD} --kv-dtype f32")).says(&["element", "bf16", "f32"]);
     scratch.ends(5, &format!("{BUILD} --chunk-tokens 200")).says(&["chunk_tokens", "256", "200"]);
     scratch.write("corpus.jsonl", &lines);
     scratch.ok(BUILD);

@@ -30,7 +30,7 @@ fn labels_and_logits_are_reused_to_the_bit() {
     scratch.write("logit.toml", profile("logit", "token = \"<|im_start|>\"\n"));
     for element in ["bf16", "int4"] {
         let build = "build CORPUS TINY --profile label.toml --unit-rows 16 --chunk-tokens 128";
-        scratch.ok(&format!("{build} --store store-{element} --element {element}"));
+        scratch.ok(&format!("{build} --store store-{element} --kv-dtype {element}"));
         let ask = |profile: &str, options: &str| {
             let line = format!(
                 "query --store store-{element} TINY --queries QUERIES --depth 20 -k 20 --json"
@@ -133,7 +133,7 @@ fn a_query_that_comes_first_is_read_again_for_every_document() {
         .ends(FAILED, "build one.jsonl TINY --profile first.toml --store F")
         .says(&["profile first", "query --recompute"]);
     assert!(!scratch.path("F").exists());
-    scratch.ok("build one.jsonl TINY --profile plain --element f32 --compute f32 --store S");
+    scratch.ok("build one.jsonl TINY --profile plain --kv-dtype f32 --dtype f32 --store S");
     scratch.ends(FAILED, "query TINY --store S --profile first.toml bees").says(&["--recompute"]);
     let line = "query TINY --store S --profile first.toml --recompute --json bees";
     let found = ranked(&scratch.ok(line));

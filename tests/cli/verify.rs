@@ -156,7 +156,7 @@ fn other_folders_do_not_become_replicas() {
     scratch.ok("build CORPUS --store other TINY --unit-rows 64 --limit 64");
     let before = scratch.files("other");
     to("other").says(&["the folder holds another store"]);
-    scratch.ok("build CORPUS --store element TINY --element f32 --limit 64");
+    scratch.ok("build CORPUS --store element TINY --kv-dtype f32 --limit 64");
     to("element").says(&["the folder holds another store"]);
     fs::remove_file(scratch.path("element/manifest.json")).unwrap();
     to("element").says(&["the folder holds another store"]);
@@ -268,7 +268,7 @@ fn a_replica_that_is_gone_or_of_no_use_is_a_warning() {
 /// Builds a store in which block 3 of shard 1 has fitting checksums and bytes that the model never
 /// made, as if by the kernel that is named.
 pub(crate) fn with_a_wrong_block(scratch: &Scratch, kernel: &str) {
-    scratch.ok("build CORPUS --store right TINY --unit-rows 64 --compute f32");
+    scratch.ok("build CORPUS --store right TINY --unit-rows 64 --dtype f32");
     let right = Store::open(&scratch.path("right")).unwrap();
     let manifest = right.manifest();
     let fingerprint = Fingerprint { kernel: kernel.to_owned(), ..manifest.fingerprint.clone() };

@@ -165,7 +165,7 @@ pub enum ModelError {
     },
     /// A score or a state that is no number: the block or the weights hold such values.
     #[error(
-        "{what} gave a value that is not a number; on a GPU, try --compute bf16, whose range is larger"
+        "{what} gave a value that is not a number; on a GPU, try --dtype bf16, whose range is larger"
     )]
     NotANumber {
         /// Chunk or candidate.

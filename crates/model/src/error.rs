@@ -100,7 +100,7 @@ pub enum LoadError {
     },
     /// The system has no memory for the weights.
     #[error(
-        "there is no memory for {bytes} bytes of weights: free some, or use --compute bf16, which takes half of f32's"
+        "there is no memory for {bytes} bytes of weights: free some, or use --dtype bf16, which takes half of f32's"
     )]
     OutOfMemory {
         /// Bytes of the matrix that did not fit.

@@ -203,7 +203,7 @@ fn check_heads(element: Element, config: &Config) -> Result<(), LoadError> {
     if element.is_calibrated() && !config.head_dim.is_multiple_of(HADAMARD_MIN) {
         let feature = format!(
             "K and V in {element} with heads of {} dimensions, no multiple of {HADAMARD_MIN} (use \
-             --element int8)",
+             --kv-dtype int8)",
             config.head_dim
         );
         return Err(LoadError::Unsupported { feature });

@@ -318,7 +318,7 @@ fn fingerprint(
     match all.find(|current| current.digest() == digest) {
         Some(current) => Ok(current),
         None => Err("nothing here says what the store was made with; give --model, --profile, \
-                      --element, --chunk-tokens and --unit-rows as for its build"
+                      --kv-dtype, --chunk-tokens and --unit-rows as for its build"
             .to_owned()),
     }
 }

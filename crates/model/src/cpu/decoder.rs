@@ -92,7 +92,7 @@ impl CpuModel {
         threads: usize,
     ) -> Result<Self, LoadError> {
         if compute == Compute::F16 {
-            let feature = "f16 on a CPU (use --compute f32, bf16 or int8)".to_owned();
+            let feature = "f16 on a CPU (use --dtype f32, bf16 or int8)".to_owned();
             return Err(LoadError::Unsupported { feature });
         }
         if !Kernel::available().contains(&kernel) {

@@ -83,7 +83,7 @@ fn dtype(compute: Compute) -> Result<DType, LoadError> {
         Compute::Bf16 => Ok(DType::BF16),
         Compute::F32 => Ok(DType::F32),
         Compute::Int8 => {
-            let feature = "int8 on a GPU (use --compute f16, bf16 or f32)".to_owned();
+            let feature = "int8 on a GPU (use --dtype f16, bf16 or f32)".to_owned();
             Err(LoadError::Unsupported { feature })
         }
     }

@@ -323,7 +323,7 @@ fn bf16_and_int8_are_near_f32() {
         assert!(largest > 0.0 && largest <= limit, "{compute}: {largest}");
     }
     let refused = load_as(&tiny(), Element::F32, Compute::F16, Kernel::best(), 1).err();
-    assert!(refused.unwrap().to_string().contains("--compute"));
+    assert!(refused.unwrap().to_string().contains("--dtype"));
 }
 
 #[test]
@@ -345,7 +345,7 @@ fn int8_needs_inputs_that_can_be_turned() {
     let load = |compute| load_as(&bytes, Element::F32, compute, Kernel::best(), 1);
     assert!(load(Compute::Bf16).is_ok());
     let refused = load(Compute::Int8).err().unwrap().to_string();
-    assert!(refused.contains("104 inputs") && refused.contains("--compute bf16"), "{refused}");
+    assert!(refused.contains("104 inputs") && refused.contains("--dtype bf16"), "{refused}");
 }
 
 /// Gates and ups are packed panel by panel of 16: the last one need not be full.

@@ -189,5 +189,5 @@ fn int8_is_refused_on_a_gpu() {
     let settings = DeviceSettings { compute: Compute::Int8, ..settings(Element::F32, None) };
     let mut file = ModelFile::open(&path).unwrap();
     let refused = DeviceModel::load(&mut file, DeviceChoice::Cpu, settings).err();
-    assert!(refused.unwrap().to_string().contains("--compute f16, bf16 or f32"));
+    assert!(refused.unwrap().to_string().contains("--dtype f16, bf16 or f32"));
 }

@@ -78,7 +78,7 @@ impl PackedMatrix {
             Compute::Int8 if !inputs.is_multiple_of(ORDER_MIN) || inputs > INPUTS_MAX => {
                 let feature = format!(
                     "int8 for a layer of {inputs} inputs, no multiple of {ORDER_MIN} up to {INPUTS_MAX} \
-                     (use --compute bf16)"
+                     (use --dtype bf16)"
                 );
                 return Err(LoadError::Unsupported { feature });
             }

@@ -270,7 +270,7 @@ mod tests {
             let made = PackedMatrix::zeroed(1, inputs, Compute::Int8);
             assert_eq!(made.is_ok(), allowed, "{inputs}");
             if let Err(error) = made {
-                assert!(error.to_string().contains("--compute bf16"), "{error}");
+                assert!(error.to_string().contains("--dtype bf16"), "{error}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Blocks as scoring reads them, layer by layer.
+//! A block as scoring reads it, layer by layer: layer numbers come in, bytes go out. Knows no storage.
 
 use std::path::PathBuf;
 

@@ -552,7 +552,7 @@ mod tests {
         );
         let (yes, no) = (" yes".to_owned(), " no".to_owned());
         assert_eq!(label.scorer, ScorerWords::Label { yes, no });
-        // The stored part is that of any other scorer.
+        // The stored part is the same for every scorer.
         let plain = scored("query-likelihood", "", "").unwrap();
         assert_eq!(label.document_digest(), plain.document_digest());
     }

@@ -17,7 +17,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-/// Rows of a row group.
+/// Number of rows of a row group.
 const GROUP_ROWS: usize = 64;
 
 fn main() -> ExitCode {

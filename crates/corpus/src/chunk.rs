@@ -1,28 +1,31 @@
+//! Cuts documents into chunks of a fixed length: a document, a profile and a tokenizer come in, token ids go
+//! out. Knows neither files nor the model.
+
 use hyperrag_kv::{
     Chunk, ChunkId, Document, FixedPositions, ModelError, Profile, TITLE_TOKENS_MAX, Tokenize,
 };
 
-/// A chunk must have room for this much text after the longest title.
+/// Smallest number of text tokens that must fit into a chunk after the longest title.
 pub const TEXT_TOKENS_MIN: usize = 16;
 
 /// Cuts documents into chunks of at most a fixed number of positions.
 ///
-/// A chunk is `prefix title separator text infix`, or `prefix text infix` where the profile has no
-/// title. The text is tokenised as a whole and cut on token boundaries, without overlap, each piece
-/// as long as fits; the other parts are the same in all chunks of a document.
+/// A chunk is `prefix title separator text infix`, or `prefix text infix` if the profile has no title. The
+/// text is tokenised as a whole and cut on token boundaries, without overlap. Each piece is as long as fits.
+/// The other parts are equal in all chunks of a document.
 pub struct Chunker<'a> {
     tokenizer: &'a dyn Tokenize,
     prefix: Vec<u32>,
-    /// What is tokenised with the text after the prefix.
+    /// A blank, or nothing, that is tokenised with the text after the prefix.
     prefix_blank: &'static str,
-    /// None: the title is left out.
+    /// `None` if the title is left out.
     separator: Option<Vec<u32>>,
     separator_blank: &'static str,
     infix: Vec<u32>,
     chunk_tokens: usize,
 }
 
-/// Why a profile does not go with a chunk length or a tokenizer.
+/// Reason why a profile does not suit a chunk length or a tokenizer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChunkError {
@@ -37,12 +40,12 @@ pub enum ChunkError {
         /// Positions of a chunk.
         chunk_tokens: usize,
     },
-    /// A piece of the profile can not be tokenised.
+    /// A piece of the profile cannot be tokenised.
     #[error("the profile's {piece} {text:?} cannot be tokenised: change it in the profile")]
     Template {
-        /// Which piece.
+        /// `prefix`, `separator` or `infix`.
         piece: &'static str,
-        /// Its text.
+        /// Text of the piece.
         text: String,
         /// Cause.
         #[source]
@@ -89,17 +92,17 @@ impl<'a> Chunker<'a> {
         })
     }
 
-    /// The positions of a chunk that are the profile's own words.
+    /// Returns the numbers of positions at both ends of a chunk that hold the profile's own words.
     #[must_use]
     pub fn fixed(&self) -> FixedPositions {
         FixedPositions { first: self.prefix.len() as u32, last: self.infix.len() as u32 }
     }
 
-    /// The document's chunks. One that has a title only has one chunk; one that has neither title
-    /// nor text (blanks alone are none, nor is a title that the profile leaves out) has no chunk.
+    /// Cuts a document into chunks. A document with only a title has one chunk. One with neither title nor
+    /// text has none; blanks do not count, nor does a title that the profile leaves out.
     ///
     /// # Errors
-    /// [`ModelError`] where the tokenizer fails.
+    /// [`ModelError`] if the tokenizer fails.
     pub fn chunks(&self, document: &Document) -> Result<Vec<Chunk>, ModelError> {
         let mut title = Vec::new();
         if let Some(separator) = &self.separator {
@@ -128,7 +131,7 @@ impl<'a> Chunker<'a> {
         Ok(chunks.collect())
     }
 
-    /// Whether the document has neither title nor text, as far as the profile takes them.
+    /// Whether the document has neither text nor a title that the profile uses.
     #[must_use]
     pub fn is_blank(&self, document: &Document) -> bool {
         let title = if self.separator.is_some() { document.title.as_str() } else { "" };
@@ -142,7 +145,7 @@ mod tests {
     use hyperrag_kv::DocId;
     use proptest::prelude::*;
 
-    /// One token a character; a template's tokens differ from a text's.
+    /// Tokenizer with one token a character. Template tokens differ from text tokens.
     struct Characters;
 
     const TEMPLATE: u32 = 1 << 24;
@@ -179,7 +182,7 @@ mod tests {
         Document { id: DocId::new("d").unwrap(), title: title.into(), text: text.into() }
     }
 
-    /// Tokens as text again.
+    /// Turns tokens back into text.
     fn text_of(chunk: &Chunk) -> String {
         chunk.tokens.iter().map(|token| char::from_u32(token % TEMPLATE).unwrap()).collect()
     }
@@ -215,7 +218,7 @@ mod tests {
     #[test]
     fn a_profile_without_a_title_leaves_it_out() {
         let profile = Profile { separator: None, ..profile("<P>", "", "<I>") };
-        // The room of a title is the text's.
+        // The text gets the room of the title.
         let chunker = Chunker::new(&Characters, &profile, 22).unwrap();
         let check = |title: &str, text: &str, expected: &[&str]| {
             let chunks = chunker.chunks(&document(title, text)).unwrap();

@@ -1,31 +1,33 @@
+//! Finds the columns of id, title and text: the names in a file come in, positions go out. Knows no format.
+
 use std::fmt;
 
 use crate::CorpusError;
 
-/// Which column (Parquet, TSV) or key (JSONL) holds what, where the usual names do not fit.
+/// Names of columns (Parquet, TSV) or keys (JSONL), for files without the usual ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
-    /// Name of the id's column, if not `_id`, `id`, `doc_id` or `docid`.
+    /// Name of the id's column if it is not `_id`, `id`, `doc_id` or `docid`.
     pub id: Option<String>,
-    /// Name of the title's column, if not `title`.
+    /// Name of the title's column if it is not `title`.
     pub title: Option<String>,
-    /// Name of the text's column, if not `text`, `contents` or `body`.
+    /// Name of the text's column if it is not `text`, `contents` or `body`.
     pub text: Option<String>,
 }
 
-/// What a column holds.
+/// Content of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Column {
-    /// The document's id.
+    /// Id of the document.
     Id,
-    /// Its title, which a corpus need not have.
+    /// Title of the document. A corpus need not have titles.
     Title,
-    /// Its text.
+    /// Text of the document.
     Text,
 }
 
 impl Column {
-    /// The flag of the command line that names the column.
+    /// Returns the command-line flag that names the column.
     #[must_use]
     pub fn flag(self) -> &'static str {
         match self {
@@ -35,7 +37,7 @@ impl Column {
         }
     }
 
-    /// What its values may be, for messages.
+    /// Returns the kinds of values allowed, for messages.
     pub(crate) fn rule(self) -> &'static str {
         match self {
             Self::Id => "a string or a whole number",
@@ -63,7 +65,7 @@ impl fmt::Display for Column {
 }
 
 impl Columns {
-    /// The name given for the column, if one was.
+    /// Returns the name given for the column, if any.
     pub(crate) fn given(&self, column: Column) -> Option<&str> {
         match column {
             Column::Id => self.id.as_deref(),
@@ -77,8 +79,8 @@ impl Columns {
         [&self.id, &self.title, &self.text].into_iter().any(Option::is_some)
     }
 
-    /// Which of `names` is the column: the name given, else the first usual name that occurs. The
-    /// case counts only where two names differ by nothing else.
+    /// Finds the column in `names`: the name given, else the first usual name that occurs. Case only decides
+    /// between names that differ in nothing else.
     pub(crate) fn find(&self, column: Column, names: &[&str]) -> Option<usize> {
         let given = self.given(column);
         let wanted = given.as_slice().iter().copied();
@@ -89,7 +91,7 @@ impl Columns {
         })
     }
 
-    /// The column that [`Columns::find`] gives, or an error; `place` says whose names these are.
+    /// Finds the column like [`Columns::find`], or returns an error. `place` says where the names stand.
     pub(crate) fn require(
         &self,
         column: Column,
@@ -107,7 +109,7 @@ impl Columns {
         })
     }
 
-    /// The title's column: none is an error only where it was named.
+    /// Finds the title's column. A missing one is an error only if it was named.
     pub(crate) fn title(
         &self,
         names: &[&str],
@@ -120,9 +122,9 @@ impl Columns {
     }
 }
 
-/// Names in a message, at most.
+/// Largest number of names in a message.
 const NAMES_SHOWN: usize = 10;
-/// Characters of a name in a message, at most.
+/// Largest number of characters of a name in a message.
 const NAME_SHOWN: usize = 60;
 
 fn quoted(names: &[&str], none: &str) -> String {

@@ -1,3 +1,6 @@
+//! Reads a corpus row by row: paths and column names come in, documents with their places go out. Keeps the
+//! hashes of ids to find duplicates. Knows neither chunks nor the store.
+
 use std::collections::HashSet;
 use std::iter::FusedIterator;
 use std::path::{Path, PathBuf};
@@ -11,58 +14,57 @@ use crate::parquet::ParquetRows;
 use crate::tsv::TsvRows;
 use crate::{Columns, CorpusError, IdSet, Limits, Place};
 
-/// The documents of some files, in the order of the files and of the rows in them.
+/// Documents of some files, in the order of the files and of their rows.
 ///
-/// The files must not change while it is in use: they are read anew by each iterator.
+/// The files must not change while it is in use, because each iterator reads them anew.
 #[derive(Clone, Debug)]
 pub struct Corpus {
     inputs: Arc<[Input]>,
     files: Vec<PathBuf>,
     columns: Columns,
     limits: Limits,
-    /// Documents that count, where not all do.
+    /// Documents that count; `None` if all do.
     only: Option<Arc<HashSet<DocId>>>,
 }
 
-/// How much there is to read.
+/// Amount of data to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CorpusSize {
     /// Bytes of all files.
     pub bytes: u64,
-    /// Rows, known if all files are Parquet and all documents count.
+    /// Number of rows, known if all files are Parquet and all documents count.
     pub rows: Option<u64>,
 }
 
-/// A document, and where it was read.
+/// A document and the place that it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The document.
     pub document: Document,
     /// File and row.
     pub place: Place,
-    /// Bytes of the file that this row accounts for, for progress: the line and the blank lines
-    /// before it, or an even share of a Parquet file.
+    /// Bytes of the file that this row stands for, for progress: the line and the blank lines before it, or
+    /// an even share of a Parquet file.
     pub bytes: u64,
 }
 
 impl Corpus {
-    /// Finds the files and checks all that can be checked before a row is read: that they exist,
-    /// can be opened, are of a known kind, and that Parquet files have the columns.
+    /// Finds the files and checks what can be checked before a row is read: the files exist, can be opened
+    /// and are of a known kind, and Parquet files have the columns.
     ///
-    /// An input is a file, a folder (its own `.parquet`, `.pq`, `.jsonl`, `.ndjson` and `.tsv`
-    /// files, sorted by name) or a pattern such as `data/**/*.parquet`. A file that is named twice
-    /// is read once.
+    /// An input is a file, a folder (its own `.parquet`, `.pq`, `.jsonl`, `.ndjson` and `.tsv` files, sorted
+    /// by name) or a pattern such as `data/**/*.parquet`. A file that is named twice is read once.
     ///
     /// # Errors
-    /// [`CorpusError`] names the input and what is wrong with it.
+    /// [`CorpusError`] with the input and its fault.
     pub fn open(inputs: &[String], columns: Columns) -> Result<Self, CorpusError> {
         Self::open_within(inputs, columns, Limits::default())
     }
 
-    /// Finds and checks the files, to be read within other limits than the usual ones.
+    /// Opens a corpus like [`Corpus::open`], with other limits than the usual ones.
     ///
     /// # Errors
-    /// [`CorpusError`] names the input and what is wrong with it.
+    /// [`CorpusError`] with the input and its fault.
     pub fn open_within(
         inputs: &[String],
         columns: Columns,
@@ -73,20 +75,19 @@ impl Corpus {
         Ok(Self { inputs: inputs.into(), files, columns, limits, only: None })
     }
 
-    /// The same corpus, of which only these documents count: the other rows are read and checked, and
-    /// left out.
+    /// Restricts the corpus to these documents. Other rows are read and checked, then left out.
     #[must_use]
     pub fn only(self, documents: HashSet<DocId>) -> Self {
         Self { only: Some(Arc::new(documents)), ..self }
     }
 
-    /// The files, in the order they are read.
+    /// Lists the files, in the order in which they are read.
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
 
-    /// How much there is to read.
+    /// Amount of data to read.
     #[must_use]
     pub fn size(&self) -> CorpusSize {
         let bytes = self.inputs.iter().map(|input| input.bytes).sum();
@@ -94,7 +95,7 @@ impl Corpus {
         CorpusSize { bytes, rows: rows.filter(|_| self.only.is_none()) }
     }
 
-    /// Reads from the first row on. The ids are checked to be unique.
+    /// Iterates over all rows from the first on. Ids are checked to be unique.
     #[must_use]
     pub fn rows(&self) -> Rows {
         Rows {
@@ -107,11 +108,11 @@ impl Corpus {
         }
     }
 
-    /// Where the id occurs first among the first `before_row` rows of the corpus, all files
-    /// counted together. It reads from the start: the way to confirm what an [`IdSet`] suspects.
+    /// Finds the first place of an id among the first `before_row` rows of the corpus, counted over all
+    /// files. It reads from the start, and so confirms what an [`IdSet`] suspects.
     ///
     /// # Errors
-    /// [`CorpusError`] where a row before that place can not be read.
+    /// [`CorpusError`] if a row before that place cannot be read.
     pub fn first_place_of(
         &self,
         id: &DocId,
@@ -139,14 +140,14 @@ impl Corpus {
     }
 }
 
-/// The rows of a corpus. It ends after the first error.
+/// Iterator over the rows of a corpus. It ends after the first error.
 pub struct Rows {
     corpus: Corpus,
     records: Records,
     seen: IdSet,
-    /// Rows read, those left out included.
+    /// Number of rows read, those left out included.
     rows: u64,
-    /// Bytes of rows that were left out since the last one given.
+    /// Bytes of the rows left out since the last row returned.
     bytes: u64,
     done: bool,
 }
@@ -192,7 +193,7 @@ impl Iterator for Rows {
 
 impl FusedIterator for Rows {}
 
-/// The rows, ids not compared.
+/// Rows of all files. Their ids are not compared.
 struct Records {
     inputs: Arc<[Input]>,
     columns: Columns,
@@ -247,7 +248,7 @@ mod tests {
     use crate::ids;
     use crate::testing::{Folder, parquet_bytes, strings};
 
-    /// One file of each kind, with other documents in each.
+    /// Makes a folder with one file of each kind, each with its own documents.
     fn mixed() -> Folder {
         let folder = Folder::new();
         folder.write(
@@ -284,7 +285,7 @@ mod tests {
         let some = corpus.clone().only(ids(&["b2", "a1", "none"]));
         assert_eq!(folder.read(&some), ["a1/A/x", "b2//more"]);
         assert_eq!(some.rows().map(|row| row.unwrap().bytes).sum::<u64>(), all);
-        // What is left out is checked all the same.
+        // Rows that are left out are checked too.
         folder.write("b.tsv", b"b1\tx\nb1\ty\nb2\tz\n");
         let twice = folder.read(&corpus.only(ids(&["b2"])));
         assert!(twice[0].contains("\"b1\" occurs at"), "{twice:?}");

@@ -1,7 +1,7 @@
-//! The counts of values that delta encoded pages begin with: the decoder allocates what they say.
+//! Checks the counts of values at the start of delta-encoded pages. The decoder allocates memory by them.
 //!
-//! In: a column of a Parquet file whose pages are measured. Out: an error where a page claims more
-//! values than it has. It knows nothing of what the values are.
+//! In: a column of a Parquet file whose page sizes are known. Out: an error if a page claims more values than
+//! it has. It does not read the values.
 
 use std::error::Error;
 use std::fs::File;
@@ -36,8 +36,8 @@ pub(crate) fn check_counts(file: &File, column: &ColumnChunkMetaData) -> Result<
     Ok(())
 }
 
-/// Values of a page of version 1 that may have nulls, after its levels: these begin with their length,
-/// or are a bit a value in the encoding of old writers.
+/// Returns the values of a version 1 page that may have nulls, which follow its levels. The levels begin with
+/// their length, or have one bit a value in the encoding of old writers.
 fn after_levels(page: &[u8], encoding: Encoding, values: u32) -> Option<&[u8]> {
     let (levels, rest) = match encoding {
         #[expect(deprecated, reason = "the decoder takes it")]
@@ -50,17 +50,17 @@ fn after_levels(page: &[u8], encoding: Encoding, values: u32) -> Option<&[u8]> {
     rest.get(usize::try_from(levels).ok()?..)
 }
 
-/// Checks the counts in `values`, of which the page has at most `max`.
+/// Checks the counts in `values`. The page has at most `max` values.
 fn check_page(encoding: Encoding, values: &[u8], max: u64) -> Result<(), Cause> {
     let runs = match encoding {
         Encoding::DELTA_BINARY_PACKED | Encoding::DELTA_LENGTH_BYTE_ARRAY => 1,
-        // Lengths of what is shared with the value before, and of what is not.
+        // Lengths of the prefix shared with the value before, and of the rest.
         Encoding::DELTA_BYTE_ARRAY => 2,
         _ => 0,
     };
     let mut input = values;
     for _ in 0..runs {
-        // What is cut short is for the decoder to refuse.
+        // The decoder refuses values that are cut short.
         let Some(count) = skip_run(&mut input, max) else { return Ok(()) };
         if count > max {
             return Err(format!("a page of {max} values claims {count}").into());
@@ -69,8 +69,8 @@ fn check_page(encoding: Encoding, values: &[u8], max: u64) -> Result<(), Cause> 
     Ok(())
 }
 
-/// Reads the header of a run of numbers (Parquet's `DELTA_BINARY_PACKED`) and, where it has at most
-/// `max` of them, passes it; gives their count. `None` where it is cut short.
+/// Reads the header of a run of numbers (Parquet's `DELTA_BINARY_PACKED`) and returns its count. Skips the
+/// run if the count is at most `max`. `None` if the run is cut short.
 fn skip_run(input: &mut &[u8], max: u64) -> Option<u64> {
     let (block, miniblocks) = (varint(input)?, varint(input)?);
     let count = varint(input)?;
@@ -83,7 +83,7 @@ fn skip_run(input: &mut &[u8], max: u64) -> Option<u64> {
     while left > 0 {
         varint(input)?;
         let widths = input.split_off(..usize::try_from(miniblocks).ok()?)?;
-        // Those after the last value are not stored.
+        // Miniblocks after the last value are not stored.
         for width in widths {
             if left > 0 {
                 let bits = u64::from(*width).checked_mul(of_miniblock)?;
@@ -95,7 +95,7 @@ fn skip_run(input: &mut &[u8], max: u64) -> Option<u64> {
     Some(count)
 }
 
-/// A number of seven bits a byte, the lowest first.
+/// Reads a number of seven bits a byte, the lowest first.
 fn varint(input: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
@@ -112,7 +112,7 @@ fn varint(input: &mut &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// A run of `count` equal numbers: blocks of 128 in 4 miniblocks of no bits.
+    /// Encodes a run of `count` equal numbers: blocks of 128 in 4 miniblocks of no bits.
     fn run(count: u8) -> Vec<u8> {
         let blocks = usize::from(count.saturating_sub(1)).div_ceil(128);
         [&[0x80, 1, 4, count, 0][..], &[0; 5].repeat(blocks)].concat()
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(check(DELTA_BYTE_ARRAY, &two(101), 100), claims(100, 101));
         assert_eq!(check(DELTA_BYTE_ARRAY, &two(100), 100), Ok(()));
         assert_eq!(check(PLAIN, &two(101), 0), Ok(()));
-        // What is cut short, or never ends, is for the decoder.
+        // Runs that are cut short or never end are left to the decoder.
         for length in 0..two(100).len() {
             assert_eq!(check(DELTA_BYTE_ARRAY, &two(100)[..length], 100), Ok(()));
         }

@@ -1,3 +1,5 @@
+//! Errors of reading a corpus, each with its place, its cause and a remedy.
+
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
@@ -6,7 +8,7 @@ use hyperrag_kv::{DocId, InvalidId};
 
 use crate::{Column, Place};
 
-/// Why the corpus, or a row of it, can not be read.
+/// Reason why the corpus, or a row of it, cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CorpusError {
@@ -16,7 +18,7 @@ pub enum CorpusError {
     /// An input that does not exist.
     #[error("{}: no such file or folder", path.display())]
     NotFound {
-        /// As it was named.
+        /// Path as the user named it.
         path: PathBuf,
     },
     /// A pattern that is not valid.
@@ -24,7 +26,7 @@ pub enum CorpusError {
     Pattern {
         /// The pattern.
         pattern: String,
-        /// What is wrong with it, and where.
+        /// Position and description of the fault.
         #[source]
         source: glob::PatternError,
     },
@@ -57,10 +59,10 @@ pub enum CorpusError {
     /// A pipe or device.
     #[error("{}: not a regular file; the corpus is read more than once: write it to a file", path.display())]
     NotAFile {
-        /// Its path.
+        /// Path of the pipe or device.
         path: PathBuf,
     },
-    /// The operating system's refusal.
+    /// A file or folder that the operating system refuses to read.
     #[error("{}: cannot be read", path.display())]
     Io {
         /// File or folder.
@@ -74,14 +76,14 @@ pub enum CorpusError {
     MissingColumn {
         /// The file, or the line of a JSONL file.
         place: String,
-        /// What was looked for.
+        /// Column that was looked for.
         column: Column,
-        /// Names that would do.
+        /// Names that would be accepted.
         wanted: String,
-        /// Names that there are.
+        /// Names found.
         found: String,
     },
-    /// A Parquet column whose type can not be used.
+    /// A Parquet column whose type cannot be used.
     #[error(
         "{}: column {name:?} has type {found}, the {column} must be {}; convert it or name another \
          column with {}",
@@ -90,14 +92,14 @@ pub enum CorpusError {
     ColumnType {
         /// The file.
         path: PathBuf,
-        /// What the column was to hold.
+        /// Content that the column must have.
         column: Column,
-        /// Its name.
+        /// Name of the column.
         name: String,
-        /// Its type.
+        /// Type of the column.
         found: String,
     },
-    /// A Parquet file that is damaged, or none at all, or of a kind that can not be decoded.
+    /// A file that is damaged, is no Parquet file, or uses a feature that cannot be decoded.
     #[error(
         "{}: cannot be decoded as Parquet{}; check the file or write it again",
         path.display(), after(*row)
@@ -105,7 +107,7 @@ pub enum CorpusError {
     Parquet {
         /// The file.
         path: PathBuf,
-        /// Rows that were read before.
+        /// Number of rows read before.
         row: u64,
         /// Cause.
         #[source]
@@ -119,7 +121,7 @@ pub enum CorpusError {
     Metadata {
         /// The file.
         path: PathBuf,
-        /// Their size.
+        /// Size of the metadata, in bytes.
         bytes: u64,
         /// The limit.
         max: u64,
@@ -132,11 +134,11 @@ pub enum CorpusError {
     Pages {
         /// The file.
         path: PathBuf,
-        /// First row of the row group, from 1.
+        /// First row of the row group, counted from 1.
         first: u64,
         /// Last row of the row group.
         last: u64,
-        /// Bytes that decoding a row may take.
+        /// Bytes that decoding one row may take.
         needed: u64,
         /// The limit.
         max: u64,
@@ -170,25 +172,25 @@ pub enum CorpusError {
     NotUtf8 {
         /// The line.
         place: Place,
-        /// The first byte that is wrong, from 1.
+        /// First invalid byte of the line, counted from 1.
         byte: usize,
     },
-    /// A line that is no JSON object.
+    /// A line that is not a JSON object.
     #[error("{place}: not valid JSON: {message}; every line must be one whole object")]
     Json {
         /// The line.
         place: Place,
-        /// serde_json's message, with the column in place of its line number, which is always 1.
+        /// Message of serde_json, with the column in place of its line number, which is always 1.
         message: String,
     },
-    /// A value that is no id, title or text.
+    /// A value of a kind that an id, title or text cannot have.
     #[error("{place}: the {column} is {found}, it must be {}", column.rule())]
     Value {
         /// The row.
         place: Place,
-        /// What it was to be.
+        /// Column of the value.
         column: Column,
-        /// What it is.
+        /// Kind of the value.
         found: &'static str,
     },
     /// An id that is not accepted.
@@ -196,10 +198,10 @@ pub enum CorpusError {
     Id {
         /// The row.
         place: Place,
-        /// The rule it breaks.
+        /// Rule that the id breaks.
         reason: InvalidId,
     },
-    /// The first line of a TSV file, no header, has a number of fields that says nothing.
+    /// The first line of a TSV file is no header and has an unknown number of fields.
     #[error(
         "{place}: the number of fields is {fields}; it must be 2 (id, text), 3 (id, title, text) or \
          4 (id, url, title, text), or the first line must name the columns"
@@ -207,7 +209,7 @@ pub enum CorpusError {
     TsvFields {
         /// The line.
         place: Place,
-        /// Its fields.
+        /// Number of fields of the line.
         fields: usize,
     },
     /// A line of a TSV file has more or fewer fields than the first.
@@ -218,9 +220,9 @@ pub enum CorpusError {
     TsvUneven {
         /// The line.
         place: Place,
-        /// Its fields.
+        /// Number of fields of the line.
         fields: usize,
-        /// The first line's fields.
+        /// Number of fields of the first line.
         expected: usize,
     },
     /// Two documents with the same id.
@@ -228,9 +230,9 @@ pub enum CorpusError {
     DuplicateId {
         /// The id.
         id: DocId,
-        /// Where it occurs first.
+        /// Place of its first occurrence.
         first: Place,
-        /// Where it occurs again.
+        /// Place of its second occurrence.
         second: Place,
     },
 }

@@ -1,32 +1,35 @@
+//! A compact set of document ids: ids come in, and whether each may have been seen goes out. Keeps hashes
+//! alone, so it cannot list the ids.
+
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use hyperrag_kv::DocId;
 
-/// Sets in an [`IdSet`].
+/// Number of sets in an [`IdSet`].
 const SETS: usize = 256;
 
-/// The ids seen so far, as 64-bit hashes: at most 24 bytes a document in memory, however long the
-/// ids are.
+/// Set of the ids seen, as 64-bit hashes: at most 24 bytes a document, whatever the length of the ids.
 ///
-/// It may take a new id for a seen one (two ids in 2^64 have the same hash), never the other way
-/// round, so a caller confirms a hit.
+/// It may take a new id for a seen one, because two ids in 2^64 share a hash, but never the other way round.
+/// So a caller confirms a hit.
 ///
-/// It is split into sets that grow one at a time: a single table holds its old and its new buckets
-/// while it doubles, which is up to 31 bytes an id; so it stays under 21.
+/// It is split into sets that grow one at a time, and so stays under 21 bytes an id. A single table holds its
+/// old and its new buckets while it doubles, up to 31 bytes an id.
 #[derive(Clone, Debug)]
 pub struct IdSet {
     sets: Vec<HashSet<u64, BuildHasherDefault<Identity>>>,
 }
 
 impl IdSet {
-    /// Adds the id. False: it may have been seen before.
+    /// Adds the id. `false` if it may have been seen before.
     pub fn insert(&mut self, id: &DocId) -> bool {
         self.insert_hash(hash(id))
     }
 
     pub(crate) fn insert_hash(&mut self, hash: u64) -> bool {
-        // A table picks its bucket by the lowest bits and compares the seven highest first.
+        // A table picks the bucket by the lowest bits and compares the seven highest first. These bits choose
+        // the set.
         let set = (hash >> 48) as usize % SETS;
         self.sets[set].insert(hash)
     }
@@ -44,7 +47,7 @@ pub(crate) fn hash(id: &DocId) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// The keys are hashes already.
+/// Hasher that passes keys through, because they are hashes already.
 #[derive(Clone, Debug, Default)]
 struct Identity(u64);
 
@@ -77,8 +80,8 @@ mod tests {
         assert!(!ids.insert(&DocId::new("a").unwrap()));
     }
 
-    /// A table has a power of two of buckets, 8/7 of its capacity, each of 8 bytes and one control
-    /// byte.
+    /// Returns the size of a table: a power of two of buckets, 8/7 of its capacity, each of 8 bytes and one
+    /// control byte.
     fn table_bytes(capacity: usize) -> usize {
         (capacity * 8).div_ceil(7) * 9 + 16
     }
@@ -95,7 +98,7 @@ mod tests {
             assert!(ids.insert_hash(hash));
             let after = ids.sets[set].capacity();
             bytes += table_bytes(after) - table_bytes(before);
-            // While a table grows, the old one is there as well.
+            // The old table exists until the new one is filled.
             let peak = bytes + if after == before { 0 } else { table_bytes(before) };
             let documents = number as usize + 1;
             assert!(documents < 50_000 || peak <= 24 * documents, "{peak} bytes, {documents} ids");

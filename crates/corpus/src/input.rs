@@ -1,3 +1,6 @@
+//! Resolves inputs to files: paths, folders and patterns come in; files with format, size and, for Parquet,
+//! row count go out. Reads no row.
+
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -6,7 +9,7 @@ use std::sync::Arc;
 
 use crate::{Columns, CorpusError, Limits, parquet};
 
-/// What a file's name says it holds.
+/// Format of a file by its extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Parquet,
@@ -20,7 +23,7 @@ pub(crate) struct Input {
     pub(crate) file: Arc<Path>,
     pub(crate) format: Format,
     pub(crate) bytes: u64,
-    /// Rows, where the file says so without being read.
+    /// Number of rows, if the file tells it without being read.
     pub(crate) rows: Option<u64>,
 }
 
@@ -36,8 +39,8 @@ impl Format {
     }
 }
 
-/// The files that `inputs` name, in that order, those of a folder or pattern sorted by name. A file
-/// named twice is taken once.
+/// Lists the files that `inputs` name, in that order; the files of a folder or pattern are sorted by name. A
+/// file named twice is listed once.
 pub(crate) fn resolve(
     inputs: &[String],
     columns: &Columns,
@@ -61,7 +64,8 @@ pub(crate) fn resolve(
     Ok(resolved)
 }
 
-/// A path that exists is taken as it is, even if it holds characters of a pattern.
+/// Adds the files of one input. A path that exists is taken literally, even if it contains pattern
+/// characters.
 fn expand(input: &str, files: &mut Vec<PathBuf>) -> Result<(), CorpusError> {
     let path = Path::new(input);
     match fs::metadata(path) {
@@ -76,7 +80,7 @@ fn expand(input: &str, files: &mut Vec<PathBuf>) -> Result<(), CorpusError> {
 }
 
 fn expand_pattern(pattern: &str, files: &mut Vec<PathBuf>) -> Result<(), CorpusError> {
-    // As in a shell, `*` takes neither a separator nor a hidden file's dot.
+    // In a shell too, `*` matches neither a separator nor the dot of a hidden file.
     let options = glob::MatchOptions {
         case_sensitive: true,
         require_literal_separator: true,
@@ -96,8 +100,8 @@ fn expand_pattern(pattern: &str, files: &mut Vec<PathBuf>) -> Result<(), CorpusE
     if any { Ok(()) } else { Err(CorpusError::NoMatch { pattern: pattern.to_owned() }) }
 }
 
-/// The folder's own files, not those of folders below it. A `.json` file of a folder is taken for
-/// a description, as data sets have them, not for documents.
+/// Adds the folder's own files, not those of folders below it. A `.json` file in a folder is taken for a
+/// description, as in data sets, not for documents.
 fn expand_folder(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), CorpusError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(|source| unreadable(folder, source))? {
@@ -128,7 +132,7 @@ fn examine(path: &Path, columns: &Columns, limits: &Limits) -> Result<Input, Cor
     let file: Arc<Path> = path.into();
     let rows = match format {
         Format::Parquet => Some(parquet::check(&file, columns, limits)?),
-        // Opened, so that a missing permission shows now.
+        // Opening shows a missing permission now.
         Format::Jsonl | Format::Tsv => {
             fs::File::open(path).map_err(|source| unreadable(path, source))?;
             None
@@ -150,7 +154,7 @@ mod tests {
     use super::*;
     use crate::testing::Folder;
 
-    /// Names of the files that the inputs resolve to, or the error.
+    /// Returns the names of the files that the inputs resolve to, or the error.
     fn resolved(folder: &Folder, inputs: &[&str]) -> String {
         let inputs: Vec<String> =
             inputs.iter().map(|input| format!("{}/{input}", folder.path())).collect();

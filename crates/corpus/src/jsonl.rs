@@ -1,3 +1,6 @@
+//! Reads JSONL, one document a line: a file and column names come in, rows go out. Builds no value but id,
+//! title and text.
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -11,10 +14,10 @@ use crate::corpus::Row;
 use crate::lines::Lines;
 use crate::{Column, Columns, CorpusError, Limits, Place};
 
-/// Keys of an object, at most: beside a key of two bytes stand a hundred in memory.
+/// Largest number of keys of an object. A key of two bytes takes a hundred in memory.
 const KEYS_MAX: usize = 1 << 16;
 
-/// The rows of a JSONL file: one object a line.
+/// Rows of a JSONL file, one object a line.
 pub(crate) struct JsonlRows {
     lines: Lines,
     columns: Columns,
@@ -58,8 +61,8 @@ fn document(line: &str, columns: &Columns, place: &Place) -> Result<Document, Co
     Ok(Document { id, title, text: string(values[text], Column::Text, place)? })
 }
 
-/// An object's values by key, of equal keys the last. They stay raw: what is not needed, such as an
-/// embedding, is skipped and not built.
+/// Values of an object by key; of equal keys the last counts. Values stay raw, so those not needed, such as
+/// an embedding, are skipped and not built.
 struct Object<'a>(BTreeMap<String, &'a RawValue>);
 
 impl<'a> Deserialize<'a> for Object<'a> {
@@ -89,7 +92,7 @@ impl<'a> Visitor<'a> for Entries {
     }
 }
 
-/// The text of a JSON value; "" of a title or text that is null; an id's digits.
+/// Returns the text of a JSON value: a string, the digits of an id, or "" for a title or text that is null.
 fn string(value: &str, column: Column, place: &Place) -> Result<String, CorpusError> {
     let found = match value.as_bytes().first() {
         Some(b'"') => {
@@ -112,7 +115,7 @@ fn string(value: &str, column: Column, place: &Place) -> Result<String, CorpusEr
     Err(CorpusError::Value { place: place.clone(), column, found })
 }
 
-/// serde_json counts lines within the text it is given, which is one line.
+/// Returns the message without a line number: serde_json counts lines within its input, which is one line.
 fn message(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);

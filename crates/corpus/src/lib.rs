@@ -1,10 +1,23 @@
-//! The corpus: what is to be retrieved and reranked, read from files and cut to the model's length.
+//! Reads the documents to be retrieved and reranked from files, and cuts them to the model's length.
 //!
 //! In: paths of Parquet, JSONL and TSV files, and a tokenizer behind [`hyperrag_kv::Tokenize`].
 //! Out: documents one after the other ([`Corpus::rows`]), then the chunks of each
-//! ([`Chunker::chunks`]). It streams: beside the row at hand and a batch of Parquet rows, both
-//! bounded in bytes ([`Limits`]), it keeps at most 24 bytes a document, to find ids that occur twice
+//! ([`Chunker::chunks`]). It streams: besides the current row and a batch of Parquet rows, both
+//! bounded in bytes ([`Limits`]), it keeps at most 24 bytes a document, to find duplicate ids
 //! ([`IdSet`]). It knows neither model, nor store, nor search index.
+//!
+//! ```
+//! use hyperrag_corpus::{Columns, Corpus};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("corpus.jsonl");
+//! std::fs::write(&path, r#"{"_id": "a", "text": "one"}"#)?;
+//! let corpus = Corpus::open(&[path.display().to_string()], Columns::default())?;
+//! for row in corpus.rows() {
+//!     assert_eq!(row?.document.text, "one");
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod chunk;
 mod columns;

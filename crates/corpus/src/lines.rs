@@ -1,3 +1,6 @@
+//! Reads a text file line by line: a file and a length limit come in, lines with their numbers go out. Knows
+//! nothing of what a line means.
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -7,7 +10,7 @@ use crate::{CorpusError, Place};
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// The lines of a text file that are not blank, one at a time.
+/// Reader of the lines of a text file that are not blank, one at a time.
 pub(crate) struct Lines {
     reader: BufReader<File>,
     file: Arc<Path>,
@@ -27,7 +30,7 @@ impl Lines {
         Ok(Self { reader, file, line_bytes_max, number: 0, line: Vec::new(), bytes: 0 })
     }
 
-    /// Goes to the next line that holds more than blanks; false at the end of the file.
+    /// Goes to the next line that is not blank. `false` at the end of the file.
     pub(crate) fn advance(&mut self) -> Result<bool, CorpusError> {
         while self.read_line()? {
             if !self.line.iter().all(u8::is_ascii_whitespace) {
@@ -37,7 +40,7 @@ impl Lines {
         Ok(false)
     }
 
-    /// The line without its end.
+    /// Returns the line without its end.
     pub(crate) fn text(&self) -> Result<&str, CorpusError> {
         std::str::from_utf8(&self.line).map_err(|error| CorpusError::NotUtf8 {
             place: self.place(),
@@ -45,19 +48,19 @@ impl Lines {
         })
     }
 
-    /// Where the line stands.
+    /// Returns the place of the line.
     pub(crate) fn place(&self) -> Place {
         Place { file: Arc::clone(&self.file), row: self.number }
     }
 
-    /// Bytes of the file that were read since the last call.
+    /// Returns the bytes of the file read since the last call.
     pub(crate) fn take_bytes(&mut self) -> u64 {
         std::mem::take(&mut self.bytes)
     }
 
     fn read_line(&mut self) -> Result<bool, CorpusError> {
         self.line.clear();
-        // One more for the line end: so a line that is too long is known without reading it all.
+        // One byte more for the line end. A longer line is noticed without reading all of it.
         let mut reader = (&mut self.reader).take(self.line_bytes_max as u64 + 1);
         let read = reader
             .read_until(b'\n', &mut self.line)
@@ -88,7 +91,7 @@ mod tests {
     use super::*;
     use crate::testing::Folder;
 
-    /// Lines as `number:text`, `|` between them, and the error that ended them.
+    /// Returns the lines as `number:text` with `|` between, and the error that ended them.
     fn read(bytes: &[u8], line_bytes_max: usize) -> String {
         let folder = Folder::new();
         let path = folder.write("lines.tsv", bytes);

@@ -1,7 +1,6 @@
-//! The sizes of a Parquet column's pages, read from their headers: a page of a few bytes may be
-//! gigabytes once it is decompressed, and must be known before it is. What a header says is what the
-//! decoder allocates for Snappy, Zstandard and raw LZ4; a page of another codec is decompressed piece
-//! by piece once, to see that it is no longer.
+//! Sizes of a Parquet column's pages, read from their headers before anything is decompressed: a page of a
+//! few bytes may decompress to gigabytes. For Snappy, Zstandard and raw LZ4 the decoder allocates what a
+//! header says. A page of another codec is decompressed piece by piece once, to check that it is no longer.
 
 use std::error::Error;
 use std::fs::File;
@@ -13,21 +12,21 @@ use parquet::basic::Compression;
 
 type Cause = Box<dyn Error + Send + Sync>;
 
-/// The largest pages of a column chunk, in bytes.
+/// Largest pages of a column chunk, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LargestPages {
     /// Size in the file.
     pub(crate) stored: u64,
     /// Size after decompression. No value is longer, whatever the encoding.
     pub(crate) decoded: u64,
-    /// Values, nulls included.
+    /// Number of values, nulls included.
     pub(crate) values: u64,
-    /// Whether a page has an encoding that begins with a count of its own.
+    /// Whether a page has an encoding that begins with its own count of values.
     pub(crate) any_delta: bool,
 }
 
 impl LargestPages {
-    /// Reads the headers of the pages that lie in the `bytes` from `start` on, compressed by `codec`.
+    /// Reads the headers of the pages in the `bytes` bytes from `start` on, compressed by `codec`.
     pub(crate) fn of(
         file: &File,
         start: u64,
@@ -38,7 +37,7 @@ impl LargestPages {
         let end = start.checked_add(bytes).ok_or("a column goes beyond the end of the file")?;
         while offset < end {
             let rest = FileFrom { file, offset }.take(end - offset);
-            // A header is some tens of bytes, unless statistics with long values stand in it.
+            // A header takes some tens of bytes, unless it has statistics with long values.
             let mut input = Compact { input: BufReader::with_capacity(256, rest), read: 0 };
             let header = input.page_header()?;
             offset += input.read;
@@ -60,14 +59,14 @@ impl LargestPages {
     }
 }
 
-/// Decompresses a page and keeps nothing of it, to see that it has no more than `max` bytes. What
-/// cannot be decompressed is left to the decoder, which says more about it.
+/// Decompresses a page without keeping it, to check that it has at most `max` bytes. A page that cannot be
+/// decompressed passes: the decoder says more about it.
 fn check_length(page: impl Read, max: u64, codec: Compression) -> Result<(), Cause> {
     let page = BufReader::new(page);
     let length = match codec {
         Compression::GZIP(_) => copied(flate2::bufread::MultiGzDecoder::new(page), max),
         Compression::BROTLI(_) => copied(brotli::Decompressor::new(page, BROTLI_BUFFER), max),
-        // The decoder takes frames too where Hadoop's framing is expected.
+        // The decoder accepts frames too in place of Hadoop's framing.
         Compression::LZ4 => copied(lz4_flex::frame::FrameDecoder::new(page), max),
         _ => return Ok(()),
     };
@@ -79,15 +78,15 @@ fn check_length(page: impl Read, max: u64, codec: Compression) -> Result<(), Cau
     }
 }
 
-/// Bytes that can be read, or `max + 1` where there are more.
+/// Counts the bytes that can be read, up to `max + 1`.
 fn copied(page: impl Read, max: u64) -> io::Result<u64> {
     io::copy(&mut page.take(max + 1), &mut io::sink())
 }
 
-/// Bytes that brotli reads at a time.
+/// Size of brotli's reads, in bytes.
 const BROTLI_BUFFER: usize = 4096;
 
-/// A file from an offset on, read without moving the place that others read it at.
+/// A file from an offset on, read without moving the shared file position.
 struct FileFrom<'a> {
     file: &'a File,
     offset: u64,
@@ -112,7 +111,7 @@ struct PageHeader {
     v2: Option<PageHeaderV2>,
     /// `num_values` of the header for the page's type.
     values: u64,
-    /// Whether its `encoding` begins with a count of its own.
+    /// Whether the page's `encoding` begins with its own count of values.
     any_delta: bool,
 }
 
@@ -120,7 +119,7 @@ struct PageHeader {
 const DELTA: RangeInclusive<u64> = 5..=7;
 
 impl PageHeader {
-    /// Bytes of levels before the compressed data of a page; none where nothing is compressed.
+    /// Returns the bytes of levels before the compressed data of a page; `None` if nothing is compressed.
     fn levels_before_data(&self) -> Option<u64> {
         match &self.v2 {
             Some(v2) if v2.plain => None,
@@ -133,19 +132,19 @@ impl PageHeader {
 /// Some fields of Parquet's `DataPageHeaderV2`.
 #[derive(Default)]
 struct PageHeaderV2 {
-    /// Fields 5 and 6, `definition_levels_byte_length` and `repetition_levels_byte_length`, together.
+    /// Sum of fields 5 and 6, `definition_levels_byte_length` and `repetition_levels_byte_length`.
     levels: u64,
-    /// Field 7, `is_compressed`, is false.
+    /// Whether field 7, `is_compressed`, is false.
     plain: bool,
 }
 
-/// Structs within structs, at most.
+/// Largest depth of nested structs.
 const DEPTH_MAX: usize = 8;
 
-/// Thrift's compact protocol (its `thrift-compact-protocol.md`), as far as a page header takes it.
+/// Reader of Thrift's compact protocol (see its `thrift-compact-protocol.md`), as far as page headers use it.
 struct Compact<R> {
     input: R,
-    /// Bytes read.
+    /// Number of bytes read.
     read: u64,
 }
 
@@ -164,8 +163,8 @@ impl<R: Read> Compact<R> {
         Ok(header)
     }
 
-    /// Reads the header for a page's type, which has the encoding in the field of this number: 2 in that
-    /// of a data page of version 1 or a dictionary, 4 in that of version 2.
+    /// Reads the header for a page's type. `encoding` is the number of its encoding field: 2 for a data page
+    /// of version 1 or a dictionary, 4 for version 2.
     fn header_of_type(&mut self, header: &mut PageHeader, encoding: i64) -> Result<(), Cause> {
         let (mut v2, mut field) = (PageHeaderV2::default(), 0);
         while let Some(kind) = self.field(&mut field)? {
@@ -185,7 +184,7 @@ impl<R: Read> Compact<R> {
         Ok(())
     }
 
-    /// Goes to the next field of a struct and gives its type; none at the struct's end.
+    /// Goes to the next field of a struct and returns its type; `None` at the end of the struct.
     fn field(&mut self, field: &mut i64) -> Result<Option<u8>, Cause> {
         let byte = self.byte()?;
         if byte == 0 {
@@ -236,7 +235,7 @@ impl<R: Read> Compact<R> {
         };
         for _ in 0..count {
             match byte & 15 {
-                // In a list a truth value takes a byte.
+                // In a list a boolean takes a byte.
                 TRUE | FALSE => self.pass(1)?,
                 kind => self.skip(kind, depth)?,
             }
@@ -300,7 +299,7 @@ mod tests {
         LargestPages::of(&file, 4, bytes.len() as u64, codec).map_err(|error| error.to_string())
     }
 
-    /// Type, decompressed and compressed size, a checksum, a nested header with statistics.
+    /// A header with type, both sizes, a checksum and a nested header with statistics.
     const HEADER: &[u8] = &[
         0x15, 0x00, 0x15, 0xc8, 0x01, 0x15, 0x06, 0x15, 0x02, 0x1c, 0x15, 0x02, 0x15, 0x00, 0x1c,
         0x28, 2, b'a', b'b', 0x11, 0x00, 0x19, 0x22, 1, 1, 0x00, 0x00,
@@ -317,7 +316,7 @@ mod tests {
         assert_eq!(largest(b""), Ok(LargestPages::default()));
     }
 
-    /// A page of a MiB of zeros, of a codec that does not ask how many there are.
+    /// Compresses a MiB of zeros to a page, by a codec that does not ask how many there are.
     fn zeros(codec: Compression) -> Vec<u8> {
         use std::io::Write;
         let (zeros, level) = (vec![0; 1 << 20], flate2::Compression::default());
@@ -347,7 +346,7 @@ mod tests {
             assert_eq!(length(1 << 20), Ok(()), "{codec}");
             let expected = "a page is longer than the 1048575 bytes that its header says";
             assert_eq!(length((1 << 20) - 1), Err(expected.to_owned()), "{codec}");
-            // What cannot be decompressed is for the decoder to refuse.
+            // The decoder refuses a page that cannot be decompressed.
             assert!(check_length(&page[1..], 0, codec).is_ok(), "{codec}");
         }
     }
@@ -360,7 +359,7 @@ mod tests {
             header.levels_before_data()
         };
         assert_eq!(header(&[]), Some(0));
-        // Fields 5 and 6 are 3 and 4; field 7 is true, false, not there.
+        // Fields 5 and 6 are 3 and 4. Field 7 is true, false or absent.
         assert_eq!(header(&[0x5c, 0x55, 6, 0x15, 8, 0x11, 0]), Some(7));
         assert_eq!(header(&[0x5c, 0x55, 6, 0x15, 8, 0x12, 0]), None);
         assert_eq!(header(&[0x5c, 0x55, 6, 0x15, 8, 0]), Some(7));

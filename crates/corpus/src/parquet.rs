@@ -1,3 +1,6 @@
+//! Reads Parquet batch by batch: a file, column names and limits come in, rows go out. Damage and panics of
+//! the decoder become errors. Knows nothing of other formats.
+
 use std::error::Error;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -24,33 +27,33 @@ use crate::delta::check_counts;
 use crate::pages::LargestPages;
 use crate::{Column, Columns, CorpusError, Limits, Place};
 
-/// Rows decoded at a time, at most.
+/// Largest number of rows decoded at a time.
 const BATCH_ROWS: u64 = 256;
-/// Bytes at a file's end that say how long the metadata before them are.
+/// Size of the footer, which begins with the length of the metadata before it, in bytes.
 const FOOTER_BYTES: u64 = 8;
 
 type Cause = Box<dyn Error + Send + Sync>;
 
-/// The rows of a Parquet file. Only the columns needed are read, a batch at a time, as many rows of
-/// a row group as its largest pages leave memory for.
+/// Rows of a Parquet file. Only the needed columns are read, a batch at a time. A batch has as many rows of a
+/// row group as its largest pages leave memory for.
 pub(crate) struct ParquetRows {
     opened: Opened,
     limits: Limits,
-    /// Rows handed out.
+    /// Number of rows returned.
     row: u64,
     /// The row group to read next.
     next_group: usize,
-    /// Rows up to the end of the row group at hand.
+    /// Number of rows up to the end of the current row group.
     group_end: u64,
     reader: Option<ParquetRecordBatchReader>,
     /// Columns of the file that are read, ascending.
     needed: Vec<usize>,
-    /// Where id, title and text stand among them.
+    /// Positions of id, title and text among the needed columns.
     columns: [Option<usize>; 3],
     batch: Option<Batch>,
 }
 
-/// Columns of a batch; the rows before `next` are handed out.
+/// Columns of a batch. Rows before `next` have been returned.
 struct Batch {
     id: StringArray,
     title: Option<StringArray>,
@@ -58,7 +61,7 @@ struct Batch {
     next: usize,
 }
 
-/// Checks metadata and columns, reads no row, and gives the number of rows.
+/// Checks metadata and columns and returns the number of rows. Reads no row.
 pub(crate) fn check(
     file: &Arc<Path>,
     columns: &Columns,
@@ -69,14 +72,14 @@ pub(crate) fn check(
     Ok(opened.rows)
 }
 
-/// A Parquet file whose metadata are read and checked.
+/// A Parquet file with metadata that are read and checked.
 struct Opened {
     path: Arc<Path>,
     file: File,
     metadata: ArrowReaderMetadata,
-    /// Rows that the metadata promise.
+    /// Number of rows by the metadata.
     rows: u64,
-    /// Bytes of the whole file.
+    /// Size of the whole file, in bytes.
     bytes: u64,
 }
 
@@ -86,7 +89,7 @@ impl Opened {
         let file = File::open(path).map_err(io)?;
         let bytes = file.metadata().map_err(io)?.len();
         let mut footer = [0; FOOTER_BYTES as usize];
-        // A file that is too short for a footer is refused by the decoder.
+        // The decoder refuses a file that is too short for a footer.
         if let Some(start) = bytes.checked_sub(FOOTER_BYTES) {
             file.read_exact_at(&mut footer, start).map_err(io)?;
         }
@@ -95,8 +98,8 @@ impl Opened {
         if length > max && length <= bytes {
             return Err(CorpusError::Metadata { path: path.to_path_buf(), bytes: length, max });
         }
-        // The Arrow schema that a writer may have embedded is not looked at: so a string column is
-        // Utf8, whether the writer had it as a view, a dictionary or large.
+        // An embedded Arrow schema is ignored, so a string column is Utf8, whether the writer had it as a
+        // view, a dictionary or large.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         guarded(path, 0, || -> Result<_, Cause> {
             let metadata = ArrowReaderMetadata::load(&file, options)?;
@@ -105,9 +108,9 @@ impl Opened {
         })
     }
 
-    /// Rows of the columns `needed` of a row group that may be decoded together, so that its largest
-    /// pages and the values in them stay within `max` bytes; or the bytes that a single row takes,
-    /// where these are more.
+    /// Returns the number of rows of a row group that may be decoded together, so that the largest pages of
+    /// the columns `needed` and the values in them stay within `max` bytes. If a single row takes more,
+    /// returns its bytes as the inner error.
     fn batch_rows(
         &self,
         group: usize,
@@ -125,7 +128,7 @@ impl Opened {
             let LargestPages { stored, decoded, values, any_delta } =
                 LargestPages::of(&self.file, start, bytes, column.compression())?;
             delta.extend(any_delta.then_some(column));
-            // A page as it stands in the file, and it and a dictionary decoded; lengths of values.
+            // The page as stored; the page and a dictionary decoded; the lengths of values.
             pages += stored + 2 * decoded + 8 * values;
             // An array of values takes up to twice their bytes while it grows.
             row += 2 * decoded;
@@ -139,7 +142,8 @@ impl Opened {
     }
 }
 
-/// The number of rows, which the metadata give twice; the columns must lie within the file.
+/// Returns the number of rows. The metadata give it twice and must agree, and the columns must lie within the
+/// file.
 fn check_metadata(metadata: &ParquetMetaData, file_bytes: u64) -> Result<u64, Cause> {
     let total = metadata.file_metadata().num_rows();
     let mut sum = 0_u64;
@@ -161,7 +165,7 @@ fn check_metadata(metadata: &ParquetMetaData, file_bytes: u64) -> Result<u64, Ca
     Ok(sum)
 }
 
-/// Where id, title and text stand among the columns of the file.
+/// Returns the positions of id, title and text among the columns of the file.
 fn find_columns(
     file: &Path,
     schema: &SchemaRef,
@@ -222,7 +226,7 @@ impl ParquetRows {
                 Some(batch) if batch.next < batch.id.len() => break batch,
                 _ => {}
             }
-            // Before the next one is decoded.
+            // Freed before the next one is decoded.
             self.batch = None;
             self.batch = self.next_batch()?;
             if self.batch.is_none() && !self.open_group()? {
@@ -238,7 +242,7 @@ impl ParquetRows {
         Ok(Some(Row { document, place, bytes }))
     }
 
-    /// The next rows of the row group at hand; none at its end.
+    /// Decodes the next rows of the current row group; `None` at its end.
     fn next_batch(&mut self) -> Result<Option<Batch>, CorpusError> {
         let Some(reader) = &mut self.reader else { return Ok(None) };
         let (end, row) = (self.group_end, self.row);
@@ -251,7 +255,7 @@ impl ParquetRows {
         })
     }
 
-    /// Goes to the next row group, if there is one.
+    /// Goes to the next row group. `false` if there is none.
     fn open_group(&mut self) -> Result<bool, CorpusError> {
         let (group, max) = (self.next_group, self.limits.reader_bytes);
         let Opened { path, file, metadata, .. } = &self.opened;
@@ -259,7 +263,7 @@ impl ParquetRows {
             return Ok(false);
         }
         self.reader = None;
-        // The metadata's numbers of rows are checked.
+        // The row counts of the metadata have been checked.
         let rows = metadata.metadata().row_group(group).num_rows() as u64;
         let batch_rows = || self.opened.batch_rows(group, &self.needed, max);
         let batch_rows = guarded(path, self.row, batch_rows)?.map_err(|needed| {
@@ -282,7 +286,7 @@ impl ParquetRows {
         Ok(true)
     }
 
-    /// The share of the file's bytes that the first `rows` rows stand for.
+    /// Returns the share of the file's bytes that the first `rows` rows stand for.
     fn bytes_up_to(&self, rows: u64) -> u64 {
         let Opened { bytes, rows: all, .. } = self.opened;
         let share = u128::from(bytes) * u128::from(rows) / u128::from(all.max(1));
@@ -322,7 +326,7 @@ impl Batch {
     }
 }
 
-/// A column of strings as it is, one of integers as their digits.
+/// Returns a column of strings unchanged and a column of integers as digits.
 fn texts(column: &ArrayRef) -> Option<StringArray> {
     match column.data_type() {
         DataType::Int8 => digits::<Int8Type>(column),
@@ -346,9 +350,9 @@ fn value(column: &StringArray, index: usize) -> Option<&str> {
     column.is_valid(index).then(|| column.value(index))
 }
 
-/// Runs a step of the decoder after `row` rows. The parquet crate has asserts that a damaged file
-/// can reach: such a panic ends the reading of this file like any other error. Whatever was being
-/// decoded is dropped.
+/// Runs a step of the decoder after `row` rows. The parquet crate has asserts that a damaged file can reach.
+/// Such a panic ends the reading of this file like any other error, and whatever was being decoded is
+/// dropped.
 fn guarded<T, E: Into<Cause>>(
     path: &Path,
     row: u64,
@@ -489,7 +493,7 @@ mod tests {
         }
     }
 
-    /// The file's rows, or the error at opening or reading.
+    /// Returns the file's rows, or the error of opening or reading it.
     fn read_damaged(folder: &Folder, bytes: &[u8], columns: &Columns) -> Vec<String> {
         folder.write("c.parquet", bytes);
         match folder.corpus(&["c.parquet"], columns.clone()) {
@@ -515,8 +519,8 @@ mod tests {
         }
     }
 
-    /// Pages need not carry a checksum, and these do not, so a flipped letter is read as another
-    /// letter; what must not happen is a panic, a lost row or a message without the file's name.
+    /// Pages in this test have no checksum, so a flipped letter is read as another letter. A panic, a lost
+    /// row or a message without the file's name must not happen.
     #[test]
     fn flipped_bits_are_an_error_or_the_same_number_of_rows() {
         let folder = Folder::new();
@@ -530,7 +534,7 @@ mod tests {
             ];
             let bytes = parquet_bytes(parts, 1, zstd);
             for position in 0..bytes.len() {
-                // Every bit of the one, a bit of every byte of the other.
+                // All bits of the plain file, one bit of each byte of the compressed one.
                 for bit in if zstd { position % 8..position % 8 + 1 } else { 0..8 } {
                     let mut damaged = bytes.clone();
                     damaged[position] ^= 1 << bit;
@@ -565,7 +569,7 @@ mod tests {
         }
     }
 
-    /// Rows as they are handed out, each with the rows of its batch.
+    /// Reads all rows and returns, for each, the number of rows of its batch.
     fn read_within(folder: &Folder, reader_bytes: u64) -> Result<Vec<usize>, String> {
         let path: Arc<Path> = Path::new(&format!("{}/c.parquet", folder.path())).into();
         let limits = Limits { reader_bytes, ..Limits::default() };
@@ -583,7 +587,7 @@ mod tests {
         let folder = Folder::new();
         let ids: Vec<String> = (0..300).map(|id| id.to_string()).collect();
         let ids: ArrayRef = Arc::new(StringArray::from(ids));
-        // Of one value a dictionary is made: a page of it, and pages of almost nothing.
+        // One value makes a dictionary: a page with it, and pages of almost nothing.
         let long = "word ".repeat(100_000);
         let long: ArrayRef = Arc::new(StringArray::from(vec![long.as_str(); 300]));
         let short: ArrayRef = Arc::new(StringArray::from(vec!["word"; 300]));
@@ -638,7 +642,7 @@ mod tests {
             let path: Arc<Path> = Path::new(&format!("{}/c.parquet", folder.path())).into();
             let opened = Opened::open(&path, &Limits::default()).unwrap();
             let (page, _) = opened.metadata.metadata().row_group(0).column(1).byte_range();
-            // After the page's type, its size: a byte more, or one less.
+            // The size follows the page's type. The flip makes it larger or smaller.
             bytes[page as usize + 3] ^= 2;
             let rows = read_damaged(&folder, &bytes, &Columns::default());
             let refused = rows[0].starts_with("DIR/c.parquet: cannot be decoded as Parquet");

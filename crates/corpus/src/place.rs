@@ -1,3 +1,5 @@
+//! The place of a row in the corpus, with the checks whose errors name it. Reads nothing.
+
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,22 +9,22 @@ use hyperrag_kv::DocId;
 use crate::CorpusError;
 use crate::input::Format;
 
-/// Where a row stands in the corpus.
+/// Place of a row in the corpus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The file, as it was named.
+    /// File as the user named it.
     pub file: Arc<Path>,
-    /// The line of a text file (blank lines count), or the row of a Parquet file, from 1.
+    /// Line of a text file, blank lines included, or row of a Parquet file, counted from 1.
     pub row: u64,
 }
 
 impl Place {
-    /// The id that stands here.
+    /// Checks the id that stands here.
     pub(crate) fn document_id(&self, id: &str) -> Result<DocId, CorpusError> {
         DocId::new(id).map_err(|reason| CorpusError::Id { place: self.clone(), reason })
     }
 
-    /// Whether the document that stands here is short enough.
+    /// Refuses a document that has more than `max` bytes.
     pub(crate) fn check_length(
         &self,
         title: &str,
@@ -38,7 +40,7 @@ impl Place {
 }
 
 impl fmt::Display for Place {
-    /// `corpus.jsonl:17`, which editors open at that line, or `corpus.parquet row 17`.
+    /// Writes `corpus.jsonl:17`, which editors open at that line, or `corpus.parquet row 17`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = self.file.display();
         match Format::of(&self.file) {

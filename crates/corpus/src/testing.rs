@@ -1,4 +1,4 @@
-//! What the tests of several modules need.
+//! Temporary folders and Parquet files for the tests of several modules.
 
 use std::fs;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Folder {
         self.folder.path().to_str().unwrap()
     }
 
-    /// Writes a file, with the folders it needs, and gives its path.
+    /// Writes a file and the folders above it, and returns its path.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> String {
         let path = self.folder.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -33,14 +33,14 @@ impl Folder {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Opens `inputs`, names in this folder.
+    /// Opens `inputs`, which are names in this folder.
     pub(crate) fn corpus(&self, inputs: &[&str], columns: Columns) -> Result<Corpus, String> {
         let inputs: Vec<String> =
             inputs.iter().map(|input| format!("{}/{input}", self.path())).collect();
         Corpus::open(&inputs, columns).map_err(|error| self.shorten(&error.to_string()))
     }
 
-    /// The rows, `id/title/text` each, and the error that ended them.
+    /// Returns the rows as `id/title/text`, and the error that ended them.
     pub(crate) fn read(&self, corpus: &Corpus) -> Vec<String> {
         let rows = corpus.rows().map(|row| match row {
             Ok(row) => {
@@ -57,12 +57,12 @@ impl Folder {
     }
 }
 
-/// A column of strings.
+/// Makes a column of strings.
 pub(crate) fn strings(values: &[Option<&str>]) -> ArrayRef {
     Arc::new(StringArray::from(values.to_vec()))
 }
 
-/// The bytes of a Parquet file.
+/// Writes a Parquet file and returns its bytes.
 pub(crate) fn parquet_bytes(
     columns: Vec<(&str, ArrayRef)>,
     group_rows: usize,
@@ -75,7 +75,7 @@ pub(crate) fn parquet_bytes(
     parquet_with(columns, properties.build())
 }
 
-/// The bytes of a Parquet file that is written in some other way.
+/// Writes a Parquet file with these properties and returns its bytes.
 pub(crate) fn parquet_with(
     columns: Vec<(&str, ArrayRef)>,
     properties: WriterProperties,

@@ -1,3 +1,6 @@
+//! Reads TSV, one document a line: a file and column names come in, rows go out. The first line decides the
+//! columns, by names or by their number. Quotes have no meaning.
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,10 +10,10 @@ use crate::corpus::Row;
 use crate::lines::Lines;
 use crate::{Column, Columns, CorpusError, Limits, Place};
 
-/// Names of a header that are looked at.
+/// Largest number of header names that are read.
 const NAMES_MAX: usize = 1 << 16;
 
-/// The rows of a TSV file: fields between tabs, nothing quoted.
+/// Rows of a TSV file: fields between tabs, without quoting.
 pub(crate) struct TsvRows {
     lines: Lines,
     columns: Columns,
@@ -18,7 +21,7 @@ pub(crate) struct TsvRows {
     shape: Option<Shape>,
 }
 
-/// Which field of a line is what.
+/// Number of fields of a line, and the positions of id, title and text.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     fields: usize,
@@ -65,8 +68,8 @@ impl TsvRows {
 }
 
 impl Shape {
-    /// The shape that a header gives; none if the line is no header. Where columns were named, it
-    /// must be one.
+    /// Returns the shape by a header; `None` if the line is no header. If the user named columns, it must be
+    /// one.
     fn of_header(
         line: &str,
         columns: &Columns,
@@ -82,7 +85,7 @@ impl Shape {
         Ok(Some(Self { fields: line.split('\t').count(), id: id?, title, text: text? }))
     }
 
-    /// The shape that the number of fields gives.
+    /// Returns the shape by the number of fields.
     fn of_line(line: &str, place: &Place) -> Result<Self, CorpusError> {
         let fields = line.split('\t').count();
         let (title, text) = match fields {

@@ -1,7 +1,13 @@
-//! Opens what has a file's name as a file: plain files alone, and without waiting for anybody.
+//! Opens plain files and refuses everything else, without waiting.
 //!
-//! In: paths. Out: open files. A pipe blocks whoever opens it, and a device has no end. A link in a
-//! folder that is a program's own may lead out of it, and what it leads to would be written to.
+//! In: paths. Out: open files. A pipe blocks whoever opens it, and a device has no end. A link in a program's
+//! own folder may lead out of it, and its target would be written to. It knows nothing of what files hold.
+//!
+//! ```
+//! let error = hyperrag_files::open(std::path::Path::new("/")).unwrap_err();
+//! assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+//! assert_eq!(error.to_string(), "it is a folder, not a file");
+//! ```
 
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -11,20 +17,19 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-/// Opens a file for reading, be it behind a link.
+/// Opens a file for reading. Links are followed.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidData`] for what is no plain file, and what the system says.
+/// [`ErrorKind::InvalidData`] if it is no plain file; else the error of the system.
 pub fn open(path: &Path) -> io::Result<File> {
     check(fs::metadata(path)?.file_type())?;
     open_checked(path, File::options().read(true), OFlags::empty())
 }
 
-/// Opens a file of a folder that is the program's own; with the option `create`, makes it where there
-/// is none.
+/// Opens a file in a folder of the program's own. With the option `create`, makes it if there is none.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidData`] for a link and for what is no plain file, and what the system says.
+/// [`ErrorKind::InvalidData`] if it is a link or no plain file; else the error of the system.
 pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     match fs::symlink_metadata(path) {
         Ok(found) => check(found.file_type())?,
@@ -34,7 +39,7 @@ pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     open_checked(path, options, OFlags::NOFOLLOW)
 }
 
-/// The name under which a file is written before it takes the place of `path`.
+/// Returns the name under which a file is written before it replaces `path`.
 #[must_use]
 pub fn temporary(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -42,8 +47,8 @@ pub fn temporary(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Makes a file under the [`temporary`] name of `path`. What has that name, be it a link to elsewhere,
-/// loses it and is not written to.
+/// Makes a file under the [`temporary`] name of `path`. A file or link that has this name is removed, not
+/// written to.
 ///
 /// # Errors
 /// [`io::Error`] of the system.
@@ -56,11 +61,11 @@ pub fn create_temporary(path: &Path) -> io::Result<File> {
     })
 }
 
-/// Puts the folder `new` in the place of the folder `old`, which it removes. Whoever looks finds one or
-/// the other, where the file system can exchange two names; elsewhere `old` is missing for a moment.
+/// Replaces the folder `old` by the folder `new` and removes `old`. If the file system can exchange two
+/// names, either is there at any time; otherwise `old` is missing for a moment.
 ///
 /// # Errors
-/// [`io::Error`] where the system refuses it; then `old` is as it was, or `new` in its place.
+/// [`io::Error`] if the system refuses it. Then `old` is unchanged, or `new` has its place.
 pub fn replace_folder(new: &Path, old: &Path) -> io::Result<()> {
     let exchanged = match renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
         Ok(()) => true,
@@ -74,14 +79,14 @@ pub fn replace_folder(new: &Path, old: &Path) -> io::Result<()> {
         }
         Err(error) => return Err(error.into()),
     };
-    // Before anything is removed: a loss of power could keep that alone.
+    // Synced before anything is removed: a loss of power could otherwise keep the removal alone.
     let parent = old.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
     if exchanged { fs::remove_dir_all(new) } else { Ok(()) }
 }
 
-/// Opens a file that was looked at, for to open a device may do something, and looks at it again: it
-/// may be another one now.
+/// Opens a file whose type was checked, because opening a device can have effects, and checks the type again,
+/// because another file may have the name now.
 fn open_checked(path: &Path, options: &mut OpenOptions, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::NONBLOCK;
     let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;

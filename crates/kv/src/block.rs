@@ -1,21 +1,25 @@
+//! The KV block of one chunk: lengths and bytes come in, slices by layer and head go out. Keeps the memory of
+//! dropped blocks for the next ones. Knows no storage and no model.
+
 use std::sync::{Mutex, PoisonError};
 
 use crate::Geometry;
 
-/// Memory of blocks that are gone, for the next ones: a page fault every 4 KiB of fresh memory costs
-/// more than reading a block from the page cache.
+/// Memory of dropped blocks, for the next ones. A page fault every 4 KiB of fresh memory costs more than
+/// reading a block from the page cache.
 static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
-/// Less than this the allocator keeps by itself; from here on it asks the system for fresh memory.
+/// Smallest buffer that [`SPARE`] keeps, in bytes. The allocator reuses smaller ones itself; for larger ones
+/// it asks the system for fresh memory.
 const SPARE_FROM: usize = 128 << 10;
 
-/// What [`SPARE`] holds at most: two batches of blocks.
+/// Largest size of [`SPARE`], two batches of blocks, in bytes.
 const SPARE_BYTES: usize = 192 << 20;
 
 /// The K and V of one chunk, and the final hidden state of its last position.
 ///
-/// `kv` is laid out `[layer][K, then V][KV head][position][dim]`, little-endian, the positions'
-/// true number, nothing repeated and nothing padded. K carries its rotary position already.
+/// `kv` is laid out `[layer][K, then V][KV head][position][dim]`, little-endian, without repetition or
+/// padding. K already carries its rotary position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KvBlock {
     geometry: Geometry,
@@ -25,10 +29,10 @@ pub struct KvBlock {
 }
 
 impl KvBlock {
-    /// A block of `tokens` positions from its parts.
+    /// Makes a block of `tokens` positions from its parts.
     ///
     /// # Panics
-    /// If the lengths do not agree with the geometry; a reader checks them before.
+    /// If the lengths do not agree with the geometry. A reader checks them first.
     #[must_use]
     pub fn new(geometry: Geometry, tokens: usize, kv: Vec<u8>, hidden: Vec<f32>) -> Self {
         assert_eq!(kv.len(), tokens * geometry.token_bytes(), "length of K and V");
@@ -36,14 +40,15 @@ impl KvBlock {
         Self { geometry, tokens, kv, hidden }
     }
 
-    /// Memory for K and V of a block of `bytes`, with leftovers in it: to be overwritten, all of it.
+    /// Returns a buffer of `bytes` bytes for K and V. It may hold old data, so the caller overwrites all of
+    /// it.
     #[must_use]
     pub fn memory(bytes: usize) -> Vec<u8> {
         if bytes < SPARE_FROM {
             return vec![0; bytes];
         }
         let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-        // Enough and not much more, so that small blocks leave the memory to large ones.
+        // At most twice the size asked for, so that small blocks leave the large buffers to large ones.
         let fits = |memory: &Vec<u8>| (bytes..=2 * bytes).contains(&memory.capacity());
         let found = spare.iter().position(fits).map(|i| spare.swap_remove(i));
         drop(spare);
@@ -58,14 +63,14 @@ impl KvBlock {
         &self.geometry
     }
 
-    /// Positions held; the first query position is this number.
+    /// Positions held. The first query token has this position.
     #[must_use]
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// The final hidden state of the last position, after the last norm: the first query token's
-    /// probability is read from it.
+    /// The final hidden state of the last position, after the last norm. The probability of the first query
+    /// token is computed from it.
     #[must_use]
     pub fn hidden(&self) -> &[f32] {
         &self.hidden

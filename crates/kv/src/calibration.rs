@@ -1,26 +1,29 @@
+//! Static means of K and V: means or file bytes come in, means by place, layer and head go out. Knows neither
+//! how they are measured nor where the file is.
+
 use crate::{Digest, Geometry};
 
-/// Chunks that a calibration is made from: the first ones of the corpus.
+/// Chunks at the start of the corpus that a calibration is made from.
 pub const CALIBRATION_CHUNKS: usize = 64;
 
 const MAGIC: [u8; 8] = *b"HYPERCAL";
 const HEADER_BYTES: usize = 32;
 
-/// Static means of K, before its rotary position, and V: what elements of few bits are stored as
-/// differences from.
+/// Static means of K, before its rotary position, and of V. Element types of few bits store differences from
+/// them.
 ///
-/// The first and the last positions of a chunk belong to the profile's own words and differ little
-/// or not at all between chunks, so each has means of its own; all between share one. What
-/// is left is turned by a Hadamard matrix, as in QuaRot (arXiv 2404.00456), so that no dimension
-/// stands out.
+/// The first and the last positions of a chunk hold the profile's own words, which hardly differ between
+/// chunks, so each has its own means; all positions between share one set. A Hadamard matrix rotates the
+/// differences, as in QuaRot (arXiv 2404.00456), so that no dimension stands out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calibration {
     shape: Shape,
-    /// `[place][layer][K, then V][KV head][dim]`: the first positions, all between, the last ones.
+    /// `[place][layer][K, then V][KV head][dim]`. The places are the first positions, all between, the last
+    /// ones.
     means: Vec<f32>,
 }
 
-/// Whose means there are.
+/// Sizes of the means, and the positions that have their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape {
     layers: u32,
@@ -29,17 +32,17 @@ struct Shape {
     fixed: FixedPositions,
 }
 
-/// Positions of a chunk that are the same words in every chunk.
+/// Numbers of positions that hold the same words in every chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FixedPositions {
-    /// At its start.
+    /// Positions at the start of a chunk.
     pub first: u32,
-    /// At its end.
+    /// Positions at the end of a chunk.
     pub last: u32,
 }
 
 impl FixedPositions {
-    /// Places that have means of their own.
+    /// Number of places that have their own means.
     #[must_use]
     pub fn places(self) -> usize {
         self.first as usize + 1 + self.last as usize
@@ -59,10 +62,10 @@ impl FixedPositions {
 }
 
 impl Calibration {
-    /// The calibration with these means, `[place][layer][K, then V][KV head][dim]`.
+    /// Makes a calibration from means laid out `[place][layer][K, then V][KV head][dim]`.
     ///
     /// # Panics
-    /// If there are not as many as the geometry and the places take.
+    /// If the number of means differs from what the geometry and the places take.
     #[must_use]
     pub fn new(geometry: &Geometry, fixed: FixedPositions, means: Vec<f32>) -> Self {
         let Geometry { layers, kv_heads, head_dim, .. } = *geometry;
@@ -75,13 +78,13 @@ impl Calibration {
         Self { shape, means }
     }
 
-    /// The positions that have means of their own.
+    /// The positions that have their own means.
     #[must_use]
     pub fn fixed(&self) -> FixedPositions {
         self.shape.fixed
     }
 
-    /// Whether it is one for blocks of these sizes.
+    /// Whether the calibration is for blocks of this geometry. The element type and `hidden` do not matter.
     #[must_use]
     pub fn fits(&self, geometry: &Geometry) -> bool {
         let Geometry { layers, kv_heads, head_dim, .. } = *geometry;
@@ -107,14 +110,14 @@ impl Calibration {
         &self.means[start..start + dim]
     }
 
-    /// What identifies it: of the bytes of [`Calibration::to_bytes`].
+    /// Digest of [`Calibration::to_bytes`], which identifies the calibration.
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest::of(&self.to_bytes())
     }
 
-    /// Its bytes in a file: magic, layers, KV heads, dimensions, first and last positions, four bytes
-    /// of zero, then the means, little-endian.
+    /// Bytes of the calibration file: magic, layers, KV heads, dimensions, first and last positions, four
+    /// zero bytes, then the means; all little-endian.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let Shape { layers, kv_heads, head_dim, fixed } = self.shape;
@@ -126,7 +129,7 @@ impl Calibration {
         bytes
     }
 
-    /// Bytes that the file of a store of these sizes and chunk length has at most.
+    /// Returns the largest size of a calibration file for this geometry and chunk length, in bytes.
     #[must_use]
     pub fn bytes_max(geometry: &Geometry, chunk_tokens: u32) -> u64 {
         let values = u64::from(geometry.layers)
@@ -136,10 +139,10 @@ impl Calibration {
         HEADER_BYTES as u64 + 4 * values * (u64::from(chunk_tokens) + 1)
     }
 
-    /// Reads bytes back whose digest the caller has checked.
+    /// Reads [`Calibration::to_bytes`] back. The caller has checked the digest.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// A sentence that says what is wrong with the bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         let (header, means) = bytes.split_at_checked(HEADER_BYTES).ok_or("it is too short")?;
         if header[..8] != MAGIC {

@@ -1,3 +1,6 @@
+//! Documents, chunks and the ids and keys that name them: text and token ids come in, checked values go out.
+//! Knows neither the files of a corpus nor the tokenizer.
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -5,14 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::Digest;
 
-/// The longest document id accepted, in bytes.
+/// Largest length of a document id, in bytes.
 pub const ID_BYTES_MAX: usize = 512;
 
-/// A document's name as the corpus gives it: 1 to [`ID_BYTES_MAX`] bytes, no control characters.
+/// Name that the corpus gives a document: 1 to [`ID_BYTES_MAX`] bytes without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DocId(Arc<str>);
 
-/// Why a string is no document id.
+/// Reason why a string is no document id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidId {
@@ -22,10 +25,10 @@ pub enum InvalidId {
     /// The id is longer than [`ID_BYTES_MAX`].
     #[error("the document id has {bytes} bytes, at most {ID_BYTES_MAX} are allowed")]
     TooLong {
-        /// Its length.
+        /// Length of the id.
         bytes: usize,
     },
-    /// A tab, a line end or another control character: no run file could hold it.
+    /// The id has a tab, a line end or another control character, which no run file could hold.
     #[error("the document id {id:?} contains a control character")]
     Control {
         /// The id.
@@ -34,10 +37,10 @@ pub enum InvalidId {
 }
 
 impl DocId {
-    /// Checks `id` and takes it.
+    /// Checks `id` and copies it.
     ///
     /// # Errors
-    /// [`InvalidId`] says what is wrong with it.
+    /// [`InvalidId`] if it is empty, too long, or holds a control character.
     pub fn new(id: &str) -> Result<Self, InvalidId> {
         if id.is_empty() {
             return Err(InvalidId::Empty);
@@ -64,23 +67,23 @@ impl fmt::Display for DocId {
     }
 }
 
-/// One document of the corpus.
+/// A document of the corpus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// Its name, unique in the corpus.
+    /// Name of the document, unique in the corpus.
     pub id: DocId,
-    /// Its title; empty where it has none.
+    /// Title, empty if there is none.
     pub title: String,
-    /// Its text.
+    /// Text without the title.
     pub text: String,
 }
 
-/// A piece of a document: the document and the piece's place in it, counted from 0.
+/// Id of a chunk: its document and its place in that document.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChunkId {
     /// The document.
     pub document: DocId,
-    /// The piece, from 0.
+    /// Place of the chunk in its document, counted from 0.
     pub ordinal: u32,
 }
 
@@ -90,18 +93,18 @@ impl fmt::Display for ChunkId {
     }
 }
 
-/// The token ids of one piece of a document, prefix, title and infix included.
+/// A piece of a document as token ids, prefix, title and infix included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// Which piece.
+    /// Document and place of the piece.
     pub id: ChunkId,
-    /// Its token ids, in order: position `i` of the block belongs to `tokens[i]`.
+    /// Token ids in order: position `i` of the block belongs to `tokens[i]`.
     pub tokens: Vec<u32>,
 }
 
 impl Chunk {
-    /// What a block of this chunk is bound to: fingerprint, document, ordinal and token ids. A
-    /// block read from the wrong place, or made from other tokens, has another identity.
+    /// Digest of fingerprint, document, ordinal and token ids, to which a block is bound. A block read from
+    /// the wrong place, or made from other tokens, has another identity.
     #[must_use]
     pub fn identity(&self, fingerprint: &Digest) -> Digest {
         let mut hasher = blake3::Hasher::new();
@@ -117,7 +120,7 @@ impl Chunk {
     }
 }
 
-/// The number of a shard: the unit of the corpus that it holds, counted from 0.
+/// Number of a shard and of the corpus unit that it holds, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ShardId(pub u32);
 
@@ -127,19 +130,19 @@ impl fmt::Display for ShardId {
     }
 }
 
-/// A block's place in its shard, counted from 0.
+/// Place of a block in its shard, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(pub u32);
 
-/// What block is wanted and where it lies. A reader finds it by place and checks that it is the
-/// one meant.
+/// Place of a block and the chunk that it must belong to. A reader finds the block by its place and checks
+/// the chunk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BlockKey {
-    /// The shard that holds the block.
+    /// Shard that holds the block.
     pub shard: ShardId,
-    /// The block's place in it.
+    /// Place of the block in the shard.
     pub slot: Slot,
-    /// The chunk whose block this must be.
+    /// Chunk that the block must belong to.
     pub chunk: ChunkId,
 }
 

@@ -1,3 +1,6 @@
+//! Element types of stored K and V: rows of f32 come in, encoded bytes go out, and back. Knows neither the
+//! layout of a block nor the means that rows are taken from.
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -13,17 +16,16 @@ pub enum Element {
     Bf16,
     /// IEEE 754 binary32, as computed.
     F32,
-    /// A row of `dim` signed bytes after its scale, a bf16: half of bf16's bytes.
+    /// A row of `dim` signed bytes after its bf16 scale: half of bf16's bytes.
     Int8,
-    /// A row of levels of 5 bits, -15 to 15, after its scale, a bf16. Needs a
-    /// [`Calibration`](crate::Calibration).
+    /// A row of 5-bit levels, -15 to 15, after its bf16 scale. Needs a [`Calibration`](crate::Calibration).
     Int5,
-    /// A row of levels of 4 bits after the smallest value and the step, both bf16. Needs a
+    /// A row of 4-bit levels after the smallest value and the step, both bf16. Needs a
     /// [`Calibration`](crate::Calibration).
     Int4,
 }
 
-/// A name that is no element type.
+/// Name that is no element type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown element type {0:?}: use bf16, f32, int8, int5 or int4")]
 pub struct UnknownElement(pub String);
@@ -32,14 +34,14 @@ impl Element {
     /// All element types.
     pub const ALL: [Self; 5] = [Self::Bf16, Self::F32, Self::Int8, Self::Int5, Self::Int4];
 
-    /// Whether rows are stored as differences from static means, turned so that no dimension stands
-    /// out: few bits are enough for these only.
+    /// Whether rows are stored as rotated differences from static means, in which no dimension stands out.
+    /// Only for such rows are few bits enough.
     #[must_use]
     pub const fn is_calibrated(self) -> bool {
         matches!(self, Self::Int5 | Self::Int4)
     }
 
-    /// Bytes that a row of `dim` values takes: K (or V) of one position and one KV head.
+    /// Bytes of an encoded row of `dim` values, which is K (or V) of one position and one KV head.
     #[must_use]
     pub const fn row_bytes(self, dim: usize) -> usize {
         match self {
@@ -51,7 +53,7 @@ impl Element {
         }
     }
 
-    /// Writes a row to `bytes`, little-endian. Inlined, so that callers can compile it for an instruction
+    /// Encodes a row into `bytes`, little-endian. Inlined, so that callers can compile it for an instruction
     /// set.
     ///
     /// # Panics
@@ -95,10 +97,10 @@ impl Element {
         }
     }
 
-    /// Reads `bytes` back into a row.
+    /// Decodes `bytes` into a row.
     ///
     /// # Panics
-    /// If the lengths do not fit, as in [`Element::encode`].
+    /// If `bytes` is not exactly as long as the encoded row.
     #[inline(always)]
     pub fn decode(self, bytes: &[u8], row: &mut [f32]) {
         assert_eq!(bytes.len(), self.row_bytes(row.len()), "length of the encoded row");
@@ -132,7 +134,7 @@ impl Element {
     }
 }
 
-/// Writes levels of `BITS` bits one after the other, the lowest bits first.
+/// Packs levels of `BITS` bits, the lowest bits first.
 #[inline(always)]
 fn pack<const BITS: u32>(levels: impl Iterator<Item = u8>, bytes: &mut [u8]) {
     let (mut held, mut count, mut out) = (0_u32, 0, bytes.iter_mut());
@@ -150,7 +152,7 @@ fn pack<const BITS: u32>(levels: impl Iterator<Item = u8>, bytes: &mut [u8]) {
     }
 }
 
-/// Reads levels of `BITS` bits back: eight at a time, which take `BITS` bytes.
+/// Unpacks levels of `BITS` bits, eight at a time from `BITS` bytes.
 #[inline(always)]
 fn unpack<const BITS: usize>(bytes: &[u8], row: &mut [f32], value_of: impl Fn(u8) -> f32) {
     let word =
@@ -166,29 +168,27 @@ fn unpack<const BITS: usize>(bytes: &[u8], row: &mut [f32], value_of: impl Fn(u8
     (0..).zip(rest).for_each(|(i, value)| *value = value_of(level(word, i)));
 }
 
-/// Rows of levels after their scale, as int8 and int5 have them, for those who write and read many at
-/// once.
+/// Scaled rows of int8 and int5, for callers that encode and decode many rows at once.
 pub mod scaled {
-    /// Bytes of the scale that a row starts with.
+    /// Size of the scale at the start of a row, in bytes.
     pub const SCALE_BYTES: usize = 2;
-    /// The largest level of int8; the smallest is its opposite.
+    /// Largest level of int8. The smallest is its negative.
     pub const INT8_MAX: f32 = 127.0;
 
-    /// What a level is worth in a row with this largest magnitude. Rounded to the nearest bf16 it is off by
-    /// at most a 512th, so that the largest value still gets the largest level: then the row read back has
-    /// the same scale.
+    /// Returns the scale of a row: `largest / level_max` as bf16. Rounding changes it by at most a 512th, so
+    /// the largest value still gets the largest level, and the row read back has the same scale.
     #[inline(always)]
     #[must_use]
     pub fn scale(largest: f32, level_max: f32) -> f32 {
         let scale = half::bf16::from_f32(largest / level_max).to_f32();
-        // Subnormal scales have too few bits for that; such rows count as zero.
+        // Subnormal scales are not that precise; such rows become zero.
         if scale < f32::MIN_POSITIVE { 0.0 } else { scale }
     }
 
-    /// Writes the scale of a row, and gives the place of its levels.
+    /// Writes the scale of a row and returns the bytes for its levels.
     ///
     /// # Panics
-    /// If `bytes` has no room for a scale.
+    /// If `bytes` is shorter than a scale.
     #[inline(always)]
     pub fn put_scale(scale: f32, bytes: &mut [u8]) -> &mut [u8] {
         let (first, levels) = bytes.split_at_mut(SCALE_BYTES);
@@ -196,10 +196,10 @@ pub mod scaled {
         levels
     }
 
-    /// The scale of a row, and its levels.
+    /// Splits an encoded row into its scale and its levels.
     ///
     /// # Panics
-    /// If `bytes` has no scale.
+    /// If `bytes` is shorter than a scale.
     #[inline(always)]
     #[must_use]
     pub fn scale_of(bytes: &[u8]) -> (f32, &[u8]) {
@@ -216,7 +216,7 @@ fn bf16(bytes: &[u8]) -> f32 {
     f32::from_bits(u32::from(u16::from_le_bytes([bytes[0], bytes[1]])) << 16)
 }
 
-/// What is no number does not count.
+/// Returns the largest magnitude of a row, without regard to NaN.
 #[inline(always)]
 fn largest_magnitude(row: &[f32]) -> f32 {
     row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()))
@@ -230,7 +230,7 @@ fn level(value: f32, scale: f32, level_max: f32) -> f32 {
     (value / scale).round_ties_even().clamp(-level_max, level_max)
 }
 
-/// The smallest value of a row, and the step from one of its 16 levels to the next.
+/// Returns the smallest value of a row, and the step between its 16 levels.
 #[inline(always)]
 fn range(row: &[f32]) -> (f32, f32) {
     let smallest = row.iter().fold(f32::INFINITY, |smallest, value| smallest.min(*value));
@@ -280,7 +280,7 @@ mod tests {
         ) {
             for element in [Element::Bf16, Element::F32, Element::Int8] {
                 let (bytes, back) = stored(element, &row);
-                // A second time changes nothing, as long as all are numbers.
+                // Encoding again changes nothing if all values are finite.
                 if back.iter().all(|value| value.is_finite()) {
                     let (again, same) = stored(element, &back);
                     prop_assert_eq!(&again, &bytes);
@@ -299,7 +299,7 @@ mod tests {
                 (Element::Int5, largest / 15.0),
                 (Element::Int4, (greatest - smallest) / 15.0),
             ] {
-                // Half a level, and what scale and smallest value are off by.
+                // Half a level, and the rounding of the scale and the smallest value.
                 let off = step * 0.51 + largest / 256.0;
                 for (value, back) in row.iter().zip(stored(element, &row).1) {
                     prop_assert!((value - back).abs() <= off, "{}: {} {}", element, value, back);

@@ -1,19 +1,22 @@
+//! Identity of a store: names, digests and sizes come in; one digest, the first difference between two
+//! stores, and how exactly their scores agree go out. Reads no file.
+
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A blake3 digest; 64 hexadecimal digits in text.
+/// BLAKE3 digest, written as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Hashes `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
-    /// The digest that these 64 hexadecimal digits spell.
+    /// Reads 64 hexadecimal digits.
     #[must_use]
     pub fn from_hex(digits: &str) -> Option<Self> {
         Some(Self(*blake3::Hash::from_hex(digits).ok()?.as_bytes()))
@@ -48,28 +51,28 @@ impl<'de> Deserialize<'de> for Digest {
 /// Extent of the digests of weights and tokenizer in a fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coverage {
-    /// The files as they are: what stores of format version 1 have.
+    /// The files as they are, in stores of format version 1.
     Files,
-    /// The values that blocks and token ids depend on, wherever and however files hold them.
+    /// The values that blocks and token ids depend on, however the files hold them.
     Contents,
 }
 
 impl Coverage {
-    /// Extent of the digests in stores of a version of the format.
+    /// Returns the extent of the digests in stores of this format version.
     #[must_use]
     pub fn of_format(version: u32) -> Self {
         if version == 1 { Self::Files } else { Self::Contents }
     }
 }
 
-/// Everything the bytes of a store depend on besides the corpus, each field in clear.
+/// Everything that the bytes of a store depend on besides the corpus, each field in clear.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fingerprint {
     /// Version of the store's format.
     pub format_version: u32,
-    /// The name that a person gives the model. From version 2 of the format on the same weights may
-    /// have another one.
+    /// Name of the model as its user calls it. From format version 2 on, models with equal weights may have
+    /// different names.
     pub model: String,
     /// Digest of the model's weights and configuration.
     pub weights: Digest,
@@ -79,36 +82,36 @@ pub struct Fingerprint {
     pub profile: String,
     /// Digest of the profile's parts that shape the document part of the prompt.
     pub profile_digest: Digest,
-    /// Positions of a chunk at most.
+    /// Largest number of positions of a chunk.
     pub chunk_tokens: u32,
-    /// Input rows of a unit, which becomes one shard.
+    /// Input rows of a unit. A unit becomes one shard.
     pub unit_rows: u32,
-    /// Language by whose rules the index cuts words; it decides the candidates, not the blocks.
+    /// Language whose rules the index uses to cut words. It decides the candidates, not the blocks.
     #[serde(default = "english", skip_serializing_if = "is_english")]
     pub language: String,
     /// Sizes and element type of the blocks.
     pub geometry: crate::Geometry,
-    /// Digest of the [`Calibration`](crate::Calibration), where the element type needs one.
+    /// Digest of the [`Calibration`](crate::Calibration) if the element type needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Digest>,
-    /// How positions turn K, e.g. `interleaved, base 100000`.
+    /// Rotation of K by its position, e.g. `interleaved, base 100000`.
     pub rope: String,
     /// Arithmetic of the decoder, e.g. `f32`.
     pub compute: String,
-    /// The kernels whose summation order gave the bits, e.g. `cpu-f32-v1`.
+    /// Kernels whose summation order decides the bits, e.g. `cpu-f32-v1`.
     pub kernel: String,
 }
 
-/// How scores over stored blocks relate to those of blocks computed now.
+/// Agreement of scores over stored blocks with scores over blocks computed now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exactness {
-    /// The same kernel made them: the same bits, where the kernel promises its bits.
+    /// Equal bits, if the kernel promises its bits: the same kernel made the blocks.
     Bits,
-    /// Another kernel made them, a GPU's or a CPU's: within [`SCORE_TOLERANCE`].
+    /// Within [`SCORE_TOLERANCE`]: another kernel made the blocks, a GPU's or a CPU's.
     Tolerance,
 }
 
-/// What query likelihoods of one store may differ between kernels, in mean log-probability.
+/// Largest difference of query likelihoods between kernels, in mean log-probability.
 pub const SCORE_TOLERANCE: f32 = 2e-2;
 
 /// The first field in which two fingerprints differ.
@@ -116,39 +119,37 @@ pub const SCORE_TOLERANCE: f32 = 2e-2;
 pub struct Mismatch {
     /// Name of the field.
     pub field: &'static str,
-    /// What the store was made with.
+    /// Value in the store.
     pub stored: String,
-    /// What is in use now.
+    /// Value in use now.
     pub current: String,
-    /// Whether the stored value is that of a file, which changes with what blocks do not depend on.
+    /// Whether the stored value describes a file, which can change without changing the blocks.
     pub of_file: bool,
 }
 
 impl Fingerprint {
-    /// Digest of all fields, to be repeated in every shard: of the model's name too, which is known
-    /// to be whole by it.
+    /// Digest of all fields, the model's name included. Every shard repeats it.
     #[must_use]
     pub fn digest(&self) -> Digest {
         let text = canonical_text(self);
         Digest::of(text.as_bytes())
     }
 
-    /// The first field in which `self`, of a store, differs from `current`.
+    /// Returns the first field in which `self`, of a store, differs from `current`.
     #[must_use]
     pub fn mismatch(&self, current: &Self) -> Option<Mismatch> {
         let of_files = self.coverage() == Coverage::Files;
         let mut pairs = self.compared().zip(current.compared());
-        // Only where format versions or element types differ has one of them a field less.
+        // One side has a field less only if format versions or element types differ.
         let ((field, stored), (_, current)) = pairs.find(|(a, b)| a.1 != b.1)?;
         let of_file = of_files && ["model", "weights", "tokenizer"].contains(&field);
         Some(Mismatch { field, stored, current, of_file })
     }
 
-    /// Whether a model with the fingerprint `current` can score the blocks of a store with this one,
-    /// and how exactly.
+    /// Says how exactly a model with the fingerprint `current` scores the blocks of this store.
     ///
     /// # Errors
-    /// [`Mismatch`]: a field other than the arithmetic differs.
+    /// [`Mismatch`] if a field other than `compute` and `kernel` differs.
     pub fn readable_by(&self, current: &Self) -> Result<Exactness, Mismatch> {
         let (compute, kernel) = (self.compute.clone(), self.kernel.clone());
         match self.mismatch(&Self { compute, kernel, ..current.clone() }) {
@@ -158,19 +159,19 @@ impl Fingerprint {
         }
     }
 
-    /// Extent of its digests of weights and tokenizer.
+    /// Extent of the digests of weights and tokenizer.
     #[must_use]
     pub fn coverage(&self) -> Coverage {
         Coverage::of_format(self.format_version)
     }
 
-    /// The fields in which two stores must agree.
+    /// Lists the fields in which two stores must agree.
     fn compared(&self) -> impl Iterator<Item = (&'static str, String)> {
         let named = self.coverage() == Coverage::Files;
         self.fields().into_iter().filter(move |(field, _)| named || *field != "model")
     }
 
-    /// Name and value of every field, in a fixed order.
+    /// Lists name and value of every field, in a fixed order.
     #[must_use]
     pub fn fields(&self) -> Vec<(&'static str, String)> {
         let Self { geometry, .. } = self;
@@ -198,9 +199,9 @@ impl Fingerprint {
     }
 }
 
-/// One `name=value` a line: no serializer whose formatting could change is part of the identity.
+/// Writes one `name=value` a line. No serializer whose format could change is part of the identity.
 fn canonical_text(fingerprint: &Fingerprint) -> String {
-    // Left out as it is in the manifest, where earlier versions do not have it.
+    // English is left out, as in manifests, because earlier versions have no such field.
     let fields = fingerprint
         .fields()
         .into_iter()

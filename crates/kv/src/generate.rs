@@ -1,67 +1,69 @@
+//! Text generation behind a trait: a prompt and sampling settings come in, tokens go out one by one. Knows no
+//! model and no chat template's syntax.
+
 use std::ops::ControlFlow;
 
 use serde::Serialize;
 
 use crate::{ModelError, Tokenize};
 
-/// What a model's chat template puts around the words of a user: from the start of the prompt, and
-/// up to where the model answers.
+/// Template text around the words of a user: from the start of the prompt, and up to where the model answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// Template text before the user's words.
     pub before: String,
-    /// Template text after them.
+    /// Template text after the user's words.
     pub after: String,
 }
 
-/// How tokens are chosen. The same settings, prompt and model give the same tokens.
+/// Settings that decide how tokens are chosen. Equal settings, prompt and model give equal tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Tokens at most.
+    /// Largest number of tokens.
     pub tokens_max: usize,
-    /// What logits are divided by before one token is drawn; 0 takes the most probable one.
+    /// Divisor of the logits before a token is drawn. With 0 the most probable token is taken.
     pub temperature: f32,
-    /// Draw from the most probable tokens that together have this probability.
+    /// Probability that the tokens to draw from have together, the most probable ones first.
     pub top_p: f32,
-    /// What is drawn depends on it alone, not on what was generated before.
+    /// Seed of the draws. They depend on it alone, not on what was generated before.
     pub seed: u64,
 }
 
-/// Why a generation ended.
+/// Reason for the end of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stop {
     /// The model ended its turn.
     Eos,
-    /// It has the most tokens that it may have.
+    /// The limit on tokens was reached.
     Length,
-    /// The caller wanted no more: answers end so with their first line, where a model knows no turns.
+    /// The caller ended it. Answers of a model without a chat template end so after their first line.
     Line,
 }
 
-/// What a generation came to.
+/// Result of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generation {
-    /// Tokens generated, the one that ended it not counted.
+    /// Number of tokens generated, without the one that ended it.
     pub tokens: usize,
-    /// Why it ended.
+    /// Reason for the end.
     pub stop: Stop,
 }
 
-/// A model that goes on with a prompt.
+/// A model that continues a prompt.
 pub trait Generate: Tokenize {
-    /// Positions that prompt and answer may have together.
+    /// Largest number of positions of prompt and answer together.
     fn context_tokens(&self) -> usize;
 
-    /// What stands around a user's words; `None` for a model that knows no turns.
+    /// Template text around a user's words; `None` for a model without a chat template.
     fn turn(&self) -> Option<&Turn>;
 
-    /// Goes on with `prompt`. `each` gets every token as it comes, with its bytes, which need not be
-    /// whole characters, and may end it.
+    /// Continues `prompt`. `each` receives every token with its bytes, which need not be whole characters,
+    /// and may end the generation.
     ///
     /// # Errors
-    /// [`ModelError`] for an empty prompt, one that leaves no room for the tokens asked for, or one
-    /// with tokens out of the vocabulary.
+    /// [`ModelError`] for a prompt that is empty, leaves no room for the tokens asked for, or has tokens
+    /// outside the vocabulary.
     fn generate(
         &self,
         prompt: &[u32],

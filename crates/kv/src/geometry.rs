@@ -1,13 +1,16 @@
+//! Sizes of a block: layers, heads, dimensions and an element type come in, byte counts go out. Knows no
+//! tokens and no data.
+
 use serde::{Deserialize, Serialize};
 
 use crate::Element;
 
-/// The sizes that a model and an element type give a block.
+/// Sizes that a model and an element type give a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Geometry {
     /// Decoder layers.
     pub layers: u32,
-    /// KV heads: those stored, never repeated to the query heads (grouped-query attention).
+    /// KV heads as stored, not repeated for the query heads (grouped-query attention).
     pub kv_heads: u32,
     /// Dimensions of one head.
     pub head_dim: u32,
@@ -18,7 +21,7 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// Bytes of K and V that one position takes, all layers together.
+    /// Bytes of K and V of one position, all layers together.
     #[must_use]
     pub fn token_bytes(&self) -> usize {
         self.layers as usize * self.layer_bytes(1)

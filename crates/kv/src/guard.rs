@@ -1,19 +1,18 @@
-//! Panics of libraries, which become errors.
+//! Catches panics of libraries and turns them into errors.
 //!
-//! In: work that a library may end by a panic, on the words of a file that it believes. Out: the
-//! result, or the text of the panic. It does not know what the work leaves behind.
+//! In: work that may panic inside a library because of what a file says. Out: its result, or the text of the
+//! panic. It does not know what the work leaves behind.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 thread_local! {
-    /// Guards that this thread is in.
+    /// Number of guards that this thread is in.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Runs `work` on this thread and catches its panic. Whatever `work` was changing must not be used
-/// after one.
+/// Runs `work` on this thread and catches its panic. After one, nothing that `work` was changing may be used.
 ///
 /// # Errors
 /// The text of the panic.
@@ -24,14 +23,13 @@ pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     result.map_err(|panic| panic_text(&*panic).to_owned())
 }
 
-/// Whether a panic of this thread becomes an error in [`guarded`], so that a panic hook has nothing to
-/// say.
+/// Whether a panic of this thread becomes an error in [`guarded`]. A panic hook is silent then.
 #[must_use]
 pub fn is_guarded() -> bool {
     DEPTH.get() > 0
 }
 
-/// The text that a panic came with.
+/// Returns the text of a panic.
 #[must_use]
 pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();

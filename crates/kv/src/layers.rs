@@ -1,22 +1,22 @@
-//! Blocks as scoring reads them, layer by layer.
+//! A block as scoring reads it, layer by layer: layer numbers come in, bytes go out. Knows no storage.
 
 use std::path::PathBuf;
 
 use crate::{BlockError, Geometry, KvBlock};
 
-/// Something that was read from a replica because the store's own is of no use.
+/// A read that a replica served because the store's own file is unusable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failover {
-    /// File, and what is wrong with it.
+    /// File, and the fault in it.
     pub what: String,
     /// Folder of the replica that served it.
     pub from: PathBuf,
 }
 
-/// A block whose K and V are read layer by layer, wherever it is.
+/// A block that is read layer by layer, wherever it is stored.
 ///
-/// A pass over many blocks needs one layer of each at a time. Read just before its use into a buffer
-/// that is used again and again, it comes from the core's cache, and no block needs memory of its own.
+/// A pass over many blocks needs one layer of each at a time. Read just before use into a reused buffer, a
+/// layer is still in the core's cache, and no block needs its own memory.
 pub trait KvLayers: Send + Sync {
     /// Sizes and element type.
     fn geometry(&self) -> &Geometry;
@@ -27,25 +27,26 @@ pub trait KvLayers: Send + Sync {
     /// The final hidden state of the last position, after the last norm.
     fn hidden(&self) -> &[f32];
 
-    /// K and V of a layer, laid out as [`KvBlock::layer`] has them. What is read goes to `buffer`.
+    /// Returns K and V of a layer, laid out as by [`KvBlock::layer`]. `buffer` holds them if they must be
+    /// read.
     ///
     /// # Errors
-    /// [`BlockError`] where the bytes cannot be read, or are not those that were written.
+    /// [`BlockError`] if the bytes cannot be read or are not those written.
     fn layer<'a>(&'a self, layer: usize, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], BlockError>;
 
-    /// Says that a layer, if there is such a one, will be asked for soon, so that it can be brought near
-    /// meanwhile.
+    /// Announces that a layer will be asked for soon, so that it can be fetched meanwhile. The block need not
+    /// have such a layer.
     fn expect(&self, _layer: usize) {}
 
-    /// Lists what was read from replicas so far.
+    /// Lists the reads that replicas have served so far.
     fn failovers(&self) -> Vec<Failover> {
         Vec::new()
     }
 
-    /// All of it.
+    /// Reads the whole block.
     ///
     /// # Errors
-    /// As [`KvLayers::layer`].
+    /// See [`KvLayers::layer`].
     fn read(&self) -> Result<KvBlock, BlockError>;
 }
 

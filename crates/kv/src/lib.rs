@@ -1,8 +1,15 @@
-//! The words that every other crate shares: documents, chunks, blocks, their keys and sizes, the
-//! prompt profile, the fingerprint, and the traits at the seams.
+//! Types that every other crate shares: documents, chunks, blocks, their keys and sizes, the prompt
+//! profile, the fingerprint, and the traits between the crates.
 //!
 //! In: plain values. Out: plain values. It does no I/O, and knows neither the model's library, nor
 //! the store's files, nor the search engine.
+//!
+//! ```
+//! use hyperrag_kv::{DocId, InvalidId};
+//!
+//! assert_eq!(DocId::new("MED-10").unwrap().as_str(), "MED-10");
+//! assert_eq!(DocId::new(""), Err(InvalidId::Empty));
+//! ```
 
 mod block;
 mod calibration;

@@ -1,57 +1,61 @@
+//! Traits between the crates: tokenizer, language model, block reader and chunk reader, with their errors. In
+//! and out: plain values. Knows no implementation.
+
 use std::io::{self, ErrorKind};
 
 use crate::{BlockKey, Chunk, Failover, Geometry, KvBlock, KvLayers, Pair, QueryPart};
 
-/// Text to token ids.
+/// Turns text into token ids.
 pub trait Tokenize: Sync {
-    /// Token ids of plain text: nothing in it is read as a special token.
+    /// Tokenises plain text. Nothing in it is read as a special token.
     ///
     /// # Errors
-    /// [`ModelError`] where the tokenizer fails.
+    /// [`ModelError`] if the tokenizer fails.
     fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError>;
 
-    /// The first `max` token ids of [`Tokenize::encode_text`], of a long text without making all.
+    /// Returns the first `max` token ids of [`Tokenize::encode_text`]. An implementation need not tokenise
+    /// the rest of a long text.
     ///
     /// # Errors
-    /// [`ModelError`] where the tokenizer fails.
+    /// [`ModelError`] if the tokenizer fails.
     fn encode_start(&self, text: &str, max: usize) -> Result<Vec<u32>, ModelError> {
         let mut tokens = self.encode_text(text)?;
         tokens.truncate(max);
         Ok(tokens)
     }
 
-    /// Token ids of a piece of a template, special tokens parsed.
+    /// Tokenises a piece of a template, special tokens included.
     ///
     /// # Errors
-    /// [`ModelError`] where the tokenizer fails.
+    /// [`ModelError`] if the tokenizer fails.
     fn encode_template(&self, text: &str) -> Result<Vec<u32>, ModelError>;
 }
 
 /// A decoder-only language model whose KV is passed in and handed out.
 ///
-/// A score or a block is a function of its own tokens alone: the same bits come out whatever else
-/// is in the batch, and however many threads compute it.
+/// A score or a block depends on its own tokens alone: its bits are the same for every batch and every number
+/// of threads.
 pub trait LanguageModel: Sync {
-    /// A block where the model computes.
+    /// A block in the memory where the model computes.
     type Resident: Send + Sync;
 
     /// Sizes and element type of the blocks that [`LanguageModel::prefill`] makes.
     fn geometry(&self) -> &Geometry;
 
-    /// Positions that document part and query may have together.
+    /// Largest number of positions of document part and query together.
     fn context_tokens(&self) -> usize;
 
-    /// Positions that one call of [`LanguageModel::prefill`] computes best.
+    /// Number of positions that suits one call of [`LanguageModel::prefill`] best.
     fn prefill_tokens(&self) -> usize {
         1024
     }
 
-    /// Bytes of blocks that one call of [`LanguageModel::score_pairs`] takes best.
+    /// Size of the blocks that suits one call of [`LanguageModel::score_pairs`] best, in bytes.
     fn batch_bytes(&self) -> usize {
         96 << 20
     }
 
-    /// Positions of queries that one call of [`LanguageModel::score_kept`] computes best.
+    /// Number of query positions that suits one call of [`LanguageModel::score_kept`] best.
     fn score_rows(&self) -> usize {
         2048
     }
@@ -59,43 +63,43 @@ pub trait LanguageModel: Sync {
     /// Computes K, V and the last hidden state of each chunk.
     ///
     /// # Errors
-    /// [`ModelError`] for a chunk without tokens, too long, or with tokens out of the vocabulary.
+    /// [`ModelError`] for a chunk that is empty, too long, or has tokens outside the vocabulary.
     fn prefill(&self, chunks: &[Chunk]) -> Result<Vec<KvBlock>, ModelError>;
 
-    /// As [`LanguageModel::prefill`], the blocks left where the model computes.
+    /// Computes blocks like [`LanguageModel::prefill`] and leaves them where the model computes.
     ///
     /// # Errors
-    /// As [`LanguageModel::prefill`].
+    /// See [`LanguageModel::prefill`].
     fn prefill_resident(&self, chunks: &[Chunk]) -> Result<Vec<Self::Resident>, ModelError> {
         self.prefill(chunks)?.into_iter().map(|block| self.upload(block)).collect()
     }
 
-    /// Takes a block to where the model computes.
+    /// Moves a block to where the model computes.
     ///
     /// # Errors
     /// [`ModelError`] for a block of another geometry.
     fn upload(&self, block: KvBlock) -> Result<Self::Resident, ModelError>;
 
-    /// The score of each pair, by its query's scorer. Queries may differ from pair to pair.
+    /// Scores each pair with the scorer of its query. Queries may differ from pair to pair.
     ///
     /// # Errors
-    /// [`ModelError`] for an empty query, too long, or with tokens out of the vocabulary.
+    /// [`ModelError`] for a query that is empty, too long, or has tokens outside the vocabulary.
     fn score_pairs(&self, pairs: &[Pair<'_, Self::Resident>]) -> Result<Vec<f32>, ModelError>;
 
-    /// The same of blocks where they are kept, which are read meanwhile; of one that cannot be read, why.
-    /// Each score has the bits that [`LanguageModel::score_pairs`] gives.
+    /// Scores pairs whose blocks stay in storage. Layers are read during the pass, and a block that cannot be
+    /// read yields its error. Each score has the bits that [`LanguageModel::score_pairs`] gives.
     ///
     /// # Errors
-    /// As [`LanguageModel::score_pairs`]; [`ModelError`] for a block of another geometry.
+    /// See [`LanguageModel::score_pairs`]; also [`ModelError`] for a block of another geometry.
     fn score_kept(
         &self,
         pairs: &[Pair<'_, dyn KvLayers + '_>],
     ) -> Result<Vec<Result<f32, BlockError>>, ModelError>;
 
-    /// The mean log-probability of the query's tokens after each candidate's document part.
+    /// Returns the mean log-probability of the query's tokens after each candidate's document part.
     ///
     /// # Errors
-    /// As [`LanguageModel::score_pairs`].
+    /// See [`LanguageModel::score_pairs`].
     fn score(&self, query: &[u32], candidates: &[&Self::Resident]) -> Result<Vec<f32>, ModelError> {
         let query = QueryPart::likelihood(query);
         let pairs = candidates.iter().map(|block| Pair { query: &query, block: *block });
@@ -103,49 +107,48 @@ pub trait LanguageModel: Sync {
     }
 }
 
-/// A block that was looked up: absent is `None`; damaged is an error, never taken for absent.
+/// Result of looking a block up. An absent block is `None`; a damaged one is an error.
 pub type Opened<'a> = Result<Option<Box<dyn KvLayers + 'a>>, BlockError>;
 
-/// A place where blocks are.
+/// A place that holds blocks.
 pub trait BlockRead: Sync {
-    /// Reads the blocks, in the order of the keys. Absent is `None`; damaged is an error, never
-    /// taken for absent.
+    /// Reads the blocks, in the order of the keys. An absent block is `None`; a damaged one is an error.
     fn get_many(&self, keys: &[BlockKey]) -> Vec<Result<Option<KvBlock>, BlockError>>;
 
-    /// As [`BlockRead::get_many`], but K and V are left where they are until a layer is asked for.
+    /// Looks blocks up like [`BlockRead::get_many`], but reads K and V only when a layer is asked for.
     fn open_many(&self, keys: &[BlockKey]) -> Vec<Opened<'_>>;
 }
 
-/// Where the token ids behind the blocks are, from which any block can be computed again.
+/// A place that holds the token ids of the blocks, from which any block can be computed again.
 pub trait ChunkRead: Sync {
-    /// The chunk of a block. Where a replica has to give it, `failovers` says so.
+    /// Returns the chunk of a block. If a replica has to serve it, adds that to `failovers`.
     ///
     /// # Errors
-    /// [`BlockError`] where it is damaged or can not be read.
+    /// [`BlockError`] if the chunk is damaged or cannot be read.
     fn chunk(&self, key: &BlockKey, failovers: &mut Vec<Failover>) -> Result<Chunk, BlockError>;
 }
 
-/// Why a model did not compute.
+/// Reason why a model did not compute.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// Nothing to compute from.
+    /// A chunk or query without tokens.
     #[error("{what} has no tokens")]
     Empty {
         /// Chunk or query.
         what: String,
     },
-    /// More positions than the model was trained for.
+    /// A chunk or query with more positions than the model was trained for.
     #[error("{what} needs {tokens} positions, the model has {max}")]
     TooLong {
         /// Chunk or query.
         what: String,
-        /// Positions asked for.
+        /// Positions needed.
         tokens: usize,
-        /// Positions there are.
+        /// Positions that the model has.
         max: usize,
     },
-    /// A token id that the vocabulary does not have.
+    /// A token id outside the vocabulary.
     #[error("{what} has token {token}, the vocabulary ends at {vocabulary}")]
     UnknownToken {
         /// Chunk or query.
@@ -163,7 +166,7 @@ pub enum ModelError {
         /// Sizes of the model.
         model: Box<Geometry>,
     },
-    /// A score or a state that is no number: the block or the weights hold such values.
+    /// A score or a state that is not a number, because the block or the weights hold such values.
     #[error(
         "{what} gave a value that is not a number; on a GPU, try --dtype bf16, whose range is larger"
     )]
@@ -174,7 +177,7 @@ pub enum ModelError {
     /// The tokenizer failed.
     #[error("the tokenizer failed: {0}")]
     Tokenizer(String),
-    /// The device has no memory for a single sequence.
+    /// The memory of the device cannot hold a single sequence.
     #[error(
         "the device has too little memory for one sequence of {rows} rows: free some, or use --device cpu"
     )]
@@ -187,19 +190,19 @@ pub enum ModelError {
     Device(String),
 }
 
-/// Why a block was not read.
+/// Reason why a block was not read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlockError {
-    /// Its bytes are not what was written, or not of the chunk that was asked for.
+    /// The bytes are not those written, or belong to another chunk.
     #[error("{place}: {what}")]
     Damaged {
         /// File and slot.
         place: String,
-        /// What is wrong.
+        /// Fault found.
         what: String,
     },
-    /// The place can not be reached.
+    /// The place cannot be reached.
     #[error("{place}: cannot be read")]
     Io {
         /// File or address.
@@ -211,15 +214,15 @@ pub enum BlockError {
 }
 
 impl BlockError {
-    /// Whether the system refuses the bytes, see [`is_refusal`]: that is no damage.
+    /// Whether the system refuses the read (see [`is_refusal`]), which is no damage.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Io { source, .. } if is_refusal(source))
     }
 }
 
-/// Whether the system refuses to open or read a file for a reason that says nothing of its bytes: the
-/// user has no right to it, or process or system have no descriptors or memory left.
+/// Whether the system refuses to open or read a file for a reason that says nothing about its bytes: missing
+/// rights, or no descriptors or memory left.
 #[must_use]
 pub fn is_refusal(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;

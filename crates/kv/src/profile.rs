@@ -1,8 +1,11 @@
+//! Prompt profiles: TOML comes in; template pieces, the scorer's words and the query's tokens go out. Knows
+//! the tokenizer by its trait alone, and no model.
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Digest, ModelError, QueryPart, SCORE_TOLERANCE, Scorer, Tokenize};
 
-/// A title is cut at this many tokens.
+/// Largest number of tokens of a title. Longer ones are cut.
 pub const TITLE_TOKENS_MAX: usize = 64;
 
 const BUILT_IN: [(&str, &str); 7] = [
@@ -15,34 +18,32 @@ const BUILT_IN: [(&str, &str); 7] = [
     ("qwen3-reranker", include_str!("../profiles/qwen3-reranker.toml")),
 ];
 
-/// Stands at the beginning of a document template for the special token that the model expects
-/// there, if it expects one.
+/// Placeholder at the start of a document template for the special token that the model expects first, if
+/// any.
 const BOS: &str = "{bos}";
 
-/// How a model is prompted and scored.
+/// Prompt template and scorer of a model.
 ///
-/// The prompt is `prefix title separator text infix query suffix`, or `prefix text infix query
-/// suffix`. All up to the query is the document part: it does not depend on the query, so it is
-/// computed once and stored. Each piece is tokenised by itself: template pieces with special tokens
-/// parsed, the rest as plain text.
+/// The prompt is `prefix title separator text infix query suffix`, or `prefix text infix query suffix`. All
+/// before the query is the document part. It does not depend on the query, so it is computed once and stored.
+/// Each piece is tokenised by itself: template pieces with special tokens, the rest as plain text.
 ///
-/// A reranker that was trained with the query first has a prompt `lead query prefix title separator
-/// text infix suffix`: nothing of it can be stored.
+/// A reranker that was trained with the query first has the prompt `lead query prefix title separator text
+/// infix suffix`. Nothing of it can be stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Profile {
-    /// Its name.
+    /// Name of the profile.
     pub name: String,
-    /// Whether [`Profile::for_model`] puts the model's first token at the beginning.
+    /// Whether [`Profile::for_model`] puts the model's first token at the start.
     pub bos: bool,
-    /// Template text before a query that comes first; `None` where the document does.
+    /// Template text before a query that comes first; `None` if the document comes first.
     pub lead: Option<String>,
-    /// Whether a blank at the end of a piece of template is tokenised with the text after it, as it
-    /// is where a prompt is tokenised in one.
+    /// Whether a blank at the end of a template piece is tokenised with the text after it, as when a prompt
+    /// is tokenised in one go.
     pub join_blanks: bool,
     /// Template text before the title, or before the text.
     pub prefix: String,
-    /// Template text between title and text, left out with an empty title; `None` where no title is
-    /// part of the prompt.
+    /// Template text between title and text, left out with an empty title; `None` if the prompt has no title.
     pub separator: Option<String>,
     /// Template text between the document's text and the query.
     pub infix: String,
@@ -50,7 +51,7 @@ pub struct Profile {
     pub query_prefix: String,
     /// Template text after the query; empty for a query likelihood.
     pub query_suffix: String,
-    /// How a pair is scored.
+    /// Scorer of a pair, as words.
     pub scorer: ScorerWords,
 }
 
@@ -64,7 +65,7 @@ pub enum ScorerWords {
     Label {
         /// The word that speaks for the document.
         yes: String,
-        /// The one that speaks against it.
+        /// The word that speaks against the document.
         no: String,
     },
     /// The logit of one word at the last position.
@@ -74,10 +75,10 @@ pub enum ScorerWords {
     },
 }
 
-/// The query's side of a profile in the tokens of one model.
+/// The query's side of a profile as tokens of one model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryTemplate {
-    /// What stands before the query, and a blank that is tokenised with it.
+    /// Tokens before the query. `blank`, if not empty, is tokenised with the query.
     prefix: Vec<u32>,
     blank: &'static str,
     suffix: Vec<u32>,
@@ -86,10 +87,10 @@ pub struct QueryTemplate {
 }
 
 impl QueryTemplate {
-    /// What follows a document for this query.
+    /// Returns the tokens that follow a document for this query, with their scorer.
     ///
     /// # Errors
-    /// [`ModelError`] where the tokenizer fails.
+    /// [`ModelError`] if the tokenizer fails.
     pub fn part(&self, tokenizer: &dyn Tokenize, query: &str) -> Result<QueryPart, ModelError> {
         let query = self.before_suffix(tokenizer, query)?;
         let tokens = if self.query_first { Vec::new() } else { query };
@@ -97,10 +98,10 @@ impl QueryTemplate {
         Ok(QueryPart { tokens, scorer: self.scorer })
     }
 
-    /// What stands before every document for this query: nothing, unless the query comes first.
+    /// Returns the tokens before every document for this query. There are none unless the query comes first.
     ///
     /// # Errors
-    /// [`ModelError`] where the tokenizer fails.
+    /// [`ModelError`] if the tokenizer fails.
     pub fn lead(&self, tokenizer: &dyn Tokenize, query: &str) -> Result<Vec<u32>, ModelError> {
         if self.query_first { self.before_suffix(tokenizer, query) } else { Ok(Vec::new()) }
     }
@@ -111,17 +112,17 @@ impl QueryTemplate {
     }
 }
 
-/// Why a profile is refused.
+/// Reason why a profile is refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProfileError {
-    /// Not TOML, or not with these keys.
+    /// The text is not TOML, or has other keys.
     #[error(
         "line {line} of the profile: {what}; it must be TOML with the keys name, scorer, document, \
          infix, query, perhaps join_blanks, and yes and no for the scorer label, token for logit"
     )]
     Syntax {
-        /// The line, from 1.
+        /// Line, counted from 1.
         line: usize,
         /// The parser's message.
         what: String,
@@ -131,15 +132,15 @@ pub enum ProfileError {
     Template {
         /// The key.
         key: &'static str,
-        /// Its value.
+        /// Value of the key.
         template: String,
-        /// What holds for it.
+        /// Rule that the value breaks.
         rule: &'static str,
     },
     /// A scorer that does not exist.
     #[error("the profile's scorer {0:?} is unknown: use query-likelihood, label or logit")]
     Scorer(String),
-    /// A word that the scorer needs is missing, or one that it does not know is there.
+    /// A word that the scorer needs is missing, or one that it does not use is given.
     #[error("the profile's scorer {scorer} {rule} the key {key}")]
     Key {
         /// The scorer.
@@ -160,10 +161,10 @@ pub enum ProfileError {
         key: &'static str,
         /// The word.
         word: String,
-        /// What it is tokenised to.
+        /// Tokens of the word.
         tokens: Vec<u32>,
     },
-    /// A piece that the tokenizer refuses.
+    /// A template piece that the tokenizer refuses.
     #[error("the profile's {key} {text:?} cannot be tokenised: change it in the profile")]
     Tokenizer {
         /// The key.
@@ -199,8 +200,8 @@ struct ProfileFile {
 }
 
 impl ScorerWords {
-    /// What scores of two kernels may differ by; of labels and logits, which are on the model's own
-    /// scale, nothing is promised.
+    /// Largest difference of scores between kernels; `None` for labels and logits, which have the model's own
+    /// scale.
     #[must_use]
     pub fn tolerance(&self) -> Option<f32> {
         match self {
@@ -211,7 +212,7 @@ impl ScorerWords {
 }
 
 impl ProfileFile {
-    /// The scorer with its words, of which there must be none too many.
+    /// Reads the scorer with its words. Words that it does not use are refused.
     fn scorer(&self) -> Result<ScorerWords, ProfileError> {
         let word = |key: &'static str, value: &Option<String>, wanted: bool| {
             let scorer = self.scorer.clone();
@@ -238,7 +239,7 @@ impl ProfileFile {
         })
     }
 
-    /// What stands before the query, where it comes first, and the document template after it.
+    /// Splits the document template at a query that comes first, into the text before it and the rest.
     fn around_first_query(&self) -> Result<(Option<String>, &str), ProfileError> {
         match self.document.split_once("{query}") {
             None => Ok((None, &self.document)),
@@ -253,7 +254,8 @@ impl ProfileFile {
         }
     }
 
-    /// What stands before and after the query; after the document alone, where the query is `first`.
+    /// Returns the template text before and after the query. If the query is `first`, there is only text
+    /// after the document.
     fn around_query(
         &self,
         scorer: &ScorerWords,
@@ -297,7 +299,7 @@ impl Profile {
         names
     };
 
-    /// A built-in profile.
+    /// Returns the built-in profile of this name.
     #[must_use]
     pub fn built_in(name: &str) -> Option<Self> {
         let (_, text) = BUILT_IN.iter().find(|(known, _)| *known == name)?;
@@ -307,7 +309,7 @@ impl Profile {
     /// Reads and checks a profile.
     ///
     /// # Errors
-    /// [`ProfileError`] names the key and what must hold for it.
+    /// [`ProfileError`] with the key and the rule that it breaks.
     pub fn from_toml(text: &str) -> Result<Self, ProfileError> {
         let file: ProfileFile = toml::from_str(text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
@@ -361,7 +363,7 @@ impl Profile {
         Ok(profile)
     }
 
-    /// All template text.
+    /// Lists all template text.
     fn pieces(&self) -> impl Iterator<Item = &str> {
         let Self { prefix, infix, query_prefix, query_suffix, .. } = self;
         let always = [prefix, infix, query_prefix, query_suffix];
@@ -369,7 +371,7 @@ impl Profile {
         always.into_iter().chain(others).map(String::as_str)
     }
 
-    /// The same for a model that expects `bos` first.
+    /// Puts the token `bos`, which the model expects first, at the start if the profile has `{bos}` there.
     #[must_use]
     pub fn for_model(mut self, bos: Option<&str>) -> Self {
         if std::mem::take(&mut self.bos) {
@@ -379,7 +381,7 @@ impl Profile {
         self
     }
 
-    /// A piece of template that text follows, and the blank that is tokenised with that text.
+    /// Splits a trailing blank off a template piece if it is to be tokenised with the text that follows.
     #[must_use]
     pub fn piece<'a>(&self, template: &'a str) -> (&'a str, &'static str) {
         match template.strip_suffix(' ').filter(|_| self.join_blanks) {
@@ -388,10 +390,10 @@ impl Profile {
         }
     }
 
-    /// The query's side in the tokens of a model.
+    /// Tokenises the query's side for a model.
     ///
     /// # Errors
-    /// [`ProfileError::NotOneToken`] for a word of the scorer that is none or several tokens.
+    /// [`ProfileError::NotOneToken`] for a word of the scorer that is not exactly one token.
     pub fn query_template(&self, tokenizer: &dyn Tokenize) -> Result<QueryTemplate, ProfileError> {
         let encode = |key, text: &str| {
             let encoded = tokenizer.encode_template(text);
@@ -426,7 +428,7 @@ impl Profile {
         })
     }
 
-    /// Digest of what shapes the document part, and so the stored bytes.
+    /// Digest of the template pieces that shape the document part, and so the stored bytes.
     #[must_use]
     pub fn document_digest(&self) -> Digest {
         let Self { prefix, separator, infix, .. } = self;
@@ -457,7 +459,7 @@ mod tests {
 
     #[test]
     fn changed_profiles_are_refused_or_read_without_a_panic() {
-        // What a profile's syntax and its templates are made of.
+        // Pieces of a profile's syntax and of templates.
         let words = [
             "{text}", "{query}", "{title}", "{bos}", "{", "}", "'", "\"", "\n", "=", "[", "\\",
             "ü", "",
@@ -467,7 +469,7 @@ mod tests {
             let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
             for (number, at) in places.iter().enumerate() {
                 for (i, word) in words.iter().enumerate() {
-                    // Put there, or in place of some characters.
+                    // Inserted there, or in place of some characters.
                     let end = places.get(number + (i + number) % 4).unwrap_or(at);
                     let changed = [&text[..*at], word, &text[*end..]].concat();
                     taken += usize::from(Profile::from_toml(&changed).is_ok());
@@ -524,7 +526,7 @@ mod tests {
         check("{text}", "", "{query} {query}", "contain {query} once");
     }
 
-    /// A profile with this scorer, these keys besides, and a suffix where `suffix` is one.
+    /// Reads a profile with this scorer, these keys and this suffix.
     fn scored(scorer: &str, keys: &str, suffix: &str) -> Result<Profile, ProfileError> {
         Profile::from_toml(&format!(
             "name='x'\nscorer='{scorer}'\ndocument='{{text}}'\ninfix=''\nquery='Q: {{query}}{suffix}'\n{keys}"
@@ -550,12 +552,12 @@ mod tests {
         );
         let (yes, no) = (" yes".to_owned(), " no".to_owned());
         assert_eq!(label.scorer, ScorerWords::Label { yes, no });
-        // The stored part is that of any other scorer.
+        // The stored part is the same for every scorer.
         let plain = scored("query-likelihood", "", "").unwrap();
         assert_eq!(label.document_digest(), plain.document_digest());
     }
 
-    /// One token a character.
+    /// Tokenizer with one token a character.
     struct Characters;
 
     impl Tokenize for Characters {

@@ -1,17 +1,19 @@
-/// How what the model says after a document becomes a score.
+//! The query's side of a score: tokens and logits come in, the tokens to compute and the score go out. Knows
+//! neither templates nor the model.
+
+/// Way in which the model's output after a document becomes a score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scorer {
-    /// The mean log-probability of the query's tokens.
+    /// Mean log-probability of the query's tokens.
     QueryLikelihood,
-    /// How much likelier `yes` is than `no` as the next token, in log-odds: the difference of their
-    /// logits.
+    /// Log-odds of `yes` against `no` as the next token: the difference of their logits.
     Label {
-        /// The token that speaks for the document.
+        /// Token that speaks for the document.
         yes: u32,
-        /// The one that speaks against it.
+        /// Token that speaks against the document.
         no: u32,
     },
-    /// The logit of `token` as the next one.
+    /// Logit of `token` as the next token.
     Logit {
         /// The token.
         token: u32,
@@ -19,8 +21,7 @@ pub enum Scorer {
 }
 
 impl Scorer {
-    /// The tokens whose logits are read at the last position; none for
-    /// [`Scorer::QueryLikelihood`].
+    /// Lists the tokens whose logits are read at the last position; none for [`Scorer::QueryLikelihood`].
     #[must_use]
     pub fn labels(self) -> Vec<u32> {
         match self {
@@ -30,7 +31,7 @@ impl Scorer {
         }
     }
 
-    /// The score from the logits of [`Scorer::labels`], where there are any.
+    /// Computes the score from the logits of [`Scorer::labels`].
     #[must_use]
     pub fn of_logits(self, logits: &[f64]) -> f32 {
         match self {
@@ -40,23 +41,24 @@ impl Scorer {
     }
 }
 
-/// All that follows a document, and how it is scored.
+/// Tokens that follow a document, and their scorer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct QueryPart {
-    /// The profile's words around the query, and the query.
+    /// Tokens of the query and of the template text around it.
     pub tokens: Vec<u32>,
-    /// What becomes of them.
+    /// Scorer of these tokens.
     pub scorer: Scorer,
 }
 
 impl QueryPart {
-    /// One that is scored by the likelihood of these tokens.
+    /// Makes a query part that is scored by the likelihood of `tokens`.
     #[must_use]
     pub fn likelihood(tokens: &[u32]) -> Self {
         Self { tokens: tokens.to_vec(), scorer: Scorer::QueryLikelihood }
     }
 
-    /// The tokens that go through the decoder: nothing is read after the last one of a likelihood.
+    /// Returns the tokens that go through the decoder. The last one of a likelihood does not: nothing is read
+    /// after it.
     #[must_use]
     pub fn computed(&self) -> &[u32] {
         match self.scorer {
@@ -66,12 +68,12 @@ impl QueryPart {
     }
 }
 
-/// A query and a document's block that are to be scored together.
+/// A query and a document's block, to be scored together.
 #[derive(Debug)]
 pub struct Pair<'a, R: ?Sized> {
     /// The query.
     pub query: &'a QueryPart,
-    /// The block, where the model computes or where it is kept.
+    /// Block, where the model computes or in storage.
     pub block: &'a R,
 }
 

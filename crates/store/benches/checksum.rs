@@ -1,16 +1,16 @@
-//! `cargo bench -p hyperrag-store`: the checksum of a layer of a block, against a bare sum of the
-//! same bytes, which is the roofline.
+//! Measures the checksum of a block's layers against a bare sum of the same bytes, which is the roofline. Run
+//! it by `cargo bench -p hyperrag-store`.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-/// A layer of 256 positions of SmolLM2-135M in bf16.
+/// Size of a layer of 256 positions of SmolLM2-135M in bf16, in bytes.
 const LAYER_BYTES: usize = 256 * 768;
 
 fn checksum(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("checksum");
-    // A block's layers, so that they come from beyond the second-level cache.
+    // All layers of a block, so that they come from beyond the second-level cache.
     let block: Vec<u8> = (0..30 * LAYER_BYTES).map(|i| (i * 31 % 251) as u8).collect();
     group.throughput(Throughput::Bytes(block.len() as u64));
     group.bench_function("crc32", |b| {

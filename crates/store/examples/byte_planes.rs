@@ -1,6 +1,5 @@
-//! What zstd over split byte planes would save of a store's K and V: `byte_planes STORE [BLOCKS]`.
-//! Prints for each level how much smaller the layers get, and bytes a second into and out of it and
-//! through CRC-32, on one thread.
+//! Measures zstd over split byte planes of a store's K and V: `byte_planes STORE [BLOCKS]`. Prints for each
+//! level the factor of compression and the rates in and out, and the rate of CRC-32, on one thread.
 
 use std::error::Error;
 use std::path::Path;
@@ -9,7 +8,7 @@ use std::time::Instant;
 use hyperrag_kv::{BlockKey, BlockRead, Slot};
 use hyperrag_store::Store;
 
-/// The first bytes of all elements, then the second ones, and so on.
+/// Returns the first bytes of all elements, then the second ones, and so on.
 fn split(bytes: &[u8], planes: usize) -> Vec<u8> {
     let mut out = vec![0; bytes.len()];
     let length = bytes.len() / planes;
@@ -30,7 +29,7 @@ fn join(bytes: &[u8], planes: usize, out: &mut [u8]) {
     }
 }
 
-/// The layers of a store's first blocks.
+/// Reads the layers of a store's first blocks.
 fn layers(store: &Store, blocks: usize) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
     let mut layers = Vec::new();
     let layers_a_block = store.geometry().layers as usize;
@@ -62,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{element}: {} layers, {bytes} bytes, CRC-32 {crc:.1} GB/s ({sum:08x})", layers.len());
     for (planes, level) in [(1, 1), (2, 1), (2, 3), (4, 1)] {
         let start = Instant::now();
-        // Each plane by itself, so that it gets codes of its own.
+        // Each plane by itself, so that it gets its own codes.
         let pack = |layer: &Vec<u8>| -> std::io::Result<Vec<Vec<u8>>> {
             let split = split(layer, planes);
             let planes = split.chunks(layer.len() / planes);

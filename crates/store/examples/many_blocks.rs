@@ -1,7 +1,7 @@
-//! What the number of blocks costs: `many_blocks FOLDER [BLOCKS]` builds a store of BLOCKS (a million)
-//! and one of a thousandth of that, of one layer, one KV head and chunks of 8 tokens, and prints how
-//! even the build was, how long opening takes, and how long a block takes at random places of either,
-//! from the page cache and from the disk.
+//! Measures the cost of many blocks: `many_blocks FOLDER [BLOCKS]` builds a store of BLOCKS (a million)
+//! blocks and one of a thousandth, with one layer, one KV head and chunks of 8 tokens. Prints the build's
+//! rate by tenths, the time to open, and the time of a block at a random place of either, from the page cache
+//! and from the disk.
 
 use std::error::Error;
 use std::fs::File;
@@ -15,12 +15,12 @@ use hyperrag_kv::{
 use hyperrag_store::{IndexedDocument, ShardChunks, Store, StoreWriter, Unit};
 use rustix::fs::{Advice, fadvise};
 
-/// Blocks of a shard, one a row.
+/// Number of blocks of a shard, one a row.
 const UNIT_ROWS: u32 = 256;
 const TOKENS: usize = 8;
-/// Blocks read at random in a round.
+/// Number of blocks read at random in a round, from the page cache.
 const READS: u32 = 20_000;
-/// The same from the disk.
+/// Number of blocks read at random in a round, from the disk.
 const COLD_READS: u32 = 1000;
 const ROUNDS: usize = 5;
 
@@ -69,7 +69,7 @@ fn unit(shard: u32) -> Unit {
     }
 }
 
-/// Builds what is missing of a store, and gives the seconds of each shard.
+/// Builds the missing shards of a store. Returns the time of each, in seconds.
 fn build(root: &Path, shards: u32) -> Result<Vec<f64>, Box<dyn Error>> {
     let fingerprint = fingerprint();
     let mut writer = StoreWriter::open(root, &fingerprint, None)?;
@@ -95,13 +95,13 @@ fn build(root: &Path, shards: u32) -> Result<Vec<f64>, Box<dyn Error>> {
     Ok(seconds)
 }
 
-/// The `i`th of random places (a multiplicative sequence over all rows).
+/// Returns the `i`th random place (a multiplicative sequence over all rows).
 fn place(i: u32, blocks: u32) -> BlockKey {
     let row = (u64::from(i) * 2_654_435_761 % u64::from(blocks)) as u32;
     BlockKey { shard: ShardId(row / UNIT_ROWS), slot: Slot(row % UNIT_ROWS), chunk: chunk_id(row) }
 }
 
-/// Time of a read from the page cache.
+/// Measures the time of a read from the page cache.
 fn read(store: &Store, blocks: u32) -> Result<Duration, Box<dyn Error>> {
     let start = Instant::now();
     for i in 0..READS {
@@ -110,7 +110,8 @@ fn read(store: &Store, blocks: u32) -> Result<Duration, Box<dyn Error>> {
     Ok(start.elapsed() / READS)
 }
 
-/// Time of a read from the disk: before each the system is asked to forget the shard's pages.
+/// Measures the time of a read from the disk. Before each read, the system is asked to drop the shard's
+/// pages.
 fn read_cold(store: &Store, blocks: u32) -> Result<Duration, Box<dyn Error>> {
     let mut times = Vec::new();
     for i in 0..COLD_READS {

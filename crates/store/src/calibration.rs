@@ -1,3 +1,6 @@
+//! Reads, checks and writes the calibration file of a store. Out: the calibration, or its damage. Knows
+//! nothing of how it is measured.
+
 use std::path::Path;
 
 use hyperrag_kv::{Calibration, Digest};
@@ -7,14 +10,14 @@ use crate::files::{Files, write_whole};
 use crate::open::read_plain;
 use crate::{Damage, Store, StoreError};
 
-/// Bytes of a calibration that are read without knowing whose it is.
+/// Largest calibration file that is read without a fingerprint, in bytes.
 const BYTES_MAX: u64 = 1 << 30;
 
 impl Store {
-    /// The calibration that the store's elements need, if they do.
+    /// Reads the calibration, if the element type needs one.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] where the file is not what was written.
+    /// [`StoreError::Damaged`] if the file is not what was written.
     pub fn calibration(&self) -> Result<Option<Calibration>, StoreError> {
         let fingerprint = &self.manifest.fingerprint;
         let Some(digest) = fingerprint.calibration else { return Ok(None) };
@@ -36,10 +39,10 @@ impl Store {
         read().map(Some).map_err(|fault| fault.of_file(&path))
     }
 
-    /// What is wrong with the calibration.
+    /// Checks the calibration and returns its damage.
     ///
     /// # Errors
-    /// [`StoreError::Io`] where the system refuses the file.
+    /// [`StoreError::Io`] if the system refuses the file.
     pub fn verify_calibration(&self) -> Result<Option<Damage>, StoreError> {
         match self.calibration() {
             Ok(_) => Ok(None),
@@ -49,15 +52,15 @@ impl Store {
     }
 }
 
-/// What stands in the calibration's file at `root`, if it is one: whether it is the store's, its
-/// digest in the fingerprint says.
+/// Reads the calibration file at `root`; `None` if it is no calibration. Only its digest in the fingerprint
+/// tells whether it is the store's.
 #[must_use]
 pub fn calibration_at(root: &Path) -> Option<Calibration> {
     let path = Files { root: root.to_owned() }.calibration();
     Calibration::from_bytes(&read_plain(&path, BYTES_MAX).ok()?).ok()
 }
 
-/// Writes the calibration of the store at `root`.
+/// Writes a calibration to `path`.
 pub(crate) fn write(path: &Path, calibration: &Calibration) -> Result<(), StoreError> {
     write_whole(path, &calibration.to_bytes())
 }

@@ -1,3 +1,6 @@
+//! The chunk file of a shard: chunks and documents come in, Parquet goes out, and back. Knows neither blocks
+//! nor the manifest, so the caller checks digests.
+
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -15,8 +18,8 @@ use parquet::file::properties::WriterProperties;
 
 use crate::StoreError;
 
-/// The chunks of one shard, slot by slot, and the documents they were cut from: enough to compute
-/// every block and to index every document again.
+/// Chunks of a shard by slot, and the documents that they were cut from. From these every block can be
+/// computed and every document indexed again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShardChunks {
     /// Chunk of each slot.
@@ -32,13 +35,13 @@ pub struct IndexedDocument {
     pub row: u64,
     /// The document.
     pub document: Document,
-    /// Slot of its first chunk.
+    /// Slot of the document's first chunk.
     pub first_slot: Slot,
-    /// Number of its chunks.
+    /// Number of the document's chunks.
     pub chunks: u32,
 }
 
-/// Writes the file of one shard: one row a chunk; title and text stand with a document's first.
+/// Writes the chunk file of a shard, one row a chunk. The first chunk of a document holds title and text.
 pub(crate) fn write(file: &File, unit: &ShardChunks) -> io::Result<()> {
     let first: std::collections::HashMap<u32, &IndexedDocument> =
         unit.documents.iter().map(|document| (document.first_slot.0, document)).collect();
@@ -84,7 +87,7 @@ pub(crate) fn write(file: &File, unit: &ShardChunks) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The cause, where it is an I/O error: the caller tells a full disk from others.
+/// Returns the cause if it is an I/O error, so that the caller can tell a full disk from other errors.
 fn into_io(error: parquet::errors::ParquetError) -> io::Error {
     match error {
         parquet::errors::ParquetError::External(source) => match source.downcast::<io::Error>() {
@@ -95,7 +98,7 @@ fn into_io(error: parquet::errors::ParquetError) -> io::Error {
     }
 }
 
-/// Reads the bytes of a chunk file, whose digest the caller has checked.
+/// Reads the bytes of a chunk file. The caller has checked their digest.
 pub(crate) fn read(bytes: Vec<u8>, path: &Path) -> Result<ShardChunks, StoreError> {
     let damaged = |what: String| StoreError::damaged(path, what);
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes))

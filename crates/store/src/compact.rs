@@ -1,5 +1,5 @@
-//! Writes shards without the documents that count no longer. Shards never change: the live documents
-//! of some become a new one, and the next snapshot names that in their place.
+//! Rewrites shards without their deleted documents. In: a complete store. Out: new shards with the live
+//! documents, and a manifest that names them in place of the old ones. Shard files never change.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,36 +20,36 @@ use crate::{
     rows_digest,
 };
 
-/// The shards that will take the place of others, written and not yet part of the store.
+/// Shards that are written and will replace others, but are not yet part of the store.
 pub struct Rewritten {
     pub(crate) manifest: Manifest,
 }
 
 impl Rewritten {
-    /// What the store will hold, with an index of its own.
+    /// Manifest that the store will have. It names a new index.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 }
 
-/// The live documents of one or more shards.
+/// Live documents of one or more shards.
 struct Group {
     contents: ShardChunks,
-    /// For each chunk the source, by its place in `sources`, and its slot there.
+    /// Source (as an index into `sources`) and slot there, of each chunk.
     places: Vec<(usize, usize)>,
     sources: Vec<(ShardId, Shard)>,
-    /// As in the records of the sources.
+    /// Value of `mended_by` in the record of the first source that has one.
     mended_by: Option<String>,
 }
 
 impl StoreWriter {
-    /// Writes the live documents of all shards that hold dead ones to new shards, and gives what the
-    /// store will hold; `None` where there is nothing to do, or it was stopped. The store changes
-    /// with [`StoreWriter::publish`] only. `bytes_written` moves on as it goes.
+    /// Writes the live documents of all shards with deleted ones to new shards. Returns the result, which
+    /// becomes the store by [`StoreWriter::publish`]; `None` if there is nothing to do or `stop` was set.
+    /// `bytes_written` counts along.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] where a block that would be kept is not what was written.
+    /// [`StoreError::Damaged`] if a block to be kept is not what was written.
     pub fn compact(
         &mut self,
         stop: &AtomicBool,
@@ -97,11 +97,11 @@ impl StoreWriter {
         Ok(Some(Rewritten { manifest }))
     }
 
-    /// Puts what was rewritten in place, and gives the bytes that this freed: those that a reader
-    /// still uses are freed by a later change.
+    /// Makes the rewritten shards part of the store and returns the bytes freed. A later change frees those
+    /// that a reader still uses.
     ///
     /// # Errors
-    /// [`StoreError`] where the snapshot can not be written.
+    /// [`StoreError`] if the snapshot cannot be written.
     pub fn publish(&mut self, rewritten: Rewritten) -> Result<u64, StoreError> {
         self.replace(rewritten.manifest)
     }
@@ -119,7 +119,7 @@ impl Group {
         documents > manifest.fingerprint.unit_rows as usize || chunks > BLOCKS_PER_SHARD_MAX
     }
 
-    /// Adds the documents of `from` with the chunks that are theirs.
+    /// Adds the documents of `from` with their chunks.
     fn add(&mut self, store: &Store, shard: ShardId, from: ShardChunks) -> Result<(), StoreError> {
         if from.documents.is_empty() {
             return Ok(());
@@ -193,7 +193,7 @@ impl Group {
     }
 }
 
-/// A block whose identity does not follow from its chunk is not taken over.
+/// Refuses a block whose identity does not follow from its chunk.
 pub(crate) fn check(
     files: &Files,
     shard: ShardId,

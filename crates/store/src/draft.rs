@@ -1,3 +1,6 @@
+//! Writes one shard file: chunks, and blocks in any order, come in; a sealed file and its record go out.
+//! Knows neither the journal nor the manifest.
+
 use std::fs::{self, File};
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
@@ -15,22 +18,22 @@ use crate::open::create_temporary;
 use crate::shard::Shard;
 use crate::{FileRecord, StoreError};
 
-/// Bytes of a block from which on it is sent to the disk by itself; small ones are faster together.
+/// Smallest block that is sent to the disk by itself, in bytes. Smaller ones are faster together.
 const SENT_FROM: u64 = 1 << 20;
 
-/// A shard file being written under its temporary name. Dropped before [`Draft::publish`], it leaves
+/// A shard file that is written under its temporary name. If dropped before [`Draft::publish`], it leaves
 /// nothing behind.
 pub(crate) struct Draft {
     path: PathBuf,
     file: File,
     fingerprint: Fingerprint,
     pub(crate) entries: Vec<Entry>,
-    /// Which slots have their block.
+    /// Whether each slot has its block.
     pub(crate) written: Vec<bool>,
     published: bool,
 }
 
-/// Where the blocks of `chunks` will stand.
+/// Returns the table entries of the blocks of `chunks`, with their places in the file.
 pub(crate) fn place(chunks: &[Chunk], fingerprint: &Fingerprint) -> Vec<Entry> {
     let digest = fingerprint.digest();
     let blocks = chunks.iter().map(|chunk| {
@@ -41,7 +44,7 @@ pub(crate) fn place(chunks: &[Chunk], fingerprint: &Fingerprint) -> Vec<Entry> {
 }
 
 impl Draft {
-    /// Starts the file that will be at `path`, with room for the blocks of `chunks`.
+    /// Creates the file of `path`, with room for the blocks of `chunks`.
     pub(crate) fn create(
         path: &Path,
         chunks: &[Chunk],
@@ -52,7 +55,7 @@ impl Draft {
         let (written, path) = (vec![false; entries.len()], path.to_owned());
         let fingerprint = fingerprint.clone();
         let draft = Self { path, file, fingerprint, entries, written, published: false };
-        // The zeros between blocks are holes of this length.
+        // Sets the length first, so that the zeros between blocks are holes.
         let sized = draft.file.set_len(layout::file_bytes(&draft.entries));
         sized.map_err(StoreError::io(&temporary(&draft.path), "cannot be made"))?;
         Ok(draft)
@@ -93,14 +96,15 @@ impl Draft {
         }
         self.written[slot] = true;
         if entry.bytes >= SENT_FROM {
-            // To the disk while others are computed, so that the sync finds little left to do. Only advice.
+            // Sends the block to the disk while others are computed, so that the sync finds little left to
+            // do. Only advice.
             let bytes = NonZeroU64::new(entry.bytes);
             let _ = fadvise(&self.file, entry.offset, bytes, Advice::DontNeed);
         }
         Ok(())
     }
 
-    /// Takes over the block of `entry` from another file, unchecked.
+    /// Copies the block of `entry` from another file, unchecked.
     pub(crate) fn copy(
         &mut self,
         slot: usize,
@@ -120,8 +124,8 @@ impl Draft {
         Ok(())
     }
 
-    /// Takes over the block of `slot` from a shard of another fingerprint: its head is checked, and
-    /// written with the identity that it has here; the rest comes as it is, unchecked.
+    /// Copies the block of `slot` from a shard of another fingerprint. The head is checked and gets its new
+    /// identity; the rest is copied unchecked.
     pub(crate) fn adopt(
         &mut self,
         slot: usize,
@@ -168,7 +172,7 @@ impl Draft {
     }
 }
 
-/// Header and table of a shard.
+/// Returns the bytes of a shard's header and table.
 pub(crate) fn top(origin: Origin, entries: &[Entry], fingerprint: &Fingerprint) -> Vec<u8> {
     let mut table = vec![0; entries.len() * ENTRY_BYTES];
     for (bytes, entry) in table.chunks_exact_mut(ENTRY_BYTES).zip(entries) {
@@ -191,7 +195,7 @@ pub(crate) fn top(origin: Origin, entries: &[Entry], fingerprint: &Fingerprint) 
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.published {
-            // Best effort: whoever writes this file next writes over what stays.
+            // Best effort: the next writer of this file overwrites it.
             let _ = fs::remove_file(temporary(&self.path));
         }
     }

@@ -1,3 +1,5 @@
+//! Errors of opening, reading and writing a store, each with its path, its cause and a remedy.
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -5,11 +7,11 @@ use hyperrag_kv::Mismatch;
 
 use crate::FORMAT_VERSION;
 
-/// Why a store was not opened, read or written.
+/// Reason why a store was not opened, read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// No manifest: nothing was built here.
+    /// The folder has no manifest: nothing was built here.
     #[error("{}: there is no store here; make one with `hyperrag build INPUT --store {}`", path.display(), path.display())]
     Absent {
         /// The folder.
@@ -21,19 +23,19 @@ pub enum StoreError {
         /// The folder.
         path: PathBuf,
     },
-    /// A replica was to be made where another store is.
+    /// The folder of a new replica holds another store.
     #[error("{}: the folder holds another store, or more than this one; name another folder", path.display())]
     OtherStore {
         /// The folder.
         path: PathBuf,
     },
-    /// A replica was to be made of a store in its own place, or inside it.
+    /// The folder of a new replica is the store itself or lies in it.
     #[error("{}: the folder is the store itself or lies in it; name another one", path.display())]
     SameFolder {
         /// The folder.
         path: PathBuf,
     },
-    /// A replica was to be forgotten that is not known.
+    /// The replica to forget is not known.
     #[error("{}: the store does not remember a replica {}; `hyperrag info` lists those that it does", path.display(), replica.display())]
     UnknownReplica {
         /// The store.
@@ -41,7 +43,7 @@ pub enum StoreError {
         /// The replica.
         replica: PathBuf,
     },
-    /// Made with another model, profile or setting.
+    /// The store was made with another model, profile or setting.
     #[error("{}: the store was made with {} {}, in use is {}; {}", path.display(), mismatch.field, mismatch.stored, mismatch.current, advice(mismatch))]
     Mismatch {
         /// The store.
@@ -49,72 +51,72 @@ pub enum StoreError {
         /// The field that differs.
         mismatch: Box<Mismatch>,
     },
-    /// A store of a version of the format that this program does not know.
+    /// The store has a format version that this program does not know.
     #[error("{}: the store is of format version {version}, this program reads versions 1 to {FORMAT_VERSION}; use a newer hyperrag", path.display())]
     Format {
         /// The store.
         path: PathBuf,
-        /// Its version.
+        /// Format version of the store.
         version: u32,
     },
-    /// Another process writes.
+    /// Another process is writing.
     #[error("{}: another process is writing this store ({holder}); wait for it or stop it", path.display())]
     Locked {
         /// The store.
         path: PathBuf,
-        /// What the lock file says of it.
+        /// Text of the lock file, which names the process.
         holder: String,
     },
-    /// An input is only partly in.
+    /// An input has been added only in part.
     #[error("{}: a build or an append is not finished; run the same `hyperrag build` to its end first, or forget what an append sealed with --append --restart", path.display())]
     Unfinished {
         /// The store.
         path: PathBuf,
     },
-    /// Bytes that are not what was written.
+    /// The bytes of a file are not those written.
     #[error("{}: damaged: {what}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Fault found.
         what: String,
     },
-    /// A lock or a folder that is not the store's own, and to be written to.
+    /// A lock or a folder that would be written to is not the store's own.
     #[error("{}: {what}", path.display())]
     Foreign {
         /// The file or folder.
         path: PathBuf,
-        /// A sentence that says what it is, and what to do.
+        /// A sentence with the fault and a remedy.
         what: String,
     },
-    /// Damage that stays.
+    /// Damage that cannot be repaired.
     #[error("{}: it cannot be mended: {why}", path.display())]
     NotMended {
         /// The file.
         path: PathBuf,
-        /// What is missing, and what to do.
+        /// Missing part, and a remedy.
         why: String,
     },
-    /// A unit too large for a shard.
+    /// A unit has more chunks than a shard may hold.
     #[error(
         "shard {shard} would hold {chunks} chunks, at most {max} are allowed; use a smaller --unit-rows"
     )]
     TooManyChunks {
         /// The shard.
         shard: hyperrag_kv::ShardId,
-        /// Its chunks.
+        /// Number of chunks.
         chunks: usize,
         /// The limit.
         max: usize,
     },
-    /// A unit with longer texts than a chunk file takes.
+    /// A unit has more text than a chunk file may hold.
     #[error(
         "shard {shard} would hold {bytes} bytes of text, at most {max} are allowed; split its documents"
     )]
     TooMuchText {
         /// The shard.
         shard: hyperrag_kv::ShardId,
-        /// Bytes of its titles and texts.
+        /// Size of titles and texts, in bytes.
         bytes: u64,
         /// The limit.
         max: u64,
@@ -128,12 +130,12 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
-    /// A file can not be read or written.
+    /// A file cannot be read or written.
     #[error("{}: {action}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// Action that failed.
         action: &'static str,
         /// Cause.
         #[source]
@@ -142,13 +144,13 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the system refused a file for a reason that says nothing of its bytes.
+    /// Whether the system refused a file for a reason that says nothing about its bytes.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Io { source, .. } if hyperrag_kv::is_refusal(source))
     }
 
-    /// Maps an I/O error on `path`.
+    /// Returns a function that turns an I/O error on `path` into a store error.
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| match source.kind() {

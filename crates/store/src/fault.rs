@@ -1,3 +1,6 @@
+//! Faults of a file's bytes before their place is known. A caller who knows the place turns a fault into an
+//! error or a [`crate::Damage`].
+
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -6,20 +9,19 @@ use hyperrag_kv::{BlockError, is_refusal};
 
 use crate::StoreError;
 
-/// Why a file's bytes can not be used; whoever knows the place makes an error or a [`crate::Damage`]
-/// of it.
+/// Reason why a file's bytes cannot be used.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// There is no such file.
+    /// The file does not exist.
     Missing,
-    /// There are other bytes than were written.
+    /// The bytes are not those written.
     Damaged(String),
-    /// The system does not give it.
+    /// The system cannot read the file.
     Io(io::Error),
 }
 
 impl Fault {
-    /// Whether the system refuses it for a reason that says nothing of the bytes.
+    /// Whether the system refuses the file for a reason that says nothing about its bytes.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Io(error) if is_refusal(error))
     }

@@ -1,4 +1,4 @@
-//! Names of the store's files, and how one is published.
+//! Names of the store's files, and the way a file gets its name durably. Knows nothing of what files hold.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -10,7 +10,7 @@ use hyperrag_kv::ShardId;
 use crate::StoreError;
 use crate::open::create_temporary;
 
-/// What the names of former manifests start with.
+/// Prefix of the names of former manifests.
 pub(crate) const RETIRED: &str = "retired-";
 
 /// The folder of a store.
@@ -24,7 +24,7 @@ impl Files {
         self.root.join("manifest.json")
     }
 
-    /// Announces the manifest.
+    /// Path of the file that announces the manifest.
     pub(crate) fn generation(&self) -> PathBuf {
         self.root.join("generation")
     }
@@ -41,7 +41,7 @@ impl Files {
         self.root.join("replicas.json")
     }
 
-    /// Another name of a former manifest, by its inode, for as long as a reader may hold it.
+    /// Path of a former manifest, named by its inode, for as long as a reader may hold it.
     pub(crate) fn retired(&self, inode: u64) -> PathBuf {
         self.root.join(format!("{RETIRED}{inode}.json"))
     }
@@ -67,7 +67,7 @@ impl Files {
     }
 }
 
-/// Makes a folder where there is none, so that its name survives a loss of power.
+/// Makes a folder if there is none. Its name survives a loss of power.
 pub(crate) fn make_folder(folder: &Path) -> Result<(), StoreError> {
     if folder.is_dir() {
         return Ok(());
@@ -80,14 +80,14 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), StoreError> {
     sync_parent(folder)
 }
 
-/// Makes a folder in a store, as [`make_folder`] does; one that is a link is refused.
+/// Makes a folder in a store like [`make_folder`]. Refuses one that is a link.
 pub(crate) fn make_own_folder(folder: &Path) -> Result<(), StoreError> {
     check_own_folder(folder)?;
     make_folder(folder)
 }
 
-/// Refuses a folder of a store that is a link: whoever writes the store removes files from it that may
-/// be another's.
+/// Refuses a folder of a store that is a link. Writers remove files from it, which may belong to another
+/// store.
 pub(crate) fn check_own_folder(folder: &Path) -> Result<(), StoreError> {
     let what = "it is a symbolic link, and what is written and removed there may be another's: move \
                 the folder here, or make the whole store the link";
@@ -112,20 +112,20 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     synced.map_err(StoreError::io(folder, "the folder cannot be synced"))
 }
 
-/// Gives a finished, synced temporary file its name, durably.
+/// Gives a finished and synced temporary file its name, durably.
 pub(crate) fn publish(path: &Path) -> Result<(), StoreError> {
     fs::rename(temporary(path), path).map_err(StoreError::io(path, "cannot be put in place"))?;
     sync_folder(path.parent().unwrap_or(Path::new(".")))
 }
 
-/// Writes a whole file: under another name first, so that a reader sees the old or the new one.
+/// Writes a whole file under a temporary name and renames it, so that a reader sees the old or the new one.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut file = create_temporary(path)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     let published =
         written.map_err(StoreError::io(path, "cannot be written")).and_then(|()| publish(path));
     published.inspect_err(|_| {
-        // Best effort: whoever writes this file next makes it anew.
+        // Best effort: the next writer of this file makes it anew.
         let _ = fs::remove_file(temporary(path));
     })
 }

@@ -1,6 +1,6 @@
-//! Entry points for fuzzers, one a parser: any bytes may come, none may panic, take much memory or be
-//! taken for what they are not. Checksums are made to fit first, else nothing would get past them. Each
-//! says whether it took the bytes, so that a test can tell that its seeds get through.
+//! Entry points for fuzzers, one a parser: bytes come in, and whether the parser took them goes out. No bytes
+//! may cause a panic, take much memory or pass for other content. Checksums are corrected first, because
+//! otherwise nothing would get past them.
 
 use std::fs;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const GEOMETRY: Geometry =
     Geometry { layers: 2, kv_heads: 1, head_dim: 4, hidden: 8, element: Element::Bf16 };
 const TOKENS_MAX: u32 = 16;
 
-/// A shard's header: refused, or the same bytes again.
+/// Parses a shard's header, which must be refused or encode to the same bytes.
 #[must_use]
 pub fn header(bytes: &[u8]) -> bool {
     let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else { return false };
@@ -40,7 +40,7 @@ fn with_crc(mut bytes: [u8; HEADER_BYTES]) -> [u8; HEADER_BYTES] {
     bytes
 }
 
-/// A block table: refused, or blocks one after the other up to the end of the file.
+/// Parses a block table, which must be refused or place its blocks in order up to the end of the file.
 #[must_use]
 pub fn table(bytes: &[u8]) -> bool {
     let Some((file_bytes, table)) = bytes.split_first_chunk() else { return false };
@@ -65,7 +65,7 @@ pub fn table(bytes: &[u8]) -> bool {
     entries.is_ok()
 }
 
-/// A block's head: refused, or the same bytes again.
+/// Parses a block's head, which must be refused or encode to the same bytes.
 #[must_use]
 pub fn head(bytes: &[u8]) -> bool {
     let head = Head::decode(bytes, crc32fast::hash(bytes), &GEOMETRY);
@@ -75,7 +75,7 @@ pub fn head(bytes: &[u8]) -> bool {
     head.is_ok()
 }
 
-/// A manifest, as it is and with these bytes as its body.
+/// Parses a manifest: these bytes, and a manifest with these bytes as its body.
 #[must_use]
 pub fn manifest(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
@@ -96,7 +96,7 @@ pub fn manifest(bytes: &[u8]) -> bool {
     taken
 }
 
-/// A journal's line, as it is and with the checksum that it needs.
+/// Parses a line of the journal: these bytes, and these bytes after their checksum.
 #[must_use]
 pub fn journal(bytes: &[u8]) -> bool {
     let with_crc = [format!("{:08x} ", crc32fast::hash(bytes)).as_bytes(), bytes].concat();
@@ -112,19 +112,19 @@ pub fn journal(bytes: &[u8]) -> bool {
     taken
 }
 
-/// A calibration: refused, or the same bytes again.
+/// Parses a calibration, which must be refused or encode to the same bytes.
 #[must_use]
 pub fn calibration(bytes: &[u8]) -> bool {
     let calibration = Calibration::from_bytes(bytes);
     if let Ok(calibration) = &calibration {
         let again = calibration.to_bytes();
-        // The four bytes of zero are not read.
+        // The reader ignores the four zero bytes.
         assert_eq!((&again[..28], &again[32..]), (&bytes[..28], &bytes[32..]));
     }
     calibration.is_ok()
 }
 
-/// A whole shard, opened as a manifest would name it, and every block of it read.
+/// Opens a whole shard as a manifest would name it, and reads each of its blocks.
 #[must_use]
 pub fn shard(bytes: &[u8]) -> bool {
     let Some(top) = bytes.first_chunk::<HEADER_BYTES>() else { return false };
@@ -165,7 +165,7 @@ pub fn shard(bytes: &[u8]) -> bool {
             blocks += usize::from(read);
         }
     }
-    // Best effort: the next run writes over what stays.
+    // Best effort: the next run overwrites it.
     let _ = fs::remove_file(&path);
     blocks > 0
 }
@@ -176,7 +176,7 @@ fn array(bytes: &[u8]) -> [u8; 32] {
     array
 }
 
-/// The manifest that names a shard of these sizes.
+/// Makes a manifest that names a shard of these sizes.
 fn manifest_of(digest: Digest, bytes: u64, blocks: usize) -> Arc<Manifest> {
     let file = FileRecord { bytes, digest };
     let record = ShardRecord {

@@ -1,8 +1,8 @@
-//! The second place of a store's generation: the file `generation`, which announces a manifest before
-//! that is put in place.
+//! The file `generation`, a second place of a store's generation. It announces a manifest before that is put
+//! in place.
 //!
-//! In: the manifest to come. Out: what the file says, for whoever finds the manifest damaged or lost.
-//! It knows nothing of replicas.
+//! In: the manifest to come. Out: the announcement, for a reader that finds the manifest damaged or lost. It
+//! knows nothing of replicas.
 
 use std::path::Path;
 
@@ -13,13 +13,13 @@ use crate::files::{Files, write_whole};
 use crate::open::read_plain;
 use crate::{Damage, StoreError};
 
-/// The longest line that there is: a checksum, two numbers of 20 digits, a digest.
+/// Length of the longest line, in bytes: a checksum, two numbers of 20 digits, a digest.
 const BYTES_MAX: u64 = 8 + 1 + 20 + 1 + 20 + 1 + 64 + 1;
 
 /// A manifest that is, or is about to be, in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Announced {
-    /// Generation of the manifest that stood there before. No older one stands there from now on.
+    /// Generation of the manifest before it. No older one is in place from now on.
     pub(crate) former: u64,
     /// Generation of the announced manifest.
     pub(crate) generation: u64,
@@ -34,7 +34,7 @@ impl Announced {
         format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes()))
     }
 
-    /// Reads a line, of which there is one spelling: what it says is spelt again and compared.
+    /// Reads a line. It has only one spelling: the values are written again and compared.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let line = std::str::from_utf8(bytes).ok()?;
         let mut words = line.trim_end().split(' ').skip(1);
@@ -45,10 +45,10 @@ impl Announced {
         (announced.line() == line).then_some(announced)
     }
 
-    /// Reads the store's file; `None` where a version without it wrote the store.
+    /// Reads the store's file; `None` if a version without it wrote the store.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] where the file is not what was written.
+    /// [`StoreError::Damaged`] if the file is not what was written.
     pub(crate) fn read(files: &Files) -> Result<Option<Self>, StoreError> {
         let path = files.generation();
         let bytes = match read_plain(&path, BYTES_MAX) {
@@ -60,10 +60,10 @@ impl Announced {
         Self::parse(&bytes).map(Some).ok_or_else(damaged)
     }
 
-    /// Reads the store's file; where it is damaged, there is its damage instead.
+    /// Reads the store's file. If it is damaged, returns the damage instead.
     ///
     /// # Errors
-    /// [`StoreError::Io`] where the system refuses it.
+    /// [`StoreError::Io`] if the system refuses it.
     pub(crate) fn read_if_whole(
         files: &Files,
     ) -> Result<(Option<Self>, Option<Damage>), StoreError> {
@@ -77,7 +77,7 @@ impl Announced {
     /// Writes the file, unless it announces this very manifest already.
     ///
     /// # Errors
-    /// [`StoreError`] where it cannot be written.
+    /// [`StoreError`] if it cannot be written.
     pub(crate) fn write(&self, files: &Files) -> Result<(), StoreError> {
         let announces =
             |there: &Self| (there.generation, there.checksum) == (self.generation, self.checksum);
@@ -91,7 +91,7 @@ impl Announced {
 /// Checks the file of the store at `root`.
 ///
 /// # Errors
-/// [`StoreError::Io`] where the system refuses it.
+/// [`StoreError::Io`] if the system refuses it.
 pub fn generation_damage(root: &Path) -> Result<Option<Damage>, StoreError> {
     Ok(Announced::read_if_whole(&Files { root: root.to_owned() })?.1)
 }

@@ -1,4 +1,5 @@
-//! The units sealed since a snapshot, one checksummed line each.
+//! The journal of units sealed since a snapshot, one checksummed line each: sealed units come in, whole lines
+//! go out. Knows nothing of shard files.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,7 +14,7 @@ use crate::manifest::MANIFEST_BYTES_MAX;
 use crate::open::{open_or_create, open_plain, read_bounded, read_plain};
 use crate::{Dead, ShardRecord, StoreError};
 
-/// A line of the journal: one unit, and what it replaces.
+/// A line of the journal: a unit and the documents that it replaces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Sealed {
@@ -22,14 +23,14 @@ pub(crate) struct Sealed {
     pub(crate) replaces: Vec<Dead>,
 }
 
-/// The whole lines of a journal, and their bytes.
+/// Whole lines of a journal, and their bytes.
 pub(crate) struct Lines {
     pub(crate) sealed: Vec<Sealed>,
     pub(crate) bytes: Vec<u8>,
 }
 
-/// The whole lines of the journal at `path`, if there is one. A line that was cut short by a crash can only be
-/// the last; it was never acknowledged and counts for nothing.
+/// Reads the whole lines of the journal at `path`, if there is one. Only the last line can be cut short by a
+/// crash; it was never acknowledged, and is ignored.
 pub(crate) fn read_journal(path: &Path) -> Result<Option<Lines>, StoreError> {
     let mut bytes = match read_plain(path, MANIFEST_BYTES_MAX) {
         Ok(bytes) => bytes,
@@ -41,8 +42,8 @@ pub(crate) fn read_journal(path: &Path) -> Result<Option<Lines>, StoreError> {
         let what =
             || StoreError::damaged(path, format!("line {} does not fit its checksum", number + 1));
         let Some(sealed) = line.strip_suffix(b"\n") else {
-            // A crash leaves the start of a line; a whole record and then another byte than
-            // its line end is an acknowledged line, damaged.
+            // A crash leaves the start of a line. A whole record with another byte than its line end is an
+            // acknowledged line that was damaged.
             if line.split_last().is_some_and(|(_, rest)| parse_line(rest).is_some()) {
                 return Err(what());
             }
@@ -61,15 +62,15 @@ pub(crate) fn parse_line(line: &[u8]) -> Option<Sealed> {
     (crc == expected).then(|| serde_json::from_str(sealed).ok())?
 }
 
-/// A sealed unit as a line of the journal.
+/// Writes a sealed unit as a line of the journal.
 pub(crate) fn line(sealed: &Sealed) -> String {
     let sealed = serde_json::to_string(sealed).expect("a line has only plain fields");
     format!("{:08x} {sealed}\n", crc32fast::hash(sealed.as_bytes()))
 }
 
-/// Appends one line, durably: its end when all before is on the disk, for a loss of power may keep any
-/// sectors of what is not synced, and the line would pass for a damaged one. Where that fails, what was
-/// written of it is cut off, so that another try does not continue a broken line.
+/// Appends one line, durably. The line end is written when all before it is on the disk: a loss of power may
+/// keep any sectors of unsynced bytes, and the line would pass for a damaged one. If that fails, the bytes
+/// written are cut off, so that another try does not continue a broken line.
 pub(crate) fn append(path: &Path, sealed: &Sealed) -> Result<(), StoreError> {
     let line = line(sealed);
     let file = open_or_create(path, File::options().append(true));
@@ -83,15 +84,15 @@ pub(crate) fn append(path: &Path, sealed: &Sealed) -> Result<(), StoreError> {
         let (record, end) = line.as_bytes().split_at(line.len() - 1);
         let mut add = |bytes: &[u8]| file.write_all(bytes).and_then(|()| file.sync_data());
         add(record).and_then(|()| add(end)).inspect_err(|_| {
-            // Best effort: opening the store cuts an unfinished line too.
+            // Best effort: opening the store also cuts an unfinished line.
             let _ = file.set_len(before);
         })
     })();
     appended.map_err(StoreError::io(path, "cannot be appended to"))
 }
 
-/// Removes the journals of other snapshots than the last one, whose journal is at `kept`: a crash
-/// between a snapshot and this leaves one.
+/// Removes all journals but that of the last snapshot, which is at `kept`. A crash between a snapshot and
+/// this removal leaves one.
 pub(crate) fn remove_other_journals(files: &Files, kept: Option<&Path>) -> Result<(), StoreError> {
     for entry in fs::read_dir(&files.root).into_iter().flatten().flatten() {
         let (path, name) = (entry.path(), entry.file_name());
@@ -103,9 +104,9 @@ pub(crate) fn remove_other_journals(files: &Files, kept: Option<&Path>) -> Resul
     Ok(())
 }
 
-/// Cuts off the unfinished last line of a journal, if a crash left one, and makes the rest durable: a
-/// writer that was killed may not have synced what is read here. A journal that has another name, in a
-/// copy of the store by hard links, is replaced before it is added to.
+/// Cuts off the unfinished last line of a journal, if a crash left one, and makes the rest durable, because a
+/// killed writer may not have synced it. A journal that has another name, in a copy of the store by hard
+/// links, is replaced before lines are added.
 pub(crate) fn settle(path: &Path) -> Result<(), StoreError> {
     let opened = open_plain(path)
         .and_then(|file| Ok((read_bounded(&file, MANIFEST_BYTES_MAX)?, file.metadata()?, file)));

@@ -1,8 +1,8 @@
-//! The last snapshot of a store whose own manifest is of no use: what is left of it, and which
-//! replica has it.
+//! Finds the last snapshot of a store whose own manifest is unusable, by the traces of that manifest and by
+//! the replicas.
 //!
-//! In: the folders of a store and of its replicas. Out: the state of one replica, and whether it is
-//! proved to be the one that was lost. It writes nothing.
+//! In: the folders of a store and of its replicas. Out: the state of one replica, and whether it is proved to
+//! be the lost one. It writes nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,17 +21,17 @@ use crate::state::State;
 
 /// Traces of a manifest that cannot be read.
 pub(crate) struct Traces {
-    /// Its damaged text, as far as that is text.
+    /// Text of the damaged manifest, as far as it is text.
     pub(crate) text: String,
     announced: Option<Announced>,
-    /// A generation that the store has certainly had.
+    /// Highest generation that the store has certainly had.
     least: u64,
-    /// The generation in the damaged text.
+    /// Generation in the damaged text.
     told: Option<u64>,
 }
 
 impl Traces {
-    /// Looks for them in the store's folder.
+    /// Looks for traces in the store's folder.
     pub(crate) fn of(files: &Files) -> Self {
         let text = text_at(&files.manifest());
         let announced = Announced::read(files).ok().flatten();
@@ -59,13 +59,13 @@ impl Traces {
         Self { text, announced, least, told }
     }
 
-    /// Returns the highest generation that anything speaks of.
+    /// Returns the highest generation in any trace.
     pub(crate) fn highest(&self) -> u64 {
         let announced = self.announced.map(|announced| announced.generation);
         [Some(self.least), self.told, announced].into_iter().flatten().max().unwrap_or(1)
     }
 
-    /// Whether the lost manifest was the one of this generation and checksum.
+    /// Whether the lost manifest is proved to have had this generation and checksum.
     pub(crate) fn prove(&self, generation: u64, checksum: &Digest) -> bool {
         let announced = |announced: Announced| {
             (announced.generation, announced.checksum) == (generation, *checksum)
@@ -79,11 +79,12 @@ impl Traces {
         let checksum = checksum.to_string();
         let stated = self.text.split_once("\"checksum\":\"").map_or("", |(_, rest)| rest);
         let same = checksum.chars().zip(stated.chars()).filter(|(a, b)| a == b).count();
-        // Two digests have a sixteenth of their digits in common, by chance.
+        // By chance two digests share a sixteenth of their digits.
         self.text.contains(&checksum) || same > checksum.len() / 2
     }
 
-    /// Tells what is not known of a snapshot of this generation, as a sentence goes on after its name.
+    /// Says what is not known about a snapshot of this generation, as the continuation of a sentence after
+    /// its name.
     pub(crate) fn doubt(&self, generation: u64) -> String {
         let highest = self.highest();
         let had = match () {
@@ -95,7 +96,7 @@ impl Traces {
     }
 }
 
-/// The text of a small file; empty where there is none.
+/// Reads the text of a small file; empty if there is none.
 fn text_at(path: &Path) -> String {
     let bytes = read_plain(path, MANIFEST_BYTES_MAX).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
@@ -104,14 +105,14 @@ fn text_at(path: &Path) -> String {
 /// A state that a store may have had.
 pub(crate) struct Candidate {
     pub(crate) state: State,
-    /// The replica that has it.
+    /// Replica that has the state.
     pub(crate) from: PathBuf,
-    /// Whether it is what the store held.
+    /// Whether the state is proved to be what the store held.
     pub(crate) proved: bool,
 }
 
-/// Finds the replica's state that is proved, else that of the highest generation. With `added` as
-/// [`State::sealed`] sees it, else as [`State::read`] does.
+/// Finds the proved state of a replica, else the one of the highest generation. Units being added count only
+/// with `added`: it reads like [`State::sealed`], else like [`State::read`].
 pub(crate) fn latest(
     files: &Files,
     traces: &Traces,
@@ -134,8 +135,8 @@ fn candidate(files: &Files, traces: &Traces, from: &Path, added: bool) -> Option
     Some(Candidate { state, from: from.to_owned(), proved: proved && whole })
 }
 
-/// A replica's snapshot with the store's own journal or, where that is of no use, the replica's; and
-/// whether no sealed unit can be missing.
+/// Continues a replica's snapshot by the store's own journal or, if that is unusable, the replica's. The bool
+/// says that no sealed unit can be missing.
 fn continued(snapshot: State, own: &Files, copy: &Files, added: bool) -> Option<(State, bool)> {
     let (complete, generation) = (snapshot.manifest.complete, snapshot.manifest.generation);
     if complete && !added {
@@ -156,14 +157,14 @@ fn continued(snapshot: State, own: &Files, copy: &Files, added: bool) -> Option<
     Some((state, whole))
 }
 
-/// Whether `manifest` knows all shards that are here.
+/// Whether `manifest` knows all shards in the folder.
 fn has_all(files: &Files, manifest: &Manifest) -> bool {
     let mut tops = headers(files).filter_map(|header| {
         let (_, digest) = read_top(files, header.shard).ok()?;
         Some((header.shard, digest))
     });
     let next = manifest.next_shard();
-    // A number below that it does not have was compacted away.
+    // A lower number that it does not have was compacted away.
     let known = |(shard, digest): (ShardId, Digest)| {
         let record = manifest.shard(shard);
         shard < next && record.is_none_or(|record| record.kv.digest == digest)

@@ -1,17 +1,17 @@
-//! Where everything in a shard stands: the one place that knows offsets. See FORMAT.md.
+//! Layout of a shard file: headers, entries and heads come in, bytes go out, and back. The one place that
+//! knows offsets. See FORMAT.md.
 
 use std::fmt::Display;
 
 use hyperrag_kv::{Digest, Geometry, ShardId};
 
-/// Version of the format that new stores have. Those of earlier versions are read, and written as they
-/// are.
+/// Format version of new stores. Stores of earlier versions are read, and written in their own version.
 pub const FORMAT_VERSION: u32 = 2;
 
 pub(crate) const MAGIC: [u8; 8] = *b"HYPERKV\0";
 pub(crate) const HEADER_BYTES: usize = 256;
 pub(crate) const ENTRY_BYTES: usize = 64;
-/// Blocks start at multiples of this, so that they can be read without the page cache.
+/// Alignment of blocks, in bytes, so that they can be read without the page cache.
 pub(crate) const BLOCK_ALIGN: u64 = 4096;
 pub(crate) const BLOCKS_PER_SHARD_MAX: usize = 1 << 20;
 const HEAD_FIXED_BYTES: usize = 52;
@@ -19,7 +19,7 @@ const HEAD_ALIGN: usize = 64;
 
 const _: () = assert!(4 * (HEADER_BYTES / 4) == HEADER_BYTES && HEADER_BYTES + ENTRY_BYTES <= 4096);
 
-/// A field of little-endian bytes; the caller has checked the length of `bytes`.
+/// Copies a field of little-endian bytes. The caller has checked the length of `bytes`.
 fn field<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
     let mut field = [0; N];
     field.copy_from_slice(&bytes[offset..offset + N]);
@@ -34,22 +34,22 @@ fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     u64::from_le_bytes(field(bytes, offset))
 }
 
-/// Whether this program reads stores of that version of the format.
+/// Whether this program reads stores of this format version.
 pub(crate) fn is_known(version: u32) -> bool {
     (1..=FORMAT_VERSION).contains(&version)
 }
 
-/// The first 256 bytes of a shard.
+/// First 256 bytes of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// Version of the format.
+    /// Format version.
     pub(crate) version: u32,
     pub(crate) shard: ShardId,
     pub(crate) blocks: u32,
     pub(crate) table_crc: u32,
     pub(crate) file_bytes: u64,
     pub(crate) fingerprint: Digest,
-    /// Input rows that it was made from, and their digest: a record of it can be made again.
+    /// Number of input rows of the shard. With their digest, a lost record can be made again.
     pub(crate) rows: u64,
     pub(crate) rows_digest: Digest,
 }
@@ -71,7 +71,7 @@ impl Header {
         bytes
     }
 
-    /// Checks magic, version and checksum before anything else in it is believed.
+    /// Decodes a header. Magic, version and checksum are checked before anything else is believed.
     pub(crate) fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, String> {
         if bytes[..8] != MAGIC {
             return Err("it does not start as a shard does".to_owned());
@@ -105,12 +105,12 @@ impl Header {
         Ok(header)
     }
 
-    /// Checks the checksum, which covers the header of every version.
+    /// Checks the checksum, which has the same place in every version.
     fn check(bytes: &[u8; HEADER_BYTES]) -> Result<(), String> {
         check_crc("the header", u32_at(bytes, HEADER_BYTES - 4), &bytes[..HEADER_BYTES - 4])
     }
 
-    /// The version of a whole header, whatever else that version has in it.
+    /// Returns the version of an intact header, whatever else that version has in it.
     pub(crate) fn version(bytes: &[u8; HEADER_BYTES]) -> Option<u32> {
         (bytes[..8] == MAGIC && Self::check(bytes).is_ok()).then(|| u32_at(bytes, 8))
     }
@@ -120,12 +120,12 @@ impl Header {
     }
 }
 
-/// Where one block stands and what it is.
+/// Entry of the block table: identity, place and sizes of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) identity: Digest,
     pub(crate) offset: u64,
-    /// Bytes of head, K, V and hidden state; zeros follow up to the next multiple of 4096.
+    /// Size of head, K, V and hidden state, in bytes. Zeros follow up to the next multiple of 4096.
     pub(crate) bytes: u64,
     pub(crate) tokens: u32,
     pub(crate) head_bytes: u32,
@@ -155,24 +155,24 @@ impl Entry {
         }
     }
 
-    /// Where the zeros after the block end, and the next block starts.
+    /// Returns the offset at which the zeros after the block end and the next block starts.
     pub(crate) fn padded_end(&self) -> u64 {
         (self.offset + self.bytes).next_multiple_of(BLOCK_ALIGN)
     }
 
-    /// Number of the zeros after the block.
+    /// Returns the number of zeros after the block.
     pub(crate) fn padding(&self) -> usize {
         (self.padded_end() - self.offset - self.bytes) as usize
     }
 
-    /// Where the hidden state stands.
+    /// Returns the offset of the hidden state.
     pub(crate) fn hidden_offset(&self, geometry: &Geometry) -> u64 {
         self.offset + self.bytes - geometry.hidden_bytes() as u64
     }
 }
 
-/// A place for each block, one after the other; the heads and their checksums are still to come.
-/// Each block is given by its identity, the bytes of its document id and its positions.
+/// Places blocks one after the other. Each comes as identity, bytes of its document id, and positions. The
+/// heads and their checksums are still to come.
 pub(crate) fn place(
     geometry: &Geometry,
     blocks: impl ExactSizeIterator<Item = (Digest, usize, usize)>,
@@ -189,13 +189,13 @@ pub(crate) fn place(
     place.collect()
 }
 
-/// Length of the file of these blocks.
+/// Returns the length of a file with these blocks.
 pub(crate) fn file_bytes(entries: &[Entry]) -> u64 {
     entries.last().map_or(first_offset(0), Entry::padded_end)
 }
 
-/// Length of a file of blocks that are not placed yet, each given by the bytes of its document id and
-/// its positions.
+/// Returns the length of a file with blocks that are not placed yet. Each comes as bytes of its document id,
+/// and positions.
 pub(crate) fn file_bytes_of(
     geometry: &Geometry,
     blocks: impl ExactSizeIterator<Item = (usize, usize)>,
@@ -208,7 +208,7 @@ pub(crate) fn file_bytes_of(
     offset
 }
 
-/// The block table of a shard, checked against header, geometry and file length.
+/// Decodes the block table of a shard and checks it against header, geometry and file length.
 pub(crate) fn decode_table(
     bytes: &[u8],
     header: &Header,
@@ -240,12 +240,12 @@ pub(crate) fn first_offset(blocks: usize) -> u64 {
     ((HEADER_BYTES + blocks * ENTRY_BYTES) as u64).next_multiple_of(BLOCK_ALIGN)
 }
 
-/// Bytes of the head of a block whose document id has `id_bytes` bytes.
+/// Returns the size of a block's head with a document id of `id_bytes` bytes.
 pub(crate) fn head_bytes(geometry: &Geometry, id_bytes: usize) -> usize {
     (HEAD_FIXED_BYTES + 4 * geometry.layers as usize + id_bytes).next_multiple_of(HEAD_ALIGN)
 }
 
-/// What stands before the K and V of a block: whose it is, and the checksums of its parts.
+/// Head of a block, before its K and V: whose block it is, and the checksums of its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Head<'a> {
     pub(crate) identity: Digest,
@@ -253,7 +253,7 @@ pub(crate) struct Head<'a> {
     pub(crate) ordinal: u32,
     pub(crate) tokens: u32,
     pub(crate) hidden_crc: u32,
-    /// Little-endian, as they stand.
+    /// Checksums of the layers, little-endian as in the file.
     pub(crate) layer_crcs: &'a [[u8; 4]],
 }
 
@@ -272,7 +272,7 @@ impl<'a> Head<'a> {
         bytes
     }
 
-    /// `crc` comes from the table, so that the head is known to be whole before it is read.
+    /// Decodes a head. `crc` comes from the table, so the head is known to be intact before it is read.
     pub(crate) fn decode(bytes: &'a [u8], crc: u32, geometry: &Geometry) -> Result<Self, String> {
         check_crc("the block's head", crc, bytes)?;
         let layers = geometry.layers as usize;
@@ -393,7 +393,7 @@ mod tests {
         refused(16, &u32::MAX.to_le_bytes(), "at most");
     }
 
-    /// A table of blocks with ids of `ids` bytes, and its header.
+    /// Makes a table of blocks, each given by its positions and the bytes of its id, and its header.
     fn table(geometry: &Geometry, blocks_of: &[(u32, usize)]) -> (Header, Vec<u8>, Vec<Entry>) {
         let entries = place(
             geometry,
@@ -461,7 +461,7 @@ mod tests {
             geometry in geometry(), mut bytes in prop::collection::vec(any::<u8>(), 0..200),
             id_bytes in 0..80u32,
         ) {
-            // Now and then the two lengths fit.
+            // Makes the two lengths fit now and then.
             if bytes.len() >= 48 {
                 bytes[40..44].copy_from_slice(&id_bytes.to_le_bytes());
                 bytes[44..48].copy_from_slice(&geometry.layers.to_le_bytes());

@@ -1,8 +1,15 @@
-//! Blocks on the local disk: shards of K and V, the token ids they were made from, and the
+//! Keeps blocks on the local disk: shards of K and V, the token ids that they were made from, and the
 //! manifest that says which of them count.
 //!
 //! In: units of chunks with their blocks. Out: checked blocks and token ids. It blocks, uses no
 //! network, and knows neither model nor ranking. The format is in FORMAT.md.
+//!
+//! ```
+//! use hyperrag_store::{Store, StoreError};
+//!
+//! let opened = Store::open("no such folder".as_ref());
+//! assert!(matches!(opened, Err(StoreError::Absent { .. })));
+//! ```
 #![doc = include_str!("../FORMAT.md")]
 
 mod calibration;

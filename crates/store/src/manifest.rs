@@ -1,3 +1,6 @@
+//! The manifest of a store: shard records, deleted rows and journal lines come in, a checksummed snapshot
+//! goes out, and back. Opens no shard.
+
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -11,46 +14,46 @@ use crate::generation::Announced;
 use crate::journal::Sealed;
 use crate::layout::is_known;
 
-/// Bytes of a manifest or journal at most: of two million shards.
+/// Largest manifest or journal that is read, in bytes: two million shards.
 pub(crate) const MANIFEST_BYTES_MAX: u64 = 1 << 30;
 
-/// A published file: its length and what identifies its bytes.
+/// Length and digest of a published file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileRecord {
     /// Length in bytes.
     pub bytes: u64,
-    /// blake3 of a shard's header and table, or of a whole chunk file.
+    /// BLAKE3 of a shard's header and table, or of a whole chunk file.
     pub digest: Digest,
 }
 
-/// A sealed unit of the corpus.
+/// Record of a sealed unit of the corpus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardRecord {
-    /// Its number.
+    /// Number of the shard.
     pub shard: ShardId,
-    /// Input rows it was made from.
+    /// Number of input rows.
     pub rows: u64,
-    /// Digest of those rows.
+    /// Digest of the input rows.
     pub rows_digest: Digest,
-    /// Documents, rows without any text left out.
+    /// Number of documents. Rows without any text are left out.
     pub documents: u64,
-    /// Chunks, each with one block.
+    /// Number of chunks. Each has one block.
     pub chunks: u64,
-    /// Positions of all blocks.
+    /// Number of positions of all blocks.
     pub tokens: u64,
-    /// The file of blocks.
+    /// File of blocks.
     pub kv: FileRecord,
-    /// The file of token ids.
+    /// File of token ids.
     pub chunk_file: FileRecord,
-    /// The kernel that computed blocks of it again after a damage, where that is not the
-    /// fingerprint's: their bits are its own.
+    /// Kernel that computed damaged blocks again, if it is not the fingerprint's. The bits of these blocks
+    /// are its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mended_by: Option<String>,
 }
 
-/// What of a record stands in the shard's header too.
+/// Fields of a record that the shard's header repeats.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
     pub(crate) shard: ShardId,
@@ -64,43 +67,43 @@ impl ShardRecord {
     }
 }
 
-/// Documents of a shard that count no longer: deleted, or replaced by a later version.
+/// Documents of a shard that were deleted or replaced by a later version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dead {
-    /// The shard that still holds them.
+    /// Shard that still holds the documents.
     pub shard: ShardId,
-    /// Their rows, ascending.
+    /// Rows of the documents, ascending.
     pub rows: Vec<u64>,
 }
 
-/// What a store holds at one moment.
+/// Contents of a store at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Counts the snapshots, from 1.
+    /// Number of the snapshot, counted from 1.
     pub generation: u64,
-    /// What the store was made with.
+    /// Fingerprint of the store.
     pub fingerprint: Fingerprint,
-    /// Whether all of the input that was added last is in.
+    /// Whether the input added last is in completely.
     pub complete: bool,
-    /// First shard of that input. Numbers go on from shard to shard and are never used twice.
+    /// First shard of the input added last. Shard numbers only grow and are never used twice.
     pub first_shard: ShardId,
-    /// Row of that input's first row, counted through all inputs: no two versions of a document
-    /// have the same.
+    /// Row number of that input's first row, counted through all inputs. No two versions of a document share
+    /// one.
     pub first_row: u64,
-    /// Names the folder of the index, see [`Manifest::index_folder`].
+    /// Number in the name of the index folder, see [`Manifest::index_folder`].
     pub index: u64,
-    /// The sealed units, by number.
+    /// Sealed units, by number.
     pub shards: Vec<ShardRecord>,
-    /// What of them counts no longer, by shard.
+    /// Deleted documents, by shard.
     pub dead: Vec<Dead>,
-    /// Digest of the fingerprint that the store had before it was upgraded, if it was.
+    /// Digest of the fingerprint before an upgrade, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgraded_from: Option<Digest>,
 }
 
-/// The rows that count.
+/// Set of the rows that are not deleted.
 #[derive(Clone, Debug)]
 pub struct LiveRows {
     dead: HashSet<u64>,
@@ -108,7 +111,7 @@ pub struct LiveRows {
 }
 
 impl LiveRows {
-    /// Whether the document of this row is in the store, in this version.
+    /// Whether the document of this row is in the store in this version.
     #[must_use]
     pub fn contains(&self, row: u64) -> bool {
         row < self.end && !self.dead.contains(&row)
@@ -116,7 +119,7 @@ impl LiveRows {
 }
 
 impl Manifest {
-    /// A store in which nothing is sealed yet.
+    /// Makes the manifest of a store in which nothing is sealed yet.
     pub(crate) fn first(fingerprint: Fingerprint) -> Self {
         Self {
             generation: 1,
@@ -131,32 +134,32 @@ impl Manifest {
         }
     }
 
-    /// The record of a shard.
+    /// Returns the record of a shard.
     #[must_use]
     pub fn shard(&self, shard: ShardId) -> Option<&ShardRecord> {
         let place = self.shards.binary_search_by_key(&shard, |record| record.shard).ok()?;
         Some(&self.shards[place])
     }
 
-    /// The record of a shard that the caller knows to be one of the manifest's.
+    /// Returns the record of a shard that the manifest has, as the caller knows.
     pub(crate) fn record(&self, shard: ShardId) -> &ShardRecord {
         self.shard(shard).expect("a shard of the manifest")
     }
 
-    /// The number of the next shard.
+    /// Number of the next shard.
     #[must_use]
     pub fn next_shard(&self) -> ShardId {
         let after = self.shards.last().map_or(0, |record| record.shard.0.saturating_add(1));
         ShardId(after.max(self.first_shard.0))
     }
 
-    /// The row of the next input row.
+    /// Row number of the next input row.
     #[must_use]
     pub fn next_row(&self) -> u64 {
         self.first_row + self.batch().iter().map(|record| record.rows).sum::<u64>()
     }
 
-    /// The units of the input that was added last.
+    /// Units of the input added last.
     #[must_use]
     pub fn batch(&self) -> &[ShardRecord] {
         let first = self.shards.partition_point(|record| record.shard < self.first_shard);
@@ -172,26 +175,26 @@ impl Manifest {
         }
     }
 
-    /// Documents of all shards, those that count no longer among them.
+    /// Number of documents of all shards, deleted ones included.
     #[must_use]
     pub fn documents(&self) -> u64 {
         self.shards.iter().map(|shard| shard.documents).sum()
     }
 
-    /// Documents that count no longer.
+    /// Number of deleted documents.
     #[must_use]
     pub fn dead_documents(&self) -> u64 {
         self.dead.iter().map(|dead| dead.rows.len() as u64).sum()
     }
 
-    /// The rows that count.
+    /// Returns the set of rows that are not deleted.
     #[must_use]
     pub fn live_rows(&self) -> LiveRows {
         let dead = self.dead.iter().flat_map(|dead| dead.rows.iter().copied()).collect();
         LiveRows { dead, end: self.next_row() }
     }
 
-    /// Adds to what counts no longer.
+    /// Marks documents as deleted.
     pub(crate) fn bury(&mut self, dead: &[Dead]) {
         for Dead { shard, rows } in dead {
             let place = self.dead.partition_point(|dead| dead.shard < *shard);
@@ -205,7 +208,7 @@ impl Manifest {
         }
     }
 
-    /// Starts to add an input: its units have the next numbers.
+    /// Starts to add an input. Its units get the next numbers.
     pub(crate) fn begin_batch(&mut self) {
         (self.first_shard, self.first_row) = (self.next_shard(), self.next_row());
         self.complete = false;
@@ -219,7 +222,7 @@ struct Envelope<'a> {
     manifest: &'a RawValue,
 }
 
-/// The part of a manifest that is the same in every version of the format.
+/// Part of a manifest that is the same in every format version.
 #[derive(Deserialize)]
 struct AnyVersion {
     fingerprint: AnyFingerprint,
@@ -230,10 +233,10 @@ struct AnyFingerprint {
     format_version: u32,
 }
 
-/// The reason why a text is not taken for a manifest.
+/// Reason why a text is not a manifest.
 #[derive(Debug)]
 pub(crate) enum NoManifest {
-    /// It is whole, and of a version of the format that is not known here.
+    /// The text is intact and has an unknown format version.
     Version(u32),
     Damaged(String),
 }
@@ -244,7 +247,7 @@ impl From<String> for NoManifest {
     }
 }
 
-/// The checksum that a manifest's text says it has.
+/// Returns the checksum stated in a manifest's text.
 pub(crate) fn stated_checksum(text: &[u8]) -> Option<Digest> {
     serde_json::from_slice(text).ok().map(|envelope: Envelope<'_>| envelope.checksum)
 }
@@ -271,7 +274,7 @@ impl Manifest {
         }
     }
 
-    /// Takes in the lines of the journal at `path`.
+    /// Applies the lines of the journal at `path`.
     pub(crate) fn continued(&mut self, lines: Vec<Sealed>, path: &Path) -> Result<(), StoreError> {
         if self.complete && !lines.is_empty() {
             self.begin_batch();
@@ -287,7 +290,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// Publishes `self` as the snapshot after the one that is there; its journal is empty.
+    /// Publishes `self` as the next snapshot, with an empty journal.
     pub(crate) fn publish(&self, files: &Files) -> Result<(), StoreError> {
         let former = self.generation.saturating_sub(1).max(1);
         let checksum = self.checksum();
@@ -299,12 +302,12 @@ impl Manifest {
         serde_json::to_string(self).expect("a manifest has only plain fields")
     }
 
-    /// The checksum that stands in the snapshot of `self`.
+    /// Returns the checksum in the snapshot of `self`.
     pub(crate) fn checksum(&self) -> Digest {
         Digest::of(self.body().as_bytes())
     }
 
-    /// The bytes of `self` as a snapshot.
+    /// Returns `self` as the bytes of a snapshot.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let (body, checksum) = (self.body(), self.checksum());
         format!("{{\"checksum\":\"{checksum}\",\"manifest\":{body}}}\n").into_bytes()

@@ -1,4 +1,5 @@
-//! Opens the files of a store, and reads no more of them than they may have.
+//! Opens the files of a store and reads them within size limits. In: paths. Out: files, bytes or faults.
+//! Knows nothing of what they hold.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -14,7 +15,7 @@ pub(crate) fn open_plain(path: &Path) -> Result<File, Fault> {
     open(path, File::options().read(true))
 }
 
-/// Opens a file as [`open_plain`] does, which must have `bytes` bytes.
+/// Opens a file like [`open_plain`]. It must have `bytes` bytes.
 pub(crate) fn open_sized(path: &Path, bytes: u64) -> Result<File, Fault> {
     let file = open_plain(path)?;
     let length = file.metadata()?.len();
@@ -24,18 +25,18 @@ pub(crate) fn open_sized(path: &Path, bytes: u64) -> Result<File, Fault> {
     Ok(file)
 }
 
-/// Reads all of a file of the store, which has at most `max` bytes.
+/// Reads a whole file of the store. It may have at most `max` bytes.
 pub(crate) fn read_plain(path: &Path, max: u64) -> Result<Vec<u8>, Fault> {
     read_bounded(&open_plain(path)?, max)
 }
 
-/// Reads all of an open file, which has at most `max` bytes.
+/// Reads a whole open file. It may have at most `max` bytes.
 pub(crate) fn read_bounded(file: &File, max: u64) -> Result<Vec<u8>, Fault> {
     let length = file.metadata()?.len();
     let mut bytes = Vec::new();
     if length <= max {
         bytes.try_reserve_exact(length as usize).map_err(|_| ErrorKind::OutOfMemory)?;
-        // A file that grows meanwhile is longer than it may be.
+        // One byte more shows a file that grows meanwhile beyond `max`.
         file.take(max + 1).read_to_end(&mut bytes)?;
     }
     match length.max(bytes.len() as u64) {
@@ -44,7 +45,7 @@ pub(crate) fn read_bounded(file: &File, max: u64) -> Result<Vec<u8>, Fault> {
     }
 }
 
-/// Opens a file of the store that stays and is written to, and makes it where there is none.
+/// Opens a file of the store for writing without truncation. Makes it if there is none.
 pub(crate) fn open_or_create(path: &Path, options: &mut OpenOptions) -> Result<File, Fault> {
     open(path, options.create(true).truncate(false))
 }

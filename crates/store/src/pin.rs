@@ -1,7 +1,7 @@
 //! Keeps the files of a snapshot in place while a reader uses them.
 //!
-//! A reader holds a shared lock on the manifest that it read. Whoever replaces that manifest keeps
-//! its inode under another name, and removes what only it names when nobody holds the lock any more.
+//! A reader holds a shared lock on the manifest that it read. A writer that replaces the manifest keeps its
+//! inode under another name, and removes the files that only it names when nobody holds the lock any more.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
@@ -17,20 +17,20 @@ use crate::manifest::MANIFEST_BYTES_MAX;
 use crate::open::{open_plain, read_bounded};
 use crate::{Manifest, StoreError};
 
-/// A manifest that is held.
+/// A manifest held by a shared lock.
 #[derive(Debug)]
 pub(crate) struct Pin {
     _file: File,
 }
 
 impl Pin {
-    /// Holds the manifest at `path`, and gives its bytes.
+    /// Locks the manifest at `path` and returns its bytes.
     pub(crate) fn read(path: &Path) -> Result<(Self, Vec<u8>), Fault> {
         loop {
             let file = open_plain(path)?;
-            // Where the file system has no locks, nothing can be held.
+            // Without locks in the file system, nothing can be held.
             let _ = file.lock_shared();
-            // Replaced before it was locked, it may be taken for one that nobody holds.
+            // If it was replaced before it was locked, a writer may take it for one that nobody holds.
             let (held, now) = (file.metadata()?, fs::symlink_metadata(path)?);
             if (held.dev(), held.ino()) == (now.dev(), now.ino()) {
                 let bytes = read_bounded(&file, MANIFEST_BYTES_MAX)?;
@@ -40,16 +40,16 @@ impl Pin {
     }
 }
 
-/// Puts `manifest` in place of the one there, and removes the files that nobody needs any more.
-/// Gives the bytes that this freed.
+/// Replaces the manifest by `manifest` and removes the files that nobody needs any more. Returns the bytes
+/// freed.
 pub(crate) fn supersede(files: &Files, manifest: &Manifest) -> Result<u64, StoreError> {
     retire(files);
     manifest.publish(files)?;
     collect(files, manifest)
 }
 
-/// Gives the manifest that will be replaced another name. Where there are no hard links, a reader of
-/// it may find a file missing later, and says so.
+/// Gives the manifest that will be replaced another name. Without hard links, a reader of it may find a file
+/// missing later, and says so.
 pub(crate) fn retire(files: &Files) {
     let path = files.manifest();
     let inode = |path: &Path| fs::symlink_metadata(path).map(|found| found.ino()).ok();
@@ -62,8 +62,8 @@ pub(crate) fn retire(files: &Files) {
     }
 }
 
-/// Removes shards, chunk files and indexes that neither `manifest`, the store's own, names nor any
-/// that a reader holds, and gives their bytes.
+/// Removes shards, chunk files and indexes that are named neither by `manifest`, the store's own, nor by any
+/// that a reader holds. Returns the bytes freed.
 pub(crate) fn collect(files: &Files, manifest: &Manifest) -> Result<u64, StoreError> {
     let mut kept = Named::default();
     kept.add(manifest);
@@ -76,7 +76,7 @@ pub(crate) fn collect(files: &Files, manifest: &Manifest) -> Result<u64, StoreEr
         let file = match open_plain(&path) {
             Ok(file) => file,
             Err(Fault::Io(error)) => return Err(StoreError::io(&path, "cannot be read")(error)),
-            // No reader holds that.
+            // No reader holds such a file.
             Err(_) => continue,
         };
         match file.try_lock() {
@@ -88,7 +88,7 @@ pub(crate) fn collect(files: &Files, manifest: &Manifest) -> Result<u64, StoreEr
                 let read = read_bounded(&file, MANIFEST_BYTES_MAX).ok();
                 match read.and_then(|bytes| Manifest::parse(&bytes).ok()) {
                     Some(held) if held.complete => kept.add(&held),
-                    // What it names stood in a journal that is gone.
+                    // Its files were named in a journal that is gone.
                     _ => return Ok(0),
                 }
             }
@@ -119,7 +119,7 @@ pub(crate) fn collect(files: &Files, manifest: &Manifest) -> Result<u64, StoreEr
     Ok(freed)
 }
 
-/// What manifests name.
+/// Shards and indexes that manifests name.
 #[derive(Default)]
 struct Named {
     shards: BTreeSet<ShardId>,
@@ -133,7 +133,7 @@ impl Named {
     }
 }
 
-/// The number of a shard or chunk file, finished or not; `None` for files of other names.
+/// Returns the number of a shard or chunk file, finished or not; `None` for other names.
 fn number(path: &Path) -> Option<ShardId> {
     let name = path.file_name()?.to_str()?;
     let name = name.strip_suffix(".tmp").unwrap_or(name);
@@ -141,7 +141,7 @@ fn number(path: &Path) -> Option<ShardId> {
     digits.parse().ok().map(ShardId)
 }
 
-/// The paths in a folder; none where it is absent.
+/// Lists the paths in a folder; none if it is absent.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let listed = fs::read_dir(folder)
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());

@@ -1,3 +1,6 @@
+//! A store open for reading: block keys come in, checked blocks and chunks go out. Keeps block tables, chunk
+//! files and open files. Knows nothing of replicas.
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,12 +22,12 @@ use crate::state::State;
 use crate::stored::StoredBlock;
 use crate::{Damage, Manifest, ShardChunks, StoreError};
 
-/// Bytes of the block tables that are kept: those of two million blocks.
+/// Size of the block tables kept in memory, in bytes: two million blocks.
 const TABLES_BYTES_MAX: u64 = 128 << 20;
-/// Chunk files that are kept.
+/// Number of chunk files kept in memory.
 const CHUNK_FILES_MAX: usize = 256;
 
-/// Weighs a shard in [`TABLES_BYTES_MAX`]: its table, and what goes with it.
+/// Weight of a shard within [`TABLES_BYTES_MAX`]: its table and its own size.
 #[derive(Clone)]
 struct ShardBytes;
 
@@ -34,7 +37,7 @@ impl Weighter<ShardId, Arc<Shard>> for ShardBytes {
     }
 }
 
-/// A store open for reading, at the generation it had then.
+/// A store open for reading, at the generation that it had when it was opened.
 pub struct Store {
     pub(crate) files: Files,
     pub(crate) manifest: Arc<Manifest>,
@@ -47,30 +50,30 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store at `root`. As long as it is open, no compaction removes its files.
+    /// Opens the store at `root`. As long as it is open, compaction does not remove its files.
     ///
     /// # Errors
-    /// [`StoreError::Absent`] where nothing was built, [`StoreError::Damaged`] for a manifest or
-    /// journal that is not what was written.
+    /// [`StoreError::Absent`] if nothing was built, [`StoreError::Damaged`] if manifest or journal is not
+    /// what was written.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let state = State::read(&Files { root: root.to_owned() })?;
         let state = state.ok_or_else(|| StoreError::Absent { path: root.to_owned() })?;
         Ok(Self::of_state(root, state))
     }
 
-    /// Opens the store with what is sealed of an input that is being added, as a writer would go on
-    /// from it.
+    /// Opens the store like [`Store::open`], with the units sealed of an input that is being added, as a
+    /// writer continues it.
     ///
     /// # Errors
-    /// As [`Store::open`].
+    /// See [`Store::open`].
     pub fn open_sealed(root: &Path) -> Result<Self, StoreError> {
         let state = State::sealed(&Files { root: root.to_owned() })?;
         let state = state.ok_or_else(|| StoreError::Absent { path: root.to_owned() })?;
         Ok(Self::of_state(root, state))
     }
 
-    /// The files at `root`, read as `manifest` says, whatever the manifest there: those of a replica
-    /// are checked against the store's own.
+    /// Opens the files at `root` by `manifest`, whatever the manifest there. The files of a replica are
+    /// checked so against the store's own manifest.
     #[must_use]
     pub fn with_manifest(root: &Path, manifest: Arc<Manifest>) -> Self {
         let pin = Pin::read(&Files { root: root.to_owned() }.manifest());
@@ -101,39 +104,39 @@ impl Store {
         }
     }
 
-    /// Has the store keep its files open among those of another.
+    /// Lets the store share the open files of another.
     pub(crate) fn sharing(self, open_files: &Arc<OpenFiles>) -> Self {
         Self { open_files: Arc::clone(open_files), ..self }
     }
 
-    /// Damage of the file `generation` that was found when the store was opened.
+    /// Damage of the file `generation`, found when the store was opened.
     #[must_use]
     pub fn generation_damage(&self) -> Option<&Damage> {
         self.generation_damage.as_ref()
     }
 
-    /// Its folder.
+    /// Folder of the store.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.files.root
     }
 
-    /// What the store holds.
+    /// Manifest of the store.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// Sizes of its blocks.
+    /// Geometry of the blocks.
     #[must_use]
     pub fn geometry(&self) -> &Geometry {
         &self.manifest.fingerprint.geometry
     }
 
-    /// Chunks and documents of a shard of the manifest.
+    /// Reads the chunks and documents of a shard of the manifest.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] where the file is not what was written.
+    /// [`StoreError::Damaged`] if the file is not what was written.
     pub fn chunks(&self, shard: ShardId) -> Result<ShardChunks, StoreError> {
         read_chunks(&self.files, &self.manifest, shard)
     }
@@ -150,7 +153,7 @@ impl Store {
         let read = || {
             let file = self.open_files.get(&path, self.manifest.record(key.shard).kv.bytes)?;
             let read = Shard::read(&path, &file, &self.manifest, &self.fingerprint, key.shard);
-            // A damaged one may be mended before it is asked for again.
+            // A damaged file may be repaired before it is asked for again.
             read.map(Arc::new).inspect_err(|_| self.open_files.close(&path))
         };
         let shard = self
@@ -165,7 +168,7 @@ impl Store {
 
 impl BlockRead for Store {
     fn get_many(&self, keys: &[BlockKey]) -> Vec<Result<Option<KvBlock>, BlockError>> {
-        // Several at once: one thread copies from the page cache far slower than a device computes.
+        // In parallel: one thread copies from the page cache far slower than a device computes.
         keys.par_iter().map(|key| self.get(key)).collect()
     }
 
@@ -204,7 +207,7 @@ impl ChunkRead for Store {
     }
 }
 
-/// Reads the chunk file of a sealed shard, length and digest first.
+/// Reads the chunk file of a sealed shard. Checks length and digest first.
 pub(crate) fn read_chunks(
     files: &Files,
     manifest: &Manifest,

@@ -1,8 +1,8 @@
-//! Makes a damaged manifest or journal again: from a replica, else from what the damaged text still
-//! says, the headers of the shards and the chunk files.
+//! Makes a lost manifest or journal again from a replica, else from the damaged text, the shards' headers and
+//! the chunk files.
 //!
-//! The digest of the fingerprint in every shard's header says whether a fingerprint is the right one,
-//! and the checksum in the damaged manifest whether a manifest made again is the one that was lost.
+//! The fingerprint's digest in every shard's header tells whether a fingerprint is the right one. The
+//! checksum in the damaged manifest tells whether a new manifest equals the lost one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -29,46 +29,46 @@ use crate::{
     rows_digest, writer,
 };
 
-/// Bytes of a chunk file of which no manifest tells the length.
+/// Largest chunk file that is read when no manifest tells its length, in bytes.
 const CHUNK_FILE_BYTES_MAX: u64 = 4 << 30;
 
-/// A manifest and its journal, found again and not yet written.
+/// A manifest and its journal, made again and not yet written.
 pub struct Recovered {
     state: State,
-    /// Whether it is what was lost.
+    /// Whether the manifest is proved to be the lost one.
     proved: bool,
-    /// Where they come from, as a sentence goes on after "mended".
+    /// Source of the manifest, as the continuation of a sentence after "mended".
     pub how: String,
 }
 
 impl Recovered {
-    /// What the store holds.
+    /// Manifest made again.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.state.manifest
     }
 
-    /// Writes manifest and journal of the store at `root`, where they differ.
+    /// Writes manifest and journal of the store at `root` if they differ.
     ///
     /// # Errors
-    /// [`StoreError`] where they can not be written.
+    /// [`StoreError`] if they cannot be written.
     pub fn publish(&self, root: &Path) -> Result<(), StoreError> {
         let _lock = writer_lock(root)?;
         self.state.publish(&Files { root: root.to_owned() }, None)
     }
 
-    /// Says of what age it is, compared with what the store had.
+    /// Adds to `how` the age of the snapshot compared with what the store had.
     fn doubted(self, traces: &Traces) -> Self {
         let doubt = traces.doubt(self.state.manifest.generation);
         Self { how: format!("{}, which {doubt}", self.how), ..self }
     }
 
-    /// Numbers what is not known to be the last snapshot as the next one after `highest`, so that no
-    /// two snapshots of a store have the same number.
+    /// Gives a snapshot that is not proved to be the last one the number after `highest`, so that no two
+    /// snapshots of a store share a number.
     fn accepted(self, highest: u64) -> Self {
         let Self { state, proved, how } = self;
         let snapshot = Manifest::parse(&state.snapshot).ok();
-        // An input that was being added is added again.
+        // An input that was being added must be added again.
         let manifest = snapshot.filter(|snapshot| snapshot.complete);
         let manifest = manifest.unwrap_or_else(|| state.manifest.clone());
         let generation = highest.max(manifest.generation) + 1;
@@ -80,15 +80,15 @@ impl Recovered {
     }
 }
 
-/// Gives what the user says that a store of this version of the format may have been made with.
+/// Returns the fingerprints that, by the user's settings, a store of this format version may have.
 pub type Current<'a> = dyn FnMut(u32) -> Result<Vec<Fingerprint>, String> + 'a;
 
-/// Finds the manifest of the store at `root` again. `current` gives what the user says that the
-/// store was made with, and is asked only where nothing else tells. What is not proved to be the last
-/// snapshot is taken only if the user agrees to `accept_older`.
+/// Makes the manifest of the store at `root` again. `current` returns the fingerprints of the user's settings
+/// and is called only if nothing else tells. A manifest that is not proved to be the last snapshot is taken
+/// only with `accept_older`.
 ///
 /// # Errors
-/// [`StoreError::NotMended`] says what is missing.
+/// [`StoreError::NotMended`] with the missing part.
 pub fn recover(
     root: &Path,
     replicas: &[PathBuf],
@@ -107,7 +107,7 @@ pub fn recover(
         copied => copied.map(|copied| copied.doubted(&traces)),
     };
     let not_mended = |path: PathBuf| move |why| StoreError::NotMended { path, why };
-    // The journal is what is damaged.
+    // The manifest is intact, so the journal is damaged.
     if let Ok(Some(snapshot)) = State::snapshot(&files) {
         let path = files.journal(snapshot.manifest.generation);
         let lines = journal_lines(&files, &path, &snapshot.manifest);
@@ -135,7 +135,7 @@ pub fn recover(
 
 const FROM_FILES: &str = "from the shards and chunk files";
 
-/// The manifest from the damaged text, headers and chunk files.
+/// Makes the manifest from the damaged text, the headers and the chunk files.
 fn rebuild(files: &Files, traces: &Traces, current: &mut Current<'_>) -> Result<Recovered, String> {
     let text = &traces.text;
     let value: Value = serde_json::from_str(text).unwrap_or_default();
@@ -187,7 +187,7 @@ fn rebuild(files: &Files, traces: &Traces, current: &mut Current<'_>) -> Result<
     Ok(Recovered { how, ..made(changed(files, first, found)) })
 }
 
-/// The manifest that the damaged text tells, with the records that follow from the files.
+/// Returns the manifest of the damaged text, with records made from the files.
 fn as_told(
     value: &Value,
     fingerprint: &Fingerprint,
@@ -202,7 +202,7 @@ fn as_told(
     Some(told)
 }
 
-/// Whether the shards can be those of one build, nothing added or compacted since.
+/// Whether the shards can come from one build, with nothing added or compacted since.
 fn is_one_build(found: &[(ShardRecord, ShardChunks)], fingerprint: &Fingerprint) -> bool {
     let unit_rows = u64::from(fingerprint.unit_rows);
     (0_u64..).zip(found).all(|(number, (record, contents))| {
@@ -213,7 +213,7 @@ fn is_one_build(found: &[(ShardRecord, ShardChunks)], fingerprint: &Fingerprint)
     })
 }
 
-/// A store that was added to or compacted: of several versions of a document the last one counts.
+/// Makes the manifest of a store that was added to or compacted. The last version of each document counts.
 fn changed(files: &Files, first: Manifest, found: Vec<(ShardRecord, ShardChunks)>) -> Manifest {
     let mut last: HashMap<DocId, (ShardId, u64)> = HashMap::new();
     let (mut shards, mut dead, mut next_row) = (Vec::new(), Vec::new(), 0);
@@ -245,14 +245,14 @@ fn changed(files: &Files, first: Manifest, found: Vec<(ShardRecord, ShardChunks)
     manifest
 }
 
-/// The names in a folder.
+/// Lists the names in a folder.
 fn entries_of(folder: &Path) -> impl Iterator<Item = String> + use<> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
-/// The shards that are here, ascending. A last one without its chunk file was never sealed. What
-/// cannot be listed is an error: shards would pass for absent.
+/// Lists the shards in the folder, ascending. A last one without its chunk file was never sealed. A folder
+/// that cannot be listed is an error, because its shards would pass for absent.
 fn numbers(files: &Files) -> Result<Vec<ShardId>, String> {
     let listed = |folder: PathBuf, suffix: &str| -> Result<BTreeSet<ShardId>, String> {
         let unreadable = |error| format!("{}: cannot be read ({error})", folder.display());
@@ -273,14 +273,14 @@ fn numbers(files: &Files) -> Result<Vec<ShardId>, String> {
 }
 
 impl State {
-    /// A snapshot without a journal.
+    /// Makes the state of a snapshot without a journal.
     fn of(manifest: Manifest) -> Self {
         let (snapshot, generation_damage) = (manifest.to_bytes(), None);
         Self { manifest, snapshot, journal: None, pin: None, generation_damage }
     }
 }
 
-/// A snapshot and these lines as its journal.
+/// Adds these lines to a snapshot as its journal.
 fn with_lines(mut state: State, lines: Vec<Sealed>) -> State {
     state.journal = Some(lines.iter().map(line).collect::<String>().into_bytes());
     for Sealed { record, replaces } in lines {
@@ -290,7 +290,7 @@ fn with_lines(mut state: State, lines: Vec<Sealed>) -> State {
     state
 }
 
-/// What the store was made with: the fingerprint whose digest the shards' headers have.
+/// Finds the fingerprint of the store: the one whose digest the shards' headers have.
 fn fingerprint(
     files: &Files,
     told: &Value,
@@ -308,7 +308,7 @@ fn fingerprint(
     {
         return Ok(told);
     }
-    // The same model may have another name now.
+    // The model may have another name now.
     let name = told["model"].as_str();
     let named = |current: Fingerprint| {
         let model = name.unwrap_or(&current.model).to_owned();
@@ -323,8 +323,8 @@ fn fingerprint(
     }
 }
 
-/// The whole lines of the journal of `snapshot`, and those of the other shards that are here made
-/// again. What a unit of the latter replaced is not known then.
+/// Returns the whole lines of the journal of `snapshot`. Lines of the other shards in the folder are made
+/// again; the documents that those replaced are not known.
 fn journal_lines(files: &Files, path: &Path, snapshot: &Manifest) -> Result<Vec<Sealed>, String> {
     let bytes = read_plain(path, MANIFEST_BYTES_MAX).unwrap_or_default();
     let kept: Vec<Sealed> = bytes.split(|byte| *byte == b'\n').filter_map(parse_line).collect();
@@ -353,10 +353,10 @@ fn journal_lines(files: &Files, path: &Path, snapshot: &Manifest) -> Result<Vec<
     Ok(lines)
 }
 
-/// Refuses chunk files whose titles and texts may be damaged: the identities of the blocks cover the
-/// token ids alone. They are right where the shard's header has their digest, or where the damaged
-/// manifest or journal, `told`, names the file's. Of rows without any text nobody has the digest; if
-/// nothing is told of them either, they are believed.
+/// Refuses chunk files whose titles and texts may be damaged, because the identities of blocks cover the
+/// token ids alone. They are right if the shard's header has their digest, or if the damaged manifest or
+/// journal, `told`, names the file's. No digest covers rows without any text; if nothing is told either, they
+/// are believed.
 fn check_texts(
     files: &Files,
     found: &[(ShardRecord, ShardChunks)],
@@ -380,7 +380,7 @@ fn check_texts(
     Ok(())
 }
 
-/// The record of a shard from its two files, and what the chunk file holds.
+/// Makes the record of a shard from its two files. Returns the contents of the chunk file too.
 fn record(
     files: &Files,
     fingerprint: &Fingerprint,
@@ -393,7 +393,7 @@ fn record(
     let chunk_file = FileRecord { bytes: bytes.len() as u64, digest: Digest::of(&bytes) };
     let contents = chunks::read(bytes, &path).map_err(|error| error.to_string())?;
     let mut entries = place(&contents.chunks, fingerprint);
-    // The heads' checksums are the table's own; all else of it follows from the chunks.
+    // Only the checksums of heads come from the table; all else follows from the chunks.
     let file = open_plain(&files.shard(shard)).map_err(|fault| fault.to_string())?;
     for (slot, entry) in (0..).zip(&mut entries) {
         let mut crc = [0; 4];

@@ -1,5 +1,5 @@
-//! Mends shards and chunk files of a store whose manifest is whole: from a replica, or, a shard, from
-//! its own intact blocks and others computed again. What is not damaged is not written.
+//! Repairs shards and chunk files of a store with an intact manifest: from a replica, or, for a shard, from
+//! its own intact blocks and others computed again. Intact files are not written.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -21,19 +21,19 @@ use crate::state::State;
 use crate::writer::lock;
 use crate::{FileRecord, Manifest, Store, StoreError};
 
-/// Positions computed at a time.
+/// Number of positions computed at a time.
 const BATCH_TOKENS: usize = 1024;
 
-/// Computes the blocks of chunks again, or says why not.
+/// Function that computes the blocks of chunks again, or says why it cannot.
 pub type Compute<'a> = dyn FnMut(&[Chunk]) -> Result<Vec<KvBlock>, String> + 'a;
 
-/// A store being mended; while it lives, no other process writes.
+/// A store under repair. While it lives, no other process writes.
 pub struct Mending {
     store: Store,
     _lock: Option<File>,
 }
 
-/// What of a shard can be kept.
+/// Intact blocks of a shard, and the slots of the damaged ones.
 pub struct Salvage {
     file: Option<File>,
     entries: Vec<Entry>,
@@ -41,7 +41,7 @@ pub struct Salvage {
 }
 
 impl Salvage {
-    /// Number of the blocks that must be computed again.
+    /// Number of blocks that must be computed again.
     #[must_use]
     pub fn damaged(&self) -> usize {
         self.damaged.len()
@@ -54,11 +54,11 @@ pub(crate) fn writer_lock(root: &Path) -> Result<File, StoreError> {
 }
 
 impl Mending {
-    /// Starts to mend the store at `root`, which holds what `manifest` says. A mere plan takes no
-    /// lock, and must not write.
+    /// Starts to repair the store at `root`, whose manifest is `manifest`. With `plan` it takes no lock and
+    /// must not write.
     ///
     /// # Errors
-    /// [`StoreError::Locked`].
+    /// [`StoreError::Locked`] while another process writes.
     pub fn open(root: &Path, manifest: Arc<Manifest>, plan: bool) -> Result<Self, StoreError> {
         let lock = if plan { None } else { Some(writer_lock(root)?) };
         let store = Store::with_manifest(root, manifest);
@@ -75,16 +75,16 @@ impl Mending {
         &self.store
     }
 
-    /// The files of a replica, to be checked against this store's manifest.
+    /// Opens the files of a replica, to be checked against this store's manifest.
     #[must_use]
     pub fn replica(&self, root: &Path) -> Store {
         Store::with_manifest(root, Arc::clone(&self.store.manifest))
     }
 
-    /// Puts a replica's shard in place of the store's own.
+    /// Replaces a shard by the replica's.
     ///
     /// # Errors
-    /// [`StoreError`]; the store's file is then as it was.
+    /// [`StoreError`]. The store's file is unchanged then.
     pub fn copy_shard(
         &self,
         from: &Store,
@@ -94,18 +94,18 @@ impl Mending {
         copy_shard(from, &self.store, shard, buffer, &AtomicU64::new(0))
     }
 
-    /// Puts a replica's chunk file in place of the store's own.
+    /// Replaces a chunk file by the replica's.
     ///
     /// # Errors
-    /// [`StoreError`]; the store's file is then as it was.
+    /// [`StoreError`]. The store's file is unchanged then.
     pub fn copy_chunk_file(&self, from: &Store, shard: ShardId) -> Result<(), StoreError> {
         copy_chunk_file(from, &self.store, shard, &mut Vec::new(), &AtomicU64::new(0))
     }
 
-    /// Puts this calibration in place of a damaged one, if it is the store's.
+    /// Replaces a damaged calibration by this one, if it is the store's.
     ///
     /// # Errors
-    /// [`StoreError::NotMended`] where it is another one.
+    /// [`StoreError::NotMended`] if it is another one.
     pub fn write_calibration(&self, calibration: &Calibration) -> Result<(), StoreError> {
         let path = self.store.files.calibration();
         if Some(calibration.digest()) != self.store.manifest.fingerprint.calibration {
@@ -115,21 +115,20 @@ impl Mending {
         crate::calibration::write(&path, calibration)
     }
 
-    /// Announces the manifest anew, where the file that does is damaged.
+    /// Writes the file `generation` anew from the manifest.
     ///
     /// # Errors
-    /// [`StoreError`] where it cannot be written.
+    /// [`StoreError`] if it cannot be written.
     pub fn write_generation(&self) -> Result<(), StoreError> {
         let files = &self.store.files;
         State::snapshot(files)?.map_or(Ok(()), |snapshot| snapshot.announce(files, None))
     }
 
-    /// Looks for the blocks of a damaged shard that are intact. Where its table is not, that is made
-    /// again from the chunks and the blocks' own heads; the manifest's digest says whether it is the
-    /// one that was written.
+    /// Finds the intact blocks of a damaged shard. A damaged table is made again from the chunks and the
+    /// blocks' own heads; the manifest's digest tells whether it is the one written.
     ///
     /// # Errors
-    /// [`StoreError::Io`] where the system refuses the file.
+    /// [`StoreError::Io`] if the system refuses the file.
     pub fn salvage(
         &self,
         shard: ShardId,
@@ -157,7 +156,7 @@ impl Mending {
         Ok(Salvage { file: Some(file), entries, damaged })
     }
 
-    /// The table in the file, where it is whole, whatever follows it.
+    /// Reads the table in the file if it is intact, whatever follows it.
     fn stored_table(&self, shard: ShardId, file: &File) -> Option<Vec<Entry>> {
         let record = self.store.manifest.record(shard);
         let bytes =
@@ -189,14 +188,13 @@ impl Mending {
         (digest == record.kv.digest).then_some(entries)
     }
 
-    /// Writes a shard anew: what was salvaged as it is, the rest as `compute` gives it. The file is
-    /// replaced only if its bytes are those that the manifest names, or if `kernel` names another
-    /// kernel than the store's, which computes: then the next snapshot names the new bytes. Gives
-    /// whether that was needed.
+    /// Writes a shard anew from the salvaged blocks and blocks from `compute`. The file is replaced if its
+    /// bytes are those that the manifest names. It is also replaced if `kernel` names another kernel than the
+    /// store's, which computes: then the next snapshot names the new bytes, and the result is `true`.
     ///
     /// # Errors
-    /// [`StoreError::NotMended`] where `compute` fails or gives other bytes; the store's file is
-    /// then as it was.
+    /// [`StoreError::NotMended`] if `compute` fails or returns other bytes. The store's file is unchanged
+    /// then.
     pub fn rewrite(
         &mut self,
         shard: ShardId,
@@ -255,14 +253,14 @@ impl Mending {
             let files = self.store.files.clone();
             supersede(&files, next)?;
             self.store = Store::with_manifest(&files.root, Arc::clone(next));
-            // The former manifest is held no longer.
+            // The former manifest is no longer held.
             collect(&files, next)?;
         }
         Ok(next.is_some())
     }
 
-    /// The next snapshot, in which a shard has these bytes, made with the help of the kernel
-    /// `mended_by`; or why there can be none.
+    /// Makes the next snapshot, in which a shard has these bytes, made with the help of the kernel
+    /// `mended_by`. The inner error says why there can be none.
     fn with_bytes(
         &self,
         shard: ShardId,
@@ -279,7 +277,7 @@ impl Mending {
                        the same `hyperrag build` to its end first";
             return Ok(Err(why.to_owned()));
         }
-        // It was read before the lock was taken.
+        // The manifest was read before the lock was taken.
         let now = Manifest::sealed(&self.store.files)?;
         if now.map(|now| now.checksum()) != Some(held.checksum()) {
             return Ok(Err("the store was changed meanwhile; repair it again".to_owned()));

@@ -1,3 +1,6 @@
+//! Copies a store to a replica: the source's files come in, checked copies go out, then journal and manifest.
+//! Knows neither the list of replicas nor how they are read.
+
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -22,27 +25,27 @@ use crate::{Manifest, ShardRecord, Store, StoreError};
 
 const COPY_BYTES: usize = 1 << 20;
 
-/// A folder that becomes, or is brought up to, a copy of a store: shards and chunk files one by one,
-/// then journal and manifest. Stopped at any point, it is gone on with by doing the same again.
+/// A folder that is made or updated into a copy of a store: shards and chunk files one by one, then journal
+/// and manifest. If stopped at any point, the same call continues it.
 pub struct Replica {
     source: Store,
     state: State,
     target: Store,
-    /// Generation of the manifest that the copy has.
+    /// Generation of the copy's present manifest.
     former: Option<u64>,
     _lock: File,
 }
 
 impl Replica {
-    /// Starts to copy what the store at `from` holds now to `to`.
+    /// Starts to copy the present contents of the store at `from` to `to`.
     ///
     /// # Errors
-    /// [`StoreError::OtherStore`] where `to` is another store, or holds more than `from`;
+    /// [`StoreError::OtherStore`] if `to` is another store or holds more than `from`;
     /// [`StoreError::NotAStore`] for a folder of other things; [`StoreError::Locked`].
     pub fn open(from: &Path, to: &Path) -> Result<Self, StoreError> {
         let state = State::read(&Files { root: from.to_owned() })?
             .ok_or_else(|| StoreError::Absent { path: from.to_owned() })?;
-        // A writer that was killed may not have synced it, and a copy must not outlive it.
+        // A killed writer may not have synced it, and a copy must not outlive it.
         sync_parent(&Files { root: from.to_owned() }.manifest())?;
         let Manifest { fingerprint, upgraded_from, .. } = &state.manifest;
         let files = prepare(from, to, fingerprint, *upgraded_from)?;
@@ -63,11 +66,11 @@ impl Replica {
         Ok(Self { source, state, target, former, _lock: lock })
     }
 
-    /// Whether `to` could become a replica of a store with this fingerprint at `from`: asked before
-    /// a long build.
+    /// Checks whether `to` can become a replica of a store with this fingerprint at `from`. Called before a
+    /// long build.
     ///
     /// # Errors
-    /// As [`Replica::open`].
+    /// See [`Replica::open`].
     pub fn check(from: &Path, to: &Path, fingerprint: &Fingerprint) -> Result<(), StoreError> {
         match State::read(&Files { root: from.to_owned() }).ok().flatten() {
             Some(State { manifest: Manifest { fingerprint, upgraded_from, .. }, .. }) => {
@@ -77,18 +80,18 @@ impl Replica {
         }
     }
 
-    /// What will have been copied in the end.
+    /// Manifest that the finished copy will have.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.state.manifest
     }
 
-    /// Brings one shard with its chunk file over, where the copy lacks them, and gives the bytes
-    /// copied. What is there is known by its length and by the checksums of header and table, or,
-    /// `thorough`ly, by all of its checksums. A copy is checked in full before it gets its name.
+    /// Copies one shard and its chunk file if the copy lacks them. Returns the bytes copied. Files there are
+    /// known by their length and by the checksums of header and table, or, with `thorough`, by all checksums.
+    /// A copy is checked in full before it gets its name.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] where the source's file is not what was written.
+    /// [`StoreError::Damaged`] if the source's file is not what was written.
     pub fn copy(
         &self,
         shard: ShardId,
@@ -126,11 +129,11 @@ impl Replica {
         })
     }
 
-    /// Puts journal and manifest in place, after which the copy is a store that holds what the
-    /// source did at [`Replica::open`].
+    /// Puts journal and manifest in place. The copy is then a store with the contents that the source had at
+    /// [`Replica::open`].
     ///
     /// # Errors
-    /// [`StoreError`] where they can not be written.
+    /// [`StoreError`] if they cannot be written.
     pub fn publish(self) -> Result<(), StoreError> {
         let Self { state, source, target, former, _lock } = self;
         let files = target.files.clone();
@@ -139,11 +142,11 @@ impl Replica {
         {
             crate::calibration::write(&files.calibration(), &calibration)?;
         }
-        // A copy that was killed may have left names there that are not durable.
+        // A killed copy may have left names there that are not durable.
         for folder in [files.shards(), files.chunks()] {
             sync_folder(&folder)?;
         }
-        // It holds the replica's former manifest.
+        // The target holds the replica's former manifest.
         drop(target);
         retire(&files);
         state.publish(&files, former)?;
@@ -151,7 +154,7 @@ impl Replica {
     }
 }
 
-/// Whether `theirs` is what the store at `from`, which holds `ours`, held earlier or holds now.
+/// Whether `theirs` is an earlier or the present manifest of the store at `from`, whose manifest is `ours`.
 fn is_former(theirs: &Manifest, ours: &Manifest, from: &Path, to: &Path) -> bool {
     if theirs.generation >= ours.generation {
         return theirs == ours
@@ -165,12 +168,12 @@ fn is_former(theirs: &Manifest, ours: &Manifest, from: &Path, to: &Path) -> bool
         let full = fs::canonicalize(to);
         full.is_ok_and(|to| crate::replicas(from).is_ok_and(|known| known.contains(&to)))
     };
-    // After compaction they may have no shard in common.
+    // After compaction they may share no shard.
     (shared.peek().is_some() || theirs.shards.is_empty() || listed()) && shared.all(|same| same)
 }
 
-/// Refuses a folder that is the store itself, another store or no store, and makes it. A copy may be
-/// one of the store before it was upgraded, when its fingerprint had the digest `former`.
+/// Refuses a folder that is the store itself, another store or no store, and makes a missing one. A copy may
+/// be from before an upgrade, when the fingerprint's digest was `former`.
 fn prepare(
     from: &Path,
     to: &Path,
@@ -199,7 +202,7 @@ fn prepare(
                 return Err(other());
             }
         }
-        // What an interrupted copy left, or a store whose manifest is lost.
+        // The rest of an interrupted copy, or a store with a lost manifest.
         false => {
             let digest = fingerprint.digest();
             let known = |found| found == digest || Some(found) == former;
@@ -211,12 +214,12 @@ fn prepare(
     Ok(files)
 }
 
-/// The headers of the shards in a store's folder, those that can not be read left out.
+/// Lists the readable headers of the shards in a store's folder.
 pub(crate) fn headers(files: &Files) -> impl Iterator<Item = Header> {
     header_bytes(files).filter_map(|bytes| Header::decode(&bytes).ok())
 }
 
-/// The versions of the format that whole headers of the shards name.
+/// Lists the format versions in the intact headers of the shards.
 pub(crate) fn versions(files: &Files) -> impl Iterator<Item = u32> {
     header_bytes(files).filter_map(|bytes| Header::version(&bytes))
 }
@@ -232,7 +235,7 @@ fn header_bytes(files: &Files) -> impl Iterator<Item = [u8; HEADER_BYTES]> + use
     })
 }
 
-/// A file under its temporary name, removed unless it is published.
+/// A file under its temporary name. Removed unless it is published.
 pub(crate) struct Partial<'a> {
     path: &'a Path,
     published: bool,
@@ -249,13 +252,13 @@ impl Partial<'_> {
 impl Drop for Partial<'_> {
     fn drop(&mut self) {
         if !self.published {
-            // Best effort: the next copy writes over what stays.
+            // Best effort: the next copy overwrites it.
             let _ = fs::remove_file(temporary(self.path));
         }
     }
 }
 
-/// Copies a shard, and checks every byte of the copy before it gets its name.
+/// Copies a shard. Checks every byte of the copy before it gets its name.
 pub(crate) fn copy_shard(
     source: &Store,
     target: &Store,
@@ -275,7 +278,7 @@ pub(crate) fn copy_shard(
     }
 }
 
-/// Copies a chunk file, and checks the copy before it gets its name.
+/// Copies a chunk file. Checks the copy before it gets its name.
 pub(crate) fn copy_chunk_file(
     source: &Store,
     target: &Store,
@@ -292,7 +295,7 @@ pub(crate) fn copy_chunk_file(
     }
 }
 
-/// Copies a file under the temporary name of `to`, unchecked.
+/// Copies a file to the temporary name of `to`, unchecked.
 pub(crate) fn copy_bytes<'a>(
     from: &Path,
     to: &'a PathBuf,
@@ -320,8 +323,8 @@ pub(crate) fn copy_bytes<'a>(
 }
 
 impl State {
-    /// Writes journal and manifest of this state where they differ, and removes what it does not
-    /// have. `former` is the generation of the manifest that is there.
+    /// Writes journal and manifest of this state if they differ, and removes other journals. `former` is the
+    /// generation of the manifest in place.
     pub(crate) fn publish(&self, files: &Files, former: Option<u64>) -> Result<(), StoreError> {
         let write = |path: PathBuf, bytes: &[u8]| match read_plain(&path, bytes.len() as u64) {
             Ok(there) if there == bytes => Ok(()),

@@ -1,4 +1,4 @@
-//! The list of a store's replicas, and how each of them stands.
+//! The list of a store's replicas: folders come in, folders and the state of each go out. Copies nothing.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use crate::open::read_plain;
 use crate::state::State;
 use crate::{Manifest, StoreError};
 
-/// Bytes of the list at most: of thousands of paths.
+/// Largest list of replicas, in bytes: thousands of paths.
 const BYTES_MAX: u64 = 16 << 20;
 
 #[derive(Serialize, Deserialize)]
@@ -25,10 +25,10 @@ struct Envelope<'a> {
     replicas: &'a RawValue,
 }
 
-/// The folders that hold copies of the store at `root`, as it remembers them.
+/// Lists the folders with copies of the store at `root`, as it remembers them.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] where the list is not what was written.
+/// [`StoreError::Damaged`] if the list is not what was written.
 pub fn replicas(root: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let path = Files { root: root.to_owned() }.replicas();
     let text = match read_plain(&path, BYTES_MAX) {
@@ -49,10 +49,11 @@ fn parse(bytes: &[u8]) -> Result<Vec<PathBuf>, String> {
     serde_json::from_str(raw).map_err(no_list)
 }
 
-/// Adds `replica` to the list of the store at `root`, by its full path. A damaged list is begun anew.
+/// Adds `replica` to the list of the store at `root`, by its full path. A damaged list is replaced by a new
+/// one.
 ///
 /// # Errors
-/// [`StoreError`] where the folder does not exist or the list can not be written.
+/// [`StoreError`] if the folder does not exist or the list cannot be written.
 pub fn remember_replica(root: &Path, replica: &Path) -> Result<(), StoreError> {
     let full = fs::canonicalize(replica);
     let full = full.map_err(StoreError::io(replica, "the replica cannot be reached"))?;
@@ -63,7 +64,7 @@ pub fn remember_replica(root: &Path, replica: &Path) -> Result<(), StoreError> {
     }
     let _alone = alone(root);
     let mut all = match replicas(root) {
-        // It may be as it was written.
+        // The list may be intact.
         Err(error) if error.is_refusal() => return Err(error),
         listed => listed.unwrap_or_default(),
     };
@@ -74,10 +75,10 @@ pub fn remember_replica(root: &Path, replica: &Path) -> Result<(), StoreError> {
     write(root, &all)
 }
 
-/// Takes `replica`, whether it is still there or not, from the list of the store at `root`.
+/// Removes `replica` from the list of the store at `root`, whether its folder exists or not.
 ///
 /// # Errors
-/// [`StoreError::UnknownReplica`] where the list does not have it.
+/// [`StoreError::UnknownReplica`] if the list does not have it.
 pub fn forget_replica(root: &Path, replica: &Path) -> Result<(), StoreError> {
     let in_parent = || {
         let parent = replica.parent().filter(|parent| *parent != Path::new(""));
@@ -97,14 +98,14 @@ pub fn forget_replica(root: &Path, replica: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// State of a replica beside its store's.
+/// State of a replica, compared with its store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReplicaState {
-    /// Its folder.
+    /// Folder of the replica.
     pub path: PathBuf,
-    /// Generation of its manifest, where that can be read.
+    /// Generation of the replica's manifest, if it can be read.
     pub generation: Option<u64>,
-    /// `up to date`, `behind`, `cannot be reached`, or what is wrong with it.
+    /// `up to date`, `behind`, `cannot be reached`, or the fault found.
     pub state: String,
 }
 
@@ -112,17 +113,17 @@ const UP_TO_DATE: &str = "up to date";
 const BEHIND: &str = "behind";
 
 impl ReplicaState {
-    /// Whether it is what the store is or was.
+    /// Whether the replica is up to date or behind.
     #[must_use]
     pub fn is_of_this_store(&self) -> bool {
         self.state == UP_TO_DATE || self.state == BEHIND
     }
 }
 
-/// States of the replicas of the store at `root`, which holds what `manifest` says.
+/// Returns the states of the replicas of the store at `root`, whose manifest is `manifest`.
 ///
 /// # Errors
-/// As [`replicas`].
+/// See [`replicas`].
 pub fn replica_states(root: &Path, manifest: &Manifest) -> Result<Vec<ReplicaState>, StoreError> {
     let state = |path: PathBuf| {
         let (generation, state) = match State::read(&Files { root: path.clone() }) {
@@ -146,7 +147,7 @@ pub fn replica_states(root: &Path, manifest: &Manifest) -> Result<Vec<ReplicaSta
     Ok(replicas(root)?.into_iter().map(state).collect())
 }
 
-/// Keeps other processes from changing the list meanwhile, where the file system has locks.
+/// Keeps other processes from changing the list, if the file system has locks.
 fn alone(root: &Path) -> Option<File> {
     File::open(root).ok().filter(|folder| folder.lock().is_ok())
 }

@@ -1,4 +1,5 @@
-//! A store with its replicas: what one cannot give is read from the next.
+//! A store with its replicas: block keys come in, blocks and chunks from the first copy that has them intact
+//! go out, with notes on failed reads. Repairs nothing.
 
 use std::ops::Range;
 use std::path::Path;
@@ -15,33 +16,33 @@ use crate::latest::{Traces, latest};
 use crate::stored::StoredBlock;
 use crate::{Manifest, Store, StoreError, replicas};
 
-/// A store and its replicas: what is damaged or unreachable in one is read from the next.
+/// A store and its replicas. Bytes that are damaged or unreachable in one are read from the next.
 ///
-/// Every replica's files are checked against the store's own manifest, so a replica that is behind,
-/// or of another store, serves nothing wrong.
+/// All files are checked against the store's own manifest, so a replica that is behind, or of another store,
+/// serves nothing wrong.
 pub struct Replicated {
-    /// The store itself first.
+    /// The store itself, then its replicas.
     copies: Vec<Store>,
-    /// Readings of replicas to open the store.
+    /// Reads from replicas while the store was opened.
     opening: Mutex<Vec<Failover>>,
     notices: Vec<String>,
     doubt: Option<String>,
 }
 
-/// A value that a copy gave.
+/// A value read from a copy.
 struct Found<T> {
     value: T,
     copy: usize,
-    /// Tells what is wrong with the copy that was asked before, if it was of no use.
+    /// Fault of the copy asked before, if it was unusable.
     failover: Option<Failover>,
 }
 
 impl Replicated {
-    /// Opens the store at `root` with the replicas that it remembers. Where its manifest is damaged,
-    /// the first replica's that is whole counts.
+    /// Opens the store at `root` with the replicas that it remembers. If its manifest is unusable, the proved
+    /// or latest manifest of a replica is taken.
     ///
     /// # Errors
-    /// As [`Store::open`], where no replica helps.
+    /// See [`Store::open`], if no replica helps.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let mut notices = Vec::new();
         let mut listed = replicas(root).unwrap_or_else(|error| {
@@ -93,28 +94,28 @@ impl Replicated {
         Ok(Self { copies, opening: Mutex::new(opening), notices, doubt })
     }
 
-    /// A sentence that says why this may not be what the store held last; `None` where it is.
+    /// A sentence that says why these may not be the store's last contents; `None` if they are.
     #[must_use]
     pub fn doubt(&self) -> Option<&str> {
         self.doubt.as_deref()
     }
 
-    /// What the store holds.
+    /// Manifest of the store.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         self.copies[0].manifest()
     }
 
-    /// Sizes of its blocks.
+    /// Geometry of the blocks.
     #[must_use]
     pub fn geometry(&self) -> &Geometry {
         self.copies[0].geometry()
     }
 
-    /// The calibration that the store's elements need, if they do.
+    /// Reads the calibration, if the element type needs one.
     ///
     /// # Errors
-    /// As [`Store::calibration`], where no replica helps.
+    /// See [`Store::calibration`], if no replica helps.
     pub fn calibration(&self) -> Result<Option<Calibration>, StoreError> {
         let own = self.copies[0].calibration();
         let Err(error) = &own else { return own };
@@ -128,31 +129,30 @@ impl Replicated {
         own
     }
 
-    /// The folders of the store and of its replicas that can be reached, in the order in which they
-    /// are asked.
+    /// Lists the folders of the store and of its reachable replicas, in the order in which they are asked.
     pub fn roots(&self) -> impl Iterator<Item = &Path> {
         self.copies.iter().map(Store::root)
     }
 
-    /// What a user should know about replicas that are of no use, one sentence each.
+    /// Warnings about unusable replicas, one sentence each.
     #[must_use]
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
 
-    /// Notes that something else that opening the store takes, its index, was read from a replica.
+    /// Notes a failover of another part of opening, such as the index.
     pub fn note(&self, failover: Failover) {
         self.opening.lock().unwrap_or_else(PoisonError::into_inner).push(failover);
     }
 
-    /// Readings of replicas to open the store; each is given once. Those of blocks and chunks come
-    /// with these.
+    /// Returns the reads from replicas while the store was opened, each once. Blocks and chunks report their
+    /// own.
     #[must_use]
     pub fn take_failovers(&self) -> Vec<Failover> {
         std::mem::take(&mut self.opening.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Asks one copy after the other until one has it intact; else gives the store's own error.
+    /// Asks one copy after the other until one has it intact. If none has, returns the store's own error.
     fn first<T>(
         &self,
         mut read: impl FnMut(&Store) -> Result<Option<T>, BlockError>,
@@ -163,7 +163,7 @@ impl Replicated {
         }
     }
 
-    /// Asks the copies but `failed`, which gave `error`.
+    /// Asks all copies but `failed`, which returned `error`.
     fn other<T>(
         &self,
         failed: usize,
@@ -212,7 +212,7 @@ impl BlockRead for Replicated {
     }
 }
 
-/// A block, each of whose layers may come from another copy.
+/// A block whose layers may come from different copies.
 struct CopiedBlock<'s> {
     store: &'s Replicated,
     key: BlockKey,
@@ -220,9 +220,9 @@ struct CopiedBlock<'s> {
     reading: Mutex<Reading>,
 }
 
-/// Progress of the reading of a block.
+/// Progress of reading a block.
 struct Reading {
-    /// The block in the copy that served last, which is asked next.
+    /// Block in the copy that served last. It is asked next.
     block: Arc<StoredBlock>,
     copy: usize,
     failovers: Vec<Failover>,
@@ -233,7 +233,7 @@ impl CopiedBlock<'_> {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The block in the copy that is asked next, and which copy that is.
+    /// Returns the block in the copy that is asked next, and the number of that copy.
     fn current(&self) -> (Arc<StoredBlock>, usize) {
         let reading = self.reading();
         (Arc::clone(&reading.block), reading.copy)
@@ -256,7 +256,7 @@ impl CopiedBlock<'_> {
         Ok(read)
     }
 
-    /// Reads all of it, where no copy may have all of it intact.
+    /// Reads the whole block layer by layer, in case no copy has all of it intact.
     fn read_by_layers(&self) -> Result<KvBlock, BlockError> {
         let (geometry, tokens) = (self.first.geometry(), self.first.tokens());
         let mut kv = KvBlock::memory(tokens * geometry.token_bytes());

@@ -1,5 +1,5 @@
-//! One shard file: opened and checked against what the manifest says of it, its blocks
-//! checked. Every length comes from the checked table.
+//! Opens one shard file and checks it, and its blocks, against the manifest. In: a path and a manifest. Out:
+//! the block table, or a fault. Every length comes from the checked table.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -13,13 +13,13 @@ use crate::layout::{self, ENTRY_BYTES, Entry, HEADER_BYTES, Head, Header, check_
 use crate::open::{open_plain, open_sized};
 use crate::{Manifest, StoreError};
 
-/// Bytes of K and V read at a time by a check: they stay in a core's cache until they are summed.
+/// Size of the reads of a check, in bytes. The bytes stay in a core's cache until they are summed.
 const CHECK_BYTES: usize = 256 << 10;
 
-/// The kernel copies a page to an address of another alignment at about half the speed.
+/// Size of a page, in bytes. The kernel copies to an address of another alignment at about half the speed.
 pub(crate) const PAGE_BYTES: usize = 4096;
 
-/// Header of a shard, and digest of header and table, whose checksums hold.
+/// Reads a shard's header and the digest of header and table. Checks their checksums.
 pub(crate) fn read_top(files: &Files, shard: ShardId) -> Result<(Header, Digest), String> {
     let path = files.shard(shard);
     let unreadable = |error| format!("{}: cannot be read ({error})", path.display());
@@ -36,17 +36,17 @@ pub(crate) fn read_top(files: &Files, shard: ShardId) -> Result<(Header, Digest)
     Ok((header, Digest::of(&bytes)))
 }
 
-/// Header and table of a shard, which are those that the manifest names.
+/// Block table of a shard, with a header and a table as the manifest names them.
 pub(crate) struct Shard {
     pub(crate) path: PathBuf,
-    /// Length of the file.
+    /// Length of the file, in bytes.
     pub(crate) bytes: u64,
     pub(crate) entries: Vec<Entry>,
 }
 
 impl Shard {
-    /// Opens the file at `path` as shard `shard` of `manifest`, whose fingerprint has the digest
-    /// `fingerprint`.
+    /// Opens the file at `path` as shard `shard` of `manifest`. `fingerprint` is the digest of the manifest's
+    /// fingerprint.
     pub(crate) fn open(
         path: &Path,
         manifest: &Manifest,
@@ -57,8 +57,7 @@ impl Shard {
         Ok((Self::read(path, &file, manifest, fingerprint, shard)?, file))
     }
 
-    /// Reads a shard's header and table from a file that is open and has the length that the manifest
-    /// names.
+    /// Reads a shard's header and table from an open file. The caller has checked its length.
     pub(crate) fn read(
         path: &Path,
         file: &File,
@@ -98,20 +97,20 @@ impl Shard {
         Ok(Self { path: path.to_owned(), bytes: length, entries })
     }
 
-    /// How messages name a block.
+    /// Returns the name of a block in messages.
     pub(crate) fn place(&self, slot: u32) -> String {
         format!("{}: block {slot}", self.path.display())
     }
 
-    /// The error of who would copy a block that is damaged.
+    /// Makes the error of copying a damaged block.
     pub(crate) fn damaged_block(&self, slot: usize, what: &str) -> StoreError {
         let what = format!("block {slot}: {what}; mend it with `hyperrag repair`");
         StoreError::damaged(&self.path, what)
     }
 }
 
-/// Checks every byte of the block of `entry`. `buffer` only grows, so that a caller who keeps it
-/// causes no allocation.
+/// Checks every byte of the block of `entry`. `buffer` only grows, so that a caller who keeps it saves
+/// allocations.
 pub(crate) fn check_block(
     file: &File,
     entry: &Entry,
@@ -155,7 +154,7 @@ fn check_layers(head: &Head<'_>, first: usize, layer_bytes: usize, kv: &[u8]) ->
     Ok(())
 }
 
-/// Checks the hidden state and the zeros after it, and gives the former.
+/// Checks the hidden state and the zeros after it. Returns the hidden state.
 pub(crate) fn check_rest<'a>(
     head: &Head<'_>,
     geometry: &Geometry,

@@ -1,4 +1,5 @@
-//! What a store holds at one moment: the last snapshot, and the journal that continues it.
+//! Reads the contents of a store at one moment: the last snapshot, continued by its journal. In: a folder.
+//! Out: a manifest with its bytes. Opens no shard.
 
 use std::fs;
 use std::path::Path;
@@ -13,38 +14,37 @@ use crate::pin::Pin;
 use crate::replica::versions;
 use crate::{Damage, Manifest, StoreError};
 
-/// What a store holds at one moment, and the bytes that say so.
+/// Contents of a store at one moment, and the bytes that say so.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) manifest: Manifest,
     /// Bytes of the last snapshot.
     pub(crate) snapshot: Vec<u8>,
-    /// Whole lines of its journal, where there is one that counts.
+    /// Whole lines of the snapshot's journal, if one counts.
     pub(crate) journal: Option<Vec<u8>>,
-    /// Keeps the files of the snapshot from being removed.
+    /// Lock that keeps the files of the snapshot from being removed.
     pub(crate) pin: Option<Pin>,
-    /// Damage of the file `generation`, which then says nothing.
+    /// Damage of the file `generation`, which is ignored then.
     pub(crate) generation_damage: Option<Damage>,
 }
 
 impl State {
-    /// What a reader sees: the last snapshot, and, while the first build goes on, what it has sealed
-    /// so far. An input that is being added to a complete store counts when all of it is in. `None`
-    /// where there is no manifest.
+    /// Reads what a reader sees: the last snapshot and, during the first build, the units sealed so far. An
+    /// input added to a complete store counts when it is in completely. `None` if there is no manifest.
     pub(crate) fn read(files: &Files) -> Result<Option<Self>, StoreError> {
         let snapshot = Self::snapshot_or_none(files)?;
         snapshot.map(|snapshot| snapshot.with_journal(files, false)).transpose()
     }
 
-    /// What a writer goes on from: what a reader sees, and what is sealed of an input being added.
+    /// Reads what a writer continues: what a reader sees, and the units sealed of an input being added.
     pub(crate) fn sealed(files: &Files) -> Result<Option<Self>, StoreError> {
         let snapshot = Self::snapshot_or_none(files)?;
         snapshot.map(|snapshot| snapshot.with_journal(files, true)).transpose()
     }
 
     fn snapshot_or_none(files: &Files) -> Result<Option<Self>, StoreError> {
-        // Looked for first: a manifest comes before any shard, so one that is absent after a shard
-        // was seen is lost, and not about to be written.
+        // Shards are looked for first. A manifest is written before any shard, so one that is absent after a
+        // shard was seen is lost, and not about to be written.
         let shards = fs::read_dir(files.shards());
         let any_shard = shards.is_ok_and(|mut shards| shards.next().is_some());
         let announced = Announced::read_if_whole(files)?;
@@ -55,7 +55,7 @@ impl State {
         }
     }
 
-    /// Refuses a store of a version that is not known here, before anything is written to it.
+    /// Refuses a store of an unknown format version before anything is written to it.
     pub(crate) fn refuse_unknown(files: &Files) -> Result<(), StoreError> {
         match Self::snapshot_or_none(files) {
             Err(error @ StoreError::Format { .. }) => Err(error),
@@ -63,13 +63,13 @@ impl State {
         }
     }
 
-    /// The last snapshot alone.
+    /// Reads the last snapshot alone.
     pub(crate) fn snapshot(files: &Files) -> Result<Option<Self>, StoreError> {
         Self::snapshot_since(files, Announced::read_if_whole(files)?)
     }
 
-    /// The last snapshot alone. What was `announced` has been read before: the manifest that is read
-    /// now is not older.
+    /// Reads the last snapshot alone. The announcement was read before, so the manifest read now is not
+    /// older.
     fn snapshot_since(
         files: &Files,
         (announced, generation_damage): (Option<Announced>, Option<Damage>),
@@ -100,9 +100,8 @@ impl State {
         }
     }
 
-    /// The snapshot continued by its journal. Where there is none, either nothing was sealed since,
-    /// or a writer has put a later snapshot in place meanwhile and removed the journal; then that
-    /// one counts. That of a complete store counts only with `added`.
+    /// Applies the journal. If there is none, nothing was sealed, or a newer manifest exists and is read. The
+    /// journal of a complete store counts only with `added`.
     fn with_journal(mut self, files: &Files, added: bool) -> Result<Self, StoreError> {
         loop {
             if self.manifest.complete && !added {
@@ -121,7 +120,7 @@ impl State {
         }
     }
 
-    /// Announces the snapshot, where that of generation `former` is.
+    /// Announces the snapshot, in place of the one of generation `former`.
     pub(crate) fn announce(&self, files: &Files, former: Option<u64>) -> Result<(), StoreError> {
         let generation = self.manifest.generation;
         let former = former.unwrap_or(generation).min(generation);
@@ -131,7 +130,7 @@ impl State {
         }
     }
 
-    /// The snapshot continued by the lines of the journal at `path`.
+    /// Continues the snapshot by the lines of the journal at `path`.
     pub(crate) fn continued(mut self, lines: Lines, path: &Path) -> Result<Self, StoreError> {
         self.journal = Some(lines.bytes);
         self.manifest.continued(lines.sealed, path)?;
@@ -139,7 +138,7 @@ impl State {
     }
 }
 
-/// The error of a manifest that is not right: damage, unless a shard is of a version that is not known here.
+/// Makes the error of a wrong manifest: damage, unless a shard has an unknown format version.
 fn damaged(files: &Files, what: String) -> StoreError {
     match versions(files).find(|version| !is_known(*version)) {
         Some(version) => StoreError::Format { path: files.root.clone(), version },
@@ -151,7 +150,7 @@ fn damaged(files: &Files, what: String) -> StoreError {
 }
 
 impl Manifest {
-    /// The manifest that a writer goes on from, see [`State::sealed`].
+    /// Reads the manifest that a writer continues, see [`State::sealed`].
     pub(crate) fn sealed(files: &Files) -> Result<Option<Self>, StoreError> {
         Ok(State::sealed(files)?.map(|state| state.manifest))
     }
@@ -221,7 +220,7 @@ mod tests {
         fs::remove_file(files.journal(1)).unwrap();
         assert_eq!(read(reader), last);
 
-        // What is being added to a complete store is the writer's business until all is in.
+        // Only the writer sees units added to a complete store, until all are in.
         let dead = vec![Dead { shard: ShardId(0), rows: vec![0] }];
         seal(2, 1, dead.clone());
         assert_eq!(State::read(&files).unwrap().unwrap().manifest, last);

@@ -1,3 +1,5 @@
+//! A block in a shard file: layer numbers come in, checked bytes go out. Knows one copy of the store alone.
+
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -11,21 +13,21 @@ use crate::layout::{Head, check_crc};
 use crate::open_files::OpenFiles;
 use crate::shard::{PAGE_BYTES, Shard, check_rest};
 
-/// A block in a shard, of which head and hidden state have been read and checked.
+/// A block in a shard. Its head and hidden state have been read and checked.
 pub(crate) struct StoredBlock {
     shard: Arc<Shard>,
     files: Arc<OpenFiles>,
     slot: u32,
     geometry: Geometry,
     tokens: usize,
-    /// Where K and V start in the file.
+    /// Offset of K and V in the file.
     offset: u64,
     layer_crcs: Vec<u32>,
     hidden: Vec<f32>,
 }
 
 impl StoredBlock {
-    /// Opens the block of `key`, which must be that of the slot.
+    /// Opens the block of `key`. The slot must hold that block.
     pub(crate) fn open(
         shard: Arc<Shard>,
         files: Arc<OpenFiles>,
@@ -56,7 +58,7 @@ impl StoredBlock {
         Ok(Self { shard, files, slot, geometry: *geometry, tokens, offset, layer_crcs, hidden })
     }
 
-    /// All of it, read at once.
+    /// Reads the whole block at once.
     pub(crate) fn block(&self) -> Result<KvBlock, Fault> {
         let mut kv = KvBlock::memory(self.tokens * self.geometry.token_bytes());
         self.file()?.read_exact_at(&mut kv, self.offset)?;
@@ -78,7 +80,7 @@ impl StoredBlock {
         self.offset + (layer * self.layer_bytes()) as u64
     }
 
-    /// Reads a layer to `buffer`, and says where in it.
+    /// Reads a layer into `buffer` and returns its range there.
     pub(crate) fn read_layer(
         &self,
         layer: usize,
@@ -88,7 +90,7 @@ impl StoredBlock {
         if buffer.len() < bytes + 2 * PAGE_BYTES {
             buffer.resize(bytes + 2 * PAGE_BYTES, 0);
         }
-        // As far into a page as in the file.
+        // At the same place within a page as in the file.
         let aligned = buffer.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);
         let start = aligned + (offset % PAGE_BYTES as u64) as usize;
         let read = &mut buffer[start..start + bytes];
@@ -126,7 +128,7 @@ impl KvLayers for StoredBlock {
             && let Some(file) = self.files.open(&self.shard.path)
         {
             let bytes = std::num::NonZeroU64::new(self.layer_bytes() as u64);
-            // Only advice: where it is not taken, the layer is read when its turn comes.
+            // Only advice: if it is not taken, the layer is read when its turn comes.
             let _ = fadvise(&*file, self.layer_offset(layer), bytes, Advice::WillNeed);
         }
     }

@@ -1,5 +1,6 @@
-//! Writes a store of an earlier version of the format as one of the present. What the model made, K, V
-//! and hidden states, is taken over as it is; headers, tables and heads name the new fingerprint.
+//! Rewrites a store of an earlier format version in the present one. In: a complete store and the new
+//! fingerprint. Out: new shards. K, V and hidden states are copied; headers, tables and heads name the new
+//! fingerprint.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,12 +17,12 @@ use crate::shard::Shard;
 use crate::{Dead, Manifest, ShardRecord, Store, StoreError, StoreWriter};
 
 impl StoreWriter {
-    /// Writes all shards anew, as those of a store with the fingerprint `next`, which must be that of
-    /// the same model, and gives what the store will hold; `None` where it was stopped. The store
-    /// changes with [`StoreWriter::publish`] only. `bytes_written` moves on as it goes.
+    /// Writes all shards anew for the fingerprint `next`, which must be of the same model. Returns the
+    /// result, which becomes the store by [`StoreWriter::publish`]; `None` if `stop` was set. `bytes_written`
+    /// counts along.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] where a file is not what was written.
+    /// [`StoreError::Damaged`] if a file is not what was written.
     pub fn upgrade(
         &mut self,
         next: &Fingerprint,
@@ -69,8 +70,7 @@ impl StoreWriter {
     }
 }
 
-/// Writes the shard of `record` as `shard` of a store with the fingerprint `next`, and gives its
-/// record.
+/// Writes the shard of `record` as `shard` of a store with the fingerprint `next`. Returns its record.
 fn write_shard(
     store: &Store,
     record: &ShardRecord,

@@ -1,3 +1,6 @@
+//! Checks the files of a store: shards, chunk files, and both against each other. Out: damages. Changes
+//! nothing.
+
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,24 +13,24 @@ use crate::open::open_sized;
 use crate::shard::{Shard, check_block};
 use crate::{ShardChunks, Store, StoreError};
 
-/// Bytes of a chunk file hashed at a time.
+/// Size of the reads of a chunk file to hash, in bytes.
 const HASH_BYTES: usize = 1 << 20;
 
-/// A place whose bytes are not what was written, or can not be read.
+/// A place whose bytes are not those written, or cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Damage {
-    /// The file, relative to the store's folder.
+    /// File, relative to the store's folder.
     pub file: PathBuf,
-    /// The shard that it belongs to, where it belongs to one.
+    /// Shard of the file, if it belongs to one.
     pub shard: Option<u32>,
-    /// The slot of the block, where only that is damaged.
+    /// Slot of the block, if only a block is damaged.
     pub slot: Option<u32>,
-    /// What is wrong.
+    /// Fault found.
     pub what: String,
 }
 
 impl Damage {
-    /// The damage that kept a file from being read.
+    /// Makes the damage from the error of reading a file.
     #[must_use]
     pub fn from_error(root: &Path, error: &StoreError) -> Self {
         let (path, what) = match error {
@@ -43,11 +46,11 @@ impl Damage {
 }
 
 impl Store {
-    /// Checks every byte of a shard of the manifest, with positioned reads into `buffer`, which only
-    /// grows. `bytes_read` moves on as it goes.
+    /// Checks every byte of a shard of the manifest. Reads go to `buffer`, which only grows. `bytes_read`
+    /// counts along.
     ///
     /// # Errors
-    /// [`StoreError::Io`] where the system refuses the file.
+    /// [`StoreError::Io`] if the system refuses the file.
     pub fn verify_shard(
         &self,
         shard: ShardId,
@@ -57,7 +60,7 @@ impl Store {
         self.verify_shard_at(&self.files.shard(shard), shard, buffer, bytes_read)
     }
 
-    /// As [`Store::verify_shard`], of a file that is elsewhere or has not its name yet.
+    /// Checks a file like [`Store::verify_shard`], but at another path.
     pub(crate) fn verify_shard_at(
         &self,
         path: &Path,
@@ -83,7 +86,7 @@ impl Store {
     /// Checks length and digest of a shard's chunk file.
     ///
     /// # Errors
-    /// [`StoreError::Io`] where the system refuses the file.
+    /// [`StoreError::Io`] if the system refuses the file.
     pub fn verify_chunk_file(
         &self,
         shard: ShardId,
@@ -93,7 +96,7 @@ impl Store {
         self.verify_chunk_file_at(&self.files.chunk_file(shard), shard, buffer, bytes_read)
     }
 
-    /// As [`Store::verify_chunk_file`], of a file that has not its name yet.
+    /// Checks a file like [`Store::verify_chunk_file`], but at another path.
     pub(crate) fn verify_chunk_file_at(
         &self,
         path: &Path,
@@ -121,12 +124,12 @@ impl Store {
         checked.err().map(|fault| self.fault(path, shard, None, fault)).transpose()
     }
 
-    /// Reads a shard's chunk file and checks that the manifest's counts and the identities of the
-    /// block table follow from it.
+    /// Reads a shard's chunk file and checks that the manifest's counts and the block table's identities
+    /// follow from it. Damages take the place of the contents. A damaged table is not reported here, but by
+    /// [`Store::verify_shard`].
     ///
     /// # Errors
-    /// [`StoreError::Io`] where the system refuses a file. Else the damages found stand in place of the
-    /// contents; a shard whose table is damaged is none here: [`Store::verify_shard`] says so.
+    /// [`StoreError::Io`] if the system refuses a file.
     pub fn verify_chunks(
         &self,
         shard: ShardId,
@@ -152,7 +155,7 @@ impl Store {
         let opened = Shard::open(&kv_path, &self.manifest, &self.fingerprint, shard);
         let entries = match opened {
             Ok((Shard { entries, .. }, _)) => entries,
-            // It may have been readable a moment ago.
+            // The file may have been readable a moment ago.
             Err(fault @ Fault::Io(_)) => {
                 return Ok(Err(vec![self.fault(&kv_path, shard, None, fault)?]));
             }
@@ -169,13 +172,13 @@ impl Store {
         Ok(if damages.is_empty() { Ok(contents) } else { Err(damages) })
     }
 
-    /// A block whose checksums fit and whose bytes are wrong.
+    /// Makes the damage of a block with right checksums and wrong bytes.
     #[must_use]
     pub fn block_damage(&self, shard: ShardId, slot: Slot, what: String) -> Damage {
         self.damage(&self.files.shard(shard), shard, Some(slot.0), what)
     }
 
-    /// The damage that a fault shows, or the error where it shows none.
+    /// Returns the damage that a fault shows, or an error if the system refused the file.
     fn fault(
         &self,
         path: &Path,

@@ -1,3 +1,6 @@
+//! The writer of a store: units and their blocks come in, sealed shards and snapshots go out, under a lock.
+//! Knows neither the model nor the index.
+
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -23,33 +26,33 @@ use crate::{
     Dead, FileRecord, Manifest, ShardChunks, ShardRecord, StoreError, calibration, chunks,
 };
 
-/// The one writer of a store: while it lives, the lock file is locked.
+/// The only writer of a store. The lock file is locked while it lives.
 pub struct StoreWriter {
     pub(crate) files: Files,
     pub(crate) manifest: Manifest,
     _lock: File,
 }
 
-/// One unit of the corpus, cut into chunks, its blocks not yet computed.
+/// A unit of the corpus, cut into chunks. Its blocks are not yet computed.
 #[derive(Clone, Debug)]
 pub struct Unit {
-    /// The shard it becomes.
+    /// Shard that the unit becomes.
     pub shard: ShardId,
-    /// Input rows in it.
+    /// Number of input rows.
     pub rows: u64,
-    /// Digest of those rows.
+    /// Digest of the input rows.
     pub rows_digest: Digest,
-    /// Chunks and documents.
+    /// Chunks and documents of the unit.
     pub contents: ShardChunks,
-    /// Documents that its documents replace.
+    /// Documents that the unit's documents replace.
     pub replaces: Vec<Dead>,
 }
 
-/// Bytes of titles, texts and token ids (4 each) of a unit of several rows, at most: it ends before
-/// the row with which it would have more.
+/// Largest size of titles, texts and token ids (4 bytes each) of a unit with several rows, in bytes. The unit
+/// ends before the row that would exceed it.
 pub const UNIT_BYTES: u64 = 64 << 20;
 
-/// Number and digest of input rows: of each part its length (8 bytes) and its bytes.
+/// Number and digest of input rows. Of each part its length (8 bytes) and its bytes are hashed.
 #[derive(Clone, Debug, Default)]
 pub struct RowsHasher {
     hasher: blake3::Hasher,
@@ -57,7 +60,7 @@ pub struct RowsHasher {
 }
 
 impl RowsHasher {
-    /// Takes in a row.
+    /// Adds a row.
     pub fn add(&mut self, row: &Document) {
         for part in [row.id.as_str(), &row.title, &row.text] {
             self.hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
@@ -65,7 +68,7 @@ impl RowsHasher {
         self.rows += 1;
     }
 
-    /// The rows so far.
+    /// Number of rows so far.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.rows
@@ -78,7 +81,7 @@ impl RowsHasher {
     }
 }
 
-/// The digest of input rows, see [`RowsHasher`].
+/// Returns the digest of input rows, see [`RowsHasher`].
 #[must_use]
 pub fn rows_digest<'a>(rows: impl IntoIterator<Item = &'a Document>) -> Digest {
     let mut hasher = RowsHasher::default();
@@ -86,15 +89,16 @@ pub fn rows_digest<'a>(rows: impl IntoIterator<Item = &'a Document>) -> Digest {
     hasher.finish().1
 }
 
-/// Bytes of the titles or the texts of a chunk file, at most: where they end is written as i32. Token
-/// ids are fewer, as a shard has at most 2^20 chunks.
+/// Largest size of the titles or the texts of a chunk file, in bytes: their ends are written as i32. Token
+/// ids are fewer, because a shard has at most 2^20 chunks.
 const COLUMN_BYTES_MAX: u64 = i32::MAX as u64;
 
-/// Bytes of a chunk file beside the columns' values, at most: schema, footer, pages, statistics.
+/// Largest size of a chunk file without the columns' values, in bytes: schema, footer, pages, statistics.
 const CHUNK_FILE_BYTES: u64 = 16 << 10;
 
 impl Unit {
-    /// Bytes that its shard and chunk file will take: the shard to the byte, the chunk file at most.
+    /// Returns the size of the unit's shard and chunk file, in bytes. The shard's is exact, the chunk file's
+    /// an upper limit.
     #[must_use]
     pub fn bytes_max(&self, geometry: &Geometry) -> u64 {
         let chunks = self.contents.chunks.iter();
@@ -102,11 +106,11 @@ impl Unit {
         let sizes = chunks.clone().map(|chunk| (id_bytes(chunk), chunk.tokens.len()));
         let columns = chunks.map(|chunk| (id_bytes(chunk) + 4 * chunk.tokens.len() + 64) as u64);
         let columns = columns.sum::<u64>() + self.text_bytes() + CHUNK_FILE_BYTES;
-        // What does not compress grows a little.
+        // Data that does not compress grows a little.
         layout::file_bytes_of(geometry, sizes) + columns + columns / 64
     }
 
-    /// Bytes of all titles and texts.
+    /// Returns the size of all titles and texts, in bytes.
     #[must_use]
     pub fn text_bytes(&self) -> u64 {
         let documents = self.contents.documents.iter().map(|indexed| &indexed.document);
@@ -114,7 +118,7 @@ impl Unit {
     }
 }
 
-/// A shard being written. Dropped before [`UnitWriter::seal`], it leaves nothing behind.
+/// A shard that is being written. If dropped before [`UnitWriter::seal`], it leaves nothing behind.
 pub struct UnitWriter<'a> {
     store: &'a mut StoreWriter,
     unit: &'a Unit,
@@ -123,13 +127,12 @@ pub struct UnitWriter<'a> {
 }
 
 impl StoreWriter {
-    /// Opens the store at `root`, or makes it, with the calibration that its elements need, if they
-    /// do.
+    /// Opens or makes the store at `root`. `calibration` is the one that the fingerprint names, if it names
+    /// one.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] while another process writes, [`StoreError::Mismatch`] where the
-    /// store was made with another fingerprint, [`StoreError::NotAStore`] for a folder of other
-    /// things.
+    /// [`StoreError::Locked`] while another process writes, [`StoreError::Mismatch`] if the store was made
+    /// with another fingerprint, [`StoreError::NotAStore`] for a folder of other things.
     pub fn open(
         root: &Path,
         fingerprint: &Fingerprint,
@@ -145,9 +148,9 @@ impl StoreWriter {
         }
         State::refuse_unknown(&files)?;
         make_folder(root)?;
-        // An earlier build may have been killed before it did.
+        // An earlier build may have been killed before it synced.
         sync_parent(root)?;
-        // First of all, so that a folder left by a crash is known for a store.
+        // Taken first, so that a folder left by a crash is recognised as a store.
         let lock = lock(&files)?;
         make_own_folder(&files.shards())?;
         make_own_folder(&files.chunks())?;
@@ -171,10 +174,11 @@ impl StoreWriter {
         Self::with_manifest(files, manifest, lock)
     }
 
-    /// Opens the store at `root` to change what counts of it: it must be complete.
+    /// Opens the complete store at `root` to delete documents or rewrite shards.
     ///
     /// # Errors
-    /// [`StoreError::Absent`], [`StoreError::Unfinished`], [`StoreError::Locked`].
+    /// [`StoreError::Absent`] if nothing was built, [`StoreError::Unfinished`] if an input is only partly in,
+    /// [`StoreError::Locked`] while another process writes.
     pub fn open_complete(root: &Path) -> Result<Self, StoreError> {
         let files = Files { root: root.to_owned() };
         if !files.manifest().exists() && !files.shards().exists() {
@@ -195,40 +199,40 @@ impl StoreWriter {
             check_own_folder(&folder)?;
         }
         let writer = Self { files, manifest, _lock: lock };
-        // A writer that was killed may not have synced the snapshot that is seen here. Until that is
-        // durable, what it replaced may be needed again.
+        // A killed writer may not have synced the snapshot that is seen here. Until it is durable, the files
+        // it replaced may be needed again.
         settle(&writer.journal())?;
         sync_folder(&writer.files.root)?;
-        // What a crash left takes room.
+        // Files left by a crash take room.
         collect(&writer.files, &writer.manifest)?;
         remove_other_journals(&writer.files, Some(&writer.journal()))?;
         Ok(writer)
     }
 
-    /// The journal of the last snapshot.
+    /// Path of the last snapshot's journal.
     fn journal(&self) -> PathBuf {
         self.files.journal(self.manifest.generation)
     }
 
-    /// What the store holds.
+    /// Manifest of the store.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// Chunks and documents of a sealed shard.
+    /// Reads the chunks and documents of a sealed shard.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] where the file is not what was written.
+    /// [`StoreError::Damaged`] if the file is not what was written.
     pub fn chunks(&self, shard: ShardId) -> Result<ShardChunks, StoreError> {
         crate::reader::read_chunks(&self.files, &self.manifest, shard)
     }
 
-    /// Starts the shard of `unit`, which must be the next one of a store that is not complete. No
-    /// chunk may be empty or longer than the fingerprint's `chunk_tokens`.
+    /// Starts the shard of `unit`, which must be the next one of a store that is not complete. No chunk may
+    /// be empty or longer than the fingerprint's `chunk_tokens`.
     ///
     /// # Errors
-    /// [`StoreError`] where the file can not be made.
+    /// [`StoreError`] if the file cannot be made.
     pub fn begin<'a>(&'a mut self, unit: &'a Unit) -> Result<UnitWriter<'a>, StoreError> {
         assert!(!self.manifest.complete, "a complete store takes no more units");
         assert_eq!(unit.shard, self.manifest.next_shard(), "units are sealed in order");
@@ -250,16 +254,16 @@ impl StoreWriter {
         Ok(UnitWriter { store: self, unit, draft, sealed: false })
     }
 
-    /// Starts to add an input to a complete store. Until it is finished, readers do not see it.
+    /// Starts to add an input to a complete store. Readers see it when it is finished.
     pub fn begin_batch(&mut self) {
         assert!(self.manifest.complete, "the input added last is all in");
         self.manifest.begin_batch();
     }
 
-    /// Forgets what is sealed of an input that is being added to a complete store.
+    /// Drops the units sealed of an input that is being added to a complete store.
     ///
     /// # Errors
-    /// [`StoreError`] where the journal can not be removed.
+    /// [`StoreError`] if the journal cannot be removed.
     pub fn discard_batch(&mut self) -> Result<(), StoreError> {
         let snapshot = State::snapshot(&self.files)?.map(|state| state.manifest);
         if let Some(manifest) = snapshot.filter(|manifest| manifest.complete) {
@@ -272,19 +276,19 @@ impl StoreWriter {
         Ok(())
     }
 
-    /// Marks the store as holding all of the input, in a snapshot of its own.
+    /// Marks the store as complete, in a new snapshot.
     ///
     /// # Errors
-    /// [`StoreError`] where the snapshot can not be written.
+    /// [`StoreError`] if the snapshot cannot be written.
     pub fn finish(&mut self) -> Result<(), StoreError> {
         self.finish_without(&[])
     }
 
-    /// Finishes the input as [`StoreWriter::finish`] does; the `dead` documents, which it leaves
-    /// nothing of, count no longer from then on.
+    /// Finishes the input like [`StoreWriter::finish`]. From then on the `dead` documents, whose new rows
+    /// have no text, count as deleted.
     ///
     /// # Errors
-    /// As [`StoreWriter::finish`].
+    /// See [`StoreWriter::finish`].
     pub fn finish_without(&mut self, dead: &[Dead]) -> Result<(), StoreError> {
         assert!(!self.manifest.complete, "an input is finished once");
         let mut manifest = Manifest { complete: true, ..self.manifest.clone() };
@@ -292,11 +296,10 @@ impl StoreWriter {
         self.replace(manifest).map(drop)
     }
 
-    /// Lets documents count no longer, at once and for good. Their blocks stay until the store is
-    /// compacted.
+    /// Deletes documents at once and for good. Their blocks stay until the store is compacted.
     ///
     /// # Errors
-    /// [`StoreError`] where the snapshot can not be written.
+    /// [`StoreError`] if the snapshot cannot be written.
     pub fn delete(&mut self, dead: &[Dead]) -> Result<(), StoreError> {
         assert!(self.manifest.complete, "only a complete store is changed");
         let mut manifest = self.manifest.clone();
@@ -304,7 +307,7 @@ impl StoreWriter {
         self.replace(manifest).map(drop)
     }
 
-    /// Publishes the next snapshot, and gives the bytes that this freed.
+    /// Publishes the next snapshot and returns the bytes freed.
     pub(crate) fn replace(&mut self, manifest: Manifest) -> Result<u64, StoreError> {
         let journal = self.journal();
         let manifest = Manifest { generation: self.manifest.generation + 1, ..manifest };
@@ -328,17 +331,17 @@ impl UnitWriter<'_> {
     /// Writes the block of `slot` to its place. Every slot is written once, in any order.
     ///
     /// # Errors
-    /// [`StoreError`] where the file can not be written.
+    /// [`StoreError`] if the file cannot be written.
     pub fn write(&mut self, slot: Slot, block: &KvBlock) -> Result<(), StoreError> {
         let slot = slot.0 as usize;
         self.draft.write(slot, &self.unit.contents.chunks[slot], block)
     }
 
-    /// Publishes the shard and its chunks, and enters them in the journal. Once this returns, no
-    /// crash undoes it.
+    /// Publishes the shard and its chunks and enters them in the journal. Once this returns, no crash undoes
+    /// it.
     ///
     /// # Errors
-    /// [`StoreError`]; the unit is then not part of the store.
+    /// [`StoreError`]. The unit is not part of the store then.
     pub fn seal(mut self) -> Result<ShardRecord, StoreError> {
         let Unit { shard, rows, rows_digest, contents, replaces } = self.unit;
         let origin = Origin { shard: *shard, rows: *rows, rows_digest: *rows_digest };
@@ -360,13 +363,13 @@ impl UnitWriter<'_> {
 impl Drop for UnitWriter<'_> {
     fn drop(&mut self) {
         if !self.sealed {
-            // Best effort: a later build writes over what stays.
+            // Best effort: a later build overwrites it.
             let _ = fs::remove_file(temporary(&self.store.files.chunk_file(self.unit.shard)));
         }
     }
 }
 
-/// The record of a shard with these contents.
+/// Makes the record of a shard with these contents.
 pub(crate) fn record(
     origin: Origin,
     contents: &ShardChunks,
@@ -395,8 +398,8 @@ pub(crate) fn write_chunks(path: &Path, contents: &ShardChunks) -> Result<FileRe
     Ok(FileRecord { bytes: bytes.len() as u64, digest: Digest::of(&bytes) })
 }
 
-/// Takes the operating system's lock on the lock file, which ends with the process. What stands
-/// in the file is for the message only.
+/// Takes the operating system's lock on the lock file, which ends with the process. The text in the file is
+/// for messages only.
 pub(crate) fn lock(files: &Files) -> Result<File, StoreError> {
     let path = files.lock();
     let opened = open_or_create(&path, File::options().read(true).write(true));
@@ -408,7 +411,7 @@ pub(crate) fn lock(files: &Files) -> Result<File, StoreError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
-            // Without it the message says less.
+            // Best effort: without it the message says less.
             let _ = (&mut file).take(200).read_to_string(&mut holder);
             return Err(StoreError::Locked {
                 path: files.root.clone(),

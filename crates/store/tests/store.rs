@@ -58,7 +58,7 @@ fn small() -> Fingerprint {
     fingerprint(geometry(Element::Bf16, 1))
 }
 
-/// The block of a chunk: seeded by its tokens, any bits but those of NaN in the hidden state.
+/// Makes the block of a chunk, seeded by its tokens, of any bits but those of NaN in the hidden state.
 fn block(geometry: &Geometry, chunk: &Chunk) -> KvBlock {
     let mut seeded = Seeded(chunk.tokens.iter().map(|t| u64::from(*t)).sum());
     let tokens = chunk.tokens.len();
@@ -67,7 +67,7 @@ fn block(geometry: &Geometry, chunk: &Chunk) -> KvBlock {
     KvBlock::new(*geometry, tokens, kv, hidden)
 }
 
-/// A unit of two documents of one or two chunks each, the same for the same number.
+/// Makes a unit of two documents of one or two chunks each. Equal numbers give equal units.
 fn unit(number: u32) -> Unit {
     let mut seeded = Seeded(u64::from(number));
     let (mut chunks, mut documents) = (Vec::new(), Vec::new());
@@ -105,7 +105,7 @@ fn build(root: &Path, fingerprint: &Fingerprint, units: u32) {
     }
 }
 
-/// A store of `units` in a new folder.
+/// Builds a store of `units` units in a new folder.
 fn store(units: u32) -> TempDir {
     let folder = TempDir::new().unwrap();
     build(folder.path(), &small(), units);
@@ -129,12 +129,12 @@ fn chunk_file(root: &Path, number: u32) -> PathBuf {
     root.join(format!("chunks/{number:06}.parquet"))
 }
 
-/// What a reader finds of some units.
+/// Result of reading some units.
 #[derive(Debug, PartialEq)]
 enum Found {
-    /// All as it was written.
+    /// All units as written.
     Same,
-    /// The last units are absent, all others as they were written.
+    /// The last units are absent, all others as written.
     Fewer,
     /// An error.
     Error(String),
@@ -143,7 +143,7 @@ enum Found {
 /// K and V of a block, and the bits of its hidden state.
 type Parts = (Vec<u8>, Vec<u32>);
 
-/// Those of a block that is read layer by layer.
+/// Reads the parts of a block layer by layer.
 fn by_layers(opened: Opened<'_>) -> Result<Option<Parts>, BlockError> {
     let Some(block) = opened? else { return Ok(None) };
     let (mut kv, mut buffer) = (Vec::new(), Vec::new());
@@ -159,8 +159,8 @@ fn kv_of(block: Option<&KvBlock>) -> Option<Parts> {
     block.map(|block| (block.kv().to_vec(), bits(block)))
 }
 
-/// Opens the store for reading, and reads every block and every chunk. Panics where a byte differs
-/// from what was written and no error says so.
+/// Opens the store and reads every block and every chunk. Panics if a byte differs from what was written and
+/// no error says so.
 fn read(root: &Path, units: u32) -> Found {
     let store = match Store::open(root) {
         Ok(store) => store,
@@ -270,7 +270,7 @@ fn another_chunk_in_that_place_is_damage_and_another_shard_is_absent() {
     assert!(store.chunk(&absent, &mut Vec::new()).is_err());
 }
 
-/// Names and bytes of all files of a folder, subfolders left out.
+/// Returns names and bytes of all files of a folder, without subfolders.
 fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(folder)
         .unwrap()
@@ -301,7 +301,7 @@ fn an_interrupted_build_goes_on_to_the_same_bytes() {
         assert_eq!(before, ["", "shards", "chunks"].map(|sub| contents(&root.join(sub))));
     }
     assert_eq!(read(root, 3), Found::Fewer);
-    // What a killed process leaves: partial files, published files without a line, half a line.
+    // Leftovers of a killed process: partial files, published files without a line, half a line.
     fs::write(root.join("shards/000001.kv.tmp"), b"partial").unwrap();
     fs::write(root.join("shards/000001.kv"), b"never entered").unwrap();
     let journal = root.join("journal-000001.log");
@@ -334,11 +334,11 @@ fn finish_makes_a_snapshot() {
     assert_eq!(read(root, 2), Found::Same);
     let manifest = Store::open(root).unwrap().manifest().clone();
     assert_eq!((manifest.complete, manifest.generation, manifest.shards.len()), (true, 2, 2));
-    // A journal that a crash left of the former generation counts for nothing, and goes.
+    // A journal of the former generation, left by a crash, is ignored and removed.
     fs::write(root.join("journal-000001.log"), "old\n").unwrap();
     assert_eq!(StoreWriter::open(root, &small(), None).unwrap().manifest(), &manifest);
     assert!(!root.join("journal-000001.log").exists());
-    // All of it is in the snapshot now: every byte but the line end counts.
+    // The snapshot holds everything now, so every byte but the line end counts.
     flip_every_byte(root, 2, &root.join("manifest.json"));
     truncate_everywhere(root, 2, &root.join("manifest.json"));
 }
@@ -432,18 +432,18 @@ fn an_empty_chunk_is_refused() {
     begin_chunk_of(0);
 }
 
-/// Changes each byte by itself and asks for an error.
+/// Changes each byte by itself and expects an error.
 fn flip_every_byte(root: &Path, units: u32, path: &Path) {
     let bytes = fs::read(path).unwrap();
     let file = OpenOptions::new().write(true).open(path).unwrap();
     for (at, byte) in bytes.iter().enumerate() {
-        // One bit, each in its turn, and the one that is the case of a letter.
+        // One bit after the other, and the bit of a letter's case.
         let masks = [1 << (at % 8), 0x20];
         for mask in masks {
             file.write_all_at(&[byte ^ mask], at as u64).unwrap();
             let found = read(root, units);
             let message = format!("{} byte {at} ^ {mask:#04x}", path.display());
-            // The manifest's own checksum may be in capitals: the same number, the same store.
+            // The manifest's own checksum may be in capitals: it is the same number, and the same store.
             let same = (*byte ^ mask).eq_ignore_ascii_case(byte) && path.ends_with("manifest.json");
             match found {
                 Found::Error(_) => {}
@@ -476,7 +476,7 @@ fn every_flipped_byte_of_a_chunk_file_is_found() {
     flip_every_byte(folder.path(), 1, &chunk_file(folder.path(), 0));
 }
 
-/// Cuts the file at each length, and asks for an error, or for the end of the journal's lines.
+/// Cuts the file at each length and expects an error, or the end of the journal's lines.
 fn truncate_everywhere(root: &Path, units: u32, path: &Path) {
     let bytes = fs::read(path).unwrap();
     for length in (0..bytes.len()).rev() {
@@ -485,7 +485,7 @@ fn truncate_everywhere(root: &Path, units: u32, path: &Path) {
         match read(root, units) {
             Found::Error(_) => {}
             Found::Fewer => assert!(path.extension().unwrap() == "log", "{message}"),
-            // Nothing but the line end is gone.
+            // Only the line end is gone.
             Found::Same => {
                 assert!(path.ends_with("manifest.json") && length + 1 == bytes.len(), "{message}");
             }
@@ -524,7 +524,7 @@ fn moved_blocks_and_shards_are_found() {
     let first = fs::read(shard(root, 0)).unwrap();
     let second = fs::read(shard(root, 1)).unwrap();
 
-    // Two blocks in one another's place, then their entries too, with right checksums.
+    // Two blocks swapped, then their entries too, with right checksums.
     let mut swapped = first.clone();
     let (a, b) = swapped[4096..3 * 4096].split_at_mut(4096);
     a.swap_with_slice(b);
@@ -542,7 +542,7 @@ fn moved_blocks_and_shards_are_found() {
     fs::write(shard(root, 0), &swapped).unwrap();
     assert!(error(read(root, 2)).contains("not those that the manifest names"));
 
-    // One shard under the number of another.
+    // A shard under the number of another.
     fs::write(shard(root, 0), &second).unwrap();
     error(read(root, 2));
     let mut renumbered = second.clone();
@@ -554,7 +554,7 @@ fn moved_blocks_and_shards_are_found() {
     fs::rename(chunk_file(root, 1), chunk_file(root, 0)).unwrap();
     error(read(root, 2));
 
-    // The same unit of a store of another model, of the same sizes.
+    // The same unit in a store of another model of the same sizes.
     let other = TempDir::new().unwrap();
     build(other.path(), &Fingerprint { weights: Digest([9; 32]), ..small() }, 2);
     let fresh = store(2);
@@ -621,7 +621,7 @@ fn a_crash_before_the_first_manifest_is_no_hindrance() {
     assert_eq!(read(folder.path(), 1), Found::Same);
 }
 
-/// Writes a record over the journal, with the checksum that it needs.
+/// Overwrites the journal with a record and its checksum.
 fn enter(root: &Path, record: &ShardRecord) {
     let sealed = format!("{{\"record\":{}}}", serde_json::to_string(record).unwrap());
     let line = format!("{:08x} {sealed}\n", crc32fast::hash(sealed.as_bytes()));
@@ -647,7 +647,7 @@ fn impossible_lengths_cost_no_memory() {
         error(read(root, 1));
     }
 
-    // The shard agrees with the record that it has the most blocks allowed, and one more.
+    // Shard and record agree on the largest number of blocks allowed, and on one more.
     let bytes = fs::read(shard(root, 0)).unwrap();
     for blocks in [1 << 20, (1 << 20) + 1, u32::MAX] {
         let mut hostile = bytes.clone();
@@ -660,7 +660,7 @@ fn impossible_lengths_cost_no_memory() {
         assert!(error.contains(why), "{error}");
     }
 
-    // A manifest that names sizes of petabytes, with the checksum it needs.
+    // A manifest with sizes of petabytes and the right checksum.
     fs::write(shard(root, 0), &bytes).unwrap();
     enter(root, &record);
     let text = fs::read_to_string(root.join("manifest.json")).unwrap();

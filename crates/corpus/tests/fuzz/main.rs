@@ -1,4 +1,4 @@
-//! Changed bytes of a corpus in each of its forms.
+//! Changes bytes of a corpus in each format. Reading must refuse it or succeed, without a panic.
 
 #[path = "../../../../fuzz/changed.rs"]
 mod changed;

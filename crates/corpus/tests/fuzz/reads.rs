@@ -4,7 +4,7 @@ use std::fs;
 
 use hyperrag_corpus::{Columns, Corpus};
 
-/// Whether `bytes`, as a file with this extension, are a corpus that can be read to its end.
+/// Whether `bytes`, as a file with this extension, can be read to the end as a corpus.
 #[must_use]
 pub(crate) fn corpus(extension: &str, bytes: &[u8]) -> bool {
     let folder = tempfile::tempdir().unwrap();

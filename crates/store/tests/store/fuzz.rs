@@ -1,4 +1,4 @@
-//! The fuzzers' entry points on changed bytes of a real store, for the toolchain at hand.
+//! Runs the fuzzers' entry points on changed bytes of a real store, with the present toolchain.
 
 use hyperrag_store::fuzz;
 
@@ -7,7 +7,7 @@ use crate::changed::changes_are_no_panic;
 
 const ROUNDS: u64 = 4000;
 
-/// Whether bytes are taken.
+/// Entry point that says whether it took the bytes.
 type Target = fn(&[u8]) -> bool;
 
 #[test]

@@ -1,4 +1,4 @@
-//! Documents that count no longer, compaction, and readers meanwhile.
+//! Tests deletion and compaction while readers hold the store.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -70,7 +70,7 @@ fn live_blocks_move_as_they_are_and_readers_keep_what_they_opened() {
     drop(store);
     drop(writer);
 
-    // The next change frees what nobody reads any more.
+    // The next change frees the files that nobody reads any more.
     let mut writer = StoreWriter::open_complete(root).unwrap();
     assert_eq!(shards(root), 3);
     writer.delete(&[dead(1, &[2])]).unwrap();

@@ -1,4 +1,4 @@
-//! Verification, replicas and repair, on the stores of `store.rs`.
+//! Tests verification, replicas and repair on the stores of `store.rs`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -50,11 +50,11 @@ fn every_flipped_byte_of_a_shard_is_verified_and_mended() {
         |chunks: &[Chunk]| Ok(chunks.iter().map(|c| block(&small().geometry, c)).collect());
     let mut buffer = Vec::new();
     for at in 0..whole.len() {
-        // Without truncation, which would wait for the disk.
+        // Not truncated, because that would wait for the disk.
         let file = OpenOptions::new().write(true).open(&path).unwrap();
         file.write_all_at(&[whole[at] ^ 1 << (at % 8)], at as u64).unwrap();
         assert_eq!(damages(&opened, 0).len(), 1, "byte {at}");
-        // Mending syncs; a few bytes of every part are enough.
+        // Repair syncs, so a few bytes of every part must do.
         if at % 211 != 0 {
             file.write_all_at(&[whole[at]], at as u64).unwrap();
             continue;
@@ -102,14 +102,14 @@ fn other_blocks_do_not_replace_a_shard() {
     }
 }
 
-/// Blocks as another kernel makes them.
+/// Makes blocks as another kernel would.
 fn other_blocks(chunks: &[Chunk]) -> Result<Vec<KvBlock>, String> {
     let other = |chunk: &Chunk| Chunk { tokens: vec![9; chunk.tokens.len()], ..chunk.clone() };
     Ok(chunks.iter().map(|chunk| block(&small().geometry, &other(chunk))).collect())
 }
 
-/// Damages the first block of shard 0 and lets `compute`, of the kernel `kernel`, mend it in the store
-/// that `manifest` says.
+/// Damages the first block of shard 0 and lets `compute`, of the kernel `kernel`, repair it in the store of
+/// `manifest`.
 fn mended(
     root: &Path,
     manifest: &Manifest,
@@ -143,7 +143,7 @@ fn another_kernel_mends_a_complete_store_in_a_new_snapshot() {
     StoreWriter::open(root, &small(), None).unwrap().finish().unwrap();
     let first = manifest();
 
-    // Whoever read the manifest before the lock was taken does not undo what was written meanwhile.
+    // A repair that read the manifest before it took the lock does not undo later changes.
     let dead = hyperrag_store::Dead { shard: ShardId(1), rows: vec![2] };
     StoreWriter::open_complete(root).unwrap().delete(&[dead]).unwrap();
     let stale = mended(root, &first, Some("other"), &mut other_blocks);
@@ -172,14 +172,14 @@ fn another_kernel_mends_a_complete_store_in_a_new_snapshot() {
     names.sort();
     assert_eq!(names, ["chunks", "generation", "lock", "manifest.json", "shards"]);
 
-    // The store's own kernel gives the same block other bytes than those that are now named; the
-    // others may still be the other kernel's.
+    // The store's own kernel returns other bytes for the block than those named now. The other blocks may
+    // still be the other kernel's.
     let mut own = |chunks: &[Chunk]| {
         Ok(chunks.iter().map(|chunk| block(&small().geometry, chunk)).collect::<Vec<_>>())
     };
     assert!(mended(root, &manifest(), None, &mut own).unwrap());
     assert_eq!(manifest().shards[0].mended_by.as_deref(), Some("other"));
-    // The same bytes need no snapshot.
+    // Equal bytes need no snapshot.
     let last = manifest();
     assert!(!mended(root, &last, Some("third"), &mut own).unwrap());
     assert_eq!(manifest(), last);
@@ -241,7 +241,7 @@ fn every_flipped_byte_of_a_journal_is_mended() {
     let root = folder.path();
     let path = root.join("journal-000001.log");
     let whole = fs::read(&path).unwrap();
-    // Digests of the made-up rows are in no file: only what is not damaged of them can be known.
+    // No file has digests of the made-up rows, so only intact rows can be known.
     let replica = TempDir::new().unwrap();
     replicate(root, replica.path());
     let copies = [replica.path().to_owned()];
@@ -286,7 +286,7 @@ fn each_layer_comes_from_a_copy_that_has_it_intact() {
     flip_layer(root, 0);
     flip_layer(&replica, 1);
     let store = Replicated::open(root).unwrap();
-    // No copy has all of it.
+    // No copy has the whole block.
     assert!(store.get_many(&keys(0)[..1])[0].is_err());
     assert_eq!(by_layers(store.open_many(&keys(0)[..1]).remove(0)).unwrap(), expected);
     let whole = Replicated::open(root).unwrap();
@@ -297,7 +297,7 @@ fn each_layer_comes_from_a_copy_that_has_it_intact() {
         <[_; 2]>::try_from(opened.failovers().into_iter().map(from).collect::<Vec<_>>()).unwrap();
     assert!(first.contains("layer 0") && second.contains("layer 1"), "{first}; {second}");
     assert_eq!((to_replica, &*back), (replica.clone(), root));
-    // What is damaged everywhere is lost.
+    // A layer that is damaged in every copy is lost.
     flip_layer(&replica, 0);
     let lost = by_layers(Replicated::open(root).unwrap().open_many(&keys(0)[..1]).remove(0));
     assert!(lost.unwrap_err().to_string().contains("no replica has it intact"));

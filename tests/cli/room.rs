@@ -1,4 +1,4 @@
-//! Builds that may take only so many bytes, or have only so many.
+//! Builds with a limit on their bytes, by option or by disk.
 
 use std::fs;
 

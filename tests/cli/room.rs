@@ -1,4 +1,4 @@
-//! Builds with a limit on their bytes, by option or by disk.
+//! Builds with a limit on the bytes of the store.
 
 use std::fs;
 

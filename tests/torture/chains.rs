@@ -21,7 +21,7 @@ const KILLED: Fault = Fault { kinds: "cuws", action: "kill", stays: false };
 const LOSSES: usize = 40;
 /// Number of losses of power after each kill, if only some kills are tried.
 const LOSSES_SAMPLED: usize = 8;
-/// One in so many losses of power is followed by a query and by the second command once more.
+/// Interval, in losses of power, at which a query and the second command run again.
 const LOOKED_AT: usize = 8;
 
 pub(crate) const COMPACT: [&str; 3] = ["compact", "--store", "STORE"];

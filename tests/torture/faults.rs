@@ -12,7 +12,7 @@ const PAGE: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// One or more flipped bits of a byte, anywhere.
+    /// A byte with flipped bits, anywhere.
     Flip,
     /// A page of random bytes, anywhere.
     Overwrite,

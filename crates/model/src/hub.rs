@@ -109,7 +109,7 @@ impl Hub {
         complete(&place.join("snapshots").join(commit), id.file.as_deref())
     }
 
-    /// Fetches the files of the commit that the revision names now and that the cache lacks.
+    /// Fetches the commit that the revision names now, as far as the cache lacks its files.
     pub(crate) fn pull(&self, id: &HubId) -> Result<PathBuf, LoadError> {
         let failed = |what: String| LoadError::Hub { id: id.repo.clone(), what };
         let place = self.cache.join(id.folder());

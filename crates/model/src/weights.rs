@@ -38,8 +38,8 @@ pub(crate) struct Layer<M, V> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Order {
     AsStored,
-    /// In each head of so many rows, rows of its two halves alternate, so that rows that rotate
-    /// together are neighbours.
+    /// Rows of the two halves of each head alternate, so that rows that rotate together are neighbours.
+    /// The number is that of the rows of a head.
     Interleaved(usize),
 }
 

@@ -98,7 +98,7 @@ pub enum RerankError {
         #[source]
         source: BlockError,
     },
-    /// A block of which neither itself nor its token ids can be read.
+    /// A block that can be neither read nor computed again.
     #[error("{} can neither be read nor computed again ({block})", key.chunk)]
     Lost {
         /// Key of the block.

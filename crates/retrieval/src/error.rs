@@ -54,7 +54,7 @@ pub enum RetrievalError {
         #[source]
         source: io::Error,
     },
-    /// A writer that is of no more use. Committed documents are safe; the others must be added again
+    /// A writer that can no longer be used. Committed documents are safe; the others must be added again
     /// after the index is opened anew.
     #[error("an earlier write to the index at {} failed: open it again", path.display())]
     Stopped {

@@ -1,4 +1,4 @@
-//! Opens, locks and replaces the files of an index, whoever else changes the folder.
+//! Opens, locks and replaces the files of an index, even while others change the folder.
 //!
 //! Only plain files are opened, and every written file is created anew: a link in the place of a file
 //! is never followed. New files have the rights that the umask leaves.

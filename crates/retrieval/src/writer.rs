@@ -31,7 +31,7 @@ const WAITING_BYTES_MAX: usize = 32_000_000;
 /// Adds documents to an index. An index has one writer at a time; readers do not wait for it.
 ///
 /// Committed documents survive whatever happens later; documents added after the last commit are gone
-/// with the writer. After an error the writer is of no more use: open another one and go on from
+/// with the writer. After an error the writer cannot be used: open another one and continue from
 /// [`IndexWriter::indexed_shards`].
 pub struct IndexWriter {
     dir: PathBuf,

@@ -10,7 +10,7 @@ use super::kernel::Kernel;
 use crate::random::SplitMix;
 use crate::rope::Rotations;
 
-/// Position of a row in a block.
+/// Place of a row in a block.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) layer: usize,

@@ -36,7 +36,7 @@ impl<'a> Past<'a> {
     }
 }
 
-/// One layer of a [`Past`].
+/// A layer of a [`Past`].
 #[derive(Clone, Copy)]
 pub(crate) enum PastLayer<'a> {
     Read { tokens: usize, heads: u32, bytes: &'a [u8] },

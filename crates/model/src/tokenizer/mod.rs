@@ -64,7 +64,7 @@ struct Digests {
 }
 
 enum Encoder {
-    /// One tokenizer in two versions: without special tokens, so that text that looks like one stays
+    /// A tokenizer in two versions: without special tokens, so that text that looks like one stays
     /// text, and with them, for templates.
     Fast {
         text: Box<FastTokenizer>,

@@ -1,7 +1,6 @@
 //! Generation of text on the CPU, with tokenizer and chat template.
 //!
-//! In: a model file, or a loaded model to share. Out: tokens of an answer. It does not know documents
-//! or prompts.
+//! In: a model file, or a loaded model to share. Out: tokens of an answer. It does not know documents.
 
 use std::ops::ControlFlow;
 

@@ -158,7 +158,7 @@ impl ModelCache {
     /// [`ModelFile::open`].
     ///
     /// # Errors
-    /// Those of [`ModelCache::resolve`] and [`ModelFile::open`].
+    /// The errors of [`ModelCache::resolve`] and [`ModelFile::open`].
     pub fn open(&self, name: &str) -> Result<ModelFile, LoadError> {
         let file = ModelFile::open(&self.resolve(name)?)?;
         Ok(file.with_digests_in(&self.folder.with_file_name("digests")))

@@ -36,7 +36,7 @@ impl Generator {
     /// shared.
     ///
     /// # Errors
-    /// Those of [`Generator::load`].
+    /// The errors of [`Generator::load`].
     pub fn sharing(model: &Model, file: &mut ModelFile, threads: usize) -> Result<Self, LoadError> {
         match model {
             Model::Cpu(model) => Self::new(model.clone().with_element(Element::F32), file),

@@ -88,7 +88,7 @@ impl Model {
     /// Computes the calibration of `chunks`, see [`CpuModel::calibrate`].
     ///
     /// # Errors
-    /// Those of [`LanguageModel::prefill`]; [`ModelError::Device`] on a GPU.
+    /// The errors of [`LanguageModel::prefill`]; [`ModelError::Device`] on a GPU.
     pub fn calibrate(
         &self,
         chunks: &[Chunk],
@@ -126,7 +126,7 @@ impl Model {
     /// type needs one.
     ///
     /// # Errors
-    /// Those of [`Model::calibrated`].
+    /// The errors of [`Model::calibrated`].
     pub fn with_element(
         &self,
         element: Element,

@@ -82,7 +82,7 @@ impl Tiny {
 /// Writes the `llama` of `seed` as a GGUF file.
 ///
 /// # Errors
-/// Those of the writer.
+/// The errors of the writer.
 pub fn write<W: Write + Seek>(seed: u64, out: &mut W) -> Result<()> {
     match Tiny::new("llama", seed) {
         Some(tiny) => tiny.write_gguf(out),

@@ -67,7 +67,7 @@ impl Index {
     /// Opens the last commit and checks every byte of it, which reads the whole index once.
     ///
     /// # Errors
-    /// Those of [`Index::open`].
+    /// The errors of [`Index::open`].
     pub fn open_verified(dir: &Path) -> Result<Self, RetrievalError> {
         Self::of(dir, open_commit(dir, Check::All)?)
     }

@@ -163,7 +163,7 @@ impl IndexWriter {
     /// Commits, and waits until small segments are merged.
     ///
     /// # Errors
-    /// Those of [`IndexWriter::commit`].
+    /// The errors of [`IndexWriter::commit`].
     pub fn finish(mut self, shards: u32) -> Result<(), RetrievalError> {
         self.commit(shards)?;
         let Some(writer) = self.writer.take() else { return Ok(()) };

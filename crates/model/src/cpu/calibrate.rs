@@ -11,7 +11,7 @@ impl CpuModel {
     /// same chunks give the same bits.
     ///
     /// # Errors
-    /// Those of [`LanguageModel::prefill`].
+    /// The errors of [`LanguageModel::prefill`].
     ///
     /// # Panics
     /// If the model was not loaded with f32 elements.

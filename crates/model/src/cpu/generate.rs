@@ -30,7 +30,7 @@ impl CpuModel {
     /// `sampling` ends it. The logits equal, to the bit, those of one pass over all tokens so far.
     ///
     /// # Errors
-    /// Those of [`hyperrag_kv::Generate::generate`].
+    /// The errors of [`hyperrag_kv::Generate::generate`].
     ///
     /// # Panics
     /// If the element type of this model is not f32, see [`CpuModel::with_element`].

@@ -22,7 +22,7 @@ impl CpuModel {
     /// whole run. Scores computed in two parts are checked against it.
     ///
     /// # Errors
-    /// Those of [`LanguageModel::prefill`].
+    /// The errors of [`LanguageModel::prefill`].
     pub fn log_probabilities_of_run(&self, tokens: &[u32]) -> Result<Vec<f64>, ModelError> {
         self.config.check(tokens, 0, || "the run".to_owned())?;
         if tokens.len() == 1 {

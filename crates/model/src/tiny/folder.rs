@@ -15,7 +15,7 @@ impl Tiny {
     /// weights in `files` files.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// The errors of the writer.
     pub fn write_folder(&self, folder: &Path, files: usize) -> Result<()> {
         std::fs::create_dir_all(folder)?;
         let write =

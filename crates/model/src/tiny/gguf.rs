@@ -13,7 +13,7 @@ impl Tiny {
     /// Writes a GGUF file with the metadata that llama.cpp's converter writes.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// The errors of the writer.
     pub fn write_gguf<W: Write + Seek>(&self, out: &mut W) -> Result<()> {
         let mut quantised = Vec::new();
         for super::Tensor { name, shape, values } in &self.tensors {

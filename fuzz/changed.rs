@@ -1,4 +1,5 @@
-//! Changed bytes for a parser, for the toolchain at hand: a short loop of what `make fuzz` does long.
+//! Changed bytes for a parser, for the installed toolchain: a short version of the long loop of `make
+//! fuzz`.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,11 +7,11 @@ use std::path::PathBuf;
 
 use crate::seeded::Seeded;
 
-/// Pieces that parsers of text stumble over.
+/// Texts on which parsers stumble.
 const WORDS: [&str; 7] = ["null", "[]", "{}", "\"\"", "\u{e9}", "18446744073709551615", "{{"];
 
-/// Changes `seed`, which `target` has to take, in `rounds` ways; none may make it panic. Gives how many
-/// of them it took. A fuzzer that wants its seeds names a folder for them in FUZZ_SEEDS.
+/// Changes `seed`, which `target` must accept, in `rounds` ways. None may make it panic. Returns the
+/// number of accepted changes. The variable FUZZ_SEEDS names a folder for the seeds of a fuzzer.
 pub(crate) fn changes_are_no_panic(
     name: &str,
     seed: &[u8],
@@ -33,8 +34,8 @@ pub(crate) fn changes_are_no_panic(
     taken
 }
 
-/// `bytes` with one to four changes: a flip, another byte, a run of one byte, a cut, an insertion, a
-/// number or a word of JSON, a piece again.
+/// Returns `bytes` with one to four changes: a flip, another byte, a run of one byte, a cut, an
+/// insertion, a number or a word of JSON, a repeated piece.
 fn changed(bytes: &[u8], random: &mut Seeded) -> Vec<u8> {
     let mut changed = bytes.to_vec();
     for _ in 0..1 + random.below(4) {

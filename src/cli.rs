@@ -1,4 +1,4 @@
-//! Spelling and help of the command line, nothing else.
+//! The spelling and help of the command line. It runs no command.
 
 mod answer;
 mod bench;
@@ -243,7 +243,7 @@ pub(crate) struct BuildArgs {
     pub(crate) dry_run: bool,
 }
 
-/// A number of bytes, perhaps with a unit.
+/// Parses a number of bytes with or without a unit.
 fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let power = match &text[digits.len()..] {
@@ -258,7 +258,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(1024_u64.pow(power)).ok_or_else(|| "it is too large".to_owned())
 }
 
-/// Parses bytes as [`parse_bytes`] does, at most what a chunk file takes.
+/// Parses a number of bytes like [`parse_bytes`], up to the limit of a chunk file.
 fn parse_document_bytes(text: &str) -> Result<u64, String> {
     parse_bytes(text).and_then(|bytes| match bytes <= 1 << 30 {
         true => Ok(bytes),
@@ -384,7 +384,7 @@ pub(crate) struct VerifyArgs {
     pub(crate) model: ModelArgs,
 }
 
-/// A part of several, from 1.
+/// Parses a part `I/N`, counted from 1.
 fn parse_part(text: &str) -> Result<(u32, u32), String> {
     let numbers =
         text.split_once('/').and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));

@@ -1,3 +1,5 @@
+//! Fuzzes the rendering of chat templates.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -1,3 +1,5 @@
+//! Fuzzes the parser of a journal's line.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -1,3 +1,5 @@
+//! Fuzzes the parser of manifests.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

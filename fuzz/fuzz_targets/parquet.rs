@@ -1,3 +1,5 @@
+//! Fuzzes the reader of a corpus in Parquet.
+
 #![no_main]
 
 #[path = "../../crates/corpus/tests/fuzz/reads.rs"]

@@ -1,3 +1,5 @@
+//! Fuzzes the parser of profiles in TOML.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|text: &str| {

@@ -1,3 +1,5 @@
+//! Fuzzes the parser of judgements.
+
 #![no_main]
 
 #[path = "../../crates/eval/tests/fuzz/parses.rs"]

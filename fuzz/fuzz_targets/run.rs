@@ -1,3 +1,5 @@
+//! Fuzzes the parser of TREC runs.
+
 #![no_main]
 
 #[path = "../../crates/eval/tests/fuzz/parses.rs"]

@@ -1,3 +1,5 @@
+//! Fuzzes the parser of the header of a safetensors file.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

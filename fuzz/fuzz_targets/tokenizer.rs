@@ -1,3 +1,5 @@
+//! Fuzzes the parser of `tokenizer.json`.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

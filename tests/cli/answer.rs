@@ -1,4 +1,5 @@
-//! Answers from passages, by the tiny model: their words mean nothing, what is around them does.
+//! Answers of the tiny model from passages: their words mean nothing, but everything around them is
+//! checked.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +27,7 @@ fn answer(scratch: &Scratch, options: &str) -> Value {
     answers.remove(0)
 }
 
-/// A character as it stands in text for people.
+/// Spells a character as in text for people.
 fn spelt_out(c: char) -> String {
     match c {
         '\n' | '\t' => c.to_string(),
@@ -57,7 +58,7 @@ fn a_question_gets_an_answer_and_its_passages() {
         (&stats["candidates"], &stats["device"]),
         (&hits[0]["stats"]["candidates"], &json!("cpu"))
     );
-    // The text is what JSON has, control characters spelt out, with the passages below.
+    // The text is that of JSON, with control characters spelt out, and the passages below.
     let text = scratch.ok(&format!("answer --store store TINY --depth 8 {BEES}")).stdout;
     let expected: String = answered["answer"].as_str().unwrap().chars().map(spelt_out).collect();
     let (given, sources) = text.split_once("\n\n[1] ").unwrap();
@@ -85,7 +86,7 @@ fn passages_are_chosen_and_numbered_as_asked() {
     assert_eq!((ids(&none).len(), &none["stats"]["candidates"]), (0, &json!(0)));
     let tokens = |answer: &Value| answer["prompt_tokens"].as_u64().unwrap();
     assert!(tokens(&none) < tokens(&retrieved));
-    // With one word as instruction, the prompt is shorter; without passages that is all there is.
+    // With one word as instruction, the prompt is shorter; without passages it has nothing else.
     let shorter = answer(&scratch, "--passages 0 --instruction Answer");
     assert!(tokens(&shorter) < tokens(&none));
 }

@@ -1,5 +1,5 @@
-//! Stores of every architecture, from a GGUF and from a folder: reuse is recompute to the bit, and no
-//! other model reads them.
+//! Stores of every architecture, from a GGUF and from a folder: reuse equals recompute to the bit, and
+//! no other model reads them.
 
 use std::fs::File;
 use std::io::BufWriter;

@@ -1,4 +1,4 @@
-//! Inputs, names and files that are not what they should be.
+//! Inputs, names and files with faults.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -67,8 +67,8 @@ fn parquet_that_cannot_be_used_is_named() {
     build("cut.parquet").says(&["cut.parquet", "Parquet"]);
     scratch.write("none.parquet", "");
     build("none.parquet").says(&["none.parquet", "Parquet"]);
-    // Anywhere in the file a changed byte may go unnoticed, for Parquet has no checksums of its
-    // own here, but it never ends in a panic.
+    // A changed byte anywhere in the file may go unnoticed, because Parquet has no checksums of its own
+    // here. But it never ends in a panic.
     for at in (0..whole.len()).step_by(whole.len() / 24) {
         let mut bytes = whole.clone();
         bytes[at] ^= 0xff;
@@ -95,13 +95,14 @@ fn memory_and_documents_have_limits_that_refusals_name() {
         "corpus.parquet row 1: the document has",
         "--max-document-bytes allows 100; split it",
     ]);
-    // A line that holds nothing, and takes no room on the disk.
+    // A sparse line, which takes no space on the disk.
     File::create(scratch.path("long.jsonl")).unwrap().set_len(1 << 32).unwrap();
     let long = scratch.fails_without_store("build long.jsonl --store store TINY --memory 256M");
     long.says(&["long.jsonl:1: the line is longer than 16777216 bytes, as --memory allows"]);
 }
 
-/// A string that stands once in the file, as 200 rows of 2 MiB: together they would be 400 MiB.
+/// A string that is stored once in the file and is that of 200 rows of 2 MiB: together they would be
+/// 400 MiB.
 #[test]
 fn a_string_that_all_rows_share_is_not_held_for_each() {
     let scratch = Scratch::new();
@@ -227,7 +228,7 @@ fn a_pull_without_network_leaves_nothing() {
     scratch.ends(FAILED, "query --store store bees").says(&["there is no store here"]);
 }
 
-/// Pulls from an index that is not there, with further variables; it must fail.
+/// Pulls from an index that does not exist, with further variables; it must fail.
 fn pull_without_network(scratch: &Scratch, variables: &[(&str, PathBuf)]) -> Outcome {
     let mut command = scratch.command("model pull smollm2-135m");
     command.env_remove("PIP_NO_INDEX").env_remove("PIP_EXTRA_INDEX_URL");

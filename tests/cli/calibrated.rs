@@ -1,4 +1,4 @@
-//! Stores whose elements need a calibration: int5 and int4.
+//! Stores whose element types need a calibration: int5 and int4.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,13 +30,13 @@ fn reuse_equals_recompute_and_the_store_is_smaller() {
     scratch
         .ends(MISMATCH, "build CORPUS --store store-int4 TINY --unit-rows 64")
         .says(&["element"]);
-    // Of the same corpus the calibration is the same, but not of another.
+    // The same corpus gives the same calibration, another corpus another one.
     scratch
         .ok("build CORPUS --store store-int4 TINY --unit-rows 64 --kv-dtype int4")
         .says(&["up to date"]);
 }
 
-/// The bits of every score, by query and document.
+/// Returns the bits of every score, by query and document.
 fn scores(scratch: &Scratch, query: &str) -> BTreeMap<(String, String), u32> {
     let answers = ranked(&scratch.ok(query)).into_iter();
     let scores = answers.flat_map(|(query, hits)| {
@@ -45,7 +45,7 @@ fn scores(scratch: &Scratch, query: &str) -> BTreeMap<(String, String), u32> {
     scores.collect()
 }
 
-/// README, ARCHITECTURE.md and FORMAT.md say so.
+/// Tests a statement of README, ARCHITECTURE.md and FORMAT.md.
 #[test]
 fn scores_follow_from_the_token_ids_and_of_few_bits_from_the_calibration_too() {
     let scratch = Scratch::new();
@@ -67,7 +67,7 @@ fn scores_follow_from_the_token_ids_and_of_few_bits_from_the_calibration_too() {
             assert_eq!(stored, scores(&scratch, &format!("{query} --recompute")), "{store}");
             stored
         });
-        // How an index is cut into segments decides what is found with the same score.
+        // The segments of an index decide which of several documents with the same score are found.
         let shared: Vec<_> = scores[0]
             .iter()
             .filter_map(|(key, score)| Some((score, scores[1].get(key)?)))
@@ -95,7 +95,7 @@ fn a_killed_build_keeps_its_calibration() {
     assert_eq!(scratch.contents("store"), scratch.contents("whole"));
     let bytes = |store: &str| fs::read(scratch.path(&format!("{store}/calibration.bin"))).unwrap();
     assert_eq!(bytes("store"), bytes("whole"));
-    // What is added is stored by the means that are there.
+    // Added documents are stored with the existing means.
     scratch
         .write("more.jsonl", jsonl(&[serde_json::json!({"_id": "new", "text": "Some new text."})]));
     scratch.ok("build more.jsonl --store store TINY --append");
@@ -153,7 +153,7 @@ fn rows_beyond_the_limit_are_not_calibrated_on() {
     let build = "build corpus.jsonl --store store TINY --unit-rows 4 --limit 8 --kv-dtype int4";
     scratch.ok(build);
     let whole = scratch.files("store");
-    // All that it was made from is in the store.
+    // The store has everything from which it was made.
     fs::remove_file(scratch.path("store/calibration.bin")).unwrap();
     scratch.ends(DAMAGED, build).says(&["calibration.bin", "missing"]);
     scratch.ok("repair --store store TINY");
@@ -180,7 +180,7 @@ fn a_calibration_whose_chunks_are_compacted_away_is_not_promised() {
         let left = scratch.ends(DAMAGED, repair);
         assert!(left.stdout.contains("compacted away"), "{}", left.stdout);
     }
-    // A replica has it, however far it is behind.
+    // A replica has it, even if it is behind.
     scratch.write("store/replicas.json", list);
     scratch.ok("repair --store store TINY");
     assert_eq!(fs::read(scratch.path("store/calibration.bin")).unwrap(), calibration);

@@ -1,4 +1,4 @@
-//! Stores whose bytes are no longer those that were written, stores of another model, full disks.
+//! Stores whose bytes changed after they were written, stores of another model, full disks.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ fn built() -> Scratch {
     scratch
 }
 
-/// Changes a byte of K and V in the first block, which is document p001's (see FORMAT.md).
+/// Changes a byte of K and V in the first block, which is that of document p001 (see FORMAT.md).
 fn damage_first_block(shard: &mut [u8]) {
     let number = |at: usize| u32::from_le_bytes(shard[at..at + 4].try_into().unwrap()) as usize;
     let (block, head) = (number(256 + 32), number(256 + 52));
@@ -57,7 +57,7 @@ fn a_damaged_block_ends_the_query_or_is_left_out_where_asked() {
     skip.says(&["warning: ", "000000.kv", "the block of chunk 0 of document p001 was left out"]);
     let stats = &skip.json()[0]["stats"];
     assert_eq!((&stats["blocks_skipped"], &stats["blocks_recomputed"]), (&1.into(), &0.into()));
-    // The document counts as its best other chunk; the others keep their scores.
+    // The document counts by its best other chunk; the others keep their scores.
     let others = |mut ranked: Vec<(String, Vec<(String, u32)>)>| {
         ranked[0].1.retain(|(id, _)| id != "p001");
         ranked
@@ -144,7 +144,7 @@ fn a_damaged_index_is_refused() {
 #[test]
 fn an_index_that_lacks_documents_is_refused() {
     let scratch = built();
-    // A repair that was stopped leaves one like this.
+    // A stopped repair leaves an index like this.
     scratch.ok("build CORPUS --store part TINY --limit 20");
     for path in crate::support::all_files(&scratch.path("store/index")) {
         fs::remove_file(path).unwrap();
@@ -179,7 +179,7 @@ fn a_store_of_another_model_is_refused() {
     assert_eq!(scratch.contents("store"), contents);
 }
 
-/// A file system of few megabytes, unmounted in the end.
+/// A file system of a few megabytes, unmounted when dropped.
 pub(crate) struct Mount<'a>(pub(crate) &'a Path);
 
 impl Mount<'_> {

@@ -1,4 +1,4 @@
-//! Where the program computes. Without the feature `cuda` there is no GPU to choose.
+//! The choice of the device that computes. Without the feature `cuda` there is no GPU to choose.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -39,7 +39,7 @@ fn a_bench_against_another_device_compares() {
     assert_eq!(serde_json::from_slice::<Value>(&written).unwrap(), printed[0]);
 }
 
-/// The GPU's code on the CPU.
+/// Runs the GPU's code on the CPU.
 #[test]
 fn a_device_is_timed() {
     let scratch = Scratch::new();
@@ -127,7 +127,7 @@ fn a_gpus_store_is_read_on_a_cpu_with_a_tolerance() {
     resumed.says(&["compute"]);
 }
 
-/// `make gpu`, rehearsed on the CPU: only a GPU's machine runs it otherwise.
+/// Rehearses `make gpu` on the CPU: otherwise only a machine with a GPU runs it.
 #[test]
 fn what_a_gpu_is_asked_for_can_be_rehearsed() {
     let scratch = Scratch::new();

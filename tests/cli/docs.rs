@@ -6,14 +6,14 @@ use std::process::Command;
 
 use crate::support::{Scratch, all_files, testdata};
 
-/// Lines of the README at most.
+/// Largest number of lines of the README.
 const README_LINES_MAX: usize = 150;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The README and all pages below docs/.
+/// Lists the README and all pages below docs/.
 fn pages() -> Vec<PathBuf> {
     let pages = all_files(&root().join("docs")).into_iter();
     let pages = pages.filter(|path| path.extension().is_some_and(|e| e == "md"));
@@ -21,14 +21,14 @@ fn pages() -> Vec<PathBuf> {
     pages.chain(top).collect()
 }
 
-/// The anchor of a heading.
+/// Returns the anchor of a heading.
 fn anchor(heading: &str) -> String {
     let words = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// The targets of a page's links, those in code left out.
+/// Returns the targets of a page's links, except those in code.
 fn links(text: &str) -> Vec<String> {
     let outside = text.split("```").step_by(2).flat_map(|part| part.split('`').step_by(2));
     let links = outside.flat_map(|part| {
@@ -67,7 +67,7 @@ fn links_lead_to_files_and_headings() {
     assert!(count > 30, "{count} links");
 }
 
-/// The commands of a page: lines with `$ ` in its `console` blocks.
+/// Returns the commands of a page: lines with `$ ` in its `console` blocks.
 fn commands(text: &str) -> Vec<String> {
     let blocks = text.split("\n```console\n").skip(1);
     let blocks = blocks.filter_map(|rest| Some(rest.split_once("\n```")?.0));
@@ -75,7 +75,7 @@ fn commands(text: &str) -> Vec<String> {
     lines.filter_map(|line| Some(line.strip_prefix("$ ")?.to_owned())).collect()
 }
 
-/// A folder with the files that the pages speak of.
+/// Makes a folder with the files that the pages mention.
 fn prepared(page: &str) -> Scratch {
     let scratch = Scratch::new();
     for (name, from) in [
@@ -88,7 +88,7 @@ fn prepared(page: &str) -> Scratch {
     scratch.write("more.jsonl", "{\"_id\": \"new\", \"title\": \"\", \"text\": \"New bees.\"}\n");
     scratch.write("gone.txt", "p001\n");
     scratch.write("queries.tsv", "a\ta river of bees\nb\tflat bread\n");
-    // A profile, where the page shows one.
+    // A profile, if the page shows one.
     if let Some((_, rest)) = page.split_once("```toml\n") {
         scratch.write("judge.toml", rest.split_once("```").unwrap().0);
     }

@@ -26,8 +26,8 @@ const MEASURES: [&str; 13] = [
     "Success@2",
 ];
 
-/// Judgements and a run: graded and negative judgements, queries without a relevant document, queries
-/// that only one of the two has, ties, and documents that nobody judged.
+/// Writes judgements and a run, with graded and negative judgements, queries without a relevant
+/// document, queries that only one of the two files has, ties, and documents that nobody judged.
 fn write_seeded(scratch: &Scratch, seed: u64) {
     let mut random = Seeded(seed);
     let (mut qrels, mut run) = (String::new(), String::new());
@@ -39,7 +39,7 @@ fn write_seeded(scratch: &Scratch, seed: u64) {
                 writeln!(qrels, "q{query} 0 d{document} {}", grade.min(highest)).unwrap();
             }
             if query % 11 != 3 && random.below(4) > 0 {
-                // A few scores only, some of which are equal in single precision alone.
+                // Few different scores, some of which are equal in single precision only.
                 let score = random.below(6) as f64 + random.below(2) as f64 * 1e-9;
                 writeln!(run, "q{query} Q0 d{document} 1 {score:.10} test").unwrap();
             }
@@ -56,7 +56,7 @@ fn run(scratch: &Scratch, line: &str, code: i32) -> Outcome {
     outcome
 }
 
-/// What `ir_measures` says.
+/// Returns the measures of `ir_measures`.
 fn reference(scratch: &Scratch) -> Value {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("target/python/bin/python");

@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use crate::support::{MISMATCH, Scratch, all_files};
 
-/// The bytes of every file below a folder, and the names of its folders.
+/// Returns the bytes of every file below a folder, and the names of its folders.
 fn everything(root: PathBuf) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     all_files(&root).into_iter().map(|path| (path.clone(), fs::read(path).ok())).collect()
 }
 
-/// Makes a store pass for one of version 3, which has fields of its own.
+/// Makes a store look like one of version 3, which has fields of its own.
 fn make_later(scratch: &Scratch, store: &str) {
     scratch.damage(&format!("{store}/manifest.json"), |bytes| {
         let mut value: Value = serde_json::from_slice(bytes).unwrap();

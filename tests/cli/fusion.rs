@@ -1,4 +1,4 @@
-//! The retriever's score beside the model's, chunks to documents, and stores of candidates only.
+//! The retriever's score beside the model's, chunks into documents, and stores of candidates only.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::{FAILED, Scratch, USAGE, testdata};
 
-/// Query, document, model's score, retriever's score and final score, best first.
+/// Returns query, document, model's score, retriever's score and final score, best first.
 fn hits(scratch: &Scratch, options: &str) -> Vec<(String, f64, f64, f64)> {
     let line =
         format!("query --store store TINY --queries QUERIES --depth 8 -k 8 --json {options}");
@@ -44,7 +44,7 @@ fn scores_are_fused() {
         hits(&scratch, "--fuse zscore --fuse-weight 0.6"),
         "the default"
     );
-    // All weight on one side is that side's order.
+    // With all weight on one side, the order is that side's.
     let order = |hits: &[(String, f64, f64, f64)]| -> Vec<String> {
         hits.iter().map(|(id, ..)| id.clone()).collect()
     };
@@ -75,7 +75,7 @@ fn a_weight_is_tuned() {
     let chosen = curve.iter().find(|point| number(&point[0]) == weight).unwrap();
     assert_eq!(number(&chosen[1]), best);
     assert!(number(&tuned["held_out"]["mean"]) <= best + 1e-9);
-    // What it promises is what a query gives and eval counts.
+    // The promised value is the one that eval finds for the query's run.
     let trec = line.replace("--json", "--format trec --fuse zscore");
     scratch.write("run", scratch.ok(&format!("{trec} --fuse-weight {weight}")).stdout);
     let eval = format!("eval --run run --qrels {qrels} --measure nDCG@10 --json");
@@ -118,7 +118,7 @@ fn a_store_may_hold_candidates_only() {
     let summary = scratch.ok("build CORPUS --store few TINY --only run --json").json().remove(0);
     let named: BTreeSet<&str> = run.lines().filter_map(|line| line.split(' ').nth(2)).collect();
     assert_eq!(summary["documents"], named.len());
-    // Another run cannot go on with it, the same one can.
+    // Another run cannot continue it, the same one can.
     scratch.ok("build CORPUS --store few TINY --only run");
     assert_eq!(scratch.run("build CORPUS --store few TINY").code, FAILED);
     let again = scratch.ok(&format!("query --store few {query} --candidates run")).stdout;

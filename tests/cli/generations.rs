@@ -1,4 +1,4 @@
-//! Stores whose manifest is damaged or lost while replicas are older: nothing goes back unasked.
+//! Stores whose manifest is damaged or lost while replicas are older: no store goes back unasked.
 
 use std::fs;
 
@@ -9,8 +9,8 @@ const REPAIR: &str = "repair --store store TINY --unit-rows 16 --json";
 /// A document that the query finds.
 const GONE: &str = "p001";
 
-/// A store of generation 3 with a document deleted; `late` is a replica of it, `early` one of
-/// generation 2, which is named first.
+/// Makes a store of generation 3 with a deleted document. `late` is a replica of it. `early` is one of
+/// generation 2, and is named first.
 fn deleted() -> Scratch {
     let scratch = Scratch::new();
     scratch.write("corpus.jsonl", jsonl(&passages()[..40]));
@@ -36,7 +36,7 @@ fn change_dead(text: &mut [u8]) {
 
 type Change = fn(&mut Vec<u8>);
 
-/// What may become of a manifest.
+/// Ways to damage a manifest.
 const DAMAGES: [(&str, Change); 4] = [
     ("a digit changed", |bytes| change_dead(bytes)),
     ("cut", |bytes| bytes.truncate(bytes.len() / 2)),
@@ -44,7 +44,7 @@ const DAMAGES: [(&str, Change); 4] = [
     ("emptied", |bytes| bytes.clear()),
 ];
 
-/// Runs `check` with every damage of the manifest, the last one its removal.
+/// Runs `check` with every damage of the manifest; the last one is its removal.
 fn damaged(scratch: &Scratch, check: impl Fn(&str)) {
     let whole = fs::read(scratch.path("store/manifest.json")).unwrap();
     for (name, change) in DAMAGES {
@@ -79,7 +79,7 @@ fn an_older_replica_is_named_as_one_and_never_taken_unasked() {
     fs::rename(scratch.path("late"), scratch.path("away")).unwrap();
     damaged(&scratch, |damage| {
         let before = scratch.files("store");
-        // What the text says of the deletion may still be there, whatever else is damaged.
+        // The manifest's text about the deletion may still be readable, whatever else is damaged.
         let found = scratch.ends(DEGRADED, QUERY);
         found.says(&["early", "has generation 2, and the store", "had 3"]);
         assert!(finds(&found), "{damage}");
@@ -95,7 +95,7 @@ fn an_older_replica_is_named_as_one_and_never_taken_unasked() {
     scratch.ok("verify --deep --store store");
     assert_eq!(scratch.ok("info --store store --json").json()[0]["generation"], 4);
 
-    // It goes on from there, and so do all replicas.
+    // It continues from there, and so do all replicas.
     scratch.write("more.jsonl", jsonl(&passages()[40..50]));
     scratch.ok("build more.jsonl --append --store store TINY");
     let added = passages()[45]["_id"].as_str().unwrap().to_owned();
@@ -135,7 +135,7 @@ fn without_the_second_place_only_the_text_proves_a_replica() {
 fn an_older_manifest_in_the_place_of_the_last_is_noticed() {
     let scratch = deleted();
     let (answer, whole) = (ranked(&scratch.ok(QUERY)), scratch.files("store"));
-    // The next generation's announcement alone is what a crash leaves.
+    // A crash leaves only the announcement of the next generation.
     let older = fs::read(scratch.path("early/manifest.json")).unwrap();
     scratch.write("store/manifest.json", &older);
     assert!(finds(&scratch.ok(QUERY)));

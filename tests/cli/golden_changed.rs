@@ -1,6 +1,6 @@
-//! A second golden store of every version of the format, that has what only a changed store has: it was
-//! built, added to, deleted from, and an append to it was interrupted. Its twins are those whose checksums
-//! were made to fit, and those that only such a store can have.
+//! A second golden store of every version of the format, with everything that only a changed store has:
+//! it was built, extended, partly deleted, and an append to it was interrupted. Its corrupt twins have
+//! matching checksums, or faults that only such a store can have.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,18 +18,18 @@ const FIRST: &str = r#"{"_id": "bees", "title": "Bees", "text": "A bee dances to
 {"_id": "bread", "title": "Bread", "text": "Dough rises by yeast."}
 {"_id": "nothing", "title": "", "text": " "}
 "#;
-/// A new version, a document that is there, a new one.
+/// A new version, an existing document, a new one.
 const ADDED: &str = r#"{"_id": "bread", "title": "Bread", "text": "Dough rises by warmth and yeast."}
 {"_id": "bees", "title": "Bees", "text": "A bee dances to show the others the way to the flowers."}
 {"_id": "tea", "title": "", "text": "Tea is leaves in water."}
 "#;
-/// Ends in the middle.
+/// The last line ends in the middle.
 const MORE: &str = r#"{"_id": "snow", "title": "Snow", "text": "Snow is ice."}
 {"_id": "tea", "title": "Tea", "text": "Tea is dry leaves in hot water."}
 {"_id":"#;
 const QUERY: &str = "query --store store TINY --json --queries q.tsv --profile v1.toml";
 
-/// The profile and the queries, which every command needs.
+/// Writes the profile and the queries that every command needs.
 fn prepared() -> Scratch {
     let scratch = Scratch::new();
     fs::copy(testdata("stores/v1-changed.toml"), scratch.path("v1.toml")).unwrap();
@@ -37,7 +37,7 @@ fn prepared() -> Scratch {
     scratch
 }
 
-/// The golden store of this version, with the index that it is committed without.
+/// Copies the golden store of this version, and makes the index without which it is committed.
 fn golden(version: u32) -> Scratch {
     let scratch = prepared();
     let from = PathBuf::from(testdata(&format!("stores/v{version}-changed")));
@@ -51,7 +51,7 @@ fn golden(version: u32) -> Scratch {
     scratch
 }
 
-/// Makes the store as the golden one was made.
+/// Makes the store in the same way as the golden one.
 fn made_today() -> Scratch {
     let scratch = prepared();
     scratch.write("first.jsonl", FIRST);
@@ -66,7 +66,7 @@ fn made_today() -> Scratch {
     scratch
 }
 
-/// Digests of all that is read from a store, and the scores over it.
+/// Returns digests of everything that is read from a store, and the scores over it.
 fn readings(scratch: &Scratch) -> Value {
     let store = Store::open_sealed(&scratch.path("store")).unwrap();
     let of = |values: &[f32]| {
@@ -94,7 +94,8 @@ fn readings(scratch: &Scratch) -> Value {
     json!({"blocks": blocks, "scores": scores})
 }
 
-/// What shards, journal and manifest say, but for what depends on the version of the Parquet library.
+/// Returns the contents of shards, journal and manifest, except what depends on the version of the
+/// Parquet library.
 fn said(scratch: &Scratch) -> BTreeMap<PathBuf, Value> {
     let forget = |record: &mut Value| drop(record.as_object_mut().unwrap().remove("chunk_file"));
     let said = |(name, bytes): (PathBuf, Vec<u8>)| {
@@ -143,7 +144,7 @@ fn a_changed_store_reads_as_ever_and_is_made_to_the_same_bytes() {
         assert_eq!(golden.ok(QUERY).stdout.matches("\"score\"").count(), 3);
         golden.ok("verify --deep --store store");
         golden.ok("verify --recompute --store store TINY --device cpu --profile v1.toml");
-        // The append that was interrupted goes on.
+        // The interrupted append continues.
         golden.write("more.jsonl", MORE.rsplit_once('\n').unwrap().0);
         golden.ok("build more.jsonl --append --store store TINY --device cpu --profile v1.toml");
         golden.ok("compact --store store");
@@ -151,7 +152,7 @@ fn a_changed_store_reads_as_ever_and_is_made_to_the_same_bytes() {
     }
 }
 
-/// One line of `v1-changed-corrupt.tsv`.
+/// A line of `v1-changed-corrupt.tsv`.
 struct Twin<'a> {
     name: &'a str,
     file: &'a str,
@@ -181,7 +182,7 @@ impl Twin<'_> {
         }
     }
 
-    /// Whether `outcome` is as `expected` says: an exit code and words.
+    /// Checks `outcome` against `expected`: an exit code and words.
     #[track_caller]
     fn expect(&self, expected: &str, outcome: &Outcome) {
         let (code, words) = expected.split_once(' ').unwrap_or((expected, ""));

@@ -1,5 +1,4 @@
-//! Stores of every version of the format as they were written, and what becomes of one when it is
-//! damaged.
+//! Stores of every version of the format as they were written, and damaged ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use crate::support::{Scratch, all_files, contents, ranked, testdata};
 const QUERY: &str =
     "query --store store TINY --device cpu --json --queries queries.jsonl --depth 9 -k 9";
 
-/// A copy of the golden store of this version, and a query.
+/// Copies the golden store of this version, and writes a query.
 pub(crate) fn golden(version: u32) -> Scratch {
     let scratch = Scratch::new();
     let from = PathBuf::from(testdata(&format!("stores/v{version}")));
@@ -29,7 +28,7 @@ pub(crate) fn golden(version: u32) -> Scratch {
 
 const SETTINGS: &str = "--profile plain --chunk-tokens 160 --unit-rows 2 --device cpu";
 
-/// The bits of scores that were written down with the store.
+/// Scores that were recorded with the store.
 const SCORES: [(&str, f32); 2] = [("river", -6.919_288_6), ("hive", -6.921_23)];
 
 #[test]
@@ -45,7 +44,7 @@ fn each_version_reads_as_it_was_written() {
         scratch.write("corpus.jsonl", corpus);
         let build = format!("build corpus.jsonl --store store TINY {SETTINGS}");
         scratch.ok(&build).says(&["up to date"]);
-        // What is added, deleted and compacted is of the store's own version.
+        // Additions, deletions and compactions keep the store's own version.
         scratch.write("more.jsonl", "{\"_id\": \"new\", \"text\": \"a river of new bees\"}\n");
         scratch.ok(&format!("{} --append", build.replace("corpus", "more")));
         scratch.write("ids", "hive\n");
@@ -79,7 +78,7 @@ fn the_present_version_is_still_written_so() {
     assert_eq!(fs::read_to_string(scratch.path("again/manifest.json")).unwrap(), manifest);
 }
 
-/// K, V and hidden state of every block.
+/// Returns K, V and hidden state of every block.
 pub(crate) fn payloads(root: &Path) -> Vec<(ChunkId, Vec<u8>, Vec<f32>)> {
     let store = Store::open_sealed(root).unwrap();
     let mut found = Vec::new();
@@ -102,7 +101,7 @@ fn all_versions_hold_the_same_blocks() {
     }
 }
 
-/// Applies `change`, as the table spells it, to the file of this name; `*` is any name.
+/// Applies `change`, as the table spells it, to the file `name`; `*` stands for any name.
 fn damage(scratch: &Scratch, name: &str, change: &str) {
     let path = scratch.path("store").join(name);
     let path = match name.split_once('*') {
@@ -139,7 +138,7 @@ fn its_corrupt_twins_are_refused() {
         assert_eq!(verified.code.to_string(), code, "{name}");
         let said = verified.stdout.replace('\n', " ") + &verified.stderr;
         assert!(said.contains(words), "{name}: {words:?} is not in: {said}");
-        // A query says that something is wrong, or needs nothing of what is.
+        // A query reports a fault, or does not need the damaged part.
         let asked = scratch.run(QUERY);
         if asked.stdout.lines().count() > 0 {
             assert_eq!(ranked(&asked), right, "{name}");

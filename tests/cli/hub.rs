@@ -1,4 +1,4 @@
-//! Models of the Hugging Face hub, from a server on this machine that speaks as the hub does.
+//! Models of the Hugging Face hub, from a server on this machine that speaks like the hub.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,19 +18,19 @@ const FIRST: &str = "1111111111111111111111111111111111111111";
 const SECOND: &str = "2222222222222222222222222222222222222222";
 const TOKEN: &str = "secret";
 
-/// What the hub has of the models `org/tiny`, in safetensors, and `org/ggufs`.
+/// A hub with the models `org/tiny`, in safetensors, and `org/ggufs`.
 struct Hub {
     files: HashMap<String, Vec<u8>>,
-    /// The commit of `main`.
+    /// Commit of `main`.
     main: &'static str,
-    /// Whether it says another SHA-256 than files have.
+    /// Whether the hub states another SHA-256 than files have.
     lies: bool,
-    /// Files that were asked for.
+    /// Files that were requested.
     asked: Vec<String>,
 }
 
 impl Hub {
-    /// Serves until the test ends, and says where.
+    /// Serves until the test ends. Returns its address too.
     fn serve(folder: &Path) -> (String, Arc<Mutex<Self>>) {
         let mut files = HashMap::new();
         Tiny::new("qwen3", 0).unwrap().write_folder(&folder.join("tiny"), 2).unwrap();
@@ -67,7 +67,7 @@ impl Hub {
             true => self.found(path, &headers).unwrap_or_else(|| status("404 Not Found")),
             false => status("401 Unauthorized"),
         };
-        // One that asks for the first byte hangs up after it.
+        // A client that requests the first byte hangs up after it.
         let _ = (&stream).write_all(&answer);
     }
 
@@ -116,7 +116,7 @@ fn status(status: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").into_bytes()
 }
 
-/// The program with this hub, or without one where there is no address.
+/// Returns the program with this hub; without an address it is offline.
 fn command(scratch: &Scratch, address: Option<&str>, token: &str, line: &str) -> Command {
     let mut command = scratch.command(line);
     for name in
@@ -155,7 +155,7 @@ fn a_model_is_fetched_once_and_pinned_to_its_commit() {
     run(Some(&address), TOKEN, FAILED, "model pull org/tiny@v9").says(&["not revision v9"]);
     run(Some(&address), TOKEN, FAILED, "model pull nothing").says(&["smollm2-135m", "ORG/NAME"]);
 
-    // A model that is not there is fetched where it is used.
+    // A model that is not there is fetched when it is used.
     let info = online("model info org/tiny --json").json();
     assert_eq!(info[0]["name"], format!("org/tiny@{FIRST}"));
     assert_eq!(info[0]["architecture"], "qwen3");
@@ -168,8 +168,8 @@ fn a_model_is_fetched_once_and_pinned_to_its_commit() {
     online("model pull org/tiny");
     assert!(hub.lock().unwrap().asked.is_empty(), "what is there is not fetched again");
 
-    // A branch that moves on has another name for whom it is fetched. Its weights are the same here, so
-    // it reads the store.
+    // A branch that moves on gives the fetched model another name. Its weights are the same here, so it
+    // reads the store.
     hub.lock().unwrap().main = SECOND;
     offline(0, "query --store S --model org/tiny bees");
     let pulled = online("model pull org/tiny").stdout;

@@ -20,7 +20,7 @@ const ASK: &str = "query - --store store TINY --json -k 20";
 const QUERIES: [&str; 4] =
     ["bees in the cold months", "flat and heavy bread", "time and water", "the account"];
 
-/// A store whose index has texts so long that they are not kept in memory.
+/// Builds a store whose index has texts too long to be kept in memory.
 fn built() -> Scratch {
     let scratch = Scratch::new();
     scratch.ok("build CORPUS --store store TINY --unit-rows 64");
@@ -43,7 +43,7 @@ fn built() -> Scratch {
     scratch
 }
 
-/// Someone who types queries.
+/// A user who types queries.
 struct Asking {
     program: Child,
     stdin: ChildStdin,
@@ -66,7 +66,7 @@ impl Asking {
         Self { program, stdin, said }
     }
 
-    /// What comes next: an answer in JSON, or a warning.
+    /// Returns the next output: an answer in JSON, or a warning.
     fn next(&self) -> String {
         self.said.recv().expect("the program lives")
     }
@@ -82,13 +82,13 @@ impl Asking {
     }
 }
 
-/// Documents with their scores, and the failovers of an answer.
+/// Returns documents with their scores, and the failovers of an answer.
 fn hits(answer: &str) -> (Value, u64) {
     let answer: Value = serde_json::from_str(answer).expect(answer);
     (answer["hits"].clone(), answer["stats"]["failovers"].as_u64().unwrap())
 }
 
-/// Changes a bit in each 4 KiB of stored texts and postings, and gives what undoes it.
+/// Changes a bit in each 4 KiB of stored texts and postings. Returns a function that undoes it.
 fn flip(index: &Path) -> impl Fn() + use<> {
     let is_read = |path: &PathBuf| path.extension().is_some_and(|e| e == "store" || e == "idx");
     let files: Vec<_> = all_files(index).into_iter().filter(is_read).collect();
@@ -156,7 +156,7 @@ fn a_replica_answers_where_the_index_changes_under_a_reader() {
     assert_eq!(hits(answer), (expected[1].0.clone(), 1));
     assert_eq!(hits(&asking.ask(QUERIES[2])), expected[2]);
     assert_eq!(asking.end(), DONE);
-    // A second copy that is damaged leaves none.
+    // A damaged second copy leaves none.
     drop(flip(&scratch.path("copy/index")));
     scratch
         .ends(DAMAGED, &format!("query --store store TINY {}", QUERIES[3].replace(' ', "-")))

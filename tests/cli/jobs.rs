@@ -1,4 +1,4 @@
-//! The jobs that the program is for.
+//! The jobs for which users run the program.
 
 use std::collections::HashMap;
 use std::fs;
@@ -63,7 +63,7 @@ fn products_of_bf16_and_int8_are_other_kernels() {
         let info = &scratch.ok("info --store store --json").json()[0];
         assert_eq!(info["fingerprint"]["compute"], compute);
         assert!(info["fingerprint"]["kernel"].as_str().unwrap().starts_with(&kernel), "{info}");
-        // A query computes as the store was computed, unless it is told otherwise.
+        // A query computes in the store's type, unless it is told otherwise.
         let query = "query --store store TINY --json --queries QUERIES -k 100";
         let stored = scratch.ok(query);
         assert_eq!(ranked(&stored), ranked(&scratch.ok(&format!("{query} --recompute"))));
@@ -83,8 +83,8 @@ fn products_of_bf16_and_int8_are_other_kernels() {
     }
 }
 
-/// A new store is computed in what the machine multiplies fast, and the first line of a build says
-/// which type that is.
+/// A new store is computed in the type that the machine multiplies fast. The first line of a build
+/// names that type.
 #[test]
 fn a_new_store_is_computed_in_what_the_machine_multiplies_fast() {
     let scratch = Scratch::new();
@@ -104,7 +104,7 @@ fn a_new_store_is_computed_in_what_the_machine_multiplies_fast() {
     let model = &scratch.ok(&format!("model info {} --json", testdata("tiny.gguf"))).json()[0];
     assert_eq!(model["compute_auto"], compute);
 
-    // The same blocks and scores as with the type by its name, or with auto.
+    // Same blocks and scores as with the type by its name, or with auto.
     let query = "query TINY --json --queries QUERIES -k 100 --store";
     let scores = ranked(&scratch.ok(&format!("{query} store")));
     for named in [compute, "auto"] {
@@ -116,7 +116,7 @@ fn a_new_store_is_computed_in_what_the_machine_multiplies_fast() {
     scratch.ends(USAGE, unknown).says(&["auto, f16, bf16, f32 or int8"]);
 }
 
-/// Stores of before were in f32 by default.
+/// Earlier stores were in f32 by default.
 #[test]
 fn a_store_goes_on_in_the_type_that_it_was_begun_in() {
     let scratch = Scratch::new();
@@ -248,7 +248,7 @@ fn queries_come_from_files_and_stdin() {
     let stdin = texts.join("\n");
     let piped = scratch.run_with_stdin("query --store store TINY --json -", &stdin);
     assert_eq!((piped.code, ranked(&piped)), (0, answers.clone()));
-    // Those of a file are computed together, and each as by itself; one that fails has its place.
+    // Queries of a file are computed together, each with its own result; a failed one keeps its place.
     scratch.write("mixed.tsv", [&rows[0], "0\t  \n", &rows[1], &rows[2]].concat());
     let mixed = scratch.ends(DEGRADED, "query --store store TINY --json --queries mixed.tsv");
     mixed.says(&["query 0"]);
@@ -390,7 +390,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         printed.contains("store = \"store\"") && printed.contains("unit-rows = 7"),
         "{printed}"
     );
-    // What is printed is itself a settings file.
+    // The output is itself a settings file.
     scratch.write("printed.toml", &printed);
     assert_eq!(scratch.ok(&format!("{line} --config printed.toml")).stdout, printed);
     assert!(!scratch.path("store").exists());

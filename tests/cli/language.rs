@@ -1,4 +1,4 @@
-//! The language of a store, by whose rules BM25 cuts words.
+//! The language of a store, whose rules decide how BM25 cuts words.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ fn words_are_cut_by_the_rules_of_the_stores_language() {
     let other = scratch.run("build corpus.jsonl --store store TINY");
     assert_eq!(other.code, MISMATCH);
     other.says(&["language", "german", "english"]);
-    // Later documents are cut as the first ones, and a lost index is made again as it was.
+    // Later documents are cut like the first ones, and a lost index is made again unchanged.
     scratch.write("more.jsonl", "{\"_id\": \"c\", \"text\": \"Ein Fluss ohne Brücke\"}\n");
     scratch.ok("build more.jsonl --store store TINY --append");
     assert_eq!(found(&scratch, "Flüssen").len(), 2);

@@ -16,7 +16,7 @@ use crate::support::{
 const SEED: u64 = 2027;
 const QUERY: &str = "TINY --json --queries QUERIES --depth 500 -k 500";
 
-/// The first 90 passages; then 35 rows of which 20 are new, 5 changed, and 10 the same.
+/// Writes the first 90 passages; then 35 rows, of which 20 are new, 5 changed, and 10 the same.
 fn corpora(scratch: &Scratch) -> (Vec<Value>, Vec<Value>) {
     let first = passages()[..90].to_vec();
     let mut added = passages()[80..110].to_vec();
@@ -31,7 +31,7 @@ fn corpora(scratch: &Scratch) -> (Vec<Value>, Vec<Value>) {
     (first, added)
 }
 
-/// What the corpora come to.
+/// Returns the documents of both corpora together.
 fn merged(first: &[Value], added: &[Value]) -> Vec<Value> {
     let id = |row: &Value| row["_id"].as_str().unwrap().to_owned();
     let replaced = |row: &&Value| !added.iter().any(|other| id(other) == id(row));
@@ -48,7 +48,7 @@ fn answers(scratch: &Scratch, store: &str) -> Outcome {
     scratch.ok(&format!("query --store {store} {QUERY}"))
 }
 
-/// For each query the documents with the bits of their scores, in no order.
+/// Returns for each query the documents with the bits of their scores, in no order.
 fn scores(outcome: &Outcome) -> BTreeMap<String, BTreeMap<String, u32>> {
     ranked(outcome).into_iter().map(|(query, hits)| (query, hits.into_iter().collect())).collect()
 }
@@ -64,7 +64,7 @@ fn retriever_scores(outcome: &Outcome) -> Vec<BTreeMap<String, String>> {
     outcome.json().into_iter().map(of).collect()
 }
 
-/// Every file of a store that counts, the index aside.
+/// Returns every relevant file of a store except the index.
 fn files(scratch: &Scratch, store: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = scratch.files(store);
     files.retain(|name, _| !name.to_string_lossy().starts_with("index"));
@@ -97,7 +97,7 @@ fn added_documents_are_found_and_changed_ones_replace_their_former_versions() {
     assert!(info.contains("5 until"), "{info}");
 
     let before = files(&scratch, "store");
-    // What the store was made with need not be said again.
+    // The settings of the store need not be repeated.
     let again = scratch.ok("build added.jsonl --append --store store TINY");
     again.says(&["up to date", "35 documents were there as they are"]);
     assert_eq!(files(&scratch, "store"), before);
@@ -151,7 +151,7 @@ fn deleted_documents_are_gone_at_once_and_their_bytes_with_a_compaction() {
     assert_eq!(scores(&mine), scores(&fresh));
     assert_eq!(retriever_scores(&mine), retriever_scores(&fresh));
     scratch.ok("compact --store store").says(&["nothing to do"]);
-    // What was compacted can be added to.
+    // A compacted store can be extended.
     scratch.ok(&build("added.jsonl --append --store store"));
     scratch.ok("verify --deep --store store");
 }
@@ -180,7 +180,7 @@ fn an_interrupted_append_goes_on_to_the_same_bytes_and_is_not_seen_before() {
         rounds += 1;
         assert!(rounds < 200, "{kills} kills");
         let mut child = scratch.spawn(&build("added.jsonl --append --store store"));
-        // Longer and longer, so that it comes to an end on any machine.
+        // Longer and longer, so that it ends on any machine.
         sleep(Duration::from_millis(20 * rounds + seeded.below(180) as u64));
         child.kill().unwrap();
         if child.wait().unwrap().code() == Some(DONE) {
@@ -303,7 +303,7 @@ fn a_document_that_loses_its_text_is_gone() {
     assert_eq!(found(), 1);
 }
 
-/// Documents with and without text in one input, one of them in the first build already.
+/// Adds documents with and without text, one of which is in the first build already.
 #[test]
 fn documents_without_text_take_no_room_in_what_is_added() {
     let scratch = Scratch::new();
@@ -341,10 +341,10 @@ fn queries_go_on_while_an_append_is_begun_anew() {
     scratch.ends(FAILED, &capped).says(&["stopped before"]);
     assert_eq!(ranked(&scratch.ok(query)), expected);
 
-    // The index has what the interrupted append sealed, which counts no longer.
+    // The index has documents that the interrupted append sealed, and which no longer count.
     let mut build = scratch.spawn(&format!("build other.jsonl {append} --restart"));
     while build.try_wait().unwrap().is_none() {
-        // Not by `scratch.ok`: the build has files under way.
+        // Not by `scratch.ok`: the build has temporary files.
         let found = Outcome::of(scratch.command(query).output().unwrap());
         assert_eq!((found.code, found.stderr.as_str()), (DONE, ""));
         if ranked(&found) != expected {
@@ -383,7 +383,7 @@ fn an_intact_index_of_another_state_is_no_index_of_the_store() {
     scratch.ok("delete --store store --ids ids").says(&["deleted 1 documents"]);
 }
 
-/// Names and bytes of the files of a folder.
+/// Returns names and bytes of the files of a folder.
 fn read_files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let files = all_files(folder).into_iter();
     files

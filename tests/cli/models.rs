@@ -1,4 +1,4 @@
-//! Models whose files are not what they should be, and machines that do not give what is asked for.
+//! Models with faulty files, and machines that lack the memory or the threads.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -8,7 +8,7 @@ use hyperrag_model::tiny::Tiny;
 
 use crate::support::{FAILED, LITTLE_MEMORY, Scratch, testdata};
 
-/// A folder of the tiny model, as transformers saves one.
+/// Writes a folder of the tiny model, as transformers saves one.
 fn folder(scratch: &Scratch, name: &str) {
     Tiny::new("llama", 0).unwrap().write_folder(&scratch.path(name), 1).unwrap();
 }
@@ -48,7 +48,8 @@ fn files_that_are_none_are_refused() {
 #[test]
 fn headers_are_bounded() {
     let scratch = Scratch::new();
-    // An array of as many bytes as the file has, each of which was a value of 32 bytes; none is on disk.
+    // An array of as many bytes as the file has, each of which was a value of 32 bytes; none is on
+    // disk.
     let length = 200_u64 << 20;
     let mut header = [&b"GGUF\x03\0\0\0"[..], &0_u64.to_le_bytes(), &1_u64.to_le_bytes()].concat();
     header.extend(
@@ -58,7 +59,7 @@ fn headers_are_bounded() {
     fs::write(scratch.path("array.gguf"), &header).unwrap();
     let array = fs::OpenOptions::new().append(true).open(scratch.path("array.gguf")).unwrap();
     array.set_len(length + 64).unwrap();
-    // A header of JSON of as many values.
+    // A header of JSON with as many values.
     folder(&scratch, "m");
     let values = format!("{{\"x\":[{}0]}}", "0,".repeat(8 << 20));
     let weights = [&(values.len() as u64).to_le_bytes()[..], values.as_bytes()].concat();

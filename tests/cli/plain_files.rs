@@ -1,4 +1,4 @@
-//! Files of a store that are not files: links, pipes and devices in their place.
+//! Links, pipes and devices in the place of a store's files.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,7 +10,7 @@ use crate::support::{
 
 const BUILD: &str = "--store store TINY --unit-rows 4 --profile plain";
 
-/// A store of three shards, one document of it deleted, and more rows.
+/// Makes a store of three shards, one document of which is deleted, and more rows.
 fn store() -> Scratch {
     let scratch = Scratch::new();
     scratch.write("first.jsonl", jsonl(&passages()[..10]));
@@ -136,7 +136,7 @@ fn a_lock_that_is_a_link_is_not_written_through() {
     fs::remove_file(&lock).unwrap();
     fifo(&scratch, "store/lock");
     writing(FAILED, &["store/lock", "not a file", "remove it"]);
-    // A lock that has another name locks, and its text stays.
+    // A lock that has a second name locks, and its text stays.
     fs::remove_file(&lock).unwrap();
     fs::hard_link(&other, &lock).unwrap();
     writing(DONE, &[]);
@@ -193,7 +193,7 @@ fn a_journal_that_has_another_name_is_replaced_before_it_is_added_to() {
     let journal = scratch.path("store/journal-000003.log");
     let before = fs::read(&journal).unwrap();
     assert!(!before.is_empty(), "something is sealed");
-    // As a copy by hard links has it, which must not change.
+    // Like a copy by hard links, which must not change.
     fs::hard_link(&journal, scratch.path("backup")).unwrap();
     ends(&scratch, DONE, &line);
     assert_eq!(fs::read(scratch.path("backup")).unwrap(), before);
@@ -218,7 +218,7 @@ fn a_folder_of_a_store_that_is_a_link_is_read_and_not_written() {
         fs::remove_file(&folder).unwrap();
         fs::rename(&elsewhere, &folder).unwrap();
     }
-    // A store that is a link as a whole is one like another.
+    // A store that is a link as a whole works like any other.
     symlink(scratch.path("store"), scratch.path("linked")).unwrap();
     ends(&scratch, DONE, "delete --store linked --ids others");
     ends(&scratch, DONE, "compact --store linked");

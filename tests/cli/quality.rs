@@ -1,4 +1,5 @@
-//! `bench quality`: what element types cost in a ranking, and that its scores are those of stores.
+//! `bench quality`: the cost of element types in a ranking, and the equality of its scores with those
+//! of stores.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +16,7 @@ fn bench(scratch: &Scratch, options: &str) -> Outcome {
     scratch.ok(&format!("bench quality CORPUS TINY --queries QUERIES --qrels {qrels} {options}"))
 }
 
-/// The bits of the model's score of every pair, of what `query --json` prints.
+/// Returns the bits of the model's score of every pair in the output of `query --json`.
 fn model_scores(text: &str) -> BTreeMap<(String, String), u32> {
     let mut scores = BTreeMap::new();
     for line in text.lines() {
@@ -56,7 +57,7 @@ fn its_scores_are_those_of_stores() {
         let listed = scratch.ok(&format!("{query} --candidates runs/retriever.run"));
         assert_eq!(found, model_scores(&listed.stdout), "{variant}");
     }
-    // And the other way round: the same candidates from a run.
+    // The other way round: the same candidates from a run.
     let options = format!("--depth 12 --variants int8 --dtype f32 --runs-dir again {chunks}");
     bench(&scratch, &format!("{options} --candidates runs/retriever.run"));
     assert_eq!(written(&scratch, "again/int8.jsonl"), written(&scratch, "runs/int8-f32.jsonl"));
@@ -158,7 +159,7 @@ fn rounding_after_one_prefill_is_near() {
     assert_eq!(rounded.json()[0]["rounded"], true);
     let scores =
         |folder: &str, variant: &str| written(&scratch, &format!("{folder}/{variant}.jsonl"));
-    // What is not rounded is the same.
+    // Unrounded scores are the same.
     assert_eq!(scores("own", "f32-f32"), scores("rounded", "f32-f32"));
     for variant in ["bf16-f32", "int8-f32", "int5-f32", "int4-f32", "bf16-bf16"] {
         let (own, rounded) = (scores("own", variant), scores("rounded", variant));
@@ -166,7 +167,7 @@ fn rounding_after_one_prefill_is_near() {
         let pairs = own.values().zip(rounded.values());
         let difference = |(a, b): (&u32, &u32)| (f32::from_bits(*a) - f32::from_bits(*b)).abs();
         let largest = pairs.map(difference).fold(0.0, f32::max);
-        // A CPU that multiplies bf16 rounds K and V for that, whatever they are stored as.
+        // A CPU that multiplies bf16 rounds K and V for that, whatever their stored type is.
         assert!(largest > 0.0 || variant == "bf16-bf16", "{variant} is no other block");
         assert!(largest < 0.3, "{variant}: {largest}");
     }

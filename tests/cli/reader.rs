@@ -1,4 +1,4 @@
-//! The reader in Python, which knows FORMAT.md alone, beside the store's own.
+//! The reader in Python, written from FORMAT.md alone, beside the store's own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +20,7 @@ fn read(store: &Path, dump: Option<&Path>) -> Output {
     command.args(dump.iter().flat_map(|dump| [Path::new("--dump"), dump])).output().unwrap()
 }
 
-/// The f32 values of a file that numpy wrote (format 1.0: magic, version, length, description).
+/// Returns the f32 values of a file that numpy wrote (format 1.0: magic, version, length, description).
 fn floats(path: &Path) -> Vec<f32> {
     let bytes = fs::read(path).unwrap();
     assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
@@ -30,7 +30,7 @@ fn floats(path: &Path) -> Vec<f32> {
     bytes[start..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
-/// The values of K and V, in the order of the bytes.
+/// Returns the values of K and V, in the order of the bytes.
 pub(crate) fn decoded(block: &KvBlock) -> Vec<f32> {
     let (element, dim) = (block.geometry().element, block.geometry().head_dim as usize);
     let mut row = vec![0.0; dim];
@@ -45,7 +45,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// K and V of every block as Python reads them, which is checked for the plain element types.
+/// Returns K and V of every block as Python reads them. They are checked for the plain element types.
 fn compare(root: &Path) -> BTreeMap<(u32, u32), Vec<f32>> {
     let dump = root.with_extension("dump");
     let output = read(root, Some(&dump));

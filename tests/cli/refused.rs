@@ -1,4 +1,4 @@
-//! Files that the system refuses, for want of rights or of descriptors: that is no damage.
+//! Files that the system refuses, for lack of rights or of descriptors. A refusal is no damage.
 
 use std::fmt::Write;
 use std::fs::{self, Permissions};
@@ -13,15 +13,15 @@ use crate::support::{
     DONE, FAILED, Outcome, Scratch, all_files, jsonl, passages, ranked, testdata,
 };
 
-/// Copies the program and the model to where every user may start and read them.
+/// Copies the program and the model to a place where every user may start and read them.
 fn open_to_all(scratch: &Scratch) {
     set_mode(&scratch.path(""), 0o755);
     fs::copy(env!("CARGO_BIN_EXE_hyperrag"), scratch.path("hyperrag")).unwrap();
     fs::copy(testdata("tiny.gguf"), scratch.path("tiny.gguf")).unwrap();
 }
 
-/// Runs what [`open_to_all`] copied as a user who is not root, to whom every file is open, whatever
-/// its mode.
+/// Runs the copies of [`open_to_all`] as a user who is not root: root may open every file, whatever its
+/// mode.
 #[track_caller]
 fn run_as_user(scratch: &Scratch, line: &str) -> Outcome {
     let copied = line.replace("TINY", "--model tiny.gguf");
@@ -135,7 +135,7 @@ fn files_follow_the_umask() {
     }
 }
 
-/// Many short documents.
+/// Returns many short documents.
 fn rows(count: usize) -> String {
     let mut rows = String::new();
     for row in 0..count {
@@ -145,7 +145,7 @@ fn rows(count: usize) -> String {
     rows
 }
 
-/// Runs the program with so many descriptors.
+/// Runs the program with `descriptors` descriptors.
 #[track_caller]
 fn run_with(scratch: &Scratch, descriptors: u32, line: &str) -> Outcome {
     let mut command = scratch.command_after(&format!("ulimit -n {descriptors}"), line);

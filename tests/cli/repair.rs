@@ -1,4 +1,4 @@
-//! `repair`: damage of every kind of file, mended to the bytes that were there.
+//! `repair`: damage of every kind of file, repaired to the same bytes as before.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,7 +27,7 @@ fn built() -> (Scratch, Files) {
     (scratch, files)
 }
 
-/// Whether the store has these files again, the index aside.
+/// Checks that the store has these files again, except the index.
 #[track_caller]
 fn same(scratch: &Scratch, expected: &Files, message: &str) {
     let found = scratch.files("store");
@@ -105,7 +105,7 @@ fn the_plan_is_printed_and_nothing_written() {
     }
     plan.says(&["store: 1 damaged file is left"]);
     assert!(scratch.files("store") == damaged);
-    // What can be mended is, whatever is left; without a model that is said.
+    // Everything that can be repaired is, whatever is left; without a model that is said.
     let other = scratch.ends(DAMAGED, "repair --store store --json --model nowhere.gguf");
     assert!(other.stdout.contains("the model is needed for it"), "{}", other.stdout);
     assert!(scratch.files("store") == damaged);
@@ -145,7 +145,7 @@ fn another_kernel_mends_with_a_note() {
             bytes[block as usize + 500] ^= 1;
         });
     };
-    // A block that both kernels give the same bytes needs no note.
+    // A block that is the same with both kernels needs no note.
     damage(0, 5);
     let repair = "repair --store store TINY --device cpu --json";
     scratch.ok(repair);
@@ -173,7 +173,7 @@ fn another_kernel_mends_with_a_note() {
     let right = ranked(&scratch.ok(&QUERY.replace("--store store", "--store right")));
     assert_eq!(ranked(&scratch.ok(QUERY)), right);
 
-    // The blocks that are left keep it when they are compacted.
+    // The remaining blocks keep it when they are compacted.
     scratch.write("ids", passages()[70]["_id"].as_str().unwrap());
     scratch.ok("delete --store store --ids ids");
     scratch.ok("compact --store store");
@@ -196,7 +196,7 @@ fn replicas_mend_every_file() {
         assert!(how.contains("from the replica") && how.contains("/copy"), "{name} {at}: {how}");
         same(&scratch, &whole, &format!("{name} byte {at}"));
     }
-    // Of a shard that is damaged in both, the blocks that are intact here are kept.
+    // In a shard that is damaged in both, the intact blocks here are kept.
     for store in ["store", "copy"] {
         scratch.damage(&format!("{store}/shards/000000.kv"), |bytes| bytes[100_000] ^= 1);
     }
@@ -242,11 +242,11 @@ fn a_manifest_is_made_again() {
         scratch.ok(REPAIR);
         same(&scratch, &whole, &format!("manifest.json byte {at}"));
     }
-    // Lost altogether, it is known by what announced it.
+    // A lost manifest is known by its announcement.
     fs::remove_file(scratch.path("store/manifest.json")).unwrap();
     scratch.ok(REPAIR);
     same(&scratch, &whole, "lost");
-    // Without that, it can not be known to be complete; a build finds out.
+    // Without that, it is unknown whether the store is complete; a build finds out.
     for name in ["manifest.json", "generation"] {
         fs::remove_file(scratch.path("store").join(name)).unwrap();
     }
@@ -271,12 +271,12 @@ fn damaged_texts_are_not_taken_for_what_was_written() {
         let at = flip(&scratch, "chunks/000002.parquet", &mut seeded);
         let outcome = scratch.run(REPAIR);
         match outcome.code {
-            // The index still has the texts as they were.
+            // The index still has the original texts.
             0 => drop(scratch.ok("verify --store store --deep")),
             _ => {
                 assert_eq!(outcome.code, DAMAGED, "byte {at}");
                 let how = mends(&outcome)[0]["how"].as_str().unwrap().to_owned();
-                // What is made from other texts is not the manifest that was lost.
+                // A manifest made from other texts is not the lost one.
                 let known = ["000002.parquet", "--accept-older"];
                 assert!(known.iter().any(|part| how.contains(part)), "byte {at}: {how}");
                 refused += usize::from(how.contains("its texts cannot be shown"));
@@ -300,7 +300,7 @@ fn rows_without_text_are_known_from_the_shards() {
     scratch.write("corpus.jsonl", jsonl(&rows));
     scratch.ok(BUILD);
     let whole = scratch.files("store");
-    // The last generation's number, which only the checksum confirms.
+    // The number of the last generation, which only the checksum confirms.
     scratch.damage("store/manifest.json", |bytes| {
         let at = bytes.windows(12).position(|part| part == b"\"generation\"").unwrap();
         bytes[at + 13] = b'7';
@@ -333,8 +333,8 @@ fn a_journal_is_made_again() {
     scratch.ok("verify --store store --deep");
 }
 
-/// Of a store whose manifest is gone nothing says in which type it was computed, but the headers know
-/// the right one when it is tried.
+/// Repairs a store without a manifest. Nothing states the type in which it was computed, but the
+/// headers identify the right one when it is tried.
 #[test]
 fn a_lost_manifest_is_made_again_in_the_type_of_the_store() {
     for compute in ["f32", "bf16", "int8"] {

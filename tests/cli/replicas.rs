@@ -1,4 +1,4 @@
-//! What a store tells of its replicas, and of what they served.
+//! Reports of a store on its replicas and on the reads that they served.
 
 use std::fs;
 
@@ -103,7 +103,7 @@ fn a_store_that_cannot_be_written_is_copied() {
 #[test]
 fn an_unfinished_build_says_how_many_documents_are_searched() {
     let scratch = Scratch::new();
-    // It fails in its third unit, the index not committed yet.
+    // It fails in its third unit, before the index is committed.
     scratch.write("corpus.jsonl", jsonl(&passages()[..70]) + "{");
     scratch.ends(FAILED, "build corpus.jsonl --store store TINY --unit-rows 32");
     let found = scratch.ends(DEGRADED, QUERY);

@@ -16,7 +16,7 @@ use crate::support::{
 
 const BUILD: &str = "build corpus.jsonl --store store TINY --unit-rows 16";
 
-/// A folder with a corpus of `times` the passages, under other ids each time.
+/// Makes a folder with a corpus of `times` copies of the passages, each under other ids.
 fn corpus(times: usize) -> Scratch {
     let scratch = Scratch::new();
     let mut rows = Vec::new();
@@ -165,7 +165,7 @@ fn the_second_of_two_builds_gives_way() {
     let scratch = corpus(4);
     let mut first = scratch.spawn(BUILD);
     wait_for(&scratch.path("store/lock"));
-    // No check for temporary files: those of the first are at work.
+    // No check for temporary files: those of the first build are in use.
     let second = scratch.command(BUILD).output().unwrap();
     let said = String::from_utf8(second.stderr).unwrap();
     assert_eq!(second.status.code(), Some(FAILED), "{said}");
@@ -201,7 +201,7 @@ fn a_build_stopped_by_a_bad_row_keeps_what_it_sealed() {
         (&manifest["complete"], manifest["shards"].as_array().unwrap().len()),
         (&json!(false), 2)
     );
-    // Other rows than those that were sealed.
+    // Other rows than the sealed ones.
     let mut changed = rows.clone();
     changed[20]["text"] = json!("Something else.");
     scratch.write("corpus.jsonl", jsonl(&changed));
@@ -211,7 +211,7 @@ fn a_build_stopped_by_a_bad_row_keeps_what_it_sealed() {
     scratch.write("corpus.jsonl", &lines);
     scratch.ok(BUILD);
     assert_eq!(scratch.contents("store"), scratch.contents("whole"));
-    // And once more on the complete store: changed, cut short, and longer.
+    // Once more on the complete store: changed, cut short, and longer.
     scratch.write("corpus.jsonl", jsonl(&changed));
     scratch.ends(FAILED, BUILD).says(&["rows 17 to 32"]);
     scratch.write("corpus.jsonl", jsonl(&rows[..16]));

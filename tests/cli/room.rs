@@ -1,4 +1,4 @@
-//! Builds that may take only so many bytes, or have only so many.
+//! Builds with a limit on the bytes of the store.
 
 use std::fs;
 

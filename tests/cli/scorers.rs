@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::{FAILED, MISMATCH, Scratch, ranked, testdata};
 
-/// A profile whose suffix has a special token.
+/// Returns a profile whose suffix has a special token.
 fn profile(scorer: &str, keys: &str) -> String {
     format!(
         "name = \"judge\"\nscorer = \"{scorer}\"\ndocument = \"Passage: {{title}}. {{text}}\"\n\
@@ -116,8 +116,8 @@ fn words_that_are_not_one_token_are_refused() {
     scratch.ends(FAILED, query).says(&["yes \"maybe\""]);
 }
 
-/// A reranker that was trained with the query first: its prompt, of the texts of a store that was
-/// built with another profile, against one run over the same tokens.
+/// Compares a reranker that was trained with the query first with one run over the same tokens. Its
+/// prompt takes the texts of a store that was built with another profile.
 #[test]
 fn a_query_that_comes_first_is_read_again_for_every_document() {
     let scratch = Scratch::new();
@@ -156,14 +156,14 @@ fn a_query_that_comes_first_is_read_again_for_every_document() {
         log_odds(&document.concat(), &template("<|im_end|>\nRelevant:"))
     );
 
-    // Blocks of another model are not read, so it may be asked.
+    // Blocks of another model are not read, so recompute is allowed.
     let tiny = Tiny::new("gemma3", 3).unwrap();
     tiny.write_folder(&scratch.path("other"), 1).unwrap();
     scratch.ends(MISMATCH, "query --model other --store S --profile plain bees");
     scratch.ok("query --model other --store S --profile first.toml --recompute bees");
 }
 
-/// How much likelier ` the` is than ` a` after both parts.
+/// Returns the log-odds of ` the` against ` a` after both parts.
 fn log_odds(document: &[u32], suffix: &[u32]) -> f32 {
     let mut file = ModelFile::open(Path::new(&testdata("tiny.gguf"))).unwrap();
     let tokenizer = file.tokenizer().unwrap();

@@ -1,4 +1,6 @@
-/// Numbers that a seed gives (splitmix64).
+//! Random numbers for tests, from a seed alone.
+
+/// Generator of numbers from a seed (splitmix64).
 pub(crate) struct Seeded(pub(crate) u64);
 
 impl Seeded {
@@ -9,7 +11,7 @@ impl Seeded {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }

@@ -1,4 +1,4 @@
-//! Signals that ask the program to stop, and those that whoever started it had it ignore.
+//! Signals that ask the program to stop, also those that its parent set to be ignored.
 
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -23,7 +23,8 @@ fn corpus() -> Scratch {
     scratch
 }
 
-/// Starts a build that heeds the signals that `build` does not ignore, and waits until a shard is sealed.
+/// Starts a build that heeds the signals that `build` does not ignore, and waits until a shard is
+/// sealed.
 fn started(scratch: &Scratch, build: &Command) -> Child {
     let mut heeding = by(&HEEDING, build);
     let child = heeding.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();

@@ -1,9 +1,9 @@
-//! Commands that another program starts: a shell that sets limits first, or one that changes what
-//! signals do. What comes out has the command's folder and environment, and none of its pipes.
+//! Commands that another program starts: a shell that sets limits first, or one that changes signals.
+//! The result has the command's folder and environment, and none of its pipes.
 
 use std::process::Command;
 
-/// A command started by another program, whose words are `by`.
+/// Makes a command that the program with the words `by` starts.
 pub(crate) fn by(by: &[&str], command: &Command) -> Command {
     let mut other = Command::new(by[0]);
     other.args(&by[1..]).arg(command.get_program()).args(command.get_args());
@@ -19,7 +19,7 @@ pub(crate) fn by(by: &[&str], command: &Command) -> Command {
     other
 }
 
-/// A command started by a shell that ran `script` before, such as `ulimit -n 64`.
+/// Makes a command that a shell starts after it ran `script`, such as `ulimit -n 64`.
 pub(crate) fn after(script: &str, command: &Command) -> Command {
     by(&["sh", "-c", &format!("{script} && exec \"$0\" \"$@\"")], command)
 }

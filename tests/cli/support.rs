@@ -1,4 +1,4 @@
-//! A folder to run the program in, and what a run left behind.
+//! A folder in which the program runs, and the results of a run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,18 +21,18 @@ pub(crate) const DAMAGED: i32 = 4;
 pub(crate) const MISMATCH: i32 = 5;
 pub(crate) const INTERRUPTED: i32 = 130;
 
-/// A file of `testdata/`.
+/// Returns the path of a file of `testdata/`.
 pub(crate) fn testdata(name: &str) -> String {
     format!("{}/testdata/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The passages, one JSON object each.
+/// Returns the passages, each a JSON object.
 pub(crate) fn passages() -> Vec<Value> {
     let text = fs::read_to_string(testdata("passages.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// One JSON object a line.
+/// Writes each row as a line of JSON.
 pub(crate) fn jsonl(rows: &[Value]) -> String {
     rows.iter().map(|row| format!("{row}\n")).collect()
 }
@@ -42,21 +42,21 @@ pub(crate) fn note(text: &str) {
     eprintln!("{text}");
 }
 
-/// Whether a line of stderr was said on the way, and not at the end.
+/// Whether a line of stderr was printed during the run, not at its end.
 pub(crate) fn is_on_the_way(line: &str) -> bool {
     ["warning: ", "fetching ", "computing in "].iter().any(|start| line.starts_with(start))
 }
 
-/// The limit of a shell that gives a command 4 GiB of address space.
+/// Shell command that limits a program to 4 GiB of address space.
 pub(crate) const LITTLE_MEMORY: &str = "ulimit -v 4194304";
 
-/// Longer than any command takes that [`Scratch::soon_after`] runs.
+/// Time longer than any command takes that [`Scratch::soon_after`] runs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Starts a program that ignores no signal that asks it to stop.
+/// Words that start a program which ignores no signal to stop.
 pub(crate) const HEEDING: [&str; 2] = ["env", "--default-signal=INT,TERM,HUP"];
 
-/// What one run said.
+/// The output of one run.
 pub(crate) struct Outcome {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -72,7 +72,7 @@ impl Outcome {
         }
     }
 
-    /// Whether stderr has all of `parts`.
+    /// Checks that stderr has all of `parts`.
     #[track_caller]
     pub(crate) fn says(&self, parts: &[&str]) {
         for part in parts {
@@ -80,7 +80,7 @@ impl Outcome {
         }
     }
 
-    /// The value of each line of stdout.
+    /// Returns the value of each line of stdout.
     pub(crate) fn json(&self) -> Vec<Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -106,8 +106,8 @@ impl Scratch {
         fs::write(self.path(name), bytes).unwrap();
     }
 
-    /// The program with the words of `line`, in this folder. `TINY`, `CORPUS` and `QUERIES` stand
-    /// for the model and its options, and for files of `testdata/`.
+    /// Returns the program with the words of `line`, in this folder. `TINY`, `CORPUS` and `QUERIES`
+    /// stand for the model and its options, and for files of `testdata/`.
     pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hyperrag"));
         for (variable, _) in std::env::vars_os() {
@@ -128,13 +128,13 @@ impl Scratch {
         command
     }
 
-    /// The program with the words of `line`, started by a shell that ran `script` before, such as
-    /// `ulimit -n 64`.
+    /// Returns the program with the words of `line`, started by a shell that ran `script` before, such
+    /// as `ulimit -n 64`.
     pub(crate) fn command_after(&self, script: &str, line: &str) -> Command {
         started::after(script, &self.command(line))
     }
 
-    /// Runs the program after `script`, and kills it and fails if it does not end within a minute.
+    /// Runs the program after `script`. Kills it and fails if it does not end within a minute.
     #[track_caller]
     pub(crate) fn soon_after(&self, script: &str, line: &str) -> Output {
         let mut command = self.command_after(script, line);
@@ -150,28 +150,28 @@ impl Scratch {
         child.wait_with_output().unwrap()
     }
 
-    /// Starts the program without waiting for it. It heeds the signals that ask it to stop, also where
-    /// the tests were started to ignore them, as a shell starts what runs in the background.
+    /// Starts the program without waiting for it. It heeds signals to stop, even if the tests were
+    /// started to ignore them, as a shell does for background jobs.
     pub(crate) fn spawn(&self, line: &str) -> Child {
         let mut command = started::by(&HEEDING, &self.command(line));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }
 
-    /// Runs the program to its end and checks what holds for every end.
+    /// Runs the program to its end, and checks what holds for every end.
     #[track_caller]
     pub(crate) fn run(&self, line: &str) -> Outcome {
         self.check(line, self.command(line).output().unwrap())
     }
 
-    /// Runs the program with stdin, to its end, and checks what holds for every end.
+    /// Runs the program with stdin to its end, and checks what holds for every end.
     #[track_caller]
     pub(crate) fn run_with_stdin(&self, line: &str, stdin: &str) -> Outcome {
         let mut command = assert_cmd::Command::from_std(self.command(line));
         self.check(line, command.write_stdin(stdin).output().unwrap())
     }
 
-    /// Checks a finished run: what went wrong is one sentence, and no file is half-written.
+    /// Checks a finished run: a failure is one sentence, and no file is half-written.
     #[track_caller]
     pub(crate) fn check(&self, line: &str, output: Output) -> Outcome {
         let outcome = Outcome::of(output);
@@ -222,13 +222,13 @@ impl Scratch {
         outcome
     }
 
-    /// Names and bytes of the shards and chunk files of a store.
+    /// Returns names and bytes of the shards and chunk files of a store.
     pub(crate) fn contents(&self, store: &str) -> BTreeMap<PathBuf, Vec<u8>> {
         contents(&self.path(store))
     }
 
-    /// Every file of a store with its bytes, but for locks, the list of replicas and what
-    /// announces the manifest, which differs between replicas.
+    /// Returns every file of a store with its bytes, except locks, the list of replicas and the
+    /// manifest's announcement, which differs between replicas.
     pub(crate) fn files(&self, store: &str) -> BTreeMap<PathBuf, Vec<u8>> {
         let root = self.path(store);
         let kept = |path: &PathBuf| {
@@ -261,7 +261,7 @@ pub(crate) fn contents(store: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// All files and folders below `folder`.
+/// Lists all files and folders below `folder`.
 pub(crate) fn all_files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten() {
@@ -274,7 +274,7 @@ pub(crate) fn all_files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Query, documents and the bits of their scores, of every answer in `--json`.
+/// Returns query, documents and the bits of their scores for every answer in `--json`.
 pub(crate) fn ranked(outcome: &Outcome) -> Vec<(String, Vec<(String, u32)>)> {
     let hit = |hit: &Value| {
         let score = hit["model_score"].as_f64().unwrap() as f32;

@@ -1,10 +1,10 @@
-//! What a corpus, a query or a file name says does not reach a terminal as commands to it.
+//! Text of a corpus, a query or a file name that would control a terminal is not passed to it.
 
 use serde_json::{Value, json};
 
 use crate::support::{FAILED, Outcome, Scratch, USAGE, jsonl, testdata};
 
-/// A document that would clear the screen, ring, turn red and write backwards.
+/// Makes a store with a document that would clear the screen, ring, turn red and write backwards.
 fn hostile() -> Scratch {
     let scratch = Scratch::new();
     let row = json!({

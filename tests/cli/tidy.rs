@@ -1,4 +1,4 @@
-//! Which crate may know which, and how long a file may be.
+//! Rules for the source: which crate may know which, and how long a file may be.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,17 +8,17 @@ use toml::{Table, Value};
 
 use crate::support::all_files;
 
-/// Lines of a source file at most, its tests left out.
+/// Largest number of lines of a source file without its tests.
 const LINES_MAX: usize = 500;
 
-/// Reads a file that cargo reads. Cargo itself is not asked: it answers with no network only where
-/// the packages of every platform have been downloaded.
+/// Reads a file that cargo reads. Cargo itself is not run: without a network it answers only if the
+/// packages of every platform have been downloaded.
 fn table(path: &str) -> Table {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     fs::read_to_string(&path).unwrap().parse().unwrap()
 }
 
-/// The manifests of the workspace, with the names of their packages.
+/// Returns the manifests of the workspace, with the names of their packages.
 fn manifests() -> Vec<(String, Table)> {
     let crates = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("crates")).unwrap();
     let crates = crates.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -27,7 +27,7 @@ fn manifests() -> Vec<(String, Table)> {
     manifests.map(|table| (table["package"]["name"].as_str().unwrap().to_owned(), table)).collect()
 }
 
-/// Names of what a package depends on, on any platform, for its build, not for its tests.
+/// Returns names of a package's dependencies on any platform, for its build, not for its tests.
 fn dependencies(manifest: &Table) -> BTreeSet<&str> {
     let platforms = manifest.get("target").and_then(Value::as_table);
     let platforms = platforms.into_iter().flat_map(Table::values).filter_map(Value::as_table);
@@ -68,7 +68,7 @@ fn only_the_model_knows_candle() {
     }
 }
 
-/// The lock names every package that any feature brings on any platform.
+/// Checks the lock file, which names every package that any feature brings on any platform.
 #[test]
 fn there_is_no_asynchronous_runtime() {
     let lock = table("Cargo.lock");

@@ -1,4 +1,4 @@
-//! Stores brought to the present version of the format, and what of a model's files may change.
+//! Stores brought to the present version of the format, and permitted changes of a model's files.
 
 use std::fs;
 use std::thread::sleep;
@@ -14,7 +14,7 @@ const QUERY: &str =
     "query --store store --device cpu --json --queries queries.jsonl --depth 9 -k 9";
 const UPGRADE: &str = "upgrade --store store TINY";
 
-/// The tiny model in a file of another name, with bytes behind its tensors.
+/// Writes the tiny model to a file of another name, with bytes behind its tensors.
 fn same_model_other_file(scratch: &Scratch) -> String {
     let mut bytes = fs::read(testdata("tiny.gguf")).unwrap();
     bytes.extend([0; 7]);
@@ -60,7 +60,7 @@ fn an_upgraded_store_holds_the_same_and_takes_the_model_from_other_files() {
     let upgraded = scratch.files("store");
     scratch.ok(UPGRADE).says(&["nothing to do"]);
     assert_eq!(scratch.files("store"), upgraded);
-    // It goes on as any other.
+    // It continues like any other.
     scratch.write("more.jsonl", "{\"_id\": \"new\", \"text\": \"a river of new bees\"}\n");
     scratch.ok(&format!(
         "build more.jsonl --append --store store {same} --profile plain --device cpu"
@@ -141,7 +141,7 @@ fn killed_at_any_moment_nothing_is_lost() {
         assert!(ended.is_none() || ended == Some(DONE), "{ended:?}");
         assert_eq!(payloads(&scratch.path("store")), blocks, "after {wait} ms");
     }
-    // What a kill left is gone with the next change.
+    // The next change removes the remains of a kill.
     scratch.ok(UPGRADE);
     scratch.ok("verify --deep --store store");
     assert_eq!(ranked(&scratch.ok(&query)), before);

@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 const QUERY: &str = "query --store store TINY --json -k 100 honeybees";
-/// Candidates in every shard.
+/// Query with candidates in every shard.
 const QUERIES: &str = "query --store store TINY --json --queries three.tsv --depth 20 -k 20";
 
 fn built() -> Scratch {
@@ -28,7 +28,8 @@ fn built() -> Scratch {
     scratch
 }
 
-/// Whether `copy` has the files of `store`, but for what the last commit of the index does not name.
+/// Checks that `copy` has the files of `store`, except those that the last commit of the index does not
+/// name.
 #[track_caller]
 fn same(scratch: &Scratch, copy: &str, store: &str) {
     let (copy, mut store) = (scratch.files(copy), scratch.files(store));
@@ -63,12 +64,12 @@ fn every_flipped_byte_is_found_and_named() {
     let mut seeded = Seeded(seed);
     let mut victims = scratch.files("store");
     victims.insert("replicas.json".into(), fs::read(scratch.path("store/replicas.json")).unwrap());
-    // It serves tantivy's clean-up only; a search and a merge go by meta.json.
+    // It serves tantivy's clean-up only; searches and merges read meta.json.
     victims.remove(&PathBuf::from("index/.managed.json"));
     for (name, bytes) in victims {
         let path = format!("store/{}", name.display());
         for _ in 0..3 {
-            // A JSON file's line end alone may change unnoticed.
+            // Only a JSON file's final line end may change unnoticed.
             let at = seeded.below(bytes.len().saturating_sub(1).max(1));
             let mut changed = bytes.clone();
             changed[at] ^= 1 << seeded.below(5);
@@ -137,7 +138,7 @@ fn a_replica_is_the_same_and_brought_up_to_date() {
     scratch.ok("replicate --store store --to copy").says(&["up to date"]);
     let listed = fs::read_to_string(scratch.path("store/replicas.json")).unwrap();
     assert!(listed.contains("/copy\"") && listed.contains("/more\""), "{listed}");
-    // A damaged copy: only every byte's check finds a block, a length shows by itself.
+    // A damaged copy: only a check of every byte finds a changed block, a length shows by itself.
     scratch.damage("copy/shards/000002.kv", |bytes| bytes[6000] ^= 1);
     scratch.damage("copy/shards/000001.kv", |bytes| bytes.truncate(5000));
     scratch.ok("replicate --store store --to copy");
@@ -161,11 +162,11 @@ fn other_folders_do_not_become_replicas() {
     fs::remove_file(scratch.path("element/manifest.json")).unwrap();
     to("element").says(&["the folder holds another store"]);
     assert!(scratch.files("other") == before);
-    // Asked before anything is computed.
+    // Checked before anything is computed.
     let build = "build CORPUS --store new TINY --replica home";
     scratch.ends(FAILED, build).says(&["holds no store"]);
     assert!(!scratch.path("new").exists());
-    // What is damaged is not copied.
+    // Damaged files are not copied.
     scratch.damage("store/shards/000001.kv", |bytes| bytes[90_000] ^= 1);
     let damaged = scratch.ends(DAMAGED, "replicate --store store --to copy");
     damaged.says(&["store/shards/000001.kv: damaged: block"]);
@@ -224,7 +225,7 @@ fn queries_are_answered_from_replicas_with_the_same_scores() {
             let answers = answer.json();
             let failovers = answers.iter().map(|a| a["stats"]["failovers"].as_u64().unwrap());
             let failovers: u64 = failovers.sum();
-            // These serve the writer, and spare a reading.
+            // These serve the writer, or spare a read.
             let spared =
                 name.ends_with(".managed.json") || name.extension() == Some("pages".as_ref());
             if read && !spared {
@@ -265,8 +266,8 @@ fn a_replica_that_is_gone_or_of_no_use_is_a_warning() {
     assert_eq!(ranked(&list), whole);
 }
 
-/// Builds a store in which block 3 of shard 1 has fitting checksums and bytes that the model never
-/// made, as if by the kernel that is named.
+/// Builds a store in which block 3 of shard 1 has matching checksums but bytes that the model never
+/// made, as if by the kernel `kernel`.
 pub(crate) fn with_a_wrong_block(scratch: &Scratch, kernel: &str) {
     scratch.ok("build CORPUS --store right TINY --unit-rows 64 --dtype f32");
     let right = Store::open(&scratch.path("right")).unwrap();

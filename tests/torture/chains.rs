@@ -1,5 +1,6 @@
-//! Faults across commands: one is killed at a call to the disk, the next one runs, and then the power
-//! is lost. What the first had not synced the second may have seen, and a loss of power takes it away.
+//! Faults across commands. One command is killed at a call to the disk, the next one runs, and then the
+//! power is lost. The second may have seen data that the first had not synced, and a loss of power
+//! takes them away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,11 +17,11 @@ use crate::sites::REPLICATE;
 use crate::world::{QUERY, Tree, World, read_tree, undamaged, write_tree};
 
 const KILLED: Fault = Fault { kinds: "cuws", action: "kill", stays: false };
-/// Losses of power after each kill.
+/// Number of losses of power after each kill.
 const LOSSES: usize = 40;
-/// Losses of power after each kill, where only some kills are tried.
+/// Number of losses of power after each kill, if only some kills are tried.
 const LOSSES_SAMPLED: usize = 8;
-/// Of so many losses of power one is followed by a query and by the second command once more.
+/// Interval, in losses of power, at which a query and the second command run again.
 const LOOKED_AT: usize = 8;
 
 pub(crate) const COMPACT: [&str; 3] = ["compact", "--store", "STORE"];
@@ -38,14 +39,14 @@ struct Chain<'w> {
     world: &'w World,
     before: &'w Tree,
     lines: [Vec<&'static str>; 2],
-    /// What a reader may find, and what a query then gives.
+    /// Documents that a reader may find, with the answer of a query then.
     states: BTreeMap<Documents, Answer>,
-    /// What may be there when the second command is done.
+    /// Documents that may be there after the second command.
     ends: Vec<Documents>,
 }
 
-/// Kills the first of each two commands, at every call that writes or at a sample, and loses the power
-/// at moments of the second. Gives a row for each two.
+/// Kills the first of two commands, at every call that writes or at a sample, and loses the power at
+/// moments of the second. Returns a row for each pair.
 pub(crate) fn run(world: &World, seed: u64, full: bool) -> Vec<(String, Tally)> {
     let before = prepare(world);
     let restart = [&APPEND[..], &["--restart"]].concat();
@@ -71,7 +72,7 @@ pub(crate) fn run(world: &World, seed: u64, full: bool) -> Vec<(String, Tally)> 
     rows
 }
 
-/// A store with two documents deleted, and the files of the commands.
+/// Makes a store with two deleted documents, and the files that the commands need.
 pub(crate) fn prepare(world: &World) -> Tree {
     write_tree(&world.disk(), &Tree::new());
     assert!(world.run(&crate::world::BUILD).status.success());
@@ -127,7 +128,7 @@ impl<'w> Chain<'w> {
             |call: &Call| call.name == "rename" && call.other.ends_with("manifest.json");
         let kills = match calls.iter().position(is_published) {
             _ if full => (1..=calls.len()).collect(),
-            // The call after, from 1: there is a new manifest, and it is not synced.
+            // The call after it, counted from 1: there is a new manifest, and it is not synced.
             Some(published) => vec![published + 2, 1 + random.below(calls.len())],
             None => vec![1 + random.below(calls.len())],
         };
@@ -137,7 +138,7 @@ impl<'w> Chain<'w> {
             let at = calls.iter().find(|call| call.faulty).map(Call::place);
             let Some(at) = at else { continue };
             let (output, then) = world.run_faulty(&self.lines[1], None);
-            // Between others, a loss of power leaves what it leaves after the one before.
+            // Between other calls, a loss of power leaves the same as after the previous write.
             let changes = |call: &Call| KILLED.kinds.contains(call.kind);
             let written =
                 |call: &Call| changes(call) && (call.done || call.faulty && !call.data.is_empty());
@@ -156,7 +157,7 @@ impl<'w> Chain<'w> {
         tally
     }
 
-    /// Loses the power in the second command, whose calls are those from `first` on.
+    /// Loses the power in the second command, whose calls begin at `first`.
     fn losses(
         &self,
         calls: &[Call],
@@ -184,7 +185,7 @@ impl<'w> Chain<'w> {
         }
     }
 
-    /// Whether what is left is one of the right states, gives right answers, and can be gone on with.
+    /// Checks that the rest is one of the right states, gives right answers, and can be continued.
     fn judge(&self, done: bool, close: bool) -> Result<(), String> {
         let (world, store) = (self.world, self.world.store());
         undamaged(&store, false)?;

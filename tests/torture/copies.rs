@@ -1,4 +1,4 @@
-//! Copies made of a store that changes meanwhile.
+//! Copies of a store that changes meanwhile.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,8 +9,8 @@ use hyperrag_store::Replicated;
 use crate::Tally;
 use crate::live::{Changing, found, query};
 
-/// Replicates while a writer adds, replaces, deletes and compacts: every copy is whole, and holds what
-/// the store held at one moment meanwhile.
+/// Replicates while a writer adds, replaces, deletes and compacts. Every copy must be whole, and hold
+/// the contents of the store at one moment.
 pub(crate) fn beside_changes(seed: u64, trials: u64) -> Tally {
     let changing = Changing::new(seed);
     let stop = AtomicBool::new(false);

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 pub(crate) const FULL: &str = "28";
 pub(crate) const BROKEN: &str = "5";
 
-/// What befalls one call of the program to the system, or all from that one on.
+/// A fault of one call to the system, or of all calls from that one on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {
     /// Kinds of calls that are counted.
@@ -19,23 +19,23 @@ pub(crate) struct Fault {
     pub(crate) stays: bool,
 }
 
-/// A call to the system, as it was recorded.
+/// A recorded call to the system.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) kind: char,
-    /// Whether the fault befell it.
+    /// Whether the fault hit this call.
     pub(crate) faulty: bool,
     pub(crate) done: bool,
     pub(crate) name: String,
     pub(crate) offset: u64,
     pub(crate) path: PathBuf,
     pub(crate) other: PathBuf,
-    /// What a write wrote.
+    /// Bytes of a write.
     pub(crate) data: Vec<u8>,
 }
 
 impl Call {
-    /// What it did, and to which file.
+    /// Describes the call and its file.
     pub(crate) fn place(&self) -> String {
         format!("{} {}", self.name, self.path.display())
     }
@@ -55,8 +55,7 @@ fn library() -> &'static Path {
     })
 }
 
-/// Has `command` run on a disk below `root` that records what it is asked for, and at the call `nth`
-/// fails.
+/// Runs `command` on a disk below `root` that records its calls and fails at the call `nth`.
 pub(crate) fn attach(
     command: &mut Command,
     root: &Path,
@@ -73,7 +72,7 @@ pub(crate) fn attach(
     }
 }
 
-/// The calls in a record.
+/// Reads the calls in a record.
 pub(crate) fn calls(record: &Path) -> Vec<Call> {
     let bytes = fs::read(record).unwrap();
     let (mut rest, mut calls) = (&bytes[..], Vec::new());

@@ -7,26 +7,26 @@ use crate::Tally;
 use crate::seeded::Seeded;
 use crate::store::{Pristine, Verdict};
 
-/// Bytes of a page.
+/// Size of a page, in bytes.
 const PAGE: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// One bit or more of one byte, anywhere.
+    /// A byte with flipped bits, anywhere.
     Flip,
     /// A page of random bytes, anywhere.
     Overwrite,
     /// A page of zeros, anywhere.
     ZeroPage,
-    /// Two blocks in each other's place.
+    /// Two blocks, swapped.
     SwapBlocks,
-    /// A block of another store of the same model in the place of one.
+    /// A block of another store of the same model, in place of one.
     ForeignBlock,
     /// A file cut short anywhere.
     Truncate,
-    /// A file gone.
+    /// A missing file.
     Remove,
-    /// A length in a shard's header or table with any value, its checksums made to fit.
+    /// A length in a shard's header or table with any value, with matching checksums.
     HostileLength,
 }
 
@@ -45,7 +45,7 @@ impl Fault {
     }
 }
 
-/// Damages one file at a time, judges, and mends it.
+/// Damages one file at a time, judges, and restores it.
 pub(crate) fn run(fault: Fault, pristine: &Pristine, seed: u64, trials: u64) -> Tally {
     let mut random = Seeded(seed ^ (fault as u64) << 32);
     let mut tally = Tally::default();
@@ -78,8 +78,8 @@ fn write(path: &Path, bytes: Option<&[u8]>) {
     }
 }
 
-/// A file of the store and its damaged bytes; `None` bytes for no file. `None` where the dice fell
-/// on something that the fault does not apply to.
+/// Returns a file of the store and its damaged bytes; `None` bytes remove the file. Returns `None` if
+/// the random choice fell on something to which the fault does not apply.
 fn damaged(
     fault: Fault,
     pristine: &Pristine,
@@ -113,7 +113,7 @@ fn damaged(
             }
         }
         Fault::ForeignBlock => {
-            // Another shard is as good as another store: of the same model, and not the place.
+            // Another shard serves as another store: it has the same model and another place.
             let other = &pristine.files()[shards[random.below(shards.len())]];
             let (own, foreign) = (block(&bytes, random), block(other, random));
             let length = own.len().min(foreign.len());
@@ -130,14 +130,14 @@ fn number(bytes: &[u8], at: usize) -> usize {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
 }
 
-/// Where a block of a shard stands, its padding included (see FORMAT.md).
+/// Returns the range of a random block of a shard, with its padding (see FORMAT.md).
 fn block(bytes: &[u8], random: &mut Seeded) -> std::ops::Range<usize> {
     let entry = 256 + 64 * random.below(number(bytes, 16));
     let (start, length) = (number(bytes, entry + 32), number(bytes, entry + 40));
     start..start + length.next_multiple_of(PAGE)
 }
 
-/// Puts a hostile number into a field, and makes the checksums of table and header fit again.
+/// Puts a hostile number into a field, and makes the checksums of table and header match again.
 fn hostile(bytes: &mut [u8], random: &mut Seeded) {
     let blocks = number(bytes, 16);
     let values =

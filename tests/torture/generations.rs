@@ -15,14 +15,14 @@ use crate::live::{Changing, State, found, query, text};
 use crate::seeded::Seeded;
 use crate::world::{Tree, read_tree, write_tree};
 
-/// A store's folder and that of a replica, at one generation.
+/// The folders of a store and of a replica, at one generation.
 struct Age {
     state: State,
     store: Tree,
     replica: Tree,
 }
 
-/// What becomes of the manifest.
+/// Ways to damage the manifest.
 const DAMAGES: [fn(&mut Vec<u8>, &mut Seeded); 3] = [
     |bytes, random| {
         let at = random.below(bytes.len() - 1);
@@ -60,8 +60,8 @@ impl Recompute for NoModel {
     }
 }
 
-/// Damages the manifest of a store of every generation with two replicas of all generations up to its
-/// own, asks, verifies and repairs; at most `trials` of them.
+/// Damages the manifest of a store of every generation, with two replicas of all generations up to its
+/// own. Then queries, verifies and repairs. Runs at most `trials` cases.
 pub(crate) fn stale(seed: u64, trials: u64) -> Tally {
     let mut random = Seeded(seed ^ 0x57a1e);
     let changing = Changing::new(seed);
@@ -102,7 +102,8 @@ pub(crate) fn stale(seed: u64, trials: u64) -> Tally {
     tally
 }
 
-/// The folders after a build, a deletion, an append, a compaction, a replacement and a deletion.
+/// Returns the folders after a build, a deletion, an append, a compaction, a replacement and a
+/// deletion.
 fn ages(changing: &Changing, seed: u64) -> Vec<Age> {
     let root = changing.root();
     let mut state = changing.first();
@@ -148,7 +149,8 @@ fn put(changing: &Changing, ages: &[Age], store: usize, copies: [usize; 2]) {
     }
 }
 
-/// What is found, and whether that is said to be doubtful; `None` where the store refuses.
+/// Returns the documents that a query finds, and whether they are said to be doubtful; `None` if the
+/// store refuses.
 fn ask(changing: &Changing) -> Option<(State, bool)> {
     let store = Replicated::open(&changing.root()).ok()?;
     let session = changing.session(&store);
@@ -166,7 +168,7 @@ fn judge(
     let root = changing.root();
     let best = copies[0].max(copies[1]);
     let answer = ask(changing).ok_or("the replicas do not answer")?;
-    // What is the store's last state may be doubted; what is not must be.
+    // The store's last state may be doubted; an older one must be.
     if answer.0 != ages[best].state || best < store && !answer.1 {
         return Err(format!("a query finds {} documents, doubt {}", answer.0.len(), answer.1));
     }
@@ -207,7 +209,7 @@ fn judge(
     if ask(changing) != Some((ages[best].state.clone(), false)) {
         return Err("the accepted state is not that of the replica".to_owned());
     }
-    // What is added then is found.
+    // Documents added then are found.
     let added = State::from([("new".to_owned(), text(4242))]);
     changing.add(&added, Some(Add::Resume));
     let mut state = ages[best].state.clone();

@@ -16,17 +16,17 @@ use tempfile::TempDir;
 use crate::Tally;
 use crate::seeded::Seeded;
 
-/// Has this program be a reader of the index that it names.
+/// Variable that makes this program a reader of the index that it names.
 const READER: &str = "TORTURE_INDEX";
 
-/// So many that postings and stored texts are not kept in memory.
+/// Number of documents from which postings and stored texts are too large to be kept in memory.
 const DOCUMENTS: u64 = 40_000;
 
 const WORDS: usize = 40;
 const PAGE: usize = 4096;
 const QUERIES: u64 = 24;
 
-/// What is done to a file.
+/// Ways to change a file.
 const FAULTS: [fn(&File, &[u8], &mut Seeded); 5] = [
     |file, whole, random| {
         let at = random.below(whole.len());
@@ -46,7 +46,7 @@ const FAULTS: [fn(&File, &[u8], &mut Seeded); 5] = [
     |file, _, _| file.set_len(0).unwrap(),
 ];
 
-/// Makes this process the reader that it was started as, if it was.
+/// Makes this process a reader if it was started as one.
 pub(crate) fn read_if_asked() -> bool {
     let Some(dir) = env::var_os(READER) else { return false };
     read(Path::new(&dir));
@@ -58,7 +58,7 @@ fn text(row: u64, words: usize) -> String {
     (0..words).map(|_| format!("w{}", random.below(3000))).collect::<Vec<_>>().join(" ")
 }
 
-/// Builds the index where there is none, opens it, says so, and asks once it is told to.
+/// Builds the index if there is none, opens it, says so, and searches once it is told to.
 #[expect(clippy::print_stdout, reason = "it is read by the process that started this one")]
 fn read(dir: &Path) {
     if !dir.exists() {
@@ -84,7 +84,8 @@ fn read(dir: &Path) {
     say(index.get(&id, |_| true).map(Vec::from_iter));
 }
 
-/// What a reader answered, before whose questions `change` was made; `None` if it did not live to.
+/// Returns a reader's answers; `change` runs after it has opened the index. Returns `None` if the
+/// reader died.
 fn answers(dir: &Path, change: impl FnOnce()) -> Option<Vec<String>> {
     let mut reader = Command::new(env::current_exe().unwrap())
         .env(READER, dir)
@@ -96,15 +97,15 @@ fn answers(dir: &Path, change: impl FnOnce()) -> Option<Vec<String>> {
     let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert_eq!(lines.next().as_deref(), Some("open"));
     change();
-    // One that died is noticed by what it says.
+    // A reader that died is noticed by its output.
     let _ = reader.stdin.take().unwrap().write_all(b"ask\n");
     let answers: Vec<_> = lines.collect();
     let lived = reader.wait().unwrap().success();
     (lived && answers.len() as u64 == QUERIES + 2).then_some(answers)
 }
 
-/// Changes a file under an open reader: it gives the hits and scores of before, or an error that
-/// names the file.
+/// Changes a file under an open reader. The reader must give the same hits and scores as before, or an
+/// error that names the file.
 pub(crate) fn changed_under_readers(seed: u64, trials: u64) -> Tally {
     let folder = TempDir::new().unwrap();
     let dir = folder.path().join("index");
@@ -119,7 +120,7 @@ pub(crate) fn changed_under_readers(seed: u64, trials: u64) -> Tally {
     let mut random = Seeded(seed ^ 0x1d3);
     let mut tally = Tally { trials, ..Tally::default() };
     for trial in 0..trials {
-        // Most in what is read while it is asked.
+        // Most faults go to files that are read during a search.
         let among = if trial % 4 == 0 { &files } else { &read_again };
         let path = &among[random.below(among.len())];
         let name = path.file_name().unwrap().to_string_lossy();

@@ -13,14 +13,14 @@ use crate::started::after;
 use crate::store::{Pristine, testdata};
 use crate::world::{Tree, read_tree};
 
-/// Writers that open one store at once: one wins, the others say why they do not.
+/// Opens one store with several writers at once: one wins, the others say why they do not.
 pub(crate) fn races(pristine: &Pristine, trials: u64) -> Tally {
     let mut tally = Tally { trials, ..Tally::default() };
     for _ in 0..trials {
         let folder = TempDir::new().unwrap();
         let root = folder.path().join("store");
         let barrier = std::sync::Barrier::new(2);
-        // Each holds what it got until both have tried.
+        // Each holds its result until both have tried.
         let open = || {
             barrier.wait();
             let opened = StoreWriter::open(&root, &pristine.fingerprint, None);
@@ -49,7 +49,7 @@ fn build(folder: &TempDir, store: &str) -> Command {
     command
 }
 
-/// Shards and chunk files of a store; none where a build was killed before it made its folder.
+/// Returns shards and chunk files of a store; none if a build was killed before it made its folder.
 fn sealed(folder: &TempDir, store: &str) -> Tree {
     let mut files = read_tree(&folder.path().join(store));
     files.retain(|name, bytes| {
@@ -58,8 +58,8 @@ fn sealed(folder: &TempDir, store: &str) -> Tree {
     files
 }
 
-/// Builds that were started with signals ignored, as nohup does, and are sent them at random moments:
-/// each ends with the bytes of an undisturbed one.
+/// Starts builds with signals ignored, as nohup does, and sends them signals at random moments. Each
+/// must end with the bytes of an undisturbed build.
 pub(crate) fn ignored_signals(seed: u64, trials: u64) -> Tally {
     let mut random = Seeded(seed ^ 0x5161);
     let folder = TempDir::new().unwrap();
@@ -88,8 +88,8 @@ pub(crate) fn ignored_signals(seed: u64, trials: u64) -> Tally {
     tally
 }
 
-/// Kills builds at random moments; each goes on and must end with the bytes of an undisturbed one,
-/// and redo one unit at most.
+/// Kills builds at random moments. Each continues, must end with the bytes of an undisturbed build, and
+/// may redo one unit at most.
 pub(crate) fn kills(seed: u64, trials: u64) -> Tally {
     let mut random = Seeded(seed ^ 0x9999);
     let folder = TempDir::new().unwrap();
@@ -110,7 +110,7 @@ pub(crate) fn kills(seed: u64, trials: u64) -> Tally {
             child.kill().unwrap();
             child.wait().unwrap();
             tally.trials += 1;
-            // What is sealed is whole, whatever else was under way.
+            // Sealed files are whole, whatever else was in progress.
             let wrong = sealed(&folder, &name).iter().any(|(file, bytes)| {
                 file.extension().is_none_or(|e| e != "tmp") && whole.get(file) != Some(bytes)
             });

@@ -12,14 +12,14 @@ use crate::seeded::Seeded;
 use crate::sites::REPLICATE;
 use crate::world::{QUERY, Tree, World, hits_of, write_tree};
 
-/// Trials of a kind, where not all are made.
+/// Number of trials of a kind, if not all are run.
 const SAMPLED: usize = 12;
 const OTHER: &[u8] = b"another's";
 
 const KINDS: [&str; 7] =
     ["link", "dangling link", "hard link", "pipe", "device without end", "folder", "socket"];
 
-/// Names that a store's files and folders have, or get while it is changed.
+/// Names of a store's files and folders, also of those that exist only during a change.
 const NAMES: [&str; 19] = [
     "manifest.json",
     "manifest.json.tmp",
@@ -88,7 +88,8 @@ pub(crate) fn run(world: &World, seed: u64, full: bool) -> Vec<(String, Tally)> 
     rows
 }
 
-/// Whether the command did what it should, beside something that it must not follow or wait for.
+/// Whether the command did its work beside something that it must not follow or wait for. Fails if it
+/// did harm.
 fn try_one(
     world: &World,
     before: &Tree,
@@ -102,7 +103,7 @@ fn try_one(
     fs::write(&other, OTHER).unwrap();
     let path = world.disk().join(place);
     let kept = path.with_file_name("kept");
-    // The folder itself is elsewhere then, as whoever makes such a link has it.
+    // The folder itself is elsewhere then, as with a link that a user makes.
     let moved = path.is_dir();
     match moved {
         true => fs::rename(&path, &kept).unwrap(),

@@ -23,17 +23,17 @@ const DOCUMENTS: usize = 12;
 /// Ids and texts of all documents.
 pub(crate) type State = BTreeMap<String, String>;
 
-/// A store, and all that it was and becomes.
+/// A store with all its states, past and coming.
 pub(crate) struct Changing {
     folder: TempDir,
     tiny: Tiny,
     states: RwLock<Vec<State>>,
-    /// The last state that is in place.
+    /// Index of the last state that is in place.
     done: AtomicUsize,
 }
 
-/// Asks while a writer adds, replaces, deletes and compacts: every answer is that of a state in
-/// which the store was during the query, with the scores of blocks computed anew.
+/// Queries while a writer adds, replaces, deletes and compacts. Every answer must be that of a state of
+/// the store during the query, with the scores of blocks computed anew.
 pub(crate) fn queries(seed: u64, trials: u64) -> Tally {
     let changing = Changing::new(seed);
     let root = changing.root();
@@ -55,7 +55,7 @@ pub(crate) fn queries(seed: u64, trials: u64) -> Tally {
         stop.store(true, Ordering::Relaxed);
         writer.join().unwrap();
     });
-    // Who opened the store before all that still has it as it was.
+    // A reader that opened the store before all changes still has it as it was.
     let answer = first.answer(&query(), usize::MAX, false).unwrap();
     let same = found(&answer) == changing.states.read().unwrap()[0] && answer.damages.is_empty();
     drop(first);
@@ -106,7 +106,7 @@ impl Changing {
         Session::open(store, &self.tiny.model, &self.tiny.tokenizer, &self.tiny.profile).unwrap()
     }
 
-    /// Changes the store until it is told to stop, at least through one round.
+    /// Changes the store until `stop` is set, for at least one round.
     pub(crate) fn change(&self, seed: u64, stop: &AtomicBool) {
         let mut random = Seeded(seed ^ 0x11fe);
         let (mut state, mut next) = (self.states.read().unwrap()[0].clone(), DOCUMENTS as u64);
@@ -145,17 +145,17 @@ impl Changing {
         self.done.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// What the store held first.
+    /// Returns the first state of the store.
     pub(crate) fn first(&self) -> State {
         self.states.read().unwrap()[0].clone()
     }
 
-    /// The number of the last state that is in place.
+    /// Returns the index of the last state that is in place.
     pub(crate) fn done(&self) -> usize {
         self.done.load(Ordering::SeqCst)
     }
 
-    /// Whether the store held this since the state of the number `before`.
+    /// Whether the store was in this state since the state with index `before`.
     pub(crate) fn was_since(&self, before: usize, state: &State) -> bool {
         self.states.read().unwrap()[before..].contains(state)
     }

@@ -1,10 +1,9 @@
-//! What disks, kills and other writers do to a store, counted: `make torture` prints the table.
+//! Effects of disks, kills and other writers on a store, counted: `make torture` prints the table.
 //!
-//! Every trial damages a real store of the tiny model, reads all of it as a query would, and mends
-//! the files again. Or it runs the program on a disk that fails at one call to the system, and looks
-//! at what is left. Quick by default; `TORTURE=full` runs all trials, `SEED=N` repeats a run,
-//! `ONLY=` and one of `bytes`, `index`, `copies`, `calls`, `power`, `links`, `refused` and
-//! `memory` run a part.
+//! A trial damages a real store of the tiny model, reads all of it as a query would, and restores the
+//! files. Or it runs the program on a disk that fails at one call to the system, and checks the rest.
+//! Quick by default; `TORTURE=full` runs all trials, `SEED=N` repeats a run, `ONLY=` and one of
+//! `bytes`, `index`, `copies`, `calls`, `power`, `links`, `refused` and `memory` run a part.
 
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
@@ -38,32 +37,32 @@ use sites::Job;
 use store::Pristine;
 use world::World;
 
-/// Bytes of memory that all of it may take: no length on the disk is believed before it is checked.
+/// Largest memory of the whole run, in bytes: no length on the disk is believed before it is checked.
 const MEMORY_MAX: u64 = 256 << 20;
 
-/// Calls that are failed for each command and fault, where not all are.
+/// Number of failed calls for each command and fault, if not all are tried.
 const CALLS_SAMPLED: usize = 1;
 
-/// What trials of one fault came to.
+/// Results of the trials of one fault.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) trials: u64,
-    /// Reading or `verify` says that something is wrong.
+    /// Trials in which reading or `verify` says that something is wrong.
     pub(crate) detected: u64,
-    /// Nothing reads differently, and nothing says that it does.
+    /// Trials in which nothing reads differently and nothing is reported.
     pub(crate) harmless: u64,
-    /// The files in which that was so.
+    /// The files of the harmless trials.
     pub(crate) harmless_in: BTreeSet<PathBuf>,
-    /// A block, a chunk or a hit differs from what was written and nobody noticed, or a score
-    /// differs after blocks were computed again.
+    /// Trials in which a block, a chunk or a hit differs from what was written and nobody noticed, or a
+    /// score differs after blocks were computed again.
     pub(crate) wrong: u64,
     /// Blocks that could neither be read nor computed again, although the fault left enough.
     pub(crate) lost: u64,
-    /// What was wrong, a sentence each.
+    /// Descriptions of what was wrong, one sentence each.
     pub(crate) misses: Vec<String>,
 }
 
-/// What is asked for by environment variables, and what came of it.
+/// The request of the environment variables, and the outcome.
 struct Torture {
     full: bool,
     seed: u64,
@@ -84,7 +83,7 @@ impl Torture {
         self.notes.extend(misses);
     }
 
-    /// Damage to the bytes of a store, and processes that end or meet.
+    /// Damages bytes of a store, and lets processes end or meet.
     fn bytes(&mut self, pristine: &Pristine) {
         let mut harmless_in = BTreeSet::new();
         for (fault, all) in [
@@ -115,7 +114,7 @@ impl Torture {
         self.notes.push(format!("{harmless}: {harmless_in:?}."));
     }
 
-    /// Replicas that are older than their store, and such as are made while it changes.
+    /// Tests replicas that are older than their store, and replicas made while it changes.
     fn copies(&mut self) {
         let stale = generations::stale(self.seed, self.trials(364));
         self.row("older replicas, manifest damaged", stale);
@@ -123,7 +122,7 @@ impl Torture {
         self.row("replicate beside append, delete and compact", copies);
     }
 
-    /// A disk that fails below the program, at one call or from one on.
+    /// Tests a disk that fails below the program, at one call or from one on.
     fn calls(&mut self, world: &World, jobs: &[Job]) {
         let calls_max = if self.full { usize::MAX } else { CALLS_SAMPLED };
         for (name, tally) in sites::run(world, jobs, self.seed, calls_max) {

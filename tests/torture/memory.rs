@@ -1,4 +1,4 @@
-//! Inputs that ask for more memory than a build may take: it refuses them, or gets by.
+//! Inputs that ask for more memory than a build may take: it refuses them, or manages with less.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -19,11 +19,11 @@ use crate::seeded::Seeded;
 use crate::started::after;
 use crate::store::testdata;
 
-/// Address space of the program, in KiB: what takes more dies, and not the machine.
+/// Address space of the program, in KiB: a program that takes more dies, not the machine.
 const SPACE_KIB: u64 = 6 << 20;
-/// After so long a build is said to hang.
+/// Time after which a build counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Bytes of the tiny model's weights and of the program's own code, at most.
+/// Largest size of the tiny model's weights and of the program's own code, in bytes.
 const PROGRAM_BYTES: u64 = 96 << 20;
 
 const MIB: usize = 1 << 20;
@@ -36,7 +36,7 @@ pub(crate) fn hostile(seed: u64, trials: u64) -> (Tally, String) {
         let folder = TempDir::new().unwrap();
         let kind = trial as usize % KINDS.len();
         let (name, write) = KINDS[kind];
-        // From the second round on every other one has a quarter of the memory.
+        // From the second round on, every other build has a quarter of the memory.
         let memory = if trial as usize / KINDS.len() % 2 == 1 { 256_u64 } else { 1024 };
         let input = write(folder.path(), &mut random);
         let end = build(&folder, &input, memory);
@@ -53,7 +53,7 @@ pub(crate) fn hostile(seed: u64, trials: u64) -> (Tally, String) {
     (tally, format!("Hostile inputs took at most {most} % of the memory that a build may take."))
 }
 
-/// How a build ended.
+/// End of a build.
 struct End {
     code: Option<i32>,
     stderr: String,
@@ -62,7 +62,7 @@ struct End {
 }
 
 impl End {
-    /// Whether the input was taken, or refused with a sentence; else what is wrong.
+    /// Whether the input was accepted. If not, it was refused with a sentence. Fails for any other end.
     fn verdict(&self, memory: u64) -> Result<bool, String> {
         let Self { code, stderr, peak, took } = self;
         if *took > PATIENCE {
@@ -105,7 +105,7 @@ fn build(folder: &TempDir, input: &str, memory: u64) -> End {
     End { code, stderr, peak, took: start.elapsed() }
 }
 
-/// The most bytes that a process has held.
+/// Returns the peak memory of a process, in bytes.
 fn peak_of(child: &Child) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -113,7 +113,7 @@ fn peak_of(child: &Child) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Writes an input to the folder and gives its name.
+/// Writes an input to the folder and returns its name.
 type Hostile = fn(&Path, &mut Seeded) -> String;
 
 const KINDS: [(&str, Hostile); 10] = [
@@ -171,7 +171,7 @@ const KINDS: [(&str, Hostile); 10] = [
     }),
 ];
 
-/// Letters that are no words.
+/// Returns letters that form no words.
 fn letters(count: usize, random: &mut Seeded) -> String {
     (0..count).map(|_| char::from(b'a' + random.below(26) as u8)).collect()
 }

@@ -1,11 +1,11 @@
-//! Power losses: what a command wrote is replayed up to some moment, and of what was not synced by
-//! then a part is lost.
+//! Losses of power: the writes of a command are replayed up to some moment, and a part of those not
+//! synced by then is lost.
 //!
-//! What an fsync promises is kept: data of a file that was written before one of it that was done,
-//! and names made, changed or removed in a folder before one of that. Of later writes each is kept,
-//! dropped, or kept in some of its sectors, in any order; a file is as long as what is kept reaches,
-//! with zeros for what is not. Of later changes of names in a folder the first few are kept, as the
-//! journals of ext4 and xfs do; folders are independent of each other, and of the files' data.
+//! The promise of fsync is kept: data of a file written before a finished fsync of the file, and names
+//! made, changed or removed in a folder before a finished fsync of the folder. Each later write is
+//! kept, dropped, or kept in some of its sectors, in any order. A file is as long as the kept writes
+//! reach, with zeros in the gaps. Of later changes of names in a folder the first few are kept, as the
+//! journals of ext4 and xfs do. Folders are independent of each other and of the files' data.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,12 +16,12 @@ use crate::seeded::Seeded;
 use crate::sites::{Job, again, is_right};
 use crate::world::{Tree, World, write_tree};
 
-/// Bytes that a disk writes whole or not at all.
+/// Number of bytes that a disk writes whole or not at all.
 const SECTOR: usize = 512;
-/// Power losses of one run of a command; threads make each run a little different.
+/// Number of losses of power for one run of a command; threads make each run a little different.
 const LOSSES_PER_RUN: u64 = 20;
 
-/// Loses power `trials` times, in turn under each of `jobs`.
+/// Loses power `trials` times, under each of `jobs` in turn.
 pub(crate) fn losses(world: &World, jobs: &[Job], seed: u64, trials: u64) -> Tally {
     let mut random = Seeded(seed ^ 0x00ff_00ff);
     let mut tally = Tally::default();
@@ -59,8 +59,8 @@ pub(crate) fn losses(world: &World, jobs: &[Job], seed: u64, trials: u64) -> Tal
     tally
 }
 
-/// A moment of a command: any, its end, or just before a sync, when most is at stake; often one of a
-/// journal, the only file that is added to.
+/// Chooses a moment of a command: any, its end, or just before a sync, when most is at stake. Syncs of
+/// a journal, the only file that grows, are chosen often.
 pub(crate) fn moment(calls: &[Call], random: &mut Seeded) -> usize {
     let syncs: Vec<usize> = (0..calls.len()).filter(|at| calls[*at].name == "sync").collect();
     let of_journal = |at: &usize| calls[*at].path.to_string_lossy().contains("/journal-");
@@ -73,12 +73,12 @@ pub(crate) fn moment(calls: &[Call], random: &mut Seeded) -> usize {
     }
 }
 
-/// What the journal said to be sealed before the power was lost is there.
+/// Checks that everything is there that the journal called sealed before the loss of power.
 fn keeps_sealed(world: &World, job: &Job, calls: &[Call]) -> Result<(), String> {
     if job.line[0] != "build" {
         return Ok(());
     }
-    // A journal whose last line is unfinished is written anew under a temporary name: no line is added.
+    // A journal with an unfinished last line is rewritten under a temporary name: no line is added.
     let in_journal = |call: &&Call| {
         let name = call.path.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with("journal-") && name.ends_with(".log")
@@ -95,13 +95,13 @@ fn keeps_sealed(world: &World, job: &Job, calls: &[Call]) -> Result<(), String> 
     }
 }
 
-/// One change of a file's data.
+/// A change of a file's data.
 enum Change<'a> {
     Write(usize, &'a [u8]),
     Length(usize),
 }
 
-/// A file's changes; those before `synced` are kept.
+/// The changes of a file; those before `synced` are kept.
 #[derive(Default)]
 struct File<'a> {
     changes: Vec<Change<'a>>,
@@ -117,14 +117,14 @@ enum Node {
 /// Names that change together.
 type Names = Vec<(PathBuf, Option<Node>)>;
 
-/// A folder's changes; those before `synced` are kept.
+/// The changes of a folder; those before `synced` are kept.
 #[derive(Default)]
 struct Folder {
     changes: Vec<Names>,
     synced: usize,
 }
 
-/// A disk as its calls make it.
+/// The state of a disk after its calls.
 #[derive(Default)]
 struct Replay<'a> {
     files: Vec<File<'a>>,
@@ -132,13 +132,13 @@ struct Replay<'a> {
     live: BTreeMap<PathBuf, Node>,
 }
 
-/// Puts on the disk what is left of `before` and `calls` after a loss of power.
+/// Writes the rest of `before` and `calls` after a loss of power to the disk.
 pub(crate) fn lose(world: &World, before: &Tree, calls: &[Call], random: &mut Seeded) {
     let disk = world.disk();
     write_tree(&disk, &after_loss(&disk, before, calls, random));
 }
 
-/// What is left below `root` of `before` and `calls` after a loss of power.
+/// Returns the rest of `before` and `calls` below `root` after a loss of power.
 fn after_loss(root: &Path, before: &Tree, calls: &[Call], random: &mut Seeded) -> Tree {
     let mut replay = Replay::default();
     replay.folders.push(Folder::default());
@@ -177,7 +177,7 @@ impl<'a> Replay<'a> {
         &mut self.folders[*folder]
     }
 
-    /// Gives a name to a node, or takes it away.
+    /// Gives a name to a node, or removes the name.
     fn name(&mut self, path: &Path, node: Option<Node>) {
         let name = PathBuf::from(path.file_name().unwrap());
         self.folder_of(path).changes.push(vec![(name, node)]);
@@ -249,7 +249,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// What is left of a folder and all below.
+    /// Collects the rest of a folder and of all folders below it.
     fn collect(&self, folder: usize, place: &Path, random: &mut Seeded, tree: &mut Tree) {
         let Folder { changes, synced } = &self.folders[folder];
         let kept = synced + random.below(changes.len() - synced + 1);
@@ -295,7 +295,8 @@ impl File<'_> {
 }
 
 impl Change<'_> {
-    /// Applies it to a file's bytes, a write in those sectors that `kept` chooses.
+    /// Applies the change to a file's bytes. Of a write, only the sectors that `kept` selects are
+    /// applied.
     fn apply(&self, bytes: &mut Vec<u8>, mut kept: impl FnMut(usize) -> bool) {
         match *self {
             Self::Length(length) => bytes.resize(length, 0),

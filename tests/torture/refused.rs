@@ -1,5 +1,5 @@
-//! Files that the user may not read, and descriptors that run out: what the system refuses is an error
-//! with its cause, never damage and never mended.
+//! Files that the user may not read, and descriptors that run out. A refusal by the system is an error
+//! with its cause, never damage, and never repaired.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -12,9 +12,9 @@ use crate::seeded::Seeded;
 use crate::sites::REPLICATE;
 use crate::world::{QUERY, Tree, World, hits_of, read_tree, write_tree};
 
-/// Trials of a kind, where not all are made.
+/// Number of trials of a kind, if not all are run.
 const SAMPLED: usize = 20;
-/// Descriptors with which commands are run: from too few for anything to more than enough.
+/// Numbers of descriptors with which commands are run: from too few for anything to more than enough.
 const DESCRIPTORS: [u32; 16] = [5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 18, 20, 24, 28, 32, 64];
 
 const VERIFY: [&str; 3] = ["verify", "--store", "STORE"];
@@ -33,7 +33,7 @@ const LINES: [&[&str]; 9] = [
 ];
 
 /// Takes the rights to each file and folder of a store and a replica from the user who runs each
-/// command, and runs each with few descriptors; gives a row of each.
+/// command, then runs each command with few descriptors. Returns a row for each.
 pub(crate) fn run(world: &World, seed: u64, full: bool) -> [(&'static str, Tally); 2] {
     let replicated = replicated(world);
     let right = hits_of(&String::from_utf8_lossy(&world.run(&QUERY).stdout));
@@ -51,7 +51,7 @@ pub(crate) fn run(world: &World, seed: u64, full: bool) -> [(&'static str, Tally
     ]
 }
 
-/// A store with deleted documents and a replica.
+/// Makes a store with deleted documents and a replica.
 fn replicated(world: &World) -> Tree {
     let before = prepare(world);
     write_tree(&world.disk(), &before);
@@ -83,7 +83,7 @@ struct Trial<'w> {
 }
 
 impl Trial<'_> {
-    /// Runs a command without the right to `place`; gives whether it did its work.
+    /// Runs a command without the right to `place`. Returns whether it did its work.
     fn closed(&self, place: &Path, line: &[&str]) -> Result<bool, String> {
         write_tree(&self.world.disk(), self.before);
         self.world.give_to_user();
@@ -99,11 +99,11 @@ impl Trial<'_> {
         judged.map_err(|why| format!("{} closed, {}: {why}", place.display(), line[0]))
     }
 
-    /// Runs a command with so many descriptors; gives whether it did its work.
+    /// Runs a command with `descriptors` descriptors. Returns whether it did its work.
     fn few(&self, descriptors: u32, line: &[&str]) -> Result<bool, String> {
         write_tree(&self.world.disk(), self.before);
         let output = self.world.run_after(&format!("ulimit -n {descriptors}"), line);
-        // With fewer still no program can be loaded.
+        // With even fewer no program can be loaded.
         if matches!(output.status.code(), Some(126 | 127)) {
             return Ok(false);
         }
@@ -111,7 +111,7 @@ impl Trial<'_> {
         judged.map_err(|why| format!("{descriptors} descriptors, {}: {why}", line[0]))
     }
 
-    /// Whether a command did its work, or said what `cause` kept it from that and left a whole store.
+    /// Whether a command did its work. If not, it must name `cause` and leave a whole store.
     fn judge(&self, line: &[&str], output: &Output, cause: &str) -> Result<bool, String> {
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));

@@ -11,11 +11,11 @@ use crate::Tally;
 use crate::seeded::Seeded;
 use crate::store::Pristine;
 
-/// Blocks of a hundred that are damaged in each copy.
+/// Share of the blocks that are damaged in each copy, in percent.
 const PERCENT: usize = 2;
 
-/// Damages blocks of a store and its replica, reads all, and scores with recompute allowed. Gives a
-/// sentence on how many had no copy left.
+/// Damages blocks of a store and its replica, reads all, and scores with recompute allowed. Returns a
+/// sentence on the number of blocks without an intact copy.
 pub(crate) fn independent_faults(pristine: &Pristine, seed: u64, reads: u64) -> (Tally, String) {
     let mut random = Seeded(seed ^ 0xabcd);
     let (root, replica) = (pristine.root(), pristine.root().with_file_name("replica"));
@@ -81,7 +81,7 @@ pub(crate) fn independent_faults(pristine: &Pristine, seed: u64, reads: u64) -> 
     (tally, note)
 }
 
-/// Flips a byte in some blocks; says which.
+/// Flips a byte in some blocks. Returns for each block whether it was damaged.
 fn damage(root: &Path, pristine: &Pristine, random: &mut Seeded) -> Vec<bool> {
     let mut files = std::collections::BTreeMap::new();
     let hurt = pristine.blocks.iter().map(|(key, block)| {

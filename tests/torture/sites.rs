@@ -12,7 +12,7 @@ use crate::world::{
     BUILD, QUERY, Tree, UNITS, World, hits_of, is_temporary, read_tree, write_tree,
 };
 
-/// A fault, and what a table calls it.
+/// Faults and their names in the table.
 const FAULTS: [(&str, Fault); 9] = [
     ("ENOSPC at one write", Fault { kinds: "cws", action: FULL, stays: false }),
     ("ENOSPC from one write on", Fault { kinds: "cws", action: FULL, stays: true }),
@@ -26,7 +26,7 @@ const FAULTS: [(&str, Fault); 9] = [
 ];
 const KILL: &str = "SIGKILL at one write, then resume";
 
-/// A command, and what it starts from.
+/// A command, and the files from which it starts.
 pub(crate) struct Job {
     pub(crate) name: &'static str,
     pub(crate) line: Vec<&'static str>,
@@ -34,14 +34,14 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Units that are sealed before it.
+    /// Number of units that are sealed before the command.
     pub(crate) fn units_before(&self) -> usize {
         self.before.keys().filter(|name| is_shard(name)).count().saturating_sub(1)
     }
 }
 
-/// Runs every command with every fault at every call, or at a sample of `calls_max`; gives a table
-/// row each fault, and the numbers of calls.
+/// Runs every command with every fault at every call, or at a sample of `calls_max` calls. Returns a
+/// row of the table for each fault, and the numbers of calls.
 pub(crate) fn run(
     world: &World,
     jobs: &[Job],
@@ -101,8 +101,7 @@ fn try_calls(
     }
 }
 
-/// Whether the program ended by itself and said one sentence about what stopped it, or was killed as
-/// it should be.
+/// Checks that the program ended by itself with one sentence about the cause, or was killed as planned.
 fn ended_well(output: &Output, fault: Fault) -> Result<(), String> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     if fault.action == "kill" {
@@ -125,7 +124,7 @@ fn ended_well(output: &Output, fault: Fault) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the command did its work, or left what was there before as it was.
+/// Checks that the command did its work, or left everything as it was before.
 fn judge(world: &World, job: &Job, output: &Output, fault: Fault, at: &Call) -> Result<(), String> {
     let done = output.status.success();
     let stdout = String::from_utf8_lossy(&output.stdout);
@@ -139,7 +138,7 @@ fn judge(world: &World, job: &Job, output: &Output, fault: Fault, at: &Call) -> 
             same_but_locks(&job.before, &now)
         }
         "verify" => {
-            // Sizes and lists of names are mere hints there; the bytes are what counts.
+            // Sizes and lists of names are only hints there; the bytes decide.
             let hint = matches!(&*at.name, "stat" | "list") || at.path.is_dir();
             if done && fault.action == BROKEN && !hint {
                 return Err("says that all is well".to_owned());
@@ -150,8 +149,8 @@ fn judge(world: &World, job: &Job, output: &Output, fault: Fault, at: &Call) -> 
     }
 }
 
-/// Whether the state is the one before a command that writes, or between that and what it makes of
-/// it; if it is `done`, the latter.
+/// Checks that the state is the one before a command that writes, the one after it, or between both. If
+/// `done`, it must be the one after.
 pub(crate) fn is_right(world: &World, job: &Job, done: bool) -> Result<(), String> {
     let (store, replica) = (world.store(), world.replica());
     match job.line[0] {
@@ -172,7 +171,7 @@ pub(crate) fn is_right(world: &World, job: &Job, done: bool) -> Result<(), Strin
         }
         _ => {
             world.is_whole(&store)?;
-            // Until its manifest is there, it is no store.
+            // Without its manifest it is no store yet.
             if replica.join("manifest.json").exists() {
                 world.is_readable(&replica)?;
             }
@@ -200,7 +199,7 @@ fn same_but_locks(before: &Tree, now: &Tree) -> Result<(), String> {
     }
 }
 
-/// A program that ends by itself removes its temporary files, if the disk lets it.
+/// Checks that a program that ended by itself removed its temporary files, if the disk let it.
 fn nothing_partial(before: &Tree, now: &Tree, fault: Fault) -> Result<(), String> {
     if fault.action == "kill" || fault.kinds.contains('u') {
         return Ok(());
@@ -209,7 +208,7 @@ fn nothing_partial(before: &Tree, now: &Tree, fault: Fault) -> Result<(), String
     partial.map_or(Ok(()), |name| Err(format!("{} is left", name.display())))
 }
 
-/// Runs the command again, undisturbed: it does the rest.
+/// Runs the command again, undisturbed: it completes the work.
 pub(crate) fn again(world: &World, job: &Job) -> Result<(), String> {
     let build = job.line[0] == "build";
     let mut line = job.line.clone();
@@ -240,7 +239,7 @@ pub(crate) fn again(world: &World, job: &Job) -> Result<(), String> {
     }
 }
 
-/// A finished build keeps no file of its former tries, nor a journal.
+/// Checks that a finished build keeps no file of earlier tries and no journal.
 fn nothing_is_left(world: &World) -> Result<(), String> {
     let tree = read_tree(&world.store());
     let left = tree.keys().find(|name| {
@@ -250,7 +249,7 @@ fn nothing_is_left(world: &World) -> Result<(), String> {
     left.map_or(Ok(()), |name| Err(format!("{} stays", name.display())))
 }
 
-/// The commands, each from a store that it has something to do with.
+/// Lists the commands, each with a store on which it has work.
 pub(crate) fn jobs(world: &World) -> Vec<Job> {
     let (whole, replicated) = {
         let whole = read_tree(&world.disk());

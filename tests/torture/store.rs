@@ -1,4 +1,4 @@
-//! A store, everything in it, and whether a damaged one still gives it.
+//! A store with everything in it, and the check of a damaged one.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,7 +28,7 @@ pub(crate) fn testdata(name: &str) -> String {
     format!("{}/testdata/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A store of three shards, and what reading it gives.
+/// A store of three shards, and the results of reading it.
 pub(crate) struct Pristine {
     folder: TempDir,
     pub(crate) model: CpuModel,
@@ -40,7 +40,7 @@ pub(crate) struct Pristine {
     files: BTreeMap<PathBuf, Vec<u8>>,
 }
 
-/// How a damaged store reads.
+/// Result of reading a damaged store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Detected,
@@ -79,7 +79,7 @@ impl Pristine {
         self.folder.path().join("store")
     }
 
-    /// Names and bytes of all files. The lock file's text serves messages only.
+    /// Returns names and bytes of all files. The lock file's text only serves messages.
     pub(crate) fn files(&self) -> &BTreeMap<PathBuf, Vec<u8>> {
         &self.files
     }
@@ -105,7 +105,7 @@ impl Pristine {
         let clean = verified.is_ok_and(|report| report.damages.is_empty());
         match read {
             Verdict::Harmless if !clean => Verdict::Detected,
-            // What a reader notices, `verify` must find.
+            // `verify` must find whatever a reader notices.
             Verdict::Detected if clean => Verdict::Wrong,
             read => read,
         }
@@ -145,7 +145,7 @@ impl Pristine {
     }
 }
 
-/// Names and bytes of all files below `root` but locks, whose bytes are never read back.
+/// Returns names and bytes of all files below `root` except locks, whose bytes are never read back.
 fn files_of(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     assert!(root.is_dir(), "{} is no folder", root.display());
     let is_lock = |name: &Path| {
@@ -164,7 +164,7 @@ pub(crate) fn build_store(root: &Path, rows: u64) -> (CpuModel, Fingerprint) {
     (tiny.model, tiny.fingerprint)
 }
 
-/// The tiny model and what stores of it are made with.
+/// The tiny model with the settings of its stores.
 pub(crate) struct Tiny {
     pub(crate) model: CpuModel,
     pub(crate) tokenizer: Tokenizer,

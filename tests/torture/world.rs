@@ -1,4 +1,5 @@
-//! A folder with a store that programs with a failing disk are run on, and what it must hold then.
+//! A folder with a store, on which programs with a failing disk are run, and the checks of its
+//! contents.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -17,12 +18,12 @@ use crate::disk::{self, Call, Fault};
 use crate::started::{after, by};
 use crate::store::testdata;
 
-/// Rows of the corpus, three units.
+/// Number of rows of the corpus, which are three units.
 const ROWS: usize = 7;
 pub(crate) const UNITS: usize = 3;
 const WORDS: &str = "honey";
 
-/// Files with their bytes, folders without, by their path below some folder.
+/// Files with their bytes and folders without, by path below some folder.
 pub(crate) type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
 pub(crate) fn read_tree(root: &Path) -> Tree {
@@ -87,7 +88,7 @@ impl World {
         Self { folder, manifest, contents, hits, found, answer }
     }
 
-    /// The folder whose files the disk holds.
+    /// Returns the folder whose files the disk holds.
     pub(crate) fn disk(&self) -> PathBuf {
         self.folder.path().canonicalize().unwrap().join("disk")
     }
@@ -105,29 +106,30 @@ impl World {
         fs::write(self.folder.path().join(name), text).unwrap();
     }
 
-    /// The documents of the finished store.
+    /// Returns the documents of the finished store.
     pub(crate) fn documents(&self) -> impl Iterator<Item = &Document> {
         self.hits.iter().map(|hit| &hit.document)
     }
 
-    /// Runs the program, `STORE`, `REPLICA`, `CORPUS`, `MODEL` and `SETTINGS` in its words replaced.
+    /// Runs the program with `STORE`, `REPLICA`, `CORPUS`, `MODEL` and `SETTINGS` replaced in its
+    /// words.
     pub(crate) fn run(&self, line: &[&str]) -> Output {
         command(&self.folder, line).output().unwrap()
     }
 
-    /// Runs the program for half a minute at most and in 4 GiB of memory: what takes more ends with
-    /// code 124 or a signal.
+    /// Runs the program for half a minute at most and in 4 GiB of memory: a program that takes more
+    /// ends with code 124 or a signal.
     pub(crate) fn run_limited(&self, line: &[&str]) -> Output {
         self.run_after("ulimit -v 4194304", line)
     }
 
-    /// Runs the program after what `script`, a shell's, sets.
+    /// Runs the program after a shell has run `script`.
     pub(crate) fn run_after(&self, script: &str, line: &[&str]) -> Output {
         let limited = after(script, &command(&self.folder, line));
         by(&["timeout", "30"], &limited).stdin(Stdio::null()).output().unwrap()
     }
 
-    /// Copies the program, the model and the corpus to where every user may read them.
+    /// Copies the program, the model and the corpus to a place that every user may read.
     pub(crate) fn open_to_all(&self) {
         let folder = self.folder.path();
         fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
@@ -146,7 +148,7 @@ impl World {
         }
     }
 
-    /// Runs what [`World::open_to_all`] copied as a user who is not root, to whom every file is open,
+    /// Runs the copies of [`World::open_to_all`] as a user who is not root: root may open every file,
     /// whatever its mode.
     pub(crate) fn run_as_user(&self, line: &[&str]) -> Output {
         let original = command(&self.folder, line);
@@ -166,7 +168,7 @@ impl World {
         copy.current_dir(self.folder.path()).stdin(Stdio::null()).output().unwrap()
     }
 
-    /// Runs it on a disk that fails at the call `nth`, and gives the calls.
+    /// Runs the program on a disk that fails at the call `nth`. Returns its calls too.
     pub(crate) fn run_faulty(
         &self,
         line: &[&str],
@@ -179,7 +181,8 @@ impl World {
         (output, disk::calls(&record))
     }
 
-    /// Whether the store at `root` is the finished one, to the byte, and its index gives what it did.
+    /// Checks that the store at `root` equals the finished one to the byte, and that its index gives
+    /// the same hits.
     pub(crate) fn is_whole(&self, root: &Path) -> Result<(), String> {
         let found = contents(root);
         if found != self.contents {
@@ -203,7 +206,7 @@ impl World {
         }
     }
 
-    /// Whether a query of a store that is complete gives the right answer, or says why it does not.
+    /// Checks that a query of a complete store gives the right answer, or says why it does not.
     pub(crate) fn answers_or_refuses(&self) -> Result<(), String> {
         let Ok(store) = Store::open(&self.store()) else { return Ok(()) };
         if !store.manifest().complete {
@@ -218,8 +221,8 @@ impl World {
         }
     }
 
-    /// Whether what is at `root` reads as a part of the finished store, from its start; gives the
-    /// number of units. Only the index may be damaged.
+    /// Checks that the store at `root` reads as a part of the finished store, from its start. Returns
+    /// the number of units. Only the index may be damaged.
     pub(crate) fn is_readable(&self, root: &Path) -> Result<usize, String> {
         let store = match Store::open(root) {
             Ok(store) => store,
@@ -237,7 +240,7 @@ impl World {
         Ok(manifest.shards.len())
     }
 
-    /// Whether an index that can be opened gives right documents only.
+    /// Checks that an index that can be opened gives right documents only.
     fn index_is_right(&self, root: &Path) -> Result<(), String> {
         let Ok(index) = Index::open(&root.join("index")) else { return Ok(()) };
         let hits = index.sample(ROWS, |_| true).map_err(|error| error.to_string())?;
@@ -249,7 +252,7 @@ impl World {
 }
 
 pub(crate) const BUILD: [&str; 5] = ["build", "CORPUS", "--limit", "7", "SETTINGS"];
-/// What `SETTINGS` stands for, in all that builds the store or adds to it.
+/// Words for which `SETTINGS` stands, in all commands that build the store or add to it.
 const SETTINGS: [&str; 14] = [
     "--store",
     "STORE",
@@ -281,13 +284,13 @@ pub(crate) const QUERY: [&str; 12] = [
     "-k=100",
 ];
 
-/// A user who is not root, where root runs this.
+/// Returns a user who is not root, if root runs this.
 fn user() -> Option<u32> {
     let root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
     root.then_some(65_534)
 }
 
-/// A folder, in memory where the system has a place for that: real syncs take most of the time.
+/// Makes a folder, in memory if the system has a place for that: real syncs take most of the time.
 fn in_memory() -> TempDir {
     TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()
 }
@@ -314,13 +317,13 @@ fn command(folder: &TempDir, line: &[&str]) -> Command {
     command
 }
 
-/// Documents and scores of an answer, and nothing of how it came about.
+/// Returns documents and scores of an answer, without the way it was found.
 pub(crate) fn hits_of(stdout: &str) -> String {
     let end = stdout.find(",\"query\"").or(stdout.find(",\"stats\"")).unwrap_or(stdout.len());
     stdout[..end].to_owned()
 }
 
-/// Shards, chunk files and manifest.
+/// Returns shards, chunk files and manifest.
 fn contents(root: &Path) -> Tree {
     let mut tree = read_tree(root);
     tree.retain(|name, bytes| {
@@ -339,14 +342,15 @@ pub(crate) fn is_temporary(name: &Path) -> bool {
     name.ends_with(".tmp") || name.starts_with(".tmp")
 }
 
-/// Whether nothing is damaged; without `with_index`, but for the index, which can be made again.
+/// Checks that nothing is damaged. Without `with_index`, damage of the index is ignored: it can be made
+/// again.
 pub(crate) fn undamaged(root: &Path, with_index: bool) -> Result<(), String> {
     let mut damages = damages(root, with_index)?;
     damages.retain(|what| with_index || !what.starts_with("index"));
     if damages.is_empty() { Ok(()) } else { Err(format!("damaged: {damages:?}")) }
 }
 
-/// What `verify` finds, one sentence each.
+/// Returns the findings of `verify`, one sentence each.
 fn damages(root: &Path, deep: bool) -> Result<Vec<String>, String> {
     let settings = VerifySettings { deep, threads: 1 };
     let report = verify(root, settings, &ByteProgress::default());

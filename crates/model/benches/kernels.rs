@@ -10,7 +10,7 @@ use hyperrag_kv::Element;
 use hyperrag_model::bench::{Attention, Product};
 use hyperrag_model::{Compute, Kernel};
 
-/// Rows of a task, see `TASK_ROWS` of the decoder.
+/// Number of rows of a task, see `TASK_ROWS` of the decoder.
 const ROWS: usize = 256;
 /// Name, inputs and outputs of the decoder's layers, and of a column group of the LM head.
 const LAYERS: [(&str, usize, usize); 5] = [
@@ -23,7 +23,7 @@ const LAYERS: [(&str, usize, usize); 5] = [
 
 fn products(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("product");
-    // The portable kernel comes last, and is not timed beside others: it would take most of an hour.
+    // The portable kernel comes last. It is not timed beside others, which would take most of an hour.
     let kernels = Kernel::available();
     for &kernel in &kernels[..(kernels.len() - 1).max(1)] {
         for compute in [Compute::F32, Compute::Bf16, Compute::Int8] {
@@ -55,7 +55,7 @@ fn attention(criterion: &mut Criterion) {
     }
 }
 
-/// Reading stored rows, in bytes as stored.
+/// Times reads of stored rows. Throughput is in bytes as stored.
 fn unpacking(criterion: &mut Criterion) {
     const DIM: usize = 64;
     const COUNT: usize = 256;

@@ -1,5 +1,5 @@
-//! Writes tiny seeded models: `OUT.gguf [SEED]` the llama of `testdata/`, `OUT.gguf --model NAME`
-//! another one, `FOLDER --folder --model NAME` one in safetensors, `--files N` cut into several.
+//! Writes tiny seeded models: `OUT.gguf [SEED]` gives the llama of `testdata/`, `OUT.gguf --model NAME`
+//! another one, `FOLDER --folder --model NAME` one in safetensors, `--files N` splits its weights.
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::PathBuf;

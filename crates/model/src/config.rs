@@ -1,3 +1,8 @@
+//! The configuration of a decoder: sizes, rotary positions, windows, caps.
+//!
+//! In: an architecture and sizes, or what a file states. Out: checked settings and their canonical text
+//! for digests. It does not know files or weights.
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -7,10 +12,11 @@ use hyperrag_kv::{Element, Geometry, ModelError, QueryPart};
 use crate::rope::Rotations;
 use crate::{LoadError, Rope};
 
-/// Positions used at most, whatever the file promises: the rotary table has an entry for each.
+/// Largest number of positions in use, whatever the file promises: the rotary table has an entry for
+/// each.
 const CONTEXT_MAX: usize = 1 << 15;
 
-/// A kind of decoder that is known here. Each is one decoder with other settings.
+/// A supported kind of decoder. All are one decoder with different settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Architecture {
     /// Llama, Mistral, SmolLM2.
@@ -28,11 +34,11 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// All of them.
+    /// All architectures.
     pub const ALL: [Self; 6] =
         [Self::Llama, Self::Qwen2, Self::Qwen3, Self::Gemma, Self::Gemma2, Self::Gemma3];
 
-    /// Its name in a GGUF file.
+    /// Returns the architecture's name in a GGUF file.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -65,7 +71,7 @@ impl FromStr for Architecture {
     }
 }
 
-/// What the gates of the feed-forward part go through.
+/// Activation of the gates of the feed-forward part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// `x * sigmoid(x)`.
@@ -74,17 +80,17 @@ pub enum Activation {
     GeluTanh,
 }
 
-/// How much each layer sees.
+/// Positions that each layer sees.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
-    /// Positions that a local layer sees, the own one among them.
+    /// Positions that a local layer sees, including the row's own.
     pub positions: usize,
-    /// Whether each layer is local; the others see everything.
+    /// Whether each layer is local; the others see all positions before a row.
     pub local: Vec<bool>,
 }
 
 impl Window {
-    /// Of every `period` layers all but the last one are local.
+    /// Makes all layers local but the last one of every `period` layers.
     #[must_use]
     pub fn periodic(positions: usize, period: usize, layers: usize) -> Self {
         let local = (0..layers).map(|layer| layer % period + 1 < period);
@@ -95,74 +101,74 @@ impl Window {
 /// The sizes of a decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// Decoder layers.
+    /// Number of decoder layers.
     pub layers: usize,
     /// Dimensions of the hidden state.
     pub hidden: usize,
     /// Inner dimensions of the feed-forward part.
     pub feed_forward: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// KV heads; each serves `heads / kv_heads` query heads.
+    /// Number of KV heads; each serves `heads / kv_heads` query heads.
     pub kv_heads: usize,
     /// Dimensions of one head.
     pub head_dim: usize,
-    /// Token ids.
+    /// Number of token ids.
     pub vocabulary: usize,
-    /// Positions the model was trained for.
+    /// Number of positions for which the model was trained.
     pub context: usize,
 }
 
-/// A decoder, as its file's metadata state it.
+/// The settings of a decoder, as the metadata of its file state them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Its kind, which the fields below spell out.
+    /// Architecture, whose settings the fields below spell out.
     pub architecture: Architecture,
-    /// Decoder layers.
+    /// Number of decoder layers.
     pub layers: usize,
     /// Dimensions of the hidden state.
     pub hidden: usize,
     /// Inner dimensions of the feed-forward part.
     pub feed_forward: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// KV heads; each serves `heads / kv_heads` query heads.
+    /// Number of KV heads; each serves `heads / kv_heads` query heads.
     pub kv_heads: usize,
     /// Dimensions of one head.
     pub head_dim: usize,
-    /// Token ids.
+    /// Number of token ids.
     pub vocabulary: usize,
-    /// Positions the model was trained for, at most those that are served.
+    /// Number of positions in use: those of the training, up to a bound.
     pub context: usize,
-    /// Added to the mean square in every norm.
+    /// Number added to the mean square in every norm.
     pub norm_eps: f32,
     /// Rotary positions.
     pub rope: Rope,
-    /// Those of local layers.
+    /// Rotary positions of local layers.
     pub local_rope: Rope,
-    /// Layers that see the latest positions alone, where there are any.
+    /// Window of the layers that see only the latest positions, if there are any.
     pub window: Option<Window>,
-    /// By which embeddings are multiplied.
+    /// Factor of the embeddings.
     pub embedding_scale: f32,
-    /// By which products of Q and K are multiplied.
+    /// Factor of the products of Q and K.
     pub attention_scale: f32,
-    /// The bound to which scores of attention are squeezed.
+    /// Soft cap of the scores of attention.
     pub attention_cap: Option<f32>,
-    /// The bound to which logits are squeezed.
+    /// Soft cap of the logits.
     pub logit_cap: Option<f32>,
-    /// What gates go through.
+    /// Activation of the gates.
     pub activation: Activation,
     /// Whether Q, K and V have biases.
     pub qkv_bias: bool,
     /// Whether the heads of Q and K are normed.
     pub qk_norm: bool,
-    /// Whether what attention and the feed-forward part give is normed before it is added.
+    /// Whether the outputs of attention and of the feed-forward part are normed before they are added.
     pub post_norms: bool,
 }
 
 impl Config {
-    /// A decoder of these sizes with all that its architecture implies. Windows, caps and bases of
-    /// rotary angles are the files' to state.
+    /// Returns a decoder of these sizes with the defaults of its architecture. Windows, caps and bases
+    /// of rotary angles must come from the file.
     #[must_use]
     pub fn new(architecture: Architecture, sizes: Sizes) -> Self {
         use Architecture::{Gemma2, Gemma3, Qwen2, Qwen3};
@@ -193,10 +199,10 @@ impl Config {
         }
     }
 
-    /// The same, if it is one that can be computed.
+    /// Checks that the decoder can be computed.
     ///
     /// # Errors
-    /// [`LoadError::Unsupported`], which names what cannot be.
+    /// [`LoadError::Unsupported`], which names the unsupported feature.
     pub fn checked(self) -> Result<Self, LoadError> {
         let unsupported = |feature| Err(LoadError::Unsupported { feature });
         let Self { heads, kv_heads, head_dim, .. } = self;
@@ -225,16 +231,16 @@ impl Config {
         Ok(self)
     }
 
-    /// Positions that a layer sees, the own one among them; `None` for all.
+    /// Returns the number of positions that a layer sees, including the row's own; `None` for all.
     pub(crate) fn window_of(&self, layer: usize) -> Option<usize> {
         let window = self.window.as_ref()?;
         window.local[layer].then_some(window.positions)
     }
 
-    /// Sizes of a block whose K and V are of type `element`.
+    /// Returns the sizes of a block whose K and V are of type `element`.
     ///
     /// # Panics
-    /// For sizes beyond `u32`, which no file's metadata are let to have.
+    /// If a size is beyond `u32`, which no file's metadata may have.
     #[must_use]
     pub fn geometry(&self, element: Element) -> Geometry {
         let size = |n: usize| u32::try_from(n).expect("the configuration bounds every size");
@@ -247,7 +253,7 @@ impl Config {
         }
     }
 
-    /// The rotary angles of each layer. Layers with the same share them.
+    /// Computes the rotary angles of each layer. Layers with the same angles share them.
     pub(crate) fn rotations(&self) -> Vec<Arc<Rotations>> {
         let table = |rope: &Rope| Arc::new(rope.rotations(self.context, self.head_dim));
         let rope = table(&self.rope);
@@ -259,13 +265,13 @@ impl Config {
         (0..self.layers).map(|layer| Arc::clone(of(layer))).collect()
     }
 
-    /// All that blocks and scores depend on, one a line. Numbers are given by their bits, which no
-    /// formatting rounds.
+    /// Writes everything on which blocks and scores depend, one setting a line. Numbers are given by
+    /// their bits, which no formatting rounds.
     pub(crate) fn canonical_text(&self) -> String {
         let Self { architecture, layers, hidden, feed_forward, heads, kv_heads, .. } = self;
         let Self { head_dim, vocabulary, norm_eps, rope, local_rope, window, .. } = self;
         let Self { embedding_scale, attention_scale, attention_cap, logit_cap, .. } = self;
-        // How many positions are served changes none of them.
+        // The number of positions in use changes no block and no score.
         let Self { activation, qkv_bias, qk_norm, post_norms, context: _, .. } = self;
         let bits = |value: &f32| format!("{:08x}", value.to_bits());
         let cap = |cap: &Option<f32>| cap.as_ref().map_or("none".to_owned(), bits);
@@ -301,7 +307,7 @@ impl Config {
         fields.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
     }
 
-    /// Whether `tokens` can stand after `past` positions. `what` names them in an error.
+    /// Checks that `tokens` can stand after `past` positions. `what` names them in an error.
     pub(crate) fn check(
         &self,
         tokens: &[u32],
@@ -324,7 +330,7 @@ impl Config {
         }
     }
 
-    /// Whether the query, and the labels of its scorer, can stand after `past` positions.
+    /// Checks that the query and the labels of its scorer can stand after `past` positions.
     pub(crate) fn check_query(&self, query: &QueryPart, past: usize) -> Result<(), ModelError> {
         self.check(&query.tokens, past, || "the query".to_owned())?;
         match query.scorer.labels() {
@@ -333,12 +339,12 @@ impl Config {
         }
     }
 
-    /// Query heads that share one KV head.
+    /// Number of query heads that share a KV head.
     pub(crate) fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
 
-    /// How positions turn K, and what else scores of attention depend on, for the fingerprint.
+    /// Describes the rotary positions and all other settings of attention scores, for the fingerprint.
     #[must_use]
     pub fn rope(&self) -> String {
         let mut text = format!("interleaved, {}", self.rope);

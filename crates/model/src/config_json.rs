@@ -1,4 +1,5 @@
-//! A `config.json` as transformers writes it, to a [`Config`]; what it leaves out is as there.
+//! Turns a `config.json`, as transformers writes it, into a [`Config`]. Missing fields take
+//! transformers' defaults. It does not know weights.
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use crate::json;
 use crate::rope::{Llama3Scaling, Rope, Scaling};
 use crate::{Config, LoadError};
 
-/// What the decoder and the names of its tensors depend on.
+/// The contents of a `config.json` on which the decoder and the names of its tensors depend.
 pub(crate) struct ModelJson {
     pub(crate) config: Config,
     /// Whether the embedding serves as head.
@@ -36,7 +37,7 @@ struct Quantization {
     quant_method: Option<String>,
 }
 
-/// One token or several, as `eos_token_id` has them.
+/// A token or several, as in `eos_token_id`.
 #[derive(Clone, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Tokens {
@@ -89,7 +90,7 @@ struct Fields {
     use_bidirectional_attention: Option<bool>,
 }
 
-/// Tells `null` from what is left out.
+/// Tells a field that is `null` from one that is left out.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
@@ -108,7 +109,7 @@ struct RopeFields {
     partial_rotary_factor: Option<f32>,
 }
 
-/// The newer spelling: of all layers, or of each kind.
+/// The newer spelling of rotary settings: for all layers, or for each kind of layer.
 #[derive(Deserialize)]
 struct RopeParameters {
     full_attention: Option<RopeFields>,
@@ -121,7 +122,7 @@ impl ModelJson {
     /// Reads a `config.json`.
     ///
     /// # Errors
-    /// [`LoadError`] where it cannot be read, or is of a model that is not supported.
+    /// [`LoadError`] if it cannot be read, or is of a model that is not supported.
     pub(crate) fn read(path: &Path, text: &[u8]) -> Result<Self, LoadError> {
         let outer: Outer = json::parse(path, text)?;
         let mut model = json::parse::<Value>(path, text)?;
@@ -142,7 +143,7 @@ impl ModelJson {
     }
 }
 
-/// What `model_type` means.
+/// Returns the architecture that `model_type` names.
 fn architecture(model_type: &str) -> Option<Architecture> {
     Some(match model_type {
         "llama" | "mistral" => Architecture::Llama,
@@ -222,7 +223,7 @@ impl Fields {
                 false => Err(wrong(format!("is {value}, outside 1 to {max}"))),
             }
         };
-        // A text model inside of another leaves out what is as in the 4B.
+        // A text model inside another model leaves out fields that are as in the 4B model.
         let gemma3 = |value: usize| (architecture == Gemma3).then_some(value);
         let hidden = size("hidden_size", self.hidden_size, gemma3(2304), 1 << 16)?;
         let heads = size("num_attention_heads", self.num_attention_heads, gemma3(8), 1 << 10)?;
@@ -329,7 +330,7 @@ impl Fields {
 }
 
 impl RopeFields {
-    /// What these leave out from others.
+    /// Fills the missing fields from `other`.
     fn or(self, other: Self) -> Self {
         Self {
             rope_type: self.rope_type.or(other.rope_type),

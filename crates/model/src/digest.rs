@@ -1,5 +1,7 @@
-//! The digest of all that a model computes with: tensors and configuration as they are read. Metadata,
-//! the order of tensors, and how they are spread over files do not count.
+//! The digest of everything that a model computes with: tensors and configuration as they are read.
+//!
+//! In: an opened model file. Out: a digest. Metadata, the order of tensors and their spread over files
+//! do not change it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,16 +16,16 @@ use crate::digest_memory::DigestMemory;
 use crate::weights::{Part, WeightSource, Weights};
 use crate::{LoadError, ModelFile};
 
-/// Bytes of a tensor that are read at a time.
+/// Number of bytes of a tensor that are read at a time.
 const READ_BYTES: usize = 1 << 20;
 
-/// A tensor's bytes as they stand in a file.
+/// Location of a tensor's bytes in a file.
 pub(crate) struct RawTensor<'a> {
     pub(crate) file: &'a File,
     pub(crate) path: &'a Path,
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
-    /// Type of its elements, by GGUF's or safetensors' name.
+    /// Name of the element type in GGUF or safetensors.
     pub(crate) kind: &'a str,
 }
 
@@ -43,8 +45,8 @@ impl RawTensor<'_> {
     }
 }
 
-/// Digest of a text: the configuration, how rows are to be read, and a line for each tensor. The bytes of
-/// tensors are read for it unless `memory` has it.
+/// Hashes a text: the configuration, the conventions for rows, and a line for each tensor. The bytes of
+/// tensors are read only if `memory` does not know the digest.
 pub(crate) fn contents_digest(
     file: &ModelFile,
     memory: Option<&DigestMemory>,
@@ -58,7 +60,7 @@ pub(crate) fn contents_digest(
     });
     let tensors: Vec<(String, RawTensor<'_>)> = named.collect::<Result<_, LoadError>>()?;
     let mut text = file.config().canonical_text();
-    // The same rows mean something else in a GGUF and in a folder.
+    // The same rows have another meaning in a GGUF than in a folder.
     let _ = writeln!(text, "conventions={}", file.conventions());
     let Some(memory) = memory else { return hash(text, &tensors) };
 
@@ -79,7 +81,7 @@ fn hash(mut text: String, tensors: &[(String, RawTensor<'_>)]) -> Result<Digest,
     Ok(Digest::of(text.as_bytes()))
 }
 
-/// Notes which tensors the decoder reads, and reads none.
+/// Records which tensors the decoder reads, without reading them.
 struct Listing<'a> {
     file: &'a ModelFile,
     tensors: Vec<(String, Vec<usize>)>,

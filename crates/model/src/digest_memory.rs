@@ -1,8 +1,9 @@
 //! Remembers digests between processes, so that weights are not hashed at every start.
 //!
-//! In: open files, a text that says what of them is hashed, and a way to hash it. Out: the digest. A file
-//! counts as unchanged while its device, inode, length, and times of modification and of status change
-//! are the same; the last cannot be set by a program. What cannot be kept is hashed again next time.
+//! In: open files, a text that says what is hashed of them, and a function that hashes. Out: the
+//! digest. A file counts as unchanged while its device, inode, length, and times of modification and
+//! status change stay the same; no program can set the last one. A digest that cannot be kept is
+//! computed again next time.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -15,14 +16,15 @@ use hyperrag_kv::Digest;
 
 use crate::LoadError;
 
-/// Seconds since a file's last change from which on another change has another time: file systems
-/// count by up to two seconds.
+/// Age of a file's last change from which on another change has another time, in seconds. File systems
+/// count in steps of up to two seconds.
 const SETTLED_SECONDS: i64 = 3;
 
-/// Digests that are kept; beyond that, all are forgotten, for those of changed files stay behind.
+/// Largest number of kept digests. Beyond it all are forgotten, because those of changed files stay
+/// behind.
 const KEPT_MAX: usize = 256;
 
-/// Bytes of a kept digest: two lines of hexadecimal digits.
+/// Size of a kept digest, in bytes: two lines of hexadecimal digits.
 const KEPT_BYTES: usize = 2 * 65;
 
 /// A folder with a small file for each digest.
@@ -36,7 +38,8 @@ impl DigestMemory {
         Self { folder: folder.to_owned() }
     }
 
-    /// Returns what `compute` returned for these files and this `what` before, else what it returns now.
+    /// Returns the earlier result of `compute` for these files and this `what`. If none is remembered,
+    /// calls `compute`.
     pub(crate) fn digest(
         &self,
         files: &[&File],
@@ -51,7 +54,7 @@ impl DigestMemory {
         let digest = compute()?;
         let unchanged = self::stamps(files).is_ok_and(|(after, _)| after == stamps);
         if settled && unchanged {
-            // Only time is lost where the folder cannot be written.
+            // If the folder cannot be written, only time is lost.
             let _ = self.keep(key, digest);
         }
         Ok(digest)
@@ -81,13 +84,14 @@ impl DigestMemory {
     }
 }
 
-/// The digest, and a digest of it with its key: a flipped bit or a renamed file is no digest.
+/// Returns the digest and a digest of key and digest: a flipped bit or a renamed file is noticed.
 fn lines(key: Digest, digest: Digest) -> String {
     let both = Digest::of([key.0, digest.0].as_flattened());
     format!("{digest}\n{both}\n")
 }
 
-/// A line for each file by which a change of it is noticed, and whether the next change would be.
+/// Returns a line for each file that changes with the file, and whether the next change would show in
+/// it.
 fn stamps(files: &[&File]) -> io::Result<(String, bool)> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?.as_secs();
     let (mut text, mut settled) = (String::new(), true);
@@ -110,7 +114,7 @@ mod tests {
 
     const LONG_AGO: Duration = Duration::from_secs(1_000_000);
 
-    /// A memory, and a file whose last change is settled.
+    /// Returns a memory, and a file whose last change is settled.
     fn memory() -> (tempfile::TempDir, DigestMemory, File) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights");
@@ -142,7 +146,7 @@ mod tests {
             ["a", "a", "b", "b"].map(|what| computes(&memory, &file, what)),
             [true, false, true, false]
         );
-        // The same length, and the time of modification set back.
+        // Same length, and the time of modification set back.
         let modified = file.metadata().unwrap().modified().unwrap();
         file.write_all_at(b"changed", 0).unwrap();
         file.set_modified(modified).unwrap();

@@ -1,26 +1,29 @@
+//! The errors of finding, fetching and loading a model. Each message says what to do. No error knows
+//! which command met it.
+
 use std::io;
 use std::path::PathBuf;
 
-/// Why a model is not there.
+/// Reasons why a model cannot be found, fetched or loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// A name that is neither in the catalogue nor a path, and no id of the hub.
+    /// A name that is neither in the catalogue nor a path nor an id of the hub.
     #[error(
         "there is no model {name:?}: name one of {known}, the path of a GGUF file or of a folder with config.json and safetensors, or an id of the Hugging Face hub, ORG/NAME[@REVISION]"
     )]
     UnknownName {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// The catalogue.
+        /// Names in the catalogue.
         known: String,
     },
-    /// In the catalogue, but not fetched yet.
+    /// A model of the catalogue that is not fetched yet.
     #[error("the model {name} is not on this machine (looked for {}): run `hyperrag model pull {name}`", path.display())]
     NotPulled {
-        /// Its name.
+        /// The model's name.
         name: String,
-        /// Where it would be.
+        /// Path where its file belongs.
         path: PathBuf,
     },
     /// No folder for models can be determined.
@@ -31,14 +34,14 @@ pub enum LoadError {
     Download {
         /// The command that was run.
         command: String,
-        /// What it was to fetch.
+        /// The package to fetch.
         package: String,
-        /// What it said last.
+        /// Last line of the client's output.
         output: String,
-        /// Where the model file belongs.
+        /// Path where the model file belongs.
         path: PathBuf,
     },
-    /// Bytes that are not the ones the catalogue names.
+    /// A file with another digest than the catalogue states.
     #[error("{}: sha256 is {actual}, expected {expected}: nothing was kept, pull it again", path.display())]
     Checksum {
         /// The file.
@@ -48,31 +51,31 @@ pub enum LoadError {
         /// Digest found.
         actual: String,
     },
-    /// The file is no GGUF, or is cut short.
+    /// A file that is no GGUF or is cut short.
     #[error("{}: not a readable GGUF file: {what}", path.display())]
     Gguf {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault in the file.
         what: String,
     },
-    /// A metadata entry is missing or unusable.
+    /// A metadata entry that is missing or unusable.
     #[error("the model's metadata: {key} {what}")]
     Metadata {
         /// The key.
         key: String,
-        /// What is wrong.
+        /// The fault of the entry.
         what: String,
     },
-    /// A file of the hub's model cannot be had.
+    /// A model of the hub of which a file cannot be fetched.
     #[error("{id}: {what}")]
     Hub {
         /// The model's id.
         id: String,
-        /// What failed, and what to do.
+        /// The failure and the advice.
         what: String,
     },
-    /// A folder without a file that every model has.
+    /// A folder that lacks a file that every model has.
     #[error(
         "{}: there is no {file}: the folder of a model has config.json, tokenizer.json, and model.safetensors or model.safetensors.index.json, as save_pretrained of transformers writes them", path.display()
     )]
@@ -82,23 +85,23 @@ pub enum LoadError {
         /// The file.
         file: &'static str,
     },
-    /// A file of a folder that does not say what it must.
+    /// A file of a folder with missing or wrong contents.
     #[error("{}: {what}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault in the file.
         what: String,
     },
-    /// Another kind of model.
+    /// An architecture that is not supported.
     #[error(
         "the model's architecture is {architecture:?}; supported are llama, qwen2, qwen3, gemma, gemma2 and gemma3"
     )]
     Architecture {
-        /// Its name.
+        /// The architecture's name.
         architecture: String,
     },
-    /// The system has no memory for the weights.
+    /// Weights for which the system has no memory.
     #[error(
         "there is no memory for {bytes} bytes of weights: free some, or use --dtype bf16, which takes half of f32's"
     )]
@@ -109,33 +112,33 @@ pub enum LoadError {
         #[source]
         source: std::io::Error,
     },
-    /// The system starts no more threads.
+    /// Threads that the system does not start.
     #[error("the threads that compute cannot be started: let it have more, or use fewer")]
     Threads {
         /// Cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A feature that the decoder does not have.
+    /// A feature of the model that the decoder does not have.
     #[error("the model uses {feature}, which is not supported")]
     Unsupported {
         /// The feature.
         feature: String,
     },
-    /// The device can not be used.
+    /// A device that cannot be used.
     #[error("{device}: {what}")]
     Device {
-        /// Its name.
+        /// The device's name.
         device: String,
-        /// What is wrong.
+        /// The fault of the device.
         what: String,
     },
-    /// A file can not be read or written.
+    /// A file that cannot be read or written.
     #[error("{}: {action}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was tried, e.g. `cannot be opened`.
+        /// The action that failed, e.g. `cannot be opened`.
         action: &'static str,
         /// Cause.
         #[source]

@@ -1,5 +1,5 @@
-//! Entry points for fuzzers, one a parser: any bytes may come, none may panic or take much memory. Each
-//! says whether it took the bytes, so that a test can tell that its seeds get through.
+//! Entry points for fuzzers, one a parser. Any bytes may come in; none may panic or take much memory.
+//! Each returns whether it accepted the bytes, so that a test can tell that its seeds get through.
 
 use std::path::Path;
 
@@ -9,13 +9,13 @@ use crate::chat::Chat;
 use crate::config_json::ModelJson;
 use crate::{Config, Tokenizer, gguf, model_folder};
 
-/// Bytes after the header of a safetensors file.
+/// Number of bytes after the header of a safetensors file.
 const DATA_BYTES: u64 = 1 << 30;
 
-/// A text that is given to every tokenizer.
+/// Text that every tokenizer encodes.
 const TEXT: &str = "It's  12 bees,\r\n\u{e9}\u{6f22}\u{1f41d} <|im_end|>\u{2581}";
 
-/// The header of a GGUF file: refused, or sizes, turns and a tokenizer.
+/// Parses the header of a GGUF file into sizes, turns and a tokenizer, or refuses it.
 #[must_use]
 pub fn gguf(bytes: &[u8]) -> bool {
     let Some(metadata) = gguf::metadata(bytes) else { return false };
@@ -25,20 +25,20 @@ pub fn gguf(bytes: &[u8]) -> bool {
     tokenizer.is_ok_and(|tokenizer| encodes(&tokenizer)) && config && chat
 }
 
-/// The header of a safetensors file: refused, or tensors within the file.
+/// Parses the header of a safetensors file into tensors within the file, or refuses it.
 #[must_use]
 pub fn safetensors(bytes: &[u8]) -> bool {
     model_folder::entries(bytes, DATA_BYTES).is_ok()
 }
 
-/// A `config.json`: refused, or sizes that a model can have.
+/// Parses a `config.json` into sizes that a model can have, or refuses it.
 #[must_use]
 pub fn config(bytes: &[u8]) -> bool {
     let model = ModelJson::read(Path::new("config.json"), bytes);
     model.is_ok_and(|model| model.config.checked().is_ok())
 }
 
-/// A `tokenizer.json`: refused, or a tokenizer whose token ids stand for bytes.
+/// Parses a `tokenizer.json` into a tokenizer whose token ids stand for bytes, or refuses it.
 #[must_use]
 pub fn tokenizer(bytes: &[u8]) -> bool {
     let tokenizer = Tokenizer::from_json(Path::new("tokenizer.json"), bytes, None, None);
@@ -57,7 +57,7 @@ fn encodes(tokenizer: &Tokenizer) -> bool {
     })
 }
 
-/// A chat template: refused, or the text around a user's words.
+/// Renders a chat template into the text around a user's words, or refuses it.
 #[must_use]
 pub fn chat(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| Chat::new(text, "<s>", "</s>").is_ok())

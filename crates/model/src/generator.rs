@@ -1,11 +1,15 @@
+//! Generation of text on the CPU, with tokenizer and chat template.
+//!
+//! In: a model file, or a loaded model to share. Out: tokens of an answer. It does not know documents.
+
 use std::ops::ControlFlow;
 
 use hyperrag_kv::{Element, Generate, Generation, ModelError, Sampling, Tokenize, Turn};
 
 use crate::{Compute, CpuModel, Kernel, LoadError, Model, ModelFile, Tokenizer};
 
-/// A model that answers, on the CPU, with its tokenizer and its chat template. K and V of what it
-/// reads and writes are f32.
+/// A model that generates answers on the CPU, with its tokenizer and its chat template. K and V of
+/// prompt and answer are f32.
 pub struct Generator {
     model: CpuModel,
     tokenizer: Tokenizer,
@@ -14,10 +18,10 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// The model of `file`, loaded.
+    /// Loads the model of `file`.
     ///
     /// # Errors
-    /// [`LoadError`], also for a chat template that cannot be rendered.
+    /// [`LoadError`], also if the chat template cannot be rendered.
     pub fn load(
         file: &mut ModelFile,
         compute: Compute,
@@ -28,10 +32,11 @@ impl Generator {
         Self::new(model, file)
     }
 
-    /// The model of `file`, which `model` is: on a CPU the weights are shared.
+    /// Generates with the loaded `model`, which must be that of `file`. On a CPU the weights are
+    /// shared.
     ///
     /// # Errors
-    /// As [`Generator::load`].
+    /// The errors of [`Generator::load`].
     pub fn sharing(model: &Model, file: &mut ModelFile, threads: usize) -> Result<Self, LoadError> {
         match model {
             Model::Cpu(model) => Self::new(model.clone().with_element(Element::F32), file),

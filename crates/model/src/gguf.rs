@@ -1,4 +1,4 @@
-//! A GGUF file: configuration, tokenizer and weights of a model.
+//! A GGUF file: configuration, tokenizer and weights of a model. It does not know how they are used.
 
 mod blocks;
 mod header;
@@ -21,7 +21,7 @@ use header::{Header, Place};
 
 pub(crate) use header::{Metadata, Value};
 
-/// The metadata in the header of a GGUF file, where it can be read.
+/// Reads the metadata in the header of a GGUF file; `None` if they cannot be read.
 pub(crate) fn metadata(header: &[u8]) -> Option<Metadata> {
     Some(Header::read(header, header.len() as u64).ok()?.metadata)
 }
@@ -30,7 +30,7 @@ pub(crate) fn metadata(header: &[u8]) -> Option<Metadata> {
 pub(crate) struct Gguf {
     path: PathBuf,
     file: File,
-    /// Bytes of the file.
+    /// Size of the file, in bytes.
     bytes: u64,
     header: Header,
 }
@@ -51,7 +51,7 @@ impl Gguf {
         Ok(Self { path: path.to_owned(), file, bytes, header })
     }
 
-    /// What the file calls the model.
+    /// Returns the model's name as the file states it.
     pub(crate) fn name(&self) -> Option<String> {
         self.header.metadata.get("general.name").and_then(Value::text).map(str::to_owned)
     }
@@ -89,7 +89,7 @@ impl Gguf {
         self.header.tensors.contains_key(name)
     }
 
-    /// The place of a tensor's bytes, which must lie within the file.
+    /// Returns the location of a tensor's bytes, which must lie within the file.
     fn place(&self, name: &str, shape: &[usize]) -> Result<(&Place, usize), LoadError> {
         let damaged = |what| LoadError::Gguf { path: self.path.clone(), what };
         let Some(place) = self.header.tensors.get(name) else {

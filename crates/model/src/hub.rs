@@ -1,4 +1,7 @@
 //! Models of the Hugging Face hub, kept in the cache that all its clients share.
+//!
+//! In: an id. Out: the path of a file or folder in the cache, fetched if needed. It does not read
+//! models.
 
 mod client;
 
@@ -11,13 +14,13 @@ use crate::model_folder::weight_files;
 use crate::pull::{check, lock, sha256_of};
 use client::{Client, Failure};
 
-/// Files beside the weights that a model is read from: those that it must have, and the others.
+/// Files beside the weights from which a model is read: the required ones, then the others.
 const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
 const USED: [&str; 3] = ["tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
 const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// `org/name`, `org/name/FILE.gguf`, each with `@revision` or without.
+/// `org/name` or `org/name/FILE.gguf`, each with or without `@revision`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HubId {
     repo: String,
@@ -26,7 +29,7 @@ pub(crate) struct HubId {
 }
 
 impl HubId {
-    /// What `name` means as an id; `None` if it is none.
+    /// Parses an id; `None` if `name` is none.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let (path, revision) = name.split_once('@').unwrap_or((name, "main"));
         let word = |part: &str| {
@@ -45,7 +48,7 @@ impl HubId {
         revision.split('/').all(word).then(|| Self { repo, file, revision: revision.to_owned() })
     }
 
-    /// The folder of the model in the hub's cache, as all clients call it.
+    /// Returns the model's folder in the hub's cache, by the name that all clients use.
     fn folder(&self) -> String {
         format!("models--{}", self.repo.replace('/', "--"))
     }
@@ -60,7 +63,7 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// By the variables that all clients of the hub know: `HF_HOME`, `HF_HUB_CACHE`,
+    /// Reads the variables that all clients of the hub know: `HF_HOME`, `HF_HUB_CACHE`,
     /// `HF_HUB_OFFLINE`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_ENDPOINT`.
     pub(crate) fn from_environment() -> Result<Self, LoadError> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -82,7 +85,7 @@ impl Hub {
         })
     }
 
-    /// Where the model is in the cache, to which it is fetched unless it is there.
+    /// Returns the path of the model in the cache. Fetches it if it is not there.
     pub(crate) fn resolve(&self, id: &HubId) -> Result<PathBuf, LoadError> {
         match self.cached(id) {
             Some(path) => Ok(path),
@@ -90,7 +93,7 @@ impl Hub {
         }
     }
 
-    /// Where the model is, if all of it is in the cache.
+    /// Returns the path of the model if all of it is in the cache.
     fn cached(&self, id: &HubId) -> Option<PathBuf> {
         let place = self.cache.join(id.folder());
         let commit = match is_commit(&id.revision) {
@@ -106,7 +109,7 @@ impl Hub {
         complete(&place.join("snapshots").join(commit), id.file.as_deref())
     }
 
-    /// Fetches what the revision names now, as far as it is not in the cache.
+    /// Fetches the commit that the revision names now, as far as the cache lacks its files.
     pub(crate) fn pull(&self, id: &HubId) -> Result<PathBuf, LoadError> {
         let failed = |what: String| LoadError::Hub { id: id.repo.clone(), what };
         let place = self.cache.join(id.folder());
@@ -149,8 +152,8 @@ impl Hub {
             .ok_or_else(|| failed("the hub has not all files that its list names".to_owned()))
     }
 
-    /// Fetches one file unless it is there, and checks it where the hub knows its SHA-256. Its bytes
-    /// lie in `blobs/`, where other snapshots share them; the snapshot has a link.
+    /// Fetches one file unless it is there, and checks its SHA-256 if the hub knows it. The bytes lie
+    /// in `blobs/`, where other snapshots share them; the snapshot has a link.
     fn fetch(
         &self,
         id: &HubId,
@@ -190,14 +193,14 @@ impl Hub {
             fs::rename(&partial, &blob).map_err(LoadError::io(&blob, "cannot be put in place"))?;
         }
         make_folder(link.parent().unwrap_or(snapshot))?;
-        // Left where a blob is gone.
+        // A link stays behind if its blob is gone.
         let _ = fs::remove_file(&link);
         let up: PathBuf = parts.map(|_| "..").chain([".."]).collect();
         let linked = std::os::unix::fs::symlink(up.join("blobs").join(&name), &link);
         linked.map_err(LoadError::io(&link, "cannot be made"))
     }
 
-    /// What failed, and what to do.
+    /// Says what failed and what to do.
     fn advice(&self, id: &HubId, failure: Failure) -> String {
         let said = match failure {
             Failure::Status(401 | 403) if self.token.is_none() => {
@@ -226,7 +229,7 @@ fn make_folder(path: &Path) -> Result<(), LoadError> {
     fs::create_dir_all(path).map_err(LoadError::io(path, "the folder cannot be made"))
 }
 
-/// What a snapshot is opened by, if nothing of it is missing.
+/// Returns the path by which a snapshot is opened; `None` if a part of it is missing.
 fn complete(snapshot: &Path, file: Option<&str>) -> Option<PathBuf> {
     if let Some(file) = file {
         return Some(snapshot.join(file)).filter(|path| path.exists());
@@ -239,14 +242,15 @@ fn complete(snapshot: &Path, file: Option<&str>) -> Option<PathBuf> {
     }
 }
 
-/// The GGUF of a folder that has one alone.
+/// Returns the GGUF of a folder that has exactly one.
 pub(crate) fn only_gguf(folder: &Path) -> Option<PathBuf> {
     let files = fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     let mut files = files.filter(|path| path.extension().is_some_and(|e| e == "gguf"));
     files.next().filter(|path| path.exists() && files.next().is_none())
 }
 
-/// Which files of a model to fetch, shards of weights aside; what is wrong where there is no choice.
+/// Chooses the files of a model to fetch, without the shards of its weights. Returns the reason if
+/// there is no choice.
 fn wanted(there: &[&str], file: Option<&str>) -> Result<Vec<String>, String> {
     let has = |name: &str| there.contains(&name);
     if let Some(file) = file {

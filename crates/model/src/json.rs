@@ -1,4 +1,4 @@
-//! Reading JSON files of a model.
+//! Reads JSON files of a model, bounded in bytes and values before anything is parsed.
 
 use std::io::Read;
 use std::path::Path;
@@ -7,14 +7,14 @@ use serde::de::DeserializeOwned;
 
 use crate::LoadError;
 
-/// Bytes of a file beside the weights at most: tokenizers are the largest, at some 35 MB.
+/// Largest size of a file beside the weights, in bytes. Tokenizers are the largest, at some 35 MB.
 const BYTES_MAX: u64 = 128 << 20;
 
-/// Values of a file at most, each of which takes many times its bytes in memory; the tokenizer of
+/// Largest number of values in a file. A value takes many times its bytes in memory; the tokenizer of
 /// 262,144 tokens has 1.9 million.
 const VALUES_MAX: usize = 1 << 22;
 
-/// The bytes of a file; `None` where there is none.
+/// Reads the bytes of a file; `None` if there is none.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
     if !path.exists() {
         return Ok(None);
@@ -30,9 +30,9 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
     Ok(Some(bytes))
 }
 
-/// Refuses JSON of too many values before any is parsed.
+/// Refuses JSON of too many values before it is parsed.
 pub(crate) fn bound(text: &[u8]) -> Result<(), String> {
-    // Those that stand in texts count as well.
+    // Characters inside texts count as well.
     let values = text.iter().filter(|byte| b",[{".contains(byte)).count();
     match values > VALUES_MAX {
         true => Err(format!("it has more than {VALUES_MAX} values")),
@@ -44,7 +44,7 @@ pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, 
     serde_json::from_slice(text).map_err(wrong(path))
 }
 
-/// What is wrong with a file.
+/// Makes the error that names a file and its fault.
 pub(crate) fn wrong<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> LoadError {
     let path = path.to_owned();
     move |what| LoadError::Json { path: path.clone(), what: what.to_string() }

@@ -1,9 +1,15 @@
-//! The decoder-only language model: weights and tokenizer from a GGUF file or a folder with
-//! safetensors, K and V in and out.
+//! The decoder-only language model. Weights and tokenizer come from a GGUF file or a folder with
+//! safetensors.
 //!
-//! In: token ids and blocks. Out: blocks, log-probabilities, token ids of text. This is the only
-//! crate that names candle, whose tensors the decoder on a GPU has. It does not know corpus, store or
-//! ranking.
+//! In: token ids and blocks. Out: blocks, log-probabilities, token ids of text. This is the only crate
+//! that names candle; the decoder on a GPU uses its tensors. It does not know corpus, store or ranking.
+//!
+//! ```
+//! use hyperrag_model::Config;
+//!
+//! let config = Config::shape("smollm2-135m").expect("a known model");
+//! assert_eq!((config.layers, config.hidden), (30, 576));
+//! ```
 
 mod cache;
 mod chat;

@@ -1,4 +1,4 @@
-//! The GGUF's metadata, to a [`Config`].
+//! Turns the metadata of a GGUF into a [`Config`]. It does not read tensors.
 
 use crate::config::{Architecture, Sizes, Window};
 use crate::gguf::{Metadata, Value};
@@ -6,7 +6,8 @@ use crate::rope::Scaling;
 use crate::{Config, LoadError};
 
 impl Config {
-    /// What the metadata state. Rotary factors of their own, which are a tensor, are not among them.
+    /// Reads the configuration that the metadata state. Rotary divisors are a tensor, so they are not
+    /// included.
     pub(crate) fn from_metadata(metadata: &Metadata) -> Result<Self, LoadError> {
         let reader = Reader(metadata);
         let architecture: Architecture = reader.text("general.architecture")?.parse()?;
@@ -34,7 +35,7 @@ impl Config {
         config.rope.scaling = own.scaling()?;
         config.window = own.window(sizes.layers)?;
         match architecture {
-            // All layers of Gemma 3 that are local turn by the base of Gemma 1.
+            // The local layers of Gemma 3 rotate by the base of Gemma 1.
             Architecture::Gemma3 => {
                 let base = own.float_or("rope.freq_base_swa", config.local_rope.base)?;
                 config.local_rope.base = base;
@@ -42,7 +43,7 @@ impl Config {
             _ => config.local_rope = config.rope.clone(),
         }
         if architecture == Architecture::Gemma2 {
-            // What llama.cpp takes where the file has none.
+            // llama.cpp's values for files that have none.
             let attention = own.float_or("attn_logit_softcapping", 50.0)?;
             config.attention_cap = Some(attention);
             config.logit_cap = Some(own.float_or("final_logit_softcapping", 30.0)?);
@@ -50,7 +51,7 @@ impl Config {
             let cap = own.float("final_logit_softcapping")?;
             config.logit_cap = Some(cap).filter(|cap| *cap != 0.0);
         }
-        // No key tells of the two models of 27B, which scale by other than the size of a head.
+        // No key marks the two models of 27B, whose scale is not that of a head's size.
         let scale = match (architecture, sizes.layers) {
             (Architecture::Gemma2, 46) | (Architecture::Gemma3, 62) => {
                 1.0 / ((hidden / heads) as f32).sqrt()
@@ -103,7 +104,7 @@ impl Own<'_> {
         }
     }
 
-    /// Which layers are local: as the file says, else as the architecture has it.
+    /// Decides which layers are local: as the file says, else as the architecture has it.
     fn window(&self, layers: usize) -> Result<Option<Window>, LoadError> {
         if !self.has("attention.sliding_window") {
             return Ok(None);
@@ -144,7 +145,7 @@ impl Own<'_> {
     }
 }
 
-/// Looks up metadata by key, and says which key is missing or out of range.
+/// Looks up metadata by key. Errors name the key that is missing or out of range.
 pub(crate) struct Reader<'a>(pub(crate) &'a Metadata);
 
 impl<'a> Reader<'a> {
@@ -168,7 +169,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A token id, where there is one.
+    /// Returns a token id, if the key is there.
     pub(crate) fn token(&self, key: &str) -> Result<Option<u32>, LoadError> {
         let Some(value) = self.0.get(key) else { return Ok(None) };
         let token = value.size().and_then(|token| u32::try_from(token).ok());

@@ -1,3 +1,8 @@
+//! One model behind one type, on the CPU or on a GPU.
+//!
+//! In: an opened model file and settings. Out: blocks and scores, through [`LanguageModel`]. It does
+//! not know how either device computes.
+
 use std::sync::Arc;
 
 use hyperrag_kv::{
@@ -11,7 +16,7 @@ use crate::{
     LoadError, ModelFile,
 };
 
-/// The smallest Hadamard matrix that K and V in few bits are turned by.
+/// Order of the smallest Hadamard matrix that is applied to K and V in few bits.
 const HADAMARD_MIN: usize = 8;
 
 /// A model on the CPU or on a GPU.
@@ -22,36 +27,36 @@ pub enum Model {
     Gpu(Box<DeviceModel>, DeviceInfo),
 }
 
-/// A block where a [`Model`] computes.
+/// A block in the memory of the device of a [`Model`].
 pub enum ResidentBlock {
-    /// In the host's memory.
+    /// Block in the host's memory.
     Cpu(KvBlock),
-    /// In the GPU's.
+    /// Block in the GPU's memory.
     Gpu(DeviceBlock),
 }
 
-/// Where and how a model computes.
+/// Settings that say where and how a model computes.
 #[derive(Clone, Debug)]
 pub struct LoadSettings {
-    /// Where.
+    /// Device that computes.
     pub device: DeviceChoice,
     /// Type of weights and products.
     pub compute: ComputeChoice,
-    /// Threads on the CPU; 0 is one a core.
+    /// Number of threads on the CPU; 0 stands for one a core.
     pub threads: usize,
     /// Type to which K and V are rounded.
     pub element: Element,
-    /// What the element type needs, if it does. Without it the model computes in f32 until
-    /// [`Model::calibrated`] gives it.
+    /// Calibration, for element types that need one. If it is `None`, the model computes in f32 until
+    /// [`Model::calibrated`] adds it.
     pub calibration: Option<Arc<Calibration>>,
-    /// Positions of the longest chunk.
+    /// Length of the longest chunk, in positions.
     pub chunk_tokens: usize,
-    /// Told what a user should know meanwhile.
+    /// Receives warnings for the user while the model loads.
     pub notice: fn(&str),
 }
 
 impl Model {
-    /// Reads the weights of `file` and takes them to the device.
+    /// Reads the weights of `file` and moves them to the device.
     ///
     /// # Errors
     /// [`LoadError`].
@@ -80,10 +85,10 @@ impl Model {
         }
     }
 
-    /// The calibration that `chunks` give, see [`CpuModel::calibrate`].
+    /// Computes the calibration of `chunks`, see [`CpuModel::calibrate`].
     ///
     /// # Errors
-    /// As [`LanguageModel::prefill`]; [`ModelError::Device`] on a GPU.
+    /// The errors of [`LanguageModel::prefill`]; [`ModelError::Device`] on a GPU.
     pub fn calibrate(
         &self,
         chunks: &[Chunk],
@@ -95,10 +100,10 @@ impl Model {
         }
     }
 
-    /// The same model with elements that need a calibration.
+    /// Returns the model with an element type that needs a calibration.
     ///
     /// # Errors
-    /// [`LoadError`] on a GPU, or where the calibration is that of another model's sizes.
+    /// [`LoadError`] on a GPU, or if the calibration has the sizes of another model.
     pub fn calibrated(
         self,
         element: Element,
@@ -117,10 +122,11 @@ impl Model {
         }
     }
 
-    /// The same weights with other elements, and the calibration where they need one.
+    /// Returns a model with the same weights and another element type. `calibration` is required if the
+    /// type needs one.
     ///
     /// # Errors
-    /// As [`Model::calibrated`].
+    /// The errors of [`Model::calibrated`].
     pub fn with_element(
         &self,
         element: Element,
@@ -141,7 +147,7 @@ impl Model {
         }
     }
 
-    /// A block of f32 elements with its K and V rounded to this model's, see [`CpuModel::rounded`].
+    /// Rounds K and V of a block in f32 to this model's element type, see [`CpuModel::rounded`].
     ///
     /// # Errors
     /// [`ModelError`] on a GPU, or for a block of other sizes.
@@ -152,7 +158,7 @@ impl Model {
         }
     }
 
-    /// Sizes of the model.
+    /// Returns the sizes of the model.
     #[must_use]
     pub fn config(&self) -> &Config {
         match self {
@@ -161,7 +167,7 @@ impl Model {
         }
     }
 
-    /// Where it computes.
+    /// Returns the device that computes.
     #[must_use]
     pub fn device(&self) -> DeviceInfo {
         match self {
@@ -170,7 +176,7 @@ impl Model {
         }
     }
 
-    /// What the bits of blocks depend on.
+    /// Returns the identifier of the arithmetic on which the bits of blocks depend.
     #[must_use]
     pub fn kernel_id(&self) -> &'static str {
         match self {
@@ -179,7 +185,7 @@ impl Model {
         }
     }
 
-    /// Type of the arithmetic.
+    /// Returns the name of the type of weights and products.
     #[must_use]
     pub fn compute(&self) -> &'static str {
         match self {
@@ -188,7 +194,7 @@ impl Model {
         }
     }
 
-    /// How it computes, for people: instruction set and threads, or the GPU's name.
+    /// Describes the instruction set and the threads, or the GPU, for people.
     #[must_use]
     pub fn machinery(&self) -> String {
         match self {
@@ -198,7 +204,7 @@ impl Model {
     }
 }
 
-/// Refuses heads that a Hadamard matrix of the largest size that divides them would mix too little.
+/// Refuses heads whose largest Hadamard matrix would mix too few dimensions.
 fn check_heads(element: Element, config: &Config) -> Result<(), LoadError> {
     if element.is_calibrated() && !config.head_dim.is_multiple_of(HADAMARD_MIN) {
         let feature = format!(

@@ -1,3 +1,8 @@
+//! A model on disk, opened: a GGUF file or a folder with safetensors.
+//!
+//! In: a path. Out: sizes, digests, tokenizer, chat template, and weights on request. It does not
+//! compute.
+
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -11,11 +16,11 @@ use crate::hub::only_gguf;
 use crate::model_folder::{ModelFolder, PlainTensor};
 use crate::{Architecture, Config, LoadError, Tokenizer};
 
-/// Rows of a matrix that are converted at a time.
+/// Number of rows of a matrix that are converted at a time.
 pub(crate) const ROWS_AT_ONCE: usize = 64;
 
-/// What a model is loaded from: a GGUF file, or a folder with safetensors. Sizes and tokenizer, and
-/// weights on request, by the names that GGUF has for them.
+/// A GGUF file or a folder with safetensors from which a model is loaded. Gives sizes and tokenizer,
+/// and weights on request, by their names in GGUF.
 pub struct ModelFile {
     path: PathBuf,
     config: Config,
@@ -34,10 +39,10 @@ impl ModelFile {
     /// Reads header and metadata.
     ///
     /// # Errors
-    /// [`LoadError`] for what is neither a GGUF nor such a folder, or of a model that is not
+    /// [`LoadError`] for a path that is neither a GGUF nor such a folder, or a model that is not
     /// supported.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
-        // A folder with a GGUF alone is as good as that.
+        // A folder that holds nothing but a GGUF stands for that file.
         let only = only_gguf(path).filter(|_| !path.join("config.json").exists());
         let path = only.as_deref().unwrap_or(path);
         let (config, source) = if path.is_dir() {
@@ -52,21 +57,21 @@ impl ModelFile {
         Ok(Self { path, config, source, digest_of_files, digest_of_contents, memory })
     }
 
-    /// Keeps the digest of the weights in `folder` from one process to the next, while the files stay as
-    /// they are.
+    /// Remembers the digest of the weights in `folder` between processes, as long as the files do not
+    /// change.
     #[must_use]
     pub fn with_digests_in(self, folder: &Path) -> Self {
         Self { memory: Some(DigestMemory::at(folder)), ..self }
     }
 
-    /// Where the file or folder is.
+    /// Returns the path of the file or folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The hub's id and commit in the hub's cache, else what a GGUF calls the model, else the name of
-    /// file or folder.
+    /// Returns the hub's id and commit if the path lies in the hub's cache, else the name that the GGUF
+    /// states, else the name of the file or folder.
     #[must_use]
     pub fn name(&self) -> String {
         let own = match &self.source {
@@ -80,17 +85,17 @@ impl ModelFile {
         })
     }
 
-    /// Sizes of the model.
+    /// Returns the sizes of the model.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Digest of the weights, and of all that says how they are used. They are read for it once, or not
-    /// at all where [`ModelFile::with_digests_in`] remembers it.
+    /// Returns the digest of the weights and of all that says how they are used. The weights are read
+    /// at most once for it, and not at all if [`ModelFile::with_digests_in`] remembers it.
     ///
     /// # Errors
-    /// [`LoadError`] where they cannot be read, or a tensor is missing.
+    /// [`LoadError`] if the weights cannot be read or a tensor is missing.
     pub fn digest(&self, coverage: Coverage) -> Result<Digest, LoadError> {
         let known = match coverage {
             Coverage::Files => &self.digest_of_files,
@@ -107,10 +112,10 @@ impl ModelFile {
         Ok(*known.get_or_init(|| digest))
     }
 
-    /// The model's tokenizer.
+    /// Reads the model's tokenizer.
     ///
     /// # Errors
-    /// [`LoadError`] where it is missing or of a kind that is not supported.
+    /// [`LoadError`] if it is missing or of an unsupported kind.
     pub fn tokenizer(&self) -> Result<Tokenizer, LoadError> {
         match &self.source {
             Source::Gguf(file) => file.tokenizer(),
@@ -118,13 +123,14 @@ impl ModelFile {
         }
     }
 
-    /// Whether there is a chat template: the model was taught to take turns.
+    /// Whether the model has a chat template, also one that cannot be used: it was trained to take
+    /// turns.
     #[must_use]
     pub fn takes_turns(&self) -> bool {
         !matches!(self.chat(), Ok(None))
     }
 
-    /// The chat template, if there is one.
+    /// Reads the chat template, if there is one.
     pub(crate) fn chat(&self) -> Result<Option<Chat>, LoadError> {
         match &self.source {
             Source::Gguf(file) => file.chat(),
@@ -132,7 +138,7 @@ impl ModelFile {
         }
     }
 
-    /// The tokens by which the model ends a text or its turn.
+    /// Returns the tokens that end a text or a turn of the model.
     pub(crate) fn end_tokens(&self) -> Result<Vec<u32>, LoadError> {
         match &self.source {
             Source::Gguf(file) => file.end_tokens(),
@@ -140,8 +146,8 @@ impl ModelFile {
         }
     }
 
-    /// Whether the rows of Q and K of each head are such that its halves are turned together, not
-    /// neighbours.
+    /// Whether the rotary positions pair the two halves of each head of Q and K. If not, they pair
+    /// neighbouring rows.
     pub(crate) fn pairs_halves(&self) -> bool {
         let folder = matches!(self.source, Source::Folder(_));
         folder || self.config.architecture != Architecture::Llama
@@ -154,7 +160,7 @@ impl ModelFile {
         }
     }
 
-    /// The name of the source's ways to order the rows of Q and K, and to store norms.
+    /// Names the conventions of the source for the order of rows of Q and K and for norms.
     pub(crate) fn conventions(&self) -> &'static str {
         match &self.source {
             Source::Gguf(_) => "gguf",
@@ -162,7 +168,7 @@ impl ModelFile {
         }
     }
 
-    /// The bytes of the tensor `name`, unread.
+    /// Locates the bytes of the tensor `name` without reading them.
     pub(crate) fn raw(&self, name: &str, shape: &[usize]) -> Result<RawTensor<'_>, LoadError> {
         match &self.source {
             Source::Gguf(file) => file.raw(name, shape),
@@ -170,7 +176,7 @@ impl ModelFile {
         }
     }
 
-    /// The tensor `name` as the file has it.
+    /// Returns the tensor `name` in the file's own type.
     pub(crate) fn stored(
         &mut self,
         name: &str,
@@ -182,7 +188,7 @@ impl ModelFile {
         }
     }
 
-    /// The tensor `name` in f32, row-major.
+    /// Reads the tensor `name` as f32, row-major.
     pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
         match self.stored(name, shape)? {
             StoredTensor::Quantised(tensor) => Ok(tensor.values()),
@@ -198,7 +204,7 @@ pub(crate) enum StoredTensor {
 }
 
 impl StoredTensor {
-    /// Rows of a matrix.
+    /// Number of rows of a matrix, or of values of a vector.
     pub(crate) fn rows(&self) -> usize {
         match self {
             Self::Quantised(tensor) => tensor.rows(),
@@ -206,8 +212,8 @@ impl StoredTensor {
         }
     }
 
-    /// Calls `each` with the values of some rows of a matrix after the others, in f32: few at a time,
-    /// so that no second copy of the matrix is made.
+    /// Calls `each` with the values of successive rows of a matrix, in f32. A call gets few rows, so
+    /// that no second copy of the matrix is made.
     pub(crate) fn each_rows(&self, each: impl FnMut(&[f32])) -> Result<(), LoadError> {
         match self {
             Self::Quantised(tensor) => {
@@ -219,7 +225,7 @@ impl StoredTensor {
     }
 }
 
-/// Digest of a whole file.
+/// Hashes a whole file.
 pub(crate) fn digest_of(path: &Path) -> Result<Digest, LoadError> {
     let mut hasher = blake3::Hasher::new();
     let file = hyperrag_files::open(path)
@@ -229,8 +235,8 @@ pub(crate) fn digest_of(path: &Path) -> Result<Digest, LoadError> {
     Ok(Digest(*hasher.finalize().as_bytes()))
 }
 
-/// `org/name@commit`, and the file, of a path in the hub's cache,
-/// `models--org--name/snapshots/commit`.
+/// Returns `org/name/FILE@commit` for a path in the hub's cache,
+/// `models--org--name/snapshots/commit/FILE`.
 fn pinned(path: &Path) -> Option<String> {
     let absolute = std::path::absolute(path).ok()?;
     let parts: Vec<&str> = absolute

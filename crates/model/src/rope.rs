@@ -1,4 +1,7 @@
-//! Rotary positions: how far each position turns the pairs of a head (RoFormer, arXiv 2104.09864).
+//! Rotary positions: angles by which each position rotates the pairs of a head (RoFormer, arXiv
+//! 2104.09864).
+//!
+//! In: a base and a scaling. Out: tables of cosines and sines. It does not know rows of Q or K.
 
 use std::fmt;
 
@@ -11,44 +14,47 @@ pub(crate) type Rotations = Vec<(f32, f32)>;
 /// The frequencies of rotary positions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
-    /// Pair `i` of a head of `d` dimensions turns by `base` to the power of `-2i / d` a position.
+    /// Base of the frequencies. Each position rotates pair `i` of a head of `d` dimensions by `base` to
+    /// the power of `-2i / d`.
     pub base: f32,
-    /// What becomes of these frequencies.
+    /// Scaling of these frequencies.
     pub scaling: Scaling,
 }
 
-/// How a model was made to know more positions than it was first trained for.
+/// Change of the frequencies that extended a model beyond the positions of its first training.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scaling {
-    /// It was not.
+    /// Unchanged frequencies.
     None,
-    /// All frequencies are divided by this.
+    /// Divisor of all frequencies.
     Linear(f32),
-    /// The frequency of each pair is divided by a number of its own.
+    /// Divisor of the frequency of each pair.
     Divisors(Vec<f32>),
 }
 
-/// How Llama 3.1 and later scale, as their configuration has it.
+/// The scaling of Llama 3.1 and later, with the names of their configuration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Llama3Scaling {
-    /// Divides low frequencies.
+    /// Divisor of low frequencies.
     pub factor: f32,
-    /// Frequencies that turn fewer times than this over the former context are low.
+    /// Bound below which a frequency is low, in turns over the former context.
     pub low_freq_factor: f32,
-    /// Those that turn more often than this are not scaled; between the two it is blended.
+    /// Bound above which a frequency is not scaled, in the same turns. Between the two bounds the
+    /// scaling is blended.
     pub high_freq_factor: f32,
-    /// Positions of the former context.
+    /// Length of the former context, in positions.
     pub original_context: usize,
 }
 
 impl Rope {
-    /// Without scaling.
+    /// Returns unscaled frequencies.
     #[must_use]
     pub fn new(base: f32) -> Self {
         Self { base, scaling: Scaling::None }
     }
 
-    /// Scaled as Llama 3.1 is.
+    /// Returns frequencies scaled as in Llama 3.1: low ones are divided, high ones kept, those between
+    /// blended.
     #[must_use]
     pub fn llama3(base: f32, head_dim: usize, scaling: Llama3Scaling) -> Self {
         let Llama3Scaling { factor, low_freq_factor, high_freq_factor, original_context } = scaling;
@@ -62,7 +68,7 @@ impl Rope {
         Self { base, scaling: Scaling::Divisors(divisors) }
     }
 
-    /// Base and divisors; `None` if these are not one a pair.
+    /// Returns the divisors and the base; `None` unless there is a divisor for each pair.
     pub(crate) fn numbers(&self, head_dim: usize) -> Option<impl Iterator<Item = f32>> {
         let divisors = match &self.scaling {
             Scaling::None => &[][..],
@@ -73,7 +79,8 @@ impl Rope {
         Some(divisors.iter().copied().chain([self.base]))
     }
 
-    /// The angles of `positions` positions, by a library whose bits do not depend on the platform.
+    /// Computes the angles of `positions` positions, by a library whose bits do not depend on the
+    /// platform.
     pub(crate) fn rotations(&self, positions: usize, head_dim: usize) -> Rotations {
         let scaled = frequencies(self.base, head_dim).enumerate().map(|(i, frequency)| match &self
             .scaling
@@ -90,7 +97,7 @@ impl Rope {
 }
 
 impl Rope {
-    /// All of it, numbers by their bits.
+    /// Writes base and scaling, numbers by their bits.
     pub(crate) fn canonical_text(&self) -> String {
         let bits = |value: f32| format!("{:08x}", value.to_bits());
         let scaling = match &self.scaling {

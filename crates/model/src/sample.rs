@@ -1,4 +1,4 @@
-//! From logits to a token.
+//! Draws a token from logits. It does not know the model or the text.
 
 use hyperrag_kv::Sampling;
 
@@ -9,7 +9,7 @@ pub(crate) struct Sampler {
     temperature: f64,
     top_p: f64,
     random: SplitMix,
-    /// Each token's probability over that of the most probable one.
+    /// Probability of each token, divided by that of the most probable one.
     weights: Vec<(f64, u32)>,
 }
 
@@ -23,7 +23,7 @@ impl Sampler {
         }
     }
 
-    /// The next token. Of equally probable ones that with the smaller id comes first.
+    /// Draws the next token. Among equally probable tokens the smaller id comes first.
     pub(crate) fn pick(&mut self, logits: &[f32]) -> u32 {
         let first = (f32::NEG_INFINITY, 0);
         let (largest, best) = logits.iter().zip(0..).fold(first, |best, (logit, token)| {
@@ -43,7 +43,7 @@ impl Sampler {
     }
 }
 
-/// The first weights that come to `sum`: at least one, and all where rounding keeps them below.
+/// Returns the first weights that sum up to `sum`: at least one, and all if rounding keeps them below.
 fn reaching(weights: &[(f64, u32)], sum: f64) -> &[(f64, u32)] {
     let mut reached = 0.0;
     let found = weights.iter().position(|(weight, _)| {
@@ -77,7 +77,7 @@ mod tests {
                 assert!((share - weight / sum).abs() < 0.015, "{share} {weight} {sum}");
             }
         }
-        // The two best have 0.78, three 0.92.
+        // The two best have 0.78 together, three have 0.92.
         for (top_p, kept) in [(0.0, 1), (0.7, 2), (0.85, 3), (1.0, 4)] {
             let shares = shares(1.0, top_p, &logits);
             assert_eq!(shares.iter().filter(|share| **share > 0.0).count(), kept, "{top_p}");

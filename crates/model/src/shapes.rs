@@ -1,10 +1,13 @@
+//! Configurations of well-known models, and their floating-point operations, for figures without a
+//! model file.
+
 use crate::{Architecture, Config, Llama3Scaling, Rope, Sizes, Window};
 
-/// Positions of a random model: no figure needs more.
+/// Number of positions of a random model: no figure needs more.
 const CONTEXT: usize = 8192;
 
 impl Config {
-    /// Names of the models whose sizes are known here.
+    /// Names of the models that [`Config::shape`] knows.
     pub const SHAPES: [&str; 9] = [
         "smollm2-135m",
         "qwen2.5-0.5b",
@@ -17,7 +20,7 @@ impl Config {
         "tiny",
     ];
 
-    /// The decoder of a well-known model, as its makers' configuration states it.
+    /// Returns the decoder of a well-known model, as the configuration of its makers states it.
     #[must_use]
     pub fn shape(name: &str) -> Option<Self> {
         use Architecture::{Gemma, Gemma2, Gemma3, Llama, Qwen2, Qwen3};
@@ -63,8 +66,8 @@ impl Config {
         Some(config)
     }
 
-    /// Floating-point operations that the decoder spends on one position, attention left out: two
-    /// for each weight of its layers.
+    /// Counts the floating-point operations of the decoder for one position, without attention: two for
+    /// each weight of its layers.
     #[must_use]
     pub fn flops_a_position(&self) -> f64 {
         let qkv = (self.heads + 2 * self.kv_heads) * self.head_dim;
@@ -72,8 +75,8 @@ impl Config {
         2.0 * (self.layers * layer) as f64
     }
 
-    /// Floating-point operations of attention on a run of `positions`, all of it: half of the
-    /// square is masked, but computed.
+    /// Counts the floating-point operations of attention in a run of `positions`. The masked half of
+    /// the square is computed, so it counts.
     #[must_use]
     pub fn flops_of_attention(&self, positions: usize) -> f64 {
         4.0 * (self.layers * self.heads * self.head_dim) as f64 * (positions as f64).powi(2)

@@ -1,6 +1,7 @@
-//! Tiny models with weights from a seed, one of every architecture, as real GGUF files and as
-//! folders of safetensors: for tests, and to try the program without a download. Their scores mean
-//! nothing, but they are computed as any other's.
+//! Tiny models with weights from a seed, one of every architecture.
+//!
+//! In: a name and a seed. Out: real GGUF files and folders of safetensors, for tests and to try the
+//! program without a download. Scores mean nothing, but are computed like any others.
 
 mod folder;
 mod gguf;
@@ -21,16 +22,16 @@ const MERGES: [&str; 32] = [
     "Ġ p", "a r", "Ġ in", "o u", "Ġa nd", "s t",
 ];
 
-/// Positions that local layers see: few, so that short runs of tokens are longer.
+/// Number of positions that local layers see: so few that short runs of tokens exceed it.
 const WINDOW: usize = 8;
-/// Of a former context so short that short runs of tokens are longer.
+/// Scaling with a former context so short that short runs of tokens exceed it.
 const LLAMA3: Llama3Scaling = Llama3Scaling {
     factor: 8.0,
     low_freq_factor: 1.0,
     high_freq_factor: 4.0,
     original_context: 64,
 };
-/// Scores of Gemma 2 are divided by its square root.
+/// Number whose square root divides the attention scores of Gemma 2.
 const QUERY_PRE_ATTN_SCALAR: u16 = 24;
 
 /// Names of the tiny models. Each shows what one family of models needs.
@@ -41,7 +42,7 @@ pub const NAMES: [&str; 9] =
 pub struct Tiny {
     name: &'static str,
     config: Config,
-    /// With the names and in the order of rows of a GGUF file.
+    /// Tensors with the names and the order of rows of a GGUF file.
     tensors: Vec<Tensor>,
 }
 
@@ -52,7 +53,8 @@ struct Tensor {
 }
 
 impl Tiny {
-    /// The model of one of [`NAMES`] with weights from `seed`: the same seed gives the same bytes.
+    /// Returns the model of one of [`NAMES`] with weights from `seed`. The same seed gives the same
+    /// bytes.
     #[must_use]
     pub fn new(name: &str, seed: u64) -> Option<Self> {
         let name = NAMES.into_iter().find(|known| *known == name)?;
@@ -70,17 +72,17 @@ impl Tiny {
         Some(Self { name, config, tensors })
     }
 
-    /// Its configuration.
+    /// Returns the model's configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 }
 
-/// Writes the llama made from `seed` as a GGUF file.
+/// Writes the `llama` of `seed` as a GGUF file.
 ///
 /// # Errors
-/// Those of the writer.
+/// The errors of the writer.
 pub fn write<W: Write + Seek>(seed: u64, out: &mut W) -> Result<()> {
     match Tiny::new("llama", seed) {
         Some(tiny) => tiny.write_gguf(out),
@@ -130,7 +132,7 @@ fn config(name: &str) -> Config {
     config
 }
 
-/// Names and shapes of the tensors.
+/// Lists names and shapes of the tensors.
 fn shapes(config: &Config, untied: bool) -> Vec<(String, Vec<usize>)> {
     let Config { hidden, vocabulary, head_dim: dim, feed_forward: wide, .. } = *config;
     let (q, kv) = (config.heads * dim, config.kv_heads * dim);
@@ -166,7 +168,7 @@ fn shapes(config: &Config, untied: bool) -> Vec<(String, Vec<usize>)> {
     tensors
 }
 
-/// Uniform weights that keep activations near 1; norms' weights lie around 1.
+/// Draws uniform weights that keep activations near 1. The weights of norms lie around 1.
 fn weights(
     random: &mut blake3::OutputReader,
     name: &str,
@@ -185,7 +187,7 @@ fn weights(
     bytes.chunks_exact(4).map(|b| offset + scale * uniform(b)).collect()
 }
 
-/// Special tokens, the 256 bytes in GPT-2's spelling, and what the merges make.
+/// Lists the special tokens, the 256 bytes in GPT-2's spelling, and the results of the merges.
 fn tokens() -> Vec<String> {
     let bytes = byte_characters().map(|character| character.to_string());
     let merged = MERGES.iter().map(|merge| merge.replace(' ', ""));

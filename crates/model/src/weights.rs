@@ -1,11 +1,16 @@
+//! The weights of a decoder and their layout, for any device.
+//!
+//! In: a configuration and a source of tensors by their names in GGUF. Out: matrices and vectors of the
+//! source's own types. It does not know files or devices.
+
 use rayon::prelude::*;
 
 use crate::{Config, LoadError, ModelFile};
 
-/// The weights of a decoder, its matrices `M` and vectors `V` as the place that computes wants them.
+/// The weights of a decoder, with the device's own types of matrices `M` and vectors `V`.
 pub(crate) struct Weights<M, V> {
     pub(crate) embedding: M,
-    /// `None` where the embedding serves as head.
+    /// LM head; `None` if the embedding serves as head.
     pub(crate) head: Option<M>,
     pub(crate) final_norm: V,
     pub(crate) layers: Vec<Layer<M, V>>,
@@ -13,33 +18,33 @@ pub(crate) struct Weights<M, V> {
 
 pub(crate) struct Layer<M, V> {
     pub(crate) attention_norm: V,
-    /// Q, K and V.
+    /// Q, K and V, one below the other.
     pub(crate) qkv: M,
     pub(crate) qkv_bias: Option<V>,
-    /// Norms of the heads of Q, and of those of K.
+    /// Norms of the heads of Q and of the heads of K.
     pub(crate) qk_norms: Option<[V; 2]>,
     pub(crate) output: M,
-    /// Of what attention gives, before it is added.
+    /// Norm of the output of attention, before it is added.
     pub(crate) post_attention_norm: Option<V>,
     pub(crate) feed_forward_norm: V,
-    /// Gates and ups.
+    /// Gates and ups of the feed-forward part.
     pub(crate) gate_up: M,
     pub(crate) down: M,
-    /// Of what the feed-forward part gives, before it is added.
+    /// Norm of the output of the feed-forward part, before it is added.
     pub(crate) post_feed_forward_norm: Option<V>,
 }
 
-/// In what order the rows of a tensor are taken.
+/// Order in which the rows of a tensor are taken.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Order {
     AsStored,
-    /// Of each head of so many rows, the first of its second half comes after the first of its
-    /// first half, and so on: what is turned together stands together.
+    /// Rows of the two halves of each head alternate, so that rows that rotate together are neighbours.
+    /// The number is that of the rows of a head.
     Interleaved(usize),
 }
 
 impl Order {
-    /// Where a row goes.
+    /// Returns the new index of a row.
     pub(crate) fn place(self, row: usize) -> usize {
         match self {
             Self::AsStored => row,
@@ -51,28 +56,29 @@ impl Order {
     }
 }
 
-/// A tensor that becomes rows of a matrix, or values of a vector.
+/// A tensor that gives rows of a matrix or values of a vector.
 pub(crate) struct Part {
     pub(crate) name: String,
     pub(crate) rows: usize,
     pub(crate) order: Order,
 }
 
-/// Where weights come from, and how they are laid out.
+/// Source of weights, which also decides their layout.
 pub(crate) trait WeightSource {
     type Matrix;
     type Vector;
 
-    /// Whether there is such a tensor.
+    /// Whether the source has a tensor of this name.
     fn has(&self, name: &str) -> bool;
 
-    /// Whether the rows of Q and K are such that the halves of a head are turned together.
+    /// Whether the rotary positions pair the two halves of each head of Q and K.
     fn pairs_halves(&self) -> bool;
 
-    /// One matrix of `inputs` columns from the parts, one below the other.
+    /// Returns a matrix of `inputs` columns with the rows of all parts, one part below the other.
     fn matrix(&mut self, parts: Vec<Part>, inputs: usize) -> Result<Self::Matrix, LoadError>;
 
-    /// The same of the gates and the ups of a feed-forward part, as they are computed best.
+    /// Returns the gates and the ups of a feed-forward part in the layout that is fastest to compute
+    /// with.
     fn gates_and_ups(
         &mut self,
         parts: Vec<Part>,
@@ -81,11 +87,11 @@ pub(crate) trait WeightSource {
         self.matrix(parts, inputs)
     }
 
-    /// One vector from the parts, one after the other.
+    /// Returns a vector with the values of all parts in order.
     fn vector(&mut self, parts: Vec<Part>) -> Result<Self::Vector, LoadError>;
 }
 
-/// The parts in f32 and in order, row-major.
+/// Reads the parts as f32, each in its order of rows, row-major.
 pub(crate) fn values_of(
     file: &mut ModelFile,
     parts: &[Part],
@@ -183,8 +189,7 @@ impl Part {
 }
 
 impl<M: Send, V: Send> Weights<M, V> {
-    /// The same with embedding and head as `make_head` makes them, and every other matrix as `make`,
-    /// several at once.
+    /// Converts embedding and head by `make_head`, and every other matrix by `make`, several at once.
     pub(crate) fn try_map<N: Send, E: Send>(
         self,
         make_head: impl Fn(M) -> Result<N, E> + Sync,

@@ -1,5 +1,5 @@
-//! Gemma 3 270M against llama.cpp's tokens and transformers' log-probabilities, which
-//! scripts/golden_gemma3.py makes. `make test-gemma` fetches the model (250 MB) and runs these.
+//! Gemma 3 270M against llama.cpp's tokens and transformers' log-probabilities, made by
+//! scripts/golden_gemma3.py. `make test-gemma` fetches the model (250 MB) and runs these tests.
 
 #![expect(clippy::print_stderr, reason = "the largest difference is worth reading")]
 

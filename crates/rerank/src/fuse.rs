@@ -1,28 +1,30 @@
+//! Fuses the scores of the model with those of the retriever. It knows neither chunks nor documents.
+
 use std::cmp::Ordering;
 
 /// The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009).
 const RRF_CONSTANT: f64 = 60.0;
 
-/// How the model's score and the retriever's make one.
+/// Combination of the model's score with the retriever's.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Fusion {
-    /// The model's alone counts.
+    /// The model's score alone.
     #[default]
     None,
-    /// `weight z(model) + (1 - weight) z(retriever)`, where z is a score less the mean of the query's
-    /// candidates, over their standard deviation.
+    /// `weight z(model) + (1 - weight) z(retriever)`. z is the score minus the mean of the query's
+    /// candidates, divided by their standard deviation.
     ZScore {
         /// The model's share, from 0 to 1.
         weight: f32,
     },
-    /// `1 / (60 + rank)` by the model and by the retriever, added up: it needs no weight, and scores
-    /// need not be comparable.
+    /// The sum of `1 / (60 + rank)` by the model and by the retriever. It needs no weight, and the
+    /// scores need not be comparable.
     ReciprocalRank,
 }
 
 impl Fusion {
-    /// The fused score of each candidate of one query, from the scores of the model and of the
-    /// retriever.
+    /// Returns the fused score of each candidate of one query. `model` and `retriever` have a score for
+    /// each candidate, in the same order.
     ///
     /// # Panics
     /// If the lengths differ.
@@ -39,19 +41,19 @@ impl Fusion {
     }
 }
 
-/// All 0 where all scores are equal.
+/// Returns z-scores; all are 0 if all scores are equal.
 fn z_scores(scores: &[f32]) -> Vec<f64> {
     let count = scores.len().max(1) as f64;
     let mean = scores.iter().map(|score| f64::from(*score)).sum::<f64>() / count;
     let variance = scores.iter().map(|s| (f64::from(*s) - mean).powi(2)).sum::<f64>() / count;
     let deviation = variance.sqrt();
-    // Equal scores may leave a rest of rounding, which is no difference.
+    // Rounding may leave a small deviation of equal scores, which is no difference.
     let least = 1e-9 * mean.abs().max(f64::from(f32::MIN_POSITIVE));
     let scale = if deviation > least { 1.0 / deviation } else { 0.0 };
     scores.iter().map(|score| (f64::from(*score) - mean) * scale).collect()
 }
 
-/// Twice the reciprocal, to be halved by the mean of two; equal scores share the best rank.
+/// Returns twice the reciprocal ranks, which the mean of two halves. Equal scores share the best rank.
 fn reciprocal_ranks(scores: &[f32]) -> Vec<f64> {
     let better = |score: f32| {
         scores.iter().filter(|other| other.total_cmp(&score) == Ordering::Greater).count()

@@ -1,8 +1,18 @@
-//! Candidates in, ranks out: which blocks are fetched or recomputed in which batches, their
-//! scores, and the order of the documents.
+//! Reranks candidates: fetches or recomputes their blocks in batches, scores them, and orders the
+//! documents.
 //!
-//! In: block keys, and the traits of model and blocks. Out: scores and ranks. It knows neither
-//! files nor the search engine nor the model's library.
+//! In: block keys, and the traits of model and blocks. Out: scores and ranks. It knows neither files
+//! nor the search engine nor the model's library.
+//!
+//! ```
+//! use hyperrag_kv::DocId;
+//! use hyperrag_rerank::{Candidate, Ranking};
+//!
+//! let id = DocId::new("hives").unwrap();
+//! let candidate = Candidate { id: &id, chunks: 0..2, retriever_score: 7.5 };
+//! let ranked = Ranking::default().rank(&[candidate], &[Some(-2.0), Some(-1.0)]);
+//! assert_eq!((ranked[0].score, ranked[0].chunk), (-1.0, 1));
+//! ```
 
 mod fuse;
 mod rank;

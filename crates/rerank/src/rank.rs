@@ -1,3 +1,7 @@
+//! Orders documents by the scores of their chunks.
+//!
+//! In: candidates, and a score for each chunk. Out: ranks. It does not know where scores come from.
+
 use std::ops::Range;
 
 use hyperrag_kv::DocId;
@@ -9,49 +13,49 @@ use crate::Fusion;
 pub struct Candidate<'a> {
     /// The document.
     pub id: &'a DocId,
-    /// Where its chunks' scores stand.
+    /// Range of its chunks in the list of scores.
     pub chunks: Range<usize>,
     /// The retriever's score.
     pub retriever_score: f32,
 }
 
-/// A candidate document in its place.
+/// A ranked document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranked {
-    /// Which candidate, counted as given.
+    /// Index of the candidate in the input.
     pub candidate: usize,
-    /// What it is ranked by.
+    /// Score that decides the rank.
     pub score: f32,
     /// The model's score.
     pub model_score: f32,
-    /// The chunk that has the best score, of those that count.
+    /// Number of the chunk with the best score, among those that count.
     pub chunk: u32,
 }
 
-/// What the scores of a document's chunks come to.
+/// Combination of the scores of a document's chunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Aggregate {
-    /// The best.
+    /// Score of the best chunk.
     #[default]
     Max,
-    /// Their mean.
+    /// Mean of the scores.
     Mean,
-    /// That of the first that has one.
+    /// Score of the first chunk that has one.
     First,
 }
 
-/// How scores become a ranking.
+/// Rules by which scores become a ranking.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Ranking {
-    /// From chunks to documents.
+    /// Combination of chunks into a document.
     pub aggregate: Aggregate,
-    /// From the model's score and the retriever's to one.
+    /// Combination of the model's score with the retriever's.
     pub fusion: Fusion,
 }
 
 impl Ranking {
-    /// Orders documents by score, equal ones by document id. A chunk without a score does not count,
-    /// and neither does a document without a scored chunk.
+    /// Orders documents by score, equal ones by document id. Chunks without a score do not count, and
+    /// documents without a scored chunk are left out.
     #[must_use]
     pub fn rank(self, candidates: &[Candidate<'_>], scores: &[Option<f32>]) -> Vec<Ranked> {
         let scored = candidates.iter().enumerate().filter_map(|(candidate, of)| {
@@ -73,7 +77,7 @@ impl Ranking {
 }
 
 impl Aggregate {
-    /// Score of a document and its best chunk, from chunks with their scores.
+    /// Returns the score of a document and its best chunk, from chunks with their scores.
     fn score(self, chunks: &[(u32, f32)]) -> Option<(f32, u32)> {
         let first = *chunks.first()?;
         // The first of equal chunks: `max_by` would take the last.

@@ -1,83 +1,89 @@
+//! Scores blocks, stored or computed again, for one query or many.
+//!
+//! In: requests of a query and block keys, a model, and readers of blocks and chunks. Out: a score for
+//! each key, and the work. It does not know documents or ranks.
+
 use hyperrag_kv::{
     BlockError, BlockKey, BlockRead, ChunkRead, Failover, LanguageModel, ModelError, Pair,
     QueryPart,
 };
 
-/// Blocks that are opened at once: each may keep a shard's file open, of which a process may have few.
+/// Largest number of blocks open at once. Each may keep a shard's file open, and a process may have few
+/// open files.
 const OPENED_MAX: usize = 256;
 
-/// What becomes of a stored block that is damaged or can not be reached.
+/// Treatment of a stored block that is damaged or cannot be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDamage {
-    /// It is computed again from its token ids.
+    /// Computation of the block from its token ids.
     #[default]
     Recompute,
-    /// Nothing is scored.
+    /// Failure of the request.
     Fail,
-    /// Its candidate is scored without it.
+    /// Scores without the block.
     Skip,
 }
 
-/// Where the blocks come from.
+/// Source of the blocks.
 #[derive(Clone, Copy)]
 pub enum Source<'a> {
-    /// Stored ones.
+    /// Stored blocks.
     Stored(&'a dyn BlockRead, OnDamage),
-    /// All computed again from their token ids.
+    /// Blocks that are all computed again from their token ids.
     Recompute,
 }
 
 /// A stored block that was damaged or unreachable, and was computed again or left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// Whose block it is.
+    /// Key of the block.
     pub key: BlockKey,
-    /// What was wrong.
+    /// Fault of the block.
     pub what: String,
-    /// Whether it was left out.
+    /// Whether the block was left out. If not, it was computed again.
     pub skipped: bool,
 }
 
-/// What scoring took.
+/// Amount of work that scoring took.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Work {
-    /// Blocks read.
+    /// Number of blocks read.
     pub blocks_read: u64,
-    /// Bytes of those blocks.
+    /// Size of those blocks, in bytes.
     pub bytes_read: u64,
-    /// Positions that went through the decoder.
+    /// Number of positions that went through the decoder.
     pub tokens_computed: u64,
     /// Blocks that were damaged, and computed again or left out.
     pub damages: Vec<Damage>,
-    /// Readings of replicas.
+    /// Reads that a replica served.
     pub failovers: Vec<Failover>,
 }
 
-/// Scores in the order of the keys, and what they took.
+/// Scores in the order of the keys, and the work.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scored {
-    /// One score a key; `None` for a block that was left out.
+    /// A score for each key; `None` for a block that was left out.
     pub scores: Vec<Option<f32>>,
-    /// What it took.
+    /// Work that the scores took.
     pub work: Work,
 }
 
-/// Why candidates were not scored.
+/// Reasons why candidates were not scored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RerankError {
-    /// The model refused.
+    /// A refusal by the model.
     #[error(transparent)]
     Model(#[from] ModelError),
     /// A block that the store does not have.
     #[error("the store has no block of {0:?}")]
     Absent(BlockKey),
-    /// A damaged block, where that is to end everything.
+    /// A damaged block under [`OnDamage::Fail`].
     #[error("{what}; the block of {} is damaged: mend it with `hyperrag repair`, or ask with --on-damage recompute", key.chunk)]
     Damaged {
-        /// Whose block it is.
+        /// Key of the block.
         key: BlockKey,
-        /// What is wrong with it.
+        /// Fault of the block.
         what: String,
     },
     /// A file that the system refuses, which is no damage.
@@ -86,27 +92,27 @@ pub enum RerankError {
          more open files (`ulimit -n`)", key.chunk
     )]
     Refused {
-        /// Whose block it is.
+        /// Key of the block.
         key: BlockKey,
         /// Cause.
         #[source]
         source: BlockError,
     },
-    /// Neither the block nor the token ids it is made from can be read.
+    /// A block that can be neither read nor computed again.
     #[error("{} can neither be read nor computed again ({block})", key.chunk)]
     Lost {
-        /// Whose block it is.
+        /// Key of the block.
         key: BlockKey,
-        /// What is wrong with the block; empty where it was not asked for.
+        /// Fault of the block, or a note that the stored one was not asked for.
         block: String,
-        /// What is wrong with the token ids.
+        /// Fault of the token ids.
         #[source]
         source: BlockError,
     },
 }
 
 impl RerankError {
-    /// The error of a block whose token ids cannot be read, either.
+    /// Makes the error for a block whose token ids cannot be read either.
     #[must_use]
     pub fn lost(key: &BlockKey, block: String, source: BlockError) -> Self {
         let key = key.clone();
@@ -117,30 +123,30 @@ impl RerankError {
     }
 }
 
-/// Blocks to be scored for a query.
+/// Blocks to score for a query.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The query.
     pub query: &'a QueryPart,
-    /// Whose blocks.
+    /// Keys of the blocks.
     pub keys: &'a [BlockKey],
 }
 
-/// One block of a request.
+/// A block of a request.
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
-    /// Number of the request, and of the key in it.
+    /// Index of the request, and index of the key in it.
     place: (usize, usize),
     query: &'a QueryPart,
     key: &'a BlockKey,
 }
 
-/// Scores every key's block for its request's query, in the order of the requests. Candidates of
-/// several queries go through the model together. A request fails by itself where one of its blocks
-/// cannot be had; damaged blocks alone are no failure.
+/// Scores every key's block for the query of its request. Results are in the order of the requests.
+/// Candidates of several queries go through the model together. A request fails by itself if one of its
+/// blocks cannot be had; damage alone is no failure unless `source` says so.
 ///
 /// # Errors
-/// [`RerankError::Model`] fails all of them.
+/// [`RerankError::Model`], which fails all requests.
 pub fn score<M: LanguageModel>(
     model: &M,
     requests: &[Request<'_>],
@@ -176,17 +182,17 @@ pub fn score<M: LanguageModel>(
     Ok(scoring.scored)
 }
 
-/// What has been scored so far.
+/// The state of scoring.
 struct Scoring<'a, M> {
     model: &'a M,
     chunks: &'a dyn ChunkRead,
-    /// Blocks that are computed together.
+    /// Number of blocks that are computed together.
     batch: usize,
     scored: Vec<Result<Scored, RerankError>>,
 }
 
 impl<M: LanguageModel> Scoring<'_, M> {
-    /// The request's scores so far; `None` where it has failed.
+    /// Returns the request's scores so far; `None` if the request has failed.
     fn scored(&mut self, wanted: &Wanted<'_>) -> Option<&mut Scored> {
         self.scored[wanted.place.0].as_mut().ok()
     }
@@ -208,7 +214,7 @@ impl<M: LanguageModel> Scoring<'_, M> {
         }
     }
 
-    /// Scores stored blocks; what becomes of the damaged ones, `on_damage` says.
+    /// Scores stored blocks. `on_damage` decides the treatment of damaged ones.
     fn stored(
         &mut self,
         all: &[Wanted<'_>],
@@ -267,7 +273,7 @@ impl<M: LanguageModel> Scoring<'_, M> {
         self.recompute(again.into_iter())
     }
 
-    /// Scores blocks that are made from their token ids; with each what is wrong with the stored one.
+    /// Scores blocks that are made from their token ids. Each comes with the fault of the stored block.
     fn recompute<'w>(
         &mut self,
         all: impl Iterator<Item = (Wanted<'w>, impl ToString)>,

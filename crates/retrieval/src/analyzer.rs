@@ -1,3 +1,8 @@
+//! Turns text into index words, in documents and queries alike.
+//!
+//! In: the name of a language. Out: an analyzer, and its identifier in an index. It does not know
+//! documents.
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -5,12 +10,12 @@ use tantivy::tokenizer::{
     Language, LowerCaser, RemoveLongFilter, SimpleTokenizer, Stemmer, StopWordFilter, TextAnalyzer,
 };
 
-/// A word of this many bytes or more is not indexed.
+/// Size from which on a word is not indexed, in bytes.
 const WORD_BYTES: usize = 40;
 
-/// How text becomes index words, of documents and queries alike: cut where letters and digits end,
-/// in lower case, and in a language without its stop words (where tantivy has a list) and stemmed
-/// (Snowball).
+/// Rules that turn text into index words, in documents and queries alike. Text is cut where letters and
+/// digits end, and put into lower case. In a language, stop words are left out (where tantivy has a
+/// list) and words are stemmed (Snowball).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Analyzer(Option<Language>);
 
@@ -35,27 +40,27 @@ const LANGUAGES: [(&str, Language); 18] = [
     ("turkish", Language::Turkish),
 ];
 
-/// A name of no language.
+/// A name that is no language.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown language {0:?}: use none or one of {names}", names = LANGUAGES.map(|l| l.0).join(", "))]
 pub struct UnknownLanguage(String);
 
 impl Analyzer {
-    /// English.
+    /// English words, stemmed and without stop words.
     pub const ENGLISH: Self = Self(Some(Language::English));
-    /// Words as they are, in lower case.
+    /// Words of any language, in lower case only.
     pub const NONE: Self = Self(None);
 
-    /// The language's name, or `none`.
+    /// Returns the language's name, or `none`.
     #[must_use]
     pub fn name(self) -> &'static str {
         let named = LANGUAGES.iter().find(|(_, language)| Some(*language) == self.0);
         named.map_or("none", |(name, _)| name)
     }
 
-    /// Stands in the schema and in the commits of every index: what cuts words otherwise must get
-    /// another name, so that an index made with it is refused rather than searched with the wrong
-    /// words.
+    /// Returns the identifier that stands in the schema and in the commits of every index. An analyzer
+    /// that cuts words in another way must get another identifier, so that an older index is refused
+    /// rather than searched with the wrong words.
     pub(crate) fn id(self) -> String {
         format!("hyperrag_{}_1", self.name())
     }

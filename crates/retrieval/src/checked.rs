@@ -1,10 +1,10 @@
-//! A file of a segment, of which no byte is used that was not checked.
+//! A file of a segment, every byte of which is checked before it is used.
 //!
-//! In: the name of a file, and the pages kept of it, if any. Out: what tantivy reads from. What it
-//! reads whole when a segment is opened is read once, checked, and kept in memory, and so are small
-//! files, which then need no descriptor. Of postings and stored texts the pages that are asked for
-//! are read and checked each time: whoever writes to the file meanwhile causes an error, and no
-//! other hit.
+//! In: the name of a file, and the pages kept of it, if any. Out: a handle from which tantivy reads.
+//! Files that tantivy reads whole when it opens a segment are read once, checked, and kept in memory;
+//! so are small files, which then need no descriptor. Pages of postings and stored texts are read and
+//! checked each time they are needed: a change of the file meanwhile causes an error, never another
+//! hit.
 
 use std::fs::File;
 use std::io;
@@ -20,10 +20,10 @@ use crate::RetrievalError;
 use crate::files::open_existing;
 use crate::pages::{Pages, READ_BYTES};
 
-/// A file that is read page by page has more bytes than this.
+/// Size above which a file is read page by page, in bytes.
 const HELD_BYTES_MAX: usize = 1 << 20;
 
-/// A file that was opened: whatever happens to its name, it stays there.
+/// An opened file. It stays readable, whatever happens to its name.
 pub(crate) struct OpenFile {
     dir: PathBuf,
     name: PathBuf,
@@ -49,8 +49,8 @@ enum Content {
     Read(File),
 }
 
-/// Errors of reads that tantivy asked for, of each thread the first since it was asked: tantivy does
-/// not hand on every error.
+/// Errors of reads that tantivy requested: the first of each thread since the last request, because
+/// tantivy does not pass on every error.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Failures(Arc<Mutex<Vec<(ThreadId, RetrievalError)>>>);
 
@@ -63,7 +63,7 @@ impl Failures {
         }
     }
 
-    /// The first failure of this thread since the last call.
+    /// Removes and returns the first failure of this thread.
     pub(crate) fn take(&self) -> Option<RetrievalError> {
         let thread = thread::current().id();
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,7 +73,7 @@ impl Failures {
 }
 
 impl OpenFile {
-    /// Opens a file of the index in `dir`, or finds that there is none.
+    /// Opens a file of the index in `dir`; `None` if there is none.
     pub(crate) fn open(
         dir: &Path,
         name: &Path,
@@ -90,20 +90,20 @@ impl OpenFile {
         Ok(Some(Self { dir, name, file, bytes, kept }))
     }
 
-    /// Whether it will be read from again: only postings and stored texts are, where they are long.
+    /// Whether the file will be read again, as only long postings and stored texts are.
     pub(crate) fn is_paged(&self) -> bool {
         let by_parts = self.name.extension().is_some_and(|kind| kind == "idx" || kind == "store");
         by_parts && self.bytes > HELD_BYTES_MAX
     }
 
-    /// Reads and checks all of it.
+    /// Reads and checks the whole file.
     pub(crate) fn into_pages(self) -> Result<Pages, RetrievalError> {
         let pages = Pages::of(&self.file, self.bytes);
         pages.map_err(|error| RetrievalError::read(&self.dir, &self.name, error))
     }
 
-    /// Checks what has to be checked before the first use: all, or no more than the length where the
-    /// pages are known and are going to be checked one by one.
+    /// Checks all bytes before the first use. If the pages are known and will be checked one by one,
+    /// checks only the length.
     pub(crate) fn check(self, failures: &Failures) -> Result<CheckedFile, RetrievalError> {
         let is_paged = self.is_paged();
         let Self { dir, name, file, bytes, kept } = self;
@@ -132,7 +132,7 @@ impl CheckedFile {
         &self.pages
     }
 
-    /// All its bytes, part by part.
+    /// Returns all bytes, part by part.
     pub(crate) fn parts(&self) -> impl Iterator<Item = Result<OwnedBytes, RetrievalError>> + '_ {
         (0..self.len()).step_by(READ_BYTES).map(|start| {
             let part = self.read(start..(start + READ_BYTES).min(self.len()));

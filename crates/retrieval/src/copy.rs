@@ -1,5 +1,5 @@
 //! Copies a commit of an index to another folder, file by file, so that a reader of the copy finds
-//! the former commit or this one.
+//! either the former commit or this one.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,13 +14,13 @@ use crate::pages::encode;
 use crate::snapshot::{Check, Snapshot};
 use crate::{Index, RetrievalError};
 
-/// Brings the folder `to` to the last commit of the index in `from`, and gives the bytes copied.
-/// Both are checked byte for byte.
+/// Brings the folder `to` to the last commit of the index in `from`. Returns the number of bytes
+/// copied. Both folders are checked byte for byte.
 ///
 /// # Errors
 /// [`RetrievalError`] of either folder.
 pub fn copy_index(from: &Path, to: &Path) -> Result<u64, RetrievalError> {
-    // What a writer changes from now on is not seen: it is one commit that is copied.
+    // Later changes by a writer are not seen: exactly one commit is copied.
     let OpenCommit { snapshot, .. } = open_commit(from, Check::Opening)?;
     let copied = copy(&snapshot, to)?;
     Index::open_verified(to)?;
@@ -36,7 +36,7 @@ fn copy(snapshot: &Snapshot, to: &Path) -> Result<u64, RetrievalError> {
         names.insert(name.clone());
     }
     let pages = kept(snapshot);
-    // These last: they name the others.
+    // These come last, because they name the others.
     let lists = [MANAGED_FILE, META_FILE].into_iter();
     let lists = lists.filter_map(|name| Some((name.into(), snapshot.list(name)?.to_vec())));
     for (name, bytes) in pages.into_iter().chain(lists) {
@@ -48,7 +48,7 @@ fn copy(snapshot: &Snapshot, to: &Path) -> Result<u64, RetrievalError> {
     Ok(copied)
 }
 
-/// The pages of each segment, whether the index that is copied keeps them or not.
+/// Returns the pages of each segment, whether the copied index keeps them or not.
 fn kept(snapshot: &Snapshot) -> Vec<(PathBuf, Vec<u8>)> {
     let segments: BTreeSet<&str> = snapshot.files().keys().map(|name| segment_of(name)).collect();
     let of = |segment| {
@@ -58,7 +58,7 @@ fn kept(snapshot: &Snapshot) -> Vec<(PathBuf, Vec<u8>)> {
     segments.into_iter().map(|segment| (kept_in(segment), of(segment))).collect()
 }
 
-/// Copies a file unless it is there already; gives the bytes copied.
+/// Copies a file unless it is there already. Returns the number of bytes copied.
 fn copy_file(from: &CheckedFile, to: &Path) -> Result<u64, RetrievalError> {
     let failed = |error| RetrievalError::io(to, error);
     if is_copied(from, to)? {
@@ -86,7 +86,7 @@ fn is_copied(from: &CheckedFile, to: &Path) -> Result<bool, RetrievalError> {
     Ok(there.read(&mut [0]).is_ok_and(|more| more == 0))
 }
 
-/// Writes a file unless it is there already; gives the bytes written.
+/// Writes a file unless it is there already. Returns the number of bytes written.
 fn put(bytes: &[u8], to: &Path) -> io::Result<u64> {
     let there = open_existing(to).ok().flatten();
     let same = there.is_some_and(|file| {
@@ -100,7 +100,7 @@ fn put(bytes: &[u8], to: &Path) -> io::Result<u64> {
     Ok(bytes.len() as u64)
 }
 
-/// Removes what this commit does not have, and syncs the folder.
+/// Removes files that this commit does not have, and syncs the folder.
 fn remove_others(folder: &Path, names: &BTreeSet<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

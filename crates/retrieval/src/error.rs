@@ -1,3 +1,5 @@
+//! The errors of an index. Each names the folder or file, and tells damage from refusals of the system.
+
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -9,57 +11,57 @@ use tantivy::directory::error::{LockError, OpenReadError, OpenWriteError};
 
 use crate::open::META_FILE;
 
-/// Why an index can not be opened, searched or written.
+/// Reasons why an index cannot be opened, searched or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RetrievalError {
-    /// The folder is absent or holds no index.
+    /// A folder that is absent or holds no index.
     #[error("there is no index at {}", path.display())]
     Missing {
         /// The index's folder.
         path: PathBuf,
     },
-    /// Bytes are not those that were written.
+    /// Bytes that differ from those written.
     #[error("the index at {} is damaged: {}{what}", path.display(), FileList(files))]
     Damaged {
         /// The index's folder.
         path: PathBuf,
-        /// The damaged files, relative to the folder; empty where it is not known which.
+        /// The damaged files, relative to the folder; empty if they are not known.
         files: Vec<PathBuf>,
-        /// What is wrong with them.
+        /// The fault of the files.
         what: String,
     },
-    /// Written by another version of this program.
+    /// An index that another version of this program wrote.
     #[error("the index at {} was written by another version: {what}", path.display())]
     Unsupported {
         /// The index's folder.
         path: PathBuf,
-        /// How it differs.
+        /// The difference.
         what: String,
     },
-    /// Another process, or another writer of this one, is adding documents.
+    /// Another process, or another writer of this one, that is adding documents.
     #[error("the index at {} is being written by another process", path.display())]
     Locked {
         /// The index's folder.
         path: PathBuf,
     },
-    /// The disk refused; the cause says whether it is full, read-only or broken.
+    /// A refusal by the disk; the cause says whether it is full, read-only or broken.
     #[error("{}: {}", path.display(), refusal(source))]
     Io {
-        /// The file, or the index's folder where the file is not known.
+        /// The file, or the index's folder if the file is not known.
         path: PathBuf,
         /// Cause.
         #[source]
         source: io::Error,
     },
-    /// The writer is of no more use: what was committed is safe, the rest has to be added again
-    /// after the index was opened anew.
+    /// A writer that can no longer be used. Committed documents are safe; the others must be added again
+    /// after the index is opened anew.
     #[error("an earlier write to the index at {} failed: open it again", path.display())]
     Stopped {
         /// The index's folder.
         path: PathBuf,
     },
-    /// Anything else that the search engine reports.
+    /// Any other error of the search engine.
     #[error("the search engine failed on the index at {}", path.display())]
     Engine {
         /// The index's folder.
@@ -70,7 +72,7 @@ pub enum RetrievalError {
     },
 }
 
-/// What the disk refused, and what to do about it.
+/// Says what the disk refused and what to do about it.
 fn refusal(source: &io::Error) -> &'static str {
     // Some layers wrap the system's error, so that only its text is left.
     let found = os_error(&source.to_string());
@@ -116,8 +118,8 @@ impl RetrievalError {
         Self::Io { path: path.to_owned(), source }
     }
 
-    /// An I/O error while reading `file`: short or malformed content is damage, all else is the
-    /// system's.
+    /// Makes the error for an I/O error while reading `file`. Short or malformed content is damage,
+    /// everything else is the system's.
     pub(crate) fn read(dir: &Path, file: &Path, error: io::Error) -> Self {
         match error.kind() {
             ErrorKind::NotFound => Self::damaged(dir, Some(file), "is missing"),
@@ -187,7 +189,7 @@ impl RetrievalError {
     }
 }
 
-/// The error itself, so that a caller finds an [`io::Error`] and its kind as the cause.
+/// Unwraps the error, so that a caller finds an [`io::Error`] and its kind as the cause.
 fn own(error: Arc<io::Error>) -> io::Error {
     Arc::try_unwrap(error).unwrap_or_else(|shared| match shared.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),
@@ -195,8 +197,8 @@ fn own(error: Arc<io::Error>) -> io::Error {
     })
 }
 
-/// tantivy hands on some I/O errors, those of its document store, by their text alone. This is the
-/// only way to tell a full disk from a defect then.
+/// Reads the system's error from its text: tantivy passes on the I/O errors of its document store by
+/// their text alone. Without this, a full disk would look like a defect.
 fn os_error(text: &str) -> Option<io::Error> {
     let (_, code) = text.strip_suffix(')')?.rsplit_once("(os error ")?;
     code.parse().ok().map(io::Error::from_raw_os_error)
@@ -206,7 +208,7 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or(text)
 }
 
-/// File and cause of a `DataCorruption`, whose parts are private. The cause may quote the whole
+/// Returns file and cause of a `DataCorruption`, whose parts are private. The cause may quote the whole
 /// file; that is cut off.
 fn corruption(text: &str) -> (Option<PathBuf>, String) {
     let text = text.strip_prefix("Data corruption").unwrap_or(text);

@@ -1,7 +1,7 @@
-//! Files of an index: opened, locked, and put in place, whoever else has hands on the folder.
+//! Opens, locks and replaces the files of an index, even while others change the folder.
 //!
-//! Only plain files are opened, and those that are written are made anew: a link that someone put
-//! in the place of one is never followed. What is made has the rights that the umask leaves.
+//! Only plain files are opened, and every written file is created anew: a link in the place of a file
+//! is never followed. New files have the rights that the umask leaves.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,10 +14,10 @@ use tantivy::directory::{Lock, META_LOCK};
 
 use crate::RetrievalError;
 
-/// Bytes that a list of files may have: those of 100,000 segments are less.
+/// Largest size of a list of files, in bytes: lists of 100,000 segments are smaller.
 const LIST_BYTES_MAX: u64 = 64 << 20;
 
-/// Opens a plain file for reading; `None` where there is none.
+/// Opens a plain file for reading; `None` if there is none.
 pub(crate) fn open_existing(path: &Path) -> io::Result<Option<File>> {
     match open_own(path, File::options().read(true)) {
         Ok(file) => Ok(Some(file)),
@@ -26,7 +26,7 @@ pub(crate) fn open_existing(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// All bytes of a file that lists others.
+/// Reads all bytes of a file that lists others.
 pub(crate) fn read_list(dir: &Path, name: &Path) -> Result<Vec<u8>, OpenReadError> {
     let failed = |error| OpenReadError::wrap_io_error(error, name.to_owned());
     let file = open_existing(&dir.join(name)).map_err(failed)?;
@@ -39,7 +39,7 @@ pub(crate) fn read_list(dir: &Path, name: &Path) -> Result<Vec<u8>, OpenReadErro
     }
 }
 
-/// A file that is written under another name, and then takes the place of `path` in one step.
+/// A file that is written under another name and then takes the place of `path` in one step.
 pub(crate) struct Replacement<'a> {
     path: &'a Path,
     partial: PathBuf,
@@ -64,13 +64,13 @@ impl<'a> Replacement<'a> {
 impl Drop for Replacement<'_> {
     fn drop(&mut self) {
         if !self.is_done {
-            // Best effort: who comes next removes what stays.
+            // Best effort: the next writer removes what stays.
             let _ = fs::remove_file(&self.partial);
         }
     }
 }
 
-/// Puts a file with these bytes in the place of `path`, in one step.
+/// Replaces `path` by a file with these bytes, in one step.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut new = Replacement::begin(path)?;
     new.file.write_all(bytes)?;
@@ -96,8 +96,8 @@ fn open_lock(path: &Path) -> io::Result<File> {
     open_own(path, File::options().read(true).write(true).create(true).truncate(false))
 }
 
-/// The lock under which no writer removes a file, shared by readers; none where the folder can not
-/// be written and has none: no writer was at work there, at least not through this mount.
+/// Takes the lock under which no writer removes a file; readers share it. Returns `None` if the folder
+/// cannot be written and has no lock: no writer was at work there, at least not through this mount.
 pub(crate) fn lock_for_reading(dir: &Path) -> Result<Option<File>, RetrievalError> {
     let path = dir.join(&META_LOCK.filepath);
     let locked = match open_existing(&path) {

@@ -1,8 +1,8 @@
-//! The folder of an index, for tantivy to write to.
+//! The folder of an index, to which tantivy writes.
 //!
-//! Its files are made with the rights that the umask leaves, under names that nothing else has: a
-//! link in the place of one is removed or refused, never followed. What a merge reads is checked as
-//! what a query reads is, so that damaged bytes get no checksum of their own.
+//! Files are created with the rights that the umask leaves, under names that nothing else has: a link
+//! in the place of a file is removed or refused, never followed. Input of a merge is checked like input
+//! of a query, so that damaged bytes get no checksum of their own.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -25,11 +25,11 @@ use crate::kept::{read_pages, segment_of};
 use crate::open::META_FILE;
 use crate::seal::seal;
 
-/// A segment whose stored texts take more than this is not merged any more: a merge reads all of
-/// them into memory.
+/// Size of stored texts above which a segment is no longer merged, in bytes: a merge reads all of them
+/// into memory.
 const MERGED_TEXT_BYTES_MAX: u64 = 256 << 20;
 
-/// A folder whose writer's lock is held by who made this, as long as tantivy writes.
+/// A folder whose writer's lock is held by its creator as long as tantivy writes.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
     pub(crate) dir: Arc<Path>,
@@ -128,7 +128,7 @@ impl TerminatingWrite for NewFile {
     }
 }
 
-/// tantivy's policy, for segments that can be merged in bounded memory.
+/// tantivy's policy, restricted to segments that can be merged in bounded memory.
 #[derive(Debug)]
 pub(crate) struct BoundedMerges {
     pub(crate) dir: PathBuf,

@@ -1,5 +1,4 @@
-//! Tests of what becomes of an index whose files change, or are not what they seem, while it is in
-//! use.
+//! Tests of an index whose files change while it is in use, or are links.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
@@ -12,10 +11,10 @@ use tempfile::TempDir;
 use crate::pages::PAGE_BYTES;
 use crate::{Analyzer, Hit, Index, IndexWriter, Location, RetrievalError};
 
-/// Documents of which postings and stored texts are too long to be kept in memory.
+/// Number of documents whose postings and stored texts are too long to be kept in memory.
 const DOCUMENTS: u64 = 40_000;
 
-/// Words of a document.
+/// Number of words in a document.
 const WORDS: usize = 40;
 
 const LOCATION: Location = Location { shard: ShardId(0), first_slot: Slot(0), chunks: 1 };
@@ -61,7 +60,7 @@ fn right(index: &Index) -> Vec<Vec<Hit>> {
     ask(index).into_iter().map(Result::unwrap).collect()
 }
 
-/// Asks while a file is not what it was; gives how many answers were refused.
+/// Searches while a file is changed. Returns the number of refused answers.
 #[track_caller]
 fn refused(index: &Index, expected: &[Vec<Hit>], victim: &Path) -> usize {
     let mut refused = 0;
@@ -134,7 +133,7 @@ fn opening_reads_a_part_and_keeps_few_descriptors() {
     let asking = read() - before - opening;
     assert!(asking < bytes / 10, "{asking} of {bytes}");
 
-    // An index of before has to be read once, and its pages are checked from then on.
+    // An older index is read once as a whole, and its pages are checked from then on.
     files(dir.path(), "pages").into_iter().for_each(|path| fs::remove_file(path).unwrap());
     let before = read();
     let older = Index::open(dir.path()).unwrap();
@@ -180,7 +179,7 @@ fn pages_are_kept_of_each_segment_and_of_no_other() {
     assert!(names().0.len() < 7);
     let expected = Index::open(dir.path()).unwrap().search("w7 w77 w777 w1777", 9, |_| true);
 
-    // One that is damaged spares no reading any more; that is all, until it is looked at.
+    // A damaged one no longer spares a read; that is all, until it is checked itself.
     let [kept, ..] = &files(dir.path(), "pages")[..] else { panic!("none") };
     let mut bytes = fs::read(kept).unwrap();
     bytes[30] ^= 1;
@@ -194,7 +193,7 @@ fn pages_are_kept_of_each_segment_and_of_no_other() {
         let RetrievalError::Damaged { files, .. } = &error else { panic!("{error:?}") };
         assert_eq!(files, &[PathBuf::from(kept.file_name().unwrap())]);
     }
-    // Without it the segment is given a new one by the next writer.
+    // Without it, the next writer gives the segment a new one.
     fs::remove_file(kept).unwrap();
     fs::write(dir.path().join("0123.pages"), "of another segment").unwrap();
     let mut writer = IndexWriter::open(dir.path(), Analyzer::NONE).unwrap();
@@ -283,7 +282,7 @@ fn files_have_the_rights_that_a_new_file_has() {
         let path = entry.unwrap().path();
         assert_eq!(mode(&path), mode(&usual), "{}", path.display());
     }
-    // A lock that may not be written is no obstacle to a reader, whoever that is.
+    // A lock that may not be written does not stop a reader.
     let lock = dir.path().join(".tantivy-meta.lock");
     fs::set_permissions(&lock, Permissions::from_mode(0o444)).unwrap();
     Index::open(dir.path()).unwrap();

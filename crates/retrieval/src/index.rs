@@ -1,3 +1,7 @@
+//! A commit of an index, open for search.
+//!
+//! In: a folder, then queries as bags of words. Out: hits. It does not know how documents are added.
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,10 +23,10 @@ use crate::schema::{Fields, ROW};
 use crate::snapshot::{Check, Snapshot};
 use crate::{Hit, RetrievalError};
 
-/// Blocks of stored text (16 KiB, or one document) that a segment keeps decompressed.
+/// Number of blocks of stored text (16 KiB, or one document) that a segment keeps decompressed.
 const STORE_CACHE_BLOCKS: usize = 16;
 
-/// The documents of one commit, ready to be searched. What is added later is not seen.
+/// The documents of one commit, open for search. Later documents are not seen.
 pub struct Index {
     dir: PathBuf,
     fields: Fields,
@@ -40,7 +44,7 @@ struct Segment {
     store: StoreReader,
 }
 
-/// One distinct word of a query.
+/// A distinct word of a query.
 struct QueryWord {
     term: Term,
     repeats: f32,
@@ -48,22 +52,22 @@ struct QueryWord {
 }
 
 impl Index {
-    /// Opens the last commit. What tantivy keeps in memory is read and checked (dictionaries, lengths
-    /// and rows, and short files); postings and stored texts are checked page by page whenever they
-    /// are read. Works on a folder that can not be written, and while a writer is at work.
+    /// Opens the last commit. Bytes that tantivy keeps in memory are read and checked (dictionaries,
+    /// lengths and rows, and short files). Postings and stored texts are checked page by page whenever
+    /// they are read. The folder may be read-only, and a writer may be at work.
     ///
     /// # Errors
-    /// [`RetrievalError::Missing`] where nothing was committed, [`RetrievalError::Damaged`] where
-    /// bytes have changed, [`RetrievalError::Unsupported`] for another version's index, and
+    /// [`RetrievalError::Missing`] if nothing was committed, [`RetrievalError::Damaged`] if bytes have
+    /// changed, [`RetrievalError::Unsupported`] for another version's index, and
     /// [`RetrievalError::Io`].
     pub fn open(dir: &Path) -> Result<Self, RetrievalError> {
         Self::of(dir, open_commit(dir, Check::Opening)?)
     }
 
-    /// Opens the last commit and checks every byte of it; the cost is one reading of the index.
+    /// Opens the last commit and checks every byte of it, which reads the whole index once.
     ///
     /// # Errors
-    /// As [`Index::open`].
+    /// The errors of [`Index::open`].
     pub fn open_verified(dir: &Path) -> Result<Self, RetrievalError> {
         Self::of(dir, open_commit(dir, Check::All)?)
     }
@@ -79,13 +83,13 @@ impl Index {
         Ok(Self { dir: dir.to_owned(), fields, analyzer, segments, snapshot })
     }
 
-    /// Documents in the index.
+    /// Number of documents in the index.
     #[must_use]
     pub fn documents(&self) -> u64 {
         self.segments.iter().map(|segment| u64::from(segment.reader.max_doc())).sum()
     }
 
-    /// Documents whose rows are below `end`: those of a store that the index may be ahead of.
+    /// Number of documents whose rows are below `end`: those of a store that the index may be ahead of.
     #[must_use]
     pub fn documents_before(&self, end: u64) -> u64 {
         let before = |segment: &Segment| {
@@ -98,15 +102,15 @@ impl Index {
         self.segments.iter().map(before).sum()
     }
 
-    /// The `depth` documents of the highest BM25 score, best first, equal scores by row.
+    /// Returns the `depth` documents of the highest BM25 score, best first, equal scores by row.
     ///
-    /// The query is a bag of words: case, stop words and punctuation do not matter, nothing in it
-    /// is an operator, and a repeated word counts repeatedly. No document comes back that has none
-    /// of its words, and none whose row is not `live`: such documents still count as far as words
-    /// are rare or common.
+    /// The query is a bag of words: case, stop words and punctuation do not matter, nothing in it is an
+    /// operator, and a repeated word counts repeatedly. Documents without any of its words are not
+    /// returned, nor are those whose row is not `live`; the latter still count for the frequency of
+    /// words.
     ///
     /// # Errors
-    /// [`RetrievalError::Io`] or [`RetrievalError::Damaged`] where the files fail under the reader.
+    /// [`RetrievalError::Io`] or [`RetrievalError::Damaged`] if the files fail under the reader.
     pub fn search(
         &self,
         query: &str,
@@ -119,11 +123,11 @@ impl Index {
         })
     }
 
-    /// The document of this id whose row is `live`, with the score 0; of several, that of the
-    /// smallest row.
+    /// Returns the document of this id whose row is `live`, with score 0. If there are several, the one
+    /// with the smallest row is returned.
     ///
     /// # Errors
-    /// [`RetrievalError::Io`] or [`RetrievalError::Damaged`] where the files fail under the reader.
+    /// [`RetrievalError::Io`] or [`RetrievalError::Damaged`] if the files fail under the reader.
     pub fn get(
         &self,
         id: &DocId,
@@ -153,11 +157,11 @@ impl Index {
         best.into_ranking().pop().map(|candidate| self.hit(candidate)).transpose()
     }
 
-    /// At most `count` documents whose rows are `live`, evenly spaced over the rows and in their
-    /// order, with the score 0: the same documents for the same corpus.
+    /// Returns at most `count` documents whose rows are `live`, evenly spaced over the rows and in
+    /// their order, with score 0. The same corpus gives the same documents.
     ///
     /// # Errors
-    /// [`RetrievalError::Io`] or [`RetrievalError::Damaged`] where the files fail under the reader.
+    /// [`RetrievalError::Io`] or [`RetrievalError::Damaged`] if the files fail under the reader.
     pub fn sample(
         &self,
         count: usize,
@@ -169,7 +173,7 @@ impl Index {
     fn spaced(&self, count: usize, live: impl Fn(u64) -> bool) -> Result<Vec<Hit>, RetrievalError> {
         let last_row = self.segments.iter().map(|segment| segment.rows.max_value()).max();
         let (Some(last_row), 1..) = (last_row, count) else { return Ok(Vec::new()) };
-        // The first document of each of `count` equal stretches of rows.
+        // First document of each of `count` equal ranges of rows.
         let mut firsts: HashMap<u128, Candidate> = HashMap::new();
         for (number, segment) in self.segments.iter().enumerate() {
             for doc in 0..segment.reader.max_doc() {
@@ -210,7 +214,7 @@ impl Index {
         Ok(best.into_ranking())
     }
 
-    /// The query's distinct words that the index has, in the order in which they first come.
+    /// Returns the query's distinct words that the index has, in the order of their first occurrence.
     fn query_words(&self, query: &str) -> Result<Vec<QueryWord>, TantivyError> {
         let mut repeats: Vec<(String, u32)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
@@ -285,7 +289,7 @@ impl Segment {
         })
     }
 
-    /// The row of a document; every document has one.
+    /// Returns the row of a document; every document has one.
     fn row(&self, doc: tantivy::DocId) -> u64 {
         self.rows.first(doc).unwrap_or(u64::MAX)
     }

@@ -1,7 +1,7 @@
 //! The `.pages` files of an index: one beside each segment, with the checksums of its files' pages.
 //!
-//! A segment that has none, of an older version or of a writer that was killed, is read as a whole
-//! when it is opened, and is given one by the next writer.
+//! A segment may have none, because an older version wrote it or a writer was killed. It is then read
+//! as a whole when it is opened, and the next writer adds the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,24 +15,25 @@ use crate::checked::OpenFile;
 use crate::files::{open_existing, replace};
 use crate::pages::{Pages, decode, encode};
 
-/// Ends the name of the file with the pages of a segment.
+/// Extension of the file with the pages of a segment.
 const EXTENSION: &str = "pages";
 
-/// Bytes that it may have: that of a segment of 256 GiB.
+/// Largest size of such a file, in bytes: that of a segment of 256 GiB.
 const BYTES_MAX: u64 = 64 << 20;
 
-/// The name of the file that keeps the pages of a segment's files.
+/// Returns the name of the file that keeps the pages of a segment's files.
 pub(crate) fn kept_in(segment: &str) -> PathBuf {
     format!("{segment}.{EXTENSION}").into()
 }
 
-/// The segment of which `name` is a file.
+/// Returns the segment to which the file `name` belongs.
 pub(crate) fn segment_of(name: &Path) -> &str {
     let name = name.to_str().unwrap_or_default();
     name.split_once('.').map_or(name, |(segment, _)| segment)
 }
 
-/// The names that files of the commit's segments may have, by segment: not every one has all.
+/// Returns the names that files of the commit's segments may have, by segment. Not every segment has
+/// all files.
 pub(crate) fn names_by_segment(metas: &IndexMeta) -> BTreeMap<String, Vec<PathBuf>> {
     let mut segments: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     for name in metas.list_segment_files() {
@@ -41,7 +42,7 @@ pub(crate) fn names_by_segment(metas: &IndexMeta) -> BTreeMap<String, Vec<PathBu
     segments
 }
 
-/// The pages kept beside a segment, by file; `None` where there are none.
+/// Reads the pages kept beside a segment, by file; `None` if there are none.
 pub(crate) fn read_pages(
     dir: &Path,
     segment: &str,
@@ -61,8 +62,8 @@ pub(crate) fn read_pages(
     read().map_err(|error| RetrievalError::read(dir, &name, error))
 }
 
-/// Keeps the pages of each segment of a commit that has none yet, and removes those of others. Only
-/// a writer calls it; it does not sync the folder.
+/// Keeps the pages of each segment of a commit that has none yet, and removes those of other segments.
+/// Only a writer calls it. It does not sync the folder.
 pub(crate) fn keep_pages(dir: &Path, metas: &IndexMeta) -> Result<(), RetrievalError> {
     let segments = names_by_segment(metas);
     let known = sweep(dir, &segments).map_err(|error| RetrievalError::io(dir, error))?;
@@ -84,7 +85,7 @@ pub(crate) fn keep_pages(dir: &Path, metas: &IndexMeta) -> Result<(), RetrievalE
     Ok(())
 }
 
-/// Removes the pages of segments that are not among these, and gives the names of the others.
+/// Removes the pages of segments that are not among these. Returns the names of the others.
 fn sweep(dir: &Path, segments: &BTreeMap<String, Vec<PathBuf>>) -> io::Result<BTreeSet<PathBuf>> {
     let mut known = BTreeSet::new();
     for entry in fs::read_dir(dir)? {

@@ -1,10 +1,26 @@
 //! BM25 retrieval with tantivy.
 //!
 //! In: documents, each with its row in the corpus and its place in the store. Out: hits, ranked by
-//! score and then by row, so that a ranking is a function of the documents alone: neither how
-//! often was committed nor how segments were merged changes it. No byte of an index is used that was
-//! not checked, and all are before it is added to. This crate knows no model, no tokens and nothing of the
-//! shards' bytes: a [`Location`] is carried, never followed.
+//! score and then by row. A ranking is a function of the documents alone: neither the number of commits
+//! nor the merges of segments change it. Every byte of an index is checked before it is used, and all
+//! bytes are checked before documents are added. This crate knows no model, no tokens and no bytes of
+//! shards: a [`Location`] is carried, never followed.
+//!
+//! ```
+//! use hyperrag_kv::{DocId, Document, ShardId, Slot};
+//! use hyperrag_retrieval::{Analyzer, Index, IndexWriter, Location};
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! let mut writer = IndexWriter::open(folder.path(), Analyzer::ENGLISH).unwrap();
+//! let id = DocId::new("d1").unwrap();
+//! let document = Document { id, title: String::new(), text: "The heat of a hive".to_owned() };
+//! let location = Location { shard: ShardId(0), first_slot: Slot(0), chunks: 1 };
+//! writer.add(0, &document, location).unwrap();
+//! writer.finish(1).unwrap();
+//!
+//! let hits = Index::open(folder.path()).unwrap().search("hives", 10, |_| true).unwrap();
+//! assert_eq!(hits[0].document.id.as_str(), "d1");
+//! ```
 
 mod analyzer;
 mod checked;
@@ -34,26 +50,26 @@ pub use error::RetrievalError;
 pub use index::Index;
 pub use writer::IndexWriter;
 
-/// Where the blocks of a document are: all in one shard, one slot after the other.
+/// Place of a document's blocks: all in one shard, one slot after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Location {
-    /// The shard that holds them.
+    /// Shard that holds the blocks.
     pub shard: ShardId,
-    /// The slot of the first chunk.
+    /// Slot of the first chunk.
     pub first_slot: Slot,
-    /// The number of chunks.
+    /// Number of chunks.
     pub chunks: u32,
 }
 
 /// A document that was found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hit {
-    /// The document, as it was added.
+    /// The document as it was added.
     pub document: Document,
-    /// Its row.
+    /// Row of the document in the corpus.
     pub row: u64,
-    /// Its BM25 score; 0 where it was not found by a query.
+    /// BM25 score; 0 if the document was not found by a query.
     pub score: f32,
-    /// Where its blocks are.
+    /// Place of the document's blocks.
     pub location: Location,
 }

@@ -1,8 +1,7 @@
-//! Opens the last commit of an index, and checks its bytes: all of them, or those that are used at
-//! once.
+//! Opens the last commit of an index and checks its bytes: all of them, or those that are used at once.
 //!
-//! In: a folder. Out: a commit whose bytes are what was written wherever they are read, or an error
-//! that names the files that are not. It knows the commit, nothing of queries.
+//! In: a folder. Out: a commit that reads only bytes that were written, or an error that names the
+//! damaged files. It knows the commit, nothing of queries.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -16,10 +15,10 @@ use crate::schema::{Commit, Fields, PayloadError};
 use crate::snapshot::{Check, Snapshot};
 use crate::{Analyzer, RetrievalError};
 
-/// Lists the segments; written last, replaced in one step.
+/// File that lists the segments; written last, replaced in one step.
 pub(crate) const META_FILE: &str = "meta.json";
 
-/// Lists the files that tantivy may remove.
+/// File that lists the files that tantivy may remove.
 pub(crate) const MANAGED_FILE: &str = ".managed.json";
 
 /// The last commit of an index.
@@ -30,8 +29,8 @@ pub(crate) struct OpenCommit {
     pub(crate) snapshot: Snapshot,
 }
 
-/// Runs `action` on tantivy. Where bytes that it read were damaged, or could not be read, that is
-/// its error, whatever tantivy made of it; a panic without such a cause is tantivy's own.
+/// Runs `action` on tantivy. If it read bytes that are damaged or cannot be read, returns that error,
+/// whatever tantivy made of it. A panic without such a cause is an error of tantivy.
 pub(crate) fn guarded<T>(
     dir: &Path,
     failures: &Failures,
@@ -50,8 +49,8 @@ pub(crate) fn guarded<T>(
 
 /// Opens the last commit.
 ///
-/// The files are opened under the lock under which a writer removes those it has replaced; from
-/// then on they stay readable, so what takes long on a large index runs without it.
+/// The files are opened under the lock under which a writer removes replaced files. From then on they
+/// stay readable, so the slow work on a large index runs without the lock.
 pub(crate) fn open_commit(dir: &Path, check: Check) -> Result<OpenCommit, RetrievalError> {
     let list = dir.join(META_FILE);
     fs::symlink_metadata(&list).map_err(|error| match error.kind() {
@@ -81,8 +80,8 @@ pub(crate) fn register_analyzer(index: &tantivy::Index, analyzer: Analyzer) {
     index.tokenizers().register(&analyzer.id(), analyzer.text_analyzer());
 }
 
-/// Checks the list of segments, which has no checksum where an older version wrote it, against the
-/// commit's note.
+/// Checks the list of segments against the commit's note. A list that an older version wrote has no
+/// checksum.
 pub(crate) fn check_commit(
     dir: &Path,
     meta: &IndexMeta,

@@ -1,8 +1,8 @@
-//! Checksums of the pages of a segment's files, and how they are kept beside the segment.
+//! Checksums of the pages of a segment's files, kept beside the segment.
 //!
-//! tantivy has one checksum for a whole file, so that one byte of it can be trusted only after all
-//! were read, and not any more if they are read again. In: a file, or the bytes of a `.pages` file.
-//! Out: checksums, by which any part of the file can be checked each time it is read.
+//! In: a file, or the bytes of a `.pages` file. Out: checksums that check any part of the file each
+//! time it is read. tantivy has one checksum for a whole file: a single byte can be trusted only after
+//! all were read, and no longer if they are read again.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,16 +16,16 @@ use tantivy::HasLen;
 use tantivy::directory::FileSlice;
 use tantivy::directory::footer::Footer;
 
-/// Bytes that have a checksum of their own: what a block of stored text takes at most.
+/// Number of bytes with a checksum of their own: the largest size of a block of stored text.
 pub(crate) const PAGE_BYTES: usize = 16 << 10;
 
-/// Bytes read at a time where a whole file is.
+/// Number of bytes read at a time from a whole file.
 pub(crate) const READ_BYTES: usize = 64 * PAGE_BYTES;
 
-/// Bytes of a file's end in which tantivy's footer lies; the footer itself has at most 50,008.
+/// Size of a file's end that contains tantivy's footer, in bytes; the footer has at most 50,008.
 const FOOTER_BYTES: usize = 4 * PAGE_BYTES;
 
-/// The first bytes of a `.pages` file. The number is that of its layout.
+/// First bytes of a `.pages` file. The number is that of its layout.
 const MAGIC: [u8; 8] = *b"hrpages1";
 
 /// Checksums of all pages of one file.
@@ -36,18 +36,18 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// Length of the file.
+    /// Length of the file, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The bytes of the pages in which `range` lies.
+    /// Returns the range of bytes of the pages that contain `range`.
     pub(crate) fn around(&self, range: &Range<usize>) -> Range<usize> {
         let start = range.start / PAGE_BYTES * PAGE_BYTES;
         start..range.end.next_multiple_of(PAGE_BYTES).min(self.bytes)
     }
 
-    /// Checks whole pages, of which the first begins at `start`.
+    /// Checks whole pages, the first of which begins at `start`.
     pub(crate) fn check(&self, start: usize, bytes: &[u8]) -> io::Result<()> {
         let first = start / PAGE_BYTES;
         for (page, bytes) in (first..).zip(bytes.chunks(PAGE_BYTES)) {
@@ -60,7 +60,7 @@ impl Pages {
         Ok(())
     }
 
-    /// Reads the pages in which `range` lies and checks them; gives where they begin, too.
+    /// Reads and checks the pages that contain `range`. Returns their start and bytes.
     pub(crate) fn read(&self, file: &File, range: &Range<usize>) -> io::Result<(usize, Vec<u8>)> {
         let around = self.around(range);
         let mut bytes = vec![0; around.len()];
@@ -69,7 +69,7 @@ impl Pages {
         Ok((around.start, bytes))
     }
 
-    /// Reads a file of a segment that has none kept, and checks all of it by tantivy's footer.
+    /// Reads a whole file that has no kept pages, and checks it by tantivy's footer.
     pub(crate) fn of(file: &File, bytes: usize) -> io::Result<Self> {
         let tail_start = bytes.saturating_sub(FOOTER_BYTES).next_multiple_of(PAGE_BYTES).min(bytes);
         let mut tail = vec![0; bytes - tail_start];
@@ -89,16 +89,16 @@ impl Pages {
         if body.finalize() != expected {
             return Err(damage("the checksum is not that of the bytes"));
         }
-        // The footer has no checksum; it must still be what was just believed.
+        // The footer has no checksum; it must be the same as in the first read.
         pages.check(tail_start, &tail)?;
         Ok(pages)
     }
 }
 
-/// The number of bytes before the footer in a file's last ones, and the checksum it has for all
-/// before it.
+/// Returns the number of bytes before the footer in a file's last ones, and the footer's checksum of
+/// all bytes before it.
 fn footer(tail: &[u8]) -> io::Result<(usize, u32)> {
-    // tantivy reads these without looking: the length of the rest, and a magic number.
+    // tantivy reads these without a check: the length of the rest, and a magic number.
     const LENGTHS_BYTES: usize = 8;
     if tail.len() < LENGTHS_BYTES {
         return Err(damage("it has no footer"));
@@ -111,8 +111,8 @@ fn damage(what: impl Into<String>) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what.into())
 }
 
-/// The bytes of a `.pages` file: of each file its name, its length and the checksums of its pages,
-/// numbers in little-endian, and at the end the checksum of all that.
+/// Encodes a `.pages` file: name, length and page checksums of each file, numbers in little-endian, and
+/// at the end a checksum of all that.
 pub(crate) fn encode<'a>(files: impl IntoIterator<Item = (&'a Path, &'a Pages)>) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend((PAGE_BYTES as u32).to_le_bytes());
@@ -128,7 +128,7 @@ pub(crate) fn encode<'a>(files: impl IntoIterator<Item = (&'a Path, &'a Pages)>)
     bytes
 }
 
-/// The pages that [`encode`] wrote, or `None` for any other bytes.
+/// Decodes the bytes that [`encode`] wrote; `None` for any other bytes.
 pub(crate) fn decode(bytes: &[u8]) -> Option<BTreeMap<PathBuf, Pages>> {
     let (bytes, checksum) = bytes.split_last_chunk()?;
     if crc32fast::hash(bytes) != u32::from_le_bytes(*checksum) {
@@ -154,7 +154,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<BTreeMap<PathBuf, Pages>> {
 mod tests {
     use super::*;
 
-    /// A file as tantivy writes it, around a body of so many bytes, and its length.
+    /// Writes a file as tantivy does, around a body of so many bytes. Returns it with its length.
     fn written(body_bytes: usize) -> (File, usize) {
         let body: Vec<u8> = (0..body_bytes).map(|at| (at * 31 % 251) as u8).collect();
         let version = r#"{"major":0,"minor":27,"patch":0,"index_format_version":7}"#;
@@ -204,7 +204,7 @@ mod tests {
             pages.read(&file, &(other..other + 1)).unwrap();
             file.write_all_at(&all[at..=at], at as u64).unwrap();
         }
-        // Before there are pages, the footer tells of the body.
+        // Before there are pages, the footer checks the body.
         for at in (0..PAGE_BYTES + 150).step_by(97) {
             file.write_all_at(&[all[at] ^ 4], at as u64).unwrap();
             assert!(Pages::of(&file, bytes).is_err());

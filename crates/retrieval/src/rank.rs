@@ -1,8 +1,8 @@
 //! BM25 scores of one segment's documents, and the best of all segments.
 //!
-//! In: a query's words, each with its postings. Out: places of documents. Scores of a document are
-//! summed in the order of the query's words in every segment (tantivy's own union sums in another
-//! order from one segment to the next), so that a document has the same bits wherever it lies.
+//! In: a query's words, each with its postings. Out: places of documents. The scores of a document are
+//! summed in the order of the query's words in every segment (tantivy's own union sums in another order
+//! in each segment), so that a document has the same bits wherever it lies.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -12,21 +12,21 @@ use tantivy::postings::{Postings, SegmentPostings};
 use tantivy::query::Bm25Weight;
 use tantivy::{DocId, DocSet, TERMINATED};
 
-/// Documents scored at a time.
+/// Number of documents scored at a time.
 const WINDOW: usize = 4096;
 
-/// No score is negative.
+/// Mark of a document without a word: no score is negative.
 const UNTOUCHED: f32 = -1.0;
 
-/// One word of the query in one segment.
+/// A word of the query in one segment.
 pub(crate) struct Cursor<'a> {
     pub(crate) postings: SegmentPostings,
     pub(crate) weight: &'a Bm25Weight,
-    /// How often the query has the word.
+    /// Number of times the query has the word.
     pub(crate) repeats: f32,
 }
 
-/// Calls `found` with each document that has a word of the query, in the segment's order.
+/// Calls `found` for each document that has a word of the query, in the segment's order.
 pub(crate) fn score_segment(
     cursors: &mut [Cursor<'_>],
     norms: &FieldNormReader,
@@ -70,7 +70,7 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// Greater is better; the segment does not matter.
+    /// Key of the order: greater is better; the segment does not matter.
     fn key(&self) -> (f32, Reverse<u64>) {
         (self.score, Reverse(self.row))
     }
@@ -101,7 +101,7 @@ impl Eq for Candidate {}
 /// Keeps the `depth` best candidates, whatever the order in which they come.
 pub(crate) struct Best {
     depth: usize,
-    /// The worst on top.
+    /// Heap with the worst candidate on top.
     heap: BinaryHeap<Reverse<Candidate>>,
 }
 
@@ -110,7 +110,7 @@ impl Best {
         Self { depth, heap: BinaryHeap::new() }
     }
 
-    /// Whether a candidate of this score may get in: spares the look-up of its row.
+    /// Whether a candidate of this score may get in. Saves reading its row.
     pub(crate) fn may_admit(&self, score: f32) -> bool {
         self.heap.len() < self.depth
             || self.heap.peek().is_some_and(|Reverse(worst)| score >= worst.score)
@@ -123,7 +123,7 @@ impl Best {
         }
     }
 
-    /// Best first.
+    /// Returns the candidates, best first.
     pub(crate) fn into_ranking(self) -> Vec<Candidate> {
         self.heap.into_sorted_vec().into_iter().map(|Reverse(candidate)| candidate).collect()
     }

@@ -1,4 +1,4 @@
-//! What an index holds: its fields, its analyzer, and what a commit says about itself.
+//! The contents of an index: its fields, its analyzer, and the note of a commit.
 
 use crate::{Analyzer, Location};
 use hyperrag_kv::{DocId, Document, ShardId, Slot};
@@ -30,8 +30,8 @@ const BODY: &str = "body";
 pub(crate) const ROW: &str = "row";
 
 impl Fields {
-    /// Those that the index with this list of segments should have: for the words that its commit
-    /// names, else its schema.
+    /// Returns the fields of the index with this list of segments: for the analyzer that its commit
+    /// names, else the one in its schema.
     pub(crate) fn of(meta: &IndexMeta) -> Self {
         let committed = meta.payload.as_deref().and_then(|note| note.split(' ').next());
         let in_schema = || {
@@ -80,7 +80,7 @@ impl Fields {
         encoded
     }
 
-    /// The document and its place, or `None` for stored bytes that [`Fields::encode`] never made.
+    /// Decodes a document and its place; `None` for stored bytes that [`Fields::encode`] never made.
     pub(crate) fn decode(&self, stored: &TantivyDocument) -> Option<(Document, Location)> {
         let text = |field| stored.get_first(field)?.as_str().map(str::to_owned);
         let number = |field| u32::try_from(stored.get_first(field)?.as_u64()?).ok();
@@ -98,15 +98,15 @@ impl Fields {
     }
 }
 
-/// What a commit says about itself.
+/// The note of a commit.
 ///
-/// tantivy checksums its segment files, but not the file that lists them; the number of documents
-/// is repeated here, under a checksum, so that a wrong list is found out.
+/// tantivy checksums its segment files, but not the file that lists them. The number of documents is
+/// repeated here, under a checksum, so that a wrong list is found out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Commit {
-    /// Shards 0 to this number, exclusive, are in the index.
+    /// End of the range of shards in the index, which begins with shard 0.
     pub(crate) shards: u32,
-    /// Documents in the index.
+    /// Number of documents in the index.
     pub(crate) documents: u64,
 }
 
@@ -139,12 +139,12 @@ impl Commit {
 
 const CHECKSUM: &str = " crc32 ";
 
-/// Why the note of a commit can not be used.
+/// Reason why the note of a commit cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PayloadError {
-    /// It is not what was written.
+    /// A note that differs from what was written.
     Damaged,
-    /// It is, but not by this version.
+    /// A note of another version.
     OtherVersion,
 }
 

@@ -1,13 +1,13 @@
-//! The checksum at the end of `meta.json`, as one more field of its object: tantivy neither writes
-//! nor reads it, and older versions wrote none.
+//! The checksum at the end of `meta.json`, as one more field of its object. tantivy neither writes nor
+//! reads it, and older versions wrote none.
 
 /// Bytes before a field's name.
 const SEPARATOR: &[u8] = b",\n  \"";
 
-/// Bytes at the object's end.
+/// Bytes at the end of the object.
 const END: &[u8] = b"\n}\n";
 
-/// The bytes of a list as they are written.
+/// Adds a checksum to the bytes of a list.
 pub(crate) fn seal(list: &[u8]) -> Vec<u8> {
     let Some(fields) = list.strip_suffix(END) else { return list.to_vec() };
     let head = [fields, SEPARATOR].concat();
@@ -15,7 +15,7 @@ pub(crate) fn seal(list: &[u8]) -> Vec<u8> {
     [head, tail].concat()
 }
 
-/// Whether the bytes of a list are those that were sealed, if they were.
+/// Whether the bytes of a list are unchanged. A list without a checksum counts as unchanged.
 pub(crate) fn is_intact(list: &[u8]) -> bool {
     let Some(last) = list.windows(SEPARATOR.len()).rposition(|at| at == SEPARATOR) else {
         return true;

@@ -1,7 +1,7 @@
-//! One commit of an index as it was when it was opened, for tantivy to read from.
+//! One commit of an index as it was when it was opened, from which tantivy reads.
 //!
-//! In: a folder. Out: tantivy's index over files that were opened while no writer could remove one,
-//! and that are read from nowhere else: what a writer does later is not seen.
+//! In: a folder. Out: tantivy's index over files that were opened while no writer could remove one.
+//! Nothing is read from anywhere else, so later changes by a writer are not seen.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -20,12 +20,12 @@ use crate::kept::{names_by_segment, read_pages};
 use crate::open::{MANAGED_FILE, META_FILE};
 use crate::seal::is_intact;
 
-/// Which bytes are checked at once; the others are when they are used.
+/// Bytes that are checked at once; the others are checked when they are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
     /// Bytes that tantivy reads when it opens the index.
     Opening,
-    /// Every byte, those too that only spare a reading of others.
+    /// Every byte, including those that only spare reading others.
     All,
 }
 
@@ -42,12 +42,12 @@ struct Opened {
     failures: Failures,
 }
 
-/// Files, and what is wrong with others.
+/// Damaged files with their faults.
 #[derive(Default)]
 struct Damages(Vec<(PathBuf, String)>);
 
 impl Damages {
-    /// The thing made, or `None` where it was found to be damaged.
+    /// Returns the value; `None` if it is damaged, which is noted.
     fn sort_out<T>(
         &mut self,
         made: Result<T, RetrievalError>,
@@ -71,8 +71,8 @@ impl Damages {
 }
 
 impl Snapshot {
-    /// Reads the lists. The caller holds the lock under which no writer removes files until it has
-    /// called [`Snapshot::open_files`].
+    /// Reads the lists. The caller holds the lock under which no writer removes files until
+    /// [`Snapshot::open_files`] has returned.
     pub(crate) fn of_lists(dir: &Path) -> Result<Self, RetrievalError> {
         let mut lists = BTreeMap::new();
         for name in [META_FILE, MANAGED_FILE].map(Path::new) {
@@ -102,7 +102,7 @@ impl Snapshot {
             let kept = read_pages(dir, &segment);
             let kept = match check {
                 Check::All => opening.damages.sort_out(kept)?,
-                // All of the segment is read in their stead.
+                // The whole segment is read instead of them.
                 Check::Opening => kept.ok(),
             };
             let mut kept = kept.flatten().unwrap_or_default();
@@ -127,7 +127,7 @@ impl Snapshot {
         Ok(opening)
     }
 
-    /// Checks the files that are still to be checked, and has tantivy read from all.
+    /// Checks the remaining files, and makes tantivy read from all of them.
     pub(crate) fn check_files(&self, opening: Opening, check: Check) -> Result<(), RetrievalError> {
         let Opened { dir, failures, files, .. } = &*self.0;
         let Opening { mut checked, unchecked, mut damages } = opening;
@@ -162,7 +162,7 @@ impl Snapshot {
     }
 }
 
-/// Files that were opened, and what is known of them by now.
+/// Opened files, and the state of their checks.
 #[derive(Default)]
 pub(crate) struct Opening {
     checked: BTreeMap<PathBuf, Arc<CheckedFile>>,

@@ -1,3 +1,5 @@
+//! Tests of search, commits, damage and copies, through the public items.
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,7 +42,7 @@ fn check(texts: &[&str], query: &str, expected: &[&str]) {
     assert_eq!(ids(&index.search(query, 10, |_| true).unwrap()), expected, "{query}");
 }
 
-/// A corpus in which words are common and rare, documents long and short, some alike.
+/// Makes a corpus of common and rare words and of long and short documents, some of them alike.
 fn corpus(documents: u64) -> Vec<Document> {
     let words = ["river", "flood", "dam", "bridge", "valley", "spring", "harvest", "mill", "boat"];
     let mut state = 7_u64;
@@ -98,7 +100,7 @@ fn equal_scores_rank_by_row_and_so_does_the_cut() {
     assert_eq!(index.search("river", 4, |_| true).unwrap(), all[..4]);
     assert!(index.search("river", 0, |_| true).unwrap().is_empty());
 
-    // Added in the reverse order, a segment each.
+    // Added in the reverse order, one segment each.
     let dir = tempfile::tempdir().unwrap();
     let mut writer = IndexWriter::open(dir.path(), Analyzer::ENGLISH).unwrap();
     for row in (0..9).rev() {
@@ -306,7 +308,7 @@ fn a_folder_without_an_index_is_missing() {
     assert!(matches!(IndexWriter::open(&file, Analyzer::ENGLISH), Err(RetrievalError::Io { .. })));
 }
 
-/// Copies an index to where one file of it can be spoilt.
+/// Copies an index to a folder in which its files can be damaged.
 fn copy(from: &Path, to: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(from).unwrap() {
@@ -321,7 +323,7 @@ fn copy(from: &Path, to: &Path) -> Vec<PathBuf> {
 
 const QUERIES: [&str; 3] = ["river", "flood the mill", "boat bridge boat valley"];
 
-/// The rankings of an index that may be damaged.
+/// Returns the rankings of an index that may be damaged.
 fn answers(dir: &Path) -> Result<Vec<Vec<Hit>>, RetrievalError> {
     let index = Index::open(dir)?;
     let mut answers = vec![
@@ -459,7 +461,7 @@ fn a_copy_is_brought_to_the_last_commit() {
     };
     let (source, target) = (files(from.path()), files(&copy));
     assert!(target.is_subset(&source), "what the commit names is the same");
-    // A damaged copy is mended, a damaged source refused.
+    // A damaged copy is repaired, a damaged source refused.
     let victim = target.iter().find(|(name, _)| name.extension().is_some_and(|e| e == "store"));
     let name = &victim.unwrap().0;
     fs::write(copy.join(name), b"nothing").unwrap();

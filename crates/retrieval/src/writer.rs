@@ -1,3 +1,8 @@
+//! Adds documents to an index, in commits that survive a crash.
+//!
+//! In: documents with rows and locations. Out: a folder that [`Index`](crate::Index) opens. It does not
+//! know queries.
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -16,40 +21,40 @@ use crate::schema::{Commit, Fields};
 use crate::snapshot::Check;
 use crate::{Analyzer, Location, RetrievalError};
 
-/// Bytes that the indexing thread collects before it writes a segment.
+/// Size of the data that the indexing thread collects before it writes a segment, in bytes.
 const MEMORY_BYTES: usize = 50_000_000;
 
-/// Bytes of text that may wait for the indexing thread: tantivy itself bounds the number of waiting
-/// documents only, at 10,000.
+/// Largest size of the text that waits for the indexing thread, in bytes. tantivy itself bounds only
+/// the number of waiting documents, at 10,000.
 const WAITING_BYTES_MAX: usize = 32_000_000;
 
-/// Adds documents to an index. There is one at a time for an index; readers do not wait for it.
+/// Adds documents to an index. An index has one writer at a time; readers do not wait for it.
 ///
-/// What was committed survives whatever happens later; what was added after the last commit is
-/// gone with the writer. After an error the writer is of no more use: open another and go on from
+/// Committed documents survive whatever happens later; documents added after the last commit are gone
+/// with the writer. After an error the writer cannot be used: open another one and continue from
 /// [`IndexWriter::indexed_shards`].
 pub struct IndexWriter {
     dir: PathBuf,
     fields: Fields,
-    /// None after a failure: tantivy's writer would take documents and never write them.
+    /// tantivy's writer; `None` after a failure, because it would take documents and never write them.
     writer: Option<tantivy::IndexWriter>,
     committed: Commit,
-    /// Documents committed and added.
+    /// Number of documents committed and added.
     documents: u64,
-    /// Bytes of text added since the indexing thread was waited for.
+    /// Size of the text added since the last wait for the indexing thread, in bytes.
     waiting_bytes: usize,
-    /// Dropped last.
+    /// Lock of the folder, dropped last.
     _lock: File,
 }
 
 impl IndexWriter {
-    /// Opens the index in `dir`, or makes folder and index where there is none. An existing one is
-    /// checked byte for byte first: a merge would give damaged bytes a checksum of their own.
-    /// Its words must be those of `analyzer`.
+    /// Opens the index in `dir`, or creates folder and index if there is none. An existing index is
+    /// checked byte for byte first: a merge would give damaged bytes a checksum of their own. Its words
+    /// must be those of `analyzer`.
     ///
     /// # Errors
-    /// [`RetrievalError::Locked`] while another writer is open, [`RetrievalError::Damaged`] where
-    /// bytes have changed, [`RetrievalError::Unsupported`] for another version's or language's index, and
+    /// [`RetrievalError::Locked`] while another writer is open, [`RetrievalError::Damaged`] if bytes
+    /// have changed, [`RetrievalError::Unsupported`] for another version's or language's index, and
     /// [`RetrievalError::Io`].
     pub fn open(dir: &Path, analyzer: Analyzer) -> Result<Self, RetrievalError> {
         guarded(dir, &Failures::default(), || Self::open_guarded(dir, analyzer))
@@ -89,7 +94,7 @@ impl IndexWriter {
         let writer = index.writer_with_options(options).map_err(tantivy_error)?;
         let (of, policy) = (dir.to_owned(), LogMergePolicy::default());
         writer.set_merge_policy(Box::new(BoundedMerges { dir: of, policy }));
-        // Segments that an interrupted writer left take room until they are removed.
+        // Segments of an interrupted writer take space until they are removed.
         writer.garbage_collect_files().wait().map_err(tantivy_error)?;
         let documents = committed.documents;
         Ok(Self {
@@ -103,15 +108,14 @@ impl IndexWriter {
         })
     }
 
-    /// The number that the last commit was given: shards 0 to this, exclusive, are in the index.
+    /// Returns the number that the last commit got: shards 0 to this, exclusive, are in the index.
     #[must_use]
     pub fn indexed_shards(&self) -> u32 {
         self.committed.shards
     }
 
-    /// Adds a document. `row` is its place in the corpus: it breaks ties between equal scores. An
-    /// id that is in the index already is added once more, and so is a document whose location
-    /// the caller does not know (yet).
+    /// Adds a document. `row` is its place in the corpus, which breaks ties between equal scores. An id
+    /// that is in the index already is added once more. The `location` need not be known yet.
     ///
     /// # Errors
     /// [`RetrievalError::Io`], perhaps of a document added earlier; from then on
@@ -127,15 +131,16 @@ impl IndexWriter {
         self.documents += 1;
         self.waiting_bytes += document.title.len() + document.text.len();
         if self.waiting_bytes > WAITING_BYTES_MAX {
-            // Prepared and not carried out, a commit only waits until all is in segments.
+            // A commit that is prepared and not carried out only waits until all documents are in
+            // segments.
             self.attempt(|writer| writer.prepare_commit().map(drop))?;
             self.waiting_bytes = 0;
         }
         Ok(())
     }
 
-    /// Makes what was added durable and visible to readers that open the index from now on, and
-    /// notes that shards 0 to `shards`, exclusive, are in it.
+    /// Makes the added documents durable, and visible to readers that open the index from now on. Notes
+    /// that shards 0 to `shards`, exclusive, are in it.
     ///
     /// # Errors
     /// [`RetrievalError::Io`]; from then on [`RetrievalError::Stopped`].
@@ -158,7 +163,7 @@ impl IndexWriter {
     /// Commits, and waits until small segments are merged.
     ///
     /// # Errors
-    /// As [`IndexWriter::commit`].
+    /// The errors of [`IndexWriter::commit`].
     pub fn finish(mut self, shards: u32) -> Result<(), RetrievalError> {
         self.commit(shards)?;
         let Some(writer) = self.writer.take() else { return Ok(()) };
@@ -169,7 +174,7 @@ impl IndexWriter {
         self.keep_pages(&index)
     }
 
-    /// Keeps the pages of new segments beside them, and syncs the folder: tantivy does that before it
+    /// Keeps the pages of new segments beside them, and syncs the folder. tantivy syncs it before it
     /// puts a commit in place, and not after.
     fn keep_pages(&self, index: &tantivy::Index) -> Result<(), RetrievalError> {
         let metas = index.load_metas();
@@ -196,7 +201,7 @@ impl IndexWriter {
     }
 }
 
-/// The folder that has the name of `dir`.
+/// Returns the folder that contains `dir`.
 fn parent(dir: &Path) -> &Path {
     match dir.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -204,13 +209,14 @@ fn parent(dir: &Path) -> &Path {
     }
 }
 
-/// Stored text is compressed by the indexing thread: from a thread of its own, a full disk would
-/// come back as a mere sentence and not as an [`std::io::Error`].
+/// Returns settings by which the indexing thread compresses stored text. From a thread of its own, a
+/// full disk would come back as a mere sentence and not as an [`std::io::Error`].
 fn settings() -> IndexSettings {
     IndexSettings { docstore_compress_dedicated_thread: false, ..IndexSettings::default() }
 }
 
-/// Adding a document reports that the indexing thread has ended, not why: the next commit does.
+/// Finds out why the indexing thread has ended: adding a document only reports that it has, the next
+/// commit reports the reason.
 fn thread_error(writer: &mut tantivy::IndexWriter, error: TantivyError) -> TantivyError {
     match error {
         TantivyError::ErrorInThread(_) => writer.prepare_commit().err().unwrap_or(error),

@@ -1,4 +1,5 @@
-//! The step of a layer that is attention: what it is of each sequence and KV head, on all threads.
+//! The attention step of a layer: one task for each sequence, or for each of its KV heads, on all
+//! threads.
 
 use std::sync::OnceLock;
 
@@ -10,27 +11,27 @@ use super::decoder::{CpuModel, Sequence};
 use super::past::Past;
 use super::workspace::{Scratch, split};
 
-/// So many layers before its turn the bytes of a block's layer are asked for.
+/// Number of layers by which reads run ahead of attention.
 const LAYERS_AHEAD: usize = 2;
 
-/// Attention of a sequence's KV heads from `first_head` on, as many as `out` has places for.
+/// Attention of a sequence's KV heads from `first_head` on, as many as fit into `out`.
 struct Task<'a> {
     sequence: &'a Sequence<'a>,
-    /// Its rows.
+    /// Rows of the sequence, `[row][Q heads, K heads, V heads][dim]`.
     qkv: &'a [f32],
     first_head: usize,
     /// `[KV head][row][group * head_dim]`.
     out: &'a mut [f32],
-    /// Where K and V go, of a task of one head.
+    /// Places for K and V in the block that is made, if the task has one head.
     kept: Option<(&'a mut [u8], &'a mut [u8])>,
-    /// Why the sequence's block could not be read, once it could not.
+    /// Reason why the sequence's block could not be read.
     failed: &'a OnceLock<BlockError>,
 }
 
 impl CpuModel {
-    /// Attention of every sequence and KV head, and K and V into the blocks that are kept. A sequence
-    /// whose block cannot be read is noted in `failed`; what it computes from there on counts for
-    /// nothing.
+    /// Computes attention for every sequence and KV head, and writes K and V into the blocks in `kept`.
+    /// If a sequence's block cannot be read, the reason is put into `failed`, and the sequence's
+    /// further results have no meaning.
     pub(crate) fn attend(
         &self,
         layer: usize,
@@ -64,7 +65,7 @@ impl CpuModel {
             .for_each(|task| self.attend_heads(layer, task, &mut self.scratch.get()));
     }
 
-    /// KV heads of a task: all where there is a block, so that its layer is read once.
+    /// Number of KV heads in a task: all if there is a block, so that its layer is read once.
     fn heads_of_a_task(&self, sequence: &Sequence<'_>) -> usize {
         match sequence.past {
             Some(Past::Block(_)) => self.config.kv_heads,
@@ -72,7 +73,7 @@ impl CpuModel {
         }
     }
 
-    /// Where K and V of each sequence and KV head go.
+    /// Places for K and V of each sequence and KV head.
     fn places<'b>(
         &self,
         layer: usize,
@@ -116,7 +117,7 @@ impl CpuModel {
             }
             Err(error) => {
                 out.fill(0.0);
-                // The sequence's only task of this layer, and it had not failed in one before.
+                // This is the sequence's only task in the layer, and no earlier one failed.
                 let _ = failed.set(error);
             }
         }
@@ -126,7 +127,7 @@ impl CpuModel {
         }
     }
 
-    /// Asks for the first layers of blocks that will soon be attended to.
+    /// Starts to read the first layers of the blocks that attention needs soon.
     pub(crate) fn expect_first_layers(&self, sequences: &[Sequence<'_>]) {
         for layer in 0..LAYERS_AHEAD {
             for sequence in sequences {

@@ -1,8 +1,8 @@
-//! Causal attention of one sequence and one KV head, to all positions before or to a window's, over
+//! Causal attention of one sequence and one KV head, over all positions before or over a window, for
 //! stored and fresh K and V alike.
 //!
-//! K and V of the block and of the sequence's own rows are laid side by side as one run of
-//! positions, so that a pass in two parts adds in the same order as one whole pass.
+//! K and V of the block and of the sequence's own rows are laid side by side as one run of positions,
+//! so that a pass in two parts adds in the same order as one whole pass.
 
 use std::ops::Range;
 
@@ -12,39 +12,39 @@ use super::layout::Layout;
 use super::past::PastHead;
 use super::workspace::{Scratch, take};
 
-/// Query positions of a step; K beyond the last one's position, and before the first one's window,
-/// is not touched.
+/// Number of query positions in a step. K after the last position of a step and before the window of
+/// its first is not read.
 const STEP: usize = 32;
-/// The first position of a step's K and V is a multiple of this: a panel's columns, and what the
-/// widest instruction for pairs adds at once.
+/// Alignment of the first position of a step's K and V: the columns of a panel, and the number of
+/// values that the widest instruction for pairs adds at once.
 const ALIGN: usize = 32;
 
-/// Where Q, K and V of a sequence stand in the fused rows.
+/// Q, K and V of a sequence in the fused rows.
 pub(crate) struct Heads<'a> {
-    /// Rows of the sequence, `[row][Q heads, K heads, V heads][dim]`, Q at its position and scaled.
+    /// Rows of the sequence, `[row][Q heads, K heads, V heads][dim]`. Q is rotated and scaled.
     pub(crate) qkv: &'a [f32],
-    /// Query heads.
+    /// Number of query heads.
     pub(crate) heads: usize,
-    /// KV heads.
+    /// Number of KV heads.
     pub(crate) kv_heads: usize,
     /// Dimensions of one head.
     pub(crate) dim: usize,
-    /// The bound to which scores are squeezed.
+    /// Soft cap of the scores.
     pub(crate) cap: Option<f32>,
-    /// Positions that a position sees, itself among them; `None` for all before it.
+    /// Number of positions that a position sees, including itself; `None` for all before it.
     pub(crate) window: Option<usize>,
 }
 
-/// Where K and V of the positions before come from, and where those of the sequence go.
+/// Source of K and V of the earlier positions, and destination of the sequence's own K and V.
 pub(crate) struct Source<'a> {
     pub(crate) codec: &'a Codec,
-    /// In what form Q, K, V and the weights of the positions are multiplied.
+    /// Format in which Q, K, V and the weights of the positions are multiplied.
     pub(crate) form: Form,
     pub(crate) past: Option<PastHead<'a>>,
     pub(crate) layer: usize,
-    /// KV head.
+    /// Index of the KV head.
     pub(crate) head: usize,
-    /// Places of K and V of this head in the block that is made.
+    /// Places for K and V of this head in the block that is made.
     pub(crate) kept: Option<(&'a mut [u8], &'a mut [u8])>,
 }
 
@@ -53,23 +53,23 @@ impl Heads<'_> {
         (self.heads + 2 * self.kv_heads) * self.dim
     }
 
-    /// Rows of the sequence.
+    /// Number of rows of the sequence.
     fn rows(&self) -> usize {
         self.qkv.len() / self.stride()
     }
 
-    /// `count` heads of a row, starting with head `head` of Q, K and V counted through.
+    /// Returns `count` heads of a row from head `head` on, counted through Q, K and V.
     fn row(&self, row: usize, head: usize, count: usize) -> &[f32] {
         &self.qkv[row * self.stride() + head * self.dim..][..count * self.dim]
     }
 
-    /// K or V of a row, for one KV head.
+    /// Returns K or V of a row for one KV head.
     fn fresh(&self, part: Part, row: usize, head: usize) -> &[f32] {
         let before = if part == Part::Key { self.heads } else { self.heads + self.kv_heads };
         self.row(row, before + head, 1)
     }
 
-    /// Attention of a KV head: `out` is `[row][group][dim]`.
+    /// Computes attention of a KV head into `out`, `[row][group][dim]`.
     pub(crate) fn attend(
         &self,
         kernel: Kernel,
@@ -92,7 +92,7 @@ impl Heads<'_> {
             let own = Seen { first: stored + first - seen.start, group, window: self.window() };
             softmax.take(kernel, &Scores { queries: operand, keys, seen: own, cap: self.cap });
             let values = &values[step_of(form, seen.start)..panels_of(self.dim) * depths[1]];
-            // What is masked has weight 0, which leaves every sum as it is.
+            // Masked positions have weight 0, which leaves every sum as it is.
             let depth = depth(form, seen.len());
             let values = Panels { form, depth, stride: depths[1], steps: values };
             let out = &mut out[first * group * self.dim..][..steps * group * self.dim];
@@ -101,17 +101,17 @@ impl Heads<'_> {
         }
     }
 
-    /// Positions that a position sees at most.
+    /// Largest number of positions that a position sees.
     fn window(&self) -> usize {
         self.window.unwrap_or(usize::MAX)
     }
 
-    /// The first position that `position` sees, where the products of a step that begins there begin.
+    /// Returns the first position that `position` sees, rounded down to the alignment.
     fn aligned_first(&self, position: usize) -> usize {
         (position + 1).saturating_sub(self.window()) / ALIGN * ALIGN
     }
 
-    /// Q of the rows `step`, `[row][group]`, as the left side of the product with K.
+    /// Packs Q of the rows `step`, `[row][group]`, as the left side of the product with K.
     fn set_queries(
         &self,
         kernel: Kernel,
@@ -130,7 +130,7 @@ impl Heads<'_> {
         }
     }
 
-    /// Lays K and V of all positions that are seen out as the right sides of the two products.
+    /// Packs K and V of all visible positions as the right sides of the two products.
     fn lay_out(&self, kernel: Kernel, source: Source<'_>, scratch: &mut Scratch) {
         let Source { codec, form, past, layer, head, mut kept } = source;
         let stored = past.map_or(0, |past| past.tokens);
@@ -173,7 +173,7 @@ impl Heads<'_> {
     }
 }
 
-/// The step of a panel with the value of a position, the first of its step.
+/// Returns the step of a panel that holds a position, which is the first of its step.
 fn step_of(form: Form, position: usize) -> usize {
     match form {
         Form::Pairs => position / 2,

@@ -1,4 +1,4 @@
-//! Means of K and V over some chunks.
+//! Means of K and V over some chunks, which calibrated element types subtract.
 
 use hyperrag_kv::{
     Calibration, Chunk, Element, FixedPositions, KvBlock, LanguageModel, ModelError,
@@ -7,11 +7,11 @@ use hyperrag_kv::{
 use super::decoder::CpuModel;
 
 impl CpuModel {
-    /// The calibration that `chunks` give. `fixed` are the positions of the profile's own words.
-    /// The same chunks give the same bits.
+    /// Computes the calibration of `chunks`. `fixed` are the positions of the profile's own words. The
+    /// same chunks give the same bits.
     ///
     /// # Errors
-    /// As [`LanguageModel::prefill`].
+    /// The errors of [`LanguageModel::prefill`].
     ///
     /// # Panics
     /// If the model was not loaded with f32 elements.

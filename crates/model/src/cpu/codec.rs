@@ -1,5 +1,5 @@
-//! Rows of K and V to the bytes of a block and back: one code for what is stored, what is read, and
-//! what fresh rows are rounded to, so that reuse equals recompute to the bit.
+//! Converts rows of K and V to the bytes of a block and back. Stored, read and fresh rows go through
+//! the same code, so that reuse equals recompute to the bit. It does not know where blocks are kept.
 
 use std::sync::Arc;
 
@@ -10,41 +10,41 @@ use super::kernel::Kernel;
 use crate::random::SplitMix;
 use crate::rope::Rotations;
 
-/// Where a row stands.
+/// Place of a row in a block.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) layer: usize,
-    /// KV head.
+    /// Index of the KV head.
     pub(crate) head: usize,
     pub(crate) position: usize,
-    /// Positions of the chunk.
+    /// Number of positions of the chunk.
     pub(crate) tokens: usize,
 }
 
 /// K or V.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// It comes in and goes out as the projection gives it, and is turned to its position: before it
-    /// is stored, or, where it is calibrated, after it is read.
+    /// K. Rows are encoded from unrotated K and decoded to rotated K. They are rotated before they are
+    /// stored, or, if calibrated, after they are read.
     Key,
     Value,
 }
 
-/// An element type with all that it needs.
+/// An element type with everything that it needs.
 #[derive(Clone)]
 pub(crate) struct Codec {
     kernel: Kernel,
     pub(crate) element: Element,
     calibration: Option<Arc<Calibration>>,
-    /// Of each layer.
+    /// Rotary angles of each layer.
     rotations: Arc<[Arc<Rotations>]>,
-    /// 1 or -1 for each dimension, over the norm of the Hadamard matrix.
+    /// A sign for each dimension, divided by the norm of the Hadamard matrix.
     signs: Arc<Vec<f32>>,
     dim: usize,
 }
 
 impl Codec {
-    /// Without a calibration, which [`Codec::calibrated`] adds.
+    /// Returns a codec without a calibration, which [`Codec::calibrated`] adds.
     pub(crate) fn new(
         kernel: Kernel,
         element: Element,
@@ -60,22 +60,22 @@ impl Codec {
         Self { element, calibration: Some(calibration), ..self.clone() }
     }
 
-    /// The same without a calibration.
+    /// Returns a codec for another element type, without a calibration.
     pub(crate) fn uncalibrated(&self, element: Element) -> Self {
         Self { element, calibration: None, ..self.clone() }
     }
 
-    /// Turns rows of heads to their position.
+    /// Rotates rows of heads to their position.
     pub(crate) fn rotate(&self, layer: usize, position: usize, heads: &mut [f32]) {
         self.rotate_times(layer, position, heads, 1.0);
     }
 
-    /// The same, and multiplies them by `by`.
+    /// Rotates rows of heads to their position and multiplies them by `by`.
     pub(crate) fn rotate_times(&self, layer: usize, position: usize, heads: &mut [f32], by: f32) {
         self.kernel.rotate(heads, self.angles(layer, position), by);
     }
 
-    /// Undoes [`Codec::rotate`], but for rounding.
+    /// Undoes [`Codec::rotate`], up to rounding.
     pub(crate) fn rotate_back(&self, layer: usize, position: usize, row: &mut [f32]) {
         for (pair, (cos, sin)) in row.chunks_exact_mut(2).zip(self.angles(layer, position)) {
             let (a, b) = (pair[0], pair[1]);
@@ -89,7 +89,7 @@ impl Codec {
         &self.rotations[layer][position * half..][..half]
     }
 
-    /// Writes a row to `bytes`; leaves something else in `row`.
+    /// Writes a row to `bytes`. Destroys `row`.
     pub(crate) fn encode(&self, part: Part, place: Place, row: &mut [f32], bytes: &mut [u8]) {
         if let Some(means) = self.means(part, place) {
             for ((value, mean), sign) in row.iter_mut().zip(means).zip(&*self.signs) {
@@ -102,7 +102,7 @@ impl Codec {
         self.kernel.encode(self.element, row, bytes);
     }
 
-    /// As [`Codec::encode`], of a row whose K is turned to its position already.
+    /// Writes a row whose K is already rotated to its position, see [`Codec::encode`].
     pub(crate) fn encode_turned(
         &self,
         part: Part,
@@ -119,7 +119,7 @@ impl Codec {
         self.encode(part, place, row, bytes);
     }
 
-    /// Reads a row, K turned to its position.
+    /// Reads a row; K is rotated to its position.
     pub(crate) fn decode(&self, part: Part, place: Place, bytes: &[u8], row: &mut [f32]) {
         self.kernel.decode(self.element, bytes, row);
         if let Some(means) = self.means(part, place) {
@@ -133,7 +133,8 @@ impl Codec {
         }
     }
 
-    /// Reads rows from `place`'s position on and rounds them to pairs of bf16; `row` is a buffer for one.
+    /// Reads rows from `place`'s position on and rounds them to pairs of bf16. `row` is a buffer for
+    /// one row.
     pub(crate) fn decode_to_pairs(
         &self,
         part: Part,
@@ -153,7 +154,7 @@ impl Codec {
         }
     }
 
-    /// A row as it is, K turned to its position.
+    /// Rotates a row of K to its position, without rounding; leaves V as it is.
     pub(crate) fn exact(&self, part: Part, place: Place, row: &mut [f32]) {
         if part == Part::Key {
             self.rotate(place.layer, place.position, row);
@@ -171,8 +172,8 @@ impl Codec {
     }
 }
 
-/// Signs from a fixed seed, over the square root of the matrix's size: applying signs
-/// and matrix, and then matrix and signs, gives the row back.
+/// Draws signs from a fixed seed and divides them by the square root of the matrix's order. Signs and
+/// matrix, then matrix and signs, give the row back.
 fn signs(dim: usize) -> Vec<f32> {
     let norm = 1.0 / (order(dim) as f32).sqrt();
     let mut random = SplitMix(0);
@@ -225,7 +226,7 @@ mod tests {
                     let square = |row: &[f32]| row.iter().map(|v| v * v).sum::<f32>();
                     let difference: Vec<f32> =
                         row.iter().zip(&expected).map(|(a, b)| a - b).collect();
-                    // The error of a row, against that of its largest dimension all over.
+                    // Error of a row, relative to a row that has its largest value in all dimensions.
                     let error = (square(&difference) / dim as f32).sqrt();
                     prop_assert!(error <= off, "{} {}: {}", element, dim, error);
                 }

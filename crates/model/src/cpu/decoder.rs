@@ -1,3 +1,8 @@
+//! The decoder's layers on the CPU, from embeddings to the last residual rows.
+//!
+//! In: token ids, each sequence after the K and V of a block or of its own. Out: residual rows, and K
+//! and V in a block's layout. It does not know scores.
+
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -13,18 +18,18 @@ use super::workspace::{Floats, Scratch, ScratchPool, Workspace, split};
 use crate::weights::Weights;
 use crate::{Compute, Config, LoadError, ModelFile};
 
-/// Rows that one task takes through a layer: their activations stay in its core's cache, and the
-/// weights are read once for all of them.
+/// Largest number of rows that one task takes through a layer. Their activations stay in the core's
+/// cache, and the weights are read once for all of them.
 const TASK_ROWS: usize = 256;
 
 type Layer = crate::weights::Layer<PackedMatrix, Vec<f32>>;
 
-/// A decoder on the CPU. Products of weights are of f32, or of values rounded to bf16 or int8; all
-/// else is f32.
+/// A decoder on the CPU. Products with weights are in f32, or in values rounded to bf16 or int8;
+/// everything else is f32.
 ///
-/// A layer is two steps: attention by sequence and KV head, and everything else by rows.
-/// K and V are rounded to the element type before any attention reads them, so that fresh ones and
-/// stored ones are the same numbers.
+/// A layer has two steps: attention by sequence and KV head, and everything else by rows. K and V are
+/// rounded to the element type before any attention reads them, so that fresh and stored ones are the
+/// same numbers.
 ///
 /// A clone shares weights, threads and buffers.
 #[derive(Clone)]
@@ -40,49 +45,49 @@ pub struct CpuModel {
     workspaces: Arc<Mutex<Vec<Workspace>>>,
 }
 
-/// A run of tokens after what is there, if anything is.
+/// A run of tokens after earlier positions, if there are any.
 #[derive(Clone, Copy)]
 pub(crate) struct Sequence<'a> {
     pub(crate) past: Option<Past<'a>>,
     pub(crate) tokens: &'a [u32],
 }
 
-/// Of which rows of a pass what the last layer gives is wanted.
+/// Selects the rows that the last layer returns.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
     All,
-    /// Each sequence's last: of the others nothing but K and V is.
+    /// Last row of each sequence; the others are needed for K and V only.
     Last,
 }
 
-/// Which of a scratch's operands is the left side of a product.
+/// Selects the packed operand that is the left side of a product.
 #[derive(Clone, Copy)]
 enum Left {
-    /// Normed rows, or what attention gave.
+    /// Normed rows, or the output of attention.
     Normed,
     Activated,
 }
 
-/// Where a row belongs.
+/// Place of a row in its sequence and in the pass.
 #[derive(Clone, Copy)]
 struct Row {
     token: u32,
     position: usize,
-    /// Which row of the pass it is.
+    /// Index of the row in the pass.
     index: usize,
-    /// First row of its sequence.
+    /// Index of the first row of its sequence.
     first: usize,
-    /// Rows of its sequence.
+    /// Number of rows of its sequence.
     count: usize,
 }
 
 impl CpuModel {
-    /// Reads and packs the weights. `element` is the type to which K and V are rounded, `compute` that
-    /// of weights and products, `threads` the number of threads that compute.
+    /// Reads and packs the weights. K and V are rounded to `element`; `compute` is the type of weights
+    /// and products; `threads` threads compute.
     ///
     /// # Errors
-    /// [`LoadError`] for missing tensors or others than the metadata promise, for f16, for sizes that
-    /// int8 cannot have, and for an element type that needs a calibration: load with f32, then
+    /// [`LoadError`] for tensors that are missing or differ from the metadata, for f16, for sizes that
+    /// int8 cannot have, and for an element type that needs a calibration: load with f32, then call
     /// [`CpuModel::calibrated`].
     pub fn load(
         file: &mut ModelFile,
@@ -125,33 +130,33 @@ impl CpuModel {
         })
     }
 
-    /// Sizes of the model.
+    /// Returns the sizes of the model.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Type of weights and products.
+    /// Returns the type of weights and products.
     #[must_use]
     pub fn compute(&self) -> Compute {
         self.compute
     }
 
-    /// The instruction set in use.
+    /// Returns the instruction set in use.
     #[must_use]
     pub fn kernel(&self) -> Kernel {
         self.kernel
     }
 
-    /// Threads that compute.
+    /// Returns the number of threads that compute.
     #[must_use]
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()
     }
 
-    /// One of the `passes`, over all sequences. `kept` gets K and V of each, in a block's layout;
-    /// `finish` sees the residual rows after the last layer that are wanted. What is given back is why a
-    /// sequence's block could not be read, for each where it could not: its rows are worth nothing.
+    /// Runs one of the `passes` over all sequences. Writes K and V of each to `kept`, in a block's
+    /// layout, and gives `finish` the wanted residual rows after the last layer. Returns a read error
+    /// for each failed sequence. The rows of that sequence have no meaning.
     pub(crate) fn forward(
         &self,
         sequences: &[Sequence<'_>],
@@ -171,7 +176,7 @@ impl CpuModel {
         let x = x.take(rows.len() * hidden);
         let qkv = qkv.take(rows.len() * self.qkv_width());
         let attended = attended.take(rows.len() * q);
-        // Step `l` closes layer `l - 1` and opens layer `l`: both work on rows by themselves.
+        // Step `l` ends layer `l - 1` and begins layer `l`: both work row by row.
         for l in 0..self.weights.layers.len() {
             self.by_rows(&rows, passes, x, qkv, scratch, |rows, x, qkv, scratch| {
                 match l.checked_sub(1) {
@@ -197,8 +202,8 @@ impl CpuModel {
         failed.into_iter().map(OnceLock::into_inner).collect()
     }
 
-    /// Does `step` for all rows on all threads, each task with its part of `x` and `qkv`. Of one row the
-    /// threads share each product, with `scratch` for the others.
+    /// Runs `step` for all rows on all threads, each task with its part of `x` and `qkv`. For a single
+    /// row, the threads share each product, and `scratch` serves everything else.
     fn by_rows(
         &self,
         rows: &[Row],
@@ -219,8 +224,8 @@ impl CpuModel {
         places.for_each(|((task, x), qkv)| step(&rows[task], x, qkv, &mut self.scratch.get()));
     }
 
-    /// The rows of each task: whole tiles, as many tasks for each of the pass's threads, all of about the
-    /// same size.
+    /// Splits rows into tasks of whole tiles and of about the same size, the same number for each of
+    /// the pass's threads.
     pub(crate) fn tasks(&self, rows: usize, passes: &Passes) -> Vec<Range<usize>> {
         let tile = self.kernel.tile_rows();
         let tiles = rows.div_ceil(tile);
@@ -242,8 +247,8 @@ impl CpuModel {
         }
     }
 
-    /// Norm, Q, K and V, Q's rotary positions and scale. K and V are left to attention, which may store
-    /// them.
+    /// Computes norm, Q, K and V, and rotates and scales Q. Attention rotates K, because it may store K
+    /// and V.
     fn open(&self, l: usize, rows: &[Row], x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
         let (config, layer) = (&self.config, &self.weights.layers[l]);
         self.norm(x, &layer.attention_norm, scratch);
@@ -264,7 +269,7 @@ impl CpuModel {
         }
     }
 
-    /// Norms each run of as many values as there are weights.
+    /// Norms each run of values, as many as there are weights.
     fn norm_in_place(&self, x: &mut [f32], weight: &[f32], buffer: &mut Floats) {
         let buffer = buffer.take(weight.len());
         for x in x.chunks_exact_mut(weight.len()) {
@@ -273,7 +278,7 @@ impl CpuModel {
         }
     }
 
-    /// Attention's output projection and the feed-forward part, each added to the residual.
+    /// Adds attention's output projection to the residual, then the output of the feed-forward part.
     fn close(
         &self,
         l: usize,
@@ -305,7 +310,7 @@ impl CpuModel {
         self.add_linear(&layer.down, Left::Activated, norm, x, scratch);
     }
 
-    /// Adds a product to `x`, normed before where there is a norm.
+    /// Adds a product to `x`, normed first if there is a norm.
     fn add_linear(
         &self,
         weights: &PackedMatrix,
@@ -325,7 +330,7 @@ impl CpuModel {
         scratch.narrow = sum;
     }
 
-    /// The activation of the gates, times the ups, of the normed rows, while a tile is in the cache.
+    /// Multiplies the activated gates of the normed rows by the ups, while a tile is in the cache.
     fn feed_forward(&self, layer: &Layer, scratch: &mut Scratch) {
         let (kernel, wide) = (self.kernel, self.config.feed_forward);
         let Scratch { operand, activated, narrow, widened, shares, .. } = scratch;
@@ -347,14 +352,15 @@ impl CpuModel {
         activated.set(0, 0, values);
     }
 
-    /// One row's values, a part of them, from a panel on, by each thread.
+    /// Splits one row's values between the threads, at panels. `part` gets the index of its first
+    /// value.
     fn by_parts(&self, values: &mut [f32], part: impl Fn(usize, &mut [f32]) + Sync) {
         let columns = values.len().div_ceil(self.threads()).next_multiple_of(PANEL);
         let parts = values.par_chunks_mut(columns).enumerate();
         parts.for_each(|(i, values)| part(i * columns, values));
     }
 
-    /// The normed rows, as the left side of products.
+    /// Norms rows and packs them as the left side of products.
     fn norm(&self, x: &[f32], weight: &[f32], scratch: &mut Scratch) {
         let hidden = self.config.hidden;
         let out = scratch.narrow.take(hidden);
@@ -373,18 +379,18 @@ impl CpuModel {
         }
     }
 
-    /// In what form the left sides of the layers' products are.
+    /// Returns the format of the left sides of the layers' products.
     fn form(&self) -> Form {
         self.kernel.form(self.compute)
     }
 
-    /// The same of the head's.
+    /// Returns the format of the left side of the head's product.
     pub(crate) fn head_form(&self) -> Form {
         self.kernel.form(self.compute.of_head())
     }
 
-    /// A product of the scratch's rows, which those of `out` take. That of one row is shared by the
-    /// threads: its weights are what takes the time.
+    /// Multiplies the scratch's rows by `weights` into `out`. Threads share the product of a single
+    /// row, because reading the weights takes the time.
     fn linear(
         &self,
         weights: &PackedMatrix,

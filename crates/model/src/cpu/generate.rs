@@ -1,4 +1,6 @@
-//! Token after token after a prompt.
+//! Generates token after token after a prompt.
+//!
+//! In: token ids of a prompt. Out: token ids, one by one. It does not know text.
 
 use std::ops::ControlFlow;
 
@@ -18,20 +20,20 @@ struct Run {
     kv: GrowingKv,
     /// K and V of the last pass, before they are appended.
     fresh: Vec<u8>,
-    /// Hidden state of the last position, after the last norm.
+    /// Hidden state of the last position, after the final norm.
     hidden: Vec<f32>,
     logits: Vec<f32>,
 }
 
 impl CpuModel {
-    /// Goes on with `prompt` until one of `stops`, which `each` does not get, or as long as `each` and
-    /// `sampling` let it. The logits are to the bit those of one pass over all tokens up to there.
+    /// Continues `prompt` until one of `stops`, which `each` does not get, or until `each` or
+    /// `sampling` ends it. The logits equal, to the bit, those of one pass over all tokens so far.
     ///
     /// # Errors
-    /// As [`hyperrag_kv::Generate::generate`].
+    /// The errors of [`hyperrag_kv::Generate::generate`].
     ///
     /// # Panics
-    /// If the elements of this model are not f32, see [`CpuModel::with_element`].
+    /// If the element type of this model is not f32, see [`CpuModel::with_element`].
     pub(crate) fn generate(
         &self,
         prompt: &[u32],
@@ -70,7 +72,7 @@ impl CpuModel {
         Ok(Generation { tokens: sampling.tokens_max, stop: Stop::Length })
     }
 
-    /// Takes `tokens` through the decoder.
+    /// Runs `tokens` through the decoder and appends their K and V.
     fn extend(&self, run: &mut Run, tokens: &[u32]) {
         let Run { kv, fresh, hidden, .. } = run;
         let past = Some(Past::Grown(kv)).filter(|past| past.tokens() > 0);
@@ -85,7 +87,7 @@ impl CpuModel {
         kv.append(tokens.len(), fresh);
     }
 
-    /// The logits of the token after the run.
+    /// Computes the logits of the token after the run.
     fn logits<'r>(&self, run: &'r mut Run) -> &'r [f32] {
         let head = self.head();
         let (hidden, logits) = (&run.hidden, take(&mut run.logits, head.outputs()));

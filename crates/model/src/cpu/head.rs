@@ -1,3 +1,8 @@
+//! The LM head: from the last residual rows to the score of a pair.
+//!
+//! In: pairs and residual rows. Out: mean log-probabilities, or scores by labels. It does not know
+//! layers.
+
 use std::ops::Range;
 
 use hyperrag_kv::{KvLayers, Pair, Scorer};
@@ -8,15 +13,15 @@ use super::kernel::{LogSum, LogSums, PANEL, PackedMatrix, panels_of};
 use super::passes::Passes;
 use super::workspace::{Floats, Scratch, split};
 
-/// A pair whose block is read meanwhile.
+/// A pair whose block is read during the pass.
 pub(crate) type KeptPair<'a> = Pair<'a, dyn KvLayers + 'a>;
 
-/// Columns of the vocabulary computed at once: never a matrix of logits.
+/// Number of columns of the vocabulary computed at once, so that no matrix of logits is held.
 pub(crate) const COLUMNS: usize = 1024;
 
 impl CpuModel {
-    /// The score of each pair. `states` are the residual rows of what its query has computed, pair
-    /// after pair.
+    /// Computes the score of each pair. `states` are the residual rows of its query's computed tokens,
+    /// pair after pair.
     pub(crate) fn scores(
         &self,
         pairs: &[KeptPair<'_>],
@@ -43,7 +48,7 @@ impl CpuModel {
         scores
     }
 
-    /// Mean log-probability of each pair's query; with each its residual rows.
+    /// Computes the mean log-probability of each pair's query. Residual rows come with each pair.
     fn mean_log_probabilities(&self, runs: &[(KeptPair<'_>, &[f32])], passes: &Passes) -> Vec<f32> {
         if runs.is_empty() {
             return Vec::new();
@@ -68,8 +73,8 @@ impl CpuModel {
         runs.iter().map(mean).collect()
     }
 
-    /// The score that labels give at the last of these residual rows. The products are summed in
-    /// order, in f64: there are few.
+    /// Computes the score of labels at the last of these residual rows. The few products are summed in
+    /// order, in f64.
     fn label_score(&self, scorer: Scorer, states: &[f32]) -> f32 {
         let hidden = self.config.hidden;
         let (mut state, mut weights) = (vec![0.0; hidden], vec![0.0; hidden]);
@@ -94,7 +99,7 @@ impl CpuModel {
         }
     }
 
-    /// `ln p(target)` of each row, a final hidden state.
+    /// Computes `ln p(target)` of each row, a final hidden state. `targets` has one token a row.
     pub(crate) fn log_probabilities(
         &self,
         rows: &[f32],

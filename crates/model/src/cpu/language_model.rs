@@ -1,4 +1,4 @@
-//! The decoder behind the trait: inputs checked, batches cut, blocks and scores out.
+//! The decoder behind the trait: checks inputs, cuts batches, returns blocks and scores.
 
 use hyperrag_kv::{BlockError, Chunk, Geometry, KvBlock, LanguageModel, ModelError, Pair};
 
@@ -7,10 +7,10 @@ use super::head::KeptPair;
 use super::passes::Passes;
 use super::past::Past;
 
-/// Rows that are computed best at once, where there are few threads: the largest passes for two, and
-/// little memory for the blocks that are made of them.
+/// Best number of rows at once for few threads: the largest passes for two, and little memory for the
+/// blocks made of them.
 const ROWS: usize = 2048;
-/// The same of each of many threads.
+/// Best number of rows at once for each of many threads.
 const ROWS_OF_A_THREAD: usize = 256;
 
 impl CpuModel {
@@ -18,11 +18,11 @@ impl CpuModel {
         ROWS.max(self.threads() * ROWS_OF_A_THREAD)
     }
 
-    /// `ln p(token | all tokens before)` of every token but the first, in one pass over the whole
-    /// run: what the two-part scores are checked against.
+    /// Computes `ln p(token | all tokens before)` of every token but the first, in one pass over the
+    /// whole run. Scores computed in two parts are checked against it.
     ///
     /// # Errors
-    /// As [`LanguageModel::prefill`].
+    /// The errors of [`LanguageModel::prefill`].
     pub fn log_probabilities_of_run(&self, tokens: &[u32]) -> Result<Vec<f64>, ModelError> {
         self.config.check(tokens, 0, || "the run".to_owned())?;
         if tokens.len() == 1 {
@@ -61,7 +61,7 @@ impl CpuModel {
             .collect()
     }
 
-    /// The score of each pair, or why its block could not be read.
+    /// Computes the score of each pair, or returns why its block could not be read.
     fn score_pass(&self, pairs: &[KeptPair<'_>], passes: &Passes) -> Vec<Result<f32, BlockError>> {
         let sequences = sequences_of(pairs);
         if sequences.is_empty() {
@@ -71,7 +71,7 @@ impl CpuModel {
         let failed = self.forward(&sequences, None, Wanted::All, passes, |x| {
             scores = self.scores(pairs, x, passes);
         });
-        // A query of one token has no sequence: it is scored by the hidden state, which was read.
+        // A query of one token has no sequence: its score comes from the hidden state, which was read.
         let mut failed = failed.into_iter();
         let mut read = |pair: &KeptPair<'_>| match pair.query.computed() {
             [] => None,
@@ -152,7 +152,7 @@ impl LanguageModel for CpuModel {
     }
 }
 
-/// What goes through the decoder, of the pairs of which something does.
+/// Returns the sequences of the pairs whose query has tokens for the decoder.
 fn sequences_of<'a>(pairs: &[KeptPair<'a>]) -> Vec<Sequence<'a>> {
     let all = pairs.iter().map(|pair| Sequence {
         past: Some(Past::Block(pair.block)),

@@ -1,4 +1,4 @@
-//! K and V of one head as the right sides of attention's two products.
+//! Packs K and V of one head as the right sides of attention's two products.
 
 use hyperrag_kv::Element;
 
@@ -6,8 +6,8 @@ use super::codec::{Codec, Part, Place};
 use super::kernel::{Form, Kernel, Lanes, PANEL, Pairs, depth, panels_of};
 use super::workspace::take;
 
-/// K and V as they are laid out: K as panels `[16 positions][dim]`, V as panels
-/// `[16 dims][position]`. Rows come in order of positions.
+/// Packed K and V: K as panels `[16 positions][dim]`, V as panels `[16 dims][position]`. Rows come in
+/// order of positions.
 pub(super) enum Layout<'a> {
     F32 {
         keys: &'a mut [Lanes],
@@ -15,14 +15,14 @@ pub(super) enum Layout<'a> {
         positions: usize,
         dim: usize,
     },
-    /// The same with two dims of K, or two positions of V, in a step.
+    /// Panels of bf16 with two dims of K, or two positions of V, in a step.
     Pairs {
         kernel: Kernel,
         keys: &'a mut [Pairs],
         values: &'a mut [Pairs],
-        /// Steps of a panel of K, and of one of V.
+        /// Steps in a panel of K, and in one of V.
         depths: [usize; 2],
-        /// For rows that are rounded to bf16.
+        /// Buffer for rows that are rounded to bf16.
         rounded: &'a mut Vec<u32>,
     },
 }
@@ -44,7 +44,7 @@ impl<'a> Layout<'a> {
             return Self::F32 { keys, values, positions, dim };
         }
         let (keys, values) = (bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values));
-        // What stands beyond the last value is multiplied by zero, so it must be a number.
+        // Values after the last one are multiplied by zero, so they must be numbers.
         for (panels, [depth, filled]) in
             [(&mut *keys, [depths[0], dim / 2]), (&mut *values, [depths[1], positions / 2])]
         {
@@ -53,7 +53,7 @@ impl<'a> Layout<'a> {
         Self::Pairs { kernel, keys, values, depths, rounded }
     }
 
-    /// Takes the rows of `place`'s position and those after it, as a block has them; `row` is a buffer.
+    /// Takes rows in a block's format from `place`'s position on. `row` is a buffer for one row.
     pub(super) fn put_stored(
         &mut self,
         codec: &Codec,
@@ -114,7 +114,7 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// Takes rows of bf16, of whole pairs, from a position on.
+    /// Takes rows of bf16 with whole pairs, from a position on.
     fn put_rows(&mut self, part: Part, first: usize, rows: &[u8], row_bytes: usize) {
         let (mut position, mut rest) = (first, rows);
         while !rest.is_empty() {
@@ -127,7 +127,7 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// Takes as many of the rows as fill panels of K or steps of V, and says how many.
+    /// Takes as many of the rows as fill panels of K or steps of V. Returns their number.
     fn put_whole(&mut self, part: Part, position: usize, rows: &[u8], row_bytes: usize) -> usize {
         let Self::Pairs { kernel, keys, values, depths, .. } = self else { return 0 };
         let count = rows.len() / row_bytes;
@@ -160,7 +160,7 @@ impl<'a> Layout<'a> {
                     let step = &mut values[panel * depths[1] + position / 2].0;
                     for (pair, half) in step.iter_mut().zip(halves) {
                         let half = u32::from(u16::from_le_bytes(*half));
-                        // The second of a pair comes after the first.
+                        // The second value of a pair comes after the first.
                         *pair = if position.is_multiple_of(2) { half } else { *pair | half << 16 };
                     }
                 }

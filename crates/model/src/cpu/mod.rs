@@ -1,5 +1,7 @@
-//! The decoder on the CPU, in f32, of bf16 or of int8: kernels of our own whose bits depend on nothing but a row's
-//! own data.
+//! The decoder on the CPU, in f32, bf16 or int8.
+//!
+//! In: token ids and blocks. Out: blocks and scores. The bits of a row depend on nothing but the row's
+//! own data, whatever the batch and the number of threads.
 
 mod attend;
 mod attention;

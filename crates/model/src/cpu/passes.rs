@@ -1,8 +1,8 @@
-//! Which sequences go through the decoder together, and how the passes share the threads.
+//! Groups sequences into passes through the decoder, and divides the threads among the passes.
 //!
-//! Where there are rows enough, each thread takes passes of its own from the first layer to the last, and
-//! waits for no other after every step. They are large: all rows of a pass multiply a layer's weights
-//! while these are in the last cache.
+//! With enough rows, each thread runs its own passes from the first layer to the last, and waits for no
+//! other thread after a step. Passes are large: all rows of a pass multiply a layer's weights while
+//! these are in the last-level cache.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,18 +10,18 @@ use rayon::prelude::*;
 
 use super::decoder::CpuModel;
 
-/// Rows of a pass at most, or one item.
+/// Largest number of rows in a pass; a single item may have more.
 pub(crate) const PASS_ROWS: usize = 1024;
-/// Rows from which on a thread is better off with passes of its own: with fewer, bringing the weights to
-/// its cache would take the longer.
+/// Minimum rows for a thread to run its own passes. With fewer, loading the weights into its cache
+/// dominates.
 const OWN_ROWS: usize = 96;
-/// So many rows more could be computed while a pass's weights are brought from memory.
+/// Number of rows that could be computed while the weights of a pass come from memory.
 const WEIGHTS_ROWS: usize = 64;
 
 /// Passes that share the threads.
 pub(crate) struct Passes {
     threads: usize,
-    /// Passes that are not done.
+    /// Number of passes that are not done.
     left: AtomicUsize,
 }
 
@@ -30,7 +30,7 @@ impl Passes {
         Self { threads, left: AtomicUsize::new(count) }
     }
 
-    /// Threads for each: more than one where fewer passes are left than there are threads.
+    /// Number of threads for each pass: more than one if fewer passes are left than there are threads.
     pub(crate) fn threads(&self) -> usize {
         self.threads.div_ceil(self.left.load(Ordering::Relaxed).max(1))
     }
@@ -41,8 +41,9 @@ impl Passes {
 }
 
 impl CpuModel {
-    /// What `compute` makes of the items of each pass, in their order. `rows` says how many rows an item
-    /// has; `expect` gets the items of a pass some time before it is computed.
+    /// Calls `compute` for the items of each pass and returns the results in the items' order. `rows`
+    /// gives the number of rows of an item; `expect` gets the items of a pass some time before they are
+    /// computed.
     pub(crate) fn in_passes<T: Sync, R: Send>(
         &self,
         items: &[T],
@@ -62,7 +63,7 @@ impl CpuModel {
             (i, made)
         };
         cut.iter().copied().take(self.threads()).for_each(&expect);
-        // A bridge, for passes begin in their order.
+        // A parallel bridge, because passes should begin in their order.
         let mut made: Vec<_> = self.pool.install(|| (0..cut.len()).par_bridge().map(one).collect());
         made.sort_unstable_by_key(|(i, _)| *i);
         made.into_iter().flat_map(|(_, made)| made).collect()
@@ -76,7 +77,7 @@ fn cut<T>(items: &[T], rows: impl Fn(&T) -> usize, threads: usize, tile: usize) 
         return if items.is_empty() { Vec::new() } else { vec![items] };
     }
     let mean = all.div_ceil(items.len());
-    // The last of the threads is done after so many rows, were they all of the mean.
+    // Number of rows until the last thread is done, if all items had the mean length.
     let time = |count: &usize| {
         let rounds = items.len().div_ceil(*count).div_ceil(threads);
         rounds * ((count * mean).next_multiple_of(tile) + WEIGHTS_ROWS)
@@ -111,11 +112,11 @@ mod tests {
         };
         assert_eq!(counts(100, 19, 2), [50; 2]);
         assert_eq!(counts(100, 19, 16).len(), 15);
-        // Two passes of half of them would be too large, three would leave a thread idle.
+        // Two passes of half the items would be too large, three would leave a thread idle.
         assert_eq!(counts(107, 19, 2), [27, 27, 27, 26]);
         assert_eq!(counts(8, 256, 2), [4; 2]);
         assert_eq!(counts(24, 256, 2), [4; 6]);
-        // Too few for passes of their own.
+        // Too few rows for separate passes.
         assert_eq!(counts(9, 19, 2), [9]);
         assert_eq!(counts(1, 2000, 2), [1]);
         assert_eq!(counts(0, 1, 2), [0; 0]);

@@ -2,17 +2,17 @@
 
 use hyperrag_kv::{BlockError, Geometry, KvLayers};
 
-/// What the tokens of a sequence come after.
+/// The positions before the tokens of a sequence.
 #[derive(Clone, Copy)]
 pub(crate) enum Past<'a> {
     /// A document part.
     Block(&'a dyn KvLayers),
-    /// A prompt and what was generated after it.
+    /// A prompt and the tokens generated after it.
     Grown(&'a GrowingKv),
 }
 
 impl<'a> Past<'a> {
-    /// Positions held.
+    /// Number of positions held.
     pub(crate) fn tokens(self) -> usize {
         match self {
             Self::Block(block) => block.tokens(),
@@ -20,7 +20,7 @@ impl<'a> Past<'a> {
         }
     }
 
-    /// K and V of a layer; what has to be read goes to `buffer`.
+    /// Returns K and V of a layer. Bytes that must be read go to `buffer`.
     pub(crate) fn layer(
         self,
         layer: usize,
@@ -36,7 +36,7 @@ impl<'a> Past<'a> {
     }
 }
 
-/// One layer of a [`Past`].
+/// A layer of a [`Past`].
 #[derive(Clone, Copy)]
 pub(crate) enum PastLayer<'a> {
     Read { tokens: usize, heads: u32, bytes: &'a [u8] },
@@ -44,7 +44,7 @@ pub(crate) enum PastLayer<'a> {
 }
 
 impl<'a> PastLayer<'a> {
-    /// K and V of one KV head.
+    /// Returns K and V of one KV head.
     pub(crate) fn head(self, head: usize) -> PastHead<'a> {
         match self {
             Self::Read { tokens, heads, bytes } => {
@@ -70,8 +70,8 @@ pub(crate) struct PastHead<'a> {
     pub(crate) values: &'a [u8],
 }
 
-/// K and V to which tokens are appended without moving those before: each head of each layer has a
-/// run of its own, with room for all that will come.
+/// K and V to which tokens are appended without moving earlier ones. Each head of each layer has its
+/// own run, with room for all tokens to come.
 pub(crate) struct GrowingKv {
     geometry: Geometry,
     tokens: usize,
@@ -80,14 +80,14 @@ pub(crate) struct GrowingKv {
 }
 
 impl GrowingKv {
-    /// Without tokens, with room for `tokens`.
+    /// Returns empty runs with room for `tokens` positions.
     pub(crate) fn with_room(geometry: Geometry, tokens: usize) -> Self {
         let runs = 2 * geometry.layers as usize * geometry.kv_heads as usize;
         let run = || Vec::with_capacity(geometry.head_bytes(tokens));
         Self { geometry, tokens: 0, runs: std::iter::repeat_with(run).take(runs).collect() }
     }
 
-    /// Appends `tokens` positions; `kv` is laid out as in a block of them.
+    /// Appends `tokens` positions. `kv` has the layout of a block of them.
     pub(crate) fn append(&mut self, tokens: usize, kv: &[u8]) {
         let heads = kv.chunks_exact(self.geometry.head_bytes(tokens));
         for (run, head) in self.runs.iter_mut().zip(heads) {

@@ -1,19 +1,19 @@
-//! Weights from a file to the panels of products.
+//! Reads weights from a file and packs them into the panels of products.
 
 use super::kernel::{PANEL, PackedMatrix, panels_of};
 use crate::model_file::StoredTensor;
 use crate::weights::{Order, Part, WeightSource, values_of};
 use crate::{Compute, LoadError, ModelFile};
 
-/// Reads the weights of a file as they are there.
+/// Reads weights of a file without converting them.
 pub(super) struct Stored<'a>(pub(super) &'a mut ModelFile);
 
-/// The parts of a matrix, one below the other.
+/// A matrix in parts, one below the other.
 pub(super) struct StoredMatrix {
     parts: Vec<(StoredTensor, Order)>,
     inputs: usize,
-    /// Whether a panel of each part is followed by one of the next, not all of them: gates and ups, which
-    /// are wanted together.
+    /// Whether panels of the parts alternate. If not, one part follows the other. Gates and ups
+    /// alternate, because they are needed together.
     alternating: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The same weights with other elements.
+//! The same weights with other element types of K and V.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use super::codec::{Part, Place};
 use super::decoder::CpuModel;
 
 impl CpuModel {
-    /// The same model with elements that need a calibration.
+    /// Returns the model with an element type that needs a calibration.
     ///
     /// # Panics
-    /// If the calibration is that of another model's sizes.
+    /// If the calibration has the sizes of another model.
     #[must_use]
     pub fn calibrated(mut self, element: Element, calibration: Arc<Calibration>) -> Self {
         let geometry = self.config.geometry(element);
@@ -22,10 +22,10 @@ impl CpuModel {
         self
     }
 
-    /// The same model with elements that need no calibration.
+    /// Returns the model with an element type that needs no calibration.
     ///
     /// # Panics
-    /// For other ones.
+    /// If `element` needs one.
     #[must_use]
     pub fn with_element(mut self, element: Element) -> Self {
         assert!(!element.is_calibrated(), "{element} needs a calibration");
@@ -34,8 +34,8 @@ impl CpuModel {
         self
     }
 
-    /// A block of f32 elements with its K and V rounded to this model's. A prefill of this model
-    /// makes another block: its attention reads rounded K and V in every layer.
+    /// Rounds K and V of a block in f32 to this model's element type. A prefill of this model gives
+    /// another block: its attention reads rounded K and V in every layer.
     ///
     /// # Errors
     /// [`ModelError::Geometry`] for a block of other sizes.

@@ -1,4 +1,4 @@
-//! The devices of a program without candle: there are none, and these types have no values.
+//! The device types of a program without candle. There is no device, so these types have no values.
 
 use hyperrag_kv::{
     BlockError, Chunk, Geometry, KvBlock, KvLayers, LanguageModel, ModelError, Pair,
@@ -20,7 +20,7 @@ pub enum DeviceModel {}
 pub enum DeviceBlock {}
 
 impl DeviceModel {
-    /// Fails.
+    /// Always fails.
     ///
     /// # Errors
     /// [`LoadError::Device`].
@@ -40,7 +40,7 @@ impl DeviceModel {
         match *device {}
     }
 
-    /// Fails.
+    /// Always fails.
     ///
     /// # Errors
     /// [`LoadError::Device`].
@@ -67,19 +67,20 @@ impl DeviceModel {
         }
     }
 
-    /// Sizes of the model.
+    /// Returns the sizes of the model.
     #[must_use]
     pub fn config(&self) -> &Config {
         match *self {}
     }
 
-    /// Type of weights and products.
+    /// Returns the type of weights and products.
     #[must_use]
     pub fn compute(&self) -> Compute {
         match *self {}
     }
 
-    /// Floating-point operations a second of large products.
+    /// Returns the rate of products of `size` by `size` matrices, in floating-point operations a
+    /// second.
     ///
     /// # Errors
     /// None.

@@ -1,3 +1,8 @@
+//! Cuts sequences into batches that fit into a device's memory.
+//!
+//! In: items, and the rows, positions and bytes of each. Out: results in the items' order. It does not
+//! know what a pass computes.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{Device, Error};
@@ -7,23 +12,23 @@ use super::choice::DeviceSettings;
 use super::transfer::{self, first_line};
 use crate::Config;
 
-/// Share of the free memory that the activations of one pass may take: blocks lie there too, and
-/// the allocator needs air.
+/// Share of the free memory that the activations of one pass may take. Blocks lie there too, and the
+/// allocator needs room.
 const MEMORY_SHARE: f64 = 0.4;
-/// Rows of a pass at most: enough to fill any GPU, and few enough that the widest tensor's elements
-/// can be counted in 31 bits.
+/// Largest number of rows in a pass: enough to fill any GPU, and few enough that the elements of the
+/// widest tensor can be counted in 31 bits.
 const ROWS_MAX: usize = 1 << 15;
-/// Memory reckoned with where the device does not say: candle's CPU device.
+/// Memory to assume for a device that does not state it, such as candle's CPU device, in bytes.
 const MEMORY_BYTES: usize = 1 << 30;
 
-/// How many sequences go through a pass together.
+/// Decides how many sequences go through a pass together.
 pub(super) struct Batching {
     memory_bytes: usize,
-    /// Bytes of a row's activations, attention left out.
+    /// Size of a row's activations without attention, in bytes.
     row_bytes: usize,
-    /// Bytes of what one row holds for each position that it attends to.
+    /// Size of the data that a row holds for each position to which it attends, in bytes.
     attention_bytes: usize,
-    /// Set by passes that did not fit.
+    /// Bound set by passes that did not fit.
     sequences_max: AtomicUsize,
     notice: fn(&str),
 }
@@ -39,29 +44,29 @@ impl Batching {
         let free = || transfer::free_bytes(device).unwrap_or(MEMORY_BYTES) as f64;
         Self {
             memory_bytes: settings.memory_bytes.unwrap_or_else(|| (free() * MEMORY_SHARE) as usize),
-            // Of each tensor about two copies live at once, in f32 and in the products' type.
+            // About two copies of each tensor live at once, in f32 and in the products' type.
             row_bytes: 16 * config.hidden
                 + 16 * qkv
                 + 8 * config.feed_forward
                 + 2 * geometry.token_bytes(),
-            // Scores, masked scores, weights, and what soft caps make of scores.
+            // Scores, masked scores, weights, and the results of soft caps.
             attention_bytes: (12 + 8 * usize::from(config.attention_cap.is_some())) * config.heads,
             sequences_max: AtomicUsize::new(usize::MAX),
             notice: settings.notice,
         }
     }
 
-    /// Sequences of `rows` rows that fit together, each row seeing `positions` positions. `held`
-    /// are bytes that each sequence takes besides.
+    /// Returns the number of sequences of `rows` rows that fit together, if each row sees `positions`
+    /// positions. `held` is the number of other bytes for each sequence.
     fn fitting(&self, rows: usize, positions: usize, held: usize) -> usize {
         let sequence = rows * (self.row_bytes + positions * self.attention_bytes) + held;
         let fitting = (self.memory_bytes / sequence.max(1)).min(ROWS_MAX / rows.max(1));
         fitting.min(self.sequences_max.load(Ordering::Relaxed)).max(1)
     }
 
-    /// Runs `pass` over all `items`, cut into batches. `shape` gives rows a sequence, positions a
-    /// row sees and bytes held, for a batch that starts with this item. A batch that does not fit
-    /// is halved, and so are all after it.
+    /// Runs `pass` over all `items`, cut into batches. `shape` gives rows a sequence, positions a row
+    /// and held bytes, for a batch that starts with this item. A batch that does not fit is halved, and
+    /// so are all later ones.
     pub(super) fn run<T, R>(
         &self,
         items: &[T],
@@ -93,8 +98,8 @@ impl Batching {
     }
 }
 
-/// Whether memory was what failed. The driver's and cuBLAS's codes reach us as text only: candle
-/// boxes its errors, some of them as strings.
+/// Whether the failure is lack of memory. The codes of the driver and of cuBLAS arrive as text only:
+/// candle boxes its errors, some of them as strings.
 fn is_out_of_memory(error: &Error) -> bool {
     let text = format!("{error:?}");
     text.contains("OUT_OF_MEMORY") || text.contains("ALLOC_FAILED")

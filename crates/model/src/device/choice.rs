@@ -1,3 +1,7 @@
+//! The choice of a device by the user, and the device that it leads to.
+//!
+//! In: `cpu`, `cuda`, `cuda:N` or `auto`. Out: an opened GPU, or the CPU. It does not know models.
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -7,15 +11,15 @@ use serde::Serialize;
 use super::Device;
 use crate::{Compute, LoadError};
 
-/// Where to compute.
+/// Device that computes, as the user chose it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// On a GPU if the driver and the libraries answer, else on the CPU.
+    /// The GPU if the driver and the libraries answer, else the CPU.
     #[default]
     Auto,
-    /// On the CPU.
+    /// The CPU.
     Cpu,
-    /// On the GPU of this number.
+    /// The GPU of this number.
     Cuda(usize),
 }
 
@@ -51,33 +55,33 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
-/// Settings by which a model is laid out on a device.
+/// Settings for the layout of a model on a device.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceSettings {
     /// Type of weights and products.
     pub compute: Compute,
     /// Type to which K and V are rounded.
     pub element: Element,
-    /// Positions to which every block is padded: the longest chunk.
+    /// Number of positions to which every block is padded: that of the longest chunk.
     pub block_positions: usize,
-    /// Memory for activations and batches; `None` takes a share of what the device has free.
+    /// Memory for activations and batches, in bytes; `None` takes a share of the device's free memory.
     pub memory_bytes: Option<usize>,
-    /// Told when a batch had to be made smaller for want of memory.
+    /// Receives a warning when a batch had to be made smaller for lack of memory.
     pub notice: fn(&str),
 }
 
-/// What is known of a device.
+/// Facts about a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceInfo {
     /// `cpu` or `cuda:N`.
     pub device: String,
-    /// The maker's name, where it has one.
+    /// The maker's name of the device, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Memory in bytes, where it has its own.
+    /// Size of the device's own memory in bytes, if it has any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
-    /// The newest CUDA version that its driver serves, e.g. `13.0`.
+    /// The newest CUDA version that the driver serves, e.g. `13.0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
 }
@@ -87,10 +91,10 @@ impl DeviceInfo {
         Self { device: "cpu".to_owned(), name: None, memory_bytes: None, driver: None }
     }
 
-    /// The device that `choice` leads to on this machine, without loading a model.
+    /// Returns the device to which `choice` leads on this machine, without loading a model.
     ///
     /// # Errors
-    /// [`LoadError::Device`] where a GPU was asked for and there is none.
+    /// [`LoadError::Device`] if a GPU was requested and there is none.
     pub fn of(choice: DeviceChoice) -> Result<Self, LoadError> {
         Ok(open(choice, |_| ())?.map_or_else(Self::cpu, |(_, info)| info))
     }
@@ -105,8 +109,8 @@ impl fmt::Display for DeviceInfo {
     }
 }
 
-/// Opens the GPU that `choice` leads to; `None` is the CPU. `notice` is told of a GPU that is there
-/// and can not be used.
+/// Opens the GPU to which `choice` leads; `None` stands for the CPU. `notice` gets a warning about a
+/// GPU that is there but cannot be used.
 pub(crate) fn open(
     choice: DeviceChoice,
     notice: fn(&str),
@@ -130,11 +134,11 @@ pub(crate) fn open(
     }
 }
 
-/// Why a GPU was not opened.
+/// Reason why a GPU was not opened.
 enum NoGpu {
     /// No such GPU, no driver, or no code for one.
     Absent(String),
-    /// It is there; something else is missing.
+    /// Something other than the GPU is missing.
     #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "nothing else is looked for"))]
     Unusable(String),
 }
@@ -157,19 +161,19 @@ fn open_cuda(number: usize) -> Result<(Device, DeviceInfo), NoGpu> {
         memory_bytes: context.total_mem().ok().map(|bytes| bytes as u64),
         driver: (version > 0).then(|| format!("{}.{}", version / 1000, version % 1000 / 10)),
     };
-    // A stream of its own: copies may run beside it, and it can be captured in a graph.
+    // A stream of its own: copies may run beside it, and a graph can capture it.
     let device = Device::new_cuda_with_stream(number).map_err(|error| {
         NoGpu::Unusable(format!(
             "{}: its CUDA libraries (cublas, curand) must be found, see LD_LIBRARY_PATH",
             super::transfer::first_line(&error)
         ))
     })?;
-    // f32 products (attention, LM head) have factors of 8 bits, or need no more than TF32's 11.
+    // Products in f32 (attention, LM head) have factors of 8 bits, or need no more than TF32's 11.
     candle_core::cuda_backend::set_gemm_reduced_precision_f32(true);
     Ok((device, info))
 }
 
-/// 1000 times the major version and 10 times the minor; 0 where the driver does not say.
+/// Returns 1000 times the major version plus 10 times the minor; 0 if the driver does not say.
 #[cfg(feature = "cuda")]
 fn driver_version() -> i32 {
     let mut version = 0;
@@ -188,7 +192,7 @@ fn no_context(
 ) -> NoGpu {
     use candle_core::cuda_backend::cudarc::driver::sys::CUresult;
     match error.0 {
-        // The link-time stand-in of the driver says so where there is no driver.
+        // The link-time stand-in of the driver answers so if there is no driver.
         CUresult::CUDA_ERROR_STUB_LIBRARY => {
             NoGpu::Absent("no CUDA driver was found; use --device cpu".to_owned())
         }

@@ -1,3 +1,8 @@
+//! The decoder's layers on candle's tensors, from embeddings to the last residual rows.
+//!
+//! In: token ids, and blocks in the device's memory. Out: residual rows, and K and V. It does not know
+//! scores or the host's memory.
+
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::ops::{rms_norm, softmax_last_dim, swiglu};
 use candle_nn::rotary_emb::rope_i;
@@ -10,9 +15,9 @@ use crate::{Activation, Compute, Config};
 
 /// A decoder on a candle device.
 ///
-/// Weights and products are of the type `compute`; the residual stream, norms, rotary positions, attention
-/// and the LM head are f32. K and V are rounded to the element type before any attention reads
-/// them.
+/// Weights and products are of the type `compute`; the residual stream, norms, rotary positions,
+/// attention and the LM head are in f32. K and V are rounded to the element type before any attention
+/// reads them.
 pub struct DeviceModel {
     pub(super) config: Config,
     pub(super) geometry: Geometry,
@@ -21,10 +26,10 @@ pub struct DeviceModel {
     pub(super) compute: Compute,
     /// Type of K and V.
     pub(super) element: DType,
-    /// Positions to which every block is padded.
+    /// Number of positions to which every block is padded.
     pub(super) block_positions: usize,
     pub(super) weights: Weights<Tensor, Tensor>,
-    /// Of layers that see everything, and of local ones where there are any.
+    /// Angles of layers that see everything, then of local layers if there are any.
     pub(super) angles: Vec<Angles>,
     pub(super) batching: Batching,
     pub(super) transfer: Transfer,
@@ -36,9 +41,9 @@ pub(super) struct Angles {
     pub(super) sin: Tensor,
 }
 
-/// How the rows of a pass stand to what they attend to, in one kind of layer.
+/// Positions and mask of a pass's rows, in one kind of layer.
 struct View {
-    /// The rows' own.
+    /// Angles of the rows' positions.
     angles: Angles,
     /// 0 where a row may look and minus infinity elsewhere, `[sequence or 1][1][position][key]`.
     mask: Tensor,
@@ -50,36 +55,36 @@ pub struct DeviceBlock {
     pub(super) kv: Tensor,
     /// The final hidden state of the last position, `[1][hidden]`.
     pub(super) hidden: Tensor,
-    /// True positions.
+    /// Number of positions without padding.
     pub(super) tokens: usize,
 }
 
-/// What the rows of a pass attend to besides themselves.
+/// Blocks to which the rows of a pass attend, before themselves.
 pub(super) struct Past {
     /// K and V of all blocks, `[layer and K or V][block][KV head, padded position, dim]`.
     pub(super) kv: Tensor,
-    /// True positions of each block.
+    /// Number of positions of each block, without padding.
     pub(super) tokens: Vec<usize>,
 }
 
-/// K and V that a pass hands out, `[layer and K or V][sequence, KV head, position, dim]`.
+/// K and V that a pass returns, `[layer and K or V][sequence, KV head, position, dim]`.
 pub(super) struct Kept(pub(super) Tensor);
 
 impl DeviceModel {
-    /// Type of weights and products.
+    /// Returns the type of weights and products.
     #[must_use]
     pub fn compute(&self) -> Compute {
         self.compute
     }
 
-    /// Sizes of the model.
+    /// Returns the sizes of the model.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// One pass over `tokens`, `[sequence][position]`, each sequence after its block of `past`.
-    /// Gives the residual rows after the last layer, `[sequence * position][hidden]`.
+    /// Runs one pass over `tokens`, `[sequence][position]`, each sequence after its block of `past`.
+    /// Returns the residual rows after the last layer, `[sequence * position][hidden]`.
     pub(super) fn forward(
         &self,
         tokens: &Tensor,
@@ -125,7 +130,7 @@ impl DeviceModel {
         }
     }
 
-    /// The activation of the gates, times the ups.
+    /// Multiplies the activated gates by the ups.
     fn activated(&self, gate_up: &Tensor) -> Result<Tensor> {
         let wide = self.config.feed_forward;
         match self.config.activation {
@@ -137,12 +142,13 @@ impl DeviceModel {
         }
     }
 
-    /// `x` times the transposed `weights`.
+    /// Multiplies `x` by the transposed `weights`.
     fn linear(&self, x: &Tensor, weights: &Tensor) -> Result<Tensor> {
         x.to_dtype(weights.dtype())?.matmul(&weights.t()?)
     }
 
-    /// Q in f32, K and V rounded to the element type, each `[sequence][head][position][dim]`.
+    /// Returns Q in f32, and K and V rounded to the element type, each
+    /// `[sequence][head][position][dim]`.
     fn heads(
         &self,
         layer: &Layer<Tensor, Tensor>,
@@ -167,8 +173,9 @@ impl DeviceModel {
         Ok((query, key.to_dtype(self.element)?, value.to_dtype(self.element)?))
     }
 
-    /// Attention over the past and the rows' own K and V, `[sequence * position][heads * dim]`.
-    /// The query heads of a KV head are further rows of its product: K and V are never repeated.
+    /// Computes attention over the past and the rows' own K and V, `[sequence * position][heads *
+    /// dim]`. The query heads of a KV head are further rows of its product, so K and V are never
+    /// repeated.
     fn attend(
         &self,
         layer: usize,
@@ -207,8 +214,8 @@ impl DeviceModel {
         attended.transpose(1, 2)?.reshape((sequences * positions, heads * dim))
     }
 
-    /// What the rows of a layer see, which is local or not. Rows count on from each block's true
-    /// length.
+    /// Returns angles and mask of the rows in a layer that is `local` or not. Row positions continue
+    /// from each block's length without padding.
     fn view(&self, local: bool, positions: usize, past: Option<&Past>) -> Result<View> {
         let Angles { cos, sin } = &self.angles[usize::from(local)];
         let mask = self.mask(local, positions, past)?;
@@ -224,8 +231,8 @@ impl DeviceModel {
         Ok(View { angles: Angles { cos: pick(cos)?, sin: pick(sin)? }, mask })
     }
 
-    /// A row looks at the true positions of its block, at the rows before it and at itself; in a local
-    /// layer at the latest of these.
+    /// Builds a mask by which a row sees the positions of its block, the rows before it and itself; in
+    /// a local layer, only the latest of these.
     fn mask(&self, local: bool, positions: usize, past: Option<&Past>) -> Result<Tensor> {
         let none = [0];
         let (lengths, padded) = match past {
@@ -246,14 +253,14 @@ impl DeviceModel {
         Tensor::from_vec(mask, (lengths.len(), 1, positions, padded + positions), &self.device)
     }
 
-    /// The final norm of residual rows.
+    /// Applies the final norm to residual rows.
     pub(super) fn final_norm(&self, rows: &Tensor) -> Result<Tensor> {
         debug_assert_eq!(rows.dim(D::Minus1)?, self.config.hidden);
         self.norm(&rows.contiguous()?, &self.weights.final_norm)
     }
 }
 
-/// `cap * tanh(x / cap)`.
+/// Computes `cap * tanh(x / cap)`.
 pub(super) fn soft_capped(x: &Tensor, cap: f32) -> Result<Tensor> {
     let cap = f64::from(cap);
     (x / cap)?.tanh()? * cap

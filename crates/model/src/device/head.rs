@@ -1,15 +1,17 @@
+//! The LM head on candle's tensors: from final hidden states to log-probabilities and logits of labels.
+
 use candle_core::{D, DType, Result, Tensor};
 
 use super::decoder::{DeviceModel, soft_capped};
 
-/// Columns of the vocabulary computed at once: never a matrix of all logits.
+/// Number of columns of the vocabulary computed at once, so that no matrix of all logits is held.
 const COLUMNS: usize = 8192;
 
 impl DeviceModel {
-    /// `ln p(target)` of each row, a final hidden state: `[row]`, in f32.
+    /// Computes `ln p(target)` of each row, a final hidden state: `[row]`, in f32.
     ///
-    /// The target's logit is taken apart, as a product of rows, so that no group of columns has to
-    /// be searched for it.
+    /// The target's logit is a separate product of rows, so that it need not be searched for in any
+    /// group of columns.
     pub(super) fn log_probabilities(&self, rows: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let head = self.head();
         let wanted = head.index_select(targets, 0)?.to_dtype(DType::F32)?;
@@ -36,7 +38,8 @@ impl DeviceModel {
         (wanted - (largest + sum.log()?)?)?.squeeze(D::Minus1)
     }
 
-    /// The logits of the labels at each row, a final hidden state `[row][1][hidden]`: `[row][label]`.
+    /// Computes the logits of the labels at each row, a final hidden state `[row][1][hidden]`:
+    /// `[row][label]`.
     pub(super) fn logits(&self, rows: &Tensor, labels: &Tensor) -> Result<Tensor> {
         let wanted = self.head().index_select(labels, 0)?.to_dtype(DType::F32)?.unsqueeze(0)?;
         self.capped(rows.broadcast_mul(&wanted)?.sum(D::Minus1)?)

@@ -1,3 +1,5 @@
+//! The decoder on a device behind the trait: checks inputs, cuts batches, moves blocks, returns scores.
+
 use std::sync::mpsc::sync_channel;
 
 use candle_core::{DType, Result, Tensor};
@@ -11,21 +13,23 @@ use super::decoder::{DeviceBlock, DeviceModel, Kept, Past};
 use super::transfer::first_line;
 use crate::Config;
 
-/// Bytes of blocks in one call of score: the reader holds as many again in the host's memory.
+/// Size of the blocks in one call of score, in bytes. The reader holds as many again in the host's
+/// memory.
 const BATCH_BYTES: usize = 512 << 20;
-/// Positions in one call of prefill: several passes, so that chunks of like length go together.
+/// Number of positions in one call of prefill: several passes, so that chunks of similar length go
+/// together.
 const PREFILL_TOKENS: usize = 1 << 15;
 
 impl DeviceModel {
-    /// Computes K and V, `[layer and K or V][1][KV head][position][dim]`, and the final hidden
-    /// state, `[1][hidden]`, of each chunk, and what `finish` makes of them.
+    /// Computes K and V, `[layer and K or V][1][KV head][position][dim]`, and the final hidden state,
+    /// `[1][hidden]`, of each chunk. Returns the results of `finish` for them.
     fn prefill_batch<R>(
         &self,
         chunks: &[&Chunk],
         finish: impl Fn(&Chunk, Tensor, Tensor) -> Result<R>,
     ) -> Result<Vec<R>> {
         let longest = chunks.iter().map(|chunk| chunk.tokens.len()).max().unwrap_or(0);
-        // What pads a shorter chunk comes after its own positions, which can not see it.
+        // The padding of a shorter chunk follows its own positions, which cannot see it.
         let tokens = chunks.iter().flat_map(|chunk| {
             let padding = std::iter::repeat_n(0, longest - chunk.tokens.len());
             chunk.tokens.iter().copied().chain(padding)
@@ -48,7 +52,7 @@ impl DeviceModel {
         parts.collect()
     }
 
-    /// Runs `finish` over all chunks, batched by length, and gives its results in their order.
+    /// Runs `finish` over all chunks, batched by length, and returns its results in the chunks' order.
     fn prefill_each<R>(
         &self,
         chunks: &[Chunk],
@@ -57,7 +61,7 @@ impl DeviceModel {
         for chunk in chunks {
             self.config.check(&chunk.tokens, 0, || chunk.id.to_string())?;
         }
-        // Longest first: batches of like length have little padding, and the first is the largest.
+        // Longest first: batches of similar length have little padding, and the first is the largest.
         let mut order: Vec<(usize, &Chunk)> = chunks.iter().enumerate().collect();
         order.sort_by_key(|(_, chunk)| std::cmp::Reverse(chunk.tokens.len()));
         let shape = |(_, chunk): &(usize, &Chunk)| (chunk.tokens.len(), chunk.tokens.len(), 0);
@@ -69,7 +73,7 @@ impl DeviceModel {
         Ok(made.into_iter().map(|(_, result)| result).collect())
     }
 
-    /// A block of these positions, `[layer and K or V][1][KV head][position][dim]`, padded.
+    /// Pads a block of these positions, `[layer and K or V][1][KV head][position][dim]`.
     fn padded(&self, kv: &Tensor, hidden: Tensor, tokens: usize) -> Result<DeviceBlock> {
         let kv = kv.pad_with_zeros(3, 0, self.block_positions - tokens)?;
         let kv = kv.contiguous()?.flatten_from(2)?;
@@ -112,7 +116,7 @@ impl DeviceModel {
         }
     }
 
-    /// From the residual rows of all of the query's tokens but the last.
+    /// Computes scores from the residual rows of all tokens of the query but the last.
     fn mean_log_probabilities(
         &self,
         query: &[u32],
@@ -134,7 +138,7 @@ impl DeviceModel {
         Ok(logs.chunks_exact(query.len()).map(mean).collect())
     }
 
-    /// From the residual rows of the last position, `[block][1][hidden]`.
+    /// Computes scores from the residual rows of the last position, `[block][1][hidden]`.
     fn label_scores(&self, scorer: Scorer, last: &Tensor) -> Result<Vec<f32>> {
         let labels = scorer.labels();
         let logits =
@@ -144,7 +148,7 @@ impl DeviceModel {
         Ok(wide.map(|row| scorer.of_logits(&row)).collect())
     }
 
-    /// The blocks side by side: one copy each.
+    /// Copies the blocks side by side, one copy each.
     fn past(&self, blocks: &[&DeviceBlock]) -> Result<Past> {
         let (planes, _, length) = blocks[0].kv.dims3()?;
         let kv = Tensor::zeros((planes, blocks.len(), length), self.element, &self.device)?;
@@ -158,7 +162,7 @@ impl DeviceModel {
         self.geometry.block_bytes(self.block_positions)
     }
 
-    /// Uploads blocks and scores those that were read.
+    /// Uploads the blocks that were read and scores them; passes on the errors of the others.
     fn score_read(
         &self,
         pairs: &[Pair<'_, dyn KvLayers + '_>],
@@ -242,7 +246,7 @@ impl LanguageModel for DeviceModel {
         for pair in pairs {
             self.config.check_query(pair.query, pair.block.tokens)?;
         }
-        // K and V of a batch are copied side by side, and one layer of them is widened to f32.
+        // K and V of a batch are copied side by side, and one layer of them is converted to f32.
         let held = 2 * self.padded_bytes();
         let mut scores = Vec::with_capacity(pairs.len());
         for run in pairs.chunk_by(|a, b| a.query == b.query) {
@@ -261,13 +265,13 @@ impl LanguageModel for DeviceModel {
         }
     }
 
-    /// The blocks of the next batch are read while one is computed.
+    /// Scores one batch while the blocks of the next are read.
     fn score_kept(
         &self,
         pairs: &[Pair<'_, dyn KvLayers + '_>],
     ) -> std::result::Result<Vec<std::result::Result<f32, BlockError>>, ModelError> {
         let size = (BATCH_BYTES / self.padded_bytes()).max(1);
-        // What is left over comes first: nothing is computed until the first batch is read.
+        // The remainder comes first: nothing is computed until the first batch is read.
         let (first, rest) = pairs.split_at(pairs.len() % size);
         let batches = std::iter::once(first).filter(|batch| !batch.is_empty());
         let batches = batches.chain(rest.chunks(size));
@@ -292,9 +296,10 @@ impl LanguageModel for DeviceModel {
     }
 }
 
-/// Rate of one large product, as a bound for everything else.
+/// The rate of a large product, as a bound for everything else.
 impl DeviceModel {
-    /// Floating-point operations a second of products of `size` by `size` matrices.
+    /// Measures the rate of products of `size` by `size` matrices, in floating-point operations a
+    /// second.
     ///
     /// # Errors
     /// [`ModelError::Device`].

@@ -1,3 +1,7 @@
+//! Puts the weights of a model on a device.
+//!
+//! In: a model file, or sizes alone. Out: a [`DeviceModel`]. It does not compute.
+
 use candle_core::{DType, Device, Tensor};
 use hyperrag_kv::Element;
 
@@ -9,7 +13,7 @@ use crate::Compute;
 use crate::weights::{Part, WeightSource, Weights, values_of};
 use crate::{Config, LoadError, ModelFile, Rope};
 
-/// Weights from a file.
+/// Source of weights from a file.
 struct FileSource<'a> {
     file: &'a mut ModelFile,
     device: &'a Device,
@@ -30,7 +34,7 @@ impl WeightSource for FileSource<'_> {
 
     fn matrix(&mut self, parts: Vec<Part>, inputs: usize) -> Result<Tensor, LoadError> {
         let values = values_of(self.file, &parts, Some(inputs))?;
-        // Narrowed here, so that half as much goes over the bus.
+        // Converted on the host, so that half as much goes over the bus.
         let placed = Tensor::from_vec(values, (rows(&parts), inputs), &Device::Cpu)
             .and_then(|t| t.to_dtype(self.compute)?.to_device(self.device));
         placed.map_err(|error| failed(&error))
@@ -46,7 +50,7 @@ fn rows(parts: &[Part]) -> usize {
     parts.iter().map(|part| part.rows).sum()
 }
 
-/// Weights from the device's random numbers: for figures that do not depend on their values.
+/// Source of random weights from the device, for figures that do not depend on their values.
 struct RandomSource<'a> {
     device: &'a Device,
     compute: DType,
@@ -76,7 +80,7 @@ impl WeightSource for RandomSource<'_> {
     }
 }
 
-/// candle's name of the type.
+/// Returns candle's name of the type.
 fn dtype(compute: Compute) -> Result<DType, LoadError> {
     match compute {
         Compute::F16 => Ok(DType::F16),
@@ -94,11 +98,12 @@ fn failed(error: &candle_core::Error) -> LoadError {
 }
 
 impl DeviceModel {
-    /// Reads the weights and takes them to the device that `choice` leads to; for the CPU that is
+    /// Reads the weights and moves them to the device to which `choice` leads; for the CPU that is
     /// candle's CPU device.
     ///
     /// # Errors
-    /// [`LoadError`] for missing tensors, others than the metadata promise, int8, or too little memory.
+    /// [`LoadError`] for tensors that are missing or differ from the metadata, for int8, or for lack of
+    /// memory.
     pub fn load(
         file: &mut ModelFile,
         choice: DeviceChoice,
@@ -120,10 +125,10 @@ impl DeviceModel {
         Self::new(config, weights, device, settings)
     }
 
-    /// As [`DeviceModel::load`], with random weights in these sizes.
+    /// Makes a model of these sizes with random weights, see [`DeviceModel::load`].
     ///
     /// # Errors
-    /// [`LoadError::Device`] for too little memory, [`LoadError::Unsupported`] for int8.
+    /// [`LoadError::Device`] for lack of memory, [`LoadError::Unsupported`] for int8.
     pub fn random(
         config: Config,
         choice: DeviceChoice,

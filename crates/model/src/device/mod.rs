@@ -1,7 +1,7 @@
 //! The decoder on candle's tensors: on a CUDA device, and on candle's CPU device in tests.
 //!
-//! Blocks are padded to one static number of positions and masked, so that a batch of any blocks
-//! is one tensor. Here the bits of a score may depend on the batch: the promise is a tolerance.
+//! Blocks are padded to one fixed number of positions and masked, so that a batch of any blocks is one
+//! tensor. Here the bits of a score may depend on the batch: the promise is a tolerance.
 
 #[cfg(not(feature = "candle"))]
 mod absent;

@@ -1,21 +1,21 @@
-//! Bytes of K and V between the host's memory and the device's.
+//! Copies bytes of K and V between the host's memory and the device's.
 
 use candle_core::{DType, Device, Result, Tensor};
 use half::bf16;
 
-/// Copies to and from one device; for a GPU through page-locked buffers, which the bus reads at
-/// its full speed.
+/// Copies to and from one device. For a GPU, copies go through page-locked buffers, which the bus reads
+/// at its full speed.
 pub(super) struct Transfer {
     #[cfg(feature = "cuda")]
     pinned: std::sync::Mutex<pinned::Buffers>,
 }
 
-/// What went wrong, without the backtrace that candle appends where RUST_BACKTRACE is set.
+/// Returns the error's message without the backtrace that candle appends if RUST_BACKTRACE is set.
 pub(crate) fn first_line(error: &candle_core::Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
-/// Memory that the device has left.
+/// Returns the free memory of the device in bytes, if it says so.
 #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "only GPUs say"))]
 pub(super) fn free_bytes(device: &Device) -> Option<usize> {
     #[cfg(feature = "cuda")]
@@ -33,7 +33,7 @@ impl Transfer {
         }
     }
 
-    /// The little-endian bytes of a contiguous tensor.
+    /// Returns the little-endian bytes of a contiguous tensor.
     pub(super) fn download(&self, tensor: &Tensor) -> Result<Vec<u8>> {
         #[cfg(feature = "cuda")]
         if let Device::Cuda(device) = tensor.device() {
@@ -49,7 +49,7 @@ impl Transfer {
         })
     }
 
-    /// A tensor of these little-endian bytes.
+    /// Makes a tensor of these little-endian bytes.
     pub(super) fn upload(
         &self,
         bytes: &[u8],
@@ -88,10 +88,10 @@ mod pinned {
     use candle_core::{DType, Result, Storage, Tensor};
     use half::bf16;
 
-    /// Page-locked memory, grown as needed and kept: locking pages takes longer than a copy.
+    /// Page-locked buffers, grown as needed and kept, because locking pages takes longer than a copy.
     #[derive(Default)]
     pub(super) struct Buffers {
-        /// Written by the host only, so its cache is passed by.
+        /// Buffer that the host only writes, so its cache is bypassed.
         up: Option<PinnedHostSlice<u8>>,
         down: Option<PinnedHostSlice<u8>>,
     }
@@ -133,7 +133,7 @@ mod pinned {
         }
     }
 
-    /// The buffer, with room for `bytes`.
+    /// Returns the buffer, with room for `bytes`.
     fn grown<'a>(
         buffer: &'a mut Option<PinnedHostSlice<u8>>,
         device: &CudaDevice,

@@ -1,13 +1,15 @@
-//! The types of a GGUF's tensors. A quantised type has blocks of values that share scales; a value is
-//! what ggml makes of it, sum for sum, so that every reader of a file has the same weights.
+//! The element types of a GGUF's tensors.
+//!
+//! In: bytes. Out: f32. A quantised type has blocks of values that share scales. Values are summed
+//! exactly as ggml sums them, so that every reader of a file has the same weights.
 
 use half::{bf16, f16};
 
-/// Values of a block of the simple types, and of the types that end with K.
+/// Values in a block of the simple types, then of the types whose names end with K.
 const SIMPLE: usize = 32;
 const SUPER: usize = 256;
 
-/// Type of a tensor.
+/// Element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     F32,
@@ -43,12 +45,12 @@ impl Kind {
         (30, Self::Bf16),
     ];
 
-    /// The type of this number.
+    /// Returns the type of a number.
     pub(super) fn of(number: u32) -> Option<Self> {
         Self::NUMBERED.iter().find(|(n, _)| *n == number).map(|(_, kind)| *kind)
     }
 
-    /// Name in ggml.
+    /// Returns the type's name in ggml.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::F32 => "F32",
@@ -67,7 +69,7 @@ impl Kind {
         }
     }
 
-    /// Values of a block.
+    /// Number of values in a block.
     pub(super) fn values(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
@@ -76,7 +78,7 @@ impl Kind {
         }
     }
 
-    /// Bytes of a block.
+    /// Size of a block, in bytes.
     pub(super) fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -94,7 +96,7 @@ impl Kind {
         }
     }
 
-    /// The values of whole blocks.
+    /// Returns the values of whole blocks.
     pub(super) fn dequantise(self, data: &[u8]) -> Vec<f32> {
         let each = |unpack: fn(&[u8], &mut [f32])| {
             let mut values = vec![0.0; data.len() / self.bytes() * self.values()];
@@ -146,14 +148,15 @@ fn f32_at(block: &[u8], at: usize) -> f32 {
     f32::from_bits(u32_at(block, at))
 }
 
-/// One byte a value.
+/// Unpacks values of one byte.
 fn bytes(quants: &[u8], scale: f32, values: &mut [f32]) {
     for (value, quant) in values.iter_mut().zip(quants) {
         *value = f32::from(*quant as i8) * scale;
     }
 }
 
-/// Four bits a value, the first half of the block in the low ones, and a fifth in `fifth`.
+/// Unpacks values of four bits and a fifth one in `fifth`. The first half of the block is in the low
+/// bits.
 fn halves(quants: &[u8], fifth: u32, zero: i16, scale: f32, least: f32, values: &mut [f32]) {
     let (first, second) = values.split_at_mut(SIMPLE / 2);
     let high = |at: usize| ((fifth >> at & 1) << 4) as i16;
@@ -168,7 +171,7 @@ fn halves(quants: &[u8], fifth: u32, zero: i16, scale: f32, least: f32, values: 
     }
 }
 
-/// Two bits a value; 16 values have a scale and a least value of four bits each.
+/// Unpacks values of two bits; 16 values share a scale and a least value of four bits each.
 fn q2k(block: &[u8], values: &mut [f32]) {
     let (scales, quants) = (&block[..16], &block[16..80]);
     let (scale, least) = (f16_at(block, 80), f16_at(block, 82));
@@ -182,12 +185,12 @@ fn q2k(block: &[u8], values: &mut [f32]) {
     }
 }
 
-/// Two bits a value, a third apart; 16 values have a scale of six bits.
+/// Unpacks values of two bits and a third one apart; 16 values share a scale of six bits.
 fn q3k(block: &[u8], values: &mut [f32]) {
     let (thirds, quants, packed) = (&block[..32], &block[32..96], &block[96..108]);
     let scale = f16_at(block, 108);
     for (i, values) in values.chunks_exact_mut(16).enumerate() {
-        // Four bits of each of 16 scales in 8 bytes, two more in the other 4.
+        // Of each of 16 scales, four bits are in 8 bytes and two more in the other 4.
         let low = packed[i % 8] >> (i / 8 * 4) & 15;
         let high = packed[8 + i % 4] >> (i / 4 * 2) & 3;
         let scale = scale * (f32::from(low | high << 4) - 32.0);
@@ -200,7 +203,8 @@ fn q3k(block: &[u8], values: &mut [f32]) {
     }
 }
 
-/// Four bits a value, a fifth in `fifths`; 32 values have a scale and a least value of six bits each.
+/// Unpacks values of four bits and a fifth one in `fifths`; 32 values share a scale and a least value
+/// of six bits each.
 fn q45k(block: &[u8], fifths: &[u8], quants: &[u8], values: &mut [f32]) {
     let (scale, least) = (f16_at(block, 0), f16_at(block, 2));
     let packed = &block[4..16];
@@ -221,7 +225,7 @@ fn q45k(block: &[u8], fifths: &[u8], quants: &[u8], values: &mut [f32]) {
     }
 }
 
-/// Four bits a value, two more apart; 16 values have a scale of eight bits.
+/// Unpacks values of four bits and two more apart; 16 values share a scale of eight bits.
 fn q6k(block: &[u8], values: &mut [f32]) {
     let (quants, highs, scales) = (&block[..128], &block[128..192], &block[192..208]);
     let scale = f16_at(block, 208);
@@ -246,7 +250,7 @@ mod tests {
 
     use super::*;
 
-    /// All types over random bytes, to the bit.
+    /// Compares all types over random bytes, to the bit.
     #[test]
     fn values_are_those_of_candle() {
         use GgmlDType::{BF16, F16, F32, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};

@@ -1,5 +1,5 @@
-//! The header of a GGUF file: metadata, and where tensors are. Lengths are checked against the file
-//! and against limits before anything is allocated: no header takes much more memory than its bytes.
+//! The header of a GGUF file: metadata, and locations of tensors. Lengths are checked against the file
+//! and against limits before anything is allocated, so no header takes much more memory than its bytes.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead};
@@ -7,21 +7,21 @@ use std::io::{self, BufRead};
 use super::blocks::Kind;
 use crate::LoadError;
 
-/// Bytes of a header at most; those of vocabularies of 256,000 tokens have 10 million.
+/// Largest size of a header, in bytes. Vocabularies of 256,000 tokens take 10 million.
 const BYTES_MAX: u64 = 128 << 20;
-/// Values of the metadata at most, those of arrays among them; vocabularies of 256,000 tokens with
-/// their merges have 1.4 million.
+/// Largest number of values in the metadata, including those of arrays. Vocabularies of 256,000 tokens
+/// with their merges have 1.4 million.
 const VALUES_MAX: u64 = 1 << 22;
-/// Arrays in arrays at most; no known key has any.
+/// Largest depth of arrays in arrays; no known key has any.
 const DEPTH_MAX: usize = 4;
-/// Tensors at most; models of 126 layers have 1,200.
+/// Largest number of tensors; models of 126 layers have 1,200.
 const TENSORS_MAX: u64 = 1 << 16;
-/// Dimensions of a tensor at most, as in ggml.
+/// Largest number of dimensions of a tensor, as in ggml.
 const DIMENSIONS_MAX: u32 = 4;
-/// Alignment of the tensors where the metadata name none.
+/// Alignment of the tensors if the metadata name none, in bytes.
 const ALIGNMENT: u64 = 32;
 
-/// Types of tensors that are not read, by their numbers (ggml's `ggml.h`).
+/// Types of tensors that are not read, with their numbers (ggml's `ggml.h`).
 const UNKNOWN_KINDS: [(u32, &str); 18] = [
     (9, "Q8_1"),
     (15, "Q8_K"),
@@ -61,27 +61,27 @@ pub(crate) enum Value {
     Array(Vec<Self>),
 }
 
-/// Metadata by their keys.
+/// Metadata by key.
 pub(crate) type Metadata = HashMap<String, Value>;
 
-/// The part of a file before the tensors' bytes.
+/// The part of a file before the bytes of the tensors.
 #[derive(Debug)]
 pub(super) struct Header {
     pub(super) metadata: Metadata,
     pub(super) tensors: HashMap<String, Place>,
 }
 
-/// Type, shape and place of a tensor.
+/// Type, shape and location of a tensor.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) kind: Kind,
-    /// Rows first.
+    /// Sizes, rows first.
     pub(super) shape: Vec<usize>,
-    /// Bytes of the file before it.
+    /// Number of bytes of the file before the tensor.
     pub(super) offset: u64,
 }
 
-/// The reason why a header is not read.
+/// Reason why a header is not read.
 #[derive(Debug)]
 pub(super) enum Refusal {
     Io(io::Error),
@@ -108,7 +108,7 @@ impl Value {
         if let Self::F32(value) = self { Some(*value) } else { None }
     }
 
-    /// A whole number that is not negative, of any width.
+    /// Returns a whole number that is not negative, of any width.
     pub(crate) fn size(&self) -> Option<u64> {
         match *self {
             Self::U8(n) => Some(n.into()),
@@ -165,20 +165,20 @@ impl Header {
     }
 }
 
-/// A file from which as much is read as it and the limits have.
+/// Reads from a file within its length and the limits.
 struct Bytes<F> {
     file: F,
     at: u64,
-    /// Bytes of the file.
+    /// Size of the file, in bytes.
     end: u64,
-    /// Values read.
+    /// Number of values read so far.
     values: u64,
-    /// Whether lengths have 64 bits: all versions but the first.
+    /// Whether lengths have 64 bits, as in all versions but the first.
     wide: bool,
 }
 
 impl<F: BufRead> Bytes<F> {
-    /// Refuses a header that goes on for `bytes` and has not so many.
+    /// Refuses a header that ends before the next `bytes` bytes.
     fn check(&self, bytes: u64) -> Read<()> {
         let after = self.at.saturating_add(bytes);
         if after > self.end {
@@ -225,7 +225,7 @@ impl<F: BufRead> Bytes<F> {
         Ok(String::from_utf8_lossy(&bytes[..end]).into_owned())
     }
 
-    /// A value of the type of this number.
+    /// Reads a value whose type has the number `kind`.
     fn value(&mut self, kind: u32, depth: usize) -> Read<Value> {
         self.count(1)?;
         Ok(match kind {
@@ -247,7 +247,7 @@ impl<F: BufRead> Bytes<F> {
                 if depth == DEPTH_MAX {
                     return damaged(format!("more than {DEPTH_MAX} arrays are in one another"));
                 }
-                // A value has a byte at least.
+                // Every value takes a byte or more.
                 self.check(length)?;
                 self.count(length)?;
                 self.values -= length;
@@ -261,7 +261,7 @@ impl<F: BufRead> Bytes<F> {
         })
     }
 
-    /// Refuses `values` more values where those are too many.
+    /// Counts `values` more values and refuses them if they are too many.
     fn count(&mut self, values: u64) -> Read<()> {
         self.values = self.values.saturating_add(values);
         match self.values > VALUES_MAX {
@@ -270,7 +270,7 @@ impl<F: BufRead> Bytes<F> {
         }
     }
 
-    /// The description of a tensor, its offset from the first.
+    /// Reads the description of a tensor, with its offset from the first tensor.
     fn place(&mut self) -> Read<Place> {
         let dimensions = self.u32()?;
         if dimensions > DIMENSIONS_MAX {
@@ -297,7 +297,7 @@ fn damaged<T>(what: impl Into<String>) -> Read<T> {
 }
 
 impl Refusal {
-    /// The error of the file at `path`.
+    /// Makes the error for the file at `path`.
     pub(super) fn of(self, path: &std::path::Path) -> LoadError {
         match self {
             Self::Io(error) => LoadError::io(path, "the model file cannot be read")(error),
@@ -311,7 +311,7 @@ impl Refusal {
 mod tests {
     use super::*;
 
-    /// Reads a header of no tensors and one value: `value`, the number of its type first.
+    /// Reads a header with no tensors and one value: `value`, which begins with the number of its type.
     fn read(value: &[u8]) -> Read<Value> {
         let mut bytes = b"GGUF\x03\0\0\0".to_vec();
         bytes.extend([0_u64, 1, 1].map(u64::to_le_bytes).concat());
@@ -353,7 +353,7 @@ mod tests {
         refused(&[13, 0, 0, 0], "13 is no type");
         let nested = [&9_u32.to_le_bytes()[..], &array(9, 1)[4..].repeat(5), &[0; 64]].concat();
         refused(&nested, "more than 4 arrays");
-        // As many bytes as are promised, but more than are held.
+        // As many bytes as promised, but more values than the bound.
         let many = VALUES_MAX as usize + 1;
         refused(&[array(0, many as u64), vec![0; many]].concat(), "more than 4194304 values");
         let long = BYTES_MAX as usize;

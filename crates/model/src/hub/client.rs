@@ -1,4 +1,4 @@
-//! Requests to the hub.
+//! Requests to the hub: lists of files, names of blobs, and downloads that go on where they stopped.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -13,24 +13,24 @@ use ureq::{Agent, Body};
 
 /// Address of the hub, unless `HF_ENDPOINT` names another.
 const ENDPOINT: &str = "https://huggingface.co";
-/// Bytes of a list of files at most.
+/// Largest size of a list of files, in bytes.
 const LISTING_BYTES_MAX: u64 = 64 << 20;
-/// Redirections within the hub at most, before it says where the bytes are.
+/// Largest number of redirections within the hub before it gives the place of the bytes.
 const REDIRECTIONS_MAX: usize = 8;
 
 pub(super) struct Client {
     endpoint: String,
     token: Option<String>,
-    /// Goes where the hub sends it; the token goes to the hub alone.
+    /// Follows redirections anywhere; the token goes to the hub alone.
     follows: Agent,
     stays: Agent,
 }
 
-/// The reason why the hub gave nothing.
+/// Reason why the hub gave nothing.
 pub(super) enum Failure {
-    /// It refused with this status.
+    /// Status with which the hub refused.
     Status(u16),
-    /// It was not reached, or its answer is of no use.
+    /// Reason why the hub was not reached, or why its answer is of no use.
     Other(String),
 }
 
@@ -84,7 +84,7 @@ impl Client {
         request.call().map_err(Failure::other)
     }
 
-    /// The commit and the files of a revision.
+    /// Fetches the commit and the files of a revision.
     pub(super) fn listing(&self, repo: &str, revision: &str) -> Result<Listing, Failure> {
         let revision = revision.replace('/', "%2F");
         let url = format!("{}/api/models/{repo}/revision/{revision}", self.endpoint);
@@ -98,7 +98,7 @@ impl Client {
         format!("{}/{repo}/resolve/{commit}/{file}", self.endpoint)
     }
 
-    /// The name in the hub's cache of the bytes at `url`: their SHA-256, or git's name of them.
+    /// Returns the name in the hub's cache of the bytes at `url`: their SHA-256, or git's name of them.
     pub(super) fn blob(&self, url: &str) -> Result<String, Failure> {
         let mut url = url.to_owned();
         for _ in 0..REDIRECTIONS_MAX {
@@ -116,7 +116,7 @@ impl Client {
         Err(Failure::Other("it sends in circles".to_owned()))
     }
 
-    /// Appends to the file `partial` what it lacks of the bytes at `url`.
+    /// Appends the missing rest of the bytes at `url` to the file `partial`.
     pub(super) fn download(&self, url: &str, partial: &Path) -> Result<(), Failure> {
         let mut file =
             OpenOptions::new().create(true).append(true).open(partial).map_err(Failure::other)?;
@@ -124,7 +124,7 @@ impl Client {
         let from = |start: u64| self.get(&self.follows, url, Some(format!("bytes={start}-")));
         let mut response = from(start)?;
         if start > 0 && response.status() != 206 {
-            // There are not so many bytes, or they are not given in parts.
+            // The server has fewer bytes, or does not send parts.
             file.set_len(0).map_err(Failure::other)?;
             (start, response) = (0, from(0)?);
         }
@@ -165,7 +165,7 @@ fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()
 }
 
-/// The tag by which an answer names its bytes, which becomes the name of a file.
+/// Returns the tag by which an answer names its bytes. It becomes the name of a file.
 fn tag(response: &Response<Body>) -> Result<String, Failure> {
     let tag = header(response, "x-linked-etag").or_else(|| header(response, "etag"));
     let tag = tag.unwrap_or_default().trim_start_matches("W/").trim_matches('"');

@@ -1,3 +1,5 @@
+//! Writes a tiny model as a folder in transformers' format.
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
@@ -9,11 +11,11 @@ use crate::weights::Order;
 use crate::{Architecture, Scaling};
 
 impl Tiny {
-    /// Writes it as the folder that Hugging Face's libraries read: `config.json`, `tokenizer.json`,
-    /// and weights in one file, or cut into several.
+    /// Writes the folder that Hugging Face's libraries read: `config.json`, `tokenizer.json`, and the
+    /// weights in `files` files.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// The errors of the writer.
     pub fn write_folder(&self, folder: &Path, files: usize) -> Result<()> {
         std::fs::create_dir_all(folder)?;
         let write =
@@ -40,14 +42,14 @@ impl Tiny {
         Ok(write("model.safetensors.index.json", &index)?)
     }
 
-    /// A tensor by transformers' name and in its conventions.
+    /// Returns a tensor with transformers' name and conventions.
     fn named(&self, tensor: &super::Tensor) -> Result<(String, Tensor)> {
         let super::Tensor { name, shape, values } = tensor;
         let gemma = self.config.architecture.is_gemma();
         let kind = name.rsplit('.').nth(1).unwrap_or_default();
         let mut values = values.clone();
         if gemma && kind.ends_with("norm") {
-            // Which makes it 1 + weight: exactly what it was.
+            // A reader adds 1 again, which gives exactly the old value.
             values.iter_mut().for_each(|value| *value -= 1.0);
         }
         if self.config.architecture == Architecture::Llama && ["attn_q", "attn_k"].contains(&kind) {
@@ -94,7 +96,7 @@ impl Tiny {
         Value::Object(all)
     }
 
-    /// What not every architecture has.
+    /// Lists the fields that not every architecture has.
     fn further_config(&self) -> Map<String, Value> {
         let config = &self.config;
         let mut further = Map::new();
@@ -128,7 +130,7 @@ impl Tiny {
         match config.architecture {
             Architecture::Qwen2 | Architecture::Qwen3 => {
                 set("use_sliding_window", json!(false));
-                // As the makers' configurations have it: not used.
+                // Like the makers' configurations, which do not use it.
                 set("sliding_window", json!(4));
             }
             Architecture::Gemma2 => {
@@ -147,7 +149,7 @@ impl Tiny {
     }
 }
 
-/// By its shortest digits: in f64, 1e-5 of f32 has more.
+/// Converts a number by its shortest digits: in f64, the f32 1e-5 has more.
 fn number(value: f32) -> Value {
     value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }

@@ -1,3 +1,5 @@
+//! Writes a tiny model as a GGUF file.
+
 use std::io::{Seek, Write};
 
 use candle_core::quantized::gguf_file::{self, Value};
@@ -8,10 +10,10 @@ use super::{MERGES, SPECIAL, Tiny, tokens};
 use crate::{Architecture, Scaling};
 
 impl Tiny {
-    /// Writes it as a GGUF file, with the metadata that llama.cpp's converter writes.
+    /// Writes a GGUF file with the metadata that llama.cpp's converter writes.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// The errors of the writer.
     pub fn write_gguf<W: Write + Seek>(&self, out: &mut W) -> Result<()> {
         let mut quantised = Vec::new();
         for super::Tensor { name, shape, values } in &self.tensors {
@@ -60,7 +62,7 @@ impl Tiny {
         metadata
     }
 
-    /// What not every architecture has.
+    /// Lists the metadata that not every architecture has.
     fn further_metadata(&self) -> Vec<(&'static str, Value)> {
         let config = &self.config;
         let mut metadata = match config.architecture {

@@ -1,4 +1,5 @@
-//! Byte-level BPE from a GGUF.
+//! Byte-level BPE from a GGUF. Gives a [`Tokenizer`] that cuts text into words as the model's family
+//! does.
 
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::unicode::NFC;
@@ -16,7 +17,7 @@ use crate::LoadError;
 use crate::metadata::Reader;
 use hyperrag_kv::Digest;
 
-/// How Llama 3 and Qwen cut text into words, but for the numbers.
+/// Pattern by which Llama 3 and Qwen cut text into words. They differ in `numbers` alone.
 macro_rules! words_pattern {
     ($numbers:literal) => {
         concat!(
@@ -27,8 +28,9 @@ macro_rules! words_pattern {
     };
 }
 
-/// Patterns that end a word between a letter or digit and what is neither, and between a letter and
-/// a digit, whatever stands further left or right: of GPT-2, Llama 3, Qwen and Mistral's Tekken.
+/// Patterns that end a word between a letter or digit and any other character, and between a letter and
+/// a digit, whatever stands further left or right. They are those of GPT-2, Llama 3, Qwen and Mistral's
+/// Tekken.
 pub(super) const WORDS: [&str; 4] = [
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     words_pattern!(r"\p{N}{1,3}"),
@@ -36,11 +38,11 @@ pub(super) const WORDS: [&str; 4] = [
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 ];
 
-/// How text is cut into words before BPE, by llama.cpp's names.
+/// Ways to cut text into words before BPE, with llama.cpp's names.
 #[derive(Clone, Copy, PartialEq)]
 enum Words {
     Gpt2,
-    /// Every digit by itself, then as GPT-2 does.
+    /// Every digit by itself, then as in GPT-2.
     SmolLm,
     /// Numbers by up to three digits.
     Llama3,
@@ -59,7 +61,7 @@ impl Words {
         }
     }
 
-    /// One name of those that it has.
+    /// Returns one of the names.
     fn name(self) -> &'static str {
         match self {
             Self::Gpt2 => "gpt-2",
@@ -98,7 +100,7 @@ pub(super) fn read(reader: &Reader<'_>, vocabulary: &Vocabulary) -> Result<Token
     for part in [&[model, pre][..], &vocabulary.tokens, &merges, &special] {
         hash_texts(&mut hasher, part);
     }
-    // The first stores of format 1 have no such words: left out, the digest is as it was.
+    // The first stores of format 1 have no such words: without them the digest stays as it was.
     if !whole.is_empty() {
         hash_texts(&mut hasher, &whole);
     }
@@ -149,7 +151,7 @@ pub(super) fn read(reader: &Reader<'_>, vocabulary: &Vocabulary) -> Result<Token
 struct Added {
     /// Tokens that stand for nothing in a text.
     special: Vec<String>,
-    /// Tokens that a text may have: of such that begin at one place the longest is taken.
+    /// Tokens that a text may contain. If several begin at one place, the longest is taken.
     whole: Vec<String>,
 }
 
@@ -173,7 +175,8 @@ impl Spelling {
     }
 }
 
-/// How byte-level BPE spells each byte in the names of its tokens (GPT-2, Radford et al. 2019).
+/// Characters by which byte-level BPE spells each byte in the names of its tokens (GPT-2, Radford et
+/// al. 2019).
 pub(crate) fn byte_characters() -> impl Iterator<Item = char> {
     let printable = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let mut shifted = 256..;
@@ -250,7 +253,7 @@ mod tests {
         assert_eq!(with_words.encode_template("<s>hive<|im_end|>").unwrap(), [259, 256, 258]);
         assert_eq!(with_words.bytes_of(257), b"beehive 2");
         assert!(with_words.bytes_of(258).is_empty());
-        // Stores of models without such words match as before; those with them do not.
+        // Stores of models without such words match as before; those of models with them do not.
         for coverage in [Coverage::Files, Coverage::Contents] {
             assert_ne!(with_words.digest(coverage), tokenizer(&added[2..]).digest(coverage));
         }

@@ -1,28 +1,28 @@
-//! The digest of what in a `tokenizer.json` decides token ids: not its spelling, nor the parts that
-//! are used for other things than to encode.
+//! The digest of the parts of a `tokenizer.json` that decide token ids. Spelling of the file and parts
+//! with other uses do not change it.
 
 use hyperrag_kv::Digest;
 use serde_json::Value;
 
-/// The parts that decide token ids.
+/// Parts that decide token ids.
 const PARTS: [&str; 4] = ["added_tokens", "normalizer", "pre_tokenizer", "model"];
-/// Switches of BPE that later versions of the library write, and that are off without them.
+/// Switches of BPE that later versions of the library write, and that are off if missing.
 const OFF: [&str; 3] = ["fuse_unk", "byte_fallback", "ignore_merges"];
 
-/// The digest of a tokenizer that is [`plain`], and of what was found to be special in it.
+/// Hashes a tokenizer that is [`plain`], and the tokens that were found to be special.
 pub(super) fn contents_digest(json: &Value, special: &[String]) -> Digest {
     let mut hasher = blake3::Hasher::new();
     hash(&mut hasher, &special.into(), None);
     for part in PARTS {
         hash(&mut hasher, &part.into(), None);
-        // Where words stand in a text does not matter.
+        // Offsets of words in a text do not matter.
         let left_out = (part == "pre_tokenizer").then_some("trim_offsets");
         hash(&mut hasher, &json[part], left_out);
     }
     Digest(*hasher.finalize().as_bytes())
 }
 
-/// Brings what versions of the library write in several ways to one.
+/// Brings the spellings of different versions of the library to one.
 pub(super) fn plain(json: &mut Value) {
     let Some(model) = json.get_mut("model").and_then(Value::as_object_mut) else { return };
     model.retain(|key, value| !OFF.contains(&key.as_str()) || *value != Value::Bool(false));
@@ -37,7 +37,7 @@ pub(super) fn plain(json: &mut Value) {
     }
 }
 
-/// Hashes a value so that no two have the same bytes: fields by name, those that are null left out,
+/// Hashes a value so that no two have the same bytes: fields by name, without those that are null,
 /// numbers as f64.
 fn hash(hasher: &mut blake3::Hasher, value: &Value, left_out: Option<&str>) {
     match value {

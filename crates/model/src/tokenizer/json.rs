@@ -1,4 +1,4 @@
-//! A `tokenizer.json`, as the tokenizers library writes it.
+//! A `tokenizer.json`, as the tokenizers library writes it. Gives a [`Tokenizer`].
 
 use std::path::Path;
 
@@ -11,8 +11,8 @@ use super::{Digests, Encoder, Spelling, Tokenizer, contents, marks_turn};
 use crate::LoadError;
 
 impl Tokenizer {
-    /// The tokenizer of a `tokenizer.json`. `begins` says whether prompts begin with `bos`; without
-    /// it the file does.
+    /// Reads the tokenizer of a `tokenizer.json`. `begins` says whether prompts begin with `bos`; if it
+    /// is `None`, the file decides.
     pub(crate) fn from_json(
         path: &Path,
         text: &[u8],
@@ -51,10 +51,10 @@ impl Tokenizer {
     }
 }
 
-/// Tells files apart whose token ids were others when the first stores of format 1 were written.
+/// Marks files whose token ids differ from those of the first stores of format 1.
 const READ_OTHERWISE: &[u8] = b"\0without dropout, with added words";
 
-/// Values of the file besides the library's own fields.
+/// Facts about the file beside the library's own fields.
 struct Definition {
     special: Vec<String>,
     /// Whether earlier versions gave other token ids.
@@ -62,7 +62,8 @@ struct Definition {
 }
 
 impl Definition {
-    /// Makes special what looks so, and switches off the dropout of merges, which is for training.
+    /// Makes tokens special that look so, and switches off the dropout of merges, which is for
+    /// training.
     fn mend(json: &mut Value, bytes: bool) -> Self {
         let mut mended = Self { special: Vec::new(), changed: false };
         let added = json.get_mut("added_tokens").and_then(Value::as_array_mut);
@@ -85,7 +86,7 @@ impl Definition {
     }
 }
 
-/// Bytes of a regular expression at most, and how often all its counts together repeat something.
+/// Largest size of a regular expression in bytes, and largest product of all its counts of repetitions.
 const PATTERN_BYTES_MAX: usize = 1 << 12;
 const REPEATS_MAX: u64 = 1000;
 
@@ -115,7 +116,7 @@ fn bound_patterns(part: &Value) -> Result<(), String> {
     }
 }
 
-/// Whether a part of a tokenizer, or one of its parts, is of type `kind`.
+/// Whether a part of a tokenizer, or a part inside it, is of type `kind`.
 fn mentions(part: &Value, kind: &str) -> bool {
     match part {
         Value::Object(fields) => {
@@ -127,7 +128,7 @@ fn mentions(part: &Value, kind: &str) -> bool {
     }
 }
 
-/// What the tokenizer puts before a text by itself.
+/// Returns the token that the tokenizer puts before a text by itself.
 fn first_token(tokenizer: &FastTokenizer) -> Option<String> {
     let encoding = guarded(|| tokenizer.encode_fast("", true)).ok()?.ok()?;
     encoding.get_tokens().first().cloned()

@@ -1,5 +1,7 @@
-//! Text to token ids, by what a model's files say: byte-level BPE, SentencePiece's BPE, or a
+//! Turns text into token ids, as the files of a model say: byte-level BPE, SentencePiece's BPE, or a
 //! `tokenizer.json`.
+//!
+//! In: text. Out: token ids and their digest. It does not know chunks or prompts.
 
 mod byte_level;
 mod contents;
@@ -21,7 +23,7 @@ use sentence_piece::SentencePiece;
 #[cfg(feature = "candle")]
 pub(crate) use byte_level::byte_characters;
 
-/// `tokenizer.ggml.token_type` (llama.cpp's `llama.h`).
+/// Values of `tokenizer.ggml.token_type` (llama.cpp's `llama.h`).
 mod kind {
     pub(super) const NORMAL: i32 = 1;
     pub(super) const UNKNOWN: i32 = 2;
@@ -30,14 +32,14 @@ mod kind {
     pub(super) const BYTE: i32 = 6;
 }
 
-/// Whether a token that files call an added word, or the user's definition, is one that turns are
-/// made of: text must not have it. Those of byte-level BPE are written `<|im_end|>`, and `<think>` is a
-/// word of the text.
+/// Whether a token that files call an added word or the user's definition marks a turn, so that text
+/// must not contain it. In byte-level BPE such tokens look like `<|im_end|>`, while `<think>` is a word
+/// of the text.
 fn marks_turn(token: &str) -> bool {
     is_within(token, "<|", "|>") || is_within(token, "<\u{ff5c}", "\u{ff5c}>")
 }
 
-/// Whether a token of SentencePiece is one of those: they are written `[INST]` and `<start_of_turn>`.
+/// Whether a token of SentencePiece marks a turn, such as `[INST]` and `<start_of_turn>`.
 fn marks_turn_of_pieces(token: &str) -> bool {
     is_within(token, "[", "]") || is_within(token, "<", ">") && token.contains(['|', '_'])
 }
@@ -50,7 +52,7 @@ fn is_within(token: &str, open: &str, close: &str) -> bool {
 pub struct Tokenizer {
     encoder: Encoder,
     special: Vec<String>,
-    /// What every document part begins with.
+    /// Token with which every document part begins.
     bos: Option<String>,
     digests: Digests,
 }
@@ -62,8 +64,8 @@ struct Digests {
 }
 
 enum Encoder {
-    /// The same without special tokens, so that text that looks like one stays text, and with them,
-    /// for templates.
+    /// A tokenizer in two versions: without special tokens, so that text that looks like one stays
+    /// text, and with them, for templates.
     Fast {
         text: Box<FastTokenizer>,
         template: Box<FastTokenizer>,
@@ -73,16 +75,16 @@ enum Encoder {
     Pieces(Box<SentencePiece>),
 }
 
-/// How names of tokens spell what they stand for.
+/// Spelling of bytes and blanks in the names of tokens.
 enum Spelling {
     /// A character for each byte.
     Bytes(HashMap<char, u8>),
-    /// As SentencePiece does.
+    /// The spelling of SentencePiece.
     Pieces,
 }
 
 impl Tokenizer {
-    /// The tokenizer in a GGUF.
+    /// Reads the tokenizer in a GGUF.
     pub(crate) fn from_metadata(metadata: &Metadata) -> Result<Self, LoadError> {
         let reader = Reader(metadata);
         let model = reader.text("tokenizer.ggml.model")?;
@@ -102,7 +104,7 @@ impl Tokenizer {
         };
         let begins = match metadata.get("tokenizer.ggml.add_bos_token") {
             Some(Value::Bool(begins)) => *begins,
-            // What llama.cpp takes where the file does not say.
+            // llama.cpp's choice for files that do not say.
             _ => model == "llama" || reader.text("tokenizer.ggml.pre")? == "llama-bpe",
         };
         let token = reader.token("tokenizer.ggml.bos_token_id")?.filter(|_| begins);
@@ -110,7 +112,7 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// Digest of everything that decides the token ids of a text.
+    /// Returns the digest of everything that decides the token ids of a text.
     #[must_use]
     pub fn digest(&self, coverage: Coverage) -> Digest {
         match coverage {
@@ -125,13 +127,13 @@ impl Tokenizer {
         self.special.iter().any(|special| special == token)
     }
 
-    /// The special token that the model expects at the beginning of every prompt, if any.
+    /// Returns the special token that the model expects at the beginning of every prompt, if any.
     #[must_use]
     pub fn bos(&self) -> Option<&str> {
         self.bos.as_deref()
     }
 
-    /// The bytes that `token` stands for in a text: none for a special one.
+    /// Returns the bytes that `token` stands for in a text; none for a special token.
     pub(crate) fn bytes_of(&self, token: u32) -> Vec<u8> {
         match &self.encoder {
             Encoder::Pieces(pieces) => pieces.bytes_of(token),
@@ -154,14 +156,14 @@ impl Tokenizer {
         }
     }
 
-    /// The special token that `template` begins with, blanks aside.
+    /// Returns the special token with which `template` begins, blanks aside.
     pub(crate) fn leading_special(&self, template: &str) -> Option<u32> {
         let begins = |special: &&String| template.trim_start().starts_with(special.as_str());
         let special = self.special.iter().filter(begins).max_by_key(|special| special.len())?;
         self.token(special)
     }
 
-    /// The token of that name.
+    /// Looks a token up by name.
     pub(crate) fn token(&self, name: &str) -> Option<u32> {
         match &self.encoder {
             Encoder::Pieces(pieces) => pieces.special_token(name),
@@ -275,7 +277,7 @@ mod tests {
         assert_eq!(tokenizer.bos(), None);
     }
 
-    /// A title counts by its first tokens: of a long one no more than a piece is made.
+    /// Checks that the start of a long title is encoded by no more than a piece.
     #[test]
     fn the_start_of_a_text_has_the_first_tokens_of_the_whole() {
         let folder = tempfile::tempdir().unwrap();
@@ -291,7 +293,7 @@ mod tests {
                 whole.truncate(max);
                 assert_eq!(tokenizer.encode_start(&words, max).unwrap(), whole, "{name} {max}");
             }
-            // What follows is not looked at: no piece can end in so many letters.
+            // The rest is not looked at: no piece can end in so many letters.
             let letters = words + &"x".repeat(2 << 20);
             assert!(name == "gemma3" || tokenizer.encode_text(&letters).is_err(), "{name}");
             assert_eq!(tokenizer.encode_start(&letters, 64).unwrap().len(), 64);

@@ -1,8 +1,8 @@
 //! Cuts long texts into pieces whose token ids, one after the other, are those of the whole.
 //!
-//! In: how a tokenizer finds words, and which were added to it. Out: pieces that end where no added
-//! word, no step before BPE and no token reaches from one side to the other. Of some tokenizers no
-//! such place is known: their texts must fit into one piece.
+//! In: a tokenizer's way to find words, and the words added to it. Out: pieces. No added word, no step
+//! before BPE and no token crosses the end of a piece. For some tokenizers no such place is known;
+//! their texts must fit into one piece.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -14,51 +14,51 @@ use tokenizers::Tokenizer as FastTokenizer;
 use super::byte_level::WORDS;
 use super::sentence_piece::{BLANK, spelled};
 
-/// Bytes after which a piece ends at the next place where it can.
+/// Number of bytes after which a piece ends at the next possible place.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
 
-/// Bytes of a piece at most.
+/// Largest size of a piece, in bytes.
 pub(super) const PIECE_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes at most of a piece that goes through a pattern: on a run of blanks, say, it goes back as many
-/// steps, of which expression engines take a million.
+/// Largest size of a piece that goes through a pattern, in bytes. On a run of blanks, say, a pattern
+/// goes back as many steps, of which expression engines take a million.
 const MATCHED_BYTES_MAX: usize = 1 << 18;
 
-/// Bytes of an added word at most where text is cut.
+/// Largest size of an added word for which text is cut, in bytes.
 const WORD_BYTES_MAX: usize = 1 << 10;
 
-/// Knows where a tokenizer's texts can be cut.
+/// Knows where the texts of a tokenizer can be cut.
 pub(super) struct Cutter {
     places: Places,
-    /// Added words, with blanks as SentencePiece spells them.
+    /// Added words, with blanks in SentencePiece's spelling.
     added: Vec<String>,
-    /// Bytes of the longest one.
+    /// Size of the longest added word, in bytes.
     reach: usize,
-    /// Whether added words are looked for in composed text, so that only ASCII tells where they are.
+    /// Whether added words are looked for in composed text, so that they can be located in ASCII only.
     composed: bool,
     bytes: usize,
     bytes_max: usize,
 }
 
 enum Places {
-    /// After a letter or digit, before another kind of character: there the patterns that are known
-    /// end a word, whatever stands further left or right. Some put a blank before a text that has
-    /// none: their pieces must begin with one.
+    /// Places between a letter or digit and another kind of character. The known patterns end a word
+    /// there, whatever stands further left or right. Some put a blank before a text that has none:
+    /// their pieces must begin with one.
     Words { blank: bool },
-    /// Before a blank that is in no token together with the character before it. Where a blank is put
-    /// before every text, the one that the piece would begin with is left out.
+    /// Places before a blank that no token joins with the character before it. If a blank is put before
+    /// every text, the piece leaves out the one with which it would begin.
     Blanks { prepended: bool, neighbours: OnceLock<Neighbours> },
-    /// No place is known.
+    /// No known place.
     None,
 }
 
 impl Cutter {
-    /// A cutter for a tokenizer that finds words by one of the [`WORDS`].
+    /// Returns a cutter for a tokenizer that finds words by one of the [`WORDS`].
     pub(super) fn of_words(added: Vec<String>) -> Self {
         Self::new(Places::Words { blank: false }, added, false)
     }
 
-    /// A cutter for the definition in a `tokenizer.json`.
+    /// Returns a cutter for the definition in a `tokenizer.json`.
     pub(super) fn of_json(json: &Value) -> Self {
         let added = json["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
         let contents = added.iter().filter_map(|token| token["content"].as_str());
@@ -82,10 +82,10 @@ impl Cutter {
         Self { places, added, reach, composed, bytes: PIECE_BYTES, bytes_max }
     }
 
-    /// The pieces of `text`, each for itself to be encoded by `tokenizer`.
+    /// Cuts `text` into pieces that `tokenizer` can encode one by one.
     ///
     /// # Errors
-    /// [`ModelError`] where the next piece would be too long.
+    /// [`ModelError`] if the next piece would be too long.
     pub(super) fn pieces<'a>(
         &'a self,
         text: &'a str,
@@ -97,16 +97,16 @@ impl Cutter {
         cut(text, sizes, skipped, place, |length| self.too_long(length))
     }
 
-    /// End of the first piece of a text, where it is not the last.
+    /// Returns the end of the first piece of a text; `None` if it is the last piece.
     fn place(&self, text: &str, tokenizer: &FastTokenizer) -> Option<usize> {
         place(text, self.bytes, self.bytes_max, |at, before, after| {
-            // Nothing is put before no text.
+            // Nothing is put before an empty text.
             let last = at + 1 == text.len();
             !last && self.places.have(before, after, tokenizer) && !self.touches_added(text, at)
         })
     }
 
-    /// Whether an added word may end, begin or be at this place, or after one blank.
+    /// Whether an added word may end, begin or lie at this place, or after one blank.
     fn touches_added(&self, text: &str, at: usize) -> bool {
         let from = boundary(text, at.saturating_sub(self.reach));
         let to = boundary(text, at + self.reach + 4);
@@ -135,11 +135,11 @@ impl Cutter {
     }
 }
 
-/// The pieces of `text`. The rest is one where it has at most `bytes`, or `bytes_max` and no place to
-/// end at; any other piece ends at its `place`, after which so many bytes are `skipped`.
+/// Cuts `text` into pieces. A piece ends at its `place`, and the next begins `skipped` bytes later. A
+/// rest of at most `bytes`, or of at most `bytes_max` and without a place, is the last piece.
 ///
 /// # Errors
-/// [`ModelError`] that `too_long` makes of the length of a rest that has more and no such place.
+/// [`ModelError`] that `too_long` makes of the length of a longer rest without a place.
 pub(super) fn cut(
     text: &str,
     [bytes, bytes_max]: [usize; 2],
@@ -164,20 +164,20 @@ pub(super) fn cut(
     })
 }
 
-/// The error for a text with a long run of letters, of blanks or the like.
+/// Makes the error for a text with a long run of letters, of blanks or the like.
 pub(super) fn unbroken(max: usize) -> ModelError {
     let what = format!("a text has {max} bytes without the end of a word: put blanks into it");
     ModelError::Tokenizer(what)
 }
 
-/// The last place up to byte `at` that is between characters.
+/// Returns the last boundary of characters up to byte `at`.
 fn boundary(text: &str, at: usize) -> usize {
     let mut places = (0..=at.min(text.len())).rev();
     places.find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// The first place from byte `from` on, and before byte `end`, that fits, by the place and the
-/// characters around it.
+/// Returns the first place from byte `from` on and before byte `end` that fits. `fits` gets the place
+/// and the characters around it.
 pub(super) fn place(
     text: &str,
     from: usize,
@@ -246,13 +246,13 @@ impl Places {
     }
 }
 
-/// Whether a step of type `Split` is by a pattern that is known, and keeps words apart.
+/// Whether a step of type `Split` has a known pattern and keeps words apart.
 fn splits_words(step: &Value) -> bool {
     let pattern = step["pattern"]["Regex"].as_str().unwrap_or_default();
     WORDS.contains(&pattern) && (step["behavior"] == "Isolated" || step["behavior"] == "Removed")
 }
 
-/// Steps that the known normalizers take.
+/// Steps of the known normalizers.
 #[derive(Default)]
 struct Normalizers {
     compose: bool,
@@ -277,7 +277,7 @@ impl Normalizers {
     }
 }
 
-/// The steps of a part of a tokenizer, which may be a sequence of them.
+/// Lists the steps of a part of a tokenizer, which may be a sequence of them.
 fn steps<'a>(part: &'a Value, key: &str) -> Vec<&'a Value> {
     match part {
         Value::Null => Vec::new(),
@@ -289,9 +289,9 @@ fn steps<'a>(part: &'a Value, key: &str) -> Vec<&'a Value> {
     }
 }
 
-/// Characters of a vocabulary by what stands after them.
+/// Characters of a vocabulary, by their neighbours in tokens.
 struct Neighbours {
-    /// Characters that are tokens.
+    /// Characters that are tokens by themselves.
     alone: HashSet<char>,
     /// Characters that stand before a blank in a token.
     joined: HashSet<char>,
@@ -311,15 +311,15 @@ impl Neighbours {
         Self { alone, joined }
     }
 
-    /// Whether no token has this character and then a blank. Of one that is no token by itself, bytes
-    /// or the unknown token are made, which may go together with what follows.
+    /// Whether no token has this character and then a blank. A character that is no token becomes bytes
+    /// or the unknown token, which may join with what follows.
     fn are_apart(&self, before: char) -> bool {
         let blank = BLANK.chars().all(|blank| self.alone.contains(&blank));
         blank && self.alone.contains(&before) && !self.joined.contains(&before)
     }
 }
 
-/// Letters (`\p{L}`) and digits of scripts in wide use: what every edition of Unicode calls so.
+/// Whether this is a letter (`\p{L}`) or digit of a script in wide use, in every edition of Unicode.
 fn is_letter_or_digit(character: char) -> bool {
     character.is_ascii_alphanumeric()
         || matches!(
@@ -330,8 +330,8 @@ fn is_letter_or_digit(character: char) -> bool {
         )
 }
 
-/// Characters that are neither letters nor digits, nor ever part of the character before, nor of
-/// words such as `it's`.
+/// Whether this is neither a letter nor a digit, and never part of the character before it or of words
+/// such as `it's`.
 fn ends_word(character: char) -> bool {
     match character {
         '\'' | '_' => false,
@@ -348,7 +348,7 @@ mod tests {
     use super::*;
     use crate::tokenizer::byte_characters;
 
-    /// Parts that texts are made of: all kinds of characters that patterns tell apart, and added words.
+    /// Parts of texts: all kinds of characters that patterns tell apart, and added words.
     const PARTS: [&str; 40] = [
         "a",
         "the",
@@ -407,7 +407,7 @@ mod tests {
         })
     }
 
-    /// A tokenizer with these steps, of bytes or of characters and blanks, and some joined.
+    /// Makes a tokenizer with these steps, over bytes or over characters and blanks, with some merges.
     fn definition(normalizer: &Value, pre_tokenizer: &Value, flags: u8) -> Value {
         let bytes = pre_tokenizer.to_string().contains("ByteLevel");
         let (alone, merges): (Vec<char>, _) = match bytes {
@@ -443,7 +443,7 @@ mod tests {
         })
     }
 
-    /// The tokenizers that are known, as their files define them.
+    /// Lists the known tokenizers, as their files define them.
     fn known() -> Vec<(&'static str, Value, Value)> {
         let split = |pattern: &str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
         let bytes = |regex: bool, blank: bool| {

@@ -1,5 +1,7 @@
-//! BPE as SentencePiece does it (Kudo and Richardson 2018): of all pairs of neighbours that are a
-//! piece together, the one of the best score is joined, until there is none.
+//! BPE as in SentencePiece (Kudo and Richardson 2018): among all neighbours that form a piece together,
+//! the pair with the best score is joined, until there is none.
+//!
+//! In: text, and a vocabulary with scores. Out: token ids.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
@@ -13,20 +15,20 @@ use crate::LoadError;
 use crate::gguf::Value;
 use crate::metadata::Reader;
 
-/// How pieces spell a blank.
+/// Spelling of a blank in pieces.
 pub(super) const BLANK: &str = "\u{2581}";
 
 pub(super) struct SentencePiece {
     names: Vec<Name>,
-    /// Pieces that text is joined to.
+    /// Token ids of pieces to which text is joined.
     pieces: HashMap<String, u32>,
     scores: Vec<f32>,
-    /// Pieces of the user's definition: taken from text whole, before all others.
+    /// Pieces that the user defined: taken from text whole, before all others.
     whole: Literals,
-    /// These and the special ones, for templates.
+    /// The pieces that the user defined and the special ones, for templates.
     template: Literals,
     special: HashMap<String, u32>,
-    /// What bytes become that are in no piece.
+    /// Token ids of bytes, for text that is in no piece.
     bytes: HashMap<u8, u32>,
     unknown: Option<u32>,
     /// Whether a blank is put before text.
@@ -35,11 +37,11 @@ pub(super) struct SentencePiece {
     neighbours: OnceLock<HashSet<(char, char)>>,
 }
 
-/// What a token stands for.
+/// The meaning of a token's name.
 enum Name {
     Text(String),
     Byte(u8),
-    /// Nothing that is in a text.
+    /// A token that no text contains.
     Special,
 }
 
@@ -140,7 +142,7 @@ impl SentencePiece {
         }
     }
 
-    /// The tokens of a text; after `max` of them the rest may be left out.
+    /// Encodes a text; the rest may be left out after `max` tokens.
     pub(super) fn encode_text(&self, text: &str, max: usize) -> Result<Vec<u32>, ModelError> {
         self.encode(text, &self.whole, max)
     }
@@ -153,7 +155,7 @@ impl SentencePiece {
         let mut tokens = Vec::with_capacity(max.min(text.len() / 3 + 1));
         let text = spelled(text);
         let mut rest = text.as_str();
-        // A blank is put before what stands first, and what follows a special token.
+        // A blank is put before the start of the text and after a special token.
         let mut blank = self.blank_first;
         while !rest.is_empty() && tokens.len() < max {
             let found = literals.find(rest);
@@ -161,7 +163,7 @@ impl SentencePiece {
                 found.map_or((rest.len(), None), |(at, len, id)| (at, Some((len, id))));
             let special =
                 literal.is_some_and(|(_, id)| matches!(self.names[id as usize], Name::Special));
-            // SentencePiece puts it before the user's pieces as well.
+            // SentencePiece puts a blank before the user's pieces as well.
             if before > 0 || blank && !special {
                 self.encode_run(&rest[..before], blank, max, &mut tokens)?;
                 blank = false;
@@ -200,7 +202,7 @@ impl SentencePiece {
         Ok(())
     }
 
-    /// Parts of a run, cut between characters that no piece has side by side: nothing is joined there.
+    /// Cuts a run between characters that no piece has side by side: nothing is joined there.
     fn runs<'a>(
         &'a self,
         run: &'a str,
@@ -229,7 +231,7 @@ impl SentencePiece {
 
     fn join<'a>(&self, run: &'a str) -> impl Iterator<Item = &'a str> {
         let ends = run.char_indices().map(|(start, c)| (start, start + c.len_utf8()));
-        // Of symbol `i` what is left after joins: empty once it is part of the one before.
+        // What is left of symbol `i` after joins: empty once it is part of an earlier one.
         let mut symbols: Vec<(usize, usize)> = ends.collect();
         let count = symbols.len();
         let mut next: Vec<usize> = (1..=count).collect();
@@ -260,17 +262,17 @@ impl SentencePiece {
     }
 }
 
-/// Neighbours that are a piece together.
+/// Neighbours that form a piece together.
 struct Pair {
     score: f32,
     left: usize,
     right: usize,
-    /// Bytes of both when the pair was found.
+    /// Size of both when the pair was found, in bytes.
     length: usize,
 }
 
 impl Ord for Pair {
-    /// The best score first, then what stands first. Scores are numbers.
+    /// Orders by score, best first, then by place. Scores are never NaN.
     fn cmp(&self, other: &Self) -> Ordering {
         let score = self.score.partial_cmp(&other.score).unwrap_or(Ordering::Equal);
         score.then(other.left.cmp(&self.left))
@@ -291,7 +293,7 @@ impl PartialEq for Pair {
 
 impl Eq for Pair {}
 
-/// Tokens that are found in text as they are: the longest one first.
+/// Tokens that are found in text as they are, the longest one first.
 struct Literals {
     ids: HashMap<String, u32>,
     starts: HashSet<char>,
@@ -306,7 +308,7 @@ impl Literals {
         Self { ids, starts, lengths }
     }
 
-    /// Place, length and token of the first one in `text`.
+    /// Finds the first literal in `text`. Returns its place, length and token.
     fn find(&self, text: &str) -> Option<(usize, usize, u32)> {
         let starts = text.char_indices().filter(|(_, c)| self.starts.contains(c));
         let mut found = starts.filter_map(|(at, _)| {
@@ -320,18 +322,18 @@ impl Literals {
     }
 }
 
-/// Text as pieces spell it.
+/// Spells text as pieces do.
 pub(super) fn spelled(text: &str) -> String {
     text.replace(' ', BLANK)
 }
 
-/// The byte that a name like `<0x0A>` stands for.
+/// Returns the byte that a name like `<0x0A>` stands for.
 fn byte_of(name: &str) -> Option<u8> {
     let digits = name.strip_prefix("<0x")?.strip_suffix('>')?;
     (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }
 
-/// What a name stands for that is not special.
+/// Returns the bytes that a token stands for, by a name that is not special.
 pub(super) fn bytes_of_name(name: &str) -> Vec<u8> {
     byte_of(name).map_or_else(|| name.replace(BLANK, " ").into_bytes(), |byte| vec![byte])
 }
@@ -340,7 +342,7 @@ pub(super) fn bytes_of_name(name: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// Pieces of a model of our own with their scores and types.
+    /// Makes pieces of a small model, with scores and types.
     fn pieces(blank_first: bool) -> SentencePiece {
         let entries = [
             ("<unk>", 0.0, kind::UNKNOWN),
@@ -376,16 +378,16 @@ mod tests {
         check("", &[]);
         check("abc", &[9]);
         check("bcab", &[8, 7]);
-        // Of equal pairs the first.
+        // Of equal pairs the first is joined.
         check("aaa", &[10, 12]);
         check("aaaa", &[10, 10]);
         // `ab` is better than the blank's piece.
         check(" ab a", &[15, 7, 11]);
         check("  a   b", &[5, 12, 5, 15, 13]);
         check("a<b>c", &[12, 6, 14]);
-        // Bytes, and one that there is none of.
+        // Bytes, one of which has no token.
         check("äx", &[2, 3, 0]);
-        // What turns are made of is text, and none of its characters is a piece.
+        // Marks of turns are text, and none of their characters is a piece.
         check("<s>", &[0, 0, 0]);
         assert_eq!(pieces.encode_text("<|user|>", usize::MAX).unwrap().len(), 8);
     }

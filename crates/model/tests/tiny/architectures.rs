@@ -38,12 +38,12 @@ fn device(bytes: &[u8], element: Element, compute: Compute) -> DeviceModel {
     DeviceModel::load(&mut file, DeviceChoice::Cpu, settings).unwrap().0
 }
 
-/// What transformers computes of one sequence.
+/// Results of transformers for one sequence.
 struct Golden {
     tokens: Vec<u32>,
-    /// Of all tokens but the first.
+    /// Log-probability of each token but the first.
     log_probabilities: Vec<f32>,
-    /// Of some tokens after the last one.
+    /// Logits of some tokens after the last one.
     logits: Vec<(u32, f32)>,
 }
 
@@ -67,7 +67,8 @@ fn golden(name: &str) -> Vec<Golden> {
     sequences.collect()
 }
 
-/// The likelihood of a sequence's second half after its first, and the logits after its last token.
+/// Returns the likelihood of a sequence's second half after its first, and the logits after its last
+/// token.
 fn scores<M: LanguageModel>(model: &M, sequence: &Golden) -> (f32, Vec<f32>) {
     let half = sequence.tokens.len() / 2;
     let score = |document: &[u32], query: &QueryPart| {
@@ -111,7 +112,8 @@ fn transformers_computes_the_same() {
     }
 }
 
-/// Without any of these, other numbers come out: so the models above show that each is computed.
+/// Changes one number at a time, each of which changes the result. So the models above show that each
+/// is used.
 #[test]
 fn every_number_of_the_configuration_matters() {
     for (name, key, value) in [
@@ -135,7 +137,7 @@ fn every_number_of_the_configuration_matters() {
         let run = tokens(1, 100);
         let [own, other] = [gguf(name), other].map(|bytes| load(&bytes, Element::F32));
         assert_ne!(own.config(), other.config(), "{name}, {key}");
-        // A store of the one is refused by the other, if by nothing else.
+        // Another fingerprint: a store of one is refused by the other.
         assert_ne!(own.config().rope(), other.config().rope(), "{name}, {key}");
         let logs = [&own, &other].map(|model| model.log_probabilities_of_run(&run).unwrap());
         let largest = logs[0].iter().zip(&logs[1]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
@@ -162,12 +164,12 @@ fn two_parts_score_as_one_run() {
     }
 }
 
-/// Chunks shorter and longer than windows and the steps of attention.
+/// Makes chunks shorter and longer than windows and the steps of attention.
 fn chunks() -> Vec<Chunk> {
     ragged(9).into_iter().chain([33, 200].map(|count| chunk(&tokens(8, count)))).collect()
 }
 
-/// Blocks and scores of `model` all at once are those of `single` one by one.
+/// Checks that blocks and scores of `model` all at once equal those of `single` one by one.
 fn assert_bits(model: &CpuModel, single: &CpuModel, chunks: &[Chunk], what: &str) {
     let alone = chunks.iter().map(|chunk| single.prefill(std::slice::from_ref(chunk)).unwrap());
     let alone: Vec<KvBlock> = alone.flatten().collect();
@@ -195,7 +197,7 @@ fn bits_depend_on_tokens_alone() {
 #[test]
 fn bits_do_not_depend_on_instructions() {
     let chunks = [1, 70].map(|count| chunk(&tokens(8, count)));
-    // As the others, but for numbers.
+    // Like the others, but for numbers.
     for name in NAMES.into_iter().filter(|name| !["llama3", "gemma3-linear"].contains(name)) {
         let bytes = gguf(name);
         for compute in [Compute::F32, Compute::Bf16] {
@@ -275,7 +277,7 @@ fn the_device_agrees() {
                 model.score(&query, &blocks.iter().collect::<Vec<_>>()).unwrap()
             };
             assert_close(&score(&exact), &expected, 1e-4, name);
-            // Random weights magnify what is rounded, over many layers the more.
+            // Random weights magnify rounding, the more layers the more.
             assert_close(&score(&bf16), &expected, 0.5, name);
             assert!(score(&random).iter().all(|score| *score < 0.0), "{name}");
         }

@@ -30,14 +30,14 @@ pub(crate) fn tiny() -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// The tiny model after `edit` of its metadata and tensors.
+/// Returns the tiny model after `edit` of its metadata and tensors.
 pub(crate) fn edited(
     edit: impl FnOnce(&mut Vec<(String, Value)>, &mut Vec<(String, QTensor)>),
 ) -> Vec<u8> {
     edited_of(&tiny(), edit)
 }
 
-/// Another one's.
+/// Returns the model in `bytes` after `edit` of its metadata and tensors.
 pub(crate) fn edited_of(
     bytes: &[u8],
     edit: impl FnOnce(&mut Vec<(String, Value)>, &mut Vec<(String, QTensor)>),
@@ -106,7 +106,7 @@ fn mean_log_probability(model: &CpuModel, document: &[u32], query: &[u32]) -> f6
     logs[document.len() - 1..].iter().sum::<f64>() / query.len() as f64
 }
 
-/// The same decoder from candle's operations, one run at a time.
+/// A reference decoder from candle's operations, one run at a time.
 pub(crate) struct Reference {
     content: Content,
     bytes: Cursor<Vec<u8>>,
@@ -181,7 +181,7 @@ impl Reference {
         Ok((blocks, rms_norm(&x, &self.weight("output_norm.weight")?, eps)?))
     }
 
-    /// `[position][token]`.
+    /// Computes the logits, `[position][token]`.
     pub(crate) fn logits(&mut self, tokens: &[u32]) -> candle_core::Result<Tensor> {
         let (_, hidden) = self.run(tokens)?;
         let untied = self.content.tensor_infos.contains_key("output.weight");
@@ -189,7 +189,7 @@ impl Reference {
         hidden.matmul(&head.t()?)
     }
 
-    /// The logits of the token after `tokens`.
+    /// Computes the logits of the token after `tokens`.
     pub(crate) fn next_logits(&mut self, tokens: &[u32]) -> candle_core::Result<Vec<f32>> {
         self.logits(tokens)?.get(tokens.len() - 1)?.to_vec1()
     }
@@ -230,7 +230,7 @@ fn the_checked_in_model_is_the_one_written_today() {
 
 #[test]
 fn candle_operations_give_the_same() {
-    // Tied and quantised untied head, another base of the rotary angles.
+    // Tied and quantised untied head, and another base of the rotary angles.
     let variants = [
         tiny(),
         with_tensor("output.weight", GgmlDType::Q8_0, &head_weights()),
@@ -311,7 +311,7 @@ fn bits_are_those_of_one_chunk(element: Element, compute: Compute) {
 fn bf16_and_int8_are_near_f32() {
     let exact = load(Element::F32);
     let query = tokens(4, 20);
-    // Random weights magnify what is rounded.
+    // Random weights magnify rounding.
     for (compute, limit) in [(Compute::Bf16, 0.1), (Compute::Int8, 0.3)] {
         let rounded = load_as(&tiny(), Element::F32, compute, Kernel::best(), 2).unwrap();
         let scores = [&exact, &rounded].map(|model| {
@@ -348,7 +348,7 @@ fn int8_needs_inputs_that_can_be_turned() {
     assert!(refused.contains("104 inputs") && refused.contains("--dtype bf16"), "{refused}");
 }
 
-/// Gates and ups are packed panel by panel of 16: the last one need not be full.
+/// Gates and ups are packed panel by panel of 16; the last panel need not be full.
 #[test]
 fn a_feed_forward_part_of_any_width_gives_the_same() {
     let widened = edited(|metadata, tensors| {
@@ -371,7 +371,7 @@ fn a_feed_forward_part_of_any_width_gives_the_same() {
                 let model = load_as(bytes, Element::F32, compute, kernel, 2).unwrap();
                 model.prefill(&[chunk(&tokens(1, length))]).unwrap().remove(0)
             };
-            // One row goes another way.
+            // A single row takes another path.
             for length in [1, 40] {
                 assert!(same(&prefill(&tiny(), length), &prefill(&widened, length)), "{kernel:?}");
             }
@@ -438,7 +438,7 @@ fn a_calibration_depends_on_its_chunks_alone() {
     }
 }
 
-/// Positions that are the same in every chunk are their own means, so nothing is left to round.
+/// Positions that are the same in every chunk equal their own means, so nothing is left to round.
 #[test]
 fn fixed_positions_are_stored_nearly_exactly() {
     let fixed = FixedPositions { first: 6, last: 0 };
@@ -533,7 +533,7 @@ fn values_that_are_no_numbers_are_refused() {
     for bad in [bad, hidden] {
         let scored = model.score(&[5, 6], &[&good, &bad]);
         assert!(matches!(scored, Err(ModelError::NotANumber { what }) if what == "candidate 1"));
-        // What such a block leaves in the buffers touches no other score.
+        // The contents that such a block leaves in the buffers change no other score.
         assert!(model.score(&[5, 6], &[&good]).is_ok());
     }
     let nan = Tensor::full(f32::NAN, 64, &CPU).unwrap();
@@ -590,7 +590,7 @@ fn other_models_are_refused() {
     assert!(matches!(refused, Some(LoadError::Gguf { .. })), "{refused:?}");
 }
 
-/// Everything that reads the file, down to a score.
+/// Runs everything that reads the file, down to a score.
 fn use_model(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let mut file = ModelFile::open(path)?;
     let tokenizer = file.tokenizer();
@@ -611,7 +611,7 @@ fn damaged_files_are_errors_or_models() {
     };
     assert!(survives(&whole, "the whole file".to_owned()));
     for i in 0..60 {
-        // Half of the cuts in the header and the metadata.
+        // Half of the cuts are in the header and the metadata.
         let length = if i < 30 { i * 8192 / 30 } else { i * (whole.len() - 1) / 59 };
         assert!(!survives(&whole[..length], format!("cut at {length}")), "cut at {length}");
     }

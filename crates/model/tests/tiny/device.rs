@@ -11,7 +11,7 @@ use hyperrag_model::{
 use crate::blocks::chunk;
 use crate::seeded::{ragged, tokens};
 
-/// Positions of the static layout; the longest candidate has 60.
+/// Number of positions of the static layout; the longest candidate has 60.
 const POSITIONS: usize = 64;
 
 pub(crate) fn both(element: Element) -> (CpuModel, DeviceModel) {
@@ -99,7 +99,7 @@ fn ragged_batches_score_as_on_the_cpu() {
     assert!(device.score(&[3], &[]).unwrap().is_empty());
 }
 
-/// The device's own blocks and scores, as a store built on it is used on it.
+/// Uses the device's own blocks for scores, like a store that is built on the device and used on it.
 #[test]
 fn prefill_and_score_together_agree() {
     let (cpu, device) = both(Element::F32);
@@ -111,7 +111,7 @@ fn prefill_and_score_together_agree() {
     let resident = device.prefill_resident(&chunks).unwrap();
     let resident = device.score(&query, &resident.iter().collect::<Vec<_>>()).unwrap();
     assert_close(&resident, &expected, 1e-4, "scores of blocks that stayed");
-    // And across: a store built on the device, read on the CPU.
+    // The other way: a store built on the device, read on the CPU.
     let across = scores(&cpu, &query, &device.prefill(&chunks).unwrap());
     assert_close(&across, &expected, 1e-4, "scores across");
 }
@@ -127,7 +127,7 @@ fn bf16_blocks_agree() {
     assert_close(&scores(&device, &query, &on_cpu), &scores(&cpu, &query, &on_cpu), 1e-4, "scores");
 }
 
-/// Memory for one sequence, for a few, for all.
+/// Tries memory for one sequence, for a few, and for all.
 #[test]
 fn batches_may_be_split_anywhere() {
     let chunks = ragged(23);
@@ -141,7 +141,7 @@ fn batches_may_be_split_anywhere() {
     }
 }
 
-/// A block that fills the layout, next to one of a single position.
+/// Scores a block that fills the layout beside one of a single position.
 #[test]
 fn full_and_shortest_blocks_share_a_batch() {
     let (cpu, device) = both(Element::F32);
@@ -171,7 +171,7 @@ fn inputs_are_checked() {
     assert!(matches!(device.score(&[1; 4000], &[&block]), Err(ModelError::TooLong { .. })));
 }
 
-/// Random weights of the tiny model's sizes: the figures' path.
+/// Uses random weights of the tiny model's sizes, as the figures do.
 #[test]
 fn random_weights_compute() {
     let (cpu, _) = both(Element::Bf16);

@@ -1,5 +1,5 @@
-//! What the digests of a model cover: each thing that must not matter, with the same blocks, and each
-//! that must.
+//! Coverage of the digests of a model: changes that must not matter, which leave blocks as they are,
+//! and changes that must.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -40,7 +40,7 @@ fn seen(path: &Path) -> Seen {
     Seen { weights, tokenizer, block }
 }
 
-/// What a GGUF file holds.
+/// The contents of a GGUF file.
 struct Parts {
     metadata: BTreeMap<String, Metadata>,
     tensors: Vec<(String, QTensor)>,
@@ -79,7 +79,7 @@ impl Parts {
         }
     }
 
-    /// Puts a tensor in the place of another, its values changed, as type `kind`.
+    /// Replaces a tensor by one with changed values and of type `kind`.
     fn change(&mut self, name: &str, kind: GgmlDType, change: impl FnOnce(&mut [f32])) {
         let place = self.tensors.iter().position(|(n, _)| n == name).unwrap();
         let tensor = self.tensors[place].1.dequantize(&Device::Cpu).unwrap();
@@ -152,7 +152,7 @@ fn every_tensor_that_is_read_counts_to_the_bit() {
             assert_ne!(found.0, right.0, "{name}: {tensor}");
             assert_eq!(found.1, right.1, "{name}: {tensor}");
         }
-        // The values are those of f16 all along.
+        // The values are those of f16 in all cases.
         let tensor = "blk.1.ffn_up.weight";
         let halves = [GgmlDType::F32, GgmlDType::F16].map(|kind| {
             let mut parts = Parts::of(name);
@@ -216,7 +216,7 @@ fn configuration_and_vocabulary_of_a_gguf_count() {
     assert_eq!(digest(&parts), right);
 }
 
-/// A folder of the tiny llama in one file of weights, or several.
+/// Writes a folder of the tiny llama in one file of weights, or several.
 fn folder_of(root: &TempDir, files: usize) -> PathBuf {
     let path = root.path().join("model");
     let _ = fs::remove_dir_all(&path);
@@ -232,7 +232,7 @@ fn change(folder: &Path, file: &str, change: impl FnOnce(&mut Value)) {
     fs::write(path, value.to_string()).unwrap();
 }
 
-/// The value with the keys of all objects in the opposite order, as text.
+/// Writes the value as text, with the keys of all objects in the opposite order.
 fn turned(value: &Value) -> String {
     match value {
         Value::Object(fields) => {

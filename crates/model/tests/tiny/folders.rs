@@ -1,4 +1,4 @@
-//! Folders of safetensors beside GGUF files of the same numbers, and what of them is refused.
+//! Folders of safetensors beside GGUF files with the same numbers, and refusals of folders.
 
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +17,8 @@ fn load(path: &Path) -> Result<CpuModel, LoadError> {
     CpuModel::load(&mut file, Element::F32, Compute::F32, Kernel::best(), 2)
 }
 
-/// The tiny model of that name as GGUF, as a folder, and as a folder of three files of weights.
+/// Writes the tiny model of that name as GGUF, as a folder, and as a folder with three files of
+/// weights.
 fn written(folder: &TempDir, name: &str) -> [PathBuf; 3] {
     let tiny = Tiny::new(name, 0).unwrap();
     let [gguf, whole, parts] =
@@ -108,7 +109,7 @@ fn an_index_of_former_weights_is_not_read() {
     assert_ne!(score(&parts), expected);
 }
 
-/// A folder whose `config.json` is changed.
+/// Makes a folder with a changed `config.json`.
 fn with_config(change: impl Fn(&mut Value)) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
     let [_, path, _] = written(&folder, "llama");
@@ -176,7 +177,7 @@ fn newer_and_older_spellings_mean_the_same() {
     assert_eq!(plain, unscaled);
 }
 
-/// Everything that reads a folder, down to a block.
+/// Runs everything that reads a folder, down to a block.
 fn survives(path: &Path, what: &str) -> bool {
     let used = || load(path).map(|model| model.prefill(&[chunk(&[5, 6])]).is_ok());
     catch_unwind(AssertUnwindSafe(used)).expect(what).unwrap_or(false)
@@ -193,7 +194,7 @@ fn damaged_weights_are_errors_or_models() {
         fs::write(&file, &whole[..length]).unwrap();
         assert!(!survives(&path, "cut"), "cut at {length}");
     }
-    // A header longer than the file, and one of more than memory.
+    // A header longer than the file, and one larger than memory.
     for length in [whole.len() as u64, u64::MAX] {
         fs::write(&file, [&length.to_le_bytes()[..], &whole[8..]].concat()).unwrap();
         assert!(!survives(&path, "header"), "{length}");

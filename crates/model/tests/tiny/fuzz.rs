@@ -12,10 +12,10 @@ use crate::changed::changes_are_no_panic;
 
 const ROUNDS: u64 = 5000;
 
-/// Bytes before the tensors of the tiny model in a GGUF file.
+/// Size of the part before the tensors of the tiny model in a GGUF file, in bytes.
 const HEADER_BYTES: usize = 6_300;
 
-/// Whether bytes are taken.
+/// Returns whether the bytes are accepted.
 type Target = fn(&[u8]) -> bool;
 
 const CHAT: &str = "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}\

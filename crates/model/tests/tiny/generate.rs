@@ -27,7 +27,7 @@ fn load(bytes: &[u8]) -> Generator {
     Generator::load(&mut open(bytes), Compute::F32, Kernel::best(), 2).unwrap()
 }
 
-/// What it generates, and how that ended.
+/// Generates tokens. Returns them and how the generation ended.
 fn generate(model: &Generator, prompt: &[u32], sampling: &Sampling) -> (Vec<u32>, Generation) {
     let mut generated = Vec::new();
     let end = model.generate(prompt, sampling, &mut |token, _| {
@@ -130,14 +130,14 @@ fn what_ends_a_turn_is_not_part_of_it() {
         let (generated, end) = generate(&model, &prompt, &GREEDY);
         assert_eq!((&generated[..], end.stop), (&all[..before], Stop::Eos), "{key}");
     }
-    // The caller may have enough.
+    // The caller may end it.
     let ended = load(&tiny()).generate(&prompt, &GREEDY, &mut |token, _| {
         if token == all[end] { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert_eq!(ended.unwrap(), Generation { tokens: before + 1, stop: Stop::Line });
 }
 
-/// The tiny model with a chat template, and such that `token` is what the template ends turns with.
+/// Returns the tiny model with a chat template that ends turns with `token`.
 fn with_turns(token: u32) -> Vec<u8> {
     let template = "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>\n\
         {% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}";

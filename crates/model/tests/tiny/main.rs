@@ -1,4 +1,4 @@
-//! The decoders on the tiny seeded model.
+//! Tests of both decoders on the tiny seeded models.
 
 mod architectures;
 mod blocks;

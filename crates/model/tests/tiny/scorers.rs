@@ -19,7 +19,7 @@ fn part(seed: u64, count: usize, scorer: Scorer) -> QueryPart {
     QueryPart { tokens: tokens(seed, count), scorer }
 }
 
-/// Queries of all scorers and of several lengths.
+/// Makes queries of all scorers and of several lengths.
 fn parts() -> Vec<QueryPart> {
     let scorers =
         [Scorer::QueryLikelihood, Scorer::Label { yes: YES, no: NO }, Scorer::Logit { token: YES }];
@@ -28,7 +28,7 @@ fn parts() -> Vec<QueryPart> {
     all.collect()
 }
 
-/// Every query with every block, no two of a query side by side.
+/// Pairs every query with every block, no two pairs of a query side by side.
 fn mixed<'a, R>(parts: &'a [QueryPart], blocks: &'a [R]) -> Vec<Pair<'a, R>> {
     let pairs =
         blocks.iter().flat_map(|block| parts.iter().map(move |query| Pair { query, block }));
@@ -113,7 +113,7 @@ fn bits_of_a_pair_depend_on_the_pair_alone() {
     }
 }
 
-/// A block, one layer of which cannot be read.
+/// A block with one layer that cannot be read.
 struct Broken<'a> {
     block: &'a KvBlock,
     layer: usize,
@@ -170,7 +170,7 @@ fn a_block_that_cannot_be_read_is_named_and_changes_no_other_score() {
         {
             let named = |error: BlockError| error.to_string().contains(&format!("layer {broken}"));
             match std::ptr::addr_eq(pair.block, &raw const held) {
-                // The hidden state alone tells the probability of one token, which needs no layer.
+                // The hidden state alone gives the probability of one token, which needs no layer.
                 true if pair.query.computed().is_empty() => {
                     assert_eq!(score.unwrap().to_bits(), expected.to_bits());
                 }

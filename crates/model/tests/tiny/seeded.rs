@@ -1,3 +1,5 @@
+//! Token ids and chunks that depend on a seed alone.
+
 use hyperrag_kv::Chunk;
 
 use crate::blocks::chunk;
@@ -7,7 +9,7 @@ mod numbers;
 
 pub(crate) use numbers::Seeded;
 
-/// Token ids that depend on the seed alone.
+/// Draws token ids that depend on the seed alone.
 pub(crate) fn tokens(seed: u64, count: usize) -> Vec<u32> {
     let mut state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let next = std::iter::repeat_with(|| {
@@ -17,7 +19,7 @@ pub(crate) fn tokens(seed: u64, count: usize) -> Vec<u32> {
     next.take(count).collect()
 }
 
-/// Chunks of 1 to 60 tokens.
+/// Makes chunks of 1 to 60 tokens.
 pub(crate) fn ragged(count: usize) -> Vec<Chunk> {
     (0..count).map(|i| chunk(&tokens(i as u64, 1 + i * 37 % 60))).collect()
 }

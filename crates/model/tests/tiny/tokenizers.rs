@@ -1,4 +1,4 @@
-//! A `tokenizer.json` by the tokenizers library itself beside what is read from it here.
+//! A `tokenizer.json` read here, beside the tokenizers library itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ const TEXTS: [&str; 6] = [
     "",
 ];
 
-/// The tiny folder with a changed `tokenizer.json`.
+/// Writes the tiny folder with a changed `tokenizer.json`.
 fn folder(change: impl Fn(&mut Value)) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("model");

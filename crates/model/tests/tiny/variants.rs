@@ -35,7 +35,7 @@ fn elements_share_weights_and_blocks_are_rounded() {
             all += own.layer(0).len();
             assert_eq!(same(&rounded, own), element == Element::F32, "{element}");
         }
-        // Turning K back to before its position rounds, which is seen in few levels.
+        // Rotating K back from its position rounds, which shows in few levels.
         let expected = if element.is_calibrated() { all * 98 / 100 } else { all };
         assert!(equal >= expected, "{element}: {equal} of {all} bytes are equal");
     }

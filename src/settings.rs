@@ -212,9 +212,7 @@ mod tests {
         let of = |file: &str, more: &[&str]| {
             let line = [&["hyperrag", "build", "corpus", "--store", "s"], more].concat();
             match resolve(file, &line).unwrap().command {
-                crate::cli::Command::Build(args) => {
-                    (args.element, args.model.compute)
-                }
+                crate::cli::Command::Build(args) => (args.element, args.model.compute),
                 other => panic!("{other:?}"),
             }
         };

@@ -15,7 +15,8 @@ use crate::support::{
 
 fn built(element: &str) -> Scratch {
     let scratch = Scratch::new();
-    let line = format!("build CORPUS --store store TINY --unit-rows 64 --kv-dtype {element} --json");
+    let line =
+        format!("build CORPUS --store store TINY --unit-rows 64 --kv-dtype {element} --json");
     let summary = &scratch.ok(&line).json()[0];
     assert_eq!((&summary["documents"], &summary["shards"]), (&json!(160), &json!(3)));
     scratch

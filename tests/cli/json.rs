@@ -30,7 +30,10 @@ const COMMANDS: [(&str, &str); 21] = [
     ("query", "query --store store TINY --queries QUERIES --depth 9"),
     ("answer", "answer --store store TINY --queries two.jsonl --depth 5 --max-tokens 3"),
     ("bench", "bench --store store TINY --queries QUERIES --query-count 2 --depth 4"),
-    ("bench quality", "bench quality CORPUS TINY --queries QUERIES --qrels QRELS --query-count 3 --depth 4 --variants f32/f32,bf16/f32"),
+    (
+        "bench quality",
+        "bench quality CORPUS TINY --queries QUERIES --qrels QRELS --query-count 3 --depth 4 --variants f32/f32,bf16/f32",
+    ),
     ("eval", "eval --run run --qrels QRELS --baseline run --measure nDCG@10"),
     ("eval qa", "eval qa --answers answers --gold gold"),
     ("tune", "tune --hits hits --qrels QRELS"),
@@ -91,7 +94,10 @@ fn listed(found: &BTreeMap<String, BTreeSet<&'static str>>) -> String {
 fn the_page_lists_every_field() {
     let scratch = Scratch::new();
     scratch.write("more.jsonl", "{\"_id\": \"p001\", \"text\": \"Another text.\"}\n");
-    scratch.write("two.jsonl", "{\"_id\": \"a\", \"text\": \"bees\"}\n{\"_id\": \"b\", \"text\": \"bread\"}\n");
+    scratch.write(
+        "two.jsonl",
+        "{\"_id\": \"a\", \"text\": \"bees\"}\n{\"_id\": \"b\", \"text\": \"bread\"}\n",
+    );
     scratch.write("gone", "p002\n");
     scratch.write("gold", "{\"_id\": \"a\", \"answers\": [\"honey\"]}\n");
     scratch.write("answers", "{\"query_id\": \"a\", \"answer\": \"honey\"}\n");

@@ -9,8 +9,8 @@ use crate::support::all_files;
 
 /// Words with which no doc comment begins: they put the subject last, or elsewhere.
 const BANNED: [&str; 16] = [
-    "what", "the same", "its", "it", "one of", "as", "of", "that", "those", "these", "which", "how",
-    "where", "whose", "who", "so",
+    "what", "the same", "its", "it", "one of", "as", "of", "that", "those", "these", "which",
+    "how", "where", "whose", "who", "so",
 ];
 
 fn sources() -> Vec<PathBuf> {
@@ -19,8 +19,9 @@ fn sources() -> Vec<PathBuf> {
     let files = folders.iter().flat_map(|folder| all_files(folder));
     let sources = files.filter(|path| path.extension().is_some_and(|e| e == "rs"));
     // Build outputs may lie below fuzz/.
-    let sources: Vec<PathBuf> =
-        sources.filter(|path| !path.components().any(|part| part.as_os_str() == "target")).collect();
+    let sources: Vec<PathBuf> = sources
+        .filter(|path| !path.components().any(|part| part.as_os_str() == "target"))
+        .collect();
     assert!(sources.len() > 200);
     sources
 }
@@ -43,7 +44,9 @@ fn openings(text: &str) -> Vec<(usize, &str)> {
 fn banned(comment: &str) -> Option<&'static str> {
     let lower = comment.to_lowercase();
     let begins = |words: &str| {
-        lower.strip_prefix(words).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
+        lower
+            .strip_prefix(words)
+            .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
     };
     BANNED.into_iter().find(|words| begins(words))
 }
@@ -82,13 +85,17 @@ fn a_public_type_has_a_name_of_its_own() {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for path in sources() {
         // It stands for a module that was left out.
-        if path.ends_with("device/absent.rs") || !path.components().any(|p| p.as_os_str() == "crates") {
+        if path.ends_with("device/absent.rs")
+            || !path.components().any(|p| p.as_os_str() == "crates")
+        {
             continue;
         }
         for line in fs::read_to_string(&path).unwrap().lines() {
             let Some(item) = line.trim_start().strip_prefix("pub ") else { continue };
             let kinds = ["struct ", "enum ", "trait ", "type "];
-            let Some(rest) = kinds.iter().find_map(|kind| item.strip_prefix(kind)) else { continue };
+            let Some(rest) = kinds.iter().find_map(|kind| item.strip_prefix(kind)) else {
+                continue;
+            };
             let name: String = rest.chars().take_while(|c| c.is_alphanumeric()).collect();
             places.entry(name).or_default().push(path.display().to_string());
         }

@@ -3,6 +3,7 @@
 //! In: a path. Out: sizes, digests, tokenizer, chat template, and weights on request. It does not
 //! compute.
 
+use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -104,12 +105,30 @@ impl ModelFile {
         if let Some(digest) = known.get() {
             return Ok(*digest);
         }
-        let digest = match (coverage, &self.source) {
-            (Coverage::Contents, _) => contents_digest(self, self.memory.as_ref())?,
-            (Coverage::Files, Source::Gguf(file)) => file.digest()?,
-            (Coverage::Files, Source::Folder(folder)) => folder.digest()?,
+        let digest = match coverage {
+            Coverage::Contents => contents_digest(self, self.memory.as_ref())?,
+            Coverage::Files => self.files_digest()?,
         };
         Ok(*known.get_or_init(|| digest))
+    }
+
+    /// Hashes the bytes of all files that weights and sizes are read from.
+    fn files_digest(&self) -> Result<Digest, LoadError> {
+        let hash = || match &self.source {
+            Source::Gguf(file) => file.digest(),
+            Source::Folder(folder) => folder.digest(),
+        };
+        let Some(memory) = &self.memory else { return hash() };
+        let paths = match &self.source {
+            Source::Gguf(_) => vec![self.path.clone()],
+            Source::Folder(folder) => folder.hashed_files(),
+        };
+        let open = |path: &PathBuf| {
+            let opened = hyperrag_files::open(path);
+            opened.map_err(LoadError::io(path, "the model file cannot be opened"))
+        };
+        let files: Vec<File> = paths.iter().map(open).collect::<Result<_, _>>()?;
+        memory.digest(&files.iter().collect::<Vec<_>>(), "files", hash)
     }
 
     /// Reads the model's tokenizer.

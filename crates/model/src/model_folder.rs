@@ -97,11 +97,15 @@ impl ModelFolder {
     /// Hashes the configuration and the weights.
     pub(crate) fn digest(&self) -> Result<Digest, LoadError> {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&digest_of(&self.path.join("config.json"))?.0);
-        for file in &self.files {
-            hasher.update(&digest_of(file)?.0);
+        for file in self.hashed_files() {
+            hasher.update(&digest_of(&file)?.0);
         }
         Ok(Digest(*hasher.finalize().as_bytes()))
+    }
+
+    /// Files of the configuration and of the weights.
+    pub(crate) fn hashed_files(&self) -> Vec<PathBuf> {
+        [self.path.join("config.json")].into_iter().chain(self.files.iter().cloned()).collect()
     }
 
     pub(crate) fn tokenizer(&self) -> Result<Tokenizer, LoadError> {

@@ -21,7 +21,7 @@ use crate::files::open_existing;
 use crate::pages::{Pages, READ_BYTES};
 
 /// Size above which a file is read page by page, in bytes.
-const HELD_BYTES_MAX: usize = 1 << 20;
+const HELD_BYTES_MAX: usize = 128 << 10;
 
 /// An opened file. It stays readable, whatever happens to its name.
 pub(crate) struct OpenFile {

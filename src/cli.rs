@@ -112,7 +112,7 @@ pub(crate) struct DeviceBenchArgs {
 pub(crate) enum ModelCommand {
     /// Fetch a model by name, and check it; or one of the Hugging Face hub, into the hub's cache.
     Pull {
-        /// Its name, which `model list` shows, or an id of the hub: `ORG/NAME[@REVISION]`, or
+        /// Name that `model list` shows, or an id of the hub: `ORG/NAME[@REVISION]`, or
         /// `ORG/NAME/FILE.gguf[@REVISION]`.
         name: String,
     },
@@ -120,7 +120,7 @@ pub(crate) enum ModelCommand {
     List,
     /// Describe a model: sizes, KV heads, bytes a token.
     Info {
-        /// Its name, the path of a GGUF file or of a folder with safetensors, or an id of the hub.
+        /// Name, the path of a GGUF file or of a folder with safetensors, or an id of the hub.
         #[arg(default_value = "smollm2-135m")]
         name: String,
     },
@@ -141,7 +141,7 @@ pub(crate) struct ModelArgs {
     /// of the store; for a new one the chat whose turns the model knows, else plain.
     #[arg(long, env = "HYPERRAG_PROFILE", value_name = "NAME|FILE")]
     pub(crate) profile: Option<String>,
-    /// Where to compute: cpu, cuda, cuda:N, or auto for the GPU if one answers, else the CPU.
+    /// Device that computes: cpu, cuda, cuda:N, or auto for the GPU if one answers, else the CPU.
     #[arg(long, env = "HYPERRAG_DEVICE", default_value_t = DeviceChoice::Auto, value_name = "DEVICE")]
     pub(crate) device: DeviceChoice,
     /// Type of weights and products: f16, bf16 or f32 on a GPU, int8, bf16 or f32 on a CPU, where
@@ -167,7 +167,7 @@ pub(crate) struct ModelArgs {
     pub(crate) threads: usize,
 }
 
-/// Where a corpus has what.
+/// Columns of a corpus.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ColumnArgs {
     /// Column of the ids; without it `_id`, `id`, `doc_id` or `docid`.
@@ -302,7 +302,7 @@ pub(crate) struct EvalArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct TuneArgs {
-    /// What `hyperrag query --json` printed; -k must be as large as --depth there.
+    /// Output of `hyperrag query --json`; -k must be as large as --depth there.
     #[arg(long, value_name = "FILE")]
     pub(crate) hits: PathBuf,
     /// Judgements: of TREC, or of BEIR with its header.

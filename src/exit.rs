@@ -7,7 +7,7 @@ use hyperrag_store::StoreError;
 
 use crate::report;
 
-/// How the program ends; the number is its exit code.
+/// End of the program; the number is its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     /// All done.
@@ -37,7 +37,7 @@ impl From<Status> for ExitCode {
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
-/// What was found out about a damaged store.
+/// Findings about a damaged store.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Damaged(pub(crate) String);

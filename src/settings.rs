@@ -16,7 +16,7 @@ use crate::text;
 /// Bytes of a settings file.
 const SETTINGS_BYTES_MAX: u64 = 1 << 20;
 
-/// What the command line asks for.
+/// Request of the command line.
 pub(crate) enum Resolved {
     /// The settings, to be printed.
     Print(String),

@@ -22,8 +22,8 @@ pub(crate) struct AnswerArgs {
     /// the one that reranks].
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) generator: Option<String>,
-    /// What the generator is told between passages and question, instead of to answer from the
-    /// passages in as few words as possible.
+    /// Instruction between passages and question [default: answer from the passages in as few words
+    /// as possible].
     #[arg(long, value_name = "TEXT")]
     pub(crate) instruction: Option<String>,
     /// Tokens of an answer at most.
@@ -35,7 +35,7 @@ pub(crate) struct AnswerArgs {
     /// Draw from the most probable tokens that together have this probability.
     #[arg(long, default_value_t = 1.0, value_name = "SHARE", value_parser = parse_share)]
     pub(crate) top_p: f32,
-    /// What is drawn, with --temperature: the same seed gives a question the same answer.
+    /// Seed of what --temperature draws: the same seed gives a question the same answer.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) seed: u64,
 }

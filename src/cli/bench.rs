@@ -11,7 +11,7 @@ use hyperrag_retrieval::Analyzer;
 
 use super::{Aggregate, ColumnArgs, ModelArgs, SearchArgs};
 
-/// What `bench` measures: speed, or with its subcommand quality.
+/// Subject of `bench`: speed, or with its subcommand quality.
 #[derive(Debug)]
 pub(crate) enum BenchKind {
     Speed(Box<BenchArgs>),
@@ -133,7 +133,7 @@ pub(crate) struct QualityArgs {
     /// Language of the texts, by whose rules BM25 cuts words; none for words as they are.
     #[arg(long, default_value_t = Analyzer::ENGLISH, value_name = "NAME")]
     pub(crate) language: Analyzer,
-    /// What the scores of a document's chunks come to.
+    /// Document's score from the scores of its chunks.
     #[arg(long, value_enum, default_value_t = Aggregate::Max)]
     pub(crate) aggregate: Aggregate,
     /// Measure, as in `hyperrag eval`.
@@ -158,7 +158,7 @@ const CHUNK: std::ops::RangeInclusive<i64> = 32..=4096;
 /// A type of K and V, perhaps with that of weights and products and the positions of a chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct VariantName {
-    /// As it was given.
+    /// Text as it was given.
     pub(crate) text: String,
     pub(crate) element: Element,
     pub(crate) compute: Option<Compute>,

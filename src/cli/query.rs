@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::ModelArgs;
 
-/// How answers are printed.
+/// Form in which results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// A table for people.
@@ -17,7 +17,7 @@ pub(crate) enum Format {
     Trec,
 }
 
-/// What becomes of a stored block that is damaged in the store and its replicas.
+/// Treatment of a stored block that is damaged in the store and its replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnDamage {
     /// Compute it again from its token ids.
@@ -28,7 +28,7 @@ pub(crate) enum OnDamage {
     Skip,
 }
 
-/// How the model's score and the retriever's make one.
+/// Fusion of the model's score with the retriever's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Fuse {
     /// The model's score alone.
@@ -39,14 +39,14 @@ pub(crate) enum Fuse {
     Rrf,
 }
 
-/// What the scores of a document's chunks come to.
+/// Document's score from the scores of its chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Aggregate {
     /// The best.
     Max,
     /// Their mean.
     Mean,
-    /// That of the first chunk.
+    /// Score of the first chunk.
     First,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn parse_share(text: &str) -> Result<f32, String> {
     }
 }
 
-/// What is searched, with what, for what.
+/// Store, model and queries of a search.
 #[derive(Debug, Args)]
 pub(crate) struct SearchArgs {
     /// Folder of the store.
@@ -95,7 +95,7 @@ pub(crate) struct QueryArgs {
     pub(crate) ranking: RankingArgs,
 }
 
-/// How candidates are scored and ranked.
+/// Scoring and ranking of candidates.
 #[derive(Debug, Args)]
 pub(crate) struct RankingArgs {
     /// Fuse the model's score with the retriever's, that of BM25 or of the run in --candidates.
@@ -104,13 +104,13 @@ pub(crate) struct RankingArgs {
     /// The model's share in --fuse zscore, from 0 to 1.
     #[arg(long, default_value_t = 0.6, value_name = "SHARE", value_parser = parse_share)]
     pub(crate) fuse_weight: f32,
-    /// What the scores of a document's chunks come to.
+    /// Document's score from the scores of its chunks.
     #[arg(long, value_enum, default_value_t = Aggregate::Max)]
     pub(crate) aggregate: Aggregate,
     /// Compute every candidate's KV again instead of reading it.
     #[arg(long)]
     pub(crate) recompute: bool,
-    /// What to do with a stored block that is damaged and that no replica has.
+    /// Treatment of a stored block that is damaged and that no replica has.
     #[arg(long, value_enum, default_value_t = OnDamage::Recompute)]
     pub(crate) on_damage: OnDamage,
 }

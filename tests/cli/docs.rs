@@ -76,7 +76,7 @@ fn commands(text: &str) -> Vec<String> {
 }
 
 /// Makes a folder with the files that the pages mention.
-fn prepared(page: &str) -> Scratch {
+fn prepared() -> Scratch {
     let scratch = Scratch::new();
     for (name, from) in [
         ("corpus.parquet", "corpus.parquet"),
@@ -88,10 +88,6 @@ fn prepared(page: &str) -> Scratch {
     scratch.write("more.jsonl", "{\"_id\": \"new\", \"title\": \"\", \"text\": \"New bees.\"}\n");
     scratch.write("gone.txt", "p001\n");
     scratch.write("queries.tsv", "a\ta river of bees\nb\tflat bread\n");
-    // A profile, if the page shows one.
-    if let Some((_, rest)) = page.split_once("```toml\n") {
-        scratch.write("judge.toml", rest.split_once("```").unwrap().0);
-    }
     scratch
 }
 
@@ -103,7 +99,7 @@ fn commands_of_the_readme_and_the_guides_run() {
     let mut run = 0;
     for page in pages() {
         let text = fs::read_to_string(&page).unwrap();
-        let scratch = prepared(&text);
+        let scratch = prepared();
         let mut commands = commands(&text);
         let builds = commands.iter().any(|line| line.starts_with("hyperrag build"));
         if !commands.is_empty() && !builds {

@@ -1,7 +1,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use hyperrag_pipeline::PipelineError;
+use hyperrag_engine::PipelineError;
 use hyperrag_rerank::RerankError;
 use hyperrag_store::StoreError;
 

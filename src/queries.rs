@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use hyperrag_pipeline::Query;
+use hyperrag_engine::Query;
 use serde_json::Value;
 
 use crate::exit::Usage;

@@ -12,7 +12,8 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use hyperrag_pipeline::{ByteProgress, Counts};
+use hyperrag_engine::ByteProgress;
+use hyperrag_engine::progress::Counts;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
 

@@ -1,9 +1,10 @@
 use std::ops::ControlFlow;
 
 use anyhow::{Context, Result};
+use hyperrag_engine::Query;
+use hyperrag_engine::answer::{AnswerSettings, GeneratedAnswer, PassageOrder};
 use hyperrag_kv::Sampling;
 use hyperrag_model::{Compute, Generator, Kernel, ModelCache, ModelFile};
-use hyperrag_pipeline::{AnswerSettings, GeneratedAnswer, PassageOrder, Query};
 use indicatif::ProgressBar;
 
 use super::batch::{batch_bar, each_answer, session};
@@ -91,7 +92,7 @@ fn settings(args: &AnswerArgs) -> AnswerSettings<'_> {
 
 /// The end of the answer's line, and the passages by their numbers.
 fn sources(answer: &GeneratedAnswer, single: bool) -> String {
-    let line = |passage: &hyperrag_pipeline::Passage| {
+    let line = |passage: &hyperrag_engine::answer::Passage| {
         let (rank, id) = (passage.rank, &passage.id);
         match passage.title.trim() {
             "" => format!("\n[{rank}] {id}"),

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use anyhow::Result;
+use hyperrag_engine::{PipelineError, Session};
 use hyperrag_kv::Failover;
-use hyperrag_pipeline::{PipelineError, Session};
 use hyperrag_rerank::{Aggregate, Damage, Fusion, OnDamage, Ranking, RerankError};
 use hyperrag_store::Replicated;
 use indicatif::ProgressBar;

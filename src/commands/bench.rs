@@ -2,9 +2,10 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use hyperrag_eval::{Agreement, agreement};
+use hyperrag_engine::{Query, Session};
+use hyperrag_eval::experiment::speed::{BenchReport, BenchSettings, Mode};
+use hyperrag_eval::metric::agreement::{Agreement, agreement};
 use hyperrag_model::{DeviceChoice, DeviceInfo};
-use hyperrag_pipeline::{BenchReport, BenchSettings, Mode, Query, Session};
 use serde::Serialize;
 
 use super::{LoadedModel, OpenSession, open, status_with, tolerance};
@@ -74,7 +75,8 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
         "{elapsed_precise} {bar:24} {pos}/{len} runs, ETA {eta_precise}",
     );
     let before = cpu_times();
-    let figures = hyperrag_pipeline::bench(&session, &queries, settings, &mut || bar.inc(1))?;
+    let figures =
+        hyperrag_eval::experiment::speed::bench(&session, &queries, settings, &mut || bar.inc(1))?;
     bar.finish_and_clear();
     ensure!(!figures.samples.is_empty(), "{NOTHING_FOUND}");
     let conditions = Conditions {
@@ -135,7 +137,7 @@ fn write_workload(
     depth: usize,
 ) -> Result<Status> {
     let query = query.context(NOTHING_FOUND)?;
-    let workload = hyperrag_pipeline::workload(session, query, depth)?;
+    let workload = hyperrag_eval::experiment::speed::workload(session, query, depth)?;
     ensure!(!workload.documents.is_empty(), "{NOTHING_FOUND}");
     let text = serde_json::to_string(&workload)?;
     fs::write(path, text).with_context(|| format!("{}: cannot be written", path.display()))?;
@@ -183,7 +185,7 @@ fn query_from(hit: &hyperrag_retrieval::Hit) -> Query {
 }
 
 /// Picks a figure of a summary.
-type Part = fn(&hyperrag_eval::Summary) -> f64;
+type Part = fn(&hyperrag_eval::metric::stats::Summary) -> f64;
 
 /// The figures as a Markdown table.
 fn table(conditions: &Conditions, figures: &BenchReport) -> String {
@@ -191,8 +193,9 @@ fn table(conditions: &Conditions, figures: &BenchReport) -> String {
     let percentile = |mode, pick: Part| {
         seconds(mode).map_or_else(String::new, |summary| format!("{:.2} s", pick(&summary)))
     };
-    let total =
-        |mode, part: fn(&hyperrag_pipeline::Sample) -> u64| figures.of(mode).map(part).sum::<u64>();
+    let total = |mode, part: fn(&hyperrag_eval::experiment::speed::Sample) -> u64| {
+        figures.of(mode).map(part).sum::<u64>()
+    };
     let queries = |mode| figures.of(mode).count() as f64;
     let peak = |mode| {
         let peak = figures.of(mode).filter_map(|sample| sample.peak_memory_bytes).max();
@@ -232,7 +235,7 @@ fn table(conditions: &Conditions, figures: &BenchReport) -> String {
     ));
     let compared = &figures.comparisons;
     let count = compared.len() as f64;
-    let mean = |part: fn(&hyperrag_eval::Agreement) -> f64| {
+    let mean = |part: fn(&hyperrag_eval::metric::agreement::Agreement) -> f64| {
         compared.iter().map(|c| part(&c.agreement)).sum::<f64>() / count
     };
     let largest = compared.iter().map(|c| c.agreement.score_difference_max).fold(0.0, f64::max);

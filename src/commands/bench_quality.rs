@@ -5,14 +5,22 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
 use hyperrag_corpus::{Chunker, Corpus};
-use hyperrag_eval::{Qrels, run_id, run_line};
+use hyperrag_engine::Query;
+use hyperrag_engine::build::calibration_chunks;
+use hyperrag_engine::search::session::query_part;
+use hyperrag_eval::Qrels;
+use hyperrag_eval::experiment::quality::cost::{Cost, CostPoint, cost_points, knee};
+use hyperrag_eval::experiment::quality::pass::{
+    PairScores, QualityInput, Recomputed, Rounding, score_variants,
+};
+use hyperrag_eval::experiment::quality::pool::{
+    PooledQuery, draw_queries, listed_candidates, retrieve_candidates,
+};
+use hyperrag_eval::experiment::quality::report::{QualityRow, quality_rows, scored_queries};
+use hyperrag_eval::experiment::tune::ScoredQuery;
+use hyperrag_eval::metric::run::{run_id, run_line};
 use hyperrag_kv::{Element, KvBlock, LanguageModel, ModelError};
 use hyperrag_model::{Compute, ComputeChoice, Kernel, Model};
-use hyperrag_pipeline::{
-    Cost, CostPoint, PairScores, PooledQuery, QualityInput, QualityRow, Query, Recomputed,
-    Rounding, ScoredQuery, calibration_chunks, cost_points, draw_queries, knee, listed_candidates,
-    quality_rows, query_part, retrieve_candidates, score_variants, scored_queries,
-};
 use serde::Serialize;
 use serde_json::json;
 

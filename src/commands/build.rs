@@ -4,11 +4,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use hyperrag_corpus::{Chunker, Columns, Corpus, CorpusSize};
-use hyperrag_kv::{DocId, Element, Fingerprint};
-use hyperrag_pipeline::{
-    Add, BuildInput, BuildProgress, BuildSummary, ByteProgress, Counts, DryRun, Memory,
-    PipelineError, calibration_chunks,
+use hyperrag_engine::build::calibration_chunks;
+use hyperrag_engine::build::dry_run::DryRun;
+use hyperrag_engine::progress::Counts;
+use hyperrag_engine::{
+    Add, BuildInput, BuildProgress, BuildSummary, ByteProgress, Memory, PipelineError,
 };
+use hyperrag_kv::{DocId, Element, Fingerprint};
 use hyperrag_retrieval::Analyzer;
 use hyperrag_store::{FORMAT_VERSION, Replica, Store, StoreError};
 use serde::Serialize;
@@ -64,7 +66,7 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     };
     if args.dry_run {
         let plan = watch(&progress, corpus.size(), args.limit, || {
-            hyperrag_pipeline::dry_run(&input, &args.store)
+            hyperrag_engine::build::dry_run::dry_run(&input, &args.store)
         })?;
         match json {
             true => report::print_data(&with_device(&plan, &loaded)?)?,
@@ -75,9 +77,8 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     for replica in &args.replicas {
         Replica::check(&args.store, replica, &fingerprint)?;
     }
-    let built = watch(&progress, corpus.size(), args.limit, || {
-        hyperrag_pipeline::build(&input, &args.store)
-    });
+    let built =
+        watch(&progress, corpus.size(), args.limit, || hyperrag_engine::build(&input, &args.store));
     let summary = match built {
         Err(PipelineError::Interrupted) => {
             replicate_all(args);
@@ -200,7 +201,7 @@ fn replicate_all(args: &BuildArgs) -> bool {
     for replica in &args.replicas {
         let progress = ByteProgress::default();
         let done = report::watch_bytes(&progress, || {
-            hyperrag_pipeline::replicate(&args.store, replica, false, &progress)
+            hyperrag_engine::maintain::replicate::replicate(&args.store, replica, false, &progress)
         });
         if let Err(error) = done {
             all = false;

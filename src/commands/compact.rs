@@ -1,5 +1,6 @@
 use anyhow::Result;
-use hyperrag_pipeline::{ByteProgress, Compaction};
+use hyperrag_engine::ByteProgress;
+use hyperrag_engine::maintain::compact::Compaction;
 
 use super::note_replicas_behind;
 use crate::cli::CompactArgs;
@@ -11,7 +12,7 @@ pub(crate) fn compact(args: &CompactArgs, json: bool) -> Result<Status> {
     let progress = ByteProgress::default();
     let stop = signals::stop()?;
     let done = report::watch_bytes(&progress, || {
-        hyperrag_pipeline::compact(&args.store, stop, &progress)
+        hyperrag_engine::maintain::compact::compact(&args.store, stop, &progress)
     })?;
     match json {
         true => report::print_data(&serde_json::to_string(&done)?)?,

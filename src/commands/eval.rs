@@ -6,10 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
-use hyperrag_eval::{
-    Evaluation, PairedDifference, Qrels, Run, evaluate, exact_match, f1, gains_svg,
-    paired_difference,
-};
+use hyperrag_eval::metric::evaluate::{Evaluation, evaluate};
+use hyperrag_eval::metric::qa::{exact_match, f1};
+use hyperrag_eval::metric::significance::{PairedDifference, paired_difference};
+use hyperrag_eval::report::svg::gains_svg;
+use hyperrag_eval::{Qrels, Run};
 use serde::Serialize;
 use serde_json::Value;
 

@@ -27,12 +27,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use hyperrag_engine::Session;
 use hyperrag_kv::{
     Calibration, Coverage, Element, Exactness, Failover, Fingerprint, LanguageModel, Mismatch,
     Profile,
 };
 use hyperrag_model::{Compute, LoadError, LoadSettings, Model, ModelCache, ModelFile, Tokenizer};
-use hyperrag_pipeline::Session;
 use hyperrag_store::{Replicated, Store, StoreError, replica_states};
 
 use crate::cli::{BenchKind, Cli, Command, ModelArgs};
@@ -41,7 +41,7 @@ use crate::text;
 
 /// Runs the command.
 pub(crate) fn run(cli: Cli) -> Result<Status> {
-    hyperrag_pipeline::start_threads()?;
+    hyperrag_engine::threads::start_threads()?;
     match cli.command {
         Command::Model(command) => model::model(&command, cli.json),
         Command::Build(args) => build::build(&args, cli.json),

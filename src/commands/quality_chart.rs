@@ -1,5 +1,5 @@
-use hyperrag_eval::{Panel, Point, panels_svg};
-use hyperrag_pipeline::CostPoint;
+use hyperrag_eval::experiment::quality::cost::CostPoint;
+use hyperrag_eval::report::chart::{Panel, Point, panels_svg};
 
 use super::bench_quality::Figures;
 

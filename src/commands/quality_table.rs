@@ -1,5 +1,5 @@
-use hyperrag_eval::PairedDifference;
-use hyperrag_pipeline::{Estimate, How, QualityRow};
+use hyperrag_eval::experiment::quality::report::{Estimate, How, QualityRow};
+use hyperrag_eval::metric::significance::PairedDifference;
 
 use super::bench_quality::{Figures, VariantFigures};
 use super::quality_chart::knee_text;

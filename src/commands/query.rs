@@ -3,8 +3,10 @@ use std::collections::VecDeque;
 use anyhow::{Context, Result};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
-use hyperrag_eval::{Run, RunHit, run_id, run_line};
-use hyperrag_pipeline::{Answer, Asked, PipelineError, Query};
+use hyperrag_engine::search::request::Asked;
+use hyperrag_engine::{Answer, PipelineError, Query};
+use hyperrag_eval::Run;
+use hyperrag_eval::metric::run::{RunHit, run_id, run_line};
 
 use super::batch::{batch_bar, each_answer, session};
 use super::eval::read_run;
@@ -154,7 +156,7 @@ fn render(answer: &Answer, device: &str, format: Format, top: usize) -> Result<S
             value.to_string()
         }
         Format::Trec => {
-            let line = |hit: &hyperrag_pipeline::AnsweredHit| {
+            let line = |hit: &hyperrag_engine::search::session::AnsweredHit| {
                 let (query, document) = (run_id(&answer.query_id), run_id(&hit.id));
                 run_line(&query, &document, hit.rank, hit.score, "hyperrag")
             };

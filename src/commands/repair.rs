@@ -2,9 +2,10 @@ use anyhow::Result;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use hyperrag_corpus::Chunker;
+use hyperrag_engine::ByteProgress;
+use hyperrag_engine::maintain::repair::{Recompute, RepairReport, RepairSettings};
 use hyperrag_kv::{Calibration, Chunk, Exactness, Fingerprint, KvBlock, LanguageModel};
 use hyperrag_model::ComputeChoice;
-use hyperrag_pipeline::{ByteProgress, Recompute, RepairReport, RepairSettings};
 use hyperrag_store::calibration_at;
 
 use super::{LoadedModel, arithmetic};
@@ -22,7 +23,7 @@ pub(crate) fn repair(args: &RepairArgs, json: bool) -> Result<Status> {
     let progress = ByteProgress::default();
     let mut model = LazyModel { args, loaded: None };
     let done = report::watch_bytes(&progress, || {
-        hyperrag_pipeline::repair(&args.store, settings, &mut model, &progress)
+        hyperrag_engine::maintain::repair::repair(&args.store, settings, &mut model, &progress)
     })?;
     match json {
         true => report::print_data(&serde_json::to_string(&done)?)?,

@@ -1,5 +1,6 @@
 use anyhow::Result;
-use hyperrag_pipeline::{ByteProgress, Replication};
+use hyperrag_engine::ByteProgress;
+use hyperrag_engine::maintain::replicate::Replication;
 use hyperrag_store::forget_replica;
 
 use crate::cli::ReplicateArgs;
@@ -18,7 +19,7 @@ pub(crate) fn replicate(args: &ReplicateArgs, json: bool) -> Result<Status> {
     let to = to.ok_or_else(|| Usage("no copy: give its folder as --to DIR".to_owned()))?;
     let progress = ByteProgress::default();
     let done = report::watch_bytes(&progress, || {
-        hyperrag_pipeline::replicate(&args.store, to, args.checksum, &progress)
+        hyperrag_engine::maintain::replicate::replicate(&args.store, to, args.checksum, &progress)
     })?;
     if !done.remembered {
         report::warn(&format!(

@@ -1,9 +1,10 @@
 use std::path::Path;
 
 use anyhow::Result;
+use hyperrag_engine::ByteProgress;
+use hyperrag_engine::maintain::upgrade::Upgrade;
 use hyperrag_kv::{Coverage, Fingerprint};
 use hyperrag_model::{ModelCache, ModelFile};
-use hyperrag_pipeline::{ByteProgress, Upgrade};
 use hyperrag_store::{FORMAT_VERSION, Store};
 
 use super::refused;
@@ -22,7 +23,7 @@ pub(crate) fn upgrade(args: &UpgradeArgs, json: bool) -> Result<Status> {
         match args.dry_run {
             true => plan,
             false => report::watch_bytes(&progress, || {
-                hyperrag_pipeline::upgrade(&args.store, &next, stop, &progress)
+                hyperrag_engine::maintain::upgrade::upgrade(&args.store, &next, stop, &progress)
             })?,
         }
     };

@@ -3,10 +3,9 @@ use std::path::Path;
 use anyhow::Result;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use hyperrag_pipeline::{
-    ByteProgress, PipelineError, Recomputation, Selection, VerifiedReplica, VerifyReport,
-    VerifySettings,
-};
+use hyperrag_engine::maintain::recompute::{Recomputation, Selection};
+use hyperrag_engine::maintain::verify::{VerifiedReplica, VerifyReport, VerifySettings};
+use hyperrag_engine::{ByteProgress, PipelineError};
 use hyperrag_store::{ReplicaState, Store, StoreError, replica_states};
 
 use super::open;
@@ -19,7 +18,7 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<Status> {
     let settings = VerifySettings { deep: args.deep, threads: args.model.threads };
     let progress = ByteProgress::default();
     let mut found = report::watch_bytes(&progress, || {
-        hyperrag_pipeline::verify(&args.store, settings, &progress)
+        hyperrag_engine::maintain::verify::verify(&args.store, settings, &progress)
     })?;
     let damaged = found.damages.len();
     if args.recompute
@@ -54,7 +53,7 @@ fn replicas(root: &Path, settings: VerifySettings) -> Result<Vec<VerifiedReplica
     let verified = replica_states(root, store.manifest())?.into_iter().map(|mut state| {
         let progress = ByteProgress::default();
         let report = report::watch_bytes(&progress, || {
-            hyperrag_pipeline::verify(&state.path, settings, &progress)
+            hyperrag_engine::maintain::verify::verify(&state.path, settings, &progress)
         });
         let report = match report {
             Ok(report) => Some(report),
@@ -85,7 +84,13 @@ fn recomputed(store: &Store, args: &VerifyArgs) -> Result<Recomputation> {
     };
     let (progress, stop) = (ByteProgress::default(), signals::stop()?);
     let done = report::watch_bytes(&progress, || {
-        hyperrag_pipeline::recompute(store, &loaded.model, selection, &progress, stop)
+        hyperrag_engine::maintain::recompute::recompute(
+            store,
+            &loaded.model,
+            selection,
+            &progress,
+            stop,
+        )
     });
     Ok(done?)
 }

@@ -42,13 +42,13 @@ fn crates_know_only_what_lies_below_them() {
     for (package, expected) in [
         ("kv", &[][..]),
         ("files", &[]),
-        ("eval", &[]),
         ("corpus", &["kv"]),
         ("model", &["kv", "files"]),
         ("store", &["kv", "files"]),
         ("retrieval", &["kv", "files"]),
         ("rerank", &["kv"]),
-        ("pipeline", &["kv", "files", "corpus", "store", "retrieval", "rerank", "eval"]),
+        ("engine", &["kv", "files", "corpus", "store", "retrieval", "rerank"]),
+        ("eval", &["kv", "corpus", "store", "retrieval", "rerank", "engine"]),
     ] {
         let package = format!("hyperrag-{package}");
         let (_, manifest) = manifests.iter().find(|(name, _)| *name == package).unwrap();

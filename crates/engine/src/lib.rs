@@ -1,0 +1,19 @@
+//! The stages joined, for any program: `build` takes a corpus to a store, `search` a query to ranked
+//! hits, `answer` goes on to an answer, and `maintain` keeps a store as it should be.
+//!
+//! In: an open corpus, model and store. Out: a store, hits, answers, reports. It does not know the
+//! command line, and prints nothing.
+
+pub mod answer;
+pub mod build;
+pub mod error;
+pub mod maintain;
+pub mod progress;
+pub mod search;
+pub mod threads;
+
+pub use build::memory_budget::Memory;
+pub use build::{Add, BuildInput, BuildSummary, build};
+pub use error::PipelineError;
+pub use progress::{BuildProgress, ByteProgress};
+pub use search::session::{Answer, Query, Session};

@@ -1,0 +1,7 @@
+//! What smaller element types and other arithmetic cost in quality: judged queries, their candidates
+//! scored by several models, and what each ranking is worth.
+
+pub mod cost;
+pub mod pass;
+pub mod pool;
+pub mod report;

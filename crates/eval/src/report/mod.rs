@@ -1,0 +1,4 @@
+//! Figures as pictures: numbers in, SVG out.
+
+pub mod chart;
+pub mod svg;

@@ -2,7 +2,8 @@ use std::ops::ControlFlow;
 
 use anyhow::{Context, Result};
 use hyperrag_engine::Query;
-use hyperrag_engine::answer::{AnswerSettings, GeneratedAnswer, PassageOrder};
+use hyperrag_engine::answer::GeneratedAnswer;
+use hyperrag_engine::answer::settings::{AnswerSettings, PassageOrder};
 use hyperrag_kv::Sampling;
 use hyperrag_model::{Compute, Generator, Kernel, ModelCache, ModelFile};
 use indicatif::ProgressBar;
@@ -92,7 +93,7 @@ fn settings(args: &AnswerArgs) -> AnswerSettings<'_> {
 
 /// The end of the answer's line, and the passages by their numbers.
 fn sources(answer: &GeneratedAnswer, single: bool) -> String {
-    let line = |passage: &hyperrag_engine::answer::Passage| {
+    let line = |passage: &hyperrag_engine::answer::passages::Passage| {
         let (rank, id) = (passage.rank, &passage.id);
         match passage.title.trim() {
             "" => format!("\n[{rank}] {id}"),

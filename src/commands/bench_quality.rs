@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result, ensure};
 use hyperrag_corpus::{Chunker, Corpus};
 use hyperrag_engine::Query;
-use hyperrag_engine::build::calibration_chunks;
+use hyperrag_engine::build::read::calibration_chunks;
 use hyperrag_engine::search::session::query_part;
 use hyperrag_eval::Qrels;
 use hyperrag_eval::experiment::quality::cost::{Cost, CostPoint, cost_points, knee};

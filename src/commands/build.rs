@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use hyperrag_corpus::{Chunker, Columns, Corpus, CorpusSize};
-use hyperrag_engine::build::calibration_chunks;
 use hyperrag_engine::build::dry_run::DryRun;
+use hyperrag_engine::build::read::calibration_chunks;
 use hyperrag_engine::progress::Counts;
 use hyperrag_engine::{
     Add, BuildInput, BuildProgress, BuildSummary, ByteProgress, Memory, PipelineError,

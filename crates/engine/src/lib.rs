@@ -7,13 +7,15 @@
 pub mod answer;
 pub mod build;
 pub mod error;
+mod index;
 pub mod maintain;
 pub mod progress;
 pub mod search;
 pub mod threads;
 
+pub use build::build;
 pub use build::memory_budget::Memory;
-pub use build::{Add, BuildInput, BuildSummary, build};
+pub use build::plan::{Add, BuildInput, BuildSummary};
 pub use error::PipelineError;
 pub use progress::{BuildProgress, ByteProgress};
 pub use search::session::{Answer, Query, Session};

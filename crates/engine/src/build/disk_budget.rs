@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hyperrag_kv::LanguageModel;
 use hyperrag_store::{Manifest, Unit};
 
-use crate::build::BuildInput;
+use crate::build::plan::BuildInput;
 use crate::error::PipelineError;
 
 /// Bytes of the index for a byte of text, at most: text, words and postings, and as much again while

@@ -8,8 +8,10 @@ use hyperrag_store::Store;
 use serde::Serialize;
 
 use crate::build::partition::Units;
+use crate::build::plan::BuildInput;
+use crate::build::prefill::{batches, prefill_tokens};
 use crate::build::previous::Existing;
-use crate::build::{BuildInput, batches, documents_of, prefill_tokens};
+use crate::build::read::documents_of;
 use crate::error::PipelineError;
 use crate::progress::BuildProgress;
 

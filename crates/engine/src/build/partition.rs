@@ -10,8 +10,8 @@ use hyperrag_store::{
     Dead, IndexedDocument, Manifest, RowsHasher, ShardChunks, ShardRecord, UNIT_BYTES, Unit,
 };
 
-use crate::build::BuildInput;
 use crate::build::memory_budget::{Budget, Share};
+use crate::build::plan::BuildInput;
 use crate::build::previous::Existing;
 use crate::error::PipelineError;
 use crate::progress::BuildProgress;

@@ -7,7 +7,7 @@ use hyperrag_retrieval::{Hit, Index};
 use hyperrag_store::{LiveRows, Store};
 
 use crate::error::PipelineError;
-use crate::search::retriever::open_fitting;
+use crate::index::open_fitting;
 
 /// The documents that a store had before an input is added to it.
 pub(crate) struct Existing {

@@ -1,16 +1,14 @@
 //! Rewrites shards without the documents that were deleted or replaced.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use hyperrag_retrieval::IndexWriter;
-use hyperrag_store::{Manifest, Store, StoreWriter};
+use hyperrag_store::{Manifest, StoreWriter};
 use serde::Serialize;
 
-use crate::build::add_to_index;
 use crate::error::PipelineError;
+use crate::index::rebuild_from_own;
 use crate::progress::ByteProgress;
 
 /// What a compaction did.
@@ -33,8 +31,8 @@ pub struct Compaction {
     pub seconds: f64,
 }
 
-/// Writes the shards of the store at `root` that hold documents which count no longer without them,
-/// and the index anew. Readers are not disturbed: whoever has the store open goes on with what it
+/// Rewrites every shard of the store at `root` that holds deleted documents, leaves these out, and
+/// rebuilds the index. Readers are not disturbed: whoever has the store open goes on with what it
 /// was. Stopped at any point before its end, it has changed nothing.
 ///
 /// # Errors
@@ -51,7 +49,7 @@ pub fn compact(
     progress.all.store(stale.map(|record| record.kv.bytes).sum(), Ordering::Relaxed);
     let mut bytes_freed = 0;
     if let Some(compacted) = store.compact(stop, &progress.done)? {
-        index_anew(root, compacted.manifest(), stop)?;
+        rebuild_from_own(root, compacted.manifest(), stop)?;
         bytes_freed = store.publish(compacted)?;
     } else if stop.load(Ordering::Relaxed) {
         return Err(PipelineError::Interrupted);
@@ -68,25 +66,4 @@ pub fn compact(
         bytes_freed,
         seconds: start.elapsed().as_secs_f64(),
     })
-}
-
-/// Writes the index that `manifest` names, of the documents in its shards alone.
-pub(crate) fn index_anew(
-    root: &Path,
-    manifest: &Manifest,
-    stop: &AtomicBool,
-) -> Result<(), PipelineError> {
-    let store = Store::with_manifest(root, Arc::new(manifest.clone()));
-    let mut index = IndexWriter::open(
-        &root.join(manifest.index_folder()),
-        manifest.fingerprint.language.parse()?,
-    )?;
-    for record in &manifest.shards {
-        if stop.load(Ordering::Relaxed) {
-            return Err(PipelineError::Interrupted);
-        }
-        add_to_index(&mut index, record.shard, &store.chunks(record.shard)?)?;
-    }
-    index.finish(manifest.next_shard().0)?;
-    Ok(())
 }

@@ -8,7 +8,7 @@ use hyperrag_store::{Dead, StoreWriter};
 use serde::Serialize;
 
 use crate::error::PipelineError;
-use crate::search::retriever::open_fitting;
+use crate::index::open_fitting;
 
 /// What a deletion did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

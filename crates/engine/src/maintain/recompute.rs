@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hyperrag_kv::{BlockKey, BlockRead, Chunk, KvBlock, LanguageModel, ShardId, Slot};
 use hyperrag_store::{Damage, ShardRecord, Store};
 
-use crate::build::batches;
+use crate::build::prefill::batches;
 use crate::error::PipelineError;
 use crate::progress::ByteProgress;
 

@@ -9,14 +9,13 @@ use std::time::Instant;
 use hyperrag_kv::{
     CALIBRATION_CHUNKS, Calibration, Chunk, Fingerprint, KvBlock, SCORE_TOLERANCE, ShardId,
 };
-use hyperrag_retrieval::{IndexWriter, RetrievalError};
 use hyperrag_store::{
     Damage, Manifest, Mending, ShardChunks, Store, StoreError, recover, replicas,
 };
 use serde::Serialize;
 
-use crate::build::add_to_index;
 use crate::error::PipelineError;
+use crate::index;
 use crate::maintain::verify::{VerifySettings, damages};
 use crate::progress::ByteProgress;
 
@@ -340,28 +339,33 @@ impl Job<'_> {
         })
     }
 
-    /// Makes the index anew from the chunk files.
+    /// Rebuilds the index from the chunk files, of replicas too.
     fn mend_index(&self, root: &Path) -> Result<Result<String, String>, PipelineError> {
         let how = "made anew from the chunk files".to_owned();
         if self.settings.dry_run {
             return Ok(Ok(how));
         }
         let manifest = self.mending.store().manifest();
-        let folder = root.join(manifest.index_folder());
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(RetrievalError::Io { path: folder, source: error }.into());
-            }
-            _ => {}
+        index::remove(&root.join(manifest.index_folder()))?;
+        let contents = |shard| self.contents(shard).map_err(NotRebuilt::Lost);
+        match index::rebuild(root, manifest, contents) {
+            Ok(()) => Ok(Ok(how)),
+            Err(NotRebuilt::Lost(why)) => Ok(Err(why)),
+            Err(NotRebuilt::Failed(error)) => Err(error),
         }
-        let mut index = IndexWriter::open(&folder, manifest.fingerprint.language.parse()?)?;
-        for record in &manifest.shards {
-            match self.contents(record.shard) {
-                Ok(contents) => add_to_index(&mut index, record.shard, &contents)?,
-                Err(why) => return Ok(Err(why)),
-            }
-        }
-        index.finish(manifest.next_shard().0)?;
-        Ok(Ok(how))
+    }
+}
+
+/// Tells why an index was not rebuilt.
+enum NotRebuilt {
+    /// A chunk file is damaged everywhere.
+    Lost(String),
+    /// The system refuses.
+    Failed(PipelineError),
+}
+
+impl From<PipelineError> for NotRebuilt {
+    fn from(error: PipelineError) -> Self {
+        Self::Failed(error)
     }
 }

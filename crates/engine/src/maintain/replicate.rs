@@ -9,8 +9,8 @@ use hyperrag_store::{Replica, StoreError, remember_replica};
 use serde::Serialize;
 
 use crate::error::PipelineError;
+use crate::index::open_fitting;
 use crate::progress::ByteProgress;
-use crate::search::retriever::open_fitting;
 
 /// What a replication did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

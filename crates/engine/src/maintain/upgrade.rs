@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::build::disk_budget::{folder_bytes, free_bytes};
 use crate::error::PipelineError;
-use crate::maintain::compact::index_anew;
+use crate::index::rebuild_from_own;
 use crate::progress::ByteProgress;
 
 /// Report of an upgrade, or its plan.
@@ -92,7 +92,7 @@ pub fn upgrade(
     let Some(rewritten) = store.upgrade(next, stop, &progress.done)? else {
         return Err(PipelineError::Interrupted);
     };
-    index_anew(root, rewritten.manifest(), stop)?;
+    rebuild_from_own(root, rewritten.manifest(), stop)?;
     done.bytes_freed = store.publish(rewritten)?;
     done.seconds = start.elapsed().as_secs_f64();
     Ok(done)

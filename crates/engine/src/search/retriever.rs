@@ -8,9 +8,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use hyperrag_kv::Failover;
 use hyperrag_retrieval::{Index, RetrievalError};
-use hyperrag_store::{Manifest, Replicated, Store};
+use hyperrag_store::{Replicated, Store};
 
 use crate::error::PipelineError;
+use crate::index::open_fitting;
 
 /// The copies of a store's index, of which one is in use.
 pub(crate) struct Retriever<'a> {
@@ -89,19 +90,4 @@ fn open(store: &Replicated, copy: usize, root: &Path) -> Result<Index, Retrieval
         return Err(RetrievalError::Damaged { path, files: Vec::new(), what });
     }
     open_fitting(root, manifest)
-}
-
-/// Opens the index that `manifest` names, which must have the documents of a store that is complete.
-pub(crate) fn open_fitting(root: &Path, manifest: &Manifest) -> Result<Index, RetrievalError> {
-    let path = root.join(manifest.index_folder());
-    let (index, stored) = (Index::open(&path)?, manifest.documents());
-    // One that is being made has not all of them yet.
-    if !manifest.complete {
-        return Ok(index);
-    }
-    let damaged = |what| RetrievalError::Damaged { path, files: Vec::new(), what };
-    match index.documents_before(manifest.next_row()) {
-        found if found == stored => Ok(index),
-        found => Err(damaged(format!("it has {found} documents, the store {stored}"))),
-    }
 }

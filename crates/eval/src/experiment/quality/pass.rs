@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use hyperrag_corpus::{Chunker, Corpus};
 use hyperrag_engine::PipelineError;
-use hyperrag_engine::build::batches;
+use hyperrag_engine::build::prefill::batches;
 use hyperrag_kv::{Chunk, DocId, KvBlock, LanguageModel, ModelError, Pair, QueryPart};
 use serde::Serialize;
 

@@ -47,7 +47,7 @@ fn crates_know_only_what_lies_below_them() {
         ("store", &["kv", "files"]),
         ("retrieval", &["kv", "files"]),
         ("rerank", &["kv"]),
-        ("engine", &["kv", "files", "corpus", "store", "retrieval", "rerank"]),
+        ("engine", &["kv", "files", "corpus", "model", "store", "retrieval", "rerank"]),
         ("eval", &["kv", "corpus", "store", "retrieval", "rerank", "engine"]),
     ] {
         let package = format!("hyperrag-{package}");

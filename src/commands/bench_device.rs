@@ -1,3 +1,5 @@
+//! `bench-device`: sizes of models in, times of a device out.
+
 use anyhow::{Context, Result};
 use hyperrag_eval::experiment::device::{DeviceBenchSettings, DeviceFigures};
 use hyperrag_eval::metric::stats::Summary;

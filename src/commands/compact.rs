@@ -1,10 +1,12 @@
+//! `compact`: frees what deleted and replaced documents take.
+
 use anyhow::Result;
 use hyperrag_engine::ByteProgress;
 use hyperrag_engine::maintain::compact::Compaction;
 
-use super::note_replicas_behind;
 use crate::cli::CompactArgs;
 use crate::exit::Status;
+use crate::output::store::note_replicas_behind;
 use crate::{report, signals};
 
 /// Frees what deleted and replaced documents take.

@@ -1,12 +1,15 @@
+//! `delete`: ids in, a store without these documents out.
+
 use std::path::Path;
 
 use anyhow::Result;
 use hyperrag_engine::maintain::delete::Deletion;
 
-use super::note_replicas_behind;
 use crate::cli::DeleteArgs;
 use crate::exit::Status;
-use crate::{report, text};
+use crate::input::text;
+use crate::output::store::note_replicas_behind;
+use crate::report;
 
 /// Bytes of all ids: of ten million.
 const IDS_BYTES_MAX: u64 = 256 << 20;

@@ -1,3 +1,5 @@
+//! `info`: a store in, its description out. No weights are loaded.
+
 use std::collections::BTreeSet;
 
 use anyhow::Result;
@@ -9,10 +11,10 @@ use hyperrag_model::{
 use hyperrag_store::{Store, replica_states};
 use serde::Serialize;
 
-use super::arithmetic;
-use super::model::{MILLION, full_heads, gqa_saving};
 use crate::cli::InfoArgs;
 use crate::exit::Status;
+use crate::output::arithmetic;
+use crate::output::sizes::{MILLION, full_heads, gqa_saving};
 use crate::report;
 
 /// Describes a store without loading its model.

@@ -1,3 +1,5 @@
+//! `replicate`: a store in, its copy out.
+
 use anyhow::Result;
 use hyperrag_engine::ByteProgress;
 use hyperrag_engine::maintain::replicate::Replication;
@@ -34,7 +36,7 @@ pub(crate) fn replicate(args: &ReplicateArgs, json: bool) -> Result<Status> {
     Ok(Status::Done)
 }
 
-pub(super) fn describe(done: &Replication) -> String {
+fn describe(done: &Replication) -> String {
     let Replication { shards, shards_copied, bytes_copied, seconds, .. } = done;
     if *bytes_copied == 0 {
         return format!("the replica is up to date: {shards} shards");

@@ -1,3 +1,5 @@
+//! `verify`: a store in, everything that is not as it was written out.
+
 use std::path::Path;
 
 use anyhow::Result;
@@ -8,9 +10,9 @@ use hyperrag_engine::maintain::verify::{VerifiedReplica, VerifyReport, VerifySet
 use hyperrag_engine::{ByteProgress, PipelineError};
 use hyperrag_store::{ReplicaState, Store, StoreError, replica_states};
 
-use super::open;
 use crate::cli::VerifyArgs;
 use crate::exit::{Damaged, Status};
+use crate::input::model::open;
 use crate::{report, signals};
 
 /// Checks every byte of a store, and computes blocks again where that is asked for.
@@ -70,13 +72,8 @@ fn replicas(root: &Path, settings: VerifySettings) -> Result<Vec<VerifiedReplica
 
 /// Computes the blocks that `args` choose again, with the very model and kernel of the store.
 fn recomputed(store: &Store, args: &VerifyArgs) -> Result<Recomputation> {
-    let (_, loaded) = open(&args.store, &args.model)?;
-    let stored = &store.manifest().fingerprint;
-    let current = loaded.fingerprint_like(stored)?;
-    if let Some(mismatch) = stored.mismatch(&current) {
-        let (path, mismatch) = (args.store.clone(), Box::new(mismatch));
-        return Err(StoreError::Mismatch { path, mismatch }.into());
-    }
+    let engine = open(&args.store, &args.model)?;
+    engine.check_same_bits()?;
     let selection = match (args.sample, args.part) {
         (Some(count), _) => Selection::Sample(count),
         (None, Some((part, of))) => Selection::Part { part, of },
@@ -86,7 +83,7 @@ fn recomputed(store: &Store, args: &VerifyArgs) -> Result<Recomputation> {
     let done = report::watch_bytes(&progress, || {
         hyperrag_engine::maintain::recompute::recompute(
             store,
-            &loaded.model,
+            &engine.loaded.model,
             selection,
             &progress,
             stop,

@@ -1,70 +1,31 @@
-//! What `query` and `answer` share: a session as the command line wants it, and batches.
+//! Answers to a batch of queries, printed as they come: what is said once, and how the batch ends.
 
 use std::collections::HashSet;
 
 use anyhow::Result;
-use hyperrag_engine::{PipelineError, Session};
+use hyperrag_engine::PipelineError;
 use hyperrag_kv::Failover;
-use hyperrag_rerank::{Aggregate, Damage, Fusion, OnDamage, Ranking, RerankError};
-use hyperrag_store::Replicated;
+use hyperrag_rerank::{Damage, RerankError};
 use indicatif::ProgressBar;
 
-use super::{LoadedModel, OpenSession, warn_of_damages, warn_of_failovers};
-use crate::cli::{self, RankingArgs};
 use crate::exit::Status;
-use crate::queries::Batch;
+use crate::input::queries::Batch;
 use crate::report;
 
-/// A session on `store` that ranks as `args` say.
-pub(super) fn session<'a>(
-    store: &'a Replicated,
-    loaded: &'a LoadedModel,
-    args: &RankingArgs,
-) -> Result<OpenSession<'a>> {
-    let LoadedModel { tokenizer, profile, model, .. } = loaded;
-    let session = Session::open(store, model, tokenizer, profile)?;
-    Ok(session.with_on_damage(on_damage(args)).with_ranking(ranking(args)))
-}
-
-fn on_damage(args: &RankingArgs) -> OnDamage {
-    match args.on_damage {
-        cli::OnDamage::Recompute => OnDamage::Recompute,
-        cli::OnDamage::Fail => OnDamage::Fail,
-        cli::OnDamage::Skip => OnDamage::Skip,
-    }
-}
-
-fn ranking(args: &RankingArgs) -> Ranking {
-    let fusion = match args.fuse {
-        cli::Fuse::None => Fusion::None,
-        cli::Fuse::Zscore => Fusion::ZScore { weight: args.fuse_weight },
-        cli::Fuse::Rrf => Fusion::ReciprocalRank,
-    };
-    Ranking { aggregate: aggregate(args.aggregate), fusion }
-}
-
-pub(super) fn aggregate(named: cli::Aggregate) -> Aggregate {
-    match named {
-        cli::Aggregate::Max => Aggregate::Max,
-        cli::Aggregate::Mean => Aggregate::Mean,
-        cli::Aggregate::First => Aggregate::First,
-    }
-}
-
-/// What has been said of replicas, which is said once.
+/// Texts that were said, each once.
 #[derive(Default)]
-pub(super) struct Said(HashSet<String>);
+pub(crate) struct Said(HashSet<String>);
 
 impl Said {
     /// Says it, unless it was said before.
-    pub(super) fn once(&mut self, text: &str) {
+    pub(crate) fn once(&mut self, text: &str) {
         if self.0.insert(text.to_owned()) {
             report::warn(text);
         }
     }
 
     /// Speaks of damages and failovers, and gives the status that a query with them has.
-    pub(super) fn warn(&mut self, damages: &[Damage], failovers: &[Failover]) -> Status {
+    pub(crate) fn warn(&mut self, damages: &[Damage], failovers: &[Failover]) -> Status {
         warn_of_damages(damages);
         warn_of_failovers(failovers, &mut self.0);
         if damages.is_empty() { Status::Done } else { Status::Degraded }
@@ -72,7 +33,7 @@ impl Said {
 }
 
 /// A bar over a batch.
-pub(super) fn batch_bar(batch: &Batch) -> ProgressBar {
+pub(crate) fn batch_bar(batch: &Batch) -> ProgressBar {
     report::bar(
         batch.count.filter(|_| !batch.single),
         "{elapsed_precise} {bar:24} {pos}/{len} queries, ETA {eta_precise}",
@@ -82,7 +43,7 @@ pub(super) fn batch_bar(batch: &Batch) -> ProgressBar {
 /// Has `show` print what `answers` gives for each query of a batch, and gives how all of it ends: as it
 /// has to `start` with, or degraded. A query that fails is reported, and
 /// does not end the batch, unless it is a `single` one; what can not be printed does.
-pub(super) fn each_answer<T>(
+pub(crate) fn each_answer<T>(
     start: Status,
     answers: impl Iterator<Item = Result<T>>,
     single: bool,
@@ -129,5 +90,27 @@ fn is_fatal(error: &anyhow::Error) -> bool {
         }
         Some(_) => true,
         None => false,
+    }
+}
+
+/// Speaks of every block that was damaged, and computed again or left out.
+fn warn_of_damages(damages: &[Damage]) {
+    for damage in damages {
+        report::warn(&format!(
+            "{}; the block of {} was {}",
+            damage.what,
+            damage.key.chunk,
+            if damage.skipped { "left out" } else { "computed again" }
+        ));
+    }
+}
+
+/// Speaks of everything that was read from a replica, once of each thing in the life of `said`.
+fn warn_of_failovers(failovers: &[Failover], said: &mut HashSet<String>) {
+    for Failover { what, from } in failovers {
+        if said.insert(what.clone()) {
+            let from = from.display();
+            report::warn(&format!("{what}; read from the replica {from} instead"));
+        }
     }
 }

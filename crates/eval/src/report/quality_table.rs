@@ -1,11 +1,13 @@
-use hyperrag_eval::experiment::quality::report::{Estimate, How, QualityRow};
-use hyperrag_eval::metric::significance::PairedDifference;
+//! Figures of a comparison in, a Markdown table out.
 
-use super::bench_quality::{Figures, VariantFigures};
-use super::quality_chart::knee_text;
+use crate::experiment::quality::report::{Estimate, How, QualityRow};
+use crate::metric::significance::PairedDifference;
+use crate::report::quality::{Figures, VariantFigures};
+use crate::report::quality_chart::knee_text;
 
-/// The figures as a Markdown table with what they were taken under.
-pub(super) fn table(figures: &Figures) -> String {
+/// Lays the figures out as a Markdown table with what they were taken under.
+#[must_use]
+pub fn table(figures: &Figures) -> String {
     let reference = figures.variants.first().map_or("", |variant| variant.name.as_str());
     let retriever = figures.retriever.as_str();
     let mut lines = vec![

@@ -10,7 +10,7 @@ use hyperrag_engine::Query;
 use serde_json::Value;
 
 use crate::exit::Usage;
-use crate::text;
+use crate::input::text;
 
 /// Longest line of a query file.
 const LINE_BYTES_MAX: u64 = 1 << 20;

@@ -1,10 +1,12 @@
-use hyperrag_eval::experiment::quality::cost::CostPoint;
-use hyperrag_eval::report::chart::{Panel, Point, panels_svg};
+//! Figures of a comparison in, an SVG of quality over cost out.
 
-use super::bench_quality::Figures;
+use crate::experiment::quality::cost::CostPoint;
+use crate::report::chart::{Panel, Point, panels_svg};
+use crate::report::quality::Figures;
 
-/// The measure over queries a second and over bytes a document.
-pub(super) fn svg(figures: &Figures) -> String {
+/// Draws the measure over queries a second and over bytes a document.
+#[must_use]
+pub fn svg(figures: &Figures) -> String {
     let deepest = |point: &&CostPoint| point.depth == figures.depth;
     let by_speed = panel(
         figures,
@@ -40,8 +42,8 @@ fn panel<'a>(
     Panel { x, y: &figures.measure, series: series.collect(), marked }
 }
 
-/// The knee in words.
-pub(super) fn knee_text(knee: &CostPoint) -> String {
+/// Says the knee in words.
+pub(crate) fn knee_text(knee: &CostPoint) -> String {
     format!("knee, the fastest within 0.005 of the best: {}", describe(knee))
 }
 

@@ -1,0 +1,8 @@
+//! What the command line and files say, in the words of the engine.
+
+pub(crate) mod corpus;
+pub(crate) mod judged;
+pub(crate) mod model;
+pub(crate) mod queries;
+pub(crate) mod ranking;
+pub(crate) mod text;

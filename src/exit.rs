@@ -39,7 +39,7 @@ impl From<Status> for ExitCode {
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
-/// What was found out about a damaged store.
+/// Damage of a store, in words.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Damaged(pub(crate) String);

@@ -1,4 +1,4 @@
-//! What goes to stdout and stderr.
+//! Texts in, stdout and stderr out.
 //!
 //! Text for people passes through [`visible`] here and nowhere else: what a corpus, a file name or a
 //! model says cannot move the cursor of a terminal. Data (JSON, runs, settings) is printed as it is.

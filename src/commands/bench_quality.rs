@@ -43,7 +43,7 @@ struct Scored {
     queries: Vec<ScoredQuery>,
 }
 
-/// What was scored, and by what.
+/// Queries and their scores, and what computed them.
 #[derive(Default)]
 struct Taken {
     pooled: Vec<PooledQuery>,
@@ -175,7 +175,7 @@ fn verdict(figures: &Figures) -> Status {
     status
 }
 
-/// What one loaded model and one chunker are for.
+/// Type and length that one loaded model and one chunker are for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Way {
     compute: Compute,
@@ -329,7 +329,7 @@ fn run<'a>(
     Ok(lines)
 }
 
-/// As `query --json` prints them.
+/// Writes hits as `query --json` prints them.
 fn hits(pooled: &[PooledQuery], queries: &[ScoredQuery]) -> String {
     let line = |(pooled, scored): (&PooledQuery, &ScoredQuery)| {
         let hit = |(rank, candidate): (usize, usize)| {

@@ -120,7 +120,7 @@ fn table(args: &EvalArgs, output: &Output<'_>) -> String {
     text
 }
 
-/// What answers are worth.
+/// Worth of answers.
 #[derive(Serialize)]
 struct QaOutput {
     questions: usize,
@@ -217,7 +217,7 @@ impl Answers {
         Ok(answers)
     }
 
-    /// What names a question, and its answer: by its id, else by its text.
+    /// Finds the name of a question, and its answer: by its id, else by its text.
     fn find(&self, question: &Value) -> Result<(String, Option<&(usize, String)>)> {
         if let Some(id) = id(question) {
             let answer = self.by_id.get(&id);

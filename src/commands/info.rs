@@ -80,7 +80,7 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
     Ok(Status::Done)
 }
 
-/// What blocks take.
+/// Bytes of blocks.
 #[derive(Serialize)]
 struct Sizes {
     kv_heads: u32,
@@ -129,7 +129,7 @@ fn computed(fingerprint: &Fingerprint) -> String {
     arithmetic::cost(kernel).map_or_else(|| how.clone(), |cost| format!("{how}: {cost}"))
 }
 
-/// What a user may expect of scores over blocks of this kernel.
+/// Says what a user may expect of scores over blocks of this kernel.
 fn exactness(kernel: &str) -> String {
     let same = match kernel {
         KERNEL_ID => "the same bits as recompute on any CPU",

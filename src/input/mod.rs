@@ -1,4 +1,4 @@
-//! What the command line and files say, in the words of the engine.
+//! Arguments and files in, the words of the engine out.
 
 pub(crate) mod corpus;
 pub(crate) mod judged;

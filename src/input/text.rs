@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-/// What some programs put before a text in UTF-8.
+/// Mark that some programs put before a text in UTF-8.
 pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Reads the text of a file or a pipe, of stdin where `path` is `-`. One of more than `max` bytes is

@@ -42,7 +42,7 @@ pub(crate) fn batch_bar(batch: &Batch) -> ProgressBar {
 
 /// Has `show` print what `answers` gives for each query of a batch, and gives how all of it ends: as it
 /// has to `start` with, or degraded. A query that fails is reported, and
-/// does not end the batch, unless it is a `single` one; what can not be printed does.
+/// does not end the batch, unless it is a `single` one; what cannot be printed does.
 pub(crate) fn each_answer<T>(
     start: Status,
     answers: impl Iterator<Item = Result<T>>,

@@ -1,4 +1,4 @@
-//! What commands say of their work, where more than one says it. Printing itself is in `report`.
+//! Sentences on work done, where more than one command says them. Printing itself is in `report`.
 
 pub(crate) mod arithmetic;
 pub(crate) mod batch;

@@ -1,4 +1,4 @@
-//! What a user should know of a store: an unfinished build, replicas that are behind.
+//! Notes on the state of a store: an unfinished build, replicas that are behind.
 
 use std::path::Path;
 

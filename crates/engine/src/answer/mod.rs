@@ -38,7 +38,7 @@ pub struct GeneratedAnswer {
     pub query: String,
     /// The answer, without blanks around it.
     pub answer: String,
-    /// What the generator was given, in the order of the prompt.
+    /// Passages that the generator was given, in the order of the prompt.
     pub passages: Vec<Passage>,
     /// Passages for which there was no room.
     pub passages_left_out: usize,
@@ -50,12 +50,12 @@ pub struct GeneratedAnswer {
     pub generated_tokens: usize,
     /// Why it ended.
     pub stop: Stop,
-    /// What it took.
+    /// Work that it took.
     pub stats: AnswerStats,
     /// Blocks that were damaged.
     #[serde(skip)]
     pub damages: Vec<Damage>,
-    /// What was read from replicas.
+    /// Readings from replicas.
     #[serde(skip)]
     pub failovers: Vec<Failover>,
 }

@@ -19,7 +19,7 @@ pub struct Passage {
     pub id: String,
     /// Its title.
     pub title: String,
-    /// What it is ranked by.
+    /// Score that it is ranked by.
     pub score: f32,
     /// The reranker's score, if it was asked.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -9,8 +9,8 @@ use crate::error::PipelineError;
 const INSTRUCTION: &str = "Answer the question from the passages, in as few words as possible.";
 const INSTRUCTION_ALONE: &str = "Answer the question in as few words as possible.";
 
-/// What the generator reads: passages, instruction and question, in the model's own turn if it knows
-/// turns. Only the turn is parsed for special tokens.
+/// Text that the generator reads: passages, instruction and question, in the model's own turn if it
+/// knows turns. Only the turn is parsed for special tokens.
 pub(crate) struct Prompt {
     pub(crate) tokens: Vec<u32>,
     pub(crate) passages: Vec<Passage>,

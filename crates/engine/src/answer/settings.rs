@@ -19,12 +19,12 @@ pub enum PassageOrder {
 /// How a question is answered.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AnswerSettings<'a> {
-    /// What the generator is told to do, between passages and question; without it to answer in few
+    /// Instruction of the generator, between passages and question; without it to answer in few
     /// words, from the passages if there are any.
     pub instruction: Option<&'a str>,
     /// Passages at most.
     pub passages: usize,
-    /// Which.
+    /// Order of the passages.
     pub order: PassageOrder,
     /// How tokens are chosen.
     pub sampling: Sampling,

@@ -27,7 +27,7 @@ impl AnswerText {
         }
     }
 
-    /// What can be handed out now: blanks wait for what comes after them.
+    /// Returns what can be handed out now: blanks wait for what comes after them.
     pub(crate) fn untold(&mut self) -> &str {
         let first = self.told;
         self.told = self.text.trim_end().len();

@@ -25,7 +25,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// What the store at `root` leaves of its disk, and of what it may take.
+    /// Counts what the store at `root` takes already.
     pub(crate) fn of(root: &Path, sealed: &Manifest) -> Self {
         let files = sealed.shards.iter().map(|shard| shard.kv.bytes + shard.chunk_file.bytes);
         let index = folder_bytes(&root.join(sealed.index_folder()));

@@ -99,7 +99,7 @@ pub fn build<M: LanguageModel>(
     Ok(self::summary(&store, BuildSummary { tokens_computed, seconds, ..summary }))
 }
 
-/// Whether the input is the store's first or is added to it.
+/// Prepares the store for its first input, or for one that is added.
 fn begin<M>(input: &BuildInput<'_, M>, store: &mut StoreWriter) -> Result<(), PipelineError> {
     if input.add == Some(Add::Restart) {
         store.discard_batch()?;

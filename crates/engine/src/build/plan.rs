@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::build::memory_budget::Memory;
 use crate::progress::BuildProgress;
 
-/// What a build starts from.
+/// Input and limits of a build.
 pub struct BuildInput<'a, M> {
     /// The model.
     pub model: &'a M,
@@ -17,7 +17,7 @@ pub struct BuildInput<'a, M> {
     pub corpus: &'a Corpus,
     /// Cuts documents into chunks.
     pub chunker: &'a Chunker<'a>,
-    /// What the store is made with.
+    /// Fingerprint that the store will carry.
     pub fingerprint: &'a Fingerprint,
     /// The calibration of the fingerprint, if it has one.
     pub calibration: Option<&'a Calibration>,
@@ -40,13 +40,13 @@ pub struct BuildInput<'a, M> {
 /// How a corpus is added to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Add {
-    /// Where an earlier one stopped, it is gone on with.
+    /// An earlier, unfinished one is gone on with.
     Resume,
-    /// What an earlier, unfinished one has sealed is forgotten.
+    /// Units that an earlier, unfinished one has sealed are forgotten.
     Restart,
 }
 
-/// What a build did, and what the store now holds.
+/// Report of a build, and totals of the store.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BuildSummary {
     /// Documents in the store.

@@ -16,7 +16,7 @@ pub(crate) struct Existing {
 }
 
 impl Existing {
-    /// What readers of the store at `root` find, as long as the input is not all in.
+    /// Opens what readers of the store at `root` find, as long as the input is not all in.
     pub(crate) fn open(root: &Path) -> Result<Self, PipelineError> {
         let store = Store::open(root)?;
         let index = open_fitting(root, store.manifest())?;

@@ -82,7 +82,7 @@ pub(crate) fn check_not_empty<M>(input: &BuildInput<'_, M>) -> Result<(), Pipeli
 /// its first `limit` rows. So the store has them too, and its calibration can be made again.
 ///
 /// # Errors
-/// [`PipelineError`] where these rows can not be read, or have no chunk.
+/// [`PipelineError`] where these rows cannot be read, or have no chunk.
 pub fn calibration_chunks(
     corpus: &Corpus,
     chunker: &Chunker<'_>,

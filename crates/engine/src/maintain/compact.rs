@@ -11,7 +11,7 @@ use crate::error::PipelineError;
 use crate::index::rebuild_from_own;
 use crate::progress::ByteProgress;
 
-/// What a compaction did.
+/// Report of a compaction.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Compaction {
     /// Documents that counted no longer, and are gone.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::error::PipelineError;
 use crate::index::open_fitting;
 
-/// What a deletion did.
+/// Report of a deletion.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Deletion {
     /// Documents that count no longer.

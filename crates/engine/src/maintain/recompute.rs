@@ -14,9 +14,9 @@ use crate::progress::ByteProgress;
 pub enum Selection {
     /// All.
     All,
-    /// So many, evenly spread.
+    /// This number of blocks, evenly spread.
     Sample(u64),
-    /// Those of every `of`-th shard, beginning with number `part`, from 1.
+    /// Blocks of every `of`-th shard, beginning with number `part`, from 1.
     Part {
         /// From 1.
         part: u32,
@@ -25,12 +25,12 @@ pub enum Selection {
     },
 }
 
-/// What computing blocks again has shown.
+/// Report of blocks computed again.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recomputation {
     /// Blocks computed again.
     pub blocks: u64,
-    /// Those that are stored with other bytes.
+    /// Blocks that are stored with other bytes.
     pub damages: Vec<Damage>,
 }
 
@@ -84,7 +84,7 @@ pub fn recompute<M: LanguageModel>(
 
 /// The shards of the selection, each with slots.
 fn chosen(shards: &[ShardRecord], selection: Selection) -> Vec<(&ShardRecord, Vec<u32>)> {
-    // Another kernel's blocks can not be compared to the bit.
+    // Another kernel's blocks cannot be compared to the bit.
     let chunks = |record: &ShardRecord| match record.mended_by {
         Some(_) => 0,
         None => record.chunks,
@@ -127,7 +127,7 @@ fn compare(
 ) {
     done.blocks += 1;
     let key = BlockKey { shard, slot, chunk: chunk.id.clone() };
-    // A block that can not be read is damage that its checksums show.
+    // A block that cannot be read is damage that its checksums show.
     let Some(Ok(Some(stored))) = store.get_many(std::slice::from_ref(&key)).pop() else { return };
     let bits = |block: &KvBlock| block.hidden().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     if stored.kv() != made.kv() || bits(&stored) != bits(made) {

@@ -69,7 +69,7 @@ pub trait Recompute {
 pub struct Mend {
     /// The file, relative to the store's folder; the folder of the index as a whole.
     pub file: PathBuf,
-    /// What was wrong.
+    /// The damage.
     pub what: String,
     /// How it was, or would be, mended; or why it is not.
     pub how: String,
@@ -77,7 +77,7 @@ pub struct Mend {
     pub mended: bool,
 }
 
-/// What a repair did, or would do.
+/// Report of a repair, or its plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RepairReport {
     /// Whether this is only a plan.
@@ -96,7 +96,7 @@ pub struct RepairReport {
 /// store itself holds. Intact files are not written.
 ///
 /// # Errors
-/// [`PipelineError`] where there is no store, or another process writes it. What can not be mended
+/// [`PipelineError`] where there is no store, or another process writes it. What cannot be mended
 /// is no error; the report says so.
 pub fn repair(
     root: &Path,
@@ -135,7 +135,7 @@ fn mend(damage: Damage, outcome: Result<String, String>) -> Mend {
     Mend { file, what, how: outcome.unwrap_or_else(|why| why), mended }
 }
 
-/// The store's manifest, mended where it must be; `None` where it can not be.
+/// The store's manifest, mended where it must be; `None` where it cannot be.
 fn manifest(
     root: &Path,
     replicas: &[PathBuf],

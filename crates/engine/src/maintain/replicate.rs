@@ -12,7 +12,7 @@ use crate::error::PipelineError;
 use crate::index::open_fitting;
 use crate::progress::ByteProgress;
 
-/// What a replication did.
+/// Report of a replication.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Replication {
     /// Shards that the replica now has.

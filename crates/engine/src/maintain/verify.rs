@@ -25,7 +25,7 @@ pub struct VerifySettings {
     pub threads: usize,
 }
 
-/// What a verification found.
+/// Report of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct VerifyReport {
     /// Whether it was a deep one.
@@ -93,7 +93,7 @@ pub fn verify(
     Ok(report)
 }
 
-/// What is damaged in shards, chunk files and index; without a manifest in the index alone.
+/// Finds damage in shards, chunk files and index; without a manifest in the index alone.
 pub(crate) fn damages(
     root: &Path,
     store: Option<&Store>,
@@ -102,7 +102,7 @@ pub(crate) fn damages(
 ) -> Result<Vec<Damage>, PipelineError> {
     let folder = store.map_or_else(|| last_index(root), |store| store.manifest().index_folder());
     let index = match Index::open_verified(&root.join(&folder)) {
-        // What this user or this version can not read may be as it was written.
+        // What this user or this version cannot read may be as it was written.
         Err(
             error @ (RetrievalError::Io { .. }
             | RetrievalError::Unsupported { .. }
@@ -186,7 +186,7 @@ fn verify_unit(
     Ok(damages)
 }
 
-/// What is wrong with the index by itself, or beside a complete store: files, and what of them.
+/// Finds damage of the index by itself, or beside a complete store: files, and what of them.
 fn index_damages(
     index: Result<&Index, &RetrievalError>,
     manifest: Option<&Manifest>,

@@ -58,7 +58,7 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
         Ok(Asked { query, part, hits, keys, ranges, retrieve_seconds: 0.0, failovers })
     }
 
-    /// As many [`Asked::rows`] as the model computes best together.
+    /// Returns how many [`Asked::rows`] the model computes best together.
     #[must_use]
     pub fn rows_together(&self) -> usize {
         self.model.score_rows()
@@ -84,8 +84,8 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
         Ok(self.ranked(asked, scored, start.elapsed().as_secs_f64()))
     }
 
-    /// The same of several queries, whose candidates share the model's passes. Each has the scores that
-    /// it has by itself, and of the time a share by its rows.
+    /// Reranks the candidates of several queries, which share the model's passes. Each query has the
+    /// scores that it has by itself, and a share of the time by its rows.
     pub fn rerank_together(
         &self,
         asked: Vec<Asked>,

@@ -42,7 +42,7 @@ pub struct AnsweredHit {
     pub rank: usize,
     /// The document.
     pub id: String,
-    /// What it is ranked by: the model's score, or that fused with the retriever's.
+    /// Score that it is ranked by: the model's score, or that fused with the retriever's.
     pub score: f32,
     /// The model's score, by the profile's scorer.
     pub model_score: f32,
@@ -57,7 +57,7 @@ pub struct AnsweredHit {
     pub text: String,
 }
 
-/// What an answer took.
+/// Work of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Stats {
     /// Candidates that were scored.
@@ -89,12 +89,12 @@ pub struct Answer {
     pub query: String,
     /// All candidates, best first.
     pub hits: Vec<AnsweredHit>,
-    /// What it took.
+    /// Work that it took.
     pub stats: Stats,
     /// Blocks that were damaged.
     #[serde(skip)]
     pub damages: Vec<Damage>,
-    /// What was read from replicas.
+    /// Readings from replicas.
     #[serde(skip)]
     pub failovers: Vec<Failover>,
 }
@@ -120,13 +120,13 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         Ok(Self { model, tokenizer, template, query_first, store, index, live, on_damage, ranking })
     }
 
-    /// The same session with another way to treat damaged blocks.
+    /// Returns the session with another way to treat damaged blocks.
     #[must_use]
     pub fn with_on_damage(self, on_damage: OnDamage) -> Self {
         Self { on_damage, ..self }
     }
 
-    /// The same session with another way from scores to a ranking.
+    /// Returns the session with another way from scores to a ranking.
     #[must_use]
     pub fn with_ranking(self, ranking: Ranking) -> Self {
         Self { ranking, ..self }
@@ -276,7 +276,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     }
 }
 
-/// What follows a document for this query.
+/// Returns the part of the prompt that follows a document for this query.
 ///
 /// # Errors
 /// [`PipelineError::EmptyQuery`] for one without a word.

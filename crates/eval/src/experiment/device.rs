@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::metric::agreement::agreement;
 
-/// What is timed on a device.
+/// Sizes of what is timed on a device.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct DeviceBenchSettings {
     /// Candidates.

@@ -1,4 +1,4 @@
-//! What the system tells of this process and machine (proc(5)).
+//! Figures of this process and machine, as the system tells them (proc(5)).
 
 use std::fs;
 

@@ -67,7 +67,7 @@ pub struct Comparison {
     pub agreement: Agreement,
 }
 
-/// What a bench computes for a query, as token ids, for programs that are to be compared.
+/// Work of a bench for a query, as token ids, for programs that are to be compared.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Workload {
     /// The query's, what the profile puts around it included.

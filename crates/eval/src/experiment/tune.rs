@@ -41,10 +41,10 @@ pub struct Fold {
     pub retriever: f64,
 }
 
-/// What tuning has shown.
+/// Result of tuning.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Tuning {
-    /// What was tuned for.
+    /// Measure that was tuned for.
     pub measure: Measure,
     /// Judged queries.
     pub queries: usize,
@@ -56,9 +56,9 @@ pub struct Tuning {
     pub folds: [Fold; 2],
     /// Mean of all queries, each with the weight that the other half chose.
     pub held_out: Metric,
-    /// That against the retriever alone.
+    /// Difference from the retriever alone.
     pub against_retriever: PairedDifference,
-    /// That against the model alone.
+    /// Difference from the model alone.
     pub against_model: PairedDifference,
 }
 

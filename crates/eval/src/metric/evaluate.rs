@@ -9,12 +9,12 @@ use crate::metric::measure::Measure;
 use crate::metric::qrels::Qrels;
 use crate::metric::run::{Run, RunHit};
 
-/// What a run is worth by some judgements.
+/// Worth of a run by some judgements.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Evaluation {
     /// Queries that are judged: a mean is over all of them.
     pub queries: usize,
-    /// Of these, the queries that the run does not have: they count 0.
+    /// Judged queries that the run does not have: they count 0.
     pub missing_queries: usize,
     /// Queries of the run that nobody judged: they are left out.
     pub unjudged_queries: usize,

@@ -20,7 +20,7 @@ pub fn normalize_answer(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// What Python, in which SQuAD's evaluation is written, splits words at.
+/// Tells whether Python, in which SQuAD's evaluation is written, splits words at this character.
 fn is_blank(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }

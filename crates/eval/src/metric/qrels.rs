@@ -16,7 +16,7 @@ pub struct Qrels {
     places: HashMap<String, usize>,
 }
 
-/// Why judgements can not be read.
+/// Why judgements cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QrelsError {
@@ -61,7 +61,7 @@ pub enum QrelsError {
         /// The file.
         name: String,
     },
-    /// The file can not be read, or is not UTF-8.
+    /// The file cannot be read, or is not UTF-8.
     #[error("{name}:{line}: cannot be read")]
     Io {
         /// The file.

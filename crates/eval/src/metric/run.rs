@@ -28,7 +28,7 @@ pub struct Run {
     places: HashMap<String, usize>,
 }
 
-/// Why a run can not be read or written.
+/// Why a run cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
@@ -67,7 +67,7 @@ pub enum RunError {
         /// The document's id.
         document: String,
     },
-    /// The file can not be read, or is not UTF-8.
+    /// The file cannot be read, or is not UTF-8.
     #[error("{name}:{line}: cannot be read")]
     Io {
         /// The file.
@@ -78,7 +78,7 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
-    /// Something that a run file can not hold.
+    /// Something that a run file cannot hold.
     #[error(
         "the {what} {value:?} is empty or contains a blank: a TREC run cannot hold it, use \
          another output format"
@@ -86,7 +86,7 @@ pub enum RunError {
     Unwritable {
         /// Query id, document id or tag.
         what: &'static str,
-        /// It.
+        /// Its text.
         value: String,
     },
     /// A score that is no finite number is not written.
@@ -179,7 +179,7 @@ impl Run {
     }
 }
 
-/// Of a query that comes twice, the hits follow each other.
+/// Joins the hits of a query that comes twice, one list after the other.
 impl FromIterator<(String, Vec<RunHit>)> for Run {
     fn from_iter<I: IntoIterator<Item = (String, Vec<RunHit>)>>(queries: I) -> Self {
         let mut run = Self::default();

@@ -111,7 +111,7 @@ fn interval(differences: &[f64]) -> [f64; 2] {
     percentiles(differences)
 }
 
-/// Of at least one difference.
+/// Returns the ends of the interval of at least one difference.
 fn percentiles(differences: &[f64]) -> [f64; 2] {
     let (mut random, count) = (Random(1), differences.len());
     let mut draw = || differences[((u128::from(random.next()) * count as u128) >> 64) as usize];

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// What a row of samples amounts to, in the samples' unit.
+/// Summary of samples, in the samples' unit.
 ///
 /// Percentiles are by nearest rank: the smallest sample that at least so many percent of all do not
 /// exceed. Each is a sample that occurred, never a value between two.
@@ -53,7 +53,7 @@ impl Summary {
     }
 }
 
-/// Of at least one sample, in ascending order.
+/// Returns a percentile of at least one sample, in ascending order.
 fn nearest_rank(sorted: &[f64], percent: usize) -> f64 {
     sorted[(sorted.len() * percent).div_ceil(100) - 1]
 }

@@ -17,9 +17,9 @@ const COLOURS: [&str; 7] =
 
 /// Points side by side over two quantities of which more, or less, is better.
 pub struct Panel<'a> {
-    /// What goes to the right, on a logarithmic scale: positive numbers.
+    /// Quantity that goes to the right, on a logarithmic scale: positive numbers.
     pub x: &'a str,
-    /// What goes up.
+    /// Quantity that goes up.
     pub y: &'a str,
     /// Lines of points, each with its name.
     pub series: Vec<(&'a str, Vec<Point>)>,

@@ -29,7 +29,7 @@ pub struct Figures {
     pub pairs: usize,
     /// Whether the variants were rounded from one prefill.
     pub rounded: bool,
-    /// What was compared.
+    /// Variants that were compared.
     pub variants: Vec<VariantFigures>,
     /// Rankings, and what they are worth.
     pub rows: Vec<QualityRow>,
@@ -50,8 +50,8 @@ pub struct VariantFigures {
     pub bytes_a_token: usize,
     /// Positions of a chunk.
     pub chunk_tokens: u32,
-    /// What it costs.
+    /// Cost of its scores.
     pub cost: Cost,
-    /// What computing blocks again has shown.
+    /// Scores of blocks computed again.
     pub recomputed: Recomputed,
 }

@@ -53,7 +53,7 @@ fn row(row: &QualityRow, retriever: &str) -> String {
     format!("| {name} | {:.4} | {reference} | {before} | {p} | {tau} | {overlap} |", row.mean)
 }
 
-/// What computing blocks again has shown, over all variants.
+/// Says how many scores of blocks computed again are equal, over all variants.
 fn recompute_row(variants: &[VariantFigures]) -> Option<String> {
     let queries = variants.first()?.recomputed.queries;
     let all: usize = variants.iter().map(|variant| variant.recomputed.scores).sum();

@@ -1,4 +1,4 @@
-//! What quality costs: rankings of fewer candidates and of cheaper variants, and the knee.
+//! The cost of quality: rankings of fewer candidates and of cheaper variants, and the knee.
 
 use hyperrag_rerank::Fusion;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::metric::qrels::Qrels;
 /// How far below the best a measure may be at the knee: what the sets at hand can hardly tell apart.
 const KNEE_LOSS: f64 = 0.005;
 
-/// What a variant costs.
+/// Cost of a variant.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Cost {
     /// Seconds that the model takes for all candidates of a query, their blocks in memory.
@@ -27,7 +27,7 @@ pub struct CostPoint {
     pub variant: String,
     /// Candidates of a query.
     pub depth: usize,
-    /// What its ranking is worth, fused with the retriever's by the usual weight.
+    /// Worth of its ranking, fused with the retriever's by the usual weight.
     pub mean: f64,
     /// Queries a second.
     pub queries_per_second: f64,

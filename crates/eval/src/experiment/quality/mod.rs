@@ -1,4 +1,4 @@
-//! What smaller element types and other arithmetic cost in quality: judged queries, their candidates
+//! The cost in quality of smaller element types and other arithmetic: judged queries, their candidates
 //! scored by several models, and what each ranking is worth.
 
 pub mod cost;

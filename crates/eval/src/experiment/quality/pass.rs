@@ -15,15 +15,15 @@ use crate::experiment::quality::pool::{PooledQuery, check, lot, named};
 /// Positions whose blocks are in memory at once, about: enough for full passes of queries.
 const BATCH_TOKENS: usize = 4096;
 
-/// What is scored.
+/// Pairs to score, and the models that do.
 pub struct QualityInput<'a, M> {
     /// The documents.
     pub corpus: &'a Corpus,
-    /// How they are cut.
+    /// Cuts the documents into chunks.
     pub chunker: &'a Chunker<'a>,
     /// The queries with their candidates.
     pub pooled: &'a [PooledQuery],
-    /// What follows a document for each query.
+    /// Part of the prompt that follows a document, for each query.
     pub parts: &'a [QueryPart],
     /// The models to compare: of the same weights, with different elements.
     pub variants: &'a [M],
@@ -50,22 +50,22 @@ impl<M> QualityInput<'_, M> {
 pub struct Rounding<'a, M> {
     /// The model that prefills.
     pub exact: &'a M,
-    /// What its block becomes in another model.
+    /// Makes its block one of another model.
     pub round: fn(&M, &KvBlock) -> Result<KvBlock, ModelError>,
 }
 
-/// What a model made of all pairs.
+/// Scores that a model gave all pairs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PairScores {
     /// By query, candidate and chunk.
     pub scores: Vec<Vec<Vec<f32>>>,
-    /// What scoring them took once the blocks were there.
+    /// Seconds of scoring once the blocks were there.
     pub seconds: f64,
     /// Documents that were scored, each once.
     pub documents: usize,
-    /// Their positions, those of the profile's words in every chunk included.
+    /// Positions of these documents, those of the profile's words in every chunk included.
     pub tokens: usize,
-    /// What computing blocks again has shown.
+    /// Scores of blocks computed again.
     pub recomputed: Recomputed,
 }
 
@@ -76,7 +76,7 @@ pub struct Recomputed {
     pub queries: usize,
     /// Scores of a chunk.
     pub scores: usize,
-    /// Those with the same bits as the first time.
+    /// Scores with the same bits as the first time.
     pub equal: usize,
 }
 
@@ -175,7 +175,7 @@ fn score_batch<M: LanguageModel>(
     Ok(())
 }
 
-/// What all models round, where they do.
+/// Computes the blocks that all models round, where they do.
 fn exact<M: LanguageModel>(
     input: &QualityInput<'_, M>,
     chunks: &[Chunk],

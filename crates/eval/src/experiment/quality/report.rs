@@ -1,4 +1,4 @@
-//! What rankings are worth, and how far they agree with a reference.
+//! Worth of rankings, and how far they agree with a reference.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ pub struct Estimate {
 pub struct Agreements {
     /// Kendall's tau.
     pub kendall_tau: Estimate,
-    /// Of the ten best.
+    /// Overlap of the ten best.
     pub top10_overlap: Estimate,
     /// The largest difference of a document's scores; those of a fusion are z-scores.
     pub score_difference_max: f64,
@@ -57,11 +57,11 @@ pub struct QualityRow {
     pub how: How,
     /// The model's share in the fusion, of the one half and of the other.
     pub weights: Option<[f32; 2]>,
-    /// What it is worth.
+    /// Worth of the ranking.
     pub mean: f64,
-    /// That less the same ranking of the first variant.
+    /// Difference from the same ranking of the first variant.
     pub against_reference: Option<PairedDifference>,
-    /// That less the retriever's.
+    /// Difference from the retriever's ranking.
     pub against_retriever: Option<PairedDifference>,
     /// Agreement with the same ranking of the first variant.
     pub agreement: Option<Agreements>,
@@ -181,7 +181,7 @@ fn rankings(
     rankings
 }
 
-/// What the queries' documents are sorted by. The queries stand in the order of their ids, as they do
+/// Returns what the queries' documents are sorted by. The queries stand in the order of their ids, as they do
 /// where the weights were tuned.
 fn scores(queries: &[ScoredQuery], weights: Option<[f32; 2]>) -> Vec<Vec<f32>> {
     let fused = queries.iter().enumerate().map(|(i, query)| {
@@ -271,7 +271,7 @@ mod tests {
         assert!(rows[1].agreement.is_none() && rows[3].how == How::Tuned);
         assert_eq!(rows[3].weights.unwrap(), [0.6; 2]);
         assert_eq!(rows[6].per_query.len(), 6);
-        // One query can not be halved.
+        // One query cannot be halved.
         let one = [("f32".to_owned(), variants[0].1[..1].to_vec())];
         assert_eq!(quality_rows(&one, &qrels(1), "RR".parse().unwrap()).len(), 3);
         assert!(quality_rows(&[], &qrels(1), "RR".parse().unwrap()).is_empty());

@@ -72,3 +72,38 @@ fn read_text(name: &str, file: File) -> Result<String, Box<dyn Error + Send + Sy
     read.map_err(|source| Unreadable { name: name.to_owned(), source })?;
     Ok(text.strip_prefix(BYTE_ORDER_MARK).map(str::to_owned).unwrap_or(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All messages of an error and its causes.
+    fn said(error: &NoProfile) -> String {
+        let (mut said, mut cause) = (error.to_string(), error.source());
+        while let Some(error) = cause {
+            said = format!("{said}: {error}");
+            cause = error.source();
+        }
+        said
+    }
+
+    #[test]
+    fn profiles_come_by_name_or_from_a_file() {
+        assert_eq!(read_profile("plain").unwrap().name, "plain");
+        let unknown = said(&read_profile("no such").unwrap_err());
+        assert!(unknown.starts_with("there is no profile \"no such\": name one of"), "{unknown}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.toml");
+        let name = path.to_str().unwrap();
+        let text = "name = 'own'\ndocument = '{title}{text}'\ninfix = ' '\nquery = '{query}'\n";
+        std::fs::write(&path, format!("{BYTE_ORDER_MARK}{text}")).unwrap();
+        assert!(!matches!(read_profile(name), Err(NoProfile::Unknown { .. })));
+        std::fs::write(&path, "colour = 1").unwrap();
+        let unusable = said(&read_profile(name).unwrap_err());
+        assert!(unusable.starts_with(&format!("{name}: not a usable profile: ")), "{unusable}");
+        std::fs::write(&path, " ".repeat(PROFILE_BYTES_MAX as usize + 1)).unwrap();
+        let long = said(&read_profile(name).unwrap_err());
+        let expected = format!("{name}: the profile cannot be read: more than 1048576 bytes");
+        assert!(long.ends_with(&expected), "{long}");
+    }
+}

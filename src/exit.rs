@@ -1,7 +1,9 @@
+//! Errors in, the exit code out.
+
 use std::io;
 use std::process::ExitCode;
 
-use hyperrag_pipeline::PipelineError;
+use hyperrag_engine::{OpenError, PipelineError};
 use hyperrag_rerank::RerankError;
 use hyperrag_store::StoreError;
 
@@ -37,7 +39,7 @@ impl From<Status> for ExitCode {
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
-/// Findings about a damaged store.
+/// Damage of a store, in words.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Damaged(pub(crate) String);
@@ -71,10 +73,15 @@ fn status_of(cause: &(dyn std::error::Error + 'static)) -> Option<Status> {
     if let Some(PipelineError::Interrupted) = cause.downcast_ref() {
         return Some(Status::Interrupted);
     }
-    let store = cause.downcast_ref::<StoreError>().or(match cause.downcast_ref() {
+    let in_build = || match cause.downcast_ref() {
         Some(PipelineError::Store(error)) => Some(error),
         _ => None,
-    });
+    };
+    let in_open = || match cause.downcast_ref() {
+        Some(OpenError::Store(error)) => Some(error),
+        _ => None,
+    };
+    let store = cause.downcast_ref::<StoreError>().or_else(in_build).or_else(in_open);
     match store {
         Some(StoreError::Mismatch { .. } | StoreError::Format { .. }) => {
             return Some(Status::Mismatch);

@@ -5,12 +5,12 @@
 mod cli;
 mod commands;
 mod exit;
+mod input;
+mod output;
 mod panics;
-mod queries;
 mod report;
 mod settings;
 mod signals;
-mod text;
 
 #[cfg(test)]
 #[path = "../fuzz/changed.rs"]

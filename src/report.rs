@@ -1,4 +1,4 @@
-//! What goes to stdout and stderr.
+//! Texts in, stdout and stderr out.
 //!
 //! Text for people passes through [`visible`] here and nowhere else: what a corpus, a file name or a
 //! model says cannot move the cursor of a terminal. Data (JSON, runs, settings) is printed as it is.
@@ -12,8 +12,8 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use hyperrag_pipeline::{ByteProgress, Counts};
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use hyperrag_engine::ByteProgress;
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 /// Writes lines for a program to stdout.
@@ -94,21 +94,6 @@ pub(crate) fn bar(length: Option<u64>, template: &str) -> ProgressBar {
     bar.set_style(style.progress_chars("=> "));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
-}
-
-/// Shows how a build goes. `rows` is the expected number.
-pub(crate) fn show_build(bar: &ProgressBar, counts: &Counts, rows: Option<u64>, seconds: f64) {
-    if let Some(rows) = rows {
-        bar.set_length(rows);
-    }
-    bar.set_position(counts.rows_done);
-    let rate = counts.tokens as f64 / seconds.max(1e-9);
-    bar.set_message(format!(
-        "{} documents, {} tokens at {rate:.0}/s, {}",
-        HumanCount(counts.documents),
-        HumanCount(counts.tokens),
-        HumanBytes(counts.bytes_written),
-    ));
 }
 
 /// Runs `work` while a thread calls `show`, which moves `bar` on; without it where no thread can be

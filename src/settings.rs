@@ -11,7 +11,7 @@ use toml::{Table, Value};
 
 use crate::cli::Cli;
 use crate::exit::Usage;
-use crate::text;
+use crate::input::text;
 
 /// Bytes of a settings file.
 const SETTINGS_BYTES_MAX: u64 = 1 << 20;

@@ -1,25 +1,31 @@
+//! `answer`: questions in, answers in a generator's words out.
+
 use std::ops::ControlFlow;
 
 use anyhow::{Context, Result};
+use hyperrag_engine::Query;
+use hyperrag_engine::answer::GeneratedAnswer;
+use hyperrag_engine::answer::settings::{AnswerSettings, PassageOrder};
 use hyperrag_kv::Sampling;
-use hyperrag_model::{Compute, Generator, Kernel, ModelCache, ModelFile};
-use hyperrag_pipeline::{AnswerSettings, GeneratedAnswer, PassageOrder, Query};
 use indicatif::ProgressBar;
 
-use super::batch::{batch_bar, each_answer, session};
-use super::{LoadedModel, open_to_rank, status_with};
 use crate::cli::AnswerArgs;
 use crate::exit::Status;
-use crate::queries::Batch;
+use crate::input::model::open_to_rank;
+use crate::input::queries::Batch;
+use crate::input::ranking::session;
+use crate::output::batch::{batch_bar, each_answer};
+use crate::output::store::status_with;
 use crate::report;
 
 /// Answers one question, or a batch of them as they come.
 pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
     let batch = Batch::new(args.text.as_deref(), args.search.queries.as_deref())?;
-    let (store, mut loaded) = open_to_rank(&args.search.store, &args.search.model)?;
-    let generator = generator(args, &mut loaded)?;
-    let session = session(&store, &loaded, &args.ranking)?;
-    let device = loaded.model.device().device;
+    let mut engine = open_to_rank(&args.search.store, &args.search.model)?;
+    let threads = args.search.model.threads;
+    let generator = engine.loaded.generator(args.generator.as_deref(), threads)?;
+    let session = session(&engine, &args.ranking)?;
+    let device = engine.loaded.model.device().device;
     let settings = settings(args);
     let single = batch.single;
     // A text that is being written and a bar would be in each other's way.
@@ -40,33 +46,24 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
         Ok((answered, printed))
     };
     let answers = batch.map(|query| work(&query?));
-    each_answer(status_with(&store, &session), answers, single, &bar, |(answer, printed), said| {
-        printed?;
-        if json {
-            let mut value = serde_json::to_value(&answer)?;
-            value["stats"]["device"] = device.as_str().into();
-            bar.suspend(|| report::print_data(&value.to_string()))?;
-        } else {
-            report::print_piece(&sources(&answer, single))?;
-            warn_of_cuts(&answer);
-        }
-        Ok(said.warn(&answer.damages, &answer.failovers))
-    })
-}
-
-/// The model that answers: the one that reranks, if no other is named.
-fn generator(args: &AnswerArgs, loaded: &mut LoadedModel) -> Result<Generator> {
-    let threads = args.search.model.threads;
-    let Some(name) = &args.generator else {
-        return Ok(Generator::sharing(&loaded.model, &mut loaded.file, threads)?);
-    };
-    let path = ModelCache::from_environment()?.resolve(name)?;
-    let mut file = ModelFile::open(&path)?;
-    // In the type of the model that reranks, which may be that of a GPU.
-    let compute = loaded.model.compute().parse().ok();
-    let compute = compute.filter(|compute| *compute != Compute::F16).unwrap_or(Compute::F32);
-    let generator = Generator::load(&mut file, compute, Kernel::best(), threads);
-    generator.with_context(|| format!("{}: cannot answer", path.display()))
+    each_answer(
+        status_with(&engine.store, &session),
+        answers,
+        single,
+        &bar,
+        |(answer, printed), said| {
+            printed?;
+            if json {
+                let mut value = serde_json::to_value(&answer)?;
+                value["stats"]["device"] = device.as_str().into();
+                bar.suspend(|| report::print_data(&value.to_string()))?;
+            } else {
+                report::print_piece(&sources(&answer, single))?;
+                warn_of_cuts(&answer);
+            }
+            Ok(said.warn(&answer.damages, &answer.failovers))
+        },
+    )
 }
 
 fn settings(args: &AnswerArgs) -> AnswerSettings<'_> {
@@ -91,7 +88,7 @@ fn settings(args: &AnswerArgs) -> AnswerSettings<'_> {
 
 /// The end of the answer's line, and the passages by their numbers.
 fn sources(answer: &GeneratedAnswer, single: bool) -> String {
-    let line = |passage: &hyperrag_pipeline::Passage| {
+    let line = |passage: &hyperrag_engine::answer::passages::Passage| {
         let (rank, id) = (passage.rank, &passage.id);
         match passage.title.trim() {
             "" => format!("\n[{rank}] {id}"),

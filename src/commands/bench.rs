@@ -1,16 +1,24 @@
+//! `bench`: a store and queries in, times of reuse and of recompute out.
+
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use hyperrag_eval::{Agreement, agreement};
+use hyperrag_engine::open::OpenSession;
+use hyperrag_engine::{Engine, Query};
+use hyperrag_eval::experiment::machine::{cpu_name, cpu_times};
+use hyperrag_eval::experiment::speed::{self, BenchReport, BenchSettings, Mode, Sample};
+use hyperrag_eval::metric::agreement::{Agreement, agreement};
+use hyperrag_eval::metric::stats::Summary;
 use hyperrag_model::{DeviceChoice, DeviceInfo};
-use hyperrag_pipeline::{BenchReport, BenchSettings, Mode, Query, Session};
 use serde::Serialize;
 
-use super::{LoadedModel, OpenSession, open, status_with, tolerance};
 use crate::cli::{BenchArgs, ModelArgs};
 use crate::exit::Status;
-use crate::{queries, report};
+use crate::input::model::open;
+use crate::input::queries;
+use crate::output::store::status_with;
+use crate::report;
 
 const NOTHING_FOUND: &str = "no query found any document: name others with --queries";
 
@@ -41,6 +49,26 @@ struct Output<'a> {
     against: Option<&'a Against>,
 }
 
+impl Conditions {
+    /// Takes what the store and its model say; nothing is counted yet.
+    fn of(engine: &Engine) -> Self {
+        let model = &engine.loaded.model;
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            cpu: cpu_name(),
+            device: model.device(),
+            machinery: model.machinery(),
+            kernel: model.kernel_id(),
+            element: engine.store.geometry().element.to_string(),
+            io: "page cache",
+            steal_percent: None,
+            depth: 0,
+            queries: 0,
+            documents: 0,
+        }
+    }
+}
+
 /// How the scores agree with another device's, query by query.
 #[derive(Serialize)]
 struct Against {
@@ -56,9 +84,8 @@ impl Against {
 
 /// Times reuse against recompute.
 pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
-    let (store, loaded) = open(&args.search.store, &args.search.model)?;
-    let LoadedModel { tokenizer, profile, model, .. } = &loaded;
-    let session = Session::open(&store, model, tokenizer, profile)?;
+    let engine = open(&args.search.store, &args.search.model)?;
+    let session = engine.session()?;
     let mut queries = match &args.search.queries {
         Some(path) => queries::read(path)?,
         None => session.sample(args.query_count)?.iter().map(query_from).collect(),
@@ -67,30 +94,16 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
         return write_workload(path, &session, queries.first(), args.search.depth);
     }
     queries.truncate(args.query_count);
-    let runs = args.runs.max(1);
-    let settings = BenchSettings { depth: args.search.depth, runs, warm_up: !args.no_warmup };
-    let bar = report::bar(
-        Some(2 * (queries.len() * runs) as u64),
-        "{elapsed_precise} {bar:24} {pos}/{len} runs, ETA {eta_precise}",
-    );
     let before = cpu_times();
-    let figures = hyperrag_pipeline::bench(&session, &queries, settings, &mut || bar.inc(1))?;
-    bar.finish_and_clear();
-    ensure!(!figures.samples.is_empty(), "{NOTHING_FOUND}");
+    let figures = timed(args, &session, &queries)?;
     let conditions = Conditions {
-        version: env!("CARGO_PKG_VERSION"),
-        cpu: cpu_name(),
-        device: model.device(),
-        machinery: model.machinery(),
-        kernel: model.kernel_id(),
-        element: store.geometry().element.to_string(),
-        io: "page cache",
         steal_percent: before
             .zip(cpu_times())
             .map(|(a, b)| 100.0 * (b.0 - a.0) / (b.1 - a.1).max(1.0)),
         depth: args.search.depth,
         queries: queries.len(),
         documents: session.indexed_documents(),
+        ..Conditions::of(&engine)
     };
     let against = match args.against {
         Some(device) => Some(compare(args, device, &session, &queries)?),
@@ -101,21 +114,40 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
         let parts = [Some(table(&conditions, &figures)), output.against.map(describe_against)];
         parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
     })?;
+    Ok(verdict(&engine, &session, &output))
+}
+
+/// Times all queries while a bar shows how far it is.
+fn timed(args: &BenchArgs, session: &OpenSession<'_>, queries: &[Query]) -> Result<BenchReport> {
+    let runs = args.runs.max(1);
+    let settings = BenchSettings { depth: args.search.depth, runs, warm_up: !args.no_warmup };
+    let bar = report::bar(
+        Some(2 * (queries.len() * runs) as u64),
+        "{elapsed_precise} {bar:24} {pos}/{len} runs, ETA {eta_precise}",
+    );
+    let figures = speed::bench(session, queries, settings, &mut || bar.inc(1))?;
+    bar.finish_and_clear();
+    ensure!(!figures.samples.is_empty(), "{NOTHING_FOUND}");
+    Ok(figures)
+}
+
+/// Says what is not as it should be, and how the command ends.
+fn verdict(engine: &Engine, session: &OpenSession<'_>, output: &Output<'_>) -> Status {
+    let figures = output.report;
     if figures.failovers > 0 {
         report::warn(&format!(
             "{} reads went to a replica, the figures include that; `hyperrag verify` says why",
             figures.failovers
         ));
     }
-    let computes = [store.manifest().fingerprint.compute.as_str(), model.compute()];
-    if let (Some(against), Some(tolerance)) = (output.against, tolerance(profile, computes)) {
+    if let (Some(against), Some(tolerance)) = (output.against, engine.tolerance()) {
         let difference = against.difference_max();
         if difference > tolerance.into() {
             report::warn(&format!(
                 "scores differ from those of {} by {difference:.3}, more than the {tolerance} that is promised",
                 against.device
             ));
-            return Ok(Status::Failed);
+            return Status::Failed;
         }
     }
     if figures.damaged_blocks > 0 {
@@ -123,9 +155,9 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
             "{} damaged blocks were computed again, the figures include that",
             figures.damaged_blocks
         ));
-        return Ok(Status::Degraded);
+        return Status::Degraded;
     }
-    Ok(status_with(&store, &session))
+    status_with(&engine.store, session)
 }
 
 fn write_workload(
@@ -135,7 +167,7 @@ fn write_workload(
     depth: usize,
 ) -> Result<Status> {
     let query = query.context(NOTHING_FOUND)?;
-    let workload = hyperrag_pipeline::workload(session, query, depth)?;
+    let workload = speed::workload(session, query, depth)?;
     ensure!(!workload.documents.is_empty(), "{NOTHING_FOUND}");
     let text = serde_json::to_string(&workload)?;
     fs::write(path, text).with_context(|| format!("{}: cannot be written", path.display()))?;
@@ -150,9 +182,8 @@ fn compare(
     queries: &[Query],
 ) -> Result<Against> {
     let settings = ModelArgs { device, ..args.search.model.clone() };
-    let (store, other) = open(&args.search.store, &settings)?;
-    let LoadedModel { tokenizer, profile, model, .. } = &other;
-    let elsewhere = Session::open(&store, model, tokenizer, profile)?;
+    let other = open(&args.search.store, &settings)?;
+    let elsewhere = other.session()?;
     let mut agreements = Vec::new();
     for query in queries {
         let scores = |session: &OpenSession<'_>| -> Result<Vec<f32>> {
@@ -162,7 +193,7 @@ fn compare(
         };
         agreements.push(agreement(&scores(session)?, &scores(&elsewhere)?));
     }
-    Ok(Against { device: model.device(), agreements })
+    Ok(Against { device: other.loaded.model.device(), agreements })
 }
 
 fn describe_against(against: &Against) -> String {
@@ -183,7 +214,7 @@ fn query_from(hit: &hyperrag_retrieval::Hit) -> Query {
 }
 
 /// Picks a figure of a summary.
-type Part = fn(&hyperrag_eval::Summary) -> f64;
+type Part = fn(&Summary) -> f64;
 
 /// The figures as a Markdown table.
 fn table(conditions: &Conditions, figures: &BenchReport) -> String {
@@ -191,8 +222,7 @@ fn table(conditions: &Conditions, figures: &BenchReport) -> String {
     let percentile = |mode, pick: Part| {
         seconds(mode).map_or_else(String::new, |summary| format!("{:.2} s", pick(&summary)))
     };
-    let total =
-        |mode, part: fn(&hyperrag_pipeline::Sample) -> u64| figures.of(mode).map(part).sum::<u64>();
+    let total = |mode, part: fn(&Sample) -> u64| figures.of(mode).map(part).sum::<u64>();
     let queries = |mode| figures.of(mode).count() as f64;
     let peak = |mode| {
         let peak = figures.of(mode).filter_map(|sample| sample.peak_memory_bytes).max();
@@ -232,7 +262,7 @@ fn table(conditions: &Conditions, figures: &BenchReport) -> String {
     ));
     let compared = &figures.comparisons;
     let count = compared.len() as f64;
-    let mean = |part: fn(&hyperrag_eval::Agreement) -> f64| {
+    let mean = |part: fn(&Agreement) -> f64| {
         compared.iter().map(|c| part(&c.agreement)).sum::<f64>() / count
     };
     let largest = compared.iter().map(|c| c.agreement.score_difference_max).fold(0.0, f64::max);
@@ -258,18 +288,4 @@ fn describe(conditions: &Conditions) -> String {
         "hyperrag {version}, {cpu}, {machinery}, kernel {kernel}, {element} KV from {io}, \
          steal {steal}, {queries} queries."
     )
-}
-
-fn cpu_name() -> String {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
-}
-
-/// Ticks stolen by other machines, and all ticks (proc(5), /proc/stat).
-fn cpu_times() -> Option<(f64, f64)> {
-    let stat = fs::read_to_string("/proc/stat").ok()?;
-    let ticks = stat.lines().next()?.split_whitespace().skip(1).map(str::parse::<f64>);
-    let ticks = ticks.collect::<Result<Vec<_>, _>>().ok()?;
-    Some((*ticks.get(7)?, ticks.iter().take(8).sum()))
 }

@@ -1,8 +1,10 @@
+//! `bench-device`: sizes of models in, times of a device out.
+
 use anyhow::{Context, Result};
-use hyperrag_eval::Summary;
+use hyperrag_eval::experiment::device::{DeviceBenchSettings, DeviceFigures};
+use hyperrag_eval::metric::stats::Summary;
 use hyperrag_kv::{Digest, Element, Fingerprint, LanguageModel};
 use hyperrag_model::{Config, DeviceInfo, DeviceModel, DeviceSettings};
-use hyperrag_pipeline::{DeviceBenchSettings, DeviceFigures};
 use hyperrag_store::FORMAT_VERSION;
 use serde::Serialize;
 
@@ -86,7 +88,7 @@ pub(crate) fn bench_device(args: &DeviceBenchArgs, json: bool) -> Result<Status>
         };
         let folder = tempfile::tempdir().context("no folder for a store to read from")?;
         let fingerprint = fingerprint(shape, &model, settings);
-        let figures = hyperrag_pipeline::bench_device(
+        let figures = hyperrag_eval::experiment::device::bench_device(
             &model,
             settings,
             &fingerprint,

@@ -1,3 +1,5 @@
+//! `bench quality`: judged queries in, what each element type's rankings are worth out.
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -5,59 +7,35 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
 use hyperrag_corpus::{Chunker, Corpus};
-use hyperrag_eval::{Qrels, run_id, run_line};
+use hyperrag_engine::build::read::calibration_chunks;
+use hyperrag_engine::search::session::query_part;
+use hyperrag_engine::{LoadedModel, ModelRequest, Query};
+use hyperrag_eval::Qrels;
+use hyperrag_eval::experiment::quality::cost::{Cost, cost_points, knee};
+use hyperrag_eval::experiment::quality::pass::{
+    PairScores, QualityInput, Recomputed, Rounding, score_variants,
+};
+use hyperrag_eval::experiment::quality::pool::{
+    PooledQuery, draw_queries, listed_candidates, retrieve_candidates,
+};
+use hyperrag_eval::experiment::quality::report::{quality_rows, scored_queries};
+use hyperrag_eval::experiment::tune::ScoredQuery;
+use hyperrag_eval::metric::run::{run_id, run_line};
+use hyperrag_eval::report::quality::{Figures, VariantFigures};
+use hyperrag_eval::report::quality_chart;
+use hyperrag_eval::report::quality_table::table;
 use hyperrag_kv::{Element, KvBlock, LanguageModel, ModelError};
 use hyperrag_model::{Compute, ComputeChoice, Kernel, Model};
-use hyperrag_pipeline::{
-    Cost, CostPoint, PairScores, PooledQuery, QualityInput, QualityRow, Query, Recomputed,
-    Rounding, ScoredQuery, calibration_chunks, cost_points, draw_queries, knee, listed_candidates,
-    quality_rows, query_part, retrieve_candidates, score_variants, scored_queries,
-};
-use serde::Serialize;
 use serde_json::json;
 
-use super::batch::aggregate;
-use super::build::columns;
-use super::eval::{read_qrels, read_run};
-use super::quality_table::table;
-use super::{LoadedModel, quality_chart};
-use crate::cli::{ModelArgs, QualityArgs, VariantName};
+use crate::cli::{QualityArgs, VariantName};
 use crate::exit::Status;
-use crate::{queries, report, signals};
-
-/// The figures, and how they were taken.
-#[derive(Debug, Serialize)]
-pub(super) struct Figures {
-    pub(super) version: &'static str,
-    pub(super) machinery: String,
-    pub(super) profile: String,
-    /// Where the candidates come from.
-    pub(super) retriever: String,
-    pub(super) measure: String,
-    pub(super) queries: usize,
-    pub(super) seed: u64,
-    pub(super) depth: usize,
-    /// Pairs of a query and a document.
-    pub(super) pairs: usize,
-    /// Whether the variants were rounded from one prefill.
-    pub(super) rounded: bool,
-    pub(super) variants: Vec<VariantFigures>,
-    pub(super) rows: Vec<QualityRow>,
-    /// Fused rankings, of fewer candidates too, and what they cost.
-    pub(super) costs: Vec<CostPoint>,
-    /// The fastest of them that is within 0.005 of the best.
-    pub(super) knee: Option<CostPoint>,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct VariantFigures {
-    pub(super) name: String,
-    pub(super) kernel: &'static str,
-    pub(super) bytes_a_token: usize,
-    pub(super) chunk_tokens: u32,
-    pub(super) cost: Cost,
-    pub(super) recomputed: Recomputed,
-}
+use crate::input::corpus::columns;
+use crate::input::judged::{read_qrels, read_run};
+use crate::input::model::request;
+use crate::input::queries;
+use crate::input::ranking::aggregate;
+use crate::{report, signals};
 
 /// A variant and its scores.
 struct Scored {
@@ -65,7 +43,7 @@ struct Scored {
     queries: Vec<ScoredQuery>,
 }
 
-/// What was scored, and by what.
+/// Queries and their scores, and what computed them.
 #[derive(Default)]
 struct Taken {
     pooled: Vec<PooledQuery>,
@@ -125,8 +103,9 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Taken>
     }
     let (mut taken, mut drawn) = (Taken::default(), Some(drawn));
     for way in ways {
-        let model = ModelArgs { compute: ComputeChoice::Named(way.compute), ..args.model.clone() };
-        let loaded = LoadedModel::load(&model, Element::F32, way.chunk_tokens, None, None)?;
+        let compute = ComputeChoice::Named(way.compute);
+        let request = ModelRequest { compute, ..request(&args.model) };
+        let loaded = LoadedModel::load(&request, Element::F32, way.chunk_tokens, None, None)?;
         let tokens = way.chunk_tokens as usize;
         let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, tokens)?;
         // The chunker, which tells documents without text, needs the tokenizer.
@@ -196,7 +175,7 @@ fn verdict(figures: &Figures) -> Status {
     status
 }
 
-/// What one loaded model and one chunker are for.
+/// Type and length that one loaded model and one chunker are for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Way {
     compute: Compute,
@@ -350,7 +329,7 @@ fn run<'a>(
     Ok(lines)
 }
 
-/// As `query --json` prints them.
+/// Writes hits as `query --json` prints them.
 fn hits(pooled: &[PooledQuery], queries: &[ScoredQuery]) -> String {
     let line = |(pooled, scored): (&PooledQuery, &ScoredQuery)| {
         let hit = |(rank, candidate): (usize, usize)| {

@@ -1,51 +1,49 @@
+//! `build`: corpus and model in, a store and its replicas out.
+
 use std::collections::HashSet;
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
-use hyperrag_corpus::{Chunker, Columns, Corpus, CorpusSize};
-use hyperrag_kv::{DocId, Element, Fingerprint};
-use hyperrag_pipeline::{
-    Add, BuildInput, BuildProgress, BuildSummary, ByteProgress, Counts, DryRun, Memory,
-    PipelineError, calibration_chunks,
+use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_engine::build::dry_run::{DryRun, dry_run};
+use hyperrag_engine::build::read::calibration_chunks;
+use hyperrag_engine::maintain::replicate::replicate;
+use hyperrag_engine::open::compute_for;
+use hyperrag_engine::{
+    Add, BuildInput, BuildProgress, BuildSummary, ByteProgress, LoadedModel, Memory, ModelRequest,
+    PipelineError,
 };
+use hyperrag_kv::{DocId, Element, Fingerprint};
+use hyperrag_model::Model;
 use hyperrag_retrieval::Analyzer;
 use hyperrag_store::{FORMAT_VERSION, Replica, Store, StoreError};
 use serde::Serialize;
 
-use super::eval::read_run;
-use super::{LoadedModel, arithmetic, note_replicas_behind};
-use crate::cli::{BuildArgs, ColumnArgs, ModelArgs};
+use crate::cli::BuildArgs;
 use crate::exit::{Status, Usage};
+use crate::input::corpus::columns;
+use crate::input::judged::read_run;
+use crate::input::model::request;
+use crate::output::store::note_replicas_behind;
+use crate::output::{arithmetic, build_progress};
 use crate::{report, signals};
 
 /// Positions of a chunk, and rows of a shard.
 const DEFAULT_SIZE: u32 = 256;
 
-const BAR: &str = "{elapsed_precise} {bar:24} {pos}/{len} rows, {msg}, ETA {eta_precise}";
-
 /// Builds a store, or says what it would take.
 pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     let (corpus, named) = corpus(args)?;
     let found = stored(args)?;
-    let made_with = found.as_ref().map(|store| &store.manifest().fingerprint);
-    let version = made_with.map_or(FORMAT_VERSION, |made_with| made_with.format_version);
-    let stored = made_with.filter(|_| args.append);
-    let of = |field: fn(&Fingerprint) -> u32| stored.map_or(DEFAULT_SIZE, field);
-    let element = stored.map_or(Element::Bf16, |stored| stored.geometry.element);
-    let element = args.element.unwrap_or(element);
-    let chunk_tokens = args.chunk_tokens.unwrap_or_else(|| of(|stored| stored.chunk_tokens));
-    let unit_rows = args.unit_rows.unwrap_or_else(|| of(|stored| stored.unit_rows));
-    let language = match (args.language, stored) {
-        (None, Some(stored)) => stored.language.clone(),
-        (language, _) => language.unwrap_or(Analyzer::ENGLISH).to_string(),
-    };
+    let settings = Settings::of(args, found.as_ref());
+    let Settings { element, chunk_tokens, .. } = settings;
     let loaded = load(args, element, chunk_tokens, found)?;
     if !json {
         report::note(&arithmetic::sentence(&loaded.model));
     }
     let loaded = calibrate(loaded, element, chunk_tokens, &corpus, args.limit)?;
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
+    let Settings { version, unit_rows, language, .. } = settings;
     let fingerprint = loaded.fingerprint(version, chunk_tokens, unit_rows, language)?;
     let progress = BuildProgress::default();
     let input = BuildInput {
@@ -62,21 +60,36 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         progress: &progress,
         stop: signals::stop()?,
     };
-    if args.dry_run {
-        let plan = watch(&progress, corpus.size(), args.limit, || {
-            hyperrag_pipeline::dry_run(&input, &args.store)
-        })?;
-        match json {
-            true => report::print_data(&with_device(&plan, &loaded)?)?,
-            false => report::print(&describe_plan(&plan))?,
-        }
-        return Ok(Status::Done);
+    match args.dry_run {
+        true => plan(args, &input, json),
+        false => run(args, &input, named, json),
     }
+}
+
+/// Says what the build would take.
+fn plan(args: &BuildArgs, input: &BuildInput<'_, Model>, json: bool) -> Result<Status> {
+    let plan = build_progress::watch(input.progress, input.corpus.size(), args.limit, || {
+        dry_run(input, &args.store)
+    })?;
+    match json {
+        true => report::print_data(&with_device(&plan, input.model)?)?,
+        false => report::print(&describe_plan(&plan))?,
+    }
+    Ok(Status::Done)
+}
+
+/// Builds the store and brings its replicas up to it.
+fn run(
+    args: &BuildArgs,
+    input: &BuildInput<'_, Model>,
+    named: Option<usize>,
+    json: bool,
+) -> Result<Status> {
     for replica in &args.replicas {
-        Replica::check(&args.store, replica, &fingerprint)?;
+        Replica::check(&args.store, replica, input.fingerprint)?;
     }
-    let built = watch(&progress, corpus.size(), args.limit, || {
-        hyperrag_pipeline::build(&input, &args.store)
+    let built = build_progress::watch(input.progress, input.corpus.size(), args.limit, || {
+        hyperrag_engine::build(input, &args.store)
     });
     let summary = match built {
         Err(PipelineError::Interrupted) => {
@@ -90,12 +103,41 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     };
     warn_of_rows(args, named, &summary);
     match json {
-        true => report::print_data(&with_device(&summary, &loaded)?)?,
+        true => report::print_data(&with_device(&summary, input.model)?)?,
         false => report::note(&describe(&summary)),
     }
     let replicated = replicate_all(args);
     note_replicas_behind(&args.store);
     Ok(if replicated { Status::Done } else { Status::Degraded })
+}
+
+/// How a store is made, by the command line, else by the store that is added to, else as usual.
+struct Settings {
+    /// Version of the format, that of a store that is there.
+    version: u32,
+    element: Element,
+    chunk_tokens: u32,
+    unit_rows: u32,
+    language: String,
+}
+
+impl Settings {
+    fn of(args: &BuildArgs, found: Option<&Store>) -> Self {
+        let made_with = found.map(|store| &store.manifest().fingerprint);
+        let stored = made_with.filter(|_| args.append);
+        let of = |field: fn(&Fingerprint) -> u32| stored.map_or(DEFAULT_SIZE, field);
+        let element = stored.map_or(Element::Bf16, |stored| stored.geometry.element);
+        Self {
+            version: made_with.map_or(FORMAT_VERSION, |made_with| made_with.format_version),
+            element: args.element.unwrap_or(element),
+            chunk_tokens: args.chunk_tokens.unwrap_or_else(|| of(|stored| stored.chunk_tokens)),
+            unit_rows: args.unit_rows.unwrap_or_else(|| of(|stored| stored.unit_rows)),
+            language: match (args.language, stored) {
+                (None, Some(stored)) => stored.language.clone(),
+                (language, _) => language.unwrap_or(Analyzer::ENGLISH).to_string(),
+            },
+        }
+    }
 }
 
 /// Loads the model: with the profile of the store that is added to, and with the arithmetic and the
@@ -109,10 +151,10 @@ fn load(
     let calibrated = found.as_ref().filter(|_| element.is_calibrated());
     let calibration = calibrated.map(Store::calibration).transpose()?.flatten();
     let made_with = found.as_ref().map(|store| &store.manifest().fingerprint);
-    let compute = arithmetic::choice(args.model.compute, made_with);
-    let model = ModelArgs { compute, ..args.model.clone() };
+    let compute = compute_for(args.model.compute, made_with);
+    let request = ModelRequest { compute, ..request(&args.model) };
     let stored = made_with.filter(|_| args.append);
-    let loaded = LoadedModel::load(&model, element, chunk_tokens, stored, calibration)?;
+    let loaded = LoadedModel::load(&request, element, chunk_tokens, stored, calibration)?;
     match loaded.profile.lead {
         Some(_) => Err(PipelineError::QueryFirst { profile: loaded.profile.name }.into()),
         None => Ok(loaded),
@@ -137,11 +179,6 @@ fn corpus(args: &BuildArgs) -> Result<(Corpus, Option<usize>)> {
             (corpus.only(only), Some(named))
         }
     })
-}
-
-pub(super) fn columns(args: &ColumnArgs) -> Columns {
-    let ColumnArgs { id_column, title_column, text_column } = args.clone();
-    Columns { id: id_column, title: title_column, text: text_column }
 }
 
 /// Speaks of rows that were left out, and of documents that were `named` and not found.
@@ -182,7 +219,7 @@ fn calibrate(
     let (chunks, fixed) = (calibration_chunks(corpus, &chunker, limit)?, chunker.fixed());
     report::note(&format!("calibrating {element} on the first {} chunks", chunks.len()));
     let calibration = loaded.model.calibrate(&chunks, fixed)?;
-    loaded.calibrated(element, calibration)
+    Ok(loaded.calibrated(element, calibration)?)
 }
 
 /// The store that is there, with what is sealed of it.
@@ -199,9 +236,8 @@ fn replicate_all(args: &BuildArgs) -> bool {
     let mut all = true;
     for replica in &args.replicas {
         let progress = ByteProgress::default();
-        let done = report::watch_bytes(&progress, || {
-            hyperrag_pipeline::replicate(&args.store, replica, false, &progress)
-        });
+        let done =
+            report::watch_bytes(&progress, || replicate(&args.store, replica, false, &progress));
         if let Err(error) = done {
             all = false;
             let (store, replica) = (args.store.display(), replica.display());
@@ -215,43 +251,13 @@ fn replicate_all(args: &BuildArgs) -> bool {
     all
 }
 
-/// The summary or plan of a build as JSON, with where and how it computes.
-fn with_device(summary: &impl Serialize, loaded: &LoadedModel) -> Result<String> {
+/// Returns the summary or plan of a build as JSON, with where and how it computes.
+fn with_device(summary: &impl Serialize, model: &Model) -> Result<String> {
     let mut value = serde_json::to_value(summary)?;
-    value["device"] = serde_json::to_value(loaded.model.device())?;
-    value["compute"] = loaded.model.compute().into();
-    value["kernel"] = loaded.model.kernel_id().into();
+    value["device"] = serde_json::to_value(model.device())?;
+    value["compute"] = model.compute().into();
+    value["kernel"] = model.kernel_id().into();
     Ok(value.to_string())
-}
-
-/// Runs `work` while a thread shows its progress.
-fn watch<T>(
-    progress: &BuildProgress,
-    size: CorpusSize,
-    limit: Option<u64>,
-    work: impl FnOnce() -> T,
-) -> T {
-    let bar = report::bar(None, BAR);
-    let start = Instant::now();
-    let show = || {
-        let counts = progress.counts();
-        let rows = expected_rows(&counts, size, limit);
-        report::show_build(&bar, &counts, rows, start.elapsed().as_secs_f64());
-    };
-    report::watch(&bar, show, work)
-}
-
-/// Rows of the whole input: known for Parquet, else estimated from the bytes read so far.
-fn expected_rows(counts: &Counts, size: CorpusSize, limit: Option<u64>) -> Option<u64> {
-    let estimate = || {
-        let share = counts.bytes_read as f64 / size.bytes.max(1) as f64;
-        (counts.rows_read > 0).then(|| (counts.rows_read as f64 / share).round() as u64)
-    };
-    let rows = size.rows.or_else(estimate);
-    match (rows, limit) {
-        (Some(rows), Some(limit)) => Some(rows.min(limit)),
-        (rows, limit) => rows.or(limit),
-    }
 }
 
 fn describe(summary: &BuildSummary) -> String {

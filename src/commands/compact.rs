@@ -1,9 +1,12 @@
-use anyhow::Result;
-use hyperrag_pipeline::{ByteProgress, Compaction};
+//! `compact`: frees what deleted and replaced documents take.
 
-use super::note_replicas_behind;
+use anyhow::Result;
+use hyperrag_engine::ByteProgress;
+use hyperrag_engine::maintain::compact::Compaction;
+
 use crate::cli::CompactArgs;
 use crate::exit::Status;
+use crate::output::store::note_replicas_behind;
 use crate::{report, signals};
 
 /// Frees what deleted and replaced documents take.
@@ -11,7 +14,7 @@ pub(crate) fn compact(args: &CompactArgs, json: bool) -> Result<Status> {
     let progress = ByteProgress::default();
     let stop = signals::stop()?;
     let done = report::watch_bytes(&progress, || {
-        hyperrag_pipeline::compact(&args.store, stop, &progress)
+        hyperrag_engine::maintain::compact::compact(&args.store, stop, &progress)
     })?;
     match json {
         true => report::print_data(&serde_json::to_string(&done)?)?,

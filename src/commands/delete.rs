@@ -1,12 +1,15 @@
+//! `delete`: ids in, a store without these documents out.
+
 use std::path::Path;
 
 use anyhow::Result;
-use hyperrag_pipeline::Deletion;
+use hyperrag_engine::maintain::delete::Deletion;
 
-use super::note_replicas_behind;
 use crate::cli::DeleteArgs;
 use crate::exit::Status;
-use crate::{report, text};
+use crate::input::text;
+use crate::output::store::note_replicas_behind;
+use crate::report;
 
 /// Bytes of all ids: of ten million.
 const IDS_BYTES_MAX: u64 = 256 << 20;
@@ -17,7 +20,7 @@ const NAMED: usize = 5;
 pub(crate) fn delete(args: &DeleteArgs, json: bool) -> Result<Status> {
     let text = text::read(&args.ids, "the ids", IDS_BYTES_MAX)?;
     let ids = text.lines().map(str::trim).filter(|id| !id.is_empty());
-    let done = hyperrag_pipeline::delete(&args.store, ids)?;
+    let done = hyperrag_engine::maintain::delete::delete(&args.store, ids)?;
     if !done.unknown.is_empty() {
         let named = done.unknown.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>();
         let more = if done.unknown.len() > NAMED { ", ..." } else { "" };

@@ -1,3 +1,5 @@
+//! `devices`: says where models can compute.
+
 use anyhow::Result;
 use hyperrag_model::{DeviceChoice, DeviceInfo};
 use serde_json::json;

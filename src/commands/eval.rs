@@ -1,21 +1,24 @@
+//! `eval`: runs or answers and judgements in, measures out.
+
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::{self, File};
-use std::io::BufReader;
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
-use hyperrag_eval::{
-    Evaluation, PairedDifference, Qrels, Run, evaluate, exact_match, f1, gains_svg,
-    paired_difference,
-};
+use hyperrag_eval::metric::evaluate::{Evaluation, evaluate};
+use hyperrag_eval::metric::qa::{exact_match, f1};
+use hyperrag_eval::metric::significance::{PairedDifference, paired_difference};
+use hyperrag_eval::report::svg::gains_svg;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::{EvalArgs, EvalCommand, QaArgs};
 use crate::exit::Status;
-use crate::{queries, report};
+use crate::input::judged::{read_qrels, read_run};
+use crate::input::queries;
+use crate::report;
 
 #[derive(Serialize)]
 struct Output<'a> {
@@ -64,20 +67,6 @@ pub(crate) fn eval(args: &EvalArgs, json: bool) -> Result<Status> {
         ));
     }
     Ok(Status::Done)
-}
-
-/// Reads a TREC run.
-pub(super) fn read_run(path: &Path) -> Result<Run> {
-    let file = File::open(path)
-        .with_context(|| format!("{}: the run cannot be opened", path.display()))?;
-    Ok(Run::parse(BufReader::new(file), &path.display().to_string())?)
-}
-
-/// Reads judgements.
-pub(super) fn read_qrels(path: &Path) -> Result<Qrels> {
-    let file = File::open(path)
-        .with_context(|| format!("{}: the judgements cannot be opened", path.display()))?;
-    Ok(Qrels::parse(BufReader::new(file), &path.display().to_string())?)
 }
 
 fn write_svg(path: &Path, args: &EvalArgs, run: &Evaluation, baseline: &Evaluation) -> Result<()> {
@@ -131,7 +120,7 @@ fn table(args: &EvalArgs, output: &Output<'_>) -> String {
     text
 }
 
-/// What answers are worth.
+/// Worth of answers.
 #[derive(Serialize)]
 struct QaOutput {
     questions: usize,
@@ -228,7 +217,7 @@ impl Answers {
         Ok(answers)
     }
 
-    /// What names a question, and its answer: by its id, else by its text.
+    /// Finds the name of a question, and its answer: by its id, else by its text.
     fn find(&self, question: &Value) -> Result<(String, Option<&(usize, String)>)> {
         if let Some(id) = id(question) {
             let answer = self.by_id.get(&id);

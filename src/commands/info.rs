@@ -1,3 +1,5 @@
+//! `info`: a store in, its description out. No weights are loaded.
+
 use std::collections::BTreeSet;
 
 use anyhow::Result;
@@ -9,10 +11,10 @@ use hyperrag_model::{
 use hyperrag_store::{Store, replica_states};
 use serde::Serialize;
 
-use super::arithmetic;
-use super::model::{MILLION, full_heads, gqa_saving};
 use crate::cli::InfoArgs;
 use crate::exit::Status;
+use crate::output::arithmetic;
+use crate::output::sizes::{MILLION, full_heads, gqa_saving};
 use crate::report;
 
 /// Describes a store without loading its model.
@@ -78,7 +80,7 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
     Ok(Status::Done)
 }
 
-/// What blocks take.
+/// Bytes of blocks.
 #[derive(Serialize)]
 struct Sizes {
     kv_heads: u32,
@@ -127,7 +129,7 @@ fn computed(fingerprint: &Fingerprint) -> String {
     arithmetic::cost(kernel).map_or_else(|| how.clone(), |cost| format!("{how}: {cost}"))
 }
 
-/// What a user may expect of scores over blocks of this kernel.
+/// Says what a user may expect of scores over blocks of this kernel.
 fn exactness(kernel: &str) -> String {
     let same = match kernel {
         KERNEL_ID => "the same bits as recompute on any CPU",

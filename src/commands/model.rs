@@ -1,14 +1,14 @@
+//! `model`: fetches, lists and describes models.
+
 use anyhow::{Context, Result};
-use hyperrag_kv::{Coverage, Element, Geometry};
+use hyperrag_kv::{Coverage, Element};
 use hyperrag_model::{CATALOG, Kernel, ModelCache, NamedModel};
 use serde_json::json;
 
 use crate::cli::ModelCommand;
 use crate::exit::Status;
+use crate::output::sizes::{MILLION, full_heads, gqa_saving};
 use crate::report;
-
-/// Chunks of which bytes are told.
-pub(super) const MILLION: u64 = 1_000_000;
 
 /// Positions of a chunk, as `build` cuts them by default.
 const CHUNK_TOKENS: usize = 256;
@@ -118,18 +118,4 @@ fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
         _ => format!("{name:28} {value}"),
     });
     report::print(&lines.join("\n"))
-}
-
-/// Bytes of K and V of a position if no query heads shared them.
-pub(super) fn full_heads(geometry: &Geometry, query_heads: usize) -> usize {
-    geometry.token_bytes() * query_heads / geometry.kv_heads as usize
-}
-
-/// How much less K and V grouped-query attention needs, for people.
-pub(super) fn gqa_saving(geometry: &Geometry, query_heads: usize) -> String {
-    let kv_heads = geometry.kv_heads as usize;
-    match query_heads / kv_heads {
-        1 => "none: every query head has its own K and V".to_owned(),
-        group => format!("{group} times less: {kv_heads} KV heads for {query_heads} query heads"),
-    }
 }

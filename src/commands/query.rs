@@ -1,17 +1,24 @@
+//! `query`: queries in, ranked hits out.
+
 use std::collections::VecDeque;
 
 use anyhow::{Context, Result};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
-use hyperrag_eval::{Run, RunHit, run_id, run_line};
-use hyperrag_pipeline::{Answer, Asked, PipelineError, Query};
+use hyperrag_engine::open::OpenSession;
+use hyperrag_engine::search::request::Asked;
+use hyperrag_engine::{Answer, PipelineError, Query};
+use hyperrag_eval::Run;
+use hyperrag_eval::metric::run::{RunHit, run_id, run_line};
 
-use super::batch::{batch_bar, each_answer, session};
-use super::eval::read_run;
-use super::{OpenSession, open_to_rank, status_with};
 use crate::cli::{Format, QueryArgs};
 use crate::exit::Status;
-use crate::queries::Batch;
+use crate::input::judged::read_run;
+use crate::input::model::open_to_rank;
+use crate::input::queries::Batch;
+use crate::input::ranking::session;
+use crate::output::batch::{batch_bar, each_answer};
+use crate::output::store::status_with;
 use crate::report;
 
 /// Answers one query, or a batch of them as they come.
@@ -21,16 +28,16 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     // A run that the settings name is for the queries of a file.
     let candidates = args.candidates.as_deref().filter(|_| args.text.is_none());
     let candidates = candidates.map(read_run).transpose()?;
-    let (store, loaded) = open_to_rank(&args.search.store, &args.search.model)?;
-    let session = session(&store, &loaded, &args.ranking)?;
-    let device = loaded.model.device().device;
+    let engine = open_to_rank(&args.search.store, &args.search.model)?;
+    let session = session(&engine, &args.ranking)?;
+    let device = engine.loaded.model.device().device;
     let bar = batch_bar(&batch);
     let (single, known) = (batch.single, batch.count.is_some());
     let asked = batch.map(|query| ask(&session, args, candidates.as_ref(), &query?));
     // Who types them waits for each; those of a file are computed together.
     let rows = if known { session.rows_together() } else { 0 };
     let answers = Together { session: &session, asked, rows, args, answers: VecDeque::new() };
-    each_answer(status_with(&store, &session), answers, single, &bar, |answer, said| {
+    each_answer(status_with(&engine.store, &session), answers, single, &bar, |answer, said| {
         let status = said.warn(&answer.damages, &answer.failovers);
         let text = render(&answer, &device, format, args.top)?;
         if format == Format::Trec && has_blanks(&answer, args.top) {
@@ -154,7 +161,7 @@ fn render(answer: &Answer, device: &str, format: Format, top: usize) -> Result<S
             value.to_string()
         }
         Format::Trec => {
-            let line = |hit: &hyperrag_pipeline::AnsweredHit| {
+            let line = |hit: &hyperrag_engine::search::session::AnsweredHit| {
                 let (query, document) = (run_id(&answer.query_id), run_id(&hit.id));
                 run_line(&query, &document, hit.rank, hit.score, "hyperrag")
             };

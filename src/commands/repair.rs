@@ -1,15 +1,19 @@
+//! `repair`: mends a store; the model is loaded when a block has to be computed.
+
 use anyhow::Result;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use hyperrag_corpus::Chunker;
+use hyperrag_engine::maintain::repair::{Recompute, RepairReport, RepairSettings};
+use hyperrag_engine::open::by_any_kernel;
+use hyperrag_engine::{ByteProgress, LoadedModel, OpenError};
 use hyperrag_kv::{Calibration, Chunk, Exactness, Fingerprint, KvBlock, LanguageModel};
 use hyperrag_model::ComputeChoice;
-use hyperrag_pipeline::{ByteProgress, Recompute, RepairReport, RepairSettings};
 use hyperrag_store::calibration_at;
 
-use super::{LoadedModel, arithmetic};
 use crate::cli::RepairArgs;
 use crate::exit::{Damaged, Status};
+use crate::input::model::request;
 use crate::report;
 
 /// Mends what is damaged in a store.
@@ -22,7 +26,7 @@ pub(crate) fn repair(args: &RepairArgs, json: bool) -> Result<Status> {
     let progress = ByteProgress::default();
     let mut model = LazyModel { args, loaded: None };
     let done = report::watch_bytes(&progress, || {
-        hyperrag_pipeline::repair(&args.store, settings, &mut model, &progress)
+        hyperrag_engine::maintain::repair::repair(&args.store, settings, &mut model, &progress)
     })?;
     match json {
         true => report::print_data(&serde_json::to_string(&done)?)?,
@@ -57,6 +61,15 @@ fn describe(done: &RepairReport) -> String {
     table.to_string()
 }
 
+/// Says with its causes why a model is not at hand.
+fn sentence(error: OpenError) -> String {
+    format!("{:#}", anyhow::Error::new(error))
+}
+
+fn needed(error: OpenError) -> String {
+    format!("the model is needed for it: {}", sentence(error))
+}
+
 /// The model, loaded when the first block has to be computed.
 struct LazyModel<'a> {
     args: &'a RepairArgs,
@@ -70,9 +83,9 @@ impl LazyModel<'_> {
         calibration: Option<Calibration>,
     ) -> Result<LoadedModel, String> {
         let (element, chunk_tokens) = (stored.geometry.element, stored.chunk_tokens);
-        let model = &self.args.model;
-        let loaded = LoadedModel::load(model, element, chunk_tokens, Some(stored), calibration);
-        loaded.map_err(|error| format!("the model is needed for it: {error:#}"))
+        let request = request(&self.args.model);
+        let loaded = LoadedModel::load(&request, element, chunk_tokens, Some(stored), calibration);
+        loaded.map_err(needed)
     }
 
     /// The model for blocks of the store.
@@ -93,21 +106,16 @@ impl Recompute for LazyModel<'_> {
     fn fingerprints(&mut self, format_version: u32) -> Result<Vec<Fingerprint>, String> {
         let RepairArgs { model, element, chunk_tokens, unit_rows, language, store, .. } = self.args;
         let calibration = calibration_at(store).filter(|_| element.is_calibrated());
-        let loaded = LoadedModel::load(model, *element, *chunk_tokens, None, calibration);
-        let loaded = loaded.map_err(|error| format!("the model is needed for it: {error:#}"))?;
+        let loaded = LoadedModel::load(&request(model), *element, *chunk_tokens, None, calibration);
+        let loaded = loaded.map_err(needed)?;
         let language = language.to_string();
         let here = loaded.fingerprint(format_version, *chunk_tokens, *unit_rows, language);
-        let here = here.map_err(|error| format!("{error:#}"))?;
+        let here = here.map_err(sentence)?;
         if model.compute != ComputeChoice::Auto {
             return Ok(vec![here]);
         }
         // The shards say which one it was.
-        let made = arithmetic::KERNELS.map(|(compute, kernel)| Fingerprint {
-            compute: compute.name().to_owned(),
-            kernel: kernel.to_owned(),
-            ..here.clone()
-        });
-        Ok(made.into())
+        Ok(by_any_kernel(&here))
     }
 
     fn calibrate(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Calibration, String> {
@@ -119,7 +127,7 @@ impl Recompute for LazyModel<'_> {
 
     fn other_kernel(&mut self, stored: &Fingerprint) -> Result<Option<String>, String> {
         let current = self.loaded(stored)?.fingerprint_like(stored);
-        let current = current.map_err(|error| format!("{error:#}"))?;
+        let current = current.map_err(sentence)?;
         match stored.readable_by(&current) {
             Ok(Exactness::Bits) => Ok(None),
             Ok(Exactness::Tolerance) => Ok(Some(current.kernel)),

@@ -1,5 +1,8 @@
+//! `replicate`: a store in, its copy out.
+
 use anyhow::Result;
-use hyperrag_pipeline::{ByteProgress, Replication};
+use hyperrag_engine::ByteProgress;
+use hyperrag_engine::maintain::replicate::Replication;
 use hyperrag_store::forget_replica;
 
 use crate::cli::ReplicateArgs;
@@ -18,7 +21,7 @@ pub(crate) fn replicate(args: &ReplicateArgs, json: bool) -> Result<Status> {
     let to = to.ok_or_else(|| Usage("no copy: give its folder as --to DIR".to_owned()))?;
     let progress = ByteProgress::default();
     let done = report::watch_bytes(&progress, || {
-        hyperrag_pipeline::replicate(&args.store, to, args.checksum, &progress)
+        hyperrag_engine::maintain::replicate::replicate(&args.store, to, args.checksum, &progress)
     })?;
     if !done.remembered {
         report::warn(&format!(
@@ -33,7 +36,7 @@ pub(crate) fn replicate(args: &ReplicateArgs, json: bool) -> Result<Status> {
     Ok(Status::Done)
 }
 
-pub(super) fn describe(done: &Replication) -> String {
+fn describe(done: &Replication) -> String {
     let Replication { shards, shards_copied, bytes_copied, seconds, .. } = done;
     if *bytes_copied == 0 {
         return format!("the replica is up to date: {shards} shards");

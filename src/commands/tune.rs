@@ -1,12 +1,15 @@
+//! `tune`: scored hits and judgements in, the weight of a fusion out.
+
 use anyhow::{Context, Result};
-use hyperrag_eval::PairedDifference;
-use hyperrag_pipeline::{ScoredQuery, Tuning};
+use hyperrag_eval::experiment::tune::{ScoredQuery, Tuning};
+use hyperrag_eval::metric::significance::PairedDifference;
 use serde_json::Value;
 
-use super::eval::read_qrels;
 use crate::cli::TuneArgs;
 use crate::exit::Status;
-use crate::{queries, report};
+use crate::input::judged::read_qrels;
+use crate::input::queries;
+use crate::report;
 
 /// Finds the weight for `--fuse zscore`.
 pub(crate) fn tune(args: &TuneArgs, json: bool) -> Result<Status> {
@@ -18,12 +21,13 @@ pub(crate) fn tune(args: &TuneArgs, json: bool) -> Result<Status> {
         })
     });
     let scored = scored.collect::<Result<Vec<_>>>()?;
-    let tuning = hyperrag_pipeline::tune(&scored, &qrels, args.measure).with_context(|| {
-        format!(
-            "{}: fewer than two queries are judged, which cannot be halved",
-            args.qrels.display()
-        )
-    })?;
+    let tuning = hyperrag_eval::experiment::tune::tune(&scored, &qrels, args.measure)
+        .with_context(|| {
+            format!(
+                "{}: fewer than two queries are judged, which cannot be halved",
+                args.qrels.display()
+            )
+        })?;
     report::figures(&tuning, json, None, || describe(&tuning))?;
     Ok(Status::Done)
 }

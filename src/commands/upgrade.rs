@@ -1,12 +1,12 @@
+//! `upgrade`: brings a store to the present version of the format.
+
 use std::path::Path;
 
 use anyhow::Result;
-use hyperrag_kv::{Coverage, Fingerprint};
-use hyperrag_model::{ModelCache, ModelFile};
-use hyperrag_pipeline::{ByteProgress, Upgrade};
-use hyperrag_store::{FORMAT_VERSION, Store};
+use hyperrag_engine::ByteProgress;
+use hyperrag_engine::maintain::upgrade::Upgrade;
+use hyperrag_engine::open::upgraded_fingerprint;
 
-use super::refused;
 use crate::cli::UpgradeArgs;
 use crate::exit::Status;
 use crate::{report, signals};
@@ -17,12 +17,12 @@ pub(crate) fn upgrade(args: &UpgradeArgs, json: bool) -> Result<Status> {
     let done = if plan.from == plan.to {
         Upgrade { dry_run: args.dry_run, ..plan }
     } else {
-        let next = next_fingerprint(&args.store, &args.model)?;
+        let next = upgraded_fingerprint(&args.store, &args.model)?;
         let (progress, stop) = (ByteProgress::default(), signals::stop()?);
         match args.dry_run {
             true => plan,
             false => report::watch_bytes(&progress, || {
-                hyperrag_pipeline::upgrade(&args.store, &next, stop, &progress)
+                hyperrag_engine::maintain::upgrade::upgrade(&args.store, &next, stop, &progress)
             })?,
         }
     };
@@ -31,22 +31,6 @@ pub(crate) fn upgrade(args: &UpgradeArgs, json: bool) -> Result<Status> {
         false => report::note(&describe(&done, &args.store)),
     }
     Ok(Status::Done)
-}
-
-/// The fingerprint in the present version, for the very model of the store.
-fn next_fingerprint(root: &Path, model: &str) -> Result<Fingerprint> {
-    let stored = Store::open(root)?.manifest().fingerprint.clone();
-    let file = ModelFile::open(&ModelCache::from_environment()?.resolve(model)?)?;
-    let tokenizer = file.tokenizer()?;
-    let of = |coverage| -> Result<Fingerprint> {
-        let (weights, tokenizer) = (file.digest(coverage)?, tokenizer.digest(coverage));
-        Ok(Fingerprint { weights, tokenizer, ..stored.clone() })
-    };
-    if let Some(mismatch) = stored.mismatch(&of(stored.coverage())?) {
-        return Err(refused(root, mismatch).into());
-    }
-    let format_version = FORMAT_VERSION;
-    Ok(Fingerprint { format_version, ..of(Coverage::of_format(format_version))? })
 }
 
 fn describe(done: &Upgrade, store: &Path) -> String {

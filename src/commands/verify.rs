@@ -1,17 +1,18 @@
+//! `verify`: a store in, everything that is not as it was written out.
+
 use std::path::Path;
 
 use anyhow::Result;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use hyperrag_pipeline::{
-    ByteProgress, PipelineError, Recomputation, Selection, VerifiedReplica, VerifyReport,
-    VerifySettings,
-};
+use hyperrag_engine::maintain::recompute::{Recomputation, Selection};
+use hyperrag_engine::maintain::verify::{VerifiedReplica, VerifyReport, VerifySettings};
+use hyperrag_engine::{ByteProgress, PipelineError};
 use hyperrag_store::{ReplicaState, Store, StoreError, replica_states};
 
-use super::open;
 use crate::cli::VerifyArgs;
 use crate::exit::{Damaged, Status};
+use crate::input::model::open;
 use crate::{report, signals};
 
 /// Checks every byte of a store, and computes blocks again where that is asked for.
@@ -19,7 +20,7 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<Status> {
     let settings = VerifySettings { deep: args.deep, threads: args.model.threads };
     let progress = ByteProgress::default();
     let mut found = report::watch_bytes(&progress, || {
-        hyperrag_pipeline::verify(&args.store, settings, &progress)
+        hyperrag_engine::maintain::verify::verify(&args.store, settings, &progress)
     })?;
     let damaged = found.damages.len();
     if args.recompute
@@ -54,7 +55,7 @@ fn replicas(root: &Path, settings: VerifySettings) -> Result<Vec<VerifiedReplica
     let verified = replica_states(root, store.manifest())?.into_iter().map(|mut state| {
         let progress = ByteProgress::default();
         let report = report::watch_bytes(&progress, || {
-            hyperrag_pipeline::verify(&state.path, settings, &progress)
+            hyperrag_engine::maintain::verify::verify(&state.path, settings, &progress)
         });
         let report = match report {
             Ok(report) => Some(report),
@@ -71,13 +72,8 @@ fn replicas(root: &Path, settings: VerifySettings) -> Result<Vec<VerifiedReplica
 
 /// Computes the blocks that `args` choose again, with the very model and kernel of the store.
 fn recomputed(store: &Store, args: &VerifyArgs) -> Result<Recomputation> {
-    let (_, loaded) = open(&args.store, &args.model)?;
-    let stored = &store.manifest().fingerprint;
-    let current = loaded.fingerprint_like(stored)?;
-    if let Some(mismatch) = stored.mismatch(&current) {
-        let (path, mismatch) = (args.store.clone(), Box::new(mismatch));
-        return Err(StoreError::Mismatch { path, mismatch }.into());
-    }
+    let engine = open(&args.store, &args.model)?;
+    engine.check_same_bits()?;
     let selection = match (args.sample, args.part) {
         (Some(count), _) => Selection::Sample(count),
         (None, Some((part, of))) => Selection::Part { part, of },
@@ -85,7 +81,13 @@ fn recomputed(store: &Store, args: &VerifyArgs) -> Result<Recomputation> {
     };
     let (progress, stop) = (ByteProgress::default(), signals::stop()?);
     let done = report::watch_bytes(&progress, || {
-        hyperrag_pipeline::recompute(store, &loaded.model, selection, &progress, stop)
+        hyperrag_engine::maintain::recompute::recompute(
+            store,
+            &engine.loaded.model,
+            selection,
+            &progress,
+            stop,
+        )
     });
     Ok(done?)
 }

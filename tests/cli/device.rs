@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use hyperrag_corpus::{Chunker, Columns, Corpus};
+use hyperrag_engine::{BuildInput, BuildProgress, Memory, build};
 use hyperrag_kv::{Coverage, Element, Fingerprint, LanguageModel, Profile, SCORE_TOLERANCE};
 use hyperrag_model::{Compute, DeviceChoice, DeviceModel, DeviceSettings, ModelFile};
-use hyperrag_pipeline::{BuildInput, BuildProgress, Memory, build};
 use serde_json::{Value, json};
 
 use crate::support::{FAILED, Scratch, USAGE, ranked, testdata};

@@ -42,13 +42,13 @@ fn crates_know_only_what_lies_below_them() {
     for (package, expected) in [
         ("kv", &[][..]),
         ("files", &[]),
-        ("eval", &[]),
         ("corpus", &["kv"]),
         ("model", &["kv", "files"]),
         ("store", &["kv", "files"]),
         ("retrieval", &["kv", "files"]),
         ("rerank", &["kv"]),
-        ("pipeline", &["kv", "files", "corpus", "store", "retrieval", "rerank", "eval"]),
+        ("engine", &["kv", "files", "corpus", "model", "store", "retrieval", "rerank"]),
+        ("eval", &["kv", "corpus", "store", "retrieval", "rerank", "engine"]),
     ] {
         let package = format!("hyperrag-{package}");
         let (_, manifest) = manifests.iter().find(|(name, _)| *name == package).unwrap();
@@ -77,6 +77,41 @@ fn there_is_no_asynchronous_runtime() {
     assert!(names.contains("tantivy") && names.contains("tokenizers"), "{names:?}");
     for runtime in ["tokio", "async-std", "smol"] {
         assert!(!names.contains(runtime), "{runtime}");
+    }
+}
+
+/// The Rust files of a folder, with their texts.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let files = all_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
+    let sources = files.into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs"));
+    sources.map(|path| (path.clone(), fs::read_to_string(&path).unwrap())).collect()
+}
+
+#[test]
+fn one_file_of_the_engine_knows_files_of_models() {
+    let naming = sources("crates/engine/src").into_iter();
+    let naming = naming.filter(|(_, text)| text.contains("hyperrag_model"));
+    let files: Vec<PathBuf> = naming.map(|(path, _)| path).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    assert!(files[0].ends_with("crates/engine/src/open.rs"), "{files:?}");
+}
+
+#[test]
+fn no_command_knows_another() {
+    let commands = sources("src/commands");
+    assert!(commands.len() > 15);
+    for (path, text) in commands {
+        let known = text.contains("use super::") || text.contains("crate::commands::");
+        assert!(!known, "{}", path.display());
+    }
+}
+
+#[test]
+fn files_say_what_they_are_for() {
+    let folders =
+        ["crates/engine/src", "crates/eval/src", "src/commands", "src/input", "src/output"];
+    for (path, text) in folders.into_iter().flat_map(sources) {
+        assert!(text.starts_with("//! "), "{}", path.display());
     }
 }
 

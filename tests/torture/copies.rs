@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use hyperrag_pipeline::{ByteProgress, VerifySettings, replicate, verify};
+use hyperrag_engine::ByteProgress;
+use hyperrag_engine::maintain::replicate::replicate;
+use hyperrag_engine::maintain::verify::{VerifySettings, verify};
 use hyperrag_store::Replicated;
 
 use crate::Tally;

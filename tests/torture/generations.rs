@@ -4,10 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use hyperrag_pipeline::{
-    Add, ByteProgress, Recompute, RepairSettings, VerifySettings, compact, delete, repair,
-    replicate, verify,
-};
+use hyperrag_engine::maintain::compact::compact;
+use hyperrag_engine::maintain::delete::delete;
+use hyperrag_engine::maintain::repair::{Recompute, RepairSettings, repair};
+use hyperrag_engine::maintain::replicate::replicate;
+use hyperrag_engine::maintain::verify::{VerifySettings, verify};
+use hyperrag_engine::{Add, ByteProgress};
 use hyperrag_store::Replicated;
 
 use crate::Tally;

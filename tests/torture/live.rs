@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use hyperrag_corpus::{Columns, Corpus};
+use hyperrag_engine::maintain::compact::compact;
+use hyperrag_engine::maintain::delete::delete;
+use hyperrag_engine::{Add, Answer, ByteProgress, Query, Session};
 use hyperrag_model::{CpuModel, Tokenizer};
-use hyperrag_pipeline::{Add, Answer, ByteProgress, Query, Session, compact, delete};
 use hyperrag_store::Replicated;
 use tempfile::TempDir;
 

@@ -187,7 +187,7 @@ fn main() -> ExitCode {
         }
     }
     // Before hostile inputs are made, which are large.
-    let peak = hyperrag_pipeline::peak_memory_bytes();
+    let peak = hyperrag_eval::experiment::machine::peak_memory_bytes();
     if wanted("memory") {
         let trials = if full { 50 } else { 10 };
         let (tally, note) = memory::hostile(seed, trials);

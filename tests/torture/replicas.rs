@@ -19,11 +19,11 @@ const PERCENT: usize = 2;
 pub(crate) fn independent_faults(pristine: &Pristine, seed: u64, reads: u64) -> (Tally, String) {
     let mut random = Seeded(seed ^ 0xabcd);
     let (root, replica) = (pristine.root(), pristine.root().with_file_name("replica"));
-    hyperrag_pipeline::replicate(
+    hyperrag_engine::maintain::replicate::replicate(
         &root,
         &replica,
         false,
-        &hyperrag_pipeline::ByteProgress::default(),
+        &hyperrag_engine::ByteProgress::default(),
     )
     .unwrap();
     let keys = pristine.keys();

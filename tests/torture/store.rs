@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use hyperrag_corpus::{Chunker, Columns, Corpus};
+use hyperrag_engine::maintain::verify::{VerifySettings, verify};
+use hyperrag_engine::{Add, BuildInput, BuildProgress, ByteProgress, Memory, build};
 use hyperrag_kv::{
     BlockKey, BlockRead, Chunk, ChunkRead, Coverage, Element, Fingerprint, KvBlock, LanguageModel,
     Profile, Slot,
 };
 use hyperrag_model::{Compute, CpuModel, KERNEL_ID, Kernel, ModelFile, Tokenizer};
-use hyperrag_pipeline::{
-    Add, BuildInput, BuildProgress, ByteProgress, Memory, VerifySettings, build, verify,
-};
 use hyperrag_retrieval::{Hit, Index};
 use hyperrag_store::{FORMAT_VERSION, Store};
 use tempfile::TempDir;

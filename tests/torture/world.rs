@@ -8,8 +8,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use hyperrag_engine::ByteProgress;
+use hyperrag_engine::maintain::verify::{VerifySettings, verify};
 use hyperrag_kv::Document;
-use hyperrag_pipeline::{ByteProgress, VerifySettings, verify};
 use hyperrag_retrieval::{Hit, Index};
 use hyperrag_store::{Manifest, Store, StoreError};
 use tempfile::TempDir;

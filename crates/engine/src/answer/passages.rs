@@ -1,0 +1,95 @@
+//! A question in, the passages that its answer is written from out: reranked, or as retrieved.
+
+use std::time::Instant;
+
+use hyperrag_kv::{Failover, LanguageModel, Tokenize};
+use hyperrag_rerank::Damage;
+use serde::Serialize;
+
+use crate::answer::settings::{AnswerSettings, PassageOrder};
+use crate::error::PipelineError;
+use crate::search::session::{Answer, Query, Session, Stats};
+
+/// A passage that the generator read.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Passage {
+    /// Its number in the prompt, from 1.
+    pub rank: usize,
+    /// The document.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// Score that it is ranked by.
+    pub score: f32,
+    /// The reranker's score, if it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_score: Option<f32>,
+    /// The retriever's score.
+    pub retriever_score: f32,
+    /// Tokens of its text that were in the prompt.
+    pub tokens: usize,
+    /// Tokens at its end for which there was no room.
+    pub cut_tokens: usize,
+    /// The document's text.
+    #[serde(skip)]
+    pub text: String,
+}
+
+/// Passages, and what finding them took.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) passages: Vec<Passage>,
+    pub(crate) stats: Stats,
+    pub(crate) damages: Vec<Damage>,
+    pub(crate) failovers: Vec<Failover>,
+}
+
+impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
+    /// Finds the passages for `query`.
+    pub(crate) fn passages(
+        &self,
+        settings: &AnswerSettings<'_>,
+        query: &Query,
+    ) -> Result<Found, PipelineError> {
+        let count = settings.passages;
+        match settings.order {
+            _ if count == 0 => Ok(Found::default()),
+            PassageOrder::Reranked { depth, recompute } => {
+                let Answer { hits, stats, damages, failovers, .. } =
+                    self.answer(query, depth, recompute)?;
+                let passages = hits.into_iter().take(count).map(|hit| Passage {
+                    rank: hit.rank,
+                    id: hit.id,
+                    title: hit.title,
+                    score: hit.score,
+                    model_score: Some(hit.model_score),
+                    retriever_score: hit.retriever_score,
+                    tokens: 0,
+                    cut_tokens: 0,
+                    text: hit.text,
+                });
+                Ok(Found { passages: passages.collect(), stats, damages, failovers })
+            }
+            PassageOrder::Retrieved => {
+                let start = Instant::now();
+                let hits = self.retrieve(query, count)?;
+                let passages = (1..).zip(hits).map(|(rank, hit)| Passage {
+                    rank,
+                    id: hit.document.id.as_str().to_owned(),
+                    title: hit.document.title,
+                    score: hit.score,
+                    model_score: None,
+                    retriever_score: hit.score,
+                    tokens: 0,
+                    cut_tokens: 0,
+                    text: hit.document.text,
+                });
+                let (passages, failovers) = (passages.collect(), self.take_failovers());
+                let retrieve_seconds = start.elapsed().as_secs_f64();
+                let stats =
+                    Stats { retrieve_seconds, failovers: failovers.len(), ..Stats::default() };
+                Ok(Found { passages, stats, damages: Vec::new(), failovers })
+            }
+        }
+    }
+}

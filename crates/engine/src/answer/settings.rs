@@ -1,0 +1,31 @@
+//! How a question is answered. Nothing is done here.
+
+use hyperrag_kv::Sampling;
+
+/// Where the passages of an answer come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassageOrder {
+    /// The best of the reranked candidates, as in [`Session::answer`](crate::search::session::Session::answer).
+    Reranked {
+        /// Candidates.
+        depth: usize,
+        /// Without stored blocks.
+        recompute: bool,
+    },
+    /// The retriever's best.
+    Retrieved,
+}
+
+/// How a question is answered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AnswerSettings<'a> {
+    /// Instruction of the generator, between passages and question; without it to answer in few
+    /// words, from the passages if there are any.
+    pub instruction: Option<&'a str>,
+    /// Passages at most.
+    pub passages: usize,
+    /// Order of the passages.
+    pub order: PassageOrder,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+}

@@ -1,0 +1,138 @@
+//! A build: reader with tokenizer, prefill and writer side by side over bounded queues.
+//!
+//! In: an open corpus and model. Out: a store and its index. It does not know files of models.
+
+pub(crate) mod disk_budget;
+pub mod dry_run;
+pub mod memory_budget;
+mod partition;
+pub mod plan;
+pub mod prefill;
+mod previous;
+pub mod read;
+mod write;
+
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Instant;
+
+use hyperrag_kv::{LanguageModel, ShardId};
+use hyperrag_store::{Store, StoreWriter};
+
+use crate::build::disk_budget::Room;
+use crate::build::partition::Units;
+use crate::build::plan::{Add, BuildInput, BuildSummary};
+use crate::build::prefill::prefill_units;
+use crate::build::previous::Existing;
+use crate::build::read::{ReadRows, UnitSink, check_not_empty, documents_of, read_units};
+use crate::build::write::write_units;
+use crate::error::PipelineError;
+use crate::index;
+
+/// Units read ahead of the one being computed.
+const UNITS_AHEAD: usize = 1;
+/// Batches of blocks that may wait for the disk.
+const BATCHES_AHEAD: usize = 2;
+/// Builds the store at `root`, or goes on where an earlier build stopped: reader with tokenizer,
+/// prefill and writer run side by side over queues that are bounded in number and bytes.
+///
+/// # Errors
+/// [`PipelineError`]. What was sealed before stays; the unit in work is given up.
+pub fn build<M: LanguageModel>(
+    input: &BuildInput<'_, M>,
+    root: &Path,
+) -> Result<BuildSummary, PipelineError> {
+    let start = Instant::now();
+    if !is_added(input, root) {
+        check_not_empty(input)?;
+    }
+    let mut store = StoreWriter::open(root, input.fingerprint, input.calibration)?;
+    begin(input, &mut store)?;
+    let mut index = index::open_to_write(root, &store, input.stop)?;
+    let shards_before = store.manifest().shards.len() as u64;
+    let sealed = store.manifest().clone();
+    let units = match sealed.first_shard {
+        ShardId(0) => Units::new(input),
+        _ => Units::added(input, &sealed, Existing::open(root)?),
+    };
+    let (held_units, held_blocks) = (input.memory.units(), input.memory.blocks());
+    // A stage that fails stops the others, so the one nearest the disk has the cause.
+    let stages = thread::scope(|scope| {
+        // Made in here: where a thread does not start, the other one sees its queue end.
+        let (unit_sender, unit_receiver) = sync_channel(UNITS_AHEAD);
+        let (block_sender, block_receiver) = sync_channel(BATCHES_AHEAD);
+        let mut sink = UnitSink { room: Room::of(root, &sealed), sender: unit_sender };
+        let (held, sealed) = (&held_units, &sealed);
+        let read = move || read_units(input, units, sealed, held, &mut sink);
+        let reader = thread::Builder::new().spawn_scoped(scope, read)?;
+        let write = || write_units(block_receiver, &mut store, &mut index);
+        let writer = thread::Builder::new().spawn_scoped(scope, write)?;
+        let computed = prefill_units(input, unit_receiver, &held_blocks, block_sender);
+        Ok((join(writer), computed, join(reader)))
+    });
+    let (written, computed, read) =
+        stages.map_err(|error: io::Error| PipelineError::Threads(error.to_string()))?;
+    written?;
+    if let (Err(PipelineError::Interrupted), _) | (_, Err(PipelineError::MaxBytes { .. })) =
+        (&computed, &read)
+    {
+        // What is sealed can be searched.
+        index.commit(store.manifest().next_shard().0)?;
+    }
+    let tokens_computed = computed?;
+    let ReadRows { empty_rows, unchanged, dead } = read?;
+    let changed = !store.manifest().batch().is_empty() || !dead.is_empty();
+    if !store.manifest().complete && changed {
+        index.finish(store.manifest().next_shard().0)?;
+        store.finish_without(&dead)?;
+    }
+    let summary = BuildSummary {
+        empty_rows,
+        unchanged,
+        emptied: documents_of(&dead),
+        shards_before,
+        ..BuildSummary::default()
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(self::summary(&store, BuildSummary { tokens_computed, seconds, ..summary }))
+}
+
+/// Prepares the store for its first input, or for one that is added.
+fn begin<M>(input: &BuildInput<'_, M>, store: &mut StoreWriter) -> Result<(), PipelineError> {
+    if input.add == Some(Add::Restart) {
+        store.discard_batch()?;
+    }
+    match input.add {
+        // An unfinished first build is gone on with.
+        Some(_) if store.manifest().complete => store.begin_batch(),
+        None if store.manifest().first_shard > ShardId(0) => return Err(PipelineError::AddedTo),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Whether the input is added to a store that is complete: even one without text changes that.
+fn is_added<M>(input: &BuildInput<'_, M>, root: &Path) -> bool {
+    input.add.is_some() && Store::open(root).is_ok_and(|store| store.manifest().complete)
+}
+
+fn summary(store: &StoreWriter, rest: BuildSummary) -> BuildSummary {
+    let shards = &store.manifest().shards;
+    let sum = |part: fn(&hyperrag_store::ShardRecord) -> u64| shards.iter().map(part).sum();
+    BuildSummary {
+        documents: store.manifest().documents() - store.manifest().dead_documents(),
+        dead: store.manifest().dead_documents(),
+        chunks: sum(|shard| shard.chunks),
+        tokens: sum(|shard| shard.tokens),
+        bytes: sum(|shard| shard.kv.bytes),
+        shards: shards.len() as u64,
+        ..rest
+    }
+}
+
+/// The result of a stage; its panic goes on here.
+fn join<T>(stage: thread::ScopedJoinHandle<'_, T>) -> T {
+    stage.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

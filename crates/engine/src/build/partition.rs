@@ -1,0 +1,416 @@
+//! Rows of a corpus in, units of a shard out. Which rows go into a shard together is decided here,
+//! and does not depend on the model.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hyperrag_corpus::{Chunker, Place, Row, Rows};
+use hyperrag_kv::{Chunk, Document, ShardId, Slot};
+use hyperrag_store::{
+    Dead, IndexedDocument, Manifest, RowsHasher, ShardChunks, ShardRecord, UNIT_BYTES, Unit,
+};
+
+use crate::build::memory_budget::{Budget, Share};
+use crate::build::plan::BuildInput;
+use crate::build::previous::Existing;
+use crate::error::PipelineError;
+use crate::progress::BuildProgress;
+
+/// Bytes of a token id.
+const TOKEN_BYTES: u64 = 4;
+
+/// Reads the corpus unit by unit and cuts it into chunks. Where it is added to a store, documents that
+/// the store has as they are, are left out, and so are those without any text.
+pub(crate) struct Units<'a> {
+    rows: Rows,
+    limit: u64,
+    unit_rows: u64,
+    unit_bytes: u64,
+    chunker: &'a Chunker<'a>,
+    progress: &'a BuildProgress,
+    stop: &'a AtomicBool,
+    existing: Option<Existing>,
+    /// Rows of the input that were read.
+    rows_read: u64,
+    /// A document that was read and belongs to the next unit.
+    next: Option<Read>,
+    /// The row of the next document in the store.
+    next_row: u64,
+    next_shard: ShardId,
+    /// Rows without any text, which have no chunks.
+    pub(crate) empty_rows: u64,
+    /// Documents that the store has as they are.
+    pub(crate) unchanged: u64,
+    /// Documents that the store has with a text, and the input without.
+    emptied: Versions,
+}
+
+/// Versions of documents in the store, their rows by shard.
+#[derive(Default)]
+struct Versions(BTreeMap<ShardId, Vec<u64>>);
+
+/// A row of the input.
+struct Read {
+    /// Its number, from 1.
+    number: u64,
+    place: Place,
+    document: Document,
+    /// Shard and row of the document's former version, where there is one.
+    former: Option<(ShardId, u64)>,
+}
+
+/// A unit, and its share of the memory.
+pub(crate) struct HeldUnit<'a> {
+    pub(crate) unit: Unit,
+    _share: Share<'a>,
+}
+
+impl<'a> Units<'a> {
+    /// The units of an input that is, or was, the first: their numbers start with 0.
+    pub(crate) fn new<M>(input: &BuildInput<'a, M>) -> Self {
+        Self {
+            rows: input.corpus.rows(),
+            limit: input.limit.unwrap_or(u64::MAX),
+            unit_rows: u64::from(input.fingerprint.unit_rows),
+            unit_bytes: UNIT_BYTES,
+            chunker: input.chunker,
+            progress: input.progress,
+            stop: input.stop,
+            existing: None,
+            rows_read: 0,
+            next: None,
+            next_row: 0,
+            next_shard: ShardId(0),
+            empty_rows: 0,
+            unchanged: 0,
+            emptied: Versions::default(),
+        }
+    }
+
+    /// The units of an input that goes into a store after others.
+    pub(crate) fn added<M>(
+        input: &BuildInput<'a, M>,
+        store: &Manifest,
+        existing: Existing,
+    ) -> Self {
+        let (next_row, next_shard) = (store.first_row, store.first_shard);
+        Self { existing: Some(existing), next_row, next_shard, ..Self::new(input) }
+    }
+
+    pub(crate) fn rows_read(&self) -> u64 {
+        self.rows_read
+    }
+
+    /// Documents that the input leaves nothing of, once it is read to its end.
+    pub(crate) fn emptied(self) -> Vec<Dead> {
+        self.emptied.into_dead()
+    }
+
+    /// The next row that the store is to have, and `None` at the end of the corpus.
+    fn read(&mut self) -> Result<Option<Read>, PipelineError> {
+        if let Some(next) = self.next.take() {
+            return Ok(Some(next));
+        }
+        while self.rows_read < self.limit {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(PipelineError::Interrupted);
+            }
+            let Some(row) = self.rows.next() else { break };
+            let Row { document, place, bytes } = row?;
+            self.rows_read += 1;
+            BuildProgress::add(&self.progress.rows_read, 1);
+            BuildProgress::add(&self.progress.bytes_read, bytes);
+            let number = self.rows_read;
+            let Some(existing) = &self.existing else {
+                return Ok(Some(Read { number, place, document, former: None }));
+            };
+            let former = existing.former(&document)?;
+            let unchanged = former.as_ref().is_some_and(|former| former.document == document);
+            let former = former.map(|former| (former.location.shard, former.row));
+            if unchanged {
+                self.unchanged += 1;
+            } else if self.chunker.is_blank(&document) {
+                self.empty_rows += 1;
+                self.emptied.add(former);
+            } else {
+                return Ok(Some(Read { number, place, document, former }));
+            }
+            BuildProgress::add(&self.progress.rows_done, 1);
+        }
+        Ok(None)
+    }
+
+    /// Reads the rows of the unit that was sealed as `record`. Where they are others, or the unit
+    /// would have had more, gives the first and the last row that differ.
+    pub(crate) fn differ(
+        &mut self,
+        record: &ShardRecord,
+    ) -> Result<Option<(u64, u64)>, PipelineError> {
+        let mut hasher = RowsHasher::default();
+        let (mut first, mut bytes) = (self.rows_read + 1, TOKEN_BYTES * record.tokens);
+        for row in 0..record.rows {
+            let Some(read) = self.read()? else { break };
+            if row == 0 {
+                first = read.number;
+            }
+            bytes += text_bytes(&read.document);
+            hasher.add(&read.document);
+        }
+        let last = self.rows_read.max(first + record.rows.saturating_sub(1));
+        if hasher.finish() != (record.rows, record.rows_digest) {
+            return Ok(Some((first, last)));
+        }
+        self.next_row += record.rows;
+        self.next_shard.0 += 1;
+        if record.rows < self.unit_rows
+            && let Some(next) = self.read()?
+        {
+            let chunks = chunks_of(self.chunker, &next.document, &next.place)?;
+            if bytes + unit_bytes(&next.document, &chunks) <= self.unit_bytes {
+                return Ok(Some((first, next.number)));
+            }
+            self.next = Some(next);
+        }
+        Ok(None)
+    }
+
+    /// Reads the rows of a unit that no store has: the first and the last.
+    pub(crate) fn more(&mut self) -> Result<Option<(u64, u64)>, PipelineError> {
+        let Some(first) = self.read()? else { return Ok(None) };
+        let mut last = first.number;
+        for _ in 1..self.unit_rows {
+            let Some(read) = self.read()? else { break };
+            last = read.number;
+        }
+        Ok(Some((first.number, last)))
+    }
+
+    /// The next unit, cut into chunks; `None` at the end of the corpus. It has so many rows, or fewer
+    /// where their texts and token ids are long. Waits until `budget` has room for each.
+    pub(crate) fn next_unit<'b>(
+        &mut self,
+        budget: &'b Budget,
+    ) -> Result<Option<HeldUnit<'b>>, PipelineError> {
+        let (mut share, mut hasher, mut bytes) = (budget.share(), RowsHasher::default(), 0);
+        let mut contents = ShardChunks { chunks: Vec::new(), documents: Vec::new() };
+        let mut replaced = Versions::default();
+        while hasher.rows() < self.unit_rows {
+            let Some(read) = self.read()? else { break };
+            let chunks = chunks_of(self.chunker, &read.document, &read.place)?;
+            let taken = unit_bytes(&read.document, &chunks);
+            if hasher.rows() > 0 && bytes + taken > self.unit_bytes {
+                self.next = Some(read);
+                break;
+            }
+            share.grow(taken);
+            bytes += taken;
+            let row = self.next_row;
+            self.next_row += 1;
+            hasher.add(&read.document);
+            if chunks.is_empty() {
+                self.empty_rows += 1;
+                self.emptied.add(read.former);
+                continue;
+            }
+            replaced.add(read.former);
+            let first_slot = Slot(contents.chunks.len() as u32);
+            let (document, chunk_count) = (read.document, chunks.len() as u32);
+            let indexed = IndexedDocument { row, document, first_slot, chunks: chunk_count };
+            contents.documents.push(indexed);
+            contents.chunks.extend(chunks);
+        }
+        let (rows, rows_digest) = hasher.finish();
+        if rows == 0 {
+            return Ok(None);
+        }
+        let shard = self.next_shard;
+        self.next_shard.0 += 1;
+        let replaces = replaced.into_dead();
+        let unit = Unit { shard, rows, rows_digest, contents, replaces };
+        Ok(Some(HeldUnit { unit, _share: share }))
+    }
+}
+
+impl Versions {
+    fn add(&mut self, version: Option<(ShardId, u64)>) {
+        if let Some((shard, row)) = version {
+            self.0.entry(shard).or_default().push(row);
+        }
+    }
+
+    fn into_dead(self) -> Vec<Dead> {
+        let dead = |(shard, mut rows): (ShardId, Vec<u64>)| {
+            rows.sort_unstable();
+            Dead { shard, rows }
+        };
+        self.0.into_iter().map(dead).collect()
+    }
+}
+
+/// The chunks of the document that stands at `place`.
+pub(crate) fn chunks_of(
+    chunker: &Chunker<'_>,
+    document: &Document,
+    place: &Place,
+) -> Result<Vec<Chunk>, PipelineError> {
+    let chunks = chunker.chunks(document);
+    chunks.map_err(|source| PipelineError::Tokenize { place: place.clone(), source })
+}
+
+fn text_bytes(document: &Document) -> u64 {
+    document.title.len() as u64 + document.text.len() as u64
+}
+
+/// Bytes that a document adds to a unit.
+fn unit_bytes(document: &Document, chunks: &[Chunk]) -> u64 {
+    let tokens: u64 = chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum();
+    text_bytes(document) + TOKEN_BYTES * tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write;
+
+    use hyperrag_corpus::{Columns, Corpus};
+    use hyperrag_kv::{Digest, Element, Fingerprint, Geometry, ModelError, Profile, Tokenize};
+    use hyperrag_store::FileRecord;
+
+    use crate::build::memory_budget::Memory;
+
+    /// One token a byte.
+    struct Bytes;
+
+    impl Tokenize for Bytes {
+        fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+            Ok(text.bytes().map(u32::from).collect())
+        }
+
+        fn encode_template(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+            self.encode_text(text)
+        }
+    }
+
+    fn fingerprint() -> Fingerprint {
+        let none = Digest([0; 32]);
+        Fingerprint {
+            format_version: 1,
+            model: "fake".into(),
+            weights: none,
+            tokenizer: none,
+            profile: "plain".into(),
+            profile_digest: none,
+            chunk_tokens: 256,
+            unit_rows: 4,
+            language: "english".into(),
+            geometry: Geometry {
+                layers: 1,
+                kv_heads: 1,
+                head_dim: 2,
+                hidden: 2,
+                element: Element::F32,
+            },
+            calibration: None,
+            rope: String::new(),
+            compute: "f32".into(),
+            kernel: String::new(),
+        }
+    }
+
+    /// Reads rows whose texts have these lengths with `read`, units having `unit_bytes` at most.
+    fn with_units<T>(lengths: &[usize], unit_bytes: u64, read: impl FnOnce(Units<'_>) -> T) -> T {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.tsv");
+        let mut rows = String::new();
+        for (id, length) in lengths.iter().enumerate() {
+            writeln!(rows, "{id}\t{}", "x".repeat(*length)).unwrap();
+        }
+        std::fs::write(&path, rows).unwrap();
+        let corpus = Corpus::open(&[path.display().to_string()], Columns::default()).unwrap();
+        let profile = Profile::built_in("plain").unwrap();
+        let input = BuildInput {
+            model: &(),
+            corpus: &corpus,
+            chunker: &Chunker::new(&Bytes, &profile, 256).unwrap(),
+            fingerprint: &fingerprint(),
+            calibration: None,
+            add: None,
+            limit: None,
+            max_bytes: None,
+            memory: Memory::default(),
+            notice: |_| {},
+            progress: &BuildProgress::default(),
+            stop: &AtomicBool::new(false),
+        };
+        read(Units { unit_bytes, ..Units::new(&input) })
+    }
+
+    /// Records that the units of such rows would be sealed as.
+    fn records(lengths: &[usize], unit_bytes: u64) -> Vec<ShardRecord> {
+        let record = |unit: &Unit| ShardRecord {
+            shard: unit.shard,
+            rows: unit.rows,
+            rows_digest: unit.rows_digest,
+            documents: unit.contents.documents.len() as u64,
+            chunks: unit.contents.chunks.len() as u64,
+            tokens: unit.contents.chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum(),
+            kv: FileRecord { bytes: 0, digest: Digest([0; 32]) },
+            chunk_file: FileRecord { bytes: 0, digest: Digest([0; 32]) },
+            mended_by: None,
+        };
+        with_units(lengths, unit_bytes, |mut units| {
+            let (budget, mut records) = (Budget::new(1), Vec::new());
+            while let Some(held) = units.next_unit(&budget).unwrap() {
+                records.push(record(&held.unit));
+            }
+            records
+        })
+    }
+
+    fn rows_of(records: &[ShardRecord]) -> Vec<u64> {
+        records.iter().map(|record| record.rows).collect()
+    }
+
+    const LENGTHS: [usize; 9] = [10, 10, 10, 10, 10, 300, 400, 10, 0];
+
+    #[test]
+    fn a_unit_ends_where_its_rows_or_bytes_are_enough() {
+        assert_eq!(rows_of(&records(&LENGTHS, UNIT_BYTES)), [4, 4, 1]);
+        // A row by itself may be too long, and no unit is empty.
+        assert_eq!(rows_of(&records(&LENGTHS, 1200)), [3, 2, 1, 1, 2]);
+        assert_eq!(rows_of(&records(&LENGTHS, 1)), [1; 9]);
+        assert_eq!(rows_of(&records(&[], 1200)), [0; 0]);
+    }
+
+    #[test]
+    fn sealed_units_are_those_that_the_rows_make() {
+        let differ = |lengths: &[usize], sealed: &[ShardRecord], unit_bytes| {
+            with_units(lengths, unit_bytes, |mut units| {
+                let mut all = sealed.iter().map(|record| units.differ(record).unwrap());
+                all.find_map(|rows| rows)
+            })
+        };
+        for unit_bytes in [UNIT_BYTES, 1200, 1] {
+            let sealed = records(&LENGTHS, unit_bytes);
+            assert_eq!(differ(&LENGTHS, &sealed, unit_bytes), None, "{unit_bytes}");
+            // What is left is what was made of it before.
+            let rest = with_units(&LENGTHS, unit_bytes, |mut units| {
+                units.differ(&sealed[0]).unwrap();
+                let budget = Budget::new(1);
+                let held = units.next_unit(&budget).unwrap().unwrap();
+                (held.unit.shard, held.unit.rows, held.unit.rows_digest)
+            });
+            assert_eq!(rest, (sealed[1].shard, sealed[1].rows, sealed[1].rows_digest));
+        }
+        let sealed = records(&LENGTHS[..6], UNIT_BYTES);
+        // With more rows the second unit would have had them.
+        assert_eq!(differ(&LENGTHS, &sealed, UNIT_BYTES), Some((5, 7)));
+        assert_eq!(differ(&LENGTHS[..5], &sealed, UNIT_BYTES), Some((5, 6)));
+        let mut other = LENGTHS;
+        other[1] = 11;
+        assert_eq!(differ(&other, &sealed, UNIT_BYTES), Some((1, 4)));
+        // Earlier versions sealed units of any length.
+        let heavy = records(&LENGTHS[..8], UNIT_BYTES);
+        assert_eq!(differ(&LENGTHS, &heavy, 1200), None);
+    }
+}

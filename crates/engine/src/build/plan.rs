@@ -1,0 +1,76 @@
+//! A build's terms: what goes in, how it is added, and what it came to. Nothing is done here.
+
+use std::sync::atomic::AtomicBool;
+
+use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_kv::{Calibration, Fingerprint};
+use serde::Serialize;
+
+use crate::build::memory_budget::Memory;
+use crate::progress::BuildProgress;
+
+/// Input and limits of a build.
+pub struct BuildInput<'a, M> {
+    /// The model.
+    pub model: &'a M,
+    /// The corpus.
+    pub corpus: &'a Corpus,
+    /// Cuts documents into chunks.
+    pub chunker: &'a Chunker<'a>,
+    /// Fingerprint that the store will carry.
+    pub fingerprint: &'a Fingerprint,
+    /// The calibration of the fingerprint, if it has one.
+    pub calibration: Option<&'a Calibration>,
+    /// Whether the corpus is added to what a complete store holds.
+    pub add: Option<Add>,
+    /// Rows of the corpus to take at most.
+    pub limit: Option<u64>,
+    /// Bytes that the store may take.
+    pub max_bytes: Option<u64>,
+    /// Memory that the build may hold.
+    pub memory: Memory,
+    /// Told what a user should know while it goes on.
+    pub notice: fn(&str),
+    /// Counters for whoever watches.
+    pub progress: &'a BuildProgress,
+    /// Set from outside to stop.
+    pub stop: &'a AtomicBool,
+}
+
+/// How a corpus is added to a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Add {
+    /// An earlier, unfinished one is gone on with.
+    Resume,
+    /// Units that an earlier, unfinished one has sealed are forgotten.
+    Restart,
+}
+
+/// Report of a build, and totals of the store.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct BuildSummary {
+    /// Documents in the store.
+    pub documents: u64,
+    /// Rows left out because they have no text.
+    pub empty_rows: u64,
+    /// Documents left out because the store has them as they are.
+    pub unchanged: u64,
+    /// Documents that count no longer because the input has them without text.
+    pub emptied: u64,
+    /// Documents in the shards that count no longer.
+    pub dead: u64,
+    /// Chunks in the store.
+    pub chunks: u64,
+    /// Positions in the store.
+    pub tokens: u64,
+    /// Bytes of all shards.
+    pub bytes: u64,
+    /// Shards in the store.
+    pub shards: u64,
+    /// Shards that were there before.
+    pub shards_before: u64,
+    /// Positions computed now.
+    pub tokens_computed: u64,
+    /// Seconds taken.
+    pub seconds: f64,
+}

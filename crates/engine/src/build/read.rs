@@ -1,0 +1,103 @@
+//! The first stage of a build: rows of the corpus in, units of chunks out. It does not know the model.
+
+use std::sync::mpsc::SyncSender;
+
+use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_kv::{CALIBRATION_CHUNKS, Chunk, LanguageModel, ShardId};
+use hyperrag_store::{Dead, Manifest};
+
+use crate::build::disk_budget::Room;
+use crate::build::memory_budget::Budget;
+use crate::build::partition::{HeldUnit, Units, chunks_of};
+use crate::build::plan::BuildInput;
+use crate::error::PipelineError;
+use crate::progress::BuildProgress;
+
+/// Rows that were left out of those read, and documents of the store that they leave nothing of.
+pub(crate) struct ReadRows {
+    pub(crate) empty_rows: u64,
+    pub(crate) unchanged: u64,
+    pub(crate) dead: Vec<Dead>,
+}
+
+/// Returns how many documents these rows are.
+pub(crate) fn documents_of(dead: &[Dead]) -> u64 {
+    dead.iter().map(|dead| dead.rows.len() as u64).sum()
+}
+
+/// The reader's way to the prefill, open as long as the store has room.
+pub(crate) struct UnitSink<'a> {
+    pub(crate) room: Room,
+    pub(crate) sender: SyncSender<HeldUnit<'a>>,
+}
+
+/// Reads the corpus unit by unit: those that are sealed must be the same, the others are sent on.
+pub(crate) fn read_units<'a, M: LanguageModel>(
+    input: &BuildInput<'_, M>,
+    mut units: Units<'_>,
+    sealed: &Manifest,
+    held: &'a Budget,
+    sink: &mut UnitSink<'a>,
+) -> Result<ReadRows, PipelineError> {
+    let changed = |(first, last)| match sealed.first_shard {
+        ShardId(0) => PipelineError::Changed { first, last },
+        _ => PipelineError::ChangedAppend { first, last },
+    };
+    for record in sealed.batch() {
+        if let Some(rows) = units.differ(record)? {
+            return Err(changed(rows));
+        }
+        BuildProgress::add(&input.progress.rows_done, record.rows);
+    }
+    if sealed.complete
+        && let Some(rows) = units.more()?
+    {
+        return Err(changed(rows));
+    }
+    while let Some(held) = units.next_unit(held)? {
+        sink.room.take(input, &held.unit)?;
+        if sink.sender.send(held).is_err() {
+            break; // The prefill has stopped and says why.
+        }
+    }
+    let (empty_rows, unchanged) = (units.empty_rows, units.unchanged);
+    Ok(ReadRows { empty_rows, unchanged, dead: units.emptied() })
+}
+
+/// Reads up to the first row that has a chunk, so that a corpus without any makes no store.
+pub(crate) fn check_not_empty<M>(input: &BuildInput<'_, M>) -> Result<(), PipelineError> {
+    let limit = usize::try_from(input.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    let mut rows = 0;
+    for row in input.corpus.rows().take(limit) {
+        let row = row?;
+        if !chunks_of(input.chunker, &row.document, &row.place)?.is_empty() {
+            return Ok(());
+        }
+        rows += 1;
+    }
+    Err(PipelineError::EmptyCorpus { rows })
+}
+
+/// The chunks that a calibration is made from: the first ones of the corpus, none of them from beyond
+/// its first `limit` rows. So the store has them too, and its calibration can be made again.
+///
+/// # Errors
+/// [`PipelineError`] where these rows cannot be read, or have no chunk.
+pub fn calibration_chunks(
+    corpus: &Corpus,
+    chunker: &Chunker<'_>,
+    limit: Option<u64>,
+) -> Result<Vec<Chunk>, PipelineError> {
+    let limit = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    let (mut chunks, mut rows) = (Vec::new(), 0);
+    for row in corpus.rows().take(limit) {
+        rows += 1;
+        let row = row?;
+        chunks.extend(chunks_of(chunker, &row.document, &row.place)?);
+        if chunks.len() >= CALIBRATION_CHUNKS {
+            break;
+        }
+    }
+    chunks.truncate(CALIBRATION_CHUNKS);
+    if chunks.is_empty() { Err(PipelineError::EmptyCorpus { rows }) } else { Ok(chunks) }
+}

@@ -1,0 +1,125 @@
+//! The index of a store: chunk files in, an index that fits the manifest out. It knows no model.
+//!
+//! This is the one place where an index is rebuilt: by a build that finds it damaged, by changes that
+//! need a new one, and by a repair.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hyperrag_files::replace_folder;
+use hyperrag_kv::ShardId;
+use hyperrag_retrieval::{Analyzer, Index, IndexWriter, Location, RetrievalError};
+use hyperrag_store::{Manifest, ShardChunks, Store, StoreWriter};
+
+use crate::error::PipelineError;
+
+/// Opens the index that `manifest` names, which must have the documents of a store that is complete.
+pub(crate) fn open_fitting(root: &Path, manifest: &Manifest) -> Result<Index, RetrievalError> {
+    let path = root.join(manifest.index_folder());
+    let (index, stored) = (Index::open(&path)?, manifest.documents());
+    // One that is being made has not all of them yet.
+    if !manifest.complete {
+        return Ok(index);
+    }
+    let damaged = |what| RetrievalError::Damaged { path, files: Vec::new(), what };
+    match index.documents_before(manifest.next_row()) {
+        found if found == stored => Ok(index),
+        found => Err(damaged(format!("it has {found} documents, the store {stored}"))),
+    }
+}
+
+/// Opens the index to write, and brings it up to the sealed shards: a crash may have left it behind. An
+/// index that is damaged, or ahead of the store, is rebuilt beside the one that readers have, and takes
+/// its place when it is whole.
+pub(crate) fn open_to_write(
+    root: &Path,
+    store: &StoreWriter,
+    stop: &AtomicBool,
+) -> Result<IndexWriter, PipelineError> {
+    let manifest = store.manifest();
+    let (folder, end) = (root.join(manifest.index_folder()), manifest.next_shard().0);
+    let analyzer = manifest.fingerprint.language.parse()?;
+    let opened = IndexWriter::open(&folder, analyzer);
+    let is_usable = match &opened {
+        Ok(index) => index.indexed_shards() <= end,
+        Err(error) => !matches!(error, RetrievalError::Damaged { .. }),
+    };
+    let mut index = if is_usable {
+        opened?
+    } else {
+        drop(opened);
+        let aside = Manifest { index: manifest.generation + 1, ..manifest.clone() };
+        let made = root.join(aside.index_folder());
+        remove(&made)?;
+        rebuild_from_own(root, &aside, stop)?;
+        let io = |source| RetrievalError::Io { path: made.clone(), source };
+        replace_folder(&made, &folder).map_err(io)?;
+        IndexWriter::open(&folder, analyzer)?
+    };
+    let indexed = index.indexed_shards();
+    let mut behind = manifest.shards.iter().filter(|record| record.shard.0 >= indexed).peekable();
+    let any = behind.peek().is_some();
+    for record in behind {
+        add(&mut index, record.shard, &store.chunks(record.shard)?)?;
+    }
+    if any {
+        index.commit(end)?;
+    }
+    Ok(index)
+}
+
+/// Rebuilds the index that `manifest` names, from the chunk files of the store at `root`.
+pub(crate) fn rebuild_from_own(
+    root: &Path,
+    manifest: &Manifest,
+    stop: &AtomicBool,
+) -> Result<(), PipelineError> {
+    let store = Store::with_manifest(root, Arc::new(manifest.clone()));
+    rebuild(root, manifest, |shard| match stop.load(Ordering::Relaxed) {
+        true => Err(PipelineError::Interrupted),
+        false => Ok(store.chunks(shard)?),
+    })
+}
+
+/// Rebuilds the index that `manifest` names, of the documents in its shards alone, whose contents
+/// `contents` gives.
+pub(crate) fn rebuild<E: From<PipelineError>>(
+    root: &Path,
+    manifest: &Manifest,
+    contents: impl Fn(ShardId) -> Result<ShardChunks, E>,
+) -> Result<(), E> {
+    let folder = root.join(manifest.index_folder());
+    let analyzer = manifest.fingerprint.language.parse::<Analyzer>();
+    let analyzer = analyzer.map_err(PipelineError::from)?;
+    let mut index = IndexWriter::open(&folder, analyzer).map_err(PipelineError::from)?;
+    for record in &manifest.shards {
+        add(&mut index, record.shard, &contents(record.shard)?)?;
+    }
+    index.finish(manifest.next_shard().0).map_err(PipelineError::from)?;
+    Ok(())
+}
+
+/// Adds the documents of a shard.
+pub(crate) fn add(
+    index: &mut IndexWriter,
+    shard: ShardId,
+    contents: &ShardChunks,
+) -> Result<(), PipelineError> {
+    for indexed in &contents.documents {
+        let location = Location { shard, first_slot: indexed.first_slot, chunks: indexed.chunks };
+        index.add(indexed.row, &indexed.document, location)?;
+    }
+    Ok(())
+}
+
+/// Removes the folder of an index, if it is there.
+pub(crate) fn remove(folder: &Path) -> Result<(), RetrievalError> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(RetrievalError::Io { path: folder.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}

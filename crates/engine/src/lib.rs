@@ -1,0 +1,24 @@
+//! The stages joined, for any program: `build` takes a corpus to a store, `search` a query to ranked
+//! hits, `answer` goes on to an answer, and `maintain` keeps a store as it should be.
+//!
+//! In: an open corpus, model and store. Out: a store, hits, answers, reports. It does not know the
+//! command line, and prints nothing.
+
+pub mod answer;
+pub mod build;
+pub mod error;
+mod index;
+pub mod maintain;
+pub mod open;
+pub mod profile;
+pub mod progress;
+pub mod search;
+pub mod threads;
+
+pub use build::build;
+pub use build::memory_budget::Memory;
+pub use build::plan::{Add, BuildInput, BuildSummary};
+pub use error::PipelineError;
+pub use open::{Engine, LoadedModel, ModelRequest, OpenError};
+pub use progress::{BuildProgress, ByteProgress};
+pub use search::session::{Answer, Query, Session};

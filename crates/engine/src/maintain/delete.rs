@@ -1,0 +1,60 @@
+//! Deletes documents by their ids: one new manifest, no shard is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use hyperrag_kv::{DocId, ShardId};
+use hyperrag_store::{Dead, StoreWriter};
+use serde::Serialize;
+
+use crate::error::PipelineError;
+use crate::index::open_fitting;
+
+/// Report of a deletion.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Deletion {
+    /// Documents that count no longer.
+    pub deleted: u64,
+    /// Ids that the store does not have.
+    pub unknown: Vec<String>,
+    /// Documents left.
+    pub documents: u64,
+}
+
+/// Lets the documents of these ids count no longer: all of them at once, for whoever opens the store
+/// from now on.
+///
+/// # Errors
+/// [`PipelineError`] where the store is unfinished, damaged, or being written.
+pub fn delete<'a>(
+    root: &Path,
+    ids: impl IntoIterator<Item = &'a str>,
+) -> Result<Deletion, PipelineError> {
+    let mut store = StoreWriter::open_complete(root)?;
+    let index = open_fitting(root, store.manifest())?;
+    let live = store.manifest().live_rows();
+    let mut done = Deletion::default();
+    let mut rows: BTreeMap<ShardId, BTreeSet<u64>> = BTreeMap::new();
+    for id in ids {
+        let found = match DocId::new(id) {
+            Ok(id) => index.get(&id, |row| live.contains(row))?,
+            Err(_) => None,
+        };
+        match found {
+            Some(hit) => {
+                done.deleted +=
+                    u64::from(rows.entry(hit.location.shard).or_default().insert(hit.row))
+            }
+            None => done.unknown.push(id.to_owned()),
+        }
+    }
+    let dead: Vec<Dead> = rows
+        .into_iter()
+        .map(|(shard, rows)| Dead { shard, rows: rows.into_iter().collect() })
+        .collect();
+    if !dead.is_empty() {
+        store.delete(&dead)?;
+    }
+    done.documents = store.manifest().documents() - store.manifest().dead_documents();
+    Ok(done)
+}

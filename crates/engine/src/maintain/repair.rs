@@ -1,0 +1,371 @@
+//! Mends what is damaged in a store: from replicas, else from what the store itself holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use hyperrag_kv::{
+    CALIBRATION_CHUNKS, Calibration, Chunk, Fingerprint, KvBlock, SCORE_TOLERANCE, ShardId,
+};
+use hyperrag_store::{
+    Damage, Manifest, Mending, ShardChunks, Store, StoreError, recover, replicas,
+};
+use serde::Serialize;
+
+use crate::error::PipelineError;
+use crate::index;
+use crate::maintain::verify::{VerifySettings, damages};
+use crate::progress::ByteProgress;
+
+/// The file of the calibration, in the store's folder.
+const CALIBRATION: &str = "calibration.bin";
+/// The file that announces the manifest.
+const GENERATION: &str = "generation";
+
+/// How a store is mended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RepairSettings {
+    /// Whether only the plan is made and nothing written.
+    pub dry_run: bool,
+    /// Whether a lost manifest may be replaced by one that is not proved to be the last.
+    pub accept_older: bool,
+    /// Threads that look for damage; 0 is one a core.
+    pub threads: usize,
+}
+
+/// A model, loaded only when it is needed. Errors are sentences.
+pub trait Recompute {
+    /// Fingerprints that the store may have been made with, by what the user says, where the store
+    /// itself tells its format version alone.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    fn fingerprints(&mut self, format_version: u32) -> Result<Vec<Fingerprint>, String>;
+
+    /// The calibration that `chunks` give the model of a store with this fingerprint.
+    ///
+    /// # Errors
+    /// Why that model is not at hand, or fails.
+    fn calibrate(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Calibration, String>;
+
+    /// The kernel that would compute, where it is not the one that made the store: its blocks
+    /// have other bits.
+    ///
+    /// # Errors
+    /// Why the store's model is not at hand.
+    fn other_kernel(&mut self, stored: &Fingerprint) -> Result<Option<String>, String>;
+
+    /// The blocks of `chunks`, as the model of a store with this fingerprint makes them.
+    ///
+    /// # Errors
+    /// Why that model is not at hand, or fails.
+    fn compute(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Vec<KvBlock>, String>;
+}
+
+/// One damaged file, and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Mend {
+    /// The file, relative to the store's folder; the folder of the index as a whole.
+    pub file: PathBuf,
+    /// The damage.
+    pub what: String,
+    /// How it was, or would be, mended; or why it is not.
+    pub how: String,
+    /// Whether it is mended; in a plan, whether it could be.
+    pub mended: bool,
+}
+
+/// Report of a repair, or its plan.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RepairReport {
+    /// Whether this is only a plan.
+    pub dry_run: bool,
+    /// One for every damaged file.
+    pub mends: Vec<Mend>,
+    /// Blocks computed again.
+    pub blocks_computed: usize,
+    /// Damaged files that are left.
+    pub left: usize,
+    /// Seconds taken.
+    pub seconds: f64,
+}
+
+/// Finds what is damaged in the store at `root` and mends it: from replicas, else from what the
+/// store itself holds. Intact files are not written.
+///
+/// # Errors
+/// [`PipelineError`] where there is no store, or another process writes it. What cannot be mended
+/// is no error; the report says so.
+pub fn repair(
+    root: &Path,
+    settings: RepairSettings,
+    model: &mut dyn Recompute,
+    progress: &ByteProgress,
+) -> Result<RepairReport, PipelineError> {
+    let start = Instant::now();
+    let mut report = RepairReport { dry_run: settings.dry_run, ..RepairReport::default() };
+    let listed = match replicas(root) {
+        Err(error) if error.is_refusal() => return Err(error.into()),
+        Err(error) => {
+            let how = "name the replicas again with `hyperrag replicate`".to_owned();
+            report.mends.push(mend(Damage::from_error(root, &error), Err(how)));
+            Vec::new()
+        }
+        Ok(listed) => listed,
+    };
+    if let Some(manifest) = manifest(root, &listed, settings, model, &mut report)? {
+        let mending = Mending::open(root, manifest, settings.dry_run)?;
+        let verify = VerifySettings { deep: false, threads: settings.threads };
+        let found = damages(root, Some(mending.store()), verify, progress)?;
+        let replicas = listed.iter().map(|replica| mending.replica(replica)).collect();
+        let mut job = Job { mending, replicas, settings, model, report: &mut report };
+        job.run(root, found)?;
+    }
+    report.left = report.mends.iter().filter(|mend| !mend.mended).count();
+    report.seconds = start.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+fn mend(damage: Damage, outcome: Result<String, String>) -> Mend {
+    let Damage { file, what, slot, .. } = damage;
+    let what = slot.map_or(what.clone(), |slot| format!("block {slot}: {what}"));
+    let mended = outcome.is_ok();
+    Mend { file, what, how: outcome.unwrap_or_else(|why| why), mended }
+}
+
+/// The store's manifest, mended where it must be; `None` where it cannot be.
+fn manifest(
+    root: &Path,
+    replicas: &[PathBuf],
+    settings: RepairSettings,
+    model: &mut dyn Recompute,
+    report: &mut RepairReport,
+) -> Result<Option<Arc<Manifest>>, PipelineError> {
+    let error = match Store::open_sealed(root) {
+        Ok(store) => return Ok(Some(Arc::new(store.manifest().clone()))),
+        Err(error) if error.is_refusal() => return Err(error.into()),
+        Err(error @ (StoreError::Damaged { .. } | StoreError::Io { .. })) => error,
+        Err(error) => return Err(error.into()),
+    };
+    let damage = Damage::from_error(root, &error);
+    match recover(root, replicas, settings.accept_older, &mut |version| model.fingerprints(version))
+    {
+        Ok(recovered) => {
+            if !settings.dry_run {
+                recovered.publish(root)?;
+            }
+            report.mends.push(mend(damage, Ok(recovered.how.clone())));
+            Ok(Some(Arc::new(recovered.manifest().clone())))
+        }
+        Err(StoreError::NotMended { why, .. }) => {
+            report.mends.push(mend(damage, Err(why)));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+struct Job<'a> {
+    mending: Mending,
+    replicas: Vec<Store>,
+    settings: RepairSettings,
+    model: &'a mut dyn Recompute,
+    report: &'a mut RepairReport,
+}
+
+impl Job<'_> {
+    /// Mends chunk files first, for shards and the index are made from them.
+    fn run(&mut self, root: &Path, found: Vec<Damage>) -> Result<(), PipelineError> {
+        let mut shards: BTreeMap<u32, Vec<Damage>> = BTreeMap::new();
+        let (mut index, mut buffer) = (Vec::new(), Vec::new());
+        let mut lost = BTreeSet::new();
+        for damage in found {
+            match damage.shard {
+                Some(shard) if damage.file.starts_with("chunks") => {
+                    let outcome = self.mend_chunk_file(ShardId(shard));
+                    if outcome.is_err() {
+                        lost.insert(shard);
+                    }
+                    self.report.mends.push(mend(damage, outcome));
+                }
+                Some(shard) => shards.entry(shard).or_default().push(damage),
+                None if damage.file == Path::new(CALIBRATION) => {
+                    let outcome = self.mend_calibration();
+                    self.report.mends.push(mend(damage, outcome));
+                }
+                None if damage.file == Path::new(GENERATION) => {
+                    let outcome = self.mend_generation();
+                    self.report.mends.push(mend(damage, outcome));
+                }
+                None => index.push(damage),
+            }
+        }
+        for (shard, damages) in shards {
+            let outcome = self.mend_shard(ShardId(shard), &mut buffer);
+            let count = damages.len();
+            let Some(mut first) = damages.into_iter().next() else { continue };
+            if count > 1 {
+                first.what = format!("{}, and {} blocks more", first.what, count - 1);
+            }
+            self.report.mends.push(mend(first, outcome));
+        }
+        if let Some(first) = index.into_iter().next() {
+            let outcome = match lost.first() {
+                Some(shard) => Err(format!("the chunk file of shard {shard} is needed for it")),
+                None => self.mend_index(root)?,
+            };
+            let file = self.mending.store().manifest().index_folder().into();
+            self.report.mends.push(mend(Damage { file, ..first }, outcome));
+        }
+        Ok(())
+    }
+
+    /// From the manifest, which is whole.
+    fn mend_generation(&self) -> Result<String, String> {
+        if !self.settings.dry_run {
+            self.mending.write_generation().map_err(|error| error.to_string())?;
+        }
+        Ok("written anew from the manifest".to_owned())
+    }
+
+    /// From a replica, else from the chunks that it was made from.
+    fn mend_calibration(&mut self) -> Result<String, String> {
+        let found = self.replicas.iter().find_map(|replica| {
+            Some((replica.calibration().ok()??, replica.root().display().to_string()))
+        });
+        let (calibration, how) = match found {
+            Some((calibration, from)) => (calibration, format!("from the replica {from}")),
+            None => {
+                let store = self.mending.store();
+                let mut chunks = Vec::new();
+                for record in &store.manifest().shards {
+                    if chunks.len() < CALIBRATION_CHUNKS {
+                        chunks.extend(self.contents(record.shard)?.chunks);
+                    }
+                }
+                chunks.truncate(CALIBRATION_CHUNKS);
+                let fingerprint = &store.manifest().fingerprint;
+                let calibration = self.model.calibrate(fingerprint, &chunks)?;
+                if Some(calibration.digest()) != fingerprint.calibration {
+                    return Err(
+                        "the first chunks here are not those that it was made from, which \
+                                may have been compacted away; build the store again in another \
+                                folder"
+                            .to_owned(),
+                    );
+                }
+                (calibration, "computed again".to_owned())
+            }
+        };
+        if !self.settings.dry_run {
+            let written = self.mending.write_calibration(&calibration);
+            written.map_err(|error| error.to_string())?;
+        }
+        Ok(how)
+    }
+
+    fn mend_chunk_file(&self, shard: ShardId) -> Result<String, String> {
+        for replica in &self.replicas {
+            let copied = match self.settings.dry_run {
+                true => replica.chunks(shard).map(drop),
+                false => self.mending.copy_chunk_file(replica, shard),
+            };
+            if copied.is_ok() {
+                return Ok(format!("from the replica {}", replica.root().display()));
+            }
+        }
+        let which =
+            if self.replicas.is_empty() { "there is no replica" } else { "no replica has it" };
+        Err(format!("{which}; build the store again in another folder"))
+    }
+
+    /// From a replica that has all of it, else from its own intact blocks and others computed again.
+    fn mend_shard(&mut self, shard: ShardId, buffer: &mut Vec<u8>) -> Result<String, String> {
+        for replica in &self.replicas {
+            let intact = match self.settings.dry_run {
+                true => {
+                    let damages = replica.verify_shard(shard, buffer, &AtomicU64::new(0));
+                    damages.is_ok_and(|damages| damages.is_empty())
+                }
+                false => self.mending.copy_shard(replica, shard, buffer).is_ok(),
+            };
+            if intact {
+                return Ok(format!("from the replica {}", replica.root().display()));
+            }
+        }
+        let contents = self.contents(shard)?;
+        let salvage = self.mending.salvage(shard, &contents.chunks, buffer);
+        let salvage = salvage.map_err(|error| error.to_string())?;
+        let damaged = salvage.damaged();
+        let how = format!("{damaged} of {} blocks computed again", contents.chunks.len());
+        if self.settings.dry_run {
+            return Ok(how);
+        }
+        let stored = self.mending.store().manifest().fingerprint.clone();
+        let model = &mut *self.model;
+        let kernel = match damaged {
+            0 => None,
+            _ => model.other_kernel(&stored)?,
+        };
+        let mut compute = |chunks: &[Chunk]| model.compute(&stored, chunks);
+        let (chunks, kernel) = (&contents.chunks, kernel.as_deref());
+        let rewritten = self.mending.rewrite(shard, chunks, &salvage, &mut compute, kernel, buffer);
+        let renamed = rewritten.map_err(|error| match error {
+            StoreError::NotMended { why, .. } => why,
+            error => error.to_string(),
+        })?;
+        self.report.blocks_computed += damaged;
+        Ok(match (renamed, kernel) {
+            (true, Some(kernel)) => format!(
+                "{how} by {kernel}, not by the store's kernel {}: the shard has a new checksum, and \
+                 scores over these blocks agree within {SCORE_TOLERANCE}",
+                stored.kernel
+            ),
+            (true, None) => format!("{how}, the shard has a new checksum"),
+            (false, _) => how,
+        })
+    }
+
+    /// The token ids of a shard, here or in a replica.
+    fn contents(&self, shard: ShardId) -> Result<ShardChunks, String> {
+        let stores = std::iter::once(self.mending.store()).chain(&self.replicas);
+        let found = stores.map(|store| store.chunks(shard)).find_map(Result::ok);
+        found.ok_or_else(|| {
+            "its chunk file, from which it could be computed again, is damaged too; build the store \
+             again in another folder"
+                .to_owned()
+        })
+    }
+
+    /// Rebuilds the index from the chunk files, of replicas too.
+    fn mend_index(&self, root: &Path) -> Result<Result<String, String>, PipelineError> {
+        let how = "made anew from the chunk files".to_owned();
+        if self.settings.dry_run {
+            return Ok(Ok(how));
+        }
+        let manifest = self.mending.store().manifest();
+        index::remove(&root.join(manifest.index_folder()))?;
+        let contents = |shard| self.contents(shard).map_err(NotRebuilt::Lost);
+        match index::rebuild(root, manifest, contents) {
+            Ok(()) => Ok(Ok(how)),
+            Err(NotRebuilt::Lost(why)) => Ok(Err(why)),
+            Err(NotRebuilt::Failed(error)) => Err(error),
+        }
+    }
+}
+
+/// Tells why an index was not rebuilt.
+enum NotRebuilt {
+    /// A chunk file is damaged everywhere.
+    Lost(String),
+    /// The system refuses.
+    Failed(PipelineError),
+}
+
+impl From<PipelineError> for NotRebuilt {
+    fn from(error: PipelineError) -> Self {
+        Self::Failed(error)
+    }
+}

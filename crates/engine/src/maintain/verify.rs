@@ -1,0 +1,219 @@
+//! Reads every byte of a store and compares it with its checksums, and the index with the store.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use hyperrag_kv::ShardId;
+use hyperrag_retrieval::{Index, Location, RetrievalError};
+use hyperrag_store::{
+    Damage, Manifest, ReplicaState, Store, StoreError, generation_damage, replicas,
+};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::error::PipelineError;
+use crate::progress::ByteProgress;
+
+/// How a store is verified.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VerifySettings {
+    /// Whether chunk files are parsed, and identities and index compared with them.
+    pub deep: bool,
+    /// Threads; 0 is one a core.
+    pub threads: usize,
+}
+
+/// Report of a verification.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct VerifyReport {
+    /// Whether it was a deep one.
+    pub deep: bool,
+    /// Shards checked.
+    pub shards: usize,
+    /// Blocks that the store holds.
+    pub blocks: u64,
+    /// Blocks that were computed again.
+    pub recomputed: u64,
+    /// Bytes of shards and chunk files read.
+    pub bytes: u64,
+    /// Seconds taken.
+    pub seconds: f64,
+    /// Everything that is not as it was written, in the order of the shards.
+    pub damages: Vec<Damage>,
+    /// The replicas, where they were checked too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<VerifiedReplica>,
+}
+
+/// A replica and what its verification found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VerifiedReplica {
+    /// State beside the store's.
+    #[serde(flatten)]
+    pub state: ReplicaState,
+    /// Findings; none where it cannot be read, as its state then says.
+    pub report: Option<VerifyReport>,
+}
+
+/// Reads every byte of the store at `root` and checks it; writes nothing.
+///
+/// # Errors
+/// [`PipelineError`] where there is no store to check. Damage is none.
+pub fn verify(
+    root: &Path,
+    settings: VerifySettings,
+    progress: &ByteProgress,
+) -> Result<VerifyReport, PipelineError> {
+    let start = Instant::now();
+    let mut report = VerifyReport { deep: settings.deep, ..VerifyReport::default() };
+    let store = match Store::open_sealed(root) {
+        Ok(store) => Some(store),
+        Err(error) if error.is_refusal() => return Err(error.into()),
+        Err(error @ (StoreError::Damaged { .. } | StoreError::Io { .. })) => {
+            report.damages.push(Damage::from_error(root, &error));
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Err(error) = replicas(root) {
+        if error.is_refusal() {
+            return Err(error.into());
+        }
+        report.damages.push(Damage::from_error(root, &error));
+    }
+    if let Some(store) = &store {
+        report.shards = store.manifest().shards.len();
+        report.blocks = store.manifest().shards.iter().map(|shard| shard.chunks).sum();
+    }
+    report.damages.extend(damages(root, store.as_ref(), settings, progress)?);
+    report.bytes = progress.done.load(Ordering::Relaxed);
+    report.seconds = start.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// Finds damage in shards, chunk files and index; without a manifest in the index alone.
+pub(crate) fn damages(
+    root: &Path,
+    store: Option<&Store>,
+    settings: VerifySettings,
+    progress: &ByteProgress,
+) -> Result<Vec<Damage>, PipelineError> {
+    let folder = store.map_or_else(|| last_index(root), |store| store.manifest().index_folder());
+    let index = match Index::open_verified(&root.join(&folder)) {
+        // What this user or this version cannot read may be as it was written.
+        Err(
+            error @ (RetrievalError::Io { .. }
+            | RetrievalError::Unsupported { .. }
+            | RetrievalError::Locked { .. }),
+        ) => return Err(error.into()),
+        index => index,
+    };
+    // Read again, for a store that was not opened by its own manifest.
+    let seen = store.and_then(Store::generation_damage).cloned();
+    let mut found = Vec::from_iter(seen.or(generation_damage(root)?));
+    if let Some(store) = store {
+        let manifest = store.manifest();
+        progress.expect(manifest);
+        found.extend(store.verify_calibration()?);
+        let known = index.as_ref().ok().filter(|_| settings.deep && manifest.complete);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads).build();
+        let pool = pool.map_err(|error| PipelineError::Threads(error.to_string()))?;
+        let units: Result<Vec<Vec<Damage>>, StoreError> = pool.install(|| {
+            manifest
+                .shards
+                .par_iter()
+                .map_init(Vec::new, |buffer, record| {
+                    verify_unit(store, record.shard, settings.deep, known, buffer, progress)
+                })
+                .collect()
+        });
+        found.extend(units?.into_iter().flatten());
+    }
+    let damages = index_damages(index.as_ref(), store.map(Store::manifest));
+    found.extend(damages.into_iter().map(|(file, what)| index_damage(&folder, &file, what)));
+    Ok(found)
+}
+
+/// The name of the last index in a folder whose manifest is lost.
+fn last_index(root: &Path) -> String {
+    let names = fs::read_dir(root).into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    let last = names.filter(|name| name.starts_with("index-")).max();
+    last.unwrap_or_else(|| "index".to_owned())
+}
+
+/// Checks a shard and its chunk file; deeply, what follows from the latter too.
+fn verify_unit(
+    store: &Store,
+    shard: ShardId,
+    deep: bool,
+    index: Option<&Index>,
+    buffer: &mut Vec<u8>,
+    progress: &ByteProgress,
+) -> Result<Vec<Damage>, StoreError> {
+    let mut damages = store.verify_shard(shard, buffer, &progress.done)?;
+    match store.verify_chunk_file(shard, buffer, &progress.done)? {
+        Some(damage) => damages.push(damage),
+        None if deep => match store.verify_chunks(shard)? {
+            Err(found) => damages.extend(found),
+            Ok(contents) => {
+                let unknown = contents.documents.iter().filter(|indexed| {
+                    let (first_slot, chunks) = (indexed.first_slot, indexed.chunks);
+                    let location = Location { shard, first_slot, chunks };
+                    let this = |row| row == indexed.row;
+                    let found = |index: &Index| index.get(&indexed.document.id, this);
+                    !index.is_none_or(|index| match found(index) {
+                        Ok(Some(hit)) => {
+                            hit.location == location && hit.document == indexed.document
+                        }
+                        _ => false,
+                    })
+                });
+                damages.extend(unknown.map(|indexed| Damage {
+                    shard: Some(shard.0),
+                    ..index_damage(
+                        &store.manifest().index_folder(),
+                        Path::new(""),
+                        format!("document {} is not in it as it is stored", indexed.document.id),
+                    )
+                }));
+            }
+        },
+        None => {}
+    }
+    Ok(damages)
+}
+
+/// Finds damage of the index by itself, or beside a complete store: files, and what of them.
+fn index_damages(
+    index: Result<&Index, &RetrievalError>,
+    manifest: Option<&Manifest>,
+) -> Vec<(PathBuf, String)> {
+    let whole = |what: String| vec![(PathBuf::new(), what)];
+    match index {
+        Err(RetrievalError::Damaged { files, what, .. }) if !files.is_empty() => {
+            files.iter().map(|file| (file.clone(), what.clone())).collect()
+        }
+        Err(RetrievalError::Damaged { what, .. }) => whole(what.clone()),
+        Err(RetrievalError::Missing { .. }) => whole("there is no index".to_owned()),
+        Err(error) => whole(error.to_string()),
+        Ok(index) => {
+            let Some(manifest) = manifest.filter(|manifest| manifest.complete) else {
+                return Vec::new();
+            };
+            // It may be ahead of the store.
+            let found = index.documents_before(manifest.next_row());
+            match manifest.documents() {
+                stored if stored == found => Vec::new(),
+                stored => whole(format!("it has {found} documents, the store {stored}")),
+            }
+        }
+    }
+}
+
+fn index_damage(folder: &str, file: &Path, what: String) -> Damage {
+    let file: PathBuf = Path::new(folder).iter().chain(file.iter()).collect();
+    Damage { file, shard: None, slot: None, what }
+}

@@ -1,0 +1,426 @@
+//! Opens a store with the model that reads it: a folder, the name of a model and choices in, an
+//! [`Engine`] out, or why both do not belong together.
+//!
+//! This is the only file of the engine that names the crate of models. It prints nothing: warnings go
+//! to the callback of the request, or are returned.
+
+use std::fmt::{self, Display};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hyperrag_kv::{
+    Calibration, Coverage, Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile,
+    ProfileError,
+};
+use hyperrag_model::{
+    Compute, ComputeChoice, DeviceChoice, Generator, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX,
+    KERNEL_ID_BF16_PAIRS, KERNEL_ID_INT8, KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, Kernel,
+    LoadError, LoadSettings, Model, ModelCache, ModelFile, Tokenizer,
+};
+use hyperrag_store::{FORMAT_VERSION, Replicated, Store, StoreError};
+
+use crate::error::PipelineError;
+use crate::profile::{NoProfile, read_profile};
+use crate::search::session::Session;
+
+/// Types and kernels that stores are made with.
+const KERNELS: [(Compute, &str); 10] = [
+    (Compute::F32, KERNEL_ID),
+    (Compute::Bf16, KERNEL_ID_BF16_PAIRS),
+    (Compute::Bf16, KERNEL_ID_BF16_AMX),
+    (Compute::Bf16, KERNEL_ID_BF16),
+    (Compute::Int8, KERNEL_ID_INT8_PAIRS),
+    (Compute::Int8, KERNEL_ID_INT8_AMX),
+    (Compute::Int8, KERNEL_ID_INT8),
+    (Compute::F16, Compute::F16.kernel_id()),
+    (Compute::Bf16, Compute::Bf16.kernel_id()),
+    (Compute::F32, Compute::F32.kernel_id()),
+];
+
+/// Tells why a store and its model cannot be opened together.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The model's files.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A profile that cannot be read.
+    #[error(transparent)]
+    Profile(#[from] NoProfile),
+    /// A profile whose words are no tokens of the model.
+    #[error("{name}: not a profile for this model")]
+    OtherProfile {
+        /// Its name.
+        name: String,
+        /// Cause.
+        #[source]
+        source: ProfileError,
+    },
+    /// A model that cannot generate.
+    #[error("{}: cannot answer", path.display())]
+    Generator {
+        /// The model.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: LoadError,
+    },
+}
+
+/// Names a model and says how it is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelRequest<'a> {
+    /// Name, path or id of the model.
+    pub model: &'a str,
+    /// Name or file of the profile; without it that of the store, or what the model knows.
+    pub profile: Option<&'a str>,
+    /// Where it computes.
+    pub device: DeviceChoice,
+    /// Type of weights and products.
+    pub compute: ComputeChoice,
+    /// Threads on the CPU; 0 is one a core.
+    pub threads: usize,
+    /// Told what a user should know meanwhile.
+    pub notice: fn(&str),
+}
+
+/// A model ready to compute, with its tokenizer and its prompt.
+pub struct LoadedModel {
+    /// Its file, or folder.
+    pub file: ModelFile,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The prompt.
+    pub profile: Profile,
+    /// Means that int5 and int4 need.
+    pub calibration: Option<Arc<Calibration>>,
+    /// Its weights on their device.
+    pub model: Model,
+}
+
+impl LoadedModel {
+    /// Loads the model of the request. Its profile and its arithmetic, where the request leaves these
+    /// open, are as `stored`, if there is a store, whose `calibration` comes along.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn load(
+        request: &ModelRequest<'_>,
+        element: Element,
+        chunk_tokens: u32,
+        stored: Option<&Fingerprint>,
+        calibration: Option<Calibration>,
+    ) -> Result<Self, OpenError> {
+        let file = open_hashed(&ModelCache::from_environment()?, request.model)?;
+        Self::of_file(file, request, element, chunk_tokens, stored, calibration)
+    }
+
+    fn of_file(
+        mut file: ModelFile,
+        request: &ModelRequest<'_>,
+        element: Element,
+        chunk_tokens: u32,
+        stored: Option<&Fingerprint>,
+        calibration: Option<Calibration>,
+    ) -> Result<Self, OpenError> {
+        let tokenizer = file.tokenizer()?;
+        let default = stored.and_then(built_in_profile);
+        let default = default.unwrap_or_else(|| default_profile(&file, &tokenizer));
+        let named = request.profile.unwrap_or(default);
+        let profile = read_profile(named)?.for_model(tokenizer.bos());
+        if let Err(source) = profile.query_template(&tokenizer) {
+            return Err(OpenError::OtherProfile { name: named.to_owned(), source });
+        }
+        let calibration = calibration.map(Arc::new);
+        let settings = LoadSettings {
+            calibration: calibration.clone(),
+            device: request.device,
+            compute: compute_for(request.compute, stored),
+            threads: request.threads,
+            element,
+            chunk_tokens: chunk_tokens as usize,
+            notice: request.notice,
+        };
+        let model = Model::load(&mut file, settings)?;
+        Ok(Self { file, tokenizer, profile, calibration, model })
+    }
+
+    /// Returns the same model with elements that need a calibration.
+    ///
+    /// # Errors
+    /// [`OpenError::Load`] where the calibration is not for this model or device.
+    pub fn calibrated(
+        mut self,
+        element: Element,
+        calibration: Calibration,
+    ) -> Result<Self, OpenError> {
+        let calibration = Arc::new(calibration);
+        self.model = self.model.calibrated(element, Arc::clone(&calibration))?;
+        self.calibration = Some(calibration);
+        Ok(self)
+    }
+
+    /// Returns the fingerprint that the store of `stored` would carry if this model made it now.
+    ///
+    /// # Errors
+    /// [`OpenError::Load`] where the model's files cannot be read.
+    pub fn fingerprint_like(&self, stored: &Fingerprint) -> Result<Fingerprint, OpenError> {
+        let Fingerprint { format_version, chunk_tokens, unit_rows, ref language, .. } = *stored;
+        self.fingerprint(format_version, chunk_tokens, unit_rows, language.clone())
+    }
+
+    /// Returns the fingerprint that a store of this version of the format would carry if this model
+    /// made it now.
+    ///
+    /// # Errors
+    /// [`OpenError::Load`] where the model's files cannot be read.
+    pub fn fingerprint(
+        &self,
+        format_version: u32,
+        chunk_tokens: u32,
+        unit_rows: u32,
+        language: String,
+    ) -> Result<Fingerprint, OpenError> {
+        let coverage = Coverage::of_format(format_version);
+        Ok(Fingerprint {
+            format_version,
+            model: self.file.name(),
+            weights: self.file.digest(coverage)?,
+            tokenizer: self.tokenizer.digest(coverage),
+            profile: self.profile.name.clone(),
+            profile_digest: self.profile.document_digest(),
+            chunk_tokens,
+            unit_rows,
+            language,
+            geometry: *self.model.geometry(),
+            calibration: self.calibration.as_ref().map(|calibration| calibration.digest()),
+            rope: self.model.config().rope(),
+            compute: self.model.compute().to_owned(),
+            kernel: self.model.kernel_id().to_owned(),
+        })
+    }
+
+    /// Loads the model that writes answers: the one of this `name`, else this one, whose weights are
+    /// shared.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn generator(
+        &mut self,
+        name: Option<&str>,
+        threads: usize,
+    ) -> Result<Generator, OpenError> {
+        let Some(name) = name else {
+            return Ok(Generator::sharing(&self.model, &mut self.file, threads)?);
+        };
+        let path = ModelCache::from_environment()?.resolve(name)?;
+        let mut file = ModelFile::open(&path)?;
+        // In the type of the model that reranks, which may be that of a GPU.
+        let compute = self.model.compute().parse().ok();
+        let compute = compute.filter(|compute| *compute != Compute::F16).unwrap_or(Compute::F32);
+        let generator = Generator::load(&mut file, compute, Kernel::best(), threads);
+        generator.map_err(|source| OpenError::Generator { path, source })
+    }
+}
+
+/// A session of a model from files.
+pub type OpenSession<'a> = Session<'a, Model, Tokenizer>;
+
+/// A store with the model that reads it.
+pub struct Engine {
+    root: PathBuf,
+    /// The store, and the replicas that it remembers.
+    pub store: Replicated,
+    /// The model.
+    pub loaded: LoadedModel,
+    /// Says so where another kernel made the store than the one that reads it.
+    pub other_kernel: Option<OtherKernel>,
+}
+
+impl Engine {
+    /// Opens the store at `root`, loads the model for it, and checks that they belong together.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(root: &Path, request: &ModelRequest<'_>) -> Result<Self, OpenError> {
+        let opened = Self::load(root, request, open_hashed)?;
+        let other_kernel = opened.check()?;
+        Ok(Self { other_kernel, ..opened })
+    }
+
+    /// Opens the store at `root` to rank its documents, with the digest of the weights that another
+    /// process computed. With a profile that has the query first any model may, as no block is read.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_to_rank(root: &Path, request: &ModelRequest<'_>) -> Result<Self, OpenError> {
+        let opened = Self::load(root, request, |cache, name| cache.open(name))?;
+        let other_kernel = match opened.loaded.profile.lead {
+            None => opened.check()?,
+            Some(_) => None,
+        };
+        Ok(Self { other_kernel, ..opened })
+    }
+
+    /// Opens the store, and loads the model that `open` finds with the store's settings.
+    fn load(
+        root: &Path,
+        request: &ModelRequest<'_>,
+        open: impl FnOnce(&ModelCache, &str) -> Result<ModelFile, LoadError>,
+    ) -> Result<Self, OpenError> {
+        let store = Replicated::open(root)?;
+        store.notices().iter().for_each(|notice| (request.notice)(notice));
+        store.doubt().into_iter().for_each(request.notice);
+        let stored = &store.manifest().fingerprint;
+        let (element, calibration) = (stored.geometry.element, store.calibration()?);
+        let file = open(&ModelCache::from_environment()?, request.model)?;
+        let chunk_tokens = stored.chunk_tokens;
+        let loaded =
+            LoadedModel::of_file(file, request, element, chunk_tokens, Some(stored), calibration)?;
+        Ok(Self { root: root.to_owned(), store, loaded, other_kernel: None })
+    }
+
+    /// Opens a session on the store.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn session(&self) -> Result<OpenSession<'_>, PipelineError> {
+        let LoadedModel { tokenizer, profile, model, .. } = &self.loaded;
+        Session::open(&self.store, model, tokenizer, profile)
+    }
+
+    /// Checks that the model can read the store's blocks, and tells with what difference.
+    fn check(&self) -> Result<Option<OtherKernel>, OpenError> {
+        let stored = &self.store.manifest().fingerprint;
+        let current = self.loaded.fingerprint_like(stored)?;
+        let exactness = stored.readable_by(&current);
+        let exactness = exactness.map_err(|mismatch| refused(&self.root, mismatch))?;
+        Ok((exactness == Exactness::Tolerance).then(|| OtherKernel {
+            tolerance: tolerance(&self.loaded.profile, [&stored.compute, &current.compute]),
+            stored: stored.kernel.clone(),
+            current: current.kernel,
+        }))
+    }
+
+    /// Checks that the model makes the very bits of the store, kernel included.
+    ///
+    /// # Errors
+    /// [`StoreError::Mismatch`] where it does not.
+    pub fn check_same_bits(&self) -> Result<(), OpenError> {
+        let stored = &self.store.manifest().fingerprint;
+        match stored.mismatch(&self.loaded.fingerprint_like(stored)?) {
+            Some(mismatch) => Err(refused(&self.root, mismatch).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns by how much scores of the store's blocks may differ from those of this model on any
+    /// device; `None` where nothing is promised.
+    #[must_use]
+    pub fn tolerance(&self) -> Option<f32> {
+        let stored = &self.store.manifest().fingerprint;
+        tolerance(&self.loaded.profile, [&stored.compute, self.loaded.model.compute()])
+    }
+}
+
+/// Two kernels whose scores agree, but not to the bit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OtherKernel {
+    /// Made the store.
+    pub stored: String,
+    /// Reads it.
+    pub current: String,
+    /// Largest difference of scores; `None` where none is promised.
+    pub tolerance: Option<f32>,
+}
+
+impl Display for OtherKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stored, current, tolerance } = self;
+        write!(f, "the store was computed by {stored} and is read by {current}: scores agree ")?;
+        match tolerance {
+            Some(tolerance) => write!(f, "within {tolerance}, not to the bit"),
+            None => write!(f, "nearly, not to the bit"),
+        }
+    }
+}
+
+/// Returns the fingerprint in the present version of the format of the store at `root`, for the very
+/// model of the store.
+///
+/// # Errors
+/// [`StoreError::Mismatch`] where `model` is another one.
+pub fn upgraded_fingerprint(root: &Path, model: &str) -> Result<Fingerprint, OpenError> {
+    let stored = Store::open(root)?.manifest().fingerprint.clone();
+    let file = open_hashed(&ModelCache::from_environment()?, model)?;
+    let tokenizer = file.tokenizer()?;
+    let of = |coverage| -> Result<Fingerprint, OpenError> {
+        let (weights, tokenizer) = (file.digest(coverage)?, tokenizer.digest(coverage));
+        Ok(Fingerprint { weights, tokenizer, ..stored.clone() })
+    };
+    if let Some(mismatch) = stored.mismatch(&of(stored.coverage())?) {
+        return Err(refused(root, mismatch).into());
+    }
+    let format_version = FORMAT_VERSION;
+    Ok(Fingerprint { format_version, ..of(Coverage::of_format(format_version))? })
+}
+
+/// Returns the fingerprint with every type and kernel that stores are made with.
+#[must_use]
+pub fn by_any_kernel(fingerprint: &Fingerprint) -> Vec<Fingerprint> {
+    let made = KERNELS.map(|(compute, kernel)| Fingerprint {
+        compute: compute.name().to_owned(),
+        kernel: kernel.to_owned(),
+        ..fingerprint.clone()
+    });
+    made.into()
+}
+
+/// Returns `asked`, or, where that leaves the type open, the type of the store, so that its bits are
+/// computed again. A CPU reads a GPU's store in f32, whose scores are the nearest to a GPU's.
+#[must_use]
+pub fn compute_for(asked: ComputeChoice, stored: Option<&Fingerprint>) -> ComputeChoice {
+    match (asked, stored) {
+        (ComputeChoice::Auto, Some(stored)) => {
+            let on_cpu = stored.compute.parse().ok().filter(|_| stored.kernel.starts_with("cpu-"));
+            ComputeChoice::OnCpu(on_cpu.unwrap_or(Compute::F32))
+        }
+        (asked, _) => asked,
+    }
+}
+
+/// Opens the model of this name, and has its weights hashed anew.
+fn open_hashed(cache: &ModelCache, name: &str) -> Result<ModelFile, LoadError> {
+    ModelFile::open(&cache.resolve(name)?)
+}
+
+fn refused(root: &Path, mismatch: Mismatch) -> StoreError {
+    StoreError::Mismatch { path: root.to_owned(), mismatch: Box::new(mismatch) }
+}
+
+/// Returns by how much scores of two computations may differ; `None` where nothing is promised.
+fn tolerance(profile: &Profile, computes: [&str; 2]) -> Option<f32> {
+    // int8 moves scores by more than kernels may.
+    let rounded = computes.contains(&Compute::Int8.name());
+    profile.scorer.tolerance().filter(|_| !rounded)
+}
+
+/// Returns the profile of a store, where this program has it.
+fn built_in_profile(stored: &Fingerprint) -> Option<&str> {
+    let name = stored.profile.as_str();
+    Profile::BUILT_IN.contains(&name).then_some(name)
+}
+
+/// Returns the profile whose turns the model knows, if it knows any. Base models of some families have
+/// the tokens that turns are made of as well, but no template.
+fn default_profile(file: &ModelFile, tokenizer: &Tokenizer) -> &'static str {
+    if tokenizer.has_special("<|im_start|>") {
+        return "chat";
+    }
+    let turns = [("<start_of_turn>", "chat-gemma"), ("<|start_header_id|>", "chat-llama3")];
+    let known = turns.into_iter().find(|(token, _)| tokenizer.has_special(token));
+    known.filter(|_| file.takes_turns()).map_or("plain", |(_, profile)| profile)
+}

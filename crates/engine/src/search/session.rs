@@ -1,0 +1,292 @@
+//! A store open for queries: queries in, candidates, scores and ranked hits out.
+
+use hyperrag_kv::{
+    BlockKey, Chunk, ChunkRead, DocId, Failover, LanguageModel, Profile, QueryPart, QueryTemplate,
+    Tokenize,
+};
+use hyperrag_rerank::{Damage, OnDamage, Ranking, Request, RerankError, Scored, Source, score};
+use hyperrag_retrieval::Hit;
+use hyperrag_store::{LiveRows, Replicated};
+use serde::Serialize;
+
+use crate::error::PipelineError;
+use crate::search::retriever::Retriever;
+
+/// One query of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// Its name.
+    pub id: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// A store open for queries, with the model it was made with.
+pub struct Session<'a, M, T> {
+    pub(crate) model: &'a M,
+    pub(crate) tokenizer: &'a T,
+    pub(crate) template: QueryTemplate,
+    /// The profile, if it has the query before the document.
+    pub(crate) query_first: Option<Profile>,
+    pub(crate) store: &'a Replicated,
+    index: Retriever<'a>,
+    live: LiveRows,
+    on_damage: OnDamage,
+    pub(crate) ranking: Ranking,
+}
+
+/// A document in the answer to a query.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AnsweredHit {
+    /// From 1.
+    pub rank: usize,
+    /// The document.
+    pub id: String,
+    /// Score that it is ranked by: the model's score, or that fused with the retriever's.
+    pub score: f32,
+    /// The model's score, by the profile's scorer.
+    pub model_score: f32,
+    /// The document's title.
+    pub title: String,
+    /// The chunk with the best score.
+    pub chunk: u32,
+    /// The retriever's score, BM25 or that of the run that named the document.
+    pub retriever_score: f32,
+    /// The document's text.
+    #[serde(skip)]
+    pub text: String,
+}
+
+/// Work of an answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Stats {
+    /// Candidates that were scored.
+    pub candidates: usize,
+    /// Blocks read.
+    pub blocks_read: u64,
+    /// Bytes of those blocks.
+    pub bytes_read: u64,
+    /// Positions that went through the decoder.
+    pub tokens_computed: u64,
+    /// Blocks that were damaged and computed again.
+    pub blocks_recomputed: usize,
+    /// Blocks that were damaged and left out.
+    pub blocks_skipped: usize,
+    /// Blocks and files that were read from a replica, the store's own being damaged.
+    pub failovers: usize,
+    /// Seconds of retrieval.
+    pub retrieve_seconds: f64,
+    /// Seconds of reranking.
+    pub rerank_seconds: f64,
+}
+
+/// The ranked hits of a query.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Answer {
+    /// The query's name.
+    pub query_id: String,
+    /// The query.
+    pub query: String,
+    /// All candidates, best first.
+    pub hits: Vec<AnsweredHit>,
+    /// Work that it took.
+    pub stats: Stats,
+    /// Blocks that were damaged.
+    #[serde(skip)]
+    pub damages: Vec<Damage>,
+    /// Readings from replicas.
+    #[serde(skip)]
+    pub failovers: Vec<Failover>,
+}
+
+impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
+    /// Opens the index of `store`, or a replica's where that is damaged. The caller has checked the
+    /// store's fingerprint.
+    ///
+    /// # Errors
+    /// [`PipelineError::Index`] where no index is of use, [`PipelineError::Profile`] where the
+    /// profile's words are no tokens of the model.
+    pub fn open(
+        store: &'a Replicated,
+        model: &'a M,
+        tokenizer: &'a T,
+        profile: &Profile,
+    ) -> Result<Self, PipelineError> {
+        let index = Retriever::open(store)?;
+        let template = profile.query_template(tokenizer)?;
+        let live = store.manifest().live_rows();
+        let (on_damage, ranking) = (OnDamage::default(), Ranking::default());
+        let query_first = profile.lead.is_some().then(|| profile.clone());
+        Ok(Self { model, tokenizer, template, query_first, store, index, live, on_damage, ranking })
+    }
+
+    /// Returns the session with another way to treat damaged blocks.
+    #[must_use]
+    pub fn with_on_damage(self, on_damage: OnDamage) -> Self {
+        Self { on_damage, ..self }
+    }
+
+    /// Returns the session with another way from scores to a ranking.
+    #[must_use]
+    pub fn with_ranking(self, ranking: Ranking) -> Self {
+        Self { ranking, ..self }
+    }
+
+    /// Readings of replicas to open store and index; each is given once.
+    #[must_use]
+    pub fn take_failovers(&self) -> Vec<Failover> {
+        self.store.take_failovers()
+    }
+
+    /// Documents that the index counts: those of the store, and what was deleted or replaced since
+    /// its last compaction.
+    #[must_use]
+    pub fn indexed_documents(&self) -> u64 {
+        self.index.documents()
+    }
+
+    /// Documents of the store that the index of an unfinished build lacks: no search finds them.
+    #[must_use]
+    pub fn unindexed_documents(&self) -> u64 {
+        let manifest = self.store.manifest();
+        manifest.documents().saturating_sub(self.index.documents_before(manifest.next_row()))
+    }
+
+    /// At most `count` documents, evenly spaced over the store.
+    ///
+    /// # Errors
+    /// [`PipelineError::Retrieval`].
+    pub fn sample(&self, count: usize) -> Result<Vec<Hit>, PipelineError> {
+        self.index.ask(|index| index.sample(count, |row| self.live.contains(row)))
+    }
+
+    /// The best `depth` documents of the store by BM25.
+    ///
+    /// # Errors
+    /// [`PipelineError::Retrieval`].
+    pub fn retrieve(&self, query: &Query, depth: usize) -> Result<Vec<Hit>, PipelineError> {
+        // The index may be ahead of the store.
+        let live = |row| self.live.contains(row);
+        let mut hits = self.index.ask(|index| index.search(&query.text, depth, live))?;
+        hits.retain(|hit| self.holds(hit));
+        Ok(hits)
+    }
+
+    /// The documents of these ids, with their given scores as the retriever's.
+    ///
+    /// # Errors
+    /// [`PipelineError::UnknownDocument`] where the store does not have one,
+    /// [`PipelineError::ScoreRange`] for a score that is too large.
+    pub fn candidates<'i>(
+        &self,
+        query: &Query,
+        ids: impl IntoIterator<Item = (&'i str, f64)>,
+    ) -> Result<Vec<Hit>, PipelineError> {
+        let mut hits = Vec::new();
+        for (document, score) in ids {
+            let found = match DocId::new(document) {
+                Ok(id) => {
+                    let live = |row| self.live.contains(row);
+                    let found = self.index.ask(|index| index.get(&id, live))?;
+                    found.filter(|hit| self.holds(hit))
+                }
+                Err(_) => None,
+            };
+            let Some(mut hit) = found else {
+                let (query, document) = (query.id.clone(), document.to_owned());
+                return Err(PipelineError::UnknownDocument { query, document });
+            };
+            hit.score = score as f32;
+            if !hit.score.is_finite() {
+                let (query, document) = (query.id.clone(), document.to_owned());
+                return Err(PipelineError::ScoreRange { query, document, score });
+            }
+            hits.push(hit);
+        }
+        Ok(hits)
+    }
+
+    fn holds(&self, hit: &Hit) -> bool {
+        let shard = self.store.manifest().shard(hit.location.shard);
+        let end = u64::from(hit.location.first_slot.0) + u64::from(hit.location.chunks);
+        shard.is_some_and(|shard| end <= shard.chunks)
+    }
+
+    /// Retrieves and reranks.
+    ///
+    /// # Errors
+    /// [`PipelineError`].
+    pub fn answer(
+        &self,
+        query: &Query,
+        depth: usize,
+        recompute: bool,
+    ) -> Result<Answer, PipelineError> {
+        self.rerank(self.ask(query, depth)?, recompute)
+    }
+
+    /// Scores the blocks of `keys` for the query.
+    ///
+    /// # Errors
+    /// [`PipelineError`].
+    pub fn score(
+        &self,
+        query: &Query,
+        keys: &[BlockKey],
+        recompute: bool,
+    ) -> Result<Scored, PipelineError> {
+        let part = self.query_part(query)?;
+        let scored = self.score_requests(&[Request { query: &part, keys }], recompute)?;
+        scored.into_iter().next().unwrap_or_else(|| Ok(Scored::default()))
+    }
+
+    /// Scores the blocks of several queries together; each has what it comes to by itself.
+    pub(crate) fn score_requests(
+        &self,
+        requests: &[Request<'_>],
+        recompute: bool,
+    ) -> Result<Vec<Result<Scored, PipelineError>>, PipelineError> {
+        if let Some(profile) = &self.query_first {
+            return Err(PipelineError::QueryFirst { profile: profile.name.clone() });
+        }
+        let chunk_tokens = self.store.manifest().fingerprint.chunk_tokens as usize;
+        let source = match recompute {
+            true => Source::Recompute,
+            false => Source::Stored(self.store, self.on_damage),
+        };
+        let scored = score(self.model, requests, chunk_tokens, source, self.store)?;
+        Ok(scored.into_iter().map(|scored| Ok(scored?)).collect())
+    }
+
+    /// Returns what follows the document: the query between the profile's words.
+    ///
+    /// # Errors
+    /// [`PipelineError::EmptyQuery`] for one without a word.
+    pub fn query_part(&self, query: &Query) -> Result<QueryPart, PipelineError> {
+        query_part(self.tokenizer, &self.template, query)
+    }
+
+    /// Reads the token ids that a block is made from.
+    ///
+    /// # Errors
+    /// [`PipelineError::Rerank`] where they cannot be read.
+    pub fn chunk(&self, key: &BlockKey) -> Result<Chunk, PipelineError> {
+        let lost = |source| RerankError::lost(key, String::new(), source);
+        Ok(self.store.chunk(key, &mut Vec::new()).map_err(lost)?)
+    }
+}
+
+/// Returns the part of the prompt that follows a document for this query.
+///
+/// # Errors
+/// [`PipelineError::EmptyQuery`] for one without a word.
+pub fn query_part(
+    tokenizer: &impl Tokenize,
+    template: &QueryTemplate,
+    query: &Query,
+) -> Result<QueryPart, PipelineError> {
+    if query.text.trim().is_empty() || tokenizer.encode_text(&query.text)?.is_empty() {
+        return Err(PipelineError::EmptyQuery);
+    }
+    Ok(template.part(tokenizer, &query.text)?)
+}

@@ -1,0 +1,13 @@
+//! The threads that all crates share for what is not the model's work.
+
+use crate::error::PipelineError;
+
+/// Starts them. Else they are started where they are first needed, and it is a panic where the system
+/// starts none.
+///
+/// # Errors
+/// [`PipelineError::Threads`].
+pub fn start_threads() -> Result<(), PipelineError> {
+    let started = rayon::ThreadPoolBuilder::new().build_global();
+    started.map_err(|error| PipelineError::Threads(error.to_string()))
+}

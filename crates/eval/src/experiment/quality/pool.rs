@@ -1,0 +1,149 @@
+//! Which documents are scored for which queries.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_engine::{PipelineError, Query};
+use hyperrag_kv::{Digest, DocId, ShardId, Slot};
+use hyperrag_retrieval::{Analyzer, Index, IndexWriter, Location};
+
+use crate::metric::qrels::Qrels;
+use crate::metric::run::Run;
+
+/// A query and its candidates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PooledQuery {
+    /// The query.
+    pub query: Query,
+    /// The candidates with the retriever's scores, in the retriever's order.
+    pub candidates: Vec<(DocId, f32)>,
+}
+
+/// The judged queries, or `count` of them that `seed` draws. The same seed draws the same queries
+/// from files in another order.
+#[must_use]
+pub fn draw_queries(
+    mut queries: Vec<Query>,
+    qrels: &Qrels,
+    count: Option<usize>,
+    seed: u64,
+) -> Vec<Query> {
+    queries.retain(|query| qrels.grades(&query.id).is_some());
+    queries.sort_by_key(|query| lot(seed, &query.id));
+    queries.truncate(count.unwrap_or(usize::MAX));
+    queries.sort_by(|a, b| a.id.cmp(&b.id));
+    queries
+}
+
+/// The place of a name in a seeded order.
+pub(crate) fn lot(seed: u64, name: &str) -> [u8; 32] {
+    Digest::of(format!("{seed} {name}").as_bytes()).0
+}
+
+/// The best `depth` documents of the corpus for each query by BM25, through an index that is made in
+/// the empty `folder`: the same as a store's of this corpus and language.
+///
+/// # Errors
+/// [`PipelineError`].
+pub fn retrieve_candidates(
+    corpus: &Corpus,
+    chunker: &Chunker<'_>,
+    (folder, analyzer): (&Path, Analyzer),
+    queries: Vec<Query>,
+    depth: usize,
+    stop: &AtomicBool,
+) -> Result<Vec<PooledQuery>, PipelineError> {
+    let mut writer = IndexWriter::open(folder, analyzer)?;
+    for (number, row) in (0..).zip(corpus.rows()) {
+        check(stop)?;
+        let document = row?.document;
+        // Where blocks would lie does not matter: there are none.
+        let location = Location { shard: ShardId(0), first_slot: Slot(0), chunks: 0 };
+        if !chunker.chunks(&document)?.is_empty() {
+            writer.add(number, &document, location)?;
+        }
+    }
+    writer.finish(1)?;
+    let index = Index::open(folder)?;
+    let pooled = queries.into_iter().map(|query| {
+        check(stop)?;
+        let hits = index.search(&query.text, depth, |_| true)?;
+        let candidates = hits.into_iter().map(|hit| (hit.document.id, hit.score)).collect();
+        Ok(PooledQuery { query, candidates })
+    });
+    pooled.collect()
+}
+
+/// The first `depth` documents that a run names for each query, all of which the corpus must have.
+///
+/// # Errors
+/// [`PipelineError::NotInCorpus`] for one that it does not have.
+pub fn listed_candidates(
+    corpus: &Corpus,
+    queries: Vec<Query>,
+    run: &Run,
+    depth: usize,
+    stop: &AtomicBool,
+) -> Result<Vec<PooledQuery>, PipelineError> {
+    let missing = |query: &Query, document: &str| {
+        let (query, document) = (query.id.clone(), document.to_owned());
+        PipelineError::NotInCorpus { query, document }
+    };
+    let mut pooled = Vec::with_capacity(queries.len());
+    for query in queries {
+        let listed = run.hits(&query.id).unwrap_or_default().iter().take(depth);
+        let candidates = listed.map(|hit| match DocId::new(&hit.document) {
+            Ok(id) => Ok((id, hit.score as f32)),
+            Err(_) => Err(missing(&query, &hit.document)),
+        });
+        let candidates = candidates.collect::<Result<_, _>>()?;
+        pooled.push(PooledQuery { query, candidates });
+    }
+    let mut absent = named(&pooled);
+    for row in corpus.rows() {
+        check(stop)?;
+        absent.remove(&row?.document.id);
+    }
+    for PooledQuery { query, candidates } in &pooled {
+        if let Some((id, _)) = candidates.iter().find(|(id, _)| absent.contains(id)) {
+            return Err(missing(query, id.as_str()));
+        }
+    }
+    Ok(pooled)
+}
+
+/// All documents that are a candidate of some query.
+pub(crate) fn named(pooled: &[PooledQuery]) -> HashSet<DocId> {
+    pooled.iter().flat_map(|query| &query.candidates).map(|(id, _)| id.clone()).collect()
+}
+
+pub(crate) fn check(stop: &AtomicBool) -> Result<(), PipelineError> {
+    match stop.load(Ordering::Relaxed) {
+        true => Err(PipelineError::Interrupted),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_drawn_by_their_names() {
+        let qrels: String = (0..50).map(|i| format!("q{i} 0 d 1\n")).collect();
+        let qrels = Qrels::parse(qrels.as_bytes(), "qrels").unwrap();
+        let all: Vec<Query> =
+            (0..60).map(|i| Query { id: format!("q{i}"), text: "x".to_owned() }).collect();
+        let turned: Vec<Query> = all.iter().rev().cloned().collect();
+        let ids = |queries: Vec<Query>| -> Vec<String> {
+            queries.into_iter().map(|query| query.id).collect()
+        };
+        let drawn = ids(draw_queries(all.clone(), &qrels, Some(7), 1));
+        assert_eq!(drawn.len(), 7);
+        assert_eq!(drawn, ids(draw_queries(turned, &qrels, Some(7), 1)));
+        assert_ne!(drawn, ids(draw_queries(all.clone(), &qrels, Some(7), 2)));
+        assert_eq!(draw_queries(all, &qrels, None, 1).len(), 50, "the judged ones");
+    }
+}

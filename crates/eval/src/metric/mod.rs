@@ -1,0 +1,10 @@
+//! Pure measures: rankings, judgements, answers and samples in, numbers out. They open no file.
+
+pub mod agreement;
+pub mod evaluate;
+pub mod measure;
+pub mod qa;
+pub mod qrels;
+pub mod run;
+pub mod significance;
+pub mod stats;

@@ -1,0 +1,82 @@
+//! Figures of a comparison in, a Markdown table out.
+
+use crate::experiment::quality::report::{Estimate, How, QualityRow};
+use crate::metric::significance::PairedDifference;
+use crate::report::quality::{Figures, VariantFigures};
+use crate::report::quality_chart::knee_text;
+
+/// Lays the figures out as a Markdown table with what they were taken under.
+#[must_use]
+pub fn table(figures: &Figures) -> String {
+    let reference = figures.variants.first().map_or("", |variant| variant.name.as_str());
+    let retriever = figures.retriever.as_str();
+    let mut lines = vec![
+        format!(
+            "| ranking | {} | less {reference}, 95 % | less {retriever}, 95 % | p | Kendall's tau | top-10 overlap |",
+            figures.measure
+        ),
+        "|---|---|---|---|---|---|---|".to_owned(),
+    ];
+    lines.extend(figures.rows.iter().map(|of| row(of, retriever)));
+    lines.extend(recompute_row(&figures.variants));
+    lines.push(String::new());
+    lines.push(describe(figures));
+    lines.extend(figures.knee.as_ref().map(|knee| format!("The {}.", knee_text(knee))));
+    lines.join("\n")
+}
+
+fn row(row: &QualityRow, retriever: &str) -> String {
+    let name = match (row.how, row.weights) {
+        (How::Retriever, _) => retriever.to_owned(),
+        (How::Tuned, Some([even, odd])) => {
+            format!("{}, fused, w tuned on the other half ({even}, {odd})", row.variant)
+        }
+        (_, Some([weight, _])) => format!("{}, fused, w = {weight}", row.variant),
+        (_, None) => row.variant.clone(),
+    };
+    let difference = |difference: &Option<PairedDifference>| match difference {
+        Some(PairedDifference { mean, interval: [low, high], .. }) => {
+            format!("{mean:+.4} ({low:+.4} to {high:+.4})")
+        }
+        None => String::new(),
+    };
+    let p = row.against_retriever.map_or_else(String::new, |difference| match difference.p {
+        p if p < 1e-4 => "< 0.0001".to_owned(),
+        p => format!("{p:.4}"),
+    });
+    let estimate = |Estimate { mean, error }: Estimate| format!("{mean:.3} ± {error:.3}");
+    let (tau, overlap) = row.agreement.map_or_else(Default::default, |agreement| {
+        (estimate(agreement.kendall_tau), estimate(agreement.top10_overlap))
+    });
+    let (reference, before) =
+        (difference(&row.against_reference), difference(&row.against_retriever));
+    format!("| {name} | {:.4} | {reference} | {before} | {p} | {tau} | {overlap} |", row.mean)
+}
+
+/// Says how many scores of blocks computed again are equal, over all variants.
+fn recompute_row(variants: &[VariantFigures]) -> Option<String> {
+    let queries = variants.first()?.recomputed.queries;
+    let all: usize = variants.iter().map(|variant| variant.recomputed.scores).sum();
+    let equal: usize = variants.iter().map(|variant| variant.recomputed.equal).sum();
+    (all > 0).then(|| {
+        format!(
+            "| recompute, {queries} queries, each variant | {equal} of {all} scores have the same bits | | | | | |"
+        )
+    })
+}
+
+fn describe(figures: &Figures) -> String {
+    let Figures { version, machinery, profile, queries, seed, depth, pairs, .. } = figures;
+    let variants = figures.variants.iter().map(|variant| {
+        format!("{} {} bytes a token ({})", variant.name, variant.bytes_a_token, variant.kernel)
+    });
+    let blocks = match figures.rounded {
+        true => "rounded after one prefill, which is near what a store holds",
+        false => "computed as in a store",
+    };
+    format!(
+        "{queries} queries (seed {seed}), depth {depth}, {pairs} pairs, profile {profile}; blocks {blocks}: {}. \
+         hyperrag {version}, {machinery}.",
+        variants.collect::<Vec<_>>().join(", ")
+    )
+}

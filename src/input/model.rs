@@ -1,0 +1,40 @@
+//! A model as the command line names it, and a store opened with it. A store of another kernel is
+//! spoken of here.
+
+use std::path::Path;
+
+use anyhow::Result;
+use hyperrag_engine::{Engine, ModelRequest};
+
+use crate::cli::ModelArgs;
+use crate::report;
+
+/// Returns what `args` ask for; warnings of loading it go to the user.
+pub(crate) fn request(args: &ModelArgs) -> ModelRequest<'_> {
+    ModelRequest {
+        model: &args.model,
+        profile: args.profile.as_deref(),
+        device: args.device,
+        compute: args.compute,
+        threads: args.threads,
+        notice: report::warn,
+    }
+}
+
+/// Opens a store, loads the model for it, and checks that they belong together.
+pub(crate) fn open(root: &Path, args: &ModelArgs) -> Result<Engine> {
+    Ok(told(Engine::open(root, &request(args))?))
+}
+
+/// Opens a store to rank its documents.
+pub(crate) fn open_to_rank(root: &Path, args: &ModelArgs) -> Result<Engine> {
+    Ok(told(Engine::open_to_rank(root, &request(args))?))
+}
+
+/// Tells the user where another kernel made the store.
+fn told(engine: Engine) -> Engine {
+    if let Some(other) = &engine.other_kernel {
+        report::note(&other.to_string());
+    }
+    engine
+}

@@ -1,0 +1,158 @@
+//! Queries from the command line, from stdin, and from files.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use hyperrag_engine::Query;
+use serde_json::Value;
+
+use crate::exit::Usage;
+use crate::input::text;
+
+/// Longest line of a query file.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// The queries that a command line names, as they come.
+pub(crate) struct Batch {
+    queries: Box<dyn Iterator<Item = Result<Query>>>,
+    /// Their number, where it is known.
+    pub(crate) count: Option<u64>,
+    /// Whether it is the one query of a command line.
+    pub(crate) single: bool,
+}
+
+impl Batch {
+    /// The query `text`, where `-` stands for stdin, else those of `file`, which the settings may name.
+    pub(crate) fn new(text: Option<&str>, file: Option<&Path>) -> Result<Self> {
+        Ok(match (text, file) {
+            (Some("-"), _) => Self { queries: Box::new(from_stdin()), count: None, single: false },
+            (Some(text), _) => {
+                let query = Query { id: "1".to_owned(), text: text.to_owned() };
+                Self { queries: Box::new([Ok(query)].into_iter()), count: Some(1), single: true }
+            }
+            (None, Some(path)) => {
+                let queries = read(path)?;
+                let count = Some(queries.len() as u64);
+                Self { queries: Box::new(queries.into_iter().map(Ok)), count, single: false }
+            }
+            (None, None) => {
+                let what =
+                    "no query: give its TEXT, `-` to read one a line from stdin, or --queries FILE";
+                return Err(Usage(what.to_owned()).into());
+            }
+        })
+    }
+}
+
+impl Iterator for Batch {
+    type Item = Result<Query>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.queries.next()
+    }
+}
+
+/// Reads JSONL with `_id` and `text`, or TSV with id and text.
+pub(crate) fn read(path: &Path) -> Result<Vec<Query>> {
+    let name = path.display();
+    let jsonl = path.extension().is_some_and(|e| e == "jsonl" || e == "json" || e == "ndjson");
+    let mut queries = Vec::new();
+    let mut seen = HashSet::new();
+    for line in placed_lines(path, "the queries")? {
+        let (place, line) = line?;
+        let query = if jsonl { from_json(&line) } else { from_tsv(&line) };
+        let query = query.with_context(|| place.clone())?;
+        ensure!(seen.insert(query.id.clone()), "{place}: the query id {:?} comes twice", query.id);
+        queries.push(query);
+    }
+    ensure!(!queries.is_empty(), "{name}: the file has no queries");
+    Ok(queries)
+}
+
+/// The JSON objects of a file, one a line, each with its place.
+pub(crate) fn objects(path: &Path) -> Result<Vec<(String, Value)>> {
+    let mut objects = Vec::new();
+    for line in placed_lines(path, "the file")? {
+        let (place, line) = line?;
+        let value: Value =
+            serde_json::from_str(&line).with_context(|| format!("{place}: not a JSON object"))?;
+        ensure!(value.is_object(), "{place}: not a JSON object");
+        objects.push((place, value));
+    }
+    Ok(objects)
+}
+
+/// The lines of a file that are not blank, each with its place. `what` the file holds is for the
+/// message where it cannot be opened.
+fn placed_lines(path: &Path, what: &str) -> Result<impl Iterator<Item = Result<(String, String)>>> {
+    let name = path.display().to_string();
+    let file = File::open(path).with_context(|| format!("{name}: {what} cannot be opened"))?;
+    let placed = (1..).zip(lines(BufReader::new(file))).map(move |(number, line): (usize, _)| {
+        let place = format!("{name}:{number}");
+        let line = line.with_context(|| format!("{place}: not readable as text"))?;
+        Ok((place, line))
+    });
+    Ok(placed.filter(|line| !matches!(line, Ok((_, line)) if line.trim().is_empty())))
+}
+
+/// One query a line, named by its number.
+fn from_stdin() -> impl Iterator<Item = Result<Query>> {
+    let numbered = (1..).zip(lines(io::stdin().lock()));
+    numbered.filter_map(|(number, line): (usize, _)| match line {
+        Ok(text) if text.trim().is_empty() => None,
+        Ok(text) => Some(Ok(Query { id: number.to_string(), text })),
+        Err(error) => {
+            Some(Err(error).with_context(|| format!("stdin:{number}: not readable as text")))
+        }
+    })
+}
+
+/// Lines of bounded length, without their ends.
+fn lines(mut reader: impl BufRead) -> impl Iterator<Item = io::Result<String>> {
+    let mut first = true;
+    std::iter::from_fn(move || {
+        let mut line = String::new();
+        match io::Read::take(&mut reader, LINE_BYTES_MAX).read_line(&mut line) {
+            Ok(0) => None,
+            Ok(read) if read as u64 == LINE_BYTES_MAX && !line.ends_with('\n') => {
+                let what = format!("the line is longer than {LINE_BYTES_MAX} bytes");
+                // The rest of it is no line of its own.
+                Some(reader.skip_until(b'\n').and(Err(io::Error::other(what))))
+            }
+            Ok(_) => {
+                let line = line.trim_end_matches(['\n', '\r']);
+                let mark = std::mem::take(&mut first).then_some(text::BYTE_ORDER_MARK);
+                let line = mark.and_then(|mark| line.strip_prefix(mark)).unwrap_or(line);
+                Some(Ok(line.to_owned()))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    })
+    .fuse()
+}
+
+fn from_json(line: &str) -> Result<Query> {
+    let value: Value = serde_json::from_str(line).context("not a JSON object")?;
+    let id = match value.get("_id").or_else(|| value.get("id")) {
+        Some(Value::String(id)) if id.is_empty() => bail!("its `_id` is empty"),
+        Some(Value::String(id)) => id.clone(),
+        Some(Value::Number(id)) => id.to_string(),
+        _ => bail!("it has no `_id`"),
+    };
+    match value.get("text").and_then(Value::as_str) {
+        Some(text) => Ok(Query { id, text: text.to_owned() }),
+        None => bail!("it has no `text`"),
+    }
+}
+
+fn from_tsv(line: &str) -> Result<Query> {
+    match line.split_once('\t') {
+        Some((id, text)) if !id.is_empty() => {
+            Ok(Query { id: id.to_owned(), text: text.to_owned() })
+        }
+        _ => bail!("expected an id, a tab and the query"),
+    }
+}

@@ -1,0 +1,40 @@
+//! How candidates are ranked, as the command line says it.
+
+use anyhow::Result;
+use hyperrag_engine::Engine;
+use hyperrag_engine::open::OpenSession;
+use hyperrag_rerank::{Aggregate, Fusion, OnDamage, Ranking};
+
+use crate::cli::{self, RankingArgs};
+
+/// Opens a session that ranks as `args` say.
+pub(crate) fn session<'a>(engine: &'a Engine, args: &RankingArgs) -> Result<OpenSession<'a>> {
+    let session = engine.session()?;
+    Ok(session.with_on_damage(on_damage(args)).with_ranking(ranking(args)))
+}
+
+fn on_damage(args: &RankingArgs) -> OnDamage {
+    match args.on_damage {
+        cli::OnDamage::Recompute => OnDamage::Recompute,
+        cli::OnDamage::Fail => OnDamage::Fail,
+        cli::OnDamage::Skip => OnDamage::Skip,
+    }
+}
+
+fn ranking(args: &RankingArgs) -> Ranking {
+    let fusion = match args.fuse {
+        cli::Fuse::None => Fusion::None,
+        cli::Fuse::Zscore => Fusion::ZScore { weight: args.fuse_weight },
+        cli::Fuse::Rrf => Fusion::ReciprocalRank,
+    };
+    Ranking { aggregate: aggregate(args.aggregate), fusion }
+}
+
+/// Returns how scores of chunks become one of their document.
+pub(crate) fn aggregate(named: cli::Aggregate) -> Aggregate {
+    match named {
+        cli::Aggregate::Max => Aggregate::Max,
+        cli::Aggregate::Mean => Aggregate::Mean,
+        cli::Aggregate::First => Aggregate::First,
+    }
+}

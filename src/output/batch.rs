@@ -1,0 +1,116 @@
+//! Answers to a batch of queries, printed as they come: what is said once, and how the batch ends.
+
+use std::collections::HashSet;
+
+use anyhow::Result;
+use hyperrag_engine::PipelineError;
+use hyperrag_kv::Failover;
+use hyperrag_rerank::{Damage, RerankError};
+use indicatif::ProgressBar;
+
+use crate::exit::Status;
+use crate::input::queries::Batch;
+use crate::report;
+
+/// Texts that were said, each once.
+#[derive(Default)]
+pub(crate) struct Said(HashSet<String>);
+
+impl Said {
+    /// Says it, unless it was said before.
+    pub(crate) fn once(&mut self, text: &str) {
+        if self.0.insert(text.to_owned()) {
+            report::warn(text);
+        }
+    }
+
+    /// Speaks of damages and failovers, and gives the status that a query with them has.
+    pub(crate) fn warn(&mut self, damages: &[Damage], failovers: &[Failover]) -> Status {
+        warn_of_damages(damages);
+        warn_of_failovers(failovers, &mut self.0);
+        if damages.is_empty() { Status::Done } else { Status::Degraded }
+    }
+}
+
+/// A bar over a batch.
+pub(crate) fn batch_bar(batch: &Batch) -> ProgressBar {
+    report::bar(
+        batch.count.filter(|_| !batch.single),
+        "{elapsed_precise} {bar:24} {pos}/{len} queries, ETA {eta_precise}",
+    )
+}
+
+/// Has `show` print what `answers` gives for each query of a batch, and gives how all of it ends: as it
+/// has to `start` with, or degraded. A query that fails is reported, and
+/// does not end the batch, unless it is a `single` one; what cannot be printed does.
+pub(crate) fn each_answer<T>(
+    start: Status,
+    answers: impl Iterator<Item = Result<T>>,
+    single: bool,
+    bar: &ProgressBar,
+    mut show: impl FnMut(T, &mut Said) -> Result<Status>,
+) -> Result<Status> {
+    let (mut status, mut said) = (start, Said::default());
+    for answer in answers {
+        match answer {
+            Ok(answer) => {
+                if show(answer, &mut said)? == Status::Degraded {
+                    status = Status::Degraded;
+                }
+            }
+            Err(error) if !single && !is_fatal(&error) => {
+                report::warn(&format!("{error:#}"));
+                status = Status::Degraded;
+            }
+            Err(error) => return Err(error),
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(status)
+}
+
+/// Whether an error is the store's or the program's rather than the query's.
+fn is_fatal(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<PipelineError>() {
+        Some(
+            PipelineError::Model(_)
+            | PipelineError::EmptyQuery
+            | PipelineError::PromptTooLong { .. }
+            // Another query may not need the damaged bytes.
+            | PipelineError::Index(_)
+            | PipelineError::UnknownDocument { .. }
+            | PipelineError::ScoreRange { .. },
+        ) => false,
+        Some(PipelineError::Rerank(error)) => {
+            matches!(
+                error,
+                RerankError::Absent(_) | RerankError::Damaged { .. } | RerankError::Refused { .. }
+            )
+        }
+        Some(_) => true,
+        None => false,
+    }
+}
+
+/// Speaks of every block that was damaged, and computed again or left out.
+fn warn_of_damages(damages: &[Damage]) {
+    for damage in damages {
+        report::warn(&format!(
+            "{}; the block of {} was {}",
+            damage.what,
+            damage.key.chunk,
+            if damage.skipped { "left out" } else { "computed again" }
+        ));
+    }
+}
+
+/// Speaks of everything that was read from a replica, once of each thing in the life of `said`.
+fn warn_of_failovers(failovers: &[Failover], said: &mut HashSet<String>) {
+    for Failover { what, from } in failovers {
+        if said.insert(what.clone()) {
+            let from = from.display();
+            report::warn(&format!("{what}; read from the replica {from} instead"));
+        }
+    }
+}

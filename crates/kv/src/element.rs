@@ -166,43 +166,34 @@ fn unpack<const BITS: usize>(bytes: &[u8], row: &mut [f32], value_of: impl Fn(u8
     (0..).zip(rest).for_each(|(i, value)| *value = value_of(level(word, i)));
 }
 
-/// Rows of levels after their scale, as int8 and int5 have them, for those who write and read many at
-/// once.
-pub mod scaled {
+/// Rows of levels after their scale, as int8 and int5 have them.
+mod scaled {
     /// Bytes of the scale that a row starts with.
-    pub const SCALE_BYTES: usize = 2;
+    pub(super) const SCALE_BYTES: usize = 2;
     /// The largest level of int8; the smallest is its opposite.
-    pub const INT8_MAX: f32 = 127.0;
+    pub(super) const INT8_MAX: f32 = 127.0;
 
     /// What a level is worth in a row with this largest magnitude. Rounded to the nearest bf16 it is off by
     /// at most a 512th, so that the largest value still gets the largest level: then the row read back has
     /// the same scale.
     #[inline(always)]
-    #[must_use]
-    pub fn scale(largest: f32, level_max: f32) -> f32 {
+    pub(super) fn scale(largest: f32, level_max: f32) -> f32 {
         let scale = half::bf16::from_f32(largest / level_max).to_f32();
         // Subnormal scales have too few bits for that; such rows count as zero.
         if scale < f32::MIN_POSITIVE { 0.0 } else { scale }
     }
 
     /// Writes the scale of a row, and gives the place of its levels.
-    ///
-    /// # Panics
-    /// If `bytes` has no room for a scale.
     #[inline(always)]
-    pub fn put_scale(scale: f32, bytes: &mut [u8]) -> &mut [u8] {
+    pub(super) fn put_scale(scale: f32, bytes: &mut [u8]) -> &mut [u8] {
         let (first, levels) = bytes.split_at_mut(SCALE_BYTES);
         first.copy_from_slice(&half::bf16::from_f32(scale).to_le_bytes());
         levels
     }
 
     /// The scale of a row, and its levels.
-    ///
-    /// # Panics
-    /// If `bytes` has no scale.
     #[inline(always)]
-    #[must_use]
-    pub fn scale_of(bytes: &[u8]) -> (f32, &[u8]) {
+    pub(super) fn scale_of(bytes: &[u8]) -> (f32, &[u8]) {
         let (first, levels) = bytes.split_at(SCALE_BYTES);
         (super::bf16(first), levels)
     }

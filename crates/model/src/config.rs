@@ -2,6 +2,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use hyperrag_kernels::activation::Activation;
 use hyperrag_kv::{Element, Geometry, ModelError, QueryPart};
 
 use crate::rope::Rotations;
@@ -63,15 +64,6 @@ impl FromStr for Architecture {
         let named = Self::ALL.into_iter().find(|architecture| architecture.name() == name);
         named.ok_or_else(|| LoadError::Architecture { architecture: name.to_owned() })
     }
-}
-
-/// What the gates of the feed-forward part go through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x * sigmoid(x)`.
-    Silu,
-    /// `x * Phi(x)`, by the approximation with tanh.
-    GeluTanh,
 }
 
 /// How much each layer sees.

@@ -1,5 +1,9 @@
+//! The error of this crate. Messages name the path, the cause and the remedy.
+
 use std::io;
 use std::path::PathBuf;
+
+use hyperrag_kernels::error::PackError;
 
 /// Why a model is not there.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +148,16 @@ pub enum LoadError {
 }
 
 impl LoadError {
+    /// Weights that cannot be packed, with the remedy.
+    pub(crate) fn packing(error: PackError) -> Self {
+        match error {
+            PackError::OutOfMemory { bytes, source } => Self::OutOfMemory { bytes, source },
+            PackError::Int8Inputs { .. } => {
+                Self::Unsupported { feature: format!("{error} (use --compute bf16)") }
+            }
+        }
+    }
+
     pub(crate) fn io(
         path: &std::path::Path,
         action: &'static str,

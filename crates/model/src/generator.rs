@@ -1,8 +1,10 @@
 use std::ops::ControlFlow;
 
+use hyperrag_kernels::dtype::Compute;
+use hyperrag_kernels::isa::Kernel;
 use hyperrag_kv::{Element, Generate, Generation, ModelError, Sampling, Tokenize, Turn};
 
-use crate::{Compute, CpuModel, Kernel, LoadError, Model, ModelFile, Tokenizer};
+use crate::{CpuModel, LoadError, Model, ModelFile, Tokenizer};
 
 /// A model that answers, on the CPU, with its tokenizer and its chat template. K and V of what it
 /// reads and writes are f32.

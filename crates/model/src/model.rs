@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use hyperrag_kernels::isa::Kernel;
 use hyperrag_kv::{
     BlockError, Calibration, Chunk, Element, FixedPositions, Geometry, KvBlock, KvLayers,
     LanguageModel, ModelError, Pair,
@@ -7,7 +8,7 @@ use hyperrag_kv::{
 
 use crate::device::{self, DeviceBlock};
 use crate::{
-    ComputeChoice, Config, CpuModel, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings, Kernel,
+    ComputeChoice, Config, CpuModel, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings,
     LoadError, ModelFile,
 };
 

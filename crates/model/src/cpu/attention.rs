@@ -6,11 +6,19 @@
 
 use std::ops::Range;
 
+use hyperrag_kernels::cpu::attention::mask::Seen;
+use hyperrag_kernels::cpu::attention::softmax::Scores;
+use hyperrag_kernels::cpu::gemm::epilogue::Rows;
+use hyperrag_kernels::cpu::gemm::pack_lhs::{Form, Operand};
+use hyperrag_kernels::cpu::gemm::panels::{Panels, depth};
+use hyperrag_kernels::isa::Kernel;
+use hyperrag_kernels::lanes::{PANEL, panels_of};
+use hyperrag_kernels::memory::aligned::take;
+
 use super::codec::{Codec, Part, Place};
-use super::kernel::{Form, Kernel, Operand, PANEL, Panels, Rows, Scores, Seen, depth, panels_of};
 use super::layout::Layout;
 use super::past::PastHead;
-use super::workspace::{Scratch, take};
+use super::workspace::Scratch;
 
 /// Query positions of a step; K beyond the last one's position, and before the first one's window,
 /// is not touched.

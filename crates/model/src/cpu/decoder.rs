@@ -1,17 +1,23 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use hyperrag_kernels::cpu::gemm::epilogue::{Rows, Then, Tile};
+use hyperrag_kernels::cpu::gemm::pack_lhs::Form;
+use hyperrag_kernels::cpu::gemm::pack_rhs::PackedMatrix;
+use hyperrag_kernels::dtype::Compute;
+use hyperrag_kernels::isa::Kernel;
+use hyperrag_kernels::lanes::{PANEL, panels_of};
+use hyperrag_kernels::memory::aligned::Floats;
 use hyperrag_kv::{BlockError, Element, Geometry};
 use rayon::prelude::*;
 
 use super::codec::Codec;
-use super::kernel::{Form, Kernel, PANEL, PackedMatrix, Rows, Then, Tile, panels_of};
 use super::passes::Passes;
 use super::past::Past;
 use super::stored::{Stored, StoredMatrix};
-use super::workspace::{Floats, Scratch, ScratchPool, Workspace, split};
+use super::workspace::{Scratch, ScratchPool, Workspace, split};
 use crate::weights::Weights;
-use crate::{Compute, Config, LoadError, ModelFile};
+use crate::{Config, LoadError, ModelFile};
 
 /// Rows that one task takes through a layer: their activations stay in its core's cache, and the
 /// weights are read once for all of them.

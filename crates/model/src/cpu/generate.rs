@@ -2,15 +2,17 @@
 
 use std::ops::ControlFlow;
 
+use hyperrag_kernels::cpu::gemm::epilogue::Rows;
+use hyperrag_kernels::lanes::{PANEL, panels_of};
+use hyperrag_kernels::memory::aligned::take;
 use hyperrag_kv::{Element, Generation, ModelError, Sampling, Stop};
 use rayon::prelude::*;
 
 use super::decoder::{CpuModel, Sequence, Wanted};
 use super::head::COLUMNS;
-use super::kernel::{PANEL, Rows, panels_of};
 use super::passes::{PASS_ROWS, Passes};
 use super::past::{GrowingKv, Past};
-use super::workspace::{Scratch, take};
+use super::workspace::Scratch;
 use crate::sample::Sampler;
 
 /// The state of one generation.

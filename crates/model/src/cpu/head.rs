@@ -1,12 +1,18 @@
+//! Scores: residual rows of queries come in, log-probabilities of their tokens or labels go out.
+
 use std::ops::Range;
 
+use hyperrag_kernels::cpu::gemm::epilogue_log_softmax::LogSums;
+use hyperrag_kernels::cpu::gemm::pack_rhs::PackedMatrix;
+use hyperrag_kernels::cpu::rows::log_sum::LogSum;
+use hyperrag_kernels::lanes::{PANEL, panels_of};
+use hyperrag_kernels::memory::aligned::Floats;
 use hyperrag_kv::{KvLayers, Pair, Scorer};
 use rayon::prelude::*;
 
 use super::decoder::CpuModel;
-use super::kernel::{LogSum, LogSums, PANEL, PackedMatrix, panels_of};
 use super::passes::Passes;
-use super::workspace::{Floats, Scratch, split};
+use super::workspace::{Scratch, split};
 
 /// A pair whose block is read meanwhile.
 pub(crate) type KeptPair<'a> = Pair<'a, dyn KvLayers + 'a>;

@@ -1,10 +1,13 @@
 //! K and V of one head as the right sides of attention's two products.
 
+use hyperrag_kernels::cpu::gemm::pack_lhs::Form;
+use hyperrag_kernels::cpu::gemm::panels::depth;
+use hyperrag_kernels::isa::Kernel;
+use hyperrag_kernels::lanes::{Lanes, PANEL, Pairs, panels_of};
+use hyperrag_kernels::memory::aligned::take;
 use hyperrag_kv::Element;
 
 use super::codec::{Codec, Part, Place};
-use super::kernel::{Form, Kernel, Lanes, PANEL, Pairs, depth, panels_of};
-use super::workspace::take;
 
 /// K and V as they are laid out: K as panels `[16 positions][dim]`, V as panels
 /// `[16 dims][position]`. Rows come in order of positions.

@@ -1,5 +1,5 @@
-//! The decoder on the CPU, in f32, of bf16 or of int8: kernels of our own whose bits depend on nothing but a row's
-//! own data.
+//! The decoder on the CPU, in f32, of bf16 or of int8, by the kernels of `hyperrag-kernels`, whose bits depend on
+//! nothing but a row's own data.
 
 mod attend;
 mod attention;
@@ -7,10 +7,9 @@ pub mod bench;
 mod calibrate;
 mod codec;
 mod decoder;
+mod element_rows;
 mod generate;
-mod hadamard;
 mod head;
-mod kernel;
 mod language_model;
 mod layout;
 mod passes;
@@ -20,7 +19,3 @@ mod variant;
 mod workspace;
 
 pub use decoder::CpuModel;
-pub use kernel::{
-    KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS, KERNEL_ID_INT8,
-    KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, Kernel,
-};

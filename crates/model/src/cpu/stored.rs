@@ -1,9 +1,12 @@
 //! Weights from a file to the panels of products.
 
-use super::kernel::{PANEL, PackedMatrix, panels_of};
+use hyperrag_kernels::cpu::gemm::pack_rhs::PackedMatrix;
+use hyperrag_kernels::dtype::Compute;
+use hyperrag_kernels::lanes::{PANEL, panels_of};
+
 use crate::model_file::StoredTensor;
 use crate::weights::{Order, Part, WeightSource, values_of};
-use crate::{Compute, LoadError, ModelFile};
+use crate::{LoadError, ModelFile};
 
 /// Reads the weights of a file as they are there.
 pub(super) struct Stored<'a>(pub(super) &'a mut ModelFile);
@@ -24,7 +27,8 @@ impl StoredMatrix {
             true => (self.parts.len(), rows.map(|rows| panels_of(rows) * PANEL).sum()),
             false => (1, rows.sum()),
         };
-        let mut matrix = PackedMatrix::zeroed(outputs, self.inputs, compute)?;
+        let mut matrix =
+            PackedMatrix::zeroed(outputs, self.inputs, compute).map_err(LoadError::packing)?;
         let mut first = 0;
         for (part, order) in self.parts {
             let mut row = 0;

@@ -1,11 +1,12 @@
 //! The devices of a program without candle: there are none, and these types have no values.
 
+use hyperrag_kernels::dtype::Compute;
 use hyperrag_kv::{
     BlockError, Chunk, Geometry, KvBlock, KvLayers, LanguageModel, ModelError, Pair,
 };
 
 use super::choice::open;
-use crate::{Compute, Config, DeviceChoice, DeviceInfo, DeviceSettings, LoadError, ModelFile};
+use crate::{Config, DeviceChoice, DeviceInfo, DeviceSettings, LoadError, ModelFile};
 
 /// A device.
 #[derive(Clone, Copy)]

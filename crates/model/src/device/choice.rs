@@ -1,11 +1,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use hyperrag_kernels::dtype::Compute;
 use hyperrag_kv::Element;
 use serde::Serialize;
 
 use super::Device;
-use crate::{Compute, LoadError};
+use crate::LoadError;
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

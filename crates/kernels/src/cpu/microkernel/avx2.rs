@@ -87,6 +87,7 @@ pub(crate) fn tile_of_quads(
 
 /// Splits every four into the even ones and the odd ones, as 16 bits.
 #[target_feature(enable = "avx2")]
+#[inline]
 fn even_and_odd(quads: __m256i) -> [__m256i; 2] {
     [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(quads)), _mm256_srai_epi16::<8>(quads)]
 }

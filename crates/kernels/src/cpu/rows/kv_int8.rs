@@ -73,6 +73,7 @@ mod vectors {
     /// # Panics
     /// If `bytes` is not exactly as long as the encoded row.
     #[expect(unsafe_code, reason = "a function compiled for an instruction set")]
+    #[inline]
     pub(super) fn encode(row: &[f32], bytes: &mut [u8]) {
         assert_eq!(bytes.len(), SCALE_BYTES + row.len(), "length of the encoded row");
         // SAFETY: `Kernel::available` offers AVX-512 only where the machine has it.
@@ -111,6 +112,7 @@ mod vectors {
 
     /// Reads rows of `dim` values, whole steps of pairs.
     #[expect(unsafe_code, reason = "a function compiled for an instruction set")]
+    #[inline]
     pub(super) fn decode_to_pairs(bytes: &[u8], dim: usize, out: &mut [u32]) {
         // SAFETY: the caller has asked for AVX-512 with BF16.
         unsafe { decode_to_pairs_by_sixteen(bytes, dim, out) }

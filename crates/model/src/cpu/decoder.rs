@@ -1,7 +1,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use hyperrag_kernels::cpu::gemm::epilogue::{Rows, Then, Tile};
+use hyperrag_kernels::cpu::gemm::epilogue::{Rows, StoreOp, Tile};
 use hyperrag_kernels::cpu::gemm::pack_lhs::Form;
 use hyperrag_kernels::cpu::gemm::pack_rhs::PackedMatrix;
 use hyperrag_kernels::dtype::Compute;
@@ -253,7 +253,7 @@ impl CpuModel {
     fn open(&self, l: usize, rows: &[Row], x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
         let (config, layer) = (&self.config, &self.weights.layers[l]);
         self.norm(x, &layer.attention_norm, scratch);
-        self.linear(&layer.qkv, Left::Normed, scratch, qkv, Then::Put);
+        self.linear(&layer.qkv, Left::Normed, scratch, qkv, StoreOp::Put);
         let narrow = &mut scratch.narrow;
         let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         for (row, qkv) in rows.iter().zip(qkv.chunks_exact_mut(self.qkv_width())) {
@@ -321,11 +321,11 @@ impl CpuModel {
         scratch: &mut Scratch,
     ) {
         let Some(norm) = norm else {
-            return self.linear(weights, left, scratch, x, Then::Add);
+            return self.linear(weights, left, scratch, x, StoreOp::Add);
         };
         let mut sum = std::mem::take(&mut scratch.narrow);
         let values = sum.take(x.len());
-        self.linear(weights, left, scratch, values, Then::Put);
+        self.linear(weights, left, scratch, values, StoreOp::Put);
         self.norm_in_place(values, norm, &mut scratch.wide);
         self.kernel.add(x, values);
         scratch.narrow = sum;
@@ -397,7 +397,7 @@ impl CpuModel {
         left: Left,
         scratch: &mut Scratch,
         out: &mut [f32],
-        then: Then,
+        op: StoreOp,
     ) {
         let Scratch { operand, activated, widened, shares, .. } = scratch;
         let x = match left {
@@ -406,14 +406,14 @@ impl CpuModel {
         };
         let (kernel, columns) = (self.kernel, weights.outputs());
         if !*shares {
-            let rows = Rows { kernel, values: out, stride: columns, columns, then };
+            let rows = Rows { kernel, values: out, stride: columns, columns, op };
             weights.product(kernel, x, weights.panels(), widened, rows);
             return;
         }
         self.by_parts(out, |first, values| {
             let columns = values.len();
             let panels = first / PANEL..panels_of(first + columns);
-            let rows = Rows { kernel, values, stride: columns, columns, then };
+            let rows = Rows { kernel, values, stride: columns, columns, op };
             weights.product(kernel, x, panels, &mut self.scratch.get().widened, rows);
         });
     }

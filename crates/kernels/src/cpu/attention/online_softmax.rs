@@ -15,7 +15,7 @@ use std::mem::transmute;
 
 use super::mask::Seen;
 use crate::cpu::gemm::blocking::{PANELS, VALUES};
-use crate::cpu::gemm::epilogue::{Sink, Tile};
+use crate::cpu::gemm::epilogue::{Epilogue, Tile};
 use crate::cpu::gemm::pack_lhs::Operand;
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Pairs, join};
@@ -63,7 +63,7 @@ pub(crate) struct Weigh<'a> {
     pub(crate) rows: &'a mut [RowWeights],
 }
 
-impl Sink for Weigh<'_> {
+impl Epilogue for Weigh<'_> {
     const TAKES_FEW: bool = true;
 
     #[inline(always)]

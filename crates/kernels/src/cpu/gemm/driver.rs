@@ -2,7 +2,7 @@
 //! not know what packed them.
 
 use super::blocking::{PANELS, TILE_ROWS, TileSums};
-use super::epilogue::{Sink, Tile};
+use super::epilogue::{Epilogue, Tile};
 use crate::cpu::microkernel::portable;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::microkernel::{amx, avx2, avx512};
@@ -19,7 +19,7 @@ impl Kernel {
         rows: usize,
         panels: usize,
         panel: impl Fn(usize) -> &'b [Lanes],
-        sink: impl Sink,
+        epilogue: impl Epilogue,
     ) {
         let tile = |row, b: &[&[Lanes]], out: &mut TileSums| {
             let (rows, a) = (rows - row, &a[row * a_stride..]);
@@ -39,7 +39,7 @@ impl Kernel {
                 (Self::Portable, b) => panel_by_panel(b, out, |b, out| portable::tile(a, b, out)),
             }
         };
-        self.each_tile(rows, panels, panel, tile, sink);
+        self.each_tile(rows, panels, panel, tile, epilogue);
     }
 
     /// Computes a product as [`Kernel::product`] does, of pairs of bf16, `[k / 2][16]`. `A` is laid out as
@@ -53,11 +53,11 @@ impl Kernel {
         rows: usize,
         panels: usize,
         panel: impl Fn(usize) -> &'b [Pairs],
-        sink: impl Sink,
+        epilogue: impl Epilogue,
     ) {
         #[cfg(target_arch = "x86_64")]
         if self == Self::Amx {
-            return amx::product(a, rows, panels, panel, sink);
+            return amx::product(a, rows, panels, panel, epilogue);
         }
         let a: &[u32] = bytemuck::cast_slice(a);
         let tile = |row, b: &[&[Pairs]], out: &mut TileSums| {
@@ -73,7 +73,7 @@ impl Kernel {
                 _ => panic!("{} does not multiply bf16", self.name()),
             }
         };
-        self.each_tile(rows, panels, panel, tile, sink);
+        self.each_tile(rows, panels, panel, tile, epilogue);
     }
 
     /// Covers a product with tiles. `tile` computes rows from the given one on, as many as it holds, by
@@ -84,7 +84,7 @@ impl Kernel {
         panels: usize,
         panel: impl Fn(usize) -> &'b [B],
         tile: impl Fn(usize, &[&[B]], &mut TileSums) -> usize,
-        mut sink: impl Sink,
+        mut epilogue: impl Epilogue,
     ) {
         let mut sums: TileSums = [[Lanes::ZERO; TILE_ROWS]; PANELS];
         for first in (0..panels).step_by(PANELS) {
@@ -95,7 +95,7 @@ impl Kernel {
                 let done = tile(row, &b[..count], &mut sums);
                 let [low, high] = &mut sums;
                 let high = if count == PANELS { &mut high[..done] } else { &mut [] };
-                sink.take(Tile { row, panel: first, sums: [&mut low[..done], high] });
+                epilogue.take(Tile { row, panel: first, sums: [&mut low[..done], high] });
                 row += done;
             }
         }

@@ -16,31 +16,31 @@ pub struct Tile<'a> {
 }
 
 /// Rows of a matrix that sums belong to.
-pub struct Place<'a> {
+pub struct Destination<'a> {
     /// From the first row's first value on.
     pub values: &'a mut [f32],
     /// Values from a row to the next.
     pub stride: usize,
     /// Operation by which sums go to their place.
-    pub then: Then,
+    pub op: StoreOp,
 }
 
 /// Receiver of the sums of a product.
-pub trait Sink {
+pub trait Epilogue {
     /// True if it is made to take a few rows at a time, as part of the code that multiplies.
     const TAKES_FEW: bool = false;
 
     /// Takes the sums of a tile.
     fn take(&mut self, tile: Tile<'_>);
 
-    /// Place where the sums of so many rows and two panels will go, if it is known: it is fetched while
+    /// Destination where the sums of so many rows and two panels will go, if it is known: it is fetched while
     /// they are computed.
-    fn place(&mut self, _row: usize, _panel: usize, _rows: usize) -> Option<Place<'_>> {
+    fn place(&mut self, _row: usize, _panel: usize, _rows: usize) -> Option<Destination<'_>> {
         None
     }
 }
 
-impl<F: FnMut(Tile<'_>)> Sink for F {
+impl<F: FnMut(Tile<'_>)> Epilogue for F {
     #[inline]
     fn take(&mut self, tile: Tile<'_>) {
         self(tile);
@@ -58,12 +58,12 @@ pub struct Rows<'a> {
     /// Columns that the product has.
     pub columns: usize,
     /// Operation by which sums go to their place.
-    pub then: Then,
+    pub op: StoreOp,
 }
 
 /// Operation by which sums go to their place.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Then {
+pub enum StoreOp {
     /// Overwrites what is there.
     Put,
     /// Adds to what is there.
@@ -74,11 +74,11 @@ impl<'a> Rows<'a> {
     /// Rows one after the other, which are overwritten.
     #[inline]
     pub fn put(kernel: Kernel, values: &'a mut [f32], columns: usize) -> Self {
-        Self { kernel, values, stride: columns, columns, then: Then::Put }
+        Self { kernel, values, stride: columns, columns, op: StoreOp::Put }
     }
 }
 
-impl Sink for Rows<'_> {
+impl Epilogue for Rows<'_> {
     #[inline]
     fn take(&mut self, tile: Tile<'_>) {
         for (sums, panel) in tile.sums.into_iter().zip(tile.panel..) {
@@ -87,22 +87,22 @@ impl Sink for Rows<'_> {
             let width = PANEL.min(self.columns - column);
             let first = tile.row * self.stride + column;
             let out = &mut self.values[first..][..last * self.stride + width];
-            match self.then {
-                Then::Put => self.kernel.put(out, self.stride, sums, width),
-                Then::Add => self.kernel.add_sums(out, self.stride, sums, width),
+            match self.op {
+                StoreOp::Put => self.kernel.put(out, self.stride, sums, width),
+                StoreOp::Add => self.kernel.add_sums(out, self.stride, sums, width),
             }
         }
     }
 
     #[inline]
-    fn place(&mut self, row: usize, panel: usize, rows: usize) -> Option<Place<'_>> {
+    fn place(&mut self, row: usize, panel: usize, rows: usize) -> Option<Destination<'_>> {
         let (column, width) = (panel * PANEL, PANELS * PANEL);
-        let (first, stride, then) = (row * self.stride + column, self.stride, self.then);
+        let (first, stride, op) = (row * self.stride + column, self.stride, self.op);
         let values = first..first + (rows - 1) * stride + width;
-        (column + width <= self.columns).then(|| Place {
+        (column + width <= self.columns).then(|| Destination {
             values: &mut self.values[values],
             stride,
-            then,
+            op,
         })
     }
 }

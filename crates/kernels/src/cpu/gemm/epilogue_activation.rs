@@ -2,7 +2,7 @@
 //! next product go out.
 
 #[cfg(target_arch = "x86_64")]
-use super::epilogue::Sink;
+use super::epilogue::Epilogue;
 use super::epilogue::Tile;
 #[cfg(target_arch = "x86_64")]
 use super::pack_lhs::Form;
@@ -62,7 +62,7 @@ impl Kernel {
 struct ToPairs<'a, const GELU: bool>(&'a mut Operand);
 
 #[cfg(target_arch = "x86_64")]
-impl<const GELU: bool> Sink for ToPairs<'_, GELU> {
+impl<const GELU: bool> Epilogue for ToPairs<'_, GELU> {
     const TAKES_FEW: bool = true;
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 //! exponentials go out. It does not know what the columns mean.
 
 use super::blocking::PANELS;
-use super::epilogue::{Sink, Tile};
+use super::epilogue::{Epilogue, Tile};
 use crate::cpu::rows::log_sum::LogSum;
 use crate::isa::Kernel;
 use crate::lanes::{LANES, PANEL};
@@ -36,7 +36,7 @@ impl LogSums<'_> {
     }
 }
 
-impl Sink for LogSums<'_> {
+impl Epilogue for LogSums<'_> {
     const TAKES_FEW: bool = true;
 
     #[inline(always)]
@@ -85,11 +85,11 @@ mod tests {
                 let mut rows = [LogSum::new(target as u32); 2];
                 for (group, part) in logits.chunks(4 * LANES).enumerate() {
                     let first = group * 4 * LANES;
-                    let mut sink = LogSums { kernel, cap, first, columns: part.len(), rows: &mut rows };
+                    let mut epilogue = LogSums { kernel, cap, first, columns: part.len(), rows: &mut rows };
                     for (panel, part) in part.chunks(PANEL).enumerate() {
                         let mut lanes = Lanes::ZERO;
                         lanes.0[..part.len()].copy_from_slice(part);
-                        sink.take(Tile { row: 1, panel, sums: [&mut [lanes], &mut []] });
+                        epilogue.take(Tile { row: 1, panel, sums: [&mut [lanes], &mut []] });
                     }
                     rows.iter_mut().for_each(LogSum::settle);
                 }
@@ -128,8 +128,8 @@ mod tests {
                     let mut rows = vec![LogSum::new(target); x.len() / inputs];
                     let mut operand = Operand::default();
                     operand.start(kernel, kernel.form(Compute::Bf16), rows.len(), inputs).set_all(x);
-                    let sink = LogSums { kernel, cap, first: 0, columns, rows: &mut rows };
-                    weights.product(kernel, &operand, weights.panels(), &mut Vec::new(), sink);
+                    let epilogue = LogSums { kernel, cap, first: 0, columns, rows: &mut rows };
+                    weights.product(kernel, &operand, weights.panels(), &mut Vec::new(), epilogue);
                     rows.iter_mut().for_each(LogSum::settle);
                     rows.iter().map(LogSum::log_probability).collect::<Vec<_>>()
                 };

@@ -6,7 +6,7 @@
 
 use super::blocking::{PANELS, TILE_ROWS, TileSums, scales_of};
 use super::driver::panel_by_panel;
-use super::epilogue::Sink;
+use super::epilogue::Epilogue;
 use crate::cpu::microkernel::portable;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::microkernel::{amx, avx2, avx512};
@@ -23,11 +23,11 @@ impl Kernel {
         scales: &[f32],
         panels: usize,
         panel: impl Fn(usize) -> &'b [Quads],
-        sink: impl Sink,
+        epilogue: impl Epilogue,
     ) {
         #[cfg(target_arch = "x86_64")]
         if self == Self::Amx {
-            return amx::product_of_quads(a, scales, panels, panel, sink);
+            return amx::product_of_quads(a, scales, panels, panel, epilogue);
         }
         let a: &[[i8; 4]] = bytemuck::cast_slice(a);
         let tile = |row: usize, b: &[&[Quads]], out: &mut TileSums| {
@@ -59,7 +59,7 @@ impl Kernel {
             }
             done
         };
-        self.each_tile(scales.len(), panels, panel, tile, sink);
+        self.each_tile(scales.len(), panels, panel, tile, epilogue);
     }
 
     /// Returns whether vectors multiply int8: AVX-512 VNNI, which AVX-512 may lack.
@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
     use crate::cpu::gemm::blocking::{INPUTS_MAX, ORDER_MIN};
-    use crate::cpu::gemm::epilogue::{Rows, Then};
+    use crate::cpu::gemm::epilogue::{Rows, StoreOp};
     use crate::cpu::gemm::pack_lhs::Operand;
     use crate::cpu::gemm::pack_rhs::PackedMatrix;
     use crate::dtype::Compute;
@@ -129,7 +129,7 @@ mod tests {
         // Rows of C are further apart than they are long.
         let (rows, outputs, stride) = (x.rows(), b.outputs(), b.outputs() + 3);
         let mut c = vec![f32::NAN; rows * stride];
-        let out = Rows { kernel, values: &mut c, stride, columns: outputs, then: Then::Put };
+        let out = Rows { kernel, values: &mut c, stride, columns: outputs, op: StoreOp::Put };
         b.product(kernel, x, b.panels(), &mut Vec::new(), out);
         assert!(c.chunks_exact(stride).all(|row| row[outputs..].iter().all(|v| v.is_nan())));
         c.chunks_exact(stride).flat_map(|row| &row[..outputs]).copied().collect()

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::blocking::{INPUTS_MAX, ORDER_MIN, PANELS, depth_of, depth_of_quads, scales_of};
-use super::epilogue::{Sink, Tile};
+use super::epilogue::{Epilogue, Tile};
 use super::pack_lhs::{Form, Operand};
 use crate::cpu::rows::hadamard;
 use crate::dtype::Compute;
@@ -108,7 +108,7 @@ impl PackedMatrix {
         self.outputs
     }
 
-    /// Gives `sink` the sums of the rows of `x` with the weights of the outputs in `panels`. `widened` is a
+    /// Gives `epilogue` the sums of the rows of `x` with the weights of the outputs in `panels`. `widened` is a
     /// buffer.
     ///
     /// # Panics
@@ -119,7 +119,7 @@ impl PackedMatrix {
         x: &Operand,
         panels: Range<usize>,
         widened: &mut Vec<Lanes>,
-        mut sink: impl Sink,
+        mut epilogue: impl Epilogue,
     ) {
         assert!(panels.end <= panels_of(self.outputs));
         assert!(x.inputs() == self.inputs && x.form() == kernel.form(self.compute()));
@@ -127,13 +127,13 @@ impl PackedMatrix {
         match &self.panels {
             Panels::F32(steps) => {
                 let panel = |p| &steps[(first + p) * inputs..][..inputs];
-                kernel.product(x.floats(), inputs, rows, panels.len(), panel, sink);
+                kernel.product(x.floats(), inputs, rows, panels.len(), panel, epilogue);
             }
             Panels::Bf16(steps) => {
                 let depth = depth_of(inputs);
                 let panel = |p| &steps[(first + p) * depth..][..depth];
                 if x.form() == Form::Pairs {
-                    return kernel.product_of_pairs(x.pairs(), rows, panels.len(), panel, sink);
+                    return kernel.product_of_pairs(x.pairs(), rows, panels.len(), panel, epilogue);
                 }
                 let lanes = take(widened, PANELS * 2 * depth);
                 for first in (0..panels.len()).step_by(PANELS) {
@@ -143,7 +143,7 @@ impl PackedMatrix {
                     }
                     let panel = |p| &lanes[p * 2 * depth..][..inputs];
                     kernel.product(x.floats(), inputs, rows, count, panel, |tile: Tile<'_>| {
-                        sink.take(Tile { panel: first, ..tile });
+                        epilogue.take(Tile { panel: first, ..tile });
                     });
                 }
             }
@@ -151,7 +151,7 @@ impl PackedMatrix {
                 let depth = 1 + depth_of_quads(inputs);
                 let panel = |p| &steps[(first + p) * depth..][..depth];
                 let (x, scales) = x.quads();
-                kernel.product_of_quads(x, scales, panels.len(), panel, sink);
+                kernel.product_of_quads(x, scales, panels.len(), panel, epilogue);
             }
         }
     }

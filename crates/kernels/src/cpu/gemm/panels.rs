@@ -2,7 +2,7 @@
 //! an epilogue gets the sums.
 
 use super::blocking::depth_of;
-use super::epilogue::Sink;
+use super::epilogue::Epilogue;
 use super::pack_lhs::{Form, Operand};
 use crate::isa::Kernel;
 use crate::lanes::{Lanes, Pairs};
@@ -38,17 +38,17 @@ impl Panels<'_> {
     }
 
     /// Multiplies `x` by all panels.
-    pub fn product(&self, kernel: Kernel, x: &Operand, sink: impl Sink) {
+    pub fn product(&self, kernel: Kernel, x: &Operand, epilogue: impl Epilogue) {
         let (panels, depth) = (self.panels(), self.depth);
         match self.form {
             Form::Pairs => {
                 let pairs: &[Pairs] = bytemuck::cast_slice(self.steps);
                 let panel = |p| &pairs[p * self.stride..][..depth];
-                kernel.product_of_pairs(x.pairs(), x.rows(), panels, panel, sink);
+                kernel.product_of_pairs(x.pairs(), x.rows(), panels, panel, epilogue);
             }
             _ => {
                 let panel = |p| &self.steps[p * self.stride..][..depth];
-                kernel.product(x.floats(), depth, x.rows(), panels, panel, sink);
+                kernel.product(x.floats(), depth, x.rows(), panels, panel, epilogue);
             }
         }
     }

@@ -13,7 +13,7 @@ use super::avx512;
 use crate::cpu::gemm::blocking::{
     AMX_ROWS as ROWS, AMX_TILE_ROWS as TILE_ROWS, DEPTH, PANELS, scales_of,
 };
-use crate::cpu::gemm::epilogue::{Place, Sink, Then, Tile};
+use crate::cpu::gemm::epilogue::{Destination, Epilogue, StoreOp, Tile};
 use crate::lanes::{Lanes, PANEL, Pairs, Quads};
 
 /// Two panels of so many steps of tiles, 40 KiB, have room in the first-level cache.
@@ -48,10 +48,10 @@ pub(crate) fn product<'b>(
     rows: usize,
     panels: usize,
     panel: impl Fn(usize) -> &'b [Pairs],
-    sink: impl Sink,
+    epilogue: impl Epilogue,
 ) {
     // SAFETY: `Kernel::available` offers AMX only where the machine has it, and AVX-512 with BF16.
-    unsafe { each_block(a, rows, panels, panel, sink) };
+    unsafe { each_block(a, rows, panels, panel, epilogue) };
 }
 
 /// Computes `Kernel::product_of_quads`; the rows of `a` go on to a multiple of [`ROWS`].
@@ -61,50 +61,50 @@ pub(crate) fn product_of_quads<'b>(
     scales: &[f32],
     panels: usize,
     panel: impl Fn(usize) -> &'b [Quads],
-    sink: impl Sink,
+    epilogue: impl Epilogue,
 ) {
     let steps = |p| &panel(p)[1..];
     let columns = |p| scales_of(panel(p));
-    let sink = Scaled { rows: scales, columns, sink };
+    let epilogue = Scaled { rows: scales, columns, epilogue };
     // SAFETY: as above.
-    unsafe { each_block(a, scales.len(), panels, steps, sink) };
+    unsafe { each_block(a, scales.len(), panels, steps, epilogue) };
 }
 
-/// Gives the sink what the integers stand for.
+/// Gives the epilogue what the integers stand for.
 struct Scaled<'s, C, S> {
     rows: &'s [f32],
     columns: C,
-    sink: S,
+    epilogue: S,
 }
 
-impl<'b, C: Fn(usize) -> &'b Lanes, S: Sink> Sink for Scaled<'_, C, S> {
+impl<'b, C: Fn(usize) -> &'b Lanes, S: Epilogue> Epilogue for Scaled<'_, C, S> {
     fn take(&mut self, mut tile: Tile<'_>) {
         for (sums, panel) in tile.sums.iter_mut().zip(tile.panel..) {
             if !sums.is_empty() {
                 avx512::scale(sums, &self.rows[tile.row..], (self.columns)(panel));
             }
         }
-        self.sink.take(tile);
+        self.epilogue.take(tile);
     }
 
-    fn place(&mut self, row: usize, panel: usize, rows: usize) -> Option<Place<'_>> {
-        self.sink.place(row, panel, rows)
+    fn place(&mut self, row: usize, panel: usize, rows: usize) -> Option<Destination<'_>> {
+        self.epilogue.place(row, panel, rows)
     }
 }
 
 /// Covers a product with blocks: 32 rows of `A` and two panels of `B`, or what there is of them. Compiled
-/// for AVX-512, so that what the sink does can be part of it: a call for each step would take too long.
+/// for AVX-512, so that what the epilogue does can be part of it: a call for each step would take too long.
 ///
 /// The steps are cut into parts whose panels have room in the first-level cache while all rows are multiplied
 /// by them; the sums so far wait in the second. The order of a sum stays the same.
 #[expect(unsafe_code, reason = "instructions that the compiler does not know")]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-fn each_block<'b, S: Step + 'b, I: Sink>(
+fn each_block<'b, S: Step + 'b, E: Epilogue>(
     a: &[S],
     rows: usize,
     panels: usize,
     panel: impl Fn(usize) -> &'b [S],
-    sink: I,
+    epilogue: E,
 ) {
     const { assert!(size_of::<S>() == 64) };
     let depth = panel(0).len();
@@ -122,7 +122,7 @@ fn each_block<'b, S: Step + 'b, I: Sink>(
     let so_far = buffer.as_mut_ptr();
     let mut buffers = [ZERO; 2];
     let [sums, before] = buffers.each_mut();
-    let mut ends = Ends { sink, sums, before, waiting: Waiting::default() };
+    let mut ends = Ends { epilogue, sums, before, waiting: Waiting::default() };
     // SAFETY: AMX is there. The configuration has the layout of palette 1.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(readonly, nostack)) };
     for first in (0..panels).step_by(PANELS) {
@@ -171,16 +171,16 @@ thread_local! {
 }
 
 /// Ends blocks: what becomes of their sums.
-struct Ends<'s, I> {
-    sink: I,
+struct Ends<'s, E> {
+    epilogue: E,
     sums: &'s mut BlockSums,
-    /// Sums of the block before, which wait for the sink.
+    /// Sums of the block before, which wait for the epilogue.
     before: &'s mut BlockSums,
     waiting: Waiting,
 }
 
-impl<I: Sink> Ends<'_, I> {
-    /// Multiplies a block whose sums are complete then, and gives them to the sink, now or later.
+impl<E: Epilogue> Ends<'_, E> {
+    /// Multiplies a block whose sums are complete then, and gives them to the epilogue, now or later.
     ///
     /// # Safety
     /// The contract is that of [`multiply`].
@@ -188,7 +188,7 @@ impl<I: Sink> Ends<'_, I> {
     #[expect(unsafe_code, reason = "instructions that the compiler does not know")]
     unsafe fn finish<S: Step>(&mut self, block: Block<S>, mut of: Waiting) {
         let steps = block.steps;
-        if I::TAKES_FEW {
+        if E::TAKES_FEW {
             let out = Out::sums(&raw mut *self.sums);
             // SAFETY: by the contract.
             unsafe { multiply(block, out, Lines::NONE, || self.hand_on(steps)) };
@@ -198,27 +198,27 @@ impl<I: Sink> Ends<'_, I> {
             return;
         }
         let whole = of.height == ROWS && of.width == PANELS;
-        let place = if whole { self.sink.place(of.row, of.panel, ROWS) } else { None };
+        let place = if whole { self.epilogue.place(of.row, of.panel, ROWS) } else { None };
         let lines = place.as_ref().map_or(Lines::NONE, |place| Lines::of(place, steps));
-        let place = place.filter(|place| S::ARE_FLOATS && place.then == Then::Put);
+        let place = place.filter(|place| S::ARE_FLOATS && place.op == StoreOp::Put);
         let put = place.is_some();
         let out = place.map_or_else(|| Out::sums(&raw mut *self.sums), Out::at);
         // SAFETY: by the contract.
         unsafe { multiply(block, out, lines, || ()) };
         if !put {
-            of.hand_on(ROWS, self.sums, &mut self.sink);
+            of.hand_on(ROWS, self.sums, &mut self.epilogue);
         }
     }
 
-    /// Gives the sink as many rows as it must take with each of so many steps to have all of them.
+    /// Gives the epilogue as many rows as it must take with each of so many steps to have all of them.
     #[inline(always)]
     fn hand_on(&mut self, steps: usize) {
         let rows = ROWS.div_ceil(steps).next_power_of_two();
-        self.waiting.hand_on(rows, self.before, &mut self.sink);
+        self.waiting.hand_on(rows, self.before, &mut self.epilogue);
     }
 }
 
-/// Sums of a block that the sink has not all taken. It takes them while the tiles multiply the next block,
+/// Sums of a block that the epilogue has not all taken. It takes them while the tiles multiply the next block,
 /// a few rows with each step: more at once, and the tiles would wait (an activation is hidden like this, and
 /// its product 1.2 times as fast).
 #[derive(Default)]
@@ -229,14 +229,14 @@ struct Waiting {
     height: usize,
     /// Panels that there are.
     width: usize,
-    /// Rows that the sink took.
+    /// Rows that the epilogue took.
     taken: usize,
 }
 
 impl Waiting {
-    /// Gives the sink the next rows of the sums.
+    /// Gives the epilogue the next rows of the sums.
     #[inline(always)]
-    fn hand_on(&mut self, rows: usize, sums: &mut BlockSums, sink: &mut impl Sink) {
+    fn hand_on(&mut self, rows: usize, sums: &mut BlockSums, epilogue: &mut impl Epilogue) {
         if self.taken >= self.height {
             return;
         }
@@ -245,7 +245,7 @@ impl Waiting {
         self.taken = now.end;
         let [low, high] = sums;
         let high = if self.width == PANELS { &mut high[now.clone()] } else { &mut [] };
-        sink.take(Tile { row, panel: self.panel, sums: [&mut low[now], high] });
+        epilogue.take(Tile { row, panel: self.panel, sums: [&mut low[now], high] });
     }
 }
 
@@ -264,7 +264,7 @@ struct Block<S> {
     ahead_a_step: usize,
 }
 
-/// Place of the sums of 32 rows and two panels.
+/// Destination of the sums of 32 rows and two panels.
 struct Out<'a> {
     panels: [*mut f32; PANELS],
     /// Sums from a row to the next.
@@ -280,7 +280,7 @@ impl<'a> Out<'a> {
     }
 
     #[inline]
-    fn at(Place { values, stride, .. }: Place<'a>) -> Self {
+    fn at(Destination { values, stride, .. }: Destination<'a>) -> Self {
         assert!(values.len() >= (ROWS - 1) * stride + PANELS * PANEL, "place for all sums");
         let first = values.as_mut_ptr();
         Self { panels: [first, first.wrapping_add(PANEL)], stride, of: PhantomData }
@@ -300,7 +300,7 @@ impl Lines {
     const NONE: Self = Self { next: std::ptr::null(), stride: 0, rows: 0, rows_a_step: 0 };
 
     #[inline]
-    fn of(place: &Place<'_>, steps: usize) -> Self {
+    fn of(place: &Destination<'_>, steps: usize) -> Self {
         let (next, rows_a_step) = (place.values.as_ptr(), ROWS.div_ceil(steps));
         Self { next, stride: place.stride, rows: ROWS, rows_a_step }
     }

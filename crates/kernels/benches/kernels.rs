@@ -6,8 +6,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hyperrag_kernels::cpu::gemm::epilogue::Rows;
-use hyperrag_kernels::cpu::gemm::pack_lhs::Operand;
-use hyperrag_kernels::cpu::gemm::pack_rhs::PackedMatrix;
+use hyperrag_kernels::cpu::gemm::pack_lhs::PackedLhs;
+use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
 use hyperrag_kernels::dtype::Compute;
 use hyperrag_kernels::isa::Kernel;
 use hyperrag_kernels::lanes::Lanes;
@@ -32,8 +32,8 @@ fn values(count: usize) -> Vec<f32> {
 /// Rows times the weights of a linear layer, on one thread.
 struct Product {
     kernel: Kernel,
-    x: Operand,
-    weights: PackedMatrix,
+    x: PackedLhs,
+    weights: PackedWeights,
     out: Floats,
     rows: usize,
     widened: Vec<Lanes>,
@@ -43,10 +43,10 @@ struct Product {
 impl Product {
     /// A layer of `inputs` and `outputs`.
     fn new(kernel: Kernel, compute: Compute, rows: usize, inputs: usize, outputs: usize) -> Self {
-        let mut weights = PackedMatrix::zeroed(outputs, inputs, compute).expect("memory");
+        let mut weights = PackedWeights::zeroed(outputs, inputs, compute).expect("memory");
         weights.fill(0, &values(inputs * outputs));
-        let mut x = Operand::default();
-        x.start(kernel, kernel.form(compute), rows, inputs).set_all(&values(rows * inputs));
+        let mut x = PackedLhs::default();
+        x.start(kernel, kernel.lhs_format(compute), rows, inputs).set_all(&values(rows * inputs));
         let flops = 2 * (rows * inputs * outputs) as u64;
         Self { kernel, x, weights, out: Floats::default(), rows, widened: Vec::new(), flops }
     }

@@ -3,8 +3,8 @@
 use hyperrag_kv::Element;
 
 use crate::cpu::gemm::epilogue::Rows;
-use crate::cpu::gemm::pack_lhs::Operand;
-use crate::cpu::gemm::pack_rhs::PackedMatrix;
+use crate::cpu::gemm::pack_lhs::PackedLhs;
+use crate::cpu::gemm::pack_rhs::PackedWeights;
 use crate::cpu::rows::format::RowFormat;
 use crate::dtype::Compute;
 use crate::isa::Kernel;
@@ -22,9 +22,9 @@ impl SplitMix {
 }
 
 /// Bits of the values of an operand, which are those of its product with the identity.
-pub(crate) fn values_of(operand: &Operand, kernel: Kernel, compute: Compute) -> Vec<u32> {
+pub(crate) fn values_of(operand: &PackedLhs, kernel: Kernel, compute: Compute) -> Vec<u32> {
     let inputs = operand.inputs();
-    let mut weights = PackedMatrix::zeroed(inputs, inputs, compute).unwrap();
+    let mut weights = PackedWeights::zeroed(inputs, inputs, compute).unwrap();
     for i in 0..inputs {
         let mut row = vec![0.0; inputs];
         row[i] = 1.0;

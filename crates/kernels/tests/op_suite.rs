@@ -1,8 +1,8 @@
 //! Products and rounding on every instruction set against the portable one, and that against plain sums.
 
 use hyperrag_kernels::cpu::gemm::epilogue::Rows;
-use hyperrag_kernels::cpu::gemm::pack_lhs::Operand;
-use hyperrag_kernels::cpu::gemm::pack_rhs::PackedMatrix;
+use hyperrag_kernels::cpu::gemm::pack_lhs::PackedLhs;
+use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
 use hyperrag_kernels::dtype::Compute;
 use hyperrag_kernels::isa::{KERNEL_ID_BF16_AMX, Kernel};
 use proptest::prelude::*;
@@ -17,11 +17,17 @@ fn floats(seed: u64, count: usize) -> Vec<f32> {
         .collect()
 }
 
-fn product(kernel: Kernel, compute: Compute, a: &[f32], rows: usize, b: &PackedMatrix) -> Vec<f32> {
+fn product(
+    kernel: Kernel,
+    compute: Compute,
+    a: &[f32],
+    rows: usize,
+    b: &PackedWeights,
+) -> Vec<f32> {
     let outputs = b.outputs();
     let mut c = vec![f32::NAN; rows * outputs];
-    let mut x = Operand::default();
-    x.start(kernel, kernel.form(compute), rows, a.len() / rows).set_all(a);
+    let mut x = PackedLhs::default();
+    x.start(kernel, kernel.lhs_format(compute), rows, a.len() / rows).set_all(a);
     b.product(kernel, &x, b.panels(), &mut Vec::new(), Rows::put(kernel, &mut c, outputs));
     c
 }
@@ -65,7 +71,7 @@ proptest! {
     ) {
         let (a, w) = (floats(seed, rows * k), floats(!seed, n * k));
         for compute in [Compute::F32, Compute::Bf16] {
-            let mut packed = PackedMatrix::zeroed(n, k, compute).unwrap();
+            let mut packed = PackedWeights::zeroed(n, k, compute).unwrap();
             packed.fill(0, &w[..n / 2 * k]);
             packed.fill(n / 2, &w[n / 2 * k..]);
             let (a, w) = match compute {
@@ -112,7 +118,7 @@ proptest! {
         let k = 16 * sixteens;
         let (a, w) = (floats(seed, rows * k), floats(!seed, n * k));
         for compute in [Compute::F32, Compute::Bf16, Compute::Int8] {
-            let mut packed = PackedMatrix::zeroed(n, k, compute).unwrap();
+            let mut packed = PackedWeights::zeroed(n, k, compute).unwrap();
             packed.fill(0, &w);
             for kernel in Kernel::available() {
                 let all = product(kernel, compute, &a, rows, &packed);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hyperrag_kernels::cpu::gemm::pack_lhs::Form;
+use hyperrag_kernels::cpu::gemm::pack_lhs::LhsFormat;
 use hyperrag_kernels::dtype::Compute;
 use hyperrag_kernels::isa::Kernel;
 use hyperrag_kv::{Calibration, Element, FixedPositions, Geometry, KvBlock};
@@ -27,7 +27,7 @@ pub struct Attention {
     scratch: Scratch,
     out: Vec<f32>,
     rows: usize,
-    form: Form,
+    format: LhsFormat,
 }
 
 const HEADS: usize = 9;
@@ -79,8 +79,8 @@ impl Attention {
         let block = KvBlock::new(geometry, stored, kv, vec![0.0]);
         let qkv = values(rows * (HEADS + 2 * KV_HEADS) * DIM);
         let out = vec![0.0; rows * GROUP * DIM];
-        let form = kernel.attention_form(compute);
-        Self { kernel, codec, block, qkv, scratch: Scratch::default(), out, rows, form }
+        let format = kernel.attention_lhs_format(compute);
+        Self { kernel, codec, block, qkv, scratch: Scratch::default(), out, rows, format }
     }
 
     /// Computes it once, for all heads.
@@ -97,7 +97,7 @@ impl Attention {
             let (keys, values) = (self.block.keys(0, head), self.block.values(0, head));
             let past = Some(PastHead { tokens: self.block.tokens(), keys, values });
             let codec = &self.codec;
-            let source = Source { codec, form: self.form, past, layer: 0, head, kept: None };
+            let source = Source { codec, format: self.format, past, layer: 0, head, kept: None };
             heads.attend(self.kernel, source, &mut self.scratch, &mut self.out);
         }
         &self.out

@@ -2,8 +2,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hyperrag_kernels::cpu::gemm::epilogue::{Rows, StoreOp, Tile};
-use hyperrag_kernels::cpu::gemm::pack_lhs::Form;
-use hyperrag_kernels::cpu::gemm::pack_rhs::PackedMatrix;
+use hyperrag_kernels::cpu::gemm::pack_lhs::LhsFormat;
+use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
 use hyperrag_kernels::dtype::Compute;
 use hyperrag_kernels::isa::Kernel;
 use hyperrag_kernels::lanes::{PANEL, panels_of};
@@ -23,7 +23,7 @@ use crate::{Config, LoadError, ModelFile};
 /// weights are read once for all of them.
 const TASK_ROWS: usize = 256;
 
-type Layer = crate::weights::Layer<PackedMatrix, Vec<f32>>;
+type Layer = crate::weights::Layer<PackedWeights, Vec<f32>>;
 
 /// A decoder on the CPU. Products of weights are of f32, or of values rounded to bf16 or int8; all
 /// else is f32.
@@ -40,7 +40,7 @@ pub struct CpuModel {
     pub(crate) compute: Compute,
     pub(crate) pool: Arc<rayon::ThreadPool>,
     pub(crate) scratch: Arc<ScratchPool>,
-    pub(crate) weights: Arc<Weights<PackedMatrix, Vec<f32>>>,
+    pub(crate) weights: Arc<Weights<PackedWeights, Vec<f32>>>,
     pub(crate) geometry: Geometry,
     pub(crate) codec: Codec,
     workspaces: Arc<Mutex<Vec<Workspace>>>,
@@ -291,7 +291,7 @@ impl CpuModel {
         let layer = &self.weights.layers[l];
         let q = self.config.heads * self.config.head_dim;
         let group = self.config.group() * self.config.head_dim;
-        scratch.operand.start(self.kernel, self.form(), rows.len(), q);
+        scratch.operand.start(self.kernel, self.lhs_format(), rows.len(), q);
         for (i, row) in rows.iter().enumerate() {
             for head in 0..self.config.kv_heads {
                 let start = row.first * q + (head * row.count + row.index - row.first) * group;
@@ -314,7 +314,7 @@ impl CpuModel {
     /// Adds a product to `x`, normed before where there is a norm.
     fn add_linear(
         &self,
-        weights: &PackedMatrix,
+        weights: &PackedWeights,
         left: Left,
         norm: Option<&[f32]>,
         x: &mut [f32],
@@ -335,7 +335,7 @@ impl CpuModel {
     fn feed_forward(&self, layer: &Layer, scratch: &mut Scratch) {
         let (kernel, wide) = (self.kernel, self.config.feed_forward);
         let Scratch { operand, activated, narrow, widened, shares, .. } = scratch;
-        activated.start(kernel, self.form(), operand.rows(), wide);
+        activated.start(kernel, self.lhs_format(), operand.rows(), wide);
         let activation = self.config.activation;
         if !*shares {
             return layer.gate_up.activate(kernel, activation, operand, widened, activated);
@@ -364,7 +364,7 @@ impl CpuModel {
     fn norm(&self, x: &[f32], weight: &[f32], scratch: &mut Scratch) {
         let hidden = self.config.hidden;
         let out = scratch.narrow.take(hidden);
-        scratch.operand.start(self.kernel, self.form(), x.len() / hidden, hidden).set_normed(
+        scratch.operand.start(self.kernel, self.lhs_format(), x.len() / hidden, hidden).set_normed(
             x,
             weight,
             self.config.norm_eps,
@@ -379,21 +379,21 @@ impl CpuModel {
         }
     }
 
-    /// In what form the left sides of the layers' products are.
-    fn form(&self) -> Form {
-        self.kernel.form(self.compute)
+    /// Format in which the left sides of the layers' products are.
+    fn lhs_format(&self) -> LhsFormat {
+        self.kernel.lhs_format(self.compute)
     }
 
-    /// The same of the head's.
-    pub(crate) fn head_form(&self) -> Form {
-        self.kernel.form(self.compute.of_head())
+    /// Format in which the left sides of the head's products are.
+    pub(crate) fn head_lhs_format(&self) -> LhsFormat {
+        self.kernel.lhs_format(self.compute.of_head())
     }
 
     /// A product of the scratch's rows, which those of `out` take. That of one row is shared by the
     /// threads: its weights are what takes the time.
     fn linear(
         &self,
-        weights: &PackedMatrix,
+        weights: &PackedWeights,
         left: Left,
         scratch: &mut Scratch,
         out: &mut [f32],

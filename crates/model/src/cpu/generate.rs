@@ -94,7 +94,9 @@ impl CpuModel {
         self.pool.install(|| {
             logits.par_chunks_mut(COLUMNS).enumerate().for_each(|(group, logits)| {
                 let Scratch { operand, widened, .. } = &mut *self.scratch.get();
-                operand.start(self.kernel, self.head_form(), 1, self.config.hidden).set_all(hidden);
+                operand
+                    .start(self.kernel, self.head_lhs_format(), 1, self.config.hidden)
+                    .set_all(hidden);
                 let (kernel, columns) = (self.kernel, logits.len());
                 let panels = group * COLUMNS / PANEL..panels_of(group * COLUMNS + columns);
                 let out = Rows::put(kernel, logits, columns);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use hyperrag_kernels::cpu::gemm::epilogue_log_softmax::LogSums;
-use hyperrag_kernels::cpu::gemm::pack_rhs::PackedMatrix;
+use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
 use hyperrag_kernels::cpu::rows::log_sum::LogSum;
 use hyperrag_kernels::lanes::{PANEL, panels_of};
 use hyperrag_kernels::memory::aligned::Floats;
@@ -90,7 +90,7 @@ impl CpuModel {
         scorer.of_logits(&scorer.labels().into_iter().map(logit).collect::<Vec<_>>())
     }
 
-    pub(crate) fn head(&self) -> &PackedMatrix {
+    pub(crate) fn head(&self) -> &PackedWeights {
         self.weights.head.as_ref().unwrap_or(&self.weights.embedding)
     }
 
@@ -127,7 +127,9 @@ impl CpuModel {
     ) {
         let (head, kernel, cap) = (self.head(), self.kernel, self.config.logit_cap);
         let Scratch { operand, widened, .. } = scratch;
-        operand.start(kernel, self.head_form(), targets.len(), self.config.hidden).set_all(rows);
+        operand
+            .start(kernel, self.head_lhs_format(), targets.len(), self.config.hidden)
+            .set_all(rows);
         let mut sums: Vec<_> = targets.iter().copied().map(LogSum::new).collect();
         for first in (0..head.outputs()).step_by(COLUMNS) {
             let columns = COLUMNS.min(head.outputs() - first);

@@ -1,6 +1,6 @@
 //! Weights from a file to the panels of products.
 
-use hyperrag_kernels::cpu::gemm::pack_rhs::PackedMatrix;
+use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
 use hyperrag_kernels::dtype::Compute;
 use hyperrag_kernels::lanes::{PANEL, panels_of};
 
@@ -21,14 +21,14 @@ pub(super) struct StoredMatrix {
 }
 
 impl StoredMatrix {
-    pub(super) fn pack(self, compute: Compute) -> Result<PackedMatrix, LoadError> {
+    pub(super) fn pack(self, compute: Compute) -> Result<PackedWeights, LoadError> {
         let rows = self.parts.iter().map(|(part, _)| part.rows());
         let (count, outputs) = match self.alternating {
             true => (self.parts.len(), rows.map(|rows| panels_of(rows) * PANEL).sum()),
             false => (1, rows.sum()),
         };
         let mut matrix =
-            PackedMatrix::zeroed(outputs, self.inputs, compute).map_err(LoadError::packing)?;
+            PackedWeights::zeroed(outputs, self.inputs, compute).map_err(LoadError::packing)?;
         let mut first = 0;
         for (part, order) in self.parts {
             let mut row = 0;

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 
 use hyperrag_kernels::cpu::attention::softmax::Softmax;
-use hyperrag_kernels::cpu::gemm::pack_lhs::Operand;
+use hyperrag_kernels::cpu::gemm::pack_lhs::PackedLhs;
 use hyperrag_kernels::lanes::Lanes;
 use hyperrag_kernels::memory::aligned::Floats;
 
@@ -37,8 +37,8 @@ pub(crate) struct Scratch {
     /// K and V of a layer of a block, as they were read.
     pub(crate) layer: Vec<u8>,
     /// Left sides of products.
-    pub(crate) operand: Operand,
-    pub(crate) activated: Operand,
+    pub(crate) operand: PackedLhs,
+    pub(crate) activated: PackedLhs,
     /// Panels of bf16 in f32.
     pub(crate) widened: Vec<Lanes>,
     /// Whether products of one row are shared by the threads. Who waits for them may meanwhile be given

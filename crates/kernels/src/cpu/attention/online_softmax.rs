@@ -16,7 +16,7 @@ use std::mem::transmute;
 use super::mask::Seen;
 use crate::cpu::gemm::blocking::{PANELS, VALUES};
 use crate::cpu::gemm::epilogue::{Epilogue, Tile};
-use crate::cpu::gemm::pack_lhs::Operand;
+use crate::cpu::gemm::pack_lhs::PackedLhs;
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Pairs, join};
 
@@ -59,7 +59,7 @@ pub(crate) struct Weigh<'a> {
     /// The bound to which scores are squeezed.
     pub(crate) cap: Option<f32>,
     pub(crate) seen: Seen,
-    pub(crate) weights: &'a mut Operand,
+    pub(crate) weights: &'a mut PackedLhs,
     pub(crate) rows: &'a mut [RowWeights],
 }
 

@@ -6,8 +6,8 @@ use super::mask::Seen;
 use super::online_softmax::{RowWeights, Weigh};
 use crate::cpu::gemm::epilogue::Rows;
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::gemm::pack_lhs::Form;
-use crate::cpu::gemm::pack_lhs::Operand;
+use crate::cpu::gemm::pack_lhs::LhsFormat;
+use crate::cpu::gemm::pack_lhs::PackedLhs;
 use crate::cpu::gemm::panels::Panels;
 use crate::isa::Kernel;
 use crate::lanes::PANEL;
@@ -16,7 +16,7 @@ use crate::memory::aligned::{Floats, take};
 /// Factors of scores, and what is done to them.
 pub struct Scores<'a> {
     /// Left side of the product.
-    pub queries: &'a Operand,
+    pub queries: &'a PackedLhs,
     /// Columns of the scores, which end with the last one that is seen.
     pub keys: Panels<'a>,
     /// Columns that each row sees.
@@ -28,7 +28,7 @@ pub struct Scores<'a> {
 /// Weights of the columns that a row sees, `exp(score - m)` with an `m` of the row's own, and their sum.
 #[derive(Default)]
 pub struct Softmax {
-    weights: Operand,
+    weights: PackedLhs,
     /// No number where a row has no weights yet.
     sums: Vec<f32>,
     scores: Floats,
@@ -42,7 +42,7 @@ impl Softmax {
     /// The weights, 0 where a row sees nothing.
     #[inline]
     #[must_use]
-    pub fn weights(&self) -> &Operand {
+    pub fn weights(&self) -> &PackedLhs {
         &self.weights
     }
 
@@ -57,10 +57,10 @@ impl Softmax {
     pub fn take(&mut self, kernel: Kernel, scores: &Scores<'_>) {
         let rows = scores.queries.rows();
         let columns = scores.seen.span(rows - 1).end;
-        self.weights.start(kernel, scores.keys.form, rows, columns);
+        self.weights.start(kernel, scores.keys.format, rows, columns);
         take(&mut self.sums, rows).fill(f32::NAN);
         #[cfg(target_arch = "x86_64")]
-        if scores.keys.form == Form::Pairs {
+        if scores.keys.format == LhsFormat::Bf16Pairs {
             self.take_on_the_way(kernel, scores);
         }
         if self.sums().iter().any(|sum| sum.is_nan()) {
@@ -107,18 +107,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cpu::gemm::pack_lhs::Form;
+    use crate::cpu::gemm::pack_lhs::LhsFormat;
     use crate::cpu::gemm::panels::depth;
     use crate::dtype::Compute;
     use crate::lanes::{Lanes, Pairs, panels_of};
 
     /// Columns `1, 0, 0, ...`, `0, 1, 0, ...`: a product with them is its left side.
-    fn identity(form: Form, size: usize) -> Vec<Lanes> {
-        let depth = depth(form, size);
+    fn identity(format: LhsFormat, size: usize) -> Vec<Lanes> {
+        let depth = depth(format, size);
         let mut steps = vec![Lanes::ZERO; panels_of(size) * depth];
         for i in 0..size {
             let panel = &mut steps[i / PANEL * depth..][..depth];
-            if form == Form::Pairs {
+            if format == LhsFormat::Bf16Pairs {
                 let pairs: &mut [Pairs] = bytemuck::cast_slice_mut(panel);
                 pairs[i / 2].0[i % PANEL] = 0x3f80 << (16 * (i % 2));
             } else {
@@ -128,9 +128,9 @@ mod tests {
         steps
     }
 
-    fn panels(form: Form, size: usize, steps: &[Lanes]) -> Panels<'_> {
-        let depth = depth(form, size);
-        Panels { form, depth, stride: depth, steps }
+    fn panels(format: LhsFormat, size: usize, steps: &[Lanes]) -> Panels<'_> {
+        let depth = depth(format, size);
+        Panels { format, depth, stride: depth, steps }
     }
 
     /// Weights and sums of scores, `[row][column]`, as queries of which a row sees some columns.
@@ -142,21 +142,21 @@ mod tests {
         seen: Seen,
         cap: Option<f32>,
     ) -> (Vec<f32>, Vec<f32>) {
-        let form = kernel.attention_form(compute);
-        let mut queries = Operand::default();
-        queries.start(kernel, form, scores.len() / columns, columns).set_all(scores);
+        let format = kernel.attention_lhs_format(compute);
+        let mut queries = PackedLhs::default();
+        queries.start(kernel, format, scores.len() / columns, columns).set_all(scores);
         let rows = queries.rows();
-        let (steps, end) = (identity(form, columns), seen.span(rows - 1).end);
-        let keys = &steps[..panels_of(end) * depth(form, columns)];
+        let (steps, end) = (identity(format, columns), seen.span(rows - 1).end);
+        let keys = &steps[..panels_of(end) * depth(format, columns)];
         let mut softmax = Softmax::default();
         // Sums of before count for nothing.
         for _ in 0..2 {
-            let keys = panels(form, columns, keys);
+            let keys = panels(format, columns, keys);
             softmax.take(kernel, &Scores { queries: &queries, keys, seen, cap });
         }
-        let (steps, mut seen) = (identity(form, end), vec![0.0; rows * end]);
+        let (steps, mut seen) = (identity(format, end), vec![0.0; rows * end]);
         let out = Rows::put(kernel, &mut seen, end);
-        panels(form, end, &steps).product(kernel, softmax.weights(), out);
+        panels(format, end, &steps).product(kernel, softmax.weights(), out);
         let mut weights = vec![0.0; scores.len()];
         for (all, seen) in weights.chunks_exact_mut(columns).zip(seen.chunks_exact(end)) {
             all[..end].copy_from_slice(seen);

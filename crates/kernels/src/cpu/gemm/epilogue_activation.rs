@@ -5,29 +5,29 @@
 use super::epilogue::Epilogue;
 use super::epilogue::Tile;
 #[cfg(target_arch = "x86_64")]
-use super::pack_lhs::Form;
-use super::pack_lhs::Operand;
-use super::pack_rhs::PackedMatrix;
+use super::pack_lhs::LhsFormat;
+use super::pack_lhs::PackedLhs;
+use super::pack_rhs::PackedWeights;
 use crate::activation::Activation;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::microkernel::avx512;
 use crate::isa::Kernel;
 use crate::lanes::{Lanes, PANEL};
 
-impl PackedMatrix {
+impl PackedWeights {
     /// Sets `out` to the activation of the gates, times the ups, of the rows of `x`. The outputs are panels
     /// of gates and of ups in turns. `widened` is a buffer.
     pub fn activate(
         &self,
         kernel: Kernel,
         activation: Activation,
-        x: &Operand,
+        x: &PackedLhs,
         widened: &mut Vec<Lanes>,
-        out: &mut Operand,
+        out: &mut PackedLhs,
     ) {
         let (panels, wide) = (self.panels(), out.inputs());
         #[cfg(target_arch = "x86_64")]
-        if out.form() == Form::Pairs && wide.is_multiple_of(PANEL) {
+        if out.format() == LhsFormat::Bf16Pairs && wide.is_multiple_of(PANEL) {
             return match activation {
                 Activation::Silu => self.product(kernel, x, panels, widened, ToPairs::<false>(out)),
                 Activation::GeluTanh => {
@@ -59,7 +59,7 @@ impl Kernel {
 /// Rounds activations to pairs without a way through memory, by GELU or else SiLU, with the bits of
 /// [`Kernel::activated`].
 #[cfg(target_arch = "x86_64")]
-struct ToPairs<'a, const GELU: bool>(&'a mut Operand);
+struct ToPairs<'a, const GELU: bool>(&'a mut PackedLhs);
 
 #[cfg(target_arch = "x86_64")]
 impl<const GELU: bool> Epilogue for ToPairs<'_, GELU> {
@@ -106,22 +106,22 @@ mod tests {
             };
             for compute in [Compute::F32, Compute::Bf16] {
                 let outputs = 2 * panels * PANEL;
-                let mut weights = PackedMatrix::zeroed(outputs, inputs, compute).unwrap();
+                let mut weights = PackedWeights::zeroed(outputs, inputs, compute).unwrap();
                 let values: Vec<f32> = (0..outputs * inputs).map(|_| scale * number()).collect();
                 weights.fill(0, &values);
                 let values: Vec<f32> = (0..rows * inputs).map(|_| number()).collect();
                 for kernel in Kernel::available() {
-                    let form = kernel.form(compute);
-                    let mut x = Operand::default();
-                    x.start(kernel, form, rows, inputs).set_all(&values);
+                    let format = kernel.lhs_format(compute);
+                    let mut x = PackedLhs::default();
+                    x.start(kernel, format, rows, inputs).set_all(&values);
                     let mut sums = vec![0.0; rows * outputs];
                     let out = Rows::put(kernel, &mut sums, outputs);
                     weights.product(kernel, &x, weights.panels(), &mut Vec::new(), out);
                     for activation in [Activation::Silu, Activation::GeluTanh] {
-                        let (mut found, mut expected) = (Operand::default(), Operand::default());
-                        found.start(kernel, form, rows, wide);
+                        let (mut found, mut expected) = (PackedLhs::default(), PackedLhs::default());
+                        found.start(kernel, format, rows, wide);
                         weights.activate(kernel, activation, &x, &mut Vec::new(), &mut found);
-                        expected.start(kernel, form, rows, wide);
+                        expected.start(kernel, format, rows, wide);
                         for (row, sums) in sums.chunks_exact(outputs).enumerate() {
                             let mut values = Vec::new();
                             for pair in sums.chunks_exact(2 * PANEL) {

@@ -94,8 +94,8 @@ mod tests {
     use super::*;
     use crate::cpu::gemm::blocking::{INPUTS_MAX, ORDER_MIN};
     use crate::cpu::gemm::epilogue::{Rows, StoreOp};
-    use crate::cpu::gemm::pack_lhs::Operand;
-    use crate::cpu::gemm::pack_rhs::PackedMatrix;
+    use crate::cpu::gemm::pack_lhs::PackedLhs;
+    use crate::cpu::gemm::pack_rhs::PackedWeights;
     use crate::dtype::Compute;
     use crate::error::PackError;
     use crate::testing::SplitMix;
@@ -112,11 +112,11 @@ mod tests {
     }
 
     /// The rows as an operand, each set in parts of `part` values.
-    fn operand(kernel: Kernel, a: &[f32], inputs: usize, part: usize) -> Operand {
-        let mut x = Operand::default();
+    fn operand(kernel: Kernel, a: &[f32], inputs: usize, part: usize) -> PackedLhs {
+        let mut x = PackedLhs::default();
         // Leftovers of a larger product.
-        x.start(kernel, kernel.form(Compute::Int8), 40, 416).set_all(&[1.0; 40 * 416]);
-        x.start(kernel, kernel.form(Compute::Int8), a.len() / inputs, inputs);
+        x.start(kernel, kernel.lhs_format(Compute::Int8), 40, 416).set_all(&[1.0; 40 * 416]);
+        x.start(kernel, kernel.lhs_format(Compute::Int8), a.len() / inputs, inputs);
         for (row, a) in a.chunks_exact(inputs).enumerate() {
             for (i, a) in a.chunks(part).enumerate() {
                 x.set(row, i * part, a);
@@ -125,7 +125,7 @@ mod tests {
         x
     }
 
-    fn product(kernel: Kernel, x: &Operand, b: &PackedMatrix) -> Vec<f32> {
+    fn product(kernel: Kernel, x: &PackedLhs, b: &PackedWeights) -> Vec<f32> {
         // Rows of C are further apart than they are long.
         let (rows, outputs, stride) = (x.rows(), b.outputs(), b.outputs() + 3);
         let mut c = vec![f32::NAN; rows * stride];
@@ -135,9 +135,9 @@ mod tests {
         c.chunks_exact(stride).flat_map(|row| &row[..outputs]).copied().collect()
     }
 
-    fn packed(w: &[f32], inputs: usize) -> PackedMatrix {
+    fn packed(w: &[f32], inputs: usize) -> PackedWeights {
         let outputs = w.len() / inputs;
-        let mut packed = PackedMatrix::zeroed(outputs, inputs, Compute::Int8).unwrap();
+        let mut packed = PackedWeights::zeroed(outputs, inputs, Compute::Int8).unwrap();
         let (first, rest) = w.split_at(outputs / 2 * inputs);
         packed.fill(0, first);
         packed.fill(outputs / 2, rest);
@@ -238,7 +238,7 @@ mod tests {
         for (inputs, allowed) in
             [(16, true), (40, false), (8, false), (1 << 17, true), (1 << 18, false)]
         {
-            let made = PackedMatrix::zeroed(1, inputs, Compute::Int8);
+            let made = PackedWeights::zeroed(1, inputs, Compute::Int8);
             match made.err() {
                 None => assert!(allowed, "{inputs}"),
                 Some(PackError::Int8Inputs { inputs: named, multiple, max }) => {

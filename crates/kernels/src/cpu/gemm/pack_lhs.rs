@@ -1,4 +1,4 @@
-//! Rows as the left side of products: floats come in, and go out in the form that the micro-kernels read,
+//! Rows as the left side of products: floats come in, and go out in the format that the micro-kernels read,
 //! rounded once for any number of products. It does not know what they are multiplied by.
 
 use std::ops::Range;
@@ -15,59 +15,59 @@ use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Pairs, Quads};
 use crate::memory::aligned::{Floats, take};
 
-/// Form in which the left side of a product is held.
+/// Format in which the left side of a product is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum LhsFormat {
     /// Floats as they are.
     F32,
     /// Values rounded to bf16, in f32: for kernels that do not multiply bf16.
-    Rounded,
+    F32RoundedToBf16,
     /// Pairs of bf16.
-    Pairs,
+    Bf16Pairs,
     /// Groups of four int8. A Hadamard rotation spreads outliers, then the largest value of a row is
     /// rounded to 127.
-    Quads,
+    Int8Quads,
 }
 
 /// The left side of a product, `[row][input]`, rounded once and read by any number of products.
-pub struct Operand {
+pub struct PackedLhs {
     kernel: Kernel,
-    form: Form,
+    format: LhsFormat,
     rows: usize,
     inputs: usize,
     /// Steps of a row, of pairs or of fours.
     steps: usize,
     floats: Floats,
-    /// Steps of rows, where [`Operand::place`] says. They are aligned: what crosses cache lines is
+    /// Steps of rows, where [`PackedLhs::place`] says. They are aligned: what crosses cache lines is
     /// read at half the speed.
     pairs: Vec<Pairs>,
-    /// Steps of fours, where [`Operand::place`] says.
+    /// Steps of fours, where [`PackedLhs::place`] says.
     quads: Vec<Quads>,
     /// Value that an integer of a row stands for.
     scales: Vec<f32>,
 }
 
 impl Kernel {
-    /// Form in which its products read the left side.
+    /// Format in which its products read the left side.
     #[inline]
     #[must_use]
-    pub fn form(self, compute: Compute) -> Form {
+    pub fn lhs_format(self, compute: Compute) -> LhsFormat {
         match compute {
-            Compute::Bf16 if self.multiplies_bf16() => Form::Pairs,
-            Compute::Bf16 => Form::Rounded,
-            Compute::Int8 => Form::Quads,
-            _ => Form::F32,
+            Compute::Bf16 if self.multiplies_bf16() => LhsFormat::Bf16Pairs,
+            Compute::Bf16 => LhsFormat::F32RoundedToBf16,
+            Compute::Int8 => LhsFormat::Int8Quads,
+            _ => LhsFormat::F32,
         }
     }
 
-    /// Form in which attention's products read the left side: without instructions for it, bf16 would gain
+    /// Format in which attention's products read the left side: without instructions for it, bf16 would gain
     /// nothing.
     #[inline]
     #[must_use]
-    pub fn attention_form(self, compute: Compute) -> Form {
-        match self.form(compute.of_head()) {
-            Form::Rounded => Form::F32,
-            form => form,
+    pub fn attention_lhs_format(self, compute: Compute) -> LhsFormat {
+        match self.lhs_format(compute.of_head()) {
+            LhsFormat::F32RoundedToBf16 => LhsFormat::F32,
+            format => format,
         }
     }
 
@@ -83,11 +83,11 @@ impl Kernel {
     }
 }
 
-impl Default for Operand {
+impl Default for PackedLhs {
     fn default() -> Self {
         Self {
             kernel: Kernel::Portable,
-            form: Form::F32,
+            format: LhsFormat::F32,
             rows: 0,
             inputs: 0,
             steps: 0,
@@ -99,15 +99,22 @@ impl Default for Operand {
     }
 }
 
-impl Operand {
+impl PackedLhs {
     /// Makes place for `rows` rows of `inputs` values, whose values are leftovers until they are set.
-    pub fn start(&mut self, kernel: Kernel, form: Form, rows: usize, inputs: usize) -> &mut Self {
-        (self.kernel, self.form, self.rows, self.inputs) = (kernel, form, rows, inputs);
-        let depth = if form == Form::Quads { depth_of_quads(inputs) } else { depth_of(inputs) };
+    pub fn start(
+        &mut self,
+        kernel: Kernel,
+        format: LhsFormat,
+        rows: usize,
+        inputs: usize,
+    ) -> &mut Self {
+        (self.kernel, self.format, self.rows, self.inputs) = (kernel, format, rows, inputs);
+        let depth =
+            if format == LhsFormat::Int8Quads { depth_of_quads(inputs) } else { depth_of(inputs) };
         self.steps = depth / LANES;
         let steps = self.steps;
-        match form {
-            Form::Pairs => {
+        match format {
+            LhsFormat::Bf16Pairs => {
                 take(&mut self.pairs, kernel.rows_of_pairs(rows) * steps);
                 let (whole, rest) = (inputs / VALUES, inputs % VALUES / 2);
                 for row in 0..rows {
@@ -118,7 +125,7 @@ impl Operand {
                     }
                 }
             }
-            Form::Quads => {
+            LhsFormat::Int8Quads => {
                 self.floats.take(rows * inputs);
                 take(&mut self.scales, rows);
                 take(&mut self.quads, kernel.rows_of_pairs(rows) * steps);
@@ -131,7 +138,7 @@ impl Operand {
                     }
                 }
             }
-            Form::F32 | Form::Rounded => {
+            LhsFormat::F32 | LhsFormat::F32RoundedToBf16 => {
                 self.floats.take(rows * inputs);
             }
         }
@@ -143,8 +150,8 @@ impl Operand {
     pub fn set(&mut self, row: usize, first: usize, values: &[f32]) {
         debug_assert!(first.is_multiple_of(2), "pairs are whole");
         let kernel = self.kernel;
-        match self.form {
-            Form::Pairs => {
+        match self.format {
+            LhsFormat::Bf16Pairs => {
                 let place = self.place(row, first / VALUES);
                 let within = first % VALUES;
                 if within == 0 {
@@ -159,37 +166,37 @@ impl Operand {
                     }
                 }
             }
-            Form::Rounded => {
+            LhsFormat::F32RoundedToBf16 => {
                 let start = row * self.inputs + first;
                 let out = &mut self.floats.take(self.rows * self.inputs)[start..][..values.len()];
                 kernel.round_to_bf16(values, out);
             }
-            Form::F32 | Form::Quads => {
+            LhsFormat::F32 | LhsFormat::Int8Quads => {
                 let start = row * self.inputs + first;
                 let out = &mut self.floats.take(self.rows * self.inputs)[start..];
                 out[..values.len()].copy_from_slice(values);
-                if self.form == Form::Quads && first + values.len() == self.inputs {
+                if self.format == LhsFormat::Int8Quads && first + values.len() == self.inputs {
                     self.quantise(row);
                 }
             }
         }
     }
 
-    /// Sets values from `first` on, the start of a panel, of rows from `row` on, as [`Operand::set`] does:
+    /// Sets values from `first` on, the start of a panel, of rows from `row` on, as [`PackedLhs::set`] does:
     /// `width` of each.
     pub(crate) fn set_sums(&mut self, row: usize, first: usize, sums: &[Lanes], width: usize) {
         #[cfg(target_arch = "x86_64")]
-        if self.form == Form::Pairs && width == LANES {
+        if self.format == LhsFormat::Bf16Pairs && width == LANES {
             let half = first % VALUES / LANES;
             return self.steps_of_rows(row..row + sums.len(), first / VALUES, |rows, steps| {
                 avx512::round_to_halves(&sums[rows], steps, half);
             });
         }
-        if matches!(self.form, Form::F32 | Form::Quads) {
+        if matches!(self.format, LhsFormat::F32 | LhsFormat::Int8Quads) {
             let values =
                 &mut self.floats.take(self.rows * self.inputs)[row * self.inputs + first..];
             self.kernel.put(values, self.inputs, sums, width);
-            if self.form == Form::Quads && first + width == self.inputs {
+            if self.format == LhsFormat::Int8Quads && first + width == self.inputs {
                 (row..row + sums.len()).for_each(|row| self.quantise(row));
             }
             return;
@@ -239,7 +246,7 @@ impl Operand {
     /// Sets the first rows to those of `x`, normed, and says how many.
     #[cfg(target_arch = "x86_64")]
     fn set_normed_at_once(&mut self, x: &[f32], weight: &[f32], eps: f32) -> usize {
-        if self.form != Form::Pairs || !weight.len().is_multiple_of(VALUES) {
+        if self.format != LhsFormat::Bf16Pairs || !weight.len().is_multiple_of(VALUES) {
             return 0;
         }
         let step_stride = self.kernel.stride_of_pairs();
@@ -265,11 +272,11 @@ impl Operand {
         }
     }
 
-    /// Form in which the rows are held.
+    /// Format in which the rows are held.
     #[inline]
     #[must_use]
-    pub fn form(&self) -> Form {
-        self.form
+    pub fn format(&self) -> LhsFormat {
+        self.format
     }
 
     /// Number of rows.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::blocking::{INPUTS_MAX, ORDER_MIN, PANELS, depth_of, depth_of_quads, scales_of};
 use super::epilogue::{Epilogue, Tile};
-use super::pack_lhs::{Form, Operand};
+use super::pack_lhs::{LhsFormat, PackedLhs};
 use crate::cpu::rows::hadamard;
 use crate::dtype::Compute;
 use crate::error::PackError;
@@ -16,7 +16,7 @@ use crate::memory::huge_pages::Pages;
 
 /// The weights of a linear layer, packed once for the tiles: panels of 16 outputs, each
 /// `[input][16]`, the last one padded with zeros.
-pub struct PackedMatrix {
+pub struct PackedWeights {
     outputs: usize,
     inputs: usize,
     panels: Panels,
@@ -32,7 +32,7 @@ enum Panels {
     Int8(Pages<Quads>),
 }
 
-impl PackedMatrix {
+impl PackedWeights {
     /// Weights of zero, to be filled. `compute` is what products are to be computed from: bf16 or
     /// int8, to which weights are rounded, or f32.
     ///
@@ -112,17 +112,17 @@ impl PackedMatrix {
     /// buffer.
     ///
     /// # Panics
-    /// If there are no such panels, or `x` has other inputs or another form.
+    /// If there are no such panels, or `x` has other inputs or another format.
     pub fn product(
         &self,
         kernel: Kernel,
-        x: &Operand,
+        x: &PackedLhs,
         panels: Range<usize>,
         widened: &mut Vec<Lanes>,
         mut epilogue: impl Epilogue,
     ) {
         assert!(panels.end <= panels_of(self.outputs));
-        assert!(x.inputs() == self.inputs && x.form() == kernel.form(self.compute()));
+        assert!(x.inputs() == self.inputs && x.format() == kernel.lhs_format(self.compute()));
         let (rows, inputs, first) = (x.rows(), self.inputs, panels.start);
         match &self.panels {
             Panels::F32(steps) => {
@@ -132,7 +132,7 @@ impl PackedMatrix {
             Panels::Bf16(steps) => {
                 let depth = depth_of(inputs);
                 let panel = |p| &steps[(first + p) * depth..][..depth];
-                if x.form() == Form::Pairs {
+                if x.format() == LhsFormat::Bf16Pairs {
                     return kernel.product_of_pairs(x.pairs(), rows, panels.len(), panel, epilogue);
                 }
                 let lanes = take(widened, PANELS * 2 * depth);

@@ -3,24 +3,24 @@
 
 use super::blocking::depth_of;
 use super::epilogue::Epilogue;
-use super::pack_lhs::{Form, Operand};
+use super::pack_lhs::{LhsFormat, PackedLhs};
 use crate::isa::Kernel;
 use crate::lanes::{Lanes, Pairs};
 
 /// Steps of a panel for a sum over `inputs` values.
 #[inline]
 #[must_use]
-pub fn depth(form: Form, inputs: usize) -> usize {
-    match form {
-        Form::Pairs => depth_of(inputs),
+pub fn depth(format: LhsFormat, inputs: usize) -> usize {
+    match format {
+        LhsFormat::Bf16Pairs => depth_of(inputs),
         _ => inputs,
     }
 }
 
 /// Panels of 16 columns, of which products take the first `depth` steps.
 pub struct Panels<'a> {
-    /// In what form the left side must be.
-    pub form: Form,
+    /// Format in which the left side must be.
+    pub format: LhsFormat,
     /// Steps of a panel that products take.
     pub depth: usize,
     /// Steps from a panel's first to the next one's.
@@ -38,10 +38,10 @@ impl Panels<'_> {
     }
 
     /// Multiplies `x` by all panels.
-    pub fn product(&self, kernel: Kernel, x: &Operand, epilogue: impl Epilogue) {
+    pub fn product(&self, kernel: Kernel, x: &PackedLhs, epilogue: impl Epilogue) {
         let (panels, depth) = (self.panels(), self.depth);
-        match self.form {
-            Form::Pairs => {
+        match self.format {
+            LhsFormat::Bf16Pairs => {
                 let pairs: &[Pairs] = bytemuck::cast_slice(self.steps);
                 let panel = |p| &pairs[p * self.stride..][..depth];
                 kernel.product_of_pairs(x.pairs(), x.rows(), panels, panel, epilogue);

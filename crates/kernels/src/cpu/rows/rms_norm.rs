@@ -1,8 +1,8 @@
 //! RMSNorm of rows that are rounded to pairs of bf16 on the way, with the bits of [`Kernel::rms_norm`] and
-//! [`Operand::set`]: several rows at once, for the sum of a row's squares is one chain of additions.
+//! [`PackedLhs::set`]: several rows at once, for the sum of a row's squares is one chain of additions.
 //!
 //! [`Kernel::rms_norm`]: crate::isa::Kernel::rms_norm
-//! [`Operand::set`]: crate::cpu::gemm::pack_lhs::Operand::set
+//! [`PackedLhs::set`]: crate::cpu::gemm::pack_lhs::PackedLhs::set
 
 use std::arch::x86_64::{
     __m512, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_fmadd_ps, _mm512_loadu_ps,
@@ -80,7 +80,7 @@ fn halves(values: &[f32; VALUES]) -> [__m512; 2] {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::cpu::gemm::pack_lhs::Operand;
+    use crate::cpu::gemm::pack_lhs::PackedLhs;
     use crate::dtype::Compute;
     use crate::isa::Kernel;
     use crate::testing::values_of;
@@ -95,10 +95,10 @@ mod tests {
             let (x, mut row) = (&values[..rows * width], vec![0.0; width]);
             for kernel in Kernel::available() {
                 for compute in [Compute::F32, Compute::Bf16] {
-                    let form = kernel.form(compute);
-                    let (mut found, mut expected) = (Operand::default(), Operand::default());
-                    found.start(kernel, form, rows, width).set_normed(x, &weight, 1e-5, &mut row);
-                    expected.start(kernel, form, rows, width);
+                    let format = kernel.lhs_format(compute);
+                    let (mut found, mut expected) = (PackedLhs::default(), PackedLhs::default());
+                    found.start(kernel, format, rows, width).set_normed(x, &weight, 1e-5, &mut row);
+                    expected.start(kernel, format, rows, width);
                     for (i, x) in x.chunks_exact(width).enumerate() {
                         Kernel::Portable.rms_norm(x, &weight, 1e-5, &mut row);
                         expected.set(i, 0, &row);

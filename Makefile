@@ -67,7 +67,7 @@ torture: ## damage a store in every way that is listed, count what is noticed (m
 
 asan: prerequisites ## run the kernels' tests under AddressSanitizer (minutes; target/asan)
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan $(CARGO) test --release --locked \
-	  --target x86_64-unknown-linux-gnu -p hyperrag-model --lib --test tiny
+	  --target x86_64-unknown-linux-gnu -p hyperrag-kernels -p hyperrag-model --lib --test op_suite --test tiny
 
 SECONDS ?= 60
 fuzz: prerequisites ## fuzz every parser for SECONDS (60) each; needs `cargo install cargo-fuzz`
@@ -96,7 +96,7 @@ compare: model target/peers/venv/installed ## measure against transformers and l
 	scripts/compare.py
 
 kernels: prerequisites ## time the CPU's kernels, each beside its roofline (criterion)
-	$(CARGO) bench --locked --workspace --bench kernels --bench checksum
+	$(CARGO) bench --locked --workspace --bench kernels --bench attention --bench checksum
 
 target/peers/venv/installed: scripts/peers/requirements.txt | prerequisites
 	python3 -m venv target/peers/venv

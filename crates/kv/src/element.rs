@@ -169,17 +169,16 @@ fn unpack<const BITS: usize>(bytes: &[u8], row: &mut [f32], value_of: impl Fn(u8
 }
 
 /// Scaled rows of int8 and int5, for callers that encode and decode many rows at once.
-pub mod scaled {
+mod scaled {
     /// Size of the scale at the start of a row, in bytes.
-    pub const SCALE_BYTES: usize = 2;
+    pub(super) const SCALE_BYTES: usize = 2;
     /// Largest level of int8. The smallest is its negative.
-    pub const INT8_MAX: f32 = 127.0;
+    pub(super) const INT8_MAX: f32 = 127.0;
 
     /// Returns the scale of a row: `largest / level_max` as bf16. Rounding changes it by at most a 512th, so
     /// the largest value still gets the largest level, and the row read back has the same scale.
     #[inline(always)]
-    #[must_use]
-    pub fn scale(largest: f32, level_max: f32) -> f32 {
+    pub(super) fn scale(largest: f32, level_max: f32) -> f32 {
         let scale = half::bf16::from_f32(largest / level_max).to_f32();
         // Subnormal scales are not that precise; such rows become zero.
         if scale < f32::MIN_POSITIVE { 0.0 } else { scale }
@@ -190,7 +189,7 @@ pub mod scaled {
     /// # Panics
     /// If `bytes` is shorter than a scale.
     #[inline(always)]
-    pub fn put_scale(scale: f32, bytes: &mut [u8]) -> &mut [u8] {
+    pub(super) fn put_scale(scale: f32, bytes: &mut [u8]) -> &mut [u8] {
         let (first, levels) = bytes.split_at_mut(SCALE_BYTES);
         first.copy_from_slice(&half::bf16::from_f32(scale).to_le_bytes());
         levels
@@ -201,8 +200,7 @@ pub mod scaled {
     /// # Panics
     /// If `bytes` is shorter than a scale.
     #[inline(always)]
-    #[must_use]
-    pub fn scale_of(bytes: &[u8]) -> (f32, &[u8]) {
+    pub(super) fn scale_of(bytes: &[u8]) -> (f32, &[u8]) {
         let (first, levels) = bytes.split_at(SCALE_BYTES);
         (super::bf16(first), levels)
     }

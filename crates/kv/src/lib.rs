@@ -29,7 +29,7 @@ pub use calibration::{CALIBRATION_CHUNKS, Calibration, FixedPositions};
 pub use document::{
     BlockKey, Chunk, ChunkId, DocId, Document, ID_BYTES_MAX, InvalidId, ShardId, Slot,
 };
-pub use element::{Element, UnknownElement, scaled};
+pub use element::{Element, UnknownElement};
 pub use fingerprint::{Coverage, Digest, Exactness, Fingerprint, Mismatch, SCORE_TOLERANCE};
 pub use generate::{Generate, Generation, Sampling, Stop, Turn};
 pub use geometry::Geometry;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use hyperrag_kernels::activation::Activation;
 use hyperrag_kv::{Element, Geometry, ModelError, QueryPart};
 
 use crate::rope::Rotations;
@@ -69,15 +70,6 @@ impl FromStr for Architecture {
         let named = Self::ALL.into_iter().find(|architecture| architecture.name() == name);
         named.ok_or_else(|| LoadError::Architecture { architecture: name.to_owned() })
     }
-}
-
-/// Activation of the gates of the feed-forward part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x * sigmoid(x)`.
-    Silu,
-    /// `x * Phi(x)`, by the approximation with tanh.
-    GeluTanh,
 }
 
 /// Positions that each layer sees.

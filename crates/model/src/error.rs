@@ -4,7 +4,9 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Reasons why a model cannot be found, fetched or loaded.
+use hyperrag_kernels::error::PackError;
+
+/// Why a model is not there.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
@@ -147,6 +149,16 @@ pub enum LoadError {
 }
 
 impl LoadError {
+    /// Weights that cannot be packed, with the remedy.
+    pub(crate) fn packing(error: PackError) -> Self {
+        match error {
+            PackError::OutOfMemory { bytes, source } => Self::OutOfMemory { bytes, source },
+            PackError::Int8Inputs { .. } => {
+                Self::Unsupported { feature: format!("{error} (use --compute bf16)") }
+            }
+        }
+    }
+
     pub(crate) fn io(
         path: &std::path::Path,
         action: &'static str,

@@ -4,9 +4,11 @@
 
 use std::ops::ControlFlow;
 
+use hyperrag_kernels::dtype::Compute;
+use hyperrag_kernels::isa::Kernel;
 use hyperrag_kv::{Element, Generate, Generation, ModelError, Sampling, Tokenize, Turn};
 
-use crate::{Compute, CpuModel, Kernel, LoadError, Model, ModelFile, Tokenizer};
+use crate::{CpuModel, LoadError, Model, ModelFile, Tokenizer};
 
 /// A model that generates answers on the CPU, with its tokenizer and its chat template. K and V of
 /// prompt and answer are f32.

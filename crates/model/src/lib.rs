@@ -13,7 +13,7 @@
 
 mod cache;
 mod chat;
-mod compute;
+mod compute_choice;
 mod config;
 mod config_json;
 mod cpu;
@@ -43,17 +43,20 @@ mod weights;
 pub mod tiny;
 
 pub use cache::{CATALOG, ModelCache, ModelPart, NamedModel};
-pub use compute::{Compute, ComputeChoice};
-pub use config::{Activation, Architecture, Config, Sizes, Window};
+pub use compute_choice::ComputeChoice;
+pub use config::{Architecture, Config, Sizes, Window};
+pub use cpu::CpuModel;
 #[doc(hidden)]
 pub use cpu::bench;
-pub use cpu::{
-    CpuModel, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS, KERNEL_ID_INT8,
-    KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, Kernel,
-};
 pub use device::{DeviceBlock, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings};
 pub use error::LoadError;
 pub use generator::Generator;
+pub use hyperrag_kernels::activation::Activation;
+pub use hyperrag_kernels::dtype::Compute;
+pub use hyperrag_kernels::isa::{
+    KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS, KERNEL_ID_INT8,
+    KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, Kernel,
+};
 pub use model::{LoadSettings, Model, ResidentBlock};
 pub use model_file::ModelFile;
 pub use rope::{Llama3Scaling, Rope, Scaling};

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use hyperrag_kernels::isa::Kernel;
 use hyperrag_kv::{
     BlockError, Calibration, Chunk, Element, FixedPositions, Geometry, KvBlock, KvLayers,
     LanguageModel, ModelError, Pair,
@@ -12,7 +13,7 @@ use hyperrag_kv::{
 
 use crate::device::{self, DeviceBlock};
 use crate::{
-    ComputeChoice, Config, CpuModel, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings, Kernel,
+    ComputeChoice, Config, CpuModel, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings,
     LoadError, ModelFile,
 };
 

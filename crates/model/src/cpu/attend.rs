@@ -104,14 +104,14 @@ impl CpuModel {
             cap: config.attention_cap,
             window: config.window_of(layer),
         };
-        let form = self.kernel.attention_form(self.compute);
+        let format = self.kernel.attention_lhs_format(self.compute);
         let mut buffer = std::mem::take(&mut scratch.layer);
         match sequence.past.map(|past| past.layer(layer, &mut buffer)).transpose() {
             Ok(past) => {
                 let head_out = sequence.tokens.len() * config.group() * config.head_dim;
                 for (head, out) in (first_head..).zip(out.chunks_exact_mut(head_out)) {
                     let (past, kept) = (past.map(|past| past.head(head)), kept.take());
-                    let source = Source { codec: &self.codec, form, past, layer, head, kept };
+                    let source = Source { codec: &self.codec, format, past, layer, head, kept };
                     heads.attend(self.kernel, source, scratch, out);
                 }
             }

@@ -6,11 +6,19 @@
 
 use std::ops::Range;
 
+use hyperrag_kernels::cpu::attention::mask::Seen;
+use hyperrag_kernels::cpu::attention::softmax::Scores;
+use hyperrag_kernels::cpu::gemm::epilogue::Rows;
+use hyperrag_kernels::cpu::gemm::pack_lhs::{LhsFormat, PackedLhs};
+use hyperrag_kernels::cpu::gemm::panels::{Panels, depth};
+use hyperrag_kernels::isa::Kernel;
+use hyperrag_kernels::lanes::{PANEL, panels_of};
+use hyperrag_kernels::memory::aligned::take;
+
 use super::codec::{Codec, Part, Place};
-use super::kernel::{Form, Kernel, Operand, PANEL, Panels, Rows, Scores, Seen, depth, panels_of};
 use super::layout::Layout;
 use super::past::PastHead;
-use super::workspace::{Scratch, take};
+use super::workspace::Scratch;
 
 /// Number of query positions in a step. K after the last position of a step and before the window of
 /// its first is not read.
@@ -39,7 +47,7 @@ pub(crate) struct Heads<'a> {
 pub(crate) struct Source<'a> {
     pub(crate) codec: &'a Codec,
     /// Format in which Q, K, V and the weights of the positions are multiplied.
-    pub(crate) form: Form,
+    pub(crate) format: LhsFormat,
     pub(crate) past: Option<PastHead<'a>>,
     pub(crate) layer: usize,
     /// Index of the KV head.
@@ -79,22 +87,22 @@ impl Heads<'_> {
     ) {
         let (rows, group) = (self.rows(), self.heads / self.kv_heads);
         let (stored, head) = (source.past.map_or(0, |past| past.tokens), source.head);
-        let form = source.form;
+        let format = source.format;
         self.lay_out(kernel, source, scratch);
         let Scratch { keys, values, operand, softmax, .. } = scratch;
-        let depths = [self.dim, stored + rows].map(|inputs| depth(form, inputs));
+        let depths = [self.dim, stored + rows].map(|inputs| depth(format, inputs));
         for first in (0..rows).step_by(STEP) {
             let steps = STEP.min(rows - first);
             let seen = self.aligned_first(stored + first)..stored + first + steps;
-            self.set_queries(kernel, form, head, first..first + steps, operand);
+            self.set_queries(kernel, format, head, first..first + steps, operand);
             let keys = &keys[seen.start / PANEL * depths[0]..panels_of(seen.end) * depths[0]];
-            let keys = Panels { form, depth: depths[0], stride: depths[0], steps: keys };
+            let keys = Panels { format, depth: depths[0], stride: depths[0], steps: keys };
             let own = Seen { first: stored + first - seen.start, group, window: self.window() };
             softmax.take(kernel, &Scores { queries: operand, keys, seen: own, cap: self.cap });
-            let values = &values[step_of(form, seen.start)..panels_of(self.dim) * depths[1]];
+            let values = &values[step_of(format, seen.start)..panels_of(self.dim) * depths[1]];
             // Masked positions have weight 0, which leaves every sum as it is.
-            let depth = depth(form, seen.len());
-            let values = Panels { form, depth, stride: depths[1], steps: values };
+            let depth = depth(format, seen.len());
+            let values = Panels { format, depth, stride: depths[1], steps: values };
             let out = &mut out[first * group * self.dim..][..steps * group * self.dim];
             values.product(kernel, softmax.weights(), Rows::put(kernel, out, self.dim));
             kernel.divide_rows(out, softmax.sums());
@@ -115,13 +123,13 @@ impl Heads<'_> {
     fn set_queries(
         &self,
         kernel: Kernel,
-        form: Form,
+        format: LhsFormat,
         head: usize,
         step: Range<usize>,
-        operand: &mut Operand,
+        operand: &mut PackedLhs,
     ) {
         let group = self.heads / self.kv_heads;
-        operand.start(kernel, form, step.len() * group, self.dim);
+        operand.start(kernel, format, step.len() * group, self.dim);
         for (i, row) in step.enumerate() {
             let queries = self.row(row, head * group, group).chunks_exact(self.dim);
             for (head, query) in queries.enumerate() {
@@ -132,11 +140,11 @@ impl Heads<'_> {
 
     /// Packs K and V of all visible positions as the right sides of the two products.
     fn lay_out(&self, kernel: Kernel, source: Source<'_>, scratch: &mut Scratch) {
-        let Source { codec, form, past, layer, head, mut kept } = source;
+        let Source { codec, format, past, layer, head, mut kept } = source;
         let stored = past.map_or(0, |past| past.tokens);
         let positions = stored + self.rows();
         let Scratch { keys, values, row, rounded, bytes, .. } = scratch;
-        let mut layout = Layout::start(kernel, form, positions, self.dim, keys, values, rounded);
+        let mut layout = Layout::start(kernel, format, positions, self.dim, keys, values, rounded);
         let (row, unseen) = (row.take(self.dim), self.aligned_first(stored));
         let row_bytes = codec.element.row_bytes(self.dim);
         for part in [Part::Key, Part::Value] {
@@ -174,9 +182,9 @@ impl Heads<'_> {
 }
 
 /// Returns the step of a panel that holds a position, which is the first of its step.
-fn step_of(form: Form, position: usize) -> usize {
-    match form {
-        Form::Pairs => position / 2,
+fn step_of(format: LhsFormat, position: usize) -> usize {
+    match format {
+        LhsFormat::Bf16Pairs => position / 2,
         _ => position,
     }
 }

@@ -1,66 +1,20 @@
-//! Single kernels at given sizes, for `benches/kernels.rs`. No part of the library's interface.
+//! Attention at given sizes, for `benches/attention.rs`. No part of the library's interface.
 
 use std::sync::Arc;
 
+use hyperrag_kernels::cpu::gemm::pack_lhs::LhsFormat;
+use hyperrag_kernels::dtype::Compute;
+use hyperrag_kernels::isa::Kernel;
 use hyperrag_kv::{Calibration, Element, FixedPositions, Geometry, KvBlock};
 
 use super::attention::{Heads, Source};
 use super::codec::{Codec, Part, Place};
-use super::kernel::{Form, Kernel, Lanes, Operand, PackedMatrix, Rows};
 use super::past::PastHead;
-use super::workspace::{Floats, Scratch};
-use crate::Compute;
+use super::workspace::Scratch;
 
 /// Values between -1 and 1 that look random.
 fn values(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 7919 % 10_007) as f32 / 5003.5) - 1.0).collect()
-}
-
-/// Rows times the weights of a linear layer, on one thread.
-pub struct Product {
-    kernel: Kernel,
-    x: Operand,
-    weights: PackedMatrix,
-    out: Floats,
-    rows: usize,
-    widened: Vec<Lanes>,
-    flops: u64,
-}
-
-impl Product {
-    /// A layer of `inputs` and `outputs`.
-    #[must_use]
-    pub fn new(
-        kernel: Kernel,
-        compute: Compute,
-        rows: usize,
-        inputs: usize,
-        outputs: usize,
-    ) -> Self {
-        let mut weights = PackedMatrix::zeroed(outputs, inputs, compute).expect("memory");
-        weights.fill(0, &values(inputs * outputs));
-        let mut x = Operand::default();
-        x.start(kernel, kernel.form(compute), rows, inputs).set_all(&values(rows * inputs));
-        let flops = 2 * (rows * inputs * outputs) as u64;
-        Self { kernel, x, weights, out: Floats::default(), rows, widened: Vec::new(), flops }
-    }
-
-    /// Computes it once.
-    pub fn run(&mut self) -> &[f32] {
-        let Self { kernel, x, weights, out, rows, widened, .. } = self;
-        let columns = weights.outputs();
-        let size = *rows * columns;
-        let values = out.take(size);
-        let rows = Rows::put(*kernel, values, columns);
-        weights.product(*kernel, x, weights.panels(), widened, rows);
-        out.get(size)
-    }
-
-    /// Floating-point operations of a run.
-    #[must_use]
-    pub fn flops(&self) -> u64 {
-        self.flops
-    }
 }
 
 /// Attention of a query's rows over a stored block, of one layer with the heads of SmolLM2-135M,
@@ -73,7 +27,7 @@ pub struct Attention {
     scratch: Scratch,
     out: Vec<f32>,
     rows: usize,
-    form: Form,
+    format: LhsFormat,
 }
 
 const HEADS: usize = 9;
@@ -125,8 +79,8 @@ impl Attention {
         let block = KvBlock::new(geometry, stored, kv, vec![0.0]);
         let qkv = values(rows * (HEADS + 2 * KV_HEADS) * DIM);
         let out = vec![0.0; rows * GROUP * DIM];
-        let form = kernel.attention_form(compute);
-        Self { kernel, codec, block, qkv, scratch: Scratch::default(), out, rows, form }
+        let format = kernel.attention_lhs_format(compute);
+        Self { kernel, codec, block, qkv, scratch: Scratch::default(), out, rows, format }
     }
 
     /// Computes it once, for all heads.
@@ -143,7 +97,7 @@ impl Attention {
             let (keys, values) = (self.block.keys(0, head), self.block.values(0, head));
             let past = Some(PastHead { tokens: self.block.tokens(), keys, values });
             let codec = &self.codec;
-            let source = Source { codec, form: self.form, past, layer: 0, head, kept: None };
+            let source = Source { codec, format: self.format, past, layer: 0, head, kept: None };
             heads.attend(self.kernel, source, &mut self.scratch, &mut self.out);
         }
         &self.out

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use hyperrag_kernels::cpu::rows::hadamard::{hadamard, order};
+use hyperrag_kernels::isa::Kernel;
 use hyperrag_kv::{Calibration, Element};
 
-use super::hadamard::{hadamard, order};
-use super::kernel::Kernel;
+use super::element_rows::ElementRows;
 use crate::random::SplitMix;
 use crate::rope::Rotations;
 
@@ -99,7 +100,7 @@ impl Codec {
         } else if part == Part::Key {
             self.rotate(place.layer, place.position, row);
         }
-        self.kernel.encode(self.element, row, bytes);
+        self.kernel.encode(ElementRows(self.element), row, bytes);
     }
 
     /// Writes a row whose K is already rotated to its position, see [`Codec::encode`].
@@ -111,7 +112,7 @@ impl Codec {
         bytes: &mut [u8],
     ) {
         if self.calibration.is_none() {
-            return self.kernel.encode(self.element, row, bytes);
+            return self.kernel.encode(ElementRows(self.element), row, bytes);
         }
         if part == Part::Key {
             self.rotate_back(place.layer, place.position, row);
@@ -121,7 +122,7 @@ impl Codec {
 
     /// Reads a row; K is rotated to its position.
     pub(crate) fn decode(&self, part: Part, place: Place, bytes: &[u8], row: &mut [f32]) {
-        self.kernel.decode(self.element, bytes, row);
+        self.kernel.decode(ElementRows(self.element), bytes, row);
         if let Some(means) = self.means(part, place) {
             hadamard(row);
             for ((value, mean), sign) in row.iter_mut().zip(means).zip(&*self.signs) {
@@ -144,7 +145,8 @@ impl Codec {
         pairs: &mut [u32],
     ) {
         if self.calibration.is_none() {
-            return self.kernel.decode_to_pairs(self.element, bytes, row, pairs);
+            let rows = ElementRows(self.element);
+            return self.kernel.decode_to_pairs(rows, bytes, row, pairs);
         }
         let rows = bytes.chunks_exact(self.element.row_bytes(row.len()));
         let pairs = pairs.chunks_exact_mut(row.len().div_ceil(2));

@@ -6,23 +6,29 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use hyperrag_kernels::cpu::gemm::epilogue::{Rows, StoreOp, Tile};
+use hyperrag_kernels::cpu::gemm::pack_lhs::LhsFormat;
+use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
+use hyperrag_kernels::dtype::Compute;
+use hyperrag_kernels::isa::Kernel;
+use hyperrag_kernels::lanes::{PANEL, panels_of};
+use hyperrag_kernels::memory::aligned::Floats;
 use hyperrag_kv::{BlockError, Element, Geometry};
 use rayon::prelude::*;
 
 use super::codec::Codec;
-use super::kernel::{Form, Kernel, PANEL, PackedMatrix, Rows, Then, Tile, panels_of};
 use super::passes::Passes;
 use super::past::Past;
 use super::stored::{Stored, StoredMatrix};
-use super::workspace::{Floats, Scratch, ScratchPool, Workspace, split};
+use super::workspace::{Scratch, ScratchPool, Workspace, split};
 use crate::weights::Weights;
-use crate::{Compute, Config, LoadError, ModelFile};
+use crate::{Config, LoadError, ModelFile};
 
 /// Largest number of rows that one task takes through a layer. Their activations stay in the core's
 /// cache, and the weights are read once for all of them.
 const TASK_ROWS: usize = 256;
 
-type Layer = crate::weights::Layer<PackedMatrix, Vec<f32>>;
+type Layer = crate::weights::Layer<PackedWeights, Vec<f32>>;
 
 /// A decoder on the CPU. Products with weights are in f32, or in values rounded to bf16 or int8;
 /// everything else is f32.
@@ -39,7 +45,7 @@ pub struct CpuModel {
     pub(crate) compute: Compute,
     pub(crate) pool: Arc<rayon::ThreadPool>,
     pub(crate) scratch: Arc<ScratchPool>,
-    pub(crate) weights: Arc<Weights<PackedMatrix, Vec<f32>>>,
+    pub(crate) weights: Arc<Weights<PackedWeights, Vec<f32>>>,
     pub(crate) geometry: Geometry,
     pub(crate) codec: Codec,
     workspaces: Arc<Mutex<Vec<Workspace>>>,
@@ -252,7 +258,7 @@ impl CpuModel {
     fn open(&self, l: usize, rows: &[Row], x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
         let (config, layer) = (&self.config, &self.weights.layers[l]);
         self.norm(x, &layer.attention_norm, scratch);
-        self.linear(&layer.qkv, Left::Normed, scratch, qkv, Then::Put);
+        self.linear(&layer.qkv, Left::Normed, scratch, qkv, StoreOp::Put);
         let narrow = &mut scratch.narrow;
         let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         for (row, qkv) in rows.iter().zip(qkv.chunks_exact_mut(self.qkv_width())) {
@@ -290,7 +296,7 @@ impl CpuModel {
         let layer = &self.weights.layers[l];
         let q = self.config.heads * self.config.head_dim;
         let group = self.config.group() * self.config.head_dim;
-        scratch.operand.start(self.kernel, self.form(), rows.len(), q);
+        scratch.operand.start(self.kernel, self.lhs_format(), rows.len(), q);
         for (i, row) in rows.iter().enumerate() {
             for head in 0..self.config.kv_heads {
                 let start = row.first * q + (head * row.count + row.index - row.first) * group;
@@ -313,18 +319,18 @@ impl CpuModel {
     /// Adds a product to `x`, normed first if there is a norm.
     fn add_linear(
         &self,
-        weights: &PackedMatrix,
+        weights: &PackedWeights,
         left: Left,
         norm: Option<&[f32]>,
         x: &mut [f32],
         scratch: &mut Scratch,
     ) {
         let Some(norm) = norm else {
-            return self.linear(weights, left, scratch, x, Then::Add);
+            return self.linear(weights, left, scratch, x, StoreOp::Add);
         };
         let mut sum = std::mem::take(&mut scratch.narrow);
         let values = sum.take(x.len());
-        self.linear(weights, left, scratch, values, Then::Put);
+        self.linear(weights, left, scratch, values, StoreOp::Put);
         self.norm_in_place(values, norm, &mut scratch.wide);
         self.kernel.add(x, values);
         scratch.narrow = sum;
@@ -334,7 +340,7 @@ impl CpuModel {
     fn feed_forward(&self, layer: &Layer, scratch: &mut Scratch) {
         let (kernel, wide) = (self.kernel, self.config.feed_forward);
         let Scratch { operand, activated, narrow, widened, shares, .. } = scratch;
-        activated.start(kernel, self.form(), operand.rows(), wide);
+        activated.start(kernel, self.lhs_format(), operand.rows(), wide);
         let activation = self.config.activation;
         if !*shares {
             return layer.gate_up.activate(kernel, activation, operand, widened, activated);
@@ -364,7 +370,7 @@ impl CpuModel {
     fn norm(&self, x: &[f32], weight: &[f32], scratch: &mut Scratch) {
         let hidden = self.config.hidden;
         let out = scratch.narrow.take(hidden);
-        scratch.operand.start(self.kernel, self.form(), x.len() / hidden, hidden).set_normed(
+        scratch.operand.start(self.kernel, self.lhs_format(), x.len() / hidden, hidden).set_normed(
             x,
             weight,
             self.config.norm_eps,
@@ -380,24 +386,24 @@ impl CpuModel {
     }
 
     /// Returns the format of the left sides of the layers' products.
-    fn form(&self) -> Form {
-        self.kernel.form(self.compute)
+    fn lhs_format(&self) -> LhsFormat {
+        self.kernel.lhs_format(self.compute)
     }
 
     /// Returns the format of the left side of the head's product.
-    pub(crate) fn head_form(&self) -> Form {
-        self.kernel.form(self.compute.of_head())
+    pub(crate) fn head_lhs_format(&self) -> LhsFormat {
+        self.kernel.lhs_format(self.compute.of_head())
     }
 
     /// Multiplies the scratch's rows by `weights` into `out`. Threads share the product of a single
     /// row, because reading the weights takes the time.
     fn linear(
         &self,
-        weights: &PackedMatrix,
+        weights: &PackedWeights,
         left: Left,
         scratch: &mut Scratch,
         out: &mut [f32],
-        then: Then,
+        op: StoreOp,
     ) {
         let Scratch { operand, activated, widened, shares, .. } = scratch;
         let x = match left {
@@ -406,14 +412,14 @@ impl CpuModel {
         };
         let (kernel, columns) = (self.kernel, weights.outputs());
         if !*shares {
-            let rows = Rows { kernel, values: out, stride: columns, columns, then };
+            let rows = Rows { kernel, values: out, stride: columns, columns, op };
             weights.product(kernel, x, weights.panels(), widened, rows);
             return;
         }
         self.by_parts(out, |first, values| {
             let columns = values.len();
             let panels = first / PANEL..panels_of(first + columns);
-            let rows = Rows { kernel, values, stride: columns, columns, then };
+            let rows = Rows { kernel, values, stride: columns, columns, op };
             weights.product(kernel, x, panels, &mut self.scratch.get().widened, rows);
         });
     }

@@ -4,15 +4,17 @@
 
 use std::ops::ControlFlow;
 
+use hyperrag_kernels::cpu::gemm::epilogue::Rows;
+use hyperrag_kernels::lanes::{PANEL, panels_of};
+use hyperrag_kernels::memory::aligned::take;
 use hyperrag_kv::{Element, Generation, ModelError, Sampling, Stop};
 use rayon::prelude::*;
 
 use super::decoder::{CpuModel, Sequence, Wanted};
 use super::head::COLUMNS;
-use super::kernel::{PANEL, Rows, panels_of};
 use super::passes::{PASS_ROWS, Passes};
 use super::past::{GrowingKv, Past};
-use super::workspace::{Scratch, take};
+use super::workspace::Scratch;
 use crate::sample::Sampler;
 
 /// The state of one generation.
@@ -94,7 +96,9 @@ impl CpuModel {
         self.pool.install(|| {
             logits.par_chunks_mut(COLUMNS).enumerate().for_each(|(group, logits)| {
                 let Scratch { operand, widened, .. } = &mut *self.scratch.get();
-                operand.start(self.kernel, self.head_form(), 1, self.config.hidden).set_all(hidden);
+                operand
+                    .start(self.kernel, self.head_lhs_format(), 1, self.config.hidden)
+                    .set_all(hidden);
                 let (kernel, columns) = (self.kernel, logits.len());
                 let panels = group * COLUMNS / PANEL..panels_of(group * COLUMNS + columns);
                 let out = Rows::put(kernel, logits, columns);

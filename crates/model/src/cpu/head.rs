@@ -5,13 +5,17 @@
 
 use std::ops::Range;
 
+use hyperrag_kernels::cpu::gemm::epilogue_log_softmax::LogSums;
+use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
+use hyperrag_kernels::cpu::rows::log_sum::LogSum;
+use hyperrag_kernels::lanes::{PANEL, panels_of};
+use hyperrag_kernels::memory::aligned::Floats;
 use hyperrag_kv::{KvLayers, Pair, Scorer};
 use rayon::prelude::*;
 
 use super::decoder::CpuModel;
-use super::kernel::{LogSum, LogSums, PANEL, PackedMatrix, panels_of};
 use super::passes::Passes;
-use super::workspace::{Floats, Scratch, split};
+use super::workspace::{Scratch, split};
 
 /// A pair whose block is read during the pass.
 pub(crate) type KeptPair<'a> = Pair<'a, dyn KvLayers + 'a>;
@@ -89,7 +93,7 @@ impl CpuModel {
         scorer.of_logits(&scorer.labels().into_iter().map(logit).collect::<Vec<_>>())
     }
 
-    pub(crate) fn head(&self) -> &PackedMatrix {
+    pub(crate) fn head(&self) -> &PackedWeights {
         self.weights.head.as_ref().unwrap_or(&self.weights.embedding)
     }
 
@@ -126,7 +130,9 @@ impl CpuModel {
     ) {
         let (head, kernel, cap) = (self.head(), self.kernel, self.config.logit_cap);
         let Scratch { operand, widened, .. } = scratch;
-        operand.start(kernel, self.head_form(), targets.len(), self.config.hidden).set_all(rows);
+        operand
+            .start(kernel, self.head_lhs_format(), targets.len(), self.config.hidden)
+            .set_all(rows);
         let mut sums: Vec<_> = targets.iter().copied().map(LogSum::new).collect();
         for first in (0..head.outputs()).step_by(COLUMNS) {
             let columns = COLUMNS.min(head.outputs() - first);

@@ -1,10 +1,13 @@
 //! Packs K and V of one head as the right sides of attention's two products.
 
+use hyperrag_kernels::cpu::gemm::pack_lhs::LhsFormat;
+use hyperrag_kernels::cpu::gemm::panels::depth;
+use hyperrag_kernels::isa::Kernel;
+use hyperrag_kernels::lanes::{Lanes, PANEL, Pairs, panels_of};
+use hyperrag_kernels::memory::aligned::take;
 use hyperrag_kv::Element;
 
 use super::codec::{Codec, Part, Place};
-use super::kernel::{Form, Kernel, Lanes, PANEL, Pairs, depth, panels_of};
-use super::workspace::take;
 
 /// Packed K and V: K as panels `[16 positions][dim]`, V as panels `[16 dims][position]`. Rows come in
 /// order of positions.
@@ -30,17 +33,17 @@ pub(super) enum Layout<'a> {
 impl<'a> Layout<'a> {
     pub(super) fn start(
         kernel: Kernel,
-        form: Form,
+        format: LhsFormat,
         positions: usize,
         dim: usize,
         keys: &'a mut Vec<Lanes>,
         values: &'a mut Vec<Lanes>,
         rounded: &'a mut Vec<u32>,
     ) -> Self {
-        let depths = [depth(form, dim), depth(form, positions)];
+        let depths = [depth(format, dim), depth(format, positions)];
         let keys = take(keys, panels_of(positions) * depths[0]);
         let values = take(values, panels_of(dim) * depths[1]);
-        if form != Form::Pairs {
+        if format != LhsFormat::Bf16Pairs {
             return Self::F32 { keys, values, positions, dim };
         }
         let (keys, values) = (bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values));

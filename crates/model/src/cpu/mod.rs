@@ -9,10 +9,9 @@ pub mod bench;
 mod calibrate;
 mod codec;
 mod decoder;
+mod element_rows;
 mod generate;
-mod hadamard;
 mod head;
-mod kernel;
 mod language_model;
 mod layout;
 mod passes;
@@ -22,7 +21,3 @@ mod variant;
 mod workspace;
 
 pub use decoder::CpuModel;
-pub use kernel::{
-    KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS, KERNEL_ID_INT8,
-    KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, Kernel,
-};

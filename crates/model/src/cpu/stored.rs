@@ -1,9 +1,12 @@
 //! Reads weights from a file and packs them into the panels of products.
 
-use super::kernel::{PANEL, PackedMatrix, panels_of};
+use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
+use hyperrag_kernels::dtype::Compute;
+use hyperrag_kernels::lanes::{PANEL, panels_of};
+
 use crate::model_file::StoredTensor;
 use crate::weights::{Order, Part, WeightSource, values_of};
-use crate::{Compute, LoadError, ModelFile};
+use crate::{LoadError, ModelFile};
 
 /// Reads weights of a file without converting them.
 pub(super) struct Stored<'a>(pub(super) &'a mut ModelFile);
@@ -18,13 +21,14 @@ pub(super) struct StoredMatrix {
 }
 
 impl StoredMatrix {
-    pub(super) fn pack(self, compute: Compute) -> Result<PackedMatrix, LoadError> {
+    pub(super) fn pack(self, compute: Compute) -> Result<PackedWeights, LoadError> {
         let rows = self.parts.iter().map(|(part, _)| part.rows());
         let (count, outputs) = match self.alternating {
             true => (self.parts.len(), rows.map(|rows| panels_of(rows) * PANEL).sum()),
             false => (1, rows.sum()),
         };
-        let mut matrix = PackedMatrix::zeroed(outputs, self.inputs, compute)?;
+        let mut matrix =
+            PackedWeights::zeroed(outputs, self.inputs, compute).map_err(LoadError::packing)?;
         let mut first = 0;
         for (part, order) in self.parts {
             let mut row = 0;

@@ -1,24 +1,11 @@
+//! Buffers of forward passes and of threads, kept between passes. They know no layer.
+
 use std::sync::{Mutex, MutexGuard};
 
-use super::kernel::{LANES, Lanes, Operand, Softmax};
-
-/// A buffer of floats that begins with a cache line: registers that cross one are read and written at half
-/// the speed.
-#[derive(Default)]
-pub(crate) struct Floats(Vec<Lanes>);
-
-impl Floats {
-    /// As [`take`].
-    pub(crate) fn take(&mut self, length: usize) -> &mut [f32] {
-        let lanes = take(&mut self.0, length.div_ceil(LANES));
-        &mut bytemuck::cast_slice_mut(lanes)[..length]
-    }
-
-    /// The first `length` floats.
-    pub(crate) fn get(&self, length: usize) -> &[f32] {
-        &bytemuck::cast_slice(&self.0)[..length]
-    }
-}
+use hyperrag_kernels::cpu::attention::softmax::Softmax;
+use hyperrag_kernels::cpu::gemm::pack_lhs::PackedLhs;
+use hyperrag_kernels::lanes::Lanes;
+use hyperrag_kernels::memory::aligned::Floats;
 
 /// Buffers of one forward pass, kept between passes: fresh memory costs page faults, which halved
 /// the speed of the prototype.
@@ -50,8 +37,8 @@ pub(crate) struct Scratch {
     /// K and V of a layer of a block, as they were read.
     pub(crate) layer: Vec<u8>,
     /// Left sides of products.
-    pub(crate) operand: Operand,
-    pub(crate) activated: Operand,
+    pub(crate) operand: PackedLhs,
+    pub(crate) activated: PackedLhs,
     /// Panels of bf16 in f32.
     pub(crate) widened: Vec<Lanes>,
     /// Whether products of one row are shared by the threads. Who waits for them may meanwhile be given
@@ -72,14 +59,6 @@ impl ScratchPool {
         let thread = rayon::current_thread_index().unwrap_or(0);
         self.0[thread % self.0.len()].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
-}
-
-/// The first `length` elements of `buffer`, grown where it is shorter. Their values are leftovers.
-pub(crate) fn take<T: Clone + Default>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {
-    if buffer.len() < length {
-        buffer.resize(length, T::default());
-    }
-    &mut buffer[..length]
 }
 
 /// Cuts `slice` into pieces of the given lengths, one after the other.

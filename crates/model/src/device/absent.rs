@@ -1,11 +1,12 @@
 //! The device types of a program without candle. There is no device, so these types have no values.
 
+use hyperrag_kernels::dtype::Compute;
 use hyperrag_kv::{
     BlockError, Chunk, Geometry, KvBlock, KvLayers, LanguageModel, ModelError, Pair,
 };
 
 use super::choice::open;
-use crate::{Compute, Config, DeviceChoice, DeviceInfo, DeviceSettings, LoadError, ModelFile};
+use crate::{Config, DeviceChoice, DeviceInfo, DeviceSettings, LoadError, ModelFile};
 
 /// A device.
 #[derive(Clone, Copy)]

@@ -5,11 +5,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use hyperrag_kernels::dtype::Compute;
 use hyperrag_kv::Element;
 use serde::Serialize;
 
 use super::Device;
-use crate::{Compute, LoadError};
+use crate::LoadError;
 
 /// Device that computes, as the user chose it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

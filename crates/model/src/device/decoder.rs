@@ -6,12 +6,14 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::ops::{rms_norm, softmax_last_dim, swiglu};
 use candle_nn::rotary_emb::rope_i;
+use hyperrag_kernels::activation::Activation;
+use hyperrag_kernels::dtype::Compute;
 use hyperrag_kv::Geometry;
 
 use super::batch::Batching;
 use super::transfer::Transfer;
+use crate::Config;
 use crate::weights::{Layer, Weights};
-use crate::{Activation, Compute, Config};
 
 /// A decoder on a candle device.
 ///

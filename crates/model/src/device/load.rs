@@ -3,13 +3,13 @@
 //! In: a model file, or sizes alone. Out: a [`DeviceModel`]. It does not compute.
 
 use candle_core::{DType, Device, Tensor};
+use hyperrag_kernels::dtype::Compute;
 use hyperrag_kv::Element;
 
 use super::batch::Batching;
 use super::choice::{DeviceChoice, DeviceInfo, DeviceSettings, open};
 use super::decoder::{Angles, DeviceModel};
 use super::transfer::{Transfer, first_line};
-use crate::Compute;
 use crate::weights::{Part, WeightSource, Weights, values_of};
 use crate::{Config, LoadError, ModelFile, Rope};
 

@@ -36,7 +36,7 @@ struct Product {
     weights: PackedWeights,
     out: Floats,
     rows: usize,
-    widened: Vec<Lanes>,
+    upcast: Vec<Lanes>,
     flops: u64,
 }
 
@@ -48,17 +48,17 @@ impl Product {
         let mut x = PackedLhs::default();
         x.start(kernel, kernel.lhs_format(compute), rows, inputs).set_all(&values(rows * inputs));
         let flops = 2 * (rows * inputs * outputs) as u64;
-        Self { kernel, x, weights, out: Floats::default(), rows, widened: Vec::new(), flops }
+        Self { kernel, x, weights, out: Floats::default(), rows, upcast: Vec::new(), flops }
     }
 
     /// Computes it once.
     fn run(&mut self) -> &[f32] {
-        let Self { kernel, x, weights, out, rows, widened, .. } = self;
+        let Self { kernel, x, weights, out, rows, upcast, .. } = self;
         let columns = weights.outputs();
         let size = *rows * columns;
         let values = out.take(size);
         let rows = Rows::put(*kernel, values, columns);
-        weights.product(*kernel, x, weights.panels(), widened, rows);
+        weights.product(*kernel, x, weights.panels(), upcast, rows);
         out.get(size)
     }
 

@@ -119,7 +119,7 @@ impl Kernel {
         if self.multiplies_bf16() { Compute::Bf16 } else { Compute::F32 }
     }
 
-    /// Returns whether it has instructions that multiply bf16. Without them bf16 is widened to f32.
+    /// Returns whether it has instructions that multiply bf16. Without them bf16 is upcast to f32.
     #[inline]
     pub(crate) fn multiplies_bf16(self) -> bool {
         self.id(Compute::Bf16) != KERNEL_ID_BF16

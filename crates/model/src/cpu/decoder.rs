@@ -339,17 +339,17 @@ impl CpuModel {
     /// Multiplies the activated gates of the normed rows by the ups, while a tile is in the cache.
     fn feed_forward(&self, layer: &Layer, scratch: &mut Scratch) {
         let (kernel, wide) = (self.kernel, self.config.feed_forward);
-        let Scratch { operand, activated, narrow, widened, shares, .. } = scratch;
+        let Scratch { operand, activated, narrow, upcast, shares, .. } = scratch;
         activated.start(kernel, self.lhs_format(), operand.rows(), wide);
         let activation = self.config.activation;
         if !*shares {
-            return layer.gate_up.activate(kernel, activation, operand, widened, activated);
+            return layer.gate_up.activate(kernel, activation, operand, upcast, activated);
         }
         let values = narrow.take(wide);
         self.by_parts(values, |first, values| {
             let panels = first / PANEL * 2..panels_of(first + values.len()) * 2;
-            let widened = &mut self.scratch.get().widened;
-            layer.gate_up.product(kernel, operand, panels, widened, |tile: Tile<'_>| {
+            let upcast = &mut self.scratch.get().upcast;
+            layer.gate_up.product(kernel, operand, panels, upcast, |tile: Tile<'_>| {
                 let out = values.chunks_mut(PANEL).nth(tile.panel / 2).unwrap_or_default();
                 let [row, ..] = kernel.activated(activation, tile) else { return };
                 out.copy_from_slice(&row.0[..out.len()]);
@@ -405,7 +405,7 @@ impl CpuModel {
         out: &mut [f32],
         op: StoreOp,
     ) {
-        let Scratch { operand, activated, widened, shares, .. } = scratch;
+        let Scratch { operand, activated, upcast, shares, .. } = scratch;
         let x = match left {
             Left::Normed => operand,
             Left::Activated => activated,
@@ -413,14 +413,14 @@ impl CpuModel {
         let (kernel, columns) = (self.kernel, weights.outputs());
         if !*shares {
             let rows = Rows { kernel, values: out, stride: columns, columns, op };
-            weights.product(kernel, x, weights.panels(), widened, rows);
+            weights.product(kernel, x, weights.panels(), upcast, rows);
             return;
         }
         self.by_parts(out, |first, values| {
             let columns = values.len();
             let panels = first / PANEL..panels_of(first + columns);
             let rows = Rows { kernel, values, stride: columns, columns, op };
-            weights.product(kernel, x, panels, &mut self.scratch.get().widened, rows);
+            weights.product(kernel, x, panels, &mut self.scratch.get().upcast, rows);
         });
     }
 }

@@ -95,14 +95,14 @@ impl CpuModel {
         let (hidden, logits) = (&run.hidden, take(&mut run.logits, head.outputs()));
         self.pool.install(|| {
             logits.par_chunks_mut(COLUMNS).enumerate().for_each(|(group, logits)| {
-                let Scratch { operand, widened, .. } = &mut *self.scratch.get();
+                let Scratch { operand, upcast, .. } = &mut *self.scratch.get();
                 operand
                     .start(self.kernel, self.head_lhs_format(), 1, self.config.hidden)
                     .set_all(hidden);
                 let (kernel, columns) = (self.kernel, logits.len());
                 let panels = group * COLUMNS / PANEL..panels_of(group * COLUMNS + columns);
                 let out = Rows::put(kernel, logits, columns);
-                head.product(kernel, operand, panels, widened, out);
+                head.product(kernel, operand, panels, upcast, out);
                 self.cap_logits(logits);
             });
         });

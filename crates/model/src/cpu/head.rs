@@ -129,7 +129,7 @@ impl CpuModel {
         logs: &mut [f64],
     ) {
         let (head, kernel, cap) = (self.head(), self.kernel, self.config.logit_cap);
-        let Scratch { operand, widened, .. } = scratch;
+        let Scratch { operand, upcast, .. } = scratch;
         operand
             .start(kernel, self.head_lhs_format(), targets.len(), self.config.hidden)
             .set_all(rows);
@@ -138,8 +138,8 @@ impl CpuModel {
             let columns = COLUMNS.min(head.outputs() - first);
             let panels = first / PANEL..panels_of(first + columns);
             let out = LogSums { kernel, cap, first, columns, rows: &mut sums };
-            head.product(kernel, operand, panels, widened, out);
-            sums.iter_mut().for_each(LogSum::settle);
+            head.product(kernel, operand, panels, upcast, out);
+            sums.iter_mut().for_each(LogSum::fold_into_f64);
         }
         for (log, sum) in logs.iter_mut().zip(sums) {
             *log = sum.log_probability();

@@ -40,7 +40,7 @@ pub(crate) struct Scratch {
     pub(crate) operand: PackedLhs,
     pub(crate) activated: PackedLhs,
     /// Panels of bf16 in f32.
-    pub(crate) widened: Vec<Lanes>,
+    pub(crate) upcast: Vec<Lanes>,
     /// Whether products of one row are shared by the threads. Who waits for them may meanwhile be given
     /// a task that needs the thread's own scratch, so this must be none of the pool's.
     pub(crate) shares: bool,

@@ -16,26 +16,26 @@ use crate::lanes::{Lanes, PANEL};
 
 impl PackedWeights {
     /// Sets `out` to the activation of the gates, times the ups, of the rows of `x`. The outputs are panels
-    /// of gates and of ups in turns. `widened` is a buffer.
+    /// of gates and of ups in turns. `upcast` is a buffer.
     pub fn activate(
         &self,
         kernel: Kernel,
         activation: Activation,
         x: &PackedLhs,
-        widened: &mut Vec<Lanes>,
+        upcast: &mut Vec<Lanes>,
         out: &mut PackedLhs,
     ) {
         let (panels, wide) = (self.panels(), out.inputs());
         #[cfg(target_arch = "x86_64")]
         if out.format() == LhsFormat::Bf16Pairs && wide.is_multiple_of(PANEL) {
             return match activation {
-                Activation::Silu => self.product(kernel, x, panels, widened, ToPairs::<false>(out)),
+                Activation::Silu => self.product(kernel, x, panels, upcast, ToPairs::<false>(out)),
                 Activation::GeluTanh => {
-                    self.product(kernel, x, panels, widened, ToPairs::<true>(out));
+                    self.product(kernel, x, panels, upcast, ToPairs::<true>(out));
                 }
             };
         }
-        self.product(kernel, x, panels, widened, |tile: Tile<'_>| {
+        self.product(kernel, x, panels, upcast, |tile: Tile<'_>| {
             let (row, first) = (tile.row, tile.panel / 2 * PANEL);
             let width = PANEL.min(wide - first);
             out.set_sums(row, first, kernel.activated(activation, tile), width);

@@ -91,7 +91,7 @@ mod tests {
                         lanes.0[..part.len()].copy_from_slice(part);
                         epilogue.take(Tile { row: 1, panel, sums: [&mut [lanes], &mut []] });
                     }
-                    rows.iter_mut().for_each(LogSum::settle);
+                    rows.iter_mut().for_each(LogSum::fold_into_f64);
                 }
                 rows[1].log_probability()
             };
@@ -130,7 +130,7 @@ mod tests {
                     operand.start(kernel, kernel.lhs_format(Compute::Bf16), rows.len(), inputs).set_all(x);
                     let epilogue = LogSums { kernel, cap, first: 0, columns, rows: &mut rows };
                     weights.product(kernel, &operand, weights.panels(), &mut Vec::new(), epilogue);
-                    rows.iter_mut().for_each(LogSum::settle);
+                    rows.iter_mut().for_each(LogSum::fold_into_f64);
                     rows.iter().map(LogSum::log_probability).collect::<Vec<_>>()
                 };
                 let one_by_one: Vec<_> = x.chunks_exact(inputs).flat_map(sums_of).collect();
@@ -154,7 +154,7 @@ mod tests {
                     panel: 0,
                     sums: [std::slice::from_mut(low), std::slice::from_mut(high)],
                 });
-                rows[0].settle();
+                rows[0].fold_into_f64();
                 assert!(rows[0].log_probability().is_nan(), "{} {at}", kernel.name());
             }
         }

@@ -108,7 +108,7 @@ impl PackedWeights {
         self.outputs
     }
 
-    /// Gives `epilogue` the sums of the rows of `x` with the weights of the outputs in `panels`. `widened` is a
+    /// Gives `epilogue` the sums of the rows of `x` with the weights of the outputs in `panels`. `upcast` is a
     /// buffer.
     ///
     /// # Panics
@@ -118,7 +118,7 @@ impl PackedWeights {
         kernel: Kernel,
         x: &PackedLhs,
         panels: Range<usize>,
-        widened: &mut Vec<Lanes>,
+        upcast: &mut Vec<Lanes>,
         mut epilogue: impl Epilogue,
     ) {
         assert!(panels.end <= panels_of(self.outputs));
@@ -135,11 +135,11 @@ impl PackedWeights {
                 if x.format() == LhsFormat::Bf16Pairs {
                     return kernel.product_of_pairs(x.pairs(), rows, panels.len(), panel, epilogue);
                 }
-                let lanes = take(widened, PANELS * 2 * depth);
+                let lanes = take(upcast, PANELS * 2 * depth);
                 for first in (0..panels.len()).step_by(PANELS) {
                     let count = PANELS.min(panels.len() - first);
                     for (p, lanes) in lanes.chunks_exact_mut(2 * depth).take(count).enumerate() {
-                        kernel.widen(panel(first + p), lanes);
+                        kernel.upcast(panel(first + p), lanes);
                     }
                     let panel = |p| &lanes[p * 2 * depth..][..inputs];
                     kernel.product(x.floats(), inputs, rows, count, panel, |tile: Tile<'_>| {

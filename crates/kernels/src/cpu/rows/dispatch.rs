@@ -85,7 +85,7 @@ row_operations! {
     /// Turns a row by Hadamard matrices and rounds it, see [`Kernel::quantise`].
     pub(crate) fn turn_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32;
     /// Pairs of bf16 as f32, the first of each pair before the second.
-    pub(crate) fn widen(pairs: &[Pairs], out: &mut [Lanes]);
+    pub(crate) fn upcast(pairs: &[Pairs], out: &mut [Lanes]);
     /// Adds the exponentials of a panel's logits to what their rows have.
     pub(crate) fn add_exp(logits: &[Lanes], rows: &mut [LogSum]);
 }

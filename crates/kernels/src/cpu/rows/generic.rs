@@ -292,7 +292,7 @@ pub(crate) fn scaled(sums: &Sums, row: f32, columns: &Lanes) -> Lanes {
 }
 
 #[inline(always)]
-pub(super) fn widen(pairs: &[Pairs], out: &mut [Lanes]) {
+pub(super) fn upcast(pairs: &[Pairs], out: &mut [Lanes]) {
     let (out, _) = out.as_chunks_mut::<2>();
     for ([first, second], pairs) in out.iter_mut().zip(pairs) {
         for lane in 0..LANES {
@@ -356,7 +356,7 @@ pub(super) fn add_exp(logits: &[Lanes], rows: &mut [LogSum]) {
     for (logits, row) in logits.iter().zip(rows) {
         let bound = row.reference + LogSum::ABOVE;
         if logits.0.iter().fold(false, |above, logit| above | (*logit > bound)) {
-            row.refer_to(largest(&logits.0));
+            row.rescale_to(largest(&logits.0));
         }
         let (reference, mut lanes) = (row.reference, row.lanes.0);
         for (lane, logit) in lanes.iter_mut().zip(&logits.0) {

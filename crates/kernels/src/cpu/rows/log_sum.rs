@@ -8,9 +8,9 @@ use crate::lanes::{Lanes, join};
 pub struct LogSum {
     /// A logit; none so far is above it by more than [`LogSum::ABOVE`].
     pub(crate) reference: f32,
-    /// Sums of `exp(logit - reference)` of columns that are not yet settled, each in lane `column % LANES`.
+    /// Sums of `exp(logit - reference)` of columns that are not yet folded, each in lane `column % LANES`.
     pub(crate) lanes: Lanes,
-    /// Sum of `exp(logit - reference)` of the columns that are settled.
+    /// Sum of `exp(logit - reference)` of the columns that are folded.
     sum: f64,
     pub(crate) target: u32,
     /// The target's logit, once it was seen.
@@ -31,7 +31,7 @@ impl LogSum {
 
     /// Makes a larger logit the reference.
     #[cold]
-    pub(crate) fn refer_to(&mut self, logit: f32) {
+    pub(crate) fn rescale_to(&mut self, logit: f32) {
         let factor = libm::exp(f64::from(self.reference) - f64::from(logit));
         self.sum *= factor;
         self.lanes.0.iter_mut().for_each(|lane| *lane = (f64::from(*lane) * factor) as f32);
@@ -40,12 +40,12 @@ impl LogSum {
 
     /// Adds up in f64 what was added in f32, so that its error does not grow with the vocabulary.
     #[inline]
-    pub fn settle(&mut self) {
+    pub fn fold_into_f64(&mut self) {
         self.sum += f64::from(join(self.lanes.0));
         self.lanes = Lanes::ZERO;
     }
 
-    /// `ln p(target)`, when all logits are settled.
+    /// `ln p(target)`, when all logits are folded.
     #[inline]
     #[must_use]
     pub fn log_probability(&self) -> f64 {

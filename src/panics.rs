@@ -57,7 +57,10 @@ mod tests {
     fn a_process_panics() {
         let Some(kind) = std::env::var_os(PANIC) else { return };
         set_hook();
-        assert_eq!(hyperrag_kv::guarded(|| -> () { panic!("caught") }), Err("caught".to_owned()));
+        assert_eq!(
+            hyperrag_kv::guarded(|| -> () { panic!("caught") }),
+            Err(hyperrag_kv::CaughtPanic("caught".to_owned()))
+        );
         match kind.to_str() {
             Some("watched") => report::watch(&ProgressBar::hidden(), || (), work),
             Some("watcher") => report::watch(&ProgressBar::hidden(), work, || {

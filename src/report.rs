@@ -218,7 +218,7 @@ mod tests {
     fn a_panic_of_watched_work_ends_the_watching() {
         let bar = ProgressBar::hidden();
         let watched = |work: fn()| hyperrag_kv::guarded(|| watch(&bar, || (), work));
-        assert_eq!(watched(|| panic!("gone")), Err("gone".to_owned()));
+        assert_eq!(watched(|| panic!("gone")), Err(hyperrag_kv::CaughtPanic("gone".to_owned())));
         assert!(bar.is_finished());
         assert_eq!(watched(|| ()), Ok(()));
     }

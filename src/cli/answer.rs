@@ -1,3 +1,5 @@
+//! `answer`.
+
 use clap::Args;
 
 use super::query::parse_share;

@@ -25,7 +25,7 @@ const NOTHING_FOUND: &str = "no query found any document: name others with --que
 /// Words of a query that is taken from a document.
 const QUERY_WORDS: usize = 14;
 
-/// Where and how the figures were taken.
+/// Conditions under which the figures were taken.
 #[derive(Debug, Serialize)]
 struct Conditions {
     version: &'static str,
@@ -69,7 +69,7 @@ impl Conditions {
     }
 }
 
-/// How the scores agree with another device's, query by query.
+/// Agreement of the scores with another device's, query by query.
 #[derive(Serialize)]
 struct Against {
     device: DeviceInfo,

@@ -111,7 +111,7 @@ fn run(
     Ok(if replicated { Status::Done } else { Status::Degraded })
 }
 
-/// How a store is made, by the command line, else by the store that is added to, else as usual.
+/// Settings of a store: the command line's, else those of the store that is added to, else the usual ones.
 struct Settings {
     /// Version of the format, that of a store that is there.
     version: u32,

@@ -32,7 +32,7 @@ pub enum PipelineError {
          built with"
     )]
     QueryFirst {
-        /// Its name.
+        /// Name of the profile.
         profile: String,
     },
     /// The profile's words in the tokens of the model.
@@ -177,7 +177,7 @@ pub enum PipelineError {
         query: String,
         /// The document.
         document: String,
-        /// Its score.
+        /// Score of the candidate.
         score: f64,
     },
 }

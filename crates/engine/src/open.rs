@@ -53,7 +53,7 @@ pub enum OpenError {
     /// A profile whose words are no tokens of the model.
     #[error("{name}: not a profile for this model")]
     OtherProfile {
-        /// Its name.
+        /// Name of the profile.
         name: String,
         /// Cause.
         #[source]
@@ -77,7 +77,7 @@ pub struct ModelRequest<'a> {
     pub model: &'a str,
     /// Name or file of the profile; without it that of the store, or what the model knows.
     pub profile: Option<&'a str>,
-    /// Where it computes.
+    /// Device that computes.
     pub device: DeviceChoice,
     /// Type of weights and products.
     pub compute: ComputeChoice,
@@ -89,15 +89,15 @@ pub struct ModelRequest<'a> {
 
 /// A model ready to compute, with its tokenizer and its prompt.
 pub struct LoadedModel {
-    /// Its file, or folder.
+    /// File or folder of the model.
     pub file: ModelFile,
-    /// Its tokenizer.
+    /// Tokenizer of the model.
     pub tokenizer: Tokenizer,
     /// The prompt.
     pub profile: Profile,
     /// Means that int5 and int4 need.
     pub calibration: Option<Arc<Calibration>>,
-    /// Its weights on their device.
+    /// Weights on their device.
     pub model: Model,
 }
 

@@ -19,7 +19,7 @@ pub enum NoProfile {
     /// Neither a built-in one nor a file that can be read.
     #[error("there is no profile {name:?}: name one of {known}, or a TOML file that can be read")]
     Unknown {
-        /// Its name.
+        /// Name of the profile.
         name: String,
         /// The built-in ones.
         known: String,

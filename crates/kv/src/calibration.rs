@@ -142,11 +142,12 @@ impl Calibration {
     /// Reads [`Calibration::to_bytes`] back. The caller has checked the digest.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with the bytes.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        let (header, means) = bytes.split_at_checked(HEADER_BYTES).ok_or("it is too short")?;
+    /// [`InvalidCalibration`] for other bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidCalibration> {
+        let parts = bytes.split_at_checked(HEADER_BYTES);
+        let (header, means) = parts.ok_or(InvalidCalibration("it is too short"))?;
         if header[..8] != MAGIC {
-            return Err("it does not start as a calibration does".to_owned());
+            return Err(InvalidCalibration("it does not start as a calibration does"));
         }
         let number = |i: usize| {
             let at = 8 + 4 * i;
@@ -158,16 +159,21 @@ impl Calibration {
             .into_iter()
             .try_fold(fixed.places() as u64, |product, n| product.checked_mul(n.into()));
         if values.and_then(|values| values.checked_mul(4)) != Some(means.len() as u64) {
-            return Err("it has not as many means as its header says".to_owned());
+            return Err(InvalidCalibration("it has not as many means as its header says"));
         }
         let means: Vec<f32> =
             means.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         if means.iter().any(|mean| !mean.is_finite()) {
-            return Err("it has means that are no numbers".to_owned());
+            return Err(InvalidCalibration("it has means that are no numbers"));
         }
         Ok(Self { shape, means })
     }
 }
+
+/// The reason why bytes are no calibration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidCalibration(&'static str);
 
 impl Shape {
     fn values(&self) -> usize {

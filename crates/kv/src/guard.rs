@@ -12,15 +12,20 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
+/// A panic that [`guarded`] caught, by its text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct CaughtPanic(pub String);
+
 /// Runs `work` on this thread and catches its panic. After one, nothing that `work` was changing may be used.
 ///
 /// # Errors
-/// The text of the panic.
-pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+/// The caught panic.
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, CaughtPanic> {
     let depth = DEPTH.replace(DEPTH.get() + 1);
     let result = catch_unwind(AssertUnwindSafe(work));
     DEPTH.set(depth);
-    result.map_err(|panic| panic_text(&*panic).to_owned())
+    result.map_err(|panic| CaughtPanic(panic_text(&*panic).to_owned()))
 }
 
 /// Whether a panic of this thread becomes an error in [`guarded`]. A panic hook is silent then.
@@ -44,10 +49,10 @@ mod tests {
     fn a_panic_becomes_its_text() {
         assert_eq!(guarded(|| 3), Ok(3));
         let number = 7;
-        assert_eq!(guarded(|| -> () { panic!("row {number}") }), Err("row 7".to_owned()));
-        assert_eq!(guarded(|| -> () { panic!("plain") }), Err("plain".to_owned()));
-        let other = guarded(|| -> () { std::panic::panic_any(number) });
-        assert_eq!(other, Err("unknown cause".to_owned()));
+        let caught = |text: &str| Err(CaughtPanic(text.to_owned()));
+        assert_eq!(guarded(|| -> () { panic!("row {number}") }), caught("row 7"));
+        assert_eq!(guarded(|| -> () { panic!("plain") }), caught("plain"));
+        assert_eq!(guarded(|| -> () { std::panic::panic_any(number) }), caught("unknown cause"));
     }
 
     #[test]

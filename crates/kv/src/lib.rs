@@ -25,7 +25,7 @@ mod profile;
 mod query;
 
 pub use block::KvBlock;
-pub use calibration::{CALIBRATION_CHUNKS, Calibration, FixedPositions};
+pub use calibration::{CALIBRATION_CHUNKS, Calibration, FixedPositions, InvalidCalibration};
 pub use document::{
     BlockKey, Chunk, ChunkId, DocId, Document, ID_BYTES_MAX, InvalidId, ShardId, Slot,
 };
@@ -33,7 +33,7 @@ pub use element::{Element, UnknownElement};
 pub use fingerprint::{Coverage, Digest, Exactness, Fingerprint, Mismatch, SCORE_TOLERANCE};
 pub use generate::{Generate, Generation, Sampling, Stop, Turn};
 pub use geometry::Geometry;
-pub use guard::{guarded, is_guarded, panic_text};
+pub use guard::{CaughtPanic, guarded, is_guarded, panic_text};
 pub use layers::{Failover, KvLayers};
 pub use ports::{
     BlockError, BlockRead, ChunkRead, LanguageModel, ModelError, Opened, Tokenize, is_refusal,

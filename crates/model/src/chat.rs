@@ -71,6 +71,7 @@ impl Chat {
             let both = || {
                 [(false, true), (true, false)].map(|(answered, answers)| {
                     let rendered = guarded(|| render(template, bos, eos, answered, answers));
+                    let rendered = rendered.map_err(|panic| panic.to_string());
                     rendered.and_then(|rendered| rendered.map_err(|error| error.to_string()))
                 })
             };

@@ -154,7 +154,7 @@ impl LoadError {
         match error {
             PackError::OutOfMemory { bytes, source } => Self::OutOfMemory { bytes, source },
             PackError::Int8Inputs { .. } => {
-                Self::Unsupported { feature: format!("{error} (use --compute bf16)") }
+                Self::Unsupported { feature: format!("{error} (use --dtype bf16)") }
             }
         }
     }

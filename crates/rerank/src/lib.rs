@@ -20,4 +20,4 @@ mod score;
 
 pub use fuse::Fusion;
 pub use rank::{Aggregate, Candidate, Ranked, Ranking};
-pub use score::{Damage, OnDamage, Request, RerankError, Scored, Source, Work, score};
+pub use score::{DamagedBlock, OnDamage, Request, RerankError, Scored, Source, Work, score};

@@ -35,7 +35,7 @@ pub enum Source<'a> {
 
 /// A stored block that was damaged or unreachable, and was computed again or left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
+pub struct DamagedBlock {
     /// Key of the block.
     pub key: BlockKey,
     /// Fault of the block.
@@ -54,7 +54,7 @@ pub struct Work {
     /// Number of positions that went through the decoder.
     pub tokens_computed: u64,
     /// Blocks that were damaged, and computed again or left out.
-    pub damages: Vec<Damage>,
+    pub damages: Vec<DamagedBlock>,
     /// Reads that a replica served.
     pub failovers: Vec<Failover>,
 }
@@ -263,7 +263,7 @@ impl<M: LanguageModel> Scoring<'_, M> {
             } else if on_damage == OnDamage::Fail {
                 self.fail(&wanted, RerankError::Damaged { key, what });
             } else if let Some(scored) = self.scored(&wanted) {
-                scored.work.damages.push(Damage { key, what, skipped });
+                scored.work.damages.push(DamagedBlock { key, what, skipped });
                 again.push((wanted, source));
             }
         }

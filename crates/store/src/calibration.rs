@@ -30,7 +30,7 @@ impl Store {
                     .to_owned()
                     .into());
             }
-            let calibration = Calibration::from_bytes(&bytes)?;
+            let calibration = Calibration::from_bytes(&bytes).map_err(|error| error.to_string())?;
             match calibration.fits(&fingerprint.geometry) {
                 true => Ok(calibration),
                 false => Err("it is that of another model's sizes".to_owned().into()),

@@ -51,7 +51,7 @@ pub use layout::FORMAT_VERSION;
 pub use manifest::{Dead, FileRecord, LiveRows, Manifest, ShardRecord};
 pub use reader::Store;
 pub use recover::{Current, Recovered, recover};
-pub use repair::{Compute, Mending, Salvage};
+pub use repair::{ComputeBlocks, Mending, Salvage};
 pub use replica::Replica;
 pub use replicas::{ReplicaState, forget_replica, remember_replica, replica_states, replicas};
 pub use replicated::Replicated;

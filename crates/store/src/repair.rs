@@ -25,7 +25,7 @@ use crate::{FileRecord, Manifest, Store, StoreError};
 const BATCH_TOKENS: usize = 1024;
 
 /// Function that computes the blocks of chunks again, or says why it cannot.
-pub type Compute<'a> = dyn FnMut(&[Chunk]) -> Result<Vec<KvBlock>, String> + 'a;
+pub type ComputeBlocks<'a> = dyn FnMut(&[Chunk]) -> Result<Vec<KvBlock>, String> + 'a;
 
 /// A store under repair. While it lives, no other process writes.
 pub struct Mending {
@@ -200,7 +200,7 @@ impl Mending {
         shard: ShardId,
         chunks: &[Chunk],
         salvage: &Salvage,
-        compute: &mut Compute<'_>,
+        compute: &mut ComputeBlocks<'_>,
         kernel: Option<&str>,
         buffer: &mut Vec<u8>,
     ) -> Result<bool, StoreError> {

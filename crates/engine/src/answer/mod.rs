@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use hyperrag_kv::{Failover, Generate, LanguageModel, Stop, Tokenize};
-use hyperrag_rerank::Damage;
+use hyperrag_rerank::DamagedBlock;
 use serde::Serialize;
 
 use crate::answer::passages::{Found, Passage};
@@ -54,7 +54,7 @@ pub struct GeneratedAnswer {
     pub stats: AnswerStats,
     /// Blocks that were damaged.
     #[serde(skip)]
-    pub damages: Vec<Damage>,
+    pub damages: Vec<DamagedBlock>,
     /// Readings from replicas.
     #[serde(skip)]
     pub failovers: Vec<Failover>,

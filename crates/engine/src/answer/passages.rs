@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use hyperrag_kv::{Failover, LanguageModel, Tokenize};
-use hyperrag_rerank::Damage;
+use hyperrag_rerank::DamagedBlock;
 use serde::Serialize;
 
 use crate::answer::settings::{AnswerSettings, PassageOrder};
@@ -13,11 +13,11 @@ use crate::search::session::{Answer, Query, Session, Stats};
 /// A passage that the generator read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Passage {
-    /// Its number in the prompt, from 1.
+    /// Number of the passage in the prompt, from 1.
     pub rank: usize,
     /// The document.
     pub id: String,
-    /// Its title.
+    /// Title of the document.
     pub title: String,
     /// Score that it is ranked by.
     pub score: f32,
@@ -40,7 +40,7 @@ pub struct Passage {
 pub(crate) struct Found {
     pub(crate) passages: Vec<Passage>,
     pub(crate) stats: Stats,
-    pub(crate) damages: Vec<Damage>,
+    pub(crate) damages: Vec<DamagedBlock>,
     pub(crate) failovers: Vec<Failover>,
 }
 

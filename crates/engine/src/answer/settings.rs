@@ -1,8 +1,8 @@
-//! How a question is answered. Nothing is done here.
+//! Settings of an answer. Nothing is done here.
 
 use hyperrag_kv::Sampling;
 
-/// Where the passages of an answer come from.
+/// Source of the passages of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassageOrder {
     /// The best of the reranked candidates, as in [`Session::answer`](crate::search::session::Session::answer).
@@ -16,7 +16,7 @@ pub enum PassageOrder {
     Retrieved,
 }
 
-/// How a question is answered.
+/// Settings of an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AnswerSettings<'a> {
     /// Instruction of the generator, between passages and question; without it to answer in few
@@ -26,6 +26,6 @@ pub struct AnswerSettings<'a> {
     pub passages: usize,
     /// Order of the passages.
     pub order: PassageOrder,
-    /// How tokens are chosen.
+    /// Choice of each token.
     pub sampling: Sampling,
 }

@@ -51,7 +51,7 @@ struct Versions(BTreeMap<ShardId, Vec<u64>>);
 
 /// A row of the input.
 struct Read {
-    /// Its number, from 1.
+    /// Number, from 1.
     number: u64,
     place: Place,
     document: Document,

@@ -37,7 +37,7 @@ pub struct BuildInput<'a, M> {
     pub stop: &'a AtomicBool,
 }
 
-/// How a corpus is added to a store.
+/// Way in which a corpus is added to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Add {
     /// An earlier, unfinished one is gone on with.

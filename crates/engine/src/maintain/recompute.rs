@@ -9,7 +9,7 @@ use crate::build::prefill::batches;
 use crate::error::PipelineError;
 use crate::progress::ByteProgress;
 
-/// Which blocks are computed again.
+/// Choice of the blocks that are computed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// All.

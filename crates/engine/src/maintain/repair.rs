@@ -24,7 +24,7 @@ const CALIBRATION: &str = "calibration.bin";
 /// The file that announces the manifest.
 const GENERATION: &str = "generation";
 
-/// How a store is mended.
+/// Settings of a repair.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RepairSettings {
     /// Whether only the plan is made and nothing written.
@@ -71,7 +71,7 @@ pub struct Mend {
     pub file: PathBuf,
     /// The damage.
     pub what: String,
-    /// How it was, or would be, mended; or why it is not.
+    /// Remedy that was or would be taken, or the reason why there is none.
     pub how: String,
     /// Whether it is mended; in a plan, whether it could be.
     pub mended: bool,

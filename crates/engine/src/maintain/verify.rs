@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::error::PipelineError;
 use crate::progress::ByteProgress;
 
-/// How a store is verified.
+/// Settings of a verification.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct VerifySettings {
     /// Whether chunk files are parsed, and identities and index compared with them.

@@ -4,7 +4,9 @@ use hyperrag_kv::{
     BlockKey, Chunk, ChunkRead, DocId, Failover, LanguageModel, Profile, QueryPart, QueryTemplate,
     Tokenize,
 };
-use hyperrag_rerank::{Damage, OnDamage, Ranking, Request, RerankError, Scored, Source, score};
+use hyperrag_rerank::{
+    DamagedBlock, OnDamage, Ranking, Request, RerankError, Scored, Source, score,
+};
 use hyperrag_retrieval::Hit;
 use hyperrag_store::{LiveRows, Replicated};
 use serde::Serialize;
@@ -15,9 +17,9 @@ use crate::search::retriever::Retriever;
 /// One query of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
-    /// Its name.
+    /// Name of the query.
     pub id: String,
-    /// Its text.
+    /// Text of the query.
     pub text: String,
 }
 
@@ -93,7 +95,7 @@ pub struct Answer {
     pub stats: Stats,
     /// Blocks that were damaged.
     #[serde(skip)]
-    pub damages: Vec<Damage>,
+    pub damages: Vec<DamagedBlock>,
     /// Readings from replicas.
     #[serde(skip)]
     pub failovers: Vec<Failover>,

@@ -15,7 +15,7 @@ use crate::metric::stats::Summary;
 /// Blocks that recompute warms up with.
 const WARM_UP_BLOCKS: usize = 8;
 
-/// How a bench is run.
+/// Settings of a bench.
 #[derive(Clone, Copy, Debug)]
 pub struct BenchSettings {
     /// Candidates a query.
@@ -26,7 +26,7 @@ pub struct BenchSettings {
     pub warm_up: bool,
 }
 
-/// Where the blocks come from.
+/// Source of the blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -41,7 +41,7 @@ pub enum Mode {
 pub struct Sample {
     /// The query.
     pub query_id: String,
-    /// Where the blocks came from.
+    /// Source of the blocks.
     pub mode: Mode,
     /// Blocks scored.
     pub blocks: usize,
@@ -55,7 +55,7 @@ pub struct Sample {
     pub peak_memory_bytes: Option<u64>,
 }
 
-/// How the scores of a query agree between the modes.
+/// Agreement of a query's scores between the modes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
     /// The query.

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
-/// How many of the best are compared.
+/// Number of the best that are compared.
 const TOP: usize = 10;
 
-/// How far two scorings of the same candidates agree.
+/// Agreement of two scorings of the same candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Agreement {
     /// The largest difference between the two scores of a candidate. Infinite where only one of

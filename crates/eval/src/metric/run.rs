@@ -14,7 +14,7 @@ pub struct RunHit {
     pub document: String,
     /// The score that the run gives it.
     pub score: f64,
-    /// Its line in the file, from 1; 0 where it comes from none.
+    /// Line in the file, from 1; 0 for a hit that comes from no file.
     pub line: usize,
 }
 
@@ -86,7 +86,7 @@ pub enum RunError {
     Unwritable {
         /// Query id, document id or tag.
         what: &'static str,
-        /// Its text.
+        /// Text of the field.
         value: String,
     },
     /// A score that is no finite number is not written.

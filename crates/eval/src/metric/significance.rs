@@ -11,7 +11,7 @@ const RESAMPLES: usize = 10_000;
 /// Values and sums that differ by less are equal: the order of a sum must not decide.
 const ROUNDING: f64 = 1e-12;
 
-/// How two runs differ over the same queries.
+/// Difference of two runs over the same queries.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct PairedDifference {
     /// Mean of the second's values less the first's.
@@ -19,7 +19,7 @@ pub struct PairedDifference {
     /// 95 % interval of that mean: the percentiles of 10,000 bootstrap samples of the queries (Efron
     /// 1979).
     pub interval: [f64; 2],
-    /// How probable so large a mean, up or down, is if the two runs are worth the same: Fisher's
+    /// Probability of so large a mean, up or down, if the two runs are worth the same: Fisher's
     /// randomisation test over the signs of the differences, of all signs for up to 16 queries that
     /// differ, else of 100,000 drawn ones (Smucker, Allan and Carterette 2007).
     pub p: f64,

@@ -22,7 +22,7 @@ pub struct Summary {
     pub p99: f64,
     /// The largest.
     pub max: f64,
-    /// How many there are.
+    /// Number of samples.
     pub samples: usize,
 }
 

@@ -11,11 +11,11 @@ use crate::experiment::quality::report::QualityRow;
 pub struct Figures {
     /// Version of the program.
     pub version: &'static str,
-    /// Where and with what the models computed.
+    /// Device and kernel that computed.
     pub machinery: String,
     /// Name of the profile.
     pub profile: String,
-    /// Where the candidates come from.
+    /// Source of the candidates.
     pub retriever: String,
     /// Name of the measure.
     pub measure: String,
@@ -42,7 +42,7 @@ pub struct Figures {
 /// A variant, and what it costs.
 #[derive(Debug, Serialize)]
 pub struct VariantFigures {
-    /// Its name.
+    /// Name of the variant.
     pub name: String,
     /// Kernel that computed it.
     pub kernel: &'static str,

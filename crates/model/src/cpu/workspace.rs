@@ -26,7 +26,7 @@ pub(crate) struct Workspace {
 pub(crate) struct Scratch {
     pub(crate) keys: Vec<Lanes>,
     pub(crate) values: Vec<Lanes>,
-    /// One of K or V.
+    /// Row of K or V.
     pub(crate) row: Floats,
     pub(crate) softmax: Softmax,
     pub(crate) wide: Floats,

@@ -93,7 +93,8 @@ fn other_blocks_do_not_replace_a_shard() {
     let salvage = mending.salvage(ShardId(0), &chunks, &mut Vec::new()).unwrap();
     assert_eq!(salvage.damaged(), 1);
     let none = |_: &[Chunk]| Err("no model".to_owned());
-    let computes: [&mut hyperrag_store::Compute<'_>; 2] = [&mut { other_blocks }, &mut { none }];
+    let computes: [&mut hyperrag_store::ComputeBlocks<'_>; 2] =
+        [&mut { other_blocks }, &mut { none }];
     for compute in computes {
         let mended = mending.rewrite(ShardId(0), &chunks, &salvage, compute, None, &mut Vec::new());
         assert!(matches!(mended, Err(StoreError::NotMended { .. })), "{mended:?}");
@@ -114,7 +115,7 @@ fn mended(
     root: &Path,
     manifest: &Manifest,
     kernel: Option<&str>,
-    compute: &mut hyperrag_store::Compute<'_>,
+    compute: &mut hyperrag_store::ComputeBlocks<'_>,
 ) -> Result<bool, StoreError> {
     let path = shard(root, 0);
     let mut bytes = fs::read(&path).unwrap();

@@ -8,7 +8,7 @@ use crate::metric::evaluate::evaluate;
 use crate::metric::measure::Measure;
 use crate::metric::qrels::Qrels;
 
-/// How far below the best a measure may be at the knee: what the sets at hand can hardly tell apart.
+/// Largest loss against the best measure at the knee: the sets at hand can hardly tell it apart.
 const KNEE_LOSS: f64 = 0.005;
 
 /// Cost of a variant.

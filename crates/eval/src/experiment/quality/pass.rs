@@ -29,7 +29,7 @@ pub struct QualityInput<'a, M> {
     pub variants: &'a [M],
     /// Without it each model prefills by itself, as in a build.
     pub rounding: Option<Rounding<'a, M>>,
-    /// How many queries are scored a second time, from blocks that are computed again.
+    /// Number of queries that are scored a second time, from blocks that are computed again.
     pub recompute: usize,
     /// Draws these queries.
     pub seed: u64,

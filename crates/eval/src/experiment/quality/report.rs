@@ -14,7 +14,7 @@ use crate::metric::qrels::Qrels;
 use crate::metric::significance::{PairedDifference, paired_difference};
 use crate::metric::stats::Summary;
 
-/// Where a ranking comes from.
+/// Source of a ranking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum How {
@@ -33,11 +33,11 @@ pub enum How {
 pub struct Estimate {
     /// The mean.
     pub mean: f64,
-    /// Its standard error.
+    /// Standard error of the mean.
     pub error: f64,
 }
 
-/// How far a ranking agrees with the reference's, by query.
+/// Agreement of a ranking with the reference's, by query.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Agreements {
     /// Kendall's tau.
@@ -53,7 +53,7 @@ pub struct Agreements {
 pub struct QualityRow {
     /// The variant; empty for the retriever.
     pub variant: String,
-    /// How its scores are used.
+    /// Use of the scores.
     pub how: How,
     /// The model's share in the fusion, of the one half and of the other.
     pub weights: Option<[f32; 2]>,

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use anyhow::Result;
 use hyperrag_engine::PipelineError;
 use hyperrag_kv::Failover;
-use hyperrag_rerank::{Damage, RerankError};
+use hyperrag_rerank::{DamagedBlock, RerankError};
 use indicatif::ProgressBar;
 
 use crate::exit::Status;
@@ -25,7 +25,7 @@ impl Said {
     }
 
     /// Speaks of damages and failovers, and gives the status that a query with them has.
-    pub(crate) fn warn(&mut self, damages: &[Damage], failovers: &[Failover]) -> Status {
+    pub(crate) fn warn(&mut self, damages: &[DamagedBlock], failovers: &[Failover]) -> Status {
         warn_of_damages(damages);
         warn_of_failovers(failovers, &mut self.0);
         if damages.is_empty() { Status::Done } else { Status::Degraded }
@@ -94,7 +94,7 @@ fn is_fatal(error: &anyhow::Error) -> bool {
 }
 
 /// Speaks of every block that was damaged, and computed again or left out.
-fn warn_of_damages(damages: &[Damage]) {
+fn warn_of_damages(damages: &[DamagedBlock]) {
     for damage in damages {
         report::warn(&format!(
             "{}; the block of {} was {}",

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hyperrag_kernels::cpu::gemm::epilogue::Rows;
+use hyperrag_kernels::cpu::gemm::epilogue::OutputRows;
 use hyperrag_kernels::cpu::gemm::pack_lhs::PackedLhs;
 use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
 use hyperrag_kernels::dtype::Compute;
@@ -57,7 +57,7 @@ impl Product {
         let columns = weights.outputs();
         let size = *rows * columns;
         let values = out.take(size);
-        let rows = Rows::put(*kernel, values, columns);
+        let rows = OutputRows::put(*kernel, values, columns);
         weights.product(*kernel, x, weights.panels(), upcast, rows);
         out.get(size)
     }

@@ -11,7 +11,7 @@
 //! its own. Sums of int8 are exact, in any order.
 //!
 //! ```
-//! use hyperrag_kernels::cpu::gemm::epilogue::Rows;
+//! use hyperrag_kernels::cpu::gemm::epilogue::OutputRows;
 //! use hyperrag_kernels::cpu::gemm::pack_lhs::PackedLhs;
 //! use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
 //! use hyperrag_kernels::dtype::Compute;
@@ -24,7 +24,7 @@
 //! let mut x = PackedLhs::default();
 //! x.start(kernel, kernel.lhs_format(Compute::F32), 1, 3).set_all(&[5.0, 7.0, 9.0]);
 //! let mut out = [0.0; 2];
-//! weights.product(kernel, &x, weights.panels(), &mut Vec::new(), Rows::put(kernel, &mut out, 2));
+//! weights.product(kernel, &x, weights.panels(), &mut Vec::new(), OutputRows::put(kernel, &mut out, 2));
 //! assert_eq!(out, [5.0, 23.0]);
 //! # Ok::<(), hyperrag_kernels::error::PackError>(())
 //! ```

@@ -2,7 +2,7 @@
 
 use hyperrag_kv::Element;
 
-use crate::cpu::gemm::epilogue::Rows;
+use crate::cpu::gemm::epilogue::OutputRows;
 use crate::cpu::gemm::pack_lhs::PackedLhs;
 use crate::cpu::gemm::pack_rhs::PackedWeights;
 use crate::cpu::rows::format::RowFormat;
@@ -31,7 +31,7 @@ pub(crate) fn values_of(operand: &PackedLhs, kernel: Kernel, compute: Compute) -
         weights.fill(i, &row);
     }
     let mut values = vec![0.0; operand.rows() * inputs];
-    let out = Rows::put(kernel, &mut values, inputs);
+    let out = OutputRows::put(kernel, &mut values, inputs);
     weights.product(kernel, operand, weights.panels(), &mut Vec::new(), out);
     values.into_iter().map(f32::to_bits).collect()
 }

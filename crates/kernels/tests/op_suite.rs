@@ -1,6 +1,6 @@
 //! Products and rounding on every instruction set against the portable one, and that against plain sums.
 
-use hyperrag_kernels::cpu::gemm::epilogue::Rows;
+use hyperrag_kernels::cpu::gemm::epilogue::OutputRows;
 use hyperrag_kernels::cpu::gemm::pack_lhs::PackedLhs;
 use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
 use hyperrag_kernels::dtype::Compute;
@@ -28,7 +28,7 @@ fn product(
     let mut c = vec![f32::NAN; rows * outputs];
     let mut x = PackedLhs::default();
     x.start(kernel, kernel.lhs_format(compute), rows, a.len() / rows).set_all(a);
-    b.product(kernel, &x, b.panels(), &mut Vec::new(), Rows::put(kernel, &mut c, outputs));
+    b.product(kernel, &x, b.panels(), &mut Vec::new(), OutputRows::put(kernel, &mut c, outputs));
     c
 }
 

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use hyperrag_kernels::cpu::attention::mask::Seen;
 use hyperrag_kernels::cpu::attention::softmax::Scores;
-use hyperrag_kernels::cpu::gemm::epilogue::Rows;
+use hyperrag_kernels::cpu::gemm::epilogue::OutputRows;
 use hyperrag_kernels::cpu::gemm::pack_lhs::{LhsFormat, PackedLhs};
 use hyperrag_kernels::cpu::gemm::panels::{Panels, depth};
 use hyperrag_kernels::isa::Kernel;
@@ -104,7 +104,7 @@ impl Heads<'_> {
             let depth = depth(format, seen.len());
             let values = Panels { format, depth, stride: depths[1], steps: values };
             let out = &mut out[first * group * self.dim..][..steps * group * self.dim];
-            values.product(kernel, softmax.weights(), Rows::put(kernel, out, self.dim));
+            values.product(kernel, softmax.weights(), OutputRows::put(kernel, out, self.dim));
             kernel.divide_rows(out, softmax.sums());
         }
     }

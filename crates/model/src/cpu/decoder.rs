@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use hyperrag_kernels::cpu::gemm::epilogue::{Rows, StoreOp, Tile};
+use hyperrag_kernels::cpu::gemm::epilogue::{OutputRows, StoreOp, Tile};
 use hyperrag_kernels::cpu::gemm::pack_lhs::LhsFormat;
 use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
 use hyperrag_kernels::dtype::Compute;
@@ -412,14 +412,14 @@ impl CpuModel {
         };
         let (kernel, columns) = (self.kernel, weights.outputs());
         if !*shares {
-            let rows = Rows { kernel, values: out, stride: columns, columns, op };
+            let rows = OutputRows { kernel, values: out, stride: columns, columns, op };
             weights.product(kernel, x, weights.panels(), upcast, rows);
             return;
         }
         self.by_parts(out, |first, values| {
             let columns = values.len();
             let panels = first / PANEL..panels_of(first + columns);
-            let rows = Rows { kernel, values, stride: columns, columns, op };
+            let rows = OutputRows { kernel, values, stride: columns, columns, op };
             weights.product(kernel, x, panels, &mut self.scratch.get().upcast, rows);
         });
     }

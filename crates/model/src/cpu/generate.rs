@@ -4,7 +4,7 @@
 
 use std::ops::ControlFlow;
 
-use hyperrag_kernels::cpu::gemm::epilogue::Rows;
+use hyperrag_kernels::cpu::gemm::epilogue::OutputRows;
 use hyperrag_kernels::lanes::{PANEL, panels_of};
 use hyperrag_kernels::memory::aligned::take;
 use hyperrag_kv::{Element, Generation, ModelError, Sampling, Stop};
@@ -101,7 +101,7 @@ impl CpuModel {
                     .set_all(hidden);
                 let (kernel, columns) = (self.kernel, logits.len());
                 let panels = group * COLUMNS / PANEL..panels_of(group * COLUMNS + columns);
-                let out = Rows::put(kernel, logits, columns);
+                let out = OutputRows::put(kernel, logits, columns);
                 head.product(kernel, operand, panels, upcast, out);
                 self.cap_logits(logits);
             });

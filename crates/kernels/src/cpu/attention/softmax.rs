@@ -4,7 +4,7 @@
 use super::mask::Seen;
 #[cfg(target_arch = "x86_64")]
 use super::online_softmax::{RowWeights, Weigh};
-use crate::cpu::gemm::epilogue::Rows;
+use crate::cpu::gemm::epilogue::OutputRows;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::gemm::pack_lhs::LhsFormat;
 use crate::cpu::gemm::pack_lhs::PackedLhs;
@@ -85,7 +85,7 @@ impl Softmax {
         let Scores { queries, ref keys, seen, cap } = *scores;
         let (rows, columns) = (queries.rows(), keys.panels() * PANEL);
         let scores = self.scores.take(rows * columns);
-        keys.product(kernel, queries, Rows::put(kernel, scores, columns));
+        keys.product(kernel, queries, OutputRows::put(kernel, scores, columns));
         if let Some(cap) = cap {
             let rows = scores.chunks_exact_mut(columns).enumerate();
             rows.for_each(|(i, row)| kernel.soft_cap(&mut row[seen.span(i)], cap));
@@ -155,7 +155,7 @@ mod tests {
             softmax.take(kernel, &Scores { queries: &queries, keys, seen, cap });
         }
         let (steps, mut seen) = (identity(format, end), vec![0.0; rows * end]);
-        let out = Rows::put(kernel, &mut seen, end);
+        let out = OutputRows::put(kernel, &mut seen, end);
         panels(format, end, &steps).product(kernel, softmax.weights(), out);
         let mut weights = vec![0.0; scores.len()];
         for (all, seen) in weights.chunks_exact_mut(columns).zip(seen.chunks_exact(end)) {

@@ -48,7 +48,7 @@ impl<F: FnMut(Tile<'_>)> Epilogue for F {
 }
 
 /// Rows of a matrix, which take the sums of a product.
-pub struct Rows<'a> {
+pub struct OutputRows<'a> {
     /// Instruction set that writes them.
     pub kernel: Kernel,
     /// Values of all rows.
@@ -70,7 +70,7 @@ pub enum StoreOp {
     Add,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> OutputRows<'a> {
     /// Rows one after the other, which are overwritten.
     #[inline]
     pub fn put(kernel: Kernel, values: &'a mut [f32], columns: usize) -> Self {
@@ -78,7 +78,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-impl Epilogue for Rows<'_> {
+impl Epilogue for OutputRows<'_> {
     #[inline]
     fn take(&mut self, tile: Tile<'_>) {
         for (sums, panel) in tile.sums.into_iter().zip(tile.panel..) {

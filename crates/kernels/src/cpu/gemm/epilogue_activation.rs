@@ -85,7 +85,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cpu::gemm::epilogue::Rows;
+    use crate::cpu::gemm::epilogue::OutputRows;
     use crate::dtype::Compute;
     use crate::lanes::LANES;
     use crate::testing::values_of;
@@ -115,7 +115,7 @@ mod tests {
                     let mut x = PackedLhs::default();
                     x.start(kernel, format, rows, inputs).set_all(&values);
                     let mut sums = vec![0.0; rows * outputs];
-                    let out = Rows::put(kernel, &mut sums, outputs);
+                    let out = OutputRows::put(kernel, &mut sums, outputs);
                     weights.product(kernel, &x, weights.panels(), &mut Vec::new(), out);
                     for activation in [Activation::Silu, Activation::GeluTanh] {
                         let (mut found, mut expected) = (PackedLhs::default(), PackedLhs::default());

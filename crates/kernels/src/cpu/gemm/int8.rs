@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
     use crate::cpu::gemm::blocking::{INPUTS_MAX, ORDER_MIN};
-    use crate::cpu::gemm::epilogue::{Rows, StoreOp};
+    use crate::cpu::gemm::epilogue::{OutputRows, StoreOp};
     use crate::cpu::gemm::pack_lhs::PackedLhs;
     use crate::cpu::gemm::pack_rhs::PackedWeights;
     use crate::dtype::Compute;
@@ -129,7 +129,7 @@ mod tests {
         // Rows of C are further apart than they are long.
         let (rows, outputs, stride) = (x.rows(), b.outputs(), b.outputs() + 3);
         let mut c = vec![f32::NAN; rows * stride];
-        let out = Rows { kernel, values: &mut c, stride, columns: outputs, op: StoreOp::Put };
+        let out = OutputRows { kernel, values: &mut c, stride, columns: outputs, op: StoreOp::Put };
         b.product(kernel, x, b.panels(), &mut Vec::new(), out);
         assert!(c.chunks_exact(stride).all(|row| row[outputs..].iter().all(|v| v.is_nan())));
         c.chunks_exact(stride).flat_map(|row| &row[..outputs]).copied().collect()

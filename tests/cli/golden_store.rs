@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hyperrag_kv::{BlockKey, BlockRead, ChunkId, Slot};
 use hyperrag_store::{FORMAT_VERSION, Store};
 
-use crate::support::{Scratch, all_files, contents, ranked, testdata};
+use crate::support::{Scratch, all_files, contents, copy_folder, ranked, testdata};
 
 const QUERY: &str =
     "query --store store TINY --device cpu --json --queries queries.jsonl --depth 9 -k 9";
@@ -14,14 +14,7 @@ const QUERY: &str =
 /// Copies the golden store of this version, and writes a query.
 pub(crate) fn golden(version: u32) -> Scratch {
     let scratch = Scratch::new();
-    let from = PathBuf::from(testdata(&format!("stores/v{version}")));
-    for path in all_files(&from) {
-        let to = scratch.path("store").join(path.strip_prefix(&from).unwrap());
-        if path.is_file() {
-            fs::create_dir_all(to.parent().unwrap()).unwrap();
-            fs::copy(&path, to).unwrap();
-        }
-    }
+    copy_folder(Path::new(&testdata(&format!("stores/v{version}"))), &scratch.path("store"));
     scratch.write("queries.jsonl", "{\"_id\": \"q\", \"text\": \"a river of bees\"}\n");
     scratch
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Scratch, testdata};
+use crate::support::{Scratch, copy_folder, testdata};
 
 const PAGE: &str = "docs/reference/json.md";
 
@@ -101,7 +101,7 @@ fn the_page_lists_every_field() {
     scratch.write("gone", "p002\n");
     scratch.write("gold", "{\"_id\": \"a\", \"answers\": [\"honey\"]}\n");
     scratch.write("answers", "{\"query_id\": \"a\", \"answer\": \"honey\"}\n");
-    copy(&testdata("stores/v1"), &scratch.path("old"));
+    copy_folder(Path::new(&testdata("stores/v1")), &scratch.path("old"));
     let mut page = HEAD.to_owned();
     for (name, line) in COMMANDS {
         let line = line.replace("QRELS", &testdata("qrels.tsv"));
@@ -127,15 +127,4 @@ fn the_page_lists_every_field() {
         assert_eq!(&made, written, "{PAGE}");
     }
     assert_eq!(page.lines().count(), written.len(), "{PAGE}");
-}
-
-/// Copies a folder with all below it.
-fn copy(from: &str, to: &Path) {
-    for path in crate::support::all_files(Path::new(from)) {
-        if path.is_file() {
-            let to = to.join(path.strip_prefix(from).unwrap());
-            fs::create_dir_all(to.parent().unwrap()).unwrap();
-            fs::copy(&path, to).unwrap();
-        }
-    }
 }

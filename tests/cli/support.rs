@@ -274,6 +274,17 @@ pub(crate) fn all_files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Copies a folder with all below it.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    for path in all_files(from) {
+        if path.is_file() {
+            let to = to.join(path.strip_prefix(from).unwrap());
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(&path, to).unwrap();
+        }
+    }
+}
+
 /// Returns query, documents and the bits of their scores for every answer in `--json`.
 pub(crate) fn ranked(outcome: &Outcome) -> Vec<(String, Vec<(String, u32)>)> {
     let hit = |hit: &Value| {

@@ -1,4 +1,4 @@
-//! The same weights with other element types of K and V.
+//! Variants of a model: its weights with other element types of K and V.
 
 use std::sync::Arc;
 

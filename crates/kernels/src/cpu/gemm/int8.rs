@@ -15,8 +15,9 @@ use crate::isa::Kernel;
 use crate::lanes::{Quads, Sums};
 
 impl Kernel {
-    /// Computes a product as [`Kernel::product`] does, of fours of int8, the first step of a panel its scales; `A` is laid out as
-    /// an operand lays it, with a scale for each row.
+    /// Computes a product of fours of int8, as [`Kernel::product`] does of other types. The first step of a
+    /// panel has its scales. `A` is laid out as [`PackedLhs`](super::pack_lhs::PackedLhs) has it, with a
+    /// scale for each row.
     pub(crate) fn product_of_quads<'b>(
         self,
         a: &[Quads],

@@ -27,8 +27,8 @@ enum Panels {
     /// Pairs of inputs, with zeros behind them up to a multiple of [`DEPTH`](super::blocking::DEPTH).
     Bf16(Pages<Pairs>),
     /// A step with the scales of the outputs, then fours of inputs with zeros behind them up to a
-    /// multiple of [`DEPTH`](super::blocking::DEPTH). An output's weights are turned as a row of the left side is, and then
-    /// rounded, the largest to 127.
+    /// multiple of [`DEPTH`](super::blocking::DEPTH). An output's weights are turned as a row of the left
+    /// side is, and then rounded, the largest to 127.
     Int8(Pages<Quads>),
 }
 

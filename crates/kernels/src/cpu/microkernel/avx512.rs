@@ -67,8 +67,9 @@ fn tile_of<const M: usize, const N: usize>(
     store(&sums, out)
 }
 
-/// Sums of up to 12 rows with two panels of pairs of bf16, by the instruction that multiplies and adds both of a pair. It rounds
-/// in its own way: denormals count as zero, and the bits are not those of fused multiply-adds.
+/// Sums of up to 12 rows with two panels of pairs of bf16, by the instruction that multiplies and adds both
+/// of a pair. It rounds in its own way: denormals count as zero, and the bits are not those of fused
+/// multiply-adds.
 #[expect(unsafe_code, reason = "functions compiled for an instruction set")]
 pub(crate) fn tile_of_pairs<const N: usize>(
     rows: usize,
@@ -119,8 +120,8 @@ fn tile_of_pairs_of<const M: usize, const N: usize>(
     store(&sums, out)
 }
 
-/// Sums of up to 12 rows with two panels of int8. The instruction takes its left factor without a sign, so 128 is added to each
-/// weight, and 128 times the row's sum is where the sums begin below zero.
+/// Sums of up to 12 rows with two panels of int8. The instruction takes its left factor without a sign, so
+/// 128 is added to each weight, and the sums begin at minus 128 times the row's sum.
 #[expect(unsafe_code, reason = "functions compiled for an instruction set")]
 pub(crate) fn tile_of_quads<const N: usize>(
     rows: usize,
@@ -210,7 +211,8 @@ fn scale_by_sixteen(sums: &mut [Lanes], rows: &[f32], columns: &Lanes) {
     }
 }
 
-/// Computes [`generic::turn_and_quantise`] in the same order of sums: left to the compiler it takes ten times as long.
+/// Computes [`generic::turn_and_quantise`] in the same order of sums: left to the compiler it takes ten times
+/// as long.
 #[expect(unsafe_code, reason = "a function compiled for an instruction set")]
 pub(crate) fn turn_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32 {
     // SAFETY: `Kernel::available` offers AVX-512 only where the machine has it.
@@ -301,8 +303,8 @@ fn turn_in_registers<const R: usize>(x: &mut [f32], parts: usize) {
     }
 }
 
-/// Rounds as [`generic::round_to_steps`] by the instruction for it, which takes denormals for zero, as those do that
-/// multiply.
+/// Rounds as [`generic::round_to_steps`] by the instruction for it, which takes denormals for zero, as the
+/// instructions that multiply do.
 #[expect(unsafe_code, reason = "a function compiled for an instruction set")]
 pub(crate) fn round_to_steps(x: &[f32], out: &mut [Pairs], stride: usize) {
     // SAFETY: `Kernel::available` offers AVX-512 with BF16 only where the machine has it.

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
+use hyperrag_core::KvDtype;
 use hyperrag_eval::Measure;
-use hyperrag_kv::Element;
-use hyperrag_model::{Compute, ComputeChoice, DeviceChoice};
+use hyperrag_model::{ComputeDtype, DeviceChoice, DtypeChoice};
 use hyperrag_retrieval::Analyzer;
 
 pub(crate) use answer::AnswerArgs;
@@ -86,8 +86,8 @@ pub(crate) struct DeviceBenchArgs {
     #[arg(long, env = "HYPERRAG_DEVICE", default_value_t = DeviceChoice::Cuda(0), value_name = "DEVICE")]
     pub(crate) device: DeviceChoice,
     /// Type of weights and products: f16, bf16 or f32.
-    #[arg(long = "dtype", alias = "compute", env = "HYPERRAG_COMPUTE", default_value_t = Compute::F16, value_name = "TYPE")]
-    pub(crate) compute: Compute,
+    #[arg(long = "dtype", alias = "compute", env = "HYPERRAG_COMPUTE", default_value_t = ComputeDtype::F16, value_name = "TYPE")]
+    pub(crate) dtype: ComputeDtype,
     /// Models whose sizes are taken; all without it.
     #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     pub(crate) shapes: Vec<String>,
@@ -155,7 +155,7 @@ pub(crate) struct ModelArgs {
         default_value = "auto",
         value_name = "TYPE"
     )]
-    pub(crate) compute: ComputeChoice,
+    pub(crate) dtype: DtypeChoice,
     /// Threads that compute on the CPU, at most 1024; 0 is one a core.
     #[arg(
         long,
@@ -207,7 +207,7 @@ pub(crate) struct BuildArgs {
     /// Type of the stored K and V: bf16, f32, or, on a CPU only, int8, int5 or int4 with a half, a
     /// third or a quarter of bf16's bytes [default: bf16; with --append the store's].
     #[arg(long = "kv-dtype", alias = "element", value_name = "TYPE")]
-    pub(crate) element: Option<Element>,
+    pub(crate) kv_dtype: Option<KvDtype>,
     /// Folder to keep a copy of the store in, brought up to date when the build ends; may be given
     /// several times.
     #[arg(long = "replica", value_name = "DIR")]
@@ -443,8 +443,8 @@ pub(crate) struct RepairArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// The type of the store's K and V; this and the next three are needed only where its manifest is lost.
-    #[arg(long = "kv-dtype", alias = "element", default_value_t = Element::Bf16, value_name = "TYPE")]
-    pub(crate) element: Element,
+    #[arg(long = "kv-dtype", alias = "element", default_value_t = KvDtype::Bf16, value_name = "TYPE")]
+    pub(crate) kv_dtype: KvDtype,
     /// The store's positions of a chunk.
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(32..=4096))]
     pub(crate) chunk_tokens: u32,

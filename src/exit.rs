@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use hyperrag_engine::{OpenError, PipelineError};
+use hyperrag_engine::{EngineError, OpenError};
 use hyperrag_rerank::RerankError;
 use hyperrag_store::StoreError;
 
@@ -70,11 +70,11 @@ fn status_of(cause: &(dyn std::error::Error + 'static)) -> Option<Status> {
     if cause.is::<Damaged>() {
         return Some(Status::Damaged);
     }
-    if let Some(PipelineError::Interrupted) = cause.downcast_ref() {
+    if let Some(EngineError::Interrupted) = cause.downcast_ref() {
         return Some(Status::Interrupted);
     }
     let in_build = || match cause.downcast_ref() {
-        Some(PipelineError::Store(error)) => Some(error),
+        Some(EngineError::Store(error)) => Some(error),
         _ => None,
     };
     let in_open = || match cause.downcast_ref() {
@@ -91,8 +91,8 @@ fn status_of(cause: &(dyn std::error::Error + 'static)) -> Option<Status> {
     }
     match cause.downcast_ref() {
         Some(
-            PipelineError::Index(_)
-            | PipelineError::Rerank(RerankError::Lost { .. } | RerankError::Damaged { .. }),
+            EngineError::Index(_)
+            | EngineError::Rerank(RerankError::Lost { .. } | RerankError::Damaged { .. }),
         ) => Some(Status::Damaged),
         _ => None,
     }

@@ -8,11 +8,11 @@ use crate::exit::Status;
 use crate::report;
 
 /// Has a panic end the program at once, on whatever thread it is, so that no other thread waits for
-/// that one, and nothing that it was changing is used again. What [`hyperrag_kv::guarded`] catches is
+/// that one, and nothing that it was changing is used again. What [`hyperrag_core::guarded`] catches is
 /// left to it.
 pub(crate) fn set_hook() {
     panic::set_hook(Box::new(|panic| {
-        if hyperrag_kv::is_guarded() {
+        if hyperrag_core::is_guarded() {
             return;
         }
         report::error(&sentence(panic));
@@ -26,7 +26,7 @@ pub(crate) fn set_hook() {
 }
 
 fn sentence(panic: &PanicHookInfo<'_>) -> String {
-    let what = hyperrag_kv::panic_text(panic.payload());
+    let what = hyperrag_core::panic_text(panic.payload());
     let what = what.lines().map(str::trim).collect::<Vec<_>>().join(", ");
     let place = panic.location().map_or_else(String::new, |at| format!(" at {at}"));
     format!(
@@ -58,8 +58,8 @@ mod tests {
         let Some(kind) = std::env::var_os(PANIC) else { return };
         set_hook();
         assert_eq!(
-            hyperrag_kv::guarded(|| -> () { panic!("caught") }),
-            Err(hyperrag_kv::CaughtPanic("caught".to_owned()))
+            hyperrag_core::guarded(|| -> () { panic!("caught") }),
+            Err(hyperrag_core::CaughtPanic("caught".to_owned()))
         );
         match kind.to_str() {
             Some("watched") => report::watch(&ProgressBar::hidden(), || (), work),

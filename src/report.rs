@@ -217,8 +217,8 @@ mod tests {
     #[test]
     fn a_panic_of_watched_work_ends_the_watching() {
         let bar = ProgressBar::hidden();
-        let watched = |work: fn()| hyperrag_kv::guarded(|| watch(&bar, || (), work));
-        assert_eq!(watched(|| panic!("gone")), Err(hyperrag_kv::CaughtPanic("gone".to_owned())));
+        let watched = |work: fn()| hyperrag_core::guarded(|| watch(&bar, || (), work));
+        assert_eq!(watched(|| panic!("gone")), Err(hyperrag_core::CaughtPanic("gone".to_owned())));
         assert!(bar.is_finished());
         assert_eq!(watched(|| ()), Ok(()));
     }

@@ -184,8 +184,8 @@ fn resolved(command: &Command, matches: &ArgMatches) -> String {
 
 #[cfg(test)]
 mod tests {
-    use hyperrag_kv::Element;
-    use hyperrag_model::{Compute, ComputeChoice};
+    use hyperrag_core::KvDtype;
+    use hyperrag_model::{ComputeDtype, DtypeChoice};
 
     use super::*;
 
@@ -212,11 +212,11 @@ mod tests {
         let of = |file: &str, more: &[&str]| {
             let line = [&["hyperrag", "build", "corpus", "--store", "s"], more].concat();
             match resolve(file, &line).unwrap().command {
-                crate::cli::Command::Build(args) => (args.element, args.model.compute),
+                crate::cli::Command::Build(args) => (args.kv_dtype, args.model.dtype),
                 other => panic!("{other:?}"),
             }
         };
-        let expected = (Some(Element::Int8), ComputeChoice::Named(Compute::F32));
+        let expected = (Some(KvDtype::Int8), DtypeChoice::Named(ComputeDtype::F32));
         assert_eq!(of("", &["--element", "int8", "--compute", "f32"]), expected);
         assert_eq!(of("", &["--kv-dtype", "int8", "--dtype", "f32"]), expected);
         assert_eq!(of("compute = 'f32'\n[build]\nelement = 'int8'\n", &[]), expected);

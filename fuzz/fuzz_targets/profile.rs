@@ -3,5 +3,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
-    let _ = hyperrag_kv::Profile::from_toml(text);
+    let _ = hyperrag_core::Profile::from_toml(text);
 });

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
+use hyperrag_core::KvDtype;
 use hyperrag_eval::Measure;
-use hyperrag_kv::Element;
-use hyperrag_model::{Compute, DeviceChoice};
+use hyperrag_model::{ComputeDtype, DeviceChoice};
 use hyperrag_retrieval::Analyzer;
 
 use super::{Aggregate, ColumnArgs, ModelArgs, SearchArgs};
@@ -160,8 +160,8 @@ const CHUNK: std::ops::RangeInclusive<i64> = 32..=4096;
 pub(crate) struct VariantName {
     /// Text as it was given.
     pub(crate) text: String,
-    pub(crate) element: Element,
-    pub(crate) compute: Option<Compute>,
+    pub(crate) kv_dtype: KvDtype,
+    pub(crate) dtype: Option<ComputeDtype>,
     pub(crate) chunk_tokens: Option<u32>,
 }
 
@@ -181,19 +181,14 @@ impl FromStr for VariantName {
                 CHUNK.end()
             )),
         });
-        let (element, compute) = match types.split_once('/') {
+        let (kv_dtype, dtype) = match types.split_once('/') {
             None => (types, None),
-            Some((element, compute)) => (element, Some(compute)),
+            Some((kv_dtype, dtype)) => (kv_dtype, Some(dtype)),
         };
-        let element = element.parse().map_err(|error| format!("{error}"))?;
-        let compute = compute.map(|compute| compute.parse().map_err(|error| format!("{error}")));
-        let compute: Option<Compute> = compute.transpose()?;
-        Ok(Self {
-            text: text.to_owned(),
-            element,
-            compute,
-            chunk_tokens: chunk_tokens.transpose()?,
-        })
+        let kv_dtype = kv_dtype.parse().map_err(|error| format!("{error}"))?;
+        let dtype = dtype.map(|dtype| dtype.parse().map_err(|error| format!("{error}")));
+        let dtype: Option<ComputeDtype> = dtype.transpose()?;
+        Ok(Self { text: text.to_owned(), kv_dtype, dtype, chunk_tokens: chunk_tokens.transpose()? })
     }
 }
 
@@ -204,10 +199,10 @@ mod tests {
     #[test]
     fn variants_are_parsed() {
         let int4: VariantName = "int4/bf16".parse().unwrap();
-        assert_eq!((int4.element, int4.compute), (Element::Int4, Some(Compute::Bf16)));
-        assert_eq!("f32".parse::<VariantName>().unwrap().compute, None);
+        assert_eq!((int4.kv_dtype, int4.dtype), (KvDtype::Int4, Some(ComputeDtype::Bf16)));
+        assert_eq!("f32".parse::<VariantName>().unwrap().dtype, None);
         let short: VariantName = "bf16@128".parse().unwrap();
-        assert_eq!((short.compute, short.chunk_tokens), (None, Some(128)));
+        assert_eq!((short.dtype, short.chunk_tokens), (None, Some(128)));
         for (wrong, said) in [
             ("f16", "f32, int8"),
             ("int8/int4", "f16, bf16, f32 or int8"),

@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 
 use anyhow::{Context, Result};
+use hyperrag_core::Sampling;
 use hyperrag_engine::Query;
 use hyperrag_engine::answer::GeneratedAnswer;
 use hyperrag_engine::answer::settings::{AnswerSettings, PassageOrder};
-use hyperrag_kv::Sampling;
 use indicatif::ProgressBar;
 
 use crate::cli::AnswerArgs;
@@ -14,7 +14,7 @@ use crate::exit::Status;
 use crate::input::model::open_to_rank;
 use crate::input::queries::Batch;
 use crate::input::ranking::session;
-use crate::output::batch::{batch_bar, each_answer};
+use crate::output::batch::{batch_bar, for_each_result};
 use crate::output::store::status_with;
 use crate::report;
 
@@ -46,7 +46,7 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
         Ok((answered, printed))
     };
     let answers = batch.map(|query| work(&query?));
-    each_answer(
+    for_each_result(
         status_with(&engine.store, &session),
         answers,
         single,

@@ -33,7 +33,8 @@ struct Conditions {
     device: DeviceInfo,
     machinery: String,
     kernel: &'static str,
-    element: String,
+    #[serde(rename = "element")]
+    kv_dtype: String,
     io: &'static str,
     steal_percent: Option<f64>,
     depth: usize,
@@ -59,7 +60,7 @@ impl Conditions {
             device: model.device(),
             machinery: model.machinery(),
             kernel: model.kernel_id(),
-            element: engine.store.geometry().element.to_string(),
+            kv_dtype: engine.store.kv_shape().kv_dtype.to_string(),
             io: "page cache",
             steal_percent: None,
             depth: 0,
@@ -187,7 +188,7 @@ fn compare(
     let mut agreements = Vec::new();
     for query in queries {
         let scores = |session: &OpenSession<'_>| -> Result<Vec<f32>> {
-            let mut hits = session.answer(query, args.search.depth, false)?.hits;
+            let mut hits = session.search(query, args.search.depth, false)?.hits;
             hits.sort_by(|a, b| a.id.cmp(&b.id));
             Ok(hits.iter().map(|hit| hit.score).collect())
         };
@@ -281,11 +282,12 @@ fn table(conditions: &Conditions, figures: &BenchReport) -> String {
 }
 
 fn describe(conditions: &Conditions) -> String {
-    let Conditions { version, cpu, machinery, kernel, element, io, steal_percent, queries, .. } =
-        conditions;
+    let Conditions {
+        version, cpu, machinery, kernel, kv_dtype, io, steal_percent, queries, ..
+    } = conditions;
     let steal = steal_percent.map_or_else(|| "unknown".to_owned(), |steal| format!("{steal:.1} %"));
     format!(
-        "hyperrag {version}, {cpu}, {machinery}, kernel {kernel}, {element} KV from {io}, \
+        "hyperrag {version}, {cpu}, {machinery}, kernel {kernel}, {kv_dtype} KV from {io}, \
          steal {steal}, {queries} queries."
     )
 }

@@ -1,9 +1,9 @@
 //! `bench-device`: sizes of models in, times of a device out.
 
 use anyhow::{Context, Result};
+use hyperrag_core::{Digest, Fingerprint, KvDtype, LanguageModel};
 use hyperrag_eval::experiment::device::{DeviceBenchSettings, DeviceFigures};
 use hyperrag_eval::metric::stats::Summary;
-use hyperrag_kv::{Digest, Element, Fingerprint, LanguageModel};
 use hyperrag_model::{Config, DeviceInfo, DeviceModel, DeviceSettings};
 use hyperrag_store::FORMAT_VERSION;
 use serde::Serialize;
@@ -32,7 +32,8 @@ struct Row {
 struct Output {
     version: &'static str,
     device: DeviceInfo,
-    compute: &'static str,
+    #[serde(rename = "compute")]
+    dtype: &'static str,
     product_flops: f64,
     settings: DeviceBenchSettings,
     rows: Vec<Row>,
@@ -68,8 +69,8 @@ pub(crate) fn bench_device(args: &DeviceBenchArgs, json: bool) -> Result<Status>
             config,
             args.device,
             DeviceSettings {
-                compute: args.compute,
-                element: Element::Bf16,
+                dtype: args.dtype,
+                kv_dtype: KvDtype::Bf16,
                 block_positions: args.chunk_tokens as usize,
                 memory_bytes: None,
                 notice: report::warn,
@@ -81,7 +82,7 @@ pub(crate) fn bench_device(args: &DeviceBenchArgs, json: bool) -> Result<Status>
                 version: env!("CARGO_PKG_VERSION"),
                 product_flops: model.product_flops(product_size(&device))?,
                 device,
-                compute: model.compute().name(),
+                dtype: model.dtype().name(),
                 settings,
                 rows: Vec::new(),
             }),
@@ -121,11 +122,11 @@ fn fingerprint(shape: &str, model: &DeviceModel, settings: DeviceBenchSettings) 
         chunk_tokens: settings.chunk_tokens,
         unit_rows: 256,
         language: "english".into(),
-        geometry: *model.geometry(),
+        kv_shape: *model.kv_shape(),
         calibration: None,
         rope: model.config().rope(),
-        compute: model.compute().name().to_owned(),
-        kernel: model.compute().kernel_id().to_owned(),
+        dtype: model.dtype().name().to_owned(),
+        kernel: model.dtype().kernel_id().to_owned(),
     }
 }
 
@@ -157,7 +158,7 @@ fn row(
 }
 
 fn table(output: &Output) -> String {
-    let Output { version, device, compute, product_flops, settings, rows } = output;
+    let Output { version, device, dtype, product_flops, settings, rows } = output;
     let DeviceBenchSettings { depth, chunk_tokens, query_tokens, runs, .. } = settings;
     let mut lines = vec![
         format!(
@@ -184,7 +185,7 @@ fn table(output: &Output) -> String {
     let largest = rows.iter().map(|row| row.figures.score_difference_max).fold(0.0, f64::max);
     lines.push(String::new());
     lines.push(format!(
-        "hyperrag {version}, {device}{driver}, {compute}; peak: a product of large matrices, {:.1} TFLOP/s; medians of {runs} runs; \
+        "hyperrag {version}, {device}{driver}, {dtype}; peak: a product of large matrices, {:.1} TFLOP/s; medians of {runs} runs; \
          random weights; reuse and recompute differ by at most {largest:.1e}.",
         product_flops / 1e12
     ));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
+use hyperrag_core::{KvBlock, KvDtype, LanguageModel, ModelError};
 use hyperrag_corpus::{Chunker, Corpus};
 use hyperrag_engine::build::read::calibration_chunks;
 use hyperrag_engine::search::session::query_part;
@@ -24,8 +25,7 @@ use hyperrag_eval::metric::run::{run_id, run_line};
 use hyperrag_eval::report::quality::{Figures, VariantFigures};
 use hyperrag_eval::report::quality_chart;
 use hyperrag_eval::report::quality_table::table;
-use hyperrag_kv::{Element, KvBlock, LanguageModel, ModelError};
-use hyperrag_model::{Compute, ComputeChoice, Kernel, Model};
+use hyperrag_model::{ComputeDtype, DtypeChoice, Kernel, Model};
 use serde_json::json;
 
 use crate::cli::{QualityArgs, VariantName};
@@ -103,9 +103,9 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Taken>
     }
     let (mut taken, mut drawn) = (Taken::default(), Some(drawn));
     for way in ways {
-        let compute = ComputeChoice::Named(way.compute);
-        let request = ModelRequest { compute, ..request(&args.model) };
-        let loaded = LoadedModel::load(&request, Element::F32, way.chunk_tokens, None, None)?;
+        let dtype = DtypeChoice::Named(way.dtype);
+        let request = ModelRequest { dtype, ..request(&args.model) };
+        let loaded = LoadedModel::load(&request, KvDtype::F32, way.chunk_tokens, None, None)?;
         let tokens = way.chunk_tokens as usize;
         let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, tokens)?;
         // The chunker, which tells documents without text, needs the tokenizer.
@@ -178,15 +178,15 @@ fn verdict(figures: &Figures) -> Status {
 /// Type and length that one loaded model and one chunker are for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Way {
-    compute: Compute,
+    dtype: ComputeDtype,
     chunk_tokens: u32,
 }
 
 impl Way {
     fn of(variant: &VariantName, args: &QualityArgs) -> Self {
-        let compute = || args.model.compute.on_cpu(Kernel::best());
+        let dtype = || args.model.dtype.on_cpu(Kernel::best());
         Self {
-            compute: variant.compute.unwrap_or_else(compute),
+            dtype: variant.dtype.unwrap_or_else(dtype),
             chunk_tokens: variant.chunk_tokens.unwrap_or(args.chunk_tokens),
         }
     }
@@ -235,11 +235,11 @@ fn score(
     let own = args.variants.iter().filter(|variant| Way::of(variant, args) == way);
     let (mut models, mut names, mut calibration) = (Vec::new(), Vec::new(), None);
     for variant in own {
-        if variant.element.is_calibrated() && calibration.is_none() {
+        if variant.kv_dtype.is_calibrated() && calibration.is_none() {
             let chunks = calibration_chunks(corpus, chunker, None)?;
             calibration = Some(Arc::new(loaded.model.calibrate(&chunks, chunker.fixed())?));
         }
-        models.push(loaded.model.with_element(variant.element, calibration.clone())?);
+        models.push(loaded.model.with_kv_dtype(variant.kv_dtype, calibration.clone())?);
         names.push(variant.text.clone());
     }
     let template = loaded.profile.query_template(&loaded.tokenizer)?;
@@ -265,7 +265,7 @@ fn score(
         Some(length),
         &format!(
             "{{elapsed_precise}} {{bar:24}} {{pos}}/{{len}} documents in {} ({}), ETA {{eta_precise}}",
-            way.compute,
+            way.dtype,
             names.join(", ")
         ),
     );
@@ -273,7 +273,7 @@ fn score(
     bar.finish_and_clear();
     let aggregate = aggregate(args.aggregate);
     let of = |((name, model), scores): ((String, &Model), PairScores)| {
-        let bytes_a_token = model.geometry().token_bytes();
+        let bytes_a_token = model.kv_shape().token_bytes();
         let figures = VariantFigures {
             name,
             kernel: model.kernel_id(),

@@ -4,16 +4,16 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use hyperrag_core::{DocId, Fingerprint, KvDtype};
 use hyperrag_corpus::{Chunker, Corpus};
 use hyperrag_engine::build::dry_run::{DryRun, dry_run};
 use hyperrag_engine::build::read::calibration_chunks;
 use hyperrag_engine::maintain::replicate::replicate;
-use hyperrag_engine::open::compute_for;
+use hyperrag_engine::open::dtype_for;
 use hyperrag_engine::{
-    Add, BuildInput, BuildProgress, BuildSummary, ByteProgress, LoadedModel, Memory, ModelRequest,
-    PipelineError,
+    Add, BuildInput, BuildProgress, BuildSummary, ByteProgress, EngineError, LoadedModel, Memory,
+    ModelRequest,
 };
-use hyperrag_kv::{DocId, Element, Fingerprint};
 use hyperrag_model::Model;
 use hyperrag_retrieval::Analyzer;
 use hyperrag_store::{FORMAT_VERSION, Replica, Store, StoreError};
@@ -36,12 +36,12 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     let (corpus, named) = corpus(args)?;
     let found = stored(args)?;
     let settings = Settings::of(args, found.as_ref());
-    let Settings { element, chunk_tokens, .. } = settings;
-    let loaded = load(args, element, chunk_tokens, found)?;
+    let Settings { kv_dtype, chunk_tokens, .. } = settings;
+    let loaded = load(args, kv_dtype, chunk_tokens, found)?;
     if !json {
         report::note(&arithmetic::sentence(&loaded.model));
     }
-    let loaded = calibrate(loaded, element, chunk_tokens, &corpus, args.limit)?;
+    let loaded = calibrate(loaded, kv_dtype, chunk_tokens, &corpus, args.limit)?;
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
     let Settings { version, unit_rows, language, .. } = settings;
     let fingerprint = loaded.fingerprint(version, chunk_tokens, unit_rows, language)?;
@@ -92,7 +92,7 @@ fn run(
         hyperrag_engine::build(input, &args.store)
     });
     let summary = match built {
-        Err(PipelineError::Interrupted) => {
+        Err(EngineError::Interrupted) => {
             replicate_all(args);
             report::note(
                 "interrupted: sealed shards are kept; run the same command again to go on",
@@ -115,7 +115,7 @@ fn run(
 struct Settings {
     /// Version of the format, that of a store that is there.
     version: u32,
-    element: Element,
+    kv_dtype: KvDtype,
     chunk_tokens: u32,
     unit_rows: u32,
     language: String,
@@ -126,10 +126,10 @@ impl Settings {
         let made_with = found.map(|store| &store.manifest().fingerprint);
         let stored = made_with.filter(|_| args.append);
         let of = |field: fn(&Fingerprint) -> u32| stored.map_or(DEFAULT_SIZE, field);
-        let element = stored.map_or(Element::Bf16, |stored| stored.geometry.element);
+        let kv_dtype = stored.map_or(KvDtype::Bf16, |stored| stored.kv_shape.kv_dtype);
         Self {
             version: made_with.map_or(FORMAT_VERSION, |made_with| made_with.format_version),
-            element: args.element.unwrap_or(element),
+            kv_dtype: args.kv_dtype.unwrap_or(kv_dtype),
             chunk_tokens: args.chunk_tokens.unwrap_or_else(|| of(|stored| stored.chunk_tokens)),
             unit_rows: args.unit_rows.unwrap_or_else(|| of(|stored| stored.unit_rows)),
             language: match (args.language, stored) {
@@ -144,19 +144,19 @@ impl Settings {
 /// calibration of the one that is there, be it unfinished.
 fn load(
     args: &BuildArgs,
-    element: Element,
+    kv_dtype: KvDtype,
     chunk_tokens: u32,
     found: Option<Store>,
 ) -> Result<LoadedModel> {
-    let calibrated = found.as_ref().filter(|_| element.is_calibrated());
+    let calibrated = found.as_ref().filter(|_| kv_dtype.is_calibrated());
     let calibration = calibrated.map(Store::calibration).transpose()?.flatten();
     let made_with = found.as_ref().map(|store| &store.manifest().fingerprint);
-    let compute = compute_for(args.model.compute, made_with);
-    let request = ModelRequest { compute, ..request(&args.model) };
+    let dtype = dtype_for(args.model.dtype, made_with);
+    let request = ModelRequest { dtype, ..request(&args.model) };
     let stored = made_with.filter(|_| args.append);
-    let loaded = LoadedModel::load(&request, element, chunk_tokens, stored, calibration)?;
+    let loaded = LoadedModel::load(&request, kv_dtype, chunk_tokens, stored, calibration)?;
     match loaded.profile.lead {
-        Some(_) => Err(PipelineError::QueryFirst { profile: loaded.profile.name }.into()),
+        Some(_) => Err(EngineError::QueryFirst { profile: loaded.profile.name }.into()),
         None => Ok(loaded),
     }
 }
@@ -207,19 +207,19 @@ fn documents_of(path: &Path) -> Result<HashSet<DocId>> {
 /// The model with the calibration that its elements need: made from the corpus where there is none.
 fn calibrate(
     loaded: LoadedModel,
-    element: Element,
+    kv_dtype: KvDtype,
     chunk_tokens: u32,
     corpus: &Corpus,
     limit: Option<u64>,
 ) -> Result<LoadedModel> {
-    if !element.is_calibrated() || loaded.calibration.is_some() {
+    if !kv_dtype.is_calibrated() || loaded.calibration.is_some() {
         return Ok(loaded);
     }
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
     let (chunks, fixed) = (calibration_chunks(corpus, &chunker, limit)?, chunker.fixed());
-    report::note(&format!("calibrating {element} on the first {} chunks", chunks.len()));
+    report::note(&format!("calibrating {kv_dtype} on the first {} chunks", chunks.len()));
     let calibration = loaded.model.calibrate(&chunks, fixed)?;
-    Ok(loaded.calibrated(element, calibration)?)
+    Ok(loaded.calibrated(kv_dtype, calibration)?)
 }
 
 /// The store that is there, with what is sealed of it.
@@ -255,7 +255,7 @@ fn replicate_all(args: &BuildArgs) -> bool {
 fn with_device(summary: &impl Serialize, model: &Model) -> Result<String> {
     let mut value = serde_json::to_value(summary)?;
     value["device"] = serde_json::to_value(model.device())?;
-    value["compute"] = model.compute().into();
+    value["compute"] = model.dtype().into();
     value["kernel"] = model.kernel_id().into();
     Ok(value.to_string())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use hyperrag_kv::{Fingerprint, SCORE_TOLERANCE};
+use hyperrag_core::{Fingerprint, SCORE_TOLERANCE_MEAN_LOGPROB};
 use hyperrag_model::{
     DeviceChoice, DeviceInfo, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS,
     KERNEL_ID_INT8, KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, ModelCache,
@@ -93,21 +93,21 @@ struct Sizes {
 
 impl Sizes {
     fn of(store: &Store, model: Option<&str>) -> Result<Self> {
-        let (manifest, geometry) = (store.manifest(), store.geometry());
+        let (manifest, kv_shape) = (store.manifest(), store.kv_shape());
         let sum = |part: fn(&hyperrag_store::ShardRecord) -> u64| {
             manifest.shards.iter().map(part).sum::<u64>()
         };
         let (chunks, tokens) = (sum(|shard| shard.chunks), sum(|shard| shard.tokens));
         let longest = MILLION * u64::from(manifest.fingerprint.chunk_tokens);
         let positions = (MILLION * tokens).checked_div(chunks).unwrap_or(longest);
-        let hidden = MILLION * geometry.hidden_bytes() as u64;
+        let hidden = MILLION * kv_shape.hidden_bytes() as u64;
         let heads = model.map(|model| query_heads(store, model)).transpose()?;
         Ok(Self {
-            kv_heads: geometry.kv_heads,
-            bytes_a_token: geometry.token_bytes(),
-            bytes_of_a_million_chunks: positions * geometry.token_bytes() as u64 + hidden,
-            bytes_a_token_full_heads: heads.map(|heads| full_heads(geometry, heads)),
-            gqa_saving: heads.map(|heads| gqa_saving(geometry, heads)),
+            kv_heads: kv_shape.kv_heads,
+            bytes_a_token: kv_shape.token_bytes(),
+            bytes_of_a_million_chunks: positions * kv_shape.token_bytes() as u64 + hidden,
+            bytes_a_token_full_heads: heads.map(|heads| full_heads(kv_shape, heads)),
+            gqa_saving: heads.map(|heads| gqa_saving(kv_shape, heads)),
         })
     }
 }
@@ -124,8 +124,8 @@ fn query_heads(store: &Store, model: &str) -> Result<usize> {
 
 /// Says in which type the blocks were computed, and what that costs.
 fn computed(fingerprint: &Fingerprint) -> String {
-    let Fingerprint { compute, kernel, .. } = fingerprint;
-    let how = format!("in {compute} by {kernel}");
+    let Fingerprint { dtype, kernel, .. } = fingerprint;
+    let how = format!("in {dtype} by {kernel}");
     arithmetic::cost(kernel).map_or_else(|| how.clone(), |cost| format!("{how}: {cost}"))
 }
 
@@ -146,6 +146,6 @@ fn exactness(kernel: &str) -> String {
         KERNEL_ID_INT8 | KERNEL_ID_INT8_PAIRS | KERNEL_ID_INT8_AMX => {
             format!("{same}; nearly the scores of other kernels")
         }
-        _ => format!("{same}; within {SCORE_TOLERANCE} between kernels"),
+        _ => format!("{same}; within {SCORE_TOLERANCE_MEAN_LOGPROB} between kernels"),
     }
 }

@@ -1,7 +1,7 @@
 //! `model`: fetches, lists and describes models.
 
 use anyhow::{Context, Result};
-use hyperrag_kv::{Coverage, Element};
+use hyperrag_core::{Coverage, KvDtype};
 use hyperrag_model::{CATALOG, Kernel, ModelCache, NamedModel};
 use serde_json::json;
 
@@ -80,8 +80,8 @@ fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
     let file =
         cache.open(name).with_context(|| format!("{}: not a usable model", path.display()))?;
     let config = file.config();
-    let geometry = config.geometry(Element::Bf16);
-    let million = MILLION * geometry.block_bytes(CHUNK_TOKENS) as u64;
+    let kv_shape = config.kv_shape(KvDtype::Bf16);
+    let million = MILLION * kv_shape.block_bytes(CHUNK_TOKENS) as u64;
     let fields = [
         ("name", file.name()),
         ("path", path.display().to_string()),
@@ -95,15 +95,15 @@ fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
         ("vocabulary", config.vocabulary.to_string()),
         ("context", config.context.to_string()),
         ("rope", config.rope()),
-        ("kv_bytes_a_token_bf16", geometry.token_bytes().to_string()),
-        ("kv_bytes_a_token_full_heads", full_heads(&geometry, config.heads).to_string()),
-        ("kv_saving_by_gqa", gqa_saving(&geometry, config.heads)),
+        ("kv_bytes_a_token_bf16", kv_shape.token_bytes().to_string()),
+        ("kv_bytes_a_token_full_heads", full_heads(&kv_shape, config.heads).to_string()),
+        ("kv_saving_by_gqa", gqa_saving(&kv_shape, config.heads)),
         ("bytes_of_a_million_chunks", million.to_string()),
         (
             "instruction_sets",
             Kernel::available().iter().map(|k| k.name()).collect::<Vec<_>>().join(", "),
         ),
-        ("compute_auto", Kernel::best().compute().to_string()),
+        ("compute_auto", Kernel::best().dtype().to_string()),
         ("digest", file.digest(Coverage::Contents)?.to_string()),
     ];
     if json {

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 use hyperrag_engine::open::OpenSession;
-use hyperrag_engine::search::request::Asked;
-use hyperrag_engine::{Answer, PipelineError, Query};
+use hyperrag_engine::search::request::RerankRequest;
+use hyperrag_engine::{EngineError, Query, SearchResult};
 use hyperrag_eval::Run;
 use hyperrag_eval::metric::run::{RunHit, run_id, run_line};
 
@@ -17,7 +17,7 @@ use crate::input::judged::read_run;
 use crate::input::model::open_to_rank;
 use crate::input::queries::Batch;
 use crate::input::ranking::session;
-use crate::output::batch::{batch_bar, each_answer};
+use crate::output::batch::{batch_bar, for_each_result};
 use crate::output::store::status_with;
 use crate::report;
 
@@ -36,8 +36,8 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let asked = batch.map(|query| ask(&session, args, candidates.as_ref(), &query?));
     // Who types them waits for each; those of a file are computed together.
     let rows = if known { session.rows_together() } else { 0 };
-    let answers = Together { session: &session, asked, rows, args, answers: VecDeque::new() };
-    each_answer(status_with(&engine.store, &session), answers, single, &bar, |answer, said| {
+    let answers = BatchedSearch { session: &session, asked, rows, args, answers: VecDeque::new() };
+    for_each_result(status_with(&engine.store, &session), answers, single, &bar, |answer, said| {
         let status = said.warn(&answer.damages, &answer.failovers);
         let text = render(&answer, &device, format, args.top)?;
         if format == Format::Trec && has_blanks(&answer, args.top) {
@@ -60,7 +60,7 @@ fn ask(
     args: &QueryArgs,
     run: Option<&Run>,
     query: &Query,
-) -> Result<(String, Asked)> {
+) -> Result<(String, RerankRequest)> {
     let depth = args.search.depth;
     let asked = match run {
         None => session.ask(query, depth),
@@ -76,16 +76,16 @@ fn ask(
 }
 
 /// Answers queries together, until they have so many rows.
-struct Together<'a, I> {
+struct BatchedSearch<'a, I> {
     session: &'a OpenSession<'a>,
     asked: I,
     rows: usize,
     args: &'a QueryArgs,
-    answers: VecDeque<Result<Answer>>,
+    answers: VecDeque<Result<SearchResult>>,
 }
 
-impl<I: Iterator<Item = Result<(String, Asked)>>> Iterator for Together<'_, I> {
-    type Item = Result<Answer>;
+impl<I: Iterator<Item = Result<(String, RerankRequest)>>> Iterator for BatchedSearch<'_, I> {
+    type Item = Result<SearchResult>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.answers.is_empty() {
@@ -95,7 +95,7 @@ impl<I: Iterator<Item = Result<(String, Asked)>>> Iterator for Together<'_, I> {
     }
 }
 
-impl<I: Iterator<Item = Result<(String, Asked)>>> Together<'_, I> {
+impl<I: Iterator<Item = Result<(String, RerankRequest)>>> BatchedSearch<'_, I> {
     fn answer_next(&mut self) {
         let (mut rows, mut last, mut ids, mut together) = (0, 0, Vec::new(), Vec::new());
         let mut failed = None;
@@ -124,11 +124,11 @@ impl<I: Iterator<Item = Result<(String, Asked)>>> Together<'_, I> {
 
 /// Says which line of the run names a candidate that the store does not have, or whose score is too
 /// large.
-fn at_line(error: PipelineError, args: &QueryArgs, listed: &[RunHit]) -> anyhow::Error {
+fn at_line(error: EngineError, args: &QueryArgs, listed: &[RunHit]) -> anyhow::Error {
     let line = match (&error, &args.candidates) {
         (
-            PipelineError::UnknownDocument { document, .. }
-            | PipelineError::ScoreRange { document, .. },
+            EngineError::UnknownDocument { document, .. }
+            | EngineError::ScoreRange { document, .. },
             Some(run),
         ) => {
             let named = listed.iter().find(|hit| hit.document == *document);
@@ -146,12 +146,12 @@ const BLANKS: &str = "blanks in ids are written as %20 and the like, for they pa
                       run; --json has the ids as they are";
 
 /// Whether an id is not written as it is in a run.
-fn has_blanks(answer: &Answer, top: usize) -> bool {
+fn has_blanks(answer: &SearchResult, top: usize) -> bool {
     let changes = |id: &str| run_id(id) != id;
     answer.hits.iter().take(top).any(|hit| changes(&hit.id) || changes(&answer.query_id))
 }
 
-fn render(answer: &Answer, device: &str, format: Format, top: usize) -> Result<String> {
+fn render(answer: &SearchResult, device: &str, format: Format, top: usize) -> Result<String> {
     let hits = &answer.hits[..top.min(answer.hits.len())];
     Ok(match format {
         Format::Jsonl => {
@@ -161,7 +161,7 @@ fn render(answer: &Answer, device: &str, format: Format, top: usize) -> Result<S
             value.to_string()
         }
         Format::Trec => {
-            let line = |hit: &hyperrag_engine::search::session::AnsweredHit| {
+            let line = |hit: &hyperrag_engine::search::session::RankedHit| {
                 let (query, document) = (run_id(&answer.query_id), run_id(&hit.id));
                 run_line(&query, &document, hit.rank, hit.score, "hyperrag")
             };
@@ -171,7 +171,7 @@ fn render(answer: &Answer, device: &str, format: Format, top: usize) -> Result<S
     })
 }
 
-fn text(answer: &Answer, top: usize) -> String {
+fn text(answer: &SearchResult, top: usize) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["score", "rank", "id", "title", "snippet"]);
     for hit in answer.hits.iter().take(top) {

@@ -3,12 +3,12 @@
 use anyhow::Result;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use hyperrag_core::{Calibration, Chunk, Fingerprint, KvBlock, LanguageModel, Reproducibility};
 use hyperrag_corpus::Chunker;
 use hyperrag_engine::maintain::repair::{Recompute, RepairReport, RepairSettings};
 use hyperrag_engine::open::by_any_kernel;
 use hyperrag_engine::{ByteProgress, LoadedModel, OpenError};
-use hyperrag_kv::{Calibration, Chunk, Exactness, Fingerprint, KvBlock, LanguageModel};
-use hyperrag_model::ComputeChoice;
+use hyperrag_model::DtypeChoice;
 use hyperrag_store::calibration_at;
 
 use crate::cli::RepairArgs;
@@ -82,9 +82,9 @@ impl LazyModel<'_> {
         stored: &Fingerprint,
         calibration: Option<Calibration>,
     ) -> Result<LoadedModel, String> {
-        let (element, chunk_tokens) = (stored.geometry.element, stored.chunk_tokens);
+        let (kv_dtype, chunk_tokens) = (stored.kv_shape.kv_dtype, stored.chunk_tokens);
         let request = request(&self.args.model);
-        let loaded = LoadedModel::load(&request, element, chunk_tokens, Some(stored), calibration);
+        let loaded = LoadedModel::load(&request, kv_dtype, chunk_tokens, Some(stored), calibration);
         loaded.map_err(needed)
     }
 
@@ -94,7 +94,7 @@ impl LazyModel<'_> {
             Some(loaded) => loaded,
             None => {
                 let calibration = calibration_at(&self.args.store);
-                let calibrated = stored.geometry.element.is_calibrated();
+                let calibrated = stored.kv_shape.kv_dtype.is_calibrated();
                 self.load(stored, calibration.filter(|_| calibrated))?
             }
         };
@@ -104,14 +104,16 @@ impl LazyModel<'_> {
 
 impl Recompute for LazyModel<'_> {
     fn fingerprints(&mut self, format_version: u32) -> Result<Vec<Fingerprint>, String> {
-        let RepairArgs { model, element, chunk_tokens, unit_rows, language, store, .. } = self.args;
-        let calibration = calibration_at(store).filter(|_| element.is_calibrated());
-        let loaded = LoadedModel::load(&request(model), *element, *chunk_tokens, None, calibration);
+        let RepairArgs { model, kv_dtype, chunk_tokens, unit_rows, language, store, .. } =
+            self.args;
+        let calibration = calibration_at(store).filter(|_| kv_dtype.is_calibrated());
+        let loaded =
+            LoadedModel::load(&request(model), *kv_dtype, *chunk_tokens, None, calibration);
         let loaded = loaded.map_err(needed)?;
         let language = language.to_string();
         let here = loaded.fingerprint(format_version, *chunk_tokens, *unit_rows, language);
         let here = here.map_err(sentence)?;
-        if model.compute != ComputeChoice::Auto {
+        if model.dtype != DtypeChoice::Auto {
             return Ok(vec![here]);
         }
         // The shards say which one it was.
@@ -129,8 +131,8 @@ impl Recompute for LazyModel<'_> {
         let current = self.loaded(stored)?.fingerprint_like(stored);
         let current = current.map_err(sentence)?;
         match stored.readable_by(&current) {
-            Ok(Exactness::Bits) => Ok(None),
-            Ok(Exactness::Tolerance) => Ok(Some(current.kernel)),
+            Ok(Reproducibility::BitExact) => Ok(None),
+            Ok(Reproducibility::WithinTolerance) => Ok(Some(current.kernel)),
             Err(mismatch) => Err(format!(
                 "the store was made with {} {}, in use is {}: give what it was made with, --model or \
                  --profile",

@@ -7,7 +7,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use hyperrag_engine::maintain::recompute::{Recomputation, Selection};
 use hyperrag_engine::maintain::verify::{VerifiedReplica, VerifyReport, VerifySettings};
-use hyperrag_engine::{ByteProgress, PipelineError};
+use hyperrag_engine::{ByteProgress, EngineError};
 use hyperrag_store::{ReplicaState, Store, StoreError, replica_states};
 
 use crate::cli::VerifyArgs;
@@ -59,7 +59,7 @@ fn replicas(root: &Path, settings: VerifySettings) -> Result<Vec<VerifiedReplica
         });
         let report = match report {
             Ok(report) => Some(report),
-            Err(PipelineError::Store(StoreError::Absent { .. })) => None,
+            Err(EngineError::Store(StoreError::Absent { .. })) => None,
             Err(error) => {
                 state.state = format!("{:#}", anyhow::Error::new(error));
                 None

@@ -15,7 +15,7 @@ pub(crate) fn request(args: &ModelArgs) -> ModelRequest<'_> {
         model: &args.model,
         profile: args.profile.as_deref(),
         device: args.device,
-        compute: args.compute,
+        dtype: args.dtype,
         threads: args.threads,
         notice: report::warn,
     }

@@ -11,7 +11,7 @@ pub(crate) fn sentence(model: &Model) -> String {
         Model::Cpu(_) => format!("the CPU ({})", model.machinery()),
         Model::Gpu(..) => model.machinery(),
     };
-    let how = format!("computing in {} on {place}", model.compute());
+    let how = format!("computing in {} on {place}", model.dtype());
     match cost(model.kernel_id()) {
         Some(cost) => format!("{how}: {cost}; --dtype f32 for f32"),
         None => how,

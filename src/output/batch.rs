@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use anyhow::Result;
-use hyperrag_engine::PipelineError;
-use hyperrag_kv::Failover;
+use hyperrag_core::Failover;
+use hyperrag_engine::EngineError;
 use hyperrag_rerank::{DamagedBlock, RerankError};
 use indicatif::ProgressBar;
 
@@ -14,9 +14,9 @@ use crate::report;
 
 /// Texts that were said, each once.
 #[derive(Default)]
-pub(crate) struct Said(HashSet<String>);
+pub(crate) struct WarnedOnce(HashSet<String>);
 
-impl Said {
+impl WarnedOnce {
     /// Says it, unless it was said before.
     pub(crate) fn once(&mut self, text: &str) {
         if self.0.insert(text.to_owned()) {
@@ -43,14 +43,14 @@ pub(crate) fn batch_bar(batch: &Batch) -> ProgressBar {
 /// Has `show` print what `answers` gives for each query of a batch, and gives how all of it ends: as it
 /// has to `start` with, or degraded. A query that fails is reported, and
 /// does not end the batch, unless it is a `single` one; what cannot be printed does.
-pub(crate) fn each_answer<T>(
+pub(crate) fn for_each_result<T>(
     start: Status,
     answers: impl Iterator<Item = Result<T>>,
     single: bool,
     bar: &ProgressBar,
-    mut show: impl FnMut(T, &mut Said) -> Result<Status>,
+    mut show: impl FnMut(T, &mut WarnedOnce) -> Result<Status>,
 ) -> Result<Status> {
-    let (mut status, mut said) = (start, Said::default());
+    let (mut status, mut said) = (start, WarnedOnce::default());
     for answer in answers {
         match answer {
             Ok(answer) => {
@@ -72,17 +72,17 @@ pub(crate) fn each_answer<T>(
 
 /// Whether an error is the store's or the program's rather than the query's.
 fn is_fatal(error: &anyhow::Error) -> bool {
-    match error.downcast_ref::<PipelineError>() {
+    match error.downcast_ref::<EngineError>() {
         Some(
-            PipelineError::Model(_)
-            | PipelineError::EmptyQuery
-            | PipelineError::PromptTooLong { .. }
+            EngineError::Model(_)
+            | EngineError::EmptyQuery
+            | EngineError::PromptTooLong { .. }
             // Another query may not need the damaged bytes.
-            | PipelineError::Index(_)
-            | PipelineError::UnknownDocument { .. }
-            | PipelineError::ScoreRange { .. },
+            | EngineError::Index(_)
+            | EngineError::UnknownDocument { .. }
+            | EngineError::ScoreRange { .. },
         ) => false,
-        Some(PipelineError::Rerank(error)) => {
+        Some(EngineError::Rerank(error)) => {
             matches!(
                 error,
                 RerankError::Absent(_) | RerankError::Damaged { .. } | RerankError::Refused { .. }

@@ -12,13 +12,13 @@ const QUERY: &str = "query --store store TINY --json --queries QUERIES --depth 5
 #[test]
 fn reuse_equals_recompute_and_the_store_is_smaller() {
     let scratch = Scratch::new();
-    for (element, bytes) in [("int5", "96"), ("int4", "96")] {
-        let store = format!("store-{element}");
+    for (kv_dtype, bytes) in [("int5", "96"), ("int4", "96")] {
+        let store = format!("store-{kv_dtype}");
         scratch
-            .ok(&format!("build CORPUS --store {store} TINY --unit-rows 64 --kv-dtype {element}"));
+            .ok(&format!("build CORPUS --store {store} TINY --unit-rows 64 --kv-dtype {kv_dtype}"));
         let query = QUERY.replace("--store store", &format!("--store {store}"));
         let reused = ranked(&scratch.ok(&query));
-        assert_eq!(reused, ranked(&scratch.ok(&format!("{query} --recompute"))), "{element}");
+        assert_eq!(reused, ranked(&scratch.ok(&format!("{query} --recompute"))), "{kv_dtype}");
         let info = scratch.ok(&format!("info --store {store}")).stdout;
         assert!(
             info.lines().any(|line| line.starts_with("bytes a token") && line.ends_with(bytes)),
@@ -54,11 +54,11 @@ fn scores_follow_from_the_token_ids_and_of_few_bits_from_the_calibration_too() {
     scratch.write("first.jsonl", jsonl(first));
     scratch.write("second.jsonl", jsonl(second));
     scratch.write("q.tsv", "1\twhat do bees do in winter\n2\tbread and water\n");
-    for (element, equal) in [("bf16", true), ("int8", true), ("int5", false), ("int4", false)] {
+    for (kv_dtype, equal) in [("bf16", true), ("int8", true), ("int5", false), ("int4", false)] {
         let scores = ["first second", "second first"].map(|order| {
             let (build, append) = order.split_once(' ').unwrap();
-            let store = format!("{element}-{build}");
-            let settings = format!("--store {store} TINY --unit-rows 32 --kv-dtype {element}");
+            let store = format!("{kv_dtype}-{build}");
+            let settings = format!("--store {store} TINY --unit-rows 32 --kv-dtype {kv_dtype}");
             scratch.ok(&format!("build {build}.jsonl {settings}"));
             scratch.ok(&format!("build {append}.jsonl {settings} --append"));
             let query =
@@ -72,8 +72,8 @@ fn scores_follow_from_the_token_ids_and_of_few_bits_from_the_calibration_too() {
             .iter()
             .filter_map(|(key, score)| Some((score, scores[1].get(key)?)))
             .collect();
-        assert!(shared.len() > 20, "{element}");
-        assert_eq!(shared.iter().all(|(a, b)| a == b), equal, "{element}");
+        assert!(shared.len() > 20, "{kv_dtype}");
+        assert_eq!(shared.iter().all(|(a, b)| a == b), equal, "{kv_dtype}");
     }
 }
 

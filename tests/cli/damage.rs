@@ -174,8 +174,8 @@ fn a_store_of_another_model_is_refused() {
     }
     let profile = "query --store store TINY --profile plain bees";
     scratch.ends(MISMATCH, profile).says(&["store was made with profile chat, in use is plain"]);
-    let element = "build CORPUS --store store TINY --kv-dtype f32";
-    scratch.ends(MISMATCH, element).says(&["store was made with element bf16, in use is f32"]);
+    let kv_dtype = "build CORPUS --store store TINY --kv-dtype f32";
+    scratch.ends(MISMATCH, kv_dtype).says(&["store was made with element bf16, in use is f32"]);
     assert_eq!(scratch.contents("store"), contents);
 }
 

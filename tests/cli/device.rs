@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use hyperrag_core::{
+    Coverage, Fingerprint, KvDtype, LanguageModel, Profile, SCORE_TOLERANCE_MEAN_LOGPROB,
+};
 use hyperrag_corpus::{Chunker, Columns, Corpus};
 use hyperrag_engine::{BuildInput, BuildProgress, Memory, build};
-use hyperrag_kv::{Coverage, Element, Fingerprint, LanguageModel, Profile, SCORE_TOLERANCE};
-use hyperrag_model::{Compute, DeviceChoice, DeviceModel, DeviceSettings, ModelFile};
+use hyperrag_model::{ComputeDtype, DeviceChoice, DeviceModel, DeviceSettings, ModelFile};
 use serde_json::{Value, json};
 
 use crate::support::{FAILED, Scratch, USAGE, ranked, testdata};
@@ -62,8 +64,8 @@ fn build_as_a_gpu(root: &Path) {
     let tokenizer = file.tokenizer().unwrap();
     let profile = Profile::built_in("chat").unwrap();
     let settings = DeviceSettings {
-        compute: Compute::F32,
-        element: Element::Bf16,
+        dtype: ComputeDtype::F32,
+        kv_dtype: KvDtype::Bf16,
         block_positions: 256,
         memory_bytes: None,
         notice: |_| (),
@@ -80,11 +82,11 @@ fn build_as_a_gpu(root: &Path) {
         chunk_tokens: 256,
         unit_rows: 256,
         language: "english".into(),
-        geometry: *model.geometry(),
+        kv_shape: *model.kv_shape(),
         calibration: None,
         rope: model.config().rope(),
-        compute: Compute::F16.name().to_owned(),
-        kernel: Compute::F16.kernel_id().to_owned(),
+        dtype: ComputeDtype::F16.name().to_owned(),
+        kernel: ComputeDtype::F16.kernel_id().to_owned(),
     };
     let input = BuildInput {
         model: &model,
@@ -118,7 +120,10 @@ fn a_gpus_store_is_read_on_a_cpu_with_a_tolerance() {
         let own: std::collections::HashMap<String, u32> = own.into_iter().collect();
         for (id, score) in read {
             let (a, b) = (f32::from_bits(*score), f32::from_bits(own[id]));
-            assert!((a - b).abs() <= SCORE_TOLERANCE, "query {query}, document {id}: {a}, {b}");
+            assert!(
+                (a - b).abs() <= SCORE_TOLERANCE_MEAN_LOGPROB,
+                "query {query}, document {id}: {a}, {b}"
+            );
         }
     }
     // Units of two kernels are never mixed in one store.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use hyperrag_kv::Digest;
+use hyperrag_core::Digest;
 use serde_json::Value;
 
 use crate::support::{MISMATCH, Scratch, all_files};

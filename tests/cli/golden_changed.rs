@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use hyperrag_kv::{BlockKey, BlockRead, Digest, Slot};
+use hyperrag_core::{BlockKey, BlockRead, Digest, Slot};
 use hyperrag_store::{FORMAT_VERSION, Store};
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::{BlockKey, BlockRead, ChunkId, Slot};
+use hyperrag_core::{BlockKey, BlockRead, ChunkId, Slot};
 use hyperrag_store::{FORMAT_VERSION, Store};
 
 use crate::support::{Scratch, all_files, contents, copy_folder, ranked, testdata};

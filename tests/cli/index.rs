@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use hyperrag_kv::Document;
+use hyperrag_core::Document;
 use hyperrag_retrieval::{Analyzer, IndexWriter, Location};
 use hyperrag_store::Store;
 use serde_json::Value;

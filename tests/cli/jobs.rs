@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
+use hyperrag_core::{DocId, Document, Profile, Tokenize};
 use hyperrag_corpus::Chunker;
-use hyperrag_kv::{DocId, Document, Profile, Tokenize};
 use hyperrag_model::ModelFile;
 use serde_json::{Value, json};
 
@@ -13,10 +13,10 @@ use crate::support::{
     DEGRADED, FAILED, MISMATCH, Scratch, USAGE, jsonl, passages, ranked, testdata,
 };
 
-fn built(element: &str) -> Scratch {
+fn built(kv_dtype: &str) -> Scratch {
     let scratch = Scratch::new();
     let line =
-        format!("build CORPUS --store store TINY --unit-rows 64 --kv-dtype {element} --json");
+        format!("build CORPUS --store store TINY --unit-rows 64 --kv-dtype {kv_dtype} --json");
     let summary = &scratch.ok(&line).json()[0];
     assert_eq!((&summary["documents"], &summary["shards"]), (&json!(160), &json!(3)));
     scratch
@@ -57,12 +57,12 @@ fn a_question_gets_a_table_a_json_line_and_a_run() {
 
 #[test]
 fn products_of_bf16_and_int8_are_other_kernels() {
-    for compute in ["bf16", "int8"] {
+    for dtype in ["bf16", "int8"] {
         let scratch = Scratch::new();
-        let kernel = format!("cpu-{compute}");
-        scratch.ok(&format!("build CORPUS --store store TINY --dtype {compute}"));
+        let kernel = format!("cpu-{dtype}");
+        scratch.ok(&format!("build CORPUS --store store TINY --dtype {dtype}"));
         let info = &scratch.ok("info --store store --json").json()[0];
-        assert_eq!(info["fingerprint"]["compute"], compute);
+        assert_eq!(info["fingerprint"]["compute"], dtype);
         assert!(info["fingerprint"]["kernel"].as_str().unwrap().starts_with(&kernel), "{info}");
         // A query computes in the store's type, unless it is told otherwise.
         let query = "query --store store TINY --json --queries QUERIES -k 100";
@@ -70,7 +70,7 @@ fn products_of_bf16_and_int8_are_other_kernels() {
         assert_eq!(ranked(&stored), ranked(&scratch.ok(&format!("{query} --recompute"))));
         assert_eq!(ranked(&stored), ranked(&scratch.ok(&format!("{query} --dtype auto"))));
         let exact = scratch.ok(&format!("{query} --dtype f32"));
-        let agree = if compute == "bf16" { "within 0.02" } else { "nearly" };
+        let agree = if dtype == "bf16" { "within 0.02" } else { "nearly" };
         exact.says(&[&kernel, "cpu-f32-v1", "not to the bit", agree]);
         assert!(scratch.ok("info --store store").stdout.contains(agree));
         assert_ne!(ranked(&stored), ranked(&exact));
@@ -92,23 +92,23 @@ fn a_new_store_is_computed_in_what_the_machine_multiplies_fast() {
     let built = scratch.ok("build CORPUS --store store TINY --device cpu");
     let info = &scratch.ok("info --store store --json").json()[0];
     let best = hyperrag_model::Kernel::best();
-    let (compute, kernel) = (best.compute().name(), best.id(best.compute()));
-    assert_eq!(info["fingerprint"]["compute"], compute);
+    let (dtype, kernel) = (best.dtype().name(), best.id(best.dtype()));
+    assert_eq!(info["fingerprint"]["compute"], dtype);
     assert_eq!(info["fingerprint"]["kernel"], kernel);
     let first = built.stderr.lines().next().unwrap();
-    let start = format!("computing in {compute} on the CPU ({}, ", best.name());
+    let start = format!("computing in {dtype} on the CPU ({}, ", best.name());
     assert!(first.starts_with(&start), "{first}");
-    assert_eq!(first.contains("--dtype f32 for f32"), compute != "f32", "{first}");
+    assert_eq!(first.contains("--dtype f32 for f32"), dtype != "f32", "{first}");
     let planned = "build CORPUS --store store TINY --device cpu --dry-run --json";
     let planned = &scratch.ok(planned).json()[0];
-    assert_eq!((&planned["compute"], &planned["kernel"]), (&json!(compute), &json!(kernel)));
+    assert_eq!((&planned["compute"], &planned["kernel"]), (&json!(dtype), &json!(kernel)));
     let model = &scratch.ok(&format!("model info {} --json", testdata("tiny.gguf"))).json()[0];
-    assert_eq!(model["compute_auto"], compute);
+    assert_eq!(model["compute_auto"], dtype);
 
     // Same blocks and scores as with the type by its name, or with auto.
     let query = "query TINY --json --queries QUERIES -k 100 --store";
     let scores = ranked(&scratch.ok(&format!("{query} store")));
-    for named in [compute, "auto"] {
+    for named in [dtype, "auto"] {
         scratch.ok(&format!("build CORPUS --store {named} TINY --dtype {named}"));
         assert_eq!(scratch.contents(named), scratch.contents("store"), "{named}");
         assert_eq!(ranked(&scratch.ok(&format!("{query} {named}"))), scores, "{named}");
@@ -125,18 +125,18 @@ fn a_store_goes_on_in_the_type_that_it_was_begun_in() {
     scratch.write("whole.jsonl", jsonl(&rows));
     scratch.write("corpus.jsonl", format!("{}{{", jsonl(&rows[..70])));
     let build = "corpus.jsonl --store store TINY --unit-rows 32";
-    for compute in ["f32", "int8"] {
+    for dtype in ["f32", "int8"] {
         let _ = fs::remove_dir_all(scratch.path("store"));
-        let whole = format!("build whole.jsonl --store {compute} TINY --unit-rows 32");
-        scratch.ok(&format!("{whole} --dtype {compute} --limit 70"));
+        let whole = format!("build whole.jsonl --store {dtype} TINY --unit-rows 32");
+        scratch.ok(&format!("{whole} --dtype {dtype} --limit 70"));
         scratch.write("corpus.jsonl", format!("{}{{", jsonl(&rows[..70])));
-        scratch.ends(FAILED, &format!("build {build} --dtype {compute}"));
+        scratch.ends(FAILED, &format!("build {build} --dtype {dtype}"));
         scratch.write("corpus.jsonl", jsonl(&rows[..70]));
         let other = format!("build {build} --dtype bf16");
-        scratch.ends(MISMATCH, &other).says(&["compute", compute, "bf16"]);
-        let said = format!("computing in {compute} on the CPU");
+        scratch.ends(MISMATCH, &other).says(&["compute", dtype, "bf16"]);
+        let said = format!("computing in {dtype} on the CPU");
         scratch.ok(&format!("build {build} --device cpu")).says(&[&said]);
-        assert_eq!(scratch.contents("store"), scratch.contents(compute));
+        assert_eq!(scratch.contents("store"), scratch.contents(dtype));
         scratch.ok(&format!("build {build}")).says(&["up to date"]);
         let added = "build whole.jsonl --store store TINY --append --device cpu";
         scratch.ok(added).says(&[&said]);
@@ -146,13 +146,13 @@ fn a_store_goes_on_in_the_type_that_it_was_begun_in() {
 
 #[test]
 fn stored_and_recomputed_scores_have_the_same_bits() {
-    for element in ["bf16", "f32", "int8"] {
-        let scratch = built(element);
+    for kv_dtype in ["bf16", "f32", "int8"] {
+        let scratch = built(kv_dtype);
         let query = "query --store store TINY --json --queries QUERIES -k 100";
         let stored = scratch.ok(query);
         assert_eq!(stored.stdout.lines().count(), 40);
         let recomputed = scratch.ok(&format!("{query} --recompute"));
-        assert_eq!(ranked(&stored), ranked(&recomputed), "{element}");
+        assert_eq!(ranked(&stored), ranked(&recomputed), "{kv_dtype}");
         let stats = |value: &Value, name: &str| value["stats"][name].as_u64().unwrap();
         for (stored, recomputed) in stored.json().iter().zip(recomputed.json()) {
             assert_eq!(stats(&recomputed, "bytes_read"), 0);
@@ -169,7 +169,7 @@ fn stored_and_recomputed_scores_have_the_same_bits() {
             assert_eq!(comparison["top10_overlap"], 1.0);
             assert_eq!(comparison["score_difference_max"], 0.0);
         }
-        assert_eq!(report["conditions"]["element"], element);
+        assert_eq!(report["conditions"]["element"], kv_dtype);
         let table = scratch.ok(bench).stdout;
         assert!(table.contains("| latency p50 |") && table.contains("equal to the bit"), "{table}");
     }
@@ -297,7 +297,7 @@ fn stores_and_models_are_described() {
     let text = scratch.ok("info --store store").stdout;
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let best = hyperrag_model::Kernel::best();
-    let kernel = best.id(best.compute());
+    let kernel = best.id(best.dtype());
     for part in ["state complete", "documents 160", "tiny", "bf16", kernel] {
         assert!(text.contains(part), "{part}: {text}");
     }

@@ -11,6 +11,7 @@ mod eval;
 mod format;
 mod fusion;
 mod generations;
+mod golden_bytes;
 mod golden_changed;
 mod golden_store;
 mod hub;

@@ -40,10 +40,10 @@ fn its_scores_are_those_of_stores() {
     let chunks = "--chunk-tokens 160 --profile plain";
     bench(&scratch, &format!("--depth 12 --runs-dir runs {chunks}"));
     for variant in VARIANTS {
-        let (element, compute) = variant.split_once('/').unwrap();
-        let store = format!("store-{element}-{compute}");
+        let (kv_dtype, dtype) = variant.split_once('/').unwrap();
+        let store = format!("store-{kv_dtype}-{dtype}");
         scratch.ok(&format!(
-            "build CORPUS --store {store} TINY --kv-dtype {element} --dtype {compute} {chunks}"
+            "build CORPUS --store {store} TINY --kv-dtype {kv_dtype} --dtype {dtype} {chunks}"
         ));
         let query = format!(
             "query --store {store} TINY --profile plain --queries QUERIES --depth 12 -k 12 --json"

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use hyperrag_kv::{BlockKey, BlockRead, Element, KvBlock, Slot};
+use hyperrag_core::{BlockKey, BlockRead, KvBlock, KvDtype, Slot};
 use hyperrag_store::Store;
 
 use crate::seeded::Seeded;
@@ -32,10 +32,10 @@ fn floats(path: &Path) -> Vec<f32> {
 
 /// Returns the values of K and V, in the order of the bytes.
 pub(crate) fn decoded(block: &KvBlock) -> Vec<f32> {
-    let (element, dim) = (block.geometry().element, block.geometry().head_dim as usize);
+    let (kv_dtype, dim) = (block.kv_shape().kv_dtype, block.kv_shape().head_dim as usize);
     let mut row = vec![0.0; dim];
-    let rows = block.kv().chunks_exact(element.row_bytes(dim)).flat_map(|bytes| {
-        element.decode(bytes, &mut row);
+    let rows = block.kv().chunks_exact(kv_dtype.row_bytes(dim)).flat_map(|bytes| {
+        kv_dtype.decode(bytes, &mut row);
         row.clone()
     });
     rows.collect()
@@ -59,7 +59,7 @@ fn compare(root: &Path) -> BTreeMap<(u32, u32), Vec<f32>> {
             let block = store.get_many(std::slice::from_ref(&key)).remove(0).unwrap().unwrap();
             let name = format!("{}-{}", record.shard, slot.0);
             let kv = floats(&dump.join(format!("{name}.npy")));
-            if !block.geometry().element.is_calibrated() {
+            if !block.kv_shape().kv_dtype.is_calibrated() {
                 assert_eq!(bits(&kv), bits(&decoded(&block)), "{name}");
             }
             let hidden = floats(&dump.join(format!("{name}-hidden.npy")));
@@ -75,12 +75,12 @@ fn compare(root: &Path) -> BTreeMap<(u32, u32), Vec<f32>> {
 fn a_reader_made_from_the_description_reads_the_same() {
     let scratch = Scratch::new();
     let mut exact = BTreeMap::new();
-    for element in [Element::F32, Element::Bf16, Element::Int8, Element::Int5, Element::Int4] {
-        let store = format!("store-{element}");
-        let settings = format!("--limit 20 --unit-rows 16 --kv-dtype {element}");
+    for kv_dtype in [KvDtype::F32, KvDtype::Bf16, KvDtype::Int8, KvDtype::Int5, KvDtype::Int4] {
+        let store = format!("store-{kv_dtype}");
+        let settings = format!("--limit 20 --unit-rows 16 --kv-dtype {kv_dtype}");
         scratch.ok(&format!("build CORPUS --store {store} TINY {settings}"));
         let found = compare(&scratch.path(&store));
-        if element == Element::F32 {
+        if kv_dtype == KvDtype::F32 {
             exact = found;
             continue;
         }
@@ -88,7 +88,7 @@ fn a_reader_made_from_the_description_reads_the_same() {
         for (place, values) in &found {
             let right = &exact[place];
             let cosine = dot(values, right) / (dot(values, values) * dot(right, right)).sqrt();
-            assert!(cosine > 0.98, "{element}, {place:?}: {cosine}");
+            assert!(cosine > 0.98, "{kv_dtype}, {place:?}: {cosine}");
         }
     }
     scratch.ok("build CORPUS --store store-german TINY --limit 9 --language german");

@@ -337,14 +337,14 @@ fn a_journal_is_made_again() {
 /// headers identify the right one when it is tried.
 #[test]
 fn a_lost_manifest_is_made_again_in_the_type_of_the_store() {
-    for compute in ["f32", "bf16", "int8"] {
+    for dtype in ["f32", "bf16", "int8"] {
         let scratch = Scratch::new();
         scratch.write("corpus.jsonl", jsonl(&passages()[..40]));
-        scratch.ok(&format!("{BUILD} --dtype {compute} --device cpu"));
+        scratch.ok(&format!("{BUILD} --dtype {dtype} --device cpu"));
         let whole = scratch.files("store");
         fs::remove_file(scratch.path("store/manifest.json")).unwrap();
         scratch.ok(REPAIR);
         scratch.ok(BUILD);
-        same(&scratch, &whole, compute);
+        same(&scratch, &whole, dtype);
     }
 }

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use hyperrag_kv::{
-    Chunk, ChunkId, DocId, Element, LanguageModel, Pair, QueryPart, Scorer, Tokenize,
+use hyperrag_core::{
+    Chunk, ChunkId, DocId, KvDtype, LanguageModel, Pair, QuerySuffix, Scorer, Tokenize,
 };
 use hyperrag_model::tiny::Tiny;
-use hyperrag_model::{Compute, CpuModel, Kernel, ModelFile};
+use hyperrag_model::{ComputeDtype, CpuModel, Kernel, ModelFile};
 use serde_json::{Value, json};
 
 use crate::support::{FAILED, MISMATCH, Scratch, ranked, testdata};
@@ -28,21 +28,21 @@ fn labels_and_logits_are_reused_to_the_bit() {
     scratch.write("label.toml", profile("label", LABEL));
     scratch.write("turned.toml", profile("label", "yes = \" a\"\nno = \" the\"\n"));
     scratch.write("logit.toml", profile("logit", "token = \"<|im_start|>\"\n"));
-    for element in ["bf16", "int4"] {
+    for kv_dtype in ["bf16", "int4"] {
         let build = "build CORPUS TINY --profile label.toml --unit-rows 16 --chunk-tokens 128";
-        scratch.ok(&format!("{build} --store store-{element} --kv-dtype {element}"));
+        scratch.ok(&format!("{build} --store store-{kv_dtype} --kv-dtype {kv_dtype}"));
         let ask = |profile: &str, options: &str| {
             let line = format!(
-                "query --store store-{element} TINY --queries QUERIES --depth 20 -k 20 --json"
+                "query --store store-{kv_dtype} TINY --queries QUERIES --depth 20 -k 20 --json"
             );
             ranked(&scratch.ok(&format!("{line} --profile {profile} {options}")))
         };
         let label = ask("label.toml", "");
         assert!(label.len() > 5 && label.iter().all(|(_, hits)| hits.len() > 1));
-        assert_eq!(label, ask("label.toml", "--recompute --threads 1"), "{element}");
+        assert_eq!(label, ask("label.toml", "--recompute --threads 1"), "{kv_dtype}");
         // The document part is the same, so one store serves all of them.
         let logit = ask("logit.toml", "");
-        assert_eq!(logit, ask("logit.toml", "--recompute"), "{element}");
+        assert_eq!(logit, ask("logit.toml", "--recompute"), "{kv_dtype}");
         assert_ne!(label, logit);
         let turned = ask("turned.toml", "--aggregate first");
         for ((query, hits), (_, turned)) in
@@ -168,10 +168,11 @@ fn log_odds(document: &[u32], suffix: &[u32]) -> f32 {
     let mut file = ModelFile::open(Path::new(&testdata("tiny.gguf"))).unwrap();
     let tokenizer = file.tokenizer().unwrap();
     let label = |word: &str| tokenizer.encode_template(word).unwrap()[0];
-    let model = CpuModel::load(&mut file, Element::F32, Compute::F32, Kernel::best(), 1).unwrap();
+    let model =
+        CpuModel::load(&mut file, KvDtype::F32, ComputeDtype::F32, Kernel::best(), 1).unwrap();
     let id = ChunkId { document: DocId::new("d").unwrap(), ordinal: 0 };
     let block = model.prefill(&[Chunk { id, tokens: document.to_vec() }]).unwrap().remove(0);
     let scorer = Scorer::Label { yes: label(" the"), no: label(" a") };
-    let query = QueryPart { tokens: suffix.to_vec(), scorer };
-    model.score_pairs(&[Pair { query: &query, block: &block }]).unwrap()[0]
+    let query = QuerySuffix { tokens: suffix.to_vec(), scorer };
+    model.score_resident(&[Pair { query: &query, block: &block }]).unwrap()[0]
 }

@@ -40,16 +40,16 @@ fn dependencies(manifest: &Table) -> BTreeSet<&str> {
 fn crates_know_only_what_lies_below_them() {
     let manifests = manifests();
     for (package, expected) in [
-        ("kv", &[][..]),
+        ("core", &[][..]),
         ("files", &[]),
         ("kernels", &[]),
-        ("corpus", &["kv"]),
-        ("model", &["kernels", "kv", "files"]),
-        ("store", &["kv", "files"]),
-        ("retrieval", &["kv", "files"]),
-        ("rerank", &["kv"]),
-        ("engine", &["kv", "files", "corpus", "model", "store", "retrieval", "rerank"]),
-        ("eval", &["kv", "corpus", "store", "retrieval", "rerank", "engine"]),
+        ("corpus", &["core"]),
+        ("model", &["kernels", "core", "files"]),
+        ("store", &["core", "files"]),
+        ("retrieval", &["core", "files"]),
+        ("rerank", &["core"]),
+        ("engine", &["core", "files", "corpus", "model", "store", "retrieval", "rerank"]),
+        ("eval", &["core", "corpus", "store", "retrieval", "rerank", "engine"]),
     ] {
         let package = format!("hyperrag-{package}");
         let (_, manifest) = manifests.iter().find(|(name, _)| *name == package).unwrap();

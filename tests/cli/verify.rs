@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use hyperrag_kv::{BlockKey, BlockRead, Fingerprint, KvBlock, ShardId, Slot};
-use hyperrag_store::{Store, StoreWriter, Unit};
+use hyperrag_core::{BlockKey, BlockRead, Fingerprint, KvBlock, ShardId, Slot};
+use hyperrag_store::{ShardInput, Store, StoreWriter};
 use serde_json::json;
 
 use crate::seeded::Seeded;
@@ -277,7 +277,7 @@ pub(crate) fn with_a_wrong_block(scratch: &Scratch, kernel: &str) {
     for record in &manifest.shards {
         let (shard, rows, rows_digest) = (record.shard, record.rows, record.rows_digest);
         let contents = right.chunks(shard).unwrap();
-        let unit = Unit { shard, rows, rows_digest, contents, replaces: Vec::new() };
+        let unit = ShardInput { shard, rows, rows_digest, contents, replaces: Vec::new() };
         let mut unit_writer = writer.begin(&unit).unwrap();
         for (slot, chunk) in (0..).map(Slot).zip(&unit.contents.chunks) {
             let key = BlockKey { shard, slot, chunk: chunk.id.clone() };
@@ -287,7 +287,7 @@ pub(crate) fn with_a_wrong_block(scratch: &Scratch, kernel: &str) {
                 kv[100] ^= 1;
             }
             let hidden = block.hidden().to_vec();
-            let wrong = KvBlock::new(*block.geometry(), block.tokens(), kv, hidden);
+            let wrong = KvBlock::new(*block.kv_shape(), block.tokens(), kv, hidden);
             unit_writer.write(slot, &wrong).unwrap();
         }
         unit_writer.seal().unwrap();

@@ -10,13 +10,13 @@ use hyperrag_store::Store;
 use serde_json::{Value, json};
 
 use crate::Tally;
-use crate::disk::{Call, Fault};
+use crate::disk::{Call, ReadError};
 use crate::power::{lose, moment};
 use crate::seeded::Seeded;
 use crate::sites::REPLICATE;
 use crate::world::{QUERY, Tree, World, read_tree, undamaged, write_tree};
 
-const KILLED: Fault = Fault { kinds: "cuws", action: "kill", stays: false };
+const KILLED: ReadError = ReadError { kinds: "cuws", action: "kill", stays: false };
 /// Number of losses of power after each kill.
 const LOSSES: usize = 40;
 /// Number of losses of power after each kill, if only some kills are tried.

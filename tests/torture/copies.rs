@@ -48,7 +48,7 @@ fn copied(changing: &Changing) -> Result<(), String> {
         }
     }
     let store = Replicated::open(&copy).map_err(|error| error.to_string())?;
-    let answer = changing.session(&store).answer(&query(), usize::MAX, false);
+    let answer = changing.session(&store).search(&query(), usize::MAX, false);
     let answer = answer.map_err(|error| error.to_string())?;
     match changing.was_since(before, &found(&answer)) && answer.damages.is_empty() {
         true => Ok(()),

@@ -11,7 +11,7 @@ pub(crate) const BROKEN: &str = "5";
 
 /// A fault of one call to the system, or of all calls from that one on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fault {
+pub(crate) struct ReadError {
     /// Kinds of calls that are counted.
     pub(crate) kinds: &'static str,
     /// Number of an error, `short` or `kill`.
@@ -60,10 +60,10 @@ pub(crate) fn attach(
     command: &mut Command,
     root: &Path,
     record: &Path,
-    fault: Option<(Fault, usize)>,
+    fault: Option<(ReadError, usize)>,
 ) {
     command.env("LD_PRELOAD", library()).env("FAULTY_ROOT", root).env("FAULTY_RECORD", record);
-    if let Some((Fault { kinds, action, stays }, nth)) = fault {
+    if let Some((ReadError { kinds, action, stays }, nth)) = fault {
         command.env("FAULTY_KINDS", kinds).env("FAULTY_ACTION", action);
         command.env("FAULTY_NTH", nth.to_string());
         if stays {

@@ -11,7 +11,7 @@ use crate::store::{Pristine, Verdict};
 const PAGE: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum ReadError {
     /// A byte with flipped bits, anywhere.
     Flip,
     /// A page of random bytes, anywhere.
@@ -30,7 +30,7 @@ pub(crate) enum Fault {
     HostileLength,
 }
 
-impl Fault {
+impl ReadError {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Flip => "one byte changed",
@@ -46,7 +46,7 @@ impl Fault {
 }
 
 /// Damages one file at a time, judges, and restores it.
-pub(crate) fn run(fault: Fault, pristine: &Pristine, seed: u64, trials: u64) -> Tally {
+pub(crate) fn run(fault: ReadError, pristine: &Pristine, seed: u64, trials: u64) -> Tally {
     let mut random = Seeded(seed ^ (fault as u64) << 32);
     let mut tally = Tally::default();
     while tally.trials < trials {
@@ -81,12 +81,13 @@ fn write(path: &Path, bytes: Option<&[u8]>) {
 /// Returns a file of the store and its damaged bytes; `None` bytes remove the file. Returns `None` if
 /// the random choice fell on something to which the fault does not apply.
 fn damaged(
-    fault: Fault,
+    fault: ReadError,
     pristine: &Pristine,
     random: &mut Seeded,
 ) -> Option<(PathBuf, Option<Vec<u8>>)> {
     let all: Vec<&PathBuf> = pristine.files().keys().collect();
-    let blocks = matches!(fault, Fault::SwapBlocks | Fault::ForeignBlock | Fault::HostileLength);
+    let blocks =
+        matches!(fault, ReadError::SwapBlocks | ReadError::ForeignBlock | ReadError::HostileLength);
     let shards = all.iter().filter(|path| path.extension().is_some_and(|e| e == "kv"));
     let shards: Vec<&PathBuf> = shards.copied().collect();
     let name = match blocks {
@@ -100,19 +101,19 @@ fn damaged(
     let at = random.below(bytes.len());
     let page = at / PAGE * PAGE..(at / PAGE * PAGE + PAGE).min(bytes.len());
     match fault {
-        Fault::Flip => bytes[at] ^= 1 + random.below(255) as u8,
-        Fault::Overwrite => bytes[page].iter_mut().for_each(|byte| *byte = random.next() as u8),
-        Fault::ZeroPage => bytes[page].fill(0),
-        Fault::Truncate => bytes.truncate(at),
-        Fault::Remove => return Some((name.clone(), None)),
-        Fault::SwapBlocks => {
+        ReadError::Flip => bytes[at] ^= 1 + random.below(255) as u8,
+        ReadError::Overwrite => bytes[page].iter_mut().for_each(|byte| *byte = random.next() as u8),
+        ReadError::ZeroPage => bytes[page].fill(0),
+        ReadError::Truncate => bytes.truncate(at),
+        ReadError::Remove => return Some((name.clone(), None)),
+        ReadError::SwapBlocks => {
             let (a, b) = (block(&bytes, random), block(&bytes, random));
             let length = a.len().min(b.len());
             for i in 0..length {
                 bytes.swap(a.start + i, b.start + i);
             }
         }
-        Fault::ForeignBlock => {
+        ReadError::ForeignBlock => {
             // Another shard serves as another store: it has the same model and another place.
             let other = &pristine.files()[shards[random.below(shards.len())]];
             let (own, foreign) = (block(&bytes, random), block(other, random));
@@ -121,7 +122,7 @@ fn damaged(
                 (own.start..own.start + length, foreign.start..foreign.start + length);
             bytes[own].copy_from_slice(&other[foreign]);
         }
-        Fault::HostileLength => hostile(&mut bytes, random),
+        ReadError::HostileLength => hostile(&mut bytes, random),
     }
     Some((name.clone(), Some(bytes)))
 }

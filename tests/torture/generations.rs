@@ -37,27 +37,27 @@ const DAMAGES: [fn(&mut Vec<u8>, &mut Seeded); 3] = [
 struct NoModel;
 
 impl Recompute for NoModel {
-    fn fingerprints(&mut self, _: u32) -> Result<Vec<hyperrag_kv::Fingerprint>, String> {
+    fn fingerprints(&mut self, _: u32) -> Result<Vec<hyperrag_core::Fingerprint>, String> {
         Err("no model is at hand".to_owned())
     }
 
     fn calibrate(
         &mut self,
-        _: &hyperrag_kv::Fingerprint,
-        _: &[hyperrag_kv::Chunk],
-    ) -> Result<hyperrag_kv::Calibration, String> {
+        _: &hyperrag_core::Fingerprint,
+        _: &[hyperrag_core::Chunk],
+    ) -> Result<hyperrag_core::Calibration, String> {
         Err("no model is at hand".to_owned())
     }
 
-    fn other_kernel(&mut self, _: &hyperrag_kv::Fingerprint) -> Result<Option<String>, String> {
+    fn other_kernel(&mut self, _: &hyperrag_core::Fingerprint) -> Result<Option<String>, String> {
         Err("no model is at hand".to_owned())
     }
 
     fn compute(
         &mut self,
-        _: &hyperrag_kv::Fingerprint,
-        _: &[hyperrag_kv::Chunk],
-    ) -> Result<Vec<hyperrag_kv::KvBlock>, String> {
+        _: &hyperrag_core::Fingerprint,
+        _: &[hyperrag_core::Chunk],
+    ) -> Result<Vec<hyperrag_core::KvBlock>, String> {
         Err("no model is at hand".to_owned())
     }
 }
@@ -156,7 +156,7 @@ fn put(changing: &Changing, ages: &[Age], store: usize, copies: [usize; 2]) {
 fn ask(changing: &Changing) -> Option<(State, bool)> {
     let store = Replicated::open(&changing.root()).ok()?;
     let session = changing.session(&store);
-    let answer = session.answer(&query(), usize::MAX, false).ok()?;
+    let answer = session.search(&query(), usize::MAX, false).ok()?;
     answer.damages.is_empty().then(|| (found(&answer), store.doubt().is_some()))
 }
 

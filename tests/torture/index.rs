@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use hyperrag_kv::{DocId, Document, ShardId, Slot};
+use hyperrag_core::{DocId, Document, ShardId, Slot};
 use hyperrag_retrieval::{Analyzer, Hit, Index, IndexWriter, Location, RetrievalError};
 use tempfile::TempDir;
 

@@ -10,7 +10,7 @@ use std::thread;
 use hyperrag_corpus::{Columns, Corpus};
 use hyperrag_engine::maintain::compact::compact;
 use hyperrag_engine::maintain::delete::delete;
-use hyperrag_engine::{Add, Answer, ByteProgress, Query, Session};
+use hyperrag_engine::{Add, ByteProgress, Query, SearchResult, Session};
 use hyperrag_model::{CpuModel, Tokenizer};
 use hyperrag_store::Replicated;
 use tempfile::TempDir;
@@ -58,7 +58,7 @@ pub(crate) fn queries(seed: u64, trials: u64) -> Tally {
         writer.join().unwrap();
     });
     // A reader that opened the store before all changes still has it as it was.
-    let answer = first.answer(&query(), usize::MAX, false).unwrap();
+    let answer = first.search(&query(), usize::MAX, false).unwrap();
     let same = found(&answer) == changing.states.read().unwrap()[0] && answer.damages.is_empty();
     drop(first);
     let wrong = wrong.into_inner() + u64::from(!same);
@@ -71,7 +71,7 @@ pub(crate) fn query() -> Query {
     Query { id: "q".to_owned(), text: "honey of the bees".to_owned() }
 }
 
-pub(crate) fn found(answer: &Answer) -> State {
+pub(crate) fn found(answer: &SearchResult) -> State {
     answer.hits.iter().map(|hit| (hit.id.clone(), hit.text.clone())).collect()
 }
 
@@ -168,11 +168,11 @@ impl Changing {
         let Ok(store) = Replicated::open(&self.root()) else { return false };
         let session = self.session(&store);
         let answers =
-            [false, true].map(|recompute| session.answer(&query(), usize::MAX, recompute));
+            [false, true].map(|recompute| session.search(&query(), usize::MAX, recompute));
         let [Ok(reused), Ok(recomputed)] = answers else { return false };
         let state = found(&reused);
         let known = self.was_since(before, &state);
-        let bits = |answer: &Answer| -> Vec<(String, u32)> {
+        let bits = |answer: &SearchResult| -> Vec<(String, u32)> {
             answer.hits.iter().map(|hit| (hit.id.clone(), hit.score.to_bits())).collect()
         };
         known && bits(&reused) == bits(&recomputed) && reused.damages.is_empty()

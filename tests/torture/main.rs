@@ -32,7 +32,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use faults::Fault;
+use faults::ReadError;
 use sites::Job;
 use store::Pristine;
 use world::World;
@@ -87,14 +87,14 @@ impl Torture {
     fn bytes(&mut self, pristine: &Pristine) {
         let mut harmless_in = BTreeSet::new();
         for (fault, all) in [
-            (Fault::Flip, 10_000),
-            (Fault::Overwrite, 2000),
-            (Fault::ZeroPage, 2000),
-            (Fault::SwapBlocks, 2000),
-            (Fault::ForeignBlock, 2000),
-            (Fault::Truncate, 2000),
-            (Fault::Remove, 200),
-            (Fault::HostileLength, 1000),
+            (ReadError::Flip, 10_000),
+            (ReadError::Overwrite, 2000),
+            (ReadError::ZeroPage, 2000),
+            (ReadError::SwapBlocks, 2000),
+            (ReadError::ForeignBlock, 2000),
+            (ReadError::Truncate, 2000),
+            (ReadError::Remove, 200),
+            (ReadError::HostileLength, 1000),
         ] {
             let mut tally = faults::run(fault, pristine, self.seed, self.trials(all));
             harmless_in.append(&mut tally.harmless_in);

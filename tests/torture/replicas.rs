@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use hyperrag_kv::{BlockRead, QueryPart};
+use hyperrag_core::{BlockRead, QuerySuffix};
 use hyperrag_rerank::{OnDamage, Request, Source, score};
 use hyperrag_store::Replicated;
 
@@ -27,7 +27,7 @@ pub(crate) fn independent_faults(pristine: &Pristine, seed: u64, reads: u64) -> 
     )
     .unwrap();
     let keys = pristine.keys();
-    let query = QueryPart::likelihood(&[70, 71, 72, 73]);
+    let query = QuerySuffix::likelihood(&[70, 71, 72, 73]);
     let chunk_tokens = pristine.fingerprint.chunk_tokens as usize;
     let scored = |store: &Replicated| {
         let request = Request { query: &query, keys: &keys };

@@ -6,23 +6,23 @@ use std::path::Path;
 use std::process::Output;
 
 use crate::Tally;
-use crate::disk::{BROKEN, Call, FULL, Fault};
+use crate::disk::{BROKEN, Call, FULL, ReadError};
 use crate::seeded::Seeded;
 use crate::world::{
     BUILD, QUERY, Tree, UNITS, World, hits_of, is_temporary, read_tree, write_tree,
 };
 
 /// Faults and their names in the table.
-const FAULTS: [(&str, Fault); 9] = [
-    ("ENOSPC at one write", Fault { kinds: "cws", action: FULL, stays: false }),
-    ("ENOSPC from one write on", Fault { kinds: "cws", action: FULL, stays: true }),
-    ("EIO at one write", Fault { kinds: "cuw", action: BROKEN, stays: false }),
-    ("a failing fsync", Fault { kinds: "s", action: BROKEN, stays: false }),
-    ("a short write", Fault { kinds: "w", action: "short", stays: false }),
-    ("EIO at one read", Fault { kinds: "rot", action: BROKEN, stays: false }),
-    ("EIO from one read on", Fault { kinds: "rot", action: BROKEN, stays: true }),
-    ("a short read", Fault { kinds: "r", action: "short", stays: false }),
-    (KILL, Fault { kinds: "cuws", action: "kill", stays: false }),
+const FAULTS: [(&str, ReadError); 9] = [
+    ("ENOSPC at one write", ReadError { kinds: "cws", action: FULL, stays: false }),
+    ("ENOSPC from one write on", ReadError { kinds: "cws", action: FULL, stays: true }),
+    ("EIO at one write", ReadError { kinds: "cuw", action: BROKEN, stays: false }),
+    ("a failing fsync", ReadError { kinds: "s", action: BROKEN, stays: false }),
+    ("a short write", ReadError { kinds: "w", action: "short", stays: false }),
+    ("EIO at one read", ReadError { kinds: "rot", action: BROKEN, stays: false }),
+    ("EIO from one read on", ReadError { kinds: "rot", action: BROKEN, stays: true }),
+    ("a short read", ReadError { kinds: "r", action: "short", stays: false }),
+    (KILL, ReadError { kinds: "cuws", action: "kill", stays: false }),
 ];
 const KILL: &str = "SIGKILL at one write, then resume";
 
@@ -63,7 +63,7 @@ pub(crate) fn run(
 fn try_calls(
     world: &World,
     job: &Job,
-    (name, fault): (&str, Fault),
+    (name, fault): (&str, ReadError),
     calls_max: usize,
     random: &mut Seeded,
     tally: &mut Tally,
@@ -102,7 +102,7 @@ fn try_calls(
 }
 
 /// Checks that the program ended by itself with one sentence about the cause, or was killed as planned.
-fn ended_well(output: &Output, fault: Fault) -> Result<(), String> {
+fn ended_well(output: &Output, fault: ReadError) -> Result<(), String> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     if fault.action == "kill" {
         return match output.status.signal() {
@@ -125,7 +125,13 @@ fn ended_well(output: &Output, fault: Fault) -> Result<(), String> {
 }
 
 /// Checks that the command did its work, or left everything as it was before.
-fn judge(world: &World, job: &Job, output: &Output, fault: Fault, at: &Call) -> Result<(), String> {
+fn judge(
+    world: &World,
+    job: &Job,
+    output: &Output,
+    fault: ReadError,
+    at: &Call,
+) -> Result<(), String> {
     let done = output.status.success();
     let stdout = String::from_utf8_lossy(&output.stdout);
     let now = read_tree(&world.disk());
@@ -200,7 +206,7 @@ fn same_but_locks(before: &Tree, now: &Tree) -> Result<(), String> {
 }
 
 /// Checks that a program that ended by itself removed its temporary files, if the disk let it.
-fn nothing_partial(before: &Tree, now: &Tree, fault: Fault) -> Result<(), String> {
+fn nothing_partial(before: &Tree, now: &Tree, fault: ReadError) -> Result<(), String> {
     if fault.action == "kill" || fault.kinds.contains('u') {
         return Ok(());
     }

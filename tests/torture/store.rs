@@ -5,14 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use hyperrag_core::{
+    BlockKey, BlockRead, Chunk, ChunkRead, Coverage, Fingerprint, KvBlock, KvDtype, LanguageModel,
+    Profile, Slot,
+};
 use hyperrag_corpus::{Chunker, Columns, Corpus};
 use hyperrag_engine::maintain::verify::{VerifySettings, verify};
 use hyperrag_engine::{Add, BuildInput, BuildProgress, ByteProgress, Memory, build};
-use hyperrag_kv::{
-    BlockKey, BlockRead, Chunk, ChunkRead, Coverage, Element, Fingerprint, KvBlock, LanguageModel,
-    Profile, Slot,
-};
-use hyperrag_model::{Compute, CpuModel, KERNEL_ID, Kernel, ModelFile, Tokenizer};
+use hyperrag_model::{ComputeDtype, CpuModel, KERNEL_ID, Kernel, ModelFile, Tokenizer};
 use hyperrag_retrieval::{Hit, Index};
 use hyperrag_store::{FORMAT_VERSION, Store};
 use tempfile::TempDir;
@@ -60,7 +60,7 @@ impl Pristine {
             for ordinal in 0..hit.location.chunks {
                 let (shard, first) = (hit.location.shard, hit.location.first_slot.0);
                 let document = hit.document.id.clone();
-                let chunk = hyperrag_kv::ChunkId { document, ordinal };
+                let chunk = hyperrag_core::ChunkId { document, ordinal };
                 let key = BlockKey { shard, slot: Slot(first + ordinal), chunk };
                 let block = store.get_many(std::slice::from_ref(&key)).remove(0).unwrap().unwrap();
                 chunks.push(store.chunk(&key, &mut Vec::new()).unwrap());
@@ -177,7 +177,7 @@ impl Tiny {
         let tokenizer = file.tokenizer().unwrap();
         let profile = Profile::built_in("plain").unwrap();
         let model =
-            CpuModel::load(&mut file, Element::Bf16, Compute::F32, Kernel::best(), 1).unwrap();
+            CpuModel::load(&mut file, KvDtype::Bf16, ComputeDtype::F32, Kernel::best(), 1).unwrap();
         let fingerprint = Fingerprint {
             format_version: FORMAT_VERSION,
             model: file.name(),
@@ -188,10 +188,10 @@ impl Tiny {
             chunk_tokens: CHUNK_TOKENS,
             unit_rows: UNIT_ROWS,
             language: "english".into(),
-            geometry: *model.geometry(),
+            kv_shape: *model.kv_shape(),
             calibration: None,
             rope: model.config().rope(),
-            compute: "f32".to_owned(),
+            dtype: "f32".to_owned(),
             kernel: KERNEL_ID.to_owned(),
         };
         Self { model, tokenizer, profile, fingerprint }

@@ -8,14 +8,14 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use hyperrag_core::Document;
 use hyperrag_engine::ByteProgress;
 use hyperrag_engine::maintain::verify::{VerifySettings, verify};
-use hyperrag_kv::Document;
 use hyperrag_retrieval::{Hit, Index};
 use hyperrag_store::{Manifest, Store, StoreError};
 use tempfile::TempDir;
 
-use crate::disk::{self, Call, Fault};
+use crate::disk::{self, Call, ReadError};
 use crate::started::{after, by};
 use crate::store::testdata;
 
@@ -173,7 +173,7 @@ impl World {
     pub(crate) fn run_faulty(
         &self,
         line: &[&str],
-        fault: Option<(Fault, usize)>,
+        fault: Option<(ReadError, usize)>,
     ) -> (Output, Vec<Call>) {
         let record = self.folder.path().join("record");
         let mut command = command(&self.folder, line);

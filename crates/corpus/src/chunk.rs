@@ -1,7 +1,7 @@
 //! Cuts documents into chunks of a fixed length: a document, a profile and a tokenizer come in, token ids go
 //! out. Knows neither files nor the model.
 
-use hyperrag_kv::{
+use hyperrag_core::{
     Chunk, ChunkId, Document, FixedPositions, ModelError, Profile, TITLE_TOKENS_MAX, Tokenize,
 };
 
@@ -142,7 +142,7 @@ impl<'a> Chunker<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyperrag_kv::DocId;
+    use hyperrag_core::DocId;
     use proptest::prelude::*;
 
     /// Tokenizer with one token a character. Template tokens differ from text tokens.
@@ -174,7 +174,7 @@ mod tests {
             infix: infix.into(),
             query_prefix: String::new(),
             query_suffix: String::new(),
-            scorer: hyperrag_kv::ScorerWords::QueryLikelihood,
+            scorer: hyperrag_core::ScorerSpec::QueryLikelihood,
         }
     }
 

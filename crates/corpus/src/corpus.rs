@@ -6,7 +6,7 @@ use std::iter::FusedIterator;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hyperrag_kv::{DocId, Document};
+use hyperrag_core::{DocId, Document};
 
 use crate::input::{self, Format, Input};
 use crate::jsonl::JsonlRows;

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use hyperrag_kv::{DocId, InvalidId};
+use hyperrag_core::{DocId, InvalidId};
 
 use crate::{Column, Place};
 

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use hyperrag_kv::DocId;
+use hyperrag_core::DocId;
 
 /// Number of sets in an [`IdSet`].
 const SETS: usize = 256;

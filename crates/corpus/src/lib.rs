@@ -1,6 +1,6 @@
 //! Reads the documents to be retrieved and reranked from files, and cuts them to the model's length.
 //!
-//! In: paths of Parquet, JSONL and TSV files, and a tokenizer behind [`hyperrag_kv::Tokenize`].
+//! In: paths of Parquet, JSONL and TSV files, and a tokenizer behind [`hyperrag_core::Tokenize`].
 //! Out: documents one after the other ([`Corpus::rows`]), then the chunks of each
 //! ([`Chunker::chunks`]). It streams: besides the current row and a batch of Parquet rows, both
 //! bounded in bytes ([`Limits`]), it keeps at most 24 bytes a document, to find duplicate ids

@@ -14,7 +14,7 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{DataType, SchemaRef};
-use hyperrag_kv::Document;
+use hyperrag_core::Document;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
@@ -358,7 +358,7 @@ fn guarded<T, E: Into<Cause>>(
     row: u64,
     step: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, CorpusError> {
-    let result = match hyperrag_kv::guarded(step) {
+    let result = match hyperrag_core::guarded(step) {
         Ok(result) => result.map_err(Into::into),
         Err(panic) => Err(format!("the decoder stopped: {panic}").into()),
     };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use hyperrag_kv::DocId;
+use hyperrag_core::DocId;
 
 use crate::CorpusError;
 use crate::input::Format;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hyperrag_kv::Document;
+use hyperrag_core::Document;
 
 use crate::corpus::Row;
 use crate::lines::Lines;

@@ -1,7 +1,7 @@
 //! The one error of the engine. Each message says the cause and what to do.
 
+use hyperrag_core::{ModelError, ProfileError};
 use hyperrag_corpus::{ChunkError, CorpusError, Place};
-use hyperrag_kv::{ModelError, ProfileError};
 use hyperrag_rerank::RerankError;
 use hyperrag_retrieval::{RetrievalError, UnknownLanguage};
 use hyperrag_store::StoreError;
@@ -9,7 +9,7 @@ use hyperrag_store::StoreError;
 /// Why a pipeline stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum PipelineError {
+pub enum EngineError {
     /// Reading the corpus.
     #[error(transparent)]
     Corpus(#[from] CorpusError),
@@ -182,7 +182,7 @@ pub enum PipelineError {
     },
 }
 
-impl From<RetrievalError> for PipelineError {
+impl From<RetrievalError> for EngineError {
     fn from(error: RetrievalError) -> Self {
         match error {
             RetrievalError::Damaged { .. } | RetrievalError::Missing { .. } => Self::Index(error),

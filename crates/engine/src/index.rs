@@ -8,12 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hyperrag_core::ShardId;
 use hyperrag_files::replace_folder;
-use hyperrag_kv::ShardId;
 use hyperrag_retrieval::{Analyzer, Index, IndexWriter, Location, RetrievalError};
 use hyperrag_store::{Manifest, ShardChunks, Store, StoreWriter};
 
-use crate::error::PipelineError;
+use crate::error::EngineError;
 
 /// Opens the index that `manifest` names, which must have the documents of a store that is complete.
 pub(crate) fn open_fitting(root: &Path, manifest: &Manifest) -> Result<Index, RetrievalError> {
@@ -37,7 +37,7 @@ pub(crate) fn open_to_write(
     root: &Path,
     store: &StoreWriter,
     stop: &AtomicBool,
-) -> Result<IndexWriter, PipelineError> {
+) -> Result<IndexWriter, EngineError> {
     let manifest = store.manifest();
     let (folder, end) = (root.join(manifest.index_folder()), manifest.next_shard().0);
     let analyzer = manifest.fingerprint.language.parse()?;
@@ -75,29 +75,29 @@ pub(crate) fn rebuild_from_own(
     root: &Path,
     manifest: &Manifest,
     stop: &AtomicBool,
-) -> Result<(), PipelineError> {
+) -> Result<(), EngineError> {
     let store = Store::with_manifest(root, Arc::new(manifest.clone()));
     rebuild(root, manifest, |shard| match stop.load(Ordering::Relaxed) {
-        true => Err(PipelineError::Interrupted),
+        true => Err(EngineError::Interrupted),
         false => Ok(store.chunks(shard)?),
     })
 }
 
 /// Rebuilds the index that `manifest` names, of the documents in its shards alone, whose contents
 /// `contents` gives.
-pub(crate) fn rebuild<E: From<PipelineError>>(
+pub(crate) fn rebuild<E: From<EngineError>>(
     root: &Path,
     manifest: &Manifest,
     contents: impl Fn(ShardId) -> Result<ShardChunks, E>,
 ) -> Result<(), E> {
     let folder = root.join(manifest.index_folder());
     let analyzer = manifest.fingerprint.language.parse::<Analyzer>();
-    let analyzer = analyzer.map_err(PipelineError::from)?;
-    let mut index = IndexWriter::open(&folder, analyzer).map_err(PipelineError::from)?;
+    let analyzer = analyzer.map_err(EngineError::from)?;
+    let mut index = IndexWriter::open(&folder, analyzer).map_err(EngineError::from)?;
     for record in &manifest.shards {
         add(&mut index, record.shard, &contents(record.shard)?)?;
     }
-    index.finish(manifest.next_shard().0).map_err(PipelineError::from)?;
+    index.finish(manifest.next_shard().0).map_err(EngineError::from)?;
     Ok(())
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn add(
     index: &mut IndexWriter,
     shard: ShardId,
     contents: &ShardChunks,
-) -> Result<(), PipelineError> {
+) -> Result<(), EngineError> {
     for indexed in &contents.documents {
         let location = Location { shard, first_slot: indexed.first_slot, chunks: indexed.chunks };
         index.add(indexed.row, &indexed.document, location)?;

@@ -8,33 +8,33 @@ use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hyperrag_kv::{
-    Calibration, Coverage, Element, Exactness, Fingerprint, LanguageModel, Mismatch, Profile,
-    ProfileError,
+use hyperrag_core::{
+    Calibration, Coverage, Fingerprint, KvDtype, LanguageModel, Mismatch, Profile, ProfileError,
+    Reproducibility,
 };
 use hyperrag_model::{
-    Compute, ComputeChoice, DeviceChoice, Generator, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX,
-    KERNEL_ID_BF16_PAIRS, KERNEL_ID_INT8, KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, Kernel,
-    LoadError, LoadSettings, Model, ModelCache, ModelFile, Tokenizer,
+    ComputeDtype, DeviceChoice, DtypeChoice, Generator, KERNEL_ID, KERNEL_ID_BF16,
+    KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS, KERNEL_ID_INT8, KERNEL_ID_INT8_AMX,
+    KERNEL_ID_INT8_PAIRS, Kernel, LoadError, LoadSettings, Model, ModelCache, ModelFile, Tokenizer,
 };
 use hyperrag_store::{FORMAT_VERSION, Replicated, Store, StoreError};
 
-use crate::error::PipelineError;
+use crate::error::EngineError;
 use crate::profile::{NoProfile, read_profile};
 use crate::search::session::Session;
 
 /// Types and kernels that stores are made with.
-const KERNELS: [(Compute, &str); 10] = [
-    (Compute::F32, KERNEL_ID),
-    (Compute::Bf16, KERNEL_ID_BF16_PAIRS),
-    (Compute::Bf16, KERNEL_ID_BF16_AMX),
-    (Compute::Bf16, KERNEL_ID_BF16),
-    (Compute::Int8, KERNEL_ID_INT8_PAIRS),
-    (Compute::Int8, KERNEL_ID_INT8_AMX),
-    (Compute::Int8, KERNEL_ID_INT8),
-    (Compute::F16, Compute::F16.kernel_id()),
-    (Compute::Bf16, Compute::Bf16.kernel_id()),
-    (Compute::F32, Compute::F32.kernel_id()),
+const KERNELS: [(ComputeDtype, &str); 10] = [
+    (ComputeDtype::F32, KERNEL_ID),
+    (ComputeDtype::Bf16, KERNEL_ID_BF16_PAIRS),
+    (ComputeDtype::Bf16, KERNEL_ID_BF16_AMX),
+    (ComputeDtype::Bf16, KERNEL_ID_BF16),
+    (ComputeDtype::Int8, KERNEL_ID_INT8_PAIRS),
+    (ComputeDtype::Int8, KERNEL_ID_INT8_AMX),
+    (ComputeDtype::Int8, KERNEL_ID_INT8),
+    (ComputeDtype::F16, ComputeDtype::F16.kernel_id()),
+    (ComputeDtype::Bf16, ComputeDtype::Bf16.kernel_id()),
+    (ComputeDtype::F32, ComputeDtype::F32.kernel_id()),
 ];
 
 /// Tells why a store and its model cannot be opened together.
@@ -80,7 +80,7 @@ pub struct ModelRequest<'a> {
     /// Device that computes.
     pub device: DeviceChoice,
     /// Type of weights and products.
-    pub compute: ComputeChoice,
+    pub dtype: DtypeChoice,
     /// Threads on the CPU; 0 is one a core.
     pub threads: usize,
     /// Told what a user should know meanwhile.
@@ -109,19 +109,19 @@ impl LoadedModel {
     /// [`OpenError`].
     pub fn load(
         request: &ModelRequest<'_>,
-        element: Element,
+        kv_dtype: KvDtype,
         chunk_tokens: u32,
         stored: Option<&Fingerprint>,
         calibration: Option<Calibration>,
     ) -> Result<Self, OpenError> {
         let file = open_hashed(&ModelCache::from_environment()?, request.model)?;
-        Self::of_file(file, request, element, chunk_tokens, stored, calibration)
+        Self::of_file(file, request, kv_dtype, chunk_tokens, stored, calibration)
     }
 
     fn of_file(
         mut file: ModelFile,
         request: &ModelRequest<'_>,
-        element: Element,
+        kv_dtype: KvDtype,
         chunk_tokens: u32,
         stored: Option<&Fingerprint>,
         calibration: Option<Calibration>,
@@ -138,9 +138,9 @@ impl LoadedModel {
         let settings = LoadSettings {
             calibration: calibration.clone(),
             device: request.device,
-            compute: compute_for(request.compute, stored),
+            dtype: dtype_for(request.dtype, stored),
             threads: request.threads,
-            element,
+            kv_dtype,
             chunk_tokens: chunk_tokens as usize,
             notice: request.notice,
         };
@@ -154,11 +154,11 @@ impl LoadedModel {
     /// [`OpenError::Load`] where the calibration is not for this model or device.
     pub fn calibrated(
         mut self,
-        element: Element,
+        kv_dtype: KvDtype,
         calibration: Calibration,
     ) -> Result<Self, OpenError> {
         let calibration = Arc::new(calibration);
-        self.model = self.model.calibrated(element, Arc::clone(&calibration))?;
+        self.model = self.model.calibrated(kv_dtype, Arc::clone(&calibration))?;
         self.calibration = Some(calibration);
         Ok(self)
     }
@@ -195,10 +195,10 @@ impl LoadedModel {
             chunk_tokens,
             unit_rows,
             language,
-            geometry: *self.model.geometry(),
+            kv_shape: *self.model.kv_shape(),
             calibration: self.calibration.as_ref().map(|calibration| calibration.digest()),
             rope: self.model.config().rope(),
-            compute: self.model.compute().to_owned(),
+            dtype: self.model.dtype().to_owned(),
             kernel: self.model.kernel_id().to_owned(),
         })
     }
@@ -219,9 +219,9 @@ impl LoadedModel {
         let path = ModelCache::from_environment()?.resolve(name)?;
         let mut file = ModelFile::open(&path)?;
         // In the type of the model that reranks, which may be that of a GPU.
-        let compute = self.model.compute().parse().ok();
-        let compute = compute.filter(|compute| *compute != Compute::F16).unwrap_or(Compute::F32);
-        let generator = Generator::load(&mut file, compute, Kernel::best(), threads);
+        let dtype = self.model.dtype().parse().ok();
+        let dtype = dtype.filter(|dtype| *dtype != ComputeDtype::F16).unwrap_or(ComputeDtype::F32);
+        let generator = Generator::load(&mut file, dtype, Kernel::best(), threads);
         generator.map_err(|source| OpenError::Generator { path, source })
     }
 }
@@ -275,11 +275,11 @@ impl Engine {
         store.notices().iter().for_each(|notice| (request.notice)(notice));
         store.doubt().into_iter().for_each(request.notice);
         let stored = &store.manifest().fingerprint;
-        let (element, calibration) = (stored.geometry.element, store.calibration()?);
+        let (kv_dtype, calibration) = (stored.kv_shape.kv_dtype, store.calibration()?);
         let file = open(&ModelCache::from_environment()?, request.model)?;
         let chunk_tokens = stored.chunk_tokens;
         let loaded =
-            LoadedModel::of_file(file, request, element, chunk_tokens, Some(stored), calibration)?;
+            LoadedModel::of_file(file, request, kv_dtype, chunk_tokens, Some(stored), calibration)?;
         Ok(Self { root: root.to_owned(), store, loaded, other_kernel: None })
     }
 
@@ -287,7 +287,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Session::open`].
-    pub fn session(&self) -> Result<OpenSession<'_>, PipelineError> {
+    pub fn session(&self) -> Result<OpenSession<'_>, EngineError> {
         let LoadedModel { tokenizer, profile, model, .. } = &self.loaded;
         Session::open(&self.store, model, tokenizer, profile)
     }
@@ -298,8 +298,8 @@ impl Engine {
         let current = self.loaded.fingerprint_like(stored)?;
         let exactness = stored.readable_by(&current);
         let exactness = exactness.map_err(|mismatch| refused(&self.root, mismatch))?;
-        Ok((exactness == Exactness::Tolerance).then(|| OtherKernel {
-            tolerance: tolerance(&self.loaded.profile, [&stored.compute, &current.compute]),
+        Ok((exactness == Reproducibility::WithinTolerance).then(|| OtherKernel {
+            tolerance: tolerance(&self.loaded.profile, [&stored.dtype, &current.dtype]),
             stored: stored.kernel.clone(),
             current: current.kernel,
         }))
@@ -322,7 +322,7 @@ impl Engine {
     #[must_use]
     pub fn tolerance(&self) -> Option<f32> {
         let stored = &self.store.manifest().fingerprint;
-        tolerance(&self.loaded.profile, [&stored.compute, self.loaded.model.compute()])
+        tolerance(&self.loaded.profile, [&stored.dtype, self.loaded.model.dtype()])
     }
 }
 
@@ -371,8 +371,8 @@ pub fn upgraded_fingerprint(root: &Path, model: &str) -> Result<Fingerprint, Ope
 /// Returns the fingerprint with every type and kernel that stores are made with.
 #[must_use]
 pub fn by_any_kernel(fingerprint: &Fingerprint) -> Vec<Fingerprint> {
-    let made = KERNELS.map(|(compute, kernel)| Fingerprint {
-        compute: compute.name().to_owned(),
+    let made = KERNELS.map(|(dtype, kernel)| Fingerprint {
+        dtype: dtype.name().to_owned(),
         kernel: kernel.to_owned(),
         ..fingerprint.clone()
     });
@@ -382,11 +382,11 @@ pub fn by_any_kernel(fingerprint: &Fingerprint) -> Vec<Fingerprint> {
 /// Returns `asked`, or, where that leaves the type open, the type of the store, so that its bits are
 /// computed again. A CPU reads a GPU's store in f32, whose scores are the nearest to a GPU's.
 #[must_use]
-pub fn compute_for(asked: ComputeChoice, stored: Option<&Fingerprint>) -> ComputeChoice {
+pub fn dtype_for(asked: DtypeChoice, stored: Option<&Fingerprint>) -> DtypeChoice {
     match (asked, stored) {
-        (ComputeChoice::Auto, Some(stored)) => {
-            let on_cpu = stored.compute.parse().ok().filter(|_| stored.kernel.starts_with("cpu-"));
-            ComputeChoice::OnCpu(on_cpu.unwrap_or(Compute::F32))
+        (DtypeChoice::Auto, Some(stored)) => {
+            let on_cpu = stored.dtype.parse().ok().filter(|_| stored.kernel.starts_with("cpu-"));
+            DtypeChoice::OnCpu(on_cpu.unwrap_or(ComputeDtype::F32))
         }
         (asked, _) => asked,
     }
@@ -404,7 +404,7 @@ fn refused(root: &Path, mismatch: Mismatch) -> StoreError {
 /// Returns by how much scores of two computations may differ; `None` where nothing is promised.
 fn tolerance(profile: &Profile, computes: [&str; 2]) -> Option<f32> {
     // int8 moves scores by more than kernels may.
-    let rounded = computes.contains(&Compute::Int8.name());
+    let rounded = computes.contains(&ComputeDtype::Int8.name());
     profile.scorer.tolerance().filter(|_| !rounded)
 }
 

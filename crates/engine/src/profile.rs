@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use hyperrag_kv::{Profile, ProfileError};
+use hyperrag_core::{Profile, ProfileError};
 
 /// Bytes of a profile's file.
 const PROFILE_BYTES_MAX: u64 = 1 << 20;

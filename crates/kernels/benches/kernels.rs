@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use hyperrag_kernels::cpu::gemm::epilogue::OutputRows;
 use hyperrag_kernels::cpu::gemm::pack_lhs::PackedLhs;
 use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
-use hyperrag_kernels::dtype::Compute;
+use hyperrag_kernels::dtype::ComputeDtype;
 use hyperrag_kernels::isa::Kernel;
 use hyperrag_kernels::lanes::Lanes;
 use hyperrag_kernels::memory::aligned::Floats;
@@ -42,11 +42,17 @@ struct Product {
 
 impl Product {
     /// A layer of `inputs` and `outputs`.
-    fn new(kernel: Kernel, compute: Compute, rows: usize, inputs: usize, outputs: usize) -> Self {
-        let mut weights = PackedWeights::zeroed(outputs, inputs, compute).expect("memory");
+    fn new(
+        kernel: Kernel,
+        dtype: ComputeDtype,
+        rows: usize,
+        inputs: usize,
+        outputs: usize,
+    ) -> Self {
+        let mut weights = PackedWeights::zeroed(outputs, inputs, dtype).expect("memory");
         weights.fill(0, &values(inputs * outputs));
         let mut x = PackedLhs::default();
-        x.start(kernel, kernel.lhs_format(compute), rows, inputs).set_all(&values(rows * inputs));
+        x.start(kernel, kernel.lhs_format(dtype), rows, inputs).set_all(&values(rows * inputs));
         let flops = 2 * (rows * inputs * outputs) as u64;
         Self { kernel, x, weights, out: Floats::default(), rows, upcast: Vec::new(), flops }
     }
@@ -73,15 +79,15 @@ fn products(criterion: &mut Criterion) {
     // The portable kernel comes last, and is not timed beside others: it would take most of an hour.
     let kernels = Kernel::available();
     for &kernel in &kernels[..(kernels.len() - 1).max(1)] {
-        for compute in [Compute::F32, Compute::Bf16, Compute::Int8] {
+        for dtype in [ComputeDtype::F32, ComputeDtype::Bf16, ComputeDtype::Int8] {
             let mut bench = |name: &str, mut product: Product| {
                 group.throughput(Throughput::Elements(product.flops()));
-                let id = BenchmarkId::new(name, format!("{}-{compute}", kernel.name()));
+                let id = BenchmarkId::new(name, format!("{}-{dtype}", kernel.name()));
                 group.bench_function(id, |b| b.iter(|| black_box(product.run()[0])));
             };
-            bench("peak", Product::new(kernel, compute, 24, 192, 32));
+            bench("peak", Product::new(kernel, dtype, 24, 192, 32));
             for (name, inputs, outputs) in LAYERS {
-                bench(name, Product::new(kernel, compute, ROWS, inputs, outputs));
+                bench(name, Product::new(kernel, dtype, ROWS, inputs, outputs));
             }
         }
     }

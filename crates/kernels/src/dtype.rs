@@ -9,7 +9,7 @@ use std::str::FromStr;
 /// On a GPU, seen on SmolLM2 over 12 pairs, bf16 K and V: against the CPU f16 differs by 1.0e-2, bf16 by
 /// 1.7e-2; most of what f16 differs by is K and V rounded the other way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compute {
+pub enum ComputeDtype {
     /// binary16: more precise than bf16 at the same speed. Models with activations beyond 65,504
     /// give values that are no numbers, which is an error.
     #[default]
@@ -25,12 +25,12 @@ pub enum Compute {
 /// A string that names no such type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown type {name:?}: use {auto}f16, bf16, f32 or int8")]
-pub struct UnknownCompute {
+pub struct UnknownComputeDtype {
     name: String,
     auto: &'static str,
 }
 
-impl UnknownCompute {
+impl UnknownComputeDtype {
     /// Names `auto` among the types to use, for a choice that has it.
     #[must_use]
     pub fn or_auto(self) -> Self {
@@ -38,7 +38,7 @@ impl UnknownCompute {
     }
 }
 
-impl Compute {
+impl ComputeDtype {
     /// Name of the type.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -54,10 +54,10 @@ impl Compute {
     /// are scores already.
     #[inline]
     #[must_use]
-    pub fn of_head(self) -> Self {
+    pub fn head_dtype(self) -> Self {
         match self {
             Self::Int8 => Self::Bf16,
-            compute => compute,
+            dtype => dtype,
         }
     }
 
@@ -76,18 +76,18 @@ impl Compute {
     }
 }
 
-impl fmt::Display for Compute {
+impl fmt::Display for ComputeDtype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for Compute {
-    type Err = UnknownCompute;
+impl FromStr for ComputeDtype {
+    type Err = UnknownComputeDtype;
 
-    fn from_str(name: &str) -> Result<Self, UnknownCompute> {
+    fn from_str(name: &str) -> Result<Self, UnknownComputeDtype> {
         let all = [Self::F16, Self::Bf16, Self::F32, Self::Int8];
-        let named = all.into_iter().find(|compute| compute.name() == name);
-        named.ok_or_else(|| UnknownCompute { name: name.to_owned(), auto: "" })
+        let named = all.into_iter().find(|dtype| dtype.name() == name);
+        named.ok_or_else(|| UnknownComputeDtype { name: name.to_owned(), auto: "" })
     }
 }

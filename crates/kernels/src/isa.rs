@@ -4,7 +4,7 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 
-use crate::dtype::Compute;
+use crate::dtype::ComputeDtype;
 
 /// Id of the bits of products in f32. It changes when a summation order does, not with the instruction
 /// set.
@@ -97,31 +97,31 @@ impl Kernel {
     /// The id of the bits of products.
     #[inline]
     #[must_use]
-    pub fn id(self, compute: Compute) -> &'static str {
-        match (self, compute) {
+    pub fn id(self, dtype: ComputeDtype) -> &'static str {
+        match (self, dtype) {
             #[cfg(target_arch = "x86_64")]
-            (Self::Avx512Bf16, Compute::Bf16) => KERNEL_ID_BF16_PAIRS,
+            (Self::Avx512Bf16, ComputeDtype::Bf16) => KERNEL_ID_BF16_PAIRS,
             #[cfg(target_arch = "x86_64")]
-            (Self::Amx, Compute::Bf16) => KERNEL_ID_BF16_AMX,
-            (_, Compute::Bf16) => KERNEL_ID_BF16,
+            (Self::Amx, ComputeDtype::Bf16) => KERNEL_ID_BF16_AMX,
+            (_, ComputeDtype::Bf16) => KERNEL_ID_BF16,
             #[cfg(target_arch = "x86_64")]
-            (Self::Avx512Bf16, Compute::Int8) => KERNEL_ID_INT8_PAIRS,
+            (Self::Avx512Bf16, ComputeDtype::Int8) => KERNEL_ID_INT8_PAIRS,
             #[cfg(target_arch = "x86_64")]
-            (Self::Amx, Compute::Int8) => KERNEL_ID_INT8_AMX,
-            (_, Compute::Int8) => KERNEL_ID_INT8,
+            (Self::Amx, ComputeDtype::Int8) => KERNEL_ID_INT8_AMX,
+            (_, ComputeDtype::Int8) => KERNEL_ID_INT8,
             _ => KERNEL_ID,
         }
     }
 
     /// The fastest type that loses little: bf16 where instructions multiply it, else f32.
     #[must_use]
-    pub fn compute(self) -> Compute {
-        if self.multiplies_bf16() { Compute::Bf16 } else { Compute::F32 }
+    pub fn dtype(self) -> ComputeDtype {
+        if self.multiplies_bf16() { ComputeDtype::Bf16 } else { ComputeDtype::F32 }
     }
 
     /// Returns whether it has instructions that multiply bf16. Without them bf16 is upcast to f32.
     #[inline]
     pub(crate) fn multiplies_bf16(self) -> bool {
-        self.id(Compute::Bf16) != KERNEL_ID_BF16
+        self.id(ComputeDtype::Bf16) != KERNEL_ID_BF16
     }
 }

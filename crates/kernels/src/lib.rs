@@ -14,12 +14,12 @@
 //! use hyperrag_kernels::cpu::gemm::epilogue::OutputRows;
 //! use hyperrag_kernels::cpu::gemm::pack_lhs::PackedLhs;
 //! use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
-//! use hyperrag_kernels::dtype::Compute;
+//! use hyperrag_kernels::dtype::ComputeDtype;
 //! use hyperrag_kernels::isa::Kernel;
 //!
 //! let kernel = Kernel::best();
 //! // Two outputs of three inputs.
-//! let mut weights = PackedWeights::zeroed(2, 3, Compute::F32)?;
+//! let mut weights = PackedWeights::zeroed(2, 3, ComputeDtype::F32)?;
 //! weights.fill(0, &[1.0, 0.0, 0.0, 0.0, 2.0, 1.0]);
 //! let mut x = PackedLhs::default();
 //! x.start(kernel, kernel.lhs_format(Compute::F32), 1, 3).set_all(&[5.0, 7.0, 9.0]);

@@ -1,12 +1,12 @@
 //! Help for unit tests: numbers that look random, and the values that a packed left side holds.
 
-use hyperrag_kv::Element;
+use hyperrag_core::KvDtype;
 
 use crate::cpu::gemm::epilogue::OutputRows;
 use crate::cpu::gemm::pack_lhs::PackedLhs;
 use crate::cpu::gemm::pack_rhs::PackedWeights;
 use crate::cpu::rows::format::RowFormat;
-use crate::dtype::Compute;
+use crate::dtype::ComputeDtype;
 use crate::isa::Kernel;
 
 /// splitmix64 (Steele, Lea and Flood 2014): numbers that a seed gives.
@@ -22,9 +22,9 @@ impl SplitMix {
 }
 
 /// Bits of the values of an operand, which are those of its product with the identity.
-pub(crate) fn values_of(operand: &PackedLhs, kernel: Kernel, compute: Compute) -> Vec<u32> {
+pub(crate) fn values_of(operand: &PackedLhs, kernel: Kernel, dtype: ComputeDtype) -> Vec<u32> {
     let inputs = operand.inputs();
-    let mut weights = PackedWeights::zeroed(inputs, inputs, compute).unwrap();
+    let mut weights = PackedWeights::zeroed(inputs, inputs, dtype).unwrap();
     for i in 0..inputs {
         let mut row = vec![0.0; inputs];
         row[i] = 1.0;
@@ -38,11 +38,11 @@ pub(crate) fn values_of(operand: &PackedLhs, kernel: Kernel, compute: Compute) -
 
 /// Element types as formats of rows.
 #[derive(Clone, Copy)]
-pub(crate) struct Stored(pub(crate) Element);
+pub(crate) struct Stored(pub(crate) KvDtype);
 
 impl RowFormat for Stored {
     fn is_scaled_int8(self) -> bool {
-        self.0 == Element::Int8
+        self.0 == KvDtype::Int8
     }
 
     fn row_bytes(self, dim: usize) -> usize {

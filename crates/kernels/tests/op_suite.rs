@@ -3,7 +3,7 @@
 use hyperrag_kernels::cpu::gemm::epilogue::OutputRows;
 use hyperrag_kernels::cpu::gemm::pack_lhs::PackedLhs;
 use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
-use hyperrag_kernels::dtype::Compute;
+use hyperrag_kernels::dtype::ComputeDtype;
 use hyperrag_kernels::isa::{KERNEL_ID_BF16_AMX, Kernel};
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ fn floats(seed: u64, count: usize) -> Vec<f32> {
 
 fn product(
     kernel: Kernel,
-    compute: Compute,
+    dtype: ComputeDtype,
     a: &[f32],
     rows: usize,
     b: &PackedWeights,
@@ -27,7 +27,7 @@ fn product(
     let outputs = b.outputs();
     let mut c = vec![f32::NAN; rows * outputs];
     let mut x = PackedLhs::default();
-    x.start(kernel, kernel.lhs_format(compute), rows, a.len() / rows).set_all(a);
+    x.start(kernel, kernel.lhs_format(dtype), rows, a.len() / rows).set_all(a);
     b.product(kernel, &x, b.panels(), &mut Vec::new(), OutputRows::put(kernel, &mut c, outputs));
     c
 }
@@ -70,28 +70,28 @@ proptest! {
         rows in 1usize..30, k in 1usize..70, n in 1usize..80, seed: u64
     ) {
         let (a, w) = (floats(seed, rows * k), floats(!seed, n * k));
-        for compute in [Compute::F32, Compute::Bf16] {
-            let mut packed = PackedWeights::zeroed(n, k, compute).unwrap();
+        for dtype in [ComputeDtype::F32, ComputeDtype::Bf16] {
+            let mut packed = PackedWeights::zeroed(n, k, dtype).unwrap();
             packed.fill(0, &w[..n / 2 * k]);
             packed.fill(n / 2, &w[n / 2 * k..]);
-            let (a, w) = match compute {
-                Compute::Bf16 => (rounded(&a), rounded(&w)),
+            let (a, w) = match dtype {
+                ComputeDtype::Bf16 => (rounded(&a), rounded(&w)),
                 _ => (a.clone(), w.clone()),
             };
-            let expected = product(Kernel::Portable, compute, &a, rows, &packed);
+            let expected = product(Kernel::Portable, dtype, &a, rows, &packed);
             let close = |value: f32, i: usize| {
                 let (row, column) = (&a[i / n * k..][..k], &w[i % n * k..][..k]);
                 let exact: f64 = row.iter().zip(column).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
                 (f64::from(value) - exact).abs() < 1e-3
             };
             for kernel in Kernel::available() {
-                let product = |a: &[f32]| product(kernel, compute, a, a.len() / k, &packed);
+                let product = |a: &[f32]| product(kernel, dtype, a, a.len() / k, &packed);
                 let all = product(&a);
                 prop_assert!(all.iter().enumerate().all(|(i, value)| close(*value, i)), "{kernel:?}");
-                if kernel.id(compute) == Kernel::Portable.id(compute) {
+                if kernel.id(dtype) == Kernel::Portable.id(dtype) {
                     prop_assert_eq!(&all, &expected, "{:?}", kernel);
                 }
-                if kernel.id(compute) == KERNEL_ID_BF16_AMX {
+                if kernel.id(dtype) == KERNEL_ID_BF16_AMX {
                     for (i, value) in all.iter().enumerate() {
                         let (row, column) = (&a[i / n * k..][..k], &w[i % n * k..][..k]);
                         prop_assert_eq!(*value, sum_as_amx(row, column), "at {}", i);
@@ -117,14 +117,14 @@ proptest! {
     ) {
         let k = 16 * sixteens;
         let (a, w) = (floats(seed, rows * k), floats(!seed, n * k));
-        for compute in [Compute::F32, Compute::Bf16, Compute::Int8] {
-            let mut packed = PackedWeights::zeroed(n, k, compute).unwrap();
+        for dtype in [ComputeDtype::F32, ComputeDtype::Bf16, ComputeDtype::Int8] {
+            let mut packed = PackedWeights::zeroed(n, k, dtype).unwrap();
             packed.fill(0, &w);
             for kernel in Kernel::available() {
-                let all = product(kernel, compute, &a, rows, &packed);
+                let all = product(kernel, dtype, &a, rows, &packed);
                 for row in [0, rows / 2, rows - 1] {
-                    let alone = product(kernel, compute, &a[row * k..][..k], 1, &packed);
-                    prop_assert_eq!(&alone[..], &all[row * n..][..n], "{:?} {:?}", kernel, compute);
+                    let alone = product(kernel, dtype, &a[row * k..][..k], 1, &packed);
+                    prop_assert_eq!(&alone[..], &all[row * n..][..n], "{:?} {:?}", kernel, dtype);
                 }
             }
         }

@@ -5,19 +5,19 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hyperrag_kv::Element;
+use hyperrag_core::KvDtype;
 use hyperrag_model::bench::Attention;
-use hyperrag_model::{Compute, Kernel};
+use hyperrag_model::{ComputeDtype, Kernel};
 
 fn attention(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("attention");
     for (stored, rows) in [(256, 20), (512, 20)] {
-        for compute in [Compute::F32, Compute::Bf16] {
-            for element in Element::ALL {
+        for dtype in [ComputeDtype::F32, ComputeDtype::Bf16] {
+            for kv_dtype in KvDtype::ALL {
                 let kernel = Kernel::best();
-                let mut attention = Attention::new(kernel, compute, element, stored, rows);
+                let mut attention = Attention::new(kernel, dtype, kv_dtype, stored, rows);
                 group.throughput(Throughput::Elements(attention.flops()));
-                let id = BenchmarkId::new(format!("{element}-{compute}"), stored);
+                let id = BenchmarkId::new(format!("{kv_dtype}-{dtype}"), stored);
                 group.bench_function(id, |b| b.iter(|| black_box(attention.run()[0])));
             }
         }
@@ -29,17 +29,17 @@ fn unpacking(criterion: &mut Criterion) {
     const DIM: usize = 64;
     const COUNT: usize = 256;
     let mut group = criterion.benchmark_group("unpack");
-    for element in Element::ALL {
-        let size = element.row_bytes(DIM);
+    for kv_dtype in KvDtype::ALL {
+        let size = kv_dtype.row_bytes(DIM);
         let mut bytes = vec![0; COUNT * size];
         let row: Vec<f32> = (0..DIM).map(|i| (i as f32).sin()).collect();
-        bytes.chunks_exact_mut(size).for_each(|bytes| element.encode(&row, bytes));
+        bytes.chunks_exact_mut(size).for_each(|bytes| kv_dtype.encode(&row, bytes));
         let mut out = vec![0.0; DIM];
         group.throughput(Throughput::Bytes(bytes.len() as u64));
-        group.bench_function(element.to_string(), |b| {
+        group.bench_function(kv_dtype.to_string(), |b| {
             b.iter(|| {
                 for bytes in bytes.chunks_exact(size) {
-                    element.decode(black_box(bytes), &mut out);
+                    kv_dtype.decode(black_box(bytes), &mut out);
                     black_box(&mut out);
                 }
             });

@@ -5,7 +5,7 @@
 
 use std::thread;
 
-use hyperrag_kv::{Turn, guarded};
+use hyperrag_core::{Turn, guarded};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, context};
 

@@ -7,8 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use hyperrag_core::{KvDtype, KvShape, ModelError, QuerySuffix};
 use hyperrag_kernels::activation::Activation;
-use hyperrag_kv::{Element, Geometry, ModelError, QueryPart};
 
 use crate::rope::Rotations;
 use crate::{LoadError, Rope};
@@ -229,19 +229,19 @@ impl Config {
         window.local[layer].then_some(window.positions)
     }
 
-    /// Returns the sizes of a block whose K and V are of type `element`.
+    /// Returns the sizes of a block whose K and V are of type `kv_dtype`.
     ///
     /// # Panics
     /// If a size is beyond `u32`, which no file's metadata may have.
     #[must_use]
-    pub fn geometry(&self, element: Element) -> Geometry {
+    pub fn kv_shape(&self, kv_dtype: KvDtype) -> KvShape {
         let size = |n: usize| u32::try_from(n).expect("the configuration bounds every size");
-        Geometry {
+        KvShape {
             layers: size(self.layers),
             kv_heads: size(self.kv_heads),
             head_dim: size(self.head_dim),
             hidden: size(self.hidden),
-            element,
+            kv_dtype,
         }
     }
 
@@ -323,7 +323,7 @@ impl Config {
     }
 
     /// Checks that the query and the labels of its scorer can stand after `past` positions.
-    pub(crate) fn check_query(&self, query: &QueryPart, past: usize) -> Result<(), ModelError> {
+    pub(crate) fn check_query(&self, query: &QuerySuffix, past: usize) -> Result<(), ModelError> {
         self.check(&query.tokens, past, || "the query".to_owned())?;
         match query.scorer.labels() {
             labels if labels.is_empty() => Ok(()),

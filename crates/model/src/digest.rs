@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use hyperrag_kv::Digest;
+use hyperrag_core::Digest;
 use rayon::prelude::*;
 
 use crate::digest_memory::DigestMemory;

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hyperrag_kv::Digest;
+use hyperrag_core::Digest;
 
 use crate::LoadError;
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use hyperrag_kv::Tokenize;
+use hyperrag_core::Tokenize;
 
 use crate::chat::Chat;
 use crate::config_json::ModelJson;

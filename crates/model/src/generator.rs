@@ -4,9 +4,9 @@
 
 use std::ops::ControlFlow;
 
-use hyperrag_kernels::dtype::Compute;
+use hyperrag_core::{Generate, Generation, KvDtype, ModelError, Sampling, Tokenize, Turn};
+use hyperrag_kernels::dtype::ComputeDtype;
 use hyperrag_kernels::isa::Kernel;
-use hyperrag_kv::{Element, Generate, Generation, ModelError, Sampling, Tokenize, Turn};
 
 use crate::{CpuModel, LoadError, Model, ModelFile, Tokenizer};
 
@@ -26,11 +26,11 @@ impl Generator {
     /// [`LoadError`], also if the chat template cannot be rendered.
     pub fn load(
         file: &mut ModelFile,
-        compute: Compute,
+        dtype: ComputeDtype,
         kernel: Kernel,
         threads: usize,
     ) -> Result<Self, LoadError> {
-        let model = CpuModel::load(file, Element::F32, compute, kernel, threads)?;
+        let model = CpuModel::load(file, KvDtype::F32, dtype, kernel, threads)?;
         Self::new(model, file)
     }
 
@@ -41,8 +41,8 @@ impl Generator {
     /// The errors of [`Generator::load`].
     pub fn sharing(model: &Model, file: &mut ModelFile, threads: usize) -> Result<Self, LoadError> {
         match model {
-            Model::Cpu(model) => Self::new(model.clone().with_element(Element::F32), file),
-            Model::Gpu(..) => Self::load(file, Compute::F32, Kernel::best(), threads),
+            Model::Cpu(model) => Self::new(model.clone().with_kv_dtype(KvDtype::F32), file),
+            Model::Gpu(..) => Self::load(file, ComputeDtype::F32, Kernel::best(), threads),
         }
     }
 

@@ -8,7 +8,7 @@ use std::io::BufReader;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::Digest;
+use hyperrag_core::Digest;
 
 use crate::chat::Chat;
 use crate::digest::RawTensor;

@@ -13,13 +13,13 @@
 
 mod cache;
 mod chat;
-mod compute_choice;
 mod config;
 mod config_json;
 mod cpu;
 mod device;
 mod digest;
 mod digest_memory;
+mod dtype_choice;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;
@@ -43,16 +43,16 @@ mod weights;
 pub mod tiny;
 
 pub use cache::{CATALOG, ModelCache, ModelPart, NamedModel};
-pub use compute_choice::ComputeChoice;
 pub use config::{Architecture, Config, Sizes, Window};
 pub use cpu::CpuModel;
 #[doc(hidden)]
 pub use cpu::bench;
 pub use device::{DeviceBlock, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings};
+pub use dtype_choice::DtypeChoice;
 pub use error::LoadError;
 pub use generator::Generator;
 pub use hyperrag_kernels::activation::Activation;
-pub use hyperrag_kernels::dtype::Compute;
+pub use hyperrag_kernels::dtype::ComputeDtype;
 pub use hyperrag_kernels::isa::{
     KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS, KERNEL_ID_INT8,
     KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, Kernel,

@@ -5,15 +5,15 @@
 
 use std::sync::Arc;
 
-use hyperrag_kernels::isa::Kernel;
-use hyperrag_kv::{
-    BlockError, Calibration, Chunk, Element, FixedPositions, Geometry, KvBlock, KvLayers,
-    LanguageModel, ModelError, Pair,
+use hyperrag_core::{
+    BlockError, Calibration, Chunk, FixedPositions, KvBlock, KvDtype, KvShape, LanguageModel,
+    LayerSource, ModelError, Pair,
 };
+use hyperrag_kernels::isa::Kernel;
 
 use crate::device::{self, DeviceBlock};
 use crate::{
-    ComputeChoice, Config, CpuModel, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings,
+    Config, CpuModel, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings, DtypeChoice,
     LoadError, ModelFile,
 };
 
@@ -42,11 +42,11 @@ pub struct LoadSettings {
     /// Device that computes.
     pub device: DeviceChoice,
     /// Type of weights and products.
-    pub compute: ComputeChoice,
+    pub dtype: DtypeChoice,
     /// Number of threads on the CPU; 0 stands for one a core.
     pub threads: usize,
     /// Type to which K and V are rounded.
-    pub element: Element,
+    pub kv_dtype: KvDtype,
     /// Calibration, for element types that need one. If it is `None`, the model computes in f32 until
     /// [`Model::calibrated`] adds it.
     pub calibration: Option<Arc<Calibration>>,
@@ -62,25 +62,25 @@ impl Model {
     /// # Errors
     /// [`LoadError`].
     pub fn load(file: &mut ModelFile, settings: LoadSettings) -> Result<Self, LoadError> {
-        let LoadSettings { device, compute, threads, element, chunk_tokens, notice, .. } = settings;
-        check_heads(element, file.config())?;
+        let LoadSettings { device, dtype, threads, kv_dtype, chunk_tokens, notice, .. } = settings;
+        check_heads(kv_dtype, file.config())?;
         match device::open(device, notice)? {
             None => {
-                let computed = if element.is_calibrated() { Element::F32 } else { element };
+                let computed = if kv_dtype.is_calibrated() { KvDtype::F32 } else { kv_dtype };
                 let kernel = Kernel::best();
-                let compute = compute.on_cpu(kernel);
-                let model = CpuModel::load(file, computed, compute, kernel, threads)?;
+                let dtype = dtype.on_cpu(kernel);
+                let model = CpuModel::load(file, computed, dtype, kernel, threads)?;
                 let model = Self::Cpu(Box::new(model));
                 match settings.calibration {
-                    Some(calibration) => model.calibrated(element, calibration),
+                    Some(calibration) => model.calibrated(kv_dtype, calibration),
                     None => Ok(model),
                 }
             }
             Some((device, info)) => {
                 let (block_positions, memory_bytes) = (chunk_tokens, None);
-                let compute = compute.on_gpu();
+                let dtype = dtype.on_gpu();
                 let settings =
-                    DeviceSettings { compute, element, block_positions, memory_bytes, notice };
+                    DeviceSettings { dtype, kv_dtype, block_positions, memory_bytes, notice };
                 Ok(Self::Gpu(Box::new(DeviceModel::load_on(file, &device, settings)?), info))
             }
         }
@@ -107,18 +107,18 @@ impl Model {
     /// [`LoadError`] on a GPU, or if the calibration has the sizes of another model.
     pub fn calibrated(
         self,
-        element: Element,
+        kv_dtype: KvDtype,
         calibration: Arc<Calibration>,
     ) -> Result<Self, LoadError> {
         let unsupported = |feature| Err(LoadError::Unsupported { feature });
-        check_heads(element, self.config())?;
+        check_heads(kv_dtype, self.config())?;
         match self {
-            Self::Cpu(model) if calibration.fits(model.geometry()) => {
-                Ok(Self::Cpu(Box::new(model.calibrated(element, calibration))))
+            Self::Cpu(model) if calibration.fits(model.kv_shape()) => {
+                Ok(Self::Cpu(Box::new(model.calibrated(kv_dtype, calibration))))
             }
             Self::Cpu(_) => unsupported("a calibration of another model's sizes".to_owned()),
             Self::Gpu(..) => {
-                unsupported(format!("K and V in {element} on a GPU (use --device cpu)"))
+                unsupported(format!("K and V in {kv_dtype} on a GPU (use --device cpu)"))
             }
         }
     }
@@ -128,23 +128,23 @@ impl Model {
     ///
     /// # Errors
     /// The errors of [`Model::calibrated`].
-    pub fn with_element(
+    pub fn with_kv_dtype(
         &self,
-        element: Element,
+        kv_dtype: KvDtype,
         calibration: Option<Arc<Calibration>>,
     ) -> Result<Self, LoadError> {
         let unsupported = |feature| Err(LoadError::Unsupported { feature });
-        match (self, element.is_calibrated(), calibration) {
+        match (self, kv_dtype.is_calibrated(), calibration) {
             (Self::Gpu(..), ..) => {
                 unsupported("several element types on a GPU (use --device cpu)".to_owned())
             }
             (Self::Cpu(model), false, _) => {
-                Ok(Self::Cpu(Box::new(CpuModel::clone(model).with_element(element))))
+                Ok(Self::Cpu(Box::new(CpuModel::clone(model).with_kv_dtype(kv_dtype))))
             }
             (Self::Cpu(model), true, Some(calibration)) => {
-                Self::Cpu(model.clone()).calibrated(element, calibration)
+                Self::Cpu(model.clone()).calibrated(kv_dtype, calibration)
             }
-            (Self::Cpu(_), true, None) => unsupported(format!("{element} without a calibration")),
+            (Self::Cpu(_), true, None) => unsupported(format!("{kv_dtype} without a calibration")),
         }
     }
 
@@ -181,17 +181,17 @@ impl Model {
     #[must_use]
     pub fn kernel_id(&self) -> &'static str {
         match self {
-            Self::Cpu(model) => model.kernel().id(model.compute()),
-            Self::Gpu(model, _) => model.compute().kernel_id(),
+            Self::Cpu(model) => model.kernel().id(model.dtype()),
+            Self::Gpu(model, _) => model.dtype().kernel_id(),
         }
     }
 
     /// Returns the name of the type of weights and products.
     #[must_use]
-    pub fn compute(&self) -> &'static str {
+    pub fn dtype(&self) -> &'static str {
         match self {
-            Self::Cpu(model) => model.compute().name(),
-            Self::Gpu(model, _) => model.compute().name(),
+            Self::Cpu(model) => model.dtype().name(),
+            Self::Gpu(model, _) => model.dtype().name(),
         }
     }
 
@@ -206,10 +206,10 @@ impl Model {
 }
 
 /// Refuses heads whose largest Hadamard matrix would mix too few dimensions.
-fn check_heads(element: Element, config: &Config) -> Result<(), LoadError> {
-    if element.is_calibrated() && !config.head_dim.is_multiple_of(HADAMARD_MIN) {
+fn check_heads(kv_dtype: KvDtype, config: &Config) -> Result<(), LoadError> {
+    if kv_dtype.is_calibrated() && !config.head_dim.is_multiple_of(HADAMARD_MIN) {
         let feature = format!(
-            "K and V in {element} with heads of {} dimensions, no multiple of {HADAMARD_MIN} (use \
+            "K and V in {kv_dtype} with heads of {} dimensions, no multiple of {HADAMARD_MIN} (use \
              --kv-dtype int8)",
             config.head_dim
         );
@@ -221,10 +221,10 @@ fn check_heads(element: Element, config: &Config) -> Result<(), LoadError> {
 impl LanguageModel for Model {
     type Resident = ResidentBlock;
 
-    fn geometry(&self) -> &Geometry {
+    fn kv_shape(&self) -> &KvShape {
         match self {
-            Self::Cpu(model) => model.geometry(),
-            Self::Gpu(model, _) => model.geometry(),
+            Self::Cpu(model) => model.kv_shape(),
+            Self::Gpu(model, _) => model.kv_shape(),
         }
     }
 
@@ -280,32 +280,32 @@ impl LanguageModel for Model {
 
     /// # Panics
     /// For blocks that another model uploaded.
-    fn score_pairs(&self, pairs: &[Pair<'_, ResidentBlock>]) -> Result<Vec<f32>, ModelError> {
+    fn score_resident(&self, pairs: &[Pair<'_, ResidentBlock>]) -> Result<Vec<f32>, ModelError> {
         match self {
             Self::Cpu(model) => {
                 let own = pairs.iter().map(|pair| match pair.block {
                     ResidentBlock::Cpu(block) => Pair { query: pair.query, block },
                     ResidentBlock::Gpu(_) => panic!("a block of a GPU was given to the CPU"),
                 });
-                model.score_pairs(&own.collect::<Vec<_>>())
+                model.score_resident(&own.collect::<Vec<_>>())
             }
             Self::Gpu(model, _) => {
                 let own = pairs.iter().map(|pair| match pair.block {
                     ResidentBlock::Gpu(block) => Pair { query: pair.query, block },
                     ResidentBlock::Cpu(_) => panic!("a block of the CPU was given to a GPU"),
                 });
-                model.score_pairs(&own.collect::<Vec<_>>())
+                model.score_resident(&own.collect::<Vec<_>>())
             }
         }
     }
 
-    fn score_kept(
+    fn score_streamed(
         &self,
-        pairs: &[Pair<'_, dyn KvLayers + '_>],
+        pairs: &[Pair<'_, dyn LayerSource + '_>],
     ) -> Result<Vec<Result<f32, BlockError>>, ModelError> {
         match self {
-            Self::Cpu(model) => model.score_kept(pairs),
-            Self::Gpu(model, _) => model.score_kept(pairs),
+            Self::Cpu(model) => model.score_streamed(pairs),
+            Self::Gpu(model, _) => model.score_streamed(pairs),
         }
     }
 }

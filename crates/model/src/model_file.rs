@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
-use hyperrag_kv::{Coverage, Digest};
+use hyperrag_core::{Coverage, Digest};
 
 use crate::chat::Chat;
 use crate::digest::{RawTensor, contents_digest};

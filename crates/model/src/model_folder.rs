@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use hyperrag_kv::Digest;
+use hyperrag_core::Digest;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use hyperrag_kv::Digest;
+use hyperrag_core::Digest;
 use rayon::prelude::*;
 
 /// Cosine and sine of position times frequency, `[position][head_dim / 2]`.

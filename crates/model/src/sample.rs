@@ -1,6 +1,6 @@
 //! Draws a token from logits. It does not know the model or the text.
 
-use hyperrag_kv::Sampling;
+use hyperrag_core::Sampling;
 
 use crate::random::SplitMix;
 

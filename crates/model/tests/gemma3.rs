@@ -10,8 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use blocks::{bits, chunk, same};
-use hyperrag_kv::{Element, KvBlock, LanguageModel, Tokenize};
-use hyperrag_model::{Compute, CpuModel, Kernel, ModelCache, ModelFile};
+use hyperrag_core::{KvBlock, KvDtype, LanguageModel, Tokenize};
+use hyperrag_model::{ComputeDtype, CpuModel, Kernel, ModelCache, ModelFile};
 use serde_json::Value;
 
 fn path() -> PathBuf {
@@ -55,7 +55,8 @@ fn tokens_are_llama_cpps() {
 #[ignore = "needs the model: make test-gemma"]
 fn scores_are_transformers() {
     let mut file = ModelFile::open(&path()).unwrap();
-    let model = CpuModel::load(&mut file, Element::F32, Compute::F32, Kernel::best(), 2).unwrap();
+    let model =
+        CpuModel::load(&mut file, KvDtype::F32, ComputeDtype::F32, Kernel::best(), 2).unwrap();
     let pairs = golden("gemma3-scores.json", "pairs");
     assert_eq!(pairs.len(), 12);
     let chunks: Vec<_> = pairs.iter().map(|pair| chunk(&ids(&pair["document_tokens"]))).collect();

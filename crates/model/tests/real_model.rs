@@ -11,11 +11,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use blocks::{bits, chunk, same};
-use hyperrag_kv::{
-    Element, Generate, KvBlock, LanguageModel, SCORE_TOLERANCE, Sampling, Stop, Tokenize,
+use hyperrag_core::{
+    Generate, KvBlock, KvDtype, LanguageModel, SCORE_TOLERANCE_MEAN_LOGPROB, Sampling, Stop,
+    Tokenize,
 };
 use hyperrag_model::{
-    CATALOG, Compute, CpuModel, DeviceChoice, DeviceModel, DeviceSettings, Generator, Kernel,
+    CATALOG, ComputeDtype, CpuModel, DeviceChoice, DeviceModel, DeviceSettings, Generator, Kernel,
     LoadError, ModelCache, ModelFile, ModelPart, Tokenizer,
 };
 use serde_json::Value;
@@ -29,13 +30,13 @@ fn tokenizer() -> Tokenizer {
     ModelFile::open(&path()).unwrap().tokenizer().unwrap()
 }
 
-fn load(element: Element, threads: usize) -> CpuModel {
-    load_as(element, Compute::F32, threads)
+fn load(kv_dtype: KvDtype, threads: usize) -> CpuModel {
+    load_as(kv_dtype, ComputeDtype::F32, threads)
 }
 
-fn load_as(element: Element, compute: Compute, threads: usize) -> CpuModel {
+fn load_as(kv_dtype: KvDtype, dtype: ComputeDtype, threads: usize) -> CpuModel {
     let mut file = ModelFile::open(&path()).unwrap();
-    CpuModel::load(&mut file, element, compute, Kernel::best(), threads).unwrap()
+    CpuModel::load(&mut file, kv_dtype, dtype, Kernel::best(), threads).unwrap()
 }
 
 fn golden(name: &str, list: &str) -> Vec<Value> {
@@ -80,7 +81,7 @@ fn tokens_are_llama_cpps() {
 
 #[test]
 fn scores_are_transformers() {
-    let (model, two) = (load(Element::F32, 1), load(Element::F32, 2));
+    let (model, two) = (load(KvDtype::F32, 1), load(KvDtype::F32, 2));
     let pairs = pairs();
     let chunks: Vec<_> = pairs.iter().map(|(document, ..)| chunk(document)).collect();
     let blocks = model.prefill(&chunks).unwrap();
@@ -114,14 +115,16 @@ fn scores_are_transformers() {
 /// change by any kernel so far.
 #[test]
 fn rounded_scores_are_near() {
-    for (compute, limit) in [(Compute::F32, 7e-3), (Compute::Bf16, 2e-2), (Compute::Int8, 0.12)] {
-        let (model, mut largest) = (load_as(Element::Bf16, compute, 2), 0.0_f64);
+    for (dtype, limit) in
+        [(ComputeDtype::F32, 7e-3), (ComputeDtype::Bf16, 2e-2), (ComputeDtype::Int8, 0.12)]
+    {
+        let (model, mut largest) = (load_as(KvDtype::Bf16, dtype, 2), 0.0_f64);
         for (document, query, expected) in pairs() {
             let block = model.prefill(&[chunk(&document)]).unwrap().remove(0);
             let score = model.score(&query, &[&block]).unwrap()[0];
             largest = largest.max((f64::from(score) - expected).abs());
         }
-        eprintln!("largest difference with bf16 K and V, computed in {compute}: {largest:e}");
+        eprintln!("largest difference with bf16 K and V, computed in {dtype}: {largest:e}");
         assert!(largest <= limit, "{largest}");
     }
 }
@@ -131,15 +134,15 @@ fn rounded_scores_are_near() {
 #[test]
 fn a_gpus_arithmetic_stays_within_the_tolerance() {
     let settings = DeviceSettings {
-        compute: Compute::F16,
-        element: Element::Bf16,
+        dtype: ComputeDtype::F16,
+        kv_dtype: KvDtype::Bf16,
         block_positions: 256,
         memory_bytes: None,
         notice: |_| (),
     };
     let mut file = ModelFile::open(&path()).unwrap();
     let (model, _) = DeviceModel::load(&mut file, DeviceChoice::Cpu, settings).unwrap();
-    let cpu = load(Element::Bf16, 2);
+    let cpu = load(KvDtype::Bf16, 2);
     let pairs = pairs();
     let chunks: Vec<_> = pairs.iter().map(|(document, ..)| chunk(document)).collect();
     let blocks = model.prefill_resident(&chunks).unwrap();
@@ -151,13 +154,13 @@ fn a_gpus_arithmetic_stays_within_the_tolerance() {
         golden = golden.max((f64::from(score) - expected).abs());
     }
     eprintln!("largest difference of f16 products to the CPU {own:e}, to transformers {golden:e}");
-    assert!(own <= SCORE_TOLERANCE, "{own}");
+    assert!(own <= SCORE_TOLERANCE_MEAN_LOGPROB, "{own}");
 }
 
 #[test]
 fn questions_are_answered_as_transformers_does() {
     let mut file = ModelFile::open(&path()).unwrap();
-    let model = Generator::load(&mut file, Compute::F32, Kernel::best(), 2).unwrap();
+    let model = Generator::load(&mut file, ComputeDtype::F32, Kernel::best(), 2).unwrap();
     let turn = model.turn().unwrap();
     assert!(turn.before.starts_with("<|im_start|>system\n"), "{turn:?}");
     let prompt = |words: &str| {

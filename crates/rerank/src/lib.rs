@@ -5,7 +5,7 @@
 //! nor the search engine nor the model's library.
 //!
 //! ```
-//! use hyperrag_kv::DocId;
+//! use hyperrag_core::DocId;
 //! use hyperrag_rerank::{Candidate, Ranking};
 //!
 //! let id = DocId::new("hives").unwrap();

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use hyperrag_kv::DocId;
+use hyperrag_core::DocId;
 
 use crate::Fusion;
 

@@ -3,9 +3,9 @@
 //! In: requests of a query and block keys, a model, and readers of blocks and chunks. Out: a score for
 //! each key, and the work. It does not know documents or ranks.
 
-use hyperrag_kv::{
+use hyperrag_core::{
     BlockError, BlockKey, BlockRead, ChunkRead, Failover, LanguageModel, ModelError, Pair,
-    QueryPart,
+    QuerySuffix,
 };
 
 /// Largest number of blocks open at once. Each may keep a shard's file open, and a process may have few
@@ -127,7 +127,7 @@ impl RerankError {
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The query.
-    pub query: &'a QueryPart,
+    pub query: &'a QuerySuffix,
     /// Keys of the blocks.
     pub keys: &'a [BlockKey],
 }
@@ -137,7 +137,7 @@ pub struct Request<'a> {
 struct Wanted<'a> {
     /// Index of the request, and index of the key in it.
     place: (usize, usize),
-    query: &'a QueryPart,
+    query: &'a QuerySuffix,
     key: &'a BlockKey,
 }
 
@@ -157,7 +157,7 @@ pub fn score<M: LanguageModel>(
     let empty = |request: &Request<'_>| {
         Ok(Scored { scores: vec![None; request.keys.len()], work: Work::default() })
     };
-    let largest = model.geometry().block_bytes(chunk_tokens);
+    let largest = model.kv_shape().block_bytes(chunk_tokens);
     let mut scoring = Scoring {
         model,
         chunks,
@@ -232,14 +232,14 @@ impl<M: LanguageModel> Scoring<'_, M> {
             }
         }
         let pairs = opened.iter().map(|(w, block)| Pair { query: w.query, block: &**block });
-        let scores = self.model.score_kept(&pairs.collect::<Vec<_>>())?;
+        let scores = self.model.score_streamed(&pairs.collect::<Vec<_>>())?;
         for ((wanted, block), score) in opened.into_iter().zip(scores) {
             let Some(Scored { work, .. }) = self.scored(wanted) else { continue };
             work.failovers.extend(block.failovers());
             match score {
                 Ok(score) => {
                     work.blocks_read += 1;
-                    work.bytes_read += block.geometry().block_bytes(block.tokens()) as u64;
+                    work.bytes_read += block.kv_shape().block_bytes(block.tokens()) as u64;
                     self.set(wanted, score);
                 }
                 Err(error) => damaged.push((*wanted, error)),
@@ -302,7 +302,7 @@ impl<M: LanguageModel> Scoring<'_, M> {
             let blocks = self.model.prefill_resident(&chunks)?;
             let pairs = batch.iter().zip(&blocks);
             let pairs = pairs.map(|(wanted, block)| Pair { query: wanted.query, block });
-            let scores = self.model.score_pairs(&pairs.collect::<Vec<_>>())?;
+            let scores = self.model.score_resident(&pairs.collect::<Vec<_>>())?;
             for (wanted, score) in batch.iter().zip(scores) {
                 self.set(wanted, score);
             }

@@ -5,7 +5,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::{DocId, Document, ShardId, Slot};
+use hyperrag_core::{DocId, Document, ShardId, Slot};
 use tempfile::TempDir;
 
 use crate::pages::PAGE_BYTES;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hyperrag_kv::DocId;
+use hyperrag_core::DocId;
 use tantivy::columnar::Column;
 use tantivy::error::DataCorruption;
 use tantivy::fieldnorm::FieldNormReader;

@@ -7,7 +7,7 @@
 //! shards: a [`Location`] is carried, never followed.
 //!
 //! ```
-//! use hyperrag_kv::{DocId, Document, ShardId, Slot};
+//! use hyperrag_core::{DocId, Document, ShardId, Slot};
 //! use hyperrag_retrieval::{Analyzer, Index, IndexWriter, Location};
 //!
 //! let folder = tempfile::tempdir().unwrap();
@@ -42,7 +42,7 @@ mod snapshot;
 mod tests;
 mod writer;
 
-use hyperrag_kv::{Document, ShardId, Slot};
+use hyperrag_core::{Document, ShardId, Slot};
 
 pub use analyzer::{Analyzer, UnknownLanguage};
 pub use copy::copy_index;

@@ -36,7 +36,7 @@ pub(crate) fn guarded<T>(
     failures: &Failures,
     action: impl FnOnce() -> Result<T, RetrievalError>,
 ) -> Result<T, RetrievalError> {
-    let done = hyperrag_kv::guarded(action);
+    let done = hyperrag_core::guarded(action);
     match (failures.take(), done) {
         (Some(failure), _) => Err(failure),
         (None, Ok(done)) => done,

@@ -1,7 +1,7 @@
 //! The contents of an index: its fields, its analyzer, and the note of a commit.
 
 use crate::{Analyzer, Location};
-use hyperrag_kv::{DocId, Document, ShardId, Slot};
+use hyperrag_core::{DocId, Document, ShardId, Slot};
 use tantivy::TantivyDocument;
 use tantivy::index::IndexMeta;
 use tantivy::schema::{

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::{DocId, Document, ShardId, Slot};
+use hyperrag_core::{DocId, Document, ShardId, Slot};
 use tempfile::TempDir;
 
 use crate::{Analyzer, Hit, Index, IndexWriter, Location, RetrievalError};

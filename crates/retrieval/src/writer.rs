@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::Document;
+use hyperrag_core::Document;
 use tantivy::TantivyError;
 use tantivy::directory::INDEX_WRITER_LOCK;
 use tantivy::index::IndexSettings;

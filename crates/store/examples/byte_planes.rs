@@ -5,7 +5,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
-use hyperrag_kv::{BlockKey, BlockRead, Slot};
+use hyperrag_core::{BlockKey, BlockRead, Slot};
 use hyperrag_store::Store;
 
 /// Returns the first bytes of all elements, then the second ones, and so on.
@@ -32,7 +32,7 @@ fn join(bytes: &[u8], planes: usize, out: &mut [u8]) {
 /// Reads the layers of a store's first blocks.
 fn layers(store: &Store, blocks: usize) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
     let mut layers = Vec::new();
-    let layers_a_block = store.geometry().layers as usize;
+    let layers_a_block = store.kv_shape().layers as usize;
     for record in &store.manifest().shards {
         for (slot, chunk) in (0..).map(Slot).zip(store.chunks(record.shard)?.chunks) {
             if layers.len() >= blocks * layers_a_block {
@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rate = |start: Instant| bytes as f64 / start.elapsed().as_secs_f64() / 1e9;
     let start = Instant::now();
     let sum = layers.iter().fold(0, |sum, layer| sum ^ crc32fast::hash(layer));
-    let (element, crc) = (store.geometry().element, rate(start));
+    let (element, crc) = (store.kv_shape().kv_dtype, rate(start));
     println!("{element}: {} layers, {bytes} bytes, CRC-32 {crc:.1} GB/s ({sum:08x})", layers.len());
     for (planes, level) in [(1, 1), (2, 1), (2, 3), (4, 1)] {
         let start = Instant::now();

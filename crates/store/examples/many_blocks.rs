@@ -8,11 +8,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hyperrag_kv::{
-    BlockKey, BlockRead, Chunk, ChunkId, Digest, DocId, Document, Element, Fingerprint, Geometry,
-    KvBlock, ShardId, Slot,
+use hyperrag_core::{
+    BlockKey, BlockRead, Chunk, ChunkId, Digest, DocId, Document, Fingerprint, KvBlock, KvDtype,
+    KvShape, ShardId, Slot,
 };
-use hyperrag_store::{IndexedDocument, ShardChunks, Store, StoreWriter, Unit};
+use hyperrag_store::{IndexedDocument, ShardChunks, ShardInput, Store, StoreWriter};
 use rustix::fs::{Advice, fadvise};
 
 /// Number of blocks of a shard, one a row.
@@ -25,8 +25,8 @@ const COLD_READS: u32 = 1000;
 const ROUNDS: usize = 5;
 
 fn fingerprint() -> Fingerprint {
-    let geometry =
-        Geometry { layers: 1, kv_heads: 1, head_dim: 64, hidden: 64, element: Element::Bf16 };
+    let kv_shape =
+        KvShape { layers: 1, kv_heads: 1, head_dim: 64, hidden: 64, kv_dtype: KvDtype::Bf16 };
     Fingerprint {
         format_version: hyperrag_store::FORMAT_VERSION,
         model: "none".into(),
@@ -37,10 +37,10 @@ fn fingerprint() -> Fingerprint {
         chunk_tokens: TOKENS as u32,
         unit_rows: UNIT_ROWS,
         language: "english".into(),
-        geometry,
+        kv_shape,
         calibration: None,
         rope: "interleaved, base 100000".into(),
-        compute: "f32".into(),
+        dtype: "f32".into(),
         kernel: "none".into(),
     }
 }
@@ -50,7 +50,7 @@ fn chunk_id(row: u32) -> ChunkId {
     ChunkId { document, ordinal: 0 }
 }
 
-fn unit(shard: u32) -> Unit {
+fn unit(shard: u32) -> ShardInput {
     let rows = shard * UNIT_ROWS..(shard + 1) * UNIT_ROWS;
     let tokens = |row: u32| (0..TOKENS as u32).map(|token| row ^ token << 24).collect();
     let chunks = rows.clone().map(|row| Chunk { id: chunk_id(row), tokens: tokens(row) }).collect();
@@ -60,7 +60,7 @@ fn unit(shard: u32) -> Unit {
         IndexedDocument { row: row.into(), document, first_slot: Slot(slot), chunks: 1 }
     });
     let documents = documents.collect();
-    Unit {
+    ShardInput {
         shard: ShardId(shard),
         rows: UNIT_ROWS.into(),
         rows_digest: Digest::of(&shard.to_le_bytes()),
@@ -73,7 +73,7 @@ fn unit(shard: u32) -> Unit {
 fn build(root: &Path, shards: u32) -> Result<Vec<f64>, Box<dyn Error>> {
     let fingerprint = fingerprint();
     let mut writer = StoreWriter::open(root, &fingerprint, None)?;
-    let bytes = TOKENS * fingerprint.geometry.token_bytes();
+    let bytes = TOKENS * fingerprint.kv_shape.token_bytes();
     let mut seconds = Vec::new();
     for shard in writer.manifest().next_shard().0..shards {
         let unit = unit(shard);
@@ -83,7 +83,7 @@ fn build(root: &Path, shards: u32) -> Result<Vec<f64>, Box<dyn Error>> {
             let kv = vec![slot as u8; bytes];
             sealing.write(
                 Slot(slot),
-                &KvBlock::new(fingerprint.geometry, TOKENS, kv, vec![0.5; 64]),
+                &KvBlock::new(fingerprint.kv_shape, TOKENS, kv, vec![0.5; 64]),
             )?;
         }
         sealing.seal()?;

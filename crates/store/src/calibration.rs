@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use hyperrag_kv::{Calibration, Digest};
+use hyperrag_core::{Calibration, Digest};
 
-use crate::fault::Fault;
+use crate::fault::ReadError;
 use crate::files::{Files, write_whole};
 use crate::open::read_plain;
 use crate::{Damage, Store, StoreError};
@@ -22,8 +22,8 @@ impl Store {
         let fingerprint = &self.manifest.fingerprint;
         let Some(digest) = fingerprint.calibration else { return Ok(None) };
         let path = self.files.calibration();
-        let max = Calibration::bytes_max(&fingerprint.geometry, fingerprint.chunk_tokens);
-        let read = || -> Result<Calibration, Fault> {
+        let max = Calibration::bytes_max(&fingerprint.kv_shape, fingerprint.chunk_tokens);
+        let read = || -> Result<Calibration, ReadError> {
             let bytes = read_plain(&path, max)?;
             if Digest::of(&bytes) != digest {
                 return Err("its digest is not the one that the fingerprint names"
@@ -31,7 +31,7 @@ impl Store {
                     .into());
             }
             let calibration = Calibration::from_bytes(&bytes).map_err(|error| error.to_string())?;
-            match calibration.fits(&fingerprint.geometry) {
+            match calibration.fits(&fingerprint.kv_shape) {
                 true => Ok(calibration),
                 false => Err("it is that of another model's sizes".to_owned().into()),
             }

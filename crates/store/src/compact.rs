@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use hyperrag_core::{Digest, ShardId, Slot};
 use hyperrag_files::temporary;
-use hyperrag_kv::{Digest, ShardId, Slot};
 
-use crate::draft::Draft;
+use crate::draft::ShardFileWriter;
 use crate::files::{Files, publish};
 use crate::layout::{BLOCKS_PER_SHARD_MAX, Entry};
 use crate::manifest::Origin;
@@ -160,7 +160,8 @@ impl Group {
             rows_digest: rows_digest(documents),
         };
         let path = files.shard(origin.shard);
-        let mut draft = Draft::create(&path, &self.contents.chunks, &manifest.fingerprint)?;
+        let mut draft =
+            ShardFileWriter::create(&path, &self.contents.chunks, &manifest.fingerprint)?;
         for (slot, (source, place)) in self.places.iter().enumerate() {
             let (shard, opened) = &self.sources[*source];
             let entry = &opened.entries[*place];

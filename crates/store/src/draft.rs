@@ -6,11 +6,11 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use hyperrag_core::{Chunk, Digest, Fingerprint, KvBlock, KvDtype};
 use hyperrag_files::temporary;
-use hyperrag_kv::{Chunk, Digest, Element, Fingerprint, KvBlock};
 use rustix::fs::{Advice, fadvise};
 
-use crate::fault::Fault;
+use crate::fault::ReadError;
 use crate::files::publish;
 use crate::layout::{self, ENTRY_BYTES, Entry, Head, Header};
 use crate::manifest::Origin;
@@ -21,9 +21,9 @@ use crate::{FileRecord, StoreError};
 /// Smallest block that is sent to the disk by itself, in bytes. Smaller ones are faster together.
 const SENT_FROM: u64 = 1 << 20;
 
-/// A shard file that is written under its temporary name. If dropped before [`Draft::publish`], it leaves
+/// A shard file that is written under its temporary name. If dropped before [`ShardFileWriter::publish`], it leaves
 /// nothing behind.
-pub(crate) struct Draft {
+pub(crate) struct ShardFileWriter {
     path: PathBuf,
     file: File,
     fingerprint: Fingerprint,
@@ -40,10 +40,10 @@ pub(crate) fn place(chunks: &[Chunk], fingerprint: &Fingerprint) -> Vec<Entry> {
         let id_bytes = chunk.id.document.as_str().len();
         (chunk.identity(&digest), id_bytes, chunk.tokens.len())
     });
-    layout::place(&fingerprint.geometry, blocks)
+    layout::place(&fingerprint.kv_shape, blocks)
 }
 
-impl Draft {
+impl ShardFileWriter {
     /// Creates the file of `path`, with room for the blocks of `chunks`.
     pub(crate) fn create(
         path: &Path,
@@ -68,14 +68,14 @@ impl Draft {
         chunk: &Chunk,
         block: &KvBlock,
     ) -> Result<(), StoreError> {
-        let geometry = &self.fingerprint.geometry;
-        assert_eq!(block.geometry(), geometry, "sizes of the store");
+        let kv_shape = &self.fingerprint.kv_shape;
+        assert_eq!(block.kv_shape(), kv_shape, "sizes of the store");
         assert!(!self.written[slot], "slot {slot} is written once");
         let entry = &mut self.entries[slot];
         assert_eq!(block.tokens(), chunk.tokens.len(), "the block belongs to the chunk");
-        let mut hidden = vec![0; geometry.hidden_bytes()];
-        Element::F32.encode(block.hidden(), &mut hidden);
-        let layers = 0..geometry.layers as usize;
+        let mut hidden = vec![0; kv_shape.hidden_bytes()];
+        KvDtype::F32.encode(block.hidden(), &mut hidden);
+        let layers = 0..kv_shape.layers as usize;
         let layer_crcs: Vec<_> =
             layers.map(|layer| crc32fast::hash(block.layer(layer)).to_le_bytes()).collect();
         let head = Head {
@@ -86,7 +86,7 @@ impl Draft {
             hidden_crc: crc32fast::hash(&hidden),
             layer_crcs: &layer_crcs,
         };
-        let head = head.encode(geometry);
+        let head = head.encode(kv_shape);
         entry.head_crc = crc32fast::hash(&head);
         let mut offset = entry.offset;
         for part in [&head[..], block.kv(), &hidden] {
@@ -133,18 +133,18 @@ impl Draft {
         file: &File,
     ) -> Result<(), StoreError> {
         assert!(!self.written[slot], "slot {slot} is written once");
-        let (geometry, entry) = (&self.fingerprint.geometry, &from.entries[slot]);
+        let (kv_shape, entry) = (&self.fingerprint.kv_shape, &from.entries[slot]);
         let place = &mut self.entries[slot];
         let mut bytes = vec![0; entry.bytes as usize];
         let read = file.read_exact_at(&mut bytes, entry.offset);
-        read.map_err(|error| Fault::from(error).of_file(&from.path))?;
+        read.map_err(|error| ReadError::from(error).of_file(&from.path))?;
         let (head, rest) = bytes.split_at(entry.head_bytes as usize);
-        let head = Head::decode(head, entry.head_crc, geometry);
+        let head = Head::decode(head, entry.head_crc, kv_shape);
         let head = head.map_err(|what| from.damaged_block(slot, &what))?;
         if head.identity != entry.identity || place.bytes != entry.bytes {
             return Err(from.damaged_block(slot, "its head is that of another block"));
         }
-        let head = Head { identity: place.identity, ..head }.encode(geometry);
+        let head = Head { identity: place.identity, ..head }.encode(kv_shape);
         place.head_crc = crc32fast::hash(&head);
         let after = place.offset + head.len() as u64;
         let file = &self.file;
@@ -192,7 +192,7 @@ pub(crate) fn top(origin: Origin, entries: &[Entry], fingerprint: &Fingerprint) 
     [&header.encode()[..], &table].concat()
 }
 
-impl Drop for Draft {
+impl Drop for ShardFileWriter {
     fn drop(&mut self) {
         if !self.published {
             // Best effort: the next writer of this file overwrites it.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::Mismatch;
+use hyperrag_core::Mismatch;
 
 use crate::FORMAT_VERSION;
 
@@ -103,7 +103,7 @@ pub enum StoreError {
     )]
     TooManyChunks {
         /// The shard.
-        shard: hyperrag_kv::ShardId,
+        shard: hyperrag_core::ShardId,
         /// Number of chunks.
         chunks: usize,
         /// The limit.
@@ -115,7 +115,7 @@ pub enum StoreError {
     )]
     TooMuchText {
         /// The shard.
-        shard: hyperrag_kv::ShardId,
+        shard: hyperrag_core::ShardId,
         /// Size of titles and texts, in bytes.
         bytes: u64,
         /// The limit.
@@ -147,7 +147,7 @@ impl StoreError {
     /// Whether the system refused a file for a reason that says nothing about its bytes.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if hyperrag_kv::is_refusal(source))
+        matches!(self, Self::Io { source, .. } if hyperrag_core::is_refusal(source))
     }
 
     /// Returns a function that turns an I/O error on `path` into a store error.

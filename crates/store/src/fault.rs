@@ -5,13 +5,13 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use hyperrag_kv::{BlockError, is_refusal};
+use hyperrag_core::{BlockError, is_refusal};
 
 use crate::StoreError;
 
 /// Reason why a file's bytes cannot be used.
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub(crate) enum ReadError {
     /// The file does not exist.
     Missing,
     /// The bytes are not those written.
@@ -20,7 +20,7 @@ pub(crate) enum Fault {
     Io(io::Error),
 }
 
-impl Fault {
+impl ReadError {
     /// Whether the system refuses the file for a reason that says nothing about its bytes.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Io(error) if is_refusal(error))
@@ -41,7 +41,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("the file is missing"),
@@ -51,19 +51,19 @@ impl fmt::Display for Fault {
     }
 }
 
-impl From<String> for Fault {
+impl From<String> for ReadError {
     fn from(what: String) -> Self {
         Self::Damaged(what)
     }
 }
 
-impl From<ErrorKind> for Fault {
+impl From<ErrorKind> for ReadError {
     fn from(kind: ErrorKind) -> Self {
         io::Error::from(kind).into()
     }
 }
 
-impl From<io::Error> for Fault {
+impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             ErrorKind::NotFound => Self::Missing,

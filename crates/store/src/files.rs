@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use hyperrag_core::ShardId;
 use hyperrag_files::temporary;
-use hyperrag_kv::ShardId;
 
 use crate::StoreError;
 use crate::open::create_temporary;

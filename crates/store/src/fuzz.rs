@@ -5,8 +5,8 @@
 use std::fs;
 use std::sync::Arc;
 
-use hyperrag_kv::{
-    BlockKey, Calibration, ChunkId, Digest, DocId, Element, Geometry, KvLayers, ShardId, Slot,
+use hyperrag_core::{
+    BlockKey, Calibration, ChunkId, Digest, DocId, KvDtype, KvShape, LayerSource, ShardId, Slot,
 };
 
 use crate::journal::{Sealed, line, parse_line};
@@ -16,8 +16,8 @@ use crate::shard::{Shard, check_block};
 use crate::stored::StoredBlock;
 use crate::{FileRecord, Manifest, ShardRecord};
 
-const GEOMETRY: Geometry =
-    Geometry { layers: 2, kv_heads: 1, head_dim: 4, hidden: 8, element: Element::Bf16 };
+const KV_SHAPE: KvShape =
+    KvShape { layers: 2, kv_heads: 1, head_dim: 4, hidden: 8, kv_dtype: KvDtype::Bf16 };
 const TOKENS_MAX: u32 = 16;
 
 /// Parses a shard's header, which must be refused or encode to the same bytes.
@@ -55,7 +55,7 @@ pub fn table(bytes: &[u8]) -> bool {
         rows: 0,
         rows_digest: Digest([0; 32]),
     };
-    let entries = decode_table(table, &header, &GEOMETRY, TOKENS_MAX);
+    let entries = decode_table(table, &header, &KV_SHAPE, TOKENS_MAX);
     if let Ok(entries) = &entries {
         let ends = entries.iter().map(|entry| entry.padded_end());
         assert!(
@@ -68,9 +68,9 @@ pub fn table(bytes: &[u8]) -> bool {
 /// Parses a block's head, which must be refused or encode to the same bytes.
 #[must_use]
 pub fn head(bytes: &[u8]) -> bool {
-    let head = Head::decode(bytes, crc32fast::hash(bytes), &GEOMETRY);
+    let head = Head::decode(bytes, crc32fast::hash(bytes), &KV_SHAPE);
     if let Ok(head) = &head {
-        assert_eq!(head.encode(&GEOMETRY), bytes);
+        assert_eq!(head.encode(&KV_SHAPE), bytes);
     }
     head.is_ok()
 }
@@ -155,12 +155,12 @@ pub fn shard(bytes: &[u8]) -> bool {
             let document = DocId::new("doc 0 ä").expect("an id");
             let chunk = ChunkId { document, ordinal: slot.0 };
             let key = BlockKey { shard: ShardId(0), slot, chunk };
-            let opened = StoredBlock::open(Arc::clone(&shard), Arc::clone(&files), &GEOMETRY, &key);
+            let opened = StoredBlock::open(Arc::clone(&shard), Arc::clone(&files), &KV_SHAPE, &key);
             let read = opened.as_ref().is_ok_and(|block| block.read().is_ok());
             let layer = |layer| opened.as_ref().is_ok_and(|b| b.layer(layer, &mut buffer).is_ok());
-            let layers = (0..GEOMETRY.layers as usize).all(layer);
+            let layers = (0..KV_SHAPE.layers as usize).all(layer);
             assert_eq!(layers, read, "a block is whole where each of its layers is");
-            let checked = check_block(&file, entry, &GEOMETRY, &mut buffer).is_ok();
+            let checked = check_block(&file, entry, &KV_SHAPE, &mut buffer).is_ok();
             assert!(checked || !read, "what is read has been checked");
             blocks += usize::from(read);
         }
@@ -191,7 +191,7 @@ fn manifest_of(digest: Digest, bytes: u64, blocks: usize) -> Arc<Manifest> {
         mended_by: None,
     };
     let text = Digest([0; 32]);
-    let fingerprint = hyperrag_kv::Fingerprint {
+    let fingerprint = hyperrag_core::Fingerprint {
         format_version: crate::FORMAT_VERSION,
         model: String::new(),
         weights: text,
@@ -201,10 +201,10 @@ fn manifest_of(digest: Digest, bytes: u64, blocks: usize) -> Arc<Manifest> {
         chunk_tokens: TOKENS_MAX,
         unit_rows: 1,
         language: "english".into(),
-        geometry: GEOMETRY,
+        kv_shape: KV_SHAPE,
         calibration: None,
         rope: String::new(),
-        compute: String::new(),
+        dtype: String::new(),
         kernel: String::new(),
     };
     Arc::new(Manifest { shards: vec![record], ..Manifest::first(fingerprint) })

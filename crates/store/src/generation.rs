@@ -6,9 +6,9 @@
 
 use std::path::Path;
 
-use hyperrag_kv::Digest;
+use hyperrag_core::Digest;
 
-use crate::fault::Fault;
+use crate::fault::ReadError;
 use crate::files::{Files, write_whole};
 use crate::open::read_plain;
 use crate::{Damage, StoreError};
@@ -53,7 +53,7 @@ impl Announced {
         let path = files.generation();
         let bytes = match read_plain(&path, BYTES_MAX) {
             Ok(bytes) => bytes,
-            Err(Fault::Missing) => return Ok(None),
+            Err(ReadError::Missing) => return Ok(None),
             Err(fault) => return Err(fault.of_file(&path)),
         };
         let damaged = || StoreError::damaged(&path, "it is not a generation as it was written");

@@ -8,11 +8,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault::Fault;
+use crate::fault::ReadError;
 use crate::files::{Files, write_whole};
 use crate::manifest::MANIFEST_BYTES_MAX;
 use crate::open::{open_or_create, open_plain, read_bounded, read_plain};
-use crate::{Dead, ShardRecord, StoreError};
+use crate::{ShardRecord, StoreError, Tombstones};
 
 /// A line of the journal: a unit and the documents that it replaces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ use crate::{Dead, ShardRecord, StoreError};
 pub(crate) struct Sealed {
     pub(crate) record: ShardRecord,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) replaces: Vec<Dead>,
+    pub(crate) replaces: Vec<Tombstones>,
 }
 
 /// Whole lines of a journal, and their bytes.
@@ -34,7 +34,7 @@ pub(crate) struct Lines {
 pub(crate) fn read_journal(path: &Path) -> Result<Option<Lines>, StoreError> {
     let mut bytes = match read_plain(path, MANIFEST_BYTES_MAX) {
         Ok(bytes) => bytes,
-        Err(Fault::Missing) => return Ok(None),
+        Err(ReadError::Missing) => return Ok(None),
         Err(fault) => return Err(fault.of_file(path)),
     };
     let (mut lines, mut whole) = (Vec::new(), 0);
@@ -112,7 +112,7 @@ pub(crate) fn settle(path: &Path) -> Result<(), StoreError> {
         .and_then(|file| Ok((read_bounded(&file, MANIFEST_BYTES_MAX)?, file.metadata()?, file)));
     let (bytes, metadata, file) = match opened {
         Ok(opened) => opened,
-        Err(Fault::Missing) => return Ok(()),
+        Err(ReadError::Missing) => return Ok(()),
         Err(fault) => return Err(fault.of_file(path)),
     };
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::{Digest, ShardId};
+use hyperrag_core::{Digest, ShardId};
 
 use crate::Manifest;
 use crate::files::{Files, RETIRED};

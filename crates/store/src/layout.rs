@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use hyperrag_kv::{Digest, Geometry, ShardId};
+use hyperrag_core::{Digest, KvShape, ShardId};
 
 /// Format version of new stores. Stores of earlier versions are read, and written in their own version.
 pub const FORMAT_VERSION: u32 = 2;
@@ -166,21 +166,21 @@ impl Entry {
     }
 
     /// Returns the offset of the hidden state.
-    pub(crate) fn hidden_offset(&self, geometry: &Geometry) -> u64 {
-        self.offset + self.bytes - geometry.hidden_bytes() as u64
+    pub(crate) fn hidden_offset(&self, kv_shape: &KvShape) -> u64 {
+        self.offset + self.bytes - kv_shape.hidden_bytes() as u64
     }
 }
 
 /// Places blocks one after the other. Each comes as identity, bytes of its document id, and positions. The
 /// heads and their checksums are still to come.
 pub(crate) fn place(
-    geometry: &Geometry,
+    kv_shape: &KvShape,
     blocks: impl ExactSizeIterator<Item = (Digest, usize, usize)>,
 ) -> Vec<Entry> {
     let mut offset = first_offset(blocks.len());
     let place = blocks.map(|(identity, id_bytes, tokens)| {
-        let head = head_bytes(geometry, id_bytes);
-        let bytes = (head + geometry.block_bytes(tokens)) as u64;
+        let head = head_bytes(kv_shape, id_bytes);
+        let bytes = (head + kv_shape.block_bytes(tokens)) as u64;
         let (tokens, head_bytes) = (tokens as u32, head as u32);
         let entry = Entry { identity, offset, bytes, tokens, head_bytes, head_crc: 0 };
         offset = entry.padded_end();
@@ -197,32 +197,32 @@ pub(crate) fn file_bytes(entries: &[Entry]) -> u64 {
 /// Returns the length of a file with blocks that are not placed yet. Each comes as bytes of its document id,
 /// and positions.
 pub(crate) fn file_bytes_of(
-    geometry: &Geometry,
+    kv_shape: &KvShape,
     blocks: impl ExactSizeIterator<Item = (usize, usize)>,
 ) -> u64 {
     let mut offset = first_offset(blocks.len());
     for (id_bytes, tokens) in blocks {
-        let bytes = head_bytes(geometry, id_bytes) + geometry.block_bytes(tokens);
+        let bytes = head_bytes(kv_shape, id_bytes) + kv_shape.block_bytes(tokens);
         offset = (offset + bytes as u64).next_multiple_of(BLOCK_ALIGN);
     }
     offset
 }
 
-/// Decodes the block table of a shard and checks it against header, geometry and file length.
+/// Decodes the block table of a shard and checks it against header, shape and file length.
 pub(crate) fn decode_table(
     bytes: &[u8],
     header: &Header,
-    geometry: &Geometry,
+    kv_shape: &KvShape,
     tokens_max: u32,
 ) -> Result<Vec<Entry>, String> {
     check_crc("the block table", header.table_crc, bytes)?;
     let entries: Vec<Entry> = bytes.chunks_exact(ENTRY_BYTES).map(Entry::decode).collect();
     let mut offset = first_offset(entries.len());
     for (slot, entry) in entries.iter().enumerate() {
-        let payload = geometry.block_bytes(entry.tokens as usize) as u64;
+        let payload = kv_shape.block_bytes(entry.tokens as usize) as u64;
         let fits = (1..=tokens_max).contains(&entry.tokens)
             && entry.offset == offset
-            && entry.head_bytes as usize <= head_bytes(geometry, hyperrag_kv::ID_BYTES_MAX)
+            && entry.head_bytes as usize <= head_bytes(kv_shape, hyperrag_core::ID_BYTES_MAX)
             && entry.bytes == u64::from(entry.head_bytes) + payload;
         if !fits {
             return Err(format!("the block table's entry {slot} has impossible sizes"));
@@ -241,8 +241,8 @@ pub(crate) fn first_offset(blocks: usize) -> u64 {
 }
 
 /// Returns the size of a block's head with a document id of `id_bytes` bytes.
-pub(crate) fn head_bytes(geometry: &Geometry, id_bytes: usize) -> usize {
-    (HEAD_FIXED_BYTES + 4 * geometry.layers as usize + id_bytes).next_multiple_of(HEAD_ALIGN)
+pub(crate) fn head_bytes(kv_shape: &KvShape, id_bytes: usize) -> usize {
+    (HEAD_FIXED_BYTES + 4 * kv_shape.layers as usize + id_bytes).next_multiple_of(HEAD_ALIGN)
 }
 
 /// Head of a block, before its K and V: whose block it is, and the checksums of its parts.
@@ -258,30 +258,30 @@ pub(crate) struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    pub(crate) fn encode(&self, geometry: &Geometry) -> Vec<u8> {
+    pub(crate) fn encode(&self, kv_shape: &KvShape) -> Vec<u8> {
         let id = self.document.as_bytes();
-        let mut bytes = Vec::with_capacity(head_bytes(geometry, id.len()));
+        let mut bytes = Vec::with_capacity(head_bytes(kv_shape, id.len()));
         bytes.extend_from_slice(&self.identity.0);
-        for number in [self.ordinal, self.tokens, id.len() as u32, geometry.layers, self.hidden_crc]
+        for number in [self.ordinal, self.tokens, id.len() as u32, kv_shape.layers, self.hidden_crc]
         {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         bytes.extend_from_slice(self.layer_crcs.as_flattened());
         bytes.extend_from_slice(id);
-        bytes.resize(head_bytes(geometry, id.len()), 0);
+        bytes.resize(head_bytes(kv_shape, id.len()), 0);
         bytes
     }
 
     /// Decodes a head. `crc` comes from the table, so the head is known to be intact before it is read.
-    pub(crate) fn decode(bytes: &'a [u8], crc: u32, geometry: &Geometry) -> Result<Self, String> {
+    pub(crate) fn decode(bytes: &'a [u8], crc: u32, kv_shape: &KvShape) -> Result<Self, String> {
         check_crc("the block's head", crc, bytes)?;
-        let layers = geometry.layers as usize;
+        let layers = kv_shape.layers as usize;
         let names_at = HEAD_FIXED_BYTES + 4 * layers;
         if bytes.len() < names_at || u32_at(bytes, 44) as usize != layers {
             return Err("the block's head has another number of layers".to_owned());
         }
         let id_bytes = u32_at(bytes, 40) as usize;
-        if id_bytes > hyperrag_kv::ID_BYTES_MAX || head_bytes(geometry, id_bytes) != bytes.len() {
+        if id_bytes > hyperrag_core::ID_BYTES_MAX || head_bytes(kv_shape, id_bytes) != bytes.len() {
             return Err("the block's head has an impossible length".to_owned());
         }
         let (id, padding) = bytes[names_at..].split_at(id_bytes);
@@ -312,7 +312,7 @@ pub(crate) fn check_crc(what: impl Display, expected: u32, bytes: &[u8]) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use hyperrag_kv::Element;
+    use hyperrag_core::KvDtype;
     use proptest::prelude::*;
 
     use super::*;
@@ -321,10 +321,10 @@ mod tests {
         any::<[u8; 32]>().prop_map(Digest)
     }
 
-    fn geometry() -> impl Strategy<Value = Geometry> {
+    fn kv_shape() -> impl Strategy<Value = KvShape> {
         (1..9u32, 1..4u32, any::<bool>()).prop_map(|(layers, kv_heads, f32)| {
-            let element = if f32 { Element::F32 } else { Element::Bf16 };
-            Geometry { layers, kv_heads, head_dim: 4, hidden: 8, element }
+            let kv_dtype = if f32 { KvDtype::F32 } else { KvDtype::Bf16 };
+            KvShape { layers, kv_heads, head_dim: 4, hidden: 8, kv_dtype }
         })
     }
 
@@ -394,9 +394,9 @@ mod tests {
     }
 
     /// Makes a table of blocks, each given by its positions and the bytes of its id, and its header.
-    fn table(geometry: &Geometry, blocks_of: &[(u32, usize)]) -> (Header, Vec<u8>, Vec<Entry>) {
+    fn table(kv_shape: &KvShape, blocks_of: &[(u32, usize)]) -> (Header, Vec<u8>, Vec<Entry>) {
         let entries = place(
-            geometry,
+            kv_shape,
             blocks_of
                 .iter()
                 .map(|(tokens, id)| (Digest([*tokens as u8; 32]), *id, *tokens as usize)),
@@ -405,7 +405,7 @@ mod tests {
         let (blocks, table_crc) = (entries.len() as u32, crc32fast::hash(&bytes));
         let file_bytes = file_bytes(&entries);
         let sizes = blocks_of.iter().map(|(tokens, id)| (*id, *tokens as usize));
-        assert_eq!(file_bytes_of(geometry, sizes), file_bytes);
+        assert_eq!(file_bytes_of(kv_shape, sizes), file_bytes);
         (Header { blocks, table_crc, file_bytes, ..header() }, bytes, entries)
     }
 
@@ -444,55 +444,55 @@ mod tests {
 
         #[test]
         fn heads_come_back(
-            geometry in geometry(), identity in digest(), document in "\\PC{1,128}", ordinal: u32,
+            kv_shape in kv_shape(), identity in digest(), document in "\\PC{1,128}", ordinal: u32,
             tokens: u32, hidden_crc: u32, crc: u32,
         ) {
-            let layer_crcs = &vec![crc.to_le_bytes(); geometry.layers as usize];
+            let layer_crcs = &vec![crc.to_le_bytes(); kv_shape.layers as usize];
             let document = &document;
             let head = Head { identity, document, ordinal, tokens, hidden_crc, layer_crcs };
-            let bytes = head.encode(&geometry);
-            prop_assert_eq!(bytes.len(), head_bytes(&geometry, head.document.len()));
-            prop_assert_eq!(Head::decode(&bytes, crc32fast::hash(&bytes), &geometry), Ok(head));
-            prop_assert!(Head::decode(&bytes, !crc32fast::hash(&bytes), &geometry).is_err());
+            let bytes = head.encode(&kv_shape);
+            prop_assert_eq!(bytes.len(), head_bytes(&kv_shape, head.document.len()));
+            prop_assert_eq!(Head::decode(&bytes, crc32fast::hash(&bytes), &kv_shape), Ok(head));
+            prop_assert!(Head::decode(&bytes, !crc32fast::hash(&bytes), &kv_shape).is_err());
         }
 
         #[test]
         fn any_head_with_a_right_checksum_is_refused_or_comes_back(
-            geometry in geometry(), mut bytes in prop::collection::vec(any::<u8>(), 0..200),
+            kv_shape in kv_shape(), mut bytes in prop::collection::vec(any::<u8>(), 0..200),
             id_bytes in 0..80u32,
         ) {
             // Makes the two lengths fit now and then.
             if bytes.len() >= 48 {
                 bytes[40..44].copy_from_slice(&id_bytes.to_le_bytes());
-                bytes[44..48].copy_from_slice(&geometry.layers.to_le_bytes());
+                bytes[44..48].copy_from_slice(&kv_shape.layers.to_le_bytes());
             }
-            if let Ok(head) = Head::decode(&bytes, crc32fast::hash(&bytes), &geometry) {
-                prop_assert_eq!(head.encode(&geometry), bytes);
+            if let Ok(head) = Head::decode(&bytes, crc32fast::hash(&bytes), &kv_shape) {
+                prop_assert_eq!(head.encode(&kv_shape), bytes);
             }
         }
 
         #[test]
         fn tables_come_back_and_no_field_of_sizes_may_differ(
-            geometry in geometry(), blocks in prop::collection::vec((1..9u32, 1..513usize), 0..5),
+            kv_shape in kv_shape(), blocks in prop::collection::vec((1..9u32, 1..513usize), 0..5),
             pick: prop::sample::Index, at in 32..56usize, mask in 1..=255u8,
         ) {
-            let (mut header, mut bytes, entries) = table(&geometry, &blocks);
-            prop_assert_eq!(decode_table(&bytes, &header, &geometry, 8), Ok(entries.clone()));
+            let (mut header, mut bytes, entries) = table(&kv_shape, &blocks);
+            prop_assert_eq!(decode_table(&bytes, &header, &kv_shape, 8), Ok(entries.clone()));
             if !entries.is_empty() {
                 let entry = pick.index(entries.len());
                 bytes[entry * ENTRY_BYTES + at] ^= mask;
-                prop_assert!(decode_table(&bytes, &header, &geometry, 8).is_err(), "checksum");
+                prop_assert!(decode_table(&bytes, &header, &kv_shape, 8).is_err(), "checksum");
                 header.table_crc = crc32fast::hash(&bytes);
-                prop_assert!(decode_table(&bytes, &header, &geometry, 8).is_err(), "sizes");
+                prop_assert!(decode_table(&bytes, &header, &kv_shape, 8).is_err(), "sizes");
             }
         }
     }
 
     #[test]
     fn a_block_without_positions_is_refused() {
-        let (layers, kv_heads, element) = (2, 1, Element::F32);
-        let geometry = Geometry { layers, kv_heads, head_dim: 4, hidden: 8, element };
-        let (header, bytes, _) = table(&geometry, &[(0, 3)]);
-        assert!(decode_table(&bytes, &header, &geometry, 8).is_err());
+        let (layers, kv_heads, kv_dtype) = (2, 1, KvDtype::F32);
+        let kv_shape = KvShape { layers, kv_heads, head_dim: 4, hidden: 8, kv_dtype };
+        let (header, bytes, _) = table(&kv_shape, &[(0, 3)]);
+        assert!(decode_table(&bytes, &header, &kv_shape, 8).is_err());
     }
 }

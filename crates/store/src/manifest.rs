@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use hyperrag_kv::{Digest, Fingerprint, ShardId};
+use hyperrag_core::{Digest, Fingerprint, ShardId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -70,7 +70,7 @@ impl ShardRecord {
 /// Documents of a shard that were deleted or replaced by a later version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Dead {
+pub struct Tombstones {
     /// Shard that still holds the documents.
     pub shard: ShardId,
     /// Rows of the documents, ascending.
@@ -97,7 +97,7 @@ pub struct Manifest {
     /// Sealed units, by number.
     pub shards: Vec<ShardRecord>,
     /// Deleted documents, by shard.
-    pub dead: Vec<Dead>,
+    pub dead: Vec<Tombstones>,
     /// Digest of the fingerprint before an upgrade, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgraded_from: Option<Digest>,
@@ -195,11 +195,11 @@ impl Manifest {
     }
 
     /// Marks documents as deleted.
-    pub(crate) fn bury(&mut self, dead: &[Dead]) {
-        for Dead { shard, rows } in dead {
+    pub(crate) fn mark_deleted(&mut self, dead: &[Tombstones]) {
+        for Tombstones { shard, rows } in dead {
             let place = self.dead.partition_point(|dead| dead.shard < *shard);
             if self.dead.get(place).is_none_or(|dead| dead.shard != *shard) {
-                self.dead.insert(place, Dead { shard: *shard, rows: Vec::new() });
+                self.dead.insert(place, Tombstones { shard: *shard, rows: Vec::new() });
             }
             let all = &mut self.dead[place].rows;
             all.extend(rows);
@@ -209,7 +209,7 @@ impl Manifest {
     }
 
     /// Starts to add an input. Its units get the next numbers.
-    pub(crate) fn begin_batch(&mut self) {
+    pub(crate) fn begin_append(&mut self) {
         (self.first_shard, self.first_row) = (self.next_shard(), self.next_row());
         self.complete = false;
     }
@@ -277,7 +277,7 @@ impl Manifest {
     /// Applies the lines of the journal at `path`.
     pub(crate) fn continued(&mut self, lines: Vec<Sealed>, path: &Path) -> Result<(), StoreError> {
         if self.complete && !lines.is_empty() {
-            self.begin_batch();
+            self.begin_append();
         }
         for Sealed { record, replaces } in lines {
             if record.shard != self.next_shard() {
@@ -285,7 +285,7 @@ impl Manifest {
                 return Err(StoreError::damaged(path, what));
             }
             self.shards.push(record);
-            self.bury(&replaces);
+            self.mark_deleted(&replaces);
         }
         Ok(())
     }

@@ -8,15 +8,15 @@ use std::path::Path;
 use hyperrag_files::temporary;
 
 use crate::StoreError;
-use crate::fault::Fault;
+use crate::fault::ReadError;
 
 /// Opens a file of the store for reading.
-pub(crate) fn open_plain(path: &Path) -> Result<File, Fault> {
+pub(crate) fn open_plain(path: &Path) -> Result<File, ReadError> {
     open(path, File::options().read(true))
 }
 
 /// Opens a file like [`open_plain`]. It must have `bytes` bytes.
-pub(crate) fn open_sized(path: &Path, bytes: u64) -> Result<File, Fault> {
+pub(crate) fn open_sized(path: &Path, bytes: u64) -> Result<File, ReadError> {
     let file = open_plain(path)?;
     let length = file.metadata()?.len();
     if length != bytes {
@@ -26,12 +26,12 @@ pub(crate) fn open_sized(path: &Path, bytes: u64) -> Result<File, Fault> {
 }
 
 /// Reads a whole file of the store. It may have at most `max` bytes.
-pub(crate) fn read_plain(path: &Path, max: u64) -> Result<Vec<u8>, Fault> {
+pub(crate) fn read_plain(path: &Path, max: u64) -> Result<Vec<u8>, ReadError> {
     read_bounded(&open_plain(path)?, max)
 }
 
 /// Reads a whole open file. It may have at most `max` bytes.
-pub(crate) fn read_bounded(file: &File, max: u64) -> Result<Vec<u8>, Fault> {
+pub(crate) fn read_bounded(file: &File, max: u64) -> Result<Vec<u8>, ReadError> {
     let length = file.metadata()?.len();
     let mut bytes = Vec::new();
     if length <= max {
@@ -46,7 +46,7 @@ pub(crate) fn read_bounded(file: &File, max: u64) -> Result<Vec<u8>, Fault> {
 }
 
 /// Opens a file of the store for writing without truncation. Makes it if there is none.
-pub(crate) fn open_or_create(path: &Path, options: &mut OpenOptions) -> Result<File, Fault> {
+pub(crate) fn open_or_create(path: &Path, options: &mut OpenOptions) -> Result<File, ReadError> {
     open(path, options.create(true).truncate(false))
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn create_temporary(path: &Path) -> Result<File, StoreError> {
     made.map_err(StoreError::io(&temporary(path), "cannot be made"))
 }
 
-fn open(path: &Path, options: &mut OpenOptions) -> Result<File, Fault> {
+fn open(path: &Path, options: &mut OpenOptions) -> Result<File, ReadError> {
     hyperrag_files::open_own(path, options).map_err(|error| match error.kind() {
         ErrorKind::InvalidData => format!("{error}; the store's files must be its own").into(),
         _ => error.into(),
@@ -81,6 +81,6 @@ mod tests {
         assert_eq!(refused("file", 4), "5 bytes, at most 4 are possible");
         let own = "it is a symbolic link, not a file; the store's files must be its own";
         assert_eq!(refused("link", 5), own);
-        assert!(matches!(read_plain(&path("none"), 5), Err(Fault::Missing)));
+        assert!(matches!(read_plain(&path("none"), 5), Err(ReadError::Missing)));
     }
 }

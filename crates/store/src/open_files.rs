@@ -8,7 +8,7 @@ use std::sync::Arc;
 use quick_cache::sync::Cache;
 use rustix::process::{Resource, getrlimit};
 
-use crate::fault::Fault;
+use crate::fault::ReadError;
 use crate::open::open_sized;
 
 /// Largest number of files kept open, even if the process may have more.
@@ -28,7 +28,7 @@ impl OpenFiles {
     }
 
     /// Returns the file at `path`, opened if need be. It must have `bytes` bytes.
-    pub(crate) fn get(&self, path: &Path, bytes: u64) -> Result<Arc<File>, Fault> {
+    pub(crate) fn get(&self, path: &Path, bytes: u64) -> Result<Arc<File>, ReadError> {
         let open = || open_sized(path, bytes).map(Arc::new);
         match self.files.get_or_insert_with(path, open) {
             // Other parts of this process have more files open than assumed.

@@ -9,9 +9,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::ShardId;
+use hyperrag_core::ShardId;
 
-use crate::fault::Fault;
+use crate::fault::ReadError;
 use crate::files::{Files, RETIRED, sync_folder};
 use crate::manifest::MANIFEST_BYTES_MAX;
 use crate::open::{open_plain, read_bounded};
@@ -25,7 +25,7 @@ pub(crate) struct Pin {
 
 impl Pin {
     /// Locks the manifest at `path` and returns its bytes.
-    pub(crate) fn read(path: &Path) -> Result<(Self, Vec<u8>), Fault> {
+    pub(crate) fn read(path: &Path) -> Result<(Self, Vec<u8>), ReadError> {
         loop {
             let file = open_plain(path)?;
             // Without locks in the file system, nothing can be held.
@@ -42,15 +42,15 @@ impl Pin {
 
 /// Replaces the manifest by `manifest` and removes the files that nobody needs any more. Returns the bytes
 /// freed.
-pub(crate) fn supersede(files: &Files, manifest: &Manifest) -> Result<u64, StoreError> {
-    retire(files);
+pub(crate) fn replace_manifest(files: &Files, manifest: &Manifest) -> Result<u64, StoreError> {
+    keep_old_manifest(files);
     manifest.publish(files)?;
     collect(files, manifest)
 }
 
 /// Gives the manifest that will be replaced another name. Without hard links, a reader of it may find a file
 /// missing later, and says so.
-pub(crate) fn retire(files: &Files) {
+pub(crate) fn keep_old_manifest(files: &Files) {
     let path = files.manifest();
     let inode = |path: &Path| fs::symlink_metadata(path).map(|found| found.ino()).ok();
     if let Some(former) = inode(&path) {
@@ -75,7 +75,9 @@ pub(crate) fn collect(files: &Files, manifest: &Manifest) -> Result<u64, StoreEr
         }
         let file = match open_plain(&path) {
             Ok(file) => file,
-            Err(Fault::Io(error)) => return Err(StoreError::io(&path, "cannot be read")(error)),
+            Err(ReadError::Io(error)) => {
+                return Err(StoreError::io(&path, "cannot be read")(error));
+            }
             // No reader holds such a file.
             Err(_) => continue,
         };

@@ -4,15 +4,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hyperrag_kv::{
-    BlockError, BlockKey, BlockRead, Chunk, ChunkRead, Digest, Failover, Geometry, KvBlock,
-    KvLayers, Opened, ShardId,
+use hyperrag_core::{
+    BlockError, BlockKey, BlockRead, Chunk, ChunkRead, Digest, Failover, KvBlock, KvShape,
+    LayerSource, Opened, ShardId,
 };
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use rayon::prelude::*;
 
-use crate::fault::Fault;
+use crate::fault::ReadError;
 use crate::files::Files;
 use crate::open::{open_sized, read_bounded};
 use crate::open_files::OpenFiles;
@@ -127,10 +127,10 @@ impl Store {
         &self.manifest
     }
 
-    /// Geometry of the blocks.
+    /// Shape of the blocks.
     #[must_use]
-    pub fn geometry(&self) -> &Geometry {
-        &self.manifest.fingerprint.geometry
+    pub fn kv_shape(&self) -> &KvShape {
+        &self.manifest.fingerprint.kv_shape
     }
 
     /// Reads the chunks and documents of a shard of the manifest.
@@ -159,9 +159,9 @@ impl Store {
         let shard = self
             .shards
             .get_or_insert_with(&key.shard, read)
-            .map_err(|fault: Fault| fault.at_block(path.display().to_string()))?;
+            .map_err(|fault: ReadError| fault.at_block(path.display().to_string()))?;
         let files = Arc::clone(&self.open_files);
-        let opened = StoredBlock::open(Arc::clone(&shard), files, self.geometry(), key);
+        let opened = StoredBlock::open(Arc::clone(&shard), files, self.kv_shape(), key);
         opened.map(Some).map_err(|fault| fault.at_block(shard.place(key.slot.0)))
     }
 }
@@ -217,7 +217,7 @@ pub(crate) fn read_chunks(
     let Some(record) = manifest.shard(shard) else {
         return Err(StoreError::damaged(&path, "the manifest does not name this shard"));
     };
-    let damaged = |fault: Fault| fault.of_file(&path);
+    let damaged = |fault: ReadError| fault.of_file(&path);
     let length = record.chunk_file.bytes;
     let read = open_sized(&path, length).and_then(|file| read_bounded(&file, length));
     let bytes = read.map_err(damaged)?;

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::slice;
 
-use hyperrag_kv::{Digest, DocId, Fingerprint, ShardId};
+use hyperrag_core::{Digest, DocId, Fingerprint, ShardId};
 use serde_json::Value;
 
 use crate::draft::{place, top};
@@ -25,8 +25,8 @@ use crate::replica::headers;
 use crate::shard::read_top;
 use crate::state::State;
 use crate::{
-    Dead, FileRecord, IndexedDocument, Manifest, ShardChunks, ShardRecord, StoreError, chunks,
-    rows_digest, writer,
+    FileRecord, IndexedDocument, Manifest, ShardChunks, ShardRecord, StoreError, Tombstones,
+    chunks, rows_digest, writer,
 };
 
 /// Largest chunk file that is read when no manifest tells its length, in bytes.
@@ -222,7 +222,7 @@ fn changed(files: &Files, first: Manifest, found: Vec<(ShardRecord, ShardChunks)
             next_row = next_row.max(indexed.row + 1);
             let place = (record.shard, indexed.row);
             if let Some((shard, row)) = last.insert(indexed.document.id, place) {
-                dead.push(Dead { shard, rows: vec![row] });
+                dead.push(Tombstones { shard, rows: vec![row] });
             }
         }
         shards.push(record);
@@ -241,7 +241,7 @@ fn changed(files: &Files, first: Manifest, found: Vec<(ShardRecord, ShardChunks)
         shards,
         ..first
     };
-    manifest.bury(&dead);
+    manifest.mark_deleted(&dead);
     manifest
 }
 
@@ -285,7 +285,7 @@ fn with_lines(mut state: State, lines: Vec<Sealed>) -> State {
     state.journal = Some(lines.iter().map(line).collect::<String>().into_bytes());
     for Sealed { record, replaces } in lines {
         state.manifest.shards.push(record);
-        state.manifest.bury(&replaces);
+        state.manifest.mark_deleted(&replaces);
     }
     state
 }

@@ -7,14 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use hyperrag_core::{Calibration, Chunk, Digest, KvBlock, ShardId};
 use hyperrag_files::temporary;
-use hyperrag_kv::{Calibration, Chunk, Digest, KvBlock, ShardId};
 
-use crate::draft::{Draft, place, top};
+use crate::draft::{ShardFileWriter, place, top};
 use crate::files::{Files, check_own_folder, make_own_folder};
 use crate::layout::{ENTRY_BYTES, Entry, HEADER_BYTES, Header, decode_table};
 use crate::open::open_plain;
-use crate::pin::{collect, supersede};
+use crate::pin::{collect, replace_manifest};
 use crate::replica::{copy_chunk_file, copy_shard};
 use crate::shard::check_block;
 use crate::state::State;
@@ -28,7 +28,7 @@ const BATCH_TOKENS: usize = 1024;
 pub type ComputeBlocks<'a> = dyn FnMut(&[Chunk]) -> Result<Vec<KvBlock>, String> + 'a;
 
 /// A store under repair. While it lives, no other process writes.
-pub struct Mending {
+pub struct Repair {
     store: Store,
     _lock: Option<File>,
 }
@@ -53,7 +53,7 @@ pub(crate) fn writer_lock(root: &Path) -> Result<File, StoreError> {
     lock(&Files { root: root.to_owned() })
 }
 
-impl Mending {
+impl Repair {
     /// Starts to repair the store at `root`, whose manifest is `manifest`. With `plan` it takes no lock and
     /// must not write.
     ///
@@ -147,10 +147,10 @@ impl Mending {
             let entries = Vec::new();
             return Ok(Salvage { file: None, entries, damaged: (0..chunks.len()).collect() });
         };
-        let geometry = self.store.geometry();
+        let kv_shape = self.store.kv_shape();
         let blocks = entries.iter().enumerate();
         let damaged = blocks
-            .filter(|(_, entry)| check_block(&file, entry, geometry, buffer).is_err())
+            .filter(|(_, entry)| check_block(&file, entry, kv_shape, buffer).is_err())
             .map(|(slot, _)| slot)
             .collect();
         Ok(Salvage { file: Some(file), entries, damaged })
@@ -171,8 +171,8 @@ impl Mending {
         }
         let header = Header::decode(top.first_chunk()?).ok()?;
         let fingerprint = &self.store.manifest.fingerprint;
-        let (geometry, tokens_max) = (&fingerprint.geometry, fingerprint.chunk_tokens);
-        decode_table(&top[HEADER_BYTES..], &header, geometry, tokens_max).ok()
+        let (kv_shape, tokens_max) = (&fingerprint.kv_shape, fingerprint.chunk_tokens);
+        decode_table(&top[HEADER_BYTES..], &header, kv_shape, tokens_max).ok()
     }
 
     fn table_of_heads(&self, shard: ShardId, file: &File, chunks: &[Chunk]) -> Option<Vec<Entry>> {
@@ -206,7 +206,7 @@ impl Mending {
     ) -> Result<bool, StoreError> {
         let path = self.store.files.shard(shard);
         let not_mended = |why| StoreError::NotMended { path: path.clone(), why };
-        let mut draft = Draft::create(&path, chunks, &self.store.manifest.fingerprint)?;
+        let mut draft = ShardFileWriter::create(&path, chunks, &self.store.manifest.fingerprint)?;
         if let Some(file) = &salvage.file {
             for (slot, entry) in salvage.entries.iter().enumerate() {
                 if salvage.damaged.binary_search(&slot).is_err() {
@@ -251,7 +251,7 @@ impl Mending {
         draft.publish()?;
         if let Some(next) = &next {
             let files = self.store.files.clone();
-            supersede(&files, next)?;
+            replace_manifest(&files, next)?;
             self.store = Store::with_manifest(&files.root, Arc::clone(next));
             // The former manifest is no longer held.
             collect(&files, next)?;

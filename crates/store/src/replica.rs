@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hyperrag_core::{Digest, Fingerprint, ShardId};
 use hyperrag_files::temporary;
-use hyperrag_kv::{Digest, Fingerprint, ShardId};
 
 use crate::files::{
     Files, check_own_folder, make_folder, make_own_folder, publish, sync_folder, sync_parent,
@@ -17,7 +17,7 @@ use crate::files::{
 use crate::journal::remove_other_journals;
 use crate::layout::{HEADER_BYTES, Header};
 use crate::open::{create_temporary, open_plain, open_sized, read_plain};
-use crate::pin::{collect, retire};
+use crate::pin::{collect, keep_old_manifest};
 use crate::shard::Shard;
 use crate::state::State;
 use crate::writer::lock;
@@ -148,7 +148,7 @@ impl Replica {
         }
         // The target holds the replica's former manifest.
         drop(target);
-        retire(&files);
+        keep_old_manifest(&files);
         state.publish(&files, former)?;
         collect(&files, &state.manifest).map(drop)
     }

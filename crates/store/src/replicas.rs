@@ -5,11 +5,11 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::Digest;
+use hyperrag_core::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::fault::Fault;
+use crate::fault::ReadError;
 use crate::files::{Files, write_whole};
 use crate::open::read_plain;
 use crate::state::State;
@@ -33,7 +33,7 @@ pub fn replicas(root: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let path = Files { root: root.to_owned() }.replicas();
     let text = match read_plain(&path, BYTES_MAX) {
         Ok(bytes) => bytes,
-        Err(Fault::Missing) => return Ok(Vec::new()),
+        Err(ReadError::Missing) => return Ok(Vec::new()),
         Err(fault) => return Err(fault.of_file(&path)),
     };
     parse(&text).map_err(|what| StoreError::damaged(&path, what))

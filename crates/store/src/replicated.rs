@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hyperrag_kv::{
-    BlockError, BlockKey, BlockRead, Calibration, Chunk, ChunkRead, Failover, Geometry, KvBlock,
-    KvLayers, Opened,
+use hyperrag_core::{
+    BlockError, BlockKey, BlockRead, Calibration, Chunk, ChunkRead, Failover, KvBlock, KvShape,
+    LayerSource, Opened,
 };
 use rayon::prelude::*;
 
@@ -106,10 +106,10 @@ impl Replicated {
         self.copies[0].manifest()
     }
 
-    /// Geometry of the blocks.
+    /// Shape of the blocks.
     #[must_use]
-    pub fn geometry(&self) -> &Geometry {
-        self.copies[0].geometry()
+    pub fn kv_shape(&self) -> &KvShape {
+        self.copies[0].kv_shape()
     }
 
     /// Reads the calibration, if the element type needs one.
@@ -258,20 +258,20 @@ impl CopiedBlock<'_> {
 
     /// Reads the whole block layer by layer, in case no copy has all of it intact.
     fn read_by_layers(&self) -> Result<KvBlock, BlockError> {
-        let (geometry, tokens) = (self.first.geometry(), self.first.tokens());
-        let mut kv = KvBlock::memory(tokens * geometry.token_bytes());
+        let (kv_shape, tokens) = (self.first.kv_shape(), self.first.tokens());
+        let mut kv = KvBlock::memory(tokens * kv_shape.token_bytes());
         let mut buffer = Vec::new();
-        for (layer, bytes) in kv.chunks_exact_mut(geometry.layer_bytes(tokens)).enumerate() {
+        for (layer, bytes) in kv.chunks_exact_mut(kv_shape.layer_bytes(tokens)).enumerate() {
             let read = self.read_layer(layer, &mut buffer)?;
             bytes.copy_from_slice(&buffer[read]);
         }
-        Ok(KvBlock::new(*geometry, tokens, kv, self.first.hidden().to_vec()))
+        Ok(KvBlock::new(*kv_shape, tokens, kv, self.first.hidden().to_vec()))
     }
 }
 
-impl KvLayers for CopiedBlock<'_> {
-    fn geometry(&self) -> &Geometry {
-        self.first.geometry()
+impl LayerSource for CopiedBlock<'_> {
+    fn kv_shape(&self) -> &KvShape {
+        self.first.kv_shape()
     }
 
     fn tokens(&self) -> usize {

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::{Digest, Geometry, ShardId};
+use hyperrag_core::{Digest, KvShape, ShardId};
 
-use crate::fault::Fault;
+use crate::fault::ReadError;
 use crate::files::Files;
 use crate::layout::{self, ENTRY_BYTES, Entry, HEADER_BYTES, Head, Header, check_crc};
 use crate::open::{open_plain, open_sized};
@@ -52,7 +52,7 @@ impl Shard {
         manifest: &Manifest,
         fingerprint: &Digest,
         shard: ShardId,
-    ) -> Result<(Self, File), Fault> {
+    ) -> Result<(Self, File), ReadError> {
         let file = open_sized(path, manifest.record(shard).kv.bytes)?;
         Ok((Self::read(path, &file, manifest, fingerprint, shard)?, file))
     }
@@ -64,7 +64,7 @@ impl Shard {
         manifest: &Manifest,
         fingerprint: &Digest,
         shard: ShardId,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, ReadError> {
         let record = manifest.record(shard);
         let length = record.kv.bytes;
         let mut top = vec![0; HEADER_BYTES];
@@ -87,9 +87,9 @@ impl Shard {
         if padding.iter().any(|byte| *byte != 0) {
             return Err("the padding after the block table is not zero".to_owned().into());
         }
-        let (geometry, tokens_max) =
-            (&manifest.fingerprint.geometry, manifest.fingerprint.chunk_tokens);
-        let entries = layout::decode_table(&top[HEADER_BYTES..], &header, geometry, tokens_max)?;
+        let (kv_shape, tokens_max) =
+            (&manifest.fingerprint.kv_shape, manifest.fingerprint.chunk_tokens);
+        let entries = layout::decode_table(&top[HEADER_BYTES..], &header, kv_shape, tokens_max)?;
         if Digest::of(&top) != record.kv.digest {
             let what = "header and table are not those that the manifest names";
             return Err(what.to_owned().into());
@@ -114,12 +114,12 @@ impl Shard {
 pub(crate) fn check_block(
     file: &File,
     entry: &Entry,
-    geometry: &Geometry,
+    kv_shape: &KvShape,
     buffer: &mut Vec<u8>,
-) -> Result<(), Fault> {
-    let layer_bytes = geometry.layer_bytes(entry.tokens as usize);
-    let group = (CHECK_BYTES / layer_bytes.max(1)).clamp(1, geometry.layers as usize);
-    let rest_bytes = geometry.hidden_bytes() + entry.padding();
+) -> Result<(), ReadError> {
+    let layer_bytes = kv_shape.layer_bytes(entry.tokens as usize);
+    let group = (CHECK_BYTES / layer_bytes.max(1)).clamp(1, kv_shape.layers as usize);
+    let rest_bytes = kv_shape.hidden_bytes() + entry.padding();
     let bytes = entry.head_bytes as usize + rest_bytes.max(group * layer_bytes);
     if buffer.len() < bytes + PAGE_BYTES {
         buffer.resize(bytes + PAGE_BYTES, 0);
@@ -127,12 +127,12 @@ pub(crate) fn check_block(
     let aligned = buffer.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);
     let (head, part) = buffer[aligned..].split_at_mut(entry.head_bytes as usize);
     file.read_exact_at(head, entry.offset)?;
-    let head = Head::decode(head, entry.head_crc, geometry)?;
+    let head = Head::decode(head, entry.head_crc, kv_shape)?;
     if (head.identity, head.tokens) != (entry.identity, entry.tokens) {
         return Err("its head is that of another block".to_owned().into());
     }
     let mut offset = entry.offset + u64::from(entry.head_bytes);
-    let layers = geometry.layers as usize;
+    let layers = kv_shape.layers as usize;
     for first in (0..layers).step_by(group) {
         let part = &mut part[..group.min(layers - first) * layer_bytes];
         file.read_exact_at(part, offset)?;
@@ -141,12 +141,17 @@ pub(crate) fn check_block(
     }
     let rest = &mut part[..rest_bytes];
     file.read_exact_at(rest, offset)?;
-    check_rest(&head, geometry, rest)?;
+    check_rest(&head, kv_shape, rest)?;
     Ok(())
 }
 
 /// Checks K and V of the layers from `first` on.
-fn check_layers(head: &Head<'_>, first: usize, layer_bytes: usize, kv: &[u8]) -> Result<(), Fault> {
+fn check_layers(
+    head: &Head<'_>,
+    first: usize,
+    layer_bytes: usize,
+    kv: &[u8],
+) -> Result<(), ReadError> {
     for (layer, bytes) in (first..).zip(kv.chunks_exact(layer_bytes)) {
         let expected = u32::from_le_bytes(head.layer_crcs[layer]);
         check_crc(format_args!("layer {layer}"), expected, bytes)?;
@@ -157,10 +162,10 @@ fn check_layers(head: &Head<'_>, first: usize, layer_bytes: usize, kv: &[u8]) ->
 /// Checks the hidden state and the zeros after it. Returns the hidden state.
 pub(crate) fn check_rest<'a>(
     head: &Head<'_>,
-    geometry: &Geometry,
+    kv_shape: &KvShape,
     rest: &'a [u8],
-) -> Result<&'a [u8], Fault> {
-    let (hidden, padding) = rest.split_at(geometry.hidden_bytes());
+) -> Result<&'a [u8], ReadError> {
+    let (hidden, padding) = rest.split_at(kv_shape.hidden_bytes());
     check_crc("the hidden state", head.hidden_crc, hidden)?;
     if padding.iter().any(|byte| *byte != 0) {
         return Err("the padding after the block is not zero".to_owned().into());

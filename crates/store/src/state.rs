@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::fault::Fault;
+use crate::fault::ReadError;
 use crate::files::Files;
 use crate::generation::Announced;
 use crate::journal::{Lines, read_journal};
@@ -94,9 +94,9 @@ impl State {
                 }
                 Err(NoManifest::Damaged(what)) => Err(damaged(files, what)),
             },
-            Err(Fault::Missing) => Ok(None),
-            Err(fault @ Fault::Io(_)) => Err(fault.of_file(&path)),
-            Err(Fault::Damaged(what)) => Err(damaged(files, what)),
+            Err(ReadError::Missing) => Ok(None),
+            Err(fault @ ReadError::Io(_)) => Err(fault.of_file(&path)),
+            Err(ReadError::Damaged(what)) => Err(damaged(files, what)),
         }
     }
 
@@ -158,11 +158,11 @@ impl Manifest {
 
 #[cfg(test)]
 mod tests {
-    use hyperrag_kv::{Digest, Element, Fingerprint, Geometry, ShardId};
+    use hyperrag_core::{Digest, Fingerprint, KvDtype, KvShape, ShardId};
 
     use super::*;
     use crate::journal::{Sealed, append};
-    use crate::{Dead, FileRecord, ShardRecord};
+    use crate::{FileRecord, ShardRecord, Tombstones};
 
     fn record(shard: u32) -> ShardRecord {
         let file = FileRecord { bytes: 4096, digest: Digest([4; 32]) };
@@ -183,7 +183,7 @@ mod tests {
     fn a_reader_between_snapshot_and_journal_finds_the_later_snapshot() {
         let folder = tempfile::tempdir().unwrap();
         let files = Files { root: folder.path().to_owned() };
-        let (layers, kv_heads, element) = (1, 1, Element::F32);
+        let (layers, kv_heads, kv_dtype) = (1, 1, KvDtype::F32);
         let fingerprint = Fingerprint {
             format_version: crate::FORMAT_VERSION,
             model: "fake".into(),
@@ -194,10 +194,10 @@ mod tests {
             chunk_tokens: 16,
             unit_rows: 1,
             language: "english".into(),
-            geometry: Geometry { layers, kv_heads, head_dim: 4, hidden: 8, element },
+            kv_shape: KvShape { layers, kv_heads, head_dim: 4, hidden: 8, kv_dtype },
             calibration: None,
             rope: "interleaved".into(),
-            compute: "f32".into(),
+            dtype: "f32".into(),
             kernel: "cpu-f32-v1".into(),
         };
         let first = Manifest::first(fingerprint);
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(read(reader), last);
 
         // Only the writer sees units added to a complete store, until all are in.
-        let dead = vec![Dead { shard: ShardId(0), rows: vec![0] }];
+        let dead = vec![Tombstones { shard: ShardId(0), rows: vec![0] }];
         seal(2, 1, dead.clone());
         assert_eq!(State::read(&files).unwrap().unwrap().manifest, last);
         let sealed = Manifest::sealed(&files).unwrap().unwrap();

@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use hyperrag_kv::{BlockError, BlockKey, Element, Geometry, KvBlock, KvLayers};
+use hyperrag_core::{BlockError, BlockKey, KvBlock, KvDtype, KvShape, LayerSource};
 use rustix::fs::{Advice, fadvise};
 
-use crate::fault::Fault;
+use crate::fault::ReadError;
 use crate::layout::{Head, check_crc};
 use crate::open_files::OpenFiles;
 use crate::shard::{PAGE_BYTES, Shard, check_rest};
@@ -18,7 +18,7 @@ pub(crate) struct StoredBlock {
     shard: Arc<Shard>,
     files: Arc<OpenFiles>,
     slot: u32,
-    geometry: Geometry,
+    kv_shape: KvShape,
     tokens: usize,
     /// Offset of K and V in the file.
     offset: u64,
@@ -31,16 +31,16 @@ impl StoredBlock {
     pub(crate) fn open(
         shard: Arc<Shard>,
         files: Arc<OpenFiles>,
-        geometry: &Geometry,
+        kv_shape: &KvShape,
         key: &BlockKey,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, ReadError> {
         let slot = key.slot.0;
         let entry = shard.entries.get(slot as usize);
         let entry = entry.ok_or_else(|| "there is no such block".to_owned())?;
         let mut head = vec![0; entry.head_bytes as usize];
         let file = files.get(&shard.path, shard.bytes)?;
         file.read_exact_at(&mut head, entry.offset)?;
-        let head = Head::decode(&head, entry.head_crc, geometry)?;
+        let head = Head::decode(&head, entry.head_crc, kv_shape)?;
         let meant = head.identity == entry.identity
             && head.document == key.chunk.document.as_str()
             && head.ordinal == key.chunk.ordinal
@@ -49,31 +49,31 @@ impl StoredBlock {
             let found = format!("chunk {} of document {}", head.ordinal, head.document);
             return Err(format!("it holds {found}, not {}", key.chunk).into());
         }
-        let mut rest = vec![0; geometry.hidden_bytes() + entry.padding()];
-        file.read_exact_at(&mut rest, entry.hidden_offset(geometry))?;
-        let mut hidden = vec![0.0; geometry.hidden as usize];
-        Element::F32.decode(check_rest(&head, geometry, &rest)?, &mut hidden);
+        let mut rest = vec![0; kv_shape.hidden_bytes() + entry.padding()];
+        file.read_exact_at(&mut rest, entry.hidden_offset(kv_shape))?;
+        let mut hidden = vec![0.0; kv_shape.hidden as usize];
+        KvDtype::F32.decode(check_rest(&head, kv_shape, &rest)?, &mut hidden);
         let layer_crcs = head.layer_crcs.iter().map(|crc| u32::from_le_bytes(*crc)).collect();
         let (tokens, offset) = (entry.tokens as usize, entry.offset + u64::from(entry.head_bytes));
-        Ok(Self { shard, files, slot, geometry: *geometry, tokens, offset, layer_crcs, hidden })
+        Ok(Self { shard, files, slot, kv_shape: *kv_shape, tokens, offset, layer_crcs, hidden })
     }
 
     /// Reads the whole block at once.
-    pub(crate) fn block(&self) -> Result<KvBlock, Fault> {
-        let mut kv = KvBlock::memory(self.tokens * self.geometry.token_bytes());
+    pub(crate) fn block(&self) -> Result<KvBlock, ReadError> {
+        let mut kv = KvBlock::memory(self.tokens * self.kv_shape.token_bytes());
         self.file()?.read_exact_at(&mut kv, self.offset)?;
         for (layer, bytes) in kv.chunks_exact(self.layer_bytes()).enumerate() {
             self.check(layer, bytes)?;
         }
-        Ok(KvBlock::new(self.geometry, self.tokens, kv, self.hidden.clone()))
+        Ok(KvBlock::new(self.kv_shape, self.tokens, kv, self.hidden.clone()))
     }
 
-    fn file(&self) -> Result<Arc<File>, Fault> {
+    fn file(&self) -> Result<Arc<File>, ReadError> {
         self.files.get(&self.shard.path, self.shard.bytes)
     }
 
     fn layer_bytes(&self) -> usize {
-        self.geometry.layer_bytes(self.tokens)
+        self.kv_shape.layer_bytes(self.tokens)
     }
 
     fn layer_offset(&self, layer: usize) -> u64 {
@@ -100,14 +100,14 @@ impl StoredBlock {
         Ok(start..start + bytes)
     }
 
-    fn check(&self, layer: usize, bytes: &[u8]) -> Result<(), Fault> {
+    fn check(&self, layer: usize, bytes: &[u8]) -> Result<(), ReadError> {
         Ok(check_crc(format_args!("layer {layer}"), self.layer_crcs[layer], bytes)?)
     }
 }
 
-impl KvLayers for StoredBlock {
-    fn geometry(&self) -> &Geometry {
-        &self.geometry
+impl LayerSource for StoredBlock {
+    fn kv_shape(&self) -> &KvShape {
+        &self.kv_shape
     }
 
     fn tokens(&self) -> usize {
@@ -124,7 +124,7 @@ impl KvLayers for StoredBlock {
     }
 
     fn expect(&self, layer: usize) {
-        if layer < self.geometry.layers as usize
+        if layer < self.kv_shape.layers as usize
             && let Some(file) = self.files.open(&self.shard.path)
         {
             let bytes = std::num::NonZeroU64::new(self.layer_bytes() as u64);

@@ -5,16 +5,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use hyperrag_core::{Fingerprint, ShardId};
 use hyperrag_files::temporary;
-use hyperrag_kv::{Fingerprint, ShardId};
 
 use crate::compact::{Rewritten, check};
-use crate::draft::Draft;
+use crate::draft::ShardFileWriter;
 use crate::manifest::Origin;
 use crate::pin::collect;
 use crate::replica::copy_bytes;
 use crate::shard::Shard;
-use crate::{Dead, Manifest, ShardRecord, Store, StoreError, StoreWriter};
+use crate::{Manifest, ShardRecord, Store, StoreError, StoreWriter, Tombstones};
 
 impl StoreWriter {
     /// Writes all shards anew for the fingerprint `next`, which must be of the same model. Returns the
@@ -61,8 +61,8 @@ impl StoreWriter {
             let shard = manifest.first_shard;
             manifest.shards.push(write_shard(&store, record, shard, next, bytes_written)?);
             let place = self.manifest.dead.binary_search_by_key(&record.shard, |dead| dead.shard);
-            let dead =
-                place.map(|place| Dead { shard, rows: self.manifest.dead[place].rows.clone() });
+            let dead = place
+                .map(|place| Tombstones { shard, rows: self.manifest.dead[place].rows.clone() });
             manifest.dead.extend(dead);
             manifest.first_shard = ShardId(shard.0 + 1);
         }
@@ -87,7 +87,7 @@ fn write_shard(
     if contents.chunks.len() != opened.entries.len() {
         return Err(StoreError::damaged(&chunk_path, "it is not that of its shard"));
     }
-    let mut draft = Draft::create(&to, &contents.chunks, next)?;
+    let mut draft = ShardFileWriter::create(&to, &contents.chunks, next)?;
     for (slot, (chunk, entry)) in contents.chunks.iter().zip(&opened.entries).enumerate() {
         check(files, record.shard, slot, entry, &chunk.identity(&store.fingerprint))?;
         draft.adopt(slot, &opened, &file)?;

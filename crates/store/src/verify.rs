@@ -5,10 +5,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hyperrag_kv::{Digest, ShardId, Slot};
+use hyperrag_core::{Digest, ShardId, Slot};
 use serde::Serialize;
 
-use crate::fault::Fault;
+use crate::fault::ReadError;
 use crate::open::open_sized;
 use crate::shard::{Shard, check_block};
 use crate::{ShardChunks, Store, StoreError};
@@ -75,7 +75,7 @@ impl Store {
         };
         let mut damages = Vec::new();
         for (slot, entry) in (0..).zip(&opened.entries) {
-            if let Err(fault) = check_block(&file, entry, self.geometry(), buffer) {
+            if let Err(fault) = check_block(&file, entry, self.kv_shape(), buffer) {
                 damages.push(self.fault(path, shard, Some(slot), fault)?);
             }
             bytes_read.fetch_add(entry.padded_end() - entry.offset, Ordering::Relaxed);
@@ -156,7 +156,7 @@ impl Store {
         let entries = match opened {
             Ok((Shard { entries, .. }, _)) => entries,
             // The file may have been readable a moment ago.
-            Err(fault @ Fault::Io(_)) => {
+            Err(fault @ ReadError::Io(_)) => {
                 return Ok(Err(vec![self.fault(&kv_path, shard, None, fault)?]));
             }
             Err(_) => return Ok(Ok(contents)),
@@ -184,7 +184,7 @@ impl Store {
         path: &Path,
         shard: ShardId,
         slot: Option<u32>,
-        fault: Fault,
+        fault: ReadError,
     ) -> Result<Damage, StoreError> {
         match fault.is_refusal() {
             true => Err(fault.of_file(path)),

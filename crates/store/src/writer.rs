@@ -6,13 +6,13 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use hyperrag_files::temporary;
-use hyperrag_kv::{
-    Calibration, Chunk, Digest, Document, Fingerprint, Geometry, KvBlock, ShardId, Slot,
+use hyperrag_core::{
+    Calibration, Chunk, Digest, Document, Fingerprint, KvBlock, KvShape, ShardId, Slot,
 };
+use hyperrag_files::temporary;
 
-use crate::draft::Draft;
-use crate::fault::Fault;
+use crate::draft::ShardFileWriter;
+use crate::fault::ReadError;
 use crate::files::{
     Files, check_own_folder, make_folder, make_own_folder, publish, sync_folder, sync_parent,
 };
@@ -20,10 +20,10 @@ use crate::journal::{Sealed, append, remove_other_journals, settle};
 use crate::layout::{self, BLOCKS_PER_SHARD_MAX};
 use crate::manifest::Origin;
 use crate::open::{create_temporary, open_or_create};
-use crate::pin::{collect, supersede};
+use crate::pin::{collect, replace_manifest};
 use crate::state::State;
 use crate::{
-    Dead, FileRecord, Manifest, ShardChunks, ShardRecord, StoreError, calibration, chunks,
+    FileRecord, Manifest, ShardChunks, ShardRecord, StoreError, Tombstones, calibration, chunks,
 };
 
 /// The only writer of a store. The lock file is locked while it lives.
@@ -35,7 +35,7 @@ pub struct StoreWriter {
 
 /// A unit of the corpus, cut into chunks. Its blocks are not yet computed.
 #[derive(Clone, Debug)]
-pub struct Unit {
+pub struct ShardInput {
     /// Shard that the unit becomes.
     pub shard: ShardId,
     /// Number of input rows.
@@ -45,7 +45,7 @@ pub struct Unit {
     /// Chunks and documents of the unit.
     pub contents: ShardChunks,
     /// Documents that the unit's documents replace.
-    pub replaces: Vec<Dead>,
+    pub replaces: Vec<Tombstones>,
 }
 
 /// Largest size of titles, texts and token ids (4 bytes each) of a unit with several rows, in bytes. The unit
@@ -96,18 +96,18 @@ const COLUMN_BYTES_MAX: u64 = i32::MAX as u64;
 /// Largest size of a chunk file without the columns' values, in bytes: schema, footer, pages, statistics.
 const CHUNK_FILE_BYTES: u64 = 16 << 10;
 
-impl Unit {
+impl ShardInput {
     /// Returns the size of the unit's shard and chunk file, in bytes. The shard's is exact, the chunk file's
     /// an upper limit.
     #[must_use]
-    pub fn bytes_max(&self, geometry: &Geometry) -> u64 {
+    pub fn bytes_max(&self, kv_shape: &KvShape) -> u64 {
         let chunks = self.contents.chunks.iter();
         let id_bytes = |chunk: &Chunk| chunk.id.document.as_str().len();
         let sizes = chunks.clone().map(|chunk| (id_bytes(chunk), chunk.tokens.len()));
         let columns = chunks.map(|chunk| (id_bytes(chunk) + 4 * chunk.tokens.len() + 64) as u64);
         let columns = columns.sum::<u64>() + self.text_bytes() + CHUNK_FILE_BYTES;
         // Data that does not compress grows a little.
-        layout::file_bytes_of(geometry, sizes) + columns + columns / 64
+        layout::file_bytes_of(kv_shape, sizes) + columns + columns / 64
     }
 
     /// Returns the size of all titles and texts, in bytes.
@@ -118,11 +118,11 @@ impl Unit {
     }
 }
 
-/// A shard that is being written. If dropped before [`UnitWriter::seal`], it leaves nothing behind.
-pub struct UnitWriter<'a> {
+/// A shard that is being written. If dropped before [`ShardWriter::seal`], it leaves nothing behind.
+pub struct ShardWriter<'a> {
     store: &'a mut StoreWriter,
-    unit: &'a Unit,
-    draft: Draft,
+    unit: &'a ShardInput,
+    draft: ShardFileWriter,
     sealed: bool,
 }
 
@@ -233,7 +233,7 @@ impl StoreWriter {
     ///
     /// # Errors
     /// [`StoreError`] if the file cannot be made.
-    pub fn begin<'a>(&'a mut self, unit: &'a Unit) -> Result<UnitWriter<'a>, StoreError> {
+    pub fn begin<'a>(&'a mut self, unit: &'a ShardInput) -> Result<ShardWriter<'a>, StoreError> {
         assert!(!self.manifest.complete, "a complete store takes no more units");
         assert_eq!(unit.shard, self.manifest.next_shard(), "units are sealed in order");
         let chunks = &unit.contents.chunks;
@@ -250,14 +250,14 @@ impl StoreWriter {
             return Err(StoreError::TooMuchText { shard, bytes, max });
         }
         let path = self.files.shard(unit.shard);
-        let draft = Draft::create(&path, chunks, &self.manifest.fingerprint)?;
-        Ok(UnitWriter { store: self, unit, draft, sealed: false })
+        let draft = ShardFileWriter::create(&path, chunks, &self.manifest.fingerprint)?;
+        Ok(ShardWriter { store: self, unit, draft, sealed: false })
     }
 
     /// Starts to add an input to a complete store. Readers see it when it is finished.
-    pub fn begin_batch(&mut self) {
+    pub fn begin_append(&mut self) {
         assert!(self.manifest.complete, "the input added last is all in");
-        self.manifest.begin_batch();
+        self.manifest.begin_append();
     }
 
     /// Drops the units sealed of an input that is being added to a complete store.
@@ -289,10 +289,10 @@ impl StoreWriter {
     ///
     /// # Errors
     /// See [`StoreWriter::finish`].
-    pub fn finish_without(&mut self, dead: &[Dead]) -> Result<(), StoreError> {
+    pub fn finish_without(&mut self, dead: &[Tombstones]) -> Result<(), StoreError> {
         assert!(!self.manifest.complete, "an input is finished once");
         let mut manifest = Manifest { complete: true, ..self.manifest.clone() };
-        manifest.bury(dead);
+        manifest.mark_deleted(dead);
         self.replace(manifest).map(drop)
     }
 
@@ -300,10 +300,10 @@ impl StoreWriter {
     ///
     /// # Errors
     /// [`StoreError`] if the snapshot cannot be written.
-    pub fn delete(&mut self, dead: &[Dead]) -> Result<(), StoreError> {
+    pub fn delete(&mut self, dead: &[Tombstones]) -> Result<(), StoreError> {
         assert!(self.manifest.complete, "only a complete store is changed");
         let mut manifest = self.manifest.clone();
-        manifest.bury(dead);
+        manifest.mark_deleted(dead);
         self.replace(manifest).map(drop)
     }
 
@@ -311,7 +311,7 @@ impl StoreWriter {
     pub(crate) fn replace(&mut self, manifest: Manifest) -> Result<u64, StoreError> {
         let journal = self.journal();
         let manifest = Manifest { generation: self.manifest.generation + 1, ..manifest };
-        let freed = supersede(&self.files, &manifest)?;
+        let freed = replace_manifest(&self.files, &manifest)?;
         self.manifest = manifest;
         remove_journal(&journal)?;
         Ok(freed)
@@ -327,7 +327,7 @@ fn remove_journal(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-impl UnitWriter<'_> {
+impl ShardWriter<'_> {
     /// Writes the block of `slot` to its place. Every slot is written once, in any order.
     ///
     /// # Errors
@@ -343,7 +343,7 @@ impl UnitWriter<'_> {
     /// # Errors
     /// [`StoreError`]. The unit is not part of the store then.
     pub fn seal(mut self) -> Result<ShardRecord, StoreError> {
-        let Unit { shard, rows, rows_digest, contents, replaces } = self.unit;
+        let ShardInput { shard, rows, rows_digest, contents, replaces } = self.unit;
         let origin = Origin { shard: *shard, rows: *rows, rows_digest: *rows_digest };
         let kv = self.draft.finish(origin)?;
         let chunk_path = self.store.files.chunk_file(self.unit.shard);
@@ -354,13 +354,13 @@ impl UnitWriter<'_> {
         let sealed = Sealed { record: record.clone(), replaces: replaces.clone() };
         append(&self.store.journal(), &sealed)?;
         self.store.manifest.shards.push(sealed.record);
-        self.store.manifest.bury(&sealed.replaces);
+        self.store.manifest.mark_deleted(&sealed.replaces);
         self.sealed = true;
         Ok(record)
     }
 }
 
-impl Drop for UnitWriter<'_> {
+impl Drop for ShardWriter<'_> {
     fn drop(&mut self) {
         if !self.sealed {
             // Best effort: a later build overwrites it.
@@ -404,7 +404,7 @@ pub(crate) fn lock(files: &Files) -> Result<File, StoreError> {
     let path = files.lock();
     let opened = open_or_create(&path, File::options().read(true).write(true));
     let mut file = opened.map_err(|fault| match fault {
-        Fault::Io(error) => StoreError::io(&path, "cannot be made")(error),
+        ReadError::Io(error) => StoreError::io(&path, "cannot be made")(error),
         other => StoreError::Foreign { path: path.clone(), what: format!("{other}: remove it") },
     })?;
     match file.try_lock() {

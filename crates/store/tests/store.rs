@@ -5,12 +5,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use hyperrag_kv::{
-    BlockError, BlockKey, BlockRead, Chunk, ChunkId, ChunkRead, Digest, DocId, Document, Element,
-    Fingerprint, Geometry, KvBlock, Opened, ShardId, Slot,
+use hyperrag_core::{
+    BlockError, BlockKey, BlockRead, Chunk, ChunkId, ChunkRead, Digest, DocId, Document,
+    Fingerprint, KvBlock, KvDtype, KvShape, Opened, ShardId, Slot,
 };
 use hyperrag_store::{
-    IndexedDocument, Manifest, ShardChunks, ShardRecord, Store, StoreError, StoreWriter, Unit,
+    IndexedDocument, Manifest, ShardChunks, ShardInput, ShardRecord, Store, StoreError, StoreWriter,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -31,11 +31,11 @@ use seeded::Seeded;
 const HEADER: usize = 256;
 const ENTRY: usize = 64;
 
-fn geometry(element: Element, kv_heads: u32) -> Geometry {
-    Geometry { layers: 2, kv_heads, head_dim: 4, hidden: 8, element }
+fn kv_shape(kv_dtype: KvDtype, kv_heads: u32) -> KvShape {
+    KvShape { layers: 2, kv_heads, head_dim: 4, hidden: 8, kv_dtype }
 }
 
-fn fingerprint(geometry: Geometry) -> Fingerprint {
+fn fingerprint(kv_shape: KvShape) -> Fingerprint {
     Fingerprint {
         format_version: hyperrag_store::FORMAT_VERSION,
         model: "fake".into(),
@@ -46,29 +46,29 @@ fn fingerprint(geometry: Geometry) -> Fingerprint {
         chunk_tokens: 16,
         unit_rows: 2,
         language: "english".into(),
-        geometry,
+        kv_shape,
         calibration: None,
         rope: "interleaved, base 100000".into(),
-        compute: "f32".into(),
+        dtype: "f32".into(),
         kernel: "cpu-f32-v1".into(),
     }
 }
 
 fn small() -> Fingerprint {
-    fingerprint(geometry(Element::Bf16, 1))
+    fingerprint(kv_shape(KvDtype::Bf16, 1))
 }
 
 /// Makes the block of a chunk, seeded by its tokens, of any bits but those of NaN in the hidden state.
-fn block(geometry: &Geometry, chunk: &Chunk) -> KvBlock {
+fn block(kv_shape: &KvShape, chunk: &Chunk) -> KvBlock {
     let mut seeded = Seeded(chunk.tokens.iter().map(|t| u64::from(*t)).sum());
     let tokens = chunk.tokens.len();
-    let kv = (0..tokens * geometry.token_bytes()).map(|_| seeded.next() as u8).collect();
-    let hidden = (0..geometry.hidden).map(|_| seeded.next() as i32 as f32).collect();
-    KvBlock::new(*geometry, tokens, kv, hidden)
+    let kv = (0..tokens * kv_shape.token_bytes()).map(|_| seeded.next() as u8).collect();
+    let hidden = (0..kv_shape.hidden).map(|_| seeded.next() as i32 as f32).collect();
+    KvBlock::new(*kv_shape, tokens, kv, hidden)
 }
 
 /// Makes a unit of two documents of one or two chunks each. Equal numbers give equal units.
-fn unit(number: u32) -> Unit {
+fn unit(number: u32) -> ShardInput {
     let mut seeded = Seeded(u64::from(number));
     let (mut chunks, mut documents) = (Vec::new(), Vec::new());
     for row in [2 * u64::from(number), 2 * u64::from(number) + 1] {
@@ -85,15 +85,15 @@ fn unit(number: u32) -> Unit {
     }
     let rows_digest = Digest::of(&number.to_le_bytes());
     let contents = ShardChunks { chunks, documents };
-    Unit { shard: ShardId(number), rows: 2, rows_digest, contents, replaces: Vec::new() }
+    ShardInput { shard: ShardId(number), rows: 2, rows_digest, contents, replaces: Vec::new() }
 }
 
-fn seal(writer: &mut StoreWriter, unit: &Unit) -> ShardRecord {
-    let geometry = writer.manifest().fingerprint.geometry;
+fn seal(writer: &mut StoreWriter, unit: &ShardInput) -> ShardRecord {
+    let kv_shape = writer.manifest().fingerprint.kv_shape;
     let mut unit_writer = writer.begin(unit).unwrap();
     // Any order of slots gives the same bytes.
     for (slot, chunk) in unit.contents.chunks.iter().enumerate().rev() {
-        unit_writer.write(Slot(slot as u32), &block(&geometry, chunk)).unwrap();
+        unit_writer.write(Slot(slot as u32), &block(&kv_shape, chunk)).unwrap();
     }
     unit_writer.seal().unwrap()
 }
@@ -147,7 +147,7 @@ type Parts = (Vec<u8>, Vec<u32>);
 fn by_layers(opened: Opened<'_>) -> Result<Option<Parts>, BlockError> {
     let Some(block) = opened? else { return Ok(None) };
     let (mut kv, mut buffer) = (Vec::new(), Vec::new());
-    for layer in 0..block.geometry().layers as usize {
+    for layer in 0..block.kv_shape().layers as usize {
         block.expect(layer + 1);
         kv.extend_from_slice(block.layer(layer, &mut buffer)?);
     }
@@ -166,7 +166,7 @@ fn read(root: &Path, units: u32) -> Found {
         Ok(store) => store,
         Err(error) => return Found::Error(error.to_string()),
     };
-    let geometry = *store.geometry();
+    let kv_shape = *store.kv_shape();
     let held = store.manifest().shards.len() as u32;
     assert!(held <= units, "units out of nothing");
     let mut errors = Vec::new();
@@ -181,7 +181,7 @@ fn read(root: &Path, units: u32) -> Found {
             match found {
                 Ok(Some(found)) => {
                     assert!(number < held);
-                    let written = block(&geometry, &chunk);
+                    let written = block(&kv_shape, &chunk);
                     let bits = |b: &KvBlock| b.hidden().iter().map(|v| v.to_bits()).collect();
                     let (found_bits, written_bits): (Vec<u32>, Vec<u32>) =
                         (bits(&found), bits(&written));
@@ -215,10 +215,10 @@ fn error(found: Found) -> String {
 
 #[test]
 fn units_come_back() {
-    for element in Element::ALL {
+    for kv_dtype in KvDtype::ALL {
         for kv_heads in [1, 2] {
             let folder = TempDir::new().unwrap();
-            let fingerprint = fingerprint(geometry(element, kv_heads));
+            let fingerprint = fingerprint(kv_shape(kv_dtype, kv_heads));
             build(folder.path(), &fingerprint, 3);
             assert_eq!(read(folder.path(), 3), Found::Same);
 
@@ -247,7 +247,7 @@ fn a_unit_without_chunks_comes_back() {
     let folder = TempDir::new().unwrap();
     let mut writer = StoreWriter::open(folder.path(), &small(), None).unwrap();
     let contents = ShardChunks { chunks: Vec::new(), documents: Vec::new() };
-    let empty = Unit { contents: contents.clone(), ..unit(0) };
+    let empty = ShardInput { contents: contents.clone(), ..unit(0) };
     assert_eq!(seal(&mut writer, &empty).chunks, 0);
     assert_eq!(writer.chunks(ShardId(0)).unwrap(), contents);
     let found = Store::open(folder.path()).unwrap().get_many(&keys(0)[..1]).remove(0);
@@ -294,7 +294,7 @@ fn an_interrupted_build_goes_on_to_the_same_bytes() {
         let unit = unit(1);
         let mut begun = writer.begin(&unit).unwrap();
         for (slot, chunk) in unit.contents.chunks.iter().enumerate().take(written) {
-            begun.write(Slot(slot as u32), &block(&small().geometry, chunk)).unwrap();
+            begun.write(Slot(slot as u32), &block(&small().kv_shape, chunk)).unwrap();
         }
         assert_eq!(fs::read_dir(root.join("shards")).unwrap().count(), 2);
         drop(begun);
@@ -390,7 +390,7 @@ fn seal_slots(slots: &[u32]) {
     let mut begun = writer.begin(&unit).unwrap();
     for slot in slots {
         let chunk = &unit.contents.chunks[*slot as usize];
-        begun.write(Slot(*slot), &block(&small().geometry, chunk)).unwrap();
+        begun.write(Slot(*slot), &block(&small().kv_shape, chunk)).unwrap();
     }
     begun.seal().unwrap();
 }
@@ -571,7 +571,7 @@ fn fix_header(shard: &mut [u8]) {
 fn the_field_that_differs_is_named() {
     let folder = store(1);
     let mut wide = small();
-    wide.geometry.element = Element::F32;
+    wide.kv_shape.kv_dtype = KvDtype::F32;
     let cases = [
         (Fingerprint { weights: Digest([9; 32]), ..small() }, "weights"),
         (Fingerprint { chunk_tokens: 17, ..small() }, "chunk_tokens"),
@@ -685,7 +685,7 @@ proptest! {
         ),
         f32: bool, kv_heads in 1..3u32,
     ) {
-        let geometry = geometry(if f32 { Element::F32 } else { Element::Bf16 }, kv_heads);
+        let kv_shape = kv_shape(if f32 { KvDtype::F32 } else { KvDtype::Bf16 }, kv_heads);
         let mut contents = ShardChunks { chunks: Vec::new(), documents: Vec::new() };
         for (row, (id, title, text, pieces)) in (0..).zip(documents) {
             let Ok(id) = DocId::new(&format!("{row} {id}")) else { continue };
@@ -699,8 +699,8 @@ proptest! {
             }
         }
         let folder = TempDir::new().unwrap();
-        let mut writer = StoreWriter::open(folder.path(), &fingerprint(geometry), None).unwrap();
-        seal(&mut writer, &Unit { contents: contents.clone(), ..unit(0) });
+        let mut writer = StoreWriter::open(folder.path(), &fingerprint(kv_shape), None).unwrap();
+        seal(&mut writer, &ShardInput { contents: contents.clone(), ..unit(0) });
         prop_assert_eq!(&writer.chunks(ShardId(0)).unwrap(), &contents);
         let store = Store::open(folder.path()).unwrap();
         for (slot, chunk) in (0..).zip(&contents.chunks) {
@@ -708,7 +708,7 @@ proptest! {
             let key = BlockKey { shard, slot, chunk: chunk.id.clone() };
             prop_assert_eq!(&store.chunk(&key, &mut Vec::new()).unwrap(), chunk);
             let found = store.get_many(&[key]).remove(0).unwrap();
-            prop_assert_eq!(found, Some(block(&geometry, chunk)));
+            prop_assert_eq!(found, Some(block(&kv_shape, chunk)));
         }
     }
 }

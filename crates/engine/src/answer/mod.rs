@@ -8,7 +8,7 @@ mod text;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use hyperrag_kv::{Failover, Generate, LanguageModel, Stop, Tokenize};
+use hyperrag_core::{Failover, Generate, LanguageModel, Stop, Tokenize};
 use hyperrag_rerank::DamagedBlock;
 use serde::Serialize;
 
@@ -16,7 +16,7 @@ use crate::answer::passages::{Found, Passage};
 use crate::answer::prompt::Prompt;
 use crate::answer::settings::AnswerSettings;
 use crate::answer::text::{AnswerText, cited};
-use crate::error::PipelineError;
+use crate::error::EngineError;
 use crate::search::session::{Query, Session, Stats};
 
 /// Cost of an answer.
@@ -65,16 +65,16 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
     /// may end it.
     ///
     /// # Errors
-    /// [`PipelineError`].
+    /// [`EngineError`].
     pub fn generate_answer(
         &self,
         generator: &impl Generate,
         settings: &AnswerSettings<'_>,
         query: &Query,
         each: &mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<GeneratedAnswer, PipelineError> {
+    ) -> Result<GeneratedAnswer, EngineError> {
         if query.text.trim().is_empty() {
-            return Err(PipelineError::EmptyQuery);
+            return Err(EngineError::EmptyQuery);
         }
         let Found { passages, stats, damages, failovers } = self.passages(settings, query)?;
         let start = Instant::now();

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use hyperrag_kv::{Failover, LanguageModel, Tokenize};
+use hyperrag_core::{Failover, LanguageModel, Tokenize};
 use hyperrag_rerank::DamagedBlock;
 use serde::Serialize;
 
 use crate::answer::settings::{AnswerSettings, PassageOrder};
-use crate::error::PipelineError;
-use crate::search::session::{Answer, Query, Session, Stats};
+use crate::error::EngineError;
+use crate::search::session::{Query, SearchResult, Session, Stats};
 
 /// A passage that the generator read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -50,13 +50,13 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
         &self,
         settings: &AnswerSettings<'_>,
         query: &Query,
-    ) -> Result<Found, PipelineError> {
+    ) -> Result<Found, EngineError> {
         let count = settings.passages;
         match settings.order {
             _ if count == 0 => Ok(Found::default()),
             PassageOrder::Reranked { depth, recompute } => {
-                let Answer { hits, stats, damages, failovers, .. } =
-                    self.answer(query, depth, recompute)?;
+                let SearchResult { hits, stats, damages, failovers, .. } =
+                    self.search(query, depth, recompute)?;
                 let passages = hits.into_iter().take(count).map(|hit| Passage {
                     rank: hit.rank,
                     id: hit.id,

@@ -1,10 +1,10 @@
 //! Passages and a question in, the tokens that the generator reads out.
 
-use hyperrag_kv::{Generate, ModelError, Tokenize};
+use hyperrag_core::{Generate, ModelError, Tokenize};
 
 use crate::answer::passages::Passage;
 use crate::answer::settings::AnswerSettings;
-use crate::error::PipelineError;
+use crate::error::EngineError;
 
 const INSTRUCTION: &str = "Answer the question from the passages, in as few words as possible.";
 const INSTRUCTION_ALONE: &str = "Answer the question in as few words as possible.";
@@ -25,7 +25,7 @@ impl Prompt {
         settings: &AnswerSettings<'_>,
         question: &str,
         mut passages: Vec<Passage>,
-    ) -> Result<Self, PipelineError> {
+    ) -> Result<Self, EngineError> {
         let (mut tokens, turn) = (Vec::new(), generator.turn());
         if let Some(turn) = turn {
             tokens = generator.encode_template(&turn.before)?;
@@ -45,7 +45,7 @@ impl Prompt {
         let needed = tokens.len() + end.len() + settings.sampling.tokens_max;
         let max = generator.context_tokens();
         let Some(room) = max.checked_sub(needed) else {
-            return Err(PipelineError::PromptTooLong { needed, max });
+            return Err(EngineError::PromptTooLong { needed, max });
         };
         let parts = passages.iter().map(|passage| PassageTokens::new(generator, passage));
         let mut parts = parts.collect::<Result<Vec<_>, _>>()?;

@@ -1,6 +1,6 @@
 //! Settings of an answer. Nothing is done here.
 
-use hyperrag_kv::Sampling;
+use hyperrag_core::Sampling;
 
 /// Source of the passages of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::LanguageModel;
-use hyperrag_store::{Manifest, Unit};
+use hyperrag_core::LanguageModel;
+use hyperrag_store::{Manifest, ShardInput};
 
 use crate::build::plan::BuildInput;
-use crate::error::PipelineError;
+use crate::error::EngineError;
 
 /// Bytes of the index for a byte of text, at most: text, words and postings, and as much again while
 /// segments are merged.
@@ -16,7 +16,7 @@ const INDEX_BYTES: u64 = 6;
 const UNIT_BYTES: u64 = 64 << 10;
 
 /// Bytes that a build may still take.
-pub(crate) struct Room {
+pub(crate) struct DiskBudget {
     root: PathBuf,
     /// Bytes of what is sealed, and at most of what was let through since.
     taken: u64,
@@ -24,7 +24,7 @@ pub(crate) struct Room {
     asked: bool,
 }
 
-impl Room {
+impl DiskBudget {
     /// Counts what the store at `root` takes already.
     pub(crate) fn of(root: &Path, sealed: &Manifest) -> Self {
         let files = sealed.shards.iter().map(|shard| shard.kv.bytes + shard.chunk_file.bytes);
@@ -38,13 +38,13 @@ impl Room {
     pub(crate) fn take<M: LanguageModel>(
         &mut self,
         input: &BuildInput<'_, M>,
-        unit: &Unit,
-    ) -> Result<(), PipelineError> {
+        unit: &ShardInput,
+    ) -> Result<(), EngineError> {
         let bytes =
-            unit.bytes_max(input.model.geometry()) + INDEX_BYTES * unit.text_bytes() + UNIT_BYTES;
+            unit.bytes_max(input.model.kv_shape()) + INDEX_BYTES * unit.text_bytes() + UNIT_BYTES;
         let needed = self.taken + bytes;
         if let Some(max) = input.max_bytes.filter(|max| needed > *max) {
-            return Err(PipelineError::MaxBytes { unit: unit.shard.0, needed, max });
+            return Err(EngineError::MaxBytes { unit: unit.shard.0, needed, max });
         }
         self.taken = needed;
         if !std::mem::replace(&mut self.asked, true) {
@@ -56,13 +56,13 @@ impl Room {
     fn ask_disk<M>(
         &self,
         input: &BuildInput<'_, M>,
-        unit: &Unit,
+        unit: &ShardInput,
         needed: u64,
-    ) -> Result<(), PipelineError> {
+    ) -> Result<(), EngineError> {
         // Where the system does not say, the disk says so when it is full.
         let Some(free) = free_bytes(&self.root) else { return Ok(()) };
         if free < needed {
-            return Err(PipelineError::NoRoom { path: self.root.clone(), free, needed });
+            return Err(EngineError::NoRoom { path: self.root.clone(), free, needed });
         }
         let counts = input.progress.counts();
         let size = input.corpus.size();

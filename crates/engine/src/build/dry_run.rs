@@ -3,16 +3,16 @@
 use std::path::Path;
 use std::time::Instant;
 
-use hyperrag_kv::{Chunk, KvBlock, LanguageModel};
+use hyperrag_core::{Chunk, KvBlock, LanguageModel};
 use hyperrag_store::Store;
 use serde::Serialize;
 
 use crate::build::partition::Units;
 use crate::build::plan::BuildInput;
 use crate::build::prefill::{batches, prefill_tokens};
-use crate::build::previous::Existing;
+use crate::build::previous::PreviousVersions;
 use crate::build::read::documents_of;
-use crate::error::PipelineError;
+use crate::error::EngineError;
 use crate::progress::BuildProgress;
 
 /// Plan of a build.
@@ -42,17 +42,17 @@ pub struct DryRun {
 /// computes a few chunks to measure the speed, and writes nothing.
 ///
 /// # Errors
-/// [`PipelineError`], as [`build`](fn@crate::build::build).
+/// [`EngineError`], as [`build`](fn@crate::build::build).
 pub fn dry_run<M: LanguageModel>(
     input: &BuildInput<'_, M>,
     root: &Path,
-) -> Result<DryRun, PipelineError> {
+) -> Result<DryRun, EngineError> {
     let store = match input.add {
         Some(_) if root.join("manifest.json").exists() => Some(Store::open(root)?),
         _ => None,
     };
     let mut units = match &store {
-        Some(store) => Units::added(input, store.manifest(), Existing::open(root)?),
+        Some(store) => Units::added(input, store.manifest(), PreviousVersions::open(root)?),
         None => Units::new(input),
     };
     let mut plan = DryRun::default();
@@ -62,7 +62,7 @@ pub fn dry_run<M: LanguageModel>(
         let contents = &held.unit.contents;
         for chunk in &contents.chunks {
             plan.tokens += chunk.tokens.len() as u64;
-            let bytes = input.model.geometry().block_bytes(chunk.tokens.len()) as u64;
+            let bytes = input.model.kv_shape().block_bytes(chunk.tokens.len()) as u64;
             plan.bytes += (bytes + 512).next_multiple_of(4096);
         }
         plan.documents += contents.documents.len() as u64;
@@ -78,7 +78,7 @@ pub fn dry_run<M: LanguageModel>(
     if plan.documents > 0 {
         plan.seconds = plan.tokens as f64 / plan.tokens_per_second;
     } else if !store.is_some_and(|store| store.manifest().complete) {
-        return Err(PipelineError::EmptyCorpus { rows });
+        return Err(EngineError::EmptyCorpus { rows });
     }
     Ok(plan)
 }
@@ -88,7 +88,7 @@ fn measure<M: LanguageModel>(
     model: &M,
     chunks: &[Chunk],
     tokens_max: usize,
-) -> Result<f64, PipelineError> {
+) -> Result<f64, EngineError> {
     let sample: Vec<_> = batches(chunks, tokens_max).take(2).collect();
     model.prefill(sample[0])?;
     let start = Instant::now();

@@ -18,17 +18,17 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Instant;
 
-use hyperrag_kv::{LanguageModel, ShardId};
+use hyperrag_core::{LanguageModel, ShardId};
 use hyperrag_store::{Store, StoreWriter};
 
-use crate::build::disk_budget::Room;
+use crate::build::disk_budget::DiskBudget;
 use crate::build::partition::Units;
 use crate::build::plan::{Add, BuildInput, BuildSummary};
 use crate::build::prefill::prefill_units;
-use crate::build::previous::Existing;
+use crate::build::previous::PreviousVersions;
 use crate::build::read::{ReadRows, UnitSink, check_not_empty, documents_of, read_units};
 use crate::build::write::write_units;
-use crate::error::PipelineError;
+use crate::error::EngineError;
 use crate::index;
 
 /// Units read ahead of the one being computed.
@@ -39,11 +39,11 @@ const BATCHES_AHEAD: usize = 2;
 /// prefill and writer run side by side over queues that are bounded in number and bytes.
 ///
 /// # Errors
-/// [`PipelineError`]. What was sealed before stays; the unit in work is given up.
+/// [`EngineError`]. What was sealed before stays; the unit in work is given up.
 pub fn build<M: LanguageModel>(
     input: &BuildInput<'_, M>,
     root: &Path,
-) -> Result<BuildSummary, PipelineError> {
+) -> Result<BuildSummary, EngineError> {
     let start = Instant::now();
     if !is_added(input, root) {
         check_not_empty(input)?;
@@ -55,7 +55,7 @@ pub fn build<M: LanguageModel>(
     let sealed = store.manifest().clone();
     let units = match sealed.first_shard {
         ShardId(0) => Units::new(input),
-        _ => Units::added(input, &sealed, Existing::open(root)?),
+        _ => Units::added(input, &sealed, PreviousVersions::open(root)?),
     };
     let (held_units, held_blocks) = (input.memory.units(), input.memory.blocks());
     // A stage that fails stops the others, so the one nearest the disk has the cause.
@@ -63,7 +63,7 @@ pub fn build<M: LanguageModel>(
         // Made in here: where a thread does not start, the other one sees its queue end.
         let (unit_sender, unit_receiver) = sync_channel(UNITS_AHEAD);
         let (block_sender, block_receiver) = sync_channel(BATCHES_AHEAD);
-        let mut sink = UnitSink { room: Room::of(root, &sealed), sender: unit_sender };
+        let mut sink = UnitSink { room: DiskBudget::of(root, &sealed), sender: unit_sender };
         let (held, sealed) = (&held_units, &sealed);
         let read = move || read_units(input, units, sealed, held, &mut sink);
         let reader = thread::Builder::new().spawn_scoped(scope, read)?;
@@ -73,9 +73,9 @@ pub fn build<M: LanguageModel>(
         Ok((join(writer), computed, join(reader)))
     });
     let (written, computed, read) =
-        stages.map_err(|error: io::Error| PipelineError::Threads(error.to_string()))?;
+        stages.map_err(|error: io::Error| EngineError::Threads(error.to_string()))?;
     written?;
-    if let (Err(PipelineError::Interrupted), _) | (_, Err(PipelineError::MaxBytes { .. })) =
+    if let (Err(EngineError::Interrupted), _) | (_, Err(EngineError::MaxBytes { .. })) =
         (&computed, &read)
     {
         // What is sealed can be searched.
@@ -100,14 +100,14 @@ pub fn build<M: LanguageModel>(
 }
 
 /// Prepares the store for its first input, or for one that is added.
-fn begin<M>(input: &BuildInput<'_, M>, store: &mut StoreWriter) -> Result<(), PipelineError> {
+fn begin<M>(input: &BuildInput<'_, M>, store: &mut StoreWriter) -> Result<(), EngineError> {
     if input.add == Some(Add::Restart) {
         store.discard_batch()?;
     }
     match input.add {
         // An unfinished first build is gone on with.
-        Some(_) if store.manifest().complete => store.begin_batch(),
-        None if store.manifest().first_shard > ShardId(0) => return Err(PipelineError::AddedTo),
+        Some(_) if store.manifest().complete => store.begin_append(),
+        None if store.manifest().first_shard > ShardId(0) => return Err(EngineError::AddedTo),
         _ => {}
     }
     Ok(())

@@ -4,16 +4,17 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hyperrag_core::{Chunk, Document, ShardId, Slot};
 use hyperrag_corpus::{Chunker, Place, Row, Rows};
-use hyperrag_kv::{Chunk, Document, ShardId, Slot};
 use hyperrag_store::{
-    Dead, IndexedDocument, Manifest, RowsHasher, ShardChunks, ShardRecord, UNIT_BYTES, Unit,
+    IndexedDocument, Manifest, RowsHasher, ShardChunks, ShardInput, ShardRecord, Tombstones,
+    UNIT_BYTES,
 };
 
 use crate::build::memory_budget::{Budget, Share};
 use crate::build::plan::BuildInput;
-use crate::build::previous::Existing;
-use crate::error::PipelineError;
+use crate::build::previous::PreviousVersions;
+use crate::error::EngineError;
 use crate::progress::BuildProgress;
 
 /// Bytes of a token id.
@@ -29,7 +30,7 @@ pub(crate) struct Units<'a> {
     chunker: &'a Chunker<'a>,
     progress: &'a BuildProgress,
     stop: &'a AtomicBool,
-    existing: Option<Existing>,
+    existing: Option<PreviousVersions>,
     /// Rows of the input that were read.
     rows_read: u64,
     /// A document that was read and belongs to the next unit.
@@ -61,7 +62,7 @@ struct Read {
 
 /// A unit, and its share of the memory.
 pub(crate) struct HeldUnit<'a> {
-    pub(crate) unit: Unit,
+    pub(crate) unit: ShardInput,
     _share: Share<'a>,
 }
 
@@ -91,7 +92,7 @@ impl<'a> Units<'a> {
     pub(crate) fn added<M>(
         input: &BuildInput<'a, M>,
         store: &Manifest,
-        existing: Existing,
+        existing: PreviousVersions,
     ) -> Self {
         let (next_row, next_shard) = (store.first_row, store.first_shard);
         Self { existing: Some(existing), next_row, next_shard, ..Self::new(input) }
@@ -102,18 +103,18 @@ impl<'a> Units<'a> {
     }
 
     /// Documents that the input leaves nothing of, once it is read to its end.
-    pub(crate) fn emptied(self) -> Vec<Dead> {
+    pub(crate) fn emptied(self) -> Vec<Tombstones> {
         self.emptied.into_dead()
     }
 
     /// The next row that the store is to have, and `None` at the end of the corpus.
-    fn read(&mut self) -> Result<Option<Read>, PipelineError> {
+    fn read(&mut self) -> Result<Option<Read>, EngineError> {
         if let Some(next) = self.next.take() {
             return Ok(Some(next));
         }
         while self.rows_read < self.limit {
             if self.stop.load(Ordering::Relaxed) {
-                return Err(PipelineError::Interrupted);
+                return Err(EngineError::Interrupted);
             }
             let Some(row) = self.rows.next() else { break };
             let Row { document, place, bytes } = row?;
@@ -145,7 +146,7 @@ impl<'a> Units<'a> {
     pub(crate) fn differ(
         &mut self,
         record: &ShardRecord,
-    ) -> Result<Option<(u64, u64)>, PipelineError> {
+    ) -> Result<Option<(u64, u64)>, EngineError> {
         let mut hasher = RowsHasher::default();
         let (mut first, mut bytes) = (self.rows_read + 1, TOKEN_BYTES * record.tokens);
         for row in 0..record.rows {
@@ -175,7 +176,7 @@ impl<'a> Units<'a> {
     }
 
     /// Reads the rows of a unit that no store has: the first and the last.
-    pub(crate) fn more(&mut self) -> Result<Option<(u64, u64)>, PipelineError> {
+    pub(crate) fn more(&mut self) -> Result<Option<(u64, u64)>, EngineError> {
         let Some(first) = self.read()? else { return Ok(None) };
         let mut last = first.number;
         for _ in 1..self.unit_rows {
@@ -190,7 +191,7 @@ impl<'a> Units<'a> {
     pub(crate) fn next_unit<'b>(
         &mut self,
         budget: &'b Budget,
-    ) -> Result<Option<HeldUnit<'b>>, PipelineError> {
+    ) -> Result<Option<HeldUnit<'b>>, EngineError> {
         let (mut share, mut hasher, mut bytes) = (budget.share(), RowsHasher::default(), 0);
         let mut contents = ShardChunks { chunks: Vec::new(), documents: Vec::new() };
         let mut replaced = Versions::default();
@@ -226,7 +227,7 @@ impl<'a> Units<'a> {
         let shard = self.next_shard;
         self.next_shard.0 += 1;
         let replaces = replaced.into_dead();
-        let unit = Unit { shard, rows, rows_digest, contents, replaces };
+        let unit = ShardInput { shard, rows, rows_digest, contents, replaces };
         Ok(Some(HeldUnit { unit, _share: share }))
     }
 }
@@ -238,10 +239,10 @@ impl Versions {
         }
     }
 
-    fn into_dead(self) -> Vec<Dead> {
+    fn into_dead(self) -> Vec<Tombstones> {
         let dead = |(shard, mut rows): (ShardId, Vec<u64>)| {
             rows.sort_unstable();
-            Dead { shard, rows }
+            Tombstones { shard, rows }
         };
         self.0.into_iter().map(dead).collect()
     }
@@ -252,9 +253,9 @@ pub(crate) fn chunks_of(
     chunker: &Chunker<'_>,
     document: &Document,
     place: &Place,
-) -> Result<Vec<Chunk>, PipelineError> {
+) -> Result<Vec<Chunk>, EngineError> {
     let chunks = chunker.chunks(document);
-    chunks.map_err(|source| PipelineError::Tokenize { place: place.clone(), source })
+    chunks.map_err(|source| EngineError::Tokenize { place: place.clone(), source })
 }
 
 fn text_bytes(document: &Document) -> u64 {
@@ -272,8 +273,8 @@ mod tests {
     use super::*;
     use std::fmt::Write;
 
+    use hyperrag_core::{Digest, Fingerprint, KvDtype, KvShape, ModelError, Profile, Tokenize};
     use hyperrag_corpus::{Columns, Corpus};
-    use hyperrag_kv::{Digest, Element, Fingerprint, Geometry, ModelError, Profile, Tokenize};
     use hyperrag_store::FileRecord;
 
     use crate::build::memory_budget::Memory;
@@ -303,16 +304,16 @@ mod tests {
             chunk_tokens: 256,
             unit_rows: 4,
             language: "english".into(),
-            geometry: Geometry {
+            kv_shape: KvShape {
                 layers: 1,
                 kv_heads: 1,
                 head_dim: 2,
                 hidden: 2,
-                element: Element::F32,
+                kv_dtype: KvDtype::F32,
             },
             calibration: None,
             rope: String::new(),
-            compute: "f32".into(),
+            dtype: "f32".into(),
             kernel: String::new(),
         }
     }
@@ -347,7 +348,7 @@ mod tests {
 
     /// Records that the units of such rows would be sealed as.
     fn records(lengths: &[usize], unit_bytes: u64) -> Vec<ShardRecord> {
-        let record = |unit: &Unit| ShardRecord {
+        let record = |unit: &ShardInput| ShardRecord {
             shard: unit.shard,
             rows: unit.rows,
             rows_digest: unit.rows_digest,

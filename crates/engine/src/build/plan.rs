@@ -2,8 +2,8 @@
 
 use std::sync::atomic::AtomicBool;
 
+use hyperrag_core::{Calibration, Fingerprint};
 use hyperrag_corpus::{Chunker, Corpus};
-use hyperrag_kv::{Calibration, Fingerprint};
 use serde::Serialize;
 
 use crate::build::memory_budget::Memory;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use hyperrag_kv::{Chunk, KvBlock, LanguageModel, Slot};
+use hyperrag_core::{Chunk, KvBlock, LanguageModel, Slot};
 
 use crate::build::memory_budget::{Budget, Share};
 use crate::build::partition::HeldUnit;
 use crate::build::plan::BuildInput;
-use crate::error::PipelineError;
+use crate::error::EngineError;
 use crate::progress::BuildProgress;
 
 /// Blocks on their way to the disk.
@@ -21,7 +21,7 @@ pub(crate) struct Batch<'a> {
 
 /// From the prefill to the writer: a unit, then its blocks in order.
 pub(crate) enum Message<'a> {
-    Unit(Arc<HeldUnit<'a>>),
+    ShardInput(Arc<HeldUnit<'a>>),
     Blocks(Batch<'a>),
 }
 
@@ -31,17 +31,17 @@ pub(crate) fn prefill_units<'a, M: LanguageModel>(
     units: Receiver<HeldUnit<'a>>,
     held_blocks: &'a Budget,
     blocks: SyncSender<Message<'a>>,
-) -> Result<u64, PipelineError> {
+) -> Result<u64, EngineError> {
     let (mut computed, tokens_max) = (0, prefill_tokens(input.model, held_blocks));
     for unit in units {
         let held = Arc::new(unit);
-        if blocks.send(Message::Unit(Arc::clone(&held))).is_err() {
+        if blocks.send(Message::ShardInput(Arc::clone(&held))).is_err() {
             break; // The writer has stopped and says why.
         }
         let (unit, mut first) = (&held.unit, 0);
         for batch in batches(&unit.contents.chunks, tokens_max) {
             if input.stop.load(Ordering::Relaxed) {
-                return Err(PipelineError::Interrupted);
+                return Err(EngineError::Interrupted);
             }
             let made = input.model.prefill(batch)?;
             let tokens = made.iter().map(|block| block.tokens() as u64).sum();
@@ -66,7 +66,7 @@ pub(crate) fn prefill_units<'a, M: LanguageModel>(
 /// Positions that one call of the prefill is given: what the model computes best, but no more than
 /// leaves room for as many blocks that are being written.
 pub(crate) fn prefill_tokens<M: LanguageModel>(model: &M, held_blocks: &Budget) -> usize {
-    let position = model.geometry().block_bytes(1) as u64;
+    let position = model.kv_shape().block_bytes(1) as u64;
     let tokens = held_blocks.bytes() / 2 / position.max(1);
     model.prefill_tokens().min(usize::try_from(tokens).unwrap_or(usize::MAX)).max(1)
 }

@@ -2,32 +2,32 @@
 
 use std::sync::mpsc::SyncSender;
 
+use hyperrag_core::{CALIBRATION_CHUNKS, Chunk, LanguageModel, ShardId};
 use hyperrag_corpus::{Chunker, Corpus};
-use hyperrag_kv::{CALIBRATION_CHUNKS, Chunk, LanguageModel, ShardId};
-use hyperrag_store::{Dead, Manifest};
+use hyperrag_store::{Manifest, Tombstones};
 
-use crate::build::disk_budget::Room;
+use crate::build::disk_budget::DiskBudget;
 use crate::build::memory_budget::Budget;
 use crate::build::partition::{HeldUnit, Units, chunks_of};
 use crate::build::plan::BuildInput;
-use crate::error::PipelineError;
+use crate::error::EngineError;
 use crate::progress::BuildProgress;
 
 /// Rows that were left out of those read, and documents of the store that they leave nothing of.
 pub(crate) struct ReadRows {
     pub(crate) empty_rows: u64,
     pub(crate) unchanged: u64,
-    pub(crate) dead: Vec<Dead>,
+    pub(crate) dead: Vec<Tombstones>,
 }
 
 /// Returns how many documents these rows are.
-pub(crate) fn documents_of(dead: &[Dead]) -> u64 {
+pub(crate) fn documents_of(dead: &[Tombstones]) -> u64 {
     dead.iter().map(|dead| dead.rows.len() as u64).sum()
 }
 
 /// The reader's way to the prefill, open as long as the store has room.
 pub(crate) struct UnitSink<'a> {
-    pub(crate) room: Room,
+    pub(crate) room: DiskBudget,
     pub(crate) sender: SyncSender<HeldUnit<'a>>,
 }
 
@@ -38,10 +38,10 @@ pub(crate) fn read_units<'a, M: LanguageModel>(
     sealed: &Manifest,
     held: &'a Budget,
     sink: &mut UnitSink<'a>,
-) -> Result<ReadRows, PipelineError> {
+) -> Result<ReadRows, EngineError> {
     let changed = |(first, last)| match sealed.first_shard {
-        ShardId(0) => PipelineError::Changed { first, last },
-        _ => PipelineError::ChangedAppend { first, last },
+        ShardId(0) => EngineError::Changed { first, last },
+        _ => EngineError::ChangedAppend { first, last },
     };
     for record in sealed.batch() {
         if let Some(rows) = units.differ(record)? {
@@ -65,7 +65,7 @@ pub(crate) fn read_units<'a, M: LanguageModel>(
 }
 
 /// Reads up to the first row that has a chunk, so that a corpus without any makes no store.
-pub(crate) fn check_not_empty<M>(input: &BuildInput<'_, M>) -> Result<(), PipelineError> {
+pub(crate) fn check_not_empty<M>(input: &BuildInput<'_, M>) -> Result<(), EngineError> {
     let limit = usize::try_from(input.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     let mut rows = 0;
     for row in input.corpus.rows().take(limit) {
@@ -75,19 +75,19 @@ pub(crate) fn check_not_empty<M>(input: &BuildInput<'_, M>) -> Result<(), Pipeli
         }
         rows += 1;
     }
-    Err(PipelineError::EmptyCorpus { rows })
+    Err(EngineError::EmptyCorpus { rows })
 }
 
 /// The chunks that a calibration is made from: the first ones of the corpus, none of them from beyond
 /// its first `limit` rows. So the store has them too, and its calibration can be made again.
 ///
 /// # Errors
-/// [`PipelineError`] where these rows cannot be read, or have no chunk.
+/// [`EngineError`] where these rows cannot be read, or have no chunk.
 pub fn calibration_chunks(
     corpus: &Corpus,
     chunker: &Chunker<'_>,
     limit: Option<u64>,
-) -> Result<Vec<Chunk>, PipelineError> {
+) -> Result<Vec<Chunk>, EngineError> {
     let limit = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     let (mut chunks, mut rows) = (Vec::new(), 0);
     for row in corpus.rows().take(limit) {
@@ -99,5 +99,5 @@ pub fn calibration_chunks(
         }
     }
     chunks.truncate(CALIBRATION_CHUNKS);
-    if chunks.is_empty() { Err(PipelineError::EmptyCorpus { rows }) } else { Ok(chunks) }
+    if chunks.is_empty() { Err(EngineError::EmptyCorpus { rows }) } else { Ok(chunks) }
 }

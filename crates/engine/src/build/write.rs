@@ -2,12 +2,12 @@
 
 use std::sync::mpsc::Receiver;
 
-use hyperrag_kv::Slot;
+use hyperrag_core::Slot;
 use hyperrag_retrieval::IndexWriter;
 use hyperrag_store::StoreWriter;
 
 use crate::build::prefill::Message;
-use crate::error::PipelineError;
+use crate::error::EngineError;
 use crate::index;
 
 /// Shards between two commits of the index.
@@ -18,8 +18,8 @@ pub(crate) fn write_units(
     messages: Receiver<Message<'_>>,
     store: &mut StoreWriter,
     writer: &mut IndexWriter,
-) -> Result<(), PipelineError> {
-    while let Ok(Message::Unit(held)) = messages.recv() {
+) -> Result<(), EngineError> {
+    while let Ok(Message::ShardInput(held)) = messages.recv() {
         let unit = &held.unit;
         let mut shard = store.begin(unit)?;
         let mut written = 0;

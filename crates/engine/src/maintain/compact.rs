@@ -7,7 +7,7 @@ use std::time::Instant;
 use hyperrag_store::{Manifest, StoreWriter};
 use serde::Serialize;
 
-use crate::error::PipelineError;
+use crate::error::EngineError;
 use crate::index::rebuild_from_own;
 use crate::progress::ByteProgress;
 
@@ -36,12 +36,12 @@ pub struct Compaction {
 /// was. Stopped at any point before its end, it has changed nothing.
 ///
 /// # Errors
-/// [`PipelineError`] where the store is unfinished, damaged, or being written.
+/// [`EngineError`] where the store is unfinished, damaged, or being written.
 pub fn compact(
     root: &Path,
     stop: &AtomicBool,
     progress: &ByteProgress,
-) -> Result<Compaction, PipelineError> {
+) -> Result<Compaction, EngineError> {
     let start = Instant::now();
     let mut store = StoreWriter::open_complete(root)?;
     let before = store.manifest().clone();
@@ -52,7 +52,7 @@ pub fn compact(
         rebuild_from_own(root, compacted.manifest(), stop)?;
         bytes_freed = store.publish(compacted)?;
     } else if stop.load(Ordering::Relaxed) {
-        return Err(PipelineError::Interrupted);
+        return Err(EngineError::Interrupted);
     }
     let bytes = |manifest: &Manifest| {
         manifest.shards.iter().map(|shard| shard.kv.bytes + shard.chunk_file.bytes).sum()

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use hyperrag_kv::{DocId, ShardId};
-use hyperrag_store::{Dead, StoreWriter};
+use hyperrag_core::{DocId, ShardId};
+use hyperrag_store::{StoreWriter, Tombstones};
 use serde::Serialize;
 
-use crate::error::PipelineError;
+use crate::error::EngineError;
 use crate::index::open_fitting;
 
 /// Report of a deletion.
@@ -25,11 +25,11 @@ pub struct Deletion {
 /// from now on.
 ///
 /// # Errors
-/// [`PipelineError`] where the store is unfinished, damaged, or being written.
+/// [`EngineError`] where the store is unfinished, damaged, or being written.
 pub fn delete<'a>(
     root: &Path,
     ids: impl IntoIterator<Item = &'a str>,
-) -> Result<Deletion, PipelineError> {
+) -> Result<Deletion, EngineError> {
     let mut store = StoreWriter::open_complete(root)?;
     let index = open_fitting(root, store.manifest())?;
     let live = store.manifest().live_rows();
@@ -48,9 +48,9 @@ pub fn delete<'a>(
             None => done.unknown.push(id.to_owned()),
         }
     }
-    let dead: Vec<Dead> = rows
+    let dead: Vec<Tombstones> = rows
         .into_iter()
-        .map(|(shard, rows)| Dead { shard, rows: rows.into_iter().collect() })
+        .map(|(shard, rows)| Tombstones { shard, rows: rows.into_iter().collect() })
         .collect();
     if !dead.is_empty() {
         store.delete(&dead)?;

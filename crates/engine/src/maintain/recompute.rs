@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hyperrag_kv::{BlockKey, BlockRead, Chunk, KvBlock, LanguageModel, ShardId, Slot};
+use hyperrag_core::{BlockKey, BlockRead, Chunk, KvBlock, LanguageModel, ShardId, Slot};
 use hyperrag_store::{Damage, ShardRecord, Store};
 
 use crate::build::prefill::batches;
-use crate::error::PipelineError;
+use crate::error::EngineError;
 use crate::progress::ByteProgress;
 
 /// Choice of the blocks that are computed again.
@@ -40,14 +40,14 @@ pub struct Recomputation {
 /// out, and damaged files are left to [`verify`](fn@crate::maintain::verify::verify).
 ///
 /// # Errors
-/// [`PipelineError`] where the model fails, or where it was told to stop.
+/// [`EngineError`] where the model fails, or where it was told to stop.
 pub fn recompute<M: LanguageModel>(
     store: &Store,
     model: &M,
     selection: Selection,
     progress: &ByteProgress,
     stop: &AtomicBool,
-) -> Result<Recomputation, PipelineError> {
+) -> Result<Recomputation, EngineError> {
     let chosen = chosen(&store.manifest().shards, selection);
     let bytes = chosen
         .iter()
@@ -69,7 +69,7 @@ pub fn recompute<M: LanguageModel>(
         let mut slots = slots.into_iter();
         for batch in batches(&chunks, model.prefill_tokens()) {
             if stop.load(Ordering::Relaxed) {
-                return Err(PipelineError::Interrupted);
+                return Err(EngineError::Interrupted);
             }
             let made = model.prefill(batch)?;
             for ((slot, chunk), made) in slots.by_ref().take(batch.len()).zip(batch).zip(made) {
@@ -139,7 +139,7 @@ fn compare(
 
 #[cfg(test)]
 mod tests {
-    use hyperrag_kv::Digest;
+    use hyperrag_core::Digest;
     use hyperrag_store::FileRecord;
 
     use super::*;

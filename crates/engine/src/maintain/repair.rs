@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use hyperrag_kv::{
-    CALIBRATION_CHUNKS, Calibration, Chunk, Fingerprint, KvBlock, SCORE_TOLERANCE, ShardId,
+use hyperrag_core::{
+    CALIBRATION_CHUNKS, Calibration, Chunk, Fingerprint, KvBlock, SCORE_TOLERANCE_MEAN_LOGPROB,
+    ShardId,
 };
-use hyperrag_store::{
-    Damage, Manifest, Mending, ShardChunks, Store, StoreError, recover, replicas,
-};
+use hyperrag_store::{Damage, Manifest, Repair, ShardChunks, Store, StoreError, recover, replicas};
 use serde::Serialize;
 
-use crate::error::PipelineError;
+use crate::error::EngineError;
 use crate::index;
 use crate::maintain::verify::{VerifySettings, damages};
 use crate::progress::ByteProgress;
@@ -66,7 +65,7 @@ pub trait Recompute {
 
 /// One damaged file, and what became of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Mend {
+pub struct FileRepair {
     /// The file, relative to the store's folder; the folder of the index as a whole.
     pub file: PathBuf,
     /// The damage.
@@ -83,7 +82,7 @@ pub struct RepairReport {
     /// Whether this is only a plan.
     pub dry_run: bool,
     /// One for every damaged file.
-    pub mends: Vec<Mend>,
+    pub mends: Vec<FileRepair>,
     /// Blocks computed again.
     pub blocks_computed: usize,
     /// Damaged files that are left.
@@ -96,14 +95,14 @@ pub struct RepairReport {
 /// store itself holds. Intact files are not written.
 ///
 /// # Errors
-/// [`PipelineError`] where there is no store, or another process writes it. What cannot be mended
+/// [`EngineError`] where there is no store, or another process writes it. What cannot be mended
 /// is no error; the report says so.
 pub fn repair(
     root: &Path,
     settings: RepairSettings,
     model: &mut dyn Recompute,
     progress: &ByteProgress,
-) -> Result<RepairReport, PipelineError> {
+) -> Result<RepairReport, EngineError> {
     let start = Instant::now();
     let mut report = RepairReport { dry_run: settings.dry_run, ..RepairReport::default() };
     let listed = match replicas(root) {
@@ -116,7 +115,7 @@ pub fn repair(
         Ok(listed) => listed,
     };
     if let Some(manifest) = manifest(root, &listed, settings, model, &mut report)? {
-        let mending = Mending::open(root, manifest, settings.dry_run)?;
+        let mending = Repair::open(root, manifest, settings.dry_run)?;
         let verify = VerifySettings { deep: false, threads: settings.threads };
         let found = damages(root, Some(mending.store()), verify, progress)?;
         let replicas = listed.iter().map(|replica| mending.replica(replica)).collect();
@@ -128,11 +127,11 @@ pub fn repair(
     Ok(report)
 }
 
-fn mend(damage: Damage, outcome: Result<String, String>) -> Mend {
+fn mend(damage: Damage, outcome: Result<String, String>) -> FileRepair {
     let Damage { file, what, slot, .. } = damage;
     let what = slot.map_or(what.clone(), |slot| format!("block {slot}: {what}"));
     let mended = outcome.is_ok();
-    Mend { file, what, how: outcome.unwrap_or_else(|why| why), mended }
+    FileRepair { file, what, how: outcome.unwrap_or_else(|why| why), mended }
 }
 
 /// The store's manifest, mended where it must be; `None` where it cannot be.
@@ -142,7 +141,7 @@ fn manifest(
     settings: RepairSettings,
     model: &mut dyn Recompute,
     report: &mut RepairReport,
-) -> Result<Option<Arc<Manifest>>, PipelineError> {
+) -> Result<Option<Arc<Manifest>>, EngineError> {
     let error = match Store::open_sealed(root) {
         Ok(store) => return Ok(Some(Arc::new(store.manifest().clone()))),
         Err(error) if error.is_refusal() => return Err(error.into()),
@@ -168,7 +167,7 @@ fn manifest(
 }
 
 struct Job<'a> {
-    mending: Mending,
+    mending: Repair,
     replicas: Vec<Store>,
     settings: RepairSettings,
     model: &'a mut dyn Recompute,
@@ -177,7 +176,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// Mends chunk files first, for shards and the index are made from them.
-    fn run(&mut self, root: &Path, found: Vec<Damage>) -> Result<(), PipelineError> {
+    fn run(&mut self, root: &Path, found: Vec<Damage>) -> Result<(), EngineError> {
         let mut shards: BTreeMap<u32, Vec<Damage>> = BTreeMap::new();
         let (mut index, mut buffer) = (Vec::new(), Vec::new());
         let mut lost = BTreeSet::new();
@@ -320,7 +319,7 @@ impl Job<'_> {
         Ok(match (renamed, kernel) {
             (true, Some(kernel)) => format!(
                 "{how} by {kernel}, not by the store's kernel {}: the shard has a new checksum, and \
-                 scores over these blocks agree within {SCORE_TOLERANCE}",
+                 scores over these blocks agree within {SCORE_TOLERANCE_MEAN_LOGPROB}",
                 stored.kernel
             ),
             (true, None) => format!("{how}, the shard has a new checksum"),
@@ -340,7 +339,7 @@ impl Job<'_> {
     }
 
     /// Rebuilds the index from the chunk files, of replicas too.
-    fn mend_index(&self, root: &Path) -> Result<Result<String, String>, PipelineError> {
+    fn mend_index(&self, root: &Path) -> Result<Result<String, String>, EngineError> {
         let how = "made anew from the chunk files".to_owned();
         if self.settings.dry_run {
             return Ok(Ok(how));
@@ -361,11 +360,11 @@ enum NotRebuilt {
     /// A chunk file is damaged everywhere.
     Lost(String),
     /// The system refuses.
-    Failed(PipelineError),
+    Failed(EngineError),
 }
 
-impl From<PipelineError> for NotRebuilt {
-    fn from(error: PipelineError) -> Self {
+impl From<EngineError> for NotRebuilt {
+    fn from(error: EngineError) -> Self {
         Self::Failed(error)
     }
 }

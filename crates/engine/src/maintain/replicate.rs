@@ -8,7 +8,7 @@ use hyperrag_retrieval::copy_index;
 use hyperrag_store::{Replica, StoreError, remember_replica};
 use serde::Serialize;
 
-use crate::error::PipelineError;
+use crate::error::EngineError;
 use crate::index::open_fitting;
 use crate::progress::ByteProgress;
 
@@ -31,13 +31,13 @@ pub struct Replication {
 /// remember it. `thorough` reads every byte of what is there already.
 ///
 /// # Errors
-/// [`PipelineError`]. What was copied stays, and the same call goes on from there.
+/// [`EngineError`]. What was copied stays, and the same call goes on from there.
 pub fn replicate(
     from: &Path,
     to: &Path,
     thorough: bool,
     progress: &ByteProgress,
-) -> Result<Replication, PipelineError> {
+) -> Result<Replication, EngineError> {
     let start = Instant::now();
     let replica = Replica::open(from, to)?;
     progress.expect(replica.manifest());

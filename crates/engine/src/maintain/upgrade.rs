@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use hyperrag_kv::Fingerprint;
+use hyperrag_core::Fingerprint;
 use hyperrag_store::{FORMAT_VERSION, Manifest, Store, StoreWriter, replicas};
 use serde::Serialize;
 
 use crate::build::disk_budget::{folder_bytes, free_bytes};
-use crate::error::PipelineError;
+use crate::error::EngineError;
 use crate::index::rebuild_from_own;
 use crate::progress::ByteProgress;
 
@@ -42,8 +42,8 @@ impl Upgrade {
     /// The plan for the store at `root`.
     ///
     /// # Errors
-    /// [`PipelineError`] where there is no whole manifest.
-    pub fn plan(root: &Path) -> Result<Self, PipelineError> {
+    /// [`EngineError`] where there is no whole manifest.
+    pub fn plan(root: &Path) -> Result<Self, EngineError> {
         let store = Store::open(root)?;
         let manifest = store.manifest();
         let from = manifest.fingerprint.format_version;
@@ -71,13 +71,13 @@ fn bytes(manifest: &Manifest) -> u64 {
 /// and stopped at any point before its end it has changed nothing.
 ///
 /// # Errors
-/// [`PipelineError`] where the store is unfinished, damaged, or being written, or the disk is too full.
+/// [`EngineError`] where the store is unfinished, damaged, or being written, or the disk is too full.
 pub fn upgrade(
     root: &Path,
     next: &Fingerprint,
     stop: &AtomicBool,
     progress: &ByteProgress,
-) -> Result<Upgrade, PipelineError> {
+) -> Result<Upgrade, EngineError> {
     let start = Instant::now();
     let mut store = StoreWriter::open_complete(root)?;
     let mut done = Upgrade { dry_run: false, ..Upgrade::plan(root)? };
@@ -86,11 +86,11 @@ pub fn upgrade(
     }
     if let Some(free) = done.bytes_free.filter(|free| *free < done.bytes_needed) {
         let (path, needed) = (root.to_owned(), done.bytes_needed);
-        return Err(PipelineError::NoRoomToUpgrade { path, free, needed });
+        return Err(EngineError::NoRoomToUpgrade { path, free, needed });
     }
     progress.all.store(bytes(store.manifest()), Ordering::Relaxed);
     let Some(rewritten) = store.upgrade(next, stop, &progress.done)? else {
-        return Err(PipelineError::Interrupted);
+        return Err(EngineError::Interrupted);
     };
     rebuild_from_own(root, rewritten.manifest(), stop)?;
     done.bytes_freed = store.publish(rewritten)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use hyperrag_kv::ShardId;
+use hyperrag_core::ShardId;
 use hyperrag_retrieval::{Index, Location, RetrievalError};
 use hyperrag_store::{
     Damage, Manifest, ReplicaState, Store, StoreError, generation_damage, replicas,
@@ -13,7 +13,7 @@ use hyperrag_store::{
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::error::PipelineError;
+use crate::error::EngineError;
 use crate::progress::ByteProgress;
 
 /// Settings of a verification.
@@ -60,12 +60,12 @@ pub struct VerifiedReplica {
 /// Reads every byte of the store at `root` and checks it; writes nothing.
 ///
 /// # Errors
-/// [`PipelineError`] where there is no store to check. Damage is none.
+/// [`EngineError`] where there is no store to check. Damage is none.
 pub fn verify(
     root: &Path,
     settings: VerifySettings,
     progress: &ByteProgress,
-) -> Result<VerifyReport, PipelineError> {
+) -> Result<VerifyReport, EngineError> {
     let start = Instant::now();
     let mut report = VerifyReport { deep: settings.deep, ..VerifyReport::default() };
     let store = match Store::open_sealed(root) {
@@ -99,7 +99,7 @@ pub(crate) fn damages(
     store: Option<&Store>,
     settings: VerifySettings,
     progress: &ByteProgress,
-) -> Result<Vec<Damage>, PipelineError> {
+) -> Result<Vec<Damage>, EngineError> {
     let folder = store.map_or_else(|| last_index(root), |store| store.manifest().index_folder());
     let index = match Index::open_verified(&root.join(&folder)) {
         // What this user or this version cannot read may be as it was written.
@@ -119,7 +119,7 @@ pub(crate) fn damages(
         found.extend(store.verify_calibration()?);
         let known = index.as_ref().ok().filter(|_| settings.deep && manifest.complete);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads).build();
-        let pool = pool.map_err(|error| PipelineError::Threads(error.to_string()))?;
+        let pool = pool.map_err(|error| EngineError::Threads(error.to_string()))?;
         let units: Result<Vec<Vec<Damage>>, StoreError> = pool.install(|| {
             manifest
                 .shards

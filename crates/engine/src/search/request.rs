@@ -3,17 +3,17 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use hyperrag_kv::{BlockKey, ChunkId, Failover, LanguageModel, QueryPart, Slot, Tokenize};
+use hyperrag_core::{BlockKey, ChunkId, Failover, LanguageModel, QuerySuffix, Slot, Tokenize};
 use hyperrag_rerank::{Candidate, Request, Scored, Work};
 use hyperrag_retrieval::Hit;
 
-use crate::error::PipelineError;
-use crate::search::session::{Answer, AnsweredHit, Query, Session, Stats};
+use crate::error::EngineError;
+use crate::search::session::{Query, RankedHit, SearchResult, Session, Stats};
 
 /// A query with its candidates.
-pub struct Asked {
+pub struct RerankRequest {
     query: Query,
-    part: QueryPart,
+    part: QuerySuffix,
     hits: Vec<Hit>,
     /// The blocks of all hits, and which are whose.
     keys: Vec<BlockKey>,
@@ -23,7 +23,7 @@ pub struct Asked {
     failovers: Vec<Failover>,
 }
 
-impl Asked {
+impl RerankRequest {
     /// Positions that go through the decoder to score it from stored blocks.
     #[must_use]
     pub fn rows(&self) -> usize {
@@ -39,26 +39,26 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
     /// The query with its best `depth` documents by BM25.
     ///
     /// # Errors
-    /// [`PipelineError`].
-    pub fn ask(&self, query: &Query, depth: usize) -> Result<Asked, PipelineError> {
+    /// [`EngineError`].
+    pub fn ask(&self, query: &Query, depth: usize) -> Result<RerankRequest, EngineError> {
         let start = Instant::now();
         let hits = self.retrieve(query, depth)?;
         let retrieve_seconds = start.elapsed().as_secs_f64();
-        Ok(Asked { retrieve_seconds, ..self.ask_of(query, hits)? })
+        Ok(RerankRequest { retrieve_seconds, ..self.ask_of(query, hits)? })
     }
 
     /// The query with these candidates.
     ///
     /// # Errors
-    /// [`PipelineError::EmptyQuery`] for one without a word.
-    pub fn ask_of(&self, query: &Query, hits: Vec<Hit>) -> Result<Asked, PipelineError> {
+    /// [`EngineError::EmptyQuery`] for one without a word.
+    pub fn ask_of(&self, query: &Query, hits: Vec<Hit>) -> Result<RerankRequest, EngineError> {
         let part = self.query_part(query)?;
         let (keys, ranges) = keys(&hits);
         let (query, failovers) = (query.clone(), self.take_failovers());
-        Ok(Asked { query, part, hits, keys, ranges, retrieve_seconds: 0.0, failovers })
+        Ok(RerankRequest { query, part, hits, keys, ranges, retrieve_seconds: 0.0, failovers })
     }
 
-    /// Returns how many [`Asked::rows`] the model computes best together.
+    /// Returns how many [`RerankRequest::rows`] the model computes best together.
     #[must_use]
     pub fn rows_together(&self) -> usize {
         self.model.score_rows()
@@ -67,8 +67,12 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
     /// Reranks the candidates, from stored blocks or by computing each again.
     ///
     /// # Errors
-    /// [`PipelineError`].
-    pub fn rerank(&self, mut asked: Asked, recompute: bool) -> Result<Answer, PipelineError> {
+    /// [`EngineError`].
+    pub fn rerank(
+        &self,
+        mut asked: RerankRequest,
+        recompute: bool,
+    ) -> Result<SearchResult, EngineError> {
         let start = Instant::now();
         let scored = match &self.query_first {
             Some(profile) if recompute => {
@@ -88,31 +92,31 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
     /// scores that it has by itself, and a share of the time by its rows.
     pub fn rerank_together(
         &self,
-        asked: Vec<Asked>,
+        asked: Vec<RerankRequest>,
         recompute: bool,
-    ) -> Vec<Result<Answer, PipelineError>> {
-        let one_by_one = |asked: Vec<Asked>| {
+    ) -> Vec<Result<SearchResult, EngineError>> {
+        let one_by_one = |asked: Vec<RerankRequest>| {
             asked.into_iter().map(|asked| self.rerank(asked, recompute)).collect()
         };
         if asked.len() < 2 || self.query_first.is_some() {
             return one_by_one(asked);
         }
         let start = Instant::now();
-        let requests: Vec<_> = asked.iter().map(Asked::request).collect();
+        let requests: Vec<_> = asked.iter().map(RerankRequest::request).collect();
         let scored = self.score_requests(&requests, recompute);
         // The model refuses one, and does not say which.
         let Ok(scored) = scored else { return one_by_one(asked) };
-        let rows: usize = asked.iter().map(Asked::rows).sum();
+        let rows: usize = asked.iter().map(RerankRequest::rows).sum();
         let row_seconds = start.elapsed().as_secs_f64() / rows.max(1) as f64;
-        let ranked = |(asked, scored): (Asked, Result<Scored, PipelineError>)| {
+        let ranked = |(asked, scored): (RerankRequest, Result<Scored, EngineError>)| {
             let seconds = row_seconds * asked.rows() as f64;
             Ok(self.ranked(asked, scored?, seconds))
         };
         asked.into_iter().zip(scored).map(ranked).collect()
     }
 
-    fn ranked(&self, asked: Asked, scored: Scored, rerank_seconds: f64) -> Answer {
-        let Asked { query, hits, ranges, retrieve_seconds, mut failovers, .. } = asked;
+    fn ranked(&self, asked: RerankRequest, scored: Scored, rerank_seconds: f64) -> SearchResult {
+        let RerankRequest { query, hits, ranges, retrieve_seconds, mut failovers, .. } = asked;
         let Scored { scores, work } = scored;
         let candidates = hits.iter().zip(ranges).map(|(hit, chunks)| Candidate {
             id: &hit.document.id,
@@ -136,7 +140,7 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
         };
         let answered = (1..).zip(ranked).map(|(rank, ranked)| {
             let hit = &hits[ranked.candidate];
-            AnsweredHit {
+            RankedHit {
                 rank,
                 id: hit.document.id.as_str().to_owned(),
                 score: ranked.score,
@@ -148,7 +152,7 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
             }
         });
         let hits = answered.collect();
-        Answer { query_id: query.id, query: query.text, hits, stats, damages, failovers }
+        SearchResult { query_id: query.id, query: query.text, hits, stats, damages, failovers }
     }
 }
 

@@ -6,11 +6,11 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use hyperrag_kv::Failover;
+use hyperrag_core::Failover;
 use hyperrag_retrieval::{Index, RetrievalError};
 use hyperrag_store::{Replicated, Store};
 
-use crate::error::PipelineError;
+use crate::error::EngineError;
 use crate::index::open_fitting;
 
 /// The copies of a store's index, of which one is in use.
@@ -22,7 +22,7 @@ pub(crate) struct Retriever<'a> {
 
 impl<'a> Retriever<'a> {
     /// Opens the first index that can be used: the store's own, or a replica's that is not behind.
-    pub(crate) fn open(store: &'a Replicated) -> Result<Self, PipelineError> {
+    pub(crate) fn open(store: &'a Replicated) -> Result<Self, EngineError> {
         let open = RwLock::new(first_of(store, 0, None)?);
         Ok(Self { store, open })
     }
@@ -41,7 +41,7 @@ impl<'a> Retriever<'a> {
     pub(crate) fn ask<T>(
         &self,
         question: impl Fn(&Index) -> Result<T, RetrievalError>,
-    ) -> Result<T, PipelineError> {
+    ) -> Result<T, EngineError> {
         let (mut copy, mut index) =
             self.open.read().unwrap_or_else(PoisonError::into_inner).clone();
         loop {

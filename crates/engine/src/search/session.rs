@@ -1,8 +1,8 @@
 //! A store open for queries: queries in, candidates, scores and ranked hits out.
 
-use hyperrag_kv::{
-    BlockKey, Chunk, ChunkRead, DocId, Failover, LanguageModel, Profile, QueryPart, QueryTemplate,
-    Tokenize,
+use hyperrag_core::{
+    BlockKey, Chunk, ChunkRead, DocId, Failover, LanguageModel, Profile, QuerySuffix,
+    QueryTemplate, Tokenize,
 };
 use hyperrag_rerank::{
     DamagedBlock, OnDamage, Ranking, Request, RerankError, Scored, Source, score,
@@ -11,7 +11,7 @@ use hyperrag_retrieval::Hit;
 use hyperrag_store::{LiveRows, Replicated};
 use serde::Serialize;
 
-use crate::error::PipelineError;
+use crate::error::EngineError;
 use crate::search::retriever::Retriever;
 
 /// One query of a batch.
@@ -39,7 +39,7 @@ pub struct Session<'a, M, T> {
 
 /// A document in the answer to a query.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct AnsweredHit {
+pub struct RankedHit {
     /// From 1.
     pub rank: usize,
     /// The document.
@@ -84,13 +84,13 @@ pub struct Stats {
 
 /// The ranked hits of a query.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Answer {
+pub struct SearchResult {
     /// The query's name.
     pub query_id: String,
     /// The query.
     pub query: String,
     /// All candidates, best first.
-    pub hits: Vec<AnsweredHit>,
+    pub hits: Vec<RankedHit>,
     /// Work that it took.
     pub stats: Stats,
     /// Blocks that were damaged.
@@ -106,14 +106,14 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     /// store's fingerprint.
     ///
     /// # Errors
-    /// [`PipelineError::Index`] where no index is of use, [`PipelineError::Profile`] where the
+    /// [`EngineError::Index`] where no index is of use, [`EngineError::Profile`] where the
     /// profile's words are no tokens of the model.
     pub fn open(
         store: &'a Replicated,
         model: &'a M,
         tokenizer: &'a T,
         profile: &Profile,
-    ) -> Result<Self, PipelineError> {
+    ) -> Result<Self, EngineError> {
         let index = Retriever::open(store)?;
         let template = profile.query_template(tokenizer)?;
         let live = store.manifest().live_rows();
@@ -157,16 +157,16 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     /// At most `count` documents, evenly spaced over the store.
     ///
     /// # Errors
-    /// [`PipelineError::Retrieval`].
-    pub fn sample(&self, count: usize) -> Result<Vec<Hit>, PipelineError> {
+    /// [`EngineError::Retrieval`].
+    pub fn sample(&self, count: usize) -> Result<Vec<Hit>, EngineError> {
         self.index.ask(|index| index.sample(count, |row| self.live.contains(row)))
     }
 
     /// The best `depth` documents of the store by BM25.
     ///
     /// # Errors
-    /// [`PipelineError::Retrieval`].
-    pub fn retrieve(&self, query: &Query, depth: usize) -> Result<Vec<Hit>, PipelineError> {
+    /// [`EngineError::Retrieval`].
+    pub fn retrieve(&self, query: &Query, depth: usize) -> Result<Vec<Hit>, EngineError> {
         // The index may be ahead of the store.
         let live = |row| self.live.contains(row);
         let mut hits = self.index.ask(|index| index.search(&query.text, depth, live))?;
@@ -177,13 +177,13 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     /// The documents of these ids, with their given scores as the retriever's.
     ///
     /// # Errors
-    /// [`PipelineError::UnknownDocument`] where the store does not have one,
-    /// [`PipelineError::ScoreRange`] for a score that is too large.
+    /// [`EngineError::UnknownDocument`] where the store does not have one,
+    /// [`EngineError::ScoreRange`] for a score that is too large.
     pub fn candidates<'i>(
         &self,
         query: &Query,
         ids: impl IntoIterator<Item = (&'i str, f64)>,
-    ) -> Result<Vec<Hit>, PipelineError> {
+    ) -> Result<Vec<Hit>, EngineError> {
         let mut hits = Vec::new();
         for (document, score) in ids {
             let found = match DocId::new(document) {
@@ -196,12 +196,12 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
             };
             let Some(mut hit) = found else {
                 let (query, document) = (query.id.clone(), document.to_owned());
-                return Err(PipelineError::UnknownDocument { query, document });
+                return Err(EngineError::UnknownDocument { query, document });
             };
             hit.score = score as f32;
             if !hit.score.is_finite() {
                 let (query, document) = (query.id.clone(), document.to_owned());
-                return Err(PipelineError::ScoreRange { query, document, score });
+                return Err(EngineError::ScoreRange { query, document, score });
             }
             hits.push(hit);
         }
@@ -217,26 +217,26 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     /// Retrieves and reranks.
     ///
     /// # Errors
-    /// [`PipelineError`].
-    pub fn answer(
+    /// [`EngineError`].
+    pub fn search(
         &self,
         query: &Query,
         depth: usize,
         recompute: bool,
-    ) -> Result<Answer, PipelineError> {
+    ) -> Result<SearchResult, EngineError> {
         self.rerank(self.ask(query, depth)?, recompute)
     }
 
     /// Scores the blocks of `keys` for the query.
     ///
     /// # Errors
-    /// [`PipelineError`].
+    /// [`EngineError`].
     pub fn score(
         &self,
         query: &Query,
         keys: &[BlockKey],
         recompute: bool,
-    ) -> Result<Scored, PipelineError> {
+    ) -> Result<Scored, EngineError> {
         let part = self.query_part(query)?;
         let scored = self.score_requests(&[Request { query: &part, keys }], recompute)?;
         scored.into_iter().next().unwrap_or_else(|| Ok(Scored::default()))
@@ -247,9 +247,9 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         &self,
         requests: &[Request<'_>],
         recompute: bool,
-    ) -> Result<Vec<Result<Scored, PipelineError>>, PipelineError> {
+    ) -> Result<Vec<Result<Scored, EngineError>>, EngineError> {
         if let Some(profile) = &self.query_first {
-            return Err(PipelineError::QueryFirst { profile: profile.name.clone() });
+            return Err(EngineError::QueryFirst { profile: profile.name.clone() });
         }
         let chunk_tokens = self.store.manifest().fingerprint.chunk_tokens as usize;
         let source = match recompute {
@@ -263,16 +263,16 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     /// Returns what follows the document: the query between the profile's words.
     ///
     /// # Errors
-    /// [`PipelineError::EmptyQuery`] for one without a word.
-    pub fn query_part(&self, query: &Query) -> Result<QueryPart, PipelineError> {
+    /// [`EngineError::EmptyQuery`] for one without a word.
+    pub fn query_part(&self, query: &Query) -> Result<QuerySuffix, EngineError> {
         query_part(self.tokenizer, &self.template, query)
     }
 
     /// Reads the token ids that a block is made from.
     ///
     /// # Errors
-    /// [`PipelineError::Rerank`] where they cannot be read.
-    pub fn chunk(&self, key: &BlockKey) -> Result<Chunk, PipelineError> {
+    /// [`EngineError::Rerank`] where they cannot be read.
+    pub fn chunk(&self, key: &BlockKey) -> Result<Chunk, EngineError> {
         let lost = |source| RerankError::lost(key, String::new(), source);
         Ok(self.store.chunk(key, &mut Vec::new()).map_err(lost)?)
     }
@@ -281,14 +281,14 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
 /// Returns the part of the prompt that follows a document for this query.
 ///
 /// # Errors
-/// [`PipelineError::EmptyQuery`] for one without a word.
+/// [`EngineError::EmptyQuery`] for one without a word.
 pub fn query_part(
     tokenizer: &impl Tokenize,
     template: &QueryTemplate,
     query: &Query,
-) -> Result<QueryPart, PipelineError> {
+) -> Result<QuerySuffix, EngineError> {
     if query.text.trim().is_empty() || tokenizer.encode_text(&query.text)?.is_empty() {
-        return Err(PipelineError::EmptyQuery);
+        return Err(EngineError::EmptyQuery);
     }
     Ok(template.part(tokenizer, &query.text)?)
 }

@@ -4,13 +4,13 @@
 use std::path::Path;
 use std::time::Instant;
 
-use hyperrag_engine::PipelineError;
-use hyperrag_kv::{
+use hyperrag_core::{
     BlockKey, Chunk, ChunkId, Digest, DocId, Document, Fingerprint, KvBlock, LanguageModel,
-    QueryPart, ShardId, Slot,
+    QuerySuffix, ShardId, Slot,
 };
+use hyperrag_engine::EngineError;
 use hyperrag_rerank::{OnDamage, Request, Source, score};
-use hyperrag_store::{IndexedDocument, ShardChunks, Store, StoreWriter, Unit};
+use hyperrag_store::{IndexedDocument, ShardChunks, ShardInput, Store, StoreWriter};
 use serde::Serialize;
 
 use crate::metric::agreement::agreement;
@@ -52,14 +52,14 @@ pub struct DeviceFigures {
 /// Times `model` on candidates of random tokens; their store is made in `folder`.
 ///
 /// # Errors
-/// [`PipelineError`].
+/// [`EngineError`].
 pub fn bench_device<M: LanguageModel>(
     model: &M,
     settings: DeviceBenchSettings,
     fingerprint: &Fingerprint,
     folder: &Path,
     each: &mut dyn FnMut(),
-) -> Result<DeviceFigures, PipelineError> {
+) -> Result<DeviceFigures, EngineError> {
     let chunks = random_chunks(settings)?;
     let query = tokens(u64::MAX, settings.query_tokens as usize, settings.vocabulary);
     let mut figures = DeviceFigures::default();
@@ -68,7 +68,7 @@ pub fn bench_device<M: LanguageModel>(
         blocks = model.prefill(&chunks)?;
         Ok(())
     })?;
-    figures.bytes = blocks.iter().map(|b| b.geometry().block_bytes(b.tokens()) as u64).sum();
+    figures.bytes = blocks.iter().map(|b| b.kv_shape().block_bytes(b.tokens()) as u64).sum();
     let resident = upload(model, blocks.clone())?;
     let resident: Vec<_> = resident.iter().collect();
     let mut reused = model.score(&query, &resident)?;
@@ -88,7 +88,7 @@ pub fn bench_device<M: LanguageModel>(
     drop(blocks);
     let store = Store::open(folder)?;
     let chunk_tokens = settings.chunk_tokens as usize;
-    let query = QueryPart::likelihood(&query);
+    let query = QuerySuffix::likelihood(&query);
     let request = Request { query: &query, keys: &keys };
     let scored = |source| {
         let scored = score(model, &[request], chunk_tokens, source, &store)?;
@@ -111,8 +111,8 @@ pub fn bench_device<M: LanguageModel>(
 fn timed(
     runs: usize,
     each: &mut dyn FnMut(),
-    mut run: impl FnMut() -> Result<(), PipelineError>,
-) -> Result<Vec<f64>, PipelineError> {
+    mut run: impl FnMut() -> Result<(), EngineError>,
+) -> Result<Vec<f64>, EngineError> {
     timed_after(runs, each, || (), |()| run())
 }
 
@@ -121,8 +121,8 @@ fn timed_after<T>(
     runs: usize,
     each: &mut dyn FnMut(),
     prepare: impl Fn() -> T,
-    mut run: impl FnMut(T) -> Result<(), PipelineError>,
-) -> Result<Vec<f64>, PipelineError> {
+    mut run: impl FnMut(T) -> Result<(), EngineError>,
+) -> Result<Vec<f64>, EngineError> {
     let seconds = (0..runs.max(1)).map(|_| {
         let prepared = prepare();
         let start = Instant::now();
@@ -136,7 +136,7 @@ fn timed_after<T>(
 fn upload<M: LanguageModel>(
     model: &M,
     blocks: Vec<KvBlock>,
-) -> Result<Vec<M::Resident>, PipelineError> {
+) -> Result<Vec<M::Resident>, EngineError> {
     Ok(blocks.into_iter().map(|block| model.upload(block)).collect::<Result<_, _>>()?)
 }
 
@@ -148,13 +148,13 @@ fn tokens(seed: u64, count: usize, vocabulary: usize) -> Vec<u32> {
     numbers.map(|number| (number as usize % vocabulary.max(1)) as u32).collect()
 }
 
-fn random_chunks(settings: DeviceBenchSettings) -> Result<Vec<Chunk>, PipelineError> {
+fn random_chunks(settings: DeviceBenchSettings) -> Result<Vec<Chunk>, EngineError> {
     let chunks = (0..settings.depth).map(|i| Chunk {
         id: ChunkId { document: document_id(i), ordinal: 0 },
         tokens: tokens(i as u64, settings.chunk_tokens as usize, settings.vocabulary),
     });
     match settings.depth {
-        0 => Err(PipelineError::EmptyCorpus { rows: 0 }),
+        0 => Err(EngineError::EmptyCorpus { rows: 0 }),
         _ => Ok(chunks.collect()),
     }
 }
@@ -169,7 +169,7 @@ fn write_store(
     fingerprint: &Fingerprint,
     chunks: &[Chunk],
     blocks: &[KvBlock],
-) -> Result<Vec<BlockKey>, PipelineError> {
+) -> Result<Vec<BlockKey>, EngineError> {
     let slots = (0..).map(Slot);
     let documents = chunks.iter().zip(slots.clone()).map(|(chunk, slot)| {
         let id = chunk.id.document.clone();
@@ -179,7 +179,7 @@ fn write_store(
     let contents = ShardChunks { chunks: chunks.to_vec(), documents: documents.collect() };
     let (shard, rows) = (ShardId(0), chunks.len() as u64);
     let (rows_digest, replaces) = (Digest::of(b"random"), Vec::new());
-    let unit = Unit { shard, rows, rows_digest, contents, replaces };
+    let unit = ShardInput { shard, rows, rows_digest, contents, replaces };
     let mut store = StoreWriter::open(folder, fingerprint, None)?;
     let mut writer = store.begin(&unit)?;
     for (block, slot) in blocks.iter().zip(slots.clone()) {

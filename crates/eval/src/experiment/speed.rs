@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
+use hyperrag_core::{BlockKey, LanguageModel, Tokenize};
 use hyperrag_engine::search::request::keys;
-use hyperrag_engine::{PipelineError, Query, Session};
-use hyperrag_kv::{BlockKey, LanguageModel, Tokenize};
+use hyperrag_engine::{EngineError, Query, Session};
 use hyperrag_rerank::{Scored, Work};
 use serde::Serialize;
 
@@ -117,13 +117,13 @@ impl BenchReport {
 /// their scores. `each` is called after every timed run.
 ///
 /// # Errors
-/// [`PipelineError`].
+/// [`EngineError`].
 pub fn bench<M: LanguageModel, T: Tokenize>(
     session: &Session<'_, M, T>,
     queries: &[Query],
     settings: BenchSettings,
     each: &mut dyn FnMut(),
-) -> Result<BenchReport, PipelineError> {
+) -> Result<BenchReport, EngineError> {
     let mut report = BenchReport::default();
     let mut warm_up = settings.warm_up;
     for query in queries {
@@ -158,12 +158,12 @@ pub fn bench<M: LanguageModel, T: Tokenize>(
 /// The token ids of a query and of its candidates, with their scores.
 ///
 /// # Errors
-/// [`PipelineError`].
+/// [`EngineError`].
 pub fn workload<M: LanguageModel, T: Tokenize>(
     session: &Session<'_, M, T>,
     query: &Query,
     depth: usize,
-) -> Result<Workload, PipelineError> {
+) -> Result<Workload, EngineError> {
     let keys = keys(&session.retrieve(query, depth)?).0;
     let mut workload = Workload { query: session.query_part(query)?.tokens, ..Workload::default() };
     for key in &keys {
@@ -182,7 +182,7 @@ fn timed<M: LanguageModel, T: Tokenize>(
     keys: &[BlockKey],
     mode: Mode,
     report: &mut BenchReport,
-) -> Result<(Vec<f32>, Work), PipelineError> {
+) -> Result<(Vec<f32>, Work), EngineError> {
     reset_peak_memory();
     let start = Instant::now();
     let Scored { scores, work } = session.score(query, keys, mode == Mode::Recompute)?;

@@ -3,12 +3,12 @@
 
 use std::sync::OnceLock;
 
-use hyperrag_kv::BlockError;
+use hyperrag_core::BlockError;
 use rayon::prelude::*;
 
 use super::attention::{Heads, Source};
 use super::decoder::{CpuModel, Sequence};
-use super::past::Past;
+use super::past::PastKv;
 use super::workspace::{Scratch, split};
 
 /// Number of layers by which reads run ahead of attention.
@@ -68,7 +68,7 @@ impl CpuModel {
     /// Number of KV heads in a task: all if there is a block, so that its layer is read once.
     fn heads_of_a_task(&self, sequence: &Sequence<'_>) -> usize {
         match sequence.past {
-            Some(Past::Block(_)) => self.config.kv_heads,
+            Some(PastKv::Block(_)) => self.config.kv_heads,
             _ => 1,
         }
     }
@@ -81,7 +81,7 @@ impl CpuModel {
         blocks: &'b mut [Vec<u8>],
     ) -> Vec<(&'b mut [u8], &'b mut [u8])> {
         let parts = blocks.iter_mut().zip(sequences).flat_map(|(block, sequence)| {
-            let bytes = self.geometry.layer_bytes(sequence.tokens.len());
+            let bytes = self.kv_shape.layer_bytes(sequence.tokens.len());
             let part = &mut block[layer * bytes..(layer + 1) * bytes];
             let (keys, values) = part.split_at_mut(bytes / 2);
             let head = bytes / 2 / self.config.kv_heads;
@@ -104,7 +104,7 @@ impl CpuModel {
             cap: config.attention_cap,
             window: config.window_of(layer),
         };
-        let format = self.kernel.attention_lhs_format(self.compute);
+        let format = self.kernel.attention_lhs_format(self.dtype);
         let mut buffer = std::mem::take(&mut scratch.layer);
         match sequence.past.map(|past| past.layer(layer, &mut buffer)).transpose() {
             Ok(past) => {
@@ -122,7 +122,7 @@ impl CpuModel {
             }
         }
         scratch.layer = buffer;
-        if let Some(Past::Block(block)) = sequence.past {
+        if let Some(PastKv::Block(block)) = sequence.past {
             block.expect(layer + LAYERS_AHEAD);
         }
     }
@@ -131,7 +131,7 @@ impl CpuModel {
     pub(crate) fn expect_first_layers(&self, sequences: &[Sequence<'_>]) {
         for layer in 0..LAYERS_AHEAD {
             for sequence in sequences {
-                if let Some(Past::Block(block)) = sequence.past {
+                if let Some(PastKv::Block(block)) = sequence.past {
                     block.expect(layer);
                 }
             }

@@ -146,7 +146,7 @@ impl Heads<'_> {
         let Scratch { keys, values, row, rounded, bytes, .. } = scratch;
         let mut layout = Layout::start(kernel, format, positions, self.dim, keys, values, rounded);
         let (row, unseen) = (row.take(self.dim), self.aligned_first(stored));
-        let row_bytes = codec.element.row_bytes(self.dim);
+        let row_bytes = codec.kv_dtype.row_bytes(self.dim);
         for part in [Part::Key, Part::Value] {
             let place = |position, tokens| Place { layer, head, position, tokens };
             if let Some(past) = past {
@@ -158,7 +158,7 @@ impl Heads<'_> {
                 layout.put_stored(codec, part, place(unseen, stored), seen, row);
             }
             // The query's rows are never stored; few bits would only cost accuracy.
-            let exact = past.is_some() && codec.element.is_calibrated();
+            let exact = past.is_some() && codec.kv_dtype.is_calibrated();
             let bytes = match &mut kept {
                 _ if exact => &mut [],
                 Some((keys, _)) if part == Part::Key => &mut **keys,

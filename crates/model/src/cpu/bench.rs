@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use hyperrag_core::{Calibration, FixedPositions, KvBlock, KvDtype, KvShape};
 use hyperrag_kernels::cpu::gemm::pack_lhs::LhsFormat;
-use hyperrag_kernels::dtype::Compute;
+use hyperrag_kernels::dtype::ComputeDtype;
 use hyperrag_kernels::isa::Kernel;
-use hyperrag_kv::{Calibration, Element, FixedPositions, Geometry, KvBlock};
 
 use super::attention::{Heads, Source};
 use super::codec::{Codec, Part, Place};
@@ -40,46 +40,46 @@ impl Attention {
     #[must_use]
     pub fn new(
         kernel: Kernel,
-        compute: Compute,
-        element: Element,
+        dtype: ComputeDtype,
+        kv_dtype: KvDtype,
         stored: usize,
         rows: usize,
     ) -> Self {
-        let geometry = Geometry {
+        let kv_shape = KvShape {
             layers: 1,
             kv_heads: KV_HEADS as u32,
             head_dim: DIM as u32,
             hidden: 1,
-            element,
+            kv_dtype,
         };
         let angles = (0..(stored + rows) * DIM / 2).map(|i| (i as f32 * 0.01).sin_cos());
         let codec = Codec::new(
             kernel,
-            element,
+            kv_dtype,
             DIM,
             vec![Arc::new(angles.map(|(sin, cos)| (cos, sin)).collect())],
         );
         let fixed = FixedPositions { first: 0, last: 0 };
         let means = vec![0.25; fixed.places() * 2 * KV_HEADS * DIM];
-        let calibration = Arc::new(Calibration::new(&geometry, fixed, means));
-        let codec = match element.is_calibrated() {
-            true => codec.calibrated(element, calibration),
+        let calibration = Arc::new(Calibration::new(&kv_shape, fixed, means));
+        let codec = match kv_dtype.is_calibrated() {
+            true => codec.calibrated(kv_dtype, calibration),
             false => codec,
         };
-        let mut kv = vec![0; stored * geometry.token_bytes()];
-        let heads = kv.chunks_exact_mut(geometry.head_bytes(stored)).enumerate();
+        let mut kv = vec![0; stored * kv_shape.token_bytes()];
+        let heads = kv.chunks_exact_mut(kv_shape.head_bytes(stored)).enumerate();
         for (head, bytes) in heads {
             let part = if head < KV_HEADS { Part::Key } else { Part::Value };
-            let rows = bytes.chunks_exact_mut(element.row_bytes(DIM)).enumerate();
+            let rows = bytes.chunks_exact_mut(kv_dtype.row_bytes(DIM)).enumerate();
             for (position, bytes) in rows {
                 let place = Place { layer: 0, head: head % KV_HEADS, position, tokens: stored };
                 codec.encode(part, place, &mut values(DIM), bytes);
             }
         }
-        let block = KvBlock::new(geometry, stored, kv, vec![0.0]);
+        let block = KvBlock::new(kv_shape, stored, kv, vec![0.0]);
         let qkv = values(rows * (HEADS + 2 * KV_HEADS) * DIM);
         let out = vec![0.0; rows * GROUP * DIM];
-        let format = kernel.attention_lhs_format(compute);
+        let format = kernel.attention_lhs_format(dtype);
         Self { kernel, codec, block, qkv, scratch: Scratch::default(), out, rows, format }
     }
 

@@ -1,7 +1,7 @@
 //! Means of K and V over some chunks, which calibrated element types subtract.
 
-use hyperrag_kv::{
-    Calibration, Chunk, Element, FixedPositions, KvBlock, LanguageModel, ModelError,
+use hyperrag_core::{
+    Calibration, Chunk, FixedPositions, KvBlock, KvDtype, LanguageModel, ModelError,
 };
 
 use super::decoder::CpuModel;
@@ -20,9 +20,9 @@ impl CpuModel {
         chunks: &[Chunk],
         fixed: FixedPositions,
     ) -> Result<Calibration, ModelError> {
-        assert_eq!(self.geometry.element, Element::F32, "means are taken of what is computed");
-        let geometry = self.geometry;
-        let place_values = geometry.token_bytes() / 4;
+        assert_eq!(self.kv_shape.kv_dtype, KvDtype::F32, "means are taken of what is computed");
+        let kv_shape = self.kv_shape;
+        let place_values = kv_shape.token_bytes() / 4;
         let mut sums = vec![0.0_f64; fixed.places() * place_values];
         let mut counts = vec![0_u32; fixed.places()];
         for chunk in chunks {
@@ -33,7 +33,7 @@ impl CpuModel {
         let means = sums.chunks_exact(place_values).zip(&counts).flat_map(|(sums, count)| {
             sums.iter().map(move |sum| (sum / f64::from((*count).max(1))) as f32)
         });
-        Ok(Calibration::new(&geometry, fixed, means.collect()))
+        Ok(Calibration::new(&kv_shape, fixed, means.collect()))
     }
 
     fn add_block(
@@ -43,10 +43,10 @@ impl CpuModel {
         sums: &mut [f64],
         counts: &mut [u32],
     ) {
-        let (geometry, tokens) = (&self.geometry, block.tokens());
-        let (heads, dim) = (geometry.kv_heads as usize, geometry.head_dim as usize);
+        let (kv_shape, tokens) = (&self.kv_shape, block.tokens());
+        let (heads, dim) = (kv_shape.kv_heads as usize, kv_shape.head_dim as usize);
         let mut row = vec![0.0; dim];
-        for layer in 0..geometry.layers as usize {
+        for layer in 0..kv_shape.layers as usize {
             for part in 0..2 * heads {
                 let is_key = part < heads;
                 let bytes = if is_key {
@@ -55,13 +55,13 @@ impl CpuModel {
                     block.values(layer, part - heads)
                 };
                 for (position, bytes) in bytes.chunks_exact(4 * dim).enumerate() {
-                    Element::F32.decode(bytes, &mut row);
+                    KvDtype::F32.decode(bytes, &mut row);
                     if is_key {
                         self.codec.rotate_back(layer, position, &mut row);
                     }
                     let place = fixed.place(position, tokens);
                     let start =
-                        ((place * geometry.layers as usize + layer) * 2 * heads + part) * dim;
+                        ((place * kv_shape.layers as usize + layer) * 2 * heads + part) * dim;
                     for (sum, value) in sums[start..start + dim].iter_mut().zip(&row) {
                         *sum += f64::from(*value);
                     }

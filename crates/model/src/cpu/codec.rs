@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
+use hyperrag_core::{Calibration, KvDtype};
 use hyperrag_kernels::cpu::rows::hadamard::{hadamard, order};
 use hyperrag_kernels::isa::Kernel;
-use hyperrag_kv::{Calibration, Element};
 
-use super::element_rows::ElementRows;
+use super::kv_rows::KvRows;
 use crate::random::SplitMix;
 use crate::rope::Rotations;
 
@@ -35,7 +35,7 @@ pub(crate) enum Part {
 #[derive(Clone)]
 pub(crate) struct Codec {
     kernel: Kernel,
-    pub(crate) element: Element,
+    pub(crate) kv_dtype: KvDtype,
     calibration: Option<Arc<Calibration>>,
     /// Rotary angles of each layer.
     rotations: Arc<[Arc<Rotations>]>,
@@ -48,22 +48,22 @@ impl Codec {
     /// Returns a codec without a calibration, which [`Codec::calibrated`] adds.
     pub(crate) fn new(
         kernel: Kernel,
-        element: Element,
+        kv_dtype: KvDtype,
         dim: usize,
         rotations: Vec<Arc<Rotations>>,
     ) -> Self {
         let rotations = rotations.into();
         let signs = Arc::new(signs(dim));
-        Self { kernel, element, calibration: None, rotations, signs, dim }
+        Self { kernel, kv_dtype, calibration: None, rotations, signs, dim }
     }
 
-    pub(crate) fn calibrated(&self, element: Element, calibration: Arc<Calibration>) -> Self {
-        Self { element, calibration: Some(calibration), ..self.clone() }
+    pub(crate) fn calibrated(&self, kv_dtype: KvDtype, calibration: Arc<Calibration>) -> Self {
+        Self { kv_dtype, calibration: Some(calibration), ..self.clone() }
     }
 
     /// Returns a codec for another element type, without a calibration.
-    pub(crate) fn uncalibrated(&self, element: Element) -> Self {
-        Self { element, calibration: None, ..self.clone() }
+    pub(crate) fn uncalibrated(&self, kv_dtype: KvDtype) -> Self {
+        Self { kv_dtype, calibration: None, ..self.clone() }
     }
 
     /// Rotates rows of heads to their position.
@@ -100,7 +100,7 @@ impl Codec {
         } else if part == Part::Key {
             self.rotate(place.layer, place.position, row);
         }
-        self.kernel.encode(ElementRows(self.element), row, bytes);
+        self.kernel.encode(KvRows(self.kv_dtype), row, bytes);
     }
 
     /// Writes a row whose K is already rotated to its position, see [`Codec::encode`].
@@ -112,7 +112,7 @@ impl Codec {
         bytes: &mut [u8],
     ) {
         if self.calibration.is_none() {
-            return self.kernel.encode(ElementRows(self.element), row, bytes);
+            return self.kernel.encode(KvRows(self.kv_dtype), row, bytes);
         }
         if part == Part::Key {
             self.rotate_back(place.layer, place.position, row);
@@ -122,7 +122,7 @@ impl Codec {
 
     /// Reads a row; K is rotated to its position.
     pub(crate) fn decode(&self, part: Part, place: Place, bytes: &[u8], row: &mut [f32]) {
-        self.kernel.decode(ElementRows(self.element), bytes, row);
+        self.kernel.decode(KvRows(self.kv_dtype), bytes, row);
         if let Some(means) = self.means(part, place) {
             hadamard(row);
             for ((value, mean), sign) in row.iter_mut().zip(means).zip(&*self.signs) {
@@ -145,10 +145,10 @@ impl Codec {
         pairs: &mut [u32],
     ) {
         if self.calibration.is_none() {
-            let rows = ElementRows(self.element);
+            let rows = KvRows(self.kv_dtype);
             return self.kernel.decode_to_pairs(rows, bytes, row, pairs);
         }
-        let rows = bytes.chunks_exact(self.element.row_bytes(row.len()));
+        let rows = bytes.chunks_exact(self.kv_dtype.row_bytes(row.len()));
         let pairs = pairs.chunks_exact_mut(row.len().div_ceil(2));
         for (i, (bytes, pairs)) in rows.zip(pairs).enumerate() {
             self.decode(part, Place { position: place.position + i, ..place }, bytes, row);
@@ -184,23 +184,23 @@ fn signs(dim: usize) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
-    use hyperrag_kv::{FixedPositions, Geometry};
+    use hyperrag_core::{FixedPositions, KvShape};
     use proptest::prelude::*;
 
     use super::*;
 
-    fn codec(element: Element, dim: usize) -> Codec {
+    fn codec(kv_dtype: KvDtype, dim: usize) -> Codec {
         let angles = (0..16 * dim / 2).map(|n| (n as f32).sin_cos());
         let turned: Arc<Rotations> = Arc::new(angles.map(|(sin, cos)| (cos, sin)).collect());
-        let codec = Codec::new(Kernel::best(), element, dim, vec![turned; 2]);
-        if !element.is_calibrated() {
+        let codec = Codec::new(Kernel::best(), kv_dtype, dim, vec![turned; 2]);
+        if !kv_dtype.is_calibrated() {
             return codec;
         }
-        let geometry =
-            Geometry { layers: 2, kv_heads: 2, head_dim: dim as u32, hidden: 8, element };
+        let kv_shape =
+            KvShape { layers: 2, kv_heads: 2, head_dim: dim as u32, hidden: 8, kv_dtype };
         let fixed = FixedPositions { first: 1, last: 2 };
         let means = (0..4 * 2 * 4 * dim).map(|n| (n % 7) as f32 - 3.0).collect();
-        codec.calibrated(element, Arc::new(Calibration::new(&geometry, fixed, means)))
+        codec.calibrated(kv_dtype, Arc::new(Calibration::new(&kv_shape, fixed, means)))
     }
 
     proptest! {
@@ -211,12 +211,12 @@ mod tests {
         ) {
             let dim = 2 * half;
             let place = Place { layer, head, position, tokens: 9 };
-            for (element, off) in [
-                (Element::F32, 1e-5), (Element::Bf16, 0.02), (Element::Int8, 0.04),
-                (Element::Int5, 1.0), (Element::Int4, 1.2),
+            for (kv_dtype, off) in [
+                (KvDtype::F32, 1e-5), (KvDtype::Bf16, 0.02), (KvDtype::Int8, 0.04),
+                (KvDtype::Int5, 1.0), (KvDtype::Int4, 1.2),
             ] {
-                let codec = codec(element, dim);
-                let mut bytes = vec![0; element.row_bytes(dim)];
+                let codec = codec(kv_dtype, dim);
+                let mut bytes = vec![0; kv_dtype.row_bytes(dim)];
                 for part in [Part::Key, Part::Value] {
                     let mut row = values[..dim].to_vec();
                     codec.encode(part, place, &mut row, &mut bytes);
@@ -230,14 +230,14 @@ mod tests {
                         row.iter().zip(&expected).map(|(a, b)| a - b).collect();
                     // Error of a row, relative to a row that has its largest value in all dimensions.
                     let error = (square(&difference) / dim as f32).sqrt();
-                    prop_assert!(error <= off, "{} {}: {}", element, dim, error);
+                    prop_assert!(error <= off, "{} {}: {}", kv_dtype, dim, error);
                 }
             }
         }
 
         #[test]
         fn turning_back_gives_the_row(values in prop::collection::vec(-3.0_f32..3.0, 24), position in 0usize..9) {
-            let codec = codec(Element::F32, 24);
+            let codec = codec(KvDtype::F32, 24);
             let mut row = values.clone();
             codec.rotate(0, position, &mut row);
             codec.rotate_back(0, position, &mut row);

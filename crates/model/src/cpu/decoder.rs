@@ -6,19 +6,19 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use hyperrag_core::{BlockError, KvDtype, KvShape};
 use hyperrag_kernels::cpu::gemm::epilogue::{OutputRows, StoreOp, Tile};
 use hyperrag_kernels::cpu::gemm::pack_lhs::LhsFormat;
 use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
-use hyperrag_kernels::dtype::Compute;
+use hyperrag_kernels::dtype::ComputeDtype;
 use hyperrag_kernels::isa::Kernel;
 use hyperrag_kernels::lanes::{PANEL, panels_of};
 use hyperrag_kernels::memory::aligned::Floats;
-use hyperrag_kv::{BlockError, Element, Geometry};
 use rayon::prelude::*;
 
 use super::codec::Codec;
-use super::passes::Passes;
-use super::past::Past;
+use super::passes::MicroBatches;
+use super::past::PastKv;
 use super::stored::{Stored, StoredMatrix};
 use super::workspace::{Scratch, ScratchPool, Workspace, split};
 use crate::weights::Weights;
@@ -42,11 +42,11 @@ type Layer = crate::weights::Layer<PackedWeights, Vec<f32>>;
 pub struct CpuModel {
     pub(crate) config: Config,
     pub(crate) kernel: Kernel,
-    pub(crate) compute: Compute,
+    pub(crate) dtype: ComputeDtype,
     pub(crate) pool: Arc<rayon::ThreadPool>,
     pub(crate) scratch: Arc<ScratchPool>,
     pub(crate) weights: Arc<Weights<PackedWeights, Vec<f32>>>,
-    pub(crate) geometry: Geometry,
+    pub(crate) kv_shape: KvShape,
     pub(crate) codec: Codec,
     workspaces: Arc<Mutex<Vec<Workspace>>>,
 }
@@ -54,7 +54,7 @@ pub struct CpuModel {
 /// A run of tokens after earlier positions, if there are any.
 #[derive(Clone, Copy)]
 pub(crate) struct Sequence<'a> {
-    pub(crate) past: Option<Past<'a>>,
+    pub(crate) past: Option<PastKv<'a>>,
     pub(crate) tokens: &'a [u32],
 }
 
@@ -88,7 +88,7 @@ struct Row {
 }
 
 impl CpuModel {
-    /// Reads and packs the weights. K and V are rounded to `element`; `compute` is the type of weights
+    /// Reads and packs the weights. K and V are rounded to `kv_dtype`; `dtype` is the type of weights
     /// and products; `threads` threads compute.
     ///
     /// # Errors
@@ -97,12 +97,12 @@ impl CpuModel {
     /// [`CpuModel::calibrated`].
     pub fn load(
         file: &mut ModelFile,
-        element: Element,
-        compute: Compute,
+        kv_dtype: KvDtype,
+        dtype: ComputeDtype,
         kernel: Kernel,
         threads: usize,
     ) -> Result<Self, LoadError> {
-        if compute == Compute::F16 {
+        if dtype == ComputeDtype::F16 {
             let feature = "f16 on a CPU (use --dtype f32, bf16 or int8)".to_owned();
             return Err(LoadError::Unsupported { feature });
         }
@@ -110,8 +110,8 @@ impl CpuModel {
             let feature = format!("{} instructions that this machine lacks", kernel.name());
             return Err(LoadError::Unsupported { feature });
         }
-        if element.is_calibrated() {
-            let feature = format!("{element} without a calibration");
+        if kv_dtype.is_calibrated() {
+            let feature = format!("{kv_dtype} without a calibration");
             return Err(LoadError::Unsupported { feature });
         }
         let config = file.config().clone();
@@ -121,16 +121,16 @@ impl CpuModel {
             .build()
             .map_err(|source| LoadError::Threads { source: source.into() })?;
         let stored = Weights::read(&config, &mut Stored(file))?;
-        let pack_head = |matrix: StoredMatrix| matrix.pack(compute.of_head());
-        let weights = pool.install(|| stored.try_map(pack_head, |m| m.pack(compute)))?;
+        let pack_head = |matrix: StoredMatrix| matrix.pack(dtype.head_dtype());
+        let weights = pool.install(|| stored.try_map(pack_head, |m| m.pack(dtype)))?;
         Ok(Self {
-            geometry: config.geometry(element),
-            codec: Codec::new(kernel, element, config.head_dim, config.rotations()),
+            kv_shape: config.kv_shape(kv_dtype),
+            codec: Codec::new(kernel, kv_dtype, config.head_dim, config.rotations()),
             scratch: Arc::new(ScratchPool::new(pool.current_num_threads())),
             workspaces: Arc::default(),
             config,
             kernel,
-            compute,
+            dtype,
             pool: Arc::new(pool),
             weights: Arc::new(weights),
         })
@@ -144,8 +144,8 @@ impl CpuModel {
 
     /// Returns the type of weights and products.
     #[must_use]
-    pub fn compute(&self) -> Compute {
-        self.compute
+    pub fn dtype(&self) -> ComputeDtype {
+        self.dtype
     }
 
     /// Returns the instruction set in use.
@@ -168,7 +168,7 @@ impl CpuModel {
         sequences: &[Sequence<'_>],
         mut kept: Option<&mut [Vec<u8>]>,
         wanted: Wanted,
-        passes: &Passes,
+        passes: &MicroBatches,
         finish: impl FnOnce(&[f32]),
     ) -> Vec<Option<BlockError>> {
         let mut rows = rows_of(sequences);
@@ -213,7 +213,7 @@ impl CpuModel {
     fn by_rows(
         &self,
         rows: &[Row],
-        passes: &Passes,
+        passes: &MicroBatches,
         x: &mut [f32],
         qkv: &mut [f32],
         scratch: &mut Scratch,
@@ -232,7 +232,7 @@ impl CpuModel {
 
     /// Splits rows into tasks of whole tiles and of about the same size, the same number for each of
     /// the pass's threads.
-    pub(crate) fn tasks(&self, rows: usize, passes: &Passes) -> Vec<Range<usize>> {
+    pub(crate) fn tasks(&self, rows: usize, passes: &MicroBatches) -> Vec<Range<usize>> {
         let tile = self.kernel.tile_rows();
         let tiles = rows.div_ceil(tile);
         let count = rows.div_ceil(TASK_ROWS).next_multiple_of(passes.threads()).min(tiles);
@@ -387,12 +387,12 @@ impl CpuModel {
 
     /// Returns the format of the left sides of the layers' products.
     fn lhs_format(&self) -> LhsFormat {
-        self.kernel.lhs_format(self.compute)
+        self.kernel.lhs_format(self.dtype)
     }
 
     /// Returns the format of the left side of the head's product.
     pub(crate) fn head_lhs_format(&self) -> LhsFormat {
-        self.kernel.lhs_format(self.compute.of_head())
+        self.kernel.lhs_format(self.dtype.head_dtype())
     }
 
     /// Multiplies the scratch's rows by `weights` into `out`. Threads share the product of a single
@@ -429,7 +429,7 @@ fn rows_of(sequences: &[Sequence<'_>]) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for sequence in sequences {
         let (first, count) = (rows.len(), sequence.tokens.len());
-        let past = sequence.past.map_or(0, Past::tokens);
+        let past = sequence.past.map_or(0, PastKv::tokens);
         rows.extend(sequence.tokens.iter().enumerate().map(|(i, &token)| Row {
             token,
             position: past + i,

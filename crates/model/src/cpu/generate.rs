@@ -4,22 +4,22 @@
 
 use std::ops::ControlFlow;
 
+use hyperrag_core::{Generation, KvDtype, ModelError, Sampling, Stop};
 use hyperrag_kernels::cpu::gemm::epilogue::OutputRows;
 use hyperrag_kernels::lanes::{PANEL, panels_of};
 use hyperrag_kernels::memory::aligned::take;
-use hyperrag_kv::{Element, Generation, ModelError, Sampling, Stop};
 use rayon::prelude::*;
 
 use super::decoder::{CpuModel, Sequence, Wanted};
 use super::head::COLUMNS;
-use super::passes::{PASS_ROWS, Passes};
-use super::past::{GrowingKv, Past};
+use super::passes::{MicroBatches, PASS_ROWS};
+use super::past::{AppendKv, PastKv};
 use super::workspace::Scratch;
 use crate::sample::Sampler;
 
 /// The state of one generation.
 struct Run {
-    kv: GrowingKv,
+    kv: AppendKv,
     /// K and V of the last pass, before they are appended.
     fresh: Vec<u8>,
     /// Hidden state of the last position, after the final norm.
@@ -32,10 +32,10 @@ impl CpuModel {
     /// `sampling` ends it. The logits equal, to the bit, those of one pass over all tokens so far.
     ///
     /// # Errors
-    /// The errors of [`hyperrag_kv::Generate::generate`].
+    /// The errors of [`hyperrag_core::Generate::generate`].
     ///
     /// # Panics
-    /// If the element type of this model is not f32, see [`CpuModel::with_element`].
+    /// If the element type of this model is not f32, see [`CpuModel::with_kv_dtype`].
     pub(crate) fn generate(
         &self,
         prompt: &[u32],
@@ -43,12 +43,12 @@ impl CpuModel {
         sampling: &Sampling,
         each: &mut dyn FnMut(u32) -> ControlFlow<()>,
     ) -> Result<Generation, ModelError> {
-        assert_eq!(self.geometry.element, Element::F32, "what is generated is not rounded");
+        assert_eq!(self.kv_shape.kv_dtype, KvDtype::F32, "what is generated is not rounded");
         let room = prompt.len() + sampling.tokens_max;
         self.config
             .check(prompt, sampling.tokens_max, || "the prompt with its answer".to_owned())?;
         let mut run = Run {
-            kv: GrowingKv::with_room(self.geometry, room),
+            kv: AppendKv::with_room(self.kv_shape, room),
             fresh: Vec::new(),
             hidden: vec![0.0; self.config.hidden],
             logits: Vec::new(),
@@ -77,11 +77,11 @@ impl CpuModel {
     /// Runs `tokens` through the decoder and appends their K and V.
     fn extend(&self, run: &mut Run, tokens: &[u32]) {
         let Run { kv, fresh, hidden, .. } = run;
-        let past = Some(Past::Grown(kv)).filter(|past| past.tokens() > 0);
-        fresh.resize(tokens.len() * self.geometry.token_bytes(), 0);
+        let past = Some(PastKv::Grown(kv)).filter(|past| past.tokens() > 0);
+        fresh.resize(tokens.len() * self.kv_shape.token_bytes(), 0);
         self.pool.install(|| {
             let kept = std::slice::from_mut(fresh);
-            let (all, passes) = ([Sequence { past, tokens }], Passes::new(self.threads(), 1));
+            let (all, passes) = ([Sequence { past, tokens }], MicroBatches::new(self.threads(), 1));
             self.forward(&all, Some(kept), Wanted::Last, &passes, |x| {
                 self.norm_rows(x, &self.weights.final_norm, hidden);
             });

@@ -5,20 +5,20 @@
 
 use std::ops::Range;
 
+use hyperrag_core::{LayerSource, Pair, Scorer};
 use hyperrag_kernels::cpu::gemm::epilogue_log_softmax::LogSums;
 use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
 use hyperrag_kernels::cpu::rows::log_sum::LogSum;
 use hyperrag_kernels::lanes::{PANEL, panels_of};
 use hyperrag_kernels::memory::aligned::Floats;
-use hyperrag_kv::{KvLayers, Pair, Scorer};
 use rayon::prelude::*;
 
 use super::decoder::CpuModel;
-use super::passes::Passes;
+use super::passes::MicroBatches;
 use super::workspace::{Scratch, split};
 
 /// A pair whose block is read during the pass.
-pub(crate) type KeptPair<'a> = Pair<'a, dyn KvLayers + 'a>;
+pub(crate) type KeptPair<'a> = Pair<'a, dyn LayerSource + 'a>;
 
 /// Number of columns of the vocabulary computed at once, so that no matrix of logits is held.
 pub(crate) const COLUMNS: usize = 1024;
@@ -30,7 +30,7 @@ impl CpuModel {
         &self,
         pairs: &[KeptPair<'_>],
         states: &[f32],
-        passes: &Passes,
+        passes: &MicroBatches,
     ) -> Vec<f32> {
         let (mut likely, mut last, mut rest) = (Vec::new(), Vec::new(), states);
         for (i, pair) in pairs.iter().enumerate() {
@@ -53,7 +53,11 @@ impl CpuModel {
     }
 
     /// Computes the mean log-probability of each pair's query. Residual rows come with each pair.
-    fn mean_log_probabilities(&self, runs: &[(KeptPair<'_>, &[f32])], passes: &Passes) -> Vec<f32> {
+    fn mean_log_probabilities(
+        &self,
+        runs: &[(KeptPair<'_>, &[f32])],
+        passes: &MicroBatches,
+    ) -> Vec<f32> {
         if runs.is_empty() {
             return Vec::new();
         }
@@ -108,7 +112,7 @@ impl CpuModel {
         &self,
         rows: &[f32],
         targets: &[u32],
-        passes: &Passes,
+        passes: &MicroBatches,
     ) -> Vec<f64> {
         let hidden = self.config.hidden;
         let tasks = self.tasks(targets.len(), passes);

@@ -1,11 +1,11 @@
 //! The decoder behind the trait: checks inputs, cuts batches, returns blocks and scores.
 
-use hyperrag_kv::{BlockError, Chunk, Geometry, KvBlock, LanguageModel, ModelError, Pair};
+use hyperrag_core::{BlockError, Chunk, KvBlock, KvShape, LanguageModel, ModelError, Pair};
 
 use super::decoder::{CpuModel, Sequence, Wanted};
 use super::head::KeptPair;
-use super::passes::Passes;
-use super::past::Past;
+use super::passes::MicroBatches;
+use super::past::PastKv;
 
 /// Best number of rows at once for few threads: the largest passes for two, and little memory for the
 /// blocks made of them.
@@ -31,7 +31,8 @@ impl CpuModel {
         let hidden = self.config.hidden;
         let mut logs = Vec::new();
         self.pool.install(|| {
-            let (all, passes) = ([Sequence { past: None, tokens }], Passes::new(self.threads(), 1));
+            let (all, passes) =
+                ([Sequence { past: None, tokens }], MicroBatches::new(self.threads(), 1));
             self.forward(&all, None, Wanted::All, &passes, |x| {
                 let mut rows = vec![0.0; x.len() - hidden];
                 let states = &x[..rows.len()];
@@ -42,10 +43,10 @@ impl CpuModel {
         Ok(logs)
     }
 
-    fn prefill_pass(&self, chunks: &[Chunk], passes: &Passes) -> Vec<KvBlock> {
+    fn prefill_pass(&self, chunks: &[Chunk], passes: &MicroBatches) -> Vec<KvBlock> {
         let sequences: Vec<_> =
             chunks.iter().map(|c| Sequence { past: None, tokens: &c.tokens }).collect();
-        let bytes = self.geometry.token_bytes();
+        let bytes = self.kv_shape.token_bytes();
         let mut kept: Vec<Vec<u8>> =
             chunks.iter().map(|c| KvBlock::memory(c.tokens.len() * bytes)).collect();
         let hidden = self.config.hidden;
@@ -57,12 +58,16 @@ impl CpuModel {
         });
         let parts = chunks.iter().zip(kept).zip(last);
         parts
-            .map(|((c, kv), hidden)| KvBlock::new(self.geometry, c.tokens.len(), kv, hidden))
+            .map(|((c, kv), hidden)| KvBlock::new(self.kv_shape, c.tokens.len(), kv, hidden))
             .collect()
     }
 
     /// Computes the score of each pair, or returns why its block could not be read.
-    fn score_pass(&self, pairs: &[KeptPair<'_>], passes: &Passes) -> Vec<Result<f32, BlockError>> {
+    fn score_pass(
+        &self,
+        pairs: &[KeptPair<'_>],
+        passes: &MicroBatches,
+    ) -> Vec<Result<f32, BlockError>> {
         let sequences = sequences_of(pairs);
         if sequences.is_empty() {
             return self.scores(pairs, &[], passes).into_iter().map(Ok).collect();
@@ -85,8 +90,8 @@ impl CpuModel {
 impl LanguageModel for CpuModel {
     type Resident = KvBlock;
 
-    fn geometry(&self) -> &Geometry {
-        &self.geometry
+    fn kv_shape(&self) -> &KvShape {
+        &self.kv_shape
     }
 
     fn context_tokens(&self) -> usize {
@@ -106,7 +111,7 @@ impl LanguageModel for CpuModel {
             self.config.check(&chunk.tokens, 0, || chunk.id.to_string())?;
         }
         let rows = |chunk: &Chunk| chunk.tokens.len();
-        let compute = |pass: &[Chunk], passes: &Passes| self.prefill_pass(pass, passes);
+        let compute = |pass: &[Chunk], passes: &MicroBatches| self.prefill_pass(pass, passes);
         let blocks = self.in_passes(chunks, rows, |_| (), compute);
         for (block, chunk) in blocks.iter().zip(chunks) {
             if block.hidden().iter().any(|value| !value.is_finite()) {
@@ -117,33 +122,33 @@ impl LanguageModel for CpuModel {
     }
 
     fn upload(&self, block: KvBlock) -> Result<KvBlock, ModelError> {
-        if *block.geometry() != self.geometry {
-            let (block, model) = (Box::new(*block.geometry()), Box::new(self.geometry));
-            return Err(ModelError::Geometry { block, model });
+        if *block.kv_shape() != self.kv_shape {
+            let (block, model) = (Box::new(*block.kv_shape()), Box::new(self.kv_shape));
+            return Err(ModelError::KvShape { block, model });
         }
         Ok(block)
     }
 
-    fn score_pairs(&self, pairs: &[Pair<'_, KvBlock>]) -> Result<Vec<f32>, ModelError> {
+    fn score_resident(&self, pairs: &[Pair<'_, KvBlock>]) -> Result<Vec<f32>, ModelError> {
         let kept = pairs.iter().map(|pair| Pair { query: pair.query, block: pair.block as _ });
-        let scores = self.score_kept(&kept.collect::<Vec<_>>())?.into_iter();
+        let scores = self.score_streamed(&kept.collect::<Vec<_>>())?.into_iter();
         Ok(scores.map(|score| score.expect("a block in memory is read")).collect())
     }
 
-    fn score_kept(
+    fn score_streamed(
         &self,
         pairs: &[KeptPair<'_>],
     ) -> Result<Vec<Result<f32, BlockError>>, ModelError> {
         for pair in pairs {
             self.config.check_query(pair.query, pair.block.tokens())?;
-            if *pair.block.geometry() != self.geometry {
-                let (block, model) = (Box::new(*pair.block.geometry()), Box::new(self.geometry));
-                return Err(ModelError::Geometry { block, model });
+            if *pair.block.kv_shape() != self.kv_shape {
+                let (block, model) = (Box::new(*pair.block.kv_shape()), Box::new(self.kv_shape));
+                return Err(ModelError::KvShape { block, model });
             }
         }
         let rows = |pair: &KeptPair<'_>| pair.query.computed().len();
         let expect = |pass: &[KeptPair<'_>]| self.expect_first_layers(&sequences_of(pass));
-        let compute = |pass: &[KeptPair<'_>], passes: &Passes| self.score_pass(pass, passes);
+        let compute = |pass: &[KeptPair<'_>], passes: &MicroBatches| self.score_pass(pass, passes);
         let scores = self.in_passes(pairs, rows, expect, compute);
         match scores.iter().position(|score| matches!(score, Ok(score) if !score.is_finite())) {
             Some(i) => Err(ModelError::NotANumber { what: format!("candidate {i}") }),
@@ -155,7 +160,7 @@ impl LanguageModel for CpuModel {
 /// Returns the sequences of the pairs whose query has tokens for the decoder.
 fn sequences_of<'a>(pairs: &[KeptPair<'a>]) -> Vec<Sequence<'a>> {
     let all = pairs.iter().map(|pair| Sequence {
-        past: Some(Past::Block(pair.block)),
+        past: Some(PastKv::Block(pair.block)),
         tokens: pair.query.computed(),
     });
     all.filter(|sequence| !sequence.tokens.is_empty()).collect()

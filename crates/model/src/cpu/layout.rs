@@ -1,11 +1,11 @@
 //! Packs K and V of one head as the right sides of attention's two products.
 
+use hyperrag_core::KvDtype;
 use hyperrag_kernels::cpu::gemm::pack_lhs::LhsFormat;
 use hyperrag_kernels::cpu::gemm::panels::depth;
 use hyperrag_kernels::isa::Kernel;
 use hyperrag_kernels::lanes::{Lanes, PANEL, Pairs, panels_of};
 use hyperrag_kernels::memory::aligned::take;
-use hyperrag_kv::Element;
 
 use super::codec::{Codec, Part, Place};
 
@@ -65,9 +65,11 @@ impl<'a> Layout<'a> {
         bytes: &[u8],
         row: &mut [f32],
     ) {
-        let row_bytes = codec.element.row_bytes(row.len());
+        let row_bytes = codec.kv_dtype.row_bytes(row.len());
         match self {
-            Self::Pairs { .. } if codec.element == Element::Bf16 && row.len().is_multiple_of(2) => {
+            Self::Pairs { .. }
+                if codec.kv_dtype == KvDtype::Bf16 && row.len().is_multiple_of(2) =>
+            {
                 self.put_rows(part, place.position, bytes, row_bytes);
             }
             Self::Pairs { rounded, .. } => {

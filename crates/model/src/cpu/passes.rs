@@ -19,13 +19,13 @@ const OWN_ROWS: usize = 96;
 const WEIGHTS_ROWS: usize = 64;
 
 /// Passes that share the threads.
-pub(crate) struct Passes {
+pub(crate) struct MicroBatches {
     threads: usize,
     /// Number of passes that are not done.
     left: AtomicUsize,
 }
 
-impl Passes {
+impl MicroBatches {
     pub(crate) fn new(threads: usize, count: usize) -> Self {
         Self { threads, left: AtomicUsize::new(count) }
     }
@@ -49,11 +49,11 @@ impl CpuModel {
         items: &[T],
         rows: impl Fn(&T) -> usize,
         expect: impl Fn(&[T]) + Sync,
-        compute: impl Fn(&[T], &Passes) -> Vec<R> + Sync,
+        compute: impl Fn(&[T], &MicroBatches) -> Vec<R> + Sync,
     ) -> Vec<R> {
         let tile = self.kernel.tile_rows();
         let cut: Vec<&[T]> = cut(items, rows, self.threads(), tile);
-        let passes = Passes::new(self.threads(), cut.len());
+        let passes = MicroBatches::new(self.threads(), cut.len());
         let one = |i: usize| {
             if let Some(later) = cut.get(i + self.threads()) {
                 expect(later);

@@ -1,17 +1,17 @@
 //! K and V of the positions before a run: those of a block, or of a sequence that grows by tokens.
 
-use hyperrag_kv::{BlockError, Geometry, KvLayers};
+use hyperrag_core::{BlockError, KvShape, LayerSource};
 
 /// The positions before the tokens of a sequence.
 #[derive(Clone, Copy)]
-pub(crate) enum Past<'a> {
+pub(crate) enum PastKv<'a> {
     /// A document part.
-    Block(&'a dyn KvLayers),
+    Block(&'a dyn LayerSource),
     /// A prompt and the tokens generated after it.
-    Grown(&'a GrowingKv),
+    Grown(&'a AppendKv),
 }
 
-impl<'a> Past<'a> {
+impl<'a> PastKv<'a> {
     /// Number of positions held.
     pub(crate) fn tokens(self) -> usize {
         match self {
@@ -29,18 +29,18 @@ impl<'a> Past<'a> {
         Ok(match self {
             Self::Block(block) => {
                 let bytes = block.layer(layer, buffer)?;
-                PastLayer::Read { tokens: block.tokens(), heads: block.geometry().kv_heads, bytes }
+                PastLayer::Read { tokens: block.tokens(), heads: block.kv_shape().kv_heads, bytes }
             }
             Self::Grown(grown) => PastLayer::Grown(grown, layer),
         })
     }
 }
 
-/// A layer of a [`Past`].
+/// A layer of a [`PastKv`].
 #[derive(Clone, Copy)]
 pub(crate) enum PastLayer<'a> {
     Read { tokens: usize, heads: u32, bytes: &'a [u8] },
-    Grown(&'a GrowingKv, usize),
+    Grown(&'a AppendKv, usize),
 }
 
 impl<'a> PastLayer<'a> {
@@ -56,7 +56,7 @@ impl<'a> PastLayer<'a> {
             Self::Grown(grown, layer) => PastHead {
                 tokens: grown.tokens,
                 keys: grown.run(layer, head),
-                values: grown.run(layer, grown.geometry.kv_heads as usize + head),
+                values: grown.run(layer, grown.kv_shape.kv_heads as usize + head),
             },
         }
     }
@@ -72,24 +72,24 @@ pub(crate) struct PastHead<'a> {
 
 /// K and V to which tokens are appended without moving earlier ones. Each head of each layer has its
 /// own run, with room for all tokens to come.
-pub(crate) struct GrowingKv {
-    geometry: Geometry,
+pub(crate) struct AppendKv {
+    kv_shape: KvShape,
     tokens: usize,
     /// `[layer][K, then V][KV head]`, each `[position][dim]`.
     runs: Vec<Vec<u8>>,
 }
 
-impl GrowingKv {
+impl AppendKv {
     /// Returns empty runs with room for `tokens` positions.
-    pub(crate) fn with_room(geometry: Geometry, tokens: usize) -> Self {
-        let runs = 2 * geometry.layers as usize * geometry.kv_heads as usize;
-        let run = || Vec::with_capacity(geometry.head_bytes(tokens));
-        Self { geometry, tokens: 0, runs: std::iter::repeat_with(run).take(runs).collect() }
+    pub(crate) fn with_room(kv_shape: KvShape, tokens: usize) -> Self {
+        let runs = 2 * kv_shape.layers as usize * kv_shape.kv_heads as usize;
+        let run = || Vec::with_capacity(kv_shape.head_bytes(tokens));
+        Self { kv_shape, tokens: 0, runs: std::iter::repeat_with(run).take(runs).collect() }
     }
 
     /// Appends `tokens` positions. `kv` has the layout of a block of them.
     pub(crate) fn append(&mut self, tokens: usize, kv: &[u8]) {
-        let heads = kv.chunks_exact(self.geometry.head_bytes(tokens));
+        let heads = kv.chunks_exact(self.kv_shape.head_bytes(tokens));
         for (run, head) in self.runs.iter_mut().zip(heads) {
             run.extend_from_slice(head);
         }
@@ -97,6 +97,6 @@ impl GrowingKv {
     }
 
     fn run(&self, layer: usize, index: usize) -> &[u8] {
-        &self.runs[layer * 2 * self.geometry.kv_heads as usize + index]
+        &self.runs[layer * 2 * self.kv_shape.kv_heads as usize + index]
     }
 }

@@ -1,7 +1,7 @@
 //! Reads weights from a file and packs them into the panels of products.
 
 use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
-use hyperrag_kernels::dtype::Compute;
+use hyperrag_kernels::dtype::ComputeDtype;
 use hyperrag_kernels::lanes::{PANEL, panels_of};
 
 use crate::model_file::StoredTensor;
@@ -21,14 +21,14 @@ pub(super) struct StoredMatrix {
 }
 
 impl StoredMatrix {
-    pub(super) fn pack(self, compute: Compute) -> Result<PackedWeights, LoadError> {
+    pub(super) fn pack(self, dtype: ComputeDtype) -> Result<PackedWeights, LoadError> {
         let rows = self.parts.iter().map(|(part, _)| part.rows());
         let (count, outputs) = match self.alternating {
             true => (self.parts.len(), rows.map(|rows| panels_of(rows) * PANEL).sum()),
             false => (1, rows.sum()),
         };
         let mut matrix =
-            PackedWeights::zeroed(outputs, self.inputs, compute).map_err(LoadError::packing)?;
+            PackedWeights::zeroed(outputs, self.inputs, dtype).map_err(LoadError::packing)?;
         let mut first = 0;
         for (part, order) in self.parts {
             let mut row = 0;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hyperrag_kv::{Calibration, Element, KvBlock, ModelError};
+use hyperrag_core::{Calibration, KvBlock, KvDtype, ModelError};
 use rayon::prelude::*;
 
 use super::codec::{Part, Place};
@@ -14,23 +14,23 @@ impl CpuModel {
     /// # Panics
     /// If the calibration has the sizes of another model.
     #[must_use]
-    pub fn calibrated(mut self, element: Element, calibration: Arc<Calibration>) -> Self {
-        let geometry = self.config.geometry(element);
-        assert!(calibration.fits(&geometry), "a calibration of this model's sizes");
-        self.codec = self.codec.calibrated(element, calibration);
-        self.geometry = geometry;
+    pub fn calibrated(mut self, kv_dtype: KvDtype, calibration: Arc<Calibration>) -> Self {
+        let kv_shape = self.config.kv_shape(kv_dtype);
+        assert!(calibration.fits(&kv_shape), "a calibration of this model's sizes");
+        self.codec = self.codec.calibrated(kv_dtype, calibration);
+        self.kv_shape = kv_shape;
         self
     }
 
     /// Returns the model with an element type that needs no calibration.
     ///
     /// # Panics
-    /// If `element` needs one.
+    /// If `kv_dtype` needs one.
     #[must_use]
-    pub fn with_element(mut self, element: Element) -> Self {
-        assert!(!element.is_calibrated(), "{element} needs a calibration");
-        self.codec = self.codec.uncalibrated(element);
-        self.geometry = self.config.geometry(element);
+    pub fn with_kv_dtype(mut self, kv_dtype: KvDtype) -> Self {
+        assert!(!kv_dtype.is_calibrated(), "{kv_dtype} needs a calibration");
+        self.codec = self.codec.uncalibrated(kv_dtype);
+        self.kv_shape = self.config.kv_shape(kv_dtype);
         self
     }
 
@@ -38,34 +38,34 @@ impl CpuModel {
     /// another block: its attention reads rounded K and V in every layer.
     ///
     /// # Errors
-    /// [`ModelError::Geometry`] for a block of other sizes.
+    /// [`ModelError::KvShape`] for a block of other sizes.
     pub fn rounded(&self, exact: &KvBlock) -> Result<KvBlock, ModelError> {
-        let expected = self.config.geometry(Element::F32);
-        if *exact.geometry() != expected {
-            let (block, model) = (Box::new(*exact.geometry()), Box::new(expected));
-            return Err(ModelError::Geometry { block, model });
+        let expected = self.config.kv_shape(KvDtype::F32);
+        if *exact.kv_shape() != expected {
+            let (block, model) = (Box::new(*exact.kv_shape()), Box::new(expected));
+            return Err(ModelError::KvShape { block, model });
         }
         let tokens = exact.tokens();
-        let mut kv = KvBlock::memory(tokens * self.geometry.token_bytes());
-        let bytes = (expected.layer_bytes(tokens), self.geometry.layer_bytes(tokens));
+        let mut kv = KvBlock::memory(tokens * self.kv_shape.token_bytes());
+        let bytes = (expected.layer_bytes(tokens), self.kv_shape.layer_bytes(tokens));
         self.pool.install(|| {
             let layers = exact.kv().par_chunks(bytes.0).zip(kv.par_chunks_mut(bytes.1));
             layers.enumerate().for_each(|(layer, (from, to))| {
                 self.round_layer(layer, tokens, from, to);
             });
         });
-        Ok(KvBlock::new(self.geometry, tokens, kv, exact.hidden().to_vec()))
+        Ok(KvBlock::new(self.kv_shape, tokens, kv, exact.hidden().to_vec()))
     }
 
     fn round_layer(&self, layer: usize, tokens: usize, from: &[u8], to: &mut [u8]) {
         let (heads, dim) = (self.config.kv_heads, self.config.head_dim);
-        let row_bytes = self.codec.element.row_bytes(dim);
+        let row_bytes = self.codec.kv_dtype.row_bytes(dim);
         let mut row = vec![0.0; dim];
-        let rows = from.chunks_exact(Element::F32.row_bytes(dim));
+        let rows = from.chunks_exact(KvDtype::F32.row_bytes(dim));
         for (i, (from, to)) in rows.zip(to.chunks_exact_mut(row_bytes)).enumerate() {
             let (head, position) = (i / tokens, i % tokens);
             let part = if head < heads { Part::Key } else { Part::Value };
-            Element::F32.decode(from, &mut row);
+            KvDtype::F32.decode(from, &mut row);
             let place = Place { layer, head: head % heads, position, tokens };
             self.codec.encode_turned(part, place, &mut row, to);
         }

@@ -1,9 +1,9 @@
 //! The device types of a program without candle. There is no device, so these types have no values.
 
-use hyperrag_kernels::dtype::Compute;
-use hyperrag_kv::{
-    BlockError, Chunk, Geometry, KvBlock, KvLayers, LanguageModel, ModelError, Pair,
+use hyperrag_core::{
+    BlockError, Chunk, KvBlock, KvShape, LanguageModel, LayerSource, ModelError, Pair,
 };
+use hyperrag_kernels::dtype::ComputeDtype;
 
 use super::choice::open;
 use crate::{Config, DeviceChoice, DeviceInfo, DeviceSettings, LoadError, ModelFile};
@@ -76,7 +76,7 @@ impl DeviceModel {
 
     /// Returns the type of weights and products.
     #[must_use]
-    pub fn compute(&self) -> Compute {
+    pub fn dtype(&self) -> ComputeDtype {
         match *self {}
     }
 
@@ -93,7 +93,7 @@ impl DeviceModel {
 impl LanguageModel for DeviceModel {
     type Resident = DeviceBlock;
 
-    fn geometry(&self) -> &Geometry {
+    fn kv_shape(&self) -> &KvShape {
         match *self {}
     }
 
@@ -109,13 +109,13 @@ impl LanguageModel for DeviceModel {
         match *self {}
     }
 
-    fn score_pairs(&self, _: &[Pair<'_, DeviceBlock>]) -> Result<Vec<f32>, ModelError> {
+    fn score_resident(&self, _: &[Pair<'_, DeviceBlock>]) -> Result<Vec<f32>, ModelError> {
         match *self {}
     }
 
-    fn score_kept(
+    fn score_streamed(
         &self,
-        _: &[Pair<'_, dyn KvLayers + '_>],
+        _: &[Pair<'_, dyn LayerSource + '_>],
     ) -> Result<Vec<Result<f32, BlockError>>, ModelError> {
         match *self {}
     }

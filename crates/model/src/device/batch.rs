@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{Device, Error};
-use hyperrag_kv::{Geometry, ModelError};
+use hyperrag_core::{KvShape, ModelError};
 
 use super::choice::DeviceSettings;
 use super::transfer::{self, first_line};
@@ -36,7 +36,7 @@ pub(super) struct Batching {
 impl Batching {
     pub(super) fn new(
         config: &Config,
-        geometry: &Geometry,
+        kv_shape: &KvShape,
         settings: DeviceSettings,
         device: &Device,
     ) -> Self {
@@ -48,7 +48,7 @@ impl Batching {
             row_bytes: 16 * config.hidden
                 + 16 * qkv
                 + 8 * config.feed_forward
-                + 2 * geometry.token_bytes(),
+                + 2 * kv_shape.token_bytes(),
             // Scores, masked scores, weights, and the results of soft caps.
             attention_bytes: (12 + 8 * usize::from(config.attention_cap.is_some())) * config.heads,
             sequences_max: AtomicUsize::new(usize::MAX),

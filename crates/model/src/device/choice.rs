@@ -5,8 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use hyperrag_kernels::dtype::Compute;
-use hyperrag_kv::Element;
+use hyperrag_core::KvDtype;
+use hyperrag_kernels::dtype::ComputeDtype;
 use serde::Serialize;
 
 use super::Device;
@@ -60,9 +60,9 @@ impl fmt::Display for DeviceChoice {
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceSettings {
     /// Type of weights and products.
-    pub compute: Compute,
+    pub dtype: ComputeDtype,
     /// Type to which K and V are rounded.
-    pub element: Element,
+    pub kv_dtype: KvDtype,
     /// Number of positions to which every block is padded: that of the longest chunk.
     pub block_positions: usize,
     /// Memory for activations and batches, in bytes; `None` takes a share of the device's free memory.

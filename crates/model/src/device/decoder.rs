@@ -6,9 +6,9 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::ops::{rms_norm, softmax_last_dim, swiglu};
 use candle_nn::rotary_emb::rope_i;
+use hyperrag_core::KvShape;
 use hyperrag_kernels::activation::Activation;
-use hyperrag_kernels::dtype::Compute;
-use hyperrag_kv::Geometry;
+use hyperrag_kernels::dtype::ComputeDtype;
 
 use super::batch::Batching;
 use super::transfer::Transfer;
@@ -17,17 +17,17 @@ use crate::weights::{Layer, Weights};
 
 /// A decoder on a candle device.
 ///
-/// Weights and products are of the type `compute`; the residual stream, norms, rotary positions,
+/// Weights and products are of the type `dtype`; the residual stream, norms, rotary positions,
 /// attention and the LM head are in f32. K and V are rounded to the element type before any attention
 /// reads them.
 pub struct DeviceModel {
     pub(super) config: Config,
-    pub(super) geometry: Geometry,
+    pub(super) kv_shape: KvShape,
     pub(super) device: Device,
     /// Type of weights and products.
-    pub(super) compute: Compute,
+    pub(super) dtype: ComputeDtype,
     /// Type of K and V.
-    pub(super) element: DType,
+    pub(super) kv_dtype: DType,
     /// Number of positions to which every block is padded.
     pub(super) block_positions: usize,
     pub(super) weights: Weights<Tensor, Tensor>,
@@ -62,7 +62,7 @@ pub struct DeviceBlock {
 }
 
 /// Blocks to which the rows of a pass attend, before themselves.
-pub(super) struct Past {
+pub(super) struct PastKv {
     /// K and V of all blocks, `[layer and K or V][block][KV head, padded position, dim]`.
     pub(super) kv: Tensor,
     /// Number of positions of each block, without padding.
@@ -70,13 +70,13 @@ pub(super) struct Past {
 }
 
 /// K and V that a pass returns, `[layer and K or V][sequence, KV head, position, dim]`.
-pub(super) struct Kept(pub(super) Tensor);
+pub(super) struct KvOut(pub(super) Tensor);
 
 impl DeviceModel {
     /// Returns the type of weights and products.
     #[must_use]
-    pub fn compute(&self) -> Compute {
-        self.compute
+    pub fn dtype(&self) -> ComputeDtype {
+        self.dtype
     }
 
     /// Returns the sizes of the model.
@@ -90,8 +90,8 @@ impl DeviceModel {
     pub(super) fn forward(
         &self,
         tokens: &Tensor,
-        past: Option<&Past>,
-        kept: Option<&Kept>,
+        past: Option<&PastKv>,
+        kept: Option<&KvOut>,
     ) -> Result<Tensor> {
         let (sequences, positions) = tokens.dims2()?;
         let view = |local: usize| self.view(local == 1, positions, past);
@@ -106,7 +106,7 @@ impl DeviceModel {
             let normed = self.norm(&x, &layer.attention_norm)?;
             let shape = (sequences, positions);
             let (query, key, value) = self.heads(layer, &normed, shape, &view.angles)?;
-            if let Some(Kept(kept)) = kept {
+            if let Some(KvOut(kept)) = kept {
                 kept.slice_set(&key.reshape((1, key.elem_count()))?, 0, 2 * l)?;
                 kept.slice_set(&value.reshape((1, value.elem_count()))?, 0, 2 * l + 1)?;
             }
@@ -172,7 +172,7 @@ impl DeviceModel {
         }
         let (query, key) = (rope_i(&query, cos, sin)?, rope_i(&key, cos, sin)?);
         let value = part(heads + kv_heads, kv_heads)?;
-        Ok((query, key.to_dtype(self.element)?, value.to_dtype(self.element)?))
+        Ok((query, key.to_dtype(self.kv_dtype)?, value.to_dtype(self.kv_dtype)?))
     }
 
     /// Computes attention over the past and the rows' own K and V, `[sequence * position][heads *
@@ -184,7 +184,7 @@ impl DeviceModel {
         query: &Tensor,
         key: &Tensor,
         value: &Tensor,
-        past: Option<&Past>,
+        past: Option<&PastKv>,
         mask: &Tensor,
     ) -> Result<Tensor> {
         let (sequences, heads, positions, dim) = query.dims4()?;
@@ -218,7 +218,7 @@ impl DeviceModel {
 
     /// Returns angles and mask of the rows in a layer that is `local` or not. Row positions continue
     /// from each block's length without padding.
-    fn view(&self, local: bool, positions: usize, past: Option<&Past>) -> Result<View> {
+    fn view(&self, local: bool, positions: usize, past: Option<&PastKv>) -> Result<View> {
         let Angles { cos, sin } = &self.angles[usize::from(local)];
         let mask = self.mask(local, positions, past)?;
         let Some(past) = past else {
@@ -235,7 +235,7 @@ impl DeviceModel {
 
     /// Builds a mask by which a row sees the positions of its block, the rows before it and itself; in
     /// a local layer, only the latest of these.
-    fn mask(&self, local: bool, positions: usize, past: Option<&Past>) -> Result<Tensor> {
+    fn mask(&self, local: bool, positions: usize, past: Option<&PastKv>) -> Result<Tensor> {
         let none = [0];
         let (lengths, padded) = match past {
             Some(past) => (past.tokens.as_slice(), self.block_positions),

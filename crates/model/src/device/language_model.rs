@@ -3,13 +3,13 @@
 use std::sync::mpsc::sync_channel;
 
 use candle_core::{DType, Result, Tensor};
-use hyperrag_kv::{
-    BlockError, Chunk, Geometry, KvBlock, KvLayers, LanguageModel, ModelError, Pair, QueryPart,
+use hyperrag_core::{
+    BlockError, Chunk, KvBlock, KvShape, LanguageModel, LayerSource, ModelError, Pair, QuerySuffix,
     Scorer,
 };
 use rayon::prelude::*;
 
-use super::decoder::{DeviceBlock, DeviceModel, Kept, Past};
+use super::decoder::{DeviceBlock, DeviceModel, KvOut, PastKv};
 use super::transfer::first_line;
 use crate::Config;
 
@@ -38,7 +38,7 @@ impl DeviceModel {
         let tokens = Tensor::from_vec(tokens, (chunks.len(), longest), &self.device)?;
         let Config { kv_heads, head_dim, layers, .. } = self.config;
         let length = chunks.len() * kv_heads * longest * head_dim;
-        let kept = Kept(Tensor::zeros((2 * layers, length), self.element, &self.device)?);
+        let kept = KvOut(Tensor::zeros((2 * layers, length), self.kv_dtype, &self.device)?);
         let rows = self.forward(&tokens, None, Some(&kept))?;
         let last = chunks.iter().enumerate().map(|(i, c)| i * longest + c.tokens.len() - 1);
         let last = Tensor::new(last.map(|row| row as u32).collect::<Vec<_>>(), &self.device)?;
@@ -83,7 +83,7 @@ impl DeviceModel {
     fn place(&self, block: &KvBlock) -> Result<DeviceBlock> {
         let Config { kv_heads, head_dim, layers, .. } = self.config;
         let shape = [2 * layers, 1, kv_heads, block.tokens(), head_dim];
-        let kv = self.transfer.upload(block.kv(), self.element, &shape, &self.device)?;
+        let kv = self.transfer.upload(block.kv(), self.kv_dtype, &shape, &self.device)?;
         let hidden = Tensor::new(block.hidden(), &self.device)?.unsqueeze(0)?;
         self.padded(&kv, hidden, block.tokens())
     }
@@ -97,7 +97,7 @@ impl DeviceModel {
     }
 
     /// Scores blocks for one query.
-    fn score_batch(&self, query: &QueryPart, blocks: &[&DeviceBlock]) -> Result<Vec<f32>> {
+    fn score_batch(&self, query: &QuerySuffix, blocks: &[&DeviceBlock]) -> Result<Vec<f32>> {
         let (count, own) = (blocks.len(), query.computed());
         let rows = match own {
             [] => None,
@@ -149,23 +149,23 @@ impl DeviceModel {
     }
 
     /// Copies the blocks side by side, one copy each.
-    fn past(&self, blocks: &[&DeviceBlock]) -> Result<Past> {
+    fn past(&self, blocks: &[&DeviceBlock]) -> Result<PastKv> {
         let (planes, _, length) = blocks[0].kv.dims3()?;
-        let kv = Tensor::zeros((planes, blocks.len(), length), self.element, &self.device)?;
+        let kv = Tensor::zeros((planes, blocks.len(), length), self.kv_dtype, &self.device)?;
         for (i, block) in blocks.iter().enumerate() {
             kv.slice_set(&block.kv, 1, i)?;
         }
-        Ok(Past { kv, tokens: blocks.iter().map(|block| block.tokens).collect() })
+        Ok(PastKv { kv, tokens: blocks.iter().map(|block| block.tokens).collect() })
     }
 
     fn padded_bytes(&self) -> usize {
-        self.geometry.block_bytes(self.block_positions)
+        self.kv_shape.block_bytes(self.block_positions)
     }
 
     /// Uploads the blocks that were read and scores them; passes on the errors of the others.
     fn score_read(
         &self,
-        pairs: &[Pair<'_, dyn KvLayers + '_>],
+        pairs: &[Pair<'_, dyn LayerSource + '_>],
         blocks: Vec<std::result::Result<KvBlock, BlockError>>,
     ) -> std::result::Result<Vec<std::result::Result<f32, BlockError>>, ModelError> {
         let upload = |block: std::result::Result<_, _>| match block {
@@ -177,7 +177,7 @@ impl DeviceModel {
         let present = pairs.iter().zip(&resident).filter_map(|(pair, block)| {
             Some(Pair { query: pair.query, block: block.as_ref().ok()? })
         });
-        let mut scores = self.score_pairs(&present.collect::<Vec<_>>())?.into_iter();
+        let mut scores = self.score_resident(&present.collect::<Vec<_>>())?.into_iter();
         let mut score = |_| scores.next().expect("a score for each block");
         Ok(resident.into_iter().map(|block| block.map(&mut score)).collect())
     }
@@ -186,8 +186,8 @@ impl DeviceModel {
 impl LanguageModel for DeviceModel {
     type Resident = DeviceBlock;
 
-    fn geometry(&self) -> &Geometry {
-        &self.geometry
+    fn kv_shape(&self) -> &KvShape {
+        &self.kv_shape
     }
 
     fn context_tokens(&self) -> usize {
@@ -205,7 +205,7 @@ impl LanguageModel for DeviceModel {
     fn prefill(&self, chunks: &[Chunk]) -> std::result::Result<Vec<KvBlock>, ModelError> {
         let blocks = self.prefill_each(chunks, |chunk, kv, hidden| {
             let (kv, hidden) = (self.transfer.download(&kv)?, hidden.flatten_all()?.to_vec1()?);
-            Ok(KvBlock::new(self.geometry, chunk.tokens.len(), kv, hidden))
+            Ok(KvBlock::new(self.kv_shape, chunk.tokens.len(), kv, hidden))
         })?;
         for (block, chunk) in blocks.iter().zip(chunks) {
             if block.hidden().iter().any(|value| !value.is_finite()) {
@@ -226,9 +226,9 @@ impl LanguageModel for DeviceModel {
     }
 
     fn upload(&self, block: KvBlock) -> std::result::Result<DeviceBlock, ModelError> {
-        if *block.geometry() != self.geometry {
-            let (block, model) = (Box::new(*block.geometry()), Box::new(self.geometry));
-            return Err(ModelError::Geometry { block, model });
+        if *block.kv_shape() != self.kv_shape {
+            let (block, model) = (Box::new(*block.kv_shape()), Box::new(self.kv_shape));
+            return Err(ModelError::KvShape { block, model });
         }
         self.check_positions(block.tokens())?;
         let placed = self.batching.run(
@@ -239,7 +239,7 @@ impl LanguageModel for DeviceModel {
         placed.into_iter().next().ok_or_else(|| ModelError::Device("no block came back".into()))
     }
 
-    fn score_pairs(
+    fn score_resident(
         &self,
         pairs: &[Pair<'_, DeviceBlock>],
     ) -> std::result::Result<Vec<f32>, ModelError> {
@@ -266,9 +266,9 @@ impl LanguageModel for DeviceModel {
     }
 
     /// Scores one batch while the blocks of the next are read.
-    fn score_kept(
+    fn score_streamed(
         &self,
-        pairs: &[Pair<'_, dyn KvLayers + '_>],
+        pairs: &[Pair<'_, dyn LayerSource + '_>],
     ) -> std::result::Result<Vec<std::result::Result<f32, BlockError>>, ModelError> {
         let size = (BATCH_BYTES / self.padded_bytes()).max(1);
         // The remainder comes first: nothing is computed until the first batch is read.

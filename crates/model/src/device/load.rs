@@ -3,8 +3,8 @@
 //! In: a model file, or sizes alone. Out: a [`DeviceModel`]. It does not compute.
 
 use candle_core::{DType, Device, Tensor};
-use hyperrag_kernels::dtype::Compute;
-use hyperrag_kv::Element;
+use hyperrag_core::KvDtype;
+use hyperrag_kernels::dtype::ComputeDtype;
 
 use super::batch::Batching;
 use super::choice::{DeviceChoice, DeviceInfo, DeviceSettings, open};
@@ -17,7 +17,7 @@ use crate::{Config, LoadError, ModelFile, Rope};
 struct FileSource<'a> {
     file: &'a mut ModelFile,
     device: &'a Device,
-    compute: DType,
+    dtype: DType,
 }
 
 impl WeightSource for FileSource<'_> {
@@ -36,7 +36,7 @@ impl WeightSource for FileSource<'_> {
         let values = values_of(self.file, &parts, Some(inputs))?;
         // Converted on the host, so that half as much goes over the bus.
         let placed = Tensor::from_vec(values, (rows(&parts), inputs), &Device::Cpu)
-            .and_then(|t| t.to_dtype(self.compute)?.to_device(self.device));
+            .and_then(|t| t.to_dtype(self.dtype)?.to_device(self.device));
         placed.map_err(|error| failed(&error))
     }
 
@@ -53,7 +53,7 @@ fn rows(parts: &[Part]) -> usize {
 /// Source of random weights from the device, for figures that do not depend on their values.
 struct RandomSource<'a> {
     device: &'a Device,
-    compute: DType,
+    dtype: DType,
 }
 
 impl WeightSource for RandomSource<'_> {
@@ -71,7 +71,7 @@ impl WeightSource for RandomSource<'_> {
     fn matrix(&mut self, parts: Vec<Part>, inputs: usize) -> Result<Tensor, LoadError> {
         let deviation = (1.0 / inputs as f32).sqrt();
         Tensor::randn(0.0, deviation, (rows(&parts), inputs), self.device)
-            .and_then(|t| t.to_dtype(self.compute))
+            .and_then(|t| t.to_dtype(self.dtype))
             .map_err(|error| failed(&error))
     }
 
@@ -81,12 +81,12 @@ impl WeightSource for RandomSource<'_> {
 }
 
 /// Returns candle's name of the type.
-fn dtype(compute: Compute) -> Result<DType, LoadError> {
-    match compute {
-        Compute::F16 => Ok(DType::F16),
-        Compute::Bf16 => Ok(DType::BF16),
-        Compute::F32 => Ok(DType::F32),
-        Compute::Int8 => {
+fn tensor_dtype(dtype: ComputeDtype) -> Result<DType, LoadError> {
+    match dtype {
+        ComputeDtype::F16 => Ok(DType::F16),
+        ComputeDtype::Bf16 => Ok(DType::BF16),
+        ComputeDtype::F32 => Ok(DType::F32),
+        ComputeDtype::Int8 => {
             let feature = "int8 on a GPU (use --dtype f16, bf16 or f32)".to_owned();
             Err(LoadError::Unsupported { feature })
         }
@@ -120,8 +120,8 @@ impl DeviceModel {
         settings: DeviceSettings,
     ) -> Result<Self, LoadError> {
         let config = file.config().clone();
-        let compute = dtype(settings.compute)?;
-        let weights = Weights::read(&config, &mut FileSource { file, device, compute })?;
+        let dtype = tensor_dtype(settings.dtype)?;
+        let weights = Weights::read(&config, &mut FileSource { file, device, dtype })?;
         Self::new(config, weights, device, settings)
     }
 
@@ -136,8 +136,8 @@ impl DeviceModel {
     ) -> Result<(Self, DeviceInfo), LoadError> {
         let (device, info) =
             open(choice, settings.notice)?.unwrap_or((Device::Cpu, DeviceInfo::cpu()));
-        let compute = dtype(settings.compute)?;
-        let weights = Weights::read(&config, &mut RandomSource { device: &device, compute })?;
+        let dtype = tensor_dtype(settings.dtype)?;
+        let weights = Weights::read(&config, &mut RandomSource { device: &device, dtype })?;
         Ok((Self::new(config, weights, &device, settings)?, info))
     }
 
@@ -147,11 +147,11 @@ impl DeviceModel {
         device: &Device,
         settings: DeviceSettings,
     ) -> Result<Self, LoadError> {
-        let stored = match settings.element {
-            Element::Bf16 => DType::BF16,
-            Element::F32 => DType::F32,
-            element @ (Element::Int8 | Element::Int5 | Element::Int4) => {
-                let feature = format!("K and V in {element} on a GPU (use --device cpu)");
+        let stored = match settings.kv_dtype {
+            KvDtype::Bf16 => DType::BF16,
+            KvDtype::F32 => DType::F32,
+            kv_dtype @ (KvDtype::Int8 | KvDtype::Int5 | KvDtype::Int4) => {
+                let feature = format!("K and V in {kv_dtype} on a GPU (use --device cpu)");
                 return Err(LoadError::Unsupported { feature });
             }
         };
@@ -165,16 +165,16 @@ impl DeviceModel {
         let local = config.window.as_ref().map(|_| &config.local_rope);
         let angles: candle_core::Result<_> =
             [&config.rope].into_iter().chain(local).map(angles).collect();
-        let geometry = config.geometry(settings.element);
+        let kv_shape = config.kv_shape(settings.kv_dtype);
         Ok(Self {
-            compute: settings.compute,
-            element: stored,
+            dtype: settings.dtype,
+            kv_dtype: stored,
             angles: angles.map_err(|error| failed(&error))?,
-            batching: Batching::new(&config, &geometry, settings, device),
+            batching: Batching::new(&config, &kv_shape, settings, device),
             transfer: Transfer::new(),
             block_positions: settings.block_positions,
             device: device.clone(),
-            geometry,
+            kv_shape,
             config,
             weights,
         })

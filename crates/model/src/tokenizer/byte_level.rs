@@ -15,7 +15,7 @@ use super::pieces::Cutter;
 use super::{Digests, Encoder, Spelling, Tokenizer, Vocabulary, hash_texts, kind, marks_turn};
 use crate::LoadError;
 use crate::metadata::Reader;
-use hyperrag_kv::Digest;
+use hyperrag_core::Digest;
 
 /// Pattern by which Llama 3 and Qwen cut text into words. They differ in `numbers` alone.
 macro_rules! words_pattern {
@@ -192,7 +192,7 @@ mod tests {
 
     use super::*;
     use crate::gguf::Value;
-    use hyperrag_kv::{Coverage, Tokenize};
+    use hyperrag_core::{Coverage, Tokenize};
     use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
     #[test]

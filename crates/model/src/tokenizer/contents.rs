@@ -1,7 +1,7 @@
 //! The digest of the parts of a `tokenizer.json` that decide token ids. Spelling of the file and parts
 //! with other uses do not change it.
 
-use hyperrag_kv::Digest;
+use hyperrag_core::Digest;
 use serde_json::Value;
 
 /// Parts that decide token ids.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hyperrag_kv::{Digest, guarded};
+use hyperrag_core::{Digest, guarded};
 use serde_json::Value;
 use tokenizers::Tokenizer as FastTokenizer;
 

@@ -11,7 +11,7 @@ mod sentence_piece;
 
 use std::collections::HashMap;
 
-use hyperrag_kv::{Coverage, Digest, ModelError, Tokenize, guarded};
+use hyperrag_core::{Coverage, Digest, ModelError, Tokenize, guarded};
 use tokenizers::Tokenizer as FastTokenizer;
 
 use crate::LoadError;

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::OnceLock;
 
-use hyperrag_kv::ModelError;
+use hyperrag_core::ModelError;
 use serde_json::Value;
 use tokenizers::Tokenizer as FastTokenizer;
 

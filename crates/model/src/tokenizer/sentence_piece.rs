@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::OnceLock;
 
-use hyperrag_kv::{Digest, ModelError};
+use hyperrag_core::{Digest, ModelError};
 
 use super::pieces::{PIECE_BYTES, PIECE_BYTES_MAX, cut, place, unbroken};
 use super::{Digests, Encoder, Tokenizer, Vocabulary, hash_texts, kind, marks_turn_of_pieces};

@@ -6,12 +6,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use candle_core::quantized::gguf_file::Value;
-use hyperrag_kv::{
-    Chunk, Element, Generate, KvBlock, LanguageModel, Pair, QueryPart, Sampling, Scorer,
+use hyperrag_core::{
+    Chunk, Generate, KvBlock, KvDtype, LanguageModel, Pair, QuerySuffix, Sampling, Scorer,
 };
 use hyperrag_model::tiny::{NAMES, Tiny};
 use hyperrag_model::{
-    Compute, CpuModel, DeviceChoice, DeviceModel, DeviceSettings, Generator, Kernel, ModelFile,
+    ComputeDtype, CpuModel, DeviceChoice, DeviceModel, DeviceSettings, Generator, Kernel, ModelFile,
 };
 
 use crate::blocks::{bits, chunk, same};
@@ -25,16 +25,16 @@ fn gguf(name: &str) -> Vec<u8> {
     bytes.into_inner()
 }
 
-fn load(bytes: &[u8], element: Element) -> CpuModel {
-    load_as(bytes, element, Compute::F32, Kernel::best(), 2).unwrap()
+fn load(bytes: &[u8], kv_dtype: KvDtype) -> CpuModel {
+    load_as(bytes, kv_dtype, ComputeDtype::F32, Kernel::best(), 2).unwrap()
 }
 
-fn device(bytes: &[u8], element: Element, compute: Compute) -> DeviceModel {
+fn device(bytes: &[u8], kv_dtype: KvDtype, dtype: ComputeDtype) -> DeviceModel {
     let folder = tempfile::tempdir().unwrap();
     let mut file = ModelFile::open(&write_file(folder.path(), bytes)).unwrap();
     let block_positions = 128;
     let notice = |_: &str| ();
-    let settings = DeviceSettings { compute, element, block_positions, memory_bytes: None, notice };
+    let settings = DeviceSettings { dtype, kv_dtype, block_positions, memory_bytes: None, notice };
     DeviceModel::load(&mut file, DeviceChoice::Cpu, settings).unwrap().0
 }
 
@@ -71,16 +71,16 @@ fn golden(name: &str) -> Vec<Golden> {
 /// token.
 fn scores<M: LanguageModel>(model: &M, sequence: &Golden) -> (f32, Vec<f32>) {
     let half = sequence.tokens.len() / 2;
-    let score = |document: &[u32], query: &QueryPart| {
+    let score = |document: &[u32], query: &QuerySuffix| {
         let block = model.upload(model.prefill(&[chunk(document)]).unwrap().remove(0)).unwrap();
-        model.score_pairs(&[Pair { query, block: &block }]).unwrap()[0]
+        model.score_resident(&[Pair { query, block: &block }]).unwrap()[0]
     };
     let likelihood =
-        score(&sequence.tokens[..half], &QueryPart::likelihood(&sequence.tokens[half..]));
+        score(&sequence.tokens[..half], &QuerySuffix::likelihood(&sequence.tokens[half..]));
     let (document, query) = sequence.tokens.split_at(sequence.tokens.len() - 1);
     let logits = sequence.logits.iter().map(|(token, _)| {
         let scorer = Scorer::Logit { token: *token };
-        score(document, &QueryPart { tokens: query.to_vec(), scorer })
+        score(document, &QuerySuffix { tokens: query.to_vec(), scorer })
     });
     (likelihood, logits.collect())
 }
@@ -90,7 +90,7 @@ fn transformers_computes_the_same() {
     for name in NAMES {
         let bytes = gguf(name);
         let (cpu, device) =
-            (load(&bytes, Element::F32), device(&bytes, Element::F32, Compute::F32));
+            (load(&bytes, KvDtype::F32), device(&bytes, KvDtype::F32, ComputeDtype::F32));
         let sequences = golden(name);
         assert!(sequences.iter().any(|sequence| sequence.tokens.len() > 100), "{name}");
         for sequence in &sequences {
@@ -135,7 +135,7 @@ fn every_number_of_the_configuration_matters() {
             metadata.extend(value.map(|value| (key.to_owned(), value)));
         });
         let run = tokens(1, 100);
-        let [own, other] = [gguf(name), other].map(|bytes| load(&bytes, Element::F32));
+        let [own, other] = [gguf(name), other].map(|bytes| load(&bytes, KvDtype::F32));
         assert_ne!(own.config(), other.config(), "{name}, {key}");
         // Another fingerprint: a store of one is refused by the other.
         assert_ne!(own.config().rope(), other.config().rope(), "{name}, {key}");
@@ -149,8 +149,8 @@ fn every_number_of_the_configuration_matters() {
 fn two_parts_score_as_one_run() {
     for name in NAMES {
         let bytes = gguf(name);
-        for element in Element::ALL.into_iter().filter(|element| !element.is_calibrated()) {
-            let model = load(&bytes, element);
+        for kv_dtype in KvDtype::ALL.into_iter().filter(|kv_dtype| !kv_dtype.is_calibrated()) {
+            let model = load(&bytes, kv_dtype);
             for (document, query) in [(1, 1), (1, 20), (7, 40), (31, 2), (60, 20), (200, 64)] {
                 let (document, query) = (tokens(3, document), tokens(4, query));
                 let block = model.prefill(&[chunk(&document)]).unwrap().remove(0);
@@ -158,7 +158,7 @@ fn two_parts_score_as_one_run() {
                 let run = [&document[..], &query].concat();
                 let logs = model.log_probabilities_of_run(&run).unwrap();
                 let whole = logs[document.len() - 1..].iter().sum::<f64>() / query.len() as f64;
-                assert!((score - whole).abs() <= 1e-5, "{name}, {element}: {score}, {whole}");
+                assert!((score - whole).abs() <= 1e-5, "{name}, {kv_dtype}: {score}, {whole}");
             }
         }
     }
@@ -186,9 +186,10 @@ fn assert_bits(model: &CpuModel, single: &CpuModel, chunks: &[Chunk], what: &str
 fn bits_depend_on_tokens_alone() {
     for name in NAMES {
         let bytes = gguf(name);
-        for element in Element::ALL {
-            let load = |threads| load_as(&bytes, element, Compute::F32, Kernel::best(), threads);
-            let what = format!("{name}, {element}");
+        for kv_dtype in KvDtype::ALL {
+            let load =
+                |threads| load_as(&bytes, kv_dtype, ComputeDtype::F32, Kernel::best(), threads);
+            let what = format!("{name}, {kv_dtype}");
             assert_bits(&load(2).unwrap(), &load(1).unwrap(), &chunks(), &what);
         }
     }
@@ -200,15 +201,14 @@ fn bits_do_not_depend_on_instructions() {
     // Like the others, but for numbers.
     for name in NAMES.into_iter().filter(|name| !["llama3", "gemma3-linear"].contains(name)) {
         let bytes = gguf(name);
-        for compute in [Compute::F32, Compute::Bf16] {
+        for dtype in [ComputeDtype::F32, ComputeDtype::Bf16] {
             for kernel in Kernel::available() {
-                let reference = match kernel.id(compute) == Kernel::Portable.id(compute) {
+                let reference = match kernel.id(dtype) == Kernel::Portable.id(dtype) {
                     true => Kernel::Portable,
                     false => kernel,
                 };
-                let load =
-                    |kernel, threads| load_as(&bytes, Element::Bf16, compute, kernel, threads);
-                let what = format!("{name}, {compute}, {kernel:?}");
+                let load = |kernel, threads| load_as(&bytes, KvDtype::Bf16, dtype, kernel, threads);
+                let what = format!("{name}, {dtype}, {kernel:?}");
                 let [model, single] = [load(kernel, 2), load(reference, 1)].map(Result::unwrap);
                 assert_bits(&model, &single, &chunks, &what);
             }
@@ -222,7 +222,7 @@ fn generation_goes_on_as_one_pass_over_all() {
     for name in NAMES {
         let folder = tempfile::tempdir().unwrap();
         let mut file = ModelFile::open(&write_file(folder.path(), &gguf(name))).unwrap();
-        let model = Generator::load(&mut file, Compute::F32, Kernel::best(), 2).unwrap();
+        let model = Generator::load(&mut file, ComputeDtype::F32, Kernel::best(), 2).unwrap();
         let generate = |prompt: &[u32], tokens_max| {
             let mut generated = Vec::new();
             let sampling = Sampling { tokens_max, ..greedy };
@@ -251,14 +251,15 @@ fn the_device_agrees() {
         chunks().into_iter().filter(|chunk| chunk.tokens.len() < 128).collect();
     for name in NAMES {
         let bytes = gguf(name);
-        let (cpu, exact) = (load(&bytes, Element::F32), device(&bytes, Element::F32, Compute::F32));
-        let bf16 = device(&bytes, Element::Bf16, Compute::Bf16);
+        let (cpu, exact) =
+            (load(&bytes, KvDtype::F32), device(&bytes, KvDtype::F32, ComputeDtype::F32));
+        let bf16 = device(&bytes, KvDtype::Bf16, ComputeDtype::Bf16);
         let random = DeviceModel::random(
             cpu.config().clone(),
             DeviceChoice::Cpu,
             DeviceSettings {
-                compute: Compute::F32,
-                element: Element::F32,
+                dtype: ComputeDtype::F32,
+                kv_dtype: KvDtype::F32,
                 block_positions: 128,
                 memory_bytes: None,
                 notice: |_| (),

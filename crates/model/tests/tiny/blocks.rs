@@ -1,6 +1,6 @@
 //! Chunks, and comparisons to the bit, for the tests of both models.
 
-use hyperrag_kv::{Chunk, ChunkId, DocId, KvBlock};
+use hyperrag_core::{Chunk, ChunkId, DocId, KvBlock};
 
 /// Makes a chunk of these tokens.
 pub(crate) fn chunk(tokens: &[u32]) -> Chunk {

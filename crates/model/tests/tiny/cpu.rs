@@ -11,11 +11,11 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::{log_softmax, rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope_i;
-use hyperrag_kv::{
-    Element, FixedPositions, Geometry, KvBlock, LanguageModel, ModelError, Tokenize,
+use hyperrag_core::{
+    FixedPositions, KvBlock, KvDtype, KvShape, LanguageModel, ModelError, Tokenize,
 };
 use hyperrag_model::{
-    CATALOG, Compute, ComputeChoice, CpuModel, DeviceChoice, Kernel, LoadError, LoadSettings,
+    CATALOG, ComputeDtype, CpuModel, DeviceChoice, DtypeChoice, Kernel, LoadError, LoadSettings,
     Model, ModelCache, ModelFile, NamedModel,
 };
 
@@ -78,27 +78,27 @@ pub(crate) fn write_file(folder: &Path, bytes: &[u8]) -> PathBuf {
 
 pub(crate) fn load_as(
     bytes: &[u8],
-    element: Element,
-    compute: Compute,
+    kv_dtype: KvDtype,
+    dtype: ComputeDtype,
     kernel: Kernel,
     threads: usize,
 ) -> Result<CpuModel, LoadError> {
     let folder = tempfile::tempdir().unwrap();
     let path = write_file(folder.path(), bytes);
     let mut file = ModelFile::open(&path)?;
-    if !element.is_calibrated() {
-        return CpuModel::load(&mut file, element, compute, kernel, threads);
+    if !kv_dtype.is_calibrated() {
+        return CpuModel::load(&mut file, kv_dtype, dtype, kernel, threads);
     }
-    let refused = CpuModel::load(&mut file, element, compute, kernel, threads).err();
+    let refused = CpuModel::load(&mut file, kv_dtype, dtype, kernel, threads).err();
     assert!(matches!(refused, Some(LoadError::Unsupported { .. })));
-    let model = CpuModel::load(&mut file, Element::F32, compute, kernel, threads)?;
+    let model = CpuModel::load(&mut file, KvDtype::F32, dtype, kernel, threads)?;
     let fixed = FixedPositions { first: 2, last: 3 };
     let calibration = model.calibrate(&ragged(16), fixed).unwrap();
-    Ok(model.calibrated(element, Arc::new(calibration)))
+    Ok(model.calibrated(kv_dtype, Arc::new(calibration)))
 }
 
-fn load(element: Element) -> CpuModel {
-    load_as(&tiny(), element, Compute::F32, Kernel::best(), 2).unwrap()
+fn load(kv_dtype: KvDtype) -> CpuModel {
+    load_as(&tiny(), kv_dtype, ComputeDtype::F32, Kernel::best(), 2).unwrap()
 }
 
 fn mean_log_probability(model: &CpuModel, document: &[u32], query: &[u32]) -> f64 {
@@ -213,7 +213,7 @@ fn assert_close(actual: &[f32], expected: &Tensor, what: &str) {
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
     let mut values = vec![0.0; bytes.len() / 4];
-    Element::F32.decode(bytes, &mut values);
+    KvDtype::F32.decode(bytes, &mut values);
     values
 }
 
@@ -237,14 +237,14 @@ fn candle_operations_give_the_same() {
         with_metadata("llama.rope.freq_base", Value::F32(100_000.0)),
     ];
     for bytes in variants {
-        let model = load_as(&bytes, Element::F32, Compute::F32, Kernel::best(), 2).unwrap();
+        let model = load_as(&bytes, KvDtype::F32, ComputeDtype::F32, Kernel::best(), 2).unwrap();
         let mut reference = Reference::new(bytes);
         for length in [1, 2, 31, 33, 100] {
             let document = tokens(length as u64, length);
             let block = model.prefill(&[chunk(&document)]).unwrap().remove(0);
             let (layers, hidden) = reference.run(&document).unwrap();
             for (layer, (keys, values)) in layers.iter().enumerate() {
-                for head in 0..block.geometry().kv_heads as usize {
+                for head in 0..block.kv_shape().kv_heads as usize {
                     let what = format!("{length} tokens, layer {layer}, head {head}");
                     let (k, v) =
                         (floats(block.keys(layer, head)), floats(block.values(layer, head)));
@@ -265,23 +265,23 @@ fn candle_operations_give_the_same() {
 
 #[test]
 fn bits_depend_on_tokens_alone() {
-    for element in Element::ALL {
-        bits_are_those_of_one_chunk(element, Compute::F32);
+    for kv_dtype in KvDtype::ALL {
+        bits_are_those_of_one_chunk(kv_dtype, ComputeDtype::F32);
     }
-    bits_are_those_of_one_chunk(Element::Bf16, Compute::Bf16);
-    bits_are_those_of_one_chunk(Element::Bf16, Compute::Int8);
+    bits_are_those_of_one_chunk(KvDtype::Bf16, ComputeDtype::Bf16);
+    bits_are_those_of_one_chunk(KvDtype::Bf16, ComputeDtype::Int8);
 }
 
-fn bits_are_those_of_one_chunk(element: Element, compute: Compute) {
+fn bits_are_those_of_one_chunk(kv_dtype: KvDtype, dtype: ComputeDtype) {
     let chunks = ragged(100);
     let queries = [1, 2, 20].map(|length| tokens(500 + length as u64, length));
     for kernel in Kernel::available() {
         // Kernels of one id give the same bits.
-        let reference = match kernel.id(compute) == Kernel::Portable.id(compute) {
+        let reference = match kernel.id(dtype) == Kernel::Portable.id(dtype) {
             true => Kernel::Portable,
             false => kernel,
         };
-        let single = load_as(&tiny(), element, compute, reference, 1).unwrap();
+        let single = load_as(&tiny(), kv_dtype, dtype, reference, 1).unwrap();
         let alone: Vec<KvBlock> = chunks
             .iter()
             .map(|chunk| single.prefill(std::slice::from_ref(chunk)).unwrap().remove(0))
@@ -291,9 +291,9 @@ fn bits_are_those_of_one_chunk(element: Element, compute: Compute) {
             .map(|q| alone.iter().map(|block| single.score(q, &[block]).unwrap()[0]).collect())
             .collect();
         for threads in [1, 2] {
-            let model = load_as(&tiny(), element, compute, kernel, threads).unwrap();
+            let model = load_as(&tiny(), kv_dtype, dtype, kernel, threads).unwrap();
             for count in [1, 2, 7, 100] {
-                let what = format!("{element}, {kernel:?}, {threads} threads, batch of {count}");
+                let what = format!("{kv_dtype}, {kernel:?}, {threads} threads, batch of {count}");
                 let blocks = model.prefill(&chunks[..count]).unwrap();
                 assert_eq!(blocks.len(), count);
                 assert!(blocks.iter().zip(&alone).all(|(a, b)| same(a, b)), "blocks: {what}");
@@ -309,20 +309,20 @@ fn bits_are_those_of_one_chunk(element: Element, compute: Compute) {
 
 #[test]
 fn bf16_and_int8_are_near_f32() {
-    let exact = load(Element::F32);
+    let exact = load(KvDtype::F32);
     let query = tokens(4, 20);
     // Random weights magnify rounding.
-    for (compute, limit) in [(Compute::Bf16, 0.1), (Compute::Int8, 0.3)] {
-        let rounded = load_as(&tiny(), Element::F32, compute, Kernel::best(), 2).unwrap();
+    for (dtype, limit) in [(ComputeDtype::Bf16, 0.1), (ComputeDtype::Int8, 0.3)] {
+        let rounded = load_as(&tiny(), KvDtype::F32, dtype, Kernel::best(), 2).unwrap();
         let scores = [&exact, &rounded].map(|model| {
             let blocks = model.prefill(&ragged(20)).unwrap();
             model.score(&query, &blocks.iter().collect::<Vec<_>>()).unwrap()
         });
         let differences = scores[0].iter().zip(&scores[1]).map(|(a, b)| (a - b).abs());
         let largest = differences.fold(0.0, f32::max);
-        assert!(largest > 0.0 && largest <= limit, "{compute}: {largest}");
+        assert!(largest > 0.0 && largest <= limit, "{dtype}: {largest}");
     }
-    let refused = load_as(&tiny(), Element::F32, Compute::F16, Kernel::best(), 1).err();
+    let refused = load_as(&tiny(), KvDtype::F32, ComputeDtype::F16, Kernel::best(), 1).err();
     assert!(refused.unwrap().to_string().contains("--dtype"));
 }
 
@@ -342,9 +342,9 @@ fn int8_needs_inputs_that_can_be_turned() {
             tensors.push(narrow(&format!("{layer}.ffn_down.weight"), &[64, 104]));
         }
     });
-    let load = |compute| load_as(&bytes, Element::F32, compute, Kernel::best(), 1);
-    assert!(load(Compute::Bf16).is_ok());
-    let refused = load(Compute::Int8).err().unwrap().to_string();
+    let load = |dtype| load_as(&bytes, KvDtype::F32, dtype, Kernel::best(), 1);
+    assert!(load(ComputeDtype::Bf16).is_ok());
+    let refused = load(ComputeDtype::Int8).err().unwrap().to_string();
     assert!(refused.contains("104 inputs") && refused.contains("--dtype bf16"), "{refused}");
 }
 
@@ -366,9 +366,9 @@ fn a_feed_forward_part_of_any_width_gives_the_same() {
         }
     });
     for kernel in Kernel::available() {
-        for compute in [Compute::F32, Compute::Bf16] {
+        for dtype in [ComputeDtype::F32, ComputeDtype::Bf16] {
             let prefill = |bytes: &[u8], length: usize| {
-                let model = load_as(bytes, Element::F32, compute, kernel, 2).unwrap();
+                let model = load_as(bytes, KvDtype::F32, dtype, kernel, 2).unwrap();
                 model.prefill(&[chunk(&tokens(1, length))]).unwrap().remove(0)
             };
             // A single row takes another path.
@@ -381,7 +381,7 @@ fn a_feed_forward_part_of_any_width_gives_the_same() {
 
 #[test]
 fn more_tokens_than_a_pass_holds_give_the_same() {
-    let model = load(Element::Bf16);
+    let model = load(KvDtype::Bf16);
     let long =
         [1023, 1, 1024, 1025, 3, 1500, 60].map(|length| chunk(&tokens(length, length as usize)));
     let blocks = model.prefill(&long).unwrap();
@@ -399,7 +399,7 @@ fn more_tokens_than_a_pass_holds_give_the_same() {
 
 #[test]
 fn order_of_documents_does_not_matter() {
-    let model = load(Element::F32);
+    let model = load(KvDtype::F32);
     let (a, b) = (chunk(&[5; 40]), chunk(&[200, 201, 202]));
     let ab = model.prefill(&[a.clone(), b.clone()]).unwrap();
     let ba = model.prefill(&[b, a]).unwrap();
@@ -413,8 +413,8 @@ fn order_of_documents_does_not_matter() {
 #[test]
 fn two_parts_score_as_one_run() {
     // With a calibration the query's rows are not rounded, and its positions are none of a chunk's.
-    for element in Element::ALL.into_iter().filter(|element| !element.is_calibrated()) {
-        let model = load(element);
+    for kv_dtype in KvDtype::ALL.into_iter().filter(|kv_dtype| !kv_dtype.is_calibrated()) {
+        let model = load(kv_dtype);
         for (document, query) in [(1, 1), (1, 20), (31, 2), (33, 1), (60, 20), (200, 64), (7, 40)] {
             let (document, query) = (tokens(3, document), tokens(4, query));
             let block = model.prefill(&[chunk(&document)]).unwrap().remove(0);
@@ -429,7 +429,7 @@ fn two_parts_score_as_one_run() {
 fn a_calibration_depends_on_its_chunks_alone() {
     let fixed = FixedPositions { first: 2, last: 3 };
     let made = |kernel, threads| {
-        let model = load_as(&tiny(), Element::F32, Compute::F32, kernel, threads).unwrap();
+        let model = load_as(&tiny(), KvDtype::F32, ComputeDtype::F32, kernel, threads).unwrap();
         model.calibrate(&ragged(16), fixed).unwrap().digest()
     };
     let first = made(Kernel::Portable, 1);
@@ -444,18 +444,18 @@ fn fixed_positions_are_stored_nearly_exactly() {
     let fixed = FixedPositions { first: 6, last: 0 };
     let chunks: Vec<_> =
         (0..8).map(|i| chunk(&[vec![9, 8, 7, 6, 5, 4], tokens(i, 20)].concat())).collect();
-    let exact = load(Element::F32);
+    let exact = load(KvDtype::F32);
     let calibration = Arc::new(exact.calibrate(&chunks, fixed).unwrap());
     let blocks = exact.prefill(&chunks[..1]).unwrap();
     let (query, prefix) = (tokens(77, 9), chunk(&chunks[0].tokens[..6]));
     let [start] = &exact.prefill(std::slice::from_ref(&prefix)).unwrap()[..] else { panic!() };
     let expected = exact.score(&query, &[start, &blocks[0]]).unwrap();
-    for element in [Element::Int5, Element::Int4] {
-        let model = load(Element::F32).calibrated(element, Arc::clone(&calibration));
+    for kv_dtype in [KvDtype::Int5, KvDtype::Int4] {
+        let model = load(KvDtype::F32).calibrated(kv_dtype, Arc::clone(&calibration));
         let blocks = model.prefill(&[prefix.clone(), chunks[0].clone()]).unwrap();
         let scores = model.score(&query, &[&blocks[0], &blocks[1]]).unwrap();
-        assert!((scores[0] - expected[0]).abs() < 1e-4, "{element}: {scores:?} {expected:?}");
-        assert_ne!(bits(&scores)[1], bits(&expected)[1], "{element} rounds the rest");
+        assert!((scores[0] - expected[0]).abs() < 1e-4, "{kv_dtype}: {scores:?} {expected:?}");
+        assert_ne!(bits(&scores)[1], bits(&expected)[1], "{kv_dtype} rounds the rest");
     }
 }
 
@@ -469,12 +469,12 @@ fn heads_that_are_mixed_too_little_are_refused() {
     });
     let folder = tempfile::tempdir().unwrap();
     let mut file = ModelFile::open(&write_file(folder.path(), &bytes)).unwrap();
-    for element in Element::ALL {
+    for kv_dtype in KvDtype::ALL {
         let settings = LoadSettings {
             device: DeviceChoice::Cpu,
-            compute: ComputeChoice::Named(Compute::F32),
+            dtype: DtypeChoice::Named(ComputeDtype::F32),
             threads: 1,
-            element,
+            kv_dtype,
             calibration: None,
             chunk_tokens: 64,
             notice: |_| {},
@@ -482,14 +482,14 @@ fn heads_that_are_mixed_too_little_are_refused() {
         // The tensors are not of these sizes either, but that comes later.
         let refused = Model::load(&mut file, settings).err();
         let named = matches!(&refused, Some(LoadError::Unsupported { feature })
-            if feature.contains(&format!("{element} with heads of 12 dimensions")));
-        assert_eq!(named, element.is_calibrated(), "{element}: {refused:?}");
+            if feature.contains(&format!("{kv_dtype} with heads of 12 dimensions")));
+        assert_eq!(named, kv_dtype.is_calibrated(), "{kv_dtype}: {refused:?}");
     }
 }
 
 #[test]
 fn nothing_to_compute_is_no_panic() {
-    let model = load(Element::F32);
+    let model = load(KvDtype::F32);
     assert_eq!(model.prefill(&[]).unwrap().len(), 0);
     assert_eq!(model.score(&[5], &[]).unwrap().len(), 0);
     assert_eq!(model.log_probabilities_of_run(&[5]).unwrap().len(), 0);
@@ -497,7 +497,7 @@ fn nothing_to_compute_is_no_panic() {
 
 #[test]
 fn wrong_tokens_and_blocks_are_refused() {
-    let model = load(Element::F32);
+    let model = load(KvDtype::F32);
     let vocabulary = model.config().vocabulary;
     let unknown = u32::try_from(vocabulary).unwrap();
     let prefill = |tokens: &[u32]| model.prefill(&[chunk(&[5]), chunk(tokens)]).unwrap_err();
@@ -513,23 +513,23 @@ fn wrong_tokens_and_blocks_are_refused() {
     assert!(matches!(score(&[unknown]), Err(ModelError::UnknownToken { .. })));
     assert!(score(&[5; 8]).is_ok());
     assert!(matches!(score(&[5; 9]), Err(ModelError::TooLong { tokens: 2049, max: 2048, .. })));
-    let other = load(Element::Bf16).prefill(&[chunk(&[5])]).unwrap().remove(0);
+    let other = load(KvDtype::Bf16).prefill(&[chunk(&[5])]).unwrap().remove(0);
     assert!(matches!(
         model.upload(other),
-        Err(ModelError::Geometry { block, model })
-            if block.element == Element::Bf16 && model.element == Element::F32
+        Err(ModelError::KvShape { block, model })
+            if block.kv_dtype == KvDtype::Bf16 && model.kv_dtype == KvDtype::F32
     ));
     assert!(model.upload(block).is_ok());
 }
 
 #[test]
 fn values_that_are_no_numbers_are_refused() {
-    let model = load(Element::F32);
-    let geometry: Geometry = *model.geometry();
+    let model = load(KvDtype::F32);
+    let kv_shape: KvShape = *model.kv_shape();
     let good = model.prefill(&[chunk(&[5, 6])]).unwrap().remove(0);
-    let kv = vec![0xff; 2 * geometry.token_bytes()];
-    let bad = KvBlock::new(geometry, 2, kv, vec![0.0; geometry.hidden as usize]);
-    let hidden = KvBlock::new(geometry, 2, good.kv().to_vec(), vec![f32::NAN; good.hidden().len()]);
+    let kv = vec![0xff; 2 * kv_shape.token_bytes()];
+    let bad = KvBlock::new(kv_shape, 2, kv, vec![0.0; kv_shape.hidden as usize]);
+    let hidden = KvBlock::new(kv_shape, 2, good.kv().to_vec(), vec![f32::NAN; good.hidden().len()]);
     for bad in [bad, hidden] {
         let scored = model.score(&[5, 6], &[&good, &bad]);
         assert!(matches!(scored, Err(ModelError::NotANumber { what }) if what == "candidate 1"));
@@ -538,14 +538,14 @@ fn values_that_are_no_numbers_are_refused() {
     }
     let nan = Tensor::full(f32::NAN, 64, &CPU).unwrap();
     let model = with_tensor("output_norm.weight", GgmlDType::F32, &nan);
-    let model = load_as(&model, Element::F32, Compute::F32, Kernel::best(), 1).unwrap();
+    let model = load_as(&model, KvDtype::F32, ComputeDtype::F32, Kernel::best(), 1).unwrap();
     assert!(matches!(model.prefill(&[chunk(&[5])]), Err(ModelError::NotANumber { .. })));
 }
 
 #[test]
 fn other_models_are_refused() {
     let error =
-        |bytes: Vec<u8>| load_as(&bytes, Element::F32, Compute::F32, Kernel::best(), 1).err();
+        |bytes: Vec<u8>| load_as(&bytes, KvDtype::F32, ComputeDtype::F32, Kernel::best(), 1).err();
     let text = |text: &str| Value::String(text.to_owned());
     let other = error(with_metadata("general.architecture", text("mamba")));
     assert!(
@@ -594,7 +594,7 @@ fn other_models_are_refused() {
 fn use_model(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let mut file = ModelFile::open(path)?;
     let tokenizer = file.tokenizer();
-    let model = CpuModel::load(&mut file, Element::F32, Compute::F32, Kernel::best(), 1)?;
+    let model = CpuModel::load(&mut file, KvDtype::F32, ComputeDtype::F32, Kernel::best(), 1)?;
     let ids = tokenizer?.encode_text("in the and of 12")?;
     let blocks = model.prefill(&[chunk(&ids)])?;
     model.score(&ids, &[&blocks[0]])?;

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
-use hyperrag_kv::{Chunk, Element, KvBlock, LanguageModel, ModelError};
+use hyperrag_core::{Chunk, KvBlock, KvDtype, LanguageModel, ModelError};
 use hyperrag_model::{
-    Compute, CpuModel, DeviceBlock, DeviceChoice, DeviceModel, DeviceSettings, Kernel, ModelFile,
+    ComputeDtype, CpuModel, DeviceBlock, DeviceChoice, DeviceModel, DeviceSettings, Kernel,
+    ModelFile,
 };
 
 use crate::blocks::chunk;
@@ -14,22 +15,22 @@ use crate::seeded::{ragged, tokens};
 /// Number of positions of the static layout; the longest candidate has 60.
 const POSITIONS: usize = 64;
 
-pub(crate) fn both(element: Element) -> (CpuModel, DeviceModel) {
-    with_memory(element, None)
+pub(crate) fn both(kv_dtype: KvDtype) -> (CpuModel, DeviceModel) {
+    with_memory(kv_dtype, None)
 }
 
-fn with_memory(element: Element, memory_bytes: Option<usize>) -> (CpuModel, DeviceModel) {
+fn with_memory(kv_dtype: KvDtype, memory_bytes: Option<usize>) -> (CpuModel, DeviceModel) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/tiny.gguf");
     let mut file = ModelFile::open(&path).unwrap();
-    let cpu = CpuModel::load(&mut file, element, Compute::F32, Kernel::best(), 2).unwrap();
-    let settings = settings(element, memory_bytes);
+    let cpu = CpuModel::load(&mut file, kv_dtype, ComputeDtype::F32, Kernel::best(), 2).unwrap();
+    let settings = settings(kv_dtype, memory_bytes);
     (cpu, DeviceModel::load(&mut file, DeviceChoice::Cpu, settings).unwrap().0)
 }
 
-fn settings(element: Element, memory_bytes: Option<usize>) -> DeviceSettings {
+fn settings(kv_dtype: KvDtype, memory_bytes: Option<usize>) -> DeviceSettings {
     DeviceSettings {
-        compute: Compute::F32,
-        element,
+        dtype: ComputeDtype::F32,
+        kv_dtype,
         block_positions: POSITIONS,
         memory_bytes,
         notice: |_| (),
@@ -37,11 +38,11 @@ fn settings(element: Element, memory_bytes: Option<usize>) -> DeviceSettings {
 }
 
 fn values(block: &KvBlock) -> Vec<f32> {
-    let (element, dim) = (block.geometry().element, block.geometry().head_dim as usize);
-    let rows = block.kv().chunks_exact(element.row_bytes(dim));
+    let (kv_dtype, dim) = (block.kv_shape().kv_dtype, block.kv_shape().head_dim as usize);
+    let rows = block.kv().chunks_exact(kv_dtype.row_bytes(dim));
     let decoded = rows.flat_map(|bytes| {
         let mut row = vec![0.0; dim];
-        element.decode(bytes, &mut row);
+        kv_dtype.decode(bytes, &mut row);
         row
     });
     decoded.collect()
@@ -57,7 +58,7 @@ pub(crate) fn assert_close(actual: &[f32], expected: &[f32], tolerance: f32, wha
 fn assert_blocks_close(actual: &[KvBlock], expected: &[KvBlock], tolerance: f32) {
     assert_eq!(actual.len(), expected.len());
     for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
-        assert_eq!((a.geometry(), a.tokens()), (e.geometry(), e.tokens()));
+        assert_eq!((a.kv_shape(), a.tokens()), (e.kv_shape(), e.tokens()));
         assert_close(&values(a), &values(e), tolerance, &format!("K and V of block {i}"));
         assert_close(a.hidden(), e.hidden(), tolerance, &format!("hidden state of block {i}"));
     }
@@ -74,7 +75,7 @@ fn scores<M: LanguageModel>(model: &M, query: &[u32], blocks: &[KvBlock]) -> Vec
 
 #[test]
 fn ragged_chunks_prefill_as_on_the_cpu() {
-    let (cpu, device) = both(Element::F32);
+    let (cpu, device) = both(KvDtype::F32);
     let chunks: Vec<Chunk> = ragged(23);
     assert_blocks_close(&device.prefill(&chunks).unwrap(), &cpu.prefill(&chunks).unwrap(), 1e-4);
     // One alone, without padding, and in the order of the input.
@@ -85,7 +86,7 @@ fn ragged_chunks_prefill_as_on_the_cpu() {
 
 #[test]
 fn ragged_batches_score_as_on_the_cpu() {
-    let (cpu, device) = both(Element::F32);
+    let (cpu, device) = both(KvDtype::F32);
     let blocks = cpu.prefill(&ragged(23)).unwrap();
     for length in [1, 2, 20] {
         let query = tokens(99, length);
@@ -102,7 +103,7 @@ fn ragged_batches_score_as_on_the_cpu() {
 /// Uses the device's own blocks for scores, like a store that is built on the device and used on it.
 #[test]
 fn prefill_and_score_together_agree() {
-    let (cpu, device) = both(Element::F32);
+    let (cpu, device) = both(KvDtype::F32);
     let chunks = ragged(9);
     let query = tokens(5, 12);
     let expected = scores(&cpu, &query, &cpu.prefill(&chunks).unwrap());
@@ -118,7 +119,7 @@ fn prefill_and_score_together_agree() {
 
 #[test]
 fn bf16_blocks_agree() {
-    let (cpu, device) = both(Element::Bf16);
+    let (cpu, device) = both(KvDtype::Bf16);
     let chunks = ragged(9);
     let (on_cpu, on_device) = (cpu.prefill(&chunks).unwrap(), device.prefill(&chunks).unwrap());
     // A value near the middle of two bf16 numbers may be rounded either way.
@@ -133,7 +134,7 @@ fn batches_may_be_split_anywhere() {
     let chunks = ragged(23);
     let query = tokens(5, 12);
     for memory in [1, 1 << 20, 1 << 22, 1 << 30] {
-        let (cpu, device) = with_memory(Element::F32, Some(memory));
+        let (cpu, device) = with_memory(KvDtype::F32, Some(memory));
         let expected = cpu.prefill(&chunks).unwrap();
         assert_blocks_close(&device.prefill(&chunks).unwrap(), &expected, 1e-4);
         let scores_there = scores(&device, &query, &expected);
@@ -144,7 +145,7 @@ fn batches_may_be_split_anywhere() {
 /// Scores a block that fills the layout beside one of a single position.
 #[test]
 fn full_and_shortest_blocks_share_a_batch() {
-    let (cpu, device) = both(Element::F32);
+    let (cpu, device) = both(KvDtype::F32);
     let chunks = [chunk(&tokens(1, POSITIONS)), chunk(&tokens(2, 1))];
     let blocks = cpu.prefill(&chunks).unwrap();
     let query = tokens(3, 7);
@@ -153,7 +154,7 @@ fn full_and_shortest_blocks_share_a_batch() {
 
 #[test]
 fn inputs_are_checked() {
-    let (cpu, device) = both(Element::F32);
+    let (cpu, device) = both(KvDtype::F32);
     let refused = |tokens: &[u32]| device.prefill(&[chunk(tokens)]).unwrap_err();
     assert!(matches!(refused(&[]), ModelError::Empty { .. }));
     assert!(matches!(refused(&[1 << 20]), ModelError::UnknownToken { .. }));
@@ -163,9 +164,9 @@ fn inputs_are_checked() {
         device.upload(long),
         Err(ModelError::TooLong { tokens: 65, max: POSITIONS, .. })
     ));
-    let (bf16, _) = both(Element::Bf16);
+    let (bf16, _) = both(KvDtype::Bf16);
     let other = bf16.prefill(&ragged(1)).unwrap().remove(0);
-    assert!(matches!(device.upload(other), Err(ModelError::Geometry { .. })));
+    assert!(matches!(device.upload(other), Err(ModelError::KvShape { .. })));
     let block: DeviceBlock = device.upload(cpu.prefill(&ragged(1)).unwrap().remove(0)).unwrap();
     assert!(matches!(device.score(&[], &[&block]), Err(ModelError::Empty { .. })));
     assert!(matches!(device.score(&[1; 4000], &[&block]), Err(ModelError::TooLong { .. })));
@@ -174,8 +175,8 @@ fn inputs_are_checked() {
 /// Uses random weights of the tiny model's sizes, as the figures do.
 #[test]
 fn random_weights_compute() {
-    let (cpu, _) = both(Element::Bf16);
-    let settings = settings(Element::Bf16, None);
+    let (cpu, _) = both(KvDtype::Bf16);
+    let settings = settings(KvDtype::Bf16, None);
     let model = DeviceModel::random(cpu.config().clone(), DeviceChoice::Cpu, settings).unwrap().0;
     let blocks = model.prefill(&ragged(5)).unwrap();
     let scores = scores(&model, &tokens(1, 6), &blocks);
@@ -186,7 +187,7 @@ fn random_weights_compute() {
 #[test]
 fn int8_is_refused_on_a_gpu() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/tiny.gguf");
-    let settings = DeviceSettings { compute: Compute::Int8, ..settings(Element::F32, None) };
+    let settings = DeviceSettings { dtype: ComputeDtype::Int8, ..settings(KvDtype::F32, None) };
     let mut file = ModelFile::open(&path).unwrap();
     let refused = DeviceModel::load(&mut file, DeviceChoice::Cpu, settings).err();
     assert!(refused.unwrap().to_string().contains("--dtype f16, bf16 or f32"));

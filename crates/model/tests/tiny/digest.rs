@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use candle_core::quantized::gguf_file::{self, Content, Value as Metadata};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
-use hyperrag_kv::{Coverage, Digest, Element, KvBlock, LanguageModel, Tokenize};
+use hyperrag_core::{Coverage, Digest, KvBlock, KvDtype, LanguageModel, Tokenize};
 use hyperrag_model::tiny::Tiny;
-use hyperrag_model::{Compute, CpuModel, Kernel, ModelFile};
+use hyperrag_model::{ComputeDtype, CpuModel, Kernel, ModelFile};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -35,7 +35,8 @@ fn seen(path: &Path) -> Seen {
     let (weights, tokenizer) = digests(path, Coverage::Contents);
     let mut file = ModelFile::open(path).unwrap();
     let tokens = file.tokenizer().unwrap().encode_text(TEXT).unwrap();
-    let model = CpuModel::load(&mut file, Element::F32, Compute::F32, Kernel::best(), 2).unwrap();
+    let model =
+        CpuModel::load(&mut file, KvDtype::F32, ComputeDtype::F32, Kernel::best(), 2).unwrap();
     let block = model.prefill(&[chunk(&tokens)]).unwrap().remove(0);
     Seen { weights, tokenizer, block }
 }

@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::{Coverage, Element, LanguageModel, Tokenize};
+use hyperrag_core::{Coverage, KvDtype, LanguageModel, Tokenize};
 use hyperrag_model::tiny::{NAMES, Tiny};
-use hyperrag_model::{Compute, CpuModel, Kernel, LoadError, ModelFile};
+use hyperrag_model::{ComputeDtype, CpuModel, Kernel, LoadError, ModelFile};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -14,7 +14,7 @@ use crate::blocks::{bits, chunk, same};
 
 fn load(path: &Path) -> Result<CpuModel, LoadError> {
     let mut file = ModelFile::open(path)?;
-    CpuModel::load(&mut file, Element::F32, Compute::F32, Kernel::best(), 2)
+    CpuModel::load(&mut file, KvDtype::F32, ComputeDtype::F32, Kernel::best(), 2)
 }
 
 /// Writes the tiny model of that name as GGUF, as a folder, and as a folder with three files of

@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 use candle_core::Tensor;
 use candle_core::quantized::gguf_file::Value;
 use candle_core::quantized::{GgmlDType, QTensor};
-use hyperrag_kv::{
-    Element, FixedPositions, Generate, Generation, ModelError, Sampling, Stop, Tokenize,
+use hyperrag_core::{
+    FixedPositions, Generate, Generation, KvDtype, ModelError, Sampling, Stop, Tokenize,
 };
 use hyperrag_model::{
-    Compute, ComputeChoice, DeviceChoice, Generator, Kernel, LoadError, LoadSettings, Model,
+    ComputeDtype, DeviceChoice, DtypeChoice, Generator, Kernel, LoadError, LoadSettings, Model,
     ModelFile,
 };
 
@@ -24,7 +24,7 @@ fn open(bytes: &[u8]) -> ModelFile {
 }
 
 fn load(bytes: &[u8]) -> Generator {
-    Generator::load(&mut open(bytes), Compute::F32, Kernel::best(), 2).unwrap()
+    Generator::load(&mut open(bytes), ComputeDtype::F32, Kernel::best(), 2).unwrap()
 }
 
 /// Generates tokens. Returns them and how the generation ended.
@@ -67,14 +67,14 @@ fn greedy_tokens_are_the_most_probable_of_one_pass_over_all() {
 fn tokens_do_not_depend_on_threads_or_instructions() {
     let sampled = Sampling { temperature: 1.5, top_p: 0.9, seed: 3, ..GREEDY };
     let prompt = tokens(1, 70);
-    for compute in [Compute::F32, Compute::Bf16, Compute::Int8] {
+    for dtype in [ComputeDtype::F32, ComputeDtype::Bf16, ComputeDtype::Int8] {
         for sampling in [GREEDY, sampled] {
             let of = |(kernel, threads): (Kernel, usize)| {
-                let model = Generator::load(&mut open(&tiny()), compute, kernel, threads).unwrap();
+                let model = Generator::load(&mut open(&tiny()), dtype, kernel, threads).unwrap();
                 generate(&model, &prompt, &sampling).0
             };
             // AVX-512's instruction for bf16 has bits of its own.
-            let same = |kernel: &Kernel| kernel.id(compute) == Kernel::available()[0].id(compute);
+            let same = |kernel: &Kernel| kernel.id(dtype) == Kernel::available()[0].id(dtype);
             let kernels = Kernel::available().into_iter().filter(same);
             let all: Vec<_> = kernels.flat_map(|k| [(k, 1), (k, 3)]).map(of).collect();
             assert!(all.len() > 1 && all.windows(2).all(|pair| pair[0] == pair[1]), "{all:?}");
@@ -97,25 +97,25 @@ fn a_seed_decides_what_is_drawn() {
 fn a_model_that_reranks_lends_its_weights() {
     let (prompt, bytes) = (tokens(3, 50), tiny());
     let expected = generate(&load(&bytes), &prompt, &GREEDY);
-    for element in [Element::F32, Element::Bf16, Element::Int8, Element::Int4] {
+    for kv_dtype in [KvDtype::F32, KvDtype::Bf16, KvDtype::Int8, KvDtype::Int4] {
         let mut file = open(&bytes);
         let mut settings = LoadSettings {
             device: DeviceChoice::Cpu,
-            compute: ComputeChoice::Named(Compute::F32),
+            dtype: DtypeChoice::Named(ComputeDtype::F32),
             threads: 2,
-            element: Element::F32,
+            kv_dtype: KvDtype::F32,
             calibration: None,
             chunk_tokens: 256,
             notice: |_| (),
         };
-        if element.is_calibrated() {
+        if kv_dtype.is_calibrated() {
             let model = Model::load(&mut file, settings.clone()).unwrap();
             let fixed = FixedPositions { first: 1, last: 1 };
             settings.calibration = Some(model.calibrate(&ragged(16), fixed).unwrap().into());
         }
-        let model = Model::load(&mut file, LoadSettings { element, ..settings }).unwrap();
+        let model = Model::load(&mut file, LoadSettings { kv_dtype, ..settings }).unwrap();
         let sharing = Generator::sharing(&model, &mut file, 2).unwrap();
-        assert_eq!(generate(&sharing, &prompt, &GREEDY), expected, "{element}");
+        assert_eq!(generate(&sharing, &prompt, &GREEDY), expected, "{kv_dtype}");
     }
 }
 
@@ -170,7 +170,7 @@ fn the_chat_template_says_how_turns_begin_and_end() {
     let ended = Generation { tokens: 0, stop: Stop::Eos };
     assert_eq!(generate(&model, &prompt, &GREEDY), (Vec::new(), ended));
     let broken = with_metadata("tokenizer.chat_template", Value::String("{% for".to_owned()));
-    let refused = Generator::load(&mut open(&broken), Compute::F32, Kernel::best(), 1);
+    let refused = Generator::load(&mut open(&broken), ComputeDtype::F32, Kernel::best(), 1);
     assert!(matches!(refused.err(), Some(LoadError::Metadata { key, .. }) if key.contains("chat")));
 }
 

@@ -1,11 +1,11 @@
 //! Labels and logits at the last position, and pairs of several queries in one call.
 
 use candle_core::quantized::GgmlDType;
-use hyperrag_kv::{
-    BlockError, Element, Geometry, KvBlock, KvLayers, LanguageModel, ModelError, Pair, QueryPart,
-    Scorer,
+use hyperrag_core::{
+    BlockError, KvBlock, KvDtype, KvShape, LanguageModel, LayerSource, ModelError, Pair,
+    QuerySuffix, Scorer,
 };
-use hyperrag_model::{Compute, CpuModel, Kernel};
+use hyperrag_model::{ComputeDtype, CpuModel, Kernel};
 
 use crate::blocks::{bits, chunk};
 use crate::cpu::{Reference, head_weights, load_as, tiny, with_tensor};
@@ -15,12 +15,12 @@ use crate::seeded::{ragged, tokens};
 const YES: u32 = 40;
 const NO: u32 = 275;
 
-fn part(seed: u64, count: usize, scorer: Scorer) -> QueryPart {
-    QueryPart { tokens: tokens(seed, count), scorer }
+fn part(seed: u64, count: usize, scorer: Scorer) -> QuerySuffix {
+    QuerySuffix { tokens: tokens(seed, count), scorer }
 }
 
 /// Makes queries of all scorers and of several lengths.
-fn parts() -> Vec<QueryPart> {
+fn parts() -> Vec<QuerySuffix> {
     let scorers =
         [Scorer::QueryLikelihood, Scorer::Label { yes: YES, no: NO }, Scorer::Logit { token: YES }];
     let lengths = [1, 2, 20].into_iter().zip(0..);
@@ -29,20 +29,20 @@ fn parts() -> Vec<QueryPart> {
 }
 
 /// Pairs every query with every block, no two pairs of a query side by side.
-fn mixed<'a, R>(parts: &'a [QueryPart], blocks: &'a [R]) -> Vec<Pair<'a, R>> {
+fn mixed<'a, R>(parts: &'a [QuerySuffix], blocks: &'a [R]) -> Vec<Pair<'a, R>> {
     let pairs =
         blocks.iter().flat_map(|block| parts.iter().map(move |query| Pair { query, block }));
     pairs.collect()
 }
 
-fn one(model: &CpuModel, query: &QueryPart, block: &KvBlock) -> f32 {
-    model.score_pairs(&[Pair { query, block }]).unwrap()[0]
+fn one(model: &CpuModel, query: &QuerySuffix, block: &KvBlock) -> f32 {
+    model.score_resident(&[Pair { query, block }]).unwrap()[0]
 }
 
 #[test]
 fn candle_operations_give_the_same_logits() {
     for bytes in [tiny(), with_tensor("output.weight", GgmlDType::Q8_0, &head_weights())] {
-        let model = load_as(&bytes, Element::F32, Compute::F32, Kernel::best(), 2).unwrap();
+        let model = load_as(&bytes, KvDtype::F32, ComputeDtype::F32, Kernel::best(), 2).unwrap();
         let mut reference = Reference::new(bytes);
         for (document, query) in [(1, 1), (33, 2), (60, 20)] {
             let (document, query) = (tokens(3, document), tokens(4, query));
@@ -50,7 +50,8 @@ fn candle_operations_give_the_same_logits() {
             let logits = reference.logits(&[&document[..], &query].concat()).unwrap();
             let last = logits.get(document.len() + query.len() - 1).unwrap();
             let last: Vec<f32> = last.to_vec1().unwrap();
-            let score = |scorer| one(&model, &QueryPart { tokens: query.clone(), scorer }, &block);
+            let score =
+                |scorer| one(&model, &QuerySuffix { tokens: query.clone(), scorer }, &block);
             let (yes, no) = (last[YES as usize], last[NO as usize]);
             let label = score(Scorer::Label { yes: YES, no: NO });
             assert!((label - (yes - no)).abs() <= 1e-4, "{label}, expected {yes} - {no}");
@@ -62,8 +63,8 @@ fn candle_operations_give_the_same_logits() {
 
 #[test]
 fn labels_of_two_parts_are_those_of_one_run() {
-    for element in [Element::F32, Element::Bf16, Element::Int8] {
-        let model = load_as(&tiny(), element, Compute::F32, Kernel::best(), 2).unwrap();
+    for kv_dtype in [KvDtype::F32, KvDtype::Bf16, KvDtype::Int8] {
+        let model = load_as(&tiny(), kv_dtype, ComputeDtype::F32, Kernel::best(), 2).unwrap();
         for (document, query) in [(1, 1), (31, 2), (60, 20), (200, 64)] {
             let (document, query) = (tokens(3, document), tokens(4, query));
             let block = model.prefill(&[chunk(&document)]).unwrap().remove(0);
@@ -72,7 +73,7 @@ fn labels_of_two_parts_are_those_of_one_run() {
                 *model.log_probabilities_of_run(&run).unwrap().last().unwrap()
             };
             let part =
-                QueryPart { tokens: query.clone(), scorer: Scorer::Label { yes: YES, no: NO } };
+                QuerySuffix { tokens: query.clone(), scorer: Scorer::Label { yes: YES, no: NO } };
             let (score, whole) = (one(&model, &part, &block), log(YES) - log(NO));
             assert!((f64::from(score) - whole).abs() <= 1e-5, "{score}, one run gives {whole}");
         }
@@ -81,20 +82,20 @@ fn labels_of_two_parts_are_those_of_one_run() {
 
 #[test]
 fn bits_of_a_pair_depend_on_the_pair_alone() {
-    for (element, compute) in [
-        (Element::F32, Compute::F32),
-        (Element::Bf16, Compute::F32),
-        (Element::Int4, Compute::F32),
-        (Element::Bf16, Compute::Bf16),
-        (Element::Bf16, Compute::Int8),
+    for (kv_dtype, dtype) in [
+        (KvDtype::F32, ComputeDtype::F32),
+        (KvDtype::Bf16, ComputeDtype::F32),
+        (KvDtype::Int4, ComputeDtype::F32),
+        (KvDtype::Bf16, ComputeDtype::Bf16),
+        (KvDtype::Bf16, ComputeDtype::Int8),
     ] {
         for kernel in Kernel::available() {
-            let reference = match kernel.id(compute) == Kernel::Portable.id(compute) {
+            let reference = match kernel.id(dtype) == Kernel::Portable.id(dtype) {
                 true => Kernel::Portable,
                 false => kernel,
             };
             let (chunks, parts) = (ragged(17), parts());
-            let single = load_as(&tiny(), element, compute, reference, 1).unwrap();
+            let single = load_as(&tiny(), kv_dtype, dtype, reference, 1).unwrap();
             let alone: Vec<KvBlock> = chunks
                 .iter()
                 .map(|chunk| single.prefill(std::slice::from_ref(chunk)).unwrap().remove(0))
@@ -103,10 +104,10 @@ fn bits_of_a_pair_depend_on_the_pair_alone() {
             let expected: Vec<f32> =
                 pairs.iter().map(|pair| one(&single, pair.query, pair.block)).collect();
             for threads in [1, 2] {
-                let model = load_as(&tiny(), element, compute, kernel, threads).unwrap();
+                let model = load_as(&tiny(), kv_dtype, dtype, kernel, threads).unwrap();
                 let blocks = model.prefill(&chunks).unwrap();
-                let scores = model.score_pairs(&mixed(&parts, &blocks)).unwrap();
-                let what = format!("{element}, {kernel:?}, {threads} threads");
+                let scores = model.score_resident(&mixed(&parts, &blocks)).unwrap();
+                let what = format!("{kv_dtype}, {kernel:?}, {threads} threads");
                 assert_eq!(bits(&scores), bits(&expected), "{what}");
             }
         }
@@ -119,9 +120,9 @@ struct Broken<'a> {
     layer: usize,
 }
 
-impl KvLayers for Broken<'_> {
-    fn geometry(&self) -> &Geometry {
-        self.block.geometry()
+impl LayerSource for Broken<'_> {
+    fn kv_shape(&self) -> &KvShape {
+        self.block.kv_shape()
     }
 
     fn tokens(&self) -> usize {
@@ -147,10 +148,10 @@ impl KvLayers for Broken<'_> {
 
 #[test]
 fn a_block_that_cannot_be_read_is_named_and_changes_no_other_score() {
-    let (cpu, device) = both(Element::Bf16);
+    let (cpu, device) = both(KvDtype::Bf16);
     let (blocks, parts) = (cpu.prefill(&ragged(9)).unwrap(), parts());
-    let expected = cpu.score_pairs(&mixed(&parts, &blocks)).unwrap();
-    let layers = cpu.geometry().layers as usize;
+    let expected = cpu.score_resident(&mixed(&parts, &blocks)).unwrap();
+    let layers = cpu.kv_shape().layers as usize;
     for broken in [0, 1, layers - 1] {
         let held = Broken { block: &blocks[broken], layer: broken };
         let pairs = mixed(&parts, &blocks).into_iter();
@@ -159,12 +160,12 @@ fn a_block_that_cannot_be_read_is_named_and_changes_no_other_score() {
             block: if std::ptr::eq(block, held.block) {
                 &held as _
             } else {
-                block as &dyn KvLayers
+                block as &dyn LayerSource
             },
         });
         let kept: Vec<_> = kept.collect();
-        let on_cpu = cpu.score_kept(&kept).unwrap();
-        let on_device = device.score_kept(&kept).unwrap();
+        let on_cpu = cpu.score_streamed(&kept).unwrap();
+        let on_device = device.score_streamed(&kept).unwrap();
         for (((pair, expected), score), near) in
             kept.iter().zip(&expected).zip(on_cpu).zip(on_device)
         {
@@ -186,27 +187,32 @@ fn a_block_that_cannot_be_read_is_named_and_changes_no_other_score() {
 
 #[test]
 fn the_device_gives_the_same_labels() {
-    let (cpu, device) = both(Element::F32);
+    let (cpu, device) = both(KvDtype::F32);
     let (blocks, parts) = (cpu.prefill(&ragged(11)).unwrap(), parts());
     let resident = uploaded(&device, &blocks);
-    let expected = cpu.score_pairs(&mixed(&parts, &blocks)).unwrap();
-    assert_close(&device.score_pairs(&mixed(&parts, &resident)).unwrap(), &expected, 1e-4, "mixed");
+    let expected = cpu.score_resident(&mixed(&parts, &blocks)).unwrap();
+    assert_close(
+        &device.score_resident(&mixed(&parts, &resident)).unwrap(),
+        &expected,
+        1e-4,
+        "mixed",
+    );
     for query in &parts {
         let run: Vec<_> = resident.iter().map(|block| Pair { query, block }).collect();
         let on_cpu: Vec<_> = blocks.iter().map(|block| Pair { query, block }).collect();
-        let expected = cpu.score_pairs(&on_cpu).unwrap();
-        assert_close(&device.score_pairs(&run).unwrap(), &expected, 1e-4, "one query");
+        let expected = cpu.score_resident(&on_cpu).unwrap();
+        assert_close(&device.score_resident(&run).unwrap(), &expected, 1e-4, "one query");
     }
 }
 
 #[test]
 fn pairs_are_checked() {
-    let (cpu, device) = both(Element::F32);
+    let (cpu, device) = both(KvDtype::F32);
     let blocks = cpu.prefill(&ragged(1)).unwrap();
     let resident = uploaded(&device, &blocks);
-    let refused = |query: &QueryPart| {
-        let on_device = device.score_pairs(&[Pair { query, block: &resident[0] }]).unwrap_err();
-        let on_cpu = cpu.score_pairs(&[Pair { query, block: &blocks[0] }]).unwrap_err();
+    let refused = |query: &QuerySuffix| {
+        let on_device = device.score_resident(&[Pair { query, block: &resident[0] }]).unwrap_err();
+        let on_cpu = cpu.score_resident(&[Pair { query, block: &blocks[0] }]).unwrap_err();
         assert_eq!(on_device.to_string(), on_cpu.to_string());
         on_cpu
     };
@@ -220,6 +226,7 @@ fn pairs_are_checked() {
         assert!(matches!(refused(&part(1, 4000, scorer)), ModelError::TooLong { .. }));
     }
     assert!(
-        cpu.score_pairs(&[]).unwrap().is_empty() && device.score_pairs(&[]).unwrap().is_empty()
+        cpu.score_resident(&[]).unwrap().is_empty()
+            && device.score_resident(&[]).unwrap().is_empty()
     );
 }

@@ -1,6 +1,6 @@
 //! Token ids and chunks that depend on a seed alone.
 
-use hyperrag_kv::Chunk;
+use hyperrag_core::Chunk;
 
 use crate::blocks::chunk;
 

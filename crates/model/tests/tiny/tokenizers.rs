@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hyperrag_kv::{Coverage, Tokenize};
+use hyperrag_core::{Coverage, Tokenize};
 use hyperrag_model::tiny::Tiny;
 use hyperrag_model::{ModelFile, Tokenizer};
 use serde_json::{Value, json};

@@ -22,9 +22,9 @@ fn changed_bytes_are_refused_or_read_without_a_panic() {
     let manifest = fs::read_to_string(root.join("manifest.json")).unwrap();
     let at = manifest.find("\"manifest\":").unwrap() + 11;
     let body = &manifest.as_bytes()[at..manifest.trim_end().len() - 1];
-    let fixed = hyperrag_kv::FixedPositions { first: 1, last: 2 };
-    let means = vec![0.5; 4 * small().geometry.token_bytes() / 2];
-    let calibration = hyperrag_kv::Calibration::new(&small().geometry, fixed, means).to_bytes();
+    let fixed = hyperrag_core::FixedPositions { first: 1, last: 2 };
+    let means = vec![0.5; 4 * small().kv_shape.token_bytes() / 2];
+    let calibration = hyperrag_core::Calibration::new(&small().kv_shape, fixed, means).to_bytes();
     let targets: [(&str, Target, &[u8]); 8] = [
         ("header", fuzz::header, &shard[..HEADER]),
         ("table", fuzz::table, &table),

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use hyperrag_store::Dead;
+use hyperrag_store::Tombstones;
 
 use super::*;
 
@@ -15,8 +15,8 @@ fn complete(root: &Path, units: u32) -> StoreWriter {
     writer
 }
 
-fn dead(shard: u32, rows: &[u64]) -> Dead {
-    Dead { shard: ShardId(shard), rows: rows.to_vec() }
+fn dead(shard: u32, rows: &[u64]) -> Tombstones {
+    Tombstones { shard: ShardId(shard), rows: rows.to_vec() }
 }
 
 fn compact(writer: &mut StoreWriter) -> u64 {
@@ -44,7 +44,7 @@ fn live_blocks_move_as_they_are_and_readers_keep_what_they_opened() {
     for number in 0..4 {
         for (key, chunk) in keys(number).iter().zip(unit(number).contents.chunks) {
             let found = reader.get_many(std::slice::from_ref(key)).remove(0).unwrap().unwrap();
-            assert_eq!(found.kv(), block(&small().geometry, &chunk).kv());
+            assert_eq!(found.kv(), block(&small().kv_shape, &chunk).kv());
             assert_eq!(reader.chunk(key, &mut Vec::new()).unwrap(), chunk);
         }
     }
@@ -64,7 +64,7 @@ fn live_blocks_move_as_they_are_and_readers_keep_what_they_opened() {
         let moved = BlockKey { shard: ShardId(4), ..key.clone() };
         let found = store.get_many(std::slice::from_ref(&moved)).remove(0).unwrap().unwrap();
         let chunk = store.chunk(&moved, &mut Vec::new()).unwrap();
-        assert_eq!(found.kv(), block(&small().geometry, &chunk).kv());
+        assert_eq!(found.kv(), block(&small().kv_shape, &chunk).kv());
         assert!(matches!(store.get_many(std::slice::from_ref(key))[0], Ok(None)));
     }
     drop(store);

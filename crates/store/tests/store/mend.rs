@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use hyperrag_store::{Mending, Replica, Replicated, recover, remember_replica};
+use hyperrag_store::{Repair, Replica, Replicated, recover, remember_replica};
 
 use super::*;
 
@@ -44,10 +44,10 @@ fn every_flipped_byte_of_a_shard_is_verified_and_mended() {
     let whole = fs::read(&path).unwrap();
     let opened = Store::open(root).unwrap();
     assert_eq!(damages(&opened, 0), []);
-    let mut mending = Mending::open(root, Arc::new(opened.manifest().clone()), false).unwrap();
+    let mut mending = Repair::open(root, Arc::new(opened.manifest().clone()), false).unwrap();
     let chunks = unit(0).contents.chunks;
     let mut compute =
-        |chunks: &[Chunk]| Ok(chunks.iter().map(|c| block(&small().geometry, c)).collect());
+        |chunks: &[Chunk]| Ok(chunks.iter().map(|c| block(&small().kv_shape, c)).collect());
     let mut buffer = Vec::new();
     for at in 0..whole.len() {
         // Not truncated, because that would wait for the disk.
@@ -84,7 +84,7 @@ fn other_blocks_do_not_replace_a_shard() {
     bytes[4096 + 200] ^= 1;
     fs::write(&path, &bytes).unwrap();
     let manifest = Arc::new(Store::open(root).unwrap().manifest().clone());
-    let mut mending = Mending::open(root, manifest, false).unwrap();
+    let mut mending = Repair::open(root, manifest, false).unwrap();
     assert!(matches!(
         StoreWriter::open(root, &small(), None).err(),
         Some(StoreError::Locked { .. })
@@ -106,7 +106,7 @@ fn other_blocks_do_not_replace_a_shard() {
 /// Makes blocks as another kernel would.
 fn other_blocks(chunks: &[Chunk]) -> Result<Vec<KvBlock>, String> {
     let other = |chunk: &Chunk| Chunk { tokens: vec![9; chunk.tokens.len()], ..chunk.clone() };
-    Ok(chunks.iter().map(|chunk| block(&small().geometry, &other(chunk))).collect())
+    Ok(chunks.iter().map(|chunk| block(&small().kv_shape, &other(chunk))).collect())
 }
 
 /// Damages the first block of shard 0 and lets `compute`, of the kernel `kernel`, repair it in the store of
@@ -121,7 +121,7 @@ fn mended(
     let mut bytes = fs::read(&path).unwrap();
     bytes[4096 + 200] ^= 1;
     fs::write(&path, &bytes).unwrap();
-    let mut mending = Mending::open(root, Arc::new(manifest.clone()), false).unwrap();
+    let mut mending = Repair::open(root, Arc::new(manifest.clone()), false).unwrap();
     let chunks = unit(0).contents.chunks;
     let salvage = mending.salvage(ShardId(0), &chunks, &mut Vec::new()).unwrap();
     assert_eq!(salvage.damaged(), 1);
@@ -145,7 +145,7 @@ fn another_kernel_mends_a_complete_store_in_a_new_snapshot() {
     let first = manifest();
 
     // A repair that read the manifest before it took the lock does not undo later changes.
-    let dead = hyperrag_store::Dead { shard: ShardId(1), rows: vec![2] };
+    let dead = hyperrag_store::Tombstones { shard: ShardId(1), rows: vec![2] };
     StoreWriter::open_complete(root).unwrap().delete(&[dead]).unwrap();
     let stale = mended(root, &first, Some("other"), &mut other_blocks);
     assert!(why(stale).contains("changed meanwhile"));
@@ -176,7 +176,7 @@ fn another_kernel_mends_a_complete_store_in_a_new_snapshot() {
     // The store's own kernel returns other bytes for the block than those named now. The other blocks may
     // still be the other kernel's.
     let mut own = |chunks: &[Chunk]| {
-        Ok(chunks.iter().map(|chunk| block(&small().geometry, chunk)).collect::<Vec<_>>())
+        Ok(chunks.iter().map(|chunk| block(&small().kv_shape, chunk)).collect::<Vec<_>>())
     };
     assert!(mended(root, &manifest(), None, &mut own).unwrap());
     assert_eq!(manifest().shards[0].mended_by.as_deref(), Some("other"));
@@ -223,7 +223,7 @@ fn a_block_is_lost_only_where_every_copy_of_it_is_damaged() {
                     Ok(Some(found)) => {
                         assert!(!lost);
                         let chunk = &unit(number).contents.chunks[key.slot.0 as usize];
-                        assert_eq!(found.kv(), block(&small().geometry, chunk).kv());
+                        assert_eq!(found.kv(), block(&small().kv_shape, chunk).kv());
                     }
                     Ok(None) => panic!("{key:?} is absent"),
                     Err(error) => assert!(lost, "round {round}, {key:?}: {error}"),
@@ -273,7 +273,7 @@ fn flip_layer(root: &Path, layer: usize) {
     let mut bytes = fs::read(&path).unwrap();
     let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
     let (block, head, tokens) = (number(256 + 32), number(256 + 52), number(256 + 48));
-    bytes[block + head + layer * small().geometry.layer_bytes(tokens)] ^= 1;
+    bytes[block + head + layer * small().kv_shape.layer_bytes(tokens)] ^= 1;
     fs::write(path, bytes).unwrap();
 }
 
@@ -293,7 +293,7 @@ fn each_layer_comes_from_a_copy_that_has_it_intact() {
     let whole = Replicated::open(root).unwrap();
     let opened = whole.open_many(&keys(0)[..1]).remove(0).unwrap().unwrap();
     assert_eq!(kv_of(opened.read().ok().as_ref()), expected);
-    let from = |failover: hyperrag_kv::Failover| (failover.what, failover.from);
+    let from = |failover: hyperrag_core::Failover| (failover.what, failover.from);
     let [(first, to_replica), (second, back)] =
         <[_; 2]>::try_from(opened.failovers().into_iter().map(from).collect::<Vec<_>>()).unwrap();
     assert!(first.contains("layer 0") && second.contains("layer 1"), "{first}; {second}");

@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use hyperrag_core::{Chunk, DocId, KvBlock, LanguageModel, ModelError, Pair, QuerySuffix};
 use hyperrag_corpus::{Chunker, Corpus};
-use hyperrag_engine::PipelineError;
+use hyperrag_engine::EngineError;
 use hyperrag_engine::build::prefill::batches;
-use hyperrag_kv::{Chunk, DocId, KvBlock, LanguageModel, ModelError, Pair, QueryPart};
 use serde::Serialize;
 
 use crate::experiment::quality::pool::{PooledQuery, check, lot, named};
@@ -24,7 +24,7 @@ pub struct QualityInput<'a, M> {
     /// The queries with their candidates.
     pub pooled: &'a [PooledQuery],
     /// Part of the prompt that follows a document, for each query.
-    pub parts: &'a [QueryPart],
+    pub parts: &'a [QuerySuffix],
     /// The models to compare: of the same weights, with different elements.
     pub variants: &'a [M],
     /// Without it each model prefills by itself, as in a build.
@@ -85,11 +85,11 @@ pub struct Recomputed {
 /// documents one model has done.
 ///
 /// # Errors
-/// [`PipelineError`].
+/// [`EngineError`].
 pub fn score_variants<M: LanguageModel>(
     input: &QualityInput<'_, M>,
     each: &mut dyn FnMut(usize),
-) -> Result<Vec<PairScores>, PipelineError> {
+) -> Result<Vec<PairScores>, EngineError> {
     let wanted = wanted(input.pooled);
     let again = drawn(input);
     let of_drawn = again.iter().flat_map(|query| &input.pooled[*query].candidates);
@@ -150,7 +150,7 @@ fn score_batch<M: LanguageModel>(
     documents: usize,
     scored: &mut [PairScores],
     each: &mut dyn FnMut(usize),
-) -> Result<(), PipelineError> {
+) -> Result<(), EngineError> {
     let exact = exact(input, chunks)?;
     for (model, scored) in input.variants.iter().zip(scored) {
         check(input.stop)?;
@@ -163,7 +163,7 @@ fn score_batch<M: LanguageModel>(
             }
         }
         let start = Instant::now();
-        let scores = model.score_pairs(&pairs)?;
+        let scores = model.score_resident(&pairs)?;
         scored.seconds += start.elapsed().as_secs_f64();
         scored.documents += documents;
         scored.tokens += chunks.iter().map(|chunk| chunk.tokens.len()).sum::<usize>();
@@ -206,7 +206,7 @@ fn recompute<M: LanguageModel>(
     again: &[usize],
     chunks: &HashMap<DocId, Vec<Chunk>>,
     first: &[Vec<Vec<f32>>],
-) -> Result<Recomputed, PipelineError> {
+) -> Result<Recomputed, EngineError> {
     let mut found = Recomputed { queries: again.len(), ..Recomputed::default() };
     for query in again {
         let candidates = &input.pooled[*query].candidates;
@@ -217,7 +217,7 @@ fn recompute<M: LanguageModel>(
             check(input.stop)?;
             let resident = resident(input, model, batch, &exact(input, batch)?)?;
             let pairs = resident.iter().map(|block| Pair { query: &input.parts[*query], block });
-            for score in model.score_pairs(&pairs.collect::<Vec<_>>())? {
+            for score in model.score_resident(&pairs.collect::<Vec<_>>())? {
                 let same = expected.next().is_some_and(|first| first.to_bits() == score.to_bits());
                 found.scores += 1;
                 found.equal += usize::from(same);

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hyperrag_core::{Digest, DocId, ShardId, Slot};
 use hyperrag_corpus::{Chunker, Corpus};
-use hyperrag_engine::{PipelineError, Query};
-use hyperrag_kv::{Digest, DocId, ShardId, Slot};
+use hyperrag_engine::{EngineError, Query};
 use hyperrag_retrieval::{Analyzer, Index, IndexWriter, Location};
 
 use crate::metric::qrels::Qrels;
@@ -46,7 +46,7 @@ pub(crate) fn lot(seed: u64, name: &str) -> [u8; 32] {
 /// the empty `folder`: the same as a store's of this corpus and language.
 ///
 /// # Errors
-/// [`PipelineError`].
+/// [`EngineError`].
 pub fn retrieve_candidates(
     corpus: &Corpus,
     chunker: &Chunker<'_>,
@@ -54,7 +54,7 @@ pub fn retrieve_candidates(
     queries: Vec<Query>,
     depth: usize,
     stop: &AtomicBool,
-) -> Result<Vec<PooledQuery>, PipelineError> {
+) -> Result<Vec<PooledQuery>, EngineError> {
     let mut writer = IndexWriter::open(folder, analyzer)?;
     for (number, row) in (0..).zip(corpus.rows()) {
         check(stop)?;
@@ -79,17 +79,17 @@ pub fn retrieve_candidates(
 /// The first `depth` documents that a run names for each query, all of which the corpus must have.
 ///
 /// # Errors
-/// [`PipelineError::NotInCorpus`] for one that it does not have.
+/// [`EngineError::NotInCorpus`] for one that it does not have.
 pub fn listed_candidates(
     corpus: &Corpus,
     queries: Vec<Query>,
     run: &Run,
     depth: usize,
     stop: &AtomicBool,
-) -> Result<Vec<PooledQuery>, PipelineError> {
+) -> Result<Vec<PooledQuery>, EngineError> {
     let missing = |query: &Query, document: &str| {
         let (query, document) = (query.id.clone(), document.to_owned());
-        PipelineError::NotInCorpus { query, document }
+        EngineError::NotInCorpus { query, document }
     };
     let mut pooled = Vec::with_capacity(queries.len());
     for query in queries {
@@ -119,9 +119,9 @@ pub(crate) fn named(pooled: &[PooledQuery]) -> HashSet<DocId> {
     pooled.iter().flat_map(|query| &query.candidates).map(|(id, _)| id.clone()).collect()
 }
 
-pub(crate) fn check(stop: &AtomicBool) -> Result<(), PipelineError> {
+pub(crate) fn check(stop: &AtomicBool) -> Result<(), EngineError> {
     match stop.load(Ordering::Relaxed) {
-        true => Err(PipelineError::Interrupted),
+        true => Err(EngineError::Interrupted),
         false => Ok(()),
     }
 }

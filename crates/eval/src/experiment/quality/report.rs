@@ -211,7 +211,7 @@ fn agreements(reference: &[Vec<f32>], scores: &[Vec<f32>]) -> Option<Agreements>
 
 #[cfg(test)]
 mod tests {
-    use hyperrag_kv::DocId;
+    use hyperrag_core::DocId;
 
     use super::*;
     use hyperrag_engine::Query;

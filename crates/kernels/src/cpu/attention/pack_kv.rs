@@ -152,7 +152,7 @@ fn transposed(rows: [__m512i; LANES]) -> [__m512i; LANES] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyperrag_kv::Element;
+    use hyperrag_core::KvDtype;
     use proptest::prelude::*;
 
     use crate::testing::Stored;
@@ -163,18 +163,18 @@ mod tests {
             rows in prop::collection::vec(prop::collection::vec(-9.0_f32..9.0, 67), 1..4),
             dim in 1_usize..67,
         ) {
-            for element in Element::ALL {
-                let row_bytes = element.row_bytes(dim);
+            for kv_dtype in KvDtype::ALL {
+                let row_bytes = kv_dtype.row_bytes(dim);
                 let all = |kernel: Kernel| {
                     let mut bytes = vec![0; rows.len() * row_bytes];
                     let mut values = vec![0.0; rows.len() * dim];
                     let each = rows.iter().zip(bytes.chunks_exact_mut(row_bytes));
                     for ((row, bytes), values) in each.zip(values.chunks_exact_mut(dim)) {
-                        kernel.encode(Stored(element), &row[..dim], bytes);
-                        kernel.decode(Stored(element), bytes, values);
+                        kernel.encode(Stored(kv_dtype), &row[..dim], bytes);
+                        kernel.decode(Stored(kv_dtype), bytes, values);
                     }
                     let mut pairs = vec![0; rows.len() * dim.div_ceil(2)];
-                    kernel.decode_to_pairs(Stored(element), &bytes, &mut vec![0.0; dim], &mut pairs);
+                    kernel.decode_to_pairs(Stored(kv_dtype), &bytes, &mut vec![0.0; dim], &mut pairs);
                     let mut alone = vec![0; pairs.len()];
                     for (values, pairs) in values.chunks_exact(dim).zip(alone.chunks_exact_mut(dim.div_ceil(2))) {
                         kernel.round_to_pairs(values, pairs);
@@ -184,7 +184,7 @@ mod tests {
                 };
                 let expected = all(Kernel::Portable);
                 for kernel in Kernel::available() {
-                    prop_assert_eq!(&all(kernel), &expected, "{} {}", element, kernel.name());
+                    prop_assert_eq!(&all(kernel), &expected, "{} {}", kv_dtype, kernel.name());
                 }
             }
         }

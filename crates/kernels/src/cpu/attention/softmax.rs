@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use crate::cpu::gemm::pack_lhs::LhsFormat;
     use crate::cpu::gemm::panels::depth;
-    use crate::dtype::Compute;
+    use crate::dtype::ComputeDtype;
     use crate::lanes::{Lanes, Pairs, panels_of};
 
     /// Columns `1, 0, 0, ...`, `0, 1, 0, ...`: a product with them is its left side.
@@ -136,13 +136,13 @@ mod tests {
     /// Weights and sums of scores, `[row][column]`, as queries of which a row sees some columns.
     fn weigh(
         kernel: Kernel,
-        compute: Compute,
+        dtype: ComputeDtype,
         scores: &[f32],
         columns: usize,
         seen: Seen,
         cap: Option<f32>,
     ) -> (Vec<f32>, Vec<f32>) {
-        let format = kernel.attention_lhs_format(compute);
+        let format = kernel.attention_lhs_format(dtype);
         let mut queries = PackedLhs::default();
         queries.start(kernel, format, scores.len() / columns, columns).set_all(scores);
         let rows = queries.rows();
@@ -184,8 +184,8 @@ mod tests {
                 scores.into_iter().take(rows * columns).map(|score| score as f32 / 8.0).collect();
             let seen = Seen { first: before, group, window };
             for kernel in Kernel::available() {
-                for (compute, rounding) in [(Compute::F32, 1e-6), (Compute::Bf16, 1.0 / 128.0)] {
-                    let (weights, sums) = weigh(kernel, compute, &scores, columns, seen, cap);
+                for (dtype, rounding) in [(ComputeDtype::F32, 1e-6), (ComputeDtype::Bf16, 1.0 / 128.0)] {
+                    let (weights, sums) = weigh(kernel, dtype, &scores, columns, seen, cap);
                     let all = weights.chunks_exact(columns).zip(scores.chunks_exact(columns));
                     for (row, ((weights, scores), sum)) in all.zip(&sums).enumerate() {
                         let span = seen.span(row);
@@ -208,7 +208,7 @@ mod tests {
                         }
 
                         let own = Seen { first: before + row / group, ..seen };
-                        let alone = weigh(kernel, compute, scores, columns, own, cap);
+                        let alone = weigh(kernel, dtype, scores, columns, own, cap);
                         prop_assert_eq!(bits(&alone.0), bits(weights), "{:?} {}", kernel, row);
                         prop_assert_eq!(bits(&alone.1), bits(&[*sum]), "{:?} {}", kernel, row);
                     }
@@ -225,7 +225,7 @@ mod tests {
             (0..40 * columns).map(|i| (i * 7919 % 401) as f32 / 16.0 - 12.0).collect();
         let seen = Seen { first: columns - 40, group: 1, window: usize::MAX };
         for kernel in Kernel::available() {
-            let (weights, sums) = weigh(kernel, Compute::Bf16, &scores, columns, seen, None);
+            let (weights, sums) = weigh(kernel, ComputeDtype::Bf16, &scores, columns, seen, None);
             for (weights, sum) in weights.chunks_exact(columns).zip(sums) {
                 let total: f64 = weights.iter().copied().map(f64::from).sum();
                 assert!((total / f64::from(sum) - 1.0).abs() < 1e-6, "{kernel:?} {total} {sum}");
@@ -236,12 +236,12 @@ mod tests {
     #[test]
     fn a_score_that_is_no_number_gives_none() {
         for kernel in Kernel::available() {
-            for compute in [Compute::F32, Compute::Bf16] {
+            for dtype in [ComputeDtype::F32, ComputeDtype::Bf16] {
                 for at in 0..40 {
                     let mut scores = [1.0; 40];
                     scores[at] = f32::NAN;
                     let seen = Seen { first: 39, group: 1, window: usize::MAX };
-                    let (_, sums) = weigh(kernel, compute, &scores, 40, seen, None);
+                    let (_, sums) = weigh(kernel, dtype, &scores, 40, seen, None);
                     assert!(sums[0].is_nan(), "{kernel:?} {at}");
                 }
             }

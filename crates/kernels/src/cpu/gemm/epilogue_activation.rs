@@ -86,7 +86,7 @@ mod tests {
 
     use super::*;
     use crate::cpu::gemm::epilogue::OutputRows;
-    use crate::dtype::Compute;
+    use crate::dtype::ComputeDtype;
     use crate::lanes::LANES;
     use crate::testing::values_of;
 
@@ -104,14 +104,14 @@ mod tests {
                 numbers = numbers.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (numbers >> 40) as f32 / (1 << 23) as f32 - 1.0
             };
-            for compute in [Compute::F32, Compute::Bf16] {
+            for dtype in [ComputeDtype::F32, ComputeDtype::Bf16] {
                 let outputs = 2 * panels * PANEL;
-                let mut weights = PackedWeights::zeroed(outputs, inputs, compute).unwrap();
+                let mut weights = PackedWeights::zeroed(outputs, inputs, dtype).unwrap();
                 let values: Vec<f32> = (0..outputs * inputs).map(|_| scale * number()).collect();
                 weights.fill(0, &values);
                 let values: Vec<f32> = (0..rows * inputs).map(|_| number()).collect();
                 for kernel in Kernel::available() {
-                    let format = kernel.lhs_format(compute);
+                    let format = kernel.lhs_format(dtype);
                     let mut x = PackedLhs::default();
                     x.start(kernel, format, rows, inputs).set_all(&values);
                     let mut sums = vec![0.0; rows * outputs];
@@ -133,7 +133,7 @@ mod tests {
                             }
                             expected.set(row, 0, &values[..wide]);
                         }
-                        let [found, expected] = [found, expected].map(|x| values_of(&x, kernel, compute));
+                        let [found, expected] = [found, expected].map(|x| values_of(&x, kernel, dtype));
                         prop_assert_eq!(found, expected, "{:?} {:?}", kernel, activation);
                     }
                 }

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use crate::cpu::gemm::pack_lhs::PackedLhs;
     use crate::cpu::gemm::pack_rhs::PackedWeights;
-    use crate::dtype::Compute;
+    use crate::dtype::ComputeDtype;
     use crate::lanes::Lanes;
 
     proptest! {
@@ -119,7 +119,7 @@ mod tests {
         ) {
             let value = |i: usize| (i * 7919 % 10_007) as f32 / 500.0 - 10.0;
             let inputs = 40;
-            let mut weights = PackedWeights::zeroed(columns, inputs, Compute::Bf16).unwrap();
+            let mut weights = PackedWeights::zeroed(columns, inputs, ComputeDtype::Bf16).unwrap();
             weights.fill(0, &(0..columns * inputs).map(value).collect::<Vec<_>>());
             let x: Vec<f32> = (0..rows * inputs).map(|i| value(31 * i) / 50.0).collect();
             let target = target.index(columns) as u32;
@@ -127,7 +127,7 @@ mod tests {
                 let sums_of = |x: &[f32]| {
                     let mut rows = vec![LogSum::new(target); x.len() / inputs];
                     let mut operand = PackedLhs::default();
-                    operand.start(kernel, kernel.lhs_format(Compute::Bf16), rows.len(), inputs).set_all(x);
+                    operand.start(kernel, kernel.lhs_format(ComputeDtype::Bf16), rows.len(), inputs).set_all(x);
                     let epilogue = LogSums { kernel, cap, first: 0, columns, rows: &mut rows };
                     weights.product(kernel, &operand, weights.panels(), &mut Vec::new(), epilogue);
                     rows.iter_mut().for_each(LogSum::fold_into_f64);

@@ -97,7 +97,7 @@ mod tests {
     use crate::cpu::gemm::epilogue::{OutputRows, StoreOp};
     use crate::cpu::gemm::pack_lhs::PackedLhs;
     use crate::cpu::gemm::pack_rhs::PackedWeights;
-    use crate::dtype::Compute;
+    use crate::dtype::ComputeDtype;
     use crate::error::PackError;
     use crate::testing::SplitMix;
 
@@ -116,8 +116,8 @@ mod tests {
     fn operand(kernel: Kernel, a: &[f32], inputs: usize, part: usize) -> PackedLhs {
         let mut x = PackedLhs::default();
         // Leftovers of a larger product.
-        x.start(kernel, kernel.lhs_format(Compute::Int8), 40, 416).set_all(&[1.0; 40 * 416]);
-        x.start(kernel, kernel.lhs_format(Compute::Int8), a.len() / inputs, inputs);
+        x.start(kernel, kernel.lhs_format(ComputeDtype::Int8), 40, 416).set_all(&[1.0; 40 * 416]);
+        x.start(kernel, kernel.lhs_format(ComputeDtype::Int8), a.len() / inputs, inputs);
         for (row, a) in a.chunks_exact(inputs).enumerate() {
             for (i, a) in a.chunks(part).enumerate() {
                 x.set(row, i * part, a);
@@ -138,7 +138,7 @@ mod tests {
 
     fn packed(w: &[f32], inputs: usize) -> PackedWeights {
         let outputs = w.len() / inputs;
-        let mut packed = PackedWeights::zeroed(outputs, inputs, Compute::Int8).unwrap();
+        let mut packed = PackedWeights::zeroed(outputs, inputs, ComputeDtype::Int8).unwrap();
         let (first, rest) = w.split_at(outputs / 2 * inputs);
         packed.fill(0, first);
         packed.fill(outputs / 2, rest);
@@ -239,7 +239,7 @@ mod tests {
         for (inputs, allowed) in
             [(16, true), (40, false), (8, false), (1 << 17, true), (1 << 18, false)]
         {
-            let made = PackedWeights::zeroed(1, inputs, Compute::Int8);
+            let made = PackedWeights::zeroed(1, inputs, ComputeDtype::Int8);
             match made.err() {
                 None => assert!(allowed, "{inputs}"),
                 Some(PackError::Int8Inputs { inputs: named, multiple, max }) => {

@@ -10,7 +10,7 @@ use crate::cpu::rows::generic;
 use crate::cpu::rows::hadamard::order;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::rows::rms_norm;
-use crate::dtype::Compute;
+use crate::dtype::ComputeDtype;
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Pairs, Quads};
 use crate::memory::aligned::{Floats, take};
@@ -51,11 +51,11 @@ impl Kernel {
     /// Format in which its products read the left side.
     #[inline]
     #[must_use]
-    pub fn lhs_format(self, compute: Compute) -> LhsFormat {
-        match compute {
-            Compute::Bf16 if self.multiplies_bf16() => LhsFormat::Bf16Pairs,
-            Compute::Bf16 => LhsFormat::F32RoundedToBf16,
-            Compute::Int8 => LhsFormat::Int8Quads,
+    pub fn lhs_format(self, dtype: ComputeDtype) -> LhsFormat {
+        match dtype {
+            ComputeDtype::Bf16 if self.multiplies_bf16() => LhsFormat::Bf16Pairs,
+            ComputeDtype::Bf16 => LhsFormat::F32RoundedToBf16,
+            ComputeDtype::Int8 => LhsFormat::Int8Quads,
             _ => LhsFormat::F32,
         }
     }
@@ -64,8 +64,8 @@ impl Kernel {
     /// nothing.
     #[inline]
     #[must_use]
-    pub fn attention_lhs_format(self, compute: Compute) -> LhsFormat {
-        match self.lhs_format(compute.of_head()) {
+    pub fn attention_lhs_format(self, dtype: ComputeDtype) -> LhsFormat {
+        match self.lhs_format(dtype.head_dtype()) {
             LhsFormat::F32RoundedToBf16 => LhsFormat::F32,
             format => format,
         }

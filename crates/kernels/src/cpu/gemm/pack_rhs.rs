@@ -7,7 +7,7 @@ use super::blocking::{INPUTS_MAX, ORDER_MIN, PANELS, depth_of, depth_of_quads, s
 use super::epilogue::{Epilogue, Tile};
 use super::pack_lhs::{LhsFormat, PackedLhs};
 use crate::cpu::rows::hadamard;
-use crate::dtype::Compute;
+use crate::dtype::ComputeDtype;
 use crate::error::PackError;
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, PANEL, Pairs, Quads, halves, panels_of};
@@ -33,19 +33,21 @@ enum Panels {
 }
 
 impl PackedWeights {
-    /// Weights of zero, to be filled. `compute` is what products are to be computed from: bf16 or
+    /// Weights of zero, to be filled. `dtype` is what products are to be computed from: bf16 or
     /// int8, to which weights are rounded, or f32.
     ///
     /// # Errors
     /// [`PackError::OutOfMemory`]; [`PackError::Int8Inputs`] for inputs that int8 cannot have.
-    pub fn zeroed(outputs: usize, inputs: usize, compute: Compute) -> Result<Self, PackError> {
-        let panels = match compute {
-            Compute::Bf16 => Panels::Bf16(Pages::zeroed(panels_of(outputs) * depth_of(inputs))?),
-            Compute::Int8 if !inputs.is_multiple_of(ORDER_MIN) || inputs > INPUTS_MAX => {
+    pub fn zeroed(outputs: usize, inputs: usize, dtype: ComputeDtype) -> Result<Self, PackError> {
+        let panels = match dtype {
+            ComputeDtype::Bf16 => {
+                Panels::Bf16(Pages::zeroed(panels_of(outputs) * depth_of(inputs))?)
+            }
+            ComputeDtype::Int8 if !inputs.is_multiple_of(ORDER_MIN) || inputs > INPUTS_MAX => {
                 let (multiple, max) = (ORDER_MIN, INPUTS_MAX);
                 return Err(PackError::Int8Inputs { inputs, multiple, max });
             }
-            Compute::Int8 => {
+            ComputeDtype::Int8 => {
                 Panels::Int8(Pages::zeroed(panels_of(outputs) * (1 + depth_of_quads(inputs)))?)
             }
             _ => Panels::F32(Pages::zeroed(panels_of(outputs) * inputs)?),
@@ -122,7 +124,7 @@ impl PackedWeights {
         mut epilogue: impl Epilogue,
     ) {
         assert!(panels.end <= panels_of(self.outputs));
-        assert!(x.inputs() == self.inputs && x.format() == kernel.lhs_format(self.compute()));
+        assert!(x.inputs() == self.inputs && x.format() == kernel.lhs_format(self.dtype()));
         let (rows, inputs, first) = (x.rows(), self.inputs, panels.start);
         match &self.panels {
             Panels::F32(steps) => {
@@ -157,11 +159,11 @@ impl PackedWeights {
     }
 
     #[inline]
-    fn compute(&self) -> Compute {
+    fn dtype(&self) -> ComputeDtype {
         match self.panels {
-            Panels::F32(_) => Compute::F32,
-            Panels::Bf16(_) => Compute::Bf16,
-            Panels::Int8(_) => Compute::Int8,
+            Panels::F32(_) => ComputeDtype::F32,
+            Panels::Bf16(_) => ComputeDtype::Bf16,
+            Panels::Int8(_) => ComputeDtype::Int8,
         }
     }
 

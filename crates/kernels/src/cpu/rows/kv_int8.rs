@@ -151,7 +151,7 @@ mod vectors {
 mod tests {
     use proptest::prelude::*;
 
-    use hyperrag_kv::Element;
+    use hyperrag_core::KvDtype;
 
     use super::*;
     use crate::lanes::halves;
@@ -169,22 +169,22 @@ mod tests {
             dim in prop_oneof![Just(64_usize), Just(96), Just(16), 1_usize..97],
         ) {
             let rows: Vec<f32> = values[..3 * dim].iter().map(|value| value * scale).collect();
-            let row_bytes = Element::Int8.row_bytes(dim);
+            let row_bytes = KvDtype::Int8.row_bytes(dim);
             let expected: Vec<u8> = rows.chunks_exact(dim).flat_map(|row| {
                 let mut bytes = vec![0; row_bytes];
-                Element::Int8.encode(row, &mut bytes);
+                KvDtype::Int8.encode(row, &mut bytes);
                 bytes
             }).collect();
             let mut pairs = [vec![0; 3 * dim.div_ceil(2)], vec![0; 3 * dim.div_ceil(2)]];
             for kernel in Kernel::available() {
                 let mut bytes = vec![1; expected.len()];
                 for (row, bytes) in rows.chunks_exact(dim).zip(bytes.chunks_exact_mut(row_bytes)) {
-                    kernel.encode(Stored(Element::Int8), row, bytes);
+                    kernel.encode(Stored(KvDtype::Int8), row, bytes);
                 }
                 prop_assert_eq!(&bytes, &expected, "{}", kernel.name());
                 let mut row = vec![0.0; dim];
-                kernel.decode_to_pairs(Stored(Element::Int8), &expected, &mut row, &mut pairs[0]);
-                Kernel::Portable.decode_to_pairs(Stored(Element::Int8), &expected, &mut row, &mut pairs[1]);
+                kernel.decode_to_pairs(Stored(KvDtype::Int8), &expected, &mut row, &mut pairs[0]);
+                Kernel::Portable.decode_to_pairs(Stored(KvDtype::Int8), &expected, &mut row, &mut pairs[1]);
                 // An infinite scale makes what is no number, which has any of many bits.
                 let values = |pairs: &[u32]| -> Vec<Option<u32>> {
                     let values = pairs.iter().flat_map(|pair| halves(*pair));

@@ -81,7 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     use crate::cpu::gemm::pack_lhs::PackedLhs;
-    use crate::dtype::Compute;
+    use crate::dtype::ComputeDtype;
     use crate::isa::Kernel;
     use crate::testing::values_of;
 
@@ -94,8 +94,8 @@ mod tests {
             let weight: Vec<f32> = values.iter().rev().take(width).map(|value| value / 9.0).collect();
             let (x, mut row) = (&values[..rows * width], vec![0.0; width]);
             for kernel in Kernel::available() {
-                for compute in [Compute::F32, Compute::Bf16] {
-                    let format = kernel.lhs_format(compute);
+                for dtype in [ComputeDtype::F32, ComputeDtype::Bf16] {
+                    let format = kernel.lhs_format(dtype);
                     let (mut found, mut expected) = (PackedLhs::default(), PackedLhs::default());
                     found.start(kernel, format, rows, width).set_normed(x, &weight, 1e-5, &mut row);
                     expected.start(kernel, format, rows, width);
@@ -103,8 +103,8 @@ mod tests {
                         Kernel::Portable.rms_norm(x, &weight, 1e-5, &mut row);
                         expected.set(i, 0, &row);
                     }
-                    let [found, expected] = [found, expected].map(|x| values_of(&x, kernel, compute));
-                    prop_assert_eq!(found, expected, "{:?} {:?}", kernel, compute);
+                    let [found, expected] = [found, expected].map(|x| values_of(&x, kernel, dtype));
+                    prop_assert_eq!(found, expected, "{:?} {:?}", kernel, dtype);
                 }
             }
         }

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::block::kv_shape::KvShape;
+
 /// BLAKE3 digest, written as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
@@ -90,29 +92,31 @@ pub struct Fingerprint {
     #[serde(default = "english", skip_serializing_if = "is_english")]
     pub language: String,
     /// Sizes and element type of the blocks.
-    pub geometry: crate::Geometry,
+    #[serde(rename = "geometry")]
+    pub kv_shape: KvShape,
     /// Digest of the [`Calibration`](crate::Calibration) if the element type needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Digest>,
     /// Rotation of K by its position, e.g. `interleaved, base 100000`.
     pub rope: String,
     /// Arithmetic of the decoder, e.g. `f32`.
-    pub compute: String,
+    #[serde(rename = "compute")]
+    pub dtype: String,
     /// Kernels whose summation order decides the bits, e.g. `cpu-f32-v1`.
     pub kernel: String,
 }
 
 /// Agreement of scores over stored blocks with scores over blocks computed now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exactness {
+pub enum Reproducibility {
     /// Equal bits, if the kernel promises its bits: the same kernel made the blocks.
-    Bits,
-    /// Within [`SCORE_TOLERANCE`]: another kernel made the blocks, a GPU's or a CPU's.
-    Tolerance,
+    BitExact,
+    /// Within [`SCORE_TOLERANCE_MEAN_LOGPROB`]: another kernel made the blocks, a GPU's or a CPU's.
+    WithinTolerance,
 }
 
 /// Largest difference of query likelihoods between kernels, in mean log-probability.
-pub const SCORE_TOLERANCE: f32 = 2e-2;
+pub const SCORE_TOLERANCE_MEAN_LOGPROB: f32 = 2e-2;
 
 /// The first field in which two fingerprints differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,13 +153,13 @@ impl Fingerprint {
     /// Says how exactly a model with the fingerprint `current` scores the blocks of this store.
     ///
     /// # Errors
-    /// [`Mismatch`] if a field other than `compute` and `kernel` differs.
-    pub fn readable_by(&self, current: &Self) -> Result<Exactness, Mismatch> {
-        let (compute, kernel) = (self.compute.clone(), self.kernel.clone());
-        match self.mismatch(&Self { compute, kernel, ..current.clone() }) {
+    /// [`Mismatch`] if a field other than `dtype` and `kernel` differs.
+    pub fn readable_by(&self, current: &Self) -> Result<Reproducibility, Mismatch> {
+        let (dtype, kernel) = (self.dtype.clone(), self.kernel.clone());
+        match self.mismatch(&Self { dtype, kernel, ..current.clone() }) {
             Some(mismatch) => Err(mismatch),
-            None if self.mismatch(current).is_none() => Ok(Exactness::Bits),
-            None => Ok(Exactness::Tolerance),
+            None if self.mismatch(current).is_none() => Ok(Reproducibility::BitExact),
+            None => Ok(Reproducibility::WithinTolerance),
         }
     }
 
@@ -174,7 +178,7 @@ impl Fingerprint {
     /// Lists name and value of every field, in a fixed order.
     #[must_use]
     pub fn fields(&self) -> Vec<(&'static str, String)> {
-        let Self { geometry, .. } = self;
+        let Self { kv_shape, .. } = self;
         let mut fields = vec![
             ("format_version", self.format_version.to_string()),
             ("model", self.model.clone()),
@@ -185,13 +189,13 @@ impl Fingerprint {
             ("chunk_tokens", self.chunk_tokens.to_string()),
             ("unit_rows", self.unit_rows.to_string()),
             ("language", self.language.clone()),
-            ("layers", geometry.layers.to_string()),
-            ("kv_heads", geometry.kv_heads.to_string()),
-            ("head_dim", geometry.head_dim.to_string()),
-            ("hidden", geometry.hidden.to_string()),
-            ("element", geometry.element.to_string()),
+            ("layers", kv_shape.layers.to_string()),
+            ("kv_heads", kv_shape.kv_heads.to_string()),
+            ("head_dim", kv_shape.head_dim.to_string()),
+            ("hidden", kv_shape.hidden.to_string()),
+            ("element", kv_shape.kv_dtype.to_string()),
             ("rope", self.rope.clone()),
-            ("compute", self.compute.clone()),
+            ("compute", self.dtype.clone()),
             ("kernel", self.kernel.clone()),
         ];
         fields.extend(self.calibration.map(|digest| ("calibration", digest.to_string())));
@@ -222,7 +226,7 @@ fn is_english(language: &String) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Element, Geometry};
+    use crate::block::kv_dtype::KvDtype;
 
     fn fingerprint() -> Fingerprint {
         Fingerprint {
@@ -235,16 +239,16 @@ mod tests {
             chunk_tokens: 256,
             unit_rows: 256,
             language: "english".into(),
-            geometry: Geometry {
+            kv_shape: KvShape {
                 layers: 2,
                 kv_heads: 2,
                 head_dim: 16,
                 hidden: 64,
-                element: Element::Bf16,
+                kv_dtype: KvDtype::Bf16,
             },
             calibration: None,
             rope: "interleaved".into(),
-            compute: "f32".into(),
+            dtype: "f32".into(),
             kernel: "cpu-f32-v1".into(),
         }
     }
@@ -254,7 +258,7 @@ mod tests {
         let stored = fingerprint();
         assert_eq!(stored.mismatch(&stored.clone()), None);
         let mut current = stored.clone();
-        current.geometry.element = Element::F32;
+        current.kv_shape.kv_dtype = KvDtype::F32;
         let mismatch = stored.mismatch(&current).unwrap();
         assert_eq!(
             (mismatch.field, mismatch.stored.as_str(), mismatch.current.as_str()),
@@ -269,9 +273,9 @@ mod tests {
     #[test]
     fn blocks_of_another_kernel_are_read_with_a_tolerance() {
         let stored = fingerprint();
-        assert_eq!(stored.readable_by(&stored), Ok(Exactness::Bits));
-        let gpu = Fingerprint { compute: "bf16".into(), kernel: "cuda".into(), ..fingerprint() };
-        assert_eq!(stored.readable_by(&gpu), Ok(Exactness::Tolerance));
+        assert_eq!(stored.readable_by(&stored), Ok(Reproducibility::BitExact));
+        let gpu = Fingerprint { dtype: "bf16".into(), kernel: "cuda".into(), ..fingerprint() };
+        assert_eq!(stored.readable_by(&gpu), Ok(Reproducibility::WithinTolerance));
         let other = Fingerprint { weights: Digest([9; 32]), ..gpu };
         assert_eq!(stored.readable_by(&other).unwrap_err().field, "weights");
     }
@@ -287,7 +291,7 @@ mod tests {
         assert_eq!((mismatch.field, mismatch.of_file), ("model", true));
         assert_ne!(named(1, "a").digest(), named(1, "b").digest());
         assert_eq!(named(2, "a").mismatch(&named(2, "b")), None);
-        assert_eq!(named(2, "a").readable_by(&named(2, "b")), Ok(Exactness::Bits));
+        assert_eq!(named(2, "a").readable_by(&named(2, "b")), Ok(Reproducibility::BitExact));
         assert_ne!(named(2, "a").digest(), named(2, "b").digest());
         let weights = Fingerprint { weights: Digest([9; 32]), ..named(2, "a") };
         let mismatch = named(2, "a").mismatch(&weights).unwrap();

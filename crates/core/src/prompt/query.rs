@@ -43,14 +43,14 @@ impl Scorer {
 
 /// Tokens that follow a document, and their scorer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct QueryPart {
+pub struct QuerySuffix {
     /// Tokens of the query and of the template text around it.
     pub tokens: Vec<u32>,
     /// Scorer of these tokens.
     pub scorer: Scorer,
 }
 
-impl QueryPart {
+impl QuerySuffix {
     /// Makes a query part that is scored by the likelihood of `tokens`.
     #[must_use]
     pub fn likelihood(tokens: &[u32]) -> Self {
@@ -72,7 +72,7 @@ impl QueryPart {
 #[derive(Debug)]
 pub struct Pair<'a, R: ?Sized> {
     /// The query.
-    pub query: &'a QueryPart,
+    pub query: &'a QuerySuffix,
     /// Block, where the model computes or in storage.
     pub block: &'a R,
 }

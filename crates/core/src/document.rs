@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Digest;
+use crate::fingerprint::Digest;
 
 /// Largest length of a document id, in bytes.
 pub const ID_BYTES_MAX: usize = 512;

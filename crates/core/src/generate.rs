@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
-use crate::{ModelError, Tokenize};
+use crate::error::ModelError;
+use crate::model::Tokenize;
 
 /// Template text around the words of a user: from the start of the prompt, and up to where the model answers.
 #[derive(Clone, Debug, PartialEq, Eq)]

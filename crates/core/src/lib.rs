@@ -5,38 +5,35 @@
 //! the store's files, nor the search engine.
 //!
 //! ```
-//! use hyperrag_kv::{DocId, InvalidId};
+//! use hyperrag_core::{DocId, InvalidId};
 //!
 //! assert_eq!(DocId::new("MED-10").unwrap().as_str(), "MED-10");
 //! assert_eq!(DocId::new(""), Err(InvalidId::Empty));
 //! ```
 
 mod block;
-mod calibration;
 mod document;
-mod element;
+mod error;
 mod fingerprint;
 mod generate;
-mod geometry;
 mod guard;
-mod layers;
-mod ports;
-mod profile;
-mod query;
+mod model;
+mod prompt;
 
-pub use block::KvBlock;
-pub use calibration::{CALIBRATION_CHUNKS, Calibration, FixedPositions, InvalidCalibration};
+pub use block::calibration::{CALIBRATION_CHUNKS, Calibration, FixedPositions, InvalidCalibration};
+pub use block::kv_block::KvBlock;
+pub use block::kv_dtype::{KvDtype, UnknownKvDtype};
+pub use block::kv_shape::KvShape;
+pub use block::layer_source::{Failover, LayerSource};
 pub use document::{
     BlockKey, Chunk, ChunkId, DocId, Document, ID_BYTES_MAX, InvalidId, ShardId, Slot,
 };
-pub use element::{Element, UnknownElement};
-pub use fingerprint::{Coverage, Digest, Exactness, Fingerprint, Mismatch, SCORE_TOLERANCE};
-pub use generate::{Generate, Generation, Sampling, Stop, Turn};
-pub use geometry::Geometry;
-pub use guard::{CaughtPanic, guarded, is_guarded, panic_text};
-pub use layers::{Failover, KvLayers};
-pub use ports::{
-    BlockError, BlockRead, ChunkRead, LanguageModel, ModelError, Opened, Tokenize, is_refusal,
+pub use error::{BlockError, ModelError, is_refusal};
+pub use fingerprint::{
+    Coverage, Digest, Fingerprint, Mismatch, Reproducibility, SCORE_TOLERANCE_MEAN_LOGPROB,
 };
-pub use profile::{Profile, ProfileError, QueryTemplate, ScorerWords, TITLE_TOKENS_MAX};
-pub use query::{Pair, QueryPart, Scorer};
+pub use generate::{Generate, Generation, Sampling, Stop, Turn};
+pub use guard::{CaughtPanic, guarded, is_guarded, panic_text};
+pub use model::{BlockRead, ChunkRead, LanguageModel, Opened, Tokenize};
+pub use prompt::profile::{Profile, ProfileError, QueryTemplate, ScorerSpec, TITLE_TOKENS_MAX};
+pub use prompt::query::{Pair, QuerySuffix, Scorer};

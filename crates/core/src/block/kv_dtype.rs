@@ -11,7 +11,7 @@ use scaled::SCALE_BYTES;
 /// The type of the stored K and V elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Element {
+pub enum KvDtype {
     /// bfloat16: the upper half of an f32, rounded to nearest, ties to even.
     Bf16,
     /// IEEE 754 binary32, as computed.
@@ -28,9 +28,9 @@ pub enum Element {
 /// Name that is no element type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown element type {0:?}: use bf16, f32, int8, int5 or int4")]
-pub struct UnknownElement(pub String);
+pub struct UnknownKvDtype(pub String);
 
-impl Element {
+impl KvDtype {
     /// All element types.
     pub const ALL: [Self; 5] = [Self::Bf16, Self::F32, Self::Int8, Self::Int5, Self::Int4];
 
@@ -238,7 +238,7 @@ fn range(row: &[f32]) -> (f32, f32) {
     (smallest, if step >= f32::MIN_POSITIVE { step } else { 0.0 })
 }
 
-impl fmt::Display for Element {
+impl fmt::Display for KvDtype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bf16 => "bf16",
@@ -250,17 +250,17 @@ impl fmt::Display for Element {
     }
 }
 
-impl FromStr for Element {
-    type Err = UnknownElement;
+impl FromStr for KvDtype {
+    type Err = UnknownKvDtype;
 
-    fn from_str(name: &str) -> Result<Self, UnknownElement> {
+    fn from_str(name: &str) -> Result<Self, UnknownKvDtype> {
         match name {
             "bf16" => Ok(Self::Bf16),
             "f32" => Ok(Self::F32),
             "int8" => Ok(Self::Int8),
             "int5" => Ok(Self::Int5),
             "int4" => Ok(Self::Int4),
-            _ => Err(UnknownElement(name.to_owned())),
+            _ => Err(UnknownKvDtype(name.to_owned())),
         }
     }
 }
@@ -276,11 +276,11 @@ mod tests {
         fn rows_read_back_are_stored_as_they_are(
             row in prop::collection::vec(prop_oneof![any::<f32>(), -9.0_f32..9.0], 0..70)
         ) {
-            for element in [Element::Bf16, Element::F32, Element::Int8] {
-                let (bytes, back) = stored(element, &row);
+            for kv_dtype in [KvDtype::Bf16, KvDtype::F32, KvDtype::Int8] {
+                let (bytes, back) = stored(kv_dtype, &row);
                 // Encoding again changes nothing if all values are finite.
                 if back.iter().all(|value| value.is_finite()) {
-                    let (again, same) = stored(element, &back);
+                    let (again, same) = stored(kv_dtype, &back);
                     prop_assert_eq!(&again, &bytes);
                     prop_assert_eq!(bits(&same), bits(&back));
                 }
@@ -292,15 +292,15 @@ mod tests {
             let largest = row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
             let smallest = row.iter().fold(9.0_f32, |smallest, value| smallest.min(*value));
             let greatest = row.iter().fold(-9.0_f32, |greatest, value| greatest.max(*value));
-            for (element, step) in [
-                (Element::Int8, largest / 127.0),
-                (Element::Int5, largest / 15.0),
-                (Element::Int4, (greatest - smallest) / 15.0),
+            for (kv_dtype, step) in [
+                (KvDtype::Int8, largest / 127.0),
+                (KvDtype::Int5, largest / 15.0),
+                (KvDtype::Int4, (greatest - smallest) / 15.0),
             ] {
                 // Half a level, and the rounding of the scale and the smallest value.
                 let off = step * 0.51 + largest / 256.0;
-                for (value, back) in row.iter().zip(stored(element, &row).1) {
-                    prop_assert!((value - back).abs() <= off, "{}: {} {}", element, value, back);
+                for (value, back) in row.iter().zip(stored(kv_dtype, &row).1) {
+                    prop_assert!((value - back).abs() <= off, "{}: {} {}", kv_dtype, value, back);
                 }
             }
         }
@@ -319,11 +319,11 @@ mod tests {
         }
     }
 
-    fn stored(element: Element, row: &[f32]) -> (Vec<u8>, Vec<f32>) {
-        let mut bytes = vec![0; element.row_bytes(row.len())];
-        element.encode(row, &mut bytes);
+    fn stored(kv_dtype: KvDtype, row: &[f32]) -> (Vec<u8>, Vec<f32>) {
+        let mut bytes = vec![0; kv_dtype.row_bytes(row.len())];
+        kv_dtype.encode(row, &mut bytes);
         let mut back = vec![0.0; row.len()];
-        element.decode(&bytes, &mut back);
+        kv_dtype.decode(&bytes, &mut back);
         (bytes, back)
     }
 

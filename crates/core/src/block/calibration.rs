@@ -1,7 +1,8 @@
 //! Static means of K and V: means or file bytes come in, means by place, layer and head go out. Knows neither
 //! how they are measured nor where the file is.
 
-use crate::{Digest, Geometry};
+use super::kv_shape::KvShape;
+use crate::fingerprint::Digest;
 
 /// Chunks at the start of the corpus that a calibration is made from.
 pub const CALIBRATION_CHUNKS: usize = 64;
@@ -65,10 +66,10 @@ impl Calibration {
     /// Makes a calibration from means laid out `[place][layer][K, then V][KV head][dim]`.
     ///
     /// # Panics
-    /// If the number of means differs from what the geometry and the places take.
+    /// If the number of means differs from what the shape and the places take.
     #[must_use]
-    pub fn new(geometry: &Geometry, fixed: FixedPositions, means: Vec<f32>) -> Self {
-        let Geometry { layers, kv_heads, head_dim, .. } = *geometry;
+    pub fn new(kv_shape: &KvShape, fixed: FixedPositions, means: Vec<f32>) -> Self {
+        let KvShape { layers, kv_heads, head_dim, .. } = *kv_shape;
         let shape = Shape { layers, kv_heads, head_dim, fixed };
         assert_eq!(
             means.len(),
@@ -84,10 +85,10 @@ impl Calibration {
         self.shape.fixed
     }
 
-    /// Whether the calibration is for blocks of this geometry. The element type and `hidden` do not matter.
+    /// Whether the calibration is for blocks of this shape. The element type and `hidden` do not matter.
     #[must_use]
-    pub fn fits(&self, geometry: &Geometry) -> bool {
-        let Geometry { layers, kv_heads, head_dim, .. } = *geometry;
+    pub fn fits(&self, kv_shape: &KvShape) -> bool {
+        let KvShape { layers, kv_heads, head_dim, .. } = *kv_shape;
         self.shape == Shape { layers, kv_heads, head_dim, fixed: self.shape.fixed }
     }
 
@@ -129,13 +130,13 @@ impl Calibration {
         bytes
     }
 
-    /// Returns the largest size of a calibration file for this geometry and chunk length, in bytes.
+    /// Returns the largest size of a calibration file for this shape and chunk length, in bytes.
     #[must_use]
-    pub fn bytes_max(geometry: &Geometry, chunk_tokens: u32) -> u64 {
-        let values = u64::from(geometry.layers)
+    pub fn bytes_max(kv_shape: &KvShape, chunk_tokens: u32) -> u64 {
+        let values = u64::from(kv_shape.layers)
             * 2
-            * u64::from(geometry.kv_heads)
-            * u64::from(geometry.head_dim);
+            * u64::from(kv_shape.kv_heads)
+            * u64::from(kv_shape.head_dim);
         HEADER_BYTES as u64 + 4 * values * (u64::from(chunk_tokens) + 1)
     }
 
@@ -185,14 +186,14 @@ impl Shape {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Element;
+    use crate::block::kv_dtype::KvDtype;
 
     fn calibration() -> Calibration {
-        let geometry =
-            Geometry { layers: 2, kv_heads: 3, head_dim: 4, hidden: 8, element: Element::Int4 };
+        let kv_shape =
+            KvShape { layers: 2, kv_heads: 3, head_dim: 4, hidden: 8, kv_dtype: KvDtype::Int4 };
         let fixed = FixedPositions { first: 2, last: 3 };
         let means = (0..6 * 2 * 2 * 3 * 4).map(|n| n as f32).collect();
-        Calibration::new(&geometry, fixed, means)
+        Calibration::new(&kv_shape, fixed, means)
     }
 
     #[test]

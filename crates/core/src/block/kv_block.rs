@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::Geometry;
+use super::kv_shape::KvShape;
 
 /// Memory of dropped blocks, for the next ones. A page fault every 4 KiB of fresh memory costs more than
 /// reading a block from the page cache.
@@ -22,7 +22,7 @@ const SPARE_BYTES: usize = 192 << 20;
 /// padding. K already carries its rotary position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KvBlock {
-    geometry: Geometry,
+    kv_shape: KvShape,
     tokens: usize,
     kv: Vec<u8>,
     hidden: Vec<f32>,
@@ -32,12 +32,12 @@ impl KvBlock {
     /// Makes a block of `tokens` positions from its parts.
     ///
     /// # Panics
-    /// If the lengths do not agree with the geometry. A reader checks them first.
+    /// If the lengths do not agree with the shape. A reader checks them first.
     #[must_use]
-    pub fn new(geometry: Geometry, tokens: usize, kv: Vec<u8>, hidden: Vec<f32>) -> Self {
-        assert_eq!(kv.len(), tokens * geometry.token_bytes(), "length of K and V");
-        assert_eq!(hidden.len(), geometry.hidden as usize, "length of the hidden state");
-        Self { geometry, tokens, kv, hidden }
+    pub fn new(kv_shape: KvShape, tokens: usize, kv: Vec<u8>, hidden: Vec<f32>) -> Self {
+        assert_eq!(kv.len(), tokens * kv_shape.token_bytes(), "length of K and V");
+        assert_eq!(hidden.len(), kv_shape.hidden as usize, "length of the hidden state");
+        Self { kv_shape, tokens, kv, hidden }
     }
 
     /// Returns a buffer of `bytes` bytes for K and V. It may hold old data, so the caller overwrites all of
@@ -59,8 +59,8 @@ impl KvBlock {
 
     /// Sizes and element type.
     #[must_use]
-    pub fn geometry(&self) -> &Geometry {
-        &self.geometry
+    pub fn kv_shape(&self) -> &KvShape {
+        &self.kv_shape
     }
 
     /// Positions held. The first query token has this position.
@@ -85,7 +85,7 @@ impl KvBlock {
     /// K and V of one layer.
     #[must_use]
     pub fn layer(&self, layer: usize) -> &[u8] {
-        let bytes = self.geometry.layer_bytes(self.tokens);
+        let bytes = self.kv_shape.layer_bytes(self.tokens);
         &self.kv[layer * bytes..(layer + 1) * bytes]
     }
 
@@ -98,11 +98,11 @@ impl KvBlock {
     /// V of one KV head of one layer, `[position][dim]`.
     #[must_use]
     pub fn values(&self, layer: usize, head: usize) -> &[u8] {
-        self.head(layer, self.geometry.kv_heads as usize + head)
+        self.head(layer, self.kv_shape.kv_heads as usize + head)
     }
 
     fn head(&self, layer: usize, index: usize) -> &[u8] {
-        let bytes = self.geometry.head_bytes(self.tokens);
+        let bytes = self.kv_shape.head_bytes(self.tokens);
         &self.layer(layer)[index * bytes..(index + 1) * bytes]
     }
 }

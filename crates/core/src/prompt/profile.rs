@@ -3,19 +3,22 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, ModelError, QueryPart, SCORE_TOLERANCE, Scorer, Tokenize};
+use crate::error::ModelError;
+use crate::fingerprint::{Digest, SCORE_TOLERANCE_MEAN_LOGPROB};
+use crate::model::Tokenize;
+use crate::prompt::query::{QuerySuffix, Scorer};
 
 /// Largest number of tokens of a title. Longer ones are cut.
 pub const TITLE_TOKENS_MAX: usize = 64;
 
 const BUILT_IN: [(&str, &str); 7] = [
-    ("bge-reranker-v2-gemma", include_str!("../profiles/bge-reranker-v2-gemma.toml")),
-    ("chat", include_str!("../profiles/chat.toml")),
-    ("chat-gemma", include_str!("../profiles/chat-gemma.toml")),
-    ("chat-llama3", include_str!("../profiles/chat-llama3.toml")),
-    ("ctxl-rerank-v2", include_str!("../profiles/ctxl-rerank-v2.toml")),
-    ("plain", include_str!("../profiles/plain.toml")),
-    ("qwen3-reranker", include_str!("../profiles/qwen3-reranker.toml")),
+    ("bge-reranker-v2-gemma", include_str!("../../profiles/bge-reranker-v2-gemma.toml")),
+    ("chat", include_str!("../../profiles/chat.toml")),
+    ("chat-gemma", include_str!("../../profiles/chat-gemma.toml")),
+    ("chat-llama3", include_str!("../../profiles/chat-llama3.toml")),
+    ("ctxl-rerank-v2", include_str!("../../profiles/ctxl-rerank-v2.toml")),
+    ("plain", include_str!("../../profiles/plain.toml")),
+    ("qwen3-reranker", include_str!("../../profiles/qwen3-reranker.toml")),
 ];
 
 /// Placeholder at the start of a document template for the special token that the model expects first, if
@@ -52,13 +55,13 @@ pub struct Profile {
     /// Template text after the query; empty for a query likelihood.
     pub query_suffix: String,
     /// Scorer of a pair, as words.
-    pub scorer: ScorerWords,
+    pub scorer: ScorerSpec,
 }
 
 /// A [`Scorer`] whose tokens are still words, as a profile has them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ScorerWords {
+pub enum ScorerSpec {
     /// Mean log-probability of the query's tokens.
     QueryLikelihood,
     /// Log-odds of two words at the last position.
@@ -91,11 +94,11 @@ impl QueryTemplate {
     ///
     /// # Errors
     /// [`ModelError`] if the tokenizer fails.
-    pub fn part(&self, tokenizer: &dyn Tokenize, query: &str) -> Result<QueryPart, ModelError> {
+    pub fn part(&self, tokenizer: &dyn Tokenize, query: &str) -> Result<QuerySuffix, ModelError> {
         let query = self.before_suffix(tokenizer, query)?;
         let tokens = if self.query_first { Vec::new() } else { query };
         let tokens = [tokens, self.suffix.clone()].concat();
-        Ok(QueryPart { tokens, scorer: self.scorer })
+        Ok(QuerySuffix { tokens, scorer: self.scorer })
     }
 
     /// Returns the tokens before every document for this query. There are none unless the query comes first.
@@ -199,13 +202,13 @@ struct ProfileFile {
     join_blanks: bool,
 }
 
-impl ScorerWords {
+impl ScorerSpec {
     /// Largest difference of scores between kernels; `None` for labels and logits, which have the model's own
     /// scale.
     #[must_use]
     pub fn tolerance(&self) -> Option<f32> {
         match self {
-            Self::QueryLikelihood => Some(SCORE_TOLERANCE),
+            Self::QueryLikelihood => Some(SCORE_TOLERANCE_MEAN_LOGPROB),
             Self::Label { .. } | Self::Logit { .. } => None,
         }
     }
@@ -213,7 +216,7 @@ impl ScorerWords {
 
 impl ProfileFile {
     /// Reads the scorer with its words. Words that it does not use are refused.
-    fn scorer(&self) -> Result<ScorerWords, ProfileError> {
+    fn scorer(&self) -> Result<ScorerSpec, ProfileError> {
         let word = |key: &'static str, value: &Option<String>, wanted: bool| {
             let scorer = self.scorer.clone();
             let wrong = |rule| ProfileError::Key { scorer, rule, key };
@@ -233,9 +236,9 @@ impl ProfileFile {
         let (yes, no) = (word("yes", &self.yes, label)?, word("no", &self.no, label)?);
         let token = word("token", &self.token, logit)?;
         Ok(match (label, logit) {
-            (true, _) => ScorerWords::Label { yes, no },
-            (_, true) => ScorerWords::Logit { token },
-            _ => ScorerWords::QueryLikelihood,
+            (true, _) => ScorerSpec::Label { yes, no },
+            (_, true) => ScorerSpec::Logit { token },
+            _ => ScorerSpec::QueryLikelihood,
         })
     }
 
@@ -258,7 +261,7 @@ impl ProfileFile {
     /// after the document.
     fn around_query(
         &self,
-        scorer: &ScorerWords,
+        scorer: &ScorerSpec,
         first: bool,
     ) -> Result<(String, String), ProfileError> {
         let refuse = |rule| {
@@ -268,7 +271,7 @@ impl ProfileFile {
         if first {
             return match (self.query.contains("{query}"), scorer, self.query.is_empty()) {
                 (true, ..) => refuse("not contain {query}, which the document template has"),
-                (_, ScorerWords::QueryLikelihood, _) => {
+                (_, ScorerSpec::QueryLikelihood, _) => {
                     refuse("contain {query}: its likelihood is that after the document")
                 }
                 (.., true) => refuse("not be empty: the score is read after it"),
@@ -281,7 +284,7 @@ impl ProfileFile {
         if after.contains("{query}") {
             return refuse("contain {query} once");
         }
-        if *scorer == ScorerWords::QueryLikelihood && !after.is_empty() {
+        if *scorer == ScorerSpec::QueryLikelihood && !after.is_empty() {
             return refuse("end with {query}: a query-likelihood prompt has no suffix");
         }
         Ok((before.to_owned(), after.to_owned()))
@@ -408,11 +411,11 @@ impl Profile {
             }
         };
         let scorer = match &self.scorer {
-            ScorerWords::QueryLikelihood => Scorer::QueryLikelihood,
-            ScorerWords::Label { yes, no } => {
+            ScorerSpec::QueryLikelihood => Scorer::QueryLikelihood,
+            ScorerSpec::Label { yes, no } => {
                 Scorer::Label { yes: token("yes", yes)?, no: token("no", no)? }
             }
-            ScorerWords::Logit { token: word } => Scorer::Logit { token: token("token", word)? },
+            ScorerSpec::Logit { token: word } => Scorer::Logit { token: token("token", word)? },
         };
         let before = match &self.lead {
             Some(lead) => ("document", lead),
@@ -551,7 +554,7 @@ mod tests {
             ("Q: ", "\\nRelevant:")
         );
         let (yes, no) = (" yes".to_owned(), " no".to_owned());
-        assert_eq!(label.scorer, ScorerWords::Label { yes, no });
+        assert_eq!(label.scorer, ScorerSpec::Label { yes, no });
         // The stored part is the same for every scorer.
         let plain = scored("query-likelihood", "", "").unwrap();
         assert_eq!(label.document_digest(), plain.document_digest());

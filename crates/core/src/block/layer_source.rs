@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::{BlockError, Geometry, KvBlock};
+use super::kv_block::KvBlock;
+use super::kv_shape::KvShape;
+use crate::error::BlockError;
 
 /// A read that a replica served because the store's own file is unusable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,9 +19,9 @@ pub struct Failover {
 ///
 /// A pass over many blocks needs one layer of each at a time. Read just before use into a reused buffer, a
 /// layer is still in the core's cache, and no block needs its own memory.
-pub trait KvLayers: Send + Sync {
+pub trait LayerSource: Send + Sync {
     /// Sizes and element type.
-    fn geometry(&self) -> &Geometry;
+    fn kv_shape(&self) -> &KvShape;
 
     /// Positions held.
     fn tokens(&self) -> usize;
@@ -46,13 +48,13 @@ pub trait KvLayers: Send + Sync {
     /// Reads the whole block.
     ///
     /// # Errors
-    /// See [`KvLayers::layer`].
+    /// See [`LayerSource::layer`].
     fn read(&self) -> Result<KvBlock, BlockError>;
 }
 
-impl KvLayers for KvBlock {
-    fn geometry(&self) -> &Geometry {
-        self.geometry()
+impl LayerSource for KvBlock {
+    fn kv_shape(&self) -> &KvShape {
+        self.kv_shape()
     }
 
     fn tokens(&self) -> usize {

@@ -3,11 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Element;
+use super::kv_dtype::KvDtype;
 
 /// Sizes that a model and an element type give a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Geometry {
+pub struct KvShape {
     /// Decoder layers.
     pub layers: u32,
     /// KV heads as stored, not repeated for the query heads (grouped-query attention).
@@ -17,10 +17,11 @@ pub struct Geometry {
     /// Dimensions of the hidden state.
     pub hidden: u32,
     /// Type of the stored K and V.
-    pub element: Element,
+    #[serde(rename = "element")]
+    pub kv_dtype: KvDtype,
 }
 
-impl Geometry {
+impl KvShape {
     /// Bytes of K and V of one position, all layers together.
     #[must_use]
     pub fn token_bytes(&self) -> usize {
@@ -36,7 +37,7 @@ impl Geometry {
     /// Bytes of K (or V) of one KV head of one layer of a block of `tokens` positions.
     #[must_use]
     pub fn head_bytes(&self, tokens: usize) -> usize {
-        tokens * self.element.row_bytes(self.head_dim as usize)
+        tokens * self.kv_dtype.row_bytes(self.head_dim as usize)
     }
 
     /// Bytes of the last position's hidden state, which is always f32.
@@ -59,10 +60,10 @@ mod tests {
     #[test]
     fn smollm2_takes_23040_bytes_a_token() {
         let smollm2 =
-            Geometry { layers: 30, kv_heads: 3, head_dim: 64, hidden: 576, element: Element::Bf16 };
+            KvShape { layers: 30, kv_heads: 3, head_dim: 64, hidden: 576, kv_dtype: KvDtype::Bf16 };
         assert_eq!(smollm2.token_bytes(), 23_040);
         assert_eq!(smollm2.block_bytes(256), 256 * 23_040 + 2304);
-        let of = |element| Geometry { element, ..smollm2 }.token_bytes();
-        assert_eq!([Element::Int8, Element::Int5, Element::Int4].map(of), [11_880, 7_560, 6_480]);
+        let of = |kv_dtype| KvShape { kv_dtype, ..smollm2 }.token_bytes();
+        assert_eq!([KvDtype::Int8, KvDtype::Int5, KvDtype::Int4].map(of), [11_880, 7_560, 6_480]);
     }
 }

@@ -1,16 +1,16 @@
 //! Element types as formats of rows, which the kernels compile for each instruction set.
 
+use hyperrag_core::KvDtype;
 use hyperrag_kernels::cpu::rows::format::RowFormat;
-use hyperrag_kv::Element;
 
 /// Rows of an element type.
 #[derive(Clone, Copy)]
-pub(super) struct ElementRows(pub(super) Element);
+pub(super) struct KvRows(pub(super) KvDtype);
 
-impl RowFormat for ElementRows {
+impl RowFormat for KvRows {
     #[inline(always)]
     fn is_scaled_int8(self) -> bool {
-        self.0 == Element::Int8
+        self.0 == KvDtype::Int8
     }
 
     #[inline(always)]

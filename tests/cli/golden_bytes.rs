@@ -28,7 +28,7 @@ fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
 /// Builds the store of a type, and returns the digests of its shards, its chunk files and of all scores.
 fn digests(kv_dtype: &str) -> BTreeMap<String, String> {
     let scratch = Scratch::new();
-    let build = "--profile plain --unit-rows 16 --chunk-tokens 64 --device cpu --dtype f32";
+    let build = "--profile plain --unit-rows 16 --chunk-tokens 160 --device cpu --dtype f32";
     let passages = testdata("passages.jsonl");
     scratch.ok(&format!("build {passages} --store store TINY {build} --kv-dtype {kv_dtype}"));
     let files = scratch.contents("store");

@@ -7,6 +7,7 @@ mod calibrated;
 mod damage;
 mod device;
 mod docs;
+mod edges;
 mod eval;
 mod format;
 mod fusion;

@@ -107,6 +107,21 @@ fn no_command_knows_another() {
     }
 }
 
+/// Names the folders whose files may hold `unsafe`.
+const UNSAFE: [&str; 2] = ["crates/kernels/src", "crates/model/src/backend/candle"];
+
+#[test]
+fn unsafe_code_stands_in_two_folders() {
+    for folder in ["src", "crates"] {
+        for (path, text) in sources(folder) {
+            let allowed = UNSAFE.iter().any(|folder| path.to_string_lossy().contains(folder));
+            let mut code = text.lines().map(|line| line.split("//").next().unwrap());
+            let used = code.any(|line| line.contains("unsafe {") || line.contains("unsafe fn"));
+            assert!(allowed || !used, "{}", path.display());
+        }
+    }
+}
+
 #[test]
 fn files_say_what_they_are_for() {
     let folders =

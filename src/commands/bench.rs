@@ -6,17 +6,16 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use hyperrag_engine::open::OpenSession;
 use hyperrag_engine::{Engine, Query};
-use hyperrag_eval::experiment::machine::{cpu_name, cpu_times};
-use hyperrag_eval::experiment::speed::{self, BenchReport, BenchSettings, Mode, Sample};
-use hyperrag_eval::metric::agreement::{Agreement, agreement};
-use hyperrag_eval::metric::stats::Summary;
-use hyperrag_model::{DeviceChoice, DeviceInfo};
-use serde::Serialize;
+use hyperrag_eval::experiment::machine::cpu_times;
+use hyperrag_eval::experiment::speed::{self, BenchReport, BenchSettings};
+use hyperrag_eval::metric::agreement::agreement;
+use hyperrag_model::DeviceChoice;
 
 use crate::cli::{BenchArgs, ModelArgs};
 use crate::exit::Status;
 use crate::input::model::open;
 use crate::input::queries;
+use crate::output::bench::{Against, Conditions, Output};
 use crate::output::store::status_with;
 use crate::report;
 
@@ -24,64 +23,6 @@ const NOTHING_FOUND: &str = "no query found any document: name others with --que
 
 /// Words of a query that is taken from a document.
 const QUERY_WORDS: usize = 14;
-
-/// Conditions under which the figures were taken.
-#[derive(Debug, Serialize)]
-struct Conditions {
-    version: &'static str,
-    cpu: String,
-    device: DeviceInfo,
-    machinery: String,
-    kernel: &'static str,
-    #[serde(rename = "element")]
-    kv_dtype: String,
-    io: &'static str,
-    steal_percent: Option<f64>,
-    depth: usize,
-    queries: usize,
-    documents: u64,
-}
-
-#[derive(Serialize)]
-struct Output<'a> {
-    conditions: &'a Conditions,
-    #[serde(flatten)]
-    report: &'a BenchReport,
-    against: Option<&'a Against>,
-}
-
-impl Conditions {
-    /// Takes what the store and its model say; nothing is counted yet.
-    fn of(engine: &Engine) -> Self {
-        let model = &engine.loaded.model;
-        Self {
-            version: env!("CARGO_PKG_VERSION"),
-            cpu: cpu_name(),
-            device: model.device(),
-            machinery: model.machinery(),
-            kernel: model.kernel_id(),
-            kv_dtype: engine.store.kv_shape().kv_dtype.to_string(),
-            io: "page cache",
-            steal_percent: None,
-            depth: 0,
-            queries: 0,
-            documents: 0,
-        }
-    }
-}
-
-/// Agreement of the scores with another device's, query by query.
-#[derive(Serialize)]
-struct Against {
-    device: DeviceInfo,
-    agreements: Vec<Agreement>,
-}
-
-impl Against {
-    fn difference_max(&self) -> f64 {
-        self.agreements.iter().map(|a| a.score_difference_max).fold(0.0, f64::max)
-    }
-}
 
 /// Times reuse against recompute.
 pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
@@ -97,24 +38,18 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
     queries.truncate(args.query_count);
     let before = cpu_times();
     let figures = timed(args, &session, &queries)?;
-    let conditions = Conditions {
-        steal_percent: before
-            .zip(cpu_times())
-            .map(|(a, b)| 100.0 * (b.0 - a.0) / (b.1 - a.1).max(1.0)),
-        depth: args.search.depth,
-        queries: queries.len(),
-        documents: session.indexed_documents(),
-        ..Conditions::of(&engine)
-    };
+    let mut conditions = Conditions::of(&engine);
+    conditions.steal_percent =
+        before.zip(cpu_times()).map(|(a, b)| 100.0 * (b.0 - a.0) / (b.1 - a.1).max(1.0));
+    conditions.depth = args.search.depth;
+    conditions.queries = queries.len();
+    conditions.documents = session.indexed_documents();
     let against = match args.against {
         Some(device) => Some(compare(args, device, &session, &queries)?),
         None => None,
     };
     let output = Output { conditions: &conditions, report: &figures, against: against.as_ref() };
-    report::figures(&output, json, args.out.as_deref(), || {
-        let parts = [Some(table(&conditions, &figures)), output.against.map(describe_against)];
-        parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
-    })?;
+    report::figures(&output, json, args.out.as_deref(), || output.table())?;
     Ok(verdict(&engine, &session, &output))
 }
 
@@ -197,97 +132,7 @@ fn compare(
     Ok(Against { device: other.loaded.model.device(), agreements })
 }
 
-fn describe_against(against: &Against) -> String {
-    let Against { device, agreements } = against;
-    let largest = against.difference_max();
-    let lowest = agreements.iter().map(|a| a.top10_overlap).fold(1.0, f64::min);
-    let tau = agreements.iter().map(|a| a.kendall_tau).sum::<f64>() / agreements.len() as f64;
-    format!(
-        "Against {device}, from the same blocks: largest difference {largest:.1e}, top-10 overlap at least {lowest:.2}, \
-         Kendall's tau {tau:.3} on average of {} queries.",
-        agreements.len()
-    )
-}
-
 fn query_from(hit: &hyperrag_retrieval::Hit) -> Query {
     let words = hit.document.text.split_whitespace().take(QUERY_WORDS);
     Query { id: hit.document.id.as_str().to_owned(), text: words.collect::<Vec<_>>().join(" ") }
-}
-
-/// Picks a figure of a summary.
-type Part = fn(&Summary) -> f64;
-
-/// The figures as a Markdown table.
-fn table(conditions: &Conditions, figures: &BenchReport) -> String {
-    let seconds = |mode| figures.seconds(mode);
-    let percentile = |mode, pick: Part| {
-        seconds(mode).map_or_else(String::new, |summary| format!("{:.2} s", pick(&summary)))
-    };
-    let total = |mode, part: fn(&Sample) -> u64| figures.of(mode).map(part).sum::<u64>();
-    let queries = |mode| figures.of(mode).count() as f64;
-    let peak = |mode| {
-        let peak = figures.of(mode).filter_map(|sample| sample.peak_memory_bytes).max();
-        peak.map_or_else(|| "unknown".to_owned(), report::bytes)
-    };
-    let rows: [(&str, Part); 3] =
-        [("latency p50", |s| s.p50), ("latency p90", |s| s.p90), ("latency p99", |s| s.p99)];
-    let (reuse, recompute) = (Mode::Reuse, Mode::Recompute);
-    let mut lines = vec![
-        format!(
-            "| {} documents, depth {} | reuse | recompute |",
-            conditions.documents, conditions.depth
-        ),
-        "|---|---|---|".to_owned(),
-        format!(
-            "| blocks/s | {:.1} | {:.1} |",
-            figures.blocks_per_second(reuse),
-            figures.blocks_per_second(recompute)
-        ),
-    ];
-    lines.extend(rows.map(|(name, pick)| {
-        format!("| {name} | {} | {} |", percentile(reuse, pick), percentile(recompute, pick))
-    }));
-    let per_query = |mode, part| total(mode, part) as f64 / queries(mode);
-    let tokens = |mode| per_query(mode, |sample| sample.tokens_computed);
-    let read = |mode| report::bytes(per_query(mode, |sample| sample.bytes_read) as u64);
-    lines.push(format!(
-        "| tokens computed a query | {:.0} | {:.0} |",
-        tokens(reuse),
-        tokens(recompute)
-    ));
-    lines.push(format!("| KV read a query | {} | {} |", read(reuse), read(recompute)));
-    lines.push(format!(
-        "| peak memory, weights included | {} | {} |",
-        peak(reuse),
-        peak(recompute)
-    ));
-    let compared = &figures.comparisons;
-    let count = compared.len() as f64;
-    let mean = |part: fn(&Agreement) -> f64| {
-        compared.iter().map(|c| part(&c.agreement)).sum::<f64>() / count
-    };
-    let largest = compared.iter().map(|c| c.agreement.score_difference_max).fold(0.0, f64::max);
-    let equal = compared.iter().filter(|c| c.bit_equal).count();
-    lines.push(String::new());
-    lines.push(format!(
-        "reuse is {:.1} times as fast. Scores: {equal} of {} runs equal to the bit, largest difference {largest:e}, \
-         top-10 overlap {:.3}, Kendall's tau {:.3}.",
-        figures.blocks_per_second(reuse) / figures.blocks_per_second(recompute),
-        compared.len(),
-        mean(|a| a.top10_overlap),
-        mean(|a| a.kendall_tau),
-    ));
-    lines.push(describe(conditions));
-    lines.join("\n")
-}
-
-fn describe(conditions: &Conditions) -> String {
-    let Conditions {
-        version, cpu, machinery, kernel, kv_dtype, io, steal_percent, queries, ..
-    } = conditions;
-    let steal = steal_percent.map_or_else(|| "unknown".to_owned(), |steal| format!("{steal:.1} %"));
-    format!(
-        "hyperrag {version}, {cpu}, {machinery}, kernel {kernel}, {kv_dtype} KV from {io}, \
-         steal {steal}, {queries} queries."
-    )
 }

@@ -1,7 +1,6 @@
 //! `bench quality`: judged queries in, what each element type's rankings are worth out.
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -20,13 +19,10 @@ use hyperrag_eval::experiment::quality::pool::{
     PooledQuery, draw_queries, listed_candidates, retrieve_candidates,
 };
 use hyperrag_eval::experiment::quality::report::{quality_rows, scored_queries};
-use hyperrag_eval::experiment::tune::ScoredQuery;
-use hyperrag_eval::metric::run::{run_id, run_line};
 use hyperrag_eval::report::quality::{Figures, VariantFigures};
 use hyperrag_eval::report::quality_chart;
 use hyperrag_eval::report::quality_table::table;
 use hyperrag_model::{ComputeDtype, DtypeChoice, Kernel, Model};
-use serde_json::json;
 
 use crate::cli::{QualityArgs, VariantName};
 use crate::exit::Status;
@@ -35,22 +31,8 @@ use crate::input::judged::{read_qrels, read_run};
 use crate::input::model::request;
 use crate::input::queries;
 use crate::input::ranking::aggregate;
+use crate::output::quality_runs::{ScoredQueries, ScoredVariant, write_runs};
 use crate::{report, signals};
-
-/// A variant and its scores.
-struct Scored {
-    figures: VariantFigures,
-    queries: Vec<ScoredQuery>,
-}
-
-/// Queries and their scores, and what computed them.
-#[derive(Default)]
-struct Taken {
-    pooled: Vec<PooledQuery>,
-    scored: Vec<Scored>,
-    machinery: String,
-    profile: String,
-}
 
 /// Compares rankings from blocks of several element types with each other and with BM25's.
 pub(crate) fn bench_quality(args: &QualityArgs, json: bool) -> Result<Status> {
@@ -93,7 +75,7 @@ fn left_out(queries: &[Query], judged: &Qrels) -> Vec<String> {
 
 /// Scores the candidates of all queries with every variant, one type of arithmetic and length of chunks
 /// after the other.
-fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Taken> {
+fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<ScoredQueries> {
     let stop = signals::stop()?;
     let mut ways: Vec<Way> = Vec::new();
     for way in args.variants.iter().map(|variant| Way::of(variant, args)) {
@@ -101,7 +83,7 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Taken>
             ways.push(way);
         }
     }
-    let (mut taken, mut drawn) = (Taken::default(), Some(drawn));
+    let (mut taken, mut drawn) = (ScoredQueries::default(), Some(drawn));
     for way in ways {
         let dtype = DtypeChoice::Named(way.dtype);
         let request = ModelRequest { dtype, ..request(&args.model) };
@@ -113,25 +95,26 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Taken>
             taken.pooled = candidates(args, corpus, &chunker, queries, stop)?;
         }
         let scored = score(args, way, &loaded, (corpus, &chunker), &taken.pooled, stop)?;
-        taken.scored.extend(scored);
+        taken.variants.extend(scored);
         taken.machinery = loaded.model.machinery();
         taken.profile.clone_from(&loaded.profile.name);
     }
     // In the order in which they were asked for.
-    let place = |scored: &Scored| args.variants.iter().position(|v| v.text == scored.figures.name);
-    taken.scored.sort_by_key(place);
+    let place =
+        |scored: &ScoredVariant| args.variants.iter().position(|v| v.text == scored.figures.name);
+    taken.variants.sort_by_key(place);
     Ok(taken)
 }
 
-fn figures(args: &QualityArgs, taken: Taken, qrels: &Qrels) -> Figures {
-    let Taken { pooled, scored, machinery, profile } = taken;
-    let priced = scored
-        .iter()
-        .map(|Scored { figures, queries }| (figures.name.clone(), queries.clone(), figures.cost));
+fn figures(args: &QualityArgs, taken: ScoredQueries, qrels: &Qrels) -> Figures {
+    let ScoredQueries { pooled, variants: scored, machinery, profile } = taken;
+    let priced = scored.iter().map(|ScoredVariant { figures, queries }| {
+        (figures.name.clone(), queries.clone(), figures.cost)
+    });
     let costs = cost_points(&priced.collect::<Vec<_>>(), args.depth, qrels, args.measure);
     let (variants, scores): (Vec<_>, Vec<_>) = scored
         .into_iter()
-        .map(|Scored { figures, queries }| {
+        .map(|ScoredVariant { figures, queries }| {
             let name = figures.name.clone();
             (figures, (name, queries))
         })
@@ -231,17 +214,8 @@ fn score(
     (corpus, chunker): (&Corpus, &Chunker<'_>),
     pooled: &[PooledQuery],
     stop: &AtomicBool,
-) -> Result<Vec<Scored>> {
-    let own = args.variants.iter().filter(|variant| Way::of(variant, args) == way);
-    let (mut models, mut names, mut calibration) = (Vec::new(), Vec::new(), None);
-    for variant in own {
-        if variant.kv_dtype.is_calibrated() && calibration.is_none() {
-            let chunks = calibration_chunks(corpus, chunker, None)?;
-            calibration = Some(Arc::new(loaded.model.calibrate(&chunks, chunker.fixed())?));
-        }
-        models.push(loaded.model.with_kv_dtype(variant.kv_dtype, calibration.clone())?);
-        names.push(variant.text.clone());
-    }
+) -> Result<Vec<ScoredVariant>> {
+    let (names, models) = models(args, way, loaded, (corpus, chunker))?;
     let template = loaded.profile.query_template(&loaded.tokenizer)?;
     let part = |query: &PooledQuery| {
         let part = query_part(&loaded.tokenizer, &template, &query.query);
@@ -271,85 +245,52 @@ fn score(
     );
     let scored = score_variants(&input, &mut |documents| bar.inc(documents as u64))?;
     bar.finish_and_clear();
-    let aggregate = aggregate(args.aggregate);
-    let of = |((name, model), scores): ((String, &Model), PairScores)| {
-        let bytes_a_token = model.kv_shape().token_bytes();
-        let figures = VariantFigures {
-            name,
-            kernel: model.kernel_id(),
-            bytes_a_token,
-            chunk_tokens: way.chunk_tokens,
-            cost: Cost {
-                seconds_a_query: scores.seconds / pooled.len() as f64,
-                bytes_a_document: (scores.tokens * bytes_a_token) as f64
-                    / scores.documents.max(1) as f64,
-            },
-            recomputed: scores.recomputed,
-        };
-        Scored { figures, queries: scored_queries(pooled, &scores.scores, aggregate) }
-    };
-    Ok(names.into_iter().zip(&models).zip(scored).map(of).collect())
+    let variants = names.into_iter().zip(&models).zip(scored);
+    Ok(variants
+        .map(|((name, model), scores)| ScoredVariant {
+            figures: variant_figures(name, model, way, &scores, pooled.len()),
+            queries: scored_queries(pooled, &scores.scores, aggregate(args.aggregate)),
+        })
+        .collect())
 }
 
-/// Writes the retriever's run, and for each variant its run and what `tune` reads.
-fn write_runs(folder: &Path, Taken { pooled, scored, .. }: &Taken) -> Result<()> {
-    fs::create_dir_all(folder)
-        .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
-    let write = |name: &str, text: String| {
-        let path = folder.join(name);
-        fs::write(&path, text).with_context(|| format!("{}: cannot be written", path.display()))
-    };
-    if let Some(first) = scored.first() {
-        let retriever = first.queries.iter().map(|query| (query, &query.retriever));
-        write("retriever.run", run(retriever, "retriever")?)?;
-    }
-    for Scored { figures, queries } in scored {
-        let name = figures.name.replace(['/', '@'], "-");
-        let own = queries.iter().map(|query| (query, &query.model));
-        write(&format!("{name}.run"), run(own, &name)?)?;
-        write(&format!("{name}.jsonl"), hits(pooled, queries))?;
-    }
-    Ok(())
-}
-
-/// A TREC run of these scores, best first.
-fn run<'a>(
-    queries: impl Iterator<Item = (&'a ScoredQuery, &'a Vec<f32>)>,
-    tag: &str,
-) -> Result<String> {
-    let mut lines = String::new();
-    for (query, scores) in queries {
-        for (rank, candidate) in (1..).zip(best_first(scores)) {
-            let (document, score) = (&query.documents[candidate], scores[candidate]);
-            let (query, document) = (run_id(&query.id), run_id(document));
-            lines.push_str(&run_line(&query, &document, rank, score, tag)?);
-            lines.push('\n');
+/// Names the variants that `loaded` and the chunker are for, and makes a model of each.
+fn models(
+    args: &QualityArgs,
+    way: Way,
+    loaded: &LoadedModel,
+    (corpus, chunker): (&Corpus, &Chunker<'_>),
+) -> Result<(Vec<String>, Vec<Model>)> {
+    let (mut names, mut models, mut calibration) = (Vec::new(), Vec::new(), None);
+    for variant in args.variants.iter().filter(|variant| Way::of(variant, args) == way) {
+        if variant.kv_dtype.is_calibrated() && calibration.is_none() {
+            let chunks = calibration_chunks(corpus, chunker, None)?;
+            calibration = Some(Arc::new(loaded.model.calibrate(&chunks, chunker.fixed())?));
         }
+        models.push(loaded.model.with_kv_dtype(variant.kv_dtype, calibration.clone())?);
+        names.push(variant.text.clone());
     }
-    Ok(lines)
+    Ok((names, models))
 }
 
-/// Writes hits as `query --json` prints them.
-fn hits(pooled: &[PooledQuery], queries: &[ScoredQuery]) -> String {
-    let line = |(pooled, scored): (&PooledQuery, &ScoredQuery)| {
-        let hit = |(rank, candidate): (usize, usize)| {
-            let model = scored.model[candidate];
-            json!({
-                "rank": rank,
-                "id": scored.documents[candidate],
-                "score": model,
-                "model_score": model,
-                "retriever_score": scored.retriever[candidate],
-            })
-        };
-        let hits: Vec<_> = (1..).zip(best_first(&scored.model)).map(hit).collect();
-        format!("{}\n", json!({"query_id": scored.id, "query": pooled.query.text, "hits": hits}))
-    };
-    pooled.iter().zip(queries).map(line).collect()
-}
-
-fn best_first(scores: &[f32]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-    order
+fn variant_figures(
+    name: String,
+    model: &Model,
+    way: Way,
+    scores: &PairScores,
+    queries: usize,
+) -> VariantFigures {
+    let bytes_a_token = model.kv_shape().token_bytes();
+    let bytes = (scores.tokens * bytes_a_token) as f64;
+    VariantFigures {
+        name,
+        kernel: model.kernel_id(),
+        bytes_a_token,
+        chunk_tokens: way.chunk_tokens,
+        cost: Cost {
+            seconds_a_query: scores.seconds / queries as f64,
+            bytes_a_document: bytes / scores.documents.max(1) as f64,
+        },
+        recomputed: scores.recomputed,
+    }
 }

@@ -1,7 +1,11 @@
-//! Sentences on work done, where more than one command says them. Printing itself is in `report`.
+//! Output of commands: sentences that more than one says, tables, runs. Printing itself is in `report`.
 
 pub(crate) mod arithmetic;
 pub(crate) mod batch;
+pub(crate) mod bench;
+pub(crate) mod bench_device;
 pub(crate) mod build_progress;
+pub(crate) mod info;
+pub(crate) mod quality_runs;
 pub(crate) mod sizes;
 pub(crate) mod store;

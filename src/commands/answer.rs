@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 use crate::cli::AnswerArgs;
 use crate::exit::Status;
 use crate::input::model::open_to_rank;
-use crate::input::queries::Batch;
+use crate::input::queries::QueryBatch;
 use crate::input::ranking::session;
 use crate::output::batch::{batch_bar, for_each_result};
 use crate::output::store::status_with;
@@ -20,7 +20,7 @@ use crate::report;
 
 /// Answers one question, or a batch of them as they come.
 pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
-    let batch = Batch::new(args.text.as_deref(), args.search.queries.as_deref())?;
+    let batch = QueryBatch::new(args.text.as_deref(), args.search.queries.as_deref())?;
     let mut engine = open_to_rank(&args.search.store, &args.search.model)?;
     let threads = args.search.model.threads;
     let generator = engine.loaded.generator(args.generator.as_deref(), threads)?;

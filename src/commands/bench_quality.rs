@@ -11,12 +11,12 @@ use hyperrag_engine::build::read::calibration_chunks;
 use hyperrag_engine::search::session::query_part;
 use hyperrag_engine::{LoadedModel, ModelRequest, Query};
 use hyperrag_eval::Qrels;
+use hyperrag_eval::experiment::quality::candidates::{
+    JudgedQuery, draw_queries, listed_candidates, retrieve_candidates,
+};
 use hyperrag_eval::experiment::quality::cost::{Cost, cost_points, knee};
 use hyperrag_eval::experiment::quality::pass::{
     PairScores, QualityInput, Recomputed, Rounding, score_variants,
-};
-use hyperrag_eval::experiment::quality::pool::{
-    PooledQuery, draw_queries, listed_candidates, retrieve_candidates,
 };
 use hyperrag_eval::experiment::quality::report::{quality_rows, scored_queries};
 use hyperrag_eval::report::quality::{Figures, VariantFigures};
@@ -92,9 +92,9 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Scored
         let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, tokens)?;
         // The chunker, which tells documents without text, needs the tokenizer.
         if let Some(queries) = drawn.take() {
-            taken.pooled = candidates(args, corpus, &chunker, queries, stop)?;
+            taken.judged = candidates(args, corpus, &chunker, queries, stop)?;
         }
-        let scored = score(args, way, &loaded, (corpus, &chunker), &taken.pooled, stop)?;
+        let scored = score(args, way, &loaded, (corpus, &chunker), &taken.judged, stop)?;
         taken.variants.extend(scored);
         taken.machinery = loaded.model.machinery();
         taken.profile.clone_from(&loaded.profile.name);
@@ -107,7 +107,7 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Scored
 }
 
 fn figures(args: &QualityArgs, taken: ScoredQueries, qrels: &Qrels) -> Figures {
-    let ScoredQueries { pooled, variants: scored, machinery, profile } = taken;
+    let ScoredQueries { judged, variants: scored, machinery, profile } = taken;
     let priced = scored.iter().map(|ScoredVariant { figures, queries }| {
         (figures.name.clone(), queries.clone(), figures.cost)
     });
@@ -129,10 +129,10 @@ fn figures(args: &QualityArgs, taken: ScoredQueries, qrels: &Qrels) -> Figures {
         profile,
         retriever,
         measure: args.measure.to_string(),
-        queries: pooled.len(),
+        queries: judged.len(),
         seed: args.seed,
         depth: args.depth,
-        pairs: pooled.iter().map(|query| query.candidates.len()).sum(),
+        pairs: judged.iter().map(|query| query.candidates.len()).sum(),
         rounded: args.round,
         variants,
         rows: quality_rows(&scores, qrels, args.measure),
@@ -182,9 +182,9 @@ fn candidates(
     chunker: &Chunker<'_>,
     queries: Vec<Query>,
     stop: &AtomicBool,
-) -> Result<Vec<PooledQuery>> {
+) -> Result<Vec<JudgedQuery>> {
     let bar = report::bar(None, "{elapsed_precise} {spinner} finding candidates");
-    let pooled = match &args.candidates {
+    let judged = match &args.candidates {
         Some(path) => listed_candidates(corpus, queries, &read_run(path)?, args.depth, stop)?,
         None => {
             let folder = tempfile::tempdir().context("no folder for an index")?;
@@ -200,10 +200,10 @@ fn candidates(
     };
     bar.finish_and_clear();
     ensure!(
-        pooled.iter().any(|query| !query.candidates.is_empty()),
+        judged.iter().any(|query| !query.candidates.is_empty()),
         "no query has a candidate: name others with --queries or --candidates"
     );
-    Ok(pooled)
+    Ok(judged)
 }
 
 /// Scores all pairs with the variants that `loaded` and the chunker are for.
@@ -212,21 +212,21 @@ fn score(
     way: Way,
     loaded: &LoadedModel,
     (corpus, chunker): (&Corpus, &Chunker<'_>),
-    pooled: &[PooledQuery],
+    judged: &[JudgedQuery],
     stop: &AtomicBool,
 ) -> Result<Vec<ScoredVariant>> {
     let (names, models) = models(args, way, loaded, (corpus, chunker))?;
     let template = loaded.profile.query_template(&loaded.tokenizer)?;
-    let part = |query: &PooledQuery| {
+    let part = |query: &JudgedQuery| {
         let part = query_part(&loaded.tokenizer, &template, &query.query);
         part.with_context(|| format!("query {}", query.query.id))
     };
-    let parts = pooled.iter().map(part).collect::<Result<Vec<_>>>()?;
+    let parts = judged.iter().map(part).collect::<Result<Vec<_>>>()?;
     let round: fn(&Model, &KvBlock) -> Result<KvBlock, ModelError> = Model::rounded;
     let input = QualityInput {
         corpus,
         chunker,
-        pooled,
+        judged,
         parts: &parts,
         variants: &models,
         rounding: args.round.then_some(Rounding { exact: &loaded.model, round }),
@@ -248,8 +248,8 @@ fn score(
     let variants = names.into_iter().zip(&models).zip(scored);
     Ok(variants
         .map(|((name, model), scores)| ScoredVariant {
-            figures: variant_figures(name, model, way, &scores, pooled.len()),
-            queries: scored_queries(pooled, &scores.scores, aggregate(args.aggregate)),
+            figures: variant_figures(name, model, way, &scores, judged.len()),
+            queries: scored_queries(judged, &scores.scores, aggregate(args.aggregate)),
         })
         .collect())
 }

@@ -6,7 +6,7 @@ use hyperrag_store::{Store, replica_states};
 
 use crate::cli::InfoArgs;
 use crate::exit::Status;
-use crate::output::info::{Sizes, description, exactness};
+use crate::output::info::{BlockSizes, description, exactness};
 use crate::report;
 
 /// Describes a store without loading its model.
@@ -14,7 +14,7 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
     let store = Store::open(&args.store)?;
     let manifest = store.manifest();
     let heads = args.model.as_deref().map(|model| query_heads(&store, model)).transpose()?;
-    let sizes = Sizes::of(manifest, heads);
+    let sizes = BlockSizes::of(manifest, heads);
     let replicas = replica_states(&args.store, manifest).unwrap_or_else(|error| {
         report::warn(&error.to_string());
         Vec::new()

@@ -15,7 +15,7 @@ use crate::cli::{Format, QueryArgs};
 use crate::exit::Status;
 use crate::input::judged::read_run;
 use crate::input::model::open_to_rank;
-use crate::input::queries::Batch;
+use crate::input::queries::QueryBatch;
 use crate::input::ranking::session;
 use crate::output::batch::{batch_bar, for_each_result};
 use crate::output::store::status_with;
@@ -24,7 +24,7 @@ use crate::report;
 /// Answers one query, or a batch of them as they come.
 pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let format = if json { Format::Jsonl } else { args.format };
-    let batch = Batch::new(args.text.as_deref(), args.search.queries.as_deref())?;
+    let batch = QueryBatch::new(args.text.as_deref(), args.search.queries.as_deref())?;
     // A run that the settings name is for the queries of a file.
     let candidates = args.candidates.as_deref().filter(|_| args.text.is_none());
     let candidates = candidates.map(read_run).transpose()?;

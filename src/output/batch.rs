@@ -9,7 +9,7 @@ use hyperrag_rerank::{DamagedBlock, RerankError};
 use indicatif::ProgressBar;
 
 use crate::exit::Status;
-use crate::input::queries::Batch;
+use crate::input::queries::QueryBatch;
 use crate::report;
 
 /// Texts that were said, each once.
@@ -33,7 +33,7 @@ impl WarnedOnce {
 }
 
 /// A bar over a batch.
-pub(crate) fn batch_bar(batch: &Batch) -> ProgressBar {
+pub(crate) fn batch_bar(batch: &QueryBatch) -> ProgressBar {
     report::bar(
         batch.count.filter(|_| !batch.single),
         "{elapsed_precise} {bar:24} {pos}/{len} queries, ETA {eta_precise}",

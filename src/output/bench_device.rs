@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// Figures of one model's sizes.
 #[derive(Serialize)]
-pub(crate) struct Row {
+pub(crate) struct ShapeRow {
     shape: String,
     prefill_tokens_per_second: f64,
     /// Share of the large product's rate that prefill reaches.
@@ -26,7 +26,7 @@ pub(crate) struct Output {
     pub(crate) dtype: &'static str,
     pub(crate) product_flops: f64,
     pub(crate) settings: DeviceBenchSettings,
-    pub(crate) rows: Vec<Row>,
+    pub(crate) rows: Vec<ShapeRow>,
 }
 
 impl Output {
@@ -38,7 +38,7 @@ impl Output {
             * (config.flops_a_position() * positions as f64 + config.flops_of_attention(positions));
         let prefill = median(&figures.prefill);
         let speedup = |reuse: &[f64]| median(&figures.recompute) / median(reuse);
-        self.rows.push(Row {
+        self.rows.push(ShapeRow {
             shape: shape.to_owned(),
             prefill_tokens_per_second: depth * positions as f64 / prefill,
             share_of_product: flops / prefill / self.product_flops,
@@ -60,7 +60,7 @@ impl Output {
             "|---|---|---|---|---|---|---|".to_owned(),
         ];
         lines.extend(rows.iter().map(|row| {
-            let Row { shape, prefill_tokens_per_second, share_of_product, figures, .. } = row;
+            let ShapeRow { shape, prefill_tokens_per_second, share_of_product, figures, .. } = row;
             let timed = |seconds: &[f64], speedup: f64| {
                 format!("{:.1} ms, {speedup:.1}x", 1e3 * median(seconds))
             };

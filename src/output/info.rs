@@ -16,7 +16,7 @@ use crate::report;
 
 /// Bytes of blocks.
 #[derive(Serialize)]
-pub(crate) struct Sizes {
+pub(crate) struct BlockSizes {
     kv_heads: u32,
     bytes_a_token: usize,
     /// With as many positions each as this store's have on average, the longest where it has none.
@@ -25,7 +25,7 @@ pub(crate) struct Sizes {
     gqa_saving: Option<String>,
 }
 
-impl Sizes {
+impl BlockSizes {
     /// Takes the sizes of a store; `heads` are the query heads of its model, if that was named.
     pub(crate) fn of(manifest: &Manifest, heads: Option<usize>) -> Self {
         let kv_shape = &manifest.fingerprint.kv_shape;
@@ -50,7 +50,7 @@ fn sum(manifest: &Manifest, of: fn(&ShardRecord) -> u64) -> u64 {
 /// The description of a store, a line for each of its properties.
 pub(crate) fn description(
     manifest: &Manifest,
-    sizes: &Sizes,
+    sizes: &BlockSizes,
     replicas: &[ReplicaState],
     device: &DeviceInfo,
 ) -> String {
@@ -73,7 +73,7 @@ pub(crate) fn description(
 }
 
 /// Lines on the contents of a store.
-fn contents(manifest: &Manifest, sizes: &Sizes) -> Vec<(String, String)> {
+fn contents(manifest: &Manifest, sizes: &BlockSizes) -> Vec<(String, String)> {
     let state = if manifest.complete { "complete" } else { "unfinished" };
     let lines = [
         ("computed", computed(&manifest.fingerprint)),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use hyperrag_eval::experiment::quality::pool::PooledQuery;
+use hyperrag_eval::experiment::quality::candidates::JudgedQuery;
 use hyperrag_eval::experiment::tune::ScoredQuery;
 use hyperrag_eval::metric::run::{run_id, run_line};
 use hyperrag_eval::report::quality::VariantFigures;
@@ -19,7 +19,7 @@ pub(crate) struct ScoredVariant {
 /// Queries and their scores, and what computed them.
 #[derive(Default)]
 pub(crate) struct ScoredQueries {
-    pub(crate) pooled: Vec<PooledQuery>,
+    pub(crate) judged: Vec<JudgedQuery>,
     pub(crate) variants: Vec<ScoredVariant>,
     pub(crate) machinery: String,
     pub(crate) profile: String,
@@ -27,7 +27,7 @@ pub(crate) struct ScoredQueries {
 
 /// Writes the retriever's run, and for each variant its run and what `tune` reads.
 pub(crate) fn write_runs(folder: &Path, scored: &ScoredQueries) -> Result<()> {
-    let ScoredQueries { pooled, variants, .. } = scored;
+    let ScoredQueries { judged, variants, .. } = scored;
     fs::create_dir_all(folder)
         .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
     let write = |name: &str, text: String| {
@@ -42,7 +42,7 @@ pub(crate) fn write_runs(folder: &Path, scored: &ScoredQueries) -> Result<()> {
         let name = figures.name.replace(['/', '@'], "-");
         let own = queries.iter().map(|query| (query, &query.model));
         write(&format!("{name}.run"), run(own, &name)?)?;
-        write(&format!("{name}.jsonl"), hits(pooled, queries))?;
+        write(&format!("{name}.jsonl"), hits(judged, queries))?;
     }
     Ok(())
 }
@@ -65,8 +65,8 @@ fn run<'a>(
 }
 
 /// Writes hits as `query --json` prints them.
-fn hits(pooled: &[PooledQuery], queries: &[ScoredQuery]) -> String {
-    let line = |(pooled, scored): (&PooledQuery, &ScoredQuery)| {
+fn hits(judged: &[JudgedQuery], queries: &[ScoredQuery]) -> String {
+    let line = |(judged, scored): (&JudgedQuery, &ScoredQuery)| {
         let hit = |(rank, candidate): (usize, usize)| {
             let model = scored.model[candidate];
             json!({
@@ -78,9 +78,9 @@ fn hits(pooled: &[PooledQuery], queries: &[ScoredQuery]) -> String {
             })
         };
         let hits: Vec<_> = (1..).zip(best_first(&scored.model)).map(hit).collect();
-        format!("{}\n", json!({"query_id": scored.id, "query": pooled.query.text, "hits": hits}))
+        format!("{}\n", json!({"query_id": scored.id, "query": judged.query.text, "hits": hits}))
     };
-    pooled.iter().zip(queries).map(line).collect()
+    judged.iter().zip(queries).map(line).collect()
 }
 
 fn best_first(scores: &[f32]) -> Vec<usize> {

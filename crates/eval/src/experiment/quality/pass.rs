@@ -10,7 +10,7 @@ use hyperrag_engine::EngineError;
 use hyperrag_engine::build::prefill::batches;
 use serde::Serialize;
 
-use crate::experiment::quality::pool::{PooledQuery, check, lot, named};
+use crate::experiment::quality::candidates::{JudgedQuery, candidate_ids, check, draw_key};
 
 /// Positions whose blocks are in memory at once, about: enough for full passes of queries.
 const BATCH_TOKENS: usize = 4096;
@@ -22,7 +22,7 @@ pub struct QualityInput<'a, M> {
     /// Cuts the documents into chunks.
     pub chunker: &'a Chunker<'a>,
     /// The queries with their candidates.
-    pub pooled: &'a [PooledQuery],
+    pub judged: &'a [JudgedQuery],
     /// Part of the prompt that follows a document, for each query.
     pub parts: &'a [QuerySuffix],
     /// The models to compare: of the same weights, with different elements.
@@ -41,7 +41,7 @@ impl<M> QualityInput<'_, M> {
     /// Documents that are a candidate of some query.
     #[must_use]
     pub fn documents(&self) -> usize {
-        named(self.pooled).len()
+        candidate_ids(self.judged).len()
     }
 }
 
@@ -90,17 +90,17 @@ pub fn score_variants<M: LanguageModel>(
     input: &QualityInput<'_, M>,
     each: &mut dyn FnMut(usize),
 ) -> Result<Vec<PairScores>, EngineError> {
-    let wanted = wanted(input.pooled);
+    let wanted = wanted(input.judged);
     let again = drawn(input);
-    let of_drawn = again.iter().flat_map(|query| &input.pooled[*query].candidates);
+    let of_drawn = again.iter().flat_map(|query| &input.judged[*query].candidates);
     let kept_ids: HashSet<&DocId> = of_drawn.map(|(id, _)| id).collect();
-    let empty = || input.pooled.iter().map(|query| vec![Vec::new(); query.candidates.len()]);
+    let empty = || input.judged.iter().map(|query| vec![Vec::new(); query.candidates.len()]);
     let mut scored: Vec<PairScores> = (0..input.variants.len())
         .map(|_| PairScores { scores: empty().collect(), ..PairScores::default() })
         .collect();
     let mut kept: HashMap<DocId, Vec<Chunk>> = HashMap::new();
     let (mut chunks, mut tokens, mut documents) = (Vec::new(), 0, 0);
-    for row in input.corpus.clone().only(named(input.pooled)).rows() {
+    for row in input.corpus.clone().only(candidate_ids(input.judged)).rows() {
         let document = row?.document;
         let own = input.chunker.chunks(&document)?;
         if kept_ids.contains(&document.id) {
@@ -125,10 +125,10 @@ pub fn score_variants<M: LanguageModel>(
 }
 
 /// For each document the queries that have it as a candidate, and as which.
-fn wanted(pooled: &[PooledQuery]) -> HashMap<&DocId, Vec<(usize, usize)>> {
+fn wanted(judged: &[JudgedQuery]) -> HashMap<&DocId, Vec<(usize, usize)>> {
     let mut wanted: HashMap<&DocId, Vec<(usize, usize)>> = HashMap::new();
-    for (query, pooled) in pooled.iter().enumerate() {
-        for (candidate, (id, _)) in pooled.candidates.iter().enumerate() {
+    for (query, judged) in judged.iter().enumerate() {
+        for (candidate, (id, _)) in judged.candidates.iter().enumerate() {
             wanted.entry(id).or_default().push((query, candidate));
         }
     }
@@ -137,8 +137,8 @@ fn wanted(pooled: &[PooledQuery]) -> HashMap<&DocId, Vec<(usize, usize)>> {
 
 /// The queries that are scored again.
 fn drawn<M>(input: &QualityInput<'_, M>) -> Vec<usize> {
-    let mut queries: Vec<usize> = (0..input.pooled.len()).collect();
-    queries.sort_by_key(|query| lot(input.seed, &input.pooled[*query].query.id));
+    let mut queries: Vec<usize> = (0..input.judged.len()).collect();
+    queries.sort_by_key(|query| draw_key(input.seed, &input.judged[*query].query.id));
     queries.truncate(input.recompute);
     queries
 }
@@ -209,7 +209,7 @@ fn recompute<M: LanguageModel>(
 ) -> Result<Recomputed, EngineError> {
     let mut found = Recomputed { queries: again.len(), ..Recomputed::default() };
     for query in again {
-        let candidates = &input.pooled[*query].candidates;
+        let candidates = &input.judged[*query].candidates;
         let all = candidates.iter().filter_map(|(id, _)| chunks.get(id)).flatten();
         let all: Vec<Chunk> = all.cloned().collect();
         let mut expected = first[*query].iter().flatten();

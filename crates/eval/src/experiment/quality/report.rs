@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hyperrag_rerank::{Aggregate, Candidate, Fusion, Ranking};
 use serde::Serialize;
 
-use crate::experiment::quality::pool::PooledQuery;
+use crate::experiment::quality::candidates::JudgedQuery;
 use crate::experiment::tune::{ScoredQuery, USUAL_WEIGHT, run_of, tune};
 use crate::metric::agreement::{Agreement, agreement};
 use crate::metric::evaluate::evaluate;
@@ -73,12 +73,12 @@ pub struct QualityRow {
 /// a chunk are left out.
 #[must_use]
 pub fn scored_queries(
-    pooled: &[PooledQuery],
+    judged: &[JudgedQuery],
     scores: &[Vec<Vec<f32>>],
     aggregate: Aggregate,
 ) -> Vec<ScoredQuery> {
     let ranking = Ranking { aggregate, ..Ranking::default() };
-    let scored = pooled.iter().zip(scores).map(|(PooledQuery { query, candidates }, scores)| {
+    let scored = judged.iter().zip(scores).map(|(JudgedQuery { query, candidates }, scores)| {
         let (mut all, mut parts) = (Vec::new(), Vec::new());
         for ((id, retriever_score), own) in candidates.iter().zip(scores) {
             let chunks = all.len()..all.len() + own.len();
@@ -216,14 +216,14 @@ mod tests {
     use super::*;
     use hyperrag_engine::Query;
 
-    fn pooled(count: usize) -> Vec<PooledQuery> {
+    fn judged(count: usize) -> Vec<JudgedQuery> {
         let candidates = |scores: [f32; 3]| {
             let ids = ["a", "b", "c"].map(|id| DocId::new(id).unwrap());
             ids.into_iter().zip(scores).collect()
         };
         let query = |i: usize| Query { id: format!("q{i:02}"), text: String::new() };
         (0..count)
-            .map(|i| PooledQuery { query: query(i), candidates: candidates([3.0, 2.0, 1.0]) })
+            .map(|i| JudgedQuery { query: query(i), candidates: candidates([3.0, 2.0, 1.0]) })
             .collect()
     }
 
@@ -235,13 +235,13 @@ mod tests {
     #[test]
     fn chunks_become_documents_and_those_without_are_left_out() {
         let scores = vec![vec![vec![-2.0, -1.0], Vec::new(), vec![-3.0]]];
-        let scored = scored_queries(&pooled(1), &scores, Aggregate::Max);
+        let scored = scored_queries(&judged(1), &scores, Aggregate::Max);
         assert_eq!(scored[0].documents, ["a", "c"]);
         assert_eq!(
             (&scored[0].model[..], &scored[0].retriever[..]),
             (&[-1.0, -3.0][..], &[3.0, 1.0][..])
         );
-        assert_eq!(scored_queries(&pooled(1), &scores, Aggregate::First)[0].model, [-2.0, -3.0]);
+        assert_eq!(scored_queries(&judged(1), &scores, Aggregate::First)[0].model, [-2.0, -3.0]);
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
         // The reference has the right one first, the other variant what the retriever has.
         let variant = |name: &str, scores: [f32; 3]| {
             let scores = scores.map(|score| vec![score]).to_vec();
-            let scored = scored_queries(&pooled(6), &vec![scores; 6], Aggregate::Max);
+            let scored = scored_queries(&judged(6), &vec![scores; 6], Aggregate::Max);
             (name.to_owned(), scored)
         };
         let variants = [variant("f32", [1.0, 3.0, 2.0]), variant("int4", [30.0, 20.0, 10.0])];

@@ -14,7 +14,7 @@ use crate::metric::run::Run;
 
 /// A query and its candidates.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PooledQuery {
+pub struct JudgedQuery {
     /// The query.
     pub query: Query,
     /// The candidates with the retriever's scores, in the retriever's order.
@@ -31,14 +31,14 @@ pub fn draw_queries(
     seed: u64,
 ) -> Vec<Query> {
     queries.retain(|query| qrels.grades(&query.id).is_some());
-    queries.sort_by_key(|query| lot(seed, &query.id));
+    queries.sort_by_key(|query| draw_key(seed, &query.id));
     queries.truncate(count.unwrap_or(usize::MAX));
     queries.sort_by(|a, b| a.id.cmp(&b.id));
     queries
 }
 
 /// The place of a name in a seeded order.
-pub(crate) fn lot(seed: u64, name: &str) -> [u8; 32] {
+pub(crate) fn draw_key(seed: u64, name: &str) -> [u8; 32] {
     Digest::of(format!("{seed} {name}").as_bytes()).0
 }
 
@@ -54,7 +54,7 @@ pub fn retrieve_candidates(
     queries: Vec<Query>,
     depth: usize,
     stop: &AtomicBool,
-) -> Result<Vec<PooledQuery>, EngineError> {
+) -> Result<Vec<JudgedQuery>, EngineError> {
     let mut writer = IndexWriter::open(folder, analyzer)?;
     for (number, row) in (0..).zip(corpus.rows()) {
         check(stop)?;
@@ -67,13 +67,13 @@ pub fn retrieve_candidates(
     }
     writer.finish(1)?;
     let index = Index::open(folder)?;
-    let pooled = queries.into_iter().map(|query| {
+    let judged = queries.into_iter().map(|query| {
         check(stop)?;
         let hits = index.search(&query.text, depth, |_| true)?;
         let candidates = hits.into_iter().map(|hit| (hit.document.id, hit.score)).collect();
-        Ok(PooledQuery { query, candidates })
+        Ok(JudgedQuery { query, candidates })
     });
-    pooled.collect()
+    judged.collect()
 }
 
 /// The first `depth` documents that a run names for each query, all of which the corpus must have.
@@ -86,12 +86,12 @@ pub fn listed_candidates(
     run: &Run,
     depth: usize,
     stop: &AtomicBool,
-) -> Result<Vec<PooledQuery>, EngineError> {
+) -> Result<Vec<JudgedQuery>, EngineError> {
     let missing = |query: &Query, document: &str| {
         let (query, document) = (query.id.clone(), document.to_owned());
         EngineError::NotInCorpus { query, document }
     };
-    let mut pooled = Vec::with_capacity(queries.len());
+    let mut judged = Vec::with_capacity(queries.len());
     for query in queries {
         let listed = run.hits(&query.id).unwrap_or_default().iter().take(depth);
         let candidates = listed.map(|hit| match DocId::new(&hit.document) {
@@ -99,24 +99,24 @@ pub fn listed_candidates(
             Err(_) => Err(missing(&query, &hit.document)),
         });
         let candidates = candidates.collect::<Result<_, _>>()?;
-        pooled.push(PooledQuery { query, candidates });
+        judged.push(JudgedQuery { query, candidates });
     }
-    let mut absent = named(&pooled);
+    let mut absent = candidate_ids(&judged);
     for row in corpus.rows() {
         check(stop)?;
         absent.remove(&row?.document.id);
     }
-    for PooledQuery { query, candidates } in &pooled {
+    for JudgedQuery { query, candidates } in &judged {
         if let Some((id, _)) = candidates.iter().find(|(id, _)| absent.contains(id)) {
             return Err(missing(query, id.as_str()));
         }
     }
-    Ok(pooled)
+    Ok(judged)
 }
 
 /// All documents that are a candidate of some query.
-pub(crate) fn named(pooled: &[PooledQuery]) -> HashSet<DocId> {
-    pooled.iter().flat_map(|query| &query.candidates).map(|(id, _)| id.clone()).collect()
+pub(crate) fn candidate_ids(judged: &[JudgedQuery]) -> HashSet<DocId> {
+    judged.iter().flat_map(|query| &query.candidates).map(|(id, _)| id.clone()).collect()
 }
 
 pub(crate) fn check(stop: &AtomicBool) -> Result<(), EngineError> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hyperrag_core::Mismatch;
 
-use crate::FORMAT_VERSION;
+use crate::format::block_table::FORMAT_VERSION;
 
 /// Reason why a store was not opened, read or written.
 #[derive(Debug, thiserror::Error)]

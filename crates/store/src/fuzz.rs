@@ -9,12 +9,12 @@ use hyperrag_core::{
     BlockKey, Calibration, ChunkId, Digest, DocId, KvDtype, KvShape, LayerSource, ShardId, Slot,
 };
 
-use crate::journal::{Sealed, line, parse_line};
-use crate::layout::{ENTRY_BYTES, HEADER_BYTES, Head, Header, decode_table};
-use crate::open_files::OpenFiles;
-use crate::shard::{Shard, check_block};
-use crate::stored::StoredBlock;
-use crate::{FileRecord, Manifest, ShardRecord};
+use crate::format::block_table::{ENTRY_BYTES, HEADER_BYTES, Head, Header, decode_table};
+use crate::format::manifest::{FileRecord, Manifest, ShardRecord};
+use crate::local::journal::{Sealed, line, parse_line};
+use crate::local::open_files::OpenFiles;
+use crate::local::shard_reader::{Shard, check_block};
+use crate::local::stored_block::StoredBlock;
 
 const KV_SHAPE: KvShape =
     KvShape { layers: 2, kv_heads: 1, head_dim: 4, hidden: 8, kv_dtype: KvDtype::Bf16 };
@@ -46,7 +46,7 @@ pub fn table(bytes: &[u8]) -> bool {
     let Some((file_bytes, table)) = bytes.split_first_chunk() else { return false };
     let table = &table[..table.len() / ENTRY_BYTES * ENTRY_BYTES];
     let header = Header {
-        version: crate::FORMAT_VERSION,
+        version: crate::format::block_table::FORMAT_VERSION,
         shard: ShardId(0),
         blocks: (table.len() / ENTRY_BYTES) as u32,
         table_crc: crc32fast::hash(table),
@@ -192,7 +192,7 @@ fn manifest_of(digest: Digest, bytes: u64, blocks: usize) -> Arc<Manifest> {
     };
     let text = Digest([0; 32]);
     let fingerprint = hyperrag_core::Fingerprint {
-        format_version: crate::FORMAT_VERSION,
+        format_version: crate::format::block_table::FORMAT_VERSION,
         model: String::new(),
         weights: text,
         tokenizer: text,

@@ -12,48 +12,30 @@
 //! ```
 #![doc = include_str!("../FORMAT.md")]
 
-mod calibration;
-mod chunks;
-mod compact;
-mod draft;
 mod error;
-mod fault;
-mod files;
+mod format;
 #[doc(hidden)]
 pub mod fuzz;
-mod generation;
-mod journal;
-mod latest;
-mod layout;
-mod manifest;
-mod open;
-mod open_files;
-mod pin;
-mod reader;
-mod recover;
-mod repair;
-mod replica;
-mod replicas;
-mod replicated;
-mod shard;
-mod state;
-mod stored;
-mod upgrade;
-mod verify;
-mod writer;
+mod local;
+mod maintain;
+mod read_error;
 
-pub use calibration::calibration_at;
-pub use chunks::{IndexedDocument, ShardChunks};
-pub use compact::Rewritten;
 pub use error::StoreError;
-pub use generation::generation_damage;
-pub use layout::FORMAT_VERSION;
-pub use manifest::{FileRecord, LiveRows, Manifest, ShardRecord, Tombstones};
-pub use reader::Store;
-pub use recover::{Current, Recovered, recover};
-pub use repair::{ComputeBlocks, Repair, Salvage};
-pub use replica::Replica;
-pub use replicas::{ReplicaState, forget_replica, remember_replica, replica_states, replicas};
-pub use replicated::Replicated;
-pub use verify::Damage;
-pub use writer::{RowsHasher, ShardInput, ShardWriter, StoreWriter, UNIT_BYTES, rows_digest};
+pub use format::block_table::FORMAT_VERSION;
+pub use format::chunk_file::{IndexedDocument, ShardChunks};
+pub use format::manifest::{FileRecord, LiveRows, Manifest, ShardRecord, Tombstones};
+pub use local::calibration::calibration_at;
+pub use local::generation::generation_damage;
+pub use local::reader::Store;
+pub use local::replica_list::{
+    ReplicaState, forget_replica, remember_replica, replica_states, replicas,
+};
+pub use local::replicated::Replicated;
+pub use local::writer::{
+    RowsHasher, ShardInput, ShardWriter, StoreWriter, UNIT_BYTES, rows_digest,
+};
+pub use maintain::compact::Rewritten;
+pub use maintain::rebuild_manifest::{Current, Recovered, recover};
+pub use maintain::repair::{ComputeBlocks, Repair, Salvage};
+pub use maintain::replicate::Replica;
+pub use maintain::verify::Damage;

@@ -8,10 +8,11 @@ use std::path::Path;
 
 use hyperrag_core::Digest;
 
-use crate::fault::ReadError;
-use crate::files::{Files, write_whole};
-use crate::open::read_plain;
-use crate::{Damage, StoreError};
+use crate::error::StoreError;
+use crate::local::open::read_plain;
+use crate::local::paths::{Files, write_whole};
+use crate::maintain::verify::Damage;
+use crate::read_error::ReadError;
 
 /// Length of the longest line, in bytes: a checksum, two numbers of 20 digits, a digest.
 const BYTES_MAX: u64 = 8 + 1 + 20 + 1 + 20 + 1 + 64 + 1;

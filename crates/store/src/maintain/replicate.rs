@@ -10,18 +10,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hyperrag_core::{Digest, Fingerprint, ShardId};
 use hyperrag_files::temporary;
 
-use crate::files::{
+use crate::error::StoreError;
+use crate::format::block_table::{HEADER_BYTES, Header};
+use crate::format::manifest::{Manifest, ShardRecord};
+use crate::local::journal::remove_other_journals;
+use crate::local::open::{create_temporary, open_plain, open_sized, read_plain};
+use crate::local::paths::{
     Files, check_own_folder, make_folder, make_own_folder, publish, sync_folder, sync_parent,
     write_whole,
 };
-use crate::journal::remove_other_journals;
-use crate::layout::{HEADER_BYTES, Header};
-use crate::open::{create_temporary, open_plain, open_sized, read_plain};
-use crate::pin::{collect, keep_old_manifest};
-use crate::shard::Shard;
-use crate::state::State;
-use crate::writer::lock;
-use crate::{Manifest, ShardRecord, Store, StoreError};
+use crate::local::pin::{collect, keep_old_manifest};
+use crate::local::reader::Store;
+use crate::local::shard_reader::Shard;
+use crate::local::state::State;
+use crate::local::writer::lock;
 
 const COPY_BYTES: usize = 1 << 20;
 
@@ -140,7 +142,7 @@ impl Replica {
         if let Some(calibration) = source.calibration()?
             && target.calibration().is_err()
         {
-            crate::calibration::write(&files.calibration(), &calibration)?;
+            crate::local::calibration::write(&files.calibration(), &calibration)?;
         }
         // A killed copy may have left names there that are not durable.
         for folder in [files.shards(), files.chunks()] {
@@ -166,7 +168,9 @@ fn is_former(theirs: &Manifest, ours: &Manifest, from: &Path, to: &Path) -> bool
     let mut shared = theirs.shards.iter().filter_map(same).peekable();
     let listed = || {
         let full = fs::canonicalize(to);
-        full.is_ok_and(|to| crate::replicas(from).is_ok_and(|known| known.contains(&to)))
+        full.is_ok_and(|to| {
+            crate::local::replica_list::replicas(from).is_ok_and(|known| known.contains(&to))
+        })
     };
     // After compaction they may share no shard.
     (shared.peek().is_some() || theirs.shards.is_empty() || listed()) && shared.all(|same| same)

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use hyperrag_core::ShardId;
 
-use crate::fault::ReadError;
-use crate::files::{Files, RETIRED, sync_folder};
-use crate::manifest::MANIFEST_BYTES_MAX;
-use crate::open::{open_plain, read_bounded};
-use crate::{Manifest, StoreError};
+use crate::error::StoreError;
+use crate::format::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use crate::local::open::{open_plain, read_bounded};
+use crate::local::paths::{Files, RETIRED, sync_folder};
+use crate::read_error::ReadError;
 
 /// A manifest held by a shared lock.
 #[derive(Debug)]

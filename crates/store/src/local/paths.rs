@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use hyperrag_core::ShardId;
 use hyperrag_files::temporary;
 
-use crate::StoreError;
-use crate::open::create_temporary;
+use crate::error::StoreError;
+use crate::local::open::create_temporary;
 
 /// Prefix of the names of former manifests.
 pub(crate) const RETIRED: &str = "retired-";

@@ -1,5 +1,5 @@
 //! Faults of a file's bytes before their place is known. A caller who knows the place turns a fault into an
-//! error or a [`crate::Damage`].
+//! error or a [`crate::maintain::verify::Damage`].
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use hyperrag_core::{BlockError, is_refusal};
 
-use crate::StoreError;
+use crate::error::StoreError;
 
 /// Reason why a file's bytes cannot be used.
 #[derive(Debug)]

@@ -10,16 +10,18 @@ use std::sync::atomic::AtomicU64;
 use hyperrag_core::{Calibration, Chunk, Digest, KvBlock, ShardId};
 use hyperrag_files::temporary;
 
-use crate::draft::{ShardFileWriter, place, top};
-use crate::files::{Files, check_own_folder, make_own_folder};
-use crate::layout::{ENTRY_BYTES, Entry, HEADER_BYTES, Header, decode_table};
-use crate::open::open_plain;
-use crate::pin::{collect, replace_manifest};
-use crate::replica::{copy_chunk_file, copy_shard};
-use crate::shard::check_block;
-use crate::state::State;
-use crate::writer::lock;
-use crate::{FileRecord, Manifest, Store, StoreError};
+use crate::error::StoreError;
+use crate::format::block_table::{ENTRY_BYTES, Entry, HEADER_BYTES, Header, decode_table};
+use crate::format::manifest::{FileRecord, Manifest};
+use crate::local::open::open_plain;
+use crate::local::paths::{Files, check_own_folder, make_own_folder};
+use crate::local::pin::{collect, replace_manifest};
+use crate::local::reader::Store;
+use crate::local::shard_reader::check_block;
+use crate::local::shard_writer::{ShardFileWriter, place, top};
+use crate::local::state::State;
+use crate::local::writer::lock;
+use crate::maintain::replicate::{copy_chunk_file, copy_shard};
 
 /// Number of positions computed at a time.
 const BATCH_TOKENS: usize = 1024;
@@ -112,7 +114,7 @@ impl Repair {
             let why = "the calibration computed again is not the one that the fingerprint names";
             return Err(StoreError::NotMended { path, why: why.to_owned() });
         }
-        crate::calibration::write(&path, calibration)
+        crate::local::calibration::write(&path, calibration)
     }
 
     /// Writes the file `generation` anew from the manifest.

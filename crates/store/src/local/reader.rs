@@ -12,15 +12,18 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use rayon::prelude::*;
 
-use crate::fault::ReadError;
-use crate::files::Files;
-use crate::open::{open_sized, read_bounded};
-use crate::open_files::OpenFiles;
-use crate::pin::Pin;
-use crate::shard::Shard;
-use crate::state::State;
-use crate::stored::StoredBlock;
-use crate::{Damage, Manifest, ShardChunks, StoreError};
+use crate::error::StoreError;
+use crate::format::chunk_file::ShardChunks;
+use crate::format::manifest::Manifest;
+use crate::local::open::{open_sized, read_bounded};
+use crate::local::open_files::OpenFiles;
+use crate::local::paths::Files;
+use crate::local::pin::Pin;
+use crate::local::shard_reader::Shard;
+use crate::local::state::State;
+use crate::local::stored_block::StoredBlock;
+use crate::maintain::verify::Damage;
+use crate::read_error::ReadError;
 
 /// Size of the block tables kept in memory, in bytes: two million blocks.
 const TABLES_BYTES_MAX: u64 = 128 << 20;
@@ -225,5 +228,5 @@ pub(crate) fn read_chunks(
         let what = "its digest is not the one that the manifest names";
         return Err(StoreError::damaged(&path, what));
     }
-    crate::chunks::read(bytes, &path)
+    crate::format::chunk_file::read(bytes, &path)
 }

@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hyperrag_core::{Fingerprint, ShardId};
 use hyperrag_files::temporary;
 
-use crate::compact::{Rewritten, check};
-use crate::draft::ShardFileWriter;
-use crate::manifest::Origin;
-use crate::pin::collect;
-use crate::replica::copy_bytes;
-use crate::shard::Shard;
-use crate::{Manifest, ShardRecord, Store, StoreError, StoreWriter, Tombstones};
+use crate::error::StoreError;
+use crate::format::manifest::{Manifest, Origin, ShardRecord, Tombstones};
+use crate::local::pin::collect;
+use crate::local::reader::Store;
+use crate::local::shard_reader::Shard;
+use crate::local::shard_writer::ShardFileWriter;
+use crate::local::writer::StoreWriter;
+use crate::maintain::compact::{Rewritten, check};
+use crate::maintain::replicate::copy_bytes;
 
 impl StoreWriter {
     /// Writes all shards anew for the fingerprint `next`, which must be of the same model. Returns the

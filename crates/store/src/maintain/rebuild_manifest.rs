@@ -13,21 +13,24 @@ use std::slice;
 use hyperrag_core::{Digest, DocId, Fingerprint, ShardId};
 use serde_json::Value;
 
-use crate::draft::{place, top};
-use crate::files::Files;
-use crate::journal::{Sealed, line, parse_line};
-use crate::latest::{Traces, latest};
-use crate::layout::{ENTRY_BYTES, HEADER_BYTES};
-use crate::manifest::{MANIFEST_BYTES_MAX, Origin};
-use crate::open::{open_plain, read_plain};
-use crate::repair::writer_lock;
-use crate::replica::headers;
-use crate::shard::read_top;
-use crate::state::State;
-use crate::{
-    FileRecord, IndexedDocument, Manifest, ShardChunks, ShardRecord, StoreError, Tombstones,
-    chunks, rows_digest, writer,
+use crate::error::StoreError;
+use crate::format::block_table::{ENTRY_BYTES, HEADER_BYTES};
+use crate::format::chunk_file;
+use crate::format::chunk_file::{IndexedDocument, ShardChunks};
+use crate::format::manifest::{
+    FileRecord, MANIFEST_BYTES_MAX, Manifest, Origin, ShardRecord, Tombstones,
 };
+use crate::local::journal::{Sealed, line, parse_line};
+use crate::local::latest::{Traces, latest};
+use crate::local::open::{open_plain, read_plain};
+use crate::local::paths::Files;
+use crate::local::shard_reader::read_top;
+use crate::local::shard_writer::{place, top};
+use crate::local::state::State;
+use crate::local::writer;
+use crate::local::writer::rows_digest;
+use crate::maintain::repair::writer_lock;
+use crate::maintain::replicate::headers;
 
 /// Largest chunk file that is read when no manifest tells its length, in bytes.
 const CHUNK_FILE_BYTES_MAX: u64 = 4 << 30;
@@ -391,7 +394,7 @@ fn record(
     let bytes = read_plain(&path, CHUNK_FILE_BYTES_MAX);
     let bytes = bytes.map_err(|fault| format!("{}: {fault}", path.display()))?;
     let chunk_file = FileRecord { bytes: bytes.len() as u64, digest: Digest::of(&bytes) };
-    let contents = chunks::read(bytes, &path).map_err(|error| error.to_string())?;
+    let contents = chunk_file::read(bytes, &path).map_err(|error| error.to_string())?;
     let mut entries = place(&contents.chunks, fingerprint);
     // Only the checksums of heads come from the table; all else follows from the chunks.
     let file = open_plain(&files.shard(shard)).map_err(|fault| fault.to_string())?;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use quick_cache::sync::Cache;
 use rustix::process::{Resource, getrlimit};
 
-use crate::fault::ReadError;
-use crate::open::open_sized;
+use crate::local::open::open_sized;
+use crate::read_error::ReadError;
 
 /// Largest number of files kept open, even if the process may have more.
 const FILES_MAX: usize = 8192;

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use hyperrag_files::temporary;
 
-use crate::StoreError;
-use crate::fault::ReadError;
+use crate::error::StoreError;
+use crate::read_error::ReadError;
 
 /// Opens a file of the store for reading.
 pub(crate) fn open_plain(path: &Path) -> Result<File, ReadError> {

@@ -4,15 +4,16 @@
 use std::fs;
 use std::path::Path;
 
-use crate::fault::ReadError;
-use crate::files::Files;
-use crate::generation::Announced;
-use crate::journal::{Lines, read_journal};
-use crate::layout::is_known;
-use crate::manifest::{NoManifest, stated_checksum};
-use crate::pin::Pin;
-use crate::replica::versions;
-use crate::{Damage, Manifest, StoreError};
+use crate::error::StoreError;
+use crate::format::block_table::is_known;
+use crate::format::manifest::{Manifest, NoManifest, stated_checksum};
+use crate::local::generation::Announced;
+use crate::local::journal::{Lines, read_journal};
+use crate::local::paths::Files;
+use crate::local::pin::Pin;
+use crate::maintain::replicate::versions;
+use crate::maintain::verify::Damage;
+use crate::read_error::ReadError;
 
 /// Contents of a store at one moment, and the bytes that say so.
 #[derive(Debug)]
@@ -161,8 +162,8 @@ mod tests {
     use hyperrag_core::{Digest, Fingerprint, KvDtype, KvShape, ShardId};
 
     use super::*;
-    use crate::journal::{Sealed, append};
-    use crate::{FileRecord, ShardRecord, Tombstones};
+    use crate::format::manifest::{FileRecord, ShardRecord, Tombstones};
+    use crate::local::journal::{Sealed, append};
 
     fn record(shard: u32) -> ShardRecord {
         let file = FileRecord { bytes: 4096, digest: Digest([4; 32]) };
@@ -185,7 +186,7 @@ mod tests {
         let files = Files { root: folder.path().to_owned() };
         let (layers, kv_heads, kv_dtype) = (1, 1, KvDtype::F32);
         let fingerprint = Fingerprint {
-            format_version: crate::FORMAT_VERSION,
+            format_version: crate::format::block_table::FORMAT_VERSION,
             model: "fake".into(),
             weights: Digest([1; 32]),
             tokenizer: Digest([2; 32]),

@@ -8,17 +8,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hyperrag_core::{Digest, ShardId, Slot};
 use hyperrag_files::temporary;
 
-use crate::draft::ShardFileWriter;
-use crate::files::{Files, publish};
-use crate::layout::{BLOCKS_PER_SHARD_MAX, Entry};
-use crate::manifest::Origin;
-use crate::pin::collect;
-use crate::shard::Shard;
-use crate::writer::{record, write_chunks};
-use crate::{
-    IndexedDocument, Manifest, ShardChunks, ShardRecord, Store, StoreError, StoreWriter,
-    rows_digest,
-};
+use crate::error::StoreError;
+use crate::format::block_table::{BLOCKS_PER_SHARD_MAX, Entry};
+use crate::format::chunk_file::{IndexedDocument, ShardChunks};
+use crate::format::manifest::{Manifest, Origin, ShardRecord};
+use crate::local::paths::{Files, publish};
+use crate::local::pin::collect;
+use crate::local::reader::Store;
+use crate::local::shard_reader::Shard;
+use crate::local::shard_writer::ShardFileWriter;
+use crate::local::writer::{StoreWriter, record, rows_digest, write_chunks};
 
 /// Shards that are written and will replace others, but are not yet part of the store.
 pub struct Rewritten {

@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hyperrag_core::{Digest, ShardId, Slot};
 use serde::Serialize;
 
-use crate::fault::ReadError;
-use crate::open::open_sized;
-use crate::shard::{Shard, check_block};
-use crate::{ShardChunks, Store, StoreError};
+use crate::error::StoreError;
+use crate::format::chunk_file::ShardChunks;
+use crate::local::open::open_sized;
+use crate::local::reader::Store;
+use crate::local::shard_reader::{Shard, check_block};
+use crate::read_error::ReadError;
 
 /// Size of the reads of a chunk file to hash, in bytes.
 const HASH_BYTES: usize = 1 << 20;
@@ -136,7 +138,7 @@ impl Store {
     ) -> Result<Result<ShardChunks, Vec<Damage>>, StoreError> {
         let path = self.files.chunk_file(shard);
         let damage = |slot, what: String| self.damage(&path, shard, slot, what);
-        let contents = match crate::reader::read_chunks(&self.files, &self.manifest, shard) {
+        let contents = match crate::local::reader::read_chunks(&self.files, &self.manifest, shard) {
             Ok(contents) => contents,
             Err(error) if error.is_refusal() => return Err(error),
             Err(error) => {

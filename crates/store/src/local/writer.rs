@@ -11,20 +11,21 @@ use hyperrag_core::{
 };
 use hyperrag_files::temporary;
 
-use crate::draft::ShardFileWriter;
-use crate::fault::ReadError;
-use crate::files::{
+use crate::error::StoreError;
+use crate::format::block_table::BLOCKS_PER_SHARD_MAX;
+use crate::format::chunk_file::ShardChunks;
+use crate::format::manifest::{FileRecord, Manifest, Origin, ShardRecord, Tombstones};
+use crate::format::{block_table, chunk_file};
+use crate::local::calibration;
+use crate::local::journal::{Sealed, append, remove_other_journals, settle};
+use crate::local::open::{create_temporary, open_or_create};
+use crate::local::paths::{
     Files, check_own_folder, make_folder, make_own_folder, publish, sync_folder, sync_parent,
 };
-use crate::journal::{Sealed, append, remove_other_journals, settle};
-use crate::layout::{self, BLOCKS_PER_SHARD_MAX};
-use crate::manifest::Origin;
-use crate::open::{create_temporary, open_or_create};
-use crate::pin::{collect, replace_manifest};
-use crate::state::State;
-use crate::{
-    FileRecord, Manifest, ShardChunks, ShardRecord, StoreError, Tombstones, calibration, chunks,
-};
+use crate::local::pin::{collect, replace_manifest};
+use crate::local::shard_writer::ShardFileWriter;
+use crate::local::state::State;
+use crate::read_error::ReadError;
 
 /// The only writer of a store. The lock file is locked while it lives.
 pub struct StoreWriter {
@@ -107,7 +108,7 @@ impl ShardInput {
         let columns = chunks.map(|chunk| (id_bytes(chunk) + 4 * chunk.tokens.len() + 64) as u64);
         let columns = columns.sum::<u64>() + self.text_bytes() + CHUNK_FILE_BYTES;
         // Data that does not compress grows a little.
-        layout::file_bytes_of(kv_shape, sizes) + columns + columns / 64
+        block_table::file_bytes_of(kv_shape, sizes) + columns + columns / 64
     }
 
     /// Returns the size of all titles and texts, in bytes.
@@ -225,7 +226,7 @@ impl StoreWriter {
     /// # Errors
     /// [`StoreError::Damaged`] if the file is not what was written.
     pub fn chunks(&self, shard: ShardId) -> Result<ShardChunks, StoreError> {
-        crate::reader::read_chunks(&self.files, &self.manifest, shard)
+        crate::local::reader::read_chunks(&self.files, &self.manifest, shard)
     }
 
     /// Starts the shard of `unit`, which must be the next one of a store that is not complete. No chunk may
@@ -393,7 +394,7 @@ pub(crate) fn record(
 pub(crate) fn write_chunks(path: &Path, contents: &ShardChunks) -> Result<FileRecord, StoreError> {
     let partial = temporary(path);
     let file = create_temporary(path)?;
-    chunks::write(&file, contents).map_err(StoreError::io(&partial, "cannot be written"))?;
+    chunk_file::write(&file, contents).map_err(StoreError::io(&partial, "cannot be written"))?;
     let bytes = fs::read(&partial).map_err(StoreError::io(&partial, "cannot be read"))?;
     Ok(FileRecord { bytes: bytes.len() as u64, digest: Digest::of(&bytes) })
 }

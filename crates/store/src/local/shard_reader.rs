@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use hyperrag_core::{Digest, KvShape, ShardId};
 
-use crate::fault::ReadError;
-use crate::files::Files;
-use crate::layout::{self, ENTRY_BYTES, Entry, HEADER_BYTES, Head, Header, check_crc};
-use crate::open::{open_plain, open_sized};
-use crate::{Manifest, StoreError};
+use crate::error::StoreError;
+use crate::format::block_table;
+use crate::format::block_table::{ENTRY_BYTES, Entry, HEADER_BYTES, Head, Header, check_crc};
+use crate::format::manifest::Manifest;
+use crate::local::open::{open_plain, open_sized};
+use crate::local::paths::Files;
+use crate::read_error::ReadError;
 
 /// Size of the reads of a check, in bytes. The bytes stay in a core's cache until they are summed.
 const CHECK_BYTES: usize = 256 << 10;
@@ -77,7 +79,7 @@ impl Shard {
         if (header.version, header.shard, fingerprint, u64::from(blocks), file_bytes) != expected {
             return Err("it is a shard of another store or place".to_owned().into());
         }
-        let first = layout::first_offset(header.blocks as usize);
+        let first = block_table::first_offset(header.blocks as usize);
         if first > length {
             return Err(format!("its block table would end at {first} of {length} bytes").into());
         }
@@ -89,7 +91,8 @@ impl Shard {
         }
         let (kv_shape, tokens_max) =
             (&manifest.fingerprint.kv_shape, manifest.fingerprint.chunk_tokens);
-        let entries = layout::decode_table(&top[HEADER_BYTES..], &header, kv_shape, tokens_max)?;
+        let entries =
+            block_table::decode_table(&top[HEADER_BYTES..], &header, kv_shape, tokens_max)?;
         if Digest::of(&top) != record.kv.digest {
             let what = "header and table are not those that the manifest names";
             return Err(what.to_owned().into());

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use hyperrag_core::{BlockError, BlockKey, KvBlock, KvDtype, KvShape, LayerSource};
 use rustix::fs::{Advice, fadvise};
 
-use crate::fault::ReadError;
-use crate::layout::{Head, check_crc};
-use crate::open_files::OpenFiles;
-use crate::shard::{PAGE_BYTES, Shard, check_rest};
+use crate::format::block_table::{Head, check_crc};
+use crate::local::open_files::OpenFiles;
+use crate::local::shard_reader::{PAGE_BYTES, Shard, check_rest};
+use crate::read_error::ReadError;
 
 /// A block in a shard. Its head and hidden state have been read and checked.
 pub(crate) struct StoredBlock {

@@ -10,13 +10,14 @@ use hyperrag_core::{Chunk, Digest, Fingerprint, KvBlock, KvDtype};
 use hyperrag_files::temporary;
 use rustix::fs::{Advice, fadvise};
 
-use crate::fault::ReadError;
-use crate::files::publish;
-use crate::layout::{self, ENTRY_BYTES, Entry, Head, Header};
-use crate::manifest::Origin;
-use crate::open::create_temporary;
-use crate::shard::Shard;
-use crate::{FileRecord, StoreError};
+use crate::error::StoreError;
+use crate::format::block_table;
+use crate::format::block_table::{ENTRY_BYTES, Entry, Head, Header};
+use crate::format::manifest::{FileRecord, Origin};
+use crate::local::open::create_temporary;
+use crate::local::paths::publish;
+use crate::local::shard_reader::Shard;
+use crate::read_error::ReadError;
 
 /// Smallest block that is sent to the disk by itself, in bytes. Smaller ones are faster together.
 const SENT_FROM: u64 = 1 << 20;
@@ -40,7 +41,7 @@ pub(crate) fn place(chunks: &[Chunk], fingerprint: &Fingerprint) -> Vec<Entry> {
         let id_bytes = chunk.id.document.as_str().len();
         (chunk.identity(&digest), id_bytes, chunk.tokens.len())
     });
-    layout::place(&fingerprint.kv_shape, blocks)
+    block_table::place(&fingerprint.kv_shape, blocks)
 }
 
 impl ShardFileWriter {
@@ -56,7 +57,7 @@ impl ShardFileWriter {
         let fingerprint = fingerprint.clone();
         let draft = Self { path, file, fingerprint, entries, written, published: false };
         // Sets the length first, so that the zeros between blocks are holes.
-        let sized = draft.file.set_len(layout::file_bytes(&draft.entries));
+        let sized = draft.file.set_len(block_table::file_bytes(&draft.entries));
         sized.map_err(StoreError::io(&temporary(&draft.path), "cannot be made"))?;
         Ok(draft)
     }
@@ -161,7 +162,7 @@ impl ShardFileWriter {
         let top = top(origin, &self.entries, &self.fingerprint);
         let written = self.file.write_all_at(&top, 0).and_then(|()| self.file.sync_all());
         written.map_err(StoreError::io(&self.path, "cannot be written"))?;
-        Ok(FileRecord { bytes: layout::file_bytes(&self.entries), digest: Digest::of(&top) })
+        Ok(FileRecord { bytes: block_table::file_bytes(&self.entries), digest: Digest::of(&top) })
     }
 
     /// Gives the finished file its name.
@@ -186,7 +187,7 @@ pub(crate) fn top(origin: Origin, entries: &[Entry], fingerprint: &Fingerprint) 
         rows_digest,
         blocks: entries.len() as u32,
         table_crc: crc32fast::hash(&table),
-        file_bytes: layout::file_bytes(entries),
+        file_bytes: block_table::file_bytes(entries),
         fingerprint: fingerprint.digest(),
     };
     [&header.encode()[..], &table].concat()

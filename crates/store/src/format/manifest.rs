@@ -8,11 +8,11 @@ use hyperrag_core::{Digest, Fingerprint, ShardId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::StoreError;
-use crate::files::{Files, write_whole};
-use crate::generation::Announced;
-use crate::journal::Sealed;
-use crate::layout::is_known;
+use crate::error::StoreError;
+use crate::format::block_table::is_known;
+use crate::local::generation::Announced;
+use crate::local::journal::Sealed;
+use crate::local::paths::{Files, write_whole};
 
 /// Largest manifest or journal that is read, in bytes: two million shards.
 pub(crate) const MANIFEST_BYTES_MAX: u64 = 1 << 30;

@@ -9,15 +9,14 @@ use std::path::{Path, PathBuf};
 
 use hyperrag_core::{Digest, ShardId};
 
-use crate::Manifest;
-use crate::files::{Files, RETIRED};
-use crate::generation::Announced;
-use crate::journal::read_journal;
-use crate::manifest::{MANIFEST_BYTES_MAX, stated_checksum};
-use crate::open::read_plain;
-use crate::replica::headers;
-use crate::shard::read_top;
-use crate::state::State;
+use crate::format::manifest::{MANIFEST_BYTES_MAX, Manifest, stated_checksum};
+use crate::local::generation::Announced;
+use crate::local::journal::read_journal;
+use crate::local::open::read_plain;
+use crate::local::paths::{Files, RETIRED};
+use crate::local::shard_reader::read_top;
+use crate::local::state::State;
+use crate::maintain::replicate::headers;
 
 /// Traces of a manifest that cannot be read.
 pub(crate) struct Traces {

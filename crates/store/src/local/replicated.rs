@@ -11,10 +11,13 @@ use hyperrag_core::{
 };
 use rayon::prelude::*;
 
-use crate::files::Files;
-use crate::latest::{Traces, latest};
-use crate::stored::StoredBlock;
-use crate::{Manifest, Store, StoreError, replicas};
+use crate::error::StoreError;
+use crate::format::manifest::Manifest;
+use crate::local::latest::{Traces, latest};
+use crate::local::paths::Files;
+use crate::local::reader::Store;
+use crate::local::replica_list::replicas;
+use crate::local::stored_block::StoredBlock;
 
 /// A store and its replicas. Bytes that are damaged or unreachable in one are read from the next.
 ///

@@ -16,7 +16,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use crate::StoreError;
+use crate::error::StoreError;
 
 /// Chunks of a shard by slot, and the documents that they were cut from. From these every block can be
 /// computed and every document indexed again.

@@ -9,11 +9,12 @@ use hyperrag_core::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::fault::ReadError;
-use crate::files::{Files, write_whole};
-use crate::open::read_plain;
-use crate::state::State;
-use crate::{Manifest, StoreError};
+use crate::error::StoreError;
+use crate::format::manifest::Manifest;
+use crate::local::open::read_plain;
+use crate::local::paths::{Files, write_whole};
+use crate::local::state::State;
+use crate::read_error::ReadError;
 
 /// Largest list of replicas, in bytes: thousands of paths.
 const BYTES_MAX: u64 = 16 << 20;

@@ -8,11 +8,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault::ReadError;
-use crate::files::{Files, write_whole};
-use crate::manifest::MANIFEST_BYTES_MAX;
-use crate::open::{open_or_create, open_plain, read_bounded, read_plain};
-use crate::{ShardRecord, StoreError, Tombstones};
+use crate::error::StoreError;
+use crate::format::manifest::{MANIFEST_BYTES_MAX, ShardRecord, Tombstones};
+use crate::local::open::{open_or_create, open_plain, read_bounded, read_plain};
+use crate::local::paths::{Files, write_whole};
+use crate::read_error::ReadError;
 
 /// A line of the journal: a unit and the documents that it replaces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

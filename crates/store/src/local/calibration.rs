@@ -5,10 +5,12 @@ use std::path::Path;
 
 use hyperrag_core::{Calibration, Digest};
 
-use crate::fault::ReadError;
-use crate::files::{Files, write_whole};
-use crate::open::read_plain;
-use crate::{Damage, Store, StoreError};
+use crate::error::StoreError;
+use crate::local::open::read_plain;
+use crate::local::paths::{Files, write_whole};
+use crate::local::reader::Store;
+use crate::maintain::verify::Damage;
+use crate::read_error::ReadError;
 
 /// Largest calibration file that is read without a fingerprint, in bytes.
 const BYTES_MAX: u64 = 1 << 30;

@@ -43,7 +43,7 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
         ("state".into(), if manifest.complete { "complete" } else { "unfinished" }.into()),
         ("generation".into(), manifest.generation.to_string()),
         ("shards".into(), manifest.shards.len().to_string()),
-        ("documents".into(), (manifest.documents() - manifest.dead_documents()).to_string()),
+        ("documents".into(), (manifest.documents() - manifest.deleted_documents()).to_string()),
         ("chunks".into(), sum(|shard| shard.chunks).to_string()),
         ("tokens".into(), sum(|shard| shard.tokens).to_string()),
         ("bytes".into(), report::bytes(sum(|shard| shard.kv.bytes))),
@@ -51,11 +51,11 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
         ("bytes of a million chunks".into(), report::bytes(sizes.bytes_of_a_million_chunks)),
     ];
     lines.extend(sizes.gqa_saving.map(|saving| ("saving by GQA".into(), saving)));
-    if manifest.dead_documents() > 0 {
-        let dead = format!("{} until `hyperrag compact`", manifest.dead_documents());
+    if manifest.deleted_documents() > 0 {
+        let dead = format!("{} until `hyperrag compact`", manifest.deleted_documents());
         lines.push(("deleted or replaced".into(), dead));
     }
-    let mended = manifest.shards.iter().filter_map(|shard| shard.mended_by.as_deref());
+    let mended = manifest.shards.iter().filter_map(|shard| shard.repaired_by.as_deref());
     let kernels: BTreeSet<&str> = mended.clone().collect();
     if !kernels.is_empty() {
         let kernels = kernels.into_iter().collect::<Vec<_>>().join(", ");

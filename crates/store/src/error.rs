@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hyperrag_core::Mismatch;
 
-use crate::format::block_table::FORMAT_VERSION;
+use crate::format::version::FORMAT_VERSION;
 
 /// Reason why a store was not opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +91,7 @@ pub enum StoreError {
     },
     /// Damage that cannot be repaired.
     #[error("{}: it cannot be mended: {why}", path.display())]
-    NotMended {
+    NotRepaired {
         /// The file.
         path: PathBuf,
         /// Missing part, and a remedy.

@@ -1,8 +1,9 @@
 //! Keeps blocks on the local disk: shards of K and V, the token ids that they were made from, and the
 //! manifest that says which of them count.
 //!
-//! In: units of chunks with their blocks. Out: checked blocks and token ids. It blocks, uses no
-//! network, and knows neither model nor ranking. The format is in FORMAT.md.
+//! In: inputs of shards, cut into chunks, with their blocks. Out: checked blocks and token ids. It blocks,
+//! uses no network, and knows neither model nor ranking. `format` has the bytes and names of FORMAT.md,
+//! `local` reads and writes a folder, `maintain` works on a whole store.
 //!
 //! ```
 //! use hyperrag_store::{Store, StoreError};
@@ -12,30 +13,29 @@
 //! ```
 #![doc = include_str!("../FORMAT.md")]
 
+mod damage;
 mod error;
 mod format;
-#[doc(hidden)]
+#[cfg(feature = "testing")]
 pub mod fuzz;
 mod local;
 mod maintain;
 mod read_error;
 
+pub use damage::Damage;
 pub use error::StoreError;
-pub use format::block_table::FORMAT_VERSION;
 pub use format::chunk_file::{IndexedDocument, ShardChunks};
-pub use format::manifest::{FileRecord, LiveRows, Manifest, ShardRecord, Tombstones};
-pub use local::calibration::calibration_at;
-pub use local::generation::generation_damage;
+pub use format::manifest::{LiveRows, Manifest};
+pub use format::paths::FileKind;
+pub use format::records::{FileRecord, ShardRecord, Tombstones};
+pub use format::shard_input::{RowsHasher, ShardInput};
+pub use format::version::FORMAT_VERSION;
 pub use local::reader::Store;
 pub use local::replica_list::{
     ReplicaState, forget_replica, remember_replica, replica_states, replicas,
 };
 pub use local::replicated::Replicated;
-pub use local::writer::{
-    RowsHasher, ShardInput, ShardWriter, StoreWriter, UNIT_BYTES, rows_digest,
-};
-pub use maintain::compact::Rewritten;
-pub use maintain::rebuild_manifest::{Current, Recovered, recover};
-pub use maintain::repair::{ComputeBlocks, Repair, Salvage};
+pub use local::writer::StoreWriter;
+pub use maintain::rebuild_manifest::rebuild_manifest;
+pub use maintain::repair::{ComputeBlocks, Repair};
 pub use maintain::replicate::Replica;
-pub use maintain::verify::Damage;

@@ -1,9 +1,7 @@
-//! The chunk file of a shard: chunks and documents come in, Parquet goes out, and back. Knows neither blocks
-//! nor the manifest, so the caller checks digests.
+//! The chunk file of a shard: chunks and documents come in, Parquet goes out, and back. It knows neither
+//! blocks nor the manifest, so the caller checks digests.
 
-use std::fs::File;
-use std::io;
-use std::path::Path;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use arrow_array::builder::{ListBuilder, UInt32Builder};
@@ -15,8 +13,6 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-
-use crate::error::StoreError;
 
 /// Chunks of a shard by slot, and the documents that they were cut from. From these every block can be
 /// computed and every document indexed again.
@@ -42,13 +38,13 @@ pub struct IndexedDocument {
 }
 
 /// Writes the chunk file of a shard, one row a chunk. The first chunk of a document holds title and text.
-pub(crate) fn write(file: &File, unit: &ShardChunks) -> io::Result<()> {
+pub(crate) fn write(file: impl Write + Send, contents: &ShardChunks) -> io::Result<()> {
     let first: std::collections::HashMap<u32, &IndexedDocument> =
-        unit.documents.iter().map(|document| (document.first_slot.0, document)).collect();
+        contents.documents.iter().map(|document| (document.first_slot.0, document)).collect();
     let mut tokens = ListBuilder::new(UInt32Builder::new());
     let (mut rows, mut titles, mut texts) = (Vec::new(), Vec::new(), Vec::new());
     let mut row = 0;
-    for (slot, chunk) in (0..).zip(&unit.chunks) {
+    for (slot, chunk) in (0..).zip(&contents.chunks) {
         tokens.values().append_slice(&chunk.tokens);
         tokens.append(true);
         let document = first.get(&slot).map(|document| &document.document);
@@ -57,7 +53,7 @@ pub(crate) fn write(file: &File, unit: &ShardChunks) -> io::Result<()> {
         titles.push(document.map(|document| document.title.as_str()));
         texts.push(document.map(|document| document.text.as_str()));
     }
-    let chunks = unit.chunks.iter();
+    let chunks = contents.chunks.iter();
     let columns: [(&str, ArrayRef); 7] = [
         (
             "document_id",
@@ -83,8 +79,7 @@ pub(crate) fn write(file: &File, unit: &ShardChunks) -> io::Result<()> {
         writer.write(&batch)?;
         writer.close()
     };
-    batch.map_err(parquet::errors::ParquetError::from).and_then(write).map_err(into_io)?;
-    file.sync_all()
+    batch.map_err(parquet::errors::ParquetError::from).and_then(write).map(drop).map_err(into_io)
 }
 
 /// Returns the cause if it is an I/O error, so that the caller can tell a full disk from other errors.
@@ -99,21 +94,19 @@ fn into_io(error: parquet::errors::ParquetError) -> io::Error {
 }
 
 /// Reads the bytes of a chunk file. The caller has checked their digest.
-pub(crate) fn read(bytes: Vec<u8>, path: &Path) -> Result<ShardChunks, StoreError> {
-    let damaged = |what: String| StoreError::damaged(path, what);
+pub(crate) fn read(bytes: Vec<u8>) -> Result<ShardChunks, String> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes))
         .and_then(ParquetRecordBatchReaderBuilder::build)
-        .map_err(|error| damaged(error.to_string()))?;
-    let mut unit = ShardChunks { chunks: Vec::new(), documents: Vec::new() };
+        .map_err(|error| error.to_string())?;
+    let mut contents = ShardChunks { chunks: Vec::new(), documents: Vec::new() };
     for batch in reader {
-        let batch = batch.map_err(|error| damaged(error.to_string()))?;
-        read_batch(&batch, &mut unit)
-            .ok_or_else(|| damaged("its columns are not those of a chunk file".to_owned()))?;
+        let batch = batch.map_err(|error| error.to_string())?;
+        read_batch(&batch, &mut contents).ok_or("its columns are not those of a chunk file")?;
     }
-    Ok(unit)
+    Ok(contents)
 }
 
-fn read_batch(batch: &RecordBatch, unit: &mut ShardChunks) -> Option<()> {
+fn read_batch(batch: &RecordBatch, contents: &mut ShardChunks) -> Option<()> {
     let column = |name: &str| batch.column_by_name(name);
     let ids = column("document_id")?.as_string_opt::<i32>()?;
     let ordinals = column("ordinal")?.as_primitive_opt::<UInt32Type>()?;
@@ -125,17 +118,17 @@ fn read_batch(batch: &RecordBatch, unit: &mut ShardChunks) -> Option<()> {
         let document = DocId::new(ids.value(i)).ok()?;
         let values = tokens.value(i);
         let values = values.as_primitive_opt::<UInt32Type>()?;
-        let slot = Slot(u32::try_from(unit.chunks.len()).ok()?);
+        let slot = Slot(u32::try_from(contents.chunks.len()).ok()?);
         if texts.is_valid(i) {
             let (title, text) = (titles.value(i).to_owned(), texts.value(i).to_owned());
             let document = Document { id: document.clone(), title, text };
             let indexed =
                 IndexedDocument { row: rows.value(i), document, first_slot: slot, chunks: 0 };
-            unit.documents.push(indexed);
+            contents.documents.push(indexed);
         }
-        unit.documents.last_mut()?.chunks += 1;
+        contents.documents.last_mut()?.chunks += 1;
         let id = ChunkId { document, ordinal: ordinals.value(i) };
-        unit.chunks.push(Chunk { id, tokens: values.values().to_vec() });
+        contents.chunks.push(Chunk { id, tokens: values.values().to_vec() });
     }
     Some(())
 }

@@ -1,81 +1,22 @@
-//! The manifest of a store: shard records, deleted rows and journal lines come in, a checksummed snapshot
-//! goes out, and back. Opens no shard.
+//! The manifest of a store: records, deleted rows and journal lines come in, a checksummed snapshot goes out,
+//! and back. It opens no file.
 
 use std::collections::HashSet;
-use std::path::Path;
 
 use hyperrag_core::{Digest, Fingerprint, ShardId};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
-use crate::error::StoreError;
-use crate::format::block_table::is_known;
-use crate::local::generation::Announced;
-use crate::local::journal::Sealed;
-use crate::local::paths::{Files, write_whole};
+use crate::format::envelope::{self, Envelope};
+use crate::format::journal::JournalLine;
+use crate::format::paths::index_folder;
+use crate::format::records::{ShardRecord, Tombstones};
+use crate::format::version::is_known;
+
+/// Name of the manifest in its envelope.
+const ENVELOPE: &str = "manifest";
 
 /// Largest manifest or journal that is read, in bytes: two million shards.
 pub(crate) const MANIFEST_BYTES_MAX: u64 = 1 << 30;
-
-/// Length and digest of a published file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileRecord {
-    /// Length in bytes.
-    pub bytes: u64,
-    /// BLAKE3 of a shard's header and table, or of a whole chunk file.
-    pub digest: Digest,
-}
-
-/// Record of a sealed unit of the corpus.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ShardRecord {
-    /// Number of the shard.
-    pub shard: ShardId,
-    /// Number of input rows.
-    pub rows: u64,
-    /// Digest of the input rows.
-    pub rows_digest: Digest,
-    /// Number of documents. Rows without any text are left out.
-    pub documents: u64,
-    /// Number of chunks. Each has one block.
-    pub chunks: u64,
-    /// Number of positions of all blocks.
-    pub tokens: u64,
-    /// File of blocks.
-    pub kv: FileRecord,
-    /// File of token ids.
-    pub chunk_file: FileRecord,
-    /// Kernel that computed damaged blocks again, if it is not the fingerprint's. The bits of these blocks
-    /// are its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mended_by: Option<String>,
-}
-
-/// Fields of a record that the shard's header repeats.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Origin {
-    pub(crate) shard: ShardId,
-    pub(crate) rows: u64,
-    pub(crate) rows_digest: Digest,
-}
-
-impl ShardRecord {
-    pub(crate) fn origin(&self) -> Origin {
-        Origin { shard: self.shard, rows: self.rows, rows_digest: self.rows_digest }
-    }
-}
-
-/// Documents of a shard that were deleted or replaced by a later version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tombstones {
-    /// Shard that still holds the documents.
-    pub shard: ShardId,
-    /// Rows of the documents, ascending.
-    pub rows: Vec<u64>,
-}
 
 /// Contents of a store at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,10 +35,11 @@ pub struct Manifest {
     pub first_row: u64,
     /// Number in the name of the index folder, see [`Manifest::index_folder`].
     pub index: u64,
-    /// Sealed units, by number.
+    /// Sealed shards, by number.
     pub shards: Vec<ShardRecord>,
     /// Deleted documents, by shard.
-    pub dead: Vec<Tombstones>,
+    #[serde(rename = "dead")]
+    pub tombstones: Vec<Tombstones>,
     /// Digest of the fingerprint before an upgrade, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgraded_from: Option<Digest>,
@@ -106,7 +48,7 @@ pub struct Manifest {
 /// Set of the rows that are not deleted.
 #[derive(Clone, Debug)]
 pub struct LiveRows {
-    dead: HashSet<u64>,
+    deleted: HashSet<u64>,
     end: u64,
 }
 
@@ -114,7 +56,7 @@ impl LiveRows {
     /// Whether the document of this row is in the store in this version.
     #[must_use]
     pub fn contains(&self, row: u64) -> bool {
-        row < self.end && !self.dead.contains(&row)
+        row < self.end && !self.deleted.contains(&row)
     }
 }
 
@@ -129,7 +71,7 @@ impl Manifest {
             first_row: 0,
             index: 0,
             shards: Vec::new(),
-            dead: Vec::new(),
+            tombstones: Vec::new(),
             upgraded_from: None,
         }
     }
@@ -156,12 +98,12 @@ impl Manifest {
     /// Row number of the next input row.
     #[must_use]
     pub fn next_row(&self) -> u64 {
-        self.first_row + self.batch().iter().map(|record| record.rows).sum::<u64>()
+        self.first_row + self.appended_shards().iter().map(|record| record.rows).sum::<u64>()
     }
 
-    /// Units of the input added last.
+    /// Shards of the input added last.
     #[must_use]
-    pub fn batch(&self) -> &[ShardRecord] {
+    pub fn appended_shards(&self) -> &[ShardRecord] {
         let first = self.shards.partition_point(|record| record.shard < self.first_shard);
         &self.shards[first..]
     }
@@ -169,10 +111,7 @@ impl Manifest {
     /// Name of the folder of the index. Compaction begins a new one.
     #[must_use]
     pub fn index_folder(&self) -> String {
-        match self.index {
-            0 => "index".to_owned(),
-            generation => format!("index-{generation:06}"),
-        }
+        index_folder(self.index)
     }
 
     /// Number of documents of all shards, deleted ones included.
@@ -183,43 +122,36 @@ impl Manifest {
 
     /// Number of deleted documents.
     #[must_use]
-    pub fn dead_documents(&self) -> u64 {
-        self.dead.iter().map(|dead| dead.rows.len() as u64).sum()
+    pub fn deleted_documents(&self) -> u64 {
+        self.tombstones.iter().map(|deleted| deleted.rows.len() as u64).sum()
     }
 
     /// Returns the set of rows that are not deleted.
     #[must_use]
     pub fn live_rows(&self) -> LiveRows {
-        let dead = self.dead.iter().flat_map(|dead| dead.rows.iter().copied()).collect();
-        LiveRows { dead, end: self.next_row() }
+        let deleted = self.tombstones.iter().flat_map(|deleted| deleted.rows.iter().copied());
+        LiveRows { deleted: deleted.collect(), end: self.next_row() }
     }
 
     /// Marks documents as deleted.
-    pub(crate) fn mark_deleted(&mut self, dead: &[Tombstones]) {
-        for Tombstones { shard, rows } in dead {
-            let place = self.dead.partition_point(|dead| dead.shard < *shard);
-            if self.dead.get(place).is_none_or(|dead| dead.shard != *shard) {
-                self.dead.insert(place, Tombstones { shard: *shard, rows: Vec::new() });
+    pub(crate) fn mark_deleted(&mut self, documents: &[Tombstones]) {
+        for Tombstones { shard, rows } in documents {
+            let place = self.tombstones.partition_point(|there| there.shard < *shard);
+            if self.tombstones.get(place).is_none_or(|there| there.shard != *shard) {
+                self.tombstones.insert(place, Tombstones { shard: *shard, rows: Vec::new() });
             }
-            let all = &mut self.dead[place].rows;
+            let all = &mut self.tombstones[place].rows;
             all.extend(rows);
             all.sort_unstable();
             all.dedup();
         }
     }
 
-    /// Starts to add an input. Its units get the next numbers.
+    /// Starts to add an input. Its shards get the next numbers.
     pub(crate) fn begin_append(&mut self) {
         (self.first_shard, self.first_row) = (self.next_shard(), self.next_row());
         self.complete = false;
     }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Envelope<'a> {
-    checksum: Digest,
-    #[serde(borrow)]
-    manifest: &'a RawValue,
 }
 
 /// Part of a manifest that is the same in every format version.
@@ -249,53 +181,47 @@ impl From<String> for NoManifest {
 
 /// Returns the checksum stated in a manifest's text.
 pub(crate) fn stated_checksum(text: &[u8]) -> Option<Digest> {
-    serde_json::from_slice(text).ok().map(|envelope: Envelope<'_>| envelope.checksum)
+    Envelope::parse(ENVELOPE, text).ok().map(|envelope| envelope.checksum)
 }
 
 impl Manifest {
+    /// Parses a snapshot. Checksum and version are checked before anything else is believed.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, NoManifest> {
         let no_manifest = |error: serde_json::Error| format!("no manifest: {error}");
         let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
-        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(no_manifest)?;
-        let raw = envelope.manifest.get();
-        if Digest::of(raw.as_bytes()) != envelope.checksum {
-            return Err("its checksum does not fit".to_owned().into());
-        }
-        let AnyVersion { fingerprint } = serde_json::from_str(raw).map_err(no_manifest)?;
+        let envelope = Envelope::parse(ENVELOPE, text.as_bytes()).map_err(no_manifest)?;
+        let body = envelope.checked()?;
+        let AnyVersion { fingerprint } = serde_json::from_str(body).map_err(no_manifest)?;
         if !is_known(fingerprint.format_version) {
             return Err(NoManifest::Version(fingerprint.format_version));
         }
-        let manifest: Self = serde_json::from_str(raw).map_err(no_manifest)?;
+        let manifest: Self = serde_json::from_str(body).map_err(no_manifest)?;
         let ascending = manifest.shards.is_sorted_by(|a, b| a.shard < b.shard)
-            && manifest.dead.is_sorted_by(|a, b| a.shard < b.shard);
+            && manifest.tombstones.is_sorted_by(|a, b| a.shard < b.shard);
         match ascending {
             true => Ok(manifest),
             false => Err("its shards are not in order".to_owned().into()),
         }
     }
 
-    /// Applies the lines of the journal at `path`.
-    pub(crate) fn continued(&mut self, lines: Vec<Sealed>, path: &Path) -> Result<(), StoreError> {
+    /// Applies the lines of the journal.
+    pub(crate) fn continued(&mut self, lines: Vec<JournalLine>) -> Result<(), String> {
         if self.complete && !lines.is_empty() {
             self.begin_append();
         }
-        for Sealed { record, replaces } in lines {
+        for JournalLine { record, replaces } in lines {
             if record.shard != self.next_shard() {
-                let what = format!("shard {} is missing", self.next_shard());
-                return Err(StoreError::damaged(path, what));
+                return Err(format!("shard {} is missing", self.next_shard()));
             }
-            self.shards.push(record);
-            self.mark_deleted(&replaces);
+            self.add(record, &replaces);
         }
         Ok(())
     }
 
-    /// Publishes `self` as the next snapshot, with an empty journal.
-    pub(crate) fn publish(&self, files: &Files) -> Result<(), StoreError> {
-        let former = self.generation.saturating_sub(1).max(1);
-        let checksum = self.checksum();
-        Announced { former, generation: self.generation, checksum }.write(files)?;
-        write_whole(&files.manifest(), &self.to_bytes())
+    /// Adds a sealed shard and marks the documents that it replaces as deleted.
+    pub(crate) fn add(&mut self, record: ShardRecord, replaces: &[Tombstones]) {
+        self.shards.push(record);
+        self.mark_deleted(replaces);
     }
 
     fn body(&self) -> String {
@@ -309,7 +235,6 @@ impl Manifest {
 
     /// Returns `self` as the bytes of a snapshot.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let (body, checksum) = (self.body(), self.checksum());
-        format!("{{\"checksum\":\"{checksum}\",\"manifest\":{body}}}\n").into_bytes()
+        envelope::encode(ENVELOPE, &self.body())
     }
 }

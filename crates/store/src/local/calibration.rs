@@ -5,11 +5,12 @@ use std::path::Path;
 
 use hyperrag_core::{Calibration, Digest};
 
+use crate::damage::Damage;
 use crate::error::StoreError;
+use crate::format::paths::StorePaths;
+use crate::local::durable::write_whole;
 use crate::local::open::read_plain;
-use crate::local::paths::{Files, write_whole};
 use crate::local::reader::Store;
-use crate::maintain::verify::Damage;
 use crate::read_error::ReadError;
 
 /// Largest calibration file that is read without a fingerprint, in bytes.
@@ -23,7 +24,7 @@ impl Store {
     pub fn calibration(&self) -> Result<Option<Calibration>, StoreError> {
         let fingerprint = &self.manifest.fingerprint;
         let Some(digest) = fingerprint.calibration else { return Ok(None) };
-        let path = self.files.calibration();
+        let path = self.paths.calibration();
         let max = Calibration::bytes_max(&fingerprint.kv_shape, fingerprint.chunk_tokens);
         let read = || -> Result<Calibration, ReadError> {
             let bytes = read_plain(&path, max)?;
@@ -41,6 +42,14 @@ impl Store {
         read().map(Some).map_err(|fault| fault.of_file(&path))
     }
 
+    /// Reads the calibration file at `root`; `None` if it is no calibration. Only its digest in the
+    /// fingerprint tells whether it is the store's.
+    #[must_use]
+    pub fn calibration_at(root: &Path) -> Option<Calibration> {
+        let path = StorePaths::new(root).calibration();
+        Calibration::from_bytes(&read_plain(&path, BYTES_MAX).ok()?).ok()
+    }
+
     /// Checks the calibration and returns its damage.
     ///
     /// # Errors
@@ -49,17 +58,9 @@ impl Store {
         match self.calibration() {
             Ok(_) => Ok(None),
             Err(error) if error.is_refusal() => Err(error),
-            Err(error) => Ok(Some(Damage::from_error(&self.files.root, &error))),
+            Err(error) => Ok(Some(Damage::from_error(&self.paths.root, &error))),
         }
     }
-}
-
-/// Reads the calibration file at `root`; `None` if it is no calibration. Only its digest in the fingerprint
-/// tells whether it is the store's.
-#[must_use]
-pub fn calibration_at(root: &Path) -> Option<Calibration> {
-    let path = Files { root: root.to_owned() }.calibration();
-    Calibration::from_bytes(&read_plain(&path, BYTES_MAX).ok()?).ok()
 }
 
 /// Writes a calibration to `path`.

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 
 use hyperrag_core::{Digest, ShardId};
 
+use crate::format::announcement::Announced;
 use crate::format::manifest::{MANIFEST_BYTES_MAX, Manifest, stated_checksum};
-use crate::local::generation::Announced;
+use crate::format::paths::{StorePaths, index_number, is_old_manifest, journal_generation};
+use crate::local::generation;
 use crate::local::journal::read_journal;
 use crate::local::open::read_plain;
-use crate::local::paths::{Files, RETIRED};
-use crate::local::shard_reader::read_top;
+use crate::local::shard_reader::{UnnamedShard, shard_headers};
 use crate::local::state::State;
-use crate::maintain::replicate::headers;
 
 /// Traces of a manifest that cannot be read.
 pub(crate) struct Traces {
@@ -31,25 +31,22 @@ pub(crate) struct Traces {
 
 impl Traces {
     /// Looks for traces in the store's folder.
-    pub(crate) fn of(files: &Files) -> Self {
-        let text = text_at(&files.manifest());
-        let announced = Announced::read(files).ok().flatten();
+    pub(crate) fn of(paths: &StorePaths) -> Self {
+        let text = text_at(&paths.manifest());
+        let announced = generation::read(paths).ok().flatten();
         let generation =
             |text: &str| Manifest::parse(text.as_bytes()).ok().map(|manifest| manifest.generation);
-        let names = fs::read_dir(&files.root).into_iter().flatten().flatten();
+        let names = fs::read_dir(&paths.root).into_iter().flatten().flatten();
         let of_names = names.filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            let number = |prefix, suffix| -> Option<u64> {
-                name.strip_prefix(prefix)?.strip_suffix(suffix)?.parse().ok()
-            };
-            match name.starts_with(RETIRED) {
+            match is_old_manifest(&name) {
                 true => generation(&text_at(&entry.path())),
                 // An index is written before the manifest that names it.
-                false => number("journal-", ".log")
-                    .or_else(|| number("index-", "").map(|next| next.saturating_sub(1))),
+                false => journal_generation(&name)
+                    .or_else(|| index_number(&name).map(|next| next.saturating_sub(1))),
             }
         });
-        let certain = of_names.chain(announced.map(|announced| announced.former));
+        let certain = of_names.chain(announced.map(|announced| announced.previous));
         let least = certain.chain(generation(&text)).max().unwrap_or(1);
         let told = text.split_once("\"generation\":").and_then(|(_, rest)| {
             let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
@@ -102,7 +99,7 @@ fn text_at(path: &Path) -> String {
 }
 
 /// A state that a store may have had.
-pub(crate) struct Candidate {
+pub(crate) struct ReplicaManifest {
     pub(crate) state: State,
     /// Replica that has the state.
     pub(crate) from: PathBuf,
@@ -110,46 +107,57 @@ pub(crate) struct Candidate {
     pub(crate) proved: bool,
 }
 
-/// Finds the proved state of a replica, else the one of the highest generation. Units being added count only
+/// Finds the proved state of a replica, else the one of the highest generation. Shards being added count only
 /// with `added`: it reads like [`State::sealed`], else like [`State::read`].
 pub(crate) fn latest(
-    files: &Files,
+    paths: &StorePaths,
     traces: &Traces,
     replicas: &[PathBuf],
     added: bool,
-) -> Option<Candidate> {
-    let candidates = replicas.iter().filter_map(|from| candidate(files, traces, from, added));
+) -> Option<ReplicaManifest> {
+    let candidates = replicas.iter().filter_map(|from| candidate(paths, traces, from, added));
     candidates.reduce(|best, next| {
-        let order = |candidate: &Candidate| (candidate.proved, candidate.state.manifest.generation);
+        let order =
+            |candidate: &ReplicaManifest| (candidate.proved, candidate.state.manifest.generation);
         if order(&next) > order(&best) { next } else { best }
     })
 }
 
-fn candidate(files: &Files, traces: &Traces, from: &Path, added: bool) -> Option<Candidate> {
-    let copy = Files { root: from.to_owned() };
+fn candidate(
+    paths: &StorePaths,
+    traces: &Traces,
+    from: &Path,
+    added: bool,
+) -> Option<ReplicaManifest> {
+    let copy = StorePaths::new(from);
     let snapshot = State::snapshot(&copy).ok()??;
     let generation = snapshot.manifest.generation;
     let proved = traces.prove(generation, &stated_checksum(&snapshot.snapshot)?);
-    let (state, whole) = continued(snapshot, files, &copy, added)?;
-    Some(Candidate { state, from: from.to_owned(), proved: proved && whole })
+    let (state, whole) = continued(snapshot, paths, &copy, added)?;
+    Some(ReplicaManifest { state, from: from.to_owned(), proved: proved && whole })
 }
 
 /// Continues a replica's snapshot by the store's own journal or, if that is unusable, the replica's. The bool
-/// says that no sealed unit can be missing.
-fn continued(snapshot: State, own: &Files, copy: &Files, added: bool) -> Option<(State, bool)> {
+/// says that no sealed shard can be missing.
+fn continued(
+    snapshot: State,
+    own: &StorePaths,
+    copy: &StorePaths,
+    added: bool,
+) -> Option<(State, bool)> {
     let (complete, generation) = (snapshot.manifest.complete, snapshot.manifest.generation);
     if complete && !added {
         return Some((snapshot, true));
     }
     let path = own.journal(generation);
     match read_journal(&path) {
-        Ok(Some(lines)) => return Some((snapshot.continued(lines, &path).ok()?, true)),
+        Ok(Some(journal)) => return Some((snapshot.continued(journal, &path).ok()?, true)),
         Ok(None) if complete => return Some((snapshot, true)),
         _ => {}
     }
     let path = copy.journal(generation);
     let state = match read_journal(&path).ok()? {
-        Some(lines) => snapshot.continued(lines, &path).ok()?,
+        Some(journal) => snapshot.continued(journal, &path).ok()?,
         None => snapshot,
     };
     let whole = has_all(own, &state.manifest);
@@ -157,9 +165,9 @@ fn continued(snapshot: State, own: &Files, copy: &Files, added: bool) -> Option<
 }
 
 /// Whether `manifest` knows all shards in the folder.
-fn has_all(files: &Files, manifest: &Manifest) -> bool {
-    let mut tops = headers(files).filter_map(|header| {
-        let (_, digest) = read_top(files, header.shard).ok()?;
+fn has_all(paths: &StorePaths, manifest: &Manifest) -> bool {
+    let mut shards = shard_headers(paths).filter_map(|header| {
+        let UnnamedShard { digest, .. } = UnnamedShard::read(paths, header.shard).ok()?;
         Some((header.shard, digest))
     });
     let next = manifest.next_shard();
@@ -168,5 +176,5 @@ fn has_all(files: &Files, manifest: &Manifest) -> bool {
         let record = manifest.shard(shard);
         shard < next && record.is_none_or(|record| record.kv.digest == digest)
     };
-    tops.all(known)
+    shards.all(known)
 }

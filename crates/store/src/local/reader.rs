@@ -1,6 +1,7 @@
 //! A store open for reading: block keys come in, checked blocks and chunks go out. Keeps block tables, chunk
 //! files and open files. Knows nothing of replicas.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,17 +13,18 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use rayon::prelude::*;
 
+use crate::damage::Damage;
 use crate::error::StoreError;
 use crate::format::chunk_file::ShardChunks;
 use crate::format::manifest::Manifest;
-use crate::local::open::{open_sized, read_bounded};
+use crate::format::paths::{StorePaths, index_folder, is_index};
+use crate::local::chunk_file::read_chunks;
+use crate::local::generation;
 use crate::local::open_files::OpenFiles;
-use crate::local::paths::Files;
 use crate::local::pin::Pin;
-use crate::local::shard_reader::Shard;
+use crate::local::shard_reader::OpenShard;
 use crate::local::state::State;
 use crate::local::stored_block::StoredBlock;
-use crate::maintain::verify::Damage;
 use crate::read_error::ReadError;
 
 /// Size of the block tables kept in memory, in bytes: two million blocks.
@@ -34,18 +36,18 @@ const CHUNK_FILES_MAX: usize = 256;
 #[derive(Clone)]
 struct ShardBytes;
 
-impl Weighter<ShardId, Arc<Shard>> for ShardBytes {
-    fn weight(&self, _: &ShardId, shard: &Arc<Shard>) -> u64 {
-        (size_of::<Shard>() + size_of_val(&shard.entries[..])) as u64
+impl Weighter<ShardId, Arc<OpenShard>> for ShardBytes {
+    fn weight(&self, _: &ShardId, shard: &Arc<OpenShard>) -> u64 {
+        (size_of::<OpenShard>() + size_of_val(&shard.entries[..])) as u64
     }
 }
 
 /// A store open for reading, at the generation that it had when it was opened.
 pub struct Store {
-    pub(crate) files: Files,
+    pub(crate) paths: StorePaths,
     pub(crate) manifest: Arc<Manifest>,
     pub(crate) fingerprint: Digest,
-    shards: Cache<ShardId, Arc<Shard>, ShardBytes>,
+    shards: Cache<ShardId, Arc<OpenShard>, ShardBytes>,
     chunks: Cache<ShardId, Arc<ShardChunks>>,
     pub(crate) open_files: Arc<OpenFiles>,
     _pin: Option<Pin>,
@@ -53,24 +55,38 @@ pub struct Store {
 }
 
 impl Store {
+    /// Whether there is a manifest at `root`.
+    #[must_use]
+    pub fn exists(root: &Path) -> bool {
+        StorePaths::new(root).manifest().exists()
+    }
+
+    /// Returns the name of the last index in a store's folder, for one whose manifest is lost.
+    #[must_use]
+    pub fn last_index(root: &Path) -> String {
+        let names = fs::read_dir(root).into_iter().flatten().flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| is_index(name)).max().unwrap_or_else(|| index_folder(0))
+    }
+
     /// Opens the store at `root`. As long as it is open, compaction does not remove its files.
     ///
     /// # Errors
     /// [`StoreError::Absent`] if nothing was built, [`StoreError::Damaged`] if manifest or journal is not
     /// what was written.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let state = State::read(&Files { root: root.to_owned() })?;
+        let state = State::read(&StorePaths::new(root))?;
         let state = state.ok_or_else(|| StoreError::Absent { path: root.to_owned() })?;
         Ok(Self::of_state(root, state))
     }
 
-    /// Opens the store like [`Store::open`], with the units sealed of an input that is being added, as a
+    /// Opens the store like [`Store::open`], with the shards sealed of an input that is being added, as a
     /// writer continues it.
     ///
     /// # Errors
     /// See [`Store::open`].
     pub fn open_sealed(root: &Path) -> Result<Self, StoreError> {
-        let state = State::sealed(&Files { root: root.to_owned() })?;
+        let state = State::sealed(&StorePaths::new(root))?;
         let state = state.ok_or_else(|| StoreError::Absent { path: root.to_owned() })?;
         Ok(Self::of_state(root, state))
     }
@@ -79,7 +95,7 @@ impl Store {
     /// checked so against the store's own manifest.
     #[must_use]
     pub fn with_manifest(root: &Path, manifest: Arc<Manifest>) -> Self {
-        let pin = Pin::read(&Files { root: root.to_owned() }.manifest());
+        let pin = Pin::read(&StorePaths::new(root).manifest());
         Self::new(root, manifest, pin.ok().map(|(pin, _)| pin))
     }
 
@@ -93,10 +109,10 @@ impl Store {
         let count = manifest.shards.len().max(1);
         let shards = Cache::with_weighter(count, TABLES_BYTES_MAX, ShardBytes);
         let chunks = Cache::new(CHUNK_FILES_MAX);
-        let files = Files { root: root.to_owned() };
+        let paths = StorePaths::new(root);
         let open_files = Arc::new(OpenFiles::new());
         Self {
-            files,
+            paths,
             manifest,
             fingerprint,
             shards,
@@ -112,6 +128,14 @@ impl Store {
         Self { open_files: Arc::clone(open_files), ..self }
     }
 
+    /// Checks the file `generation` of the store at `root`.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the system refuses it.
+    pub fn generation_damage_at(root: &Path) -> Result<Option<Damage>, StoreError> {
+        Ok(generation::read_if_whole(&StorePaths::new(root))?.1)
+    }
+
     /// Damage of the file `generation`, found when the store was opened.
     #[must_use]
     pub fn generation_damage(&self) -> Option<&Damage> {
@@ -121,7 +145,7 @@ impl Store {
     /// Folder of the store.
     #[must_use]
     pub fn root(&self) -> &Path {
-        &self.files.root
+        &self.paths.root
     }
 
     /// Manifest of the store.
@@ -141,7 +165,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`] if the file is not what was written.
     pub fn chunks(&self, shard: ShardId) -> Result<ShardChunks, StoreError> {
-        read_chunks(&self.files, &self.manifest, shard)
+        read_chunks(&self.paths, &self.manifest, shard)
     }
 
     pub(crate) fn get(&self, key: &BlockKey) -> Result<Option<KvBlock>, BlockError> {
@@ -152,10 +176,10 @@ impl Store {
         if self.manifest.shard(key.shard).is_none() {
             return Ok(None);
         }
-        let path = self.files.shard(key.shard);
+        let path = self.paths.shard(key.shard);
         let read = || {
             let file = self.open_files.get(&path, self.manifest.record(key.shard).kv.bytes)?;
-            let read = Shard::read(&path, &file, &self.manifest, &self.fingerprint, key.shard);
+            let read = OpenShard::read(&path, &file, &self.manifest, &self.fingerprint, key.shard);
             // A damaged file may be repaired before it is asked for again.
             read.map(Arc::new).inspect_err(|_| self.open_files.close(&path))
         };
@@ -163,8 +187,8 @@ impl Store {
             .shards
             .get_or_insert_with(&key.shard, read)
             .map_err(|fault: ReadError| fault.at_block(path.display().to_string()))?;
-        let files = Arc::clone(&self.open_files);
-        let opened = StoredBlock::open(Arc::clone(&shard), files, self.kv_shape(), key);
+        let paths = Arc::clone(&self.open_files);
+        let opened = StoredBlock::open(Arc::clone(&shard), paths, self.kv_shape(), key);
         opened.map(Some).map_err(|fault| fault.at_block(shard.place(key.slot.0)))
     }
 }
@@ -183,7 +207,7 @@ impl BlockRead for Store {
 
 impl ChunkRead for Store {
     fn chunk(&self, key: &BlockKey, _: &mut Vec<Failover>) -> Result<Chunk, BlockError> {
-        let read = || read_chunks(&self.files, &self.manifest, key.shard).map(Arc::new);
+        let read = || read_chunks(&self.paths, &self.manifest, key.shard).map(Arc::new);
         let chunks =
             self.chunks.get_or_insert_with(&key.shard, read).map_err(|error| match error {
                 StoreError::Io { path, source, .. } => {
@@ -193,14 +217,14 @@ impl ChunkRead for Store {
                     BlockError::Damaged { place: path.display().to_string(), what }
                 }
                 error => BlockError::Damaged {
-                    place: self.files.root.display().to_string(),
+                    place: self.paths.root.display().to_string(),
                     what: error.to_string(),
                 },
             })?;
         match chunks.chunks.get(key.slot.0 as usize) {
             Some(chunk) if chunk.id == key.chunk => Ok(chunk.clone()),
             _ => {
-                let place = self.files.chunk_file(key.shard).display().to_string();
+                let place = self.paths.chunk_file(key.shard).display().to_string();
                 Err(BlockError::Damaged {
                     place,
                     what: format!("slot {} is not {}", key.slot.0, key.chunk),
@@ -208,25 +232,4 @@ impl ChunkRead for Store {
             }
         }
     }
-}
-
-/// Reads the chunk file of a sealed shard. Checks length and digest first.
-pub(crate) fn read_chunks(
-    files: &Files,
-    manifest: &Manifest,
-    shard: ShardId,
-) -> Result<ShardChunks, StoreError> {
-    let path = files.chunk_file(shard);
-    let Some(record) = manifest.shard(shard) else {
-        return Err(StoreError::damaged(&path, "the manifest does not name this shard"));
-    };
-    let damaged = |fault: ReadError| fault.of_file(&path);
-    let length = record.chunk_file.bytes;
-    let read = open_sized(&path, length).and_then(|file| read_bounded(&file, length));
-    let bytes = read.map_err(damaged)?;
-    if Digest::of(&bytes) != record.chunk_file.digest {
-        let what = "its digest is not the one that the manifest names";
-        return Err(StoreError::damaged(&path, what));
-    }
-    crate::format::chunk_file::read(bytes, &path)
 }

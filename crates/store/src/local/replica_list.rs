@@ -5,49 +5,29 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use hyperrag_core::Digest;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 
 use crate::error::StoreError;
 use crate::format::manifest::Manifest;
+use crate::format::paths::StorePaths;
+use crate::format::replica_list;
+use crate::local::durable::write_whole;
 use crate::local::open::read_plain;
-use crate::local::paths::{Files, write_whole};
 use crate::local::state::State;
 use crate::read_error::ReadError;
-
-/// Largest list of replicas, in bytes: thousands of paths.
-const BYTES_MAX: u64 = 16 << 20;
-
-#[derive(Serialize, Deserialize)]
-struct Envelope<'a> {
-    checksum: Digest,
-    #[serde(borrow)]
-    replicas: &'a RawValue,
-}
 
 /// Lists the folders with copies of the store at `root`, as it remembers them.
 ///
 /// # Errors
 /// [`StoreError::Damaged`] if the list is not what was written.
 pub fn replicas(root: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let path = Files { root: root.to_owned() }.replicas();
-    let text = match read_plain(&path, BYTES_MAX) {
+    let path = StorePaths::new(root).replicas();
+    let text = match read_plain(&path, replica_list::BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(ReadError::Missing) => return Ok(Vec::new()),
         Err(fault) => return Err(fault.of_file(&path)),
     };
-    parse(&text).map_err(|what| StoreError::damaged(&path, what))
-}
-
-fn parse(bytes: &[u8]) -> Result<Vec<PathBuf>, String> {
-    let no_list = |error| format!("no list of replicas: {error}");
-    let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(no_list)?;
-    let raw = envelope.replicas.get();
-    if Digest::of(raw.as_bytes()) != envelope.checksum {
-        return Err("its checksum does not fit".to_owned());
-    }
-    serde_json::from_str(raw).map_err(no_list)
+    replica_list::parse(&text).map_err(|what| StoreError::damaged(&path, what))
 }
 
 /// Adds `replica` to the list of the store at `root`, by its full path. A damaged list is replaced by a new
@@ -127,7 +107,7 @@ impl ReplicaState {
 /// See [`replicas`].
 pub fn replica_states(root: &Path, manifest: &Manifest) -> Result<Vec<ReplicaState>, StoreError> {
     let state = |path: PathBuf| {
-        let (generation, state) = match State::read(&Files { root: path.clone() }) {
+        let (generation, state) = match State::read(&StorePaths::new(&path)) {
             Ok(Some(State { manifest: theirs, .. })) => {
                 let state = match theirs.generation.cmp(&manifest.generation) {
                     _ if theirs.fingerprint != manifest.fingerprint => "another store",
@@ -154,10 +134,7 @@ fn alone(root: &Path) -> Option<File> {
 }
 
 fn write(root: &Path, all: &[PathBuf]) -> Result<(), StoreError> {
-    let body = serde_json::to_string(all).expect("paths are UTF-8");
-    let checksum = Digest::of(body.as_bytes());
-    let text = format!("{{\"checksum\":\"{checksum}\",\"replicas\":{body}}}\n");
-    write_whole(&Files { root: root.to_owned() }.replicas(), text.as_bytes())
+    write_whole(&StorePaths::new(root).replicas(), &replica_list::encode(all))
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use rayon::prelude::*;
 
 use crate::error::StoreError;
 use crate::format::manifest::Manifest;
+use crate::format::paths::StorePaths;
 use crate::local::latest::{Traces, latest};
-use crate::local::paths::Files;
 use crate::local::reader::Store;
 use crate::local::replica_list::replicas;
 use crate::local::stored_block::StoredBlock;
@@ -28,7 +28,7 @@ pub struct Replicated {
     copies: Vec<Store>,
     /// Reads from replicas while the store was opened.
     opening: Mutex<Vec<Failover>>,
-    notices: Vec<String>,
+    warnings: Vec<String>,
     doubt: Option<String>,
 }
 
@@ -47,9 +47,9 @@ impl Replicated {
     /// # Errors
     /// See [`Store::open`], if no replica helps.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let mut notices = Vec::new();
+        let mut warnings = Vec::new();
         let mut listed = replicas(root).unwrap_or_else(|error| {
-            notices.push(format!(
+            warnings.push(format!(
                 "{error}; reading goes on without replicas, name them again with `hyperrag replicate`"
             ));
             Vec::new()
@@ -57,7 +57,7 @@ impl Replicated {
         listed.retain(|replica| {
             let reached = replica.join("shards").is_dir();
             if !reached {
-                notices.push(format!(
+                warnings.push(format!(
                     "{}: the replica cannot be reached; reading goes on without it, `hyperrag replicate \
                      --forget` forgets it",
                     replica.display()
@@ -70,9 +70,9 @@ impl Replicated {
             Ok(store) => store,
             Err(error) if error.is_refusal() => return Err(error),
             Err(error @ (StoreError::Damaged { .. } | StoreError::Io { .. })) => {
-                let files = Files { root: root.to_owned() };
-                let traces = Traces::of(&files);
-                let Some(found) = latest(&files, &traces, &listed, false) else {
+                let paths = StorePaths::new(root);
+                let traces = Traces::of(&paths);
+                let Some(found) = latest(&paths, &traces, &listed, false) else {
                     return Err(error);
                 };
                 let (from, generation) = (found.from, found.state.manifest.generation);
@@ -94,7 +94,7 @@ impl Replicated {
         let open_files = Arc::clone(&own.open_files);
         let others = others.map(|copy| copy.sharing(&open_files));
         let copies = std::iter::once(own).chain(others).collect();
-        Ok(Self { copies, opening: Mutex::new(opening), notices, doubt })
+        Ok(Self { copies, opening: Mutex::new(opening), warnings, doubt })
     }
 
     /// A sentence that says why these may not be the store's last contents; `None` if they are.
@@ -139,8 +139,8 @@ impl Replicated {
 
     /// Warnings about unusable replicas, one sentence each.
     #[must_use]
-    pub fn notices(&self) -> &[String] {
-        &self.notices
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Notes a failover of another part of opening, such as the index.

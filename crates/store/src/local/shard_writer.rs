@@ -11,12 +11,12 @@ use hyperrag_files::temporary;
 use rustix::fs::{Advice, fadvise};
 
 use crate::error::StoreError;
-use crate::format::block_table;
-use crate::format::block_table::{ENTRY_BYTES, Entry, Head, Header};
-use crate::format::manifest::{FileRecord, Origin};
+use crate::format::block_header::BlockHeader;
+use crate::format::block_table::{BlockEntry, file_bytes, header_and_table, place_chunks};
+use crate::format::records::{FileRecord, ShardRows};
+use crate::local::durable::publish;
 use crate::local::open::create_temporary;
-use crate::local::paths::publish;
-use crate::local::shard_reader::Shard;
+use crate::local::shard_reader::OpenShard;
 use crate::read_error::ReadError;
 
 /// Smallest block that is sent to the disk by itself, in bytes. Smaller ones are faster together.
@@ -28,20 +28,10 @@ pub(crate) struct ShardFileWriter {
     path: PathBuf,
     file: File,
     fingerprint: Fingerprint,
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<BlockEntry>,
     /// Whether each slot has its block.
     pub(crate) written: Vec<bool>,
     published: bool,
-}
-
-/// Returns the table entries of the blocks of `chunks`, with their places in the file.
-pub(crate) fn place(chunks: &[Chunk], fingerprint: &Fingerprint) -> Vec<Entry> {
-    let digest = fingerprint.digest();
-    let blocks = chunks.iter().map(|chunk| {
-        let id_bytes = chunk.id.document.as_str().len();
-        (chunk.identity(&digest), id_bytes, chunk.tokens.len())
-    });
-    block_table::place(&fingerprint.kv_shape, blocks)
 }
 
 impl ShardFileWriter {
@@ -51,15 +41,15 @@ impl ShardFileWriter {
         chunks: &[Chunk],
         fingerprint: &Fingerprint,
     ) -> Result<Self, StoreError> {
-        let entries = place(chunks, fingerprint);
+        let entries = place_chunks(chunks, fingerprint);
         let file = create_temporary(path)?;
         let (written, path) = (vec![false; entries.len()], path.to_owned());
         let fingerprint = fingerprint.clone();
-        let draft = Self { path, file, fingerprint, entries, written, published: false };
+        let shard_file = Self { path, file, fingerprint, entries, written, published: false };
         // Sets the length first, so that the zeros between blocks are holes.
-        let sized = draft.file.set_len(block_table::file_bytes(&draft.entries));
-        sized.map_err(StoreError::io(&temporary(&draft.path), "cannot be made"))?;
-        Ok(draft)
+        let sized = shard_file.file.set_len(file_bytes(&shard_file.entries));
+        sized.map_err(StoreError::io(&temporary(&shard_file.path), "cannot be made"))?;
+        Ok(shard_file)
     }
 
     /// Writes the block of `chunk` to the place of `slot`. Every slot is written once, in any order.
@@ -79,7 +69,7 @@ impl ShardFileWriter {
         let layers = 0..kv_shape.layers as usize;
         let layer_crcs: Vec<_> =
             layers.map(|layer| crc32fast::hash(block.layer(layer)).to_le_bytes()).collect();
-        let head = Head {
+        let header = BlockHeader {
             identity: entry.identity,
             document: chunk.id.document.as_str(),
             ordinal: chunk.id.ordinal,
@@ -87,10 +77,10 @@ impl ShardFileWriter {
             hidden_crc: crc32fast::hash(&hidden),
             layer_crcs: &layer_crcs,
         };
-        let head = head.encode(kv_shape);
-        entry.head_crc = crc32fast::hash(&head);
+        let header = header.encode(kv_shape);
+        entry.header_crc = crc32fast::hash(&header);
         let mut offset = entry.offset;
-        for part in [&head[..], block.kv(), &hidden] {
+        for part in [&header[..], block.kv(), &hidden] {
             let written = self.file.write_all_at(part, offset);
             written.map_err(StoreError::io(&self.path, "cannot be written"))?;
             offset += part.len() as u64;
@@ -109,7 +99,7 @@ impl ShardFileWriter {
     pub(crate) fn copy(
         &mut self,
         slot: usize,
-        entry: &Entry,
+        entry: &BlockEntry,
         from: &File,
     ) -> Result<(), StoreError> {
         assert!(!self.written[slot], "slot {slot} is written once");
@@ -120,17 +110,17 @@ impl ShardFileWriter {
             .read_exact_at(&mut bytes, entry.offset)
             .and_then(|()| self.file.write_all_at(&bytes, place.offset));
         copied.map_err(StoreError::io(&self.path, "cannot be written"))?;
-        place.head_crc = entry.head_crc;
+        place.header_crc = entry.header_crc;
         self.written[slot] = true;
         Ok(())
     }
 
-    /// Copies the block of `slot` from a shard of another fingerprint. The head is checked and gets its new
+    /// Copies the block of `slot` from a shard of another fingerprint. The header is checked and gets its new
     /// identity; the rest is copied unchecked.
     pub(crate) fn adopt(
         &mut self,
         slot: usize,
-        from: &Shard,
+        from: &OpenShard,
         file: &File,
     ) -> Result<(), StoreError> {
         assert!(!self.written[slot], "slot {slot} is written once");
@@ -139,30 +129,30 @@ impl ShardFileWriter {
         let mut bytes = vec![0; entry.bytes as usize];
         let read = file.read_exact_at(&mut bytes, entry.offset);
         read.map_err(|error| ReadError::from(error).of_file(&from.path))?;
-        let (head, rest) = bytes.split_at(entry.head_bytes as usize);
-        let head = Head::decode(head, entry.head_crc, kv_shape);
-        let head = head.map_err(|what| from.damaged_block(slot, &what))?;
-        if head.identity != entry.identity || place.bytes != entry.bytes {
+        let (header, rest) = bytes.split_at(entry.header_bytes as usize);
+        let header = BlockHeader::decode(header, entry.header_crc, kv_shape);
+        let header = header.map_err(|what| from.damaged_block(slot, &what))?;
+        if header.identity != entry.identity || place.bytes != entry.bytes {
             return Err(from.damaged_block(slot, "its head is that of another block"));
         }
-        let head = Head { identity: place.identity, ..head }.encode(kv_shape);
-        place.head_crc = crc32fast::hash(&head);
-        let after = place.offset + head.len() as u64;
+        let header = BlockHeader { identity: place.identity, ..header }.encode(kv_shape);
+        place.header_crc = crc32fast::hash(&header);
+        let after = place.offset + header.len() as u64;
         let file = &self.file;
         let written =
-            file.write_all_at(&head, place.offset).and_then(|()| file.write_all_at(rest, after));
+            file.write_all_at(&header, place.offset).and_then(|()| file.write_all_at(rest, after));
         written.map_err(StoreError::io(&self.path, "cannot be written"))?;
         self.written[slot] = true;
         Ok(())
     }
 
     /// Writes header and table, and syncs the file.
-    pub(crate) fn finish(&mut self, origin: Origin) -> Result<FileRecord, StoreError> {
-        assert!(self.written.iter().all(|written| *written), "every slot of the unit is written");
-        let top = top(origin, &self.entries, &self.fingerprint);
-        let written = self.file.write_all_at(&top, 0).and_then(|()| self.file.sync_all());
+    pub(crate) fn finish(&mut self, shard_rows: ShardRows) -> Result<FileRecord, StoreError> {
+        assert!(self.written.iter().all(|written| *written), "every slot of the shard is written");
+        let start = header_and_table(shard_rows, &self.entries, &self.fingerprint);
+        let written = self.file.write_all_at(&start, 0).and_then(|()| self.file.sync_all());
         written.map_err(StoreError::io(&self.path, "cannot be written"))?;
-        Ok(FileRecord { bytes: block_table::file_bytes(&self.entries), digest: Digest::of(&top) })
+        Ok(FileRecord { bytes: file_bytes(&self.entries), digest: Digest::of(&start) })
     }
 
     /// Gives the finished file its name.
@@ -171,26 +161,6 @@ impl ShardFileWriter {
         self.published = true;
         Ok(())
     }
-}
-
-/// Returns the bytes of a shard's header and table.
-pub(crate) fn top(origin: Origin, entries: &[Entry], fingerprint: &Fingerprint) -> Vec<u8> {
-    let mut table = vec![0; entries.len() * ENTRY_BYTES];
-    for (bytes, entry) in table.chunks_exact_mut(ENTRY_BYTES).zip(entries) {
-        bytes.copy_from_slice(&entry.encode());
-    }
-    let Origin { shard, rows, rows_digest } = origin;
-    let header = Header {
-        version: fingerprint.format_version,
-        shard,
-        rows,
-        rows_digest,
-        blocks: entries.len() as u32,
-        table_crc: crc32fast::hash(&table),
-        file_bytes: block_table::file_bytes(entries),
-        fingerprint: fingerprint.digest(),
-    };
-    [&header.encode()[..], &table].concat()
 }
 
 impl Drop for ShardFileWriter {

@@ -2,17 +2,21 @@
 //! Out: a manifest with its bytes. Opens no shard.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::damage::Damage;
 use crate::error::StoreError;
-use crate::format::block_table::is_known;
+use crate::format::announcement::Announced;
+use crate::format::journal::Journal;
 use crate::format::manifest::{Manifest, NoManifest, stated_checksum};
-use crate::local::generation::Announced;
-use crate::local::journal::{Lines, read_journal};
-use crate::local::paths::Files;
+use crate::format::paths::StorePaths;
+use crate::format::version::is_known;
+use crate::local::durable::{sync_folder, write_whole};
+use crate::local::generation;
+use crate::local::journal::{read_journal, remove_other_journals};
+use crate::local::open::read_plain;
 use crate::local::pin::Pin;
-use crate::maintain::replicate::versions;
-use crate::maintain::verify::Damage;
+use crate::local::shard_reader::shard_versions;
 use crate::read_error::ReadError;
 
 /// Contents of a store at one moment, and the bytes that say so.
@@ -30,53 +34,58 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Reads what a reader sees: the last snapshot and, during the first build, the units sealed so far. An
+    /// Reads what a reader sees: the last snapshot and, during the first build, the shards sealed so far. An
     /// input added to a complete store counts when it is in completely. `None` if there is no manifest.
-    pub(crate) fn read(files: &Files) -> Result<Option<Self>, StoreError> {
-        let snapshot = Self::snapshot_or_none(files)?;
-        snapshot.map(|snapshot| snapshot.with_journal(files, false)).transpose()
+    pub(crate) fn read(paths: &StorePaths) -> Result<Option<Self>, StoreError> {
+        let snapshot = Self::snapshot_or_none(paths)?;
+        snapshot.map(|snapshot| snapshot.with_journal(paths, false)).transpose()
     }
 
-    /// Reads what a writer continues: what a reader sees, and the units sealed of an input being added.
-    pub(crate) fn sealed(files: &Files) -> Result<Option<Self>, StoreError> {
-        let snapshot = Self::snapshot_or_none(files)?;
-        snapshot.map(|snapshot| snapshot.with_journal(files, true)).transpose()
+    /// Reads what a writer continues: what a reader sees, and the shards sealed of an input being added.
+    pub(crate) fn sealed(paths: &StorePaths) -> Result<Option<Self>, StoreError> {
+        let snapshot = Self::snapshot_or_none(paths)?;
+        snapshot.map(|snapshot| snapshot.with_journal(paths, true)).transpose()
     }
 
-    fn snapshot_or_none(files: &Files) -> Result<Option<Self>, StoreError> {
+    /// Reads the manifest that a writer continues, see [`State::sealed`].
+    pub(crate) fn sealed_manifest(paths: &StorePaths) -> Result<Option<Manifest>, StoreError> {
+        Ok(Self::sealed(paths)?.map(|state| state.manifest))
+    }
+
+    fn snapshot_or_none(paths: &StorePaths) -> Result<Option<Self>, StoreError> {
         // Shards are looked for first. A manifest is written before any shard, so one that is absent after a
         // shard was seen is lost, and not about to be written.
-        let shards = fs::read_dir(files.shards());
+        let shards = fs::read_dir(paths.shards());
         let any_shard = shards.is_ok_and(|mut shards| shards.next().is_some());
-        let announced = Announced::read_if_whole(files)?;
+        let announced = generation::read_if_whole(paths)?;
         let lost = any_shard || announced.0.is_some_and(|announced| announced.generation > 1);
-        match Self::snapshot_since(files, announced)? {
-            None if lost => Err(damaged(files, "the file is missing".to_owned())),
+        match Self::snapshot_since(paths, announced)? {
+            None if lost => Err(damaged(paths, "the file is missing".to_owned())),
             snapshot => Ok(snapshot),
         }
     }
 
     /// Refuses a store of an unknown format version before anything is written to it.
-    pub(crate) fn refuse_unknown(files: &Files) -> Result<(), StoreError> {
-        match Self::snapshot_or_none(files) {
+    pub(crate) fn refuse_unknown(paths: &StorePaths) -> Result<(), StoreError> {
+        match Self::snapshot_or_none(paths) {
             Err(error @ StoreError::Format { .. }) => Err(error),
             _ => Ok(()),
         }
     }
 
     /// Reads the last snapshot alone.
-    pub(crate) fn snapshot(files: &Files) -> Result<Option<Self>, StoreError> {
-        Self::snapshot_since(files, Announced::read_if_whole(files)?)
+    pub(crate) fn snapshot(paths: &StorePaths) -> Result<Option<Self>, StoreError> {
+        Self::snapshot_since(paths, generation::read_if_whole(paths)?)
     }
 
     /// Reads the last snapshot alone. The announcement was read before, so the manifest read now is not
     /// older.
     fn snapshot_since(
-        files: &Files,
+        paths: &StorePaths,
         (announced, generation_damage): (Option<Announced>, Option<Damage>),
     ) -> Result<Option<Self>, StoreError> {
-        let path = files.manifest();
-        let least = announced.map_or(0, |announced| announced.former);
+        let path = paths.manifest();
+        let least = announced.map_or(0, |announced| announced.previous);
         match Pin::read(&path) {
             Ok((pin, snapshot)) => match Manifest::parse(&snapshot) {
                 Ok(Manifest { generation, .. }) if generation < least => {
@@ -91,28 +100,28 @@ impl State {
                     Ok(Some(Self { manifest, snapshot, journal, pin, generation_damage }))
                 }
                 Err(NoManifest::Version(version)) => {
-                    Err(StoreError::Format { path: files.root.clone(), version })
+                    Err(StoreError::Format { path: paths.root.clone(), version })
                 }
-                Err(NoManifest::Damaged(what)) => Err(damaged(files, what)),
+                Err(NoManifest::Damaged(what)) => Err(damaged(paths, what)),
             },
             Err(ReadError::Missing) => Ok(None),
             Err(fault @ ReadError::Io(_)) => Err(fault.of_file(&path)),
-            Err(ReadError::Damaged(what)) => Err(damaged(files, what)),
+            Err(ReadError::Damaged(what)) => Err(damaged(paths, what)),
         }
     }
 
     /// Applies the journal. If there is none, nothing was sealed, or a newer manifest exists and is read. The
     /// journal of a complete store counts only with `added`.
-    fn with_journal(mut self, files: &Files, added: bool) -> Result<Self, StoreError> {
+    fn with_journal(mut self, paths: &StorePaths, added: bool) -> Result<Self, StoreError> {
         loop {
             if self.manifest.complete && !added {
                 return Ok(self);
             }
-            let path = files.journal(self.manifest.generation);
-            if let Some(lines) = read_journal(&path)? {
-                return self.continued(lines, &path);
+            let path = paths.journal(self.manifest.generation);
+            if let Some(journal) = read_journal(&path)? {
+                return self.continued(journal, &path);
             }
-            let Some(now) = Self::snapshot(files)? else { return Ok(self) };
+            let Some(now) = Self::snapshot(paths)? else { return Ok(self) };
             let generation_damage = self.generation_damage.or(now.generation_damage);
             if now.manifest.generation <= self.manifest.generation {
                 return Ok(Self { generation_damage, ..self });
@@ -121,39 +130,66 @@ impl State {
         }
     }
 
-    /// Announces the snapshot, in place of the one of generation `former`.
-    pub(crate) fn announce(&self, files: &Files, former: Option<u64>) -> Result<(), StoreError> {
+    /// Announces the snapshot, in place of the one of generation `previous`.
+    pub(crate) fn announce(
+        &self,
+        paths: &StorePaths,
+        previous: Option<u64>,
+    ) -> Result<(), StoreError> {
         let generation = self.manifest.generation;
-        let former = former.unwrap_or(generation).min(generation);
+        let previous = previous.unwrap_or(generation).min(generation);
         match stated_checksum(&self.snapshot) {
-            Some(checksum) => Announced { former, generation, checksum }.write(files),
+            Some(checksum) => {
+                generation::write(paths, &Announced { previous, generation, checksum })
+            }
             None => Ok(()),
         }
     }
 
-    /// Continues the snapshot by the lines of the journal at `path`.
-    pub(crate) fn continued(mut self, lines: Lines, path: &Path) -> Result<Self, StoreError> {
-        self.journal = Some(lines.bytes);
-        self.manifest.continued(lines.sealed, path)?;
+    /// Writes journal and manifest of this state if they differ, and removes other journals. `previous` is the
+    /// generation of the manifest in place.
+    pub(crate) fn publish(
+        &self,
+        paths: &StorePaths,
+        previous: Option<u64>,
+    ) -> Result<(), StoreError> {
+        let write = |path: PathBuf, bytes: &[u8]| match read_plain(&path, bytes.len() as u64) {
+            Ok(there) if there == bytes => Ok(()),
+            _ => write_whole(&path, bytes),
+        };
+        if let Some(journal) = &self.journal {
+            write(paths.journal(self.manifest.generation), journal)?;
+        }
+        self.announce(paths, previous)?;
+        write(paths.manifest(), &self.snapshot)?;
+        let kept = self.journal.as_ref().map(|_| paths.journal(self.manifest.generation));
+        remove_other_journals(paths, kept.as_deref())?;
+        sync_folder(&paths.root)
+    }
+
+    /// Makes the state of a snapshot without a journal.
+    pub(crate) fn without_journal(manifest: Manifest) -> Self {
+        let (snapshot, generation_damage) = (manifest.to_bytes(), None);
+        Self { manifest, snapshot, journal: None, pin: None, generation_damage }
+    }
+
+    /// Continues the snapshot by the journal at `path`.
+    pub(crate) fn continued(mut self, journal: Journal, path: &Path) -> Result<Self, StoreError> {
+        self.journal = Some(journal.bytes);
+        let continued = self.manifest.continued(journal.lines);
+        continued.map_err(|what| StoreError::damaged(path, what))?;
         Ok(self)
     }
 }
 
 /// Makes the error of a wrong manifest: damage, unless a shard has an unknown format version.
-fn damaged(files: &Files, what: String) -> StoreError {
-    match versions(files).find(|version| !is_known(*version)) {
-        Some(version) => StoreError::Format { path: files.root.clone(), version },
+fn damaged(paths: &StorePaths, what: String) -> StoreError {
+    match shard_versions(paths).find(|version| !is_known(*version)) {
+        Some(version) => StoreError::Format { path: paths.root.clone(), version },
         None => {
             let what = format!("{what}; mend the store with `hyperrag repair`");
-            StoreError::damaged(&files.manifest(), what)
+            StoreError::damaged(&paths.manifest(), what)
         }
-    }
-}
-
-impl Manifest {
-    /// Reads the manifest that a writer continues, see [`State::sealed`].
-    pub(crate) fn sealed(files: &Files) -> Result<Option<Self>, StoreError> {
-        Ok(State::sealed(files)?.map(|state| state.manifest))
     }
 }
 
@@ -162,8 +198,11 @@ mod tests {
     use hyperrag_core::{Digest, Fingerprint, KvDtype, KvShape, ShardId};
 
     use super::*;
-    use crate::format::manifest::{FileRecord, ShardRecord, Tombstones};
-    use crate::local::journal::{Sealed, append};
+    use crate::format::journal::JournalLine;
+    use crate::format::records::{FileRecord, ShardRecord, Tombstones};
+    use crate::format::version::FORMAT_VERSION;
+    use crate::local::generation::publish_manifest;
+    use crate::local::journal::append;
 
     fn record(shard: u32) -> ShardRecord {
         let file = FileRecord { bytes: 4096, digest: Digest([4; 32]) };
@@ -176,17 +215,17 @@ mod tests {
             tokens: 1,
             kv: file.clone(),
             chunk_file: file,
-            mended_by: None,
+            repaired_by: None,
         }
     }
 
     #[test]
     fn a_reader_between_snapshot_and_journal_finds_the_later_snapshot() {
         let folder = tempfile::tempdir().unwrap();
-        let files = Files { root: folder.path().to_owned() };
+        let paths = StorePaths::new(folder.path());
         let (layers, kv_heads, kv_dtype) = (1, 1, KvDtype::F32);
         let fingerprint = Fingerprint {
-            format_version: crate::format::block_table::FORMAT_VERSION,
+            format_version: FORMAT_VERSION,
             model: "fake".into(),
             weights: Digest([1; 32]),
             tokenizer: Digest([2; 32]),
@@ -202,32 +241,35 @@ mod tests {
             kernel: "cpu-f32-v1".into(),
         };
         let first = Manifest::first(fingerprint);
-        first.publish(&files).unwrap();
-        let begun = || State::snapshot(&files).unwrap().unwrap();
-        let read = |state: State| state.with_journal(&files, false).unwrap().manifest;
+        publish_manifest(&paths, &first).unwrap();
+        let begun = || State::snapshot(&paths).unwrap().unwrap();
+        let read = |state: State| state.with_journal(&paths, false).unwrap().manifest;
         assert_eq!(read(begun()), first, "nothing was sealed yet");
 
         let seal = |generation, shard, replaces| {
-            let sealed = Sealed { record: record(shard), replaces };
-            append(&files.journal(generation), &sealed).unwrap();
+            let sealed = JournalLine { record: record(shard), replaces };
+            append(&paths.journal(generation), &sealed).unwrap();
         };
         seal(1, 0, Vec::new());
         let [reader, other] = [begun(), begun()];
         let shards = vec![record(0)];
         let last = Manifest { generation: 2, complete: true, shards, ..first };
-        last.publish(&files).unwrap();
+        publish_manifest(&paths, &last).unwrap();
         let with_journal = read(other);
         assert_eq!(with_journal.shards, last.shards, "the old snapshot still has its journal");
-        fs::remove_file(files.journal(1)).unwrap();
+        fs::remove_file(paths.journal(1)).unwrap();
         assert_eq!(read(reader), last);
 
-        // Only the writer sees units added to a complete store, until all are in.
-        let dead = vec![Tombstones { shard: ShardId(0), rows: vec![0] }];
-        seal(2, 1, dead.clone());
-        assert_eq!(State::read(&files).unwrap().unwrap().manifest, last);
-        let sealed = Manifest::sealed(&files).unwrap().unwrap();
+        // Only the writer sees shards added to a complete store, until all are in.
+        let deleted = vec![Tombstones { shard: ShardId(0), rows: vec![0] }];
+        seal(2, 1, deleted.clone());
+        assert_eq!(State::read(&paths).unwrap().unwrap().manifest, last);
+        let sealed = State::sealed_manifest(&paths).unwrap().unwrap();
         assert_eq!((sealed.complete, sealed.first_shard, sealed.first_row), (false, ShardId(1), 1));
-        assert_eq!((sealed.batch(), sealed.dead.clone()), (&[record(1)][..], dead));
+        assert_eq!(
+            (sealed.appended_shards(), sealed.tombstones.clone()),
+            (&[record(1)][..], deleted)
+        );
         let live = sealed.live_rows();
         assert_eq!([0, 1, 2].map(|row| live.contains(row)), [false, true, false]);
     }

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use hyperrag_core::{BlockError, BlockKey, KvBlock, KvDtype, KvShape, LayerSource};
 use rustix::fs::{Advice, fadvise};
 
-use crate::format::block_table::{Head, check_crc};
+use crate::format::block_header::BlockHeader;
+use crate::format::bytes::check_crc;
 use crate::local::open_files::OpenFiles;
-use crate::local::shard_reader::{PAGE_BYTES, Shard, check_rest};
+use crate::local::shard_reader::{OpenShard, PAGE_BYTES, check_rest};
 use crate::read_error::ReadError;
 
-/// A block in a shard. Its head and hidden state have been read and checked.
+/// A block in a shard. Its header and hidden state have been read and checked.
 pub(crate) struct StoredBlock {
-    shard: Arc<Shard>,
+    shard: Arc<OpenShard>,
     files: Arc<OpenFiles>,
     slot: u32,
     kv_shape: KvShape,
@@ -29,7 +30,7 @@ pub(crate) struct StoredBlock {
 impl StoredBlock {
     /// Opens the block of `key`. The slot must hold that block.
     pub(crate) fn open(
-        shard: Arc<Shard>,
+        shard: Arc<OpenShard>,
         files: Arc<OpenFiles>,
         kv_shape: &KvShape,
         key: &BlockKey,
@@ -37,24 +38,24 @@ impl StoredBlock {
         let slot = key.slot.0;
         let entry = shard.entries.get(slot as usize);
         let entry = entry.ok_or_else(|| "there is no such block".to_owned())?;
-        let mut head = vec![0; entry.head_bytes as usize];
+        let mut header = vec![0; entry.header_bytes as usize];
         let file = files.get(&shard.path, shard.bytes)?;
-        file.read_exact_at(&mut head, entry.offset)?;
-        let head = Head::decode(&head, entry.head_crc, kv_shape)?;
-        let meant = head.identity == entry.identity
-            && head.document == key.chunk.document.as_str()
-            && head.ordinal == key.chunk.ordinal
-            && head.tokens == entry.tokens;
+        file.read_exact_at(&mut header, entry.offset)?;
+        let header = BlockHeader::decode(&header, entry.header_crc, kv_shape)?;
+        let meant = header.identity == entry.identity
+            && header.document == key.chunk.document.as_str()
+            && header.ordinal == key.chunk.ordinal
+            && header.tokens == entry.tokens;
         if !meant {
-            let found = format!("chunk {} of document {}", head.ordinal, head.document);
+            let found = format!("chunk {} of document {}", header.ordinal, header.document);
             return Err(format!("it holds {found}, not {}", key.chunk).into());
         }
         let mut rest = vec![0; kv_shape.hidden_bytes() + entry.padding()];
         file.read_exact_at(&mut rest, entry.hidden_offset(kv_shape))?;
         let mut hidden = vec![0.0; kv_shape.hidden as usize];
-        KvDtype::F32.decode(check_rest(&head, kv_shape, &rest)?, &mut hidden);
-        let layer_crcs = head.layer_crcs.iter().map(|crc| u32::from_le_bytes(*crc)).collect();
-        let (tokens, offset) = (entry.tokens as usize, entry.offset + u64::from(entry.head_bytes));
+        KvDtype::F32.decode(check_rest(&header, kv_shape, &rest)?, &mut hidden);
+        let layer_crcs = header.layer_crcs.iter().map(|crc| u32::from_le_bytes(*crc)).collect();
+        let (tokens, offset) = (entry.tokens as usize, entry.kv_offset());
         Ok(Self { shard, files, slot, kv_shape: *kv_shape, tokens, offset, layer_crcs, hidden })
     }
 

@@ -5,19 +5,22 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hyperrag_core::{Digest, ShardId, Slot};
+use hyperrag_core::{ShardId, Slot};
 use hyperrag_files::temporary;
 
 use crate::error::StoreError;
-use crate::format::block_table::{BLOCKS_PER_SHARD_MAX, Entry};
 use crate::format::chunk_file::{IndexedDocument, ShardChunks};
-use crate::format::manifest::{Manifest, Origin, ShardRecord};
-use crate::local::paths::{Files, publish};
-use crate::local::pin::collect;
+use crate::format::manifest::Manifest;
+use crate::format::records::{ShardRecord, ShardRows, Tombstones};
+use crate::format::shard_header::BLOCKS_PER_SHARD_MAX;
+use crate::format::shard_input::rows_digest;
+use crate::local::chunk_file::write_chunks;
+use crate::local::durable::publish;
+use crate::local::garbage::garbage_collect;
 use crate::local::reader::Store;
-use crate::local::shard_reader::Shard;
+use crate::local::shard_reader::OpenShard;
 use crate::local::shard_writer::ShardFileWriter;
-use crate::local::writer::{StoreWriter, record, rows_digest, write_chunks};
+use crate::local::writer::StoreWriter;
 
 /// Shards that are written and will replace others, but are not yet part of the store.
 pub struct Rewritten {
@@ -37,9 +40,9 @@ struct Group {
     contents: ShardChunks,
     /// Source (as an index into `sources`) and slot there, of each chunk.
     places: Vec<(usize, usize)>,
-    sources: Vec<(ShardId, Shard)>,
-    /// Value of `mended_by` in the record of the first source that has one.
-    mended_by: Option<String>,
+    sources: Vec<OpenShard>,
+    /// Value of `repaired_by` in the record of the first source that has one.
+    repaired_by: Option<String>,
 }
 
 impl StoreWriter {
@@ -55,12 +58,12 @@ impl StoreWriter {
         bytes_written: &AtomicU64,
     ) -> Result<Option<Rewritten>, StoreError> {
         assert!(self.manifest.complete, "only a complete store is changed");
-        if self.manifest.dead.is_empty() {
+        if self.manifest.tombstones.is_empty() {
             return Ok(None);
         }
         let written = self.write_live(stop, bytes_written);
         if !matches!(written, Ok(Some(_))) {
-            collect(&self.files, &self.manifest)?;
+            garbage_collect(&self.paths, &self.manifest)?;
         }
         written
     }
@@ -70,24 +73,25 @@ impl StoreWriter {
         stop: &AtomicBool,
         bytes_written: &AtomicU64,
     ) -> Result<Option<Rewritten>, StoreError> {
-        let store = Store::with_manifest(&self.files.root, Arc::new(self.manifest.clone()));
+        let store = Store::with_manifest(&self.paths.root, Arc::new(self.manifest.clone()));
         let mut manifest = self.manifest.clone();
-        let stale: HashSet<ShardId> = manifest.dead.iter().map(|dead| dead.shard).collect();
+        let stale: HashSet<ShardId> =
+            manifest.tombstones.iter().map(|deleted| deleted.shard).collect();
         manifest.shards.retain(|record| !stale.contains(&record.shard));
-        manifest.dead.clear();
+        manifest.tombstones.clear();
         manifest.first_row = self.manifest.next_row();
         manifest.first_shard = self.manifest.next_shard();
         manifest.index = self.manifest.generation + 1;
         let mut group = Group::new();
-        for dead in &self.manifest.dead {
-            let rows: HashSet<u64> = dead.rows.iter().copied().collect();
-            let mut contents = store.chunks(dead.shard)?;
+        for Tombstones { shard, rows } in &self.manifest.tombstones {
+            let rows: HashSet<u64> = rows.iter().copied().collect();
+            let mut contents = store.chunks(*shard)?;
             contents.documents.retain(|indexed| !rows.contains(&indexed.row));
             if group.is_full_with(&contents, &manifest) {
                 group.write(&store, &mut manifest, bytes_written)?;
                 group = Group::new();
             }
-            group.add(&store, dead.shard, contents)?;
+            group.add(&store, *shard, contents)?;
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
@@ -109,7 +113,7 @@ impl StoreWriter {
 impl Group {
     fn new() -> Self {
         let contents = ShardChunks { chunks: Vec::new(), documents: Vec::new() };
-        Self { contents, places: Vec::new(), sources: Vec::new(), mended_by: None }
+        Self { contents, places: Vec::new(), sources: Vec::new(), repaired_by: None }
     }
 
     fn is_full_with(&self, more: &ShardChunks, manifest: &Manifest) -> bool {
@@ -123,13 +127,13 @@ impl Group {
         if from.documents.is_empty() {
             return Ok(());
         }
-        let path = store.files.shard(shard);
-        let opened = Shard::open(&path, &store.manifest, &store.fingerprint, shard);
+        let path = store.paths.shard(shard);
+        let opened = OpenShard::open(&path, &store.manifest, &store.fingerprint, shard);
         let (opened, _) = opened.map_err(|fault| fault.of_file(&path))?;
         let source = self.sources.len();
-        let mended_by = &store.manifest.record(shard).mended_by;
-        self.mended_by = self.mended_by.take().or_else(|| mended_by.clone());
-        self.sources.push((shard, opened));
+        let repaired_by = &store.manifest.record(shard).repaired_by;
+        self.repaired_by = self.repaired_by.take().or_else(|| repaired_by.clone());
+        self.sources.push(opened);
         for indexed in from.documents {
             let first = indexed.first_slot.0 as usize;
             let slots = first..first + indexed.chunks as usize;
@@ -151,59 +155,43 @@ impl Group {
         if self.contents.documents.is_empty() {
             return Ok(());
         }
-        let files = &from.files;
+        let paths = &from.paths;
         let documents = self.contents.documents.iter().map(|indexed| &indexed.document);
-        let origin = Origin {
+        let shard_rows = ShardRows {
             shard: manifest.first_shard,
             rows: self.contents.documents.len() as u64,
             rows_digest: rows_digest(documents),
         };
-        let path = files.shard(origin.shard);
-        let mut draft =
+        let path = paths.shard(shard_rows.shard);
+        let mut shard_file =
             ShardFileWriter::create(&path, &self.contents.chunks, &manifest.fingerprint)?;
         for (slot, (source, place)) in self.places.iter().enumerate() {
-            let (shard, opened) = &self.sources[*source];
+            let opened = &self.sources[*source];
             let entry = &opened.entries[*place];
-            check(files, *shard, *place, entry, &draft.entries[slot].identity)?;
+            opened.check_identity(*place, &shard_file.entries[slot].identity)?;
             let file = from.open_files.get(&opened.path, opened.bytes);
-            draft.copy(slot, entry, &*file.map_err(|fault| fault.of_file(&opened.path))?)?;
+            shard_file.copy(slot, entry, &*file.map_err(|fault| fault.of_file(&opened.path))?)?;
             bytes_written.fetch_add(entry.bytes, Ordering::Relaxed);
         }
-        let kv = draft.finish(origin)?;
-        let chunk_path = files.chunk_file(origin.shard);
+        let kv = shard_file.finish(shard_rows)?;
+        let chunk_path = paths.chunk_file(shard_rows.shard);
         let chunk_file = write_chunks(&chunk_path, &self.contents)?;
-        let mended_by = self.mended_by.clone();
-        let record = record(origin, &self.contents, kv, chunk_file);
-        manifest.shards.push(ShardRecord { mended_by, ..record });
-        manifest.first_shard = ShardId(origin.shard.0 + 1);
-        let store = Store::with_manifest(&files.root, Arc::new(manifest.clone()));
+        let repaired_by = self.repaired_by.clone();
+        let record = ShardRecord::new(shard_rows, &self.contents, kv, chunk_file);
+        manifest.shards.push(ShardRecord { repaired_by, ..record });
+        manifest.first_shard = ShardId(shard_rows.shard.0 + 1);
+        let store = Store::with_manifest(&paths.root, Arc::new(manifest.clone()));
         let mut damages = store.verify_shard_at(
             &temporary(&path),
-            origin.shard,
+            shard_rows.shard,
             &mut Vec::new(),
             &AtomicU64::new(0),
         )?;
         if let Some(damage) = damages.pop() {
             let (source, place) = self.places[damage.slot.unwrap_or(0) as usize];
-            let (_, opened) = &self.sources[source];
-            return Err(opened.damaged_block(place, &damage.what));
+            return Err(self.sources[source].damaged_block(place, &damage.what));
         }
-        draft.publish()?;
+        shard_file.publish()?;
         publish(&chunk_path)
     }
-}
-
-/// Refuses a block whose identity does not follow from its chunk.
-pub(crate) fn check(
-    files: &Files,
-    shard: ShardId,
-    slot: usize,
-    entry: &Entry,
-    identity: &Digest,
-) -> Result<(), StoreError> {
-    if entry.identity == *identity {
-        return Ok(());
-    }
-    let what = format!("block {slot} and its chunk do not fit together");
-    Err(StoreError::damaged(&files.shard(shard), what))
 }

@@ -1,6 +1,7 @@
 //! Work on a whole store: checking, copying, repairing and rewriting it.
 
 pub(crate) mod compact;
+pub(crate) mod copy;
 pub(crate) mod rebuild_manifest;
 pub(crate) mod repair;
 pub(crate) mod replicate;

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::slice;
 
@@ -14,29 +13,24 @@ use hyperrag_core::{Digest, DocId, Fingerprint, ShardId};
 use serde_json::Value;
 
 use crate::error::StoreError;
-use crate::format::block_table::{ENTRY_BYTES, HEADER_BYTES};
-use crate::format::chunk_file;
-use crate::format::chunk_file::{IndexedDocument, ShardChunks};
-use crate::format::manifest::{
-    FileRecord, MANIFEST_BYTES_MAX, Manifest, Origin, ShardRecord, Tombstones,
-};
-use crate::local::journal::{Sealed, line, parse_line};
+use crate::format::block_table::{header_and_table, place_chunks};
+use crate::format::chunk_file::{self, IndexedDocument, ShardChunks};
+use crate::format::journal::JournalLine;
+use crate::format::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use crate::format::paths::{StorePaths, chunk_file_number, index_number, shard_number};
+use crate::format::records::{FileRecord, ShardRecord, ShardRows, Tombstones};
+use crate::format::shard_input::rows_digest;
 use crate::local::latest::{Traces, latest};
-use crate::local::open::{open_plain, read_plain};
-use crate::local::paths::Files;
-use crate::local::shard_reader::read_top;
-use crate::local::shard_writer::{place, top};
+use crate::local::lock::lock;
+use crate::local::open::read_plain;
+use crate::local::shard_reader::{UnnamedShard, shard_headers};
 use crate::local::state::State;
-use crate::local::writer;
-use crate::local::writer::rows_digest;
-use crate::maintain::repair::writer_lock;
-use crate::maintain::replicate::headers;
 
 /// Largest chunk file that is read when no manifest tells its length, in bytes.
 const CHUNK_FILE_BYTES_MAX: u64 = 4 << 30;
 
 /// A manifest and its journal, made again and not yet written.
-pub struct Recovered {
+pub struct RebuiltManifest {
     state: State,
     /// Whether the manifest is proved to be the lost one.
     proved: bool,
@@ -44,7 +38,7 @@ pub struct Recovered {
     pub how: String,
 }
 
-impl Recovered {
+impl RebuiltManifest {
     /// Manifest made again.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
@@ -56,8 +50,8 @@ impl Recovered {
     /// # Errors
     /// [`StoreError`] if they cannot be written.
     pub fn publish(&self, root: &Path) -> Result<(), StoreError> {
-        let _lock = writer_lock(root)?;
-        self.state.publish(&Files { root: root.to_owned() }, None)
+        let _lock = lock(&StorePaths::new(root))?;
+        self.state.publish(&StorePaths::new(root), None)
     }
 
     /// Adds to `how` the age of the snapshot compared with what the store had.
@@ -76,7 +70,7 @@ impl Recovered {
         let manifest = manifest.unwrap_or_else(|| state.manifest.clone());
         let generation = highest.max(manifest.generation) + 1;
         let state = match manifest.complete || highest > 1 {
-            true => State::of(Manifest { generation, ..manifest }),
+            true => State::without_journal(Manifest { generation, ..manifest }),
             false => state,
         };
         Self { state, proved, how }
@@ -84,23 +78,23 @@ impl Recovered {
 }
 
 /// Returns the fingerprints that, by the user's settings, a store of this format version may have.
-pub type Current<'a> = dyn FnMut(u32) -> Result<Vec<Fingerprint>, String> + 'a;
+type KnownFingerprints<'a> = dyn FnMut(u32) -> Result<Vec<Fingerprint>, String> + 'a;
 
 /// Makes the manifest of the store at `root` again. `current` returns the fingerprints of the user's settings
 /// and is called only if nothing else tells. A manifest that is not proved to be the last snapshot is taken
 /// only with `accept_older`.
 ///
 /// # Errors
-/// [`StoreError::NotMended`] with the missing part.
-pub fn recover(
+/// [`StoreError::NotRepaired`] with the missing part.
+pub fn rebuild_manifest(
     root: &Path,
     replicas: &[PathBuf],
     accept_older: bool,
-    current: &mut Current<'_>,
-) -> Result<Recovered, StoreError> {
-    let files = Files { root: root.to_owned() };
-    let traces = Traces::of(&files);
-    let copied = latest(&files, &traces, replicas, true).map(|found| Recovered {
+    current: &mut KnownFingerprints<'_>,
+) -> Result<RebuiltManifest, StoreError> {
+    let paths = StorePaths::new(root);
+    let traces = Traces::of(&paths);
+    let copied = latest(&paths, &traces, replicas, true).map(|found| RebuiltManifest {
         state: found.state,
         proved: found.proved,
         how: format!("from the replica {}", found.from.display()),
@@ -109,24 +103,24 @@ pub fn recover(
         Some(copied) if copied.proved => return Ok(copied),
         copied => copied.map(|copied| copied.doubted(&traces)),
     };
-    let not_mended = |path: PathBuf| move |why| StoreError::NotMended { path, why };
+    let not_repaired = |path: PathBuf| move |why| StoreError::NotRepaired { path, why };
     // The manifest is intact, so the journal is damaged.
-    if let Ok(Some(snapshot)) = State::snapshot(&files) {
-        let path = files.journal(snapshot.manifest.generation);
-        let lines = journal_lines(&files, &path, &snapshot.manifest);
-        let state = with_lines(snapshot, lines.map_err(not_mended(path))?);
-        return Ok(Recovered { state, proved: true, how: FROM_FILES.to_owned() });
+    if let Ok(Some(snapshot)) = State::snapshot(&paths) {
+        let path = paths.journal(snapshot.manifest.generation);
+        let lines = journal_lines(&paths, &path, &snapshot.manifest);
+        let state = with_lines(snapshot, lines.map_err(not_repaired(path))?);
+        return Ok(RebuiltManifest { state, proved: true, how: FROM_FILES.to_owned() });
     }
-    let made = rebuild(&files, &traces, current);
+    let made = rebuild(&paths, &traces, current);
     let found = match (made, copied) {
         (Ok(made), _) if made.proved => return Ok(made),
         (_, Some(copied)) => copied,
-        (made, None) => made.map_err(not_mended(files.manifest()))?,
+        (made, None) => made.map_err(not_repaired(paths.manifest()))?,
     };
     match accept_older {
         true => Ok(found.accepted(traces.highest())),
-        false => Err(StoreError::NotMended {
-            path: files.manifest(),
+        false => Err(StoreError::NotRepaired {
+            path: paths.manifest(),
             why: format!(
                 "it could be made {}: what was deleted, added or replaced since would be undone; \
                  bring back a replica that is not behind, or allow it with --accept-older",
@@ -139,26 +133,30 @@ pub fn recover(
 const FROM_FILES: &str = "from the shards and chunk files";
 
 /// Makes the manifest from the damaged text, the headers and the chunk files.
-fn rebuild(files: &Files, traces: &Traces, current: &mut Current<'_>) -> Result<Recovered, String> {
+fn rebuild(
+    paths: &StorePaths,
+    traces: &Traces,
+    current: &mut KnownFingerprints<'_>,
+) -> Result<RebuiltManifest, String> {
     let text = &traces.text;
     let value: Value = serde_json::from_str(text).unwrap_or_default();
-    let fingerprint = fingerprint(files, &value["manifest"]["fingerprint"], current)?;
+    let fingerprint = fingerprint(paths, &value["manifest"]["fingerprint"], current)?;
     let first = Manifest::first(fingerprint);
-    let journal = files.journal(1);
+    let journal = paths.journal(1);
     if journal.exists() {
-        let lines = journal_lines(files, &journal, &first)?;
-        let state = with_lines(State::of(first), lines);
+        let lines = journal_lines(paths, &journal, &first)?;
+        let state = with_lines(State::without_journal(first), lines);
         let how = "from the shards and the journal".to_owned();
-        return Ok(Recovered { state, proved: traces.highest() == 1, how });
+        return Ok(RebuiltManifest { state, proved: traces.highest() == 1, how });
     }
-    let found = numbers(files)?
+    let found = numbers(paths)?
         .into_iter()
-        .map(|shard| record(files, &first.fingerprint, shard))
+        .map(|shard| record(paths, &first.fingerprint, shard))
         .collect::<Result<Vec<_>, _>>()?;
     let proved = |manifest: &Manifest| traces.prove(manifest.generation, &manifest.checksum());
     let made = |manifest: Manifest| {
         let (proved, how) = (proved(&manifest), FROM_FILES.to_owned());
-        Recovered { state: State::of(manifest), proved, how }
+        RebuiltManifest { state: State::without_journal(manifest), proved, how }
     };
     let told = as_told(&value, &first.fingerprint, &found);
     if let Some(told) = told.filter(|told| traces.names(&told.checksum()) || proved(told)) {
@@ -166,7 +164,7 @@ fn rebuild(files: &Files, traces: &Traces, current: &mut Current<'_>) -> Result<
             made if made.proved => made,
             made => {
                 let how = "from the older manifest that is here".to_owned();
-                Recovered { how, ..made }.doubted(traces)
+                RebuiltManifest { how, ..made }.doubted(traces)
             }
         });
     }
@@ -177,17 +175,18 @@ fn rebuild(files: &Files, traces: &Traces, current: &mut Current<'_>) -> Result<
             return Ok(made(whole));
         }
     }
-    check_texts(files, &found, text)?;
+    check_texts(paths, &found, text)?;
     if traces.highest() == 1 && is_one_build(&found, &first.fingerprint) {
-        let lines = found.into_iter().map(|(record, _)| Sealed { record, replaces: Vec::new() });
-        let state = with_lines(State::of(first), lines.collect());
+        let lines =
+            found.into_iter().map(|(record, _)| JournalLine { record, replaces: Vec::new() });
+        let state = with_lines(State::without_journal(first), lines.collect());
         let how = format!(
             "{FROM_FILES} and marked as unfinished, to be finished by the same `hyperrag build`"
         );
-        return Ok(Recovered { state, proved: false, how });
+        return Ok(RebuiltManifest { state, proved: false, how });
     }
     let how = format!("{FROM_FILES} without knowing which documents were deleted");
-    Ok(Recovered { how, ..made(changed(files, first, found)) })
+    Ok(RebuiltManifest { how, ..made(changed(paths, first, found)) })
 }
 
 /// Returns the manifest of the damaged text, with records made from the files.
@@ -217,24 +216,25 @@ fn is_one_build(found: &[(ShardRecord, ShardChunks)], fingerprint: &Fingerprint)
 }
 
 /// Makes the manifest of a store that was added to or compacted. The last version of each document counts.
-fn changed(files: &Files, first: Manifest, found: Vec<(ShardRecord, ShardChunks)>) -> Manifest {
+fn changed(
+    paths: &StorePaths,
+    first: Manifest,
+    found: Vec<(ShardRecord, ShardChunks)>,
+) -> Manifest {
     let mut last: HashMap<DocId, (ShardId, u64)> = HashMap::new();
-    let (mut shards, mut dead, mut next_row) = (Vec::new(), Vec::new(), 0);
+    let (mut shards, mut replaced, mut next_row) = (Vec::new(), Vec::new(), 0);
     for (record, contents) in found {
         for indexed in contents.documents {
             next_row = next_row.max(indexed.row + 1);
             let place = (record.shard, indexed.row);
             if let Some((shard, row)) = last.insert(indexed.document.id, place) {
-                dead.push(Tombstones { shard, rows: vec![row] });
+                replaced.push(Tombstones { shard, rows: vec![row] });
             }
         }
         shards.push(record);
     }
     let first_shard = ShardId(shards.last().map_or(0, |record: &ShardRecord| record.shard.0 + 1));
-    let index = entries_of(&files.root)
-        .filter_map(|name| name.strip_prefix("index-")?.parse().ok())
-        .max()
-        .unwrap_or(0);
+    let index = entries_of(&paths.root).filter_map(|name| index_number(&name)).max().unwrap_or(0);
     let mut manifest = Manifest {
         generation: index.max(1) + 1,
         complete: true,
@@ -244,7 +244,7 @@ fn changed(files: &Files, first: Manifest, found: Vec<(ShardRecord, ShardChunks)
         shards,
         ..first
     };
-    manifest.mark_deleted(&dead);
+    manifest.mark_deleted(&replaced);
     manifest
 }
 
@@ -256,50 +256,41 @@ fn entries_of(folder: &Path) -> impl Iterator<Item = String> + use<> {
 
 /// Lists the shards in the folder, ascending. A last one without its chunk file was never sealed. A folder
 /// that cannot be listed is an error, because its shards would pass for absent.
-fn numbers(files: &Files) -> Result<Vec<ShardId>, String> {
-    let listed = |folder: PathBuf, suffix: &str| -> Result<BTreeSet<ShardId>, String> {
+fn numbers(paths: &StorePaths) -> Result<Vec<ShardId>, String> {
+    let listed = |folder: PathBuf, number: fn(&str) -> Option<ShardId>| {
         let unreadable = |error| format!("{}: cannot be read ({error})", folder.display());
         let mut shards = BTreeSet::new();
         for entry in fs::read_dir(&folder).map_err(unreadable)? {
             let name = entry.map_err(unreadable)?.file_name();
-            let digits = name.to_str().and_then(|name| name.strip_suffix(suffix));
-            shards.extend(digits.and_then(|digits| digits.parse().ok()).map(ShardId));
+            shards.extend(name.to_str().and_then(number));
         }
-        Ok(shards)
+        Ok::<_, String>(shards)
     };
-    let chunk_files = listed(files.chunks(), ".parquet")?;
-    let mut here = listed(files.shards(), ".kv")?;
+    let chunk_files = listed(paths.chunks(), chunk_file_number)?;
+    let mut here = listed(paths.shards(), shard_number)?;
     here.extend(&chunk_files);
     let last = here.last().copied();
     here.retain(|shard| Some(*shard) != last || chunk_files.contains(shard));
     Ok(here.into_iter().collect())
 }
 
-impl State {
-    /// Makes the state of a snapshot without a journal.
-    fn of(manifest: Manifest) -> Self {
-        let (snapshot, generation_damage) = (manifest.to_bytes(), None);
-        Self { manifest, snapshot, journal: None, pin: None, generation_damage }
-    }
-}
-
 /// Adds these lines to a snapshot as its journal.
-fn with_lines(mut state: State, lines: Vec<Sealed>) -> State {
-    state.journal = Some(lines.iter().map(line).collect::<String>().into_bytes());
-    for Sealed { record, replaces } in lines {
-        state.manifest.shards.push(record);
-        state.manifest.mark_deleted(&replaces);
+fn with_lines(mut state: State, lines: Vec<JournalLine>) -> State {
+    state.journal = Some(lines.iter().map(JournalLine::encode).collect::<String>().into_bytes());
+    for JournalLine { record, replaces } in lines {
+        state.manifest.add(record, &replaces);
     }
     state
 }
 
 /// Finds the fingerprint of the store: the one whose digest the shards' headers have.
 fn fingerprint(
-    files: &Files,
+    paths: &StorePaths,
     told: &Value,
-    current: &mut Current<'_>,
+    current: &mut KnownFingerprints<'_>,
 ) -> Result<Fingerprint, String> {
-    let mut told_by_shards = headers(files).map(|header| (header.version, header.fingerprint));
+    let mut told_by_shards =
+        shard_headers(paths).map(|header| (header.version, header.fingerprint));
     let Some((version, digest)) = told_by_shards.next() else {
         return Err("no shard's header is whole; build the store again".to_owned());
     };
@@ -328,10 +319,15 @@ fn fingerprint(
 
 /// Returns the whole lines of the journal of `snapshot`. Lines of the other shards in the folder are made
 /// again; the documents that those replaced are not known.
-fn journal_lines(files: &Files, path: &Path, snapshot: &Manifest) -> Result<Vec<Sealed>, String> {
+fn journal_lines(
+    paths: &StorePaths,
+    path: &Path,
+    snapshot: &Manifest,
+) -> Result<Vec<JournalLine>, String> {
     let bytes = read_plain(path, MANIFEST_BYTES_MAX).unwrap_or_default();
-    let kept: Vec<Sealed> = bytes.split(|byte| *byte == b'\n').filter_map(parse_line).collect();
-    let here = numbers(files)?;
+    let kept: Vec<JournalLine> =
+        bytes.split(|byte| *byte == b'\n').filter_map(JournalLine::parse).collect();
+    let here = numbers(paths)?;
     let mut lines = Vec::new();
     for shard in (snapshot.next_shard().0..).map(ShardId) {
         let more = |other: &ShardId| *other > shard;
@@ -345,10 +341,10 @@ fn journal_lines(files: &Files, path: &Path, snapshot: &Manifest) -> Result<Vec<
                             .to_owned(),
                     );
                 }
-                let found = record(files, &snapshot.fingerprint, shard)?;
-                check_texts(files, slice::from_ref(&found), &String::from_utf8_lossy(&bytes))?;
+                let found = record(paths, &snapshot.fingerprint, shard)?;
+                check_texts(paths, slice::from_ref(&found), &String::from_utf8_lossy(&bytes))?;
                 let (record, _) = found;
-                lines.push(Sealed { record, replaces: Vec::new() });
+                lines.push(JournalLine { record, replaces: Vec::new() });
             }
             None => break,
         }
@@ -361,7 +357,7 @@ fn journal_lines(files: &Files, path: &Path, snapshot: &Manifest) -> Result<Vec<
 /// journal, `told`, names the file's. No digest covers rows without any text; if nothing is told either, they
 /// are believed.
 fn check_texts(
-    files: &Files,
+    paths: &StorePaths,
     found: &[(ShardRecord, ShardChunks)],
     told: &str,
 ) -> Result<(), String> {
@@ -376,7 +372,7 @@ fn check_texts(
             return Err(format!(
                 "{}: its texts cannot be shown to be those that were written; mend it from a \
                  replica, or build the store again in another folder",
-                files.chunk_file(record.shard).display()
+                paths.chunk_file(record.shard).display()
             ));
         }
     }
@@ -385,32 +381,29 @@ fn check_texts(
 
 /// Makes the record of a shard from its two files. Returns the contents of the chunk file too.
 fn record(
-    files: &Files,
+    paths: &StorePaths,
     fingerprint: &Fingerprint,
     shard: ShardId,
 ) -> Result<(ShardRecord, ShardChunks), String> {
-    let (header, digest) = read_top(files, shard)?;
-    let path = files.chunk_file(shard);
+    let UnnamedShard { header, digest, header_crcs } = UnnamedShard::read(paths, shard)?;
+    let path = paths.chunk_file(shard);
     let bytes = read_plain(&path, CHUNK_FILE_BYTES_MAX);
     let bytes = bytes.map_err(|fault| format!("{}: {fault}", path.display()))?;
     let chunk_file = FileRecord { bytes: bytes.len() as u64, digest: Digest::of(&bytes) };
-    let contents = chunk_file::read(bytes, &path).map_err(|error| error.to_string())?;
-    let mut entries = place(&contents.chunks, fingerprint);
-    // Only the checksums of heads come from the table; all else follows from the chunks.
-    let file = open_plain(&files.shard(shard)).map_err(|fault| fault.to_string())?;
-    for (slot, entry) in (0..).zip(&mut entries) {
-        let mut crc = [0; 4];
-        let at = HEADER_BYTES as u64 + slot * ENTRY_BYTES as u64 + 56;
-        file.read_exact_at(&mut crc, at).map_err(|error| error.to_string())?;
-        entry.head_crc = u32::from_le_bytes(crc);
+    let contents = chunk_file::read(bytes);
+    let contents = contents.map_err(|what| StoreError::damaged(&path, what).to_string())?;
+    let mut entries = place_chunks(&contents.chunks, fingerprint);
+    // Only the checksums of the blocks' headers come from the table; all else follows from the chunks.
+    for (entry, header_crc) in entries.iter_mut().zip(header_crcs) {
+        entry.header_crc = header_crc;
     }
-    let origin = Origin { shard, rows: header.rows, rows_digest: header.rows_digest };
-    if Digest::of(&top(origin, &entries, fingerprint)) != digest {
+    let shard_rows = ShardRows { shard, rows: header.rows, rows_digest: header.rows_digest };
+    if Digest::of(&header_and_table(shard_rows, &entries, fingerprint)) != digest {
         return Err(format!(
             "{}: shard and chunk file {shard} do not fit together",
             path.display()
         ));
     }
     let kv = FileRecord { bytes: header.file_bytes, digest };
-    Ok((writer::record(origin, &contents, kv, chunk_file), contents))
+    Ok((ShardRecord::new(shard_rows, &contents, kv, chunk_file), contents))
 }

@@ -11,17 +11,23 @@ use hyperrag_core::{Calibration, Chunk, Digest, KvBlock, ShardId};
 use hyperrag_files::temporary;
 
 use crate::error::StoreError;
-use crate::format::block_table::{ENTRY_BYTES, Entry, HEADER_BYTES, Header, decode_table};
-use crate::format::manifest::{FileRecord, Manifest};
+use crate::format::block_table::{
+    BlockEntry, decode_table, header_and_table, place_chunks, table_end,
+};
+use crate::format::manifest::Manifest;
+use crate::format::paths::StorePaths;
+use crate::format::records::FileRecord;
+use crate::format::shard_header::{SHARD_HEADER_BYTES, ShardHeader};
+use crate::local::calibration;
+use crate::local::durable::{check_own_folder, make_own_folder};
+use crate::local::garbage::{garbage_collect, replace_manifest};
+use crate::local::lock::lock;
 use crate::local::open::open_plain;
-use crate::local::paths::{Files, check_own_folder, make_own_folder};
-use crate::local::pin::{collect, replace_manifest};
 use crate::local::reader::Store;
 use crate::local::shard_reader::check_block;
-use crate::local::shard_writer::{ShardFileWriter, place, top};
+use crate::local::shard_writer::ShardFileWriter;
 use crate::local::state::State;
-use crate::local::writer::lock;
-use crate::maintain::replicate::{copy_chunk_file, copy_shard};
+use crate::maintain::copy::{copy_chunk_file, copy_shard};
 
 /// Number of positions computed at a time.
 const BATCH_TOKENS: usize = 1024;
@@ -38,7 +44,7 @@ pub struct Repair {
 /// Intact blocks of a shard, and the slots of the damaged ones.
 pub struct Salvage {
     file: Option<File>,
-    entries: Vec<Entry>,
+    entries: Vec<BlockEntry>,
     damaged: Vec<usize>,
 }
 
@@ -50,11 +56,6 @@ impl Salvage {
     }
 }
 
-/// Keeps other processes from writing the store at `root` until it is dropped.
-pub(crate) fn writer_lock(root: &Path) -> Result<File, StoreError> {
-    lock(&Files { root: root.to_owned() })
-}
-
 impl Repair {
     /// Starts to repair the store at `root`, whose manifest is `manifest`. With `plan` it takes no lock and
     /// must not write.
@@ -62,9 +63,9 @@ impl Repair {
     /// # Errors
     /// [`StoreError::Locked`] while another process writes.
     pub fn open(root: &Path, manifest: Arc<Manifest>, plan: bool) -> Result<Self, StoreError> {
-        let lock = if plan { None } else { Some(writer_lock(root)?) };
+        let lock = if plan { None } else { Some(lock(&StorePaths::new(root))?) };
         let store = Store::with_manifest(root, manifest);
-        for folder in [store.files.shards(), store.files.chunks()].iter().filter(|_| !plan) {
+        for folder in [store.paths.shards(), store.paths.chunks()].iter().filter(|_| !plan) {
             make_own_folder(folder)?;
         }
         check_own_folder(&root.join(store.manifest.index_folder()))?;
@@ -107,14 +108,14 @@ impl Repair {
     /// Replaces a damaged calibration by this one, if it is the store's.
     ///
     /// # Errors
-    /// [`StoreError::NotMended`] if it is another one.
+    /// [`StoreError::NotRepaired`] if it is another one.
     pub fn write_calibration(&self, calibration: &Calibration) -> Result<(), StoreError> {
-        let path = self.store.files.calibration();
+        let path = self.store.paths.calibration();
         if Some(calibration.digest()) != self.store.manifest.fingerprint.calibration {
             let why = "the calibration computed again is not the one that the fingerprint names";
-            return Err(StoreError::NotMended { path, why: why.to_owned() });
+            return Err(StoreError::NotRepaired { path, why: why.to_owned() });
         }
-        crate::local::calibration::write(&path, calibration)
+        calibration::write(&path, calibration)
     }
 
     /// Writes the file `generation` anew from the manifest.
@@ -122,12 +123,12 @@ impl Repair {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn write_generation(&self) -> Result<(), StoreError> {
-        let files = &self.store.files;
-        State::snapshot(files)?.map_or(Ok(()), |snapshot| snapshot.announce(files, None))
+        let paths = &self.store.paths;
+        State::snapshot(paths)?.map_or(Ok(()), |snapshot| snapshot.announce(paths, None))
     }
 
     /// Finds the intact blocks of a damaged shard. A damaged table is made again from the chunks and the
-    /// blocks' own heads; the manifest's digest tells whether it is the one written.
+    /// blocks' own headers; the manifest's digest tells whether it is the one written.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the system refuses the file.
@@ -137,13 +138,13 @@ impl Repair {
         chunks: &[Chunk],
         buffer: &mut Vec<u8>,
     ) -> Result<Salvage, StoreError> {
-        let path = self.store.files.shard(shard);
+        let path = self.store.paths.shard(shard);
         let file = match open_plain(&path) {
             Err(fault) if fault.is_refusal() => return Err(fault.of_file(&path)),
             opened => opened.ok(),
         };
         let entries = file.as_ref().and_then(|file| {
-            self.stored_table(shard, file).or_else(|| self.table_of_heads(shard, file, chunks))
+            self.stored_table(shard, file).or_else(|| self.table_of_headers(shard, file, chunks))
         });
         let (Some(file), Some(entries)) = (file, entries) else {
             let entries = Vec::new();
@@ -159,34 +160,38 @@ impl Repair {
     }
 
     /// Reads the table in the file if it is intact, whatever follows it.
-    fn stored_table(&self, shard: ShardId, file: &File) -> Option<Vec<Entry>> {
+    fn stored_table(&self, shard: ShardId, file: &File) -> Option<Vec<BlockEntry>> {
         let record = self.store.manifest.record(shard);
-        let bytes =
-            (HEADER_BYTES as u64).checked_add(record.chunks.checked_mul(ENTRY_BYTES as u64)?)?;
-        if bytes > file.metadata().ok()?.len() {
+        let bytes = table_end(usize::try_from(record.chunks).ok()?);
+        if bytes as u64 > file.metadata().ok()?.len() {
             return None;
         }
-        let mut top = vec![0; bytes as usize];
-        file.read_exact_at(&mut top, 0).ok()?;
-        if Digest::of(&top) != record.kv.digest {
+        let mut start = vec![0; bytes];
+        file.read_exact_at(&mut start, 0).ok()?;
+        if Digest::of(&start) != record.kv.digest {
             return None;
         }
-        let header = Header::decode(top.first_chunk()?).ok()?;
+        let header = ShardHeader::decode(start.first_chunk()?).ok()?;
         let fingerprint = &self.store.manifest.fingerprint;
         let (kv_shape, tokens_max) = (&fingerprint.kv_shape, fingerprint.chunk_tokens);
-        decode_table(&top[HEADER_BYTES..], &header, kv_shape, tokens_max).ok()
+        decode_table(&start[SHARD_HEADER_BYTES..], &header, kv_shape, tokens_max).ok()
     }
 
-    fn table_of_heads(&self, shard: ShardId, file: &File, chunks: &[Chunk]) -> Option<Vec<Entry>> {
+    fn table_of_headers(
+        &self,
+        shard: ShardId,
+        file: &File,
+        chunks: &[Chunk],
+    ) -> Option<Vec<BlockEntry>> {
         let fingerprint = &self.store.manifest.fingerprint;
-        let mut entries = place(chunks, fingerprint);
+        let mut entries = place_chunks(chunks, fingerprint);
         for entry in &mut entries {
-            let mut head = vec![0; entry.head_bytes as usize];
-            file.read_exact_at(&mut head, entry.offset).ok()?;
-            entry.head_crc = crc32fast::hash(&head);
+            let mut header = vec![0; entry.header_bytes as usize];
+            file.read_exact_at(&mut header, entry.offset).ok()?;
+            entry.header_crc = crc32fast::hash(&header);
         }
         let record = self.store.manifest.record(shard);
-        let digest = Digest::of(&top(record.origin(), &entries, fingerprint));
+        let digest = Digest::of(&header_and_table(record.shard_rows(), &entries, fingerprint));
         (digest == record.kv.digest).then_some(entries)
     }
 
@@ -195,7 +200,7 @@ impl Repair {
     /// store's, which computes: then the next snapshot names the new bytes, and the result is `true`.
     ///
     /// # Errors
-    /// [`StoreError::NotMended`] if `compute` fails or returns other bytes. The store's file is unchanged
+    /// [`StoreError::NotRepaired`] if `compute` fails or returns other bytes. The store's file is unchanged
     /// then.
     pub fn rewrite(
         &mut self,
@@ -206,13 +211,14 @@ impl Repair {
         kernel: Option<&str>,
         buffer: &mut Vec<u8>,
     ) -> Result<bool, StoreError> {
-        let path = self.store.files.shard(shard);
-        let not_mended = |why| StoreError::NotMended { path: path.clone(), why };
-        let mut draft = ShardFileWriter::create(&path, chunks, &self.store.manifest.fingerprint)?;
+        let path = self.store.paths.shard(shard);
+        let not_repaired = |why| StoreError::NotRepaired { path: path.clone(), why };
+        let mut shard_file =
+            ShardFileWriter::create(&path, chunks, &self.store.manifest.fingerprint)?;
         if let Some(file) = &salvage.file {
             for (slot, entry) in salvage.entries.iter().enumerate() {
                 if salvage.damaged.binary_search(&slot).is_err() {
-                    draft.copy(slot, entry, file)?;
+                    shard_file.copy(slot, entry, file)?;
                 }
             }
         }
@@ -225,20 +231,20 @@ impl Repair {
         });
         for slots in batches {
             let batch: Vec<Chunk> = slots.iter().map(|slot| chunks[*slot].clone()).collect();
-            let blocks = compute(&batch).map_err(not_mended)?;
+            let blocks = compute(&batch).map_err(not_repaired)?;
             for (slot, block) in slots.iter().zip(&blocks) {
-                draft.write(*slot, &chunks[*slot], block)?;
+                shard_file.write(*slot, &chunks[*slot], block)?;
             }
         }
         let record = self.store.manifest.record(shard);
-        let kv = draft.finish(record.origin())?;
+        let kv = shard_file.finish(record.shard_rows())?;
         let next = match kv == record.kv {
             true => None,
             false => {
                 let kept = salvage.damaged.len() < chunks.len();
-                let before = record.mended_by.as_deref().filter(|_| kept);
+                let before = record.repaired_by.as_deref().filter(|_| kept);
                 let next = self.with_bytes(shard, kv, kernel.or(before))?;
-                Some(next.map_err(not_mended)?)
+                Some(next.map_err(not_repaired)?)
             }
         };
         let partial = temporary(&path);
@@ -250,27 +256,27 @@ impl Repair {
             return Err(StoreError::damaged(&partial, damage.what));
         }
         drop(store);
-        draft.publish()?;
+        shard_file.publish()?;
         if let Some(next) = &next {
-            let files = self.store.files.clone();
-            replace_manifest(&files, next)?;
-            self.store = Store::with_manifest(&files.root, Arc::clone(next));
+            let paths = self.store.paths.clone();
+            replace_manifest(&paths, next)?;
+            self.store = Store::with_manifest(&paths.root, Arc::clone(next));
             // The former manifest is no longer held.
-            collect(&files, next)?;
+            garbage_collect(&paths, next)?;
         }
         Ok(next.is_some())
     }
 
     /// Makes the next snapshot, in which a shard has these bytes, made with the help of the kernel
-    /// `mended_by`. The inner error says why there can be none.
+    /// `repaired_by`. The inner error says why there can be none.
     fn with_bytes(
         &self,
         shard: ShardId,
         kv: FileRecord,
-        mended_by: Option<&str>,
+        repaired_by: Option<&str>,
     ) -> Result<Result<Arc<Manifest>, String>, StoreError> {
         let held = &self.store.manifest;
-        let Some(mended_by) = mended_by else {
+        let Some(repaired_by) = repaired_by else {
             let why = "the blocks computed again are not those that the manifest names";
             return Ok(Err(why.to_owned()));
         };
@@ -280,13 +286,13 @@ impl Repair {
             return Ok(Err(why.to_owned()));
         }
         // The manifest was read before the lock was taken.
-        let now = Manifest::sealed(&self.store.files)?;
+        let now = State::sealed_manifest(&self.store.paths)?;
         if now.map(|now| now.checksum()) != Some(held.checksum()) {
             return Ok(Err("the store was changed meanwhile; repair it again".to_owned()));
         }
         let mut next = Manifest { generation: held.generation + 1, ..Manifest::clone(held) };
         for record in next.shards.iter_mut().filter(|record| record.shard == shard) {
-            (record.kv, record.mended_by) = (kv.clone(), Some(mended_by.to_owned()));
+            (record.kv, record.repaired_by) = (kv.clone(), Some(repaired_by.to_owned()));
         }
         Ok(Ok(Arc::new(next)))
     }

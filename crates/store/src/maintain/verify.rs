@@ -2,50 +2,22 @@
 //! nothing.
 
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyperrag_core::{Digest, ShardId, Slot};
-use serde::Serialize;
 
+use crate::damage::Damage;
 use crate::error::StoreError;
 use crate::format::chunk_file::ShardChunks;
+use crate::local::chunk_file::read_chunks;
 use crate::local::open::open_sized;
 use crate::local::reader::Store;
-use crate::local::shard_reader::{Shard, check_block};
+use crate::local::shard_reader::{OpenShard, check_block};
 use crate::read_error::ReadError;
 
 /// Size of the reads of a chunk file to hash, in bytes.
 const HASH_BYTES: usize = 1 << 20;
-
-/// A place whose bytes are not those written, or cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Damage {
-    /// File, relative to the store's folder.
-    pub file: PathBuf,
-    /// Shard of the file, if it belongs to one.
-    pub shard: Option<u32>,
-    /// Slot of the block, if only a block is damaged.
-    pub slot: Option<u32>,
-    /// Fault found.
-    pub what: String,
-}
-
-impl Damage {
-    /// Makes the damage from the error of reading a file.
-    #[must_use]
-    pub fn from_error(root: &Path, error: &StoreError) -> Self {
-        let (path, what) = match error {
-            StoreError::Damaged { path, what } => (path.as_path(), what.clone()),
-            StoreError::Io { path, action, source } => {
-                (path.as_path(), format!("{action} ({source})"))
-            }
-            other => (root, other.to_string()),
-        };
-        let file = path.strip_prefix(root).unwrap_or(path).to_owned();
-        Self { file, shard: None, slot: None, what }
-    }
-}
 
 impl Store {
     /// Checks every byte of a shard of the manifest. Reads go to `buffer`, which only grows. `bytes_read`
@@ -59,7 +31,7 @@ impl Store {
         buffer: &mut Vec<u8>,
         bytes_read: &AtomicU64,
     ) -> Result<Vec<Damage>, StoreError> {
-        self.verify_shard_at(&self.files.shard(shard), shard, buffer, bytes_read)
+        self.verify_shard_at(&self.paths.shard(shard), shard, buffer, bytes_read)
     }
 
     /// Checks a file like [`Store::verify_shard`], but at another path.
@@ -70,7 +42,7 @@ impl Store {
         buffer: &mut Vec<u8>,
         bytes_read: &AtomicU64,
     ) -> Result<Vec<Damage>, StoreError> {
-        let opened = Shard::open(path, &self.manifest, &self.fingerprint, shard);
+        let opened = OpenShard::open(path, &self.manifest, &self.fingerprint, shard);
         let (opened, file) = match opened {
             Ok(opened) => opened,
             Err(fault) => return Ok(vec![self.fault(path, shard, None, fault)?]),
@@ -95,7 +67,7 @@ impl Store {
         buffer: &mut Vec<u8>,
         bytes_read: &AtomicU64,
     ) -> Result<Option<Damage>, StoreError> {
-        self.verify_chunk_file_at(&self.files.chunk_file(shard), shard, buffer, bytes_read)
+        self.verify_chunk_file_at(&self.paths.chunk_file(shard), shard, buffer, bytes_read)
     }
 
     /// Checks a file like [`Store::verify_chunk_file`], but at another path.
@@ -136,13 +108,13 @@ impl Store {
         &self,
         shard: ShardId,
     ) -> Result<Result<ShardChunks, Vec<Damage>>, StoreError> {
-        let path = self.files.chunk_file(shard);
+        let path = self.paths.chunk_file(shard);
         let damage = |slot, what: String| self.damage(&path, shard, slot, what);
-        let contents = match crate::local::reader::read_chunks(&self.files, &self.manifest, shard) {
+        let contents = match read_chunks(&self.paths, &self.manifest, shard) {
             Ok(contents) => contents,
             Err(error) if error.is_refusal() => return Err(error),
             Err(error) => {
-                let Damage { what, .. } = Damage::from_error(&self.files.root, &error);
+                let Damage { what, .. } = Damage::from_error(&self.paths.root, &error);
                 return Ok(Err(vec![damage(None, what)]));
             }
         };
@@ -153,10 +125,10 @@ impl Store {
             let what = "documents, chunks or tokens are not as many as the manifest says";
             return Ok(Err(vec![damage(None, what.to_owned())]));
         }
-        let kv_path = self.files.shard(shard);
-        let opened = Shard::open(&kv_path, &self.manifest, &self.fingerprint, shard);
+        let kv_path = self.paths.shard(shard);
+        let opened = OpenShard::open(&kv_path, &self.manifest, &self.fingerprint, shard);
         let entries = match opened {
-            Ok((Shard { entries, .. }, _)) => entries,
+            Ok((OpenShard { entries, .. }, _)) => entries,
             // The file may have been readable a moment ago.
             Err(fault @ ReadError::Io(_)) => {
                 return Ok(Err(vec![self.fault(&kv_path, shard, None, fault)?]));
@@ -177,7 +149,7 @@ impl Store {
     /// Makes the damage of a block with right checksums and wrong bytes.
     #[must_use]
     pub fn block_damage(&self, shard: ShardId, slot: Slot, what: String) -> Damage {
-        self.damage(&self.files.shard(shard), shard, Some(slot.0), what)
+        self.damage(&self.paths.shard(shard), shard, Some(slot.0), what)
     }
 
     /// Returns the damage that a fault shows, or an error if the system refused the file.
@@ -195,7 +167,7 @@ impl Store {
     }
 
     fn damage(&self, path: &Path, shard: ShardId, slot: Option<u32>, what: String) -> Damage {
-        let file = path.strip_prefix(&self.files.root).unwrap_or(path).to_owned();
+        let file = path.strip_prefix(&self.paths.root).unwrap_or(path).to_owned();
         Damage { file, shard: Some(shard.0), slot, what }
     }
 }

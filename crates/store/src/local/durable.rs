@@ -1,71 +1,14 @@
-//! Names of the store's files, and the way a file gets its name durably. Knows nothing of what files hold.
+//! How a file or folder gets its name durably. In: paths and bytes. Out: files and folders that survive a loss
+//! of power. It knows nothing of what files hold.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use hyperrag_core::ShardId;
 use hyperrag_files::temporary;
 
 use crate::error::StoreError;
 use crate::local::open::create_temporary;
-
-/// Prefix of the names of former manifests.
-pub(crate) const RETIRED: &str = "retired-";
-
-/// The folder of a store.
-#[derive(Clone, Debug)]
-pub(crate) struct Files {
-    pub(crate) root: PathBuf,
-}
-
-impl Files {
-    pub(crate) fn manifest(&self) -> PathBuf {
-        self.root.join("manifest.json")
-    }
-
-    /// Path of the file that announces the manifest.
-    pub(crate) fn generation(&self) -> PathBuf {
-        self.root.join("generation")
-    }
-
-    pub(crate) fn journal(&self, generation: u64) -> PathBuf {
-        self.root.join(format!("journal-{generation:06}.log"))
-    }
-
-    pub(crate) fn calibration(&self) -> PathBuf {
-        self.root.join("calibration.bin")
-    }
-
-    pub(crate) fn replicas(&self) -> PathBuf {
-        self.root.join("replicas.json")
-    }
-
-    /// Path of a former manifest, named by its inode, for as long as a reader may hold it.
-    pub(crate) fn retired(&self, inode: u64) -> PathBuf {
-        self.root.join(format!("{RETIRED}{inode}.json"))
-    }
-
-    pub(crate) fn lock(&self) -> PathBuf {
-        self.root.join("lock")
-    }
-
-    pub(crate) fn shards(&self) -> PathBuf {
-        self.root.join("shards")
-    }
-
-    pub(crate) fn chunks(&self) -> PathBuf {
-        self.root.join("chunks")
-    }
-
-    pub(crate) fn shard(&self, shard: ShardId) -> PathBuf {
-        self.shards().join(format!("{shard}.kv"))
-    }
-
-    pub(crate) fn chunk_file(&self, shard: ShardId) -> PathBuf {
-        self.chunks().join(format!("{shard}.parquet"))
-    }
-}
 
 /// Makes a folder if there is none. Its name survives a loss of power.
 pub(crate) fn make_folder(folder: &Path) -> Result<(), StoreError> {

@@ -3,5 +3,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let _ = hyperrag_store::fuzz::head(bytes);
+    let _ = hyperrag_store::fuzz::block_header(bytes);
 });

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use hyperrag_store::{Repair, Replica, Replicated, recover, remember_replica};
+use hyperrag_store::{Repair, Replica, Replicated, rebuild_manifest, remember_replica};
 
 use super::*;
 
@@ -44,8 +44,8 @@ fn every_flipped_byte_of_a_shard_is_verified_and_mended() {
     let whole = fs::read(&path).unwrap();
     let opened = Store::open(root).unwrap();
     assert_eq!(damages(&opened, 0), []);
-    let mut mending = Repair::open(root, Arc::new(opened.manifest().clone()), false).unwrap();
-    let chunks = unit(0).contents.chunks;
+    let mut repair = Repair::open(root, Arc::new(opened.manifest().clone()), false).unwrap();
+    let chunks = input(0).contents.chunks;
     let mut compute =
         |chunks: &[Chunk]| Ok(chunks.iter().map(|c| block(&small().kv_shape, c)).collect());
     let mut buffer = Vec::new();
@@ -59,18 +59,18 @@ fn every_flipped_byte_of_a_shard_is_verified_and_mended() {
             file.write_all_at(&[whole[at]], at as u64).unwrap();
             continue;
         }
-        let salvage = mending.salvage(ShardId(0), &chunks, &mut buffer).unwrap();
+        let salvage = repair.salvage(ShardId(0), &chunks, &mut buffer).unwrap();
         let top = at < 4096;
         assert!(salvage.damaged() <= usize::from(!top), "byte {at}: {}", salvage.damaged());
-        mending.rewrite(ShardId(0), &chunks, &salvage, &mut compute, None, &mut buffer).unwrap();
+        repair.rewrite(ShardId(0), &chunks, &salvage, &mut compute, None, &mut buffer).unwrap();
         assert!(fs::read(&path).unwrap() == whole, "byte {at}");
     }
     fs::write(&path, &whole).unwrap();
     for length in (0..whole.len()).step_by(2039) {
         fs::write(&path, &whole[..length]).unwrap();
         assert_eq!(damages(&opened, 0), [None], "length {length}");
-        let salvage = mending.salvage(ShardId(0), &chunks, &mut buffer).unwrap();
-        mending.rewrite(ShardId(0), &chunks, &salvage, &mut compute, None, &mut buffer).unwrap();
+        let salvage = repair.salvage(ShardId(0), &chunks, &mut buffer).unwrap();
+        repair.rewrite(ShardId(0), &chunks, &salvage, &mut compute, None, &mut buffer).unwrap();
         assert!(fs::read(&path).unwrap() == whole, "length {length}");
     }
 }
@@ -84,20 +84,21 @@ fn other_blocks_do_not_replace_a_shard() {
     bytes[4096 + 200] ^= 1;
     fs::write(&path, &bytes).unwrap();
     let manifest = Arc::new(Store::open(root).unwrap().manifest().clone());
-    let mut mending = Repair::open(root, manifest, false).unwrap();
+    let mut repair = Repair::open(root, manifest, false).unwrap();
     assert!(matches!(
         StoreWriter::open(root, &small(), None).err(),
         Some(StoreError::Locked { .. })
     ));
-    let chunks = unit(0).contents.chunks;
-    let salvage = mending.salvage(ShardId(0), &chunks, &mut Vec::new()).unwrap();
+    let chunks = input(0).contents.chunks;
+    let salvage = repair.salvage(ShardId(0), &chunks, &mut Vec::new()).unwrap();
     assert_eq!(salvage.damaged(), 1);
     let none = |_: &[Chunk]| Err("no model".to_owned());
     let computes: [&mut hyperrag_store::ComputeBlocks<'_>; 2] =
         [&mut { other_blocks }, &mut { none }];
     for compute in computes {
-        let mended = mending.rewrite(ShardId(0), &chunks, &salvage, compute, None, &mut Vec::new());
-        assert!(matches!(mended, Err(StoreError::NotMended { .. })), "{mended:?}");
+        let repaired =
+            repair.rewrite(ShardId(0), &chunks, &salvage, compute, None, &mut Vec::new());
+        assert!(matches!(repaired, Err(StoreError::NotRepaired { .. })), "{repaired:?}");
         assert_eq!(fs::read(&path).unwrap(), bytes);
         assert_eq!(fs::read_dir(root.join("shards")).unwrap().count(), 1, "nothing half-written");
     }
@@ -111,7 +112,7 @@ fn other_blocks(chunks: &[Chunk]) -> Result<Vec<KvBlock>, String> {
 
 /// Damages the first block of shard 0 and lets `compute`, of the kernel `kernel`, repair it in the store of
 /// `manifest`.
-fn mended(
+fn repaired(
     root: &Path,
     manifest: &Manifest,
     kernel: Option<&str>,
@@ -121,11 +122,11 @@ fn mended(
     let mut bytes = fs::read(&path).unwrap();
     bytes[4096 + 200] ^= 1;
     fs::write(&path, &bytes).unwrap();
-    let mut mending = Repair::open(root, Arc::new(manifest.clone()), false).unwrap();
-    let chunks = unit(0).contents.chunks;
-    let salvage = mending.salvage(ShardId(0), &chunks, &mut Vec::new()).unwrap();
+    let mut repair = Repair::open(root, Arc::new(manifest.clone()), false).unwrap();
+    let chunks = input(0).contents.chunks;
+    let salvage = repair.salvage(ShardId(0), &chunks, &mut Vec::new()).unwrap();
     assert_eq!(salvage.damaged(), 1);
-    mending.rewrite(ShardId(0), &chunks, &salvage, compute, kernel, &mut Vec::new())
+    repair.rewrite(ShardId(0), &chunks, &salvage, compute, kernel, &mut Vec::new())
 }
 
 #[test]
@@ -133,39 +134,39 @@ fn another_kernel_mends_a_complete_store_in_a_new_snapshot() {
     let folder = store(2);
     let root = folder.path();
     let manifest = || Store::open(root).unwrap().manifest().clone();
-    let why = |mended: Result<bool, StoreError>| match mended {
-        Err(StoreError::NotMended { why, .. }) => why,
+    let why = |repaired: Result<bool, StoreError>| match repaired {
+        Err(StoreError::NotRepaired { why, .. }) => why,
         other => panic!("{other:?}"),
     };
     let whole = fs::read(shard(root, 0)).unwrap();
-    let unfinished = mended(root, &manifest(), Some("other"), &mut other_blocks);
+    let unfinished = repaired(root, &manifest(), Some("other"), &mut other_blocks);
     assert!(why(unfinished).contains("to its end first"));
     fs::write(shard(root, 0), &whole).unwrap();
     StoreWriter::open(root, &small(), None).unwrap().finish().unwrap();
     let first = manifest();
 
     // A repair that read the manifest before it took the lock does not undo later changes.
-    let dead = hyperrag_store::Tombstones { shard: ShardId(1), rows: vec![2] };
-    StoreWriter::open_complete(root).unwrap().delete(&[dead]).unwrap();
-    let stale = mended(root, &first, Some("other"), &mut other_blocks);
+    let deleted = hyperrag_store::Tombstones { shard: ShardId(1), rows: vec![2] };
+    StoreWriter::open_complete(root).unwrap().delete(&[deleted]).unwrap();
+    let stale = repaired(root, &first, Some("other"), &mut other_blocks);
     assert!(why(stale).contains("changed meanwhile"));
     fs::write(shard(root, 0), &whole).unwrap();
 
     let before = manifest();
-    assert!(mended(root, &before, Some("other"), &mut other_blocks).unwrap());
+    assert!(repaired(root, &before, Some("other"), &mut other_blocks).unwrap());
     let after = manifest();
-    let mended_by = Some("other".to_owned());
+    let repaired_by = Some("other".to_owned());
     let record = &after.shards[0];
-    assert_eq!((after.generation, &record.mended_by), (before.generation + 1, &mended_by));
+    assert_eq!((after.generation, &record.repaired_by), (before.generation + 1, &repaired_by));
     let mut expected = Manifest { generation: after.generation, ..before.clone() };
     expected.shards[0] =
-        ShardRecord { kv: record.kv.clone(), mended_by, ..before.shards[0].clone() };
+        ShardRecord { kv: record.kv.clone(), repaired_by, ..before.shards[0].clone() };
     assert_eq!(after, expected);
     assert_ne!(record.kv.digest, before.shards[0].kv.digest);
     let opened = Store::open(root).unwrap();
     assert_eq!(damages(&opened, 0), []);
     let found = opened.get_many(&keys(0)).remove(0).unwrap().unwrap();
-    let chunks = unit(0).contents.chunks;
+    let chunks = input(0).contents.chunks;
     assert_eq!(found, other_blocks(&chunks[..1]).unwrap().remove(0));
     drop(opened);
     let names = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name());
@@ -178,11 +179,11 @@ fn another_kernel_mends_a_complete_store_in_a_new_snapshot() {
     let mut own = |chunks: &[Chunk]| {
         Ok(chunks.iter().map(|chunk| block(&small().kv_shape, chunk)).collect::<Vec<_>>())
     };
-    assert!(mended(root, &manifest(), None, &mut own).unwrap());
-    assert_eq!(manifest().shards[0].mended_by.as_deref(), Some("other"));
+    assert!(repaired(root, &manifest(), None, &mut own).unwrap());
+    assert_eq!(manifest().shards[0].repaired_by.as_deref(), Some("other"));
     // Equal bytes need no snapshot.
     let last = manifest();
-    assert!(!mended(root, &last, Some("third"), &mut own).unwrap());
+    assert!(!repaired(root, &last, Some("third"), &mut own).unwrap());
     assert_eq!(manifest(), last);
 }
 
@@ -213,7 +214,7 @@ fn a_block_is_lost_only_where_every_copy_of_it_is_damaged() {
             }
         }
         let store = Replicated::open(&copies[0]).unwrap();
-        assert_eq!(store.notices(), [] as [String; 0]);
+        assert_eq!(store.warnings(), [] as [String; 0]);
         for number in 0..UNITS {
             let keys = keys(number);
             for (key, found) in keys.iter().zip(store.get_many(&keys)) {
@@ -222,7 +223,7 @@ fn a_block_is_lost_only_where_every_copy_of_it_is_damaged() {
                 match found {
                     Ok(Some(found)) => {
                         assert!(!lost);
-                        let chunk = &unit(number).contents.chunks[key.slot.0 as usize];
+                        let chunk = &input(number).contents.chunks[key.slot.0 as usize];
                         assert_eq!(found.kv(), block(&small().kv_shape, chunk).kv());
                     }
                     Ok(None) => panic!("{key:?} is absent"),
@@ -251,20 +252,20 @@ fn every_flipped_byte_of_a_journal_is_mended() {
         bytes[at] ^= 1 << (at % 5);
         fs::write(&path, bytes).unwrap();
         let mut current = |_| Err("not asked for".to_owned());
-        let recovered = recover(root, &copies, false, &mut current).unwrap();
-        recovered.publish(root).unwrap();
+        let rebuilt = rebuild_manifest(root, &copies, false, &mut current).unwrap();
+        rebuilt.publish(root).unwrap();
         assert!(fs::read(&path).unwrap() == whole, "byte {at}");
     }
     // A replica that is behind does not count.
     let mut writer = StoreWriter::open(root, &small(), None).unwrap();
-    seal(&mut writer, &unit(3));
+    seal(&mut writer, &input(3));
     drop(writer);
     let longer = fs::read(&path).unwrap();
     fs::write(&path, &longer[1..]).unwrap();
-    let recovered =
-        recover(root, &copies, false, &mut |_| Err("not asked for".to_owned())).unwrap();
-    assert_eq!(recovered.manifest().shards.len(), 4);
-    assert!(recovered.how.contains("from the shards and chunk files"), "{}", recovered.how);
+    let rebuilt =
+        rebuild_manifest(root, &copies, false, &mut |_| Err("not asked for".to_owned())).unwrap();
+    assert_eq!(rebuilt.manifest().shards.len(), 4);
+    assert!(rebuilt.how.contains("from the shards and chunk files"), "{}", rebuilt.how);
 }
 
 /// Flips a bit of a layer of the first block of shard 0.

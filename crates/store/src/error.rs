@@ -97,7 +97,7 @@ pub enum StoreError {
         /// Missing part, and a remedy.
         why: String,
     },
-    /// A unit has more chunks than a shard may hold.
+    /// The input of a shard has more chunks than a shard may hold.
     #[error(
         "shard {shard} would hold {chunks} chunks, at most {max} are allowed; use a smaller --unit-rows"
     )]
@@ -109,7 +109,7 @@ pub enum StoreError {
         /// The limit.
         max: usize,
     },
-    /// A unit has more text than a chunk file may hold.
+    /// The input of a shard has more text than a chunk file may hold.
     #[error(
         "shard {shard} would hold {bytes} bytes of text, at most {max} are allowed; split its documents"
     )]

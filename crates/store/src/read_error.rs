@@ -1,5 +1,5 @@
 //! Faults of a file's bytes before their place is known. A caller who knows the place turns a fault into an
-//! error or a [`crate::maintain::verify::Damage`].
+//! error or a [`crate::damage::Damage`].
 
 use std::fmt;
 use std::io::{self, ErrorKind};

@@ -1,4 +1,4 @@
-//! ShardHeader of a shard, its first 256 bytes: fields come in, bytes go out, and back. It knows no block.
+//! Header of a shard, its first 256 bytes: fields come in, bytes go out, and back. It knows no block.
 
 use hyperrag_core::{Digest, ShardId};
 

@@ -1,5 +1,5 @@
-//! How a file or folder gets its name durably. In: paths and bytes. Out: files and folders that survive a loss
-//! of power. It knows nothing of what files hold.
+//! Gives files and folders their names durably. In: paths and bytes. Out: what survives a loss of power. It
+//! knows nothing of what files hold.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};

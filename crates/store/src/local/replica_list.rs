@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(replicas(root).unwrap(), copies[1..]);
         let unknown = forget_replica(root, &root.join("b"));
         assert!(matches!(unknown, Err(StoreError::UnknownReplica { .. })), "{unknown:?}");
-        let path = root.join("replicas.json");
+        let path = StorePaths::new(root).replicas();
         let bytes = fs::read(&path).unwrap();
         for at in 0..bytes.len() - 1 {
             let mut changed = bytes.clone();

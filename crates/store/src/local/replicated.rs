@@ -55,7 +55,7 @@ impl Replicated {
             Vec::new()
         });
         listed.retain(|replica| {
-            let reached = replica.join("shards").is_dir();
+            let reached = StorePaths::new(replica).shards().is_dir();
             if !reached {
                 warnings.push(format!(
                     "{}: the replica cannot be reached; reading goes on without it, `hyperrag replicate \

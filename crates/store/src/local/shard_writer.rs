@@ -22,8 +22,8 @@ use crate::read_error::ReadError;
 /// Smallest block that is sent to the disk by itself, in bytes. Smaller ones are faster together.
 const SENT_FROM: u64 = 1 << 20;
 
-/// A shard file that is written under its temporary name. If dropped before [`ShardFileWriter::publish`], it leaves
-/// nothing behind.
+/// A shard file that is written under its temporary name. If dropped before [`ShardFileWriter::publish`], it
+/// leaves nothing behind.
 pub(crate) struct ShardFileWriter {
     path: PathBuf,
     file: File,

@@ -1,5 +1,5 @@
-//! The writer of a store: inputs of shards and their blocks come in, sealed shards and snapshots go out, under a lock.
-//! Knows neither the model nor the index.
+//! The writer of a store: inputs of shards and their blocks come in, sealed shards and snapshots go out, under a
+//! lock. It knows neither the model nor the index.
 
 use std::fs::{self, File};
 use std::io::{self};

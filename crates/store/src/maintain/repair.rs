@@ -261,7 +261,7 @@ impl Repair {
             let paths = self.store.paths.clone();
             replace_manifest(&paths, next)?;
             self.store = Store::with_manifest(&paths.root, Arc::clone(next));
-            // The former manifest is no longer held.
+            // The previous manifest is no longer held.
             garbage_collect(&paths, next)?;
         }
         Ok(next.is_some())

@@ -1,5 +1,5 @@
 //! Rewrites a store of an earlier format version in the present one. In: a complete store and the new
-//! fingerprint. Out: new shards. K, V and hidden states are copied; headers, tables and heads name the new
+//! fingerprint. Out: new shards. K, V and hidden states are copied; headers and tables name the new
 //! fingerprint.
 
 use std::sync::Arc;

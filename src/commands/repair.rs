@@ -9,7 +9,7 @@ use hyperrag_engine::maintain::repair::{Recompute, RepairReport, RepairSettings}
 use hyperrag_engine::open::by_any_kernel;
 use hyperrag_engine::{ByteProgress, LoadedModel, OpenError};
 use hyperrag_model::DtypeChoice;
-use hyperrag_store::calibration_at;
+use hyperrag_store::Store;
 
 use crate::cli::RepairArgs;
 use crate::exit::{Damaged, Status};
@@ -93,7 +93,7 @@ impl LazyModel<'_> {
         let loaded = match self.loaded.take() {
             Some(loaded) => loaded,
             None => {
-                let calibration = calibration_at(&self.args.store);
+                let calibration = Store::calibration_at(&self.args.store);
                 let calibrated = stored.kv_shape.kv_dtype.is_calibrated();
                 self.load(stored, calibration.filter(|_| calibrated))?
             }
@@ -106,7 +106,7 @@ impl Recompute for LazyModel<'_> {
     fn fingerprints(&mut self, format_version: u32) -> Result<Vec<Fingerprint>, String> {
         let RepairArgs { model, kv_dtype, chunk_tokens, unit_rows, language, store, .. } =
             self.args;
-        let calibration = calibration_at(store).filter(|_| kv_dtype.is_calibrated());
+        let calibration = Store::calibration_at(store).filter(|_| kv_dtype.is_calibrated());
         let loaded =
             LoadedModel::load(&request(model), *kv_dtype, *chunk_tokens, None, calibration);
         let loaded = loaded.map_err(needed)?;

@@ -80,7 +80,7 @@ fn contents(manifest: &Manifest, sizes: &BlockSizes) -> Vec<(String, String)> {
         ("state", state.to_owned()),
         ("generation", manifest.generation.to_string()),
         ("shards", manifest.shards.len().to_string()),
-        ("documents", (manifest.documents() - manifest.dead_documents()).to_string()),
+        ("documents", (manifest.documents() - manifest.deleted_documents()).to_string()),
         ("chunks", sum(manifest, |shard| shard.chunks).to_string()),
         ("tokens", sum(manifest, |shard| shard.tokens).to_string()),
         ("bytes", report::bytes(sum(manifest, |shard| shard.kv.bytes))),
@@ -94,11 +94,11 @@ fn contents(manifest: &Manifest, sizes: &BlockSizes) -> Vec<(String, String)> {
 /// Lines on deleted documents and on shards that a repair computed again.
 fn changes(manifest: &Manifest) -> Vec<(String, String)> {
     let mut lines = Vec::new();
-    if manifest.dead_documents() > 0 {
-        let deleted = format!("{} until `hyperrag compact`", manifest.dead_documents());
+    if manifest.deleted_documents() > 0 {
+        let deleted = format!("{} until `hyperrag compact`", manifest.deleted_documents());
         lines.push(("deleted or replaced".to_owned(), deleted));
     }
-    let mended = manifest.shards.iter().filter_map(|shard| shard.mended_by.as_deref());
+    let mended = manifest.shards.iter().filter_map(|shard| shard.repaired_by.as_deref());
     let kernels: BTreeSet<&str> = mended.clone().collect();
     if !kernels.is_empty() {
         let kernels = kernels.into_iter().collect::<Vec<_>>().join(", ");

@@ -98,6 +98,24 @@ fn one_file_of_the_engine_knows_files_of_models() {
 }
 
 #[test]
+fn one_file_spells_the_names_of_a_stores_files() {
+    let names =
+        ["manifest.json", "journal-", "calibration.bin", "replicas.json", "retired-", "index-"];
+    let mut spelling = BTreeSet::new();
+    for folder in ["crates/store/src", "crates/engine/src", "crates/eval/src", "src"] {
+        for (path, text) in sources(folder) {
+            if text.lines().any(|line| names.iter().any(|name| line.contains(&format!("\"{name}"))))
+            {
+                spelling.insert(path);
+            }
+        }
+    }
+    let paths: Vec<PathBuf> = spelling.into_iter().collect();
+    assert_eq!(paths.len(), 1, "{paths:?}");
+    assert!(paths[0].ends_with("crates/store/src/format/paths.rs"), "{paths:?}");
+}
+
+#[test]
 fn no_command_knows_another() {
     let commands = sources("src/commands");
     assert!(commands.len() > 15);

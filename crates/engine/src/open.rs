@@ -272,7 +272,7 @@ impl Engine {
         open: impl FnOnce(&ModelCache, &str) -> Result<ModelFile, LoadError>,
     ) -> Result<Self, OpenError> {
         let store = Replicated::open(root)?;
-        store.notices().iter().for_each(|notice| (request.notice)(notice));
+        store.warnings().iter().for_each(|notice| (request.notice)(notice));
         store.doubt().into_iter().for_each(request.notice);
         let stored = &store.manifest().fingerprint;
         let (kv_dtype, calibration) = (stored.kv_shape.kv_dtype, store.calibration()?);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hyperrag_core::Mismatch;
 
-use crate::FORMAT_VERSION;
+use crate::format::version::FORMAT_VERSION;
 
 /// Reason why a store was not opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -91,13 +91,13 @@ pub enum StoreError {
     },
     /// Damage that cannot be repaired.
     #[error("{}: it cannot be mended: {why}", path.display())]
-    NotMended {
+    NotRepaired {
         /// The file.
         path: PathBuf,
         /// Missing part, and a remedy.
         why: String,
     },
-    /// A unit has more chunks than a shard may hold.
+    /// The input of a shard has more chunks than a shard may hold.
     #[error(
         "shard {shard} would hold {chunks} chunks, at most {max} are allowed; use a smaller --unit-rows"
     )]
@@ -109,7 +109,7 @@ pub enum StoreError {
         /// The limit.
         max: usize,
     },
-    /// A unit has more text than a chunk file may hold.
+    /// The input of a shard has more text than a chunk file may hold.
     #[error(
         "shard {shard} would hold {bytes} bytes of text, at most {max} are allowed; split its documents"
     )]

@@ -6,15 +6,20 @@ use std::fs;
 use std::sync::Arc;
 
 use hyperrag_core::{
-    BlockKey, Calibration, ChunkId, Digest, DocId, KvDtype, KvShape, LayerSource, ShardId, Slot,
+    BlockKey, Calibration, ChunkId, Digest, DocId, Fingerprint, KvDtype, KvShape, LayerSource,
+    ShardId, Slot,
 };
 
-use crate::journal::{Sealed, line, parse_line};
-use crate::layout::{ENTRY_BYTES, HEADER_BYTES, Head, Header, decode_table};
-use crate::open_files::OpenFiles;
-use crate::shard::{Shard, check_block};
-use crate::stored::StoredBlock;
-use crate::{FileRecord, Manifest, ShardRecord};
+use crate::format::block_header::BlockHeader;
+use crate::format::block_table::{ENTRY_BYTES, decode_table};
+use crate::format::journal::JournalLine;
+use crate::format::manifest::Manifest;
+use crate::format::records::{FileRecord, ShardRecord};
+use crate::format::shard_header::{SHARD_HEADER_BYTES, ShardHeader};
+use crate::format::version::FORMAT_VERSION;
+use crate::local::open_files::OpenFiles;
+use crate::local::shard_reader::{OpenShard, check_block};
+use crate::local::stored_block::StoredBlock;
 
 const KV_SHAPE: KvShape =
     KvShape { layers: 2, kv_heads: 1, head_dim: 4, hidden: 8, kv_dtype: KvDtype::Bf16 };
@@ -23,10 +28,10 @@ const TOKENS_MAX: u32 = 16;
 /// Parses a shard's header, which must be refused or encode to the same bytes.
 #[must_use]
 pub fn header(bytes: &[u8]) -> bool {
-    let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else { return false };
+    let Some(bytes) = bytes.first_chunk::<SHARD_HEADER_BYTES>() else { return false };
     let mut taken = false;
     for bytes in [*bytes, with_crc(*bytes)] {
-        if let Ok(header) = Header::decode(&bytes) {
+        if let Ok(header) = ShardHeader::decode(&bytes) {
             assert_eq!(header.encode(), bytes);
             taken = true;
         }
@@ -34,9 +39,9 @@ pub fn header(bytes: &[u8]) -> bool {
     taken
 }
 
-fn with_crc(mut bytes: [u8; HEADER_BYTES]) -> [u8; HEADER_BYTES] {
-    let crc = crc32fast::hash(&bytes[..HEADER_BYTES - 4]);
-    bytes[HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+fn with_crc(mut bytes: [u8; SHARD_HEADER_BYTES]) -> [u8; SHARD_HEADER_BYTES] {
+    let crc = crc32fast::hash(&bytes[..SHARD_HEADER_BYTES - 4]);
+    bytes[SHARD_HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
 
@@ -45,8 +50,8 @@ fn with_crc(mut bytes: [u8; HEADER_BYTES]) -> [u8; HEADER_BYTES] {
 pub fn table(bytes: &[u8]) -> bool {
     let Some((file_bytes, table)) = bytes.split_first_chunk() else { return false };
     let table = &table[..table.len() / ENTRY_BYTES * ENTRY_BYTES];
-    let header = Header {
-        version: crate::FORMAT_VERSION,
+    let header = ShardHeader {
+        version: FORMAT_VERSION,
         shard: ShardId(0),
         blocks: (table.len() / ENTRY_BYTES) as u32,
         table_crc: crc32fast::hash(table),
@@ -65,14 +70,14 @@ pub fn table(bytes: &[u8]) -> bool {
     entries.is_ok()
 }
 
-/// Parses a block's head, which must be refused or encode to the same bytes.
+/// Parses a block's header, which must be refused or encode to the same bytes.
 #[must_use]
-pub fn head(bytes: &[u8]) -> bool {
-    let head = Head::decode(bytes, crc32fast::hash(bytes), &KV_SHAPE);
-    if let Ok(head) = &head {
-        assert_eq!(head.encode(&KV_SHAPE), bytes);
+pub fn block_header(bytes: &[u8]) -> bool {
+    let header = BlockHeader::decode(bytes, crc32fast::hash(bytes), &KV_SHAPE);
+    if let Ok(header) = &header {
+        assert_eq!(header.encode(&KV_SHAPE), bytes);
     }
-    head.is_ok()
+    header.is_ok()
 }
 
 /// Parses a manifest: these bytes, and a manifest with these bytes as its body.
@@ -84,8 +89,8 @@ pub fn manifest(bytes: &[u8]) -> bool {
     for text in [text, &whole] {
         if let Ok(manifest) = Manifest::parse(text.as_bytes()) {
             let live = manifest.live_rows();
-            let dead = manifest.dead.iter().flat_map(|dead| &dead.rows);
-            assert!(dead.clone().all(|row| !live.contains(*row)));
+            let deleted = manifest.tombstones.iter().flat_map(|deleted| &deleted.rows);
+            assert!(deleted.clone().all(|row| !live.contains(*row)));
             assert!(manifest.shards.iter().all(|record| {
                 manifest.shard(record.shard) == Some(record)
                     && (record.shard < manifest.next_shard() || record.shard.0 == u32::MAX)
@@ -102,10 +107,9 @@ pub fn journal(bytes: &[u8]) -> bool {
     let with_crc = [format!("{:08x} ", crc32fast::hash(bytes)).as_bytes(), bytes].concat();
     let mut taken = false;
     for bytes in [bytes, &with_crc] {
-        let sealed: Option<Sealed> = parse_line(bytes);
-        if let Some(sealed) = sealed {
-            let again = line(&sealed);
-            assert_eq!(parse_line(again.trim_end().as_bytes()), Some(sealed));
+        if let Some(line) = JournalLine::parse(bytes) {
+            let again = line.encode();
+            assert_eq!(JournalLine::parse(again.trim_end().as_bytes()), Some(line));
             taken = true;
         }
     }
@@ -127,10 +131,11 @@ pub fn calibration(bytes: &[u8]) -> bool {
 /// Opens a whole shard as a manifest would name it, and reads each of its blocks.
 #[must_use]
 pub fn shard(bytes: &[u8]) -> bool {
-    let Some(top) = bytes.first_chunk::<HEADER_BYTES>() else { return false };
+    let Some(start) = bytes.first_chunk::<SHARD_HEADER_BYTES>() else { return false };
     let mut bytes = bytes.to_vec();
-    let blocks = u32::from_le_bytes([top[16], top[17], top[18], top[19]]) as usize;
-    let table = HEADER_BYTES..HEADER_BYTES.saturating_add(blocks.saturating_mul(ENTRY_BYTES));
+    let blocks = u32::from_le_bytes([start[16], start[17], start[18], start[19]]) as usize;
+    let table =
+        SHARD_HEADER_BYTES..SHARD_HEADER_BYTES.saturating_add(blocks.saturating_mul(ENTRY_BYTES));
     if let Some(table) = bytes.get(table.clone()) {
         let crc = crc32fast::hash(table);
         bytes[20..24].copy_from_slice(&crc.to_le_bytes());
@@ -138,9 +143,9 @@ pub fn shard(bytes: &[u8]) -> bool {
     let length = bytes.len() as u64;
     bytes[24..32].copy_from_slice(&length.to_le_bytes());
     let fixed = with_crc(*bytes.first_chunk().expect("256 bytes"));
-    bytes[..HEADER_BYTES].copy_from_slice(&fixed);
-    let top = bytes.get(..table.end).unwrap_or(&bytes);
-    let manifest = manifest_of(Digest::of(top), length, blocks);
+    bytes[..SHARD_HEADER_BYTES].copy_from_slice(&fixed);
+    let start = bytes.get(..table.end).unwrap_or(&bytes);
+    let manifest = manifest_of(Digest::of(start), length, blocks);
     let name = format!("hyperrag-fuzz-{}-{:?}", std::process::id(), std::thread::current().id());
     let path = std::env::temp_dir().join(name);
     if fs::write(&path, &bytes).is_err() {
@@ -148,7 +153,7 @@ pub fn shard(bytes: &[u8]) -> bool {
     }
     let fingerprint = Digest(array(&bytes[32..64]));
     let mut blocks = 0;
-    if let Ok((shard, file)) = Shard::open(&path, &manifest, &fingerprint, ShardId(0)) {
+    if let Ok((shard, file)) = OpenShard::open(&path, &manifest, &fingerprint, ShardId(0)) {
         let (shard, files) = (Arc::new(shard), Arc::new(OpenFiles::new()));
         let mut buffer = Vec::new();
         for (slot, entry) in (0..).map(Slot).zip(&shard.entries) {
@@ -188,11 +193,11 @@ fn manifest_of(digest: Digest, bytes: u64, blocks: usize) -> Arc<Manifest> {
         tokens: 0,
         kv: file.clone(),
         chunk_file: file,
-        mended_by: None,
+        repaired_by: None,
     };
     let text = Digest([0; 32]);
-    let fingerprint = hyperrag_core::Fingerprint {
-        format_version: crate::FORMAT_VERSION,
+    let fingerprint = Fingerprint {
+        format_version: FORMAT_VERSION,
         model: String::new(),
         weights: text,
         tokenizer: text,

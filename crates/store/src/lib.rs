@@ -1,8 +1,9 @@
 //! Keeps blocks on the local disk: shards of K and V, the token ids that they were made from, and the
 //! manifest that says which of them count.
 //!
-//! In: units of chunks with their blocks. Out: checked blocks and token ids. It blocks, uses no
-//! network, and knows neither model nor ranking. The format is in FORMAT.md.
+//! In: inputs of shards, cut into chunks, with their blocks. Out: checked blocks and token ids. It blocks,
+//! uses no network, and knows neither model nor ranking. `format` has the bytes and names of FORMAT.md,
+//! `local` reads and writes a folder, `maintain` works on a whole store.
 //!
 //! ```
 //! use hyperrag_store::{Store, StoreError};
@@ -12,48 +13,29 @@
 //! ```
 #![doc = include_str!("../FORMAT.md")]
 
-mod calibration;
-mod chunks;
-mod compact;
-mod draft;
+mod damage;
 mod error;
-mod fault;
-mod files;
-#[doc(hidden)]
+mod format;
+#[cfg(feature = "testing")]
 pub mod fuzz;
-mod generation;
-mod journal;
-mod latest;
-mod layout;
-mod manifest;
-mod open;
-mod open_files;
-mod pin;
-mod reader;
-mod recover;
-mod repair;
-mod replica;
-mod replicas;
-mod replicated;
-mod shard;
-mod state;
-mod stored;
-mod upgrade;
-mod verify;
-mod writer;
+mod local;
+mod maintain;
+mod read_error;
 
-pub use calibration::calibration_at;
-pub use chunks::{IndexedDocument, ShardChunks};
-pub use compact::Rewritten;
+pub use damage::Damage;
 pub use error::StoreError;
-pub use generation::generation_damage;
-pub use layout::FORMAT_VERSION;
-pub use manifest::{FileRecord, LiveRows, Manifest, ShardRecord, Tombstones};
-pub use reader::Store;
-pub use recover::{Current, Recovered, recover};
-pub use repair::{ComputeBlocks, Repair, Salvage};
-pub use replica::Replica;
-pub use replicas::{ReplicaState, forget_replica, remember_replica, replica_states, replicas};
-pub use replicated::Replicated;
-pub use verify::Damage;
-pub use writer::{RowsHasher, ShardInput, ShardWriter, StoreWriter, UNIT_BYTES, rows_digest};
+pub use format::chunk_file::{IndexedDocument, ShardChunks};
+pub use format::manifest::{LiveRows, Manifest};
+pub use format::paths::FileKind;
+pub use format::records::{FileRecord, ShardRecord, Tombstones};
+pub use format::shard_input::{RowsHasher, ShardInput};
+pub use format::version::FORMAT_VERSION;
+pub use local::reader::Store;
+pub use local::replica_list::{
+    ReplicaState, forget_replica, remember_replica, replica_states, replicas,
+};
+pub use local::replicated::Replicated;
+pub use local::writer::StoreWriter;
+pub use maintain::rebuild_manifest::rebuild_manifest;
+pub use maintain::repair::{ComputeBlocks, Repair};
+pub use maintain::replicate::Replica;

@@ -21,8 +21,8 @@ mod changed;
 mod fuzz;
 #[path = "store/live.rs"]
 mod live;
-#[path = "store/mend.rs"]
-mod mend;
+#[path = "store/repair.rs"]
+mod repair;
 #[path = "../../../tests/cli/seeded.rs"]
 mod seeded;
 
@@ -67,8 +67,8 @@ fn block(kv_shape: &KvShape, chunk: &Chunk) -> KvBlock {
     KvBlock::new(*kv_shape, tokens, kv, hidden)
 }
 
-/// Makes a unit of two documents of one or two chunks each. Equal numbers give equal units.
-fn unit(number: u32) -> ShardInput {
+/// Makes the input of a shard: two documents of one or two chunks each. Equal numbers give equal inputs.
+fn input(number: u32) -> ShardInput {
     let mut seeded = Seeded(u64::from(number));
     let (mut chunks, mut documents) = (Vec::new(), Vec::new());
     for row in [2 * u64::from(number), 2 * u64::from(number) + 1] {
@@ -88,27 +88,27 @@ fn unit(number: u32) -> ShardInput {
     ShardInput { shard: ShardId(number), rows: 2, rows_digest, contents, replaces: Vec::new() }
 }
 
-fn seal(writer: &mut StoreWriter, unit: &ShardInput) -> ShardRecord {
+fn seal(writer: &mut StoreWriter, input: &ShardInput) -> ShardRecord {
     let kv_shape = writer.manifest().fingerprint.kv_shape;
-    let mut unit_writer = writer.begin(unit).unwrap();
+    let mut shard_writer = writer.begin(input).unwrap();
     // Any order of slots gives the same bytes.
-    for (slot, chunk) in unit.contents.chunks.iter().enumerate().rev() {
-        unit_writer.write(Slot(slot as u32), &block(&kv_shape, chunk)).unwrap();
+    for (slot, chunk) in input.contents.chunks.iter().enumerate().rev() {
+        shard_writer.write(Slot(slot as u32), &block(&kv_shape, chunk)).unwrap();
     }
-    unit_writer.seal().unwrap()
+    shard_writer.seal().unwrap()
 }
 
-fn build(root: &Path, fingerprint: &Fingerprint, units: u32) {
+fn build(root: &Path, fingerprint: &Fingerprint, shards: u32) {
     let mut writer = StoreWriter::open(root, fingerprint, None).unwrap();
-    for number in 0..units {
-        seal(&mut writer, &unit(number));
+    for number in 0..shards {
+        seal(&mut writer, &input(number));
     }
 }
 
-/// Builds a store of `units` units in a new folder.
-fn store(units: u32) -> TempDir {
+/// Builds a store of `shards` shards in a new folder.
+fn store(shards: u32) -> TempDir {
     let folder = TempDir::new().unwrap();
-    build(folder.path(), &small(), units);
+    build(folder.path(), &small(), shards);
     folder
 }
 
@@ -118,7 +118,7 @@ fn keys(number: u32) -> Vec<BlockKey> {
         slot: Slot(slot),
         chunk: chunk.id,
     };
-    (0..).zip(unit(number).contents.chunks).map(key).collect()
+    (0..).zip(input(number).contents.chunks).map(key).collect()
 }
 
 fn shard(root: &Path, number: u32) -> PathBuf {
@@ -129,12 +129,12 @@ fn chunk_file(root: &Path, number: u32) -> PathBuf {
     root.join(format!("chunks/{number:06}.parquet"))
 }
 
-/// Result of reading some units.
+/// Result of reading some shards.
 #[derive(Debug, PartialEq)]
 enum Found {
-    /// All units as written.
+    /// All shards as written.
     Same,
-    /// The last units are absent, all others as written.
+    /// The last shards are absent, all others as written.
     Fewer,
     /// An error.
     Error(String),
@@ -161,21 +161,21 @@ fn kv_of(block: Option<&KvBlock>) -> Option<Parts> {
 
 /// Opens the store and reads every block and every chunk. Panics if a byte differs from what was written and
 /// no error says so.
-fn read(root: &Path, units: u32) -> Found {
+fn read(root: &Path, shards: u32) -> Found {
     let store = match Store::open(root) {
         Ok(store) => store,
         Err(error) => return Found::Error(error.to_string()),
     };
     let kv_shape = *store.kv_shape();
     let held = store.manifest().shards.len() as u32;
-    assert!(held <= units, "units out of nothing");
+    assert!(held <= shards, "shards out of nothing");
     let mut errors = Vec::new();
-    for number in 0..units {
+    for number in 0..shards {
         let keys = keys(number);
         let blocks = store.get_many(&keys);
         let layers = store.open_many(&keys);
         for (((key, found), layers), chunk) in
-            keys.iter().zip(blocks).zip(layers).zip(unit(number).contents.chunks)
+            keys.iter().zip(blocks).zip(layers).zip(input(number).contents.chunks)
         {
             assert_eq!(by_layers(layers).ok(), found.as_ref().ok().map(Option::as_ref).map(kv_of));
             match found {
@@ -201,7 +201,7 @@ fn read(root: &Path, units: u32) -> Found {
     }
     match errors.into_iter().next() {
         Some(error) => Found::Error(error),
-        None if held < units => Found::Fewer,
+        None if held < shards => Found::Fewer,
         None => Found::Same,
     }
 }
@@ -214,7 +214,7 @@ fn error(found: Found) -> String {
 }
 
 #[test]
-fn units_come_back() {
+fn shards_come_back() {
     for kv_dtype in KvDtype::ALL {
         for kv_heads in [1, 2] {
             let folder = TempDir::new().unwrap();
@@ -227,13 +227,13 @@ fn units_come_back() {
                 writer.manifest();
             assert_eq!((stored, *complete, *generation), (&fingerprint, false, 1));
             for (number, record) in (0..).zip(shards) {
-                let unit = unit(number);
-                assert_eq!(writer.chunks(ShardId(number)).unwrap(), unit.contents);
-                let chunks = &unit.contents.chunks;
+                let input = input(number);
+                assert_eq!(writer.chunks(ShardId(number)).unwrap(), input.contents);
+                let chunks = &input.contents.chunks;
                 let tokens: usize = chunks.iter().map(|c| c.tokens.len()).sum();
                 let counts = (record.rows, record.documents, record.chunks, record.tokens);
                 assert_eq!(counts, (2, 2, chunks.len() as u64, tokens as u64));
-                assert_eq!(record.rows_digest, unit.rows_digest);
+                assert_eq!(record.rows_digest, input.rows_digest);
                 let bytes = fs::read(shard(folder.path(), number)).unwrap();
                 assert_eq!(record.kv.bytes, bytes.len() as u64);
                 assert_eq!(bytes.len() % 4096, 0);
@@ -243,11 +243,11 @@ fn units_come_back() {
 }
 
 #[test]
-fn a_unit_without_chunks_comes_back() {
+fn a_shard_without_chunks_comes_back() {
     let folder = TempDir::new().unwrap();
     let mut writer = StoreWriter::open(folder.path(), &small(), None).unwrap();
     let contents = ShardChunks { chunks: Vec::new(), documents: Vec::new() };
-    let empty = ShardInput { contents: contents.clone(), ..unit(0) };
+    let empty = ShardInput { contents: contents.clone(), ..input(0) };
     assert_eq!(seal(&mut writer, &empty).chunks, 0);
     assert_eq!(writer.chunks(ShardId(0)).unwrap(), contents);
     let found = Store::open(folder.path()).unwrap().get_many(&keys(0)[..1]).remove(0);
@@ -291,9 +291,9 @@ fn an_interrupted_build_goes_on_to_the_same_bytes() {
     let before = ["", "shards", "chunks"].map(|sub| contents(&root.join(sub)));
     for written in 0..2 {
         let mut writer = StoreWriter::open(root, &small(), None).unwrap();
-        let unit = unit(1);
-        let mut begun = writer.begin(&unit).unwrap();
-        for (slot, chunk) in unit.contents.chunks.iter().enumerate().take(written) {
+        let input = input(1);
+        let mut begun = writer.begin(&input).unwrap();
+        for (slot, chunk) in input.contents.chunks.iter().enumerate().take(written) {
             begun.write(Slot(slot as u32), &block(&small().kv_shape, chunk)).unwrap();
         }
         assert_eq!(fs::read_dir(root.join("shards")).unwrap().count(), 2);
@@ -310,8 +310,8 @@ fn an_interrupted_build_goes_on_to_the_same_bytes() {
     assert_eq!(read(root, 3), Found::Fewer);
     let mut writer = StoreWriter::open(root, &small(), None).unwrap();
     assert_eq!(fs::read(&journal).unwrap(), line, "half a line is cut off");
-    seal(&mut writer, &unit(1));
-    seal(&mut writer, &unit(2));
+    seal(&mut writer, &input(1));
+    seal(&mut writer, &input(2));
     assert_eq!(read(root, 3), Found::Same);
     for sub in ["shards", "chunks", ""] {
         let files = |root: &Path| {
@@ -374,22 +374,22 @@ fn a_reader_never_sees_less_than_before() {
 }
 
 #[test]
-#[should_panic(expected = "a complete store takes no more units")]
-fn a_complete_store_takes_no_more_units() {
+#[should_panic(expected = "a complete store takes no more shards")]
+fn a_complete_store_takes_no_more_shards() {
     let folder = store(1);
     let mut writer = StoreWriter::open(folder.path(), &small(), None).unwrap();
     writer.finish().unwrap();
-    let _ = writer.begin(&unit(1));
+    let _ = writer.begin(&input(1));
 }
 
-/// Writes the blocks of these slots of unit 0, which has three, and seals it.
+/// Writes the blocks of these slots of shard 0, which has three, and seals it.
 fn seal_slots(slots: &[u32]) {
     let folder = TempDir::new().unwrap();
     let mut writer = StoreWriter::open(folder.path(), &small(), None).unwrap();
-    let unit = unit(0);
-    let mut begun = writer.begin(&unit).unwrap();
+    let input = input(0);
+    let mut begun = writer.begin(&input).unwrap();
     for slot in slots {
-        let chunk = &unit.contents.chunks[*slot as usize];
+        let chunk = &input.contents.chunks[*slot as usize];
         begun.write(Slot(*slot), &block(&small().kv_shape, chunk)).unwrap();
     }
     begun.seal().unwrap();
@@ -402,14 +402,14 @@ fn no_slot_is_written_twice() {
 }
 
 #[test]
-#[should_panic(expected = "every slot of the unit is written")]
+#[should_panic(expected = "every slot of the shard is written")]
 fn no_slot_is_left_out() {
     seal_slots(&[0, 2]);
 }
 
-/// Starts a unit whose last chunk has this many positions.
+/// Starts a shard whose last chunk has this many positions.
 fn begin_chunk_of(tokens: usize) {
-    let mut long = unit(0);
+    let mut long = input(0);
     long.contents.chunks[2].tokens = vec![7; tokens];
     let folder = TempDir::new().unwrap();
     StoreWriter::open(folder.path(), &small(), None).unwrap().begin(&long).unwrap();
@@ -433,7 +433,7 @@ fn an_empty_chunk_is_refused() {
 }
 
 /// Changes each byte by itself and expects an error.
-fn flip_every_byte(root: &Path, units: u32, path: &Path) {
+fn flip_every_byte(root: &Path, shards: u32, path: &Path) {
     let bytes = fs::read(path).unwrap();
     let file = OpenOptions::new().write(true).open(path).unwrap();
     for (at, byte) in bytes.iter().enumerate() {
@@ -441,7 +441,7 @@ fn flip_every_byte(root: &Path, units: u32, path: &Path) {
         let masks = [1 << (at % 8), 0x20];
         for mask in masks {
             file.write_all_at(&[byte ^ mask], at as u64).unwrap();
-            let found = read(root, units);
+            let found = read(root, shards);
             let message = format!("{} byte {at} ^ {mask:#04x}", path.display());
             // The manifest's own checksum may be in capitals: it is the same number, and the same store.
             let same = (*byte ^ mask).eq_ignore_ascii_case(byte) && path.ends_with("manifest.json");
@@ -453,7 +453,7 @@ fn flip_every_byte(root: &Path, units: u32, path: &Path) {
         }
         file.write_all_at(&[*byte], at as u64).unwrap();
     }
-    assert_eq!(read(root, units), Found::Same, "all was put back");
+    assert_eq!(read(root, shards), Found::Same, "all was put back");
 }
 
 #[test]
@@ -477,12 +477,12 @@ fn every_flipped_byte_of_a_chunk_file_is_found() {
 }
 
 /// Cuts the file at each length and expects an error, or the end of the journal's lines.
-fn truncate_everywhere(root: &Path, units: u32, path: &Path) {
+fn truncate_everywhere(root: &Path, shards: u32, path: &Path) {
     let bytes = fs::read(path).unwrap();
     for length in (0..bytes.len()).rev() {
         OpenOptions::new().write(true).open(path).unwrap().set_len(length as u64).unwrap();
         let message = format!("{} cut at {length}", path.display());
-        match read(root, units) {
+        match read(root, shards) {
             Found::Error(_) => {}
             Found::Fewer => assert!(path.extension().unwrap() == "log", "{message}"),
             // Only the line end is gone.
@@ -492,7 +492,7 @@ fn truncate_everywhere(root: &Path, units: u32, path: &Path) {
         }
     }
     fs::write(path, bytes).unwrap();
-    assert_eq!(read(root, units), Found::Same, "all was put back");
+    assert_eq!(read(root, shards), Found::Same, "all was put back");
 }
 
 #[test]
@@ -554,7 +554,7 @@ fn moved_blocks_and_shards_are_found() {
     fs::rename(chunk_file(root, 1), chunk_file(root, 0)).unwrap();
     error(read(root, 2));
 
-    // The same unit in a store of another model of the same sizes.
+    // The same shard in a store of another model of the same sizes.
     let other = TempDir::new().unwrap();
     build(other.path(), &Fingerprint { weights: Digest([9; 32]), ..small() }, 2);
     let fresh = store(2);
@@ -700,7 +700,7 @@ proptest! {
         }
         let folder = TempDir::new().unwrap();
         let mut writer = StoreWriter::open(folder.path(), &fingerprint(kv_shape), None).unwrap();
-        seal(&mut writer, &ShardInput { contents: contents.clone(), ..unit(0) });
+        seal(&mut writer, &ShardInput { contents: contents.clone(), ..input(0) });
         prop_assert_eq!(&writer.chunks(ShardId(0)).unwrap(), &contents);
         let store = Store::open(folder.path()).unwrap();
         for (slot, chunk) in (0..).zip(&contents.chunks) {

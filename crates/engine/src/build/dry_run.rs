@@ -48,7 +48,7 @@ pub fn dry_run<M: LanguageModel>(
     root: &Path,
 ) -> Result<DryRun, EngineError> {
     let store = match input.add {
-        Some(_) if root.join("manifest.json").exists() => Some(Store::open(root)?),
+        Some(_) if Store::exists(root) => Some(Store::open(root)?),
         _ => None,
     };
     let mut units = match &store {

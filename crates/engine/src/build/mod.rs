@@ -83,7 +83,7 @@ pub fn build<M: LanguageModel>(
     }
     let tokens_computed = computed?;
     let ReadRows { empty_rows, unchanged, dead } = read?;
-    let changed = !store.manifest().batch().is_empty() || !dead.is_empty();
+    let changed = !store.manifest().appended_shards().is_empty() || !dead.is_empty();
     if !store.manifest().complete && changed {
         index.finish(store.manifest().next_shard().0)?;
         store.finish_without(&dead)?;
@@ -102,7 +102,7 @@ pub fn build<M: LanguageModel>(
 /// Prepares the store for its first input, or for one that is added.
 fn begin<M>(input: &BuildInput<'_, M>, store: &mut StoreWriter) -> Result<(), EngineError> {
     if input.add == Some(Add::Restart) {
-        store.discard_batch()?;
+        store.discard_append()?;
     }
     match input.add {
         // An unfinished first build is gone on with.
@@ -122,8 +122,8 @@ fn summary(store: &StoreWriter, rest: BuildSummary) -> BuildSummary {
     let shards = &store.manifest().shards;
     let sum = |part: fn(&hyperrag_store::ShardRecord) -> u64| shards.iter().map(part).sum();
     BuildSummary {
-        documents: store.manifest().documents() - store.manifest().dead_documents(),
-        dead: store.manifest().dead_documents(),
+        documents: store.manifest().documents() - store.manifest().deleted_documents(),
+        dead: store.manifest().deleted_documents(),
         chunks: sum(|shard| shard.chunks),
         tokens: sum(|shard| shard.tokens),
         bytes: sum(|shard| shard.kv.bytes),

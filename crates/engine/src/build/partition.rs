@@ -8,7 +8,6 @@ use hyperrag_core::{Chunk, Document, ShardId, Slot};
 use hyperrag_corpus::{Chunker, Place, Row, Rows};
 use hyperrag_store::{
     IndexedDocument, Manifest, RowsHasher, ShardChunks, ShardInput, ShardRecord, Tombstones,
-    UNIT_BYTES,
 };
 
 use crate::build::memory_budget::{Budget, Share};
@@ -73,7 +72,7 @@ impl<'a> Units<'a> {
             rows: input.corpus.rows(),
             limit: input.limit.unwrap_or(u64::MAX),
             unit_rows: u64::from(input.fingerprint.unit_rows),
-            unit_bytes: UNIT_BYTES,
+            unit_bytes: ShardInput::BYTES_MAX,
             chunker: input.chunker,
             progress: input.progress,
             stop: input.stop,
@@ -357,7 +356,7 @@ mod tests {
             tokens: unit.contents.chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum(),
             kv: FileRecord { bytes: 0, digest: Digest([0; 32]) },
             chunk_file: FileRecord { bytes: 0, digest: Digest([0; 32]) },
-            mended_by: None,
+            repaired_by: None,
         };
         with_units(lengths, unit_bytes, |mut units| {
             let (budget, mut records) = (Budget::new(1), Vec::new());
@@ -376,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_unit_ends_where_its_rows_or_bytes_are_enough() {
-        assert_eq!(rows_of(&records(&LENGTHS, UNIT_BYTES)), [4, 4, 1]);
+        assert_eq!(rows_of(&records(&LENGTHS, ShardInput::BYTES_MAX)), [4, 4, 1]);
         // A row by itself may be too long, and no unit is empty.
         assert_eq!(rows_of(&records(&LENGTHS, 1200)), [3, 2, 1, 1, 2]);
         assert_eq!(rows_of(&records(&LENGTHS, 1)), [1; 9]);
@@ -391,7 +390,7 @@ mod tests {
                 all.find_map(|rows| rows)
             })
         };
-        for unit_bytes in [UNIT_BYTES, 1200, 1] {
+        for unit_bytes in [ShardInput::BYTES_MAX, 1200, 1] {
             let sealed = records(&LENGTHS, unit_bytes);
             assert_eq!(differ(&LENGTHS, &sealed, unit_bytes), None, "{unit_bytes}");
             // What is left is what was made of it before.
@@ -403,15 +402,15 @@ mod tests {
             });
             assert_eq!(rest, (sealed[1].shard, sealed[1].rows, sealed[1].rows_digest));
         }
-        let sealed = records(&LENGTHS[..6], UNIT_BYTES);
+        let sealed = records(&LENGTHS[..6], ShardInput::BYTES_MAX);
         // With more rows the second unit would have had them.
-        assert_eq!(differ(&LENGTHS, &sealed, UNIT_BYTES), Some((5, 7)));
-        assert_eq!(differ(&LENGTHS[..5], &sealed, UNIT_BYTES), Some((5, 6)));
+        assert_eq!(differ(&LENGTHS, &sealed, ShardInput::BYTES_MAX), Some((5, 7)));
+        assert_eq!(differ(&LENGTHS[..5], &sealed, ShardInput::BYTES_MAX), Some((5, 6)));
         let mut other = LENGTHS;
         other[1] = 11;
-        assert_eq!(differ(&other, &sealed, UNIT_BYTES), Some((1, 4)));
+        assert_eq!(differ(&other, &sealed, ShardInput::BYTES_MAX), Some((1, 4)));
         // Earlier versions sealed units of any length.
-        let heavy = records(&LENGTHS[..8], UNIT_BYTES);
+        let heavy = records(&LENGTHS[..8], ShardInput::BYTES_MAX);
         assert_eq!(differ(&LENGTHS, &heavy, 1200), None);
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn read_units<'a, M: LanguageModel>(
         ShardId(0) => EngineError::Changed { first, last },
         _ => EngineError::ChangedAppend { first, last },
     };
-    for record in sealed.batch() {
+    for record in sealed.appended_shards() {
         if let Some(rows) = units.differ(record)? {
             return Err(changed(rows));
         }

@@ -45,7 +45,7 @@ pub fn compact(
     let start = Instant::now();
     let mut store = StoreWriter::open_complete(root)?;
     let before = store.manifest().clone();
-    let stale = before.dead.iter().filter_map(|dead| before.shard(dead.shard));
+    let stale = before.tombstones.iter().filter_map(|deleted| before.shard(deleted.shard));
     progress.all.store(stale.map(|record| record.kv.bytes).sum(), Ordering::Relaxed);
     let mut bytes_freed = 0;
     if let Some(compacted) = store.compact(stop, &progress.done)? {
@@ -58,7 +58,7 @@ pub fn compact(
         manifest.shards.iter().map(|shard| shard.kv.bytes + shard.chunk_file.bytes).sum()
     };
     Ok(Compaction {
-        documents_dropped: before.dead_documents(),
+        documents_dropped: before.deleted_documents(),
         shards_before: before.shards.len(),
         shards: store.manifest().shards.len(),
         bytes_before: bytes(&before),

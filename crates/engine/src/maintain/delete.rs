@@ -55,6 +55,6 @@ pub fn delete<'a>(
     if !dead.is_empty() {
         store.delete(&dead)?;
     }
-    done.documents = store.manifest().documents() - store.manifest().dead_documents();
+    done.documents = store.manifest().documents() - store.manifest().deleted_documents();
     Ok(done)
 }

@@ -85,7 +85,7 @@ pub fn recompute<M: LanguageModel>(
 /// The shards of the selection, each with slots.
 fn chosen(shards: &[ShardRecord], selection: Selection) -> Vec<(&ShardRecord, Vec<u32>)> {
     // Another kernel's blocks cannot be compared to the bit.
-    let chunks = |record: &ShardRecord| match record.mended_by {
+    let chunks = |record: &ShardRecord| match record.repaired_by {
         Some(_) => 0,
         None => record.chunks,
     };
@@ -155,7 +155,7 @@ mod tests {
             tokens: 1,
             kv: file.clone(),
             chunk_file: file.clone(),
-            mended_by: None,
+            repaired_by: None,
         };
         (0..).zip(chunks).map(record).collect()
     }
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn what_another_kernel_mended_is_left_out() {
         let mut shards = records(&[5, 4, 3]);
-        shards[1].mended_by = Some("other".to_owned());
+        shards[1].repaired_by = Some("other".to_owned());
         for selection in [Selection::All, Selection::Sample(8)] {
             let chosen = chosen(&shards, selection);
             let counts: Vec<_> =

@@ -10,18 +10,15 @@ use hyperrag_core::{
     CALIBRATION_CHUNKS, Calibration, Chunk, Fingerprint, KvBlock, SCORE_TOLERANCE_MEAN_LOGPROB,
     ShardId,
 };
-use hyperrag_store::{Damage, Manifest, Repair, ShardChunks, Store, StoreError, recover, replicas};
+use hyperrag_store::{
+    Damage, FileKind, Manifest, Repair, ShardChunks, Store, StoreError, rebuild_manifest, replicas,
+};
 use serde::Serialize;
 
 use crate::error::EngineError;
 use crate::index;
 use crate::maintain::verify::{VerifySettings, damages};
 use crate::progress::ByteProgress;
-
-/// The file of the calibration, in the store's folder.
-const CALIBRATION: &str = "calibration.bin";
-/// The file that announces the manifest.
-const GENERATION: &str = "generation";
 
 /// Settings of a repair.
 #[derive(Clone, Copy, Debug, Default)]
@@ -149,16 +146,17 @@ fn manifest(
         Err(error) => return Err(error.into()),
     };
     let damage = Damage::from_error(root, &error);
-    match recover(root, replicas, settings.accept_older, &mut |version| model.fingerprints(version))
-    {
-        Ok(recovered) => {
+    match rebuild_manifest(root, replicas, settings.accept_older, &mut |version| {
+        model.fingerprints(version)
+    }) {
+        Ok(rebuilt) => {
             if !settings.dry_run {
-                recovered.publish(root)?;
+                rebuilt.publish(root)?;
             }
-            report.mends.push(mend(damage, Ok(recovered.how.clone())));
-            Ok(Some(Arc::new(recovered.manifest().clone())))
+            report.mends.push(mend(damage, Ok(rebuilt.how.clone())));
+            Ok(Some(Arc::new(rebuilt.manifest().clone())))
         }
-        Err(StoreError::NotMended { why, .. }) => {
+        Err(StoreError::NotRepaired { why, .. }) => {
             report.mends.push(mend(damage, Err(why)));
             Ok(None)
         }
@@ -182,7 +180,7 @@ impl Job<'_> {
         let mut lost = BTreeSet::new();
         for damage in found {
             match damage.shard {
-                Some(shard) if damage.file.starts_with("chunks") => {
+                Some(shard) if damage.kind() == FileKind::ChunkFile => {
                     let outcome = self.mend_chunk_file(ShardId(shard));
                     if outcome.is_err() {
                         lost.insert(shard);
@@ -190,11 +188,11 @@ impl Job<'_> {
                     self.report.mends.push(mend(damage, outcome));
                 }
                 Some(shard) => shards.entry(shard).or_default().push(damage),
-                None if damage.file == Path::new(CALIBRATION) => {
+                None if damage.kind() == FileKind::Calibration => {
                     let outcome = self.mend_calibration();
                     self.report.mends.push(mend(damage, outcome));
                 }
-                None if damage.file == Path::new(GENERATION) => {
+                None if damage.kind() == FileKind::Generation => {
                     let outcome = self.mend_generation();
                     self.report.mends.push(mend(damage, outcome));
                 }
@@ -312,7 +310,7 @@ impl Job<'_> {
         let (chunks, kernel) = (&contents.chunks, kernel.as_deref());
         let rewritten = self.mending.rewrite(shard, chunks, &salvage, &mut compute, kernel, buffer);
         let renamed = rewritten.map_err(|error| match error {
-            StoreError::NotMended { why, .. } => why,
+            StoreError::NotRepaired { why, .. } => why,
             error => error.to_string(),
         })?;
         self.report.blocks_computed += damaged;

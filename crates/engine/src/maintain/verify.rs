@@ -1,15 +1,12 @@
 //! Reads every byte of a store and compares it with its checksums, and the index with the store.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use hyperrag_core::ShardId;
 use hyperrag_retrieval::{Index, Location, RetrievalError};
-use hyperrag_store::{
-    Damage, Manifest, ReplicaState, Store, StoreError, generation_damage, replicas,
-};
+use hyperrag_store::{Damage, Manifest, ReplicaState, Store, StoreError, replicas};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -100,7 +97,8 @@ pub(crate) fn damages(
     settings: VerifySettings,
     progress: &ByteProgress,
 ) -> Result<Vec<Damage>, EngineError> {
-    let folder = store.map_or_else(|| last_index(root), |store| store.manifest().index_folder());
+    let folder =
+        store.map_or_else(|| Store::last_index(root), |store| store.manifest().index_folder());
     let index = match Index::open_verified(&root.join(&folder)) {
         // What this user or this version cannot read may be as it was written.
         Err(
@@ -112,7 +110,7 @@ pub(crate) fn damages(
     };
     // Read again, for a store that was not opened by its own manifest.
     let seen = store.and_then(Store::generation_damage).cloned();
-    let mut found = Vec::from_iter(seen.or(generation_damage(root)?));
+    let mut found = Vec::from_iter(seen.or(Store::generation_damage_at(root)?));
     if let Some(store) = store {
         let manifest = store.manifest();
         progress.expect(manifest);
@@ -134,14 +132,6 @@ pub(crate) fn damages(
     let damages = index_damages(index.as_ref(), store.map(Store::manifest));
     found.extend(damages.into_iter().map(|(file, what)| index_damage(&folder, &file, what)));
     Ok(found)
-}
-
-/// The name of the last index in a folder whose manifest is lost.
-fn last_index(root: &Path) -> String {
-    let names = fs::read_dir(root).into_iter().flatten().flatten();
-    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-    let last = names.filter(|name| name.starts_with("index-")).max();
-    last.unwrap_or_else(|| "index".to_owned())
 }
 
 /// Checks a shard and its chunk file; deeply, what follows from the latter too.

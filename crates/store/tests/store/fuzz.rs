@@ -28,7 +28,7 @@ fn changed_bytes_are_refused_or_read_without_a_panic() {
     let targets: [(&str, Target, &[u8]); 8] = [
         ("header", fuzz::header, &shard[..HEADER]),
         ("table", fuzz::table, &table),
-        ("head", fuzz::head, &shard[4096..4096 + 128]),
+        ("block_header", fuzz::block_header, &shard[4096..4096 + 128]),
         ("manifest", fuzz::manifest, body),
         ("manifest", fuzz::manifest, manifest.as_bytes()),
         ("journal", fuzz::journal, &line[9..]),

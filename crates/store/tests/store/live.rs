@@ -6,16 +6,16 @@ use hyperrag_store::Tombstones;
 
 use super::*;
 
-fn complete(root: &Path, units: u32) -> StoreWriter {
+fn complete(root: &Path, shards: u32) -> StoreWriter {
     let mut writer = StoreWriter::open(root, &small(), None).unwrap();
-    for number in 0..units {
-        seal(&mut writer, &unit(number));
+    for number in 0..shards {
+        seal(&mut writer, &input(number));
     }
     writer.finish().unwrap();
     writer
 }
 
-fn dead(shard: u32, rows: &[u64]) -> Tombstones {
+fn deleted(shard: u32, rows: &[u64]) -> Tombstones {
     Tombstones { shard: ShardId(shard), rows: rows.to_vec() }
 }
 
@@ -34,7 +34,7 @@ fn live_blocks_move_as_they_are_and_readers_keep_what_they_opened() {
     let root = folder.path();
     let mut writer = complete(root, 4);
     let reader = Store::open(root).unwrap();
-    writer.delete(&[dead(0, &[1]), dead(2, &[4, 5])]).unwrap();
+    writer.delete(&[deleted(0, &[1]), deleted(2, &[4, 5])]).unwrap();
     let live = writer.manifest().live_rows();
     let counts: Vec<u64> = (0..9).filter(|row| live.contains(*row)).collect();
     assert_eq!(counts, [0, 2, 3, 6, 7]);
@@ -42,7 +42,7 @@ fn live_blocks_move_as_they_are_and_readers_keep_what_they_opened() {
     assert_eq!(compact(&mut writer), 0, "a reader holds all of it");
     assert_eq!(shards(root), 5);
     for number in 0..4 {
-        for (key, chunk) in keys(number).iter().zip(unit(number).contents.chunks) {
+        for (key, chunk) in keys(number).iter().zip(input(number).contents.chunks) {
             let found = reader.get_many(std::slice::from_ref(key)).remove(0).unwrap().unwrap();
             assert_eq!(found.kv(), block(&small().kv_shape, &chunk).kv());
             assert_eq!(reader.chunk(key, &mut Vec::new()).unwrap(), chunk);
@@ -54,7 +54,7 @@ fn live_blocks_move_as_they_are_and_readers_keep_what_they_opened() {
     let numbers: Vec<u32> = manifest.shards.iter().map(|record| record.shard.0).collect();
     assert_eq!(numbers, [1, 3, 4]);
     assert_eq!(
-        (manifest.next_row(), manifest.next_shard(), manifest.dead.len()),
+        (manifest.next_row(), manifest.next_shard(), manifest.tombstones.len()),
         (8, ShardId(5), 0)
     );
     let store = Store::open(root).unwrap();
@@ -73,7 +73,7 @@ fn live_blocks_move_as_they_are_and_readers_keep_what_they_opened() {
     // The next change frees the files that nobody reads any more.
     let mut writer = StoreWriter::open_complete(root).unwrap();
     assert_eq!(shards(root), 3);
-    writer.delete(&[dead(1, &[2])]).unwrap();
+    writer.delete(&[deleted(1, &[2])]).unwrap();
     let retired = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with("retired");
     assert!(!fs::read_dir(root).unwrap().any(|entry| retired(entry.unwrap())));
 }
@@ -83,7 +83,7 @@ fn a_damaged_block_is_not_taken_over() {
     let folder = TempDir::new().unwrap();
     let root = folder.path();
     let mut writer = complete(root, 2);
-    writer.delete(&[dead(0, &[1])]).unwrap();
+    writer.delete(&[deleted(0, &[1])]).unwrap();
     let path = shard(root, 0);
     let whole = fs::read(&path).unwrap();
     for at in [4096 + 200, 4096 + 40, 300, 20] {
@@ -103,7 +103,7 @@ fn what_a_killed_compaction_left_is_removed() {
     let folder = TempDir::new().unwrap();
     let root = folder.path();
     let mut writer = complete(root, 2);
-    writer.delete(&[dead(0, &[0]), dead(1, &[3])]).unwrap();
+    writer.delete(&[deleted(0, &[0]), deleted(1, &[3])]).unwrap();
     let before = writer.manifest().clone();
     drop(writer.compact(&AtomicBool::new(false), &AtomicU64::new(0)).unwrap());
     drop(writer);

@@ -1,0 +1,167 @@
+//! Names of a store's files: a folder comes in, paths go out, and names are read back. No other file spells
+//! them. It opens nothing.
+
+use std::path::{Path, PathBuf};
+
+use hyperrag_core::ShardId;
+
+const CALIBRATION: &str = "calibration.bin";
+const GENERATION: &str = "generation";
+const SHARDS: &str = "shards";
+const SHARD_EXTENSION: &str = "kv";
+const CHUNKS: &str = "chunks";
+const CHUNK_FILE_EXTENSION: &str = "parquet";
+const INDEX: &str = "index";
+const INDEX_PREFIX: &str = "index-";
+const JOURNAL_PREFIX: &str = "journal-";
+const JOURNAL_SUFFIX: &str = ".log";
+const OLD_MANIFEST_PREFIX: &str = "retired-";
+/// Suffix that `hyperrag_files::temporary` adds.
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// Paths of the files in a store's folder.
+#[derive(Clone, Debug)]
+pub(crate) struct StorePaths {
+    pub(crate) root: PathBuf,
+}
+
+impl StorePaths {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.root.join("manifest.json")
+    }
+
+    /// Returns the path of the file that announces the manifest.
+    pub(crate) fn generation(&self) -> PathBuf {
+        self.root.join(GENERATION)
+    }
+
+    /// Returns the path of the journal that continues the manifest of this generation.
+    pub(crate) fn journal(&self, generation: u64) -> PathBuf {
+        self.root.join(format!("{JOURNAL_PREFIX}{generation:06}{JOURNAL_SUFFIX}"))
+    }
+
+    pub(crate) fn calibration(&self) -> PathBuf {
+        self.root.join(CALIBRATION)
+    }
+
+    pub(crate) fn replicas(&self) -> PathBuf {
+        self.root.join("replicas.json")
+    }
+
+    /// Returns the path of a manifest that was replaced, named by its inode, for as long as a reader may hold
+    /// it.
+    pub(crate) fn old_manifest(&self, inode: u64) -> PathBuf {
+        self.root.join(format!("{OLD_MANIFEST_PREFIX}{inode}.json"))
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// Returns the folder of shards.
+    pub(crate) fn shards(&self) -> PathBuf {
+        self.root.join(SHARDS)
+    }
+
+    /// Returns the folder of chunk files.
+    pub(crate) fn chunks(&self) -> PathBuf {
+        self.root.join(CHUNKS)
+    }
+
+    pub(crate) fn shard(&self, shard: ShardId) -> PathBuf {
+        self.shards().join(format!("{shard}.{SHARD_EXTENSION}"))
+    }
+
+    pub(crate) fn chunk_file(&self, shard: ShardId) -> PathBuf {
+        self.chunks().join(format!("{shard}.{CHUNK_FILE_EXTENSION}"))
+    }
+}
+
+/// Returns the name of the index's folder with this number.
+pub(crate) fn index_folder(number: u64) -> String {
+    match number {
+        0 => INDEX.to_owned(),
+        generation => format!("{INDEX_PREFIX}{generation:06}"),
+    }
+}
+
+/// Whether this is the name of an index's folder.
+pub(crate) fn is_index(name: &str) -> bool {
+    name == INDEX || name.starts_with(INDEX_PREFIX)
+}
+
+/// Returns the number in the name of an index's folder; `None` for the first index and for other names.
+pub(crate) fn index_number(name: &str) -> Option<u64> {
+    name.strip_prefix(INDEX_PREFIX)?.parse().ok()
+}
+
+/// Whether this is the name of a journal.
+pub(crate) fn is_journal(name: &str) -> bool {
+    name.starts_with(JOURNAL_PREFIX)
+}
+
+/// Returns the generation in the name of a journal.
+pub(crate) fn journal_generation(name: &str) -> Option<u64> {
+    name.strip_prefix(JOURNAL_PREFIX)?.strip_suffix(JOURNAL_SUFFIX)?.parse().ok()
+}
+
+/// Whether this is the name of a manifest that was replaced.
+pub(crate) fn is_old_manifest(name: &str) -> bool {
+    name.starts_with(OLD_MANIFEST_PREFIX)
+}
+
+/// Returns the name that a file gets when it is finished.
+pub(crate) fn finished_name(name: &str) -> &str {
+    name.strip_suffix(TEMPORARY_SUFFIX).unwrap_or(name)
+}
+
+/// Whether this is the path of a shard.
+pub(crate) fn is_shard(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == SHARD_EXTENSION)
+}
+
+/// Returns the number in the name of a shard.
+pub(crate) fn shard_number(name: &str) -> Option<ShardId> {
+    number_before(name, SHARD_EXTENSION)
+}
+
+/// Returns the number in the name of a chunk file.
+pub(crate) fn chunk_file_number(name: &str) -> Option<ShardId> {
+    number_before(name, CHUNK_FILE_EXTENSION)
+}
+
+fn number_before(name: &str, extension: &str) -> Option<ShardId> {
+    name.strip_suffix(extension)?.strip_suffix('.')?.parse().ok().map(ShardId)
+}
+
+/// Kind of a file of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// Blocks of a shard.
+    Shard,
+    /// Chunks and documents of a shard.
+    ChunkFile,
+    /// Means that the element type needs.
+    Calibration,
+    /// The file that announces the manifest.
+    Generation,
+    /// Any other: manifest, journal, list of replicas, index.
+    Other,
+}
+
+impl FileKind {
+    /// Returns the kind of a file by its path in the store's folder.
+    pub(crate) fn of(path: &Path) -> Self {
+        match path.components().next().and_then(|name| name.as_os_str().to_str()) {
+            Some(SHARDS) => Self::Shard,
+            Some(CHUNKS) => Self::ChunkFile,
+            _ if path == Path::new(CALIBRATION) => Self::Calibration,
+            _ if path == Path::new(GENERATION) => Self::Generation,
+            _ => Self::Other,
+        }
+    }
+}

@@ -14,19 +14,13 @@ use hyperrag_core::Digest;
 use crate::arch::config::Config;
 use crate::arch::rope::Scaling;
 use crate::error::LoadError;
-use crate::format::gguf::header::{Metadata, MetadataValue};
+use crate::format::gguf::header::MetadataValue;
 use crate::format::gguf::metadata_reader::MetadataReader;
 use crate::format::raw_tensor::{ROWS_AT_ONCE, RawTensor, digest_of};
 use crate::generate::chat_template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 use blocks::GgmlType;
 use header::{GgufHeader, GgufTensorInfo};
-
-/// Reads the metadata in the header of a GGUF file; `None` if they cannot be read.
-#[cfg(feature = "testing")]
-pub(crate) fn gguf_metadata(header: &[u8]) -> Option<Metadata> {
-    Some(GgufHeader::read(header, header.len() as u64).ok()?.metadata)
-}
 
 /// An open GGUF file.
 pub(crate) struct Gguf {

@@ -7,7 +7,8 @@ use hyperrag_core::Tokenize;
 
 use crate::arch::config::Config;
 use crate::format::config_json::ModelJson;
-use crate::format::{gguf, safetensors};
+use crate::format::gguf::header::GgufHeader;
+use crate::format::safetensors;
 use crate::generate::chat_template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 
@@ -20,7 +21,9 @@ const TEXT: &str = "It's  12 bees,\r\n\u{e9}\u{6f22}\u{1f41d} <|im_end|>\u{2581}
 /// Parses the header of a GGUF file into sizes, turns and a tokenizer, or refuses it.
 #[must_use]
 pub fn gguf(bytes: &[u8]) -> bool {
-    let Some(metadata) = gguf::gguf_metadata(bytes) else { return false };
+    let Ok(GgufHeader { metadata, .. }) = GgufHeader::read(bytes, bytes.len() as u64) else {
+        return false;
+    };
     let config = Config::from_metadata(&metadata).is_ok();
     let chat = ChatTemplate::from_metadata(&metadata).is_ok();
     let tokenizer = Tokenizer::from_metadata(&metadata);

@@ -1,6 +1,7 @@
 //! Byte-level BPE from a GGUF. Gives a [`Tokenizer`] that cuts text into words as the model's family
 //! does.
 
+use hyperrag_core::Digest;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::unicode::NFC;
 use tokenizers::{AddedToken, Tokenizer as FastTokenizer};
@@ -12,7 +13,6 @@ use crate::tokenizer::spelling::Spelling;
 use crate::tokenizer::vocabulary::{Vocabulary, hash_texts, kind, marks_turn};
 use crate::tokenizer::words::Words;
 use crate::tokenizer::{Digests, Encoder, Tokenizer};
-use hyperrag_core::Digest;
 
 /// Makes the tokenizer of a vocabulary with merges.
 pub(super) fn byte_level_bpe(

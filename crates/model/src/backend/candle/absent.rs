@@ -7,6 +7,7 @@ use hyperrag_kernels::dtype::ComputeDtype;
 
 use crate::arch::config::Config;
 use crate::backend::candle::choice::{DeviceChoice, DeviceInfo, DeviceSettings, open};
+use crate::backend::candle::device::Device;
 use crate::error::LoadError;
 use crate::format::model_file::ModelFile;
 

@@ -10,7 +10,7 @@ pub(crate) mod choice;
 pub(crate) mod decoder;
 #[cfg(not(feature = "candle"))]
 #[path = "absent.rs"]
-pub mod decoder;
+pub(crate) mod decoder;
 pub(crate) mod device;
 #[cfg(feature = "candle")]
 mod head;

@@ -66,8 +66,8 @@ pub(crate) type Metadata = HashMap<String, MetadataValue>;
 
 /// The part of a file before the bytes of the tensors.
 #[derive(Debug)]
-pub(super) struct GgufHeader {
-    pub(super) metadata: Metadata,
+pub(crate) struct GgufHeader {
+    pub(crate) metadata: Metadata,
     pub(super) tensors: HashMap<String, GgufTensorInfo>,
 }
 
@@ -83,7 +83,7 @@ pub(super) struct GgufTensorInfo {
 
 /// Reason why a header is not read.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     Io(io::Error),
     Damaged(String),
     Unsupported(String),
@@ -126,7 +126,7 @@ impl MetadataValue {
 
 impl GgufHeader {
     /// Reads the header of a file of `file_bytes` bytes.
-    pub(super) fn read(file: impl BufRead, file_bytes: u64) -> Read<Self> {
+    pub(crate) fn read(file: impl BufRead, file_bytes: u64) -> Read<Self> {
         let mut bytes = Bytes { file, at: 0, end: file_bytes, values: 0, wide: true };
         if &bytes.take()? != b"GGUF" {
             return damaged("it does not start with GGUF");

@@ -22,7 +22,7 @@
 //! let mut weights = PackedWeights::zeroed(2, 3, ComputeDtype::F32)?;
 //! weights.fill(0, &[1.0, 0.0, 0.0, 0.0, 2.0, 1.0]);
 //! let mut x = PackedLhs::default();
-//! x.start(kernel, kernel.lhs_format(Compute::F32), 1, 3).set_all(&[5.0, 7.0, 9.0]);
+//! x.start(kernel, kernel.lhs_format(ComputeDtype::F32), 1, 3).set_all(&[5.0, 7.0, 9.0]);
 //! let mut out = [0.0; 2];
 //! weights.product(kernel, &x, weights.panels(), &mut Vec::new(), OutputRows::put(kernel, &mut out, 2));
 //! assert_eq!(out, [5.0, 23.0]);

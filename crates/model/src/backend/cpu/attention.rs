@@ -6,11 +6,11 @@
 
 use std::ops::Range;
 
-use hyperrag_kernels::cpu::attention::mask::Seen;
+use hyperrag_kernels::cpu::attention::mask::CausalMask;
 use hyperrag_kernels::cpu::attention::softmax::Scores;
 use hyperrag_kernels::cpu::gemm::epilogue::OutputRows;
 use hyperrag_kernels::cpu::gemm::pack_lhs::{LhsFormat, PackedLhs};
-use hyperrag_kernels::cpu::gemm::panels::{Panels, depth};
+use hyperrag_kernels::cpu::gemm::panels::{RhsPanels, k_steps};
 use hyperrag_kernels::isa::Kernel;
 use hyperrag_kernels::lanes::{PANEL, panels_of};
 use hyperrag_kernels::memory::aligned::take;
@@ -90,19 +90,20 @@ impl QkvHeads<'_> {
         let format = source.format;
         self.lay_out(kernel, source, scratch);
         let Scratch { keys, values, operand, softmax, .. } = scratch;
-        let depths = [self.dim, stored + rows].map(|inputs| depth(format, inputs));
+        let [key_steps, value_steps] = [self.dim, stored + rows].map(|n| k_steps(format, n));
         for first in (0..rows).step_by(STEP) {
             let steps = STEP.min(rows - first);
             let seen = self.aligned_first(stored + first)..stored + first + steps;
             self.set_queries(kernel, format, head, first..first + steps, operand);
-            let keys = &keys[seen.start / PANEL * depths[0]..panels_of(seen.end) * depths[0]];
-            let keys = Panels { format, depth: depths[0], stride: depths[0], steps: keys };
-            let own = Seen { first: stored + first - seen.start, group, window: self.window() };
-            softmax.take(kernel, &Scores { queries: operand, keys, seen: own, cap: self.cap });
-            let values = &values[step_of(format, seen.start)..panels_of(self.dim) * depths[1]];
+            let keys = &keys[seen.start / PANEL * key_steps..panels_of(seen.end) * key_steps];
+            let keys = RhsPanels { format, k_steps: key_steps, stride: key_steps, steps: keys };
+            let mask =
+                CausalMask { first: stored + first - seen.start, group, window: self.window() };
+            softmax.take(kernel, &Scores { queries: operand, keys, mask, cap: self.cap });
+            let values = &values[step_of(format, seen.start)..panels_of(self.dim) * value_steps];
             // Masked positions have weight 0, which leaves every sum as it is.
-            let depth = depth(format, seen.len());
-            let values = Panels { format, depth, stride: depths[1], steps: values };
+            let k_steps = k_steps(format, seen.len());
+            let values = RhsPanels { format, k_steps, stride: value_steps, steps: values };
             let out = &mut out[first * group * self.dim..][..steps * group * self.dim];
             values.product(kernel, softmax.weights(), OutputRows::put(kernel, out, self.dim));
             kernel.divide_rows(out, softmax.sums());

@@ -2,7 +2,7 @@
 
 use hyperrag_core::KvDtype;
 use hyperrag_kernels::cpu::gemm::pack_lhs::LhsFormat;
-use hyperrag_kernels::cpu::gemm::panels::depth;
+use hyperrag_kernels::cpu::gemm::panels::k_steps;
 use hyperrag_kernels::isa::Kernel;
 use hyperrag_kernels::lanes::{Lanes, PANEL, Pairs, panels_of};
 use hyperrag_kernels::memory::aligned::take;
@@ -24,7 +24,7 @@ pub(super) enum Layout<'a> {
         keys: &'a mut [Pairs],
         values: &'a mut [Pairs],
         /// Steps in a panel of K, and in one of V.
-        depths: [usize; 2],
+        k_steps: [usize; 2],
         /// Buffer for rows that are rounded to bf16.
         rounded: &'a mut Vec<u32>,
     },
@@ -40,20 +40,20 @@ impl<'a> Layout<'a> {
         values: &'a mut Vec<Lanes>,
         rounded: &'a mut Vec<u32>,
     ) -> Self {
-        let depths = [depth(format, dim), depth(format, positions)];
-        let keys = take(keys, panels_of(positions) * depths[0]);
-        let values = take(values, panels_of(dim) * depths[1]);
+        let k_steps = [k_steps(format, dim), k_steps(format, positions)];
+        let keys = take(keys, panels_of(positions) * k_steps[0]);
+        let values = take(values, panels_of(dim) * k_steps[1]);
         if format != LhsFormat::Bf16Pairs {
             return Self::F32 { keys, values, positions, dim };
         }
         let (keys, values) = (bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values));
         // Values after the last one are multiplied by zero, so they must be numbers.
-        for (panels, [depth, filled]) in
-            [(&mut *keys, [depths[0], dim / 2]), (&mut *values, [depths[1], positions / 2])]
+        for (panels, [k_steps, filled]) in
+            [(&mut *keys, [k_steps[0], dim / 2]), (&mut *values, [k_steps[1], positions / 2])]
         {
-            panels.chunks_exact_mut(depth).for_each(|panel| panel[filled..].fill(Pairs::ZERO));
+            panels.chunks_exact_mut(k_steps).for_each(|panel| panel[filled..].fill(Pairs::ZERO));
         }
-        Self::Pairs { kernel, keys, values, depths, rounded }
+        Self::Pairs { kernel, keys, values, k_steps, rounded }
     }
 
     /// Takes rows in a block's format from `place`'s position on. `row` is a buffer for one row.
@@ -134,17 +134,17 @@ impl<'a> Layout<'a> {
 
     /// Takes as many of the rows as fill panels of K or steps of V. Returns their number.
     fn put_whole(&mut self, part: KvPart, position: usize, rows: &[u8], row_bytes: usize) -> usize {
-        let Self::Pairs { kernel, keys, values, depths, .. } = self else { return 0 };
+        let Self::Pairs { kernel, keys, values, k_steps, .. } = self else { return 0 };
         let count = rows.len() / row_bytes;
         match part {
             KvPart::Key if position.is_multiple_of(PANEL) => {
-                let panels = keys[position / PANEL * depths[0]..].chunks_exact_mut(depths[0]);
+                let panels = keys[position / PANEL * k_steps[0]..].chunks_exact_mut(k_steps[0]);
                 let rows = rows.chunks_exact(PANEL * row_bytes);
-                rows.zip(panels).for_each(|(rows, panel)| kernel.lay_columns(rows, panel));
+                rows.zip(panels).for_each(|(rows, panel)| kernel.pack_columns(rows, panel));
                 count / PANEL * PANEL
             }
             KvPart::Value if position.is_multiple_of(2) => {
-                kernel.lay_steps(rows, row_bytes, &mut values[position / 2..], depths[1]);
+                kernel.pack_steps(rows, row_bytes, &mut values[position / 2..], k_steps[1]);
                 count / 2 * 2
             }
             _ => 0,
@@ -152,17 +152,17 @@ impl<'a> Layout<'a> {
     }
 
     fn put_row(&mut self, part: KvPart, position: usize, row: &[u8]) {
-        let Self::Pairs { keys, values, depths, .. } = self else { return };
+        let Self::Pairs { keys, values, k_steps, .. } = self else { return };
         match part {
             KvPart::Key => {
-                let panel = &mut keys[position / PANEL * depths[0]..];
+                let panel = &mut keys[position / PANEL * k_steps[0]..];
                 for (lanes, pair) in panel.iter_mut().zip(row.as_chunks().0) {
                     lanes.0[position % PANEL] = u32::from_le_bytes(*pair);
                 }
             }
             KvPart::Value => {
                 for (panel, halves) in row.as_chunks().0.chunks(PANEL).enumerate() {
-                    let step = &mut values[panel * depths[1] + position / 2].0;
+                    let step = &mut values[panel * k_steps[1] + position / 2].0;
                     for (pair, half) in step.iter_mut().zip(halves) {
                         let half = u32::from(u16::from_le_bytes(*half));
                         // The second value of a pair comes after the first.

@@ -48,7 +48,7 @@ struct Scored {
 struct Taken {
     pooled: Vec<PooledQuery>,
     scored: Vec<Scored>,
-    machinery: String,
+    backend_description: String,
     profile: String,
 }
 
@@ -114,7 +114,7 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Taken>
         }
         let scored = score(args, way, &loaded, (corpus, &chunker), &taken.pooled, stop)?;
         taken.scored.extend(scored);
-        taken.machinery = loaded.model.machinery();
+        taken.backend_description = loaded.model.backend_description();
         taken.profile.clone_from(&loaded.profile.name);
     }
     // In the order in which they were asked for.
@@ -124,7 +124,7 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Taken>
 }
 
 fn figures(args: &QualityArgs, taken: Taken, qrels: &Qrels) -> Figures {
-    let Taken { pooled, scored, machinery, profile } = taken;
+    let Taken { pooled, scored, backend_description, profile } = taken;
     let priced = scored
         .iter()
         .map(|Scored { figures, queries }| (figures.name.clone(), queries.clone(), figures.cost));
@@ -142,7 +142,7 @@ fn figures(args: &QualityArgs, taken: Taken, qrels: &Qrels) -> Figures {
     };
     Figures {
         version: env!("CARGO_PKG_VERSION"),
-        machinery,
+        backend_description,
         profile,
         retriever,
         measure: args.measure.to_string(),
@@ -248,7 +248,7 @@ fn score(
         part.with_context(|| format!("query {}", query.query.id))
     };
     let parts = pooled.iter().map(part).collect::<Result<Vec<_>>>()?;
-    let round: fn(&Model, &KvBlock) -> Result<KvBlock, ModelError> = Model::rounded;
+    let round: fn(&Model, &KvBlock) -> Result<KvBlock, ModelError> = Model::requantise;
     let input = QualityInput {
         corpus,
         chunker,

@@ -128,18 +128,18 @@ impl<M, V> LayerWeights<M, V> {
             true => RowOrder::Interleaved(dim),
             false => RowOrder::AsStored,
         };
-        let turned = |what: &str, rows| TensorRows { name: name(what), rows, order };
+        let rotated = |what: &str, rows| TensorRows { name: name(what), rows, order };
         let qkv = |kind: &str| {
             let [query, key] = ["attn_q", "attn_k"].map(|part| format!("{part}.{kind}"));
             let value = TensorRows::new(&name(&format!("attn_v.{kind}")), kv);
-            vec![turned(&query, q), turned(&key, kv), value]
+            vec![rotated(&query, q), rotated(&key, kv), value]
         };
         let mut norm = |what: &str, has: bool| {
             has.then(|| source.vector(vec![part(what, hidden)])).transpose()
         };
         let post_attention_norm = norm("post_attention_norm", config.post_norms)?;
         let post_feed_forward_norm = norm("post_ffw_norm", config.post_norms)?;
-        let mut head_norm = |what: &str| source.vector(vec![turned(what, dim)]);
+        let mut head_norm = |what: &str| source.vector(vec![rotated(what, dim)]);
         let qk_norms = match config.qk_norm {
             true => Some([head_norm("attn_q_norm.weight")?, head_norm("attn_k_norm.weight")?]),
             false => None,

@@ -150,13 +150,13 @@ impl Model {
         }
     }
 
-    /// Rounds K and V of a block in f32 to this model's element type, see [`CpuModel::rounded`].
+    /// Rounds K and V of a block in f32 to this model's element type, see [`CpuModel::requantise`].
     ///
     /// # Errors
     /// [`ModelError`] on a GPU, or for a block of other sizes.
-    pub fn rounded(&self, exact: &KvBlock) -> Result<KvBlock, ModelError> {
+    pub fn requantise(&self, exact: &KvBlock) -> Result<KvBlock, ModelError> {
         match self {
-            Self::Cpu(model) => model.rounded(exact),
+            Self::Cpu(model) => model.requantise(exact),
             Self::Gpu(..) => Err(ModelError::Device("rounding needs --device cpu".to_owned())),
         }
     }
@@ -199,7 +199,7 @@ impl Model {
 
     /// Describes the instruction set and the threads, or the GPU, for people.
     #[must_use]
-    pub fn machinery(&self) -> String {
+    pub fn backend_description(&self) -> String {
         match self {
             Self::Cpu(model) => format!("{}, {} threads", model.kernel().name(), model.threads()),
             Self::Gpu(_, info) => info.to_string(),

@@ -124,8 +124,8 @@ impl ModelJson {
     /// # Errors
     /// [`LoadError`] if it cannot be read, or is of a model that is not supported.
     pub(crate) fn read(path: &Path, text: &[u8]) -> Result<Self, LoadError> {
-        let outer: Outer = json::parse(path, text)?;
-        let mut model = json::parse::<Value>(path, text)?;
+        let outer: Outer = json::parse_json(path, text)?;
+        let mut model = json::parse_json::<Value>(path, text)?;
         if outer.model_type == "gemma3" {
             model = model["text_config"].take();
         }
@@ -134,7 +134,7 @@ impl ModelJson {
             return Err(LoadError::Architecture { architecture: outer.model_type });
         };
         outer.refuse_unsupported()?;
-        let fields = ConfigFields::deserialize(model).map_err(json::wrong(path))?;
+        let fields = ConfigFields::deserialize(model).map_err(json::json_error(path))?;
         fields.refuse_unsupported(architecture)?;
         let config = fields.config(architecture)?;
         let tied = fields.tie_word_embeddings.unwrap_or(architecture.is_gemma());

@@ -15,7 +15,7 @@ const BYTES_MAX: u64 = 128 << 20;
 const VALUES_MAX: usize = 1 << 22;
 
 /// Reads the bytes of a file; `None` if there is none.
-pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
+pub(crate) fn read_json(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
     if !path.exists() {
         return Ok(None);
     }
@@ -24,14 +24,14 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, LoadError> {
     let read = file.take(BYTES_MAX + 1).read_to_end(&mut bytes);
     read.map_err(LoadError::io(path, "cannot be read"))?;
     if bytes.len() as u64 > BYTES_MAX {
-        return Err(wrong(path)(format!("it is larger than {BYTES_MAX} bytes")));
+        return Err(json_error(path)(format!("it is larger than {BYTES_MAX} bytes")));
     }
-    bound(&bytes).map_err(wrong(path))?;
+    check_json_size(&bytes).map_err(json_error(path))?;
     Ok(Some(bytes))
 }
 
 /// Refuses JSON of too many values before it is parsed.
-pub(crate) fn bound(text: &[u8]) -> Result<(), String> {
+pub(crate) fn check_json_size(text: &[u8]) -> Result<(), String> {
     // Characters inside texts count as well.
     let values = text.iter().filter(|byte| b",[{".contains(byte)).count();
     match values > VALUES_MAX {
@@ -40,12 +40,12 @@ pub(crate) fn bound(text: &[u8]) -> Result<(), String> {
     }
 }
 
-pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, LoadError> {
-    serde_json::from_slice(text).map_err(wrong(path))
+pub(crate) fn parse_json<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, LoadError> {
+    serde_json::from_slice(text).map_err(json_error(path))
 }
 
 /// Makes the error that names a file and its fault.
-pub(crate) fn wrong<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> LoadError {
+pub(crate) fn json_error<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> LoadError {
     let path = path.to_owned();
     move |what| LoadError::Json { path: path.clone(), what: what.to_string() }
 }

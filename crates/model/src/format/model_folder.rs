@@ -49,14 +49,16 @@ impl ModelFolder {
     pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
         let missing = |file: &'static str| LoadError::NotInFolder { path: path.to_owned(), file };
         let config = path.join("config.json");
-        let text = json::read(&config)?.ok_or_else(|| missing("config.json"))?;
+        let text = json::read_json(&config)?.ok_or_else(|| missing("config.json"))?;
         let model = ModelJson::read(&config, &text)?;
         let files = weight_files(path)?.ok_or_else(|| missing("model.safetensors"))?;
         let mut tensors = HashMap::new();
         for file in &files {
             for (name, place) in read_header(file)? {
                 if tensors.insert(name.clone(), place).is_some() {
-                    return Err(json::wrong(file)(format!("tensor {name} is in another file too")));
+                    return Err(json::json_error(file)(format!(
+                        "tensor {name} is in another file too"
+                    )));
                 }
             }
         }
@@ -85,7 +87,7 @@ impl ModelFolder {
 
     pub(crate) fn tokenizer(&self) -> Result<Tokenizer, LoadError> {
         let path = self.path.join("tokenizer.json");
-        let Some(text) = json::read(&path)? else {
+        let Some(text) = json::read_json(&path)? else {
             return Err(LoadError::NotInFolder { path: self.path.clone(), file: "tokenizer.json" });
         };
         let config = self.tokenizer_config()?;
@@ -95,8 +97,8 @@ impl ModelFolder {
 
     fn tokenizer_config(&self) -> Result<TokenizerConfig, LoadError> {
         let path = self.path.join("tokenizer_config.json");
-        match json::read(&path)? {
-            Some(text) => json::parse(&path, &text),
+        match json::read_json(&path)? {
+            Some(text) => json::parse_json(&path, &text),
             None => Ok(TokenizerConfig::default()),
         }
     }
@@ -104,9 +106,9 @@ impl ModelFolder {
     pub(crate) fn chat(&self) -> Result<Option<ChatTemplate>, LoadError> {
         let config = self.tokenizer_config()?;
         let path = self.path.join("chat_template.jinja");
-        let (path, template) = match (json::read(&path)?, &config.chat_template) {
+        let (path, template) = match (json::read_json(&path)?, &config.chat_template) {
             (Some(text), _) => {
-                let text = String::from_utf8(text).map_err(json::wrong(&path))?;
+                let text = String::from_utf8(text).map_err(json::json_error(&path))?;
                 (path, Some(text))
             }
             (None, template) => (self.path.join("tokenizer_config.json"), default_of(template)),
@@ -114,14 +116,14 @@ impl ModelFolder {
         let special = |token: &Option<Value>| token.as_ref().and_then(content).unwrap_or_default();
         let (bos, eos) = (special(&config.bos_token), special(&config.eos_token));
         let chat = template.map(|template| ChatTemplate::new(&template, &bos, &eos)).transpose();
-        chat.map_err(|what| json::wrong(&path)(format!("the chat template {what}")))
+        chat.map_err(|what| json::json_error(&path)(format!("the chat template {what}")))
     }
 
     pub(crate) fn end_tokens(&self) -> Result<Vec<u32>, LoadError> {
         let mut tokens = self.model.end_tokens.clone();
         let path = self.path.join("generation_config.json");
-        if let Some(text) = json::read(&path)? {
-            let generation: GenerationConfig = json::parse(&path, &text)?;
+        if let Some(text) = json::read_json(&path)? {
+            let generation: GenerationConfig = json::parse_json(&path, &text)?;
             tokens.extend(generation.eos_token_id.map(Tokens::into_vec).unwrap_or_default());
         }
         let named = self.tokenizer_config()?.eos_token.as_ref().and_then(content);
@@ -185,11 +187,11 @@ impl ModelFolder {
     ) -> Result<(&SafetensorsTensor, SafetensorsDtype), LoadError> {
         let own = self.name(name).unwrap_or_else(|| name.to_owned());
         let Some(place) = self.tensors.get(&own) else {
-            return Err(json::wrong(&self.path)(format!("its weights have no tensor {own}")));
+            return Err(json::json_error(&self.path)(format!("its weights have no tensor {own}")));
         };
         if place.shape != shape {
             let what = format!("tensor {own} has shape {:?}, expected {shape:?}", place.shape);
-            return Err(json::wrong(&place.path)(what));
+            return Err(json::json_error(&place.path)(what));
         }
         let kind = SafetensorsDtype::named(&place.kind).ok_or_else(|| LoadError::Unsupported {
             feature: format!("weights of type {} (tensor {own})", place.kind),

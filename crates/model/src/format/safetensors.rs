@@ -48,12 +48,12 @@ pub(super) fn read_header(path: &Path) -> Result<Vec<(String, SafetensorsTensor)
     let after = bytes.saturating_sub(8);
     if length > after.min(HEADER_BYTES_MAX) {
         let what = format!("no safetensors: its header would take {length} of {after} bytes");
-        return Err(json::wrong(path)(what));
+        return Err(json::json_error(path)(what));
     }
     let mut header = vec![0; length as usize];
     opened.read_exact_at(&mut header, 8).map_err(failed())?;
     let file = Arc::new(opened);
-    let entries = entries(&header, after - length).map_err(json::wrong(path))?;
+    let entries = entries(&header, after - length).map_err(json::json_error(path))?;
     let places = entries.into_iter().map(|(name, entry)| {
         let (file, path) = (Arc::clone(&file), path.to_owned());
         let SafetensorsEntry { dtype: kind, shape, data_offsets: [start, _] } = entry;
@@ -65,7 +65,7 @@ pub(super) fn read_header(path: &Path) -> Result<Vec<(String, SafetensorsTensor)
 /// Reads the tensors in the header of a safetensors file. Lengths and offsets are checked against the
 /// `data` bytes after it.
 pub(crate) fn entries(header: &[u8], data: u64) -> Result<Vec<(String, SafetensorsEntry)>, String> {
-    json::bound(header)?;
+    json::check_json_size(header)?;
     // As text first, so that nothing is kept of entries that are no tensors.
     let texts: HashMap<String, Box<RawValue>> =
         serde_json::from_slice(header).map_err(|error| error.to_string())?;

@@ -24,11 +24,13 @@ pub(crate) fn weight_files(folder: &Path) -> Result<Option<Vec<PathBuf>>, LoadEr
         return Ok(Some(vec![whole]));
     }
     let index = folder.join("model.safetensors.index.json");
-    let Some(text) = json::read(&index)? else { return Ok(None) };
-    let SafetensorsIndex { weight_map } = json::parse(&index, &text)?;
+    let Some(text) = json::read_json(&index)? else { return Ok(None) };
+    let SafetensorsIndex { weight_map } = json::parse_json(&index, &text)?;
     let names: BTreeSet<String> = weight_map.into_values().collect();
     if let Some(name) = names.iter().find(|name| name.contains(['/', '\\'])) {
-        return Err(json::wrong(&index)(format!("it names {name:?}, which is in another folder")));
+        return Err(json::json_error(&index)(format!(
+            "it names {name:?}, which is in another folder"
+        )));
     }
     Ok(Some(names.iter().map(|name| folder.join(name)).collect()))
 }

@@ -9,7 +9,7 @@ use hyperrag_kernels::isa::Kernel;
 
 use crate::backend::cpu::attention::{KvHead, QkvHeads};
 use crate::backend::cpu::kv_cache::PastHead;
-use crate::backend::cpu::kv_codec::{Codec, KvPart, KvRowIndex};
+use crate::backend::cpu::kv_codec::{KvCodec, KvPart, KvRowIndex};
 use crate::backend::cpu::scratch::Scratch;
 
 /// Values between -1 and 1 that look random.
@@ -21,7 +21,7 @@ fn values(count: usize) -> Vec<f32> {
 /// on one thread.
 pub struct Attention {
     kernel: Kernel,
-    codec: Codec,
+    codec: KvCodec,
     block: KvBlock,
     qkv: Vec<f32>,
     scratch: Scratch,
@@ -53,7 +53,7 @@ impl Attention {
             kv_dtype,
         };
         let angles = (0..(stored + rows) * DIM / 2).map(|i| (i as f32 * 0.01).sin_cos());
-        let codec = Codec::new(
+        let codec = KvCodec::new(
             kernel,
             kv_dtype,
             DIM,
@@ -72,9 +72,9 @@ impl Attention {
             let part = if head < KV_HEADS { KvPart::Key } else { KvPart::Value };
             let rows = bytes.chunks_exact_mut(kv_dtype.row_bytes(DIM)).enumerate();
             for (position, bytes) in rows {
-                let place =
+                let index =
                     KvRowIndex { layer: 0, head: head % KV_HEADS, position, tokens: stored };
-                codec.encode(part, place, &mut values(DIM), bytes);
+                codec.encode(part, index, &mut values(DIM), bytes);
             }
         }
         let block = KvBlock::new(kv_shape, stored, kv, vec![0.0]);
@@ -98,8 +98,8 @@ impl Attention {
             let (keys, values) = (self.block.keys(0, head), self.block.values(0, head));
             let past = Some(PastHead { tokens: self.block.tokens(), keys, values });
             let codec = &self.codec;
-            let source = KvHead { codec, format: self.format, past, layer: 0, head, kept: None };
-            heads.attend(self.kernel, source, &mut self.scratch, &mut self.out);
+            let kv = KvHead { codec, format: self.format, past, layer: 0, head, kv_out: None };
+            heads.attend(self.kernel, kv, &mut self.scratch, &mut self.out);
         }
         &self.out
     }

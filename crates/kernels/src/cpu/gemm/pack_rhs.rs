@@ -26,11 +26,11 @@ pub struct PackedWeights {
 
 enum PackedPanels {
     F32(Pages<Lanes>),
-    /// Pairs of inputs, with zeros behind them up to a multiple of [`K_STEPS_MULTIPLE`](super::blocking::K_STEPS_MULTIPLE).
+    /// Pairs of inputs, with zeros behind them up to a multiple of `K_STEPS_MULTIPLE`.
     Bf16(Pages<Pairs>),
     /// A step with the scales of the outputs, then fours of inputs with zeros behind them up to a
-    /// multiple of [`K_STEPS_MULTIPLE`](super::blocking::K_STEPS_MULTIPLE). An output's weights are rotated by Hadamard
-    /// matrices as a row of the left side is, and then rounded, the largest to 127.
+    /// multiple of `K_STEPS_MULTIPLE`. An output's weights are rotated by Hadamard matrices as
+    /// a row of the left side is, and then rounded, the largest to 127.
     Int8(Pages<Quads>),
 }
 

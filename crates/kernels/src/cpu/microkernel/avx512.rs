@@ -211,8 +211,8 @@ fn scale_by_sixteen(sums: &mut [Lanes], rows: &[f32], columns: &Lanes) {
     }
 }
 
-/// Computes [`generic::hadamard_and_quantise`] in the same order of sums: left to the compiler it takes ten times
-/// as long.
+/// Computes [`generic::hadamard_and_quantise`] in the same order of sums: left to the compiler it takes
+/// ten times as long.
 #[expect(unsafe_code, reason = "a function compiled for an instruction set")]
 pub(crate) fn hadamard_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32 {
     // SAFETY: `Kernel::available` offers AVX-512 only where the machine has it.

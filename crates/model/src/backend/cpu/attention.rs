@@ -16,8 +16,8 @@ use hyperrag_kernels::lanes::{PANEL, panels_of};
 use hyperrag_kernels::memory::aligned::take;
 
 use crate::backend::cpu::kv_cache::PastHead;
-use crate::backend::cpu::kv_codec::{Codec, KvPart, KvRowIndex};
-use crate::backend::cpu::kv_panels::Layout;
+use crate::backend::cpu::kv_codec::{KvCodec, KvPart, KvRowIndex};
+use crate::backend::cpu::kv_panels::KvPanels;
 use crate::backend::cpu::scratch::Scratch;
 
 /// Number of query positions in a step. K after the last position of a step and before the window of
@@ -45,7 +45,7 @@ pub(crate) struct QkvHeads<'a> {
 
 /// Source of K and V of the earlier positions, and destination of the sequence's own K and V.
 pub(crate) struct KvHead<'a> {
-    pub(crate) codec: &'a Codec,
+    pub(crate) codec: &'a KvCodec,
     /// Format in which Q, K, V and the weights of the positions are multiplied.
     pub(crate) format: LhsFormat,
     pub(crate) past: Option<PastHead<'a>>,
@@ -53,7 +53,7 @@ pub(crate) struct KvHead<'a> {
     /// Index of the KV head.
     pub(crate) head: usize,
     /// Places for K and V of this head in the block that is made.
-    pub(crate) kept: Option<(&'a mut [u8], &'a mut [u8])>,
+    pub(crate) kv_out: Option<(&'a mut [u8], &'a mut [u8])>,
 }
 
 impl QkvHeads<'_> {
@@ -81,25 +81,25 @@ impl QkvHeads<'_> {
     pub(crate) fn attend(
         &self,
         kernel: Kernel,
-        source: KvHead<'_>,
+        kv: KvHead<'_>,
         scratch: &mut Scratch,
         out: &mut [f32],
     ) {
         let (rows, group) = (self.rows(), self.heads / self.kv_heads);
-        let (stored, head) = (source.past.map_or(0, |past| past.tokens), source.head);
-        let format = source.format;
-        self.lay_out(kernel, source, scratch);
-        let Scratch { keys, values, operand, softmax, .. } = scratch;
+        let (stored, head) = (kv.past.map_or(0, |past| past.tokens), kv.head);
+        let format = kv.format;
+        self.pack_kv(kernel, kv, scratch);
+        let Scratch { keys, values, lhs, softmax, .. } = scratch;
         let [key_steps, value_steps] = [self.dim, stored + rows].map(|n| k_steps(format, n));
         for first in (0..rows).step_by(STEP) {
             let steps = STEP.min(rows - first);
             let seen = self.aligned_first(stored + first)..stored + first + steps;
-            self.set_queries(kernel, format, head, first..first + steps, operand);
+            self.set_queries(kernel, format, head, first..first + steps, lhs);
             let keys = &keys[seen.start / PANEL * key_steps..panels_of(seen.end) * key_steps];
             let keys = RhsPanels { format, k_steps: key_steps, stride: key_steps, steps: keys };
             let mask =
                 CausalMask { first: stored + first - seen.start, group, window: self.window() };
-            softmax.take(kernel, &Scores { queries: operand, keys, mask, cap: self.cap });
+            softmax.take(kernel, &Scores { queries: lhs, keys, mask, cap: self.cap });
             let values = &values[step_of(format, seen.start)..panels_of(self.dim) * value_steps];
             // Masked positions have weight 0, which leaves every sum as it is.
             let k_steps = k_steps(format, seen.len());
@@ -127,40 +127,41 @@ impl QkvHeads<'_> {
         format: LhsFormat,
         head: usize,
         step: Range<usize>,
-        operand: &mut PackedLhs,
+        lhs: &mut PackedLhs,
     ) {
         let group = self.heads / self.kv_heads;
-        operand.start(kernel, format, step.len() * group, self.dim);
+        lhs.start(kernel, format, step.len() * group, self.dim);
         for (i, row) in step.enumerate() {
             let queries = self.row(row, head * group, group).chunks_exact(self.dim);
             for (head, query) in queries.enumerate() {
-                operand.set(i * group + head, 0, query);
+                lhs.set(i * group + head, 0, query);
             }
         }
     }
 
     /// Packs K and V of all visible positions as the right sides of the two products.
-    fn lay_out(&self, kernel: Kernel, source: KvHead<'_>, scratch: &mut Scratch) {
-        let KvHead { codec, format, past, layer, head, mut kept } = source;
+    fn pack_kv(&self, kernel: Kernel, kv: KvHead<'_>, scratch: &mut Scratch) {
+        let KvHead { codec, format, past, layer, head, mut kv_out } = kv;
         let stored = past.map_or(0, |past| past.tokens);
         let positions = stored + self.rows();
         let Scratch { keys, values, row, rounded, bytes, .. } = scratch;
-        let mut layout = Layout::start(kernel, format, positions, self.dim, keys, values, rounded);
+        let mut panels =
+            KvPanels::start(kernel, format, positions, self.dim, keys, values, rounded);
         let (row, unseen) = (row.take(self.dim), self.aligned_first(stored));
         let row_bytes = codec.kv_dtype.row_bytes(self.dim);
         for part in [KvPart::Key, KvPart::Value] {
-            let place = |position, tokens| KvRowIndex { layer, head, position, tokens };
+            let index = |position, tokens| KvRowIndex { layer, head, position, tokens };
             if let Some(past) = past {
                 let held = match part {
                     KvPart::Key => past.keys,
                     KvPart::Value => past.values,
                 };
                 let seen = held.get(unseen * row_bytes..).unwrap_or_default();
-                layout.put_stored(codec, part, place(unseen, stored), seen, row);
+                panels.put_stored(codec, part, index(unseen, stored), seen, row);
             }
             // The query's rows are never stored; few bits would only cost accuracy.
             let exact = past.is_some() && codec.kv_dtype.is_calibrated();
-            let bytes = match &mut kept {
+            let bytes = match &mut kv_out {
                 _ if exact => &mut [],
                 Some((keys, _)) if part == KvPart::Key => &mut **keys,
                 Some((_, values)) => &mut **values,
@@ -168,16 +169,16 @@ impl QkvHeads<'_> {
             };
             for fresh in 0..self.rows() {
                 row.copy_from_slice(self.fresh(part, fresh, head));
-                let place = place(stored + fresh, positions);
+                let index = index(stored + fresh, positions);
                 if exact {
-                    codec.exact(part, place, row);
-                    layout.put(part, place.position, row);
+                    codec.exact(part, index, row);
+                    panels.put(part, index.position, row);
                 } else {
                     let bytes = &mut bytes[fresh * row_bytes..][..row_bytes];
-                    codec.encode(part, place, row, bytes);
+                    codec.encode(part, index, row, bytes);
                 }
             }
-            layout.put_stored(codec, part, place(stored, positions), bytes, row);
+            panels.put_stored(codec, part, index(stored, positions), bytes, row);
         }
     }
 }

@@ -24,13 +24,13 @@ struct AttentionTask<'a> {
     /// `[KV head][row][group * head_dim]`.
     out: &'a mut [f32],
     /// Places for K and V in the block that is made, if the task has one head.
-    kept: Option<(&'a mut [u8], &'a mut [u8])>,
+    kv_out: Option<(&'a mut [u8], &'a mut [u8])>,
     /// Reason why the sequence's block could not be read.
     failed: &'a OnceLock<BlockError>,
 }
 
 impl CpuModel {
-    /// Computes attention for every sequence and KV head, and writes K and V into the blocks in `kept`.
+    /// Computes attention for every sequence and KV head, and writes K and V into the blocks in `kv_out`.
     /// If a sequence's block cannot be read, the reason is put into `failed`, and the sequence's
     /// further results have no meaning.
     pub(crate) fn attend(
@@ -39,7 +39,7 @@ impl CpuModel {
         sequences: &[Sequence<'_>],
         qkv: &[f32],
         attended: &mut [f32],
-        kept: Option<&mut [Vec<u8>]>,
+        kv_out: Option<&mut [Vec<u8>]>,
         failed: &[OnceLock<BlockError>],
     ) {
         let group = self.config.group() * self.config.head_dim;
@@ -48,7 +48,7 @@ impl CpuModel {
             std::iter::repeat_n(sequence.tokens.len() * group * heads, self.config.kv_heads / heads)
         });
         let mut outs = split(attended, lengths).into_iter();
-        let mut places = kept.map(|blocks| self.places(layer, sequences, blocks).into_iter());
+        let mut places = kv_out.map(|blocks| self.places(layer, sequences, blocks).into_iter());
         let mut tasks = Vec::with_capacity(outs.len());
         let mut rest = qkv;
         for (sequence, failed) in sequences.iter().zip(failed) {
@@ -56,8 +56,8 @@ impl CpuModel {
             rest = later;
             for first_head in (0..self.config.kv_heads).step_by(self.heads_of_a_task(sequence)) {
                 let out = outs.next().unwrap_or_default();
-                let kept = places.as_mut().and_then(Iterator::next);
-                tasks.push(AttentionTask { sequence, qkv, first_head, out, kept, failed });
+                let kv_out = places.as_mut().and_then(Iterator::next);
+                tasks.push(AttentionTask { sequence, qkv, first_head, out, kv_out, failed });
             }
         }
         tasks
@@ -92,7 +92,7 @@ impl CpuModel {
     }
 
     fn attend_heads(&self, layer: usize, task: AttentionTask<'_>, scratch: &mut Scratch) {
-        let AttentionTask { sequence, qkv, first_head, out, mut kept, failed } = task;
+        let AttentionTask { sequence, qkv, first_head, out, mut kv_out, failed } = task;
         if failed.get().is_some() {
             return out.fill(0.0);
         }
@@ -111,9 +111,9 @@ impl CpuModel {
             Ok(past) => {
                 let head_out = sequence.tokens.len() * config.group() * config.head_dim;
                 for (head, out) in (first_head..).zip(out.chunks_exact_mut(head_out)) {
-                    let (past, kept) = (past.map(|past| past.head(head)), kept.take());
-                    let source = KvHead { codec: &self.codec, format, past, layer, head, kept };
-                    heads.attend(self.kernel, source, scratch, out);
+                    let (past, kv_out) = (past.map(|past| past.head(head)), kv_out.take());
+                    let kv = KvHead { codec: &self.codec, format, past, layer, head, kv_out };
+                    heads.attend(self.kernel, kv, scratch, out);
                 }
             }
             Err(error) => {

@@ -10,10 +10,10 @@ use hyperrag_kernels::lanes::{PANEL, panels_of};
 use hyperrag_kernels::memory::aligned::take;
 use rayon::prelude::*;
 
-use crate::backend::cpu::forward::{Sequence, Wanted};
+use crate::backend::cpu::forward::{ResidualRows, Sequence};
 use crate::backend::cpu::kv_cache::{AppendKv, PastKv};
 use crate::backend::cpu::lm_head::COLUMNS;
-use crate::backend::cpu::micro_batches::{MicroBatches, PASS_ROWS};
+use crate::backend::cpu::micro_batches::{MICRO_BATCH_ROWS, MicroBatches};
 use crate::backend::cpu::model::CpuModel;
 use crate::backend::cpu::scratch::Scratch;
 use crate::generate::sample::Sampler;
@@ -21,7 +21,7 @@ use crate::generate::sample::Sampler;
 /// The state of one generation.
 struct GenerationState {
     kv: AppendKv,
-    /// K and V of the last pass, before they are appended.
+    /// K and V of the latest tokens, before they are appended.
     fresh: Vec<u8>,
     /// Hidden state of the last position, after the final norm.
     hidden: Vec<f32>,
@@ -55,7 +55,7 @@ impl CpuModel {
             logits: Vec::new(),
         };
         let mut sampler = Sampler::new(sampling);
-        prompt.chunks(PASS_ROWS).for_each(|tokens| self.extend(&mut run, tokens));
+        prompt.chunks(MICRO_BATCH_ROWS).for_each(|tokens| self.extend(&mut run, tokens));
         for tokens in 0..sampling.tokens_max {
             let logits = self.logits(&mut run);
             if logits.iter().any(|logit| !logit.is_finite()) {
@@ -81,9 +81,10 @@ impl CpuModel {
         let past = Some(PastKv::Grown(kv)).filter(|past| past.tokens() > 0);
         fresh.resize(tokens.len() * self.kv_shape.token_bytes(), 0);
         self.pool.install(|| {
-            let kept = std::slice::from_mut(fresh);
-            let (all, passes) = ([Sequence { past, tokens }], MicroBatches::new(self.threads(), 1));
-            self.forward(&all, Some(kept), Wanted::Last, &passes, |x| {
+            let kv_out = std::slice::from_mut(fresh);
+            let (all, batches) =
+                ([Sequence { past, tokens }], MicroBatches::new(self.threads(), 1));
+            self.forward(&all, Some(kv_out), ResidualRows::LastOfEach, &batches, |x| {
                 self.norm_rows(x, &self.weights.final_norm, hidden);
             });
         });
@@ -96,14 +97,13 @@ impl CpuModel {
         let (hidden, logits) = (&run.hidden, take(&mut run.logits, head.outputs()));
         self.pool.install(|| {
             logits.par_chunks_mut(COLUMNS).enumerate().for_each(|(group, logits)| {
-                let Scratch { operand, upcast, .. } = &mut *self.scratch.get();
-                operand
-                    .start(self.kernel, self.head_lhs_format(), 1, self.config.hidden)
+                let Scratch { lhs, upcast, .. } = &mut *self.scratch.get();
+                lhs.start(self.kernel, self.head_lhs_format(), 1, self.config.hidden)
                     .set_all(hidden);
                 let (kernel, columns) = (self.kernel, logits.len());
                 let panels = group * COLUMNS / PANEL..panels_of(group * COLUMNS + columns);
                 let out = OutputRows::put(kernel, logits, columns);
-                head.product(kernel, operand, panels, upcast, out);
+                head.product(kernel, lhs, panels, upcast, out);
                 self.cap_logits(logits);
             });
         });

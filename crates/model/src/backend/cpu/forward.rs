@@ -35,10 +35,10 @@ pub(crate) struct Sequence<'a> {
 
 /// Selects the rows that the last layer returns.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum ResidualRows {
     All,
     /// Last row of each sequence; the others are needed for K and V only.
-    Last,
+    LastOfEach,
 }
 
 /// Selects the packed operand that is the left side of a product.
@@ -49,12 +49,12 @@ enum Left {
     Activated,
 }
 
-/// Place of a row in its sequence and in the pass.
+/// Place of a token's row in its sequence and in the micro-batch.
 #[derive(Clone, Copy)]
-struct Row {
+struct TokenRow {
     token: u32,
     position: usize,
-    /// Index of the row in the pass.
+    /// Index of the row in the micro-batch.
     index: usize,
     /// Index of the first row of its sequence.
     first: usize,
@@ -63,15 +63,15 @@ struct Row {
 }
 
 impl CpuModel {
-    /// Runs one of the `passes` over all sequences. Writes K and V of each to `kept`, in a block's
-    /// layout, and gives `finish` the wanted residual rows after the last layer. Returns a read error
-    /// for each failed sequence. The rows of that sequence have no meaning.
+    /// Runs one of the `batches`, made of these sequences, through all layers. Writes K and V of each to
+    /// `kv_out`, in a block's layout, and gives `finish` the residual rows `returned` after the last
+    /// layer. Returns a read error for each failed sequence. The rows of that sequence have no meaning.
     pub(crate) fn forward(
         &self,
         sequences: &[Sequence<'_>],
-        mut kept: Option<&mut [Vec<u8>]>,
-        wanted: Wanted,
-        passes: &MicroBatches,
+        mut kv_out: Option<&mut [Vec<u8>]>,
+        returned: ResidualRows,
+        batches: &MicroBatches,
         finish: impl FnOnce(&[f32]),
     ) -> Vec<Option<BlockError>> {
         let mut rows = rows_of(sequences);
@@ -87,24 +87,24 @@ impl CpuModel {
         let attended = attended.take(rows.len() * q);
         // Step `l` ends layer `l - 1` and begins layer `l`: both work row by row.
         for l in 0..self.weights.layers.len() {
-            self.by_rows(&rows, passes, x, qkv, scratch, |rows, x, qkv, scratch| {
+            self.by_rows(&rows, batches, x, qkv, scratch, |rows, x, qkv, scratch| {
                 match l.checked_sub(1) {
                     None => self.embed(rows, x),
-                    Some(layer) => self.close(layer, rows, attended, x, scratch),
+                    Some(layer) => self.output_and_mlp(layer, rows, attended, x, scratch),
                 }
-                self.open(l, rows, x, qkv, scratch);
+                self.qkv(l, rows, x, qkv, scratch);
             });
-            self.attend(l, sequences, qkv, attended, kept.as_deref_mut(), &failed);
+            self.attend(l, sequences, qkv, attended, kv_out.as_deref_mut(), &failed);
         }
-        if wanted == Wanted::Last {
+        if returned == ResidualRows::LastOfEach {
             rows.retain(|row| row.index + 1 == row.first + row.count);
             for (i, row) in rows.iter().enumerate() {
                 x.copy_within(row.index * hidden..(row.index + 1) * hidden, i * hidden);
             }
         }
         let x = &mut x[..rows.len() * hidden];
-        self.by_rows(&rows, passes, x, qkv, scratch, |rows, x, _, scratch| {
-            self.close(self.weights.layers.len() - 1, rows, attended, x, scratch);
+        self.by_rows(&rows, batches, x, qkv, scratch, |rows, x, _, scratch| {
+            self.output_and_mlp(self.weights.layers.len() - 1, rows, attended, x, scratch);
         });
         finish(x);
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
@@ -115,18 +115,18 @@ impl CpuModel {
     /// row, the threads share each product, and `scratch` serves everything else.
     fn by_rows(
         &self,
-        rows: &[Row],
-        passes: &MicroBatches,
+        rows: &[TokenRow],
+        batches: &MicroBatches,
         x: &mut [f32],
         qkv: &mut [f32],
         scratch: &mut Scratch,
-        step: impl Fn(&[Row], &mut [f32], &mut [f32], &mut Scratch) + Sync,
+        step: impl Fn(&[TokenRow], &mut [f32], &mut [f32], &mut Scratch) + Sync,
     ) {
         if rows.len() == 1 {
-            scratch.shares = true;
+            scratch.split_gemv = true;
             return step(rows, x, qkv, scratch);
         }
-        let tasks = self.tasks(rows.len(), passes);
+        let tasks = self.tasks(rows.len(), batches);
         let x = split(x, tasks.iter().map(|task| task.len() * self.config.hidden));
         let qkv = split(qkv, tasks.iter().map(|task| task.len() * self.qkv_width()));
         let places = tasks.into_par_iter().zip(x).zip(qkv).with_max_len(1);
@@ -134,11 +134,11 @@ impl CpuModel {
     }
 
     /// Splits rows into tasks of whole tiles and of about the same size, the same number for each of
-    /// the pass's threads.
-    pub(crate) fn tasks(&self, rows: usize, passes: &MicroBatches) -> Vec<Range<usize>> {
+    /// the micro-batch's threads.
+    pub(crate) fn tasks(&self, rows: usize, batches: &MicroBatches) -> Vec<Range<usize>> {
         let tile = self.kernel.tile_rows();
         let tiles = rows.div_ceil(tile);
-        let count = rows.div_ceil(TASK_ROWS).next_multiple_of(passes.threads()).min(tiles);
+        let count = rows.div_ceil(TASK_ROWS).next_multiple_of(batches.threads()).min(tiles);
         let start = |task: usize| (task * tiles / count * tile).min(rows);
         (0..count).map(|task| start(task)..start(task + 1)).collect()
     }
@@ -147,7 +147,7 @@ impl CpuModel {
         (self.config.heads + 2 * self.config.kv_heads) * self.config.head_dim
     }
 
-    fn embed(&self, rows: &[Row], x: &mut [f32]) {
+    fn embed(&self, rows: &[TokenRow], x: &mut [f32]) {
         for (row, x) in rows.iter().zip(x.chunks_exact_mut(self.config.hidden)) {
             self.weights.embedding.copy_row(row.token as usize, x);
             if self.config.embedding_scale != 1.0 {
@@ -158,7 +158,7 @@ impl CpuModel {
 
     /// Computes norm, Q, K and V, and rotates and scales Q. Attention rotates K, because it may store K
     /// and V.
-    fn open(&self, l: usize, rows: &[Row], x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
+    fn qkv(&self, l: usize, rows: &[TokenRow], x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
         let (config, layer) = (&self.config, &self.weights.layers[l]);
         self.norm(x, &layer.attention_norm, scratch);
         self.linear(&layer.qkv, Left::Normed, scratch, qkv, StoreOp::Put);
@@ -188,10 +188,10 @@ impl CpuModel {
     }
 
     /// Adds attention's output projection to the residual, then the output of the feed-forward part.
-    fn close(
+    fn output_and_mlp(
         &self,
         l: usize,
-        rows: &[Row],
+        rows: &[TokenRow],
         attended: &[f32],
         x: &mut [f32],
         scratch: &mut Scratch,
@@ -199,11 +199,11 @@ impl CpuModel {
         let layer = &self.weights.layers[l];
         let q = self.config.heads * self.config.head_dim;
         let group = self.config.group() * self.config.head_dim;
-        scratch.operand.start(self.kernel, self.lhs_format(), rows.len(), q);
+        scratch.lhs.start(self.kernel, self.lhs_format(), rows.len(), q);
         for (i, row) in rows.iter().enumerate() {
             for head in 0..self.config.kv_heads {
                 let start = row.first * q + (head * row.count + row.index - row.first) * group;
-                scratch.operand.set(i, head * group, &attended[start..start + group]);
+                scratch.lhs.set(i, head * group, &attended[start..start + group]);
             }
         }
         self.add_linear(
@@ -242,17 +242,17 @@ impl CpuModel {
     /// Multiplies the activated gates of the normed rows by the ups, while a tile is in the cache.
     fn feed_forward(&self, layer: &PackedLayer, scratch: &mut Scratch) {
         let (kernel, wide) = (self.kernel, self.config.feed_forward);
-        let Scratch { operand, activated, narrow, upcast, shares, .. } = scratch;
-        activated.start(kernel, self.lhs_format(), operand.rows(), wide);
+        let Scratch { lhs, activated, narrow, upcast, split_gemv, .. } = scratch;
+        activated.start(kernel, self.lhs_format(), lhs.rows(), wide);
         let activation = self.config.activation;
-        if !*shares {
-            return layer.gate_up.activate(kernel, activation, operand, upcast, activated);
+        if !*split_gemv {
+            return layer.gate_up.activate(kernel, activation, lhs, upcast, activated);
         }
         let values = narrow.take(wide);
         self.by_parts(values, |first, values| {
             let panels = first / PANEL * 2..panels_of(first + values.len()) * 2;
             let upcast = &mut self.scratch.get().upcast;
-            layer.gate_up.product(kernel, operand, panels, upcast, |tile: Tile<'_>| {
+            layer.gate_up.product(kernel, lhs, panels, upcast, |tile: Tile<'_>| {
                 let out = values.chunks_mut(PANEL).nth(tile.panel / 2).unwrap_or_default();
                 let [row, ..] = kernel.activated(activation, tile) else { return };
                 out.copy_from_slice(&row.0[..out.len()]);
@@ -273,7 +273,7 @@ impl CpuModel {
     fn norm(&self, x: &[f32], weight: &[f32], scratch: &mut Scratch) {
         let hidden = self.config.hidden;
         let out = scratch.narrow.take(hidden);
-        scratch.operand.start(self.kernel, self.lhs_format(), x.len() / hidden, hidden).set_normed(
+        scratch.lhs.start(self.kernel, self.lhs_format(), x.len() / hidden, hidden).set_normed(
             x,
             weight,
             self.config.norm_eps,
@@ -308,13 +308,13 @@ impl CpuModel {
         out: &mut [f32],
         op: StoreOp,
     ) {
-        let Scratch { operand, activated, upcast, shares, .. } = scratch;
+        let Scratch { lhs, activated, upcast, split_gemv, .. } = scratch;
         let x = match left {
-            Left::Normed => operand,
+            Left::Normed => lhs,
             Left::Activated => activated,
         };
         let (kernel, columns) = (self.kernel, weights.outputs());
-        if !*shares {
+        if !*split_gemv {
             let rows = OutputRows { kernel, values: out, stride: columns, columns, op };
             weights.product(kernel, x, weights.panels(), upcast, rows);
             return;
@@ -328,12 +328,12 @@ impl CpuModel {
     }
 }
 
-fn rows_of(sequences: &[Sequence<'_>]) -> Vec<Row> {
-    let mut rows: Vec<Row> = Vec::new();
+fn rows_of(sequences: &[Sequence<'_>]) -> Vec<TokenRow> {
+    let mut rows: Vec<TokenRow> = Vec::new();
     for sequence in sequences {
         let (first, count) = (rows.len(), sequence.tokens.len());
         let past = sequence.past.map_or(0, PastKv::tokens);
-        rows.extend(sequence.tokens.iter().enumerate().map(|(i, &token)| Row {
+        rows.extend(sequence.tokens.iter().enumerate().map(|(i, &token)| TokenRow {
             token,
             position: past + i,
             index: first + i,

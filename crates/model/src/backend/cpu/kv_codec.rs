@@ -33,7 +33,7 @@ pub(crate) enum KvPart {
 
 /// An element type with everything that it needs.
 #[derive(Clone)]
-pub(crate) struct Codec {
+pub(crate) struct KvCodec {
     kernel: Kernel,
     pub(crate) kv_dtype: KvDtype,
     calibration: Option<Arc<Calibration>>,
@@ -44,8 +44,8 @@ pub(crate) struct Codec {
     dim: usize,
 }
 
-impl Codec {
-    /// Returns a codec without a calibration, which [`Codec::calibrated`] adds.
+impl KvCodec {
+    /// Returns a codec without a calibration, which [`KvCodec::calibrated`] adds.
     pub(crate) fn new(
         kernel: Kernel,
         kv_dtype: KvDtype,
@@ -76,7 +76,7 @@ impl Codec {
         self.kernel.rotate(heads, self.angles(layer, position), by);
     }
 
-    /// Undoes [`Codec::rotate`], up to rounding.
+    /// Undoes [`KvCodec::rotate`], up to rounding.
     pub(crate) fn rotate_back(&self, layer: usize, position: usize, row: &mut [f32]) {
         for (pair, (cos, sin)) in row.chunks_exact_mut(2).zip(self.angles(layer, position)) {
             let (a, b) = (pair[0], pair[1]);
@@ -94,26 +94,26 @@ impl Codec {
     pub(crate) fn encode(
         &self,
         part: KvPart,
-        place: KvRowIndex,
+        index: KvRowIndex,
         row: &mut [f32],
         bytes: &mut [u8],
     ) {
-        if let Some(means) = self.means(part, place) {
+        if let Some(means) = self.means(part, index) {
             for ((value, mean), sign) in row.iter_mut().zip(means).zip(&*self.signs) {
                 *value = (*value - mean) * sign;
             }
             hadamard(row);
         } else if part == KvPart::Key {
-            self.rotate(place.layer, place.position, row);
+            self.rotate(index.layer, index.position, row);
         }
         self.kernel.encode(KvRows(self.kv_dtype), row, bytes);
     }
 
-    /// Writes a row whose K is already rotated to its position, see [`Codec::encode`].
-    pub(crate) fn encode_turned(
+    /// Writes a row whose K is already rotated to its position, see [`KvCodec::encode`].
+    pub(crate) fn encode_rotated(
         &self,
         part: KvPart,
-        place: KvRowIndex,
+        index: KvRowIndex,
         row: &mut [f32],
         bytes: &mut [u8],
     ) {
@@ -121,31 +121,31 @@ impl Codec {
             return self.kernel.encode(KvRows(self.kv_dtype), row, bytes);
         }
         if part == KvPart::Key {
-            self.rotate_back(place.layer, place.position, row);
+            self.rotate_back(index.layer, index.position, row);
         }
-        self.encode(part, place, row, bytes);
+        self.encode(part, index, row, bytes);
     }
 
     /// Reads a row; K is rotated to its position.
-    pub(crate) fn decode(&self, part: KvPart, place: KvRowIndex, bytes: &[u8], row: &mut [f32]) {
+    pub(crate) fn decode(&self, part: KvPart, index: KvRowIndex, bytes: &[u8], row: &mut [f32]) {
         self.kernel.decode(KvRows(self.kv_dtype), bytes, row);
-        if let Some(means) = self.means(part, place) {
+        if let Some(means) = self.means(part, index) {
             hadamard(row);
             for ((value, mean), sign) in row.iter_mut().zip(means).zip(&*self.signs) {
                 *value = *value * sign + mean;
             }
             if part == KvPart::Key {
-                self.rotate(place.layer, place.position, row);
+                self.rotate(index.layer, index.position, row);
             }
         }
     }
 
-    /// Reads rows from `place`'s position on and rounds them to pairs of bf16. `row` is a buffer for
+    /// Reads rows from `index`'s position on and rounds them to pairs of bf16. `row` is a buffer for
     /// one row.
     pub(crate) fn decode_to_pairs(
         &self,
         part: KvPart,
-        place: KvRowIndex,
+        index: KvRowIndex,
         bytes: &[u8],
         row: &mut [f32],
         pairs: &mut [u32],
@@ -157,21 +157,21 @@ impl Codec {
         let rows = bytes.chunks_exact(self.kv_dtype.row_bytes(row.len()));
         let pairs = pairs.chunks_exact_mut(row.len().div_ceil(2));
         for (i, (bytes, pairs)) in rows.zip(pairs).enumerate() {
-            self.decode(part, KvRowIndex { position: place.position + i, ..place }, bytes, row);
+            self.decode(part, KvRowIndex { position: index.position + i, ..index }, bytes, row);
             self.kernel.round_to_pairs(row, pairs);
         }
     }
 
     /// Rotates a row of K to its position, without rounding; leaves V as it is.
-    pub(crate) fn exact(&self, part: KvPart, place: KvRowIndex, row: &mut [f32]) {
+    pub(crate) fn exact(&self, part: KvPart, index: KvRowIndex, row: &mut [f32]) {
         if part == KvPart::Key {
-            self.rotate(place.layer, place.position, row);
+            self.rotate(index.layer, index.position, row);
         }
     }
 
-    fn means(&self, part: KvPart, place: KvRowIndex) -> Option<&[f32]> {
+    fn means(&self, part: KvPart, index: KvRowIndex) -> Option<&[f32]> {
         let calibration = self.calibration.as_ref()?;
-        let KvRowIndex { layer, head, position, tokens } = place;
+        let KvRowIndex { layer, head, position, tokens } = index;
         let at = calibration.fixed().place(position, tokens);
         Some(match part {
             KvPart::Key => calibration.keys(at, layer, head),
@@ -195,10 +195,10 @@ mod tests {
 
     use super::*;
 
-    fn codec(kv_dtype: KvDtype, dim: usize) -> Codec {
+    fn codec(kv_dtype: KvDtype, dim: usize) -> KvCodec {
         let angles = (0..16 * dim / 2).map(|n| (n as f32).sin_cos());
-        let turned: Arc<Rotations> = Arc::new(angles.map(|(sin, cos)| (cos, sin)).collect());
-        let codec = Codec::new(Kernel::best(), kv_dtype, dim, vec![turned; 2]);
+        let rotations: Arc<Rotations> = Arc::new(angles.map(|(sin, cos)| (cos, sin)).collect());
+        let codec = KvCodec::new(Kernel::best(), kv_dtype, dim, vec![rotations; 2]);
         if !kv_dtype.is_calibrated() {
             return codec;
         }
@@ -211,12 +211,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_come_back_turned(
+        fn rows_come_back_rotated(
             half in 1usize..40, values in prop::collection::vec(-3.0_f32..3.0, 80),
             position in 0usize..9, layer in 0usize..2, head in 0usize..2,
         ) {
             let dim = 2 * half;
-            let place = KvRowIndex { layer, head, position, tokens: 9 };
+            let index = KvRowIndex { layer, head, position, tokens: 9 };
             for (kv_dtype, off) in [
                 (KvDtype::F32, 1e-5), (KvDtype::Bf16, 0.02), (KvDtype::Int8, 0.04),
                 (KvDtype::Int5, 1.0), (KvDtype::Int4, 1.2),
@@ -225,8 +225,8 @@ mod tests {
                 let mut bytes = vec![0; kv_dtype.row_bytes(dim)];
                 for part in [KvPart::Key, KvPart::Value] {
                     let mut row = values[..dim].to_vec();
-                    codec.encode(part, place, &mut row, &mut bytes);
-                    codec.decode(part, place, &bytes, &mut row);
+                    codec.encode(part, index, &mut row, &mut bytes);
+                    codec.decode(part, index, &bytes, &mut row);
                     let mut expected = values[..dim].to_vec();
                     if part == KvPart::Key {
                         codec.rotate(layer, position, &mut expected);
@@ -242,7 +242,7 @@ mod tests {
         }
 
         #[test]
-        fn turning_back_gives_the_row(values in prop::collection::vec(-3.0_f32..3.0, 24), position in 0usize..9) {
+        fn rotating_back_gives_the_row(values in prop::collection::vec(-3.0_f32..3.0, 24), position in 0usize..9) {
             let codec = codec(KvDtype::F32, 24);
             let mut row = values.clone();
             codec.rotate(0, position, &mut row);

@@ -7,11 +7,11 @@ use hyperrag_kernels::isa::Kernel;
 use hyperrag_kernels::lanes::{Lanes, PANEL, Pairs, panels_of};
 use hyperrag_kernels::memory::aligned::take;
 
-use crate::backend::cpu::kv_codec::{Codec, KvPart, KvRowIndex};
+use crate::backend::cpu::kv_codec::{KvCodec, KvPart, KvRowIndex};
 
 /// Packed K and V: K as panels `[16 positions][dim]`, V as panels `[16 dims][position]`. Rows come in
 /// order of positions.
-pub(super) enum Layout<'a> {
+pub(super) enum KvPanels<'a> {
     F32 {
         keys: &'a mut [Lanes],
         values: &'a mut [Lanes],
@@ -30,7 +30,7 @@ pub(super) enum Layout<'a> {
     },
 }
 
-impl<'a> Layout<'a> {
+impl<'a> KvPanels<'a> {
     pub(super) fn start(
         kernel: Kernel,
         format: LhsFormat,
@@ -56,12 +56,12 @@ impl<'a> Layout<'a> {
         Self::Pairs { kernel, keys, values, k_steps, rounded }
     }
 
-    /// Takes rows in a block's format from `place`'s position on. `row` is a buffer for one row.
+    /// Takes rows in a block's format from `index`'s position on. `row` is a buffer for one row.
     pub(super) fn put_stored(
         &mut self,
-        codec: &Codec,
+        codec: &KvCodec,
         part: KvPart,
-        place: KvRowIndex,
+        index: KvRowIndex,
         bytes: &[u8],
         row: &mut [f32],
     ) {
@@ -70,20 +70,20 @@ impl<'a> Layout<'a> {
             Self::Pairs { .. }
                 if codec.kv_dtype == KvDtype::Bf16 && row.len().is_multiple_of(2) =>
             {
-                self.put_rows(part, place.position, bytes, row_bytes);
+                self.put_rows(part, index.position, bytes, row_bytes);
             }
             Self::Pairs { rounded, .. } => {
                 let (pairs, mut buffer) = (row.len().div_ceil(2), std::mem::take(*rounded));
                 let rows = take(&mut buffer, bytes.len() / row_bytes * pairs);
-                codec.decode_to_pairs(part, place, bytes, row, rows);
-                self.put_rows(part, place.position, bytemuck::cast_slice(rows), 4 * pairs);
+                codec.decode_to_pairs(part, index, bytes, row, rows);
+                self.put_rows(part, index.position, bytemuck::cast_slice(rows), 4 * pairs);
                 self.give_back(buffer);
             }
             Self::F32 { .. } => {
                 for (i, bytes) in bytes.chunks_exact(row_bytes).enumerate() {
-                    let place = KvRowIndex { position: place.position + i, ..place };
-                    codec.decode(part, place, bytes, row);
-                    self.put(part, place.position, row);
+                    let index = KvRowIndex { position: index.position + i, ..index };
+                    codec.decode(part, index, bytes, row);
+                    self.put(part, index.position, row);
                 }
             }
         }

@@ -2,13 +2,13 @@
 
 use hyperrag_core::{BlockError, Chunk, KvBlock, KvShape, LanguageModel, ModelError, Pair};
 
-use crate::backend::cpu::forward::{Sequence, Wanted};
+use crate::backend::cpu::forward::{ResidualRows, Sequence};
 use crate::backend::cpu::kv_cache::PastKv;
-use crate::backend::cpu::lm_head::KeptPair;
+use crate::backend::cpu::lm_head::StreamedPair;
 use crate::backend::cpu::micro_batches::{MicroBatches, in_micro_batches};
 use crate::backend::cpu::model::CpuModel;
 
-/// Best number of rows at once for few threads: the largest passes for two, and little memory for the
+/// Best number of rows at once for few threads: the largest micro-batches for two, and little memory for the
 /// blocks made of them.
 const ROWS: usize = 2048;
 /// Best number of rows at once for each of many threads.
@@ -32,54 +32,54 @@ impl CpuModel {
         let hidden = self.config.hidden;
         let mut logs = Vec::new();
         self.pool.install(|| {
-            let (all, passes) =
+            let (all, batches) =
                 ([Sequence { past: None, tokens }], MicroBatches::new(self.threads(), 1));
-            self.forward(&all, None, Wanted::All, &passes, |x| {
+            self.forward(&all, None, ResidualRows::All, &batches, |x| {
                 let mut rows = vec![0.0; x.len() - hidden];
                 let states = &x[..rows.len()];
                 self.norm_rows(states, &self.weights.final_norm, &mut rows);
-                logs = self.log_probabilities(&rows, &tokens[1..], &passes);
+                logs = self.log_probabilities(&rows, &tokens[1..], &batches);
             });
         });
         Ok(logs)
     }
 
-    fn prefill_pass(&self, chunks: &[Chunk], passes: &MicroBatches) -> Vec<KvBlock> {
+    fn prefill_micro_batch(&self, chunks: &[Chunk], batches: &MicroBatches) -> Vec<KvBlock> {
         let sequences: Vec<_> =
             chunks.iter().map(|c| Sequence { past: None, tokens: &c.tokens }).collect();
         let bytes = self.kv_shape.token_bytes();
-        let mut kept: Vec<Vec<u8>> =
+        let mut kv_out: Vec<Vec<u8>> =
             chunks.iter().map(|c| KvBlock::memory(c.tokens.len() * bytes)).collect();
         let hidden = self.config.hidden;
         let mut last = vec![vec![0.0; hidden]; chunks.len()];
-        self.forward(&sequences, Some(&mut kept), Wanted::Last, passes, |x| {
+        self.forward(&sequences, Some(&mut kv_out), ResidualRows::LastOfEach, batches, |x| {
             for (x, state) in x.chunks_exact(hidden).zip(&mut last) {
                 self.norm_rows(x, &self.weights.final_norm, state);
             }
         });
-        let parts = chunks.iter().zip(kept).zip(last);
+        let parts = chunks.iter().zip(kv_out).zip(last);
         parts
             .map(|((c, kv), hidden)| KvBlock::new(self.kv_shape, c.tokens.len(), kv, hidden))
             .collect()
     }
 
     /// Computes the score of each pair, or returns why its block could not be read.
-    fn score_pass(
+    fn score_micro_batch(
         &self,
-        pairs: &[KeptPair<'_>],
-        passes: &MicroBatches,
+        pairs: &[StreamedPair<'_>],
+        batches: &MicroBatches,
     ) -> Vec<Result<f32, BlockError>> {
         let sequences = sequences_of(pairs);
         if sequences.is_empty() {
-            return self.scores(pairs, &[], passes).into_iter().map(Ok).collect();
+            return self.scores(pairs, &[], batches).into_iter().map(Ok).collect();
         }
         let mut scores = Vec::new();
-        let failed = self.forward(&sequences, None, Wanted::All, passes, |x| {
-            scores = self.scores(pairs, x, passes);
+        let failed = self.forward(&sequences, None, ResidualRows::All, batches, |x| {
+            scores = self.scores(pairs, x, batches);
         });
         // A query of one token has no sequence: its score comes from the hidden state, which was read.
         let mut failed = failed.into_iter();
-        let mut read = |pair: &KeptPair<'_>| match pair.query.computed() {
+        let mut read = |pair: &StreamedPair<'_>| match pair.query.computed() {
             [] => None,
             _ => failed.next().flatten(),
         };
@@ -112,7 +112,8 @@ impl LanguageModel for CpuModel {
             self.config.check(&chunk.tokens, 0, || chunk.id.to_string())?;
         }
         let rows = |chunk: &Chunk| chunk.tokens.len();
-        let compute = |pass: &[Chunk], passes: &MicroBatches| self.prefill_pass(pass, passes);
+        let compute =
+            |batch: &[Chunk], batches: &MicroBatches| self.prefill_micro_batch(batch, batches);
         let blocks =
             in_micro_batches(&self.pool, self.kernel.tile_rows(), chunks, rows, |_| (), compute);
         for (block, chunk) in blocks.iter().zip(chunks) {
@@ -132,14 +133,14 @@ impl LanguageModel for CpuModel {
     }
 
     fn score_resident(&self, pairs: &[Pair<'_, KvBlock>]) -> Result<Vec<f32>, ModelError> {
-        let kept = pairs.iter().map(|pair| Pair { query: pair.query, block: pair.block as _ });
-        let scores = self.score_streamed(&kept.collect::<Vec<_>>())?.into_iter();
+        let streamed = pairs.iter().map(|pair| Pair { query: pair.query, block: pair.block as _ });
+        let scores = self.score_streamed(&streamed.collect::<Vec<_>>())?.into_iter();
         Ok(scores.map(|score| score.expect("a block in memory is read")).collect())
     }
 
     fn score_streamed(
         &self,
-        pairs: &[KeptPair<'_>],
+        pairs: &[StreamedPair<'_>],
     ) -> Result<Vec<Result<f32, BlockError>>, ModelError> {
         for pair in pairs {
             self.config.check_query(pair.query, pair.block.tokens())?;
@@ -148,9 +149,12 @@ impl LanguageModel for CpuModel {
                 return Err(ModelError::KvShape { block, model });
             }
         }
-        let rows = |pair: &KeptPair<'_>| pair.query.computed().len();
-        let prefetch = |pass: &[KeptPair<'_>]| self.prefetch_first_layers(&sequences_of(pass));
-        let compute = |pass: &[KeptPair<'_>], passes: &MicroBatches| self.score_pass(pass, passes);
+        let rows = |pair: &StreamedPair<'_>| pair.query.computed().len();
+        let prefetch =
+            |batch: &[StreamedPair<'_>]| self.prefetch_first_layers(&sequences_of(batch));
+        let compute = |batch: &[StreamedPair<'_>], batches: &MicroBatches| {
+            self.score_micro_batch(batch, batches)
+        };
         let scores =
             in_micro_batches(&self.pool, self.kernel.tile_rows(), pairs, rows, prefetch, compute);
         match scores.iter().position(|score| matches!(score, Ok(score) if !score.is_finite())) {
@@ -161,7 +165,7 @@ impl LanguageModel for CpuModel {
 }
 
 /// Returns the sequences of the pairs whose query has tokens for the decoder.
-fn sequences_of<'a>(pairs: &[KeptPair<'a>]) -> Vec<Sequence<'a>> {
+fn sequences_of<'a>(pairs: &[StreamedPair<'a>]) -> Vec<Sequence<'a>> {
     let all = pairs.iter().map(|pair| Sequence {
         past: Some(PastKv::Block(pair.block)),
         tokens: pair.query.computed(),

@@ -17,8 +17,8 @@ use crate::backend::cpu::micro_batches::MicroBatches;
 use crate::backend::cpu::model::CpuModel;
 use crate::backend::cpu::scratch::{Scratch, split};
 
-/// A pair whose block is read during the pass.
-pub(crate) type KeptPair<'a> = Pair<'a, dyn LayerSource + 'a>;
+/// A pair whose block is read while its micro-batch is computed.
+pub(crate) type StreamedPair<'a> = Pair<'a, dyn LayerSource + 'a>;
 
 /// Number of columns of the vocabulary computed at once, so that no matrix of logits is held.
 pub(crate) const COLUMNS: usize = 1024;
@@ -28,9 +28,9 @@ impl CpuModel {
     /// pair after pair.
     pub(crate) fn scores(
         &self,
-        pairs: &[KeptPair<'_>],
+        pairs: &[StreamedPair<'_>],
         states: &[f32],
-        passes: &MicroBatches,
+        batches: &MicroBatches,
     ) -> Vec<f32> {
         let (mut likely, mut last, mut rest) = (Vec::new(), Vec::new(), states);
         for (i, pair) in pairs.iter().enumerate() {
@@ -46,7 +46,7 @@ impl CpuModel {
             scores[i] = self.label_score(scorer, own);
         }
         let runs: Vec<_> = likely.iter().map(|(_, pair, own)| (**pair, *own)).collect();
-        for ((i, ..), score) in likely.iter().zip(self.mean_log_probabilities(&runs, passes)) {
+        for ((i, ..), score) in likely.iter().zip(self.mean_log_probabilities(&runs, batches)) {
             scores[*i] = score;
         }
         scores
@@ -55,8 +55,8 @@ impl CpuModel {
     /// Computes the mean log-probability of each pair's query. Residual rows come with each pair.
     fn mean_log_probabilities(
         &self,
-        runs: &[(KeptPair<'_>, &[f32])],
-        passes: &MicroBatches,
+        runs: &[(StreamedPair<'_>, &[f32])],
+        batches: &MicroBatches,
     ) -> Vec<f32> {
         if runs.is_empty() {
             return Vec::new();
@@ -72,8 +72,8 @@ impl CpuModel {
             first.copy_from_slice(pair.block.hidden());
             self.norm_rows(states, &self.weights.final_norm, rest);
         });
-        let mut logs = &self.log_probabilities(rows, &targets, passes)[..];
-        let mean = |(pair, _): &(KeptPair<'_>, &[f32])| {
+        let mut logs = &self.log_probabilities(rows, &targets, batches)[..];
+        let mean = |(pair, _): &(StreamedPair<'_>, &[f32])| {
             let (own, later) = logs.split_at(pair.query.tokens.len());
             logs = later;
             (own.iter().sum::<f64>() / own.len() as f64) as f32
@@ -112,10 +112,10 @@ impl CpuModel {
         &self,
         rows: &[f32],
         targets: &[u32],
-        passes: &MicroBatches,
+        batches: &MicroBatches,
     ) -> Vec<f64> {
         let hidden = self.config.hidden;
-        let tasks = self.tasks(targets.len(), passes);
+        let tasks = self.tasks(targets.len(), batches);
         let mut logs = vec![0.0; targets.len()];
         let places = split(&mut logs, tasks.iter().map(Range::len));
         tasks.par_iter().zip(places).with_max_len(1).for_each(|(task, logs)| {
@@ -133,16 +133,14 @@ impl CpuModel {
         logs: &mut [f64],
     ) {
         let (head, kernel, cap) = (self.head(), self.kernel, self.config.logit_cap);
-        let Scratch { operand, upcast, .. } = scratch;
-        operand
-            .start(kernel, self.head_lhs_format(), targets.len(), self.config.hidden)
-            .set_all(rows);
+        let Scratch { lhs, upcast, .. } = scratch;
+        lhs.start(kernel, self.head_lhs_format(), targets.len(), self.config.hidden).set_all(rows);
         let mut sums: Vec<_> = targets.iter().copied().map(LogSum::new).collect();
         for first in (0..head.outputs()).step_by(COLUMNS) {
             let columns = COLUMNS.min(head.outputs() - first);
             let panels = first / PANEL..panels_of(first + columns);
             let out = LogSums { kernel, cap, first, columns, rows: &mut sums };
-            head.product(kernel, operand, panels, upcast, out);
+            head.product(kernel, lhs, panels, upcast, out);
             sums.iter_mut().for_each(LogSum::fold_into_f64);
         }
         for (log, sum) in logs.iter_mut().zip(sums) {

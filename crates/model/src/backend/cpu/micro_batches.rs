@@ -1,25 +1,26 @@
-//! Groups sequences into passes through the decoder, and divides the threads among the passes.
+//! Groups sequences into micro-batches, and divides the threads among these.
 //!
-//! With enough rows, each thread runs its own passes from the first layer to the last, and waits for no
-//! other thread after a step. Passes are large: all rows of a pass multiply a layer's weights while
-//! these are in the last-level cache.
+//! In: items with their numbers of rows, a pool of threads, the rows of a tile. Out: results in the items'
+//! order. It does not know what computes them. With enough rows, each thread runs micro-batches of its own
+//! from the first layer to the last, and waits for no other thread after a step. Micro-batches are large:
+//! all rows of one multiply a layer's weights while these are in the last-level cache.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-/// Largest number of rows in a pass; a single item may have more.
-pub(crate) const PASS_ROWS: usize = 1024;
-/// Minimum rows for a thread to run its own passes. With fewer, loading the weights into its cache
-/// dominates.
+/// Largest number of rows in a micro-batch; a single item may have more.
+pub(crate) const MICRO_BATCH_ROWS: usize = 1024;
+/// Minimum rows for a thread to run micro-batches of its own. With fewer, loading the weights into its
+/// cache dominates.
 const OWN_ROWS: usize = 96;
-/// Number of rows that could be computed while the weights of a pass come from memory.
+/// Number of rows that could be computed while the weights of a micro-batch come from memory.
 const WEIGHTS_ROWS: usize = 64;
 
-/// Passes that share the threads.
+/// Micro-batches that share the threads.
 pub(crate) struct MicroBatches {
     threads: usize,
-    /// Number of passes that are not done.
+    /// Number of micro-batches that are not done.
     left: AtomicUsize,
 }
 
@@ -28,7 +29,7 @@ impl MicroBatches {
         Self { threads, left: AtomicUsize::new(count) }
     }
 
-    /// Number of threads for each pass: more than one if fewer passes are left than there are threads.
+    /// Number of threads for each micro-batch: more than one if fewer are left than there are threads.
     pub(crate) fn threads(&self) -> usize {
         self.threads.div_ceil(self.left.load(Ordering::Relaxed).max(1))
     }
@@ -67,7 +68,7 @@ pub(crate) fn in_micro_batches<T: Sync, R: Send>(
     made.into_iter().flat_map(|(_, made)| made).collect()
 }
 
-/// Cuts `items` into passes.
+/// Cuts `items` into micro-batches.
 fn cut<T>(items: &[T], rows: impl Fn(&T) -> usize, threads: usize, tile: usize) -> Vec<&[T]> {
     let all: usize = items.iter().map(&rows).sum();
     if all < threads * OWN_ROWS {
@@ -79,7 +80,7 @@ fn cut<T>(items: &[T], rows: impl Fn(&T) -> usize, threads: usize, tile: usize) 
         let rounds = items.len().div_ceil(*count).div_ceil(threads);
         rounds * ((count * mean).next_multiple_of(tile) + WEIGHTS_ROWS)
     };
-    let most = (PASS_ROWS / mean).clamp(1, items.len());
+    let most = (MICRO_BATCH_ROWS / mean).clamp(1, items.len());
     let rows_max = (1..=most).min_by_key(time).unwrap_or(1) * mean;
     let mut rest = items;
     let next = || {
@@ -88,9 +89,9 @@ fn cut<T>(items: &[T], rows: impl Fn(&T) -> usize, threads: usize, tile: usize) 
             sum += rows(item);
             sum <= rows_max
         });
-        let (pass, later) = rest.split_at(fits.count().max(1).min(rest.len()));
+        let (batch, later) = rest.split_at(fits.count().max(1).min(rest.len()));
         rest = later;
-        (!pass.is_empty()).then_some(pass)
+        (!batch.is_empty()).then_some(batch)
     };
     std::iter::from_fn(next).collect()
 }
@@ -105,15 +106,18 @@ mod tests {
     fn passes_fill_tiles_and_threads() {
         let counts = |items: usize, rows: usize, threads| {
             let items = vec![rows; items];
-            cut(&items, |rows| *rows, threads, 32).iter().map(|pass| pass.len()).collect::<Vec<_>>()
+            cut(&items, |rows| *rows, threads, 32)
+                .iter()
+                .map(|batch| batch.len())
+                .collect::<Vec<_>>()
         };
         assert_eq!(counts(100, 19, 2), [50; 2]);
         assert_eq!(counts(100, 19, 16).len(), 15);
-        // Two passes of half the items would be too large, three would leave a thread idle.
+        // Two micro-batches of half the items would be too large, three would leave a thread idle.
         assert_eq!(counts(107, 19, 2), [27, 27, 27, 26]);
         assert_eq!(counts(8, 256, 2), [4; 2]);
         assert_eq!(counts(24, 256, 2), [4; 6]);
-        // Too few rows for separate passes.
+        // Too few rows for separate micro-batches.
         assert_eq!(counts(9, 19, 2), [9]);
         assert_eq!(counts(1, 2000, 2), [1]);
         assert_eq!(counts(0, 1, 2), [0; 0]);
@@ -124,9 +128,9 @@ mod tests {
         fn every_item_is_in_a_pass(
             rows in prop::collection::vec(0_usize..600, 0..60), threads in 1_usize..20, tile in 1_usize..33,
         ) {
-            let passes = cut(&rows, |rows| *rows, threads, tile);
-            prop_assert!(passes.iter().all(|pass| !pass.is_empty()));
-            prop_assert_eq!(passes.concat(), rows);
+            let batches = cut(&rows, |rows| *rows, threads, tile);
+            prop_assert!(batches.iter().all(|batch| !batch.is_empty()));
+            prop_assert_eq!(batches.concat(), rows);
         }
     }
 }

@@ -11,7 +11,7 @@ use hyperrag_kernels::isa::Kernel;
 
 use crate::arch::config::Config;
 use crate::arch::weights::Weights;
-use crate::backend::cpu::kv_codec::Codec;
+use crate::backend::cpu::kv_codec::KvCodec;
 use crate::backend::cpu::load_weights::{FileWeights, UnpackedMatrix};
 use crate::backend::cpu::scratch::{ScratchPool, Workspace};
 use crate::error::LoadError;
@@ -34,7 +34,7 @@ pub struct CpuModel {
     pub(crate) scratch: Arc<ScratchPool>,
     pub(crate) weights: Arc<Weights<PackedWeights, Vec<f32>>>,
     pub(crate) kv_shape: KvShape,
-    pub(crate) codec: Codec,
+    pub(crate) codec: KvCodec,
     pub(crate) workspaces: Arc<Mutex<Vec<Workspace>>>,
 }
 
@@ -76,7 +76,7 @@ impl CpuModel {
         let weights = pool.install(|| stored.try_map(pack_head, |m| m.pack(dtype)))?;
         Ok(Self {
             kv_shape: config.kv_shape(kv_dtype),
-            codec: Codec::new(kernel, kv_dtype, config.head_dim, config.rotations()),
+            codec: KvCodec::new(kernel, kv_dtype, config.head_dim, config.rotations()),
             scratch: Arc::new(ScratchPool::new(pool.current_num_threads())),
             workspaces: Arc::default(),
             config,

@@ -39,7 +39,7 @@ impl CpuModel {
     ///
     /// # Errors
     /// [`ModelError::KvShape`] for a block of other sizes.
-    pub fn rounded(&self, exact: &KvBlock) -> Result<KvBlock, ModelError> {
+    pub fn requantise(&self, exact: &KvBlock) -> Result<KvBlock, ModelError> {
         let expected = self.config.kv_shape(KvDtype::F32);
         if *exact.kv_shape() != expected {
             let (block, model) = (Box::new(*exact.kv_shape()), Box::new(expected));
@@ -51,13 +51,13 @@ impl CpuModel {
         self.pool.install(|| {
             let layers = exact.kv().par_chunks(bytes.0).zip(kv.par_chunks_mut(bytes.1));
             layers.enumerate().for_each(|(layer, (from, to))| {
-                self.round_layer(layer, tokens, from, to);
+                self.requantise_layer(layer, tokens, from, to);
             });
         });
         Ok(KvBlock::new(self.kv_shape, tokens, kv, exact.hidden().to_vec()))
     }
 
-    fn round_layer(&self, layer: usize, tokens: usize, from: &[u8], to: &mut [u8]) {
+    fn requantise_layer(&self, layer: usize, tokens: usize, from: &[u8], to: &mut [u8]) {
         let (heads, dim) = (self.config.kv_heads, self.config.head_dim);
         let row_bytes = self.codec.kv_dtype.row_bytes(dim);
         let mut row = vec![0.0; dim];
@@ -66,8 +66,8 @@ impl CpuModel {
             let (head, position) = (i / tokens, i % tokens);
             let part = if head < heads { KvPart::Key } else { KvPart::Value };
             KvDtype::F32.decode(from, &mut row);
-            let place = KvRowIndex { layer, head: head % heads, position, tokens };
-            self.codec.encode_turned(part, place, &mut row, to);
+            let index = KvRowIndex { layer, head: head % heads, position, tokens };
+            self.codec.encode_rotated(part, index, &mut row, to);
         }
     }
 }

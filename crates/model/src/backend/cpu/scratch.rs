@@ -37,13 +37,13 @@ pub(crate) struct Scratch {
     /// K and V of a layer of a block, as they were read.
     pub(crate) layer: Vec<u8>,
     /// Left sides of products.
-    pub(crate) operand: PackedLhs,
+    pub(crate) lhs: PackedLhs,
     pub(crate) activated: PackedLhs,
     /// Panels of bf16 in f32.
     pub(crate) upcast: Vec<Lanes>,
     /// Whether products of one row are shared by the threads. Who waits for them may meanwhile be given
     /// a task that needs the thread's own scratch, so this must be none of the pool's.
-    pub(crate) shares: bool,
+    pub(crate) split_gemv: bool,
 }
 
 /// One [`Scratch`] a thread of the pool. A task locks its thread's own and never waits for other

@@ -3,5 +3,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let _ = hyperrag_model::fuzz::config(bytes);
+    let _ = hyperrag_model::testing::fuzz::config(bytes);
 });

@@ -96,7 +96,7 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Scored
         }
         let scored = score(args, way, &loaded, (corpus, &chunker), &taken.judged, stop)?;
         taken.variants.extend(scored);
-        taken.machinery = loaded.model.machinery();
+        taken.backend_description = loaded.model.backend_description();
         taken.profile.clone_from(&loaded.profile.name);
     }
     // In the order in which they were asked for.
@@ -107,7 +107,7 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Scored
 }
 
 fn figures(args: &QualityArgs, taken: ScoredQueries, qrels: &Qrels) -> Figures {
-    let ScoredQueries { judged, variants: scored, machinery, profile } = taken;
+    let ScoredQueries { judged, variants: scored, backend_description, profile } = taken;
     let priced = scored.iter().map(|ScoredVariant { figures, queries }| {
         (figures.name.clone(), queries.clone(), figures.cost)
     });
@@ -125,7 +125,7 @@ fn figures(args: &QualityArgs, taken: ScoredQueries, qrels: &Qrels) -> Figures {
     };
     Figures {
         version: env!("CARGO_PKG_VERSION"),
-        machinery,
+        backend_description,
         profile,
         retriever,
         measure: args.measure.to_string(),
@@ -222,7 +222,7 @@ fn score(
         part.with_context(|| format!("query {}", query.query.id))
     };
     let parts = judged.iter().map(part).collect::<Result<Vec<_>>>()?;
-    let round: fn(&Model, &KvBlock) -> Result<KvBlock, ModelError> = Model::rounded;
+    let round: fn(&Model, &KvBlock) -> Result<KvBlock, ModelError> = Model::requantise;
     let input = QualityInput {
         corpus,
         chunker,

@@ -8,8 +8,8 @@ use hyperrag_model::{
 /// Says where `model` computes, in which type, and what that costs.
 pub(crate) fn sentence(model: &Model) -> String {
     let place = match model {
-        Model::Cpu(_) => format!("the CPU ({})", model.machinery()),
-        Model::Gpu(..) => model.machinery(),
+        Model::Cpu(_) => format!("the CPU ({})", model.backend_description()),
+        Model::Gpu(..) => model.backend_description(),
     };
     let how = format!("computing in {} on {place}", model.dtype());
     match cost(model.kernel_id()) {

@@ -16,7 +16,8 @@ pub(crate) struct Conditions {
     version: &'static str,
     cpu: String,
     pub(crate) device: DeviceInfo,
-    machinery: String,
+    #[serde(rename = "machinery")]
+    backend_description: String,
     kernel: &'static str,
     #[serde(rename = "element")]
     kv_dtype: String,
@@ -43,7 +44,7 @@ impl Conditions {
             version: env!("CARGO_PKG_VERSION"),
             cpu: cpu_name(),
             device: model.device(),
-            machinery: model.machinery(),
+            backend_description: model.backend_description(),
             kernel: model.kernel_id(),
             kv_dtype: engine.store.kv_shape().kv_dtype.to_string(),
             io: "page cache",
@@ -147,11 +148,19 @@ fn agreement_sentence(figures: &BenchReport) -> String {
 
 fn describe(conditions: &Conditions) -> String {
     let Conditions {
-        version, cpu, machinery, kernel, kv_dtype, io, steal_percent, queries, ..
+        version,
+        cpu,
+        backend_description,
+        kernel,
+        kv_dtype,
+        io,
+        steal_percent,
+        queries,
+        ..
     } = conditions;
     let steal = steal_percent.map_or_else(|| "unknown".to_owned(), |steal| format!("{steal:.1} %"));
     format!(
-        "hyperrag {version}, {cpu}, {machinery}, kernel {kernel}, {kv_dtype} KV from {io}, \
+        "hyperrag {version}, {cpu}, {backend_description}, kernel {kernel}, {kv_dtype} KV from {io}, \
          steal {steal}, {queries} queries."
     )
 }

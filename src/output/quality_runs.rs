@@ -21,7 +21,7 @@ pub(crate) struct ScoredVariant {
 pub(crate) struct ScoredQueries {
     pub(crate) judged: Vec<JudgedQuery>,
     pub(crate) variants: Vec<ScoredVariant>,
-    pub(crate) machinery: String,
+    pub(crate) backend_description: String,
     pub(crate) profile: String,
 }
 

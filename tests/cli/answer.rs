@@ -154,7 +154,7 @@ fn a_question_that_fails_does_not_end_a_batch() {
 fn the_generator_may_be_another_model() {
     let scratch = built();
     let mut file = std::fs::File::create(scratch.path("other.gguf")).unwrap();
-    hyperrag_model::tiny::write(1, &mut file).unwrap();
+    hyperrag_model::testing::tiny::write(1, &mut file).unwrap();
     let (own, other) = (answer(&scratch, ""), answer(&scratch, "--generator other.gguf"));
     assert_eq!(own["passages"], other["passages"]);
     assert_ne!(own["answer"], other["answer"]);

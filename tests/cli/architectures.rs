@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::BufWriter;
 
-use hyperrag_model::tiny::{NAMES, Tiny};
+use hyperrag_model::testing::tiny::{NAMES, Tiny};
 
 use crate::support::{MISMATCH, Scratch, jsonl, passages, ranked};
 

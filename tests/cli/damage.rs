@@ -163,7 +163,7 @@ fn an_index_that_lacks_documents_is_refused() {
 fn a_store_of_another_model_is_refused() {
     let scratch = built();
     let mut other = fs::File::create(scratch.path("other.gguf")).unwrap();
-    hyperrag_model::tiny::write(1, &mut other).unwrap();
+    hyperrag_model::testing::tiny::write(1, &mut other).unwrap();
     let contents = scratch.contents("store");
     for line in [
         "query --store store --model other.gguf bees",

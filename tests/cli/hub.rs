@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use hyperrag_model::tiny::Tiny;
+use hyperrag_model::testing::tiny::Tiny;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
-use hyperrag_model::tiny::Tiny;
+use hyperrag_model::testing::tiny::Tiny;
 
 use crate::support::{FAILED, LITTLE_MEMORY, Scratch, testdata};
 

@@ -121,7 +121,7 @@ fn the_plan_is_printed_and_nothing_written() {
 fn another_model_does_not_mend() {
     let (scratch, _) = built();
     let mut other = fs::File::create(scratch.path("other.gguf")).unwrap();
-    hyperrag_model::tiny::write(1, &mut other).unwrap();
+    hyperrag_model::testing::tiny::write(1, &mut other).unwrap();
     scratch.damage("store/shards/000001.kv", |bytes| bytes[100_000] ^= 1);
     let damaged = scratch.files("store");
     let outcome = scratch.ends(DAMAGED, "repair --store store --model other.gguf");

@@ -6,7 +6,7 @@ use std::path::Path;
 use hyperrag_core::{
     Chunk, ChunkId, DocId, KvDtype, LanguageModel, Pair, QuerySuffix, Scorer, Tokenize,
 };
-use hyperrag_model::tiny::Tiny;
+use hyperrag_model::testing::tiny::Tiny;
 use hyperrag_model::{ComputeDtype, CpuModel, Kernel, ModelFile};
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
-use hyperrag_model::tiny;
+use hyperrag_model::testing::tiny;
 use hyperrag_store::FORMAT_VERSION;
 
 use crate::golden_store::{golden, payloads};

@@ -38,9 +38,9 @@ pub(crate) fn values_of(operand: &PackedLhs, kernel: Kernel, dtype: ComputeDtype
 
 /// Element types as formats of rows.
 #[derive(Clone, Copy)]
-pub(crate) struct Stored(pub(crate) KvDtype);
+pub(crate) struct TestRows(pub(crate) KvDtype);
 
-impl RowFormat for Stored {
+impl RowFormat for TestRows {
     fn is_scaled_int8(self) -> bool {
         self.0 == KvDtype::Int8
     }

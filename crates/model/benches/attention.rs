@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hyperrag_core::KvDtype;
-use hyperrag_model::bench::Attention;
+use hyperrag_model::testing::attention::Attention;
 use hyperrag_model::{ComputeDtype, Kernel};
 
 fn attention(criterion: &mut Criterion) {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::PathBuf;
 
-use hyperrag_model::tiny::{NAMES, Tiny};
+use hyperrag_model::testing::tiny::{NAMES, Tiny};
 
 const USAGE: &str = "usage: tiny_model OUT [SEED] [--model NAME] [--folder] [--files N]";
 

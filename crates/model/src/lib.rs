@@ -11,53 +11,33 @@
 //! assert_eq!((config.layers, config.hidden), (30, 576));
 //! ```
 
-mod cache;
-mod chat;
-mod config;
-mod config_json;
-mod cpu;
-mod device;
-mod digest;
-mod digest_memory;
-mod dtype_choice;
+mod arch;
+mod backend;
 mod error;
-#[doc(hidden)]
-pub mod fuzz;
-mod generator;
-mod gguf;
-mod hub;
-mod json;
-mod metadata;
-mod model;
-mod model_file;
-mod model_folder;
-mod pull;
+mod fetch;
+mod format;
+mod generate;
 mod random;
-mod rope;
-mod sample;
-mod shapes;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tokenizer;
-mod weights;
 
-#[cfg(feature = "candle")]
-pub mod tiny;
-
-pub use cache::{CATALOG, ModelCache, ModelPart, NamedModel};
-pub use config::{Architecture, Config, Sizes, Window};
-pub use cpu::CpuModel;
-#[doc(hidden)]
-pub use cpu::bench;
-pub use device::{DeviceBlock, DeviceChoice, DeviceInfo, DeviceModel, DeviceSettings};
-pub use dtype_choice::DtypeChoice;
+pub use arch::config::{Architecture, Config, DecoderSizes, Window};
+pub use arch::rope::{Llama3Scaling, Rope, Scaling};
+pub use backend::candle::choice::{DeviceChoice, DeviceInfo, DeviceSettings};
+pub use backend::candle::decoder::{DeviceBlock, DeviceModel};
+pub use backend::cpu::model::CpuModel;
+pub use backend::dtype_choice::DtypeChoice;
+pub use backend::model::{LoadSettings, Model, ResidentBlock};
 pub use error::LoadError;
-pub use generator::Generator;
+pub use fetch::cache::ModelCache;
+pub use fetch::catalogue::{CATALOG, ModelPart, NamedModel};
+pub use format::model_file::ModelFile;
+pub use generate::generator::Generator;
 pub use hyperrag_kernels::activation::Activation;
 pub use hyperrag_kernels::dtype::ComputeDtype;
 pub use hyperrag_kernels::isa::{
     KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS, KERNEL_ID_INT8,
     KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, Kernel,
 };
-pub use model::{LoadSettings, Model, ResidentBlock};
-pub use model_file::ModelFile;
-pub use rope::{Llama3Scaling, Rope, Scaling};
 pub use tokenizer::Tokenizer;

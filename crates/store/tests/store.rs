@@ -148,7 +148,7 @@ fn by_layers(opened: Opened<'_>) -> Result<Option<Parts>, BlockError> {
     let Some(block) = opened? else { return Ok(None) };
     let (mut kv, mut buffer) = (Vec::new(), Vec::new());
     for layer in 0..block.kv_shape().layers as usize {
-        block.expect(layer + 1);
+        block.prefetch(layer + 1);
         kv.extend_from_slice(block.layer(layer, &mut buffer)?);
     }
     Ok(Some((kv, block.hidden().iter().map(|value| value.to_bits()).collect())))

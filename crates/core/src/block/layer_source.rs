@@ -38,7 +38,7 @@ pub trait LayerSource: Send + Sync {
 
     /// Announces that a layer will be asked for soon, so that it can be fetched meanwhile. The block need not
     /// have such a layer.
-    fn expect(&self, _layer: usize) {}
+    fn prefetch(&self, _layer: usize) {}
 
     /// Lists the reads that replicas have served so far.
     fn failovers(&self) -> Vec<Failover> {

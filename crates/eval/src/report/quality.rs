@@ -12,7 +12,8 @@ pub struct Figures {
     /// Version of the program.
     pub version: &'static str,
     /// Device and kernel that computed.
-    pub machinery: String,
+    #[serde(rename = "machinery")]
+    pub backend_description: String,
     /// Name of the profile.
     pub profile: String,
     /// Source of the candidates.

@@ -16,9 +16,9 @@ pub fn svg(figures: &Figures) -> String {
     let by_bytes = panel(figures, ("bytes a document", |point| point.bytes_a_document), |name| {
         figures.costs.iter().filter(|p| p.variant == name).filter(deepest).collect()
     });
-    let (queries, machinery) = (figures.queries, &figures.machinery);
+    let (queries, backend_description) = (figures.queries, &figures.backend_description);
     let title = format!(
-        "{} fused with {}, depths to {}, {queries} queries ({machinery})",
+        "{} fused with {}, depths to {}, {queries} queries ({backend_description})",
         figures.measure, figures.retriever, figures.depth
     );
     panels_svg(&title, &[by_speed, by_bytes])

@@ -66,7 +66,8 @@ fn recompute_row(variants: &[VariantFigures]) -> Option<String> {
 }
 
 fn describe(figures: &Figures) -> String {
-    let Figures { version, machinery, profile, queries, seed, depth, pairs, .. } = figures;
+    let Figures { version, backend_description, profile, queries, seed, depth, pairs, .. } =
+        figures;
     let variants = figures.variants.iter().map(|variant| {
         format!("{} {} bytes a token ({})", variant.name, variant.bytes_a_token, variant.kernel)
     });
@@ -76,7 +77,7 @@ fn describe(figures: &Figures) -> String {
     };
     format!(
         "{queries} queries (seed {seed}), depth {depth}, {pairs} pairs, profile {profile}; blocks {blocks}: {}. \
-         hyperrag {version}, {machinery}.",
+         hyperrag {version}, {backend_description}.",
         variants.collect::<Vec<_>>().join(", ")
     )
 }

@@ -1,93 +1,24 @@
 //! Byte-level BPE from a GGUF. Gives a [`Tokenizer`] that cuts text into words as the model's family
 //! does.
 
+use hyperrag_core::Digest;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::unicode::NFC;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{
-    AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer as FastTokenizer,
-};
+use tokenizers::{AddedToken, Tokenizer as FastTokenizer};
 
-use super::pieces::Cutter;
-use super::{Digests, Encoder, Spelling, Tokenizer, Vocabulary, hash_texts, kind, marks_turn};
-use crate::LoadError;
-use crate::metadata::Reader;
-use hyperrag_core::Digest;
+use crate::error::LoadError;
+use crate::format::gguf::metadata_reader::MetadataReader;
+use crate::tokenizer::pieces::Cutter;
+use crate::tokenizer::spelling::Spelling;
+use crate::tokenizer::vocabulary::{Vocabulary, hash_texts, kind, marks_turn};
+use crate::tokenizer::words::Words;
+use crate::tokenizer::{Digests, Encoder, Tokenizer};
 
-/// Pattern by which Llama 3 and Qwen cut text into words. They differ in `numbers` alone.
-macro_rules! words_pattern {
-    ($numbers:literal) => {
-        concat!(
-            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|",
-            $numbers,
-            r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-        )
-    };
-}
-
-/// Patterns that end a word between a letter or digit and any other character, and between a letter and
-/// a digit, whatever stands further left or right. They are those of GPT-2, Llama 3, Qwen and Mistral's
-/// Tekken.
-pub(super) const WORDS: [&str; 4] = [
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    words_pattern!(r"\p{N}{1,3}"),
-    words_pattern!(r"\p{N}"),
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-];
-
-/// Ways to cut text into words before BPE, with llama.cpp's names.
-#[derive(Clone, Copy, PartialEq)]
-enum Words {
-    Gpt2,
-    /// Every digit by itself, then as in GPT-2.
-    SmolLm,
-    /// Numbers by up to three digits.
-    Llama3,
-    /// Every digit by itself; text is composed first.
-    Qwen2,
-}
-
-impl Words {
-    fn named(name: &str) -> Option<Self> {
-        match name {
-            "gpt-2" | "gpt2" => Some(Self::Gpt2),
-            "smollm" => Some(Self::SmolLm),
-            "llama-bpe" | "llama3" | "llama-v3" => Some(Self::Llama3),
-            "qwen2" | "deepseek-r1-qwen" => Some(Self::Qwen2),
-            _ => None,
-        }
-    }
-
-    /// Returns one of the names.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Gpt2 => "gpt-2",
-            Self::SmolLm => "smollm",
-            Self::Llama3 => "llama-bpe",
-            Self::Qwen2 => "qwen2",
-        }
-    }
-
-    fn pre_tokenizer(self) -> Result<Sequence, String> {
-        let split = |pattern: &str| -> Result<PreTokenizerWrapper, String> {
-            let pattern = SplitPattern::Regex(pattern.to_owned());
-            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false);
-            Ok(split.map_err(|error| error.to_string())?.into())
-        };
-        let bytes = |words| PreTokenizerWrapper::from(ByteLevel::new(false, true, words));
-        Ok(Sequence::new(match self {
-            Self::Gpt2 => vec![bytes(true)],
-            Self::SmolLm => vec![Digits::new(true).into(), bytes(true)],
-            Self::Llama3 => vec![split(WORDS[1])?, bytes(false)],
-            Self::Qwen2 => vec![split(WORDS[2])?, bytes(false)],
-        }))
-    }
-}
-
-pub(super) fn read(reader: &Reader<'_>, vocabulary: &Vocabulary) -> Result<Tokenizer, LoadError> {
+/// Makes the tokenizer of a vocabulary with merges.
+pub(super) fn byte_level_bpe(
+    reader: &MetadataReader<'_>,
+    vocabulary: &Vocabulary,
+) -> Result<Tokenizer, LoadError> {
     let (model, pre) = ("gpt2".to_owned(), reader.text("tokenizer.ggml.pre")?);
     let Some(words) = Words::named(&pre) else {
         let feature = format!("a tokenizer of model {model:?} with pre-tokenizer {pre:?}");
@@ -169,29 +100,13 @@ impl Added {
     }
 }
 
-impl Spelling {
-    pub(super) fn bytes() -> Self {
-        Self::Bytes(byte_characters().zip(0..=u8::MAX).collect())
-    }
-}
-
-/// Characters by which byte-level BPE spells each byte in the names of its tokens (GPT-2, Radford et
-/// al. 2019).
-pub(crate) fn byte_characters() -> impl Iterator<Item = char> {
-    let printable = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
-    let mut shifted = 256..;
-    (0..256).map(move |byte| {
-        let code = if printable(byte) { byte } else { shifted.next().unwrap_or(byte) };
-        char::from_u32(code).unwrap_or(' ')
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::gguf::Value;
+    use crate::format::gguf::header::MetadataValue;
+    use crate::tokenizer::spelling::byte_characters;
     use hyperrag_core::{Coverage, Tokenize};
     use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
@@ -225,15 +140,16 @@ mod tests {
         let added = added.map(|(token, kind)| (token.to_owned(), kind));
         let tokenizer = |added: &[(String, i32)]| {
             let all = bytes().chain(added.iter().cloned());
-            let (tokens, kinds): (Vec<_>, Vec<_>) =
-                all.map(|(token, kind)| (Value::String(token), Value::I32(kind))).unzip();
-            let text = |text: &str| Value::String(text.to_owned());
+            let (tokens, kinds): (Vec<_>, Vec<_>) = all
+                .map(|(token, kind)| (MetadataValue::String(token), MetadataValue::I32(kind)))
+                .unzip();
+            let text = |text: &str| MetadataValue::String(text.to_owned());
             let metadata = HashMap::from([
                 ("tokenizer.ggml.model", text("gpt2")),
                 ("tokenizer.ggml.pre", text("qwen2")),
-                ("tokenizer.ggml.tokens", Value::Array(tokens)),
-                ("tokenizer.ggml.token_type", Value::Array(kinds)),
-                ("tokenizer.ggml.merges", Value::Array(Vec::new())),
+                ("tokenizer.ggml.tokens", MetadataValue::Array(tokens)),
+                ("tokenizer.ggml.token_type", MetadataValue::Array(kinds)),
+                ("tokenizer.ggml.merges", MetadataValue::Array(Vec::new())),
             ]);
             let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value));
             Tokenizer::from_metadata(&metadata.collect()).unwrap()

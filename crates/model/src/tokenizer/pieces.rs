@@ -11,8 +11,8 @@ use hyperrag_core::ModelError;
 use serde_json::Value;
 use tokenizers::Tokenizer as FastTokenizer;
 
-use super::byte_level::WORDS;
-use super::sentence_piece::{BLANK, spelled};
+use crate::tokenizer::spelling::{BLANK, spelled};
+use crate::tokenizer::words::WORDS;
 
 /// Number of bytes after which a piece ends at the next possible place.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
@@ -346,7 +346,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::tokenizer::byte_characters;
+    use crate::tokenizer::spelling::byte_characters;
 
     /// Parts of texts: all kinds of characters that patterns tell apart, and added words.
     const PARTS: [&str; 40] = [

@@ -7,19 +7,14 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::OnceLock;
 
-use hyperrag_core::{Digest, ModelError};
+use hyperrag_core::ModelError;
 
-use super::pieces::{PIECE_BYTES, PIECE_BYTES_MAX, cut, place, unbroken};
-use super::{Digests, Encoder, Tokenizer, Vocabulary, hash_texts, kind, marks_turn_of_pieces};
-use crate::LoadError;
-use crate::gguf::Value;
-use crate::metadata::Reader;
-
-/// Spelling of a blank in pieces.
-pub(super) const BLANK: &str = "\u{2581}";
+use crate::tokenizer::pieces::{PIECE_BYTES, PIECE_BYTES_MAX, cut, place, unbroken};
+use crate::tokenizer::spelling::{BLANK, byte_of, spelled};
+use crate::tokenizer::vocabulary::{Vocabulary, kind, marks_turn_of_pieces};
 
 pub(super) struct SentencePiece {
-    names: Vec<Name>,
+    names: Vec<TokenName>,
     /// Token ids of pieces to which text is joined.
     pieces: HashMap<String, u32>,
     scores: Vec<f32>,
@@ -27,7 +22,7 @@ pub(super) struct SentencePiece {
     whole: Literals,
     /// The pieces that the user defined and the special ones, for templates.
     template: Literals,
-    special: HashMap<String, u32>,
+    pub(super) special: HashMap<String, u32>,
     /// Token ids of bytes, for text that is in no piece.
     bytes: HashMap<u8, u32>,
     unknown: Option<u32>,
@@ -38,56 +33,21 @@ pub(super) struct SentencePiece {
 }
 
 /// The meaning of a token's name.
-enum Name {
+enum TokenName {
     Text(String),
     Byte(u8),
     /// A token that no text contains.
     Special,
 }
 
-pub(super) fn read(reader: &Reader<'_>, vocabulary: &Vocabulary) -> Result<Tokenizer, LoadError> {
-    let metadata = reader.0;
-    let flag = |key: &str, default: bool| match metadata.get(key) {
-        Some(Value::Bool(flag)) => *flag,
-        _ => default,
-    };
-    let blank_first = flag("tokenizer.ggml.add_space_prefix", true);
-    let normalizes = metadata.contains_key("tokenizer.ggml.precompiled_charsmap");
-    if normalizes || flag("tokenizer.ggml.remove_extra_whitespaces", false) {
-        let feature = "a SentencePiece tokenizer that changes the text before".to_owned();
-        return Err(LoadError::Unsupported { feature });
-    }
-    let key = "tokenizer.ggml.scores";
-    let scores = reader.array(key)?;
-    let wrong = |what: &str| LoadError::Metadata { key: key.to_owned(), what: what.to_owned() };
-    let scores: Option<Vec<f32>> = scores.iter().map(Value::float).collect();
-    let scores = scores.ok_or_else(|| wrong("holds a value that is no f32"))?;
-    if scores.len() != vocabulary.tokens.len() || scores.iter().any(|score| score.is_nan()) {
-        return Err(wrong("is not one number a token"));
-    }
-    let mut hasher = blake3::Hasher::new();
-    hash_texts(&mut hasher, &["llama".to_owned(), format!("blank_first={blank_first}")]);
-    hash_texts(&mut hasher, &vocabulary.tokens);
-    for (score, kind) in scores.iter().zip(&vocabulary.types) {
-        hasher.update(&score.to_le_bytes()).update(&kind.to_le_bytes());
-    }
-    let pieces = SentencePiece::new(vocabulary, scores, blank_first);
-    let mut special: Vec<String> = pieces.special.keys().cloned().collect();
-    special.sort_unstable();
-    let digest = Digest(*hasher.finalize().as_bytes());
-    let digests = Digests { files: digest, contents: digest };
-    let encoder = Encoder::Pieces(Box::new(pieces));
-    Ok(Tokenizer { encoder, special, bos: None, digests })
-}
-
 impl SentencePiece {
-    fn new(vocabulary: &Vocabulary, scores: Vec<f32>, blank_first: bool) -> Self {
+    pub(super) fn new(vocabulary: &Vocabulary, scores: Vec<f32>, blank_first: bool) -> Self {
         let (mut pieces, mut special) = (HashMap::new(), HashMap::new());
         let (mut whole, mut bytes) = (HashMap::new(), HashMap::new());
         let mut unknown = None;
         let mut names = Vec::with_capacity(vocabulary.tokens.len());
         for (id, token, kind) in vocabulary.with_types() {
-            let text = || Name::Text(token.replace(BLANK, " "));
+            let text = || TokenName::Text(token.replace(BLANK, " "));
             names.push(match kind {
                 kind::NORMAL => {
                     pieces.insert(token.clone(), id);
@@ -100,16 +60,16 @@ impl SentencePiece {
                 kind::BYTE => match byte_of(token) {
                     Some(byte) => {
                         bytes.insert(byte, id);
-                        Name::Byte(byte)
+                        TokenName::Byte(byte)
                     }
-                    None => Name::Special,
+                    None => TokenName::Special,
                 },
                 _ => {
                     if kind == kind::UNKNOWN {
                         unknown = Some(id);
                     }
                     special.insert(token.clone(), id);
-                    Name::Special
+                    TokenName::Special
                 }
             });
         }
@@ -136,9 +96,9 @@ impl SentencePiece {
 
     pub(super) fn bytes_of(&self, token: u32) -> Vec<u8> {
         match self.names.get(token as usize) {
-            Some(Name::Text(text)) => text.clone().into_bytes(),
-            Some(Name::Byte(byte)) => vec![*byte],
-            Some(Name::Special) | None => Vec::new(),
+            Some(TokenName::Text(text)) => text.clone().into_bytes(),
+            Some(TokenName::Byte(byte)) => vec![*byte],
+            Some(TokenName::Special) | None => Vec::new(),
         }
     }
 
@@ -161,8 +121,8 @@ impl SentencePiece {
             let found = literals.find(rest);
             let (before, literal) =
                 found.map_or((rest.len(), None), |(at, len, id)| (at, Some((len, id))));
-            let special =
-                literal.is_some_and(|(_, id)| matches!(self.names[id as usize], Name::Special));
+            let special = literal
+                .is_some_and(|(_, id)| matches!(self.names[id as usize], TokenName::Special));
             // SentencePiece puts a blank before the user's pieces as well.
             if before > 0 || blank && !special {
                 self.encode_run(&rest[..before], blank, max, &mut tokens)?;
@@ -240,10 +200,10 @@ impl SentencePiece {
         let pair = |symbols: &[(usize, usize)], left: usize, right: usize| {
             let (start, end) = (symbols.get(left)?.0, symbols.get(right)?.1);
             let score = self.scores[*self.pieces.get(&run[start..end])? as usize];
-            Some(Pair { score, left, right, length: end - start })
+            Some(SymbolPair { score, left, right, length: end - start })
         };
         pairs.extend((1..count).filter_map(|right| pair(&symbols, right - 1, right)));
-        while let Some(Pair { left, right, length, .. }) = pairs.pop() {
+        while let Some(SymbolPair { left, right, length, .. }) = pairs.pop() {
             let (a, b) = (symbols[left], symbols[right]);
             // One of the two was joined to another symbol meanwhile.
             if a.0 == a.1 || b.0 == b.1 || a.1 != b.0 || b.1 - a.0 != length {
@@ -263,7 +223,7 @@ impl SentencePiece {
 }
 
 /// Neighbours that form a piece together.
-struct Pair {
+struct SymbolPair {
     score: f32,
     left: usize,
     right: usize,
@@ -271,7 +231,7 @@ struct Pair {
     length: usize,
 }
 
-impl Ord for Pair {
+impl Ord for SymbolPair {
     /// Orders by score, best first, then by place. Scores are never NaN.
     fn cmp(&self, other: &Self) -> Ordering {
         let score = self.score.partial_cmp(&other.score).unwrap_or(Ordering::Equal);
@@ -279,19 +239,19 @@ impl Ord for Pair {
     }
 }
 
-impl PartialOrd for Pair {
+impl PartialOrd for SymbolPair {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Pair {
+impl PartialEq for SymbolPair {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Pair {}
+impl Eq for SymbolPair {}
 
 /// Tokens that are found in text as they are, the longest one first.
 struct Literals {
@@ -322,25 +282,10 @@ impl Literals {
     }
 }
 
-/// Spells text as pieces do.
-pub(super) fn spelled(text: &str) -> String {
-    text.replace(' ', BLANK)
-}
-
-/// Returns the byte that a name like `<0x0A>` stands for.
-fn byte_of(name: &str) -> Option<u8> {
-    let digits = name.strip_prefix("<0x")?.strip_suffix('>')?;
-    (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok()).flatten()
-}
-
-/// Returns the bytes that a token stands for, by a name that is not special.
-pub(super) fn bytes_of_name(name: &str) -> Vec<u8> {
-    byte_of(name).map_or_else(|| name.replace(BLANK, " ").into_bytes(), |byte| vec![byte])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokenizer::spelling::bytes_of_name;
 
     /// Makes pieces of a small model, with scores and types.
     fn pieces(blank_first: bool) -> SentencePiece {

@@ -9,7 +9,7 @@ use candle_core::quantized::gguf_file::Value;
 use hyperrag_core::{
     Chunk, Generate, KvBlock, KvDtype, LanguageModel, Pair, QuerySuffix, Sampling, Scorer,
 };
-use hyperrag_model::tiny::{NAMES, Tiny};
+use hyperrag_model::testing::tiny::{NAMES, Tiny};
 use hyperrag_model::{
     ComputeDtype, CpuModel, DeviceChoice, DeviceModel, DeviceSettings, Generator, Kernel, ModelFile,
 };

@@ -26,7 +26,7 @@ const CPU: Device = Device::Cpu;
 
 pub(crate) fn tiny() -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    hyperrag_model::tiny::write(0, &mut bytes).unwrap();
+    hyperrag_model::testing::tiny::write(0, &mut bytes).unwrap();
     bytes.into_inner()
 }
 

@@ -10,7 +10,7 @@ use candle_core::quantized::gguf_file::{self, Content, Value as Metadata};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use hyperrag_core::{Coverage, Digest, KvBlock, KvDtype, LanguageModel, Tokenize};
-use hyperrag_model::tiny::Tiny;
+use hyperrag_model::testing::tiny::Tiny;
 use hyperrag_model::{ComputeDtype, CpuModel, Kernel, ModelFile};
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use hyperrag_core::{Coverage, KvDtype, LanguageModel, Tokenize};
-use hyperrag_model::tiny::{NAMES, Tiny};
+use hyperrag_model::testing::tiny::{NAMES, Tiny};
 use hyperrag_model::{ComputeDtype, CpuModel, Kernel, LoadError, ModelFile};
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -4,8 +4,8 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
-use hyperrag_model::fuzz;
-use hyperrag_model::tiny::Tiny;
+use hyperrag_model::testing::fuzz;
+use hyperrag_model::testing::tiny::Tiny;
 use tempfile::TempDir;
 
 use crate::changed::changes_are_no_panic;

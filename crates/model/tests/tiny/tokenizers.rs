@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hyperrag_core::{Coverage, Tokenize};
-use hyperrag_model::tiny::Tiny;
+use hyperrag_model::testing::tiny::Tiny;
 use hyperrag_model::{ModelFile, Tokenizer};
 use serde_json::{Value, json};
 use tempfile::TempDir;

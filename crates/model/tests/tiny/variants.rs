@@ -26,7 +26,7 @@ fn elements_share_weights_and_blocks_are_rounded() {
         assert!(own.iter().zip(&loaded).all(|(a, b)| same(a, b)), "{kv_dtype}");
         let (mut equal, mut all) = (0, 0);
         for (block, own) in blocks.iter().zip(&own) {
-            let rounded = model.rounded(block).unwrap();
+            let rounded = model.requantise(block).unwrap();
             assert_eq!((rounded.kv_shape(), rounded.tokens()), (own.kv_shape(), own.tokens()));
             assert_eq!(bits(rounded.hidden()), bits(block.hidden()), "{kv_dtype}");
             // Nothing was rounded before the first layer's K and V.
@@ -40,6 +40,6 @@ fn elements_share_weights_and_blocks_are_rounded() {
         assert!(equal >= expected, "{kv_dtype}: {equal} of {all} bytes are equal");
     }
     let bf16 = load(KvDtype::Bf16);
-    let refused = bf16.rounded(&bf16.prefill(&chunks[..1]).unwrap()[0]);
+    let refused = bf16.requantise(&bf16.prefill(&chunks[..1]).unwrap()[0]);
     assert!(matches!(refused, Err(ModelError::KvShape { .. })));
 }

@@ -290,8 +290,8 @@ impl LayerSource for CopiedBlock<'_> {
         Ok(&buffer[read])
     }
 
-    fn expect(&self, layer: usize) {
-        self.current().0.expect(layer);
+    fn prefetch(&self, layer: usize) {
+        self.current().0.prefetch(layer);
     }
 
     fn failovers(&self) -> Vec<Failover> {

@@ -124,7 +124,7 @@ impl LayerSource for StoredBlock {
         Ok(&buffer[read])
     }
 
-    fn expect(&self, layer: usize) {
+    fn prefetch(&self, layer: usize) {
         if layer < self.kv_shape.layers as usize
             && let Some(file) = self.files.open(&self.shard.path)
         {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// Mask of a matrix of scores: a row sees the columns up to its own, or a window of them.
 #[derive(Clone, Copy)]
-pub struct Seen {
+pub struct CausalMask {
     /// Column of the first rows themselves.
     pub first: usize,
     /// Rows that have the same columns: query heads that share K and V.
@@ -13,7 +13,7 @@ pub struct Seen {
     pub window: usize,
 }
 
-impl Seen {
+impl CausalMask {
     /// Columns that `row` sees.
     #[inline]
     #[must_use]

@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 use std::f32::consts::LOG2_E;
 use std::mem::transmute;
 
-use super::mask::Seen;
+use crate::cpu::attention::mask::CausalMask;
 use crate::cpu::gemm::blocking::{PANELS, VALUES};
 use crate::cpu::gemm::epilogue::{Epilogue, Tile};
 use crate::cpu::gemm::pack_lhs::PackedLhs;
@@ -54,16 +54,16 @@ impl RowWeights {
 }
 
 /// Makes weights of the scores of rows.
-pub(crate) struct Weigh<'a> {
+pub(crate) struct OnlineSoftmax<'a> {
     pub(crate) kernel: Kernel,
     /// The bound to which scores are squeezed.
     pub(crate) cap: Option<f32>,
-    pub(crate) seen: Seen,
+    pub(crate) mask: CausalMask,
     pub(crate) weights: &'a mut PackedLhs,
     pub(crate) rows: &'a mut [RowWeights],
 }
 
-impl Epilogue for Weigh<'_> {
+impl Epilogue for OnlineSoftmax<'_> {
     const TAKES_FEW: bool = true;
 
     #[inline(always)]
@@ -76,12 +76,12 @@ impl Epilogue for Weigh<'_> {
         }
         let [low, high] = tile.sums;
         let all = tile.row..tile.row + low.len();
-        let (first, seen, sums) = (tile.panel * LANES, self.seen, &mut self.rows[all.clone()]);
+        let (first, mask, sums) = (tile.panel * LANES, self.mask, &mut self.rows[all.clone()]);
         self.weights.steps_of_rows(all, tile.panel / PANELS, |rows, steps| {
             let high = high.get(rows.clone()).unwrap_or_default();
-            let step = Step { first, row: tile.row + rows.start, seen };
+            let step = Step { first, row: tile.row + rows.start, mask };
             // SAFETY: an operand of pairs is made only where the machine has AVX-512 with BF16.
-            unsafe { weigh(&low[rows.clone()], high, step, &mut sums[rows], steps) };
+            unsafe { softmax_rows(&low[rows.clone()], high, step, &mut sums[rows], steps) };
         });
     }
 }
@@ -92,19 +92,19 @@ struct Step {
     first: usize,
     /// Their first row.
     row: usize,
-    seen: Seen,
+    mask: CausalMask,
 }
 
 impl Step {
     /// Returns whether none of so many rows begins here and each sees all columns.
     fn is_whole(&self, rows: usize) -> bool {
-        let [first, last] = [0, rows - 1].map(|i| self.seen.span(self.row + i));
+        let [first, last] = [0, rows - 1].map(|i| self.mask.span(self.row + i));
         last.start < self.first && self.first + VALUES <= first.end
     }
 
     /// Returns the columns that row `i` sees, a bit for each, and whether it sees none before.
     fn of(&self, i: usize) -> (u32, bool) {
-        let span = self.seen.span(self.row + i);
+        let span = self.mask.span(self.row + i);
         let [start, end] =
             [span.start, span.end].map(|at| at.saturating_sub(self.first).min(VALUES));
         (((1_u64 << end) - (1_u64 << start)) as u32, span.start / VALUES == self.first / VALUES)
@@ -114,35 +114,41 @@ impl Step {
 /// Adds weights to the sums of their rows and rounds them to the steps.
 #[target_feature(enable = "avx512f,avx512dq,avx512bf16")]
 #[inline]
-fn weigh(low: &[Lanes], high: &[Lanes], step: Step, sums: &mut [RowWeights], steps: &mut [Pairs]) {
+fn softmax_rows(
+    low: &[Lanes],
+    high: &[Lanes],
+    step: Step,
+    sums: &mut [RowWeights],
+    steps: &mut [Pairs],
+) {
     if step.is_whole(low.len()) {
         for (((low, high), sum), step) in low.iter().zip(high).zip(sums).zip(steps) {
-            weigh_row([load(low), load(high)], u32::MAX, sum, step);
+            softmax_row([load(low), load(high)], u32::MAX, sum, step);
         }
         return;
     }
     for (i, ((low, sum), pairs)) in low.iter().zip(sums).zip(steps).enumerate() {
         // Columns of a panel that is not there are seen by none.
         let scores = [load(low), load(high.get(i).unwrap_or(low))];
-        let (mask, is_first) = step.of(i);
+        let (bits, is_first) = step.of(i);
         if is_first {
             let least = number(f32::NEG_INFINITY);
-            let low = _mm512_mask_mov_ps(least, mask as __mmask16, scores[0]);
-            let high = _mm512_mask_mov_ps(least, (mask >> LANES) as __mmask16, scores[1]);
+            let low = _mm512_mask_mov_ps(least, bits as __mmask16, scores[0]);
+            let high = _mm512_mask_mov_ps(least, (bits >> LANES) as __mmask16, scores[1]);
             let largest = _mm512_reduce_max_ps(_mm512_max_ps(low, high));
             *sum = RowWeights { reference: largest * LOG2_E, lanes: Lanes::ZERO };
         }
-        weigh_row(scores, mask, sum, pairs);
+        softmax_row(scores, bits, sum, pairs);
     }
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx512bf16")]
 #[inline]
 #[expect(unsafe_code, reason = "stores by pointer, registers of another type")]
-fn weigh_row(scores: [__m512; 2], mask: u32, sum: &mut RowWeights, step: &mut Pairs) {
+fn softmax_row(scores: [__m512; 2], bits: u32, sum: &mut RowWeights, step: &mut Pairs) {
     let weights = [
-        weights(scores[0], mask as __mmask16, sum.reference),
-        weights(scores[1], (mask >> LANES) as __mmask16, sum.reference),
+        weights(scores[0], bits as __mmask16, sum.reference),
+        weights(scores[1], (bits >> LANES) as __mmask16, sum.reference),
     ];
     // SAFETY: `Lanes` and `Pairs` are 64 bytes, aligned to 64, and every pattern of bits is a value of either
     // type of register.
@@ -159,7 +165,7 @@ fn weigh_row(scores: [__m512; 2], mask: u32, sum: &mut RowWeights, step: &mut Pa
 /// Weights of a panel's columns, or 0.
 #[target_feature(enable = "avx512f,avx512dq")]
 #[inline]
-fn weights(scores: __m512, mask: __mmask16, reference: f32) -> __m512 {
+fn weights(scores: __m512, bits: __mmask16, reference: f32) -> __m512 {
     let x = _mm512_fmsub_ps(scores, number(LOG2_E), number(reference));
     // What it has beyond the largest integer below it, which is the power of two that `scalef` multiplies by.
     let rest = _mm512_reduce_ps::<0x9>(x);
@@ -167,7 +173,7 @@ fn weights(scores: __m512, mask: __mmask16, reference: f32) -> __m512 {
     for c in &EXP2_POLYNOMIAL[1..] {
         p = _mm512_fmadd_ps(p, rest, number(*c));
     }
-    _mm512_maskz_scalef_ps(mask, p, x)
+    _mm512_maskz_scalef_ps(bits, p, x)
 }
 
 #[target_feature(enable = "avx512f")]

@@ -18,11 +18,11 @@ const STEP_BYTES: usize = 4 * LANES;
 const HALF_STEP_BYTES: usize = 2 * LANES;
 
 impl Kernel {
-    /// Lays 16 rows, one after the other, as the columns of a panel: step `i` has pair `i` of each.
+    /// Packs 16 rows, one after the other, as the columns of a panel: step `i` has pair `i` of each.
     ///
     /// # Panics
     /// If a row is longer than the panel, or has half a pair.
-    pub fn lay_columns(self, rows: &[u8], panel: &mut [Pairs]) {
+    pub fn pack_columns(self, rows: &[u8], panel: &mut [Pairs]) {
         let row_bytes = rows.len() / LANES;
         assert!(
             rows.len().is_multiple_of(4 * LANES) && row_bytes / 4 <= panel.len(),
@@ -31,7 +31,7 @@ impl Kernel {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 | Self::Amx if row_bytes.is_multiple_of(STEP_BYTES) => {
-                lay_columns(rows, row_bytes, panel);
+                pack_columns(rows, row_bytes, panel);
             }
             _ => {
                 for (column, row) in rows.chunks_exact(row_bytes).enumerate() {
@@ -43,22 +43,22 @@ impl Kernel {
         }
     }
 
-    /// Lays rows, one after the other, as steps of panels of 16 columns: two rows a step, the first in the
-    /// low halves. The first steps of panels are `depth` apart.
+    /// Packs rows, one after the other, as steps of panels of 16 columns: two rows a step, the first in the
+    /// low halves. The first steps of panels are `k_steps` apart.
     ///
     /// # Panics
     /// If there are fewer steps.
-    pub fn lay_steps(self, rows: &[u8], row_bytes: usize, steps: &mut [Pairs], depth: usize) {
+    pub fn pack_steps(self, rows: &[u8], row_bytes: usize, steps: &mut [Pairs], k_steps: usize) {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 | Self::Amx if row_bytes.is_multiple_of(HALF_STEP_BYTES) => {
-                lay_steps(rows, row_bytes, steps, depth);
+                pack_steps(rows, row_bytes, steps, k_steps);
             }
             _ => {
                 for (i, two) in rows.chunks_exact(2 * row_bytes).enumerate() {
                     for (column, half) in two.as_chunks().0.iter().enumerate() {
                         let (row, column) = (2 * column / row_bytes, column % (row_bytes / 2));
-                        let pair = &mut steps[column / LANES * depth + i].0[column % LANES];
+                        let pair = &mut steps[column / LANES * k_steps + i].0[column % LANES];
                         let half = u32::from(u16::from_le_bytes(*half));
                         *pair = if row == 0 { half } else { *pair | half << 16 };
                     }
@@ -70,19 +70,19 @@ impl Kernel {
 
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "a function compiled for an instruction set")]
-fn lay_steps(rows: &[u8], row_bytes: usize, steps: &mut [Pairs], depth: usize) {
+fn pack_steps(rows: &[u8], row_bytes: usize, steps: &mut [Pairs], k_steps: usize) {
     // SAFETY: `Kernel::available` offers AVX-512 only where the machine has it.
-    unsafe { lay_steps_by_sixteen(rows, row_bytes, steps, depth) }
+    unsafe { pack_steps_by_sixteen(rows, row_bytes, steps, k_steps) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 #[expect(unsafe_code, reason = "loads and stores by pointer")]
-fn lay_steps_by_sixteen(rows: &[u8], row_bytes: usize, steps: &mut [Pairs], depth: usize) {
+fn pack_steps_by_sixteen(rows: &[u8], row_bytes: usize, steps: &mut [Pairs], k_steps: usize) {
     for (i, two) in rows.chunks_exact(2 * row_bytes).enumerate() {
         let (first, second) = two.split_at(row_bytes);
         let halves = first.as_chunks().0.iter().zip(second.as_chunks().0);
-        for ((first, second), step) in halves.zip(steps[i..].iter_mut().step_by(depth)) {
+        for ((first, second), step) in halves.zip(steps[i..].iter_mut().step_by(k_steps)) {
             let words = |half: &[u8; HALF_STEP_BYTES]| {
                 // SAFETY: 32 bytes are read from 32.
                 _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(half.as_ptr().cast()) })
@@ -96,15 +96,15 @@ fn lay_steps_by_sixteen(rows: &[u8], row_bytes: usize, steps: &mut [Pairs], dept
 
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "a function compiled for an instruction set")]
-fn lay_columns(rows: &[u8], row_bytes: usize, panel: &mut [Pairs]) {
+fn pack_columns(rows: &[u8], row_bytes: usize, panel: &mut [Pairs]) {
     // SAFETY: `Kernel::available` offers AVX-512 only where the machine has it.
-    unsafe { lay_columns_by_sixteen(rows, row_bytes, panel) }
+    unsafe { pack_columns_by_sixteen(rows, row_bytes, panel) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 #[expect(unsafe_code, reason = "loads and stores by pointer")]
-fn lay_columns_by_sixteen(rows: &[u8], row_bytes: usize, panel: &mut [Pairs]) {
+fn pack_columns_by_sixteen(rows: &[u8], row_bytes: usize, panel: &mut [Pairs]) {
     for (step, columns) in (0..row_bytes).step_by(STEP_BYTES).zip(panel.chunks_exact_mut(LANES)) {
         let rows: [__m512i; LANES] = std::array::from_fn(|row| {
             let pairs = &rows[row * row_bytes + step..][..STEP_BYTES];
@@ -155,7 +155,7 @@ mod tests {
     use hyperrag_core::KvDtype;
     use proptest::prelude::*;
 
-    use crate::testing::Stored;
+    use crate::testing::TestRows;
 
     proptest! {
         #[test]
@@ -170,11 +170,11 @@ mod tests {
                     let mut values = vec![0.0; rows.len() * dim];
                     let each = rows.iter().zip(bytes.chunks_exact_mut(row_bytes));
                     for ((row, bytes), values) in each.zip(values.chunks_exact_mut(dim)) {
-                        kernel.encode(Stored(kv_dtype), &row[..dim], bytes);
-                        kernel.decode(Stored(kv_dtype), bytes, values);
+                        kernel.encode(TestRows(kv_dtype), &row[..dim], bytes);
+                        kernel.decode(TestRows(kv_dtype), bytes, values);
                     }
                     let mut pairs = vec![0; rows.len() * dim.div_ceil(2)];
-                    kernel.decode_to_pairs(Stored(kv_dtype), &bytes, &mut vec![0.0; dim], &mut pairs);
+                    kernel.decode_to_pairs(TestRows(kv_dtype), &bytes, &mut vec![0.0; dim], &mut pairs);
                     let mut alone = vec![0; pairs.len()];
                     for (values, pairs) in values.chunks_exact(dim).zip(alone.chunks_exact_mut(dim.div_ceil(2))) {
                         kernel.round_to_pairs(values, pairs);
@@ -193,13 +193,13 @@ mod tests {
         fn steps_are_two_rows_each(dim in 1_usize..70, rows in 0_usize..6, more in 1_usize..3, seed in any::<u8>()) {
             let byte = |i: usize| (i as u8).wrapping_mul(59).wrapping_add((i >> 8) as u8) ^ seed;
             let bytes: Vec<u8> = (0..2 * rows * 2 * dim).map(byte).collect();
-            let depth = rows + more;
+            let k_steps = rows + more;
             for kernel in Kernel::available() {
-                let mut panels = vec![Pairs::ZERO; dim.div_ceil(LANES) * depth];
-                kernel.lay_steps(&bytes, 2 * dim, &mut panels, depth);
+                let mut panels = vec![Pairs::ZERO; dim.div_ceil(LANES) * k_steps];
+                kernel.pack_steps(&bytes, 2 * dim, &mut panels, k_steps);
                 for (at, half) in bytes.as_chunks().0.iter().enumerate() {
                     let (row, column) = (at / dim, at % dim);
-                    let pair = panels[column / LANES * depth + row / 2].0[column % LANES];
+                    let pair = panels[column / LANES * k_steps + row / 2].0[column % LANES];
                     let found = (pair >> (16 * (row % 2))) as u16;
                     prop_assert_eq!(found, u16::from_le_bytes(*half), "{}", kernel.name());
                 }
@@ -212,7 +212,7 @@ mod tests {
             let rows: Vec<u8> = (0..LANES * 4 * steps).map(byte).collect();
             for kernel in Kernel::available() {
                 let mut panel = vec![Pairs::ZERO; steps + more];
-                kernel.lay_columns(&rows, &mut panel);
+                kernel.pack_columns(&rows, &mut panel);
                 for (step, columns) in panel.iter().enumerate() {
                     for (column, pair) in columns.0.iter().enumerate() {
                         let at = (column * steps + step) * 4;

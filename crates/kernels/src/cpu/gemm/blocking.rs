@@ -20,14 +20,14 @@ pub(crate) const AMX_ROWS: usize = 2 * AMX_TILE_ROWS;
 
 /// Steps of a panel of bf16 or int8 are a multiple of this, for instructions that take as many at once.
 /// `A` and `B` are filled up with zeros.
-pub(crate) const DEPTH: usize = 16;
+pub(crate) const K_STEPS_MULTIPLE: usize = 16;
 
 /// Values of a step of pairs.
 pub(crate) const VALUES: usize = 2 * LANES;
 /// Values of a step of fours.
 pub(crate) const VALUES_OF_QUADS: usize = 4 * LANES;
 
-/// The smallest Hadamard matrix that inputs of int8 are turned by.
+/// The smallest Hadamard matrix by which inputs of int8 are multiplied.
 pub(crate) const ORDER_MIN: usize = LANES;
 /// The most products of int8 that add up to an i32.
 pub(crate) const INPUTS_MAX: usize = 1 << 17;
@@ -35,14 +35,14 @@ const _: () = assert!(INPUTS_MAX * 127 * 127 <= i32::MAX as usize);
 
 /// Steps of a panel of bf16.
 #[inline]
-pub(crate) fn depth_of(inputs: usize) -> usize {
-    inputs.div_ceil(2).next_multiple_of(DEPTH)
+pub(crate) fn k_steps_of_pairs(inputs: usize) -> usize {
+    inputs.div_ceil(2).next_multiple_of(K_STEPS_MULTIPLE)
 }
 
 /// Steps of a panel of int8, without the one of its scales.
 #[inline]
-pub(crate) fn depth_of_quads(inputs: usize) -> usize {
-    inputs.div_ceil(4).next_multiple_of(DEPTH)
+pub(crate) fn k_steps_of_quads(inputs: usize) -> usize {
+    inputs.div_ceil(4).next_multiple_of(K_STEPS_MULTIPLE)
 }
 
 /// Scales of a panel's outputs, the first step of its integers.

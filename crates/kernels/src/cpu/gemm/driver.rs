@@ -1,8 +1,8 @@
 //! The loop over the tiles of a product: packed rows and panels come in, an epilogue gets the sums. It does
 //! not know what packed them.
 
-use super::blocking::{PANELS, TILE_ROWS, TileSums};
-use super::epilogue::{Epilogue, Tile};
+use crate::cpu::gemm::blocking::{PANELS, TILE_ROWS, TileSums};
+use crate::cpu::gemm::epilogue::{Epilogue, Tile};
 use crate::cpu::microkernel::portable;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::microkernel::{amx, avx2, avx512};
@@ -42,8 +42,8 @@ impl Kernel {
         self.each_tile(rows, panels, panel, tile, epilogue);
     }
 
-    /// Computes a product as [`Kernel::product`] does, of pairs of bf16, `[k / 2][16]`. `A` is laid out as
-    /// an operand lays it, with [`Kernel::rows_of_pairs`] rows.
+    /// Computes a product as [`Kernel::product`] does, of pairs of bf16, `[k / 2][16]`. `A` is packed as
+    /// [`PackedLhs`](super::pack_lhs::PackedLhs) has it, with [`Kernel::rows_of_pairs`] rows.
     ///
     /// # Panics
     /// If the kernel does not multiply bf16.
@@ -61,15 +61,15 @@ impl Kernel {
         }
         let a: &[u32] = bytemuck::cast_slice(a);
         let tile = |row, b: &[&[Pairs]], out: &mut TileSums| {
-            let (rows, depth) = (rows - row, b[0].len());
-            let a = &a[row * depth..];
+            let (rows, k_steps) = (rows - row, b[0].len());
+            let a = &a[row * k_steps..];
             match (self, b) {
                 #[cfg(target_arch = "x86_64")]
                 (Self::Avx512Bf16, &[first, second]) => {
-                    avx512::tile_of_pairs(rows, a, depth, [first, second], out)
+                    avx512::tile_of_pairs(rows, a, k_steps, [first, second], out)
                 }
                 #[cfg(target_arch = "x86_64")]
-                (Self::Avx512Bf16, b) => avx512::tile_of_pairs(rows, a, depth, [b[0]], out),
+                (Self::Avx512Bf16, b) => avx512::tile_of_pairs(rows, a, k_steps, [b[0]], out),
                 _ => panic!("{} does not multiply bf16", self.name()),
             }
         };

@@ -1,7 +1,7 @@
 //! Epilogues, which take the sums of a product tile by tile while these are in the first-level cache. They do
 //! not know what was multiplied.
 
-use super::blocking::PANELS;
+use crate::cpu::gemm::blocking::PANELS;
 use crate::isa::Kernel;
 use crate::lanes::{Lanes, PANEL};
 
@@ -35,7 +35,7 @@ pub trait Epilogue {
 
     /// Destination where the sums of so many rows and two panels will go, if it is known: it is fetched while
     /// they are computed.
-    fn place(&mut self, _row: usize, _panel: usize, _rows: usize) -> Option<Destination<'_>> {
+    fn destination(&mut self, _row: usize, _panel: usize, _rows: usize) -> Option<Destination<'_>> {
         None
     }
 }
@@ -95,7 +95,7 @@ impl Epilogue for OutputRows<'_> {
     }
 
     #[inline]
-    fn place(&mut self, row: usize, panel: usize, rows: usize) -> Option<Destination<'_>> {
+    fn destination(&mut self, row: usize, panel: usize, rows: usize) -> Option<Destination<'_>> {
         let (column, width) = (panel * PANEL, PANELS * PANEL);
         let (first, stride, op) = (row * self.stride + column, self.stride, self.op);
         let values = first..first + (rows - 1) * stride + width;

@@ -1,14 +1,14 @@
 //! The epilogue that activates: gates and ups come in from the product that gives them, packed rows of the
 //! next product go out.
 
-#[cfg(target_arch = "x86_64")]
-use super::epilogue::Epilogue;
-use super::epilogue::Tile;
-#[cfg(target_arch = "x86_64")]
-use super::pack_lhs::LhsFormat;
-use super::pack_lhs::PackedLhs;
-use super::pack_rhs::PackedWeights;
 use crate::activation::Activation;
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::gemm::epilogue::Epilogue;
+use crate::cpu::gemm::epilogue::Tile;
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::gemm::pack_lhs::LhsFormat;
+use crate::cpu::gemm::pack_lhs::PackedLhs;
+use crate::cpu::gemm::pack_rhs::PackedWeights;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::microkernel::avx512;
 use crate::isa::Kernel;

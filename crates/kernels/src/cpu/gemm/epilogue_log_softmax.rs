@@ -1,8 +1,8 @@
 //! The epilogue of log-probabilities: tiles of logits come in, which are never all in memory, and sums of
 //! exponentials go out. It does not know what the columns mean.
 
-use super::blocking::PANELS;
-use super::epilogue::{Epilogue, Tile};
+use crate::cpu::gemm::blocking::PANELS;
+use crate::cpu::gemm::epilogue::{Epilogue, Tile};
 use crate::cpu::rows::log_sum::LogSum;
 use crate::isa::Kernel;
 use crate::lanes::{LANES, PANEL};

@@ -1,12 +1,12 @@
 //! Products of int8: exact sums, so that every instruction set gives the same bits.
 //!
-//! A row and the weights of an output are both turned by the Hadamard matrices of their length, which
+//! A row and the weights of an output are both multiplied by the Hadamard matrices of their length, which
 //! leaves their product as it is but for a power of two; what stands out in a row is spread, and one
 //! scale serves all of it.
 
-use super::blocking::{PANELS, TILE_ROWS, TileSums, scales_of};
-use super::driver::panel_by_panel;
-use super::epilogue::Epilogue;
+use crate::cpu::gemm::blocking::{PANELS, TILE_ROWS, TileSums, scales_of};
+use crate::cpu::gemm::driver::panel_by_panel;
+use crate::cpu::gemm::epilogue::Epilogue;
 use crate::cpu::microkernel::portable;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::microkernel::{amx, avx2, avx512};
@@ -16,7 +16,7 @@ use crate::lanes::{Quads, Sums};
 
 impl Kernel {
     /// Computes a product of fours of int8, as [`Kernel::product`] does of other types. The first step of a
-    /// panel has its scales. `A` is laid out as [`PackedLhs`](super::pack_lhs::PackedLhs) has it, with a
+    /// panel has its scales. `A` is packed as [`PackedLhs`](super::pack_lhs::PackedLhs) has it, with a
     /// scale for each row.
     pub(crate) fn product_of_quads<'b>(
         self,
@@ -32,25 +32,25 @@ impl Kernel {
         }
         let a: &[[i8; 4]] = bytemuck::cast_slice(a);
         let tile = |row: usize, b: &[&[Quads]], out: &mut TileSums| {
-            let (rows, depth) = (scales.len() - row, b[0].len() - 1);
-            let a = &a[row * depth..];
+            let (rows, k_steps) = (scales.len() - row, b[0].len() - 1);
+            let a = &a[row * k_steps..];
             let mut sums = [[Sums::ZERO; TILE_ROWS]; PANELS];
             let done = match (self, b) {
                 #[cfg(target_arch = "x86_64")]
                 (_, &[first, second]) if self.multiplies_int8() => {
                     let b = [&first[1..], &second[1..]];
-                    avx512::tile_of_quads(rows, a, depth, b, &mut sums)
+                    avx512::tile_of_quads(rows, a, k_steps, b, &mut sums)
                 }
                 #[cfg(target_arch = "x86_64")]
                 (_, b) if self.multiplies_int8() => {
-                    avx512::tile_of_quads(rows, a, depth, [&b[0][1..]], &mut sums)
+                    avx512::tile_of_quads(rows, a, k_steps, [&b[0][1..]], &mut sums)
                 }
                 (Self::Portable, b) => panel_by_panel(b, &mut sums, |b, sums| {
                     portable::tile_of_quads(a, &b[1..], sums)
                 }),
                 #[cfg(target_arch = "x86_64")]
                 (_, b) => panel_by_panel(b, &mut sums, |b, sums| {
-                    avx2::tile_of_quads(rows, a, depth, &b[1..], sums)
+                    avx2::tile_of_quads(rows, a, k_steps, &b[1..], sums)
                 }),
             };
             for ((sums, out), b) in sums.iter().zip(out).zip(b) {
@@ -73,7 +73,7 @@ impl Kernel {
         }
     }
 
-    /// Turns a row by Hadamard matrices and rounds it to int8 as fours, each 64 values `stride` steps
+    /// Multiplies a row by Hadamard matrices and rounds it to int8 as fours, each 64 values `stride` steps
     /// after those before. Gives what an integer stands for. What a last step has beyond the values
     /// stays as it is.
     #[inline]
@@ -81,9 +81,9 @@ impl Kernel {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 | Self::Avx512Bf16 | Self::Amx => {
-                avx512::turn_and_quantise(x, out, stride)
+                avx512::hadamard_and_quantise(x, out, stride)
             }
-            _ => self.turn_and_quantise(x, out, stride),
+            _ => self.hadamard_and_quantise(x, out, stride),
         }
     }
 }
@@ -145,13 +145,13 @@ mod tests {
         packed
     }
 
-    /// Row, turned by the matrix's definition, as integers and what they stand for.
+    /// Row, multiplied by the matrix as it is defined, as integers and what they stand for.
     fn rounded(row: &[f32]) -> (Vec<i32>, f64) {
         let order = 1_usize << row.len().trailing_zeros();
         let parts = row.len() / order;
         // Part of a place, and its place there.
         let place = |i: usize| (i / 16 % parts, i / 16 / parts * 16 + i % 16);
-        let turned: Vec<f64> = (0..row.len())
+        let rotated: Vec<f64> = (0..row.len())
             .map(|i| {
                 let (part, row_of) = place(i);
                 let own = row.iter().enumerate().map(|(j, x)| (place(j), x));
@@ -163,8 +163,8 @@ mod tests {
                 .sum()
             })
             .collect();
-        let scale = turned.iter().fold(0.0_f64, |m, v| m.max(v.abs())) / 127.0;
-        (turned.iter().map(|v| (v / scale).round_ties_even() as i32).collect(), scale)
+        let scale = rotated.iter().fold(0.0_f64, |m, v| m.max(v.abs())) / 127.0;
+        (rotated.iter().map(|v| (v / scale).round_ties_even() as i32).collect(), scale)
     }
 
     proptest! {
@@ -209,7 +209,7 @@ mod tests {
     fn the_largest_sums_are_exact() {
         let inputs = 3 * 512;
         let mut spike = vec![0.0; inputs];
-        // Turned, one large value is as large everywhere in its part.
+        // Rotated, one large value is as large everywhere in its part.
         spike.iter_mut().step_by(16).take(3).for_each(|value| *value = 5.0);
         for kernel in Kernel::available() {
             for sign in [1.0, -1.0] {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::blocking::{VALUES, VALUES_OF_QUADS, depth_of, depth_of_quads};
+use crate::cpu::gemm::blocking::{VALUES, VALUES_OF_QUADS, k_steps_of_pairs, k_steps_of_quads};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::microkernel::avx512;
 use crate::cpu::rows::generic;
@@ -38,10 +38,10 @@ pub struct PackedLhs {
     /// Steps of a row, of pairs or of fours.
     steps: usize,
     floats: Floats,
-    /// Steps of rows, where [`PackedLhs::place`] says. They are aligned: what crosses cache lines is
+    /// Steps of rows, where [`PackedLhs::index`] says. They are aligned: what crosses cache lines is
     /// read at half the speed.
     pairs: Vec<Pairs>,
-    /// Steps of fours, where [`PackedLhs::place`] says.
+    /// Steps of fours, where [`PackedLhs::index`] says.
     quads: Vec<Quads>,
     /// Value that an integer of a row stands for.
     scales: Vec<f32>,
@@ -109,9 +109,12 @@ impl PackedLhs {
         inputs: usize,
     ) -> &mut Self {
         (self.kernel, self.format, self.rows, self.inputs) = (kernel, format, rows, inputs);
-        let depth =
-            if format == LhsFormat::Int8Quads { depth_of_quads(inputs) } else { depth_of(inputs) };
-        self.steps = depth / LANES;
+        let k_steps = if format == LhsFormat::Int8Quads {
+            k_steps_of_quads(inputs)
+        } else {
+            k_steps_of_pairs(inputs)
+        };
+        self.steps = k_steps / LANES;
         let steps = self.steps;
         match format {
             LhsFormat::Bf16Pairs => {
@@ -120,8 +123,8 @@ impl PackedLhs {
                 for row in 0..rows {
                     for step in whole..steps {
                         let from = if step == whole { rest } else { 0 };
-                        let place = self.place(row, step);
-                        self.pairs[place].0[from..].fill(0);
+                        let index = self.index(row, step);
+                        self.pairs[index].0[from..].fill(0);
                     }
                 }
             }
@@ -133,8 +136,8 @@ impl PackedLhs {
                 for row in 0..rows {
                     for step in whole..steps {
                         let from = if step == whole { rest } else { 0 };
-                        let place = self.place(row, step);
-                        self.quads[place].0[from..].fill(0);
+                        let index = self.index(row, step);
+                        self.quads[index].0[from..].fill(0);
                     }
                 }
             }
@@ -152,14 +155,14 @@ impl PackedLhs {
         let kernel = self.kernel;
         match self.format {
             LhsFormat::Bf16Pairs => {
-                let place = self.place(row, first / VALUES);
+                let index = self.index(row, first / VALUES);
                 let within = first % VALUES;
                 if within == 0 {
                     let stride = kernel.stride_of_pairs();
-                    kernel.round_to_steps(values, &mut self.pairs[place..], stride);
+                    kernel.round_to_steps(values, &mut self.pairs[index..], stride);
                 } else {
                     let (values, rest) = values.split_at(values.len().min(VALUES - within));
-                    let pairs = &mut self.pairs[place].0[within / 2..];
+                    let pairs = &mut self.pairs[index].0[within / 2..];
                     generic::round_to_pairs(values, &mut pairs[..values.len().div_ceil(2)]);
                     if !rest.is_empty() {
                         self.set(row, first + values.len(), rest);
@@ -219,18 +222,18 @@ impl PackedLhs {
         let mut row = rows.start;
         while row < rows.end {
             let end = rows.end.min(row + at_once - row % at_once);
-            let place = self.place(row, step);
-            each(row - rows.start..end - rows.start, &mut self.pairs[place..]);
+            let index = self.index(row, step);
+            each(row - rows.start..end - rows.start, &mut self.pairs[index..]);
             row = end;
         }
     }
 
     fn quantise(&mut self, row: usize) {
-        let (inputs, place) = (self.inputs, self.place(row, 0));
+        let (inputs, index) = (self.inputs, self.index(row, 0));
         let values = &mut self.floats.take(self.rows * inputs)[row * inputs..][..inputs];
-        let (quads, stride) = (&mut self.quads[place..], self.kernel.stride_of_pairs());
+        let (quads, stride) = (&mut self.quads[index..], self.kernel.stride_of_pairs());
         let scale = self.kernel.quantise(values, quads, stride);
-        // Both sides of a product are turned by matrices without their norm.
+        // Both sides of a product are multiplied by Hadamard matrices without their norm.
         self.scales[row] = scale / order(inputs) as f32;
     }
 
@@ -254,8 +257,8 @@ impl PackedLhs {
         let some = x.chunks_exact(rms_norm::ROWS * weight.len());
         let count = some.len();
         for (i, x) in some.enumerate() {
-            let place = self.place(i * rms_norm::ROWS, 0);
-            rms_norm::rows(x, weight, eps, &mut self.pairs[place..], [row_stride, step_stride]);
+            let index = self.index(i * rms_norm::ROWS, 0);
+            rms_norm::rows(x, weight, eps, &mut self.pairs[index..], [row_stride, step_stride]);
         }
         count * rms_norm::ROWS
     }
@@ -312,7 +315,7 @@ impl PackedLhs {
 
     /// Place of a step of a row: of as many rows as the kernel loads at once, the first steps stand
     /// side by side, then the second ones.
-    fn place(&self, row: usize, step: usize) -> usize {
+    fn index(&self, row: usize, step: usize) -> usize {
         let at_once = self.kernel.stride_of_pairs();
         (row / at_once * self.steps + step) * at_once + row % at_once
     }

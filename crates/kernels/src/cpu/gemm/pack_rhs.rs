@@ -3,9 +3,11 @@
 
 use std::ops::Range;
 
-use super::blocking::{INPUTS_MAX, ORDER_MIN, PANELS, depth_of, depth_of_quads, scales_of};
-use super::epilogue::{Epilogue, Tile};
-use super::pack_lhs::{LhsFormat, PackedLhs};
+use crate::cpu::gemm::blocking::{
+    INPUTS_MAX, ORDER_MIN, PANELS, k_steps_of_pairs, k_steps_of_quads, scales_of,
+};
+use crate::cpu::gemm::epilogue::{Epilogue, Tile};
+use crate::cpu::gemm::pack_lhs::{LhsFormat, PackedLhs};
 use crate::cpu::rows::hadamard;
 use crate::dtype::ComputeDtype;
 use crate::error::PackError;
@@ -19,16 +21,16 @@ use crate::memory::huge_pages::Pages;
 pub struct PackedWeights {
     outputs: usize,
     inputs: usize,
-    panels: Panels,
+    panels: PackedPanels,
 }
 
-enum Panels {
+enum PackedPanels {
     F32(Pages<Lanes>),
-    /// Pairs of inputs, with zeros behind them up to a multiple of [`DEPTH`](super::blocking::DEPTH).
+    /// Pairs of inputs, with zeros behind them up to a multiple of `K_STEPS_MULTIPLE`.
     Bf16(Pages<Pairs>),
     /// A step with the scales of the outputs, then fours of inputs with zeros behind them up to a
-    /// multiple of [`DEPTH`](super::blocking::DEPTH). An output's weights are turned as a row of the left
-    /// side is, and then rounded, the largest to 127.
+    /// multiple of `K_STEPS_MULTIPLE`. An output's weights are rotated by Hadamard matrices as
+    /// a row of the left side is, and then rounded, the largest to 127.
     Int8(Pages<Quads>),
 }
 
@@ -41,16 +43,16 @@ impl PackedWeights {
     pub fn zeroed(outputs: usize, inputs: usize, dtype: ComputeDtype) -> Result<Self, PackError> {
         let panels = match dtype {
             ComputeDtype::Bf16 => {
-                Panels::Bf16(Pages::zeroed(panels_of(outputs) * depth_of(inputs))?)
+                PackedPanels::Bf16(Pages::zeroed(panels_of(outputs) * k_steps_of_pairs(inputs))?)
             }
             ComputeDtype::Int8 if !inputs.is_multiple_of(ORDER_MIN) || inputs > INPUTS_MAX => {
                 let (multiple, max) = (ORDER_MIN, INPUTS_MAX);
                 return Err(PackError::Int8Inputs { inputs, multiple, max });
             }
-            ComputeDtype::Int8 => {
-                Panels::Int8(Pages::zeroed(panels_of(outputs) * (1 + depth_of_quads(inputs)))?)
-            }
-            _ => Panels::F32(Pages::zeroed(panels_of(outputs) * inputs)?),
+            ComputeDtype::Int8 => PackedPanels::Int8(Pages::zeroed(
+                panels_of(outputs) * (1 + k_steps_of_quads(inputs)),
+            )?),
+            _ => PackedPanels::F32(Pages::zeroed(panels_of(outputs) * inputs)?),
         };
         Ok(Self { outputs, inputs, panels })
     }
@@ -61,31 +63,31 @@ impl PackedWeights {
         let rows = (first..).zip(weights.chunks_exact(inputs));
         let rows = rows.map(|(output, row)| (output / PANEL, output % PANEL, row));
         match &mut self.panels {
-            Panels::F32(steps) => {
+            PackedPanels::F32(steps) => {
                 for (panel, column, row) in rows {
                     for (lanes, weight) in steps[panel * inputs..].iter_mut().zip(row) {
                         lanes.0[column] = *weight;
                     }
                 }
             }
-            Panels::Bf16(steps) => {
+            PackedPanels::Bf16(steps) => {
                 let mut pairs = vec![0; inputs.div_ceil(2)];
                 for (panel, column, row) in rows {
                     kernel.round_to_pairs(row, &mut pairs);
-                    let steps = &mut steps[panel * depth_of(inputs)..];
+                    let steps = &mut steps[panel * k_steps_of_pairs(inputs)..];
                     for (step, pair) in steps.iter_mut().zip(&pairs) {
                         step.0[column] = *pair;
                     }
                 }
             }
-            Panels::Int8(steps) => {
+            PackedPanels::Int8(steps) => {
                 let mut quads = vec![Quads::default(); inputs.div_ceil(4 * LANES)];
-                let mut turned = Vec::new();
+                let mut rotated = Vec::new();
                 for (panel, column, row) in rows {
-                    turned.clear();
-                    turned.extend_from_slice(row);
-                    let scale = kernel.quantise(&mut turned, &mut quads, 1);
-                    let panel = &mut steps[panel * (1 + depth_of_quads(inputs))..];
+                    rotated.clear();
+                    rotated.extend_from_slice(row);
+                    let scale = kernel.quantise(&mut rotated, &mut quads, 1);
+                    let panel = &mut steps[panel * (1 + k_steps_of_quads(inputs))..];
                     bytemuck::cast_mut::<_, Lanes>(&mut panel[0]).0[column] = scale;
                     let quads: &[[i8; 4]] = bytemuck::cast_slice(&quads);
                     for (step, quad) in panel[1..].iter_mut().zip(&quads[..inputs / 4]) {
@@ -127,31 +129,31 @@ impl PackedWeights {
         assert!(x.inputs() == self.inputs && x.format() == kernel.lhs_format(self.dtype()));
         let (rows, inputs, first) = (x.rows(), self.inputs, panels.start);
         match &self.panels {
-            Panels::F32(steps) => {
+            PackedPanels::F32(steps) => {
                 let panel = |p| &steps[(first + p) * inputs..][..inputs];
                 kernel.product(x.floats(), inputs, rows, panels.len(), panel, epilogue);
             }
-            Panels::Bf16(steps) => {
-                let depth = depth_of(inputs);
-                let panel = |p| &steps[(first + p) * depth..][..depth];
+            PackedPanels::Bf16(steps) => {
+                let k_steps = k_steps_of_pairs(inputs);
+                let panel = |p| &steps[(first + p) * k_steps..][..k_steps];
                 if x.format() == LhsFormat::Bf16Pairs {
                     return kernel.product_of_pairs(x.pairs(), rows, panels.len(), panel, epilogue);
                 }
-                let lanes = take(upcast, PANELS * 2 * depth);
+                let lanes = take(upcast, PANELS * 2 * k_steps);
                 for first in (0..panels.len()).step_by(PANELS) {
                     let count = PANELS.min(panels.len() - first);
-                    for (p, lanes) in lanes.chunks_exact_mut(2 * depth).take(count).enumerate() {
+                    for (p, lanes) in lanes.chunks_exact_mut(2 * k_steps).take(count).enumerate() {
                         kernel.upcast(panel(first + p), lanes);
                     }
-                    let panel = |p| &lanes[p * 2 * depth..][..inputs];
+                    let panel = |p| &lanes[p * 2 * k_steps..][..inputs];
                     kernel.product(x.floats(), inputs, rows, count, panel, |tile: Tile<'_>| {
                         epilogue.take(Tile { panel: first, ..tile });
                     });
                 }
             }
-            Panels::Int8(steps) => {
-                let depth = 1 + depth_of_quads(inputs);
-                let panel = |p| &steps[(first + p) * depth..][..depth];
+            PackedPanels::Int8(steps) => {
+                let k_steps = 1 + k_steps_of_quads(inputs);
+                let panel = |p| &steps[(first + p) * k_steps..][..k_steps];
                 let (x, scales) = x.quads();
                 kernel.product_of_quads(x, scales, panels.len(), panel, epilogue);
             }
@@ -161,9 +163,9 @@ impl PackedWeights {
     #[inline]
     fn dtype(&self) -> ComputeDtype {
         match self.panels {
-            Panels::F32(_) => ComputeDtype::F32,
-            Panels::Bf16(_) => ComputeDtype::Bf16,
-            Panels::Int8(_) => ComputeDtype::Int8,
+            PackedPanels::F32(_) => ComputeDtype::F32,
+            PackedPanels::Bf16(_) => ComputeDtype::Bf16,
+            PackedPanels::Int8(_) => ComputeDtype::Int8,
         }
     }
 
@@ -172,27 +174,27 @@ impl PackedWeights {
     pub fn copy_row(&self, output: usize, row: &mut [f32]) {
         let (panel, column) = (output / PANEL, output % PANEL);
         match &self.panels {
-            Panels::F32(steps) => {
+            PackedPanels::F32(steps) => {
                 for (weight, lanes) in row.iter_mut().zip(&steps[panel * self.inputs..]) {
                     *weight = lanes.0[column];
                 }
             }
-            Panels::Bf16(steps) => {
-                let depth = depth_of(self.inputs);
-                for (weights, pairs) in row.chunks_mut(2).zip(&steps[panel * depth..]) {
+            PackedPanels::Bf16(steps) => {
+                let k_steps = k_steps_of_pairs(self.inputs);
+                for (weights, pairs) in row.chunks_mut(2).zip(&steps[panel * k_steps..]) {
                     weights.copy_from_slice(&halves(pairs.0[column])[..weights.len()]);
                 }
             }
-            Panels::Int8(steps) => {
-                let panel = &steps[panel * (1 + depth_of_quads(self.inputs))..];
-                // Turned twice a row is itself, times the order of the matrix.
+            PackedPanels::Int8(steps) => {
+                let panel = &steps[panel * (1 + k_steps_of_quads(self.inputs))..];
+                // Rotated twice a row is itself, times the order of the matrix.
                 let scale = scales_of(panel).0[column] / hadamard::order(self.inputs) as f32;
                 for (weights, step) in row.chunks_exact_mut(4).zip(&panel[1..]) {
                     for (weight, value) in weights.iter_mut().zip(&step.0[4 * column..]) {
                         *weight = f32::from(*value) * scale;
                     }
                 }
-                hadamard::turn(&mut row[..self.inputs]);
+                hadamard::hadamard_strided(&mut row[..self.inputs]);
             }
         }
     }

@@ -9,16 +9,16 @@ use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-use super::avx512;
 use crate::cpu::gemm::blocking::{
-    AMX_ROWS as ROWS, AMX_TILE_ROWS as TILE_ROWS, DEPTH, PANELS, scales_of,
+    AMX_ROWS as ROWS, AMX_TILE_ROWS as TILE_ROWS, K_STEPS_MULTIPLE, PANELS, scales_of,
 };
 use crate::cpu::gemm::epilogue::{Destination, Epilogue, StoreOp, Tile};
+use crate::cpu::microkernel::avx512;
 use crate::lanes::{Lanes, PANEL, Pairs, Quads};
 
 /// Two panels of so many steps of tiles, 40 KiB, have room in the first-level cache.
 const KEPT_STEPS: usize = 20;
-/// Lines, 256 KiB, that were laid out just now and still are in the second-level cache.
+/// Lines, 256 KiB, that were packed just now and still are in the second-level cache.
 const KEPT_LINES: usize = 4096;
 
 /// All eight tiles with 16 rows of 64 bytes.
@@ -87,8 +87,8 @@ impl<'b, C: Fn(usize) -> &'b Lanes, S: Epilogue> Epilogue for Scaled<'_, C, S> {
         self.epilogue.take(tile);
     }
 
-    fn place(&mut self, row: usize, panel: usize, rows: usize) -> Option<Destination<'_>> {
-        self.epilogue.place(row, panel, rows)
+    fn destination(&mut self, row: usize, panel: usize, rows: usize) -> Option<Destination<'_>> {
+        self.epilogue.destination(row, panel, rows)
     }
 }
 
@@ -107,13 +107,13 @@ fn each_block<'b, S: Step + 'b, E: Epilogue>(
     epilogue: E,
 ) {
     const { assert!(size_of::<S>() == 64) };
-    let depth = panel(0).len();
-    assert!(depth.is_multiple_of(DEPTH), "whole tiles");
-    let (steps, blocks) = (depth / DEPTH, rows.div_ceil(ROWS));
+    let k_steps = panel(0).len();
+    assert!(k_steps.is_multiple_of(K_STEPS_MULTIPLE), "whole tiles");
+    let (steps, blocks) = (k_steps / K_STEPS_MULTIPLE, rows.div_ceil(ROWS));
     assert!(a.len() >= blocks * ROWS * steps, "A has fewer rows than its tiles");
     // The next panels are fetched by all blocks of rows, each its share, unless all of them have room.
-    let share = (PANELS * DEPTH).div_ceil(blocks.max(1));
-    let ahead_a_step = if panels * depth > KEPT_LINES { share } else { 0 };
+    let share = (PANELS * K_STEPS_MULTIPLE).div_ceil(blocks.max(1));
+    let ahead_a_step = if panels * k_steps > KEPT_LINES { share } else { 0 };
     let parts = if blocks > 1 { steps.div_ceil(KEPT_STEPS) } else { 1 };
     let mut buffer = SO_FAR.take();
     if parts > 1 && buffer.len() < blocks {
@@ -128,15 +128,15 @@ fn each_block<'b, S: Step + 'b, E: Epilogue>(
     for first in (0..panels).step_by(PANELS) {
         let width = PANELS.min(panels - first);
         let b = [first, first + width - 1].map(&panel);
-        assert!(b.iter().all(|panel| panel.len() == depth), "panels are as deep as A");
+        assert!(b.iter().all(|panel| panel.len() == k_steps), "panels are as deep as A");
         let b = b.map(<[_]>::as_ptr);
-        let mut ahead = b[0].wrapping_add(PANELS * depth);
+        let mut ahead = b[0].wrapping_add(PANELS * k_steps);
         for part in 0..parts {
             let (from, to) = (part * steps / parts, (part + 1) * steps / parts);
-            let b = b.map(|b| b.wrapping_add(from * DEPTH));
+            let b = b.map(|b| b.wrapping_add(from * K_STEPS_MULTIPLE));
             for row in (0..rows).step_by(ROWS) {
-                let a =
-                    [0, TILE_ROWS].map(|more| a[(row + more) * steps + from * DEPTH..].as_ptr());
+                let a = [0, TILE_ROWS]
+                    .map(|more| a[(row + more) * steps + from * K_STEPS_MULTIPLE..].as_ptr());
                 let so_far = Out::sums(so_far.wrapping_add(row / ROWS));
                 let start = (part > 0).then_some(so_far.panels);
                 let block = Block { a, b, steps: to - from, start, ahead, ahead_a_step };
@@ -145,7 +145,7 @@ fn each_block<'b, S: Step + 'b, E: Epilogue>(
                 // sums so far of all blocks of rows.
                 unsafe {
                     if part + 1 < parts {
-                        multiply(block, so_far, Lines::NONE, || ends.hand_on(to - from));
+                        multiply(block, so_far, OutputPrefetch::NONE, || ends.hand_on(to - from));
                     } else {
                         let height = (rows - row).min(ROWS);
                         ends.finish(block, Waiting { row, panel: first, height, width, taken: 0 });
@@ -191,20 +191,24 @@ impl<E: Epilogue> Ends<'_, E> {
         if E::TAKES_FEW {
             let out = Out::sums(&raw mut *self.sums);
             // SAFETY: by the contract.
-            unsafe { multiply(block, out, Lines::NONE, || self.hand_on(steps)) };
+            unsafe { multiply(block, out, OutputPrefetch::NONE, || self.hand_on(steps)) };
             debug_assert_eq!(self.waiting.taken, self.waiting.height, "a block hands on all rows");
             self.waiting = of;
             std::mem::swap(&mut self.sums, &mut self.before);
             return;
         }
         let whole = of.height == ROWS && of.width == PANELS;
-        let place = if whole { self.epilogue.place(of.row, of.panel, ROWS) } else { None };
-        let lines = place.as_ref().map_or(Lines::NONE, |place| Lines::of(place, steps));
-        let place = place.filter(|place| S::ARE_FLOATS && place.op == StoreOp::Put);
-        let put = place.is_some();
-        let out = place.map_or_else(|| Out::sums(&raw mut *self.sums), Out::at);
+        let destination =
+            if whole { self.epilogue.destination(of.row, of.panel, ROWS) } else { None };
+        let prefetch = destination
+            .as_ref()
+            .map_or(OutputPrefetch::NONE, |destination| OutputPrefetch::of(destination, steps));
+        let destination =
+            destination.filter(|destination| S::ARE_FLOATS && destination.op == StoreOp::Put);
+        let put = destination.is_some();
+        let out = destination.map_or_else(|| Out::sums(&raw mut *self.sums), Out::at);
         // SAFETY: by the contract.
-        unsafe { multiply(block, out, lines, || ()) };
+        unsafe { multiply(block, out, prefetch, || ()) };
         if !put {
             of.hand_on(ROWS, self.sums, &mut self.epilogue);
         }
@@ -251,7 +255,7 @@ impl Waiting {
 
 /// Memory that the tiles of a block read.
 struct Block<S> {
-    /// The steps of 16 rows each, as an operand lays them.
+    /// The steps of 16 rows each, as [`PackedLhs`](crate::cpu::gemm::pack_lhs::PackedLhs) has them.
     a: [*const S; 2],
     /// Steps of 16 rows in each panel, as many.
     b: [*const S; PANELS],
@@ -289,20 +293,20 @@ impl<'a> Out<'a> {
 
 /// The memory that sums belong to, 128 bytes of each of 32 rows, to be fetched for writing, so many rows
 /// with each step: without it the stores wait for the second-level cache.
-struct Lines {
+struct OutputPrefetch {
     next: *const f32,
     stride: usize,
     rows: usize,
     rows_a_step: usize,
 }
 
-impl Lines {
+impl OutputPrefetch {
     const NONE: Self = Self { next: std::ptr::null(), stride: 0, rows: 0, rows_a_step: 0 };
 
     #[inline]
-    fn of(place: &Destination<'_>, steps: usize) -> Self {
-        let (next, rows_a_step) = (place.values.as_ptr(), ROWS.div_ceil(steps));
-        Self { next, stride: place.stride, rows: ROWS, rows_a_step }
+    fn of(destination: &Destination<'_>, steps: usize) -> Self {
+        let (next, rows_a_step) = (destination.values.as_ptr(), ROWS.div_ceil(steps));
+        Self { next, stride: destination.stride, rows: ROWS, rows_a_step }
     }
 
     #[inline(always)]
@@ -336,7 +340,7 @@ impl Lines {
 unsafe fn multiply<S: Step>(
     block: Block<S>,
     out: Out<'_>,
-    mut lines: Lines,
+    mut prefetch: OutputPrefetch,
     mut meanwhile: impl FnMut(),
 ) {
     let Block { mut a, mut b, steps, start, mut ahead, ahead_a_step } = block;
@@ -369,10 +373,10 @@ unsafe fn multiply<S: Step>(
                 _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
             }
             ahead = ahead.wrapping_add(ahead_a_step);
-            lines.fetch();
+            prefetch.fetch();
             meanwhile();
-            a = a.map(|a| a.add(DEPTH));
-            b = b.map(|b| b.add(DEPTH));
+            a = a.map(|a| a.add(K_STEPS_MULTIPLE));
+            b = b.map(|b| b.add(K_STEPS_MULTIPLE));
         }
         asm!(
             "tilestored [{c0} + {row_bytes}*1], tmm0",

@@ -211,24 +211,24 @@ fn scale_by_sixteen(sums: &mut [Lanes], rows: &[f32], columns: &Lanes) {
     }
 }
 
-/// Computes [`generic::turn_and_quantise`] in the same order of sums: left to the compiler it takes ten times
-/// as long.
+/// Computes [`generic::hadamard_and_quantise`] in the same order of sums: left to the compiler it takes
+/// ten times as long.
 #[expect(unsafe_code, reason = "a function compiled for an instruction set")]
-pub(crate) fn turn_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32 {
+pub(crate) fn hadamard_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32 {
     // SAFETY: `Kernel::available` offers AVX-512 only where the machine has it.
-    unsafe { turn_and_quantise_by_sixteen(x, out, stride) }
+    unsafe { hadamard_and_quantise_by_sixteen(x, out, stride) }
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx512bw")]
 #[expect(unsafe_code, reason = "loads and stores by pointer")]
-fn turn_and_quantise_by_sixteen(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32 {
+fn hadamard_and_quantise_by_sixteen(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32 {
     const { assert!(hadamard::NEIGHBOURS == LANES) };
     let (parts, registers) = (hadamard::parts(x.len()), hadamard::order(x.len()) / LANES);
     match registers {
-        1 => turn_in_registers::<1>(x, parts),
-        2 => turn_in_registers::<2>(x, parts),
-        4 => turn_in_registers::<4>(x, parts),
-        _ => turn_in_registers::<8>(x, parts),
+        1 => hadamard_in_registers::<1>(x, parts),
+        2 => hadamard_in_registers::<2>(x, parts),
+        4 => hadamard_in_registers::<4>(x, parts),
+        _ => hadamard_in_registers::<8>(x, parts),
     }
     let mut half = registers.min(8) * parts * LANES;
     while half < x.len() {
@@ -269,10 +269,10 @@ fn turn_and_quantise_by_sixteen(x: &mut [f32], out: &mut [Quads], stride: usize)
     scale
 }
 
-/// Takes the first steps of [`hadamard::turn`], within `R` registers of a part.
+/// Takes the first steps of [`hadamard::hadamard_strided`], within `R` registers of a part.
 #[target_feature(enable = "avx512f")]
 #[expect(unsafe_code, reason = "loads and stores by pointer")]
-fn turn_in_registers<const R: usize>(x: &mut [f32], parts: usize) {
+fn hadamard_in_registers<const R: usize>(x: &mut [f32], parts: usize) {
     let (plus, minus) = (_mm512_set1_ps(1.0), _mm512_set1_ps(-1.0));
     // -1 for the second of each pair of lanes, of pairs, of fours, of eights.
     let signs =

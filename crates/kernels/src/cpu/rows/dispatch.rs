@@ -1,10 +1,10 @@
 //! Row operations by instruction set: each call goes to the code of `generic.rs` that is compiled for it. No
 //! arithmetic is written here.
 
-use super::format::RowFormat;
-use super::generic;
-use super::log_sum::LogSum;
-use crate::cpu::attention::mask::Seen;
+use crate::cpu::attention::mask::CausalMask;
+use crate::cpu::rows::format::RowFormat;
+use crate::cpu::rows::generic;
+use crate::cpu::rows::log_sum::LogSum;
 use crate::isa::Kernel;
 use crate::lanes::{Lanes, Pairs, Quads};
 
@@ -14,7 +14,11 @@ macro_rules! row_operations {
     ($($(#[$doc:meta])* $vis:vis fn $name:ident $(<$format:ident>)? ($($arg:ident: $ty:ty),*) $(-> $out:ty)?;)*) => {
         #[cfg(target_arch = "x86_64")]
         mod row_avx2 {
-            use super::{Lanes, LogSum, Pairs, Quads, RowFormat, Seen, generic};
+            use crate::cpu::attention::mask::CausalMask;
+            use crate::cpu::rows::generic;
+            use crate::cpu::rows::format::RowFormat;
+            use crate::cpu::rows::log_sum::LogSum;
+            use crate::lanes::{Lanes, Pairs, Quads};
             $(#[target_feature(enable = "avx2,fma")]
             #[inline]
             pub(super) fn $name $(<$format: RowFormat>)? ($($arg: $ty),*) $(-> $out)? {
@@ -23,7 +27,11 @@ macro_rules! row_operations {
         }
         #[cfg(target_arch = "x86_64")]
         mod row_avx512 {
-            use super::{Lanes, LogSum, Pairs, Quads, RowFormat, Seen, generic};
+            use crate::cpu::attention::mask::CausalMask;
+            use crate::cpu::rows::generic;
+            use crate::cpu::rows::format::RowFormat;
+            use crate::cpu::rows::log_sum::LogSum;
+            use crate::lanes::{Lanes, Pairs, Quads};
             $(#[target_feature(enable = "avx512f,avx512dq,avx512bw")]
             #[inline]
             pub(super) fn $name $(<$format: RowFormat>)? ($($arg: $ty),*) $(-> $out)? {
@@ -56,7 +64,7 @@ row_operations! {
     pub fn add(x: &mut [f32], y: &[f32]);
     /// Each row times the reciprocal of its divisor; there are as many rows as divisors.
     pub fn divide_rows(values: &mut [f32], divisors: &[f32]);
-    /// Turns the pairs of each head by their angles, a cosine and a sine (RoPE, arXiv 2104.09864, neighbours
+    /// Rotates the pairs of each head by their angles, a cosine and a sine (RoPE, arXiv 2104.09864, neighbours
     /// paired), then multiplies them.
     pub fn rotate(heads: &mut [f32], angles: &[(f32, f32)], by: f32);
     /// `gates = silu(gates) * ups`.
@@ -69,9 +77,9 @@ row_operations! {
     pub(crate) fn add_sums(out: &mut [f32], stride: usize, sums: &[Lanes], width: usize);
     /// `cap * tanh(value / cap)`.
     pub fn soft_cap(values: &mut [f32], cap: f32);
-    /// Turns the scores of each row that are `seen` into `exp(score - max)`, the others into 0, and gives
+    /// Turns the scores that `mask` lets a row see into `exp(score - max)`, the others into 0, and gives
     /// the sums. A row has `columns` scores.
-    pub(crate) fn exp_and_sum(scores: &mut [f32], columns: usize, seen: Seen, sums: &mut [f32]);
+    pub(crate) fn exp_and_sum(scores: &mut [f32], columns: usize, mask: CausalMask, sums: &mut [f32]);
     /// Rounds to the nearest bf16, ties to even.
     pub(crate) fn round_to_bf16(x: &[f32], out: &mut [f32]);
     /// Rounds to the nearest bf16, ties to even, two to a word, the first in the low half, and zeros beyond.
@@ -82,8 +90,8 @@ row_operations! {
     pub fn decode<F>(format: F, bytes: &[u8], row: &mut [f32]);
     /// Reads rows and rounds them, see [`Kernel::decode_to_pairs`].
     pub(crate) fn decode_rows_to_pairs<F>(format: F, bytes: &[u8], row: &mut [f32], out: &mut [u32]);
-    /// Turns a row by Hadamard matrices and rounds it, see [`Kernel::quantise`].
-    pub(crate) fn turn_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32;
+    /// Multiplies a row by Hadamard matrices and rounds it, see [`Kernel::quantise`].
+    pub(crate) fn hadamard_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32;
     /// Pairs of bf16 as f32, the first of each pair before the second.
     pub(crate) fn upcast(pairs: &[Pairs], out: &mut [Lanes]);
     /// Adds the exponentials of a panel's logits to what their rows have.
@@ -133,7 +141,7 @@ mod tests {
                 let mut capped = x.clone();
                 kernel.soft_cap(&mut capped, 1.5);
                 let (first, mut totals) = (valid - 1, [0.0]);
-                kernel.exp_and_sum(&mut soft, n, Seen { first, group: 1, window: n }, &mut totals);
+                kernel.exp_and_sum(&mut soft, n, CausalMask { first, group: 1, window: n }, &mut totals);
                 let (mut low, mut pairs) = (vec![0.0; n], vec![0; half]);
                 kernel.round_to_bf16(&x, &mut low);
                 kernel.round_to_pairs(&x, &mut pairs);

@@ -4,8 +4,8 @@
 /// A format of rows of values in bytes. Its functions are to be `#[inline(always)]`, so that they become
 /// part of functions that are compiled for an instruction set.
 pub trait RowFormat: Copy {
-    /// Returns whether rows are as `rows/kv_int8.rs` has them: a scale in bf16, the largest magnitude over 127,
-    /// then a signed byte for each value.
+    /// Returns whether rows are as `rows/kv_int8.rs` has them: a scale in bf16, the largest magnitude over
+    /// 127, then a signed byte for each value.
     fn is_scaled_int8(self) -> bool;
 
     /// Bytes that a row of `dim` values takes.

@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
-use super::format::RowFormat;
-use super::hadamard::turn;
-use super::log_sum::LogSum;
-use crate::cpu::attention::mask::Seen;
+use crate::cpu::attention::mask::CausalMask;
+use crate::cpu::rows::format::RowFormat;
+use crate::cpu::rows::hadamard::hadamard_strided;
+use crate::cpu::rows::log_sum::LogSum;
 use crate::lanes::{LANES, Lanes, Pairs, Quads, Sums, halves, join, tree};
 
 /// Added to a number up to 2^22, this leaves the nearest integer in the low bits of the sum, ties to
@@ -270,8 +270,8 @@ pub(crate) fn scale_and_inverse(largest: f32) -> (f32, f32) {
 }
 
 #[inline(always)]
-pub(crate) fn turn_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32 {
-    turn(x);
+pub(crate) fn hadamard_and_quantise(x: &mut [f32], out: &mut [Quads], stride: usize) -> f32 {
+    hadamard_strided(x);
     let (scale, inverse) = scale_and_inverse(largest_magnitude(x));
     for (values, quads) in x.chunks(4 * LANES).zip(out.iter_mut().step_by(stride)) {
         for (value, quad) in values.iter().zip(&mut quads.0) {
@@ -302,15 +302,15 @@ pub(super) fn upcast(pairs: &[Pairs], out: &mut [Lanes]) {
 }
 
 #[inline(always)]
-pub(super) fn exp_and_sum(scores: &mut [f32], columns: usize, seen: Seen, sums: &mut [f32]) {
+pub(super) fn exp_and_sum(scores: &mut [f32], columns: usize, mask: CausalMask, sums: &mut [f32]) {
     // All rows' largest values first: a row has too few values to fill the time that its own takes.
     let rows = scores.chunks_exact(columns).zip(&mut *sums).enumerate();
     rows.for_each(|(i, (row, max))| {
-        *max = max_of(&row[seen.span(i)]);
+        *max = max_of(&row[mask.span(i)]);
     });
     let rows = scores.chunks_exact_mut(columns).zip(sums).enumerate();
     for (i, (row, sum)) in rows {
-        let Range { start, end } = seen.span(i);
+        let Range { start, end } = mask.span(i);
         row[..start].fill(0.0);
         *sum = exp_and_sum_of(&mut row[start..], end - start, *sum);
     }

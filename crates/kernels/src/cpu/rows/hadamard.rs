@@ -1,7 +1,7 @@
 //! Hadamard matrices, which spread what stands out in a row: a row comes in, its product goes out in its
 //! place.
 
-/// Neighbours that [`turn`] always takes together.
+/// Neighbours that [`hadamard_strided`] always takes together.
 pub(crate) const NEIGHBOURS: usize = 16;
 
 /// The largest power of two that divides `dim`: the order of the matrices that take a row of it.
@@ -24,16 +24,19 @@ pub fn hadamard(row: &mut [f32]) {
 /// # Panics
 /// For a row whose order is below 16.
 #[inline(always)]
-pub(crate) fn turn(row: &mut [f32]) {
+pub(crate) fn hadamard_strided(row: &mut [f32]) {
     let parts = parts(row.len());
     row.chunks_exact_mut(NEIGHBOURS).for_each(|row| butterflies(row, 1, NEIGHBOURS));
     butterflies(row, parts * NEIGHBOURS, row.len());
 }
 
-/// Number of parts that [`turn`] makes of a row.
+/// Number of parts that [`hadamard_strided`] makes of a row.
 #[inline(always)]
 pub(crate) fn parts(dim: usize) -> usize {
-    assert!(dim.is_multiple_of(NEIGHBOURS), "{dim} values cannot be turned");
+    assert!(
+        dim.is_multiple_of(NEIGHBOURS),
+        "{dim} values have no Hadamard matrices of 16 neighbours"
+    );
     dim / order(dim)
 }
 

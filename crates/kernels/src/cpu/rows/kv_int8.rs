@@ -1,7 +1,7 @@
 //! Rows of int8, as a block has them: a scale in bf16, then a level for each value. By AVX-512 they take a
 //! tenth of the time that they take left to the compiler.
 
-use super::format::RowFormat;
+use crate::cpu::rows::format::RowFormat;
 use crate::isa::Kernel;
 #[cfg(target_arch = "x86_64")]
 use crate::lanes::LANES;
@@ -52,8 +52,8 @@ mod vectors {
     };
     use std::mem::transmute;
 
-    use super::LANES;
     use crate::cpu::rows::generic::bf16_bits;
+    use crate::lanes::LANES;
 
     /// Bytes of the scale that a row starts with.
     const SCALE_BYTES: usize = 2;
@@ -155,7 +155,7 @@ mod tests {
 
     use super::*;
     use crate::lanes::halves;
-    use crate::testing::Stored;
+    use crate::testing::TestRows;
 
     proptest! {
         #[test]
@@ -179,12 +179,12 @@ mod tests {
             for kernel in Kernel::available() {
                 let mut bytes = vec![1; expected.len()];
                 for (row, bytes) in rows.chunks_exact(dim).zip(bytes.chunks_exact_mut(row_bytes)) {
-                    kernel.encode(Stored(KvDtype::Int8), row, bytes);
+                    kernel.encode(TestRows(KvDtype::Int8), row, bytes);
                 }
                 prop_assert_eq!(&bytes, &expected, "{}", kernel.name());
                 let mut row = vec![0.0; dim];
-                kernel.decode_to_pairs(Stored(KvDtype::Int8), &expected, &mut row, &mut pairs[0]);
-                Kernel::Portable.decode_to_pairs(Stored(KvDtype::Int8), &expected, &mut row, &mut pairs[1]);
+                kernel.decode_to_pairs(TestRows(KvDtype::Int8), &expected, &mut row, &mut pairs[0]);
+                Kernel::Portable.decode_to_pairs(TestRows(KvDtype::Int8), &expected, &mut row, &mut pairs[1]);
                 // An infinite scale makes what is no number, which has any of many bits.
                 let values = |pairs: &[u32]| -> Vec<Option<u32>> {
                     let values = pairs.iter().flat_map(|pair| halves(*pair));

@@ -1,0 +1,6 @@
+//! The decoder as data: sizes and settings, rotary positions, and which tensors it has.
+
+pub(crate) mod config;
+mod known_sizes;
+pub(crate) mod rope;
+pub(crate) mod weights;

@@ -1,0 +1,345 @@
+//! The forward pass on the CPU, from embeddings to the last residual rows.
+//!
+//! In: token ids, each sequence after the K and V of a block or of its own. Out: residual rows, and K
+//! and V in a block's layout. It does not know scores.
+
+use std::ops::Range;
+use std::sync::{OnceLock, PoisonError};
+
+use hyperrag_core::BlockError;
+use hyperrag_kernels::cpu::gemm::epilogue::{OutputRows, StoreOp, Tile};
+use hyperrag_kernels::cpu::gemm::pack_lhs::LhsFormat;
+use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
+use hyperrag_kernels::lanes::{PANEL, panels_of};
+use hyperrag_kernels::memory::aligned::Floats;
+use rayon::prelude::*;
+
+use crate::arch::weights::LayerWeights;
+use crate::backend::cpu::kv_cache::PastKv;
+use crate::backend::cpu::micro_batches::MicroBatches;
+use crate::backend::cpu::model::CpuModel;
+use crate::backend::cpu::scratch::{Scratch, Workspace, split};
+
+/// Largest number of rows that one task takes through a layer. Their activations stay in the core's
+/// cache, and the weights are read once for all of them.
+const TASK_ROWS: usize = 256;
+
+type PackedLayer = LayerWeights<PackedWeights, Vec<f32>>;
+
+/// A run of tokens after earlier positions, if there are any.
+#[derive(Clone, Copy)]
+pub(crate) struct Sequence<'a> {
+    pub(crate) past: Option<PastKv<'a>>,
+    pub(crate) tokens: &'a [u32],
+}
+
+/// Selects the rows that the last layer returns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ResidualRows {
+    All,
+    /// Last row of each sequence; the others are needed for K and V only.
+    LastOfEach,
+}
+
+/// Selects the packed operand that is the left side of a product.
+#[derive(Clone, Copy)]
+enum Left {
+    /// Normed rows, or the output of attention.
+    Normed,
+    Activated,
+}
+
+/// Place of a token's row in its sequence and in the micro-batch.
+#[derive(Clone, Copy)]
+struct TokenRow {
+    token: u32,
+    position: usize,
+    /// Index of the row in the micro-batch.
+    index: usize,
+    /// Index of the first row of its sequence.
+    first: usize,
+    /// Number of rows of its sequence.
+    count: usize,
+}
+
+impl CpuModel {
+    /// Runs one of the `batches`, made of these sequences, through all layers. Writes K and V of each to
+    /// `kv_out`, in a block's layout, and gives `finish` the residual rows `returned` after the last
+    /// layer. Returns a read error for each failed sequence. The rows of that sequence have no meaning.
+    pub(crate) fn forward(
+        &self,
+        sequences: &[Sequence<'_>],
+        mut kv_out: Option<&mut [Vec<u8>]>,
+        returned: ResidualRows,
+        batches: &MicroBatches,
+        finish: impl FnOnce(&[f32]),
+    ) -> Vec<Option<BlockError>> {
+        let mut rows = rows_of(sequences);
+        let failed: Vec<_> = sequences.iter().map(|_| OnceLock::new()).collect();
+        let (q, hidden) = (self.config.heads * self.config.head_dim, self.config.hidden);
+        let mut workspace = {
+            let mut idle = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.pop().unwrap_or_default()
+        };
+        let Workspace { x, qkv, attended, scratch } = &mut workspace;
+        let x = x.take(rows.len() * hidden);
+        let qkv = qkv.take(rows.len() * self.qkv_width());
+        let attended = attended.take(rows.len() * q);
+        // Step `l` ends layer `l - 1` and begins layer `l`: both work row by row.
+        for l in 0..self.weights.layers.len() {
+            self.by_rows(&rows, batches, x, qkv, scratch, |rows, x, qkv, scratch| {
+                match l.checked_sub(1) {
+                    None => self.embed(rows, x),
+                    Some(layer) => self.output_and_mlp(layer, rows, attended, x, scratch),
+                }
+                self.qkv(l, rows, x, qkv, scratch);
+            });
+            self.attend(l, sequences, qkv, attended, kv_out.as_deref_mut(), &failed);
+        }
+        if returned == ResidualRows::LastOfEach {
+            rows.retain(|row| row.index + 1 == row.first + row.count);
+            for (i, row) in rows.iter().enumerate() {
+                x.copy_within(row.index * hidden..(row.index + 1) * hidden, i * hidden);
+            }
+        }
+        let x = &mut x[..rows.len() * hidden];
+        self.by_rows(&rows, batches, x, qkv, scratch, |rows, x, _, scratch| {
+            self.output_and_mlp(self.weights.layers.len() - 1, rows, attended, x, scratch);
+        });
+        finish(x);
+        self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
+        failed.into_iter().map(OnceLock::into_inner).collect()
+    }
+
+    /// Runs `step` for all rows on all threads, each task with its part of `x` and `qkv`. For a single
+    /// row, the threads share each product, and `scratch` serves everything else.
+    fn by_rows(
+        &self,
+        rows: &[TokenRow],
+        batches: &MicroBatches,
+        x: &mut [f32],
+        qkv: &mut [f32],
+        scratch: &mut Scratch,
+        step: impl Fn(&[TokenRow], &mut [f32], &mut [f32], &mut Scratch) + Sync,
+    ) {
+        if rows.len() == 1 {
+            scratch.split_gemv = true;
+            return step(rows, x, qkv, scratch);
+        }
+        let tasks = self.tasks(rows.len(), batches);
+        let x = split(x, tasks.iter().map(|task| task.len() * self.config.hidden));
+        let qkv = split(qkv, tasks.iter().map(|task| task.len() * self.qkv_width()));
+        let places = tasks.into_par_iter().zip(x).zip(qkv).with_max_len(1);
+        places.for_each(|((task, x), qkv)| step(&rows[task], x, qkv, &mut self.scratch.get()));
+    }
+
+    /// Splits rows into tasks of whole tiles and of about the same size, the same number for each of
+    /// the micro-batch's threads.
+    pub(crate) fn tasks(&self, rows: usize, batches: &MicroBatches) -> Vec<Range<usize>> {
+        let tile = self.kernel.tile_rows();
+        let tiles = rows.div_ceil(tile);
+        let count = rows.div_ceil(TASK_ROWS).next_multiple_of(batches.threads()).min(tiles);
+        let start = |task: usize| (task * tiles / count * tile).min(rows);
+        (0..count).map(|task| start(task)..start(task + 1)).collect()
+    }
+
+    pub(crate) fn qkv_width(&self) -> usize {
+        (self.config.heads + 2 * self.config.kv_heads) * self.config.head_dim
+    }
+
+    fn embed(&self, rows: &[TokenRow], x: &mut [f32]) {
+        for (row, x) in rows.iter().zip(x.chunks_exact_mut(self.config.hidden)) {
+            self.weights.embedding.copy_row(row.token as usize, x);
+            if self.config.embedding_scale != 1.0 {
+                x.iter_mut().for_each(|value| *value *= self.config.embedding_scale);
+            }
+        }
+    }
+
+    /// Computes norm, Q, K and V, and rotates and scales Q. Attention rotates K, because it may store K
+    /// and V.
+    fn qkv(&self, l: usize, rows: &[TokenRow], x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
+        let (config, layer) = (&self.config, &self.weights.layers[l]);
+        self.norm(x, &layer.attention_norm, scratch);
+        self.linear(&layer.qkv, Left::Normed, scratch, qkv, StoreOp::Put);
+        let narrow = &mut scratch.narrow;
+        let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        for (row, qkv) in rows.iter().zip(qkv.chunks_exact_mut(self.qkv_width())) {
+            if let Some(bias) = &layer.qkv_bias {
+                self.kernel.add(qkv, bias);
+            }
+            if let Some(norms) = &layer.qk_norms {
+                let (queries, rest) = qkv.split_at_mut(queries);
+                self.norm_in_place(queries, &norms[0], narrow);
+                self.norm_in_place(&mut rest[..keys], &norms[1], narrow);
+            }
+            let scale = config.attention_scale;
+            self.codec.rotate_times(l, row.position, &mut qkv[..queries], scale);
+        }
+    }
+
+    /// Norms each run of values, as many as there are weights.
+    fn norm_in_place(&self, x: &mut [f32], weight: &[f32], buffer: &mut Floats) {
+        let buffer = buffer.take(weight.len());
+        for x in x.chunks_exact_mut(weight.len()) {
+            buffer.copy_from_slice(x);
+            self.kernel.rms_norm(buffer, weight, self.config.norm_eps, x);
+        }
+    }
+
+    /// Adds attention's output projection to the residual, then the output of the feed-forward part.
+    fn output_and_mlp(
+        &self,
+        l: usize,
+        rows: &[TokenRow],
+        attended: &[f32],
+        x: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let layer = &self.weights.layers[l];
+        let q = self.config.heads * self.config.head_dim;
+        let group = self.config.group() * self.config.head_dim;
+        scratch.lhs.start(self.kernel, self.lhs_format(), rows.len(), q);
+        for (i, row) in rows.iter().enumerate() {
+            for head in 0..self.config.kv_heads {
+                let start = row.first * q + (head * row.count + row.index - row.first) * group;
+                scratch.lhs.set(i, head * group, &attended[start..start + group]);
+            }
+        }
+        self.add_linear(
+            &layer.output,
+            Left::Normed,
+            layer.post_attention_norm.as_deref(),
+            x,
+            scratch,
+        );
+        self.norm(x, &layer.feed_forward_norm, scratch);
+        self.feed_forward(layer, scratch);
+        let norm = layer.post_feed_forward_norm.as_deref();
+        self.add_linear(&layer.down, Left::Activated, norm, x, scratch);
+    }
+
+    /// Adds a product to `x`, normed first if there is a norm.
+    fn add_linear(
+        &self,
+        weights: &PackedWeights,
+        left: Left,
+        norm: Option<&[f32]>,
+        x: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let Some(norm) = norm else {
+            return self.linear(weights, left, scratch, x, StoreOp::Add);
+        };
+        let mut sum = std::mem::take(&mut scratch.narrow);
+        let values = sum.take(x.len());
+        self.linear(weights, left, scratch, values, StoreOp::Put);
+        self.norm_in_place(values, norm, &mut scratch.wide);
+        self.kernel.add(x, values);
+        scratch.narrow = sum;
+    }
+
+    /// Multiplies the activated gates of the normed rows by the ups, while a tile is in the cache.
+    fn feed_forward(&self, layer: &PackedLayer, scratch: &mut Scratch) {
+        let (kernel, wide) = (self.kernel, self.config.feed_forward);
+        let Scratch { lhs, activated, narrow, upcast, split_gemv, .. } = scratch;
+        activated.start(kernel, self.lhs_format(), lhs.rows(), wide);
+        let activation = self.config.activation;
+        if !*split_gemv {
+            return layer.gate_up.activate(kernel, activation, lhs, upcast, activated);
+        }
+        let values = narrow.take(wide);
+        self.by_parts(values, |first, values| {
+            let panels = first / PANEL * 2..panels_of(first + values.len()) * 2;
+            let upcast = &mut self.scratch.get().upcast;
+            layer.gate_up.product(kernel, lhs, panels, upcast, |tile: Tile<'_>| {
+                let out = values.chunks_mut(PANEL).nth(tile.panel / 2).unwrap_or_default();
+                let [row, ..] = kernel.activated(activation, tile) else { return };
+                out.copy_from_slice(&row.0[..out.len()]);
+            });
+        });
+        activated.set(0, 0, values);
+    }
+
+    /// Splits one row's values between the threads, at panels. `part` gets the index of its first
+    /// value.
+    fn by_parts(&self, values: &mut [f32], part: impl Fn(usize, &mut [f32]) + Sync) {
+        let columns = values.len().div_ceil(self.threads()).next_multiple_of(PANEL);
+        let parts = values.par_chunks_mut(columns).enumerate();
+        parts.for_each(|(i, values)| part(i * columns, values));
+    }
+
+    /// Norms rows and packs them as the left side of products.
+    fn norm(&self, x: &[f32], weight: &[f32], scratch: &mut Scratch) {
+        let hidden = self.config.hidden;
+        let out = scratch.narrow.take(hidden);
+        scratch.lhs.start(self.kernel, self.lhs_format(), x.len() / hidden, hidden).set_normed(
+            x,
+            weight,
+            self.config.norm_eps,
+            out,
+        );
+    }
+
+    pub(crate) fn norm_rows(&self, x: &[f32], weight: &[f32], out: &mut [f32]) {
+        let hidden = self.config.hidden;
+        for (x, out) in x.chunks_exact(hidden).zip(out.chunks_exact_mut(hidden)) {
+            self.kernel.rms_norm(x, weight, self.config.norm_eps, out);
+        }
+    }
+
+    /// Returns the format of the left sides of the layers' products.
+    fn lhs_format(&self) -> LhsFormat {
+        self.kernel.lhs_format(self.dtype)
+    }
+
+    /// Returns the format of the left side of the head's product.
+    pub(crate) fn head_lhs_format(&self) -> LhsFormat {
+        self.kernel.lhs_format(self.dtype.head_dtype())
+    }
+
+    /// Multiplies the scratch's rows by `weights` into `out`. Threads share the product of a single
+    /// row, because reading the weights takes the time.
+    fn linear(
+        &self,
+        weights: &PackedWeights,
+        left: Left,
+        scratch: &mut Scratch,
+        out: &mut [f32],
+        op: StoreOp,
+    ) {
+        let Scratch { lhs, activated, upcast, split_gemv, .. } = scratch;
+        let x = match left {
+            Left::Normed => lhs,
+            Left::Activated => activated,
+        };
+        let (kernel, columns) = (self.kernel, weights.outputs());
+        if !*split_gemv {
+            let rows = OutputRows { kernel, values: out, stride: columns, columns, op };
+            weights.product(kernel, x, weights.panels(), upcast, rows);
+            return;
+        }
+        self.by_parts(out, |first, values| {
+            let columns = values.len();
+            let panels = first / PANEL..panels_of(first + columns);
+            let rows = OutputRows { kernel, values, stride: columns, columns, op };
+            weights.product(kernel, x, panels, &mut self.scratch.get().upcast, rows);
+        });
+    }
+}
+
+fn rows_of(sequences: &[Sequence<'_>]) -> Vec<TokenRow> {
+    let mut rows: Vec<TokenRow> = Vec::new();
+    for sequence in sequences {
+        let (first, count) = (rows.len(), sequence.tokens.len());
+        let past = sequence.past.map_or(0, PastKv::tokens);
+        rows.extend(sequence.tokens.iter().enumerate().map(|(i, &token)| TokenRow {
+            token,
+            position: past + i,
+            index: first + i,
+            first,
+            count,
+        }));
+    }
+    rows
+}

@@ -1,0 +1,13 @@
+//! Files of models: GGUF, and folders with safetensors, behind one [`ModelFile`](model_file::ModelFile).
+
+pub(crate) mod config_json;
+mod digest;
+mod digest_memory;
+pub(crate) mod gguf;
+mod gguf_config;
+mod json;
+pub(crate) mod model_file;
+mod model_folder;
+mod raw_tensor;
+pub(crate) mod safetensors;
+pub(crate) mod weight_files;

@@ -1,0 +1,264 @@
+//! A model on disk, opened: a GGUF file or a folder with safetensors.
+//!
+//! In: a path. Out: sizes, digests, tokenizer, chat template, and weights on request. It does not
+//! compute.
+
+use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
+
+use hyperrag_core::Digest;
+
+use crate::arch::config::{Architecture, Config};
+use crate::arch::weights::{RowOrder, TensorRows};
+use crate::error::LoadError;
+use crate::format::digest_memory::DigestMemory;
+use crate::format::gguf::{Gguf, QuantisedTensor};
+use crate::format::model_folder::ModelFolder;
+use crate::format::raw_tensor::RawTensor;
+use crate::format::safetensors::PlainTensor;
+use crate::format::weight_files::only_gguf;
+use crate::generate::chat_template::ChatTemplate;
+use crate::tokenizer::Tokenizer;
+
+/// A GGUF file or a folder with safetensors from which a model is loaded. Gives sizes and tokenizer,
+/// and weights on request, by their names in GGUF.
+pub struct ModelFile {
+    pub(super) path: PathBuf,
+    config: Config,
+    pub(super) format: ModelFormat,
+    pub(super) digest_of_files: OnceLock<Digest>,
+    pub(super) digest_of_contents: OnceLock<Digest>,
+    pub(super) memory: Option<DigestMemory>,
+}
+
+pub(super) enum ModelFormat {
+    Gguf(Gguf),
+    Folder(Box<ModelFolder>),
+}
+
+impl ModelFile {
+    /// Reads header and metadata.
+    ///
+    /// # Errors
+    /// [`LoadError`] for a path that is neither a GGUF nor such a folder, or a model that is not
+    /// supported.
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
+        // A folder that holds nothing but a GGUF stands for that file.
+        let only = only_gguf(path).filter(|_| !path.join("config.json").exists());
+        let path = only.as_deref().unwrap_or(path);
+        let (config, format) = if path.is_dir() {
+            let folder = ModelFolder::open(path)?;
+            (folder.config().clone(), ModelFormat::Folder(Box::new(folder)))
+        } else {
+            let file = Gguf::open(path)?;
+            (file.config()?, ModelFormat::Gguf(file))
+        };
+        let (digest_of_files, digest_of_contents) = (OnceLock::new(), OnceLock::new());
+        let (path, memory) = (path.to_owned(), None);
+        Ok(Self { path, config, format, digest_of_files, digest_of_contents, memory })
+    }
+
+    /// Remembers the digest of the weights in `folder` between processes, as long as the files do not
+    /// change.
+    #[must_use]
+    pub fn with_digests_in(self, folder: &Path) -> Self {
+        Self { memory: Some(DigestMemory::at(folder)), ..self }
+    }
+
+    /// Returns the path of the file or folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the hub's id and commit if the path lies in the hub's cache, else the name that the GGUF
+    /// states, else the name of the file or folder.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let own = match &self.format {
+            ModelFormat::Gguf(file) => file.name(),
+            ModelFormat::Folder(_) => None,
+        };
+        pinned(&self.path).or(own).unwrap_or_else(|| {
+            let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+            let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+            name.unwrap_or_default().to_string_lossy().into_owned()
+        })
+    }
+
+    /// Returns the sizes of the model.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Reads the model's tokenizer.
+    ///
+    /// # Errors
+    /// [`LoadError`] if it is missing or of an unsupported kind.
+    pub fn tokenizer(&self) -> Result<Tokenizer, LoadError> {
+        match &self.format {
+            ModelFormat::Gguf(file) => file.tokenizer(),
+            ModelFormat::Folder(folder) => folder.tokenizer(),
+        }
+    }
+
+    /// Whether the model has a chat template, also one that cannot be used: it was trained to take
+    /// turns.
+    #[must_use]
+    pub fn takes_turns(&self) -> bool {
+        !matches!(self.chat(), Ok(None))
+    }
+
+    /// Reads the chat template, if there is one.
+    pub(crate) fn chat(&self) -> Result<Option<ChatTemplate>, LoadError> {
+        match &self.format {
+            ModelFormat::Gguf(file) => file.chat(),
+            ModelFormat::Folder(folder) => folder.chat(),
+        }
+    }
+
+    /// Returns the tokens that end a text or a turn of the model.
+    pub(crate) fn end_tokens(&self) -> Result<Vec<u32>, LoadError> {
+        match &self.format {
+            ModelFormat::Gguf(file) => file.end_tokens(),
+            ModelFormat::Folder(folder) => folder.end_tokens(),
+        }
+    }
+
+    /// Whether the rotary positions pair the two halves of each head of Q and K. If not, they pair
+    /// neighbouring rows.
+    pub(crate) fn pairs_halves(&self) -> bool {
+        let folder = matches!(self.format, ModelFormat::Folder(_));
+        folder || self.config.architecture != Architecture::Llama
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        match &self.format {
+            ModelFormat::Gguf(file) => file.has(name),
+            ModelFormat::Folder(folder) => folder.has(name),
+        }
+    }
+
+    /// Names the conventions of the source for the order of rows of Q and K and for norms.
+    pub(crate) fn conventions(&self) -> &'static str {
+        match &self.format {
+            ModelFormat::Gguf(_) => "gguf",
+            ModelFormat::Folder(_) => "transformers",
+        }
+    }
+
+    /// Locates the bytes of the tensor `name` without reading them.
+    pub(crate) fn raw(&self, name: &str, shape: &[usize]) -> Result<RawTensor<'_>, LoadError> {
+        match &self.format {
+            ModelFormat::Gguf(file) => file.raw(name, shape),
+            ModelFormat::Folder(folder) => folder.raw(name, shape),
+        }
+    }
+
+    /// Returns the tensor `name` in the file's own type.
+    pub(crate) fn stored(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<StoredTensor, LoadError> {
+        match &mut self.format {
+            ModelFormat::Gguf(file) => file.stored(name, shape).map(StoredTensor::Quantised),
+            ModelFormat::Folder(folder) => folder.stored(name, shape).map(StoredTensor::Plain),
+        }
+    }
+
+    /// Reads the tensor `name` as f32, row-major.
+    pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
+        match self.stored(name, shape)? {
+            StoredTensor::Quantised(tensor) => Ok(tensor.values()),
+            StoredTensor::Plain(tensor) => tensor.values(),
+        }
+    }
+
+    /// Reads the parts as f32, each in its order of rows, row-major.
+    pub(crate) fn values_of(
+        &mut self,
+        parts: &[TensorRows],
+        inputs: Option<usize>,
+    ) -> Result<Vec<f32>, LoadError> {
+        let rows: usize = parts.iter().map(|part| part.rows).sum();
+        let width = inputs.unwrap_or(1);
+        let mut all = Vec::with_capacity(rows * width);
+        for TensorRows { name, rows, order } in parts {
+            let shape: Vec<usize> = [*rows].into_iter().chain(inputs).collect();
+            let values = self.tensor(name, &shape)?;
+            let first = all.len();
+            all.extend_from_slice(&values);
+            if *order != RowOrder::AsStored {
+                for (row, values) in values.chunks_exact(width).enumerate() {
+                    all[first + order.place(row) * width..][..width].copy_from_slice(values);
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// A tensor in the file's own type.
+pub(crate) enum StoredTensor {
+    Quantised(QuantisedTensor),
+    Plain(PlainTensor),
+}
+
+impl StoredTensor {
+    /// Number of rows of a matrix, or of values of a vector.
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::Quantised(tensor) => tensor.rows(),
+            Self::Plain(tensor) => tensor.rows(),
+        }
+    }
+
+    /// Calls `each` with the values of successive rows of a matrix, in f32. A call gets few rows, so
+    /// that no second copy of the matrix is made.
+    pub(crate) fn each_rows(&self, each: impl FnMut(&[f32])) -> Result<(), LoadError> {
+        match self {
+            Self::Quantised(tensor) => {
+                tensor.each_rows(each);
+                Ok(())
+            }
+            Self::Plain(tensor) => tensor.each_rows(each),
+        }
+    }
+}
+
+/// Returns `org/name/FILE@commit` for a path in the hub's cache,
+/// `models--org--name/snapshots/commit/FILE`.
+fn pinned(path: &Path) -> Option<String> {
+    let absolute = std::path::absolute(path).ok()?;
+    let parts: Vec<&str> = absolute
+        .components()
+        .filter_map(|part| match part {
+            Component::Normal(part) => part.to_str(),
+            _ => None,
+        })
+        .collect();
+    let at = parts.iter().rposition(|part| *part == "snapshots")?;
+    let id = parts.get(at.checked_sub(1)?)?.strip_prefix("models--")?.replacen("--", "/", 1);
+    let commit = parts.get(at + 1)?;
+    let file = parts[at + 2..].iter().map(|part| format!("/{part}")).collect::<String>();
+    Some(format!("{id}{file}@{commit}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hubs_cache_pins_a_commit() {
+        let check = |path: &str, expected: Option<&str>| {
+            assert_eq!(pinned(Path::new(path)).as_deref(), expected, "{path}");
+        };
+        check("/c/hub/models--org--a-name/snapshots/0123", Some("org/a-name@0123"));
+        check("/c/models--org--name/snapshots/0123/q4.gguf", Some("org/name/q4.gguf@0123"));
+        check("/c/models--org--name/snapshots", None);
+        check("/c/org--name/snapshots/0123", None);
+        check("/c/model", None);
+    }
+}

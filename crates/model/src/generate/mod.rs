@@ -1,0 +1,5 @@
+//! Generation of text: the chat template around a question, the choice of tokens, and the generator.
+
+pub(crate) mod chat_template;
+pub(crate) mod generator;
+pub(crate) mod sample;

@@ -1,0 +1,238 @@
+//! Writes a tiny model as a folder in transformers' format.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use candle_core::{Device, Result, Tensor, safetensors};
+use serde_json::{Map, Value, json};
+
+use super::LLAMA3;
+use super::MERGES;
+use super::QUERY_PRE_ATTN_SCALAR;
+use super::SPECIAL;
+use super::tokens;
+use crate::arch::config::Architecture;
+use crate::arch::rope::Scaling;
+use crate::arch::weights::RowOrder;
+use crate::testing::tiny::Tiny;
+
+impl Tiny {
+    /// Writes the folder that Hugging Face's libraries read: `config.json`, `tokenizer.json`, and the
+    /// weights in `files` files.
+    ///
+    /// # Errors
+    /// The errors of the writer.
+    pub fn write_folder(&self, folder: &Path, files: usize) -> Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let write =
+            |name: &str, value: &Value| std::fs::write(folder.join(name), format!("{value:#}\n"));
+        write("config.json", &self.config_json())?;
+        write("tokenizer.json", &tokenizer_json())?;
+        write("tokenizer_config.json", &tokenizer_config_json())?;
+        let own = self.tensors.iter().filter(|tensor| tensor.name != "rope_freqs.weight");
+        let tensors = own.map(|tensor| self.named(tensor)).collect::<Result<Vec<_>>>()?;
+        if files <= 1 {
+            let tensors: HashMap<_, _> = tensors.into_iter().collect();
+            return safetensors::save(&tensors, folder.join("model.safetensors"));
+        }
+        let mut names = BTreeMap::new();
+        let mut bytes = 0;
+        for (i, part) in tensors.chunks(tensors.len().div_ceil(files)).enumerate() {
+            let file = format!("model-{:05}-of-{files:05}.safetensors", i + 1);
+            let part: HashMap<_, _> = part.iter().cloned().collect();
+            safetensors::save(&part, folder.join(&file))?;
+            bytes += part.values().map(|tensor| 4 * tensor.elem_count()).sum::<usize>();
+            names.extend(part.into_keys().map(|name| (name, file.clone())));
+        }
+        let index = json!({"metadata": {"total_size": bytes}, "weight_map": names});
+        Ok(write("model.safetensors.index.json", &index)?)
+    }
+
+    /// Returns a tensor with transformers' name and conventions.
+    fn named(&self, tensor: &super::Tensor) -> Result<(String, Tensor)> {
+        let super::Tensor { name, shape, values } = tensor;
+        let gemma = self.config.architecture.is_gemma();
+        let kind = name.rsplit('.').nth(1).unwrap_or_default();
+        let mut values = values.clone();
+        if gemma && kind.ends_with("norm") {
+            // A reader adds 1 again, which gives exactly the old value.
+            values.iter_mut().for_each(|value| *value -= 1.0);
+        }
+        if self.config.architecture == Architecture::Llama && ["attn_q", "attn_k"].contains(&kind) {
+            let (order, width) = (RowOrder::Interleaved(self.config.head_dim), self.config.hidden);
+            let rows = (0..shape[0]).map(|row| &tensor.values[order.place(row) * width..][..width]);
+            values = rows.flatten().copied().collect();
+        }
+        let tensor = Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)?;
+        Ok((transformers_name(name, self.config.post_norms), tensor))
+    }
+
+    fn config_json(&self) -> Value {
+        let config = &self.config;
+        let (model_type, class) = match (self.name, config.architecture) {
+            ("mistral", _) => ("mistral", "Mistral"),
+            (_, Architecture::Llama) => ("llama", "Llama"),
+            (_, Architecture::Qwen2) => ("qwen2", "Qwen2"),
+            (_, Architecture::Qwen3) => ("qwen3", "Qwen3"),
+            (_, Architecture::Gemma) => ("gemma", "Gemma"),
+            (_, Architecture::Gemma2) => ("gemma2", "Gemma2"),
+            (_, Architecture::Gemma3) => ("gemma3_text", "Gemma3"),
+        };
+        let tied = !self.tensors.iter().any(|tensor| tensor.name == "output.weight");
+        let all = json!({
+            "architectures": [format!("{class}ForCausalLM")],
+            "model_type": model_type,
+            "torch_dtype": "float32",
+            "vocab_size": config.vocabulary,
+            "hidden_size": config.hidden,
+            "intermediate_size": config.feed_forward,
+            "num_hidden_layers": config.layers,
+            "num_attention_heads": config.heads,
+            "num_key_value_heads": config.kv_heads,
+            "head_dim": config.head_dim,
+            "max_position_embeddings": config.context,
+            "rms_norm_eps": number(config.norm_eps),
+            "rope_theta": config.rope.base,
+            "tie_word_embeddings": tied,
+            "bos_token_id": 0,
+            "eos_token_id": 2,
+        });
+        let mut all = all.as_object().cloned().unwrap_or_default();
+        all.extend(self.further_config());
+        Value::Object(all)
+    }
+
+    /// Lists the fields that not every architecture has.
+    fn further_config(&self) -> Map<String, Value> {
+        let config = &self.config;
+        let mut further = Map::new();
+        let mut set = |key: &str, value: Value| further.insert(key.to_owned(), value);
+        match config.architecture {
+            Architecture::Gemma => set("hidden_act", json!("gelu_pytorch_tanh")),
+            Architecture::Gemma2 | Architecture::Gemma3 => {
+                set("hidden_activation", json!("gelu_pytorch_tanh"))
+            }
+            _ => set("hidden_act", json!("silu")),
+        };
+        match &config.rope.scaling {
+            Scaling::None => None,
+            Scaling::Linear(factor) => {
+                set("rope_scaling", json!({"rope_type": "linear", "factor": factor}))
+            }
+            Scaling::Divisors(_) => set(
+                "rope_scaling",
+                json!({
+                    "rope_type": "llama3",
+                    "factor": LLAMA3.factor,
+                    "low_freq_factor": LLAMA3.low_freq_factor,
+                    "high_freq_factor": LLAMA3.high_freq_factor,
+                    "original_max_position_embeddings": LLAMA3.original_context,
+                }),
+            ),
+        };
+        if let Some(window) = &config.window {
+            set("sliding_window", json!(window.positions));
+        }
+        match config.architecture {
+            Architecture::Qwen2 | Architecture::Qwen3 => {
+                set("use_sliding_window", json!(false));
+                // Like the makers' configurations, which do not use it.
+                set("sliding_window", json!(4));
+            }
+            Architecture::Gemma2 => {
+                set("query_pre_attn_scalar", json!(QUERY_PRE_ATTN_SCALAR));
+                set("attn_logit_softcapping", json!(config.attention_cap));
+                set("final_logit_softcapping", json!(config.logit_cap));
+            }
+            Architecture::Gemma3 => {
+                set("query_pre_attn_scalar", json!(config.head_dim));
+                set("sliding_window_pattern", json!(6));
+                set("rope_local_base_freq", json!(config.local_rope.base));
+            }
+            Architecture::Llama | Architecture::Gemma => {}
+        }
+        further
+    }
+}
+
+/// Converts a number by its shortest digits: in f64, the f32 1e-5 has more.
+fn number(value: f32) -> Value {
+    value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+}
+
+fn transformers_name(name: &str, post_norms: bool) -> String {
+    let Some((layer, part)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'))
+    else {
+        return match name {
+            "token_embd.weight" => "model.embed_tokens.weight",
+            "output_norm.weight" => "model.norm.weight",
+            _ => "lm_head.weight",
+        }
+        .to_owned();
+    };
+    let (part, kind) = part.split_once('.').unwrap_or((part, "weight"));
+    let part = match part {
+        "attn_norm" => "input_layernorm",
+        "attn_q" => "self_attn.q_proj",
+        "attn_k" => "self_attn.k_proj",
+        "attn_v" => "self_attn.v_proj",
+        "attn_output" => "self_attn.o_proj",
+        "attn_q_norm" => "self_attn.q_norm",
+        "attn_k_norm" => "self_attn.k_norm",
+        "ffn_gate" => "mlp.gate_proj",
+        "ffn_up" => "mlp.up_proj",
+        "ffn_down" => "mlp.down_proj",
+        "ffn_norm" if post_norms => "pre_feedforward_layernorm",
+        "post_ffw_norm" => "post_feedforward_layernorm",
+        _ => "post_attention_layernorm",
+    };
+    format!("model.layers.{layer}.{part}.{kind}")
+}
+
+fn tokenizer_json() -> Value {
+    let added = SPECIAL.iter().enumerate().map(|(id, content)| {
+        json!({
+            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        })
+    });
+    let vocabulary: Map<_, _> =
+        tokens().into_iter().zip(0..).map(|(t, id)| (t, json!(id))).collect();
+    let bytes = json!({
+        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true,
+    });
+    json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": added.collect::<Vec<_>>(),
+        "normalizer": null,
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [{"type": "Digits", "individual_digits": true}, bytes],
+        },
+        "post_processor": null,
+        "decoder": bytes,
+        "model": {
+            "type": "BPE",
+            "dropout": null,
+            "unk_token": null,
+            "continuing_subword_prefix": null,
+            "end_of_word_suffix": null,
+            "fuse_unk": false,
+            "byte_fallback": false,
+            "ignore_merges": false,
+            "vocab": vocabulary,
+            "merges": MERGES,
+        },
+    })
+}
+
+fn tokenizer_config_json() -> Value {
+    json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": SPECIAL[0],
+        "eos_token": SPECIAL[2],
+        "clean_up_tokenization_spaces": false,
+    })
+}

@@ -1,0 +1,105 @@
+//! Writes a tiny model as a GGUF file.
+
+use std::io::{Seek, Write};
+
+use candle_core::quantized::gguf_file::{self, Value};
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Result, Tensor};
+
+use super::MERGES;
+use super::SPECIAL;
+use super::tokens;
+use crate::arch::config::Architecture;
+use crate::arch::rope::Scaling;
+use crate::testing::tiny::Tiny;
+
+impl Tiny {
+    /// Writes a GGUF file with the metadata that llama.cpp's converter writes.
+    ///
+    /// # Errors
+    /// The errors of the writer.
+    pub fn write_gguf<W: Write + Seek>(&self, out: &mut W) -> Result<()> {
+        let mut quantised = Vec::new();
+        for super::Tensor { name, shape, values } in &self.tensors {
+            let tensor = Tensor::from_slice(values, shape.as_slice(), &Device::Cpu)?;
+            quantised.push((name.as_str(), QTensor::quantize(&tensor, GgmlDType::F32)?));
+        }
+        let metadata = self.metadata();
+        let metadata: Vec<_> = metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
+        let tensors: Vec<_> = quantised.iter().map(|(name, tensor)| (*name, tensor)).collect();
+        gguf_file::write(out, &metadata, &tensors)
+    }
+
+    fn metadata(&self) -> Vec<(String, Value)> {
+        let config = &self.config;
+        let architecture = config.architecture.name();
+        let name = match self.name {
+            "llama" => "tiny".to_owned(),
+            name => format!("tiny-{name}"),
+        };
+        let mut metadata = vec![
+            ("general.architecture".to_owned(), text(architecture)),
+            ("general.name".to_owned(), text(&name)),
+        ];
+        let own = [
+            ("block_count", size(config.layers)),
+            ("embedding_length", size(config.hidden)),
+            ("feed_forward_length", size(config.feed_forward)),
+            ("attention.head_count", size(config.heads)),
+            ("attention.head_count_kv", size(config.kv_heads)),
+            ("attention.layer_norm_rms_epsilon", Value::F32(config.norm_eps)),
+            ("rope.freq_base", Value::F32(config.rope.base)),
+        ];
+        let own = own.into_iter().chain(self.further_metadata());
+        let own = own.chain([("context_length", size(config.context))]);
+        metadata.extend(own.map(|(key, value)| (format!("{architecture}.{key}"), value)));
+        let tokens = tokens();
+        let kind = |i: usize| Value::I32(if i < SPECIAL.len() { 3 } else { 1 });
+        let tokenizer = [
+            ("tokenizer.ggml.model", text("gpt2")),
+            ("tokenizer.ggml.pre", text("smollm")),
+            ("tokenizer.ggml.tokens", Value::Array(tokens.iter().map(|t| text(t)).collect())),
+            ("tokenizer.ggml.token_type", Value::Array((0..tokens.len()).map(kind).collect())),
+            ("tokenizer.ggml.merges", Value::Array(MERGES.iter().map(|m| text(m)).collect())),
+        ];
+        metadata.extend(tokenizer.map(|(key, value)| (key.to_owned(), value)));
+        metadata
+    }
+
+    /// Lists the metadata that not every architecture has.
+    fn further_metadata(&self) -> Vec<(&'static str, Value)> {
+        let config = &self.config;
+        let mut metadata = match config.architecture {
+            Architecture::Llama => vec![("rope.dimension_count", size(config.head_dim))],
+            _ => vec![
+                ("attention.key_length", size(config.head_dim)),
+                ("attention.value_length", size(config.head_dim)),
+            ],
+        };
+        if let Scaling::Linear(factor) = config.rope.scaling {
+            metadata.push(("rope.scaling.type", text("linear")));
+            metadata.push(("rope.scaling.factor", Value::F32(factor)));
+        }
+        if let Some(window) = &config.window {
+            metadata.push(("attention.sliding_window", size(window.positions)));
+        }
+        for (key, cap) in [
+            ("attn_logit_softcapping", config.attention_cap),
+            ("final_logit_softcapping", config.logit_cap),
+        ] {
+            metadata.extend(cap.map(|cap| (key, Value::F32(cap))));
+        }
+        if config.attention_scale != 1.0 / (config.head_dim as f32).sqrt() {
+            metadata.push(("attention.scale", Value::F32(config.attention_scale)));
+        }
+        metadata
+    }
+}
+
+fn size(n: usize) -> Value {
+    Value::U32(u32::try_from(n).unwrap_or(u32::MAX))
+}
+
+fn text(text: &str) -> Value {
+    Value::String(text.to_owned())
+}

@@ -9,7 +9,8 @@ use hyperrag_store::FORMAT_VERSION;
 use serde::Serialize;
 
 use crate::cli::DeviceBenchArgs;
-use crate::exit::{Status, Usage};
+use crate::error::Usage;
+use crate::exit::Status;
 use crate::report;
 
 /// Rows and columns of the product that bounds everything else.

@@ -12,7 +12,8 @@ use hyperrag_model::DtypeChoice;
 use hyperrag_store::calibration_at;
 
 use crate::cli::RepairArgs;
-use crate::exit::{Damaged, Status};
+use crate::error::Damaged;
+use crate::exit::Status;
 use crate::input::model::request;
 use crate::report;
 

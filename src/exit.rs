@@ -3,11 +3,9 @@
 use std::io;
 use std::process::ExitCode;
 
-use hyperrag_engine::{EngineError, OpenError};
-use hyperrag_rerank::RerankError;
-use hyperrag_store::StoreError;
+use hyperrag_core::ErrorKind;
 
-use crate::report;
+use crate::{error, hint, report};
 
 /// End of the program; the number is its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +32,19 @@ impl From<Status> for ExitCode {
     }
 }
 
-/// An error of the command line or the settings.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Usage(pub(crate) String);
-
-/// Damage of a store, in words.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Damaged(pub(crate) String);
+impl From<ErrorKind> for Status {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Usage => Self::Usage,
+            ErrorKind::Damaged => Self::Damaged,
+            ErrorKind::Mismatch => Self::Mismatch,
+            ErrorKind::Interrupted => Self::Interrupted,
+            ErrorKind::Input | ErrorKind::Refused | ErrorKind::Busy | ErrorKind::Failed => {
+                Self::Failed
+            }
+        }
+    }
+}
 
 /// Says on stderr what went wrong, and gives the exit code for it.
 pub(crate) fn of(error: &anyhow::Error) -> Status {
@@ -52,48 +54,46 @@ pub(crate) fn of(error: &anyhow::Error) -> Status {
     if error.chain().any(broken_pipe) {
         return Status::Done; // The reader has had enough.
     }
-    let mut said = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        // Transparent errors repeat their cause.
-        if !said.ends_with(&cause) {
-            said = if said.is_empty() { cause } else { format!("{said}: {cause}") };
-        }
-    }
-    report::error(&said);
-    error.chain().find_map(status_of).unwrap_or(Status::Failed)
+    report::error(&hint::sentence(error));
+    error::class(error).0.into()
 }
 
-fn status_of(cause: &(dyn std::error::Error + 'static)) -> Option<Status> {
-    if cause.is::<Usage>() {
-        return Some(Status::Usage);
-    }
-    if cause.is::<Damaged>() {
-        return Some(Status::Damaged);
-    }
-    if let Some(EngineError::Interrupted) = cause.downcast_ref() {
-        return Some(Status::Interrupted);
-    }
-    let in_build = || match cause.downcast_ref() {
-        Some(EngineError::Store(error)) => Some(error),
-        _ => None,
-    };
-    let in_open = || match cause.downcast_ref() {
-        Some(OpenError::Store(error)) => Some(error),
-        _ => None,
-    };
-    let store = cause.downcast_ref::<StoreError>().or_else(in_build).or_else(in_open);
-    match store {
-        Some(StoreError::Mismatch { .. } | StoreError::Format { .. }) => {
-            return Some(Status::Mismatch);
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+    use hyperrag_engine::EngineError;
+    use hyperrag_store::StoreError;
+
+    use super::*;
+    use crate::error::{Damaged, Usage};
+
+    #[test]
+    fn a_kind_has_one_exit_code() {
+        for (kind, code) in [
+            (ErrorKind::Failed, 1),
+            (ErrorKind::Input, 1),
+            (ErrorKind::Refused, 1),
+            (ErrorKind::Busy, 1),
+            (ErrorKind::Usage, 2),
+            (ErrorKind::Damaged, 4),
+            (ErrorKind::Mismatch, 5),
+            (ErrorKind::Interrupted, 130),
+        ] {
+            assert_eq!(Status::from(kind) as i32, code, "{kind:?}");
         }
-        Some(StoreError::Damaged { .. }) => return Some(Status::Damaged),
-        _ => {}
     }
-    match cause.downcast_ref() {
-        Some(
-            EngineError::Index(_)
-            | EngineError::Rerank(RerankError::Lost { .. } | RerankError::Damaged { .. }),
-        ) => Some(Status::Damaged),
-        _ => None,
+
+    #[test]
+    fn the_outermost_known_cause_decides() {
+        let status = |error: anyhow::Error| Status::from(error::class(&error).0);
+        assert_eq!(status(anyhow::anyhow!("unknown")), Status::Failed);
+        assert_eq!(status(Usage("no".to_owned()).into()), Status::Usage);
+        assert_eq!(status(Damaged("two files".to_owned()).into()), Status::Damaged);
+        let newer = || StoreError::Format { path: "s".into(), version: 9 };
+        assert_eq!(status(newer().into()), Status::Mismatch);
+        let wrapped = Err::<(), _>(EngineError::Store(newer())).context("query q1");
+        assert_eq!(status(wrapped.unwrap_err()), Status::Mismatch);
+        assert_eq!(status(EngineError::Interrupted.into()), Status::Interrupted);
+        assert_eq!(status(EngineError::EmptyQuery.into()), Status::Failed);
     }
 }

@@ -4,7 +4,9 @@
 
 mod cli;
 mod commands;
+mod error;
 mod exit;
+mod hint;
 mod input;
 mod output;
 mod panics;

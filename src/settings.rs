@@ -10,7 +10,7 @@ use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 use toml::{Table, Value};
 
 use crate::cli::Cli;
-use crate::exit::Usage;
+use crate::error::Usage;
 use crate::input::text;
 
 /// Bytes of a settings file.

@@ -7,7 +7,8 @@ use hyperrag_model::{Config, DeviceInfo, DeviceModel, DeviceSettings};
 use hyperrag_store::FORMAT_VERSION;
 
 use crate::cli::DeviceBenchArgs;
-use crate::exit::{Status, Usage};
+use crate::error::Usage;
+use crate::exit::Status;
 use crate::output::bench_device::Output;
 use crate::report;
 

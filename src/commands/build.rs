@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use hyperrag_core::{DocId, Fingerprint, KvDtype};
 use hyperrag_corpus::{Chunker, Corpus};
 use hyperrag_engine::build::dry_run::{DryRun, dry_run};
+use hyperrag_engine::build::memory_budget::TooLittleMemory;
 use hyperrag_engine::build::read::calibration_chunks;
 use hyperrag_engine::maintain::replicate::replicate;
 use hyperrag_engine::open::dtype_for;
@@ -20,7 +21,8 @@ use hyperrag_store::{FORMAT_VERSION, Replica, Store, StoreError};
 use serde::Serialize;
 
 use crate::cli::BuildArgs;
-use crate::exit::{Status, Usage};
+use crate::exit::Status;
+use crate::hint;
 use crate::input::corpus::columns;
 use crate::input::judged::read_run;
 use crate::input::model::request;
@@ -162,9 +164,8 @@ fn load(
 }
 
 /// Memory that the build may hold.
-fn memory(args: &BuildArgs) -> Result<Memory, Usage> {
-    let memory = Memory::new(args.memory, args.max_document_bytes);
-    memory.map_err(|error| Usage(error.to_string()))
+fn memory(args: &BuildArgs) -> Result<Memory, TooLittleMemory> {
+    Memory::new(args.memory, args.max_document_bytes)
 }
 
 /// The input, and how many documents of it `--only` names.
@@ -242,9 +243,9 @@ fn replicate_all(args: &BuildArgs) -> bool {
             all = false;
             let (store, replica) = (args.store.display(), replica.display());
             report::warn(&format!(
-                "{:#}; the store is built, bring the replica up to it with \
+                "{}; the store is built, bring the replica up to it with \
                  `hyperrag replicate --store {store} --to {replica}`",
-                anyhow::Error::new(error)
+                hint::sentence(&anyhow::Error::new(error))
             ));
         }
     }

@@ -1,18 +1,23 @@
 //! `repair`: mends a store; the model is loaded when a block has to be computed.
 
+use std::mem;
+
 use anyhow::Result;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use hyperrag_core::{Calibration, Chunk, Fingerprint, KvBlock, LanguageModel, Reproducibility};
 use hyperrag_corpus::Chunker;
-use hyperrag_engine::maintain::repair::{Recompute, RepairReport, RepairSettings};
+use hyperrag_engine::maintain::repair::{RepairReport, RepairSettings};
+use hyperrag_engine::maintain::repair_model::{Recompute, RecomputeError};
 use hyperrag_engine::open::by_any_kernel;
 use hyperrag_engine::{ByteProgress, LoadedModel, OpenError};
 use hyperrag_model::DtypeChoice;
 use hyperrag_store::Store;
 
 use crate::cli::RepairArgs;
-use crate::exit::{Damaged, Status};
+use crate::error::Damaged;
+use crate::exit::Status;
+use crate::hint::with_hint;
 use crate::input::model::request;
 use crate::report;
 
@@ -25,9 +30,12 @@ pub(crate) fn repair(args: &RepairArgs, json: bool) -> Result<Status> {
     };
     let progress = ByteProgress::default();
     let mut model = LazyModel { args, loaded: None };
-    let done = report::watch_bytes(&progress, || {
+    let mut done = report::watch_bytes(&progress, || {
         hyperrag_engine::maintain::repair::repair(&args.store, settings, &mut model, &progress)
     })?;
+    for mend in &mut done.mends {
+        mend.how = with_hint(mem::take(&mut mend.how), mend.hint.take().as_ref());
+    }
     match json {
         true => report::print_data(&serde_json::to_string(&done)?)?,
         false => report::print(&describe(&done))?,
@@ -61,13 +69,12 @@ fn describe(done: &RepairReport) -> String {
     table.to_string()
 }
 
-/// Says with its causes why a model is not at hand.
-fn sentence(error: OpenError) -> String {
-    format!("{:#}", anyhow::Error::new(error))
+fn load_error(error: OpenError) -> RecomputeError {
+    RecomputeError::Load(Box::new(error))
 }
 
-fn needed(error: OpenError) -> String {
-    format!("the model is needed for it: {}", sentence(error))
+fn fingerprint_error(error: OpenError) -> RecomputeError {
+    RecomputeError::Fingerprint(Box::new(error))
 }
 
 /// The model, loaded when the first block has to be computed.
@@ -81,15 +88,15 @@ impl LazyModel<'_> {
         &self,
         stored: &Fingerprint,
         calibration: Option<Calibration>,
-    ) -> Result<LoadedModel, String> {
+    ) -> Result<LoadedModel, RecomputeError> {
         let (kv_dtype, chunk_tokens) = (stored.kv_shape.kv_dtype, stored.chunk_tokens);
         let request = request(&self.args.model);
         let loaded = LoadedModel::load(&request, kv_dtype, chunk_tokens, Some(stored), calibration);
-        loaded.map_err(needed)
+        loaded.map_err(load_error)
     }
 
     /// The model for blocks of the store.
-    fn loaded(&mut self, stored: &Fingerprint) -> Result<&LoadedModel, String> {
+    fn loaded(&mut self, stored: &Fingerprint) -> Result<&LoadedModel, RecomputeError> {
         let loaded = match self.loaded.take() {
             Some(loaded) => loaded,
             None => {
@@ -103,16 +110,16 @@ impl LazyModel<'_> {
 }
 
 impl Recompute for LazyModel<'_> {
-    fn fingerprints(&mut self, format_version: u32) -> Result<Vec<Fingerprint>, String> {
+    fn fingerprints(&mut self, format_version: u32) -> Result<Vec<Fingerprint>, RecomputeError> {
         let RepairArgs { model, kv_dtype, chunk_tokens, unit_rows, language, store, .. } =
             self.args;
         let calibration = Store::calibration_at(store).filter(|_| kv_dtype.is_calibrated());
         let loaded =
             LoadedModel::load(&request(model), *kv_dtype, *chunk_tokens, None, calibration);
-        let loaded = loaded.map_err(needed)?;
+        let loaded = loaded.map_err(load_error)?;
         let language = language.to_string();
         let here = loaded.fingerprint(format_version, *chunk_tokens, *unit_rows, language);
-        let here = here.map_err(sentence)?;
+        let here = here.map_err(fingerprint_error)?;
         if model.dtype != DtypeChoice::Auto {
             return Ok(vec![here]);
         }
@@ -120,29 +127,32 @@ impl Recompute for LazyModel<'_> {
         Ok(by_any_kernel(&here))
     }
 
-    fn calibrate(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Calibration, String> {
+    fn calibrate(
+        &mut self,
+        stored: &Fingerprint,
+        chunks: &[Chunk],
+    ) -> Result<Calibration, RecomputeError> {
         let LoadedModel { tokenizer, profile, model, .. } = self.load(stored, None)?;
         let chunker = Chunker::new(&tokenizer, &profile, stored.chunk_tokens as usize);
-        let fixed = chunker.map_err(|error| error.to_string())?.fixed();
-        model.calibrate(chunks, fixed).map_err(|error| error.to_string())
+        Ok(model.calibrate(chunks, chunker?.fixed())?)
     }
 
-    fn other_kernel(&mut self, stored: &Fingerprint) -> Result<Option<String>, String> {
+    fn other_kernel(&mut self, stored: &Fingerprint) -> Result<Option<String>, RecomputeError> {
         let current = self.loaded(stored)?.fingerprint_like(stored);
-        let current = current.map_err(sentence)?;
+        let current = current.map_err(fingerprint_error)?;
         match stored.readable_by(&current) {
             Ok(Reproducibility::BitExact) => Ok(None),
             Ok(Reproducibility::WithinTolerance) => Ok(Some(current.kernel)),
-            Err(mismatch) => Err(format!(
-                "the store was made with {} {}, in use is {}: give what it was made with, --model or \
-                 --profile",
-                mismatch.field, mismatch.stored, mismatch.current
-            )),
+            Err(mismatch) => Err(RecomputeError::OtherModel(Box::new(mismatch))),
         }
     }
 
-    fn compute(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Vec<KvBlock>, String> {
+    fn compute(
+        &mut self,
+        stored: &Fingerprint,
+        chunks: &[Chunk],
+    ) -> Result<Vec<KvBlock>, RecomputeError> {
         self.other_kernel(stored)?;
-        self.loaded(stored)?.model.prefill(chunks).map_err(|error| error.to_string())
+        Ok(self.loaded(stored)?.model.prefill(chunks)?)
     }
 }

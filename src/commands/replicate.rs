@@ -6,7 +6,8 @@ use hyperrag_engine::maintain::replicate::Replication;
 use hyperrag_store::forget_replica;
 
 use crate::cli::ReplicateArgs;
-use crate::exit::{Status, Usage};
+use crate::error::Usage;
+use crate::exit::Status;
 use crate::report;
 
 /// Copies a store to another folder, or forgets a copy.

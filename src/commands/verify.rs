@@ -11,7 +11,9 @@ use hyperrag_engine::{ByteProgress, EngineError};
 use hyperrag_store::{ReplicaState, Store, StoreError, replica_states};
 
 use crate::cli::VerifyArgs;
-use crate::exit::{Damaged, Status};
+use crate::error::Damaged;
+use crate::exit::Status;
+use crate::hint;
 use crate::input::model::open;
 use crate::{report, signals};
 
@@ -61,7 +63,7 @@ fn replicas(root: &Path, settings: VerifySettings) -> Result<Vec<VerifiedReplica
             Ok(report) => Some(report),
             Err(EngineError::Store(StoreError::Absent { .. })) => None,
             Err(error) => {
-                state.state = format!("{:#}", anyhow::Error::new(error));
+                state.state = hint::sentence(&anyhow::Error::new(error));
                 None
             }
         };

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use hyperrag_engine::Query;
 use serde_json::Value;
 
-use crate::exit::Usage;
+use crate::error::Usage;
 use crate::input::text;
 
 /// Longest line of a query file.

@@ -9,6 +9,7 @@ use hyperrag_rerank::{DamagedBlock, RerankError};
 use indicatif::ProgressBar;
 
 use crate::exit::Status;
+use crate::hint;
 use crate::input::queries::QueryBatch;
 use crate::report;
 
@@ -59,7 +60,7 @@ pub(crate) fn for_each_result<T>(
                 }
             }
             Err(error) if !single && !is_fatal(&error) => {
-                report::warn(&format!("{error:#}"));
+                report::warn(&hint::sentence(&error));
                 status = Status::Degraded;
             }
             Err(error) => return Err(error),

@@ -87,18 +87,23 @@ fn memory_and_documents_have_limits_that_refusals_name() {
     let scratch = Scratch::new();
     let build = "build CORPUS --store store TINY";
     let little = scratch.ends(USAGE, &format!("{build} --memory 1M"));
-    little.says(&["--memory 1048576 is too little: give 268435456 or more"]);
+    little.says(&["1048576 bytes of memory are too little; give --memory 268435456 or more"]);
     let little = scratch.ends(USAGE, &format!("{build} --memory 256M --max-document-bytes 8M"));
-    little.says(&["--max-document-bytes allows: give 536870912 or more, or allow shorter ones"]);
+    little.says(&[
+        "give --memory 536870912 or more, or allow shorter ones with --max-document-bytes",
+    ]);
     let long = scratch.fails_without_store(&format!("{build} --max-document-bytes 100"));
     long.says(&[
         "corpus.parquet row 1: the document has",
-        "--max-document-bytes allows 100; split it",
+        "100 are allowed; split it, or allow more with --max-document-bytes",
     ]);
     // A sparse line, which takes no space on the disk.
     File::create(scratch.path("long.jsonl")).unwrap().set_len(1 << 32).unwrap();
     let long = scratch.fails_without_store("build long.jsonl --store store TINY --memory 256M");
-    long.says(&["long.jsonl:1: the line is longer than 16777216 bytes, as --memory allows"]);
+    long.says(&[
+        "long.jsonl:1: the line is longer than 16777216 bytes, the limit",
+        "split the document, or give more with --memory",
+    ]);
 }
 
 /// A string that is stored once in the file and is that of 200 rows of 2 MiB: together they would be

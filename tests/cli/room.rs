@@ -19,7 +19,8 @@ fn a_build_stops_before_it_takes_more_than_it_may() {
     let mut sealed = 0;
     for max in [100_000, all / 2, all * 4 / 5] {
         let stopped = scratch.ends(FAILED, &format!("{BUILD} --max-bytes {max}"));
-        stopped.says(&[&format!("--max-bytes allows {max}"), "run the same command with more"]);
+        stopped
+            .says(&[&format!("{max} are allowed"), "run the same command with more --max-bytes"]);
         let info = &scratch.ok("info --store store --json").json()[0];
         let now = info["shards"].as_array().unwrap().len();
         assert!(now > sealed || max == 100_000, "{now} shards after {sealed}");

@@ -165,3 +165,51 @@ fn source_files_are_short() {
         assert!(lines <= LINES_MAX, "{}: {lines} lines", path.display());
     }
 }
+
+/// Files of libraries that may name a flag, a command or a variable of the environment, and why.
+const SPELLING: [(&str, &str); 4] = [
+    ("crates/model/", "its hints come after its files have moved"),
+    ("crates/store/", "its hints come after its files have moved"),
+    ("crates/model/src/cache.rs", "HYPERRAG_HOME is where models are kept, whatever program asks"),
+    ("crates/model/src/pull.rs", "the flags are pip's"),
+];
+
+/// Returns the flag, the command or the variable of the program that a line of source names.
+fn spelling(line: &str) -> Option<&str> {
+    let code = line.split("//").next().unwrap_or_default();
+    for word in ["`hyperrag ", "HYPERRAG_", "RAYON_NUM"] {
+        if let Some((at, _)) = code.match_indices(word).next() {
+            return Some(&code[at..]);
+        }
+    }
+    let mut flags =
+        code.match_indices("--").map(|(at, _)| (code[..at].chars().last(), &code[at..]));
+    let begins = |before: Option<char>| before.is_none_or(|c| " `(\"'".contains(c));
+    let names = |flag: &str| flag[2..].starts_with(|c: char| c.is_ascii_lowercase());
+    flags.find(|(before, flag)| begins(*before) && names(flag)).map(|(_, flag)| flag)
+}
+
+#[test]
+fn a_flag_in_a_line_is_found() {
+    for line in ["use --dtype bf16\"", "(`--memory`)", "\"--id-column\"", "run `hyperrag repair`"] {
+        assert!(spelling(line).is_some(), "{line}");
+    }
+    assert_eq!(spelling("let a = b; // use --dtype"), None);
+    assert_eq!(spelling("\"models--org--name\" and a -- b"), None);
+}
+
+#[test]
+fn libraries_name_no_flag_and_no_command() {
+    let mut found = Vec::new();
+    for (path, text) in sources("crates") {
+        let file = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string();
+        if !file.contains("/src/") || SPELLING.iter().any(|(known, _)| file.starts_with(known)) {
+            continue;
+        }
+        let lines = text.lines().take_while(|line| *line != "#[cfg(test)]");
+        for (number, line) in (1..).zip(lines) {
+            found.extend(spelling(line).map(|named| format!("{file}:{number}: {named}")));
+        }
+    }
+    assert!(found.is_empty(), "{} texts: {found:#?}", found.len());
+}

@@ -4,9 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
+use hyperrag_core::ModelError;
 use hyperrag_engine::maintain::compact::compact;
 use hyperrag_engine::maintain::delete::delete;
-use hyperrag_engine::maintain::repair::{Recompute, RepairSettings, repair};
+use hyperrag_engine::maintain::repair::{RepairSettings, repair};
+use hyperrag_engine::maintain::repair_model::{Recompute, RecomputeError};
 use hyperrag_engine::maintain::replicate::replicate;
 use hyperrag_engine::maintain::verify::{VerifySettings, verify};
 use hyperrag_engine::{Add, ByteProgress};
@@ -36,29 +38,36 @@ const DAMAGES: [fn(&mut Vec<u8>, &mut Seeded); 3] = [
 
 struct NoModel;
 
+fn no_model() -> RecomputeError {
+    ModelError::Device("no model is at hand".to_owned()).into()
+}
+
 impl Recompute for NoModel {
-    fn fingerprints(&mut self, _: u32) -> Result<Vec<hyperrag_core::Fingerprint>, String> {
-        Err("no model is at hand".to_owned())
+    fn fingerprints(&mut self, _: u32) -> Result<Vec<hyperrag_core::Fingerprint>, RecomputeError> {
+        Err(no_model())
     }
 
     fn calibrate(
         &mut self,
         _: &hyperrag_core::Fingerprint,
         _: &[hyperrag_core::Chunk],
-    ) -> Result<hyperrag_core::Calibration, String> {
-        Err("no model is at hand".to_owned())
+    ) -> Result<hyperrag_core::Calibration, RecomputeError> {
+        Err(no_model())
     }
 
-    fn other_kernel(&mut self, _: &hyperrag_core::Fingerprint) -> Result<Option<String>, String> {
-        Err("no model is at hand".to_owned())
+    fn other_kernel(
+        &mut self,
+        _: &hyperrag_core::Fingerprint,
+    ) -> Result<Option<String>, RecomputeError> {
+        Err(no_model())
     }
 
     fn compute(
         &mut self,
         _: &hyperrag_core::Fingerprint,
         _: &[hyperrag_core::Chunk],
-    ) -> Result<Vec<hyperrag_core::KvBlock>, String> {
-        Err("no model is at hand".to_owned())
+    ) -> Result<Vec<hyperrag_core::KvBlock>, RecomputeError> {
+        Err(no_model())
     }
 }
 

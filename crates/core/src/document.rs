@@ -78,6 +78,27 @@ pub struct Document {
     pub text: String,
 }
 
+/// Field of a document that a corpus gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DocumentField {
+    /// Id of the document.
+    Id,
+    /// Title of the document. A corpus need not have titles.
+    Title,
+    /// Text of the document.
+    Text,
+}
+
+impl fmt::Display for DocumentField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Id => "id",
+            Self::Title => "title",
+            Self::Text => "text",
+        })
+    }
+}
+
 /// Id of a chunk: its document and its place in that document.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChunkId {

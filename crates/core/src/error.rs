@@ -1,8 +1,57 @@
-//! Errors of models and of reading blocks: causes come in, sentences go out.
+//! Errors of models and of reading blocks, and what every error of the workspace tells: its kind, its remedy,
+//! and a sentence with its causes. Knows no exit code and no flag.
 
-use std::io::{self, ErrorKind};
+use std::error::Error;
+use std::io;
 
 use crate::block::kv_shape::KvShape;
+use crate::hint::Hint;
+
+/// Class of an error: what the caller must do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Correct the request or the settings: they make no sense together.
+    Usage,
+    /// Correct the input: a file, a document, a query or a model that cannot be used.
+    Input,
+    /// Have the system give what it refused: rights, memory, threads, room on the disk.
+    Refused,
+    /// Wait until another process has finished.
+    Busy,
+    /// Repair the store.
+    Damaged,
+    /// Use the model and the program that made the store.
+    Mismatch,
+    /// Do nothing: a signal asked to stop.
+    Interrupted,
+    /// Read the message: no other class says more.
+    Failed,
+}
+
+/// An error that tells its kind and, where there is one, a remedy that its message leaves to the program.
+pub trait Classified: Error {
+    /// Returns the class of the error.
+    fn kind(&self) -> ErrorKind;
+
+    /// Returns the remedy.
+    fn hint(&self) -> Option<Hint> {
+        None
+    }
+}
+
+/// Joins an error and its causes to one sentence.
+#[must_use]
+pub fn sentence(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| (*error).source());
+    let mut said = String::new();
+    for cause in causes.map(ToString::to_string) {
+        // Transparent errors repeat their cause.
+        if !said.ends_with(&cause) {
+            said = if said.is_empty() { cause } else { format!("{said}: {cause}") };
+        }
+    }
+    said
+}
 
 /// Reason why a model did not compute.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +92,7 @@ pub enum ModelError {
         model: Box<KvShape>,
     },
     /// A score or a state that is not a number, because the block or the weights hold such values.
-    #[error(
-        "{what} gave a value that is not a number; on a GPU, try --dtype bf16, whose range is larger"
-    )]
+    #[error("{what} gave a value that is not a number")]
     NotANumber {
         /// Chunk or candidate.
         what: String,
@@ -54,9 +101,7 @@ pub enum ModelError {
     #[error("the tokenizer failed: {0}")]
     Tokenizer(String),
     /// The memory of the device cannot hold a single sequence.
-    #[error(
-        "the device has too little memory for one sequence of {rows} rows: free some, or use --device cpu"
-    )]
+    #[error("the device has too little memory for one sequence of {rows} rows")]
     OutOfMemory {
         /// Rows of the sequence.
         rows: usize,
@@ -64,6 +109,30 @@ pub enum ModelError {
     /// The device failed.
     #[error("the device failed: {0}")]
     Device(String),
+}
+
+impl Classified for ModelError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Empty { .. } | Self::TooLong { .. } | Self::UnknownToken { .. } => {
+                ErrorKind::Input
+            }
+            Self::OutOfMemory { .. } => ErrorKind::Refused,
+            // The store and its model are compared elsewhere: here a caller mixed up blocks.
+            Self::KvShape { .. }
+            | Self::NotANumber { .. }
+            | Self::Tokenizer(_)
+            | Self::Device(_) => ErrorKind::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<Hint> {
+        match self {
+            Self::NotANumber { .. } => Some(Hint::WiderDtype),
+            Self::OutOfMemory { .. } => Some(Hint::FreeDeviceMemory),
+            _ => None,
+        }
+    }
 }
 
 /// Reason why a block was not read.
@@ -97,12 +166,18 @@ impl BlockError {
     }
 }
 
+impl Classified for BlockError {
+    fn kind(&self) -> ErrorKind {
+        if self.is_refusal() { ErrorKind::Refused } else { ErrorKind::Damaged }
+    }
+}
+
 /// Whether the system refuses to open or read a file for a reason that says nothing about its bytes: missing
 /// rights, or no descriptors or memory left.
 #[must_use]
 pub fn is_refusal(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
-    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::OutOfMemory)
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::OutOfMemory)
         || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }

@@ -17,6 +17,7 @@ mod error;
 mod fingerprint;
 mod generate;
 mod guard;
+mod hint;
 mod model;
 mod prompt;
 
@@ -26,14 +27,16 @@ pub use block::kv_dtype::{KvDtype, UnknownKvDtype};
 pub use block::kv_shape::KvShape;
 pub use block::layer_source::{Failover, LayerSource};
 pub use document::{
-    BlockKey, Chunk, ChunkId, DocId, Document, ID_BYTES_MAX, InvalidId, ShardId, Slot,
+    BlockKey, Chunk, ChunkId, DocId, Document, DocumentField, ID_BYTES_MAX, InvalidId, ShardId,
+    Slot,
 };
-pub use error::{BlockError, ModelError, is_refusal};
+pub use error::{BlockError, Classified, ErrorKind, ModelError, is_refusal, sentence};
 pub use fingerprint::{
     Coverage, Digest, Fingerprint, Mismatch, Reproducibility, SCORE_TOLERANCE_MEAN_LOGPROB,
 };
 pub use generate::{Generate, Generation, Sampling, Stop, Turn};
 pub use guard::{CaughtPanic, guarded, is_guarded, panic_text};
+pub use hint::Hint;
 pub use model::{BlockRead, ChunkRead, LanguageModel, Opened, Tokenize};
 pub use prompt::profile::{Profile, ProfileError, QueryTemplate, ScorerSpec, TITLE_TOKENS_MAX};
 pub use prompt::query::{Pair, QuerySuffix, Scorer};

@@ -2,7 +2,8 @@
 //! out. Knows neither files nor the model.
 
 use hyperrag_core::{
-    Chunk, ChunkId, Document, FixedPositions, ModelError, Profile, TITLE_TOKENS_MAX, Tokenize,
+    Chunk, ChunkId, Classified, Document, ErrorKind, FixedPositions, Hint, ModelError, Profile,
+    TITLE_TOKENS_MAX, Tokenize,
 };
 
 /// Smallest number of text tokens that must fit into a chunk after the longest title.
@@ -32,7 +33,7 @@ pub enum ChunkError {
     /// Too little is left for text.
     #[error(
         "all but the text may take {pieces} of {chunk_tokens} positions, which leaves fewer than \
-         {TEXT_TOKENS_MIN} for it: use a larger --chunk-tokens"
+         {TEXT_TOKENS_MIN} for it"
     )]
     NoRoom {
         /// Positions of the profile's pieces and the longest title.
@@ -51,6 +52,22 @@ pub enum ChunkError {
         #[source]
         source: ModelError,
     },
+}
+
+impl Classified for ChunkError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoRoom { .. } => ErrorKind::Input,
+            Self::Template { source, .. } => source.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<Hint> {
+        match self {
+            Self::NoRoom { .. } => Some(Hint::LongerChunks),
+            Self::Template { source, .. } => source.hint(),
+        }
+    }
 }
 
 impl<'a> Chunker<'a> {
@@ -243,7 +260,7 @@ mod tests {
                     message.contains(&format!("may take 72 of {chunk_tokens} positions")),
                     "{message}"
                 );
-                assert!(message.contains("--chunk-tokens"), "{message}");
+                assert_eq!(error.hint(), Some(Hint::LongerChunks));
             }
         };
         check(0, false);

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::CorpusError;
+use hyperrag_core::DocumentField;
+
+use crate::error::CorpusError;
 
 /// Names of columns (Parquet, TSV) or keys (JSONL), for files without the usual ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,62 +17,22 @@ pub struct Columns {
     pub text: Option<String>,
 }
 
-/// Content of a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Column {
-    /// Id of the document.
-    Id,
-    /// Title of the document. A corpus need not have titles.
-    Title,
-    /// Text of the document.
-    Text,
-}
-
-impl Column {
-    /// Returns the command-line flag that names the column.
-    #[must_use]
-    pub fn flag(self) -> &'static str {
-        match self {
-            Self::Id => "--id-column",
-            Self::Title => "--title-column",
-            Self::Text => "--text-column",
-        }
-    }
-
-    /// Returns the kinds of values allowed, for messages.
-    pub(crate) fn rule(self) -> &'static str {
-        match self {
-            Self::Id => "a string or a whole number",
-            Self::Title | Self::Text => "a string or null",
-        }
-    }
-
-    fn usual_names(self) -> &'static [&'static str] {
-        match self {
-            Self::Id => &["_id", "id", "doc_id", "docid"],
-            Self::Title => &["title"],
-            Self::Text => &["text", "contents", "body"],
-        }
-    }
-}
-
-impl fmt::Display for Column {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Id => "id",
-            Self::Title => "title",
-            Self::Text => "text",
-        })
+/// Returns the names that a column may have if none was given.
+fn usual_names(field: DocumentField) -> &'static [&'static str] {
+    match field {
+        DocumentField::Id => &["_id", "id", "doc_id", "docid"],
+        DocumentField::Title => &["title"],
+        DocumentField::Text => &["text", "contents", "body"],
     }
 }
 
 impl Columns {
     /// Returns the name given for the column, if any.
-    pub(crate) fn given(&self, column: Column) -> Option<&str> {
-        match column {
-            Column::Id => self.id.as_deref(),
-            Column::Title => self.title.as_deref(),
-            Column::Text => self.text.as_deref(),
+    pub(crate) fn given(&self, field: DocumentField) -> Option<&str> {
+        match field {
+            DocumentField::Id => self.id.as_deref(),
+            DocumentField::Title => self.title.as_deref(),
+            DocumentField::Text => self.text.as_deref(),
         }
     }
 
@@ -81,10 +43,10 @@ impl Columns {
 
     /// Finds the column in `names`: the name given, else the first usual name that occurs. Case only decides
     /// between names that differ in nothing else.
-    pub(crate) fn find(&self, column: Column, names: &[&str]) -> Option<usize> {
-        let given = self.given(column);
+    pub(crate) fn find(&self, field: DocumentField, names: &[&str]) -> Option<usize> {
+        let given = self.given(field);
         let wanted = given.as_slice().iter().copied();
-        let usual = column.usual_names().iter().copied().filter(|_| given.is_none());
+        let usual = usual_names(field).iter().copied().filter(|_| given.is_none());
         wanted.chain(usual).find_map(|wanted| {
             let exact = names.iter().position(|name| *name == wanted);
             exact.or_else(|| names.iter().position(|name| name.eq_ignore_ascii_case(wanted)))
@@ -94,16 +56,16 @@ impl Columns {
     /// Finds the column like [`Columns::find`], or returns an error. `place` says where the names stand.
     pub(crate) fn require(
         &self,
-        column: Column,
+        field: DocumentField,
         names: &[&str],
         place: impl fmt::Display,
     ) -> Result<usize, CorpusError> {
-        self.find(column, names).ok_or_else(|| CorpusError::MissingColumn {
+        self.find(field, names).ok_or_else(|| CorpusError::MissingColumn {
             place: place.to_string(),
-            column,
-            wanted: match self.given(column) {
+            field,
+            wanted: match self.given(field) {
                 Some(name) => quoted(&[name], "no"),
-                None => quoted(column.usual_names(), "no"),
+                None => quoted(usual_names(field), "no"),
             },
             found: quoted(names, "none"),
         })
@@ -116,9 +78,9 @@ impl Columns {
         place: impl fmt::Display,
     ) -> Result<Option<usize>, CorpusError> {
         if self.title.is_none() {
-            return Ok(self.find(Column::Title, names));
+            return Ok(self.find(DocumentField::Title, names));
         }
-        self.require(Column::Title, names, place).map(Some)
+        self.require(DocumentField::Title, names, place).map(Some)
     }
 }
 
@@ -151,7 +113,7 @@ mod tests {
     fn columns_are_found_by_name() {
         let check = |given: Option<&str>, names: &[&str], expected: Option<usize>| {
             let columns = Columns { id: given.map(str::to_owned), ..Columns::default() };
-            assert_eq!(columns.find(Column::Id, names), expected, "{given:?} in {names:?}");
+            assert_eq!(columns.find(DocumentField::Id, names), expected, "{given:?} in {names:?}");
         };
         check(None, &["text", "id"], Some(1));
         check(None, &["docid", "doc_id", "id", "_id"], Some(3));

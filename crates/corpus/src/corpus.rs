@@ -6,13 +6,19 @@ use std::iter::FusedIterator;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hyperrag_core::{DocId, Document};
+use hyperrag_core::DocId;
 
-use crate::input::{self, Format, Input};
+use crate::columns::Columns;
+use crate::error::CorpusError;
+use crate::format::Format;
+use crate::ids::IdSet;
+use crate::input::{self, Input};
 use crate::jsonl::JsonlRows;
+use crate::limits::Limits;
 use crate::parquet::ParquetRows;
+use crate::place::Place;
+use crate::row::Row;
 use crate::tsv::TsvRows;
-use crate::{Columns, CorpusError, IdSet, Limits, Place};
 
 /// Documents of some files, in the order of the files and of their rows.
 ///
@@ -34,18 +40,6 @@ pub struct CorpusSize {
     pub bytes: u64,
     /// Number of rows, known if all files are Parquet and all documents count.
     pub rows: Option<u64>,
-}
-
-/// A document and the place that it was read from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The document.
-    pub document: Document,
-    /// File and row.
-    pub place: Place,
-    /// Bytes of the file that this row stands for, for progress: the line and the blank lines before it, or
-    /// an even share of a Parquet file.
-    pub bytes: u64,
 }
 
 impl Corpus {
@@ -199,10 +193,11 @@ struct Records {
     columns: Columns,
     limits: Limits,
     next_input: usize,
-    current: Option<Source>,
+    current: Option<CorpusReader>,
 }
 
-enum Source {
+/// Reader of one file, by its format.
+enum CorpusReader {
     Parquet(Box<ParquetRows>),
     Jsonl(JsonlRows),
     Tsv(TsvRows),
@@ -211,8 +206,8 @@ enum Source {
 impl Records {
     fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
         loop {
-            if let Some(source) = &mut self.current
-                && let Some(row) = source.next_row()?
+            if let Some(reader) = &mut self.current
+                && let Some(row) = reader.next_row()?
             {
                 return Ok(Some(row));
             }
@@ -222,17 +217,19 @@ impl Records {
         }
     }
 
-    fn open(&self, file: &Arc<Path>, format: Format) -> Result<Source, CorpusError> {
+    fn open(&self, file: &Arc<Path>, format: Format) -> Result<CorpusReader, CorpusError> {
         let (columns, limits) = (&self.columns, &self.limits);
         Ok(match format {
-            Format::Parquet => Source::Parquet(Box::new(ParquetRows::open(file, columns, limits)?)),
-            Format::Jsonl => Source::Jsonl(JsonlRows::open(file, columns, limits)?),
-            Format::Tsv => Source::Tsv(TsvRows::open(file, columns, limits)?),
+            Format::Parquet => {
+                CorpusReader::Parquet(Box::new(ParquetRows::open(file, columns, limits)?))
+            }
+            Format::Jsonl => CorpusReader::Jsonl(JsonlRows::open(file, columns, limits)?),
+            Format::Tsv => CorpusReader::Tsv(TsvRows::open(file, columns, limits)?),
         })
     }
 }
 
-impl Source {
+impl CorpusReader {
     fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
         match self {
             Self::Parquet(rows) => rows.next_row(),
@@ -368,8 +365,8 @@ mod tests {
             corpus.limits.document_bytes = bytes;
             assert_eq!(folder.read(&corpus).len(), 2, "{name}");
             corpus.limits.document_bytes = bytes - 1;
-            let refused =
-                format!("{place}: the document has {bytes} bytes, --max-document-bytes allows");
+            let max = bytes - 1;
+            let refused = format!("{place}: the document has {bytes} bytes, {max} are allowed");
             assert!(folder.read(&corpus)[0].starts_with(&refused), "{:?}", folder.read(&corpus));
         }
     }

@@ -1,12 +1,13 @@
-//! Errors of reading a corpus, each with its place, its cause and a remedy.
+//! Errors of reading a corpus, each with its place, its cause and a remedy. A remedy in settings of the
+//! program is a [`Hint`].
 
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use hyperrag_core::{DocId, InvalidId};
+use hyperrag_core::{Classified, DocId, DocumentField, ErrorKind, Hint, InvalidId};
 
-use crate::{Column, Place};
+use crate::place::Place;
 
 /// Reason why the corpus, or a row of it, cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -72,28 +73,24 @@ pub enum CorpusError {
         source: io::Error,
     },
     /// No column, or no key of a JSON object, for the id or the text.
-    #[error("{place}: no {column} column: looked for {wanted}, found {found}; name it with {}", column.flag())]
+    #[error("{place}: no {field} column: looked for {wanted}, found {found}")]
     MissingColumn {
         /// The file, or the line of a JSONL file.
         place: String,
-        /// Column that was looked for.
-        column: Column,
+        /// Field that was looked for.
+        field: DocumentField,
         /// Names that would be accepted.
         wanted: String,
         /// Names found.
         found: String,
     },
     /// A Parquet column whose type cannot be used.
-    #[error(
-        "{}: column {name:?} has type {found}, the {column} must be {}; convert it or name another \
-         column with {}",
-        path.display(), column.rule(), column.flag()
-    )]
+    #[error("{}: column {name:?} has type {found}, the {field} must be {}", path.display(), rule(*field))]
     ColumnType {
         /// The file.
         path: PathBuf,
-        /// Content that the column must have.
-        column: Column,
+        /// Field that the column must hold.
+        field: DocumentField,
         /// Name of the column.
         name: String,
         /// Type of the column.
@@ -114,10 +111,7 @@ pub enum CorpusError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// A Parquet file whose metadata take more memory than reading may.
-    #[error(
-        "{}: its metadata take {bytes} bytes, --memory allows {max}; give more, or write it as \
-         several files", path.display()
-    )]
+    #[error("{}: its metadata take {bytes} bytes, {max} are allowed", path.display())]
     Metadata {
         /// The file.
         path: PathBuf,
@@ -128,8 +122,8 @@ pub enum CorpusError {
     },
     /// A Parquet file with pages that take more memory than reading may.
     #[error(
-        "{}: rows {first} to {last} stand in pages that take {needed} bytes, --memory allows {max}; \
-         give more, or write the file with smaller pages", path.display()
+        "{}: rows {first} to {last} stand in pages that take {needed} bytes, {max} are allowed",
+        path.display()
     )]
     Pages {
         /// The file.
@@ -144,10 +138,7 @@ pub enum CorpusError {
         max: u64,
     },
     /// A document that is too long.
-    #[error(
-        "{place}: the document has {bytes} bytes, --max-document-bytes allows {max}; split it or \
-         allow more"
-    )]
+    #[error("{place}: the document has {bytes} bytes, {max} are allowed")]
     DocumentTooLong {
         /// The row.
         place: Place,
@@ -157,10 +148,7 @@ pub enum CorpusError {
         max: u64,
     },
     /// A line that takes more memory than reading may.
-    #[error(
-        "{place}: the line is longer than {bytes_max} bytes, as --memory allows; split the document, \
-         or give more"
-    )]
+    #[error("{place}: the line is longer than {bytes_max} bytes, the limit")]
     LineTooLong {
         /// The line.
         place: Place,
@@ -184,17 +172,17 @@ pub enum CorpusError {
         message: String,
     },
     /// A value of a kind that an id, title or text cannot have.
-    #[error("{place}: the {column} is {found}, it must be {}", column.rule())]
+    #[error("{place}: the {field} is {found}, it must be {}", rule(*field))]
     Value {
         /// The row.
         place: Place,
-        /// Column of the value.
-        column: Column,
+        /// Field of the value.
+        field: DocumentField,
         /// Kind of the value.
         found: &'static str,
     },
     /// An id that is not accepted.
-    #[error("{place}: {reason}; change the id or name another column with --id-column")]
+    #[error("{place}: {reason}")]
     Id {
         /// The row.
         place: Place,
@@ -235,6 +223,38 @@ pub enum CorpusError {
         /// Place of its second occurrence.
         second: Place,
     },
+}
+
+impl Classified for CorpusError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { .. } => ErrorKind::Refused,
+            _ => ErrorKind::Input,
+        }
+    }
+
+    fn hint(&self) -> Option<Hint> {
+        match self {
+            Self::MissingColumn { field, .. } => Some(Hint::NameColumn(*field)),
+            Self::ColumnType { field, .. } => Some(Hint::OtherColumn(*field)),
+            Self::Id { .. } => Some(Hint::OtherColumn(DocumentField::Id)),
+            Self::DocumentTooLong { .. } => Some(Hint::LongerDocuments),
+            Self::LineTooLong { .. } => Some(Hint::MoreMemory { or: "split the document" }),
+            Self::Metadata { .. } => Some(Hint::MoreMemory { or: "write it as several files" }),
+            Self::Pages { .. } => {
+                Some(Hint::MoreMemory { or: "write the file with smaller pages" })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Returns the kinds of values that a field may have.
+fn rule(field: DocumentField) -> &'static str {
+    match field {
+        DocumentField::Id => "a string or a whole number",
+        DocumentField::Title | DocumentField::Text => "a string or null",
+    }
 }
 
 fn after(row: u64) -> String {

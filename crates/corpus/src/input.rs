@@ -7,15 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::{Columns, CorpusError, Limits, parquet};
-
-/// Format of a file by its extension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    Parquet,
-    Jsonl,
-    Tsv,
-}
+use crate::columns::Columns;
+use crate::error::CorpusError;
+use crate::format::Format;
+use crate::limits::Limits;
+use crate::parquet;
 
 /// A file of the corpus.
 #[derive(Clone, Debug)]
@@ -25,18 +21,6 @@ pub(crate) struct Input {
     pub(crate) bytes: u64,
     /// Number of rows, if the file tells it without being read.
     pub(crate) rows: Option<u64>,
-}
-
-impl Format {
-    pub(crate) fn of(path: &Path) -> Option<Self> {
-        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
-        match extension.as_str() {
-            "parquet" | "pq" => Some(Self::Parquet),
-            "jsonl" | "ndjson" | "json" => Some(Self::Jsonl),
-            "tsv" => Some(Self::Tsv),
-            _ => None,
-        }
-    }
 }
 
 /// Lists the files that `inputs` name, in that order; the files of a folder or pattern are sorted by name. A

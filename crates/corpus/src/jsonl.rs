@@ -6,20 +6,23 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use hyperrag_core::Document;
+use hyperrag_core::{Document, DocumentField};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::corpus::Row;
-use crate::lines::Lines;
-use crate::{Column, Columns, CorpusError, Limits, Place};
+use crate::columns::Columns;
+use crate::error::CorpusError;
+use crate::limits::Limits;
+use crate::lines::LineReader;
+use crate::place::Place;
+use crate::row::{Row, check_length, document_id};
 
 /// Largest number of keys of an object. A key of two bytes takes a hundred in memory.
 const KEYS_MAX: usize = 1 << 16;
 
 /// Rows of a JSONL file, one object a line.
 pub(crate) struct JsonlRows {
-    lines: Lines,
+    lines: LineReader,
     columns: Columns,
     limits: Limits,
 }
@@ -30,7 +33,7 @@ impl JsonlRows {
         columns: &Columns,
         limits: &Limits,
     ) -> Result<Self, CorpusError> {
-        let lines = Lines::open(file, limits.line_bytes())?;
+        let lines = LineReader::open(file, limits.line_bytes())?;
         Ok(Self { lines, columns: columns.clone(), limits: *limits })
     }
 
@@ -40,7 +43,7 @@ impl JsonlRows {
         }
         let place = self.lines.place();
         let document = document(self.lines.text()?, &self.columns, &place)?;
-        place.check_length(&document.title, &document.text, self.limits.document_bytes)?;
+        check_length(&document.title, &document.text, &place, &self.limits)?;
         Ok(Some(Row { document, place, bytes: self.lines.take_bytes() }))
     }
 }
@@ -50,15 +53,15 @@ fn document(line: &str, columns: &Columns, place: &Place) -> Result<Document, Co
         .map_err(|error| CorpusError::Json { place: place.clone(), message: message(&error) })?;
     let names: Vec<&str> = object.keys().map(String::as_str).collect();
     let values: Vec<&str> = object.values().map(|value| value.get()).collect();
-    let id = columns.require(Column::Id, &names, place)?;
-    let text = columns.require(Column::Text, &names, place)?;
-    let title = columns.find(Column::Title, &names);
-    let id = place.document_id(&string(values[id], Column::Id, place)?)?;
+    let id = columns.require(DocumentField::Id, &names, place)?;
+    let text = columns.require(DocumentField::Text, &names, place)?;
+    let title = columns.find(DocumentField::Title, &names);
+    let id = document_id(&string(values[id], DocumentField::Id, place)?, place)?;
     let title = match title {
-        Some(title) => string(values[title], Column::Title, place)?,
+        Some(title) => string(values[title], DocumentField::Title, place)?,
         None => String::new(),
     };
-    Ok(Document { id, title, text: string(values[text], Column::Text, place)? })
+    Ok(Document { id, title, text: string(values[text], DocumentField::Text, place)? })
 }
 
 /// Values of an object by key; of equal keys the last counts. Values stay raw, so those not needed, such as
@@ -93,26 +96,26 @@ impl<'a> Visitor<'a> for Entries {
 }
 
 /// Returns the text of a JSON value: a string, the digits of an id, or "" for a title or text that is null.
-fn string(value: &str, column: Column, place: &Place) -> Result<String, CorpusError> {
+fn string(value: &str, field: DocumentField, place: &Place) -> Result<String, CorpusError> {
     let found = match value.as_bytes().first() {
         Some(b'"') => {
             return serde_json::from_str(value).map_err(|error| CorpusError::Json {
                 place: place.clone(),
-                message: format!("the {column}: {}", message(&error)),
+                message: format!("the {field}: {}", message(&error)),
             });
         }
-        Some(b'n') if column != Column::Id => return Ok(String::new()),
+        Some(b'n') if field != DocumentField::Id => return Ok(String::new()),
         Some(b'n') => "null",
         Some(b't' | b'f') => "a boolean",
         Some(b'[') => "an array",
         Some(b'{') => "an object",
-        _ if column != Column::Id => "a number",
+        _ if field != DocumentField::Id => "a number",
         _ if value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') => {
             return Ok(value.to_owned());
         }
         _ => "a number with a fraction or an exponent",
     };
-    Err(CorpusError::Value { place: place.clone(), column, found })
+    Err(CorpusError::Value { place: place.clone(), field, found })
 }
 
 /// Returns the message without a line number: serde_json counts lines within its input, which is one line.
@@ -157,8 +160,7 @@ mod tests {
         let full = r#"{"key":"k","id":"i","head":"h","title":"t","abstract":"a","text":"x"}"#;
         assert_eq!(parse(full, &columns), "k|h|a");
         assert_eq!(parse(r#"{"key":"k","title":"t","abstract":"a"}"#, &columns), "k||a");
-        let error = "c.jsonl:17: no text column: looked for \"abstract\", found \"key\", \"text\"; \
-                     name it with --text-column";
+        let error = "c.jsonl:17: no text column: looked for \"abstract\", found \"key\", \"text\"";
         assert_eq!(parse(r#"{"key":"k","text":"a"}"#, &columns), error);
     }
 
@@ -174,12 +176,18 @@ mod tests {
         check("17", "expected a map at column");
         check(r#"{"id":"1","text":"\ud800"}"#, "not valid JSON");
         check(r#"{"id":"1","txt":"a"}"#, "no text column");
-        check(r#"{"id":"1","txt":"a"}"#, r#"found "id", "txt"; name it with --text-column"#);
-        check(r#"{"key":"1","text":"a"}"#, r#"found "key", "text"; name it with --id-column"#);
+        check(
+            r#"{"id":"1","txt":"a"}"#,
+            r#"no text column: looked for "text", "contents", "body", found "id", "txt""#,
+        );
+        check(
+            r#"{"key":"1","text":"a"}"#,
+            r#"no id column: looked for "_id", "id", "doc_id", "docid", found "key", "text""#,
+        );
         let keys: Vec<String> = (0..=KEYS_MAX).map(|key| format!("\"{key}\":0")).collect();
         check(&format!("{{{}}}", keys.join(",")), "more than 65536 keys at column");
         check(&format!("{{{}}}", keys[1..].join(",")), "\"1\", \"10\", \"100\", ");
-        check(&format!("{{{}}}", keys[1..].join(",")), " and 65526 more; name it with");
+        check(&format!("{{{}}}", keys[1..].join(",")), " and 65526 more");
         check("{}", "found none");
         check(r#"{"id":null,"text":"a"}"#, "the id is null, it must be a string or a whole number");
         check(r#"{"id":1.5,"text":"a"}"#, "the id is a number with a fraction");

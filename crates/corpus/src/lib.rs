@@ -24,6 +24,7 @@ mod columns;
 mod corpus;
 mod delta;
 mod error;
+mod format;
 mod ids;
 mod input;
 mod jsonl;
@@ -32,14 +33,16 @@ mod lines;
 mod pages;
 mod parquet;
 mod place;
+mod row;
 #[cfg(test)]
 mod testing;
 mod tsv;
 
 pub use chunk::{ChunkError, Chunker, TEXT_TOKENS_MIN};
-pub use columns::{Column, Columns};
-pub use corpus::{Corpus, CorpusSize, Row, Rows};
+pub use columns::Columns;
+pub use corpus::{Corpus, CorpusSize, Rows};
 pub use error::CorpusError;
 pub use ids::IdSet;
 pub use limits::Limits;
 pub use place::Place;
+pub use row::Row;

@@ -6,12 +6,13 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::{CorpusError, Place};
+use crate::error::CorpusError;
+use crate::place::Place;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Reader of the lines of a text file that are not blank, one at a time.
-pub(crate) struct Lines {
+pub(crate) struct LineReader {
     reader: BufReader<File>,
     file: Arc<Path>,
     line_bytes_max: usize,
@@ -20,7 +21,7 @@ pub(crate) struct Lines {
     bytes: u64,
 }
 
-impl Lines {
+impl LineReader {
     pub(crate) fn open(file: &Arc<Path>, line_bytes_max: usize) -> Result<Self, CorpusError> {
         let reader = match File::open(file) {
             Ok(reader) => BufReader::with_capacity(1 << 16, reader),
@@ -95,7 +96,7 @@ mod tests {
     fn read(bytes: &[u8], line_bytes_max: usize) -> String {
         let folder = Folder::new();
         let path = folder.write("lines.tsv", bytes);
-        let mut lines = Lines::open(&Path::new(&path).into(), line_bytes_max).unwrap();
+        let mut lines = LineReader::open(&Path::new(&path).into(), line_bytes_max).unwrap();
         let (mut out, mut total) = (Vec::new(), 0);
         let end = loop {
             match lines.advance() {
@@ -130,8 +131,7 @@ mod tests {
         check("\u{feff}a\n\u{feff}b".as_bytes(), "1:a|2:\u{feff}b");
         check("\u{feff}\n".as_bytes(), "");
         check(b"12345678\n12345678", "1:12345678|2:12345678");
-        let long = "DIR/lines.tsv:2: the line is longer than 8 bytes, as --memory allows; split the \
-                    document, or give more";
+        let long = "DIR/lines.tsv:2: the line is longer than 8 bytes, the limit";
         check(b"a\n123456789\nb", &format!("1:a|{long}"));
         check(b"a\n123456789", &format!("1:a|{long}"));
         let utf8 =

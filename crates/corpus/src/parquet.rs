@@ -14,7 +14,7 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{DataType, SchemaRef};
-use hyperrag_core::Document;
+use hyperrag_core::{Document, DocumentField};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
@@ -22,10 +22,13 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::file::metadata::ParquetMetaData;
 
-use crate::corpus::Row;
+use crate::columns::Columns;
 use crate::delta::check_counts;
+use crate::error::CorpusError;
+use crate::limits::Limits;
 use crate::pages::LargestPages;
-use crate::{Column, Columns, CorpusError, Limits, Place};
+use crate::place::Place;
+use crate::row::{Row, check_length, document_id};
 
 /// Largest number of rows decoded at a time.
 const BATCH_ROWS: u64 = 256;
@@ -50,11 +53,11 @@ pub(crate) struct ParquetRows {
     needed: Vec<usize>,
     /// Positions of id, title and text among the needed columns.
     columns: [Option<usize>; 3],
-    batch: Option<Batch>,
+    batch: Option<RowBatch>,
 }
 
 /// Columns of a batch. Rows before `next` have been returned.
-struct Batch {
+struct RowBatch {
     id: StringArray,
     title: Option<StringArray>,
     text: StringArray,
@@ -172,21 +175,25 @@ fn find_columns(
     columns: &Columns,
 ) -> Result<[Option<usize>; 3], CorpusError> {
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    let id = columns.require(Column::Id, &names, file.display())?;
+    let id = columns.require(DocumentField::Id, &names, file.display())?;
     let title = columns.title(&names, file.display())?;
-    let text = columns.require(Column::Text, &names, file.display())?;
-    let found = [(Column::Id, Some(id)), (Column::Title, title), (Column::Text, Some(text))];
-    for (column, index) in found {
+    let text = columns.require(DocumentField::Text, &names, file.display())?;
+    let found = [
+        (DocumentField::Id, Some(id)),
+        (DocumentField::Title, title),
+        (DocumentField::Text, Some(text)),
+    ];
+    for (field, index) in found {
         let Some(index) = index else { continue };
         let kind = schema.field(index).data_type();
         let fits = match kind {
             DataType::Utf8 => true,
-            kind => column == Column::Id && kind.is_integer(),
+            kind => field == DocumentField::Id && kind.is_integer(),
         };
         if !fits {
             return Err(CorpusError::ColumnType {
                 path: file.to_path_buf(),
-                column,
+                field,
                 name: names[index].to_owned(),
                 found: kind.to_string(),
             });
@@ -243,12 +250,12 @@ impl ParquetRows {
     }
 
     /// Decodes the next rows of the current row group; `None` at its end.
-    fn next_batch(&mut self) -> Result<Option<Batch>, CorpusError> {
+    fn next_batch(&mut self) -> Result<Option<RowBatch>, CorpusError> {
         let Some(reader) = &mut self.reader else { return Ok(None) };
         let (end, row) = (self.group_end, self.row);
         guarded(&self.opened.path, row, || -> Result<_, Cause> {
             match reader.next() {
-                Some(batch) => Batch::new(&batch?, self.columns).map(Some),
+                Some(batch) => RowBatch::new(&batch?, self.columns).map(Some),
                 None if row == end => Ok(None),
                 None => Err(format!("a row group ends after row {row}, not {end}").into()),
             }
@@ -294,7 +301,7 @@ impl ParquetRows {
     }
 }
 
-impl Batch {
+impl RowBatch {
     fn new(batch: &RecordBatch, columns: [Option<usize>; 3]) -> Result<Self, Cause> {
         let [id, title, text] = columns.map(|index| {
             let column = batch.columns().get(index?)?;
@@ -314,14 +321,14 @@ impl Batch {
         let Some(id) = value(&self.id, index) else {
             return Err(CorpusError::Value {
                 place: place.clone(),
-                column: Column::Id,
+                field: DocumentField::Id,
                 found: "null",
             });
         };
-        let id = place.document_id(id)?;
+        let id = document_id(id, place)?;
         let title = self.title.as_ref().and_then(|title| value(title, index)).unwrap_or_default();
         let text = value(&self.text, index).unwrap_or_default();
-        place.check_length(title, text, limits.document_bytes)?;
+        check_length(title, text, place, limits)?;
         Ok(Document { id, title: title.to_owned(), text: text.to_owned() })
     }
 }
@@ -447,16 +454,16 @@ mod tests {
         };
         let two = || pair("1", "2");
         let expected = "no text column: looked for \"text\", \"contents\", \"body\", found \"id\", \
-                        \"txt\"; name it with --text-column";
+                        \"txt\"";
         check(vec![("id", two()), ("txt", two())], Columns::default(), expected);
         let columns = vec![("key", two()), ("text", two())];
-        check(columns.clone(), Columns::default(), "name it with --id-column");
+        check(columns.clone(), Columns::default(), "no id column: looked for");
         let named = Columns { id: Some("key".into()), title: Some("head".into()), text: None };
         check(columns, named, "no title column: looked for \"head\"");
         let floats: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0]));
         let expected = "column \"id\" has type Float64, the id must be a string or a whole number";
         check(vec![("id", Arc::clone(&floats)), ("text", two())], Columns::default(), expected);
-        check(vec![("id", two()), ("text", floats)], Columns::default(), "--text-column");
+        check(vec![("id", two()), ("text", floats)], Columns::default(), "must be a string");
         let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![b"a".as_slice(), b"b"]));
         check(vec![("id", two()), ("text", bytes)], Columns::default(), "has type Binary");
         let id = strings(&[Some("1"), None]);
@@ -607,7 +614,7 @@ mod tests {
         );
         let error = read_within(&folder, 1 << 10).unwrap_err();
         assert!(
-            error.contains("its metadata take") && error.contains("--memory allows 64"),
+            error.contains("its metadata take") && error.contains("bytes, 64 are allowed"),
             "{error}"
         );
     }

@@ -1,13 +1,10 @@
-//! The place of a row in the corpus, with the checks whose errors name it. Reads nothing.
+//! The place of a row in the corpus, as messages name it. Reads nothing.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use hyperrag_core::DocId;
-
-use crate::CorpusError;
-use crate::input::Format;
+use crate::format::Format;
 
 /// Place of a row in the corpus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,27 +13,6 @@ pub struct Place {
     pub file: Arc<Path>,
     /// Line of a text file, blank lines included, or row of a Parquet file, counted from 1.
     pub row: u64,
-}
-
-impl Place {
-    /// Checks the id that stands here.
-    pub(crate) fn document_id(&self, id: &str) -> Result<DocId, CorpusError> {
-        DocId::new(id).map_err(|reason| CorpusError::Id { place: self.clone(), reason })
-    }
-
-    /// Refuses a document that has more than `max` bytes.
-    pub(crate) fn check_length(
-        &self,
-        title: &str,
-        text: &str,
-        max: u64,
-    ) -> Result<(), CorpusError> {
-        let bytes = title.len() as u64 + text.len() as u64;
-        match bytes <= max {
-            true => Ok(()),
-            false => Err(CorpusError::DocumentTooLong { place: self.clone(), bytes, max }),
-        }
-    }
 }
 
 impl fmt::Display for Place {

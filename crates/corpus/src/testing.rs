@@ -9,7 +9,8 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use crate::{Columns, Corpus};
+use crate::columns::Columns;
+use crate::corpus::Corpus;
 
 /// A temporary folder.
 pub(crate) struct Folder {

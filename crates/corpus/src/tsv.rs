@@ -4,26 +4,29 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hyperrag_core::Document;
+use hyperrag_core::{Document, DocumentField};
 
-use crate::corpus::Row;
-use crate::lines::Lines;
-use crate::{Column, Columns, CorpusError, Limits, Place};
+use crate::columns::Columns;
+use crate::error::CorpusError;
+use crate::limits::Limits;
+use crate::lines::LineReader;
+use crate::place::Place;
+use crate::row::{Row, check_length, document_id};
 
 /// Largest number of header names that are read.
 const NAMES_MAX: usize = 1 << 16;
 
 /// Rows of a TSV file: fields between tabs, without quoting.
 pub(crate) struct TsvRows {
-    lines: Lines,
+    lines: LineReader,
     columns: Columns,
     limits: Limits,
-    shape: Option<Shape>,
+    found: Option<TsvColumns>,
 }
 
 /// Number of fields of a line, and the positions of id, title and text.
 #[derive(Clone, Copy, Debug)]
-struct Shape {
+struct TsvColumns {
     fields: usize,
     id: usize,
     title: Option<usize>,
@@ -36,39 +39,39 @@ impl TsvRows {
         columns: &Columns,
         limits: &Limits,
     ) -> Result<Self, CorpusError> {
-        let lines = Lines::open(file, limits.line_bytes())?;
-        Ok(Self { lines, columns: columns.clone(), limits: *limits, shape: None })
+        let lines = LineReader::open(file, limits.line_bytes())?;
+        Ok(Self { lines, columns: columns.clone(), limits: *limits, found: None })
     }
 
     pub(crate) fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
         if !self.lines.advance()? {
             return Ok(None);
         }
-        let shape = match self.shape {
-            Some(shape) => shape,
+        let columns = match self.found {
+            Some(columns) => columns,
             None => {
                 let line = self.lines.text()?;
-                let header = Shape::of_header(line, &self.columns, &self.lines.place())?;
-                let shape = match header {
-                    Some(shape) => shape,
-                    None => Shape::of_line(line, &self.lines.place())?,
+                let header = TsvColumns::of_header(line, &self.columns, &self.lines.place())?;
+                let columns = match header {
+                    Some(columns) => columns,
+                    None => TsvColumns::of_line(line, &self.lines.place())?,
                 };
-                self.shape = Some(shape);
+                self.found = Some(columns);
                 if header.is_some() && !self.lines.advance()? {
                     return Ok(None);
                 }
-                shape
+                columns
             }
         };
         let place = self.lines.place();
-        let document = shape.document(self.lines.text()?, &place)?;
-        place.check_length(&document.title, &document.text, self.limits.document_bytes)?;
+        let document = columns.document(self.lines.text()?, &place)?;
+        check_length(&document.title, &document.text, &place, &self.limits)?;
         Ok(Some(Row { document, place, bytes: self.lines.take_bytes() }))
     }
 }
 
-impl Shape {
-    /// Returns the shape by a header; `None` if the line is no header. If the user named columns, it must be
+impl TsvColumns {
+    /// Finds the columns by a header; `None` if the line is no header. If the user named columns, it must be
     /// one.
     fn of_header(
         line: &str,
@@ -76,8 +79,8 @@ impl Shape {
         place: &Place,
     ) -> Result<Option<Self>, CorpusError> {
         let names: Vec<&str> = line.split('\t').take(NAMES_MAX).collect();
-        let id = columns.require(Column::Id, &names, place);
-        let text = columns.require(Column::Text, &names, place);
+        let id = columns.require(DocumentField::Id, &names, place);
+        let text = columns.require(DocumentField::Text, &names, place);
         if !columns.any_given() && (id.is_err() || text.is_err()) {
             return Ok(None);
         }
@@ -85,7 +88,7 @@ impl Shape {
         Ok(Some(Self { fields: line.split('\t').count(), id: id?, title, text: text? }))
     }
 
-    /// Returns the shape by the number of fields.
+    /// Finds the columns by the number of fields.
     fn of_line(line: &str, place: &Place) -> Result<Self, CorpusError> {
         let fields = line.split('\t').count();
         let (title, text) = match fields {
@@ -104,7 +107,7 @@ impl Shape {
             return Err(CorpusError::TsvUneven { place, fields, expected });
         }
         let field = |place: usize| line.split('\t').nth(place).unwrap_or_default();
-        let id = place.document_id(field(self.id))?;
+        let id = document_id(field(self.id), place)?;
         let title = self.title.map_or("", field).to_owned();
         Ok(Document { id, title, text: field(self.text).to_owned() })
     }
@@ -182,7 +185,11 @@ mod tests {
         check("id\ttext\n1", &usual, "DIR/c.tsv:2: the number of fields is 1");
         check("1\ta\n\tb", &usual, "DIR/c.tsv:2: the document id is empty");
         let columns = Columns { text: Some("abstract".into()), ..Columns::default() };
-        check("id\ttext\n1\ta", &columns, "found \"id\", \"text\"; name it with --text-column");
+        check(
+            "id\ttext\n1\ta",
+            &columns,
+            "no text column: looked for \"abstract\", found \"id\", \"text\"",
+        );
         let columns = Columns { title: Some("head".into()), ..Columns::default() };
         check("id\ttext\n1\ta", &columns, "DIR/c.tsv:1: no title column: looked for \"head\"");
     }

@@ -1,6 +1,7 @@
-//! The one error of the engine. Each message says the cause and what to do.
+//! The one error of the engine: errors of the other crates and its own causes come in, a message, a kind and
+//! a remedy go out. It names no flag.
 
-use hyperrag_core::{ModelError, ProfileError};
+use hyperrag_core::{Classified, ErrorKind, Hint, ModelError, ProfileError};
 use hyperrag_corpus::{ChunkError, CorpusError, Place};
 use hyperrag_rerank::RerankError;
 use hyperrag_retrieval::{RetrievalError, UnknownLanguage};
@@ -27,9 +28,7 @@ pub enum EngineError {
     Chunk(#[from] ChunkError),
     /// Blocks were asked for that no profile with the query first can have.
     #[error(
-        "the profile {profile} has the query before the document, so nothing can be stored for it: \
-         ask with `query --recompute`, which reads the texts of a store, whatever profile it was \
-         built with"
+        "the profile {profile} has the query before the document, so nothing can be stored for it"
     )]
     QueryFirst {
         /// Name of the profile.
@@ -48,9 +47,7 @@ pub enum EngineError {
     #[error(transparent)]
     Retrieval(RetrievalError),
     /// The index is missing or damaged; the store has all that is needed to make it again.
-    #[error(
-        "{0}; run `hyperrag repair`, or the same `hyperrag build` again, which make the index anew"
-    )]
+    #[error("{0}")]
     Index(RetrievalError),
     /// The store's index cuts words in a way that this version does not know.
     #[error(transparent)]
@@ -65,9 +62,7 @@ pub enum EngineError {
         rows: u64,
     },
     /// The sealed units were made from other rows.
-    #[error(
-        "rows {first} to {last} of the input are not those that the store was made from; add what is new with --append, build another store, or give the same input and --limit"
-    )]
+    #[error("rows {first} to {last} of the input are not those that the store was made from")]
     Changed {
         /// First row of the unit, from 1.
         first: u64,
@@ -75,9 +70,7 @@ pub enum EngineError {
         last: u64,
     },
     /// The units sealed by an unfinished append were made from other rows.
-    #[error(
-        "rows {first} to {last} of the input are not those that an unfinished append sealed; give the same input, or forget what it sealed with --restart"
-    )]
+    #[error("rows {first} to {last} of the input are not those that an unfinished append sealed")]
     ChangedAppend {
         /// First row of the unit, from 1.
         first: u64,
@@ -85,14 +78,12 @@ pub enum EngineError {
         last: u64,
     },
     /// More than one input went into the store.
-    #[error(
-        "the store was added to, compacted or upgraded after its first build; add or replace documents with --append, or build another store"
-    )]
+    #[error("the store was added to, compacted or upgraded after its first build")]
     AddedTo,
     /// The store may not grow by another unit.
     #[error(
-        "stopped before unit {unit}: with it the store could take {needed} bytes, --max-bytes allows {max}; \
-         {unit} units are sealed, run the same command with more to go on"
+        "stopped before unit {unit}, with which the store could take {needed} bytes: {max} are allowed, and \
+         {unit} units are sealed"
     )]
     MaxBytes {
         /// The unit that does not fit.
@@ -129,9 +120,7 @@ pub enum EngineError {
         needed: u64,
     },
     /// The system gives no threads.
-    #[error(
-        "threads cannot be started ({0}): let the system have more, or start fewer (RAYON_NUM_THREADS)"
-    )]
+    #[error("threads cannot be started ({0})")]
     Threads(String),
     /// A signal asked to stop.
     #[error("interrupted")]
@@ -149,8 +138,7 @@ pub enum EngineError {
     },
     /// Instruction, question and answer do not fit into the generator's context.
     #[error(
-        "question, instruction and --max-tokens take {needed} tokens, the generator has room for {max}: \
-         shorten them"
+        "question, instruction and answer take {needed} tokens, the generator has room for {max}"
     )]
     PromptTooLong {
         /// Tokens without any passage.
@@ -180,6 +168,68 @@ pub enum EngineError {
         /// Score of the candidate.
         score: f64,
     },
+}
+
+impl Classified for EngineError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Corpus(error) => error.kind(),
+            Self::Chunk(error) => error.kind(),
+            Self::Profile(error) => error.kind(),
+            Self::Model(source) | Self::Tokenize { source, .. } => source.kind(),
+            Self::Store(error) => kind_of(error),
+            Self::Retrieval(error) | Self::Index(error) => error.kind(),
+            Self::Rerank(error) => error.kind(),
+            Self::Language(_) => ErrorKind::Failed,
+            Self::QueryFirst { .. }
+            | Self::EmptyCorpus { .. }
+            | Self::Changed { .. }
+            | Self::ChangedAppend { .. }
+            | Self::AddedTo
+            | Self::EmptyQuery
+            | Self::NotInCorpus { .. }
+            | Self::PromptTooLong { .. }
+            | Self::UnknownDocument { .. }
+            | Self::ScoreRange { .. } => ErrorKind::Input,
+            Self::MaxBytes { .. }
+            | Self::NoRoom { .. }
+            | Self::NoRoomToUpgrade { .. }
+            | Self::Threads(_) => ErrorKind::Refused,
+            Self::Interrupted => ErrorKind::Interrupted,
+        }
+    }
+
+    fn hint(&self) -> Option<Hint> {
+        match self {
+            Self::Corpus(error) => error.hint(),
+            Self::Chunk(error) => error.hint(),
+            Self::Profile(error) => error.hint(),
+            Self::Model(source) | Self::Tokenize { source, .. } => source.hint(),
+            Self::Rerank(error) => error.hint(),
+            Self::Index(_) => Some(Hint::RebuildIndex),
+            Self::QueryFirst { .. } => Some(Hint::RecomputeQuery),
+            Self::Changed { .. } => Some(Hint::AppendOrSameInput),
+            Self::ChangedAppend { .. } => Some(Hint::SameInputOrRestart),
+            Self::AddedTo => Some(Hint::Append),
+            Self::MaxBytes { .. } => Some(Hint::LargerStore),
+            Self::PromptTooLong { .. } => Some(Hint::ShorterPrompt),
+            Self::Threads(_) => Some(Hint::FewerThreads),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the kind of a store's error.
+#[must_use]
+pub fn kind_of(error: &StoreError) -> ErrorKind {
+    match error {
+        StoreError::Mismatch { .. } | StoreError::Format { .. } => ErrorKind::Mismatch,
+        StoreError::Damaged { .. } => ErrorKind::Damaged,
+        StoreError::Locked { .. } => ErrorKind::Busy,
+        StoreError::DiskFull { .. } | StoreError::Io { .. } => ErrorKind::Refused,
+        StoreError::Absent { .. } | StoreError::NotAStore { .. } => ErrorKind::Input,
+        _ => ErrorKind::Failed,
+    }
 }
 
 impl From<RetrievalError> for EngineError {

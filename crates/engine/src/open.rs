@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hyperrag_core::{
-    Calibration, Coverage, Fingerprint, KvDtype, LanguageModel, Mismatch, Profile, ProfileError,
-    Reproducibility,
+    Calibration, Classified, Coverage, ErrorKind, Fingerprint, Hint, KvDtype, LanguageModel,
+    Mismatch, Profile, ProfileError, Reproducibility,
 };
 use hyperrag_model::{
     ComputeDtype, DeviceChoice, DtypeChoice, Generator, KERNEL_ID, KERNEL_ID_BF16,
@@ -19,7 +19,7 @@ use hyperrag_model::{
 };
 use hyperrag_store::{FORMAT_VERSION, Replicated, Store, StoreError};
 
-use crate::error::EngineError;
+use crate::error::{EngineError, kind_of};
 use crate::profile::{NoProfile, read_profile};
 use crate::search::session::Session;
 
@@ -68,6 +68,25 @@ pub enum OpenError {
         #[source]
         source: LoadError,
     },
+}
+
+impl Classified for OpenError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => kind_of(error),
+            Self::Load(_) | Self::Generator { .. } => ErrorKind::Failed,
+            Self::Profile(error) => error.kind(),
+            Self::OtherProfile { source, .. } => source.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<Hint> {
+        match self {
+            Self::OtherProfile { source, .. } => source.hint(),
+            Self::Profile(error) => error.hint(),
+            Self::Store(_) | Self::Load(_) | Self::Generator { .. } => None,
+        }
+    }
 }
 
 /// Names a model and says how it is loaded.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use hyperrag_core::{Profile, ProfileError};
+use hyperrag_core::{Classified, ErrorKind, Profile, ProfileError};
 
 /// Bytes of a profile's file.
 const PROFILE_BYTES_MAX: u64 = 1 << 20;
@@ -36,6 +36,12 @@ pub enum NoProfile {
         #[source]
         source: ProfileError,
     },
+}
+
+impl Classified for NoProfile {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Input
+    }
 }
 
 /// A file that cannot be read as text.

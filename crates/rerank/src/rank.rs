@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use hyperrag_core::DocId;
 
-use crate::Fusion;
+use crate::fuse::Fusion;
 
 /// A candidate document.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,8 +4,8 @@
 //! each key, and the work. It does not know documents or ranks.
 
 use hyperrag_core::{
-    BlockError, BlockKey, BlockRead, ChunkRead, Failover, LanguageModel, ModelError, Pair,
-    QuerySuffix,
+    BlockError, BlockKey, BlockRead, ChunkRead, Classified, ErrorKind, Failover, Hint,
+    LanguageModel, ModelError, Pair, QuerySuffix,
 };
 
 /// Largest number of blocks open at once. Each may keep a shard's file open, and a process may have few
@@ -79,7 +79,7 @@ pub enum RerankError {
     #[error("the store has no block of {0:?}")]
     Absent(BlockKey),
     /// A damaged block under [`OnDamage::Fail`].
-    #[error("{what}; the block of {} is damaged: mend it with `hyperrag repair`, or ask with --on-damage recompute", key.chunk)]
+    #[error("{what}; the block of {} is damaged", key.chunk)]
     Damaged {
         /// Key of the block.
         key: BlockKey,
@@ -119,6 +119,25 @@ impl RerankError {
         match source.is_refusal() {
             true => Self::Refused { key, source },
             false => Self::Lost { key, block, source },
+        }
+    }
+}
+
+impl Classified for RerankError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Model(error) => error.kind(),
+            Self::Absent(_) => ErrorKind::Failed,
+            Self::Damaged { .. } | Self::Lost { .. } => ErrorKind::Damaged,
+            Self::Refused { .. } => ErrorKind::Refused,
+        }
+    }
+
+    fn hint(&self) -> Option<Hint> {
+        match self {
+            Self::Model(error) => error.hint(),
+            Self::Damaged { .. } => Some(Hint::RepairOrRecompute),
+            _ => None,
         }
     }
 }

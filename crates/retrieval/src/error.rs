@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hyperrag_core::{Classified, ErrorKind as Kind};
 use rustix::io::Errno;
 use tantivy::TantivyError;
 use tantivy::directory::error::{LockError, OpenReadError, OpenWriteError};
@@ -90,6 +91,17 @@ fn refusal(source: &io::Error) -> &'static str {
             "the disk is full; free some space and run the same command again, sealed units are kept"
         }
         _ => "cannot be read or written",
+    }
+}
+
+impl Classified for RetrievalError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Missing { .. } | Self::Damaged { .. } => Kind::Damaged,
+            Self::Locked { .. } => Kind::Busy,
+            Self::Io { .. } => Kind::Refused,
+            Self::Unsupported { .. } | Self::Stopped { .. } | Self::Engine { .. } => Kind::Failed,
+        }
     }
 }
 

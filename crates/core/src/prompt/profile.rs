@@ -3,8 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::ModelError;
+use crate::error::{Classified, ErrorKind, ModelError};
 use crate::fingerprint::{Digest, SCORE_TOLERANCE_MEAN_LOGPROB};
+use crate::hint::Hint;
 use crate::model::Tokenize;
 use crate::prompt::query::{QuerySuffix, Scorer};
 
@@ -178,6 +179,22 @@ pub enum ProfileError {
         #[source]
         source: ModelError,
     },
+}
+
+impl Classified for ProfileError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Tokenizer { source, .. } => source.kind(),
+            _ => ErrorKind::Input,
+        }
+    }
+
+    fn hint(&self) -> Option<Hint> {
+        match self {
+            Self::Tokenizer { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
 }
 
 fn tokens_found(tokens: &[u32]) -> String {

@@ -2,6 +2,7 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use hyperrag_core::{Classified, ErrorKind, Hint};
 use hyperrag_corpus::Limits;
 
 /// Bytes that a build may take beyond the model's weights, and how its stages share them: reading,
@@ -16,15 +17,24 @@ pub struct Memory {
 /// A limit of memory too small for a build.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "--memory {bytes} is too little{}: give {least} or more{}",
-    if *document { " for the documents that --max-document-bytes allows" } else { "" },
-    if *document { ", or allow shorter ones" } else { "" }
+    "{bytes} bytes of memory are too little{}",
+    if *or_shorter_documents { " for the length of documents that is allowed" } else { "" },
 )]
 pub struct TooLittleMemory {
     bytes: u64,
     least: u64,
-    /// Whether it would do for shorter documents.
-    document: bool,
+    or_shorter_documents: bool,
+}
+
+impl Classified for TooLittleMemory {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
+
+    fn hint(&self) -> Option<Hint> {
+        let Self { least: bytes, or_shorter_documents, .. } = *self;
+        Some(Hint::MemoryAtLeast { bytes, or_shorter_documents })
+    }
 }
 
 impl Memory {
@@ -44,12 +54,12 @@ impl Memory {
         let fitting = bytes / Self::DOCUMENTS;
         let document_bytes = document_bytes.unwrap_or(fitting);
         let least = document_bytes.saturating_mul(Self::DOCUMENTS);
-        let document = least > Self::LEAST && document_bytes > fitting;
+        let or_shorter_documents = least > Self::LEAST && document_bytes > fitting;
         match bytes >= Self::LEAST && document_bytes <= fitting {
             true => Ok(Self { bytes, document_bytes }),
             false => {
                 let least = least.max(Self::LEAST);
-                Err(TooLittleMemory { bytes, least, document })
+                Err(TooLittleMemory { bytes, least, or_shorter_documents })
             }
         }
     }
@@ -140,18 +150,21 @@ mod tests {
 
     #[test]
     fn too_little_memory_names_the_least_that_does() {
-        let check = |bytes, document: Option<u64>, expected: &str| {
-            let error = Memory::new(bytes, document).unwrap_err().to_string();
-            assert_eq!(error, expected);
+        let check = |bytes, document: Option<u64>, least, or_shorter_documents| {
+            let error = Memory::new(bytes, document).unwrap_err();
+            let hint = Hint::MemoryAtLeast { bytes: least, or_shorter_documents };
+            assert_eq!(error.hint(), Some(hint));
+            error.to_string()
         };
         assert_eq!(Memory::new(Memory::DEFAULT, None), Ok(Memory::default()));
         assert_eq!(Memory::new(1 << 28, None).unwrap().limits().document_bytes, 4 << 20);
         assert_eq!(Memory::new(1 << 28, Some(5)).unwrap().limits().document_bytes, 5);
-        check(100, None, "--memory 100 is too little: give 268435456 or more");
-        check(100, Some(1), "--memory 100 is too little: give 268435456 or more");
-        let documents = "--memory 268435456 is too little for the documents that \
-                         --max-document-bytes allows: give 1073741824 or more, or allow shorter ones";
-        check(1 << 28, Some(16 << 20), documents);
+        for document in [None, Some(1)] {
+            let error = check(100, document, 1 << 28, false);
+            assert_eq!(error, "100 bytes of memory are too little");
+        }
+        let error = check(1 << 28, Some(16 << 20), 1 << 30, true);
+        assert!(error.ends_with("too little for the length of documents that is allowed"));
         assert!(Memory::new(1 << 30, Some(u64::MAX)).is_err());
     }
 

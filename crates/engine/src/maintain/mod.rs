@@ -6,6 +6,7 @@ pub mod compact;
 pub mod delete;
 pub mod recompute;
 pub mod repair;
+pub mod repair_model;
 pub mod replicate;
 pub mod upgrade;
 pub mod verify;

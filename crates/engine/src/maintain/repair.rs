@@ -7,8 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use hyperrag_core::{
-    CALIBRATION_CHUNKS, Calibration, Chunk, Fingerprint, KvBlock, SCORE_TOLERANCE_MEAN_LOGPROB,
-    ShardId,
+    CALIBRATION_CHUNKS, Chunk, Classified, Hint, SCORE_TOLERANCE_MEAN_LOGPROB, ShardId, sentence,
 };
 use hyperrag_store::{
     Damage, FileKind, Manifest, Repair, ShardChunks, Store, StoreError, rebuild_manifest, replicas,
@@ -17,6 +16,7 @@ use serde::Serialize;
 
 use crate::error::EngineError;
 use crate::index;
+use crate::maintain::repair_model::{Recompute, RecomputeError};
 use crate::maintain::verify::{VerifySettings, damages};
 use crate::progress::ByteProgress;
 
@@ -31,35 +31,6 @@ pub struct RepairSettings {
     pub threads: usize,
 }
 
-/// A model, loaded only when it is needed. Errors are sentences.
-pub trait Recompute {
-    /// Fingerprints that the store may have been made with, by what the user says, where the store
-    /// itself tells its format version alone.
-    ///
-    /// # Errors
-    /// Why that is not known.
-    fn fingerprints(&mut self, format_version: u32) -> Result<Vec<Fingerprint>, String>;
-
-    /// The calibration that `chunks` give the model of a store with this fingerprint.
-    ///
-    /// # Errors
-    /// Why that model is not at hand, or fails.
-    fn calibrate(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Calibration, String>;
-
-    /// The kernel that would compute, where it is not the one that made the store: its blocks
-    /// have other bits.
-    ///
-    /// # Errors
-    /// Why the store's model is not at hand.
-    fn other_kernel(&mut self, stored: &Fingerprint) -> Result<Option<String>, String>;
-
-    /// The blocks of `chunks`, as the model of a store with this fingerprint makes them.
-    ///
-    /// # Errors
-    /// Why that model is not at hand, or fails.
-    fn compute(&mut self, stored: &Fingerprint, chunks: &[Chunk]) -> Result<Vec<KvBlock>, String>;
-}
-
 /// One damaged file, and what became of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FileRepair {
@@ -67,8 +38,11 @@ pub struct FileRepair {
     pub file: PathBuf,
     /// The damage.
     pub what: String,
-    /// Remedy that was or would be taken, or the reason why there is none.
+    /// Remedy that was or would be taken, or the reason why there is none; empty where the hint says all.
     pub how: String,
+    /// Remedy for the user, in place of one that could be taken.
+    #[serde(skip)]
+    pub hint: Option<Hint>,
     /// Whether it is mended; in a plan, whether it could be.
     pub mended: bool,
 }
@@ -105,8 +79,8 @@ pub fn repair(
     let listed = match replicas(root) {
         Err(error) if error.is_refusal() => return Err(error.into()),
         Err(error) => {
-            let how = "name the replicas again with `hyperrag replicate`".to_owned();
-            report.mends.push(mend(Damage::from_error(root, &error), Err(how)));
+            let unmended = Unmended { why: String::new(), hint: Some(Hint::NameReplicas) };
+            report.mends.push(mend(Damage::from_error(root, &error), Err(unmended)));
             Vec::new()
         }
         Ok(listed) => listed,
@@ -124,11 +98,42 @@ pub fn repair(
     Ok(report)
 }
 
-fn mend(damage: Damage, outcome: Result<String, String>) -> FileRepair {
+/// Reason why a file is not mended.
+struct Unmended {
+    why: String,
+    hint: Option<Hint>,
+}
+
+impl Unmended {
+    fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), hint: None }
+    }
+}
+
+impl From<StoreError> for Unmended {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotRepaired { why, .. } => Self::new(why),
+            error => Self::new(error.to_string()),
+        }
+    }
+}
+
+impl From<RecomputeError> for Unmended {
+    fn from(error: RecomputeError) -> Self {
+        Self { why: sentence(&error), hint: error.hint() }
+    }
+}
+
+fn mend(damage: Damage, outcome: Result<String, Unmended>) -> FileRepair {
     let Damage { file, what, slot, .. } = damage;
     let what = slot.map_or(what.clone(), |slot| format!("block {slot}: {what}"));
     let mended = outcome.is_ok();
-    FileRepair { file, what, how: outcome.unwrap_or_else(|why| why), mended }
+    let (how, hint) = match outcome {
+        Ok(how) => (how, None),
+        Err(Unmended { why, hint }) => (why, hint),
+    };
+    FileRepair { file, what, how, hint, mended }
 }
 
 /// The store's manifest, mended where it must be; `None` where it cannot be.
@@ -146,9 +151,9 @@ fn manifest(
         Err(error) => return Err(error.into()),
     };
     let damage = Damage::from_error(root, &error);
-    match rebuild_manifest(root, replicas, settings.accept_older, &mut |version| {
-        model.fingerprints(version)
-    }) {
+    let mut failed = None;
+    let mut fingerprints = |version| noting(&mut failed, model.fingerprints(version));
+    match rebuild_manifest(root, replicas, settings.accept_older, &mut fingerprints) {
         Ok(rebuilt) => {
             if !settings.dry_run {
                 rebuilt.publish(root)?;
@@ -156,12 +161,33 @@ fn manifest(
             report.mends.push(mend(damage, Ok(rebuilt.how.clone())));
             Ok(Some(Arc::new(rebuilt.manifest().clone())))
         }
-        Err(StoreError::NotRepaired { why, .. }) => {
-            report.mends.push(mend(damage, Err(why)));
+        Err(error @ StoreError::NotRepaired { .. }) => {
+            report.mends.push(mend(damage, Err(reason(error, failed))));
             Ok(None)
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Returns the reason of the store, with its remedy where the store passed on a failed computation.
+fn reason(error: StoreError, failed: Option<RecomputeError>) -> Unmended {
+    let told = Unmended::from(error);
+    match failed.map(Unmended::from) {
+        Some(failed) if failed.why == told.why => failed,
+        _ => told,
+    }
+}
+
+/// Keeps the error of a computation, of which the store takes the sentence alone.
+fn noting<T>(
+    failed: &mut Option<RecomputeError>,
+    computed: Result<T, RecomputeError>,
+) -> Result<T, String> {
+    computed.map_err(|error| {
+        let why = sentence(&error);
+        *failed = Some(error);
+        why
+    })
 }
 
 struct Job<'a> {
@@ -210,7 +236,9 @@ impl Job<'_> {
         }
         if let Some(first) = index.into_iter().next() {
             let outcome = match lost.first() {
-                Some(shard) => Err(format!("the chunk file of shard {shard} is needed for it")),
+                Some(shard) => {
+                    Err(Unmended::new(format!("the chunk file of shard {shard} is needed for it")))
+                }
                 None => self.mend_index(root)?,
             };
             let file = self.mending.store().manifest().index_folder().into();
@@ -220,15 +248,15 @@ impl Job<'_> {
     }
 
     /// From the manifest, which is whole.
-    fn mend_generation(&self) -> Result<String, String> {
+    fn mend_generation(&self) -> Result<String, Unmended> {
         if !self.settings.dry_run {
-            self.mending.write_generation().map_err(|error| error.to_string())?;
+            self.mending.write_generation()?;
         }
         Ok("written anew from the manifest".to_owned())
     }
 
     /// From a replica, else from the chunks that it was made from.
-    fn mend_calibration(&mut self) -> Result<String, String> {
+    fn mend_calibration(&mut self) -> Result<String, Unmended> {
         let found = self.replicas.iter().find_map(|replica| {
             Some((replica.calibration().ok()??, replica.root().display().to_string()))
         });
@@ -246,24 +274,21 @@ impl Job<'_> {
                 let fingerprint = &store.manifest().fingerprint;
                 let calibration = self.model.calibrate(fingerprint, &chunks)?;
                 if Some(calibration.digest()) != fingerprint.calibration {
-                    return Err(
-                        "the first chunks here are not those that it was made from, which \
-                                may have been compacted away; build the store again in another \
-                                folder"
-                            .to_owned(),
-                    );
+                    return Err(Unmended::new(
+                        "the first chunks here are not those that it was made from, which may have \
+                         been compacted away; build the store again in another folder",
+                    ));
                 }
                 (calibration, "computed again".to_owned())
             }
         };
         if !self.settings.dry_run {
-            let written = self.mending.write_calibration(&calibration);
-            written.map_err(|error| error.to_string())?;
+            self.mending.write_calibration(&calibration)?;
         }
         Ok(how)
     }
 
-    fn mend_chunk_file(&self, shard: ShardId) -> Result<String, String> {
+    fn mend_chunk_file(&self, shard: ShardId) -> Result<String, Unmended> {
         for replica in &self.replicas {
             let copied = match self.settings.dry_run {
                 true => replica.chunks(shard).map(drop),
@@ -275,11 +300,11 @@ impl Job<'_> {
         }
         let which =
             if self.replicas.is_empty() { "there is no replica" } else { "no replica has it" };
-        Err(format!("{which}; build the store again in another folder"))
+        Err(Unmended::new(format!("{which}; build the store again in another folder")))
     }
 
     /// From a replica that has all of it, else from its own intact blocks and others computed again.
-    fn mend_shard(&mut self, shard: ShardId, buffer: &mut Vec<u8>) -> Result<String, String> {
+    fn mend_shard(&mut self, shard: ShardId, buffer: &mut Vec<u8>) -> Result<String, Unmended> {
         for replica in &self.replicas {
             let intact = match self.settings.dry_run {
                 true => {
@@ -293,8 +318,7 @@ impl Job<'_> {
             }
         }
         let contents = self.contents(shard)?;
-        let salvage = self.mending.salvage(shard, &contents.chunks, buffer);
-        let salvage = salvage.map_err(|error| error.to_string())?;
+        let salvage = self.mending.salvage(shard, &contents.chunks, buffer)?;
         let damaged = salvage.damaged();
         let how = format!("{damaged} of {} blocks computed again", contents.chunks.len());
         if self.settings.dry_run {
@@ -306,13 +330,11 @@ impl Job<'_> {
             0 => None,
             _ => model.other_kernel(&stored)?,
         };
-        let mut compute = |chunks: &[Chunk]| model.compute(&stored, chunks);
+        let mut failed = None;
+        let mut compute = |chunks: &[Chunk]| noting(&mut failed, model.compute(&stored, chunks));
         let (chunks, kernel) = (&contents.chunks, kernel.as_deref());
         let rewritten = self.mending.rewrite(shard, chunks, &salvage, &mut compute, kernel, buffer);
-        let renamed = rewritten.map_err(|error| match error {
-            StoreError::NotRepaired { why, .. } => why,
-            error => error.to_string(),
-        })?;
+        let renamed = rewritten.map_err(|error| reason(error, failed))?;
         self.report.blocks_computed += damaged;
         Ok(match (renamed, kernel) {
             (true, Some(kernel)) => format!(
@@ -326,18 +348,19 @@ impl Job<'_> {
     }
 
     /// The token ids of a shard, here or in a replica.
-    fn contents(&self, shard: ShardId) -> Result<ShardChunks, String> {
+    fn contents(&self, shard: ShardId) -> Result<ShardChunks, Unmended> {
         let stores = std::iter::once(self.mending.store()).chain(&self.replicas);
         let found = stores.map(|store| store.chunks(shard)).find_map(Result::ok);
         found.ok_or_else(|| {
-            "its chunk file, from which it could be computed again, is damaged too; build the store \
-             again in another folder"
-                .to_owned()
+            Unmended::new(
+                "its chunk file, from which it could be computed again, is damaged too; build the store \
+                 again in another folder",
+            )
         })
     }
 
     /// Rebuilds the index from the chunk files, of replicas too.
-    fn mend_index(&self, root: &Path) -> Result<Result<String, String>, EngineError> {
+    fn mend_index(&self, root: &Path) -> Result<Result<String, Unmended>, EngineError> {
         let how = "made anew from the chunk files".to_owned();
         if self.settings.dry_run {
             return Ok(Ok(how));
@@ -356,7 +379,7 @@ impl Job<'_> {
 /// Tells why an index was not rebuilt.
 enum NotRebuilt {
     /// A chunk file is damaged everywhere.
-    Lost(String),
+    Lost(Unmended),
     /// The system refuses.
     Failed(EngineError),
 }

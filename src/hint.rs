@@ -1,0 +1,159 @@
+//! Remedies in the words of the command line: errors and hints come in, sentences go out. The libraries spell
+//! no flag, command or variable; this file spells those of remedies.
+
+use hyperrag_core::{DocumentField, Hint};
+
+use crate::error;
+
+/// Says what went wrong, with its causes and its remedy.
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
+    let (_, hint) = error::class(error);
+    with_hint(hyperrag_core::sentence(error.as_ref()), hint.as_ref())
+}
+
+/// Ends a message with its remedy. Without a message the remedy stands alone.
+pub(crate) fn with_hint(message: String, hint: Option<&Hint>) -> String {
+    match hint {
+        None => message,
+        Some(hint) if message.is_empty() => spelt(hint),
+        Some(hint) => format!("{message}; {}", spelt(hint)),
+    }
+}
+
+fn spelt(hint: &Hint) -> String {
+    let words = match hint {
+        Hint::NameColumn(field) => return format!("name it with {}", column_flag(*field)),
+        Hint::OtherColumn(field) => {
+            let flag = column_flag(*field);
+            return format!("change it, or name another column with {flag}");
+        }
+        Hint::MoreMemory { or } => return format!("{or}, or give more with --memory"),
+        Hint::MemoryAtLeast { bytes, or_shorter_documents } => {
+            let shorter = match or_shorter_documents {
+                true => ", or allow shorter ones with --max-document-bytes",
+                false => "",
+            };
+            return format!("give --memory {bytes} or more{shorter}");
+        }
+        Hint::LongerDocuments => "split it, or allow more with --max-document-bytes",
+        Hint::LongerChunks => "use a larger --chunk-tokens",
+        Hint::WiderDtype => "on a GPU, try --dtype bf16, whose range is larger",
+        Hint::FreeDeviceMemory => "free some, or use --device cpu",
+        Hint::FewerThreads => "let the system have more, or start fewer (RAYON_NUM_THREADS)",
+        Hint::ShorterPrompt => "shorten the question or the instruction, or lower --max-tokens",
+        Hint::GiveStoreModel => "give what it was made with, --model or --profile",
+        Hint::RecomputeQuery => {
+            "ask with `hyperrag query --recompute`, which reads the texts of a store, whatever profile \
+             it was built with"
+        }
+        Hint::RepairOrRecompute => {
+            "mend it with `hyperrag repair`, or ask with --on-damage recompute"
+        }
+        Hint::RebuildIndex => {
+            "run `hyperrag repair`, or the same `hyperrag build` again, which make the index anew"
+        }
+        Hint::NameReplicas => "name the replicas again with `hyperrag replicate`",
+        Hint::Append => "add or replace documents with --append, or build another store",
+        Hint::AppendOrSameInput => {
+            "add what is new with --append, build another store, or give the same input and --limit"
+        }
+        Hint::SameInputOrRestart => "give the same input, or forget what it sealed with --restart",
+        Hint::LargerStore => "run the same command with more --max-bytes to go on",
+    };
+    words.to_owned()
+}
+
+fn column_flag(field: DocumentField) -> &'static str {
+    match field {
+        DocumentField::Id => "--id-column",
+        DocumentField::Title => "--title-column",
+        DocumentField::Text => "--text-column",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory};
+
+    use super::*;
+    use crate::cli::Cli;
+
+    /// Returns the hint that follows in the list of all hints. A new one has to be put in.
+    fn next(hint: &Hint) -> Option<Hint> {
+        Some(match hint {
+            Hint::NameColumn(DocumentField::Id) => Hint::NameColumn(DocumentField::Title),
+            Hint::NameColumn(DocumentField::Title) => Hint::NameColumn(DocumentField::Text),
+            Hint::NameColumn(DocumentField::Text) => Hint::OtherColumn(DocumentField::Id),
+            Hint::OtherColumn(_) => Hint::MoreMemory { or: "write less" },
+            Hint::MoreMemory { .. } => {
+                Hint::MemoryAtLeast { bytes: 1, or_shorter_documents: false }
+            }
+            Hint::MemoryAtLeast { or_shorter_documents: false, .. } => {
+                Hint::MemoryAtLeast { bytes: 1, or_shorter_documents: true }
+            }
+            Hint::MemoryAtLeast { .. } => Hint::LongerDocuments,
+            Hint::LongerDocuments => Hint::LongerChunks,
+            Hint::LongerChunks => Hint::WiderDtype,
+            Hint::WiderDtype => Hint::FreeDeviceMemory,
+            Hint::FreeDeviceMemory => Hint::FewerThreads,
+            Hint::FewerThreads => Hint::ShorterPrompt,
+            Hint::ShorterPrompt => Hint::GiveStoreModel,
+            Hint::GiveStoreModel => Hint::RecomputeQuery,
+            Hint::RecomputeQuery => Hint::RepairOrRecompute,
+            Hint::RepairOrRecompute => Hint::RebuildIndex,
+            Hint::RebuildIndex => Hint::NameReplicas,
+            Hint::NameReplicas => Hint::Append,
+            Hint::Append => Hint::AppendOrSameInput,
+            Hint::AppendOrSameInput => Hint::SameInputOrRestart,
+            Hint::SameInputOrRestart => Hint::LargerStore,
+            Hint::LargerStore => return None,
+        })
+    }
+
+    fn flags(command: &Command) -> Vec<String> {
+        let own = command.get_arguments().filter_map(|argument| argument.get_long());
+        let below = command.get_subcommands().flat_map(flags);
+        own.map(|long| format!("--{long}")).chain(below).collect()
+    }
+
+    #[test]
+    fn remedies_name_flags_and_commands_that_exist() {
+        let program = Cli::command();
+        let flags = flags(&program);
+        let first = Hint::NameColumn(DocumentField::Id);
+        let hints = std::iter::successors(Some(first), next);
+        let (mut named, mut count) = (0, 0);
+        for hint in hints {
+            let text = spelt(&hint);
+            let words = || text.split(|c: char| c.is_whitespace() || "`,;()".contains(c));
+            for flag in words().filter(|word| word.starts_with("--")) {
+                assert!(flags.iter().any(|known| known == flag), "{flag}: {text}");
+                named += 1;
+            }
+            for (_, after) in
+                text.match_indices("`hyperrag ").map(|(at, s)| text.split_at(at + s.len()))
+            {
+                let command = after.split([' ', '`']).next().unwrap_or_default();
+                assert!(program.find_subcommand(command).is_some(), "{command}: {text}");
+                named += 1;
+            }
+            count += 1;
+        }
+        assert!(named >= count, "{named} in {count} hints");
+    }
+
+    #[test]
+    fn a_remedy_ends_the_message() {
+        let hint = Some(&Hint::LongerChunks);
+        assert_eq!(
+            with_hint("too short".to_owned(), hint),
+            "too short; use a larger --chunk-tokens"
+        );
+        assert_eq!(with_hint(String::new(), hint), "use a larger --chunk-tokens");
+        assert_eq!(with_hint("too short".to_owned(), None), "too short");
+        let error = anyhow::Error::from(hyperrag_core::ModelError::OutOfMemory { rows: 3 });
+        let said = sentence(&error.context("query q1"));
+        assert!(said.starts_with("query q1: the device has too little memory"), "{said}");
+        assert!(said.ends_with("3 rows; free some, or use --device cpu"), "{said}");
+    }
+}

@@ -165,3 +165,36 @@ impl FileKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_back() {
+        let paths = StorePaths::new(Path::new("store"));
+        let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        for number in [1, 999_999, 1_000_000] {
+            let shard = Some(ShardId(number));
+            let (kv, chunks) = (paths.shard(ShardId(number)), paths.chunk_file(ShardId(number)));
+            assert!(is_shard(&kv) && !is_shard(&chunks));
+            let numbers = [shard_number, chunk_file_number];
+            assert_eq!(numbers.map(|of| of(&name(kv.clone()))), [shard, None]);
+            assert_eq!(numbers.map(|of| of(&name(chunks.clone()))), [None, shard]);
+            let (journal, index) =
+                (name(paths.journal(number.into())), index_folder(number.into()));
+            assert!(is_journal(&journal) && is_index(&index));
+            assert_eq!(journal_generation(&journal), Some(number.into()));
+            assert_eq!(index_number(&index), Some(number.into()));
+        }
+        assert!(is_index(&index_folder(0)) && index_number(&index_folder(0)).is_none());
+        assert!(is_old_manifest(&name(paths.old_manifest(5))));
+        assert_eq!(finished_name("000001.kv.tmp"), "000001.kv");
+        let kind = |path: PathBuf| FileKind::of(path.strip_prefix("store").unwrap());
+        assert_eq!(kind(paths.shard(ShardId(1))), FileKind::Shard);
+        assert_eq!(kind(paths.chunk_file(ShardId(1))), FileKind::ChunkFile);
+        assert_eq!(kind(paths.calibration()), FileKind::Calibration);
+        assert_eq!(kind(paths.generation()), FileKind::Generation);
+        assert_eq!(kind(paths.manifest()), FileKind::Other);
+    }
+}

@@ -78,7 +78,7 @@ enum OldManifest {
     Unheld(File),
     /// A reader holds it; `None` if it cannot be read.
     Held(Option<Box<Manifest>>),
-    /// A folder: no reader holds it.
+    /// No file, so no reader holds it.
     NoFile,
 }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use hyperrag_core::{KvBlock, KvDtype, LanguageModel, ModelError};
 use hyperrag_corpus::{Chunker, Corpus};
 use hyperrag_engine::build::read::calibration_chunks;
-use hyperrag_engine::search::session::query_part;
+use hyperrag_engine::search::session::query_tokens;
 use hyperrag_engine::{LoadedModel, ModelRequest, Query};
 use hyperrag_eval::Qrels;
 use hyperrag_eval::experiment::quality::cost::{Cost, cost_points, knee};
@@ -244,8 +244,8 @@ fn score(
     }
     let template = loaded.profile.query_template(&loaded.tokenizer)?;
     let part = |query: &PooledQuery| {
-        let part = query_part(&loaded.tokenizer, &template, &query.query);
-        part.with_context(|| format!("query {}", query.query.id))
+        let tokens = query_tokens(&loaded.tokenizer, &template, &query.query);
+        Ok(tokens.with_context(|| format!("query {}", query.query.id))?.suffix)
     };
     let parts = pooled.iter().map(part).collect::<Result<Vec<_>>>()?;
     let round: fn(&Model, &KvBlock) -> Result<KvBlock, ModelError> = Model::rounded;

@@ -16,7 +16,7 @@ use crate::input::text;
 const LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// The queries that a command line names, as they come.
-pub(crate) struct Batch {
+pub(crate) struct QueryBatch {
     queries: Box<dyn Iterator<Item = Result<Query>>>,
     /// Their number, where it is known.
     pub(crate) count: Option<u64>,
@@ -24,7 +24,7 @@ pub(crate) struct Batch {
     pub(crate) single: bool,
 }
 
-impl Batch {
+impl QueryBatch {
     /// The query `text`, where `-` stands for stdin, else those of `file`, which the settings may name.
     pub(crate) fn new(text: Option<&str>, file: Option<&Path>) -> Result<Self> {
         Ok(match (text, file) {
@@ -47,7 +47,7 @@ impl Batch {
     }
 }
 
-impl Iterator for Batch {
+impl Iterator for QueryBatch {
     type Item = Result<Query>;
 
     fn next(&mut self) -> Option<Self::Item> {

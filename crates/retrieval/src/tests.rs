@@ -3,11 +3,19 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::slice;
 
 use hyperrag_core::{DocId, Document, ShardId, Slot};
+use tantivy::index::IndexSettings;
 use tempfile::TempDir;
 
-use crate::{Analyzer, Hit, Index, IndexWriter, Location, RetrievalError};
+use crate::analyzer::Analyzer;
+use crate::error::RetrievalError;
+use crate::folder::Folder;
+use crate::hit::{Hit, Location};
+use crate::index::Index;
+use crate::schema::{Fields, Layout};
+use crate::writer::IndexWriter;
 
 fn document(id: &str, title: &str, text: &str) -> Document {
     Document { id: DocId::new(id).unwrap(), title: title.to_owned(), text: text.to_owned() }
@@ -34,7 +42,7 @@ fn index_of(texts: &[&str]) -> (TempDir, Index) {
 }
 
 fn ids(hits: &[Hit]) -> Vec<&str> {
-    hits.iter().map(|hit| hit.document.id.as_str()).collect()
+    hits.iter().map(|hit| hit.id.as_str()).collect()
 }
 
 fn check(texts: &[&str], query: &str, expected: &[&str]) {
@@ -84,10 +92,11 @@ fn the_title_is_searched_and_the_document_comes_back_whole() {
     let index = Index::open(dir.path()).unwrap();
     assert_eq!(index.documents(), 1);
     let [hit] = &index.search("über", 5, |_| true).unwrap()[..] else { panic!("one hit") };
-    assert_eq!((&hit.document, hit.location), (&added, location(3)));
+    assert_eq!((&hit.id, hit.location), (&added.id, location(3)));
+    assert_eq!(index.read_documents(slice::from_ref(hit)).unwrap(), slice::from_ref(&added));
     assert!(hit.score > 0.0);
     let got = index.get(&added.id, |_| true).unwrap().unwrap();
-    assert_eq!(got, Hit { document: added, row: 3, score: 0.0, location: location(3) });
+    assert_eq!(got, Hit { id: added.id, row: 3, score: 0.0, location: location(3) });
     assert_eq!(index.get(&DocId::new("id").unwrap(), |_| true).unwrap(), None);
 }
 
@@ -112,12 +121,54 @@ fn equal_scores_rank_by_row_and_so_does_the_cut() {
     assert_eq!(Index::open(dir.path()).unwrap().search("river", 4, |_| true).unwrap(), all[..4]);
 }
 
+/// Begins an index as older versions wrote it, with the locations in the stored documents.
+fn begin_older_index(dir: &Path) {
+    let fields = Fields::new(Analyzer::ENGLISH, Layout::Stored);
+    let (folder, settings) = (Folder { dir: dir.into() }, IndexSettings::default());
+    tantivy::Index::create(folder, fields.schema, settings).unwrap();
+}
+
+#[test]
+fn an_older_index_gives_the_same_hits_and_is_added_to_as_it_is() {
+    let documents = corpus(300);
+    let made = |begin: fn(&Path)| {
+        let dir = tempfile::tempdir().unwrap();
+        begin(dir.path());
+        for (number, part) in (0..).zip(documents.chunks(100)) {
+            let mut writer = IndexWriter::open(dir.path(), Analyzer::ENGLISH).unwrap();
+            for (row, document) in (number * 100..).zip(part) {
+                writer.add(row, document, location(row)).unwrap();
+            }
+            writer.finish(1).unwrap();
+        }
+        (answers(dir.path()).unwrap(), fs::read_to_string(dir.path().join("meta.json")).unwrap())
+    };
+    let ((older, older_list), (new, new_list)) = (made(begin_older_index), made(|_| {}));
+    assert_eq!(older, new);
+    assert!(older.iter().all(|(hits, documents)| {
+        let ids = hits.iter().map(|hit| &hit.id);
+        ids.eq(documents.iter().map(|document| &document.id)) && !hits.is_empty()
+    }));
+    assert!(older_list.contains("documents 300 crc32"), "{older_list}");
+    assert!(new_list.contains("documents 300 layout 2 crc32"), "{new_list}");
+}
+
+#[test]
+fn a_document_that_is_not_there_is_damage() {
+    let (_dir, index) = index_of(&["river dam", "river"]);
+    let mut hits = index.search("river", 5, |_| true).unwrap();
+    hits[1].row = 7;
+    let error = index.read_documents(&hits).unwrap_err();
+    assert!(matches!(error, RetrievalError::Damaged { .. }), "{error:?}");
+    assert!(error.to_string().ends_with("the document of row 7 is missing"), "{error}");
+}
+
 #[test]
 fn a_repeated_word_counts_repeatedly() {
     let (_dir, index) = index_of(&["river river dam", "dam dam river", "bread"]);
     let score = |query, id: &str| {
         let hits = index.search(query, 5, |_| true).unwrap();
-        hits.iter().find(|hit| hit.document.id.as_str() == id).unwrap().score
+        hits.iter().find(|hit| hit.id.as_str() == id).unwrap().score
     };
     let twice = score("dam dam", "d0");
     assert_eq!(twice, 2.0 * score("dam", "d0"));
@@ -254,7 +305,8 @@ fn a_huge_document_is_indexed() {
     let mut text = "river ".repeat(1_000_000);
     text.push_str("confluence");
     let (_dir, index) = index_of(&[&text, "river"]);
-    assert_eq!(index.search("confluence", 5, |_| true).unwrap()[0].document.text, text);
+    let hits = index.search("confluence", 5, |_| true).unwrap();
+    assert_eq!(index.read_documents(&hits).unwrap()[0].text, text);
 }
 
 #[test]
@@ -281,7 +333,7 @@ fn many_documents_of_a_word_cross_the_scoring_window() {
     let hits = index.search("river", 20_000, |_| true).unwrap();
     assert_eq!(hits.len(), 10_000);
     assert!(hits.windows(2).all(|pair| pair[0].score == pair[1].score));
-    assert_eq!(hits[9_999].document.id.as_str(), "d9999");
+    assert_eq!(hits[9_999].id.as_str(), "d9999");
 }
 
 #[test]
@@ -323,8 +375,11 @@ fn copy(from: &Path, to: &Path) -> Vec<PathBuf> {
 
 const QUERIES: [&str; 3] = ["river", "flood the mill", "boat bridge boat valley"];
 
-/// Returns the rankings of an index that may be damaged.
-fn answers(dir: &Path) -> Result<Vec<Vec<Hit>>, RetrievalError> {
+/// Hits with their documents.
+type Found = (Vec<Hit>, Vec<Document>);
+
+/// Returns the rankings of an index that may be damaged, with the documents.
+fn answers(dir: &Path) -> Result<Vec<Found>, RetrievalError> {
     let index = Index::open(dir)?;
     let mut answers = vec![
         index.sample(3, |_| true)?,
@@ -333,7 +388,11 @@ fn answers(dir: &Path) -> Result<Vec<Vec<Hit>>, RetrievalError> {
     for query in QUERIES {
         answers.push(index.search(query, 20, |_| true)?);
     }
-    Ok(answers)
+    let with_documents = |hits: Vec<Hit>| {
+        let documents = index.read_documents(&hits)?;
+        Ok((hits, documents))
+    };
+    answers.into_iter().map(with_documents).collect()
 }
 
 fn small_index() -> TempDir {
@@ -440,20 +499,20 @@ fn threads_may_share_an_index() {
 fn a_copy_is_brought_to_the_last_commit() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let copy = to.path().join("index");
-    assert!(crate::copy_index(from.path(), &copy).is_err());
+    assert!(crate::copy::copy_index(from.path(), &copy).is_err());
     let mut writer = IndexWriter::open(from.path(), Analyzer::ENGLISH).unwrap();
     for (commit, text) in (1..).zip(["a river", "the river floods", "a bridge over the river"]) {
         let document = document(&format!("d{commit}"), "", text);
         writer.add(commit, &document, location(commit)).unwrap();
         writer.commit(commit as u32).unwrap();
-        assert!(crate::copy_index(from.path(), &copy).unwrap() > 0);
-        assert_eq!(crate::copy_index(from.path(), &copy).unwrap(), 0);
+        assert!(crate::copy::copy_index(from.path(), &copy).unwrap() > 0);
+        assert_eq!(crate::copy::copy_index(from.path(), &copy).unwrap(), 0);
         let hits = |dir: &Path| Index::open(dir).unwrap().search("river", 9, |_| true).unwrap();
         assert_eq!(hits(&copy), hits(from.path()));
         assert_eq!(hits(&copy).len() as u64, commit);
     }
     writer.finish(3).unwrap();
-    crate::copy_index(from.path(), &copy).unwrap();
+    crate::copy::copy_index(from.path(), &copy).unwrap();
     let files = |dir: &Path| -> BTreeSet<(PathBuf, Vec<u8>)> {
         let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
         let files = entries.filter(|path| path.extension().is_none_or(|e| e != "lock"));
@@ -465,7 +524,10 @@ fn a_copy_is_brought_to_the_last_commit() {
     let victim = target.iter().find(|(name, _)| name.extension().is_some_and(|e| e == "store"));
     let name = &victim.unwrap().0;
     fs::write(copy.join(name), b"nothing").unwrap();
-    assert!(crate::copy_index(from.path(), &copy).unwrap() > 0);
+    assert!(crate::copy::copy_index(from.path(), &copy).unwrap() > 0);
     fs::write(from.path().join(name), b"nothing").unwrap();
-    assert!(matches!(crate::copy_index(from.path(), &copy), Err(RetrievalError::Damaged { .. })));
+    assert!(matches!(
+        crate::copy::copy_index(from.path(), &copy),
+        Err(RetrievalError::Damaged { .. })
+    ));
 }

@@ -1,10 +1,10 @@
 //! BM25 retrieval with tantivy.
 //!
 //! In: documents, each with its row in the corpus and its place in the store. Out: hits, ranked by
-//! score and then by row; the texts of those that are asked for. A ranking is a function of the documents alone: neither the number of commits
-//! nor the merges of segments change it. Every byte of an index is checked before it is used, and all
-//! bytes are checked before documents are added. This crate knows no model, no tokens and no bytes of
-//! shards: a [`Location`] is carried, never followed.
+//! score and then by row, and the documents of those that are named. A ranking is a function of the
+//! documents alone: neither the number of commits nor the merges of segments change it. Every byte of an
+//! index is checked before it is used, and all bytes are checked before documents are added. This crate
+//! knows no model, no tokens and no bytes of shards: a [`Location`] is carried, never followed.
 //!
 //! ```
 //! use hyperrag_core::{DocId, Document, ShardId, Slot};
@@ -35,6 +35,8 @@ mod hit;
 mod in_use;
 mod index;
 mod kept;
+#[cfg(test)]
+mod layouts;
 mod names;
 mod open;
 mod pages;

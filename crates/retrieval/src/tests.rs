@@ -6,22 +6,19 @@ use std::path::{Path, PathBuf};
 use std::slice;
 
 use hyperrag_core::{DocId, Document, ShardId, Slot};
-use tantivy::index::IndexSettings;
 use tempfile::TempDir;
 
 use crate::analyzer::Analyzer;
 use crate::error::RetrievalError;
-use crate::folder::Folder;
 use crate::hit::{Hit, Location};
 use crate::index::Index;
-use crate::schema::{Fields, Layout};
 use crate::writer::IndexWriter;
 
 fn document(id: &str, title: &str, text: &str) -> Document {
     Document { id: DocId::new(id).unwrap(), title: title.to_owned(), text: text.to_owned() }
 }
 
-fn location(row: u64) -> Location {
+pub(crate) fn location(row: u64) -> Location {
     let row = u32::try_from(row).unwrap();
     Location { shard: ShardId(row / 4), first_slot: Slot(row % 4 * 2), chunks: 2 }
 }
@@ -51,7 +48,7 @@ fn check(texts: &[&str], query: &str, expected: &[&str]) {
 }
 
 /// Makes a corpus of common and rare words and of long and short documents, some of them alike.
-fn corpus(documents: u64) -> Vec<Document> {
+pub(crate) fn corpus(documents: u64) -> Vec<Document> {
     let words = ["river", "flood", "dam", "bridge", "valley", "spring", "harvest", "mill", "boat"];
     let mut state = 7_u64;
     let mut next = |below: usize| {
@@ -119,38 +116,6 @@ fn equal_scores_rank_by_row_and_so_does_the_cut() {
     }
     drop(writer);
     assert_eq!(Index::open(dir.path()).unwrap().search("river", 4, |_| true).unwrap(), all[..4]);
-}
-
-/// Begins an index as older versions wrote it, with the locations in the stored documents.
-fn begin_older_index(dir: &Path) {
-    let fields = Fields::new(Analyzer::ENGLISH, Layout::Stored);
-    let (folder, settings) = (Folder { dir: dir.into() }, IndexSettings::default());
-    tantivy::Index::create(folder, fields.schema, settings).unwrap();
-}
-
-#[test]
-fn an_older_index_gives_the_same_hits_and_is_added_to_as_it_is() {
-    let documents = corpus(300);
-    let made = |begin: fn(&Path)| {
-        let dir = tempfile::tempdir().unwrap();
-        begin(dir.path());
-        for (number, part) in (0..).zip(documents.chunks(100)) {
-            let mut writer = IndexWriter::open(dir.path(), Analyzer::ENGLISH).unwrap();
-            for (row, document) in (number * 100..).zip(part) {
-                writer.add(row, document, location(row)).unwrap();
-            }
-            writer.finish(1).unwrap();
-        }
-        (answers(dir.path()).unwrap(), fs::read_to_string(dir.path().join("meta.json")).unwrap())
-    };
-    let ((older, older_list), (new, new_list)) = (made(begin_older_index), made(|_| {}));
-    assert_eq!(older, new);
-    assert!(older.iter().all(|(hits, documents)| {
-        let ids = hits.iter().map(|hit| &hit.id);
-        ids.eq(documents.iter().map(|document| &document.id)) && !hits.is_empty()
-    }));
-    assert!(older_list.contains("documents 300 crc32"), "{older_list}");
-    assert!(new_list.contains("documents 300 layout 2 crc32"), "{new_list}");
 }
 
 #[test]
@@ -376,10 +341,10 @@ fn copy(from: &Path, to: &Path) -> Vec<PathBuf> {
 const QUERIES: [&str; 3] = ["river", "flood the mill", "boat bridge boat valley"];
 
 /// Hits with their documents.
-type Found = (Vec<Hit>, Vec<Document>);
+pub(crate) type Found = (Vec<Hit>, Vec<Document>);
 
 /// Returns the rankings of an index that may be damaged, with the documents.
-fn answers(dir: &Path) -> Result<Vec<Found>, RetrievalError> {
+pub(crate) fn answers(dir: &Path) -> Result<Vec<Found>, RetrievalError> {
     let index = Index::open(dir)?;
     let mut answers = vec![
         index.sample(3, |_| true)?,

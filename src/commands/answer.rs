@@ -13,7 +13,7 @@ use crate::cli::AnswerArgs;
 use crate::exit::Status;
 use crate::input::model::open_to_rank;
 use crate::input::queries::QueryBatch;
-use crate::input::ranking::session;
+use crate::input::ranking::{policy, session};
 use crate::output::batch::{batch_bar, for_each_result};
 use crate::output::store::status_with;
 use crate::report;
@@ -24,7 +24,7 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
     let mut engine = open_to_rank(&args.search.store, &args.search.model)?;
     let threads = args.search.model.threads;
     let generator = engine.loaded.generator(args.generator.as_deref(), threads)?;
-    let session = session(&engine, &args.ranking)?;
+    let session = session(&engine, &args.ranking)?.with_hits_max(args.passages);
     let device = engine.loaded.model.device().device;
     let settings = settings(args);
     let single = batch.single;
@@ -51,7 +51,7 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
         answers,
         single,
         &bar,
-        |(answer, printed), said| {
+        |(answer, printed), warned| {
             printed?;
             if json {
                 let mut value = serde_json::to_value(&answer)?;
@@ -61,7 +61,7 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
                 report::print_piece(&sources(&answer, single))?;
                 warn_of_cuts(&answer);
             }
-            Ok(said.warn(&answer.damages, &answer.failovers))
+            Ok(warned.warn(&answer.damages, &answer.failovers))
         },
     )
 }
@@ -72,10 +72,9 @@ fn settings(args: &AnswerArgs) -> AnswerSettings<'_> {
         passages: args.passages,
         order: match args.no_rerank {
             true => PassageOrder::Retrieved,
-            false => PassageOrder::Reranked {
-                depth: args.search.depth,
-                recompute: args.ranking.recompute,
-            },
+            false => {
+                PassageOrder::Reranked { depth: args.search.depth, policy: policy(&args.ranking) }
+            }
         },
         sampling: Sampling {
             tokens_max: args.max_tokens as usize,

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use hyperrag_core::Document;
 use hyperrag_engine::open::OpenSession;
+use hyperrag_engine::search::session::BlockPolicy;
 use hyperrag_engine::{Engine, Query};
 use hyperrag_eval::experiment::machine::cpu_times;
 use hyperrag_eval::experiment::speed::{self, BenchReport, BenchSettings};
@@ -123,7 +125,7 @@ fn compare(
     let mut agreements = Vec::new();
     for query in queries {
         let scores = |session: &OpenSession<'_>| -> Result<Vec<f32>> {
-            let mut hits = session.search(query, args.search.depth, false)?.hits;
+            let mut hits = session.search(query, args.search.depth, BlockPolicy::Load)?.hits;
             hits.sort_by(|a, b| a.id.cmp(&b.id));
             Ok(hits.iter().map(|hit| hit.score).collect())
         };
@@ -132,7 +134,7 @@ fn compare(
     Ok(Against { device: other.loaded.model.device(), agreements })
 }
 
-fn query_from(hit: &hyperrag_retrieval::Hit) -> Query {
-    let words = hit.document.text.split_whitespace().take(QUERY_WORDS);
-    Query { id: hit.document.id.as_str().to_owned(), text: words.collect::<Vec<_>>().join(" ") }
+fn query_from(document: &Document) -> Query {
+    let words = document.text.split_whitespace().take(QUERY_WORDS);
+    Query { id: document.id.as_str().to_owned(), text: words.collect::<Vec<_>>().join(" ") }
 }

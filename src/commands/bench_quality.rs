@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use hyperrag_core::{KvBlock, KvDtype, LanguageModel, ModelError};
 use hyperrag_corpus::{Chunker, Corpus};
 use hyperrag_engine::build::read::calibration_chunks;
-use hyperrag_engine::search::session::query_part;
+use hyperrag_engine::search::session::query_tokens;
 use hyperrag_engine::{LoadedModel, ModelRequest, Query};
 use hyperrag_eval::Qrels;
 use hyperrag_eval::experiment::quality::candidates::{
@@ -218,8 +218,8 @@ fn score(
     let (names, models) = models(args, way, loaded, (corpus, chunker))?;
     let template = loaded.profile.query_template(&loaded.tokenizer)?;
     let part = |query: &JudgedQuery| {
-        let part = query_part(&loaded.tokenizer, &template, &query.query);
-        part.with_context(|| format!("query {}", query.query.id))
+        let tokens = query_tokens(&loaded.tokenizer, &template, &query.query);
+        Ok(tokens.with_context(|| format!("query {}", query.query.id))?.suffix)
     };
     let parts = judged.iter().map(part).collect::<Result<Vec<_>>>()?;
     let round: fn(&Model, &KvBlock) -> Result<KvBlock, ModelError> = Model::requantise;

@@ -7,6 +7,7 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 use hyperrag_engine::open::OpenSession;
 use hyperrag_engine::search::request::RerankRequest;
+use hyperrag_engine::search::session::{BlockPolicy, RankedHit};
 use hyperrag_engine::{EngineError, Query, SearchResult};
 use hyperrag_eval::Run;
 use hyperrag_eval::metric::run::{RunHit, run_id, run_line};
@@ -16,12 +17,12 @@ use crate::exit::Status;
 use crate::input::judged::read_run;
 use crate::input::model::open_to_rank;
 use crate::input::queries::QueryBatch;
-use crate::input::ranking::session;
+use crate::input::ranking::{policy, session};
 use crate::output::batch::{batch_bar, for_each_result};
 use crate::output::store::status_with;
 use crate::report;
 
-/// Answers one query, or a batch of them as they come.
+/// Searches for one query, or for a batch of them as they come.
 pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let format = if json { Format::Jsonl } else { args.format };
     let batch = QueryBatch::new(args.text.as_deref(), args.search.queries.as_deref())?;
@@ -29,19 +30,22 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let candidates = args.candidates.as_deref().filter(|_| args.text.is_none());
     let candidates = candidates.map(read_run).transpose()?;
     let engine = open_to_rank(&args.search.store, &args.search.model)?;
-    let session = session(&engine, &args.ranking)?;
+    let session = session(&engine, &args.ranking)?.with_hits_max(args.top);
     let device = engine.loaded.model.device().device;
     let bar = batch_bar(&batch);
     let (single, known) = (batch.single, batch.count.is_some());
-    let asked = batch.map(|query| ask(&session, args, candidates.as_ref(), &query?));
+    let requests = batch.map(|query| request(&session, args, candidates.as_ref(), &query?));
     // Who types them waits for each; those of a file are computed together.
     let rows = if known { session.rows_together() } else { 0 };
-    let answers = BatchedSearch { session: &session, asked, rows, args, answers: VecDeque::new() };
-    for_each_result(status_with(&engine.store, &session), answers, single, &bar, |answer, said| {
-        let status = said.warn(&answer.damages, &answer.failovers);
-        let text = render(&answer, &device, format, args.top)?;
-        if format == Format::Trec && has_blanks(&answer, args.top) {
-            said.once(BLANKS);
+    let policy = policy(&args.ranking);
+    let results = VecDeque::new();
+    let results = BatchedSearch { session: &session, requests, rows, policy, results };
+    let start = status_with(&engine.store, &session);
+    for_each_result(start, results, single, &bar, |result, warned| {
+        let status = warned.warn(&result.damages, &result.failovers);
+        let text = render(&result, &device, format)?;
+        if format == Format::Trec && has_blanks(&result) {
+            warned.once(BLANKS);
         }
         // A run has no line for a query that found nothing.
         if !text.is_empty() {
@@ -55,58 +59,58 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
 }
 
 /// The query with its candidates: the best by BM25, or those that the run lists.
-fn ask(
+fn request(
     session: &OpenSession<'_>,
     args: &QueryArgs,
     run: Option<&Run>,
     query: &Query,
 ) -> Result<(String, RerankRequest)> {
     let depth = args.search.depth;
-    let asked = match run {
-        None => session.ask(query, depth),
+    let request = match run {
+        None => session.request(query, depth),
         Some(run) => {
             let listed = run.hits(&query.id).unwrap_or_default();
             let listed = &listed[..depth.min(listed.len())];
             let named = listed.iter().map(|hit| (hit.document.as_str(), hit.score));
             let hits = session.candidates(query, named);
-            session.ask_of(query, hits.map_err(|error| at_line(error, args, listed))?)
+            session.request_for(query, hits.map_err(|error| at_line(error, args, listed))?)
         }
     };
-    Ok((query.id.clone(), asked.with_context(|| format!("query {}", query.id))?))
+    Ok((query.id.clone(), request.with_context(|| format!("query {}", query.id))?))
 }
 
-/// Answers queries together, until they have so many rows.
+/// Reranks requests together, as soon as they have so many rows.
 struct BatchedSearch<'a, I> {
     session: &'a OpenSession<'a>,
-    asked: I,
+    requests: I,
     rows: usize,
-    args: &'a QueryArgs,
-    answers: VecDeque<Result<SearchResult>>,
+    policy: BlockPolicy,
+    results: VecDeque<Result<SearchResult>>,
 }
 
 impl<I: Iterator<Item = Result<(String, RerankRequest)>>> Iterator for BatchedSearch<'_, I> {
     type Item = Result<SearchResult>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.answers.is_empty() {
-            self.answer_next();
+        if self.results.is_empty() {
+            self.search_next();
         }
-        self.answers.pop_front()
+        self.results.pop_front()
     }
 }
 
 impl<I: Iterator<Item = Result<(String, RerankRequest)>>> BatchedSearch<'_, I> {
-    fn answer_next(&mut self) {
+    fn search_next(&mut self) {
         let (mut rows, mut last, mut ids, mut together) = (0, 0, Vec::new(), Vec::new());
         let mut failed = None;
-        for asked in self.asked.by_ref() {
-            match asked {
-                Ok((id, asked)) => {
+        for request in self.requests.by_ref() {
+            match request {
+                Ok((id, request)) => {
                     // One without candidates counts too: a group has an end.
-                    last = asked.rows().max(1);
+                    last = request.rows().max(1);
                     rows += last;
                     ids.push(id);
-                    together.push(asked);
+                    together.push(request);
                 }
                 Err(error) => failed = Some(error),
             }
@@ -114,11 +118,11 @@ impl<I: Iterator<Item = Result<(String, RerankRequest)>>> BatchedSearch<'_, I> {
                 break;
             }
         }
-        let answers = self.session.rerank_together(together, self.args.ranking.recompute);
-        let named = ids.into_iter().zip(answers);
-        self.answers
-            .extend(named.map(|(id, answer)| answer.with_context(|| format!("query {id}"))));
-        self.answers.extend(failed.map(Err));
+        let results = self.session.rerank_together(together, self.policy);
+        let named = ids.into_iter().zip(results);
+        self.results
+            .extend(named.map(|(id, result)| result.with_context(|| format!("query {id}"))));
+        self.results.extend(failed.map(Err));
     }
 }
 
@@ -146,50 +150,48 @@ const BLANKS: &str = "blanks in ids are written as %20 and the like, for they pa
                       run; --json has the ids as they are";
 
 /// Whether an id is not written as it is in a run.
-fn has_blanks(answer: &SearchResult, top: usize) -> bool {
+fn has_blanks(result: &SearchResult) -> bool {
     let changes = |id: &str| run_id(id) != id;
-    answer.hits.iter().take(top).any(|hit| changes(&hit.id) || changes(&answer.query_id))
+    result.hits.iter().any(|hit| changes(&hit.id) || changes(&result.query_id))
 }
 
-fn render(answer: &SearchResult, device: &str, format: Format, top: usize) -> Result<String> {
-    let hits = &answer.hits[..top.min(answer.hits.len())];
+fn render(result: &SearchResult, device: &str, format: Format) -> Result<String> {
     Ok(match format {
         Format::Jsonl => {
-            let mut value = serde_json::to_value(answer)?;
-            value["hits"] = serde_json::to_value(hits)?;
+            let mut value = serde_json::to_value(result)?;
             value["stats"]["device"] = device.into();
             value.to_string()
         }
         Format::Trec => {
-            let line = |hit: &hyperrag_engine::search::session::RankedHit| {
-                let (query, document) = (run_id(&answer.query_id), run_id(&hit.id));
+            let line = |hit: &RankedHit| {
+                let (query, document) = (run_id(&result.query_id), run_id(&hit.id));
                 run_line(&query, &document, hit.rank, hit.score, "hyperrag")
             };
-            hits.iter().map(line).collect::<Result<Vec<_>, _>>()?.join("\n")
+            result.hits.iter().map(line).collect::<Result<Vec<_>, _>>()?.join("\n")
         }
-        Format::Text => text(answer, top),
+        Format::Text => text(result),
     })
 }
 
-fn text(answer: &SearchResult, top: usize) -> String {
+fn text(result: &SearchResult) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["score", "rank", "id", "title", "snippet"]);
-    for hit in answer.hits.iter().take(top) {
+    for hit in &result.hits {
         table.add_row([
             format!("{:.4}", hit.score),
             hit.rank.to_string(),
             hit.id.clone(),
             report::on_one_line(&hit.title, 36),
-            report::snippet(&hit.text, &answer.query, 64),
+            report::snippet(&hit.text, &result.query, 64),
         ]);
     }
     for column in table.column_iter_mut().take(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let stats = &answer.stats;
+    let stats = &result.stats;
     format!(
         "{}\n{table}\n{} candidates in {:.2} s: {} tokens computed, {} of KV read",
-        answer.query,
+        result.query,
         stats.candidates,
         stats.retrieve_seconds + stats.rerank_seconds,
         stats.tokens_computed,

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use hyperrag_engine::Engine;
 use hyperrag_engine::open::OpenSession;
+use hyperrag_engine::search::session::BlockPolicy;
 use hyperrag_rerank::{Aggregate, Fusion, OnDamage, Ranking};
 
 use crate::cli::{self, RankingArgs};
@@ -11,6 +12,14 @@ use crate::cli::{self, RankingArgs};
 pub(crate) fn session<'a>(engine: &'a Engine, args: &RankingArgs) -> Result<OpenSession<'a>> {
     let session = engine.session()?;
     Ok(session.with_on_damage(on_damage(args)).with_ranking(ranking(args)))
+}
+
+/// Returns where blocks come from.
+pub(crate) fn policy(args: &RankingArgs) -> BlockPolicy {
+    match args.recompute {
+        true => BlockPolicy::Recompute,
+        false => BlockPolicy::Load,
+    }
 }
 
 fn on_damage(args: &RankingArgs) -> OnDamage {

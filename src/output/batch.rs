@@ -1,4 +1,4 @@
-//! Answers to a batch of queries, printed as they come: what is said once, and how the batch ends.
+//! Results of a batch of queries, printed as they come: warnings given once, and how the batch ends.
 
 use std::collections::HashSet;
 
@@ -13,12 +13,12 @@ use crate::hint;
 use crate::input::queries::QueryBatch;
 use crate::report;
 
-/// Texts that were said, each once.
+/// Warnings that were given, each once.
 #[derive(Default)]
 pub(crate) struct WarnedOnce(HashSet<String>);
 
 impl WarnedOnce {
-    /// Says it, unless it was said before.
+    /// Gives the warning, unless it was given before.
     pub(crate) fn once(&mut self, text: &str) {
         if self.0.insert(text.to_owned()) {
             report::warn(text);
@@ -41,21 +41,21 @@ pub(crate) fn batch_bar(batch: &QueryBatch) -> ProgressBar {
     )
 }
 
-/// Has `show` print what `answers` gives for each query of a batch, and gives how all of it ends: as it
-/// has to `start` with, or degraded. A query that fails is reported, and
-/// does not end the batch, unless it is a `single` one; what cannot be printed does.
+/// Has `show` print each result of a batch of queries. Returns how the batch ends: with `start`, or
+/// degraded. A query that fails is reported and does not end the batch, unless it is the `single` one. A
+/// result that cannot be printed ends it.
 pub(crate) fn for_each_result<T>(
     start: Status,
-    answers: impl Iterator<Item = Result<T>>,
+    results: impl Iterator<Item = Result<T>>,
     single: bool,
     bar: &ProgressBar,
     mut show: impl FnMut(T, &mut WarnedOnce) -> Result<Status>,
 ) -> Result<Status> {
-    let (mut status, mut said) = (start, WarnedOnce::default());
-    for answer in answers {
-        match answer {
-            Ok(answer) => {
-                if show(answer, &mut said)? == Status::Degraded {
+    let (mut status, mut warned) = (start, WarnedOnce::default());
+    for result in results {
+        match result {
+            Ok(result) => {
+                if show(result, &mut warned)? == Status::Degraded {
                     status = Status::Degraded;
                 }
             }
@@ -106,10 +106,10 @@ fn warn_of_damages(damages: &[DamagedBlock]) {
     }
 }
 
-/// Speaks of everything that was read from a replica, once of each thing in the life of `said`.
-fn warn_of_failovers(failovers: &[Failover], said: &mut HashSet<String>) {
+/// Speaks of everything that was read from a replica, once of each thing in the life of `warned`.
+fn warn_of_failovers(failovers: &[Failover], warned: &mut HashSet<String>) {
     for Failover { what, from } in failovers {
-        if said.insert(what.clone()) {
+        if warned.insert(what.clone()) {
             let from = from.display();
             report::warn(&format!("{what}; read from the replica {from} instead"));
         }

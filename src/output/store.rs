@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hyperrag_engine::open::OpenSession;
-use hyperrag_store::{Replicated, Store, replica_states};
+use hyperrag_store::{Replicated, Store, replica_states, replicas};
 
 use crate::exit::Status;
 use crate::report;
@@ -28,6 +28,9 @@ pub(crate) fn status_with(store: &Replicated, session: &OpenSession<'_>) -> Stat
 
 /// Names the replicas that a change of the store at `root` has left behind.
 pub(crate) fn note_replicas_behind(root: &Path) {
+    if replicas(root).is_ok_and(|listed| listed.is_empty()) {
+        return;
+    }
     let Ok(store) = Store::open(root) else { return };
     let generation = store.manifest().generation;
     for replica in replica_states(root, store.manifest()).unwrap_or_default() {

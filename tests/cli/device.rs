@@ -98,7 +98,7 @@ fn build_as_a_gpu(root: &Path) {
         limit: None,
         max_bytes: None,
         memory: Memory::default(),
-        notice: |_| {},
+        warn: |_| {},
         progress: &BuildProgress::default(),
         stop: &AtomicBool::new(false),
     };

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hyperrag_core::{BlockKey, BlockRead, ChunkId, Slot};
 use hyperrag_store::{FORMAT_VERSION, Store};
+use serde_json::Value;
 
 use crate::support::{Scratch, all_files, contents, copy_folder, ranked, testdata};
 
@@ -51,6 +52,25 @@ fn each_version_reads_as_it_was_written() {
         let ids: Vec<String> =
             ranked(&scratch.ok(QUERY)).remove(0).1.into_iter().map(|(id, _)| id).collect();
         assert!(ids.contains(&"new".to_owned()) && !ids.contains(&"hive".to_owned()), "{ids:?}");
+    }
+}
+
+#[test]
+fn an_older_index_and_a_new_one_give_the_same_hits() {
+    for version in 1..=FORMAT_VERSION {
+        let scratch = golden(version);
+        let list = || fs::read_to_string(scratch.path("store/index/meta.json")).unwrap();
+        let hits = || -> Value {
+            let result: Value = serde_json::from_str(&scratch.ok(QUERY).stdout).unwrap();
+            result["hits"].clone()
+        };
+        assert!(!list().contains(" layout "));
+        let older = hits();
+        fs::remove_dir_all(scratch.path("store/index")).unwrap();
+        scratch.ok("repair --store store TINY --device cpu");
+        assert!(list().contains(" layout 2 "));
+        assert_eq!(hits(), older);
+        assert_eq!(older.as_array().unwrap().len(), SCORES.len());
     }
 }
 

@@ -6,6 +6,7 @@ use std::thread;
 use hyperrag_engine::ByteProgress;
 use hyperrag_engine::maintain::replicate::replicate;
 use hyperrag_engine::maintain::verify::{VerifySettings, verify};
+use hyperrag_engine::search::session::BlockPolicy;
 use hyperrag_store::Replicated;
 
 use crate::Tally;
@@ -48,7 +49,7 @@ fn copied(changing: &Changing) -> Result<(), String> {
         }
     }
     let store = Replicated::open(&copy).map_err(|error| error.to_string())?;
-    let answer = changing.session(&store).search(&query(), usize::MAX, false);
+    let answer = changing.session(&store).search(&query(), usize::MAX, BlockPolicy::Load);
     let answer = answer.map_err(|error| error.to_string())?;
     match changing.was_since(before, &found(&answer)) && answer.damages.is_empty() {
         true => Ok(()),

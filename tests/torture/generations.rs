@@ -11,6 +11,7 @@ use hyperrag_engine::maintain::repair::{RepairSettings, repair};
 use hyperrag_engine::maintain::repair_model::{Recompute, RecomputeError};
 use hyperrag_engine::maintain::replicate::replicate;
 use hyperrag_engine::maintain::verify::{VerifySettings, verify};
+use hyperrag_engine::search::session::BlockPolicy;
 use hyperrag_engine::{Add, ByteProgress};
 use hyperrag_store::Replicated;
 
@@ -165,7 +166,7 @@ fn put(changing: &Changing, ages: &[Age], store: usize, copies: [usize; 2]) {
 fn ask(changing: &Changing) -> Option<(State, bool)> {
     let store = Replicated::open(&changing.root()).ok()?;
     let session = changing.session(&store);
-    let answer = session.search(&query(), usize::MAX, false).ok()?;
+    let answer = session.search(&query(), usize::MAX, BlockPolicy::Load).ok()?;
     answer.damages.is_empty().then(|| (found(&answer), store.doubt().is_some()))
 }
 

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::Tally;
 use crate::seeded::Seeded;
+use crate::world::with_documents;
 
 /// Variable that makes this program a reader of the index that it names.
 const READER: &str = "TORTURE_INDEX";
@@ -74,8 +75,9 @@ fn read(dir: &Path) {
     let index = Index::open(dir).unwrap();
     println!("open");
     io::stdin().lines().next();
-    let say = |answer: Result<Vec<Hit>, RetrievalError>| match answer {
-        Ok(hits) => println!("{hits:?}"),
+    let read = |hits| with_documents(&index, hits);
+    let say = |found: Result<Vec<Hit>, RetrievalError>| match found.and_then(read) {
+        Ok(found) => println!("{found:?}"),
         Err(error) => println!("error: {error}"),
     };
     (0..QUERIES).for_each(|query| say(index.search(&text(query, 5), 10, |_| true)));

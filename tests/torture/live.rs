@@ -10,6 +10,7 @@ use std::thread;
 use hyperrag_corpus::{Columns, Corpus};
 use hyperrag_engine::maintain::compact::compact;
 use hyperrag_engine::maintain::delete::delete;
+use hyperrag_engine::search::session::BlockPolicy;
 use hyperrag_engine::{Add, ByteProgress, Query, SearchResult, Session};
 use hyperrag_model::{CpuModel, Tokenizer};
 use hyperrag_store::Replicated;
@@ -58,7 +59,7 @@ pub(crate) fn queries(seed: u64, trials: u64) -> Tally {
         writer.join().unwrap();
     });
     // A reader that opened the store before all changes still has it as it was.
-    let answer = first.search(&query(), usize::MAX, false).unwrap();
+    let answer = first.search(&query(), usize::MAX, BlockPolicy::Load).unwrap();
     let same = found(&answer) == changing.states.read().unwrap()[0] && answer.damages.is_empty();
     drop(first);
     let wrong = wrong.into_inner() + u64::from(!same);
@@ -167,8 +168,8 @@ impl Changing {
         let before = self.done();
         let Ok(store) = Replicated::open(&self.root()) else { return false };
         let session = self.session(&store);
-        let answers =
-            [false, true].map(|recompute| session.search(&query(), usize::MAX, recompute));
+        let answers = [BlockPolicy::Load, BlockPolicy::Recompute]
+            .map(|policy| session.search(&query(), usize::MAX, policy));
         let [Ok(reused), Ok(recomputed)] = answers else { return false };
         let state = found(&reused);
         let known = self.was_since(before, &state);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use hyperrag_core::{BlockRead, QuerySuffix};
-use hyperrag_rerank::{OnDamage, Request, Source, score};
+use hyperrag_rerank::{BlockSource, OnDamage, ScoreRequest, score};
 use hyperrag_store::Replicated;
 
 use crate::Tally;
@@ -30,8 +30,8 @@ pub(crate) fn independent_faults(pristine: &Pristine, seed: u64, reads: u64) -> 
     let query = QuerySuffix::likelihood(&[70, 71, 72, 73]);
     let chunk_tokens = pristine.fingerprint.chunk_tokens as usize;
     let scored = |store: &Replicated| {
-        let request = Request { query: &query, keys: &keys };
-        let source = Source::Stored(store, OnDamage::Recompute);
+        let request = ScoreRequest { query: &query, keys: &keys };
+        let source = BlockSource::Stored(store, OnDamage::Recompute);
         let scored = score(&pristine.model, &[request], chunk_tokens, source, store);
         scored.and_then(|mut scored| scored.remove(0))
     };

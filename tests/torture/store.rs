@@ -13,11 +13,11 @@ use hyperrag_corpus::{Chunker, Columns, Corpus};
 use hyperrag_engine::maintain::verify::{VerifySettings, verify};
 use hyperrag_engine::{Add, BuildInput, BuildProgress, ByteProgress, Memory, build};
 use hyperrag_model::{ComputeDtype, CpuModel, KERNEL_ID, Kernel, ModelFile, Tokenizer};
-use hyperrag_retrieval::{Hit, Index};
+use hyperrag_retrieval::{Index, RetrievalError};
 use hyperrag_store::{FORMAT_VERSION, Store};
 use tempfile::TempDir;
 
-use crate::world::read_tree;
+use crate::world::{Found, read_tree, with_documents};
 
 const ROWS: u64 = 12;
 const UNIT_ROWS: u32 = 5;
@@ -34,8 +34,8 @@ pub(crate) struct Pristine {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) blocks: Vec<(BlockKey, KvBlock)>,
     chunks: Vec<Chunk>,
-    hits: Vec<Hit>,
-    found: Vec<Hit>,
+    hits: Found,
+    found: Found,
     files: BTreeMap<PathBuf, Vec<u8>>,
 }
 
@@ -47,6 +47,10 @@ pub(crate) enum Verdict {
     Wrong,
 }
 
+fn search(index: &Index) -> Result<Found, RetrievalError> {
+    with_documents(index, index.search("honey", 9, |_| true)?)
+}
+
 impl Pristine {
     pub(crate) fn build() -> Self {
         let folder = TempDir::new().unwrap();
@@ -56,10 +60,11 @@ impl Pristine {
         let index = Index::open(&root.join("index")).unwrap();
         let (mut blocks, mut chunks) = (Vec::new(), Vec::new());
         let hits = index.sample(ROWS as usize, |_| true).unwrap();
-        for hit in &hits {
+        let hits = with_documents(&index, hits).unwrap();
+        for (hit, _) in &hits {
             for ordinal in 0..hit.location.chunks {
                 let (shard, first) = (hit.location.shard, hit.location.first_slot.0);
-                let document = hit.document.id.clone();
+                let document = hit.id.clone();
                 let chunk = hyperrag_core::ChunkId { document, ordinal };
                 let key = BlockKey { shard, slot: Slot(first + ordinal), chunk };
                 let block = store.get_many(std::slice::from_ref(&key)).remove(0).unwrap().unwrap();
@@ -68,7 +73,7 @@ impl Pristine {
             }
         }
         assert_eq!((hits.len() as u64, store.manifest().shards.len()), (ROWS, 3));
-        let found = index.search("honey", 9, |_| true).unwrap();
+        let found = search(&index).unwrap();
         assert!(!found.is_empty());
         let files = files_of(&root);
         Self { folder, model, fingerprint, blocks, chunks, hits, found, files }
@@ -133,10 +138,11 @@ impl Pristine {
         match Index::open(&self.root().join("index")) {
             Err(_) => saw(None),
             Ok(index) => {
-                saw(index.search("honey", 9, |_| true).ok().map(|found| found == self.found));
-                for hit in &self.hits {
-                    let read = index.get(&hit.document.id, |_| true).ok();
-                    saw(read.map(|read| read.as_ref() == Some(hit)));
+                saw(search(&index).ok().map(|found| found == self.found));
+                for expected in &self.hits {
+                    let hit = index.get(&expected.0.id, |_| true).map(Vec::from_iter);
+                    let read = hit.and_then(|hit| with_documents(&index, hit)).ok();
+                    saw(read.map(|read| read.first() == Some(expected)));
                 }
             }
         }
@@ -209,7 +215,7 @@ impl Tiny {
             limit,
             max_bytes: None,
             memory: Memory::default(),
-            notice: |_| {},
+            warn: |_| {},
             progress: &BuildProgress::default(),
             stop: &AtomicBool::new(false),
         };

@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use hyperrag_core::Document;
 use hyperrag_engine::ByteProgress;
 use hyperrag_engine::maintain::verify::{VerifySettings, verify};
-use hyperrag_retrieval::{Hit, Index};
+use hyperrag_retrieval::{Hit, Index, RetrievalError};
 use hyperrag_store::{Manifest, Store, StoreError};
 use tempfile::TempDir;
 
@@ -55,13 +55,28 @@ pub(crate) fn write_tree(root: &Path, tree: &Tree) {
     }
 }
 
+/// Hits with their documents.
+pub(crate) type Found = Vec<(Hit, Document)>;
+
+/// Reads the documents of hits.
+pub(crate) fn with_documents(index: &Index, hits: Vec<Hit>) -> Result<Found, RetrievalError> {
+    let documents = index.read_documents(&hits)?;
+    Ok(hits.into_iter().zip(documents).collect())
+}
+
+/// Returns all documents, and those that have one of [`WORDS`].
+fn read(index: &Index) -> Result<(Found, Found), RetrievalError> {
+    let all = with_documents(index, index.sample(ROWS, |_| true)?)?;
+    Ok((all, with_documents(index, index.search(WORDS, ROWS, |_| true)?)?))
+}
+
 pub(crate) struct World {
     folder: TempDir,
     manifest: Manifest,
     /// Shards, chunk files and manifest of the finished store.
     pub(crate) contents: Tree,
-    hits: Vec<Hit>,
-    found: Vec<Hit>,
+    hits: Found,
+    found: Found,
     /// The answer to [`WORDS`].
     pub(crate) answer: String,
 }
@@ -81,8 +96,7 @@ impl World {
         run(&BUILD);
         let answer = hits_of(&run(&QUERY));
         let index = Index::open(&store.join("index")).unwrap();
-        let (hits, found) =
-            (index.sample(ROWS, |_| true).unwrap(), index.search(WORDS, ROWS, |_| true).unwrap());
+        let (hits, found) = read(&index).unwrap();
         let manifest = Store::open(&store).unwrap().manifest().clone();
         assert_eq!((hits.len(), manifest.shards.len()), (ROWS, UNITS));
         let contents = contents(&store);
@@ -109,7 +123,7 @@ impl World {
 
     /// Returns the documents of the finished store.
     pub(crate) fn documents(&self) -> impl Iterator<Item = &Document> {
-        self.hits.iter().map(|hit| &hit.document)
+        self.hits.iter().map(|(_, document)| document)
     }
 
     /// Runs the program with `STORE`, `REPLICA`, `CORPUS`, `MODEL` and `SETTINGS` replaced in its
@@ -200,10 +214,9 @@ impl World {
         }
         undamaged(root, true)?;
         let index = Index::open(&root.join("index")).map_err(|error| error.to_string())?;
-        let (hits, found) = (index.sample(ROWS, |_| true), index.search(WORDS, ROWS, |_| true));
-        match hits.ok() == Some(self.hits.clone()) && found.ok() == Some(self.found.clone()) {
-            true => Ok(()),
-            false => Err("the index gives other hits".to_owned()),
+        match read(&index) {
+            Ok((hits, found)) if hits == self.hits && found == self.found => Ok(()),
+            _ => Err("the index gives other hits".to_owned()),
         }
     }
 
@@ -244,7 +257,8 @@ impl World {
     /// Checks that an index that can be opened gives right documents only.
     fn index_is_right(&self, root: &Path) -> Result<(), String> {
         let Ok(index) = Index::open(&root.join("index")) else { return Ok(()) };
-        let hits = index.sample(ROWS, |_| true).map_err(|error| error.to_string())?;
+        let hits = index.sample(ROWS, |_| true).and_then(|hits| with_documents(&index, hits));
+        let hits = hits.map_err(|error| error.to_string())?;
         match hits.iter().all(|hit| self.hits.contains(hit)) {
             true => Ok(()),
             false => Err("the index gives other documents".to_owned()),

@@ -38,5 +38,7 @@ pub use generate::{Generate, Generation, Sampling, Stop, Turn};
 pub use guard::{CaughtPanic, guarded, is_guarded, panic_text};
 pub use hint::Hint;
 pub use model::{BlockRead, ChunkRead, LanguageModel, Opened, Tokenize};
-pub use prompt::profile::{Profile, ProfileError, QueryTemplate, ScorerSpec, TITLE_TOKENS_MAX};
+pub use prompt::profile::{
+    Profile, ProfileError, QueryTemplate, QueryTokens, ScorerSpec, TITLE_TOKENS_MAX,
+};
 pub use prompt::query::{Pair, QuerySuffix, Scorer};

@@ -18,7 +18,16 @@ use crate::error::EngineError;
 /// Opens the index that `manifest` names, which must have the documents of a store that is complete.
 pub(crate) fn open_fitting(root: &Path, manifest: &Manifest) -> Result<Index, RetrievalError> {
     let path = root.join(manifest.index_folder());
-    let (index, stored) = (Index::open(&path)?, manifest.documents());
+    check_fitting(root, manifest, Index::open(&path)?)
+}
+
+/// Checks that an index has the documents of a store that is complete.
+pub(crate) fn check_fitting(
+    root: &Path,
+    manifest: &Manifest,
+    index: Index,
+) -> Result<Index, RetrievalError> {
+    let (path, stored) = (root.join(manifest.index_folder()), manifest.documents());
     // One that is being made has not all of them yet.
     if !manifest.complete {
         return Ok(index);
@@ -32,21 +41,21 @@ pub(crate) fn open_fitting(root: &Path, manifest: &Manifest) -> Result<Index, Re
 
 /// Opens the index to write, and brings it up to the sealed shards: a crash may have left it behind. An
 /// index that is damaged, or ahead of the store, is rebuilt beside the one that readers have, and takes
-/// its place when it is whole.
+/// its place when it is whole. The index as it was comes along if nothing had to be done to it.
 pub(crate) fn open_to_write(
     root: &Path,
     store: &StoreWriter,
     stop: &AtomicBool,
-) -> Result<IndexWriter, EngineError> {
+) -> Result<(IndexWriter, Option<Index>), EngineError> {
     let manifest = store.manifest();
     let (folder, end) = (root.join(manifest.index_folder()), manifest.next_shard().0);
     let analyzer = manifest.fingerprint.language.parse()?;
-    let opened = IndexWriter::open(&folder, analyzer);
+    let opened = IndexWriter::open_with_index(&folder, analyzer);
     let is_usable = match &opened {
-        Ok(index) => index.indexed_shards() <= end,
+        Ok((writer, _)) => writer.indexed_shards() <= end,
         Err(error) => !matches!(error, RetrievalError::Damaged { .. }),
     };
-    let mut index = if is_usable {
+    let (mut writer, index) = if is_usable {
         opened?
     } else {
         drop(opened);
@@ -56,18 +65,18 @@ pub(crate) fn open_to_write(
         rebuild_from_own(root, &aside, stop)?;
         let io = |source| RetrievalError::Io { path: made.clone(), source };
         replace_folder(&made, &folder).map_err(io)?;
-        IndexWriter::open(&folder, analyzer)?
+        IndexWriter::open_with_index(&folder, analyzer)?
     };
-    let indexed = index.indexed_shards();
+    let indexed = writer.indexed_shards();
     let mut behind = manifest.shards.iter().filter(|record| record.shard.0 >= indexed).peekable();
-    let any = behind.peek().is_some();
+    if behind.peek().is_none() {
+        return Ok((writer, index));
+    }
     for record in behind {
-        add(&mut index, record.shard, &store.chunks(record.shard)?)?;
+        add(&mut writer, record.shard, &store.chunks(record.shard)?)?;
     }
-    if any {
-        index.commit(end)?;
-    }
-    Ok(index)
+    writer.commit(end)?;
+    Ok((writer, None))
 }
 
 /// Rebuilds the index that `manifest` names, from the chunk files of the store at `root`.

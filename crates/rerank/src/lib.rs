@@ -19,5 +19,7 @@ mod rank;
 mod score;
 
 pub use fuse::Fusion;
-pub use rank::{Aggregate, Candidate, Ranked, Ranking};
-pub use score::{DamagedBlock, OnDamage, Request, RerankError, Scored, Source, Work, score};
+pub use rank::{Aggregate, Candidate, RankedCandidate, Ranking};
+pub use score::{
+    BlockSource, DamagedBlock, OnDamage, RerankError, ScoreRequest, ScoredBlocks, Work, score,
+};

@@ -21,7 +21,7 @@ pub struct Candidate<'a> {
 
 /// A ranked document.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ranked {
+pub struct RankedCandidate {
     /// Index of the candidate in the input.
     pub candidate: usize,
     /// Score that decides the rank.
@@ -57,20 +57,24 @@ impl Ranking {
     /// Orders documents by score, equal ones by document id. Chunks without a score do not count, and
     /// documents without a scored chunk are left out.
     #[must_use]
-    pub fn rank(self, candidates: &[Candidate<'_>], scores: &[Option<f32>]) -> Vec<Ranked> {
+    pub fn rank(
+        self,
+        candidates: &[Candidate<'_>],
+        scores: &[Option<f32>],
+    ) -> Vec<RankedCandidate> {
         let scored = candidates.iter().enumerate().filter_map(|(candidate, of)| {
             let chunks = (0..).zip(&scores[of.chunks.clone()]);
             let chunks = chunks.filter_map(|(chunk, score)| Some((chunk, (*score)?)));
             let (score, chunk) = self.aggregate.score(&chunks.collect::<Vec<_>>())?;
-            Some(Ranked { candidate, score, model_score: score, chunk })
+            Some(RankedCandidate { candidate, score, model_score: score, chunk })
         });
-        let mut ranked: Vec<Ranked> = scored.collect();
+        let mut ranked: Vec<RankedCandidate> = scored.collect();
         let model: Vec<f32> = ranked.iter().map(|ranked| ranked.model_score).collect();
         let retriever: Vec<f32> =
             ranked.iter().map(|ranked| candidates[ranked.candidate].retriever_score).collect();
         let fused = self.fusion.scores(&model, &retriever);
         ranked.iter_mut().zip(fused).for_each(|(ranked, score)| ranked.score = score);
-        let id = |ranked: &Ranked| candidates[ranked.candidate].id;
+        let id = |ranked: &RankedCandidate| candidates[ranked.candidate].id;
         ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| id(a).cmp(id(b))));
         ranked
     }

@@ -26,7 +26,7 @@ pub enum OnDamage {
 
 /// Source of the blocks.
 #[derive(Clone, Copy)]
-pub enum Source<'a> {
+pub enum BlockSource<'a> {
     /// Stored blocks.
     Stored(&'a dyn BlockRead, OnDamage),
     /// Blocks that are all computed again from their token ids.
@@ -61,7 +61,7 @@ pub struct Work {
 
 /// Scores in the order of the keys, and the work.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Scored {
+pub struct ScoredBlocks {
     /// A score for each key; `None` for a block that was left out.
     pub scores: Vec<Option<f32>>,
     /// Work that the scores took.
@@ -144,7 +144,7 @@ impl Classified for RerankError {
 
 /// Blocks to score for a query.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct ScoreRequest<'a> {
     /// The query.
     pub query: &'a QuerySuffix,
     /// Keys of the blocks.
@@ -153,7 +153,7 @@ pub struct Request<'a> {
 
 /// A block of a request.
 #[derive(Clone, Copy)]
-struct Wanted<'a> {
+struct PendingBlock<'a> {
     /// Index of the request, and index of the key in it.
     place: (usize, usize),
     query: &'a QuerySuffix,
@@ -168,13 +168,13 @@ struct Wanted<'a> {
 /// [`RerankError::Model`], which fails all requests.
 pub fn score<M: LanguageModel>(
     model: &M,
-    requests: &[Request<'_>],
+    requests: &[ScoreRequest<'_>],
     chunk_tokens: usize,
-    source: Source<'_>,
+    source: BlockSource<'_>,
     chunks: &dyn ChunkRead,
-) -> Result<Vec<Result<Scored, RerankError>>, RerankError> {
-    let empty = |request: &Request<'_>| {
-        Ok(Scored { scores: vec![None; request.keys.len()], work: Work::default() })
+) -> Result<Vec<Result<ScoredBlocks, RerankError>>, RerankError> {
+    let empty = |request: &ScoreRequest<'_>| {
+        Ok(ScoredBlocks { scores: vec![None; request.keys.len()], work: Work::default() })
     };
     let largest = model.kv_shape().block_bytes(chunk_tokens);
     let mut scoring = Scoring {
@@ -185,17 +185,17 @@ pub fn score<M: LanguageModel>(
     };
     let all = requests.iter().enumerate().flat_map(|(i, request)| {
         let keys = request.keys.iter().enumerate();
-        keys.map(move |(j, key)| Wanted { place: (i, j), query: request.query, key })
+        keys.map(move |(j, key)| PendingBlock { place: (i, j), query: request.query, key })
     });
-    let all: Vec<Wanted<'_>> = all.collect();
+    let all: Vec<PendingBlock<'_>> = all.collect();
     match source {
-        Source::Stored(blocks, on_damage) => {
-            for wanted in all.chunks(OPENED_MAX) {
-                scoring.stored(wanted, blocks, on_damage)?;
+        BlockSource::Stored(blocks, on_damage) => {
+            for pending in all.chunks(OPENED_MAX) {
+                scoring.stored(pending, blocks, on_damage)?;
             }
         }
-        Source::Recompute => {
-            scoring.recompute(all.into_iter().map(|wanted| (wanted, "not asked for")))?;
+        BlockSource::Recompute => {
+            scoring.recompute(all.into_iter().map(|pending| (pending, "not asked for")))?;
         }
     }
     Ok(scoring.scored)
@@ -207,83 +207,83 @@ struct Scoring<'a, M> {
     chunks: &'a dyn ChunkRead,
     /// Number of blocks that are computed together.
     batch: usize,
-    scored: Vec<Result<Scored, RerankError>>,
+    scored: Vec<Result<ScoredBlocks, RerankError>>,
 }
 
 impl<M: LanguageModel> Scoring<'_, M> {
     /// Returns the request's scores so far; `None` if the request has failed.
-    fn scored(&mut self, wanted: &Wanted<'_>) -> Option<&mut Scored> {
-        self.scored[wanted.place.0].as_mut().ok()
+    fn scored(&mut self, pending: &PendingBlock<'_>) -> Option<&mut ScoredBlocks> {
+        self.scored[pending.place.0].as_mut().ok()
     }
 
-    fn has_failed(&self, wanted: &Wanted<'_>) -> bool {
-        self.scored[wanted.place.0].is_err()
+    fn has_failed(&self, pending: &PendingBlock<'_>) -> bool {
+        self.scored[pending.place.0].is_err()
     }
 
-    fn fail(&mut self, wanted: &Wanted<'_>, error: RerankError) {
-        if !self.has_failed(wanted) {
-            self.scored[wanted.place.0] = Err(error);
+    fn fail(&mut self, pending: &PendingBlock<'_>, error: RerankError) {
+        if !self.has_failed(pending) {
+            self.scored[pending.place.0] = Err(error);
         }
     }
 
-    fn set(&mut self, wanted: &Wanted<'_>, score: f32) {
-        if let Some(scored) = self.scored(wanted) {
-            scored.scores[wanted.place.1] = Some(score);
-            scored.work.tokens_computed += wanted.query.computed().len() as u64;
+    fn set(&mut self, pending: &PendingBlock<'_>, score: f32) {
+        if let Some(scored) = self.scored(pending) {
+            scored.scores[pending.place.1] = Some(score);
+            scored.work.tokens_computed += pending.query.computed().len() as u64;
         }
     }
 
     /// Scores stored blocks. `on_damage` decides the treatment of damaged ones.
     fn stored(
         &mut self,
-        all: &[Wanted<'_>],
+        all: &[PendingBlock<'_>],
         blocks: &dyn BlockRead,
         on_damage: OnDamage,
     ) -> Result<(), RerankError> {
-        let all: Vec<_> = all.iter().filter(|wanted| !self.has_failed(wanted)).collect();
-        let keys: Vec<BlockKey> = all.iter().map(|wanted| wanted.key.clone()).collect();
+        let all: Vec<_> = all.iter().filter(|pending| !self.has_failed(pending)).collect();
+        let keys: Vec<BlockKey> = all.iter().map(|pending| pending.key.clone()).collect();
         let (mut opened, mut damaged) = (Vec::new(), Vec::new());
-        for (wanted, block) in all.into_iter().zip(blocks.open_many(&keys)) {
+        for (pending, block) in all.into_iter().zip(blocks.open_many(&keys)) {
             match block {
-                Ok(Some(block)) => opened.push((wanted, block)),
-                Ok(None) => self.fail(wanted, RerankError::Absent(wanted.key.clone())),
-                Err(error) => damaged.push((*wanted, error)),
+                Ok(Some(block)) => opened.push((pending, block)),
+                Ok(None) => self.fail(pending, RerankError::Absent(pending.key.clone())),
+                Err(error) => damaged.push((*pending, error)),
             }
         }
         let pairs = opened.iter().map(|(w, block)| Pair { query: w.query, block: &**block });
         let scores = self.model.score_streamed(&pairs.collect::<Vec<_>>())?;
-        for ((wanted, block), score) in opened.into_iter().zip(scores) {
-            let Some(Scored { work, .. }) = self.scored(wanted) else { continue };
+        for ((pending, block), score) in opened.into_iter().zip(scores) {
+            let Some(ScoredBlocks { work, .. }) = self.scored(pending) else { continue };
             work.failovers.extend(block.failovers());
             match score {
                 Ok(score) => {
                     work.blocks_read += 1;
                     work.bytes_read += block.kv_shape().block_bytes(block.tokens()) as u64;
-                    self.set(wanted, score);
+                    self.set(pending, score);
                 }
-                Err(error) => damaged.push((*wanted, error)),
+                Err(error) => damaged.push((*pending, error)),
             }
         }
-        damaged.sort_by_key(|(wanted, _)| wanted.place);
+        damaged.sort_by_key(|(pending, _)| pending.place);
         self.damaged(damaged, on_damage)
     }
 
     fn damaged(
         &mut self,
-        damaged: Vec<(Wanted<'_>, BlockError)>,
+        damaged: Vec<(PendingBlock<'_>, BlockError)>,
         on_damage: OnDamage,
     ) -> Result<(), RerankError> {
         let skipped = on_damage == OnDamage::Skip;
         let mut again = Vec::new();
-        for (wanted, source) in damaged {
-            let (key, what) = (wanted.key.clone(), source.to_string());
+        for (pending, source) in damaged {
+            let (key, what) = (pending.key.clone(), source.to_string());
             if source.is_refusal() {
-                self.fail(&wanted, RerankError::Refused { key, source });
+                self.fail(&pending, RerankError::Refused { key, source });
             } else if on_damage == OnDamage::Fail {
-                self.fail(&wanted, RerankError::Damaged { key, what });
-            } else if let Some(scored) = self.scored(&wanted) {
+                self.fail(&pending, RerankError::Damaged { key, what });
+            } else if let Some(scored) = self.scored(&pending) {
                 scored.work.damages.push(DamagedBlock { key, what, skipped });
-                again.push((wanted, source));
+                again.push((pending, source));
             }
         }
         if skipped {
@@ -295,23 +295,23 @@ impl<M: LanguageModel> Scoring<'_, M> {
     /// Scores blocks that are made from their token ids. Each comes with the fault of the stored block.
     fn recompute<'w>(
         &mut self,
-        all: impl Iterator<Item = (Wanted<'w>, impl ToString)>,
+        all: impl Iterator<Item = (PendingBlock<'w>, impl ToString)>,
     ) -> Result<(), RerankError> {
         let mut all = all.peekable();
         while all.peek().is_some() {
             let (mut batch, mut chunks) = (Vec::new(), Vec::new());
-            for (wanted, block) in all.by_ref().take(self.batch) {
+            for (pending, block) in all.by_ref().take(self.batch) {
                 let chunks_of = self.chunks;
-                let Some(Scored { work, .. }) = self.scored(&wanted) else { continue };
-                match chunks_of.chunk(wanted.key, &mut work.failovers) {
+                let Some(ScoredBlocks { work, .. }) = self.scored(&pending) else { continue };
+                match chunks_of.chunk(pending.key, &mut work.failovers) {
                     Ok(chunk) => {
                         work.tokens_computed += chunk.tokens.len() as u64;
-                        batch.push(wanted);
+                        batch.push(pending);
                         chunks.push(chunk);
                     }
                     Err(source) => {
-                        let lost = RerankError::lost(wanted.key, block.to_string(), source);
-                        self.fail(&wanted, lost);
+                        let lost = RerankError::lost(pending.key, block.to_string(), source);
+                        self.fail(&pending, lost);
                     }
                 }
             }
@@ -320,10 +320,10 @@ impl<M: LanguageModel> Scoring<'_, M> {
             }
             let blocks = self.model.prefill_resident(&chunks)?;
             let pairs = batch.iter().zip(&blocks);
-            let pairs = pairs.map(|(wanted, block)| Pair { query: wanted.query, block });
+            let pairs = pairs.map(|(pending, block)| Pair { query: pending.query, block });
             let scores = self.model.score_resident(&pairs.collect::<Vec<_>>())?;
-            for (wanted, score) in batch.iter().zip(scores) {
-                self.set(wanted, score);
+            for (pending, score) in batch.iter().zip(scores) {
+                self.set(pending, score);
             }
         }
         Ok(())

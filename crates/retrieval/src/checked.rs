@@ -16,7 +16,7 @@ use std::thread::{self, ThreadId};
 use tantivy::HasLen;
 use tantivy::directory::{FileHandle, OwnedBytes};
 
-use crate::RetrievalError;
+use crate::error::RetrievalError;
 use crate::files::open_existing;
 use crate::pages::{Pages, READ_BYTES};
 

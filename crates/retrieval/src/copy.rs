@@ -7,12 +7,14 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::checked::CheckedFile;
+use crate::error::RetrievalError;
 use crate::files::{Replacement, open_existing, replace};
+use crate::index::Index;
 use crate::kept::{kept_in, segment_of};
-use crate::open::{MANAGED_FILE, META_FILE, OpenCommit, open_commit};
+use crate::names::{MANAGED_FILE, META_FILE};
+use crate::open::{OpenCommit, open_commit};
 use crate::pages::encode;
 use crate::snapshot::{Check, Snapshot};
-use crate::{Index, RetrievalError};
 
 /// Brings the folder `to` to the last commit of the index in `from`. Returns the number of bytes
 /// copied. Both folders are checked byte for byte.

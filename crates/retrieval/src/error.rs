@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use tantivy::TantivyError;
 use tantivy::directory::error::{LockError, OpenReadError, OpenWriteError};
 
-use crate::open::META_FILE;
+use crate::names::META_FILE;
 
 /// Reasons why an index cannot be opened, searched or written.
 #[derive(Debug, thiserror::Error)]

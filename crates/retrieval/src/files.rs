@@ -12,7 +12,7 @@ use hyperrag_files::{create_temporary, open_own, temporary};
 use tantivy::directory::error::{LockError, OpenReadError};
 use tantivy::directory::{Lock, META_LOCK};
 
-use crate::RetrievalError;
+use crate::error::RetrievalError;
 
 /// Largest size of a list of files, in bytes: lists of 100,000 segments are smaller.
 const LIST_BYTES_MAX: u64 = 64 << 20;

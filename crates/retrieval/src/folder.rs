@@ -18,11 +18,11 @@ use tantivy::directory::{
 use tantivy::index::{SegmentComponent, SegmentMeta};
 use tantivy::indexer::{LogMergePolicy, MergeCandidate, MergePolicy};
 
-use crate::RetrievalError;
 use crate::checked::{Failures, OpenFile};
+use crate::error::RetrievalError;
 use crate::files::{lock, read_list, replace};
 use crate::kept::{read_pages, segment_of};
-use crate::open::META_FILE;
+use crate::names::META_FILE;
 use crate::seal::seal;
 
 /// Size of stored texts above which a segment is no longer merged, in bytes: a merge reads all of them

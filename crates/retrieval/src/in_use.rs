@@ -8,8 +8,12 @@ use std::path::{Path, PathBuf};
 use hyperrag_core::{DocId, Document, ShardId, Slot};
 use tempfile::TempDir;
 
+use crate::analyzer::Analyzer;
+use crate::error::RetrievalError;
+use crate::hit::{Hit, Location};
+use crate::index::Index;
 use crate::pages::PAGE_BYTES;
-use crate::{Analyzer, Hit, Index, IndexWriter, Location, RetrievalError};
+use crate::writer::IndexWriter;
 
 /// Number of documents whose postings and stored texts are too long to be kept in memory.
 const DOCUMENTS: u64 = 40_000;
@@ -48,25 +52,33 @@ fn files(dir: &Path, kind: &str) -> Vec<PathBuf> {
     paths.filter(|path| path.extension().is_some_and(|extension| extension == kind)).collect()
 }
 
-fn ask(index: &Index) -> Vec<Result<Vec<Hit>, RetrievalError>> {
-    let mut answers: Vec<_> = (0..20).map(|n| index.search(&text(n, 5), 9, |_| true)).collect();
-    answers.push(index.sample(9, |_| true));
+/// Hits with their documents.
+type Found = (Vec<Hit>, Vec<Document>);
+
+fn search_all(index: &Index) -> Vec<Result<Found, RetrievalError>> {
+    let mut all: Vec<_> = (0..20).map(|n| index.search(&text(n, 5), 9, |_| true)).collect();
+    all.push(index.sample(9, |_| true));
     let id = DocId::new("d777").unwrap();
-    answers.push(index.get(&id, |_| true).map(Vec::from_iter));
-    answers
+    all.push(index.get(&id, |_| true).map(Vec::from_iter));
+    let with_documents = |hits: Result<Vec<Hit>, _>| {
+        let hits = hits?;
+        let documents = index.read_documents(&hits)?;
+        Ok((hits, documents))
+    };
+    all.into_iter().map(with_documents).collect()
 }
 
-fn right(index: &Index) -> Vec<Vec<Hit>> {
-    ask(index).into_iter().map(Result::unwrap).collect()
+fn right(index: &Index) -> Vec<Found> {
+    search_all(index).into_iter().map(Result::unwrap).collect()
 }
 
-/// Searches while a file is changed. Returns the number of refused answers.
+/// Searches while a file is changed. Returns the number of refused searches.
 #[track_caller]
-fn refused(index: &Index, expected: &[Vec<Hit>], victim: &Path) -> usize {
+fn refused(index: &Index, expected: &[Found], victim: &Path) -> usize {
     let mut refused = 0;
-    for (answer, expected) in ask(index).into_iter().zip(expected) {
-        match answer {
-            Ok(hits) => assert_eq!(&hits, expected),
+    for (found, expected) in search_all(index).into_iter().zip(expected) {
+        match found {
+            Ok(found) => assert_eq!(&found, expected),
             Err(RetrievalError::Damaged { files, .. }) => {
                 assert_eq!(files, [Path::new(victim.file_name().unwrap())]);
                 refused += 1;
@@ -141,7 +153,8 @@ fn opening_reads_a_part_and_keeps_few_descriptors() {
     assert_eq!(older.search(&text(7, 3), 5, |_| true).unwrap(), hits);
     let [store] = &files(dir.path(), "store")[..] else { panic!("one segment") };
     File::options().write(true).open(store).unwrap().set_len(0).unwrap();
-    assert!(matches!(older.sample(3, |_| true), Err(RetrievalError::Damaged { .. })));
+    let hits = older.sample(3, |_| true).unwrap();
+    assert!(matches!(older.read_documents(&hits), Err(RetrievalError::Damaged { .. })));
     drop((index, older));
     assert_eq!(open_files(), 0);
 
@@ -277,7 +290,7 @@ fn files_have_the_rights_that_a_new_file_has() {
         assert_eq!(mode(&path), mode(&usual), "{}", path.display());
     }
     let copy = tempfile::tempdir().unwrap();
-    crate::copy_index(dir.path(), copy.path()).unwrap();
+    crate::copy::copy_index(dir.path(), copy.path()).unwrap();
     for entry in fs::read_dir(copy.path()).unwrap() {
         let path = entry.unwrap().path();
         assert_eq!(mode(&path), mode(&usual), "{}", path.display());

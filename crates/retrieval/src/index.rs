@@ -1,30 +1,22 @@
 //! A commit of an index, open for search.
 //!
-//! In: a folder, then queries as bags of words. Out: hits. It does not know how documents are added.
+//! In: a folder, then queries as bags of words. Out: hits, and the documents of hits. It does not know how documents are added.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use hyperrag_core::DocId;
-use tantivy::columnar::Column;
-use tantivy::error::DataCorruption;
-use tantivy::fieldnorm::FieldNormReader;
-use tantivy::index::{InvertedIndexReader, SegmentReader};
+use hyperrag_core::{DocId, Document};
 use tantivy::query::Bm25Weight;
-use tantivy::schema::IndexRecordOption;
-use tantivy::store::StoreReader;
 use tantivy::tokenizer::TextAnalyzer;
-use tantivy::{DocSet, TERMINATED, TantivyDocument, TantivyError, Term};
+use tantivy::{DocSet, TERMINATED, TantivyError, Term};
 
+use crate::error::RetrievalError;
+use crate::hit::Hit;
 use crate::open::{OpenCommit, guarded, open_commit};
-use crate::rank::{Best, Candidate, Cursor, score_segment};
-use crate::schema::{Fields, ROW};
+use crate::rank::{Best, Match, score_segment};
+use crate::schema::Fields;
+use crate::segment::{QueryWord, Segment};
 use crate::snapshot::{Check, Snapshot};
-use crate::{Hit, RetrievalError};
-
-/// Number of blocks of stored text (16 KiB, or one document) that a segment keeps decompressed.
-const STORE_CACHE_BLOCKS: usize = 16;
 
 /// The documents of one commit, open for search. Later documents are not seen.
 pub struct Index {
@@ -33,22 +25,6 @@ pub struct Index {
     analyzer: TextAnalyzer,
     segments: Vec<Segment>,
     snapshot: Snapshot,
-}
-
-struct Segment {
-    reader: SegmentReader,
-    ids: Arc<InvertedIndexReader>,
-    words: Arc<InvertedIndexReader>,
-    norms: FieldNormReader,
-    rows: Column<u64>,
-    store: StoreReader,
-}
-
-/// A distinct word of a query.
-struct QueryWord {
-    term: Term,
-    repeats: f32,
-    weight: Bm25Weight,
 }
 
 impl Index {
@@ -72,7 +48,7 @@ impl Index {
         Self::of(dir, open_commit(dir, Check::All)?)
     }
 
-    fn of(dir: &Path, opened: OpenCommit) -> Result<Self, RetrievalError> {
+    pub(crate) fn of(dir: &Path, opened: OpenCommit) -> Result<Self, RetrievalError> {
         let OpenCommit { fields, segments, snapshot, .. } = opened;
         let open = |reader| Segment::open(&fields, reader);
         let segments = guarded(dir, snapshot.failures(), || {
@@ -86,18 +62,17 @@ impl Index {
     /// Number of documents in the index.
     #[must_use]
     pub fn documents(&self) -> u64 {
-        self.segments.iter().map(|segment| u64::from(segment.reader.max_doc())).sum()
+        self.segments.iter().map(|segment| u64::from(segment.documents())).sum()
     }
 
     /// Number of documents whose rows are below `end`: those of a store that the index may be ahead of.
     #[must_use]
     pub fn documents_before(&self, end: u64) -> u64 {
         let before = |segment: &Segment| {
-            let (documents, rows) = (0..segment.reader.max_doc(), &segment.rows);
-            if rows.get_cardinality().is_full() && rows.max_value() < end {
-                return u64::from(documents.end);
+            if segment.row_max() < end {
+                return u64::from(segment.documents());
             }
-            documents.filter(|document| segment.row(*document) < end).count() as u64
+            (0..segment.documents()).filter(|doc| segment.row(*doc) < end).count() as u64
         };
         self.segments.iter().map(before).sum()
     }
@@ -119,7 +94,7 @@ impl Index {
     ) -> Result<Vec<Hit>, RetrievalError> {
         self.guarded(|| {
             let best = self.rank(query, depth, live).map_err(|error| self.error(error))?;
-            best.into_iter().map(|candidate| self.hit(candidate)).collect()
+            best.into_iter().map(|found| self.hit(found)).collect()
         })
     }
 
@@ -133,28 +108,52 @@ impl Index {
         id: &DocId,
         live: impl Fn(u64) -> bool,
     ) -> Result<Option<Hit>, RetrievalError> {
-        self.guarded(|| self.find(id, live))
+        self.guarded(|| self.find(id, live)?.map(|found| self.hit(found)).transpose())
     }
 
-    fn find(&self, id: &DocId, live: impl Fn(u64) -> bool) -> Result<Option<Hit>, RetrievalError> {
+    /// Returns the documents of these hits, which may be those of another copy of the index.
+    ///
+    /// # Errors
+    /// [`RetrievalError::Damaged`] if the index lacks one; [`RetrievalError::Io`] or
+    /// [`RetrievalError::Damaged`] if the files fail under the reader.
+    pub fn read_documents(&self, hits: &[Hit]) -> Result<Vec<Document>, RetrievalError> {
+        self.guarded(|| hits.iter().map(|hit| self.document(hit)).collect())
+    }
+
+    fn document(&self, hit: &Hit) -> Result<Document, RetrievalError> {
+        let damaged = |fault: &str| {
+            RetrievalError::damaged(
+                &self.dir,
+                None,
+                format!("the document of row {} {fault}", hit.row),
+            )
+        };
+        let found = self.find(&hit.id, |row| row == hit.row)?;
+        let Match { segment, doc, .. } = found.ok_or_else(|| damaged("is missing"))?;
+        let stored = self.segments[segment].stored(doc).map_err(|error| self.error(error))?;
+        self.fields.decode(&hit.id, &stored).ok_or_else(|| damaged("is malformed"))
+    }
+
+    fn find(
+        &self,
+        id: &DocId,
+        live: impl Fn(u64) -> bool,
+    ) -> Result<Option<Match>, RetrievalError> {
         let term = Term::from_field_text(self.fields.id, id.as_str());
         let mut best = Best::new(1);
         for (number, segment) in self.segments.iter().enumerate() {
-            let postings = segment
-                .ids
-                .read_postings(&term, IndexRecordOption::Basic)
-                .map_err(|error| self.error(error.into()))?;
+            let postings = segment.of_id(&term).map_err(|error| self.error(error))?;
             let Some(mut postings) = postings else { continue };
             while postings.doc() != TERMINATED {
                 let (doc, score) = (postings.doc(), 0.0);
                 let row = segment.row(doc);
                 if live(row) {
-                    best.offer(Candidate { score, row, segment: number, doc });
+                    best.offer(Match { score, row, segment: number, doc });
                 }
                 postings.advance();
             }
         }
-        best.into_ranking().pop().map(|candidate| self.hit(candidate)).transpose()
+        Ok(best.into_ranking().pop())
     }
 
     /// Returns at most `count` documents whose rows are `live`, evenly spaced over the rows and in
@@ -171,25 +170,25 @@ impl Index {
     }
 
     fn spaced(&self, count: usize, live: impl Fn(u64) -> bool) -> Result<Vec<Hit>, RetrievalError> {
-        let last_row = self.segments.iter().map(|segment| segment.rows.max_value()).max();
+        let last_row = self.segments.iter().map(|segment| segment.row_max()).max();
         let (Some(last_row), 1..) = (last_row, count) else { return Ok(Vec::new()) };
         // First document of each of `count` equal ranges of rows.
-        let mut firsts: HashMap<u128, Candidate> = HashMap::new();
+        let mut firsts: HashMap<u128, Match> = HashMap::new();
         for (number, segment) in self.segments.iter().enumerate() {
-            for doc in 0..segment.reader.max_doc() {
+            for doc in 0..segment.documents() {
                 let row = segment.row(doc);
                 if !live(row) {
                     continue;
                 }
                 let stretch = u128::from(row) * count as u128 / (u128::from(last_row) + 1);
-                let candidate = Candidate { score: 0.0, row, segment: number, doc };
-                let first = firsts.entry(stretch).or_insert(candidate);
-                *first = (*first).max(candidate);
+                let found = Match { score: 0.0, row, segment: number, doc };
+                let first = firsts.entry(stretch).or_insert(found);
+                *first = (*first).max(found);
             }
         }
-        let mut sample: Vec<Candidate> = firsts.into_values().collect();
+        let mut sample: Vec<Match> = firsts.into_values().collect();
         sample.sort_unstable_by(|a, b| b.cmp(a));
-        sample.into_iter().map(|candidate| self.hit(candidate)).collect()
+        sample.into_iter().map(|found| self.hit(found)).collect()
     }
 
     fn rank(
@@ -197,16 +196,16 @@ impl Index {
         query: &str,
         depth: usize,
         live: impl Fn(u64) -> bool,
-    ) -> Result<Vec<Candidate>, TantivyError> {
+    ) -> Result<Vec<Match>, TantivyError> {
         let words = self.query_words(query)?;
         let mut best = Best::new(depth);
         for (number, segment) in self.segments.iter().enumerate() {
             let mut cursors = segment.cursors(&words)?;
-            score_segment(&mut cursors, &segment.norms, |doc, score| {
+            score_segment(&mut cursors, segment.norms(), |doc, score| {
                 if best.may_admit(score) {
                     let row = segment.row(doc);
                     if live(row) {
-                        best.offer(Candidate { score, row, segment: number, doc });
+                        best.offer(Match { score, row, segment: number, doc });
                     }
                 }
             });
@@ -230,14 +229,14 @@ impl Index {
             }
         }
         let documents = self.documents();
-        let tokens: u64 = self.segments.iter().map(|s| s.words.total_num_tokens()).sum();
+        let tokens: u64 = self.segments.iter().map(Segment::tokens).sum();
         let tokens_mean = tokens as f32 / documents as f32;
         let mut words = Vec::with_capacity(repeats.len());
         for (word, repeats) in repeats {
             let term = Term::from_field_text(self.fields.body, &word);
             let mut having = 0;
             for segment in &self.segments {
-                having += u64::from(segment.words.doc_freq(&term)?);
+                having += u64::from(segment.documents_with(&term)?);
             }
             if having > 0 {
                 let weight =
@@ -248,16 +247,14 @@ impl Index {
         Ok(words)
     }
 
-    fn hit(&self, candidate: Candidate) -> Result<Hit, RetrievalError> {
-        let stored: TantivyDocument = self.segments[candidate.segment]
-            .store
-            .get(candidate.doc)
-            .map_err(|error| self.error(error))?;
-        let (document, location) = self.fields.decode(&stored).ok_or_else(|| {
-            let what = format!("the stored document of row {} is malformed", candidate.row);
+    fn hit(&self, found: Match) -> Result<Hit, RetrievalError> {
+        let Match { score, row, segment, doc } = found;
+        let place = self.segments[segment].place(&self.fields, doc);
+        let (id, location) = place.map_err(|error| self.error(error))?.ok_or_else(|| {
+            let what = format!("the location of row {row} is malformed");
             RetrievalError::damaged(&self.dir, None, what)
         })?;
-        Ok(Hit { document, row: candidate.row, score: candidate.score, location })
+        Ok(Hit { id, row, score, location })
     }
 
     fn guarded<T>(
@@ -269,38 +266,5 @@ impl Index {
 
     fn error(&self, error: TantivyError) -> RetrievalError {
         RetrievalError::from_tantivy(&self.dir, error)
-    }
-}
-
-impl Segment {
-    fn open(fields: &Fields, reader: SegmentReader) -> Result<Self, TantivyError> {
-        let rows = reader.fast_fields().u64(ROW)?;
-        if rows.num_docs() != reader.max_doc() {
-            let what = format!("{} rows for {} documents", rows.num_docs(), reader.max_doc());
-            return Err(DataCorruption::comment_only(what).into());
-        }
-        Ok(Self {
-            ids: reader.inverted_index(fields.id)?,
-            words: reader.inverted_index(fields.body)?,
-            norms: reader.get_fieldnorms_reader(fields.body)?,
-            rows,
-            store: reader.get_store_reader(STORE_CACHE_BLOCKS)?,
-            reader,
-        })
-    }
-
-    /// Returns the row of a document; every document has one.
-    fn row(&self, doc: tantivy::DocId) -> u64 {
-        self.rows.first(doc).unwrap_or(u64::MAX)
-    }
-
-    fn cursors<'a>(&self, words: &'a [QueryWord]) -> Result<Vec<Cursor<'a>>, TantivyError> {
-        let mut cursors = Vec::with_capacity(words.len());
-        for QueryWord { term, repeats, weight } in words {
-            if let Some(postings) = self.words.read_postings(term, IndexRecordOption::WithFreqs)? {
-                cursors.push(Cursor { postings, weight, repeats: *repeats });
-            }
-        }
-        Ok(cursors)
     }
 }

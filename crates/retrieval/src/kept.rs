@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use tantivy::index::IndexMeta;
 
-use crate::RetrievalError;
 use crate::checked::OpenFile;
+use crate::error::RetrievalError;
 use crate::files::{open_existing, replace};
 use crate::pages::{Pages, decode, encode};
 

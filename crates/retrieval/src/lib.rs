@@ -1,10 +1,10 @@
 //! BM25 retrieval with tantivy.
 //!
 //! In: documents, each with its row in the corpus and its place in the store. Out: hits, ranked by
-//! score and then by row. A ranking is a function of the documents alone: neither the number of commits
-//! nor the merges of segments change it. Every byte of an index is checked before it is used, and all
-//! bytes are checked before documents are added. This crate knows no model, no tokens and no bytes of
-//! shards: a [`Location`] is carried, never followed.
+//! score and then by row, and the documents of those that are named. A ranking is a function of the
+//! documents alone: neither the number of commits nor the merges of segments change it. Every byte of an
+//! index is checked before it is used, and all bytes are checked before documents are added. This crate
+//! knows no model, no tokens and no bytes of shards: a [`Location`] is carried, never followed.
 //!
 //! ```
 //! use hyperrag_core::{DocId, Document, ShardId, Slot};
@@ -18,8 +18,10 @@
 //! writer.add(0, &document, location).unwrap();
 //! writer.finish(1).unwrap();
 //!
-//! let hits = Index::open(folder.path()).unwrap().search("hives", 10, |_| true).unwrap();
-//! assert_eq!(hits[0].document.id.as_str(), "d1");
+//! let index = Index::open(folder.path()).unwrap();
+//! let hits = index.search("hives", 10, |_| true).unwrap();
+//! assert_eq!((hits[0].id.as_str(), hits[0].location), ("d1", location));
+//! assert_eq!(index.read_documents(&hits).unwrap()[0].text, "The heat of a hive");
 //! ```
 
 mod analyzer;
@@ -28,48 +30,28 @@ mod copy;
 mod error;
 mod files;
 mod folder;
+mod hit;
 #[cfg(test)]
 mod in_use;
 mod index;
 mod kept;
+#[cfg(test)]
+mod layouts;
+mod names;
 mod open;
 mod pages;
 mod rank;
 mod schema;
 mod seal;
+mod segment;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use hyperrag_core::{Document, ShardId, Slot};
-
 pub use analyzer::{Analyzer, UnknownLanguage};
 pub use copy::copy_index;
 pub use error::RetrievalError;
+pub use hit::{Hit, Location};
 pub use index::Index;
 pub use writer::IndexWriter;
-
-/// Place of a document's blocks: all in one shard, one slot after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Location {
-    /// Shard that holds the blocks.
-    pub shard: ShardId,
-    /// Slot of the first chunk.
-    pub first_slot: Slot,
-    /// Number of chunks.
-    pub chunks: u32,
-}
-
-/// A document that was found.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Hit {
-    /// The document as it was added.
-    pub document: Document,
-    /// Row of the document in the corpus.
-    pub row: u64,
-    /// BM25 score; 0 if the document was not found by a query.
-    pub score: f32,
-    /// Place of the document's blocks.
-    pub location: Location,
-}

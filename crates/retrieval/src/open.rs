@@ -9,17 +9,13 @@ use std::path::Path;
 
 use tantivy::index::{IndexMeta, SegmentReader};
 
+use crate::analyzer::Analyzer;
 use crate::checked::Failures;
+use crate::error::RetrievalError;
 use crate::files::lock_for_reading;
+use crate::names::META_FILE;
 use crate::schema::{Commit, Fields, PayloadError};
 use crate::snapshot::{Check, Snapshot};
-use crate::{Analyzer, RetrievalError};
-
-/// File that lists the segments; written last, replaced in one step.
-pub(crate) const META_FILE: &str = "meta.json";
-
-/// File that lists the files that tantivy may remove.
-pub(crate) const MANAGED_FILE: &str = ".managed.json";
 
 /// The last commit of an index.
 pub(crate) struct OpenCommit {
@@ -90,7 +86,7 @@ pub(crate) fn check_commit(
     let damaged = |what: String| RetrievalError::damaged(dir, Some(Path::new(META_FILE)), what);
     let unsupported = |what: String| RetrievalError::Unsupported { path: dir.to_owned(), what };
     let same_fields = meta.schema == fields.schema;
-    let read = |payload| Commit::from_payload(payload, fields.analyzer);
+    let read = |payload| Commit::from_payload(payload, fields.analyzer, fields.layout);
     let commit = match meta.payload.as_deref().map(read) {
         None if same_fields => Commit::default(),
         None => return Err(unsupported("it has other fields".to_owned())),

@@ -62,21 +62,21 @@ pub(crate) fn score_segment(
 
 /// A document that may be among the best.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Candidate {
+pub(crate) struct Match {
     pub(crate) score: f32,
     pub(crate) row: u64,
     pub(crate) segment: usize,
     pub(crate) doc: DocId,
 }
 
-impl Candidate {
+impl Match {
     /// Key of the order: greater is better; the segment does not matter.
     fn key(&self) -> (f32, Reverse<u64>) {
         (self.score, Reverse(self.row))
     }
 }
 
-impl Ord for Candidate {
+impl Ord for Match {
     fn cmp(&self, other: &Self) -> Ordering {
         let (score, row) = self.key();
         let (other_score, other_row) = other.key();
@@ -84,25 +84,25 @@ impl Ord for Candidate {
     }
 }
 
-impl PartialOrd for Candidate {
+impl PartialOrd for Match {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Candidate {
+impl PartialEq for Match {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Candidate {}
+impl Eq for Match {}
 
 /// Keeps the `depth` best candidates, whatever the order in which they come.
 pub(crate) struct Best {
     depth: usize,
     /// Heap with the worst candidate on top.
-    heap: BinaryHeap<Reverse<Candidate>>,
+    heap: BinaryHeap<Reverse<Match>>,
 }
 
 impl Best {
@@ -116,7 +116,7 @@ impl Best {
             || self.heap.peek().is_some_and(|Reverse(worst)| score >= worst.score)
     }
 
-    pub(crate) fn offer(&mut self, candidate: Candidate) {
+    pub(crate) fn offer(&mut self, candidate: Match) {
         self.heap.push(Reverse(candidate));
         if self.heap.len() > self.depth {
             self.heap.pop();
@@ -124,7 +124,7 @@ impl Best {
     }
 
     /// Returns the candidates, best first.
-    pub(crate) fn into_ranking(self) -> Vec<Candidate> {
+    pub(crate) fn into_ranking(self) -> Vec<Match> {
         self.heap.into_sorted_vec().into_iter().map(|Reverse(candidate)| candidate).collect()
     }
 }
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_cut_falls_on_the_greater_row() {
-        let candidate = |score, row| Candidate { score, row, segment: 0, doc: 0 };
+        let candidate = |score, row| Match { score, row, segment: 0, doc: 0 };
         let all = [candidate(1.0, 5), candidate(2.0, 9), candidate(1.0, 2), candidate(1.0, 7)];
         for rotation in 0..all.len() {
             let mut best = Best::new(3);

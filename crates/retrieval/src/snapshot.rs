@@ -13,11 +13,11 @@ use tantivy::directory::error::{DeleteError, OpenReadError, OpenWriteError};
 use tantivy::directory::{FileHandle, WatchCallback, WatchHandle, WritePtr};
 use tantivy::index::IndexMeta;
 
-use crate::RetrievalError;
 use crate::checked::{CheckedFile, Failures, OpenFile};
+use crate::error::RetrievalError;
 use crate::files::read_list;
 use crate::kept::{names_by_segment, read_pages};
-use crate::open::{MANAGED_FILE, META_FILE};
+use crate::names::{MANAGED_FILE, META_FILE};
 use crate::seal::is_intact;
 
 /// Bytes that are checked at once; the others are checked when they are used.

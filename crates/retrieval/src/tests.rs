@@ -3,17 +3,22 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::slice;
 
 use hyperrag_core::{DocId, Document, ShardId, Slot};
 use tempfile::TempDir;
 
-use crate::{Analyzer, Hit, Index, IndexWriter, Location, RetrievalError};
+use crate::analyzer::Analyzer;
+use crate::error::RetrievalError;
+use crate::hit::{Hit, Location};
+use crate::index::Index;
+use crate::writer::IndexWriter;
 
 fn document(id: &str, title: &str, text: &str) -> Document {
     Document { id: DocId::new(id).unwrap(), title: title.to_owned(), text: text.to_owned() }
 }
 
-fn location(row: u64) -> Location {
+pub(crate) fn location(row: u64) -> Location {
     let row = u32::try_from(row).unwrap();
     Location { shard: ShardId(row / 4), first_slot: Slot(row % 4 * 2), chunks: 2 }
 }
@@ -34,7 +39,7 @@ fn index_of(texts: &[&str]) -> (TempDir, Index) {
 }
 
 fn ids(hits: &[Hit]) -> Vec<&str> {
-    hits.iter().map(|hit| hit.document.id.as_str()).collect()
+    hits.iter().map(|hit| hit.id.as_str()).collect()
 }
 
 fn check(texts: &[&str], query: &str, expected: &[&str]) {
@@ -43,7 +48,7 @@ fn check(texts: &[&str], query: &str, expected: &[&str]) {
 }
 
 /// Makes a corpus of common and rare words and of long and short documents, some of them alike.
-fn corpus(documents: u64) -> Vec<Document> {
+pub(crate) fn corpus(documents: u64) -> Vec<Document> {
     let words = ["river", "flood", "dam", "bridge", "valley", "spring", "harvest", "mill", "boat"];
     let mut state = 7_u64;
     let mut next = |below: usize| {
@@ -84,10 +89,11 @@ fn the_title_is_searched_and_the_document_comes_back_whole() {
     let index = Index::open(dir.path()).unwrap();
     assert_eq!(index.documents(), 1);
     let [hit] = &index.search("über", 5, |_| true).unwrap()[..] else { panic!("one hit") };
-    assert_eq!((&hit.document, hit.location), (&added, location(3)));
+    assert_eq!((&hit.id, hit.location), (&added.id, location(3)));
+    assert_eq!(index.read_documents(slice::from_ref(hit)).unwrap(), slice::from_ref(&added));
     assert!(hit.score > 0.0);
     let got = index.get(&added.id, |_| true).unwrap().unwrap();
-    assert_eq!(got, Hit { document: added, row: 3, score: 0.0, location: location(3) });
+    assert_eq!(got, Hit { id: added.id, row: 3, score: 0.0, location: location(3) });
     assert_eq!(index.get(&DocId::new("id").unwrap(), |_| true).unwrap(), None);
 }
 
@@ -113,11 +119,21 @@ fn equal_scores_rank_by_row_and_so_does_the_cut() {
 }
 
 #[test]
+fn a_document_that_is_not_there_is_damage() {
+    let (_dir, index) = index_of(&["river dam", "river"]);
+    let mut hits = index.search("river", 5, |_| true).unwrap();
+    hits[1].row = 7;
+    let error = index.read_documents(&hits).unwrap_err();
+    assert!(matches!(error, RetrievalError::Damaged { .. }), "{error:?}");
+    assert!(error.to_string().ends_with("the document of row 7 is missing"), "{error}");
+}
+
+#[test]
 fn a_repeated_word_counts_repeatedly() {
     let (_dir, index) = index_of(&["river river dam", "dam dam river", "bread"]);
     let score = |query, id: &str| {
         let hits = index.search(query, 5, |_| true).unwrap();
-        hits.iter().find(|hit| hit.document.id.as_str() == id).unwrap().score
+        hits.iter().find(|hit| hit.id.as_str() == id).unwrap().score
     };
     let twice = score("dam dam", "d0");
     assert_eq!(twice, 2.0 * score("dam", "d0"));
@@ -254,7 +270,8 @@ fn a_huge_document_is_indexed() {
     let mut text = "river ".repeat(1_000_000);
     text.push_str("confluence");
     let (_dir, index) = index_of(&[&text, "river"]);
-    assert_eq!(index.search("confluence", 5, |_| true).unwrap()[0].document.text, text);
+    let hits = index.search("confluence", 5, |_| true).unwrap();
+    assert_eq!(index.read_documents(&hits).unwrap()[0].text, text);
 }
 
 #[test]
@@ -281,7 +298,7 @@ fn many_documents_of_a_word_cross_the_scoring_window() {
     let hits = index.search("river", 20_000, |_| true).unwrap();
     assert_eq!(hits.len(), 10_000);
     assert!(hits.windows(2).all(|pair| pair[0].score == pair[1].score));
-    assert_eq!(hits[9_999].document.id.as_str(), "d9999");
+    assert_eq!(hits[9_999].id.as_str(), "d9999");
 }
 
 #[test]
@@ -323,8 +340,11 @@ fn copy(from: &Path, to: &Path) -> Vec<PathBuf> {
 
 const QUERIES: [&str; 3] = ["river", "flood the mill", "boat bridge boat valley"];
 
-/// Returns the rankings of an index that may be damaged.
-fn answers(dir: &Path) -> Result<Vec<Vec<Hit>>, RetrievalError> {
+/// Hits with their documents.
+pub(crate) type Found = (Vec<Hit>, Vec<Document>);
+
+/// Returns the rankings of an index that may be damaged, with the documents.
+pub(crate) fn answers(dir: &Path) -> Result<Vec<Found>, RetrievalError> {
     let index = Index::open(dir)?;
     let mut answers = vec![
         index.sample(3, |_| true)?,
@@ -333,7 +353,11 @@ fn answers(dir: &Path) -> Result<Vec<Vec<Hit>>, RetrievalError> {
     for query in QUERIES {
         answers.push(index.search(query, 20, |_| true)?);
     }
-    Ok(answers)
+    let with_documents = |hits: Vec<Hit>| {
+        let documents = index.read_documents(&hits)?;
+        Ok((hits, documents))
+    };
+    answers.into_iter().map(with_documents).collect()
 }
 
 fn small_index() -> TempDir {
@@ -440,20 +464,20 @@ fn threads_may_share_an_index() {
 fn a_copy_is_brought_to_the_last_commit() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let copy = to.path().join("index");
-    assert!(crate::copy_index(from.path(), &copy).is_err());
+    assert!(crate::copy::copy_index(from.path(), &copy).is_err());
     let mut writer = IndexWriter::open(from.path(), Analyzer::ENGLISH).unwrap();
     for (commit, text) in (1..).zip(["a river", "the river floods", "a bridge over the river"]) {
         let document = document(&format!("d{commit}"), "", text);
         writer.add(commit, &document, location(commit)).unwrap();
         writer.commit(commit as u32).unwrap();
-        assert!(crate::copy_index(from.path(), &copy).unwrap() > 0);
-        assert_eq!(crate::copy_index(from.path(), &copy).unwrap(), 0);
+        assert!(crate::copy::copy_index(from.path(), &copy).unwrap() > 0);
+        assert_eq!(crate::copy::copy_index(from.path(), &copy).unwrap(), 0);
         let hits = |dir: &Path| Index::open(dir).unwrap().search("river", 9, |_| true).unwrap();
         assert_eq!(hits(&copy), hits(from.path()));
         assert_eq!(hits(&copy).len() as u64, commit);
     }
     writer.finish(3).unwrap();
-    crate::copy_index(from.path(), &copy).unwrap();
+    crate::copy::copy_index(from.path(), &copy).unwrap();
     let files = |dir: &Path| -> BTreeSet<(PathBuf, Vec<u8>)> {
         let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
         let files = entries.filter(|path| path.extension().is_none_or(|e| e != "lock"));
@@ -465,7 +489,10 @@ fn a_copy_is_brought_to_the_last_commit() {
     let victim = target.iter().find(|(name, _)| name.extension().is_some_and(|e| e == "store"));
     let name = &victim.unwrap().0;
     fs::write(copy.join(name), b"nothing").unwrap();
-    assert!(crate::copy_index(from.path(), &copy).unwrap() > 0);
+    assert!(crate::copy::copy_index(from.path(), &copy).unwrap() > 0);
     fs::write(from.path().join(name), b"nothing").unwrap();
-    assert!(matches!(crate::copy_index(from.path(), &copy), Err(RetrievalError::Damaged { .. })));
+    assert!(matches!(
+        crate::copy::copy_index(from.path(), &copy),
+        Err(RetrievalError::Damaged { .. })
+    ));
 }

@@ -12,14 +12,17 @@ use tantivy::directory::INDEX_WRITER_LOCK;
 use tantivy::index::IndexSettings;
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
 
+use crate::analyzer::Analyzer;
 use crate::checked::Failures;
+use crate::error::RetrievalError;
 use crate::files::lock;
 use crate::folder::{BoundedMerges, Folder};
+use crate::hit::Location;
+use crate::index::Index;
 use crate::kept::keep_pages;
-use crate::open::{guarded, open_commit, register_analyzer};
-use crate::schema::{Commit, Fields};
+use crate::open::{OpenCommit, guarded, open_commit, register_analyzer};
+use crate::schema::{Commit, Fields, Layout};
 use crate::snapshot::Check;
-use crate::{Analyzer, Location, RetrievalError};
 
 /// Size of the data that the indexing thread collects before it writes a segment, in bytes.
 const MEMORY_BYTES: usize = 50_000_000;
@@ -50,39 +53,59 @@ pub struct IndexWriter {
 impl IndexWriter {
     /// Opens the index in `dir`, or creates folder and index if there is none. An existing index is
     /// checked byte for byte first: a merge would give damaged bytes a checksum of their own. Its words
-    /// must be those of `analyzer`.
+    /// must be those of `analyzer`, and it keeps the layout that it was created with.
     ///
     /// # Errors
     /// [`RetrievalError::Locked`] while another writer is open, [`RetrievalError::Damaged`] if bytes
     /// have changed, [`RetrievalError::Unsupported`] for another version's or language's index, and
     /// [`RetrievalError::Io`].
     pub fn open(dir: &Path, analyzer: Analyzer) -> Result<Self, RetrievalError> {
-        guarded(dir, &Failures::default(), || Self::open_guarded(dir, analyzer))
+        Ok(Self::open_with_index(dir, analyzer)?.0)
     }
 
-    fn open_guarded(dir: &Path, analyzer: Analyzer) -> Result<Self, RetrievalError> {
+    /// Opens the index as [`IndexWriter::open`] does. Returns its last commit too, open for search, if
+    /// there is one: its bytes are checked once for both.
+    ///
+    /// # Errors
+    /// The errors of [`IndexWriter::open`].
+    pub fn open_with_index(
+        dir: &Path,
+        analyzer: Analyzer,
+    ) -> Result<(Self, Option<Index>), RetrievalError> {
+        let (writer, opened) =
+            guarded(dir, &Failures::default(), || Self::open_guarded(dir, analyzer))?;
+        Ok((writer, opened.map(|opened| Index::of(dir, opened)).transpose()?))
+    }
+
+    fn open_guarded(
+        dir: &Path,
+        analyzer: Analyzer,
+    ) -> Result<(Self, Option<OpenCommit>), RetrievalError> {
         let tantivy_error = |error| RetrievalError::from_tantivy(dir, error);
         if !dir.is_dir() {
             fs::create_dir_all(dir)
                 .and_then(|()| File::open(parent(dir))?.sync_all())
                 .map_err(|error| RetrievalError::io(dir, error))?;
         }
-        let fields = Fields::new(analyzer);
         let lock = lock(dir, &INDEX_WRITER_LOCK);
         let lock = lock.map_err(|error| RetrievalError::from_lock(dir, error))?;
         let folder = Folder { dir: dir.into() };
-        let (index, committed) = match open_commit(dir, Check::All) {
+        let (index, opened) = match open_commit(dir, Check::All) {
             Ok(opened) if opened.fields.analyzer != analyzer => {
                 let language = opened.fields.analyzer;
                 let what = format!("its words are cut for language {language}, not {analyzer}");
                 return Err(RetrievalError::Unsupported { path: dir.to_owned(), what });
             }
-            Ok(opened) => (tantivy::Index::open(folder), opened.commit),
+            Ok(opened) => (tantivy::Index::open(folder), Some(opened)),
             Err(RetrievalError::Missing { .. }) => {
-                let index = tantivy::Index::create(folder, fields.schema.clone(), settings());
-                (index, Commit::default())
+                let schema = Fields::new(analyzer, Layout::Columns).schema;
+                (tantivy::Index::create(folder, schema, settings()), None)
             }
             Err(error) => return Err(error),
+        };
+        let (fields, committed) = match &opened {
+            Some(opened) => (opened.fields.clone(), opened.commit),
+            None => (Fields::new(analyzer, Layout::Columns), Commit::default()),
         };
         let index = index.map_err(tantivy_error)?;
         register_analyzer(&index, analyzer);
@@ -97,7 +120,7 @@ impl IndexWriter {
         // Segments of an interrupted writer take space until they are removed.
         writer.garbage_collect_files().wait().map_err(tantivy_error)?;
         let documents = committed.documents;
-        Ok(Self {
+        let writer = Self {
             dir: dir.to_owned(),
             fields,
             writer: Some(writer),
@@ -105,7 +128,8 @@ impl IndexWriter {
             documents,
             waiting_bytes: 0,
             _lock: lock,
-        })
+        };
+        Ok((writer, opened))
     }
 
     /// Returns the number that the last commit got: shards 0 to this, exclusive, are in the index.
@@ -146,7 +170,7 @@ impl IndexWriter {
     /// [`RetrievalError::Io`]; from then on [`RetrievalError::Stopped`].
     pub fn commit(&mut self, shards: u32) -> Result<(), RetrievalError> {
         let commit = Commit { shards, documents: self.documents };
-        let payload = commit.to_payload(self.fields.analyzer);
+        let payload = commit.to_payload(self.fields.analyzer, self.fields.layout);
         self.attempt(|writer| {
             let mut prepared = writer.prepare_commit()?;
             prepared.set_payload(&payload);

@@ -85,35 +85,42 @@ pub struct QueryTemplate {
     /// Tokens before the query. `blank`, if not empty, is tokenised with the query.
     prefix: Vec<u32>,
     blank: &'static str,
+    /// Tokens of `blank` alone.
+    blank_tokens: Vec<u32>,
     suffix: Vec<u32>,
     scorer: Scorer,
     query_first: bool,
 }
 
 impl QueryTemplate {
-    /// Returns the tokens that follow a document for this query, with their scorer.
+    /// Returns the tokens of a prompt that depend on the query; `None` if the query has no token.
     ///
     /// # Errors
     /// [`ModelError`] if the tokenizer fails.
-    pub fn part(&self, tokenizer: &dyn Tokenize, query: &str) -> Result<QuerySuffix, ModelError> {
-        let query = self.before_suffix(tokenizer, query)?;
-        let tokens = if self.query_first { Vec::new() } else { query };
-        let tokens = [tokens, self.suffix.clone()].concat();
-        Ok(QuerySuffix { tokens, scorer: self.scorer })
-    }
-
-    /// Returns the tokens before every document for this query. There are none unless the query comes first.
-    ///
-    /// # Errors
-    /// [`ModelError`] if the tokenizer fails.
-    pub fn lead(&self, tokenizer: &dyn Tokenize, query: &str) -> Result<Vec<u32>, ModelError> {
-        if self.query_first { self.before_suffix(tokenizer, query) } else { Ok(Vec::new()) }
-    }
-
-    fn before_suffix(&self, tokenizer: &dyn Tokenize, query: &str) -> Result<Vec<u32>, ModelError> {
+    pub fn tokens(
+        &self,
+        tokenizer: &dyn Tokenize,
+        query: &str,
+    ) -> Result<Option<QueryTokens>, ModelError> {
         let query = tokenizer.encode_text(&[self.blank, query].concat())?;
-        Ok([&self.prefix[..], &query].concat())
+        if query == self.blank_tokens {
+            return Ok(None);
+        }
+        let query = [&self.prefix[..], &query].concat();
+        let (lead, mut tokens) =
+            if self.query_first { (query, Vec::new()) } else { (Vec::new(), query) };
+        tokens.extend(&self.suffix);
+        Ok(Some(QueryTokens { lead, suffix: QuerySuffix { tokens, scorer: self.scorer } }))
     }
+}
+
+/// Tokens of a prompt that depend on the query, or follow it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryTokens {
+    /// Tokens before every document. There are none unless the query comes first.
+    pub lead: Vec<u32>,
+    /// Tokens after every document, with their scorer.
+    pub suffix: QuerySuffix,
 }
 
 /// Reason why a profile is refused.
@@ -439,9 +446,13 @@ impl Profile {
             None => ("query", &self.query_prefix),
         };
         let (prefix, blank) = self.piece(before.1);
+        let blank_tokens = tokenizer.encode_text(blank).map_err(|source| {
+            ProfileError::Tokenizer { key: before.0, text: blank.to_owned(), source }
+        })?;
         Ok(QueryTemplate {
             prefix: encode(before.0, prefix)?,
             blank,
+            blank_tokens,
             suffix: encode("query", &self.query_suffix)?,
             scorer,
             query_first: self.lead.is_some(),
@@ -602,11 +613,14 @@ mod tests {
         assert_eq!(profile.piece(&profile.prefix), ("|B:", " "));
         let template = profile.query_template(&Characters).unwrap();
         let codes = |text: &str| text.chars().map(u32::from).collect::<Vec<_>>();
-        assert_eq!(template.lead(&Characters, "q").unwrap(), codes("<s>A: q"));
-        assert_eq!(template.part(&Characters, "q").unwrap().tokens, codes("?"));
+        let tokens = |template: QueryTemplate| {
+            let QueryTokens { lead, suffix } = template.tokens(&Characters, "q").unwrap().unwrap();
+            assert_eq!(template.tokens(&Characters, "").unwrap(), None, "no token");
+            (lead, suffix.tokens)
+        };
+        assert_eq!(tokens(template), (codes("<s>A: q"), codes("?")));
         let plain = Profile::built_in("plain").unwrap().query_template(&Characters).unwrap();
-        assert!(plain.lead(&Characters, "q").unwrap().is_empty());
-        assert_eq!(plain.part(&Characters, "q").unwrap().tokens, codes(" q"));
+        assert_eq!(tokens(plain), (Vec::new(), codes(" q")));
         let first = |name: &str| Profile::built_in(name).unwrap().lead.is_some();
         let names = Profile::BUILT_IN.into_iter().filter(|name| first(name));
         assert_eq!(names.collect::<Vec<_>>(), ["bge-reranker-v2-gemma", "qwen3-reranker"]);
@@ -616,7 +630,9 @@ mod tests {
     fn the_query_part_is_tokenised_piece_by_piece() {
         let part = |scorer: &str, keys: &str, suffix: &str| {
             let template = scored(scorer, keys, suffix)?.query_template(&Characters)?;
-            Ok::<_, ProfileError>(template.part(&Characters, "\u{7}\u{8}").unwrap())
+            Ok::<_, ProfileError>(
+                template.tokens(&Characters, "\u{7}\u{8}").unwrap().unwrap().suffix,
+            )
         };
         let likelihood = part("query-likelihood", "", "").unwrap();
         assert_eq!(likelihood.tokens, [81, 58, 32, 7, 8]);

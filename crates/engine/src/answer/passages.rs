@@ -54,9 +54,9 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
         let count = settings.passages;
         match settings.order {
             _ if count == 0 => Ok(Found::default()),
-            PassageOrder::Reranked { depth, recompute } => {
+            PassageOrder::Reranked { depth, policy } => {
                 let SearchResult { hits, stats, damages, failovers, .. } =
-                    self.search(query, depth, recompute)?;
+                    self.search(query, depth, policy)?;
                 let passages = hits.into_iter().take(count).map(|hit| Passage {
                     rank: hit.rank,
                     id: hit.id,
@@ -73,16 +73,17 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
             PassageOrder::Retrieved => {
                 let start = Instant::now();
                 let hits = self.retrieve(query, count)?;
-                let passages = (1..).zip(hits).map(|(rank, hit)| Passage {
+                let ranked = (1..).zip(hits.iter().zip(self.documents(&hits)?));
+                let passages = ranked.map(|(rank, (hit, document))| Passage {
                     rank,
-                    id: hit.document.id.as_str().to_owned(),
-                    title: hit.document.title,
+                    id: document.id.as_str().to_owned(),
+                    title: document.title,
                     score: hit.score,
                     model_score: None,
                     retriever_score: hit.score,
                     tokens: 0,
                     cut_tokens: 0,
-                    text: hit.document.text,
+                    text: document.text,
                 });
                 let (passages, failovers) = (passages.collect(), self.take_failovers());
                 let retrieve_seconds = start.elapsed().as_secs_f64();

@@ -44,12 +44,12 @@ impl Prompt {
         }
         let needed = tokens.len() + end.len() + settings.sampling.tokens_max;
         let max = generator.context_tokens();
-        let Some(room) = max.checked_sub(needed) else {
+        let Some(free_tokens) = max.checked_sub(needed) else {
             return Err(EngineError::PromptTooLong { needed, max });
         };
         let parts = passages.iter().map(|passage| PassageTokens::new(generator, passage));
         let mut parts = parts.collect::<Result<Vec<_>, _>>()?;
-        fit(&mut parts, room);
+        fit(&mut parts, free_tokens);
         for (part, passage) in parts.iter().zip(&mut passages) {
             tokens.extend([&part.head[..], &part.text, &part.end].into_iter().flatten());
             (passage.tokens, passage.cut_tokens) = (part.text.len(), part.cut);
@@ -87,9 +87,10 @@ impl PassageTokens {
     }
 }
 
-/// Cuts passages to `room` tokens, the last one first; one without any of its text goes.
-fn fit(parts: &mut Vec<PassageTokens>, room: usize) {
-    let mut over = parts.iter().map(PassageTokens::tokens).sum::<usize>().saturating_sub(room);
+/// Cuts passages to `free_tokens` tokens, the last one first; one without any of its text goes.
+fn fit(parts: &mut Vec<PassageTokens>, free_tokens: usize) {
+    let mut over =
+        parts.iter().map(PassageTokens::tokens).sum::<usize>().saturating_sub(free_tokens);
     while let Some(last) = parts.last_mut().filter(|_| over > 0) {
         if last.text.len() > over {
             last.text.truncate(last.text.len() - over);
@@ -107,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_last_passage_is_cut_first() {
-        let fitted = |lengths: &[usize], room| {
+        let fitted = |lengths: &[usize], free_tokens| {
             let part = |n: &usize| PassageTokens {
                 head: vec![0; 2],
                 text: vec![1; *n],
@@ -115,8 +116,8 @@ mod tests {
                 cut: 0,
             };
             let mut parts: Vec<_> = lengths.iter().map(part).collect();
-            fit(&mut parts, room);
-            assert!(parts.iter().map(PassageTokens::tokens).sum::<usize>() <= room);
+            fit(&mut parts, free_tokens);
+            assert!(parts.iter().map(PassageTokens::tokens).sum::<usize>() <= free_tokens);
             parts.iter().map(|part| (part.text.len(), part.cut)).collect::<Vec<_>>()
         };
         assert_eq!(fitted(&[5, 5], 16), [(5, 0), (5, 0)]);

@@ -2,15 +2,17 @@
 
 use hyperrag_core::Sampling;
 
+use crate::search::session::BlockPolicy;
+
 /// Source of the passages of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassageOrder {
-    /// The best of the reranked candidates, as in [`Session::answer`](crate::search::session::Session::answer).
+    /// The best of the reranked candidates, as in [`Session::search`](crate::search::session::Session::search).
     Reranked {
         /// Candidates.
         depth: usize,
-        /// Without stored blocks.
-        recompute: bool,
+        /// Origin of the blocks.
+        policy: BlockPolicy,
     },
     /// The retriever's best.
     Retrieved,

@@ -20,8 +20,8 @@ pub(crate) struct DiskBudget {
     root: PathBuf,
     /// Bytes of what is sealed, and at most of what was let through since.
     taken: u64,
-    /// Whether the disk was asked.
-    asked: bool,
+    /// Whether the free bytes of the disk were read.
+    has_read_disk: bool,
 }
 
 impl DiskBudget {
@@ -30,7 +30,7 @@ impl DiskBudget {
         let files = sealed.shards.iter().map(|shard| shard.kv.bytes + shard.chunk_file.bytes);
         let index = folder_bytes(&root.join(sealed.index_folder()));
         let taken = files.sum::<u64>() + 2 * index + sealed.shards.len() as u64 * 1024 + UNIT_BYTES;
-        Self { root: root.to_owned(), taken, asked: false }
+        Self { root: root.to_owned(), taken, has_read_disk: false }
     }
 
     /// Lets a unit through if the store with it stays within its limit, and the first only if the
@@ -47,13 +47,13 @@ impl DiskBudget {
             return Err(EngineError::MaxBytes { unit: unit.shard.0, needed, max });
         }
         self.taken = needed;
-        if !std::mem::replace(&mut self.asked, true) {
-            self.ask_disk(input, unit, bytes)?;
+        if !std::mem::replace(&mut self.has_read_disk, true) {
+            self.check_disk(input, unit, bytes)?;
         }
         Ok(())
     }
 
-    fn ask_disk<M>(
+    fn check_disk<M>(
         &self,
         input: &BuildInput<'_, M>,
         unit: &ShardInput,
@@ -72,7 +72,7 @@ impl DiskBudget {
         let left = rows - unit.shard.0 as f64 * unit.rows as f64;
         let all = needed as f64 * left / unit.rows.max(1) as f64;
         if all > free as f64 && input.max_bytes.is_none() {
-            (input.notice)(&format!(
+            (input.warn)(&format!(
                 "{}: {free} bytes are free, and the build will need about {all:.0}, to judge by its \
                  next unit; where the disk is full it stops and can be gone on with",
                 self.root.display()

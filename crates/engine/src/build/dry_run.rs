@@ -52,7 +52,7 @@ pub fn dry_run<M: LanguageModel>(
         _ => None,
     };
     let mut units = match &store {
-        Some(store) => Units::added(input, store.manifest(), PreviousVersions::open(root)?),
+        Some(store) => Units::added(input, store.manifest(), PreviousVersions::of(store, None)?),
         None => Units::new(input),
     };
     let mut plan = DryRun::default();

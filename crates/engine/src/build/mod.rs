@@ -35,6 +35,7 @@ use crate::index;
 const UNITS_AHEAD: usize = 1;
 /// Batches of blocks that may wait for the disk.
 const BATCHES_AHEAD: usize = 2;
+
 /// Builds the store at `root`, or goes on where an earlier build stopped: reader with tokenizer,
 /// prefill and writer run side by side over queues that are bounded in number and bytes.
 ///
@@ -45,17 +46,25 @@ pub fn build<M: LanguageModel>(
     root: &Path,
 ) -> Result<BuildSummary, EngineError> {
     let start = Instant::now();
-    if !is_added(input, root) {
+    let readable = input.add.and_then(|_| Store::open(root).ok());
+    // An input that is added to a complete store changes it even without text.
+    if !readable.as_ref().is_some_and(|store| store.manifest().complete) {
         check_not_empty(input)?;
     }
     let mut store = StoreWriter::open(root, input.fingerprint, input.calibration)?;
     begin(input, &mut store)?;
-    let mut index = index::open_to_write(root, &store, input.stop)?;
+    let (mut index, opened) = index::open_to_write(root, &store, input.stop)?;
     let shards_before = store.manifest().shards.len() as u64;
     let sealed = store.manifest().clone();
     let units = match sealed.first_shard {
         ShardId(0) => Units::new(input),
-        _ => Units::added(input, &sealed, PreviousVersions::open(root)?),
+        _ => {
+            // Another writer may have been there in between.
+            let generation = sealed.generation;
+            let readable = readable.filter(|store| store.manifest().generation == generation);
+            let readable = readable.map_or_else(|| Store::open(root), Ok)?;
+            Units::added(input, &sealed, PreviousVersions::of(&readable, opened)?)
+        }
     };
     let (held_units, held_blocks) = (input.memory.units(), input.memory.blocks());
     // A stage that fails stops the others, so the one nearest the disk has the cause.
@@ -63,7 +72,7 @@ pub fn build<M: LanguageModel>(
         // Made in here: where a thread does not start, the other one sees its queue end.
         let (unit_sender, unit_receiver) = sync_channel(UNITS_AHEAD);
         let (block_sender, block_receiver) = sync_channel(BATCHES_AHEAD);
-        let mut sink = UnitSink { room: DiskBudget::of(root, &sealed), sender: unit_sender };
+        let mut sink = UnitSink { disk_budget: DiskBudget::of(root, &sealed), sender: unit_sender };
         let (held, sealed) = (&held_units, &sealed);
         let read = move || read_units(input, units, sealed, held, &mut sink);
         let reader = thread::Builder::new().spawn_scoped(scope, read)?;
@@ -111,11 +120,6 @@ fn begin<M>(input: &BuildInput<'_, M>, store: &mut StoreWriter) -> Result<(), En
         _ => {}
     }
     Ok(())
-}
-
-/// Whether the input is added to a store that is complete: even one without text changes that.
-fn is_added<M>(input: &BuildInput<'_, M>, root: &Path) -> bool {
-    input.add.is_some() && Store::open(root).is_ok_and(|store| store.manifest().complete)
 }
 
 fn summary(store: &StoreWriter, rest: BuildSummary) -> BuildSummary {

@@ -29,7 +29,7 @@ pub(crate) struct Units<'a> {
     chunker: &'a Chunker<'a>,
     progress: &'a BuildProgress,
     stop: &'a AtomicBool,
-    existing: Option<PreviousVersions>,
+    previous: Option<PreviousVersions>,
     /// Rows of the input that were read.
     rows_read: u64,
     /// A document that was read and belongs to the next unit.
@@ -55,8 +55,8 @@ struct Read {
     number: u64,
     place: Place,
     document: Document,
-    /// Shard and row of the document's former version, where there is one.
-    former: Option<(ShardId, u64)>,
+    /// Shard and row of the document's previous version, where there is one.
+    previous: Option<(ShardId, u64)>,
 }
 
 /// A unit, and its share of the memory.
@@ -76,7 +76,7 @@ impl<'a> Units<'a> {
             chunker: input.chunker,
             progress: input.progress,
             stop: input.stop,
-            existing: None,
+            previous: None,
             rows_read: 0,
             next: None,
             next_row: 0,
@@ -91,10 +91,10 @@ impl<'a> Units<'a> {
     pub(crate) fn added<M>(
         input: &BuildInput<'a, M>,
         store: &Manifest,
-        existing: PreviousVersions,
+        previous: PreviousVersions,
     ) -> Self {
         let (next_row, next_shard) = (store.first_row, store.first_shard);
-        Self { existing: Some(existing), next_row, next_shard, ..Self::new(input) }
+        Self { previous: Some(previous), next_row, next_shard, ..Self::new(input) }
     }
 
     pub(crate) fn rows_read(&self) -> u64 {
@@ -121,19 +121,19 @@ impl<'a> Units<'a> {
             BuildProgress::add(&self.progress.rows_read, 1);
             BuildProgress::add(&self.progress.bytes_read, bytes);
             let number = self.rows_read;
-            let Some(existing) = &self.existing else {
-                return Ok(Some(Read { number, place, document, former: None }));
+            let Some(versions) = &self.previous else {
+                return Ok(Some(Read { number, place, document, previous: None }));
             };
-            let former = existing.former(&document)?;
-            let unchanged = former.as_ref().is_some_and(|former| former.document == document);
-            let former = former.map(|former| (former.location.shard, former.row));
-            if unchanged {
+            let previous = versions.version(&document)?;
+            let is_unchanged = previous.as_ref().is_some_and(|previous| previous.is_unchanged);
+            let previous = previous.map(|previous| (previous.shard, previous.row));
+            if is_unchanged {
                 self.unchanged += 1;
             } else if self.chunker.is_blank(&document) {
                 self.empty_rows += 1;
-                self.emptied.add(former);
+                self.emptied.add(previous);
             } else {
-                return Ok(Some(Read { number, place, document, former }));
+                return Ok(Some(Read { number, place, document, previous }));
             }
             BuildProgress::add(&self.progress.rows_done, 1);
         }
@@ -209,10 +209,10 @@ impl<'a> Units<'a> {
             hasher.add(&read.document);
             if chunks.is_empty() {
                 self.empty_rows += 1;
-                self.emptied.add(read.former);
+                self.emptied.add(read.previous);
                 continue;
             }
-            replaced.add(read.former);
+            replaced.add(read.previous);
             let first_slot = Slot(contents.chunks.len() as u32);
             let (document, chunk_count) = (read.document, chunks.len() as u32);
             let indexed = IndexedDocument { row, document, first_slot, chunks: chunk_count };
@@ -338,7 +338,7 @@ mod tests {
             limit: None,
             max_bytes: None,
             memory: Memory::default(),
-            notice: |_| {},
+            warn: |_| {},
             progress: &BuildProgress::default(),
             stop: &AtomicBool::new(false),
         };

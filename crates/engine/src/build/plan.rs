@@ -29,8 +29,8 @@ pub struct BuildInput<'a, M> {
     pub max_bytes: Option<u64>,
     /// Memory that the build may hold.
     pub memory: Memory,
-    /// Told what a user should know while it goes on.
-    pub notice: fn(&str),
+    /// Called with each warning.
+    pub warn: fn(&str),
     /// Counters for whoever watches.
     pub progress: &'a BuildProgress,
     /// Set from outside to stop.

@@ -13,7 +13,7 @@ use crate::error::EngineError;
 use crate::progress::BuildProgress;
 
 /// Blocks on their way to the disk.
-pub(crate) struct Batch<'a> {
+pub(crate) struct BlockBatch<'a> {
     pub(crate) first: Slot,
     pub(crate) blocks: Vec<KvBlock>,
     _share: Share<'a>,
@@ -22,7 +22,7 @@ pub(crate) struct Batch<'a> {
 /// From the prefill to the writer: a unit, then its blocks in order.
 pub(crate) enum Message<'a> {
     ShardInput(Arc<HeldUnit<'a>>),
-    Blocks(Batch<'a>),
+    Blocks(BlockBatch<'a>),
 }
 
 /// Computes the blocks of the units in order, and gives the positions computed.
@@ -51,7 +51,7 @@ pub(crate) fn prefill_units<'a, M: LanguageModel>(
             computed += tokens;
             let mut share = held_blocks.share();
             share.grow(bytes);
-            let made = Batch { first: Slot(first), blocks: made, _share: share };
+            let made = BlockBatch { first: Slot(first), blocks: made, _share: share };
             if blocks.send(Message::Blocks(made)).is_err() {
                 return Ok(computed);
             }

@@ -25,9 +25,9 @@ pub(crate) fn documents_of(dead: &[Tombstones]) -> u64 {
     dead.iter().map(|dead| dead.rows.len() as u64).sum()
 }
 
-/// The reader's way to the prefill, open as long as the store has room.
+/// The reader's way to the prefill, open as long as the disk budget lasts.
 pub(crate) struct UnitSink<'a> {
-    pub(crate) room: DiskBudget,
+    pub(crate) disk_budget: DiskBudget,
     pub(crate) sender: SyncSender<HeldUnit<'a>>,
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn read_units<'a, M: LanguageModel>(
         return Err(changed(rows));
     }
     while let Some(held) = units.next_unit(held)? {
-        sink.room.take(input, &held.unit)?;
+        sink.disk_budget.take(input, &held.unit)?;
         if sink.sender.send(held).is_err() {
             break; // The prefill has stopped and says why.
         }

@@ -153,13 +153,15 @@ fn verify_unit(
                     let (first_slot, chunks) = (indexed.first_slot, indexed.chunks);
                     let location = Location { shard, first_slot, chunks };
                     let this = |row| row == indexed.row;
-                    let found = |index: &Index| index.get(&indexed.document.id, this);
-                    !index.is_none_or(|index| match found(index) {
-                        Ok(Some(hit)) => {
-                            hit.location == location && hit.document == indexed.document
-                        }
-                        _ => false,
-                    })
+                    let is_found = |index: &Index| {
+                        let Some(hit) = index.get(&indexed.document.id, this)? else {
+                            return Ok(false);
+                        };
+                        let is_there = hit.location == location;
+                        let read = index.read_documents(&[hit])?;
+                        Ok::<_, RetrievalError>(is_there && read[0] == indexed.document)
+                    };
+                    !index.is_none_or(|index| is_found(index).unwrap_or(false))
                 });
                 damages.extend(unknown.map(|indexed| Damage {
                     shard: Some(shard.0),

@@ -3,17 +3,19 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use hyperrag_core::{BlockKey, ChunkId, Failover, LanguageModel, QuerySuffix, Slot, Tokenize};
-use hyperrag_rerank::{Candidate, Request, Scored, Work};
+use hyperrag_core::{
+    BlockKey, ChunkId, Document, Failover, LanguageModel, QueryTokens, Slot, Tokenize,
+};
+use hyperrag_rerank::{Candidate, RankedCandidate, ScoreRequest, ScoredBlocks, Work};
 use hyperrag_retrieval::Hit;
 
 use crate::error::EngineError;
-use crate::search::session::{Query, RankedHit, SearchResult, Session, Stats};
+use crate::search::session::{BlockPolicy, Query, RankedHit, SearchResult, Session, Stats};
 
 /// A query with its candidates.
 pub struct RerankRequest {
     query: Query,
-    part: QuerySuffix,
+    tokens: QueryTokens,
     hits: Vec<Hit>,
     /// The blocks of all hits, and which are whose.
     keys: Vec<BlockKey>,
@@ -27,35 +29,35 @@ impl RerankRequest {
     /// Positions that go through the decoder to score it from stored blocks.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.keys.len() * self.part.computed().len()
+        self.keys.len() * self.tokens.suffix.computed().len()
     }
 
-    fn request(&self) -> Request<'_> {
-        Request { query: &self.part, keys: &self.keys }
+    fn score_request(&self) -> ScoreRequest<'_> {
+        ScoreRequest { query: &self.tokens.suffix, keys: &self.keys }
     }
 }
 
 impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
-    /// The query with its best `depth` documents by BM25.
+    /// Makes the request for the best `depth` documents by BM25.
     ///
     /// # Errors
     /// [`EngineError`].
-    pub fn ask(&self, query: &Query, depth: usize) -> Result<RerankRequest, EngineError> {
+    pub fn request(&self, query: &Query, depth: usize) -> Result<RerankRequest, EngineError> {
         let start = Instant::now();
         let hits = self.retrieve(query, depth)?;
         let retrieve_seconds = start.elapsed().as_secs_f64();
-        Ok(RerankRequest { retrieve_seconds, ..self.ask_of(query, hits)? })
+        Ok(RerankRequest { retrieve_seconds, ..self.request_for(query, hits)? })
     }
 
-    /// The query with these candidates.
+    /// Makes the request for these candidates.
     ///
     /// # Errors
-    /// [`EngineError::EmptyQuery`] for one without a word.
-    pub fn ask_of(&self, query: &Query, hits: Vec<Hit>) -> Result<RerankRequest, EngineError> {
-        let part = self.query_part(query)?;
+    /// [`EngineError::EmptyQuery`] for a query without a word.
+    pub fn request_for(&self, query: &Query, hits: Vec<Hit>) -> Result<RerankRequest, EngineError> {
+        let tokens = self.query_tokens(query)?;
         let (keys, ranges) = keys(&hits);
         let (query, failovers) = (query.clone(), self.take_failovers());
-        Ok(RerankRequest { query, part, hits, keys, ranges, retrieve_seconds: 0.0, failovers })
+        Ok(RerankRequest { query, tokens, hits, keys, ranges, retrieve_seconds: 0.0, failovers })
     }
 
     /// Returns how many [`RerankRequest::rows`] the model computes best together.
@@ -64,68 +66,84 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
         self.model.score_rows()
     }
 
-    /// Reranks the candidates, from stored blocks or by computing each again.
+    /// Reranks the candidates.
     ///
     /// # Errors
     /// [`EngineError`].
     pub fn rerank(
         &self,
-        mut asked: RerankRequest,
-        recompute: bool,
+        mut request: RerankRequest,
+        policy: BlockPolicy,
     ) -> Result<SearchResult, EngineError> {
         let start = Instant::now();
-        let scored = match &self.query_first {
-            Some(profile) if recompute => {
-                let (own, scored) = self.score_texts(profile, &asked.query, &asked.hits)?;
-                asked.ranges = own;
+        let scored = match (&self.query_first, policy) {
+            (Some(profile), BlockPolicy::Recompute) => {
+                let documents = self.documents(&request.hits)?;
+                let (own, scored) = self.score_texts(profile, &request.tokens, &documents)?;
+                request.ranges = own;
                 scored
             }
             _ => {
-                let scored = self.score_requests(&[asked.request()], recompute)?;
-                scored.into_iter().next().unwrap_or_else(|| Ok(Scored::default()))?
+                let scored = self.score_requests(&[request.score_request()], policy)?;
+                scored.into_iter().next().unwrap_or_else(|| Ok(ScoredBlocks::default()))?
             }
         };
-        Ok(self.ranked(asked, scored, start.elapsed().as_secs_f64()))
+        self.result(request, scored, start.elapsed().as_secs_f64())
     }
 
     /// Reranks the candidates of several queries, which share the model's passes. Each query has the
     /// scores that it has by itself, and a share of the time by its rows.
     pub fn rerank_together(
         &self,
-        asked: Vec<RerankRequest>,
-        recompute: bool,
+        requests: Vec<RerankRequest>,
+        policy: BlockPolicy,
     ) -> Vec<Result<SearchResult, EngineError>> {
-        let one_by_one = |asked: Vec<RerankRequest>| {
-            asked.into_iter().map(|asked| self.rerank(asked, recompute)).collect()
+        let one_by_one = |requests: Vec<RerankRequest>| {
+            requests.into_iter().map(|request| self.rerank(request, policy)).collect()
         };
-        if asked.len() < 2 || self.query_first.is_some() {
-            return one_by_one(asked);
+        if requests.len() < 2 || self.query_first.is_some() {
+            return one_by_one(requests);
         }
         let start = Instant::now();
-        let requests: Vec<_> = asked.iter().map(RerankRequest::request).collect();
-        let scored = self.score_requests(&requests, recompute);
+        let together: Vec<_> = requests.iter().map(RerankRequest::score_request).collect();
+        let scored = self.score_requests(&together, policy);
         // The model refuses one, and does not say which.
-        let Ok(scored) = scored else { return one_by_one(asked) };
-        let rows: usize = asked.iter().map(RerankRequest::rows).sum();
+        let Ok(scored) = scored else { return one_by_one(requests) };
+        let rows: usize = requests.iter().map(RerankRequest::rows).sum();
         let row_seconds = start.elapsed().as_secs_f64() / rows.max(1) as f64;
-        let ranked = |(asked, scored): (RerankRequest, Result<Scored, EngineError>)| {
-            let seconds = row_seconds * asked.rows() as f64;
-            Ok(self.ranked(asked, scored?, seconds))
+        let result = |(request, scored): (RerankRequest, Result<ScoredBlocks, EngineError>)| {
+            let seconds = row_seconds * request.rows() as f64;
+            self.result(request, scored?, seconds)
         };
-        asked.into_iter().zip(scored).map(ranked).collect()
+        requests.into_iter().zip(scored).map(result).collect()
     }
 
-    fn ranked(&self, asked: RerankRequest, scored: Scored, rerank_seconds: f64) -> SearchResult {
-        let RerankRequest { query, hits, ranges, retrieve_seconds, mut failovers, .. } = asked;
-        let Scored { scores, work } = scored;
+    /// Ranks the candidates, and reads the titles and texts of the best.
+    fn result(
+        &self,
+        request: RerankRequest,
+        scored: ScoredBlocks,
+        rerank_seconds: f64,
+    ) -> Result<SearchResult, EngineError> {
+        let RerankRequest { query, hits, ranges, mut retrieve_seconds, mut failovers, .. } =
+            request;
+        let ScoredBlocks { scores, work } = scored;
         let candidates = hits.iter().zip(ranges).map(|(hit, chunks)| Candidate {
-            id: &hit.document.id,
+            id: &hit.id,
             chunks,
             retriever_score: hit.score,
         });
-        let ranked = self.ranking.rank(&candidates.collect::<Vec<_>>(), &scores);
+        let mut ranked = self.ranking.rank(&candidates.collect::<Vec<_>>(), &scores);
+        ranked.truncate(self.hits_max);
+
+        let start = Instant::now();
+        let best: Vec<Hit> = ranked.iter().map(|ranked| hits[ranked.candidate].clone()).collect();
+        let documents = self.documents(&best)?;
+        retrieve_seconds += start.elapsed().as_secs_f64();
+
         let Work { blocks_read, bytes_read, tokens_computed, damages, failovers: of_blocks } = work;
         failovers.extend(of_blocks);
+        failovers.extend(self.take_failovers());
         let skipped = damages.iter().filter(|damage| damage.skipped).count();
         let stats = Stats {
             candidates: hits.len(),
@@ -138,21 +156,20 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
             retrieve_seconds,
             rerank_seconds,
         };
-        let answered = (1..).zip(ranked).map(|(rank, ranked)| {
-            let hit = &hits[ranked.candidate];
-            RankedHit {
+        let of_rank =
+            |(rank, (ranked, document)): (usize, (RankedCandidate, Document))| RankedHit {
                 rank,
-                id: hit.document.id.as_str().to_owned(),
+                id: document.id.as_str().to_owned(),
                 score: ranked.score,
                 model_score: ranked.model_score,
-                title: hit.document.title.clone(),
+                title: document.title,
                 chunk: ranked.chunk,
-                retriever_score: hit.score,
-                text: hit.document.text.clone(),
-            }
-        });
-        let hits = answered.collect();
-        SearchResult { query_id: query.id, query: query.text, hits, stats, damages, failovers }
+                retriever_score: hits[ranked.candidate].score,
+                text: document.text,
+            };
+        let hits = (1..).zip(ranked.into_iter().zip(documents)).map(of_rank).collect();
+        let Query { id: query_id, text: query } = query;
+        Ok(SearchResult { query_id, query, hits, stats, damages, failovers })
     }
 }
 
@@ -165,7 +182,7 @@ pub fn keys(hits: &[Hit]) -> (Vec<BlockKey>, Vec<Range<usize>>) {
         keys.extend((0..hit.location.chunks).map(|ordinal| BlockKey {
             shard: hit.location.shard,
             slot: Slot(hit.location.first_slot.0 + ordinal),
-            chunk: ChunkId { document: hit.document.id.clone(), ordinal },
+            chunk: ChunkId { document: hit.id.clone(), ordinal },
         }));
         ranges.push(first..keys.len());
     }

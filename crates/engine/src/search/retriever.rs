@@ -1,7 +1,7 @@
-//! The index that queries are asked of: the store's own, or a replica's once that is damaged.
+//! The index that is searched: the store's own, or a replica's once that is damaged.
 //!
-//! In: questions to an index. Out: answers, from the next copy where one cannot answer. Which bytes
-//! are damaged is seen when they are read, so a copy may be left for the next in mid-session.
+//! In: readings of an index. Out: what they give, from the next copy where one fails. Which bytes are
+//! damaged is seen when they are read, so a copy may be left for the next in mid-session.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -37,21 +37,21 @@ impl<'a> Retriever<'a> {
         self.open.read().unwrap_or_else(PoisonError::into_inner).1.documents_before(end)
     }
 
-    /// Asks the index, and the next one where that fails.
-    pub(crate) fn ask<T>(
+    /// Reads from the index, and from the next one where that fails.
+    pub(crate) fn read<T>(
         &self,
-        question: impl Fn(&Index) -> Result<T, RetrievalError>,
+        reading: impl Fn(&Index) -> Result<T, RetrievalError>,
     ) -> Result<T, EngineError> {
         let (mut copy, mut index) =
             self.open.read().unwrap_or_else(PoisonError::into_inner).clone();
         loop {
-            match question(&index) {
+            match reading(&index) {
                 Err(error @ (RetrievalError::Damaged { .. } | RetrievalError::Io { .. })) => {
                     (copy, index) = first_of(self.store, copy + 1, Some(error))?;
                     let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
                     *open = (copy, Arc::clone(&index));
                 }
-                answer => return Ok(answer?),
+                read => return Ok(read?),
             }
         }
     }

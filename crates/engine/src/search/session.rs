@@ -1,11 +1,11 @@
 //! A store open for queries: queries in, candidates, scores and ranked hits out.
 
 use hyperrag_core::{
-    BlockKey, Chunk, ChunkRead, DocId, Failover, LanguageModel, Profile, QuerySuffix,
-    QueryTemplate, Tokenize,
+    BlockKey, Chunk, ChunkRead, DocId, Document, Failover, LanguageModel, Profile, QueryTemplate,
+    QueryTokens, Tokenize,
 };
 use hyperrag_rerank::{
-    DamagedBlock, OnDamage, Ranking, Request, RerankError, Scored, Source, score,
+    BlockSource, DamagedBlock, OnDamage, Ranking, RerankError, ScoreRequest, ScoredBlocks, score,
 };
 use hyperrag_retrieval::Hit;
 use hyperrag_store::{LiveRows, Replicated};
@@ -13,6 +13,16 @@ use serde::Serialize;
 
 use crate::error::EngineError;
 use crate::search::retriever::Retriever;
+
+/// Origin of the blocks that are scored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BlockPolicy {
+    /// Stored blocks are loaded.
+    #[default]
+    Load,
+    /// Every block is computed again from its token ids.
+    Recompute,
+}
 
 /// One query of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,9 +45,11 @@ pub struct Session<'a, M, T> {
     live: LiveRows,
     on_damage: OnDamage,
     pub(crate) ranking: Ranking,
+    /// Largest number of hits of a result.
+    pub(crate) hits_max: usize,
 }
 
-/// A document in the answer to a query.
+/// A ranked document.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RankedHit {
     /// From 1.
@@ -59,7 +71,7 @@ pub struct RankedHit {
     pub text: String,
 }
 
-/// Work of an answer.
+/// Work of a search.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Stats {
     /// Candidates that were scored.
@@ -89,7 +101,7 @@ pub struct SearchResult {
     pub query_id: String,
     /// The query.
     pub query: String,
-    /// All candidates, best first.
+    /// Candidates, best first: all, or as many as the session allows.
     pub hits: Vec<RankedHit>,
     /// Work that it took.
     pub stats: Stats,
@@ -119,7 +131,19 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         let live = store.manifest().live_rows();
         let (on_damage, ranking) = (OnDamage::default(), Ranking::default());
         let query_first = profile.lead.is_some().then(|| profile.clone());
-        Ok(Self { model, tokenizer, template, query_first, store, index, live, on_damage, ranking })
+        let hits_max = usize::MAX;
+        Ok(Self {
+            model,
+            tokenizer,
+            template,
+            query_first,
+            store,
+            index,
+            live,
+            on_damage,
+            ranking,
+            hits_max,
+        })
     }
 
     /// Returns the session with another way to treat damaged blocks.
@@ -132,6 +156,13 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     #[must_use]
     pub fn with_ranking(self, ranking: Ranking) -> Self {
         Self { ranking, ..self }
+    }
+
+    /// Returns the session with results of the best `hits_max` candidates only, so that the texts of no
+    /// others are read.
+    #[must_use]
+    pub fn with_hits_max(self, hits_max: usize) -> Self {
+        Self { hits_max, ..self }
     }
 
     /// Readings of replicas to open store and index; each is given once.
@@ -158,8 +189,18 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     ///
     /// # Errors
     /// [`EngineError::Retrieval`].
-    pub fn sample(&self, count: usize) -> Result<Vec<Hit>, EngineError> {
-        self.index.ask(|index| index.sample(count, |row| self.live.contains(row)))
+    pub fn sample(&self, count: usize) -> Result<Vec<Document>, EngineError> {
+        self.index.read(|index| {
+            index.read_documents(&index.sample(count, |row| self.live.contains(row))?)
+        })
+    }
+
+    /// Reads the titles and texts of hits.
+    ///
+    /// # Errors
+    /// [`EngineError::Retrieval`].
+    pub fn documents(&self, hits: &[Hit]) -> Result<Vec<Document>, EngineError> {
+        self.index.read(|index| index.read_documents(hits))
     }
 
     /// The best `depth` documents of the store by BM25.
@@ -169,7 +210,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     pub fn retrieve(&self, query: &Query, depth: usize) -> Result<Vec<Hit>, EngineError> {
         // The index may be ahead of the store.
         let live = |row| self.live.contains(row);
-        let mut hits = self.index.ask(|index| index.search(&query.text, depth, live))?;
+        let mut hits = self.index.read(|index| index.search(&query.text, depth, live))?;
         hits.retain(|hit| self.holds(hit));
         Ok(hits)
     }
@@ -189,7 +230,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
             let found = match DocId::new(document) {
                 Ok(id) => {
                     let live = |row| self.live.contains(row);
-                    let found = self.index.ask(|index| index.get(&id, live))?;
+                    let found = self.index.read(|index| index.get(&id, live))?;
                     found.filter(|hit| self.holds(hit))
                 }
                 Err(_) => None,
@@ -222,9 +263,9 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         &self,
         query: &Query,
         depth: usize,
-        recompute: bool,
+        policy: BlockPolicy,
     ) -> Result<SearchResult, EngineError> {
-        self.rerank(self.ask(query, depth)?, recompute)
+        self.rerank(self.request(query, depth)?, policy)
     }
 
     /// Scores the blocks of `keys` for the query.
@@ -235,37 +276,37 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         &self,
         query: &Query,
         keys: &[BlockKey],
-        recompute: bool,
-    ) -> Result<Scored, EngineError> {
-        let part = self.query_part(query)?;
-        let scored = self.score_requests(&[Request { query: &part, keys }], recompute)?;
-        scored.into_iter().next().unwrap_or_else(|| Ok(Scored::default()))
+        policy: BlockPolicy,
+    ) -> Result<ScoredBlocks, EngineError> {
+        let QueryTokens { suffix, .. } = self.query_tokens(query)?;
+        let scored = self.score_requests(&[ScoreRequest { query: &suffix, keys }], policy)?;
+        scored.into_iter().next().unwrap_or_else(|| Ok(ScoredBlocks::default()))
     }
 
     /// Scores the blocks of several queries together; each has what it comes to by itself.
     pub(crate) fn score_requests(
         &self,
-        requests: &[Request<'_>],
-        recompute: bool,
-    ) -> Result<Vec<Result<Scored, EngineError>>, EngineError> {
+        requests: &[ScoreRequest<'_>],
+        policy: BlockPolicy,
+    ) -> Result<Vec<Result<ScoredBlocks, EngineError>>, EngineError> {
         if let Some(profile) = &self.query_first {
             return Err(EngineError::QueryFirst { profile: profile.name.clone() });
         }
         let chunk_tokens = self.store.manifest().fingerprint.chunk_tokens as usize;
-        let source = match recompute {
-            true => Source::Recompute,
-            false => Source::Stored(self.store, self.on_damage),
+        let source = match policy {
+            BlockPolicy::Load => BlockSource::Stored(self.store, self.on_damage),
+            BlockPolicy::Recompute => BlockSource::Recompute,
         };
         let scored = score(self.model, requests, chunk_tokens, source, self.store)?;
         Ok(scored.into_iter().map(|scored| Ok(scored?)).collect())
     }
 
-    /// Returns what follows the document: the query between the profile's words.
+    /// Tokenises a query between the profile's words.
     ///
     /// # Errors
     /// [`EngineError::EmptyQuery`] for one without a word.
-    pub fn query_part(&self, query: &Query) -> Result<QuerySuffix, EngineError> {
-        query_part(self.tokenizer, &self.template, query)
+    pub fn query_tokens(&self, query: &Query) -> Result<QueryTokens, EngineError> {
+        query_tokens(self.tokenizer, &self.template, query)
     }
 
     /// Reads the token ids that a block is made from.
@@ -278,17 +319,17 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     }
 }
 
-/// Returns the part of the prompt that follows a document for this query.
+/// Tokenises a query between the words of a profile.
 ///
 /// # Errors
 /// [`EngineError::EmptyQuery`] for one without a word.
-pub fn query_part(
+pub fn query_tokens(
     tokenizer: &impl Tokenize,
     template: &QueryTemplate,
     query: &Query,
-) -> Result<QuerySuffix, EngineError> {
-    if query.text.trim().is_empty() || tokenizer.encode_text(&query.text)?.is_empty() {
+) -> Result<QueryTokens, EngineError> {
+    if query.text.trim().is_empty() {
         return Err(EngineError::EmptyQuery);
     }
-    Ok(template.part(tokenizer, &query.text)?)
+    template.tokens(tokenizer, &query.text)?.ok_or(EngineError::EmptyQuery)
 }

@@ -9,7 +9,7 @@ use hyperrag_core::{
     QuerySuffix, ShardId, Slot,
 };
 use hyperrag_engine::EngineError;
-use hyperrag_rerank::{OnDamage, Request, Source, score};
+use hyperrag_rerank::{BlockSource, OnDamage, ScoreRequest, score};
 use hyperrag_store::{IndexedDocument, ShardChunks, ShardInput, Store, StoreWriter};
 use serde::Serialize;
 
@@ -89,20 +89,20 @@ pub fn bench_device<M: LanguageModel>(
     let store = Store::open(folder)?;
     let chunk_tokens = settings.chunk_tokens as usize;
     let query = QuerySuffix::likelihood(&query);
-    let request = Request { query: &query, keys: &keys };
+    let request = ScoreRequest { query: &query, keys: &keys };
     let scored = |source| {
         let scored = score(model, &[request], chunk_tokens, source, &store)?;
         scored.into_iter().collect::<Result<Vec<_>, _>>()
     };
     figures.disk = timed(settings.runs, each, || {
-        scored(Source::Stored(&store, OnDamage::Fail))?;
+        scored(BlockSource::Stored(&store, OnDamage::Fail))?;
         Ok(())
     })?;
     let recomputed: Vec<f32> =
-        scored(Source::Recompute)?.into_iter().flat_map(|s| s.scores).flatten().collect();
+        scored(BlockSource::Recompute)?.into_iter().flat_map(|s| s.scores).flatten().collect();
     figures.score_difference_max = agreement(&reused, &recomputed).score_difference_max;
     figures.recompute = timed(settings.runs, each, || {
-        scored(Source::Recompute)?;
+        scored(BlockSource::Recompute)?;
         Ok(())
     })?;
     Ok(figures)

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use hyperrag_core::{BlockKey, LanguageModel, Tokenize};
 use hyperrag_engine::search::request::keys;
+use hyperrag_engine::search::session::BlockPolicy;
 use hyperrag_engine::{EngineError, Query, Session};
-use hyperrag_rerank::{Scored, Work};
+use hyperrag_rerank::{ScoredBlocks, Work};
 use serde::Serialize;
 
 use crate::experiment::machine::{peak_memory_bytes, reset_peak_memory};
@@ -34,6 +35,15 @@ pub enum Mode {
     Reuse,
     /// Computed again from the token ids.
     Recompute,
+}
+
+impl Mode {
+    fn policy(self) -> BlockPolicy {
+        match self {
+            Self::Reuse => BlockPolicy::Load,
+            Self::Recompute => BlockPolicy::Recompute,
+        }
+    }
 }
 
 /// One timed run of one query.
@@ -132,9 +142,13 @@ pub fn bench<M: LanguageModel, T: Tokenize>(
             continue;
         }
         if std::mem::take(&mut warm_up) {
-            session.score(query, &keys, false)?;
+            session.score(query, &keys, BlockPolicy::Load)?;
             // Recompute needs its buffers only; all of it would take as long as what is timed.
-            session.score(query, &keys[..keys.len().min(WARM_UP_BLOCKS)], true)?;
+            session.score(
+                query,
+                &keys[..keys.len().min(WARM_UP_BLOCKS)],
+                BlockPolicy::Recompute,
+            )?;
         }
         for _ in 0..settings.runs.max(1) {
             let (reused, work) = timed(session, query, &keys, Mode::Reuse, &mut report)?;
@@ -165,13 +179,14 @@ pub fn workload<M: LanguageModel, T: Tokenize>(
     depth: usize,
 ) -> Result<Workload, EngineError> {
     let keys = keys(&session.retrieve(query, depth)?).0;
-    let mut workload = Workload { query: session.query_part(query)?.tokens, ..Workload::default() };
+    let mut workload =
+        Workload { query: session.query_tokens(query)?.suffix.tokens, ..Workload::default() };
     for key in &keys {
         let chunk = session.chunk(key)?;
         workload.documents.push(chunk.tokens);
         workload.ids.push(chunk.id.document.as_str().to_owned());
     }
-    let scores = session.score(query, &keys, false)?.scores;
+    let scores = session.score(query, &keys, BlockPolicy::Load)?.scores;
     workload.scores = scores.into_iter().flatten().collect();
     Ok(workload)
 }
@@ -185,7 +200,7 @@ fn timed<M: LanguageModel, T: Tokenize>(
 ) -> Result<(Vec<f32>, Work), EngineError> {
     reset_peak_memory();
     let start = Instant::now();
-    let Scored { scores, work } = session.score(query, keys, mode == Mode::Recompute)?;
+    let ScoredBlocks { scores, work } = session.score(query, keys, mode.policy())?;
     report.samples.push(Sample {
         query_id: query.id.clone(),
         mode,

@@ -70,7 +70,7 @@ pub fn retrieve_candidates(
     let judged = queries.into_iter().map(|query| {
         check(stop)?;
         let hits = index.search(&query.text, depth, |_| true)?;
-        let candidates = hits.into_iter().map(|hit| (hit.document.id, hit.score)).collect();
+        let candidates = hits.into_iter().map(|hit| (hit.id, hit.score)).collect();
         Ok(JudgedQuery { query, candidates })
     });
     judged.collect()

@@ -2,8 +2,7 @@
 
 use clap::Args;
 
-use super::query::parse_share;
-use super::{RankingArgs, SearchArgs};
+use crate::cli::query::{RankingArgs, SearchArgs, parse_share};
 
 #[derive(Debug, Args)]
 pub(crate) struct AnswerArgs {

@@ -9,7 +9,9 @@ use hyperrag_eval::Measure;
 use hyperrag_model::{ComputeDtype, DeviceChoice};
 use hyperrag_retrieval::Analyzer;
 
-use super::{Aggregate, ColumnArgs, ModelArgs, SearchArgs};
+use crate::cli::build::ColumnArgs;
+use crate::cli::model::ModelArgs;
+use crate::cli::query::{Aggregate, SearchArgs};
 
 /// Subject of `bench`: speed, or with its subcommand quality.
 #[derive(Debug)]
@@ -190,6 +192,34 @@ impl FromStr for VariantName {
         let dtype: Option<ComputeDtype> = dtype.transpose()?;
         Ok(Self { text: text.to_owned(), kv_dtype, dtype, chunk_tokens: chunk_tokens.transpose()? })
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceBenchArgs {
+    /// Device to time; cpu is the GPU's code on the CPU, to try the command.
+    #[arg(long, env = "HYPERRAG_DEVICE", default_value_t = DeviceChoice::Cuda(0), value_name = "DEVICE")]
+    pub(crate) device: DeviceChoice,
+    /// Type of weights and products: f16, bf16 or f32.
+    #[arg(long = "dtype", alias = "compute", env = "HYPERRAG_COMPUTE", default_value_t = ComputeDtype::F16, value_name = "TYPE")]
+    pub(crate) dtype: ComputeDtype,
+    /// Models whose sizes are taken; all without it.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    pub(crate) shapes: Vec<String>,
+    /// Candidates.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub(crate) depth: usize,
+    /// Positions of a candidate.
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) chunk_tokens: u32,
+    /// Tokens of the query.
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) query_tokens: u32,
+    /// Write the figures as JSON to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Timed runs of each figure; the median counts.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub(crate) runs: usize,
 }
 
 #[cfg(test)]

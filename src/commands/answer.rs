@@ -9,7 +9,7 @@ use hyperrag_engine::answer::GeneratedAnswer;
 use hyperrag_engine::answer::settings::{AnswerSettings, PassageOrder};
 use indicatif::ProgressBar;
 
-use crate::cli::AnswerArgs;
+use crate::cli::answer::AnswerArgs;
 use crate::exit::Status;
 use crate::input::model::open_to_rank;
 use crate::input::queries::QueryBatch;

@@ -13,7 +13,8 @@ use hyperrag_eval::experiment::speed::{self, BenchReport, BenchSettings};
 use hyperrag_eval::metric::agreement::agreement;
 use hyperrag_model::DeviceChoice;
 
-use crate::cli::{BenchArgs, ModelArgs};
+use crate::cli::bench::BenchArgs;
+use crate::cli::model::ModelArgs;
 use crate::exit::Status;
 use crate::input::model::open;
 use crate::input::queries;

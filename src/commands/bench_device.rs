@@ -6,7 +6,7 @@ use hyperrag_eval::experiment::device::DeviceBenchSettings;
 use hyperrag_model::{Config, DeviceInfo, DeviceModel, DeviceSettings};
 use hyperrag_store::FORMAT_VERSION;
 
-use crate::cli::DeviceBenchArgs;
+use crate::cli::bench::DeviceBenchArgs;
 use crate::error::Usage;
 use crate::exit::Status;
 use crate::output::bench_device::Output;

@@ -24,7 +24,7 @@ use hyperrag_eval::report::quality_chart;
 use hyperrag_eval::report::quality_table::table;
 use hyperrag_model::{ComputeDtype, DtypeChoice, Kernel, Model};
 
-use crate::cli::{QualityArgs, VariantName};
+use crate::cli::bench::{QualityArgs, VariantName};
 use crate::exit::Status;
 use crate::input::corpus::columns;
 use crate::input::judged::{read_qrels, read_run};

@@ -20,7 +20,7 @@ use hyperrag_retrieval::Analyzer;
 use hyperrag_store::{FORMAT_VERSION, Replica, Store, StoreError};
 use serde::Serialize;
 
-use crate::cli::BuildArgs;
+use crate::cli::build::BuildArgs;
 use crate::exit::Status;
 use crate::hint;
 use crate::input::corpus::columns;

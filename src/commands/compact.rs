@@ -4,7 +4,7 @@ use anyhow::Result;
 use hyperrag_engine::ByteProgress;
 use hyperrag_engine::maintain::compact::Compaction;
 
-use crate::cli::CompactArgs;
+use crate::cli::keep::CompactArgs;
 use crate::exit::Status;
 use crate::output::store::note_replicas_behind;
 use crate::{report, signals};

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use hyperrag_engine::maintain::delete::Deletion;
 
-use crate::cli::DeleteArgs;
+use crate::cli::keep::DeleteArgs;
 use crate::exit::Status;
 use crate::input::text;
 use crate::output::store::note_replicas_behind;

@@ -14,7 +14,7 @@ use hyperrag_eval::report::svg::gains_svg;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cli::{EvalArgs, EvalCommand, QaArgs};
+use crate::cli::eval::{EvalArgs, EvalCommand, QaArgs};
 use crate::exit::Status;
 use crate::input::judged::{read_qrels, read_run};
 use crate::input::queries;

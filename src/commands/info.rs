@@ -4,7 +4,7 @@ use anyhow::Result;
 use hyperrag_model::{DeviceChoice, DeviceInfo, ModelCache};
 use hyperrag_store::{Store, replica_states};
 
-use crate::cli::InfoArgs;
+use crate::cli::keep::InfoArgs;
 use crate::exit::Status;
 use crate::output::info::{BlockSizes, description, exactness};
 use crate::report;

@@ -21,7 +21,8 @@ mod verify;
 use anyhow::Result;
 use hyperrag_engine::threads::start_threads;
 
-use crate::cli::{BenchKind, Cli, Command};
+use crate::cli::bench::BenchKind;
+use crate::cli::{Cli, Command};
 use crate::exit::Status;
 
 /// Runs the command.

@@ -5,7 +5,7 @@ use hyperrag_core::{Coverage, KvDtype};
 use hyperrag_model::{CATALOG, Kernel, ModelCache, NamedModel};
 use serde_json::json;
 
-use crate::cli::ModelCommand;
+use crate::cli::model::ModelCommand;
 use crate::exit::Status;
 use crate::output::sizes::{MILLION, full_heads, gqa_saving};
 use crate::report;

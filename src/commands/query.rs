@@ -12,7 +12,7 @@ use hyperrag_engine::{EngineError, Query, SearchResult};
 use hyperrag_eval::Run;
 use hyperrag_eval::metric::run::{RunHit, run_id, run_line};
 
-use crate::cli::{Format, QueryArgs};
+use crate::cli::query::{Format, QueryArgs};
 use crate::exit::Status;
 use crate::input::judged::read_run;
 use crate::input::model::open_to_rank;

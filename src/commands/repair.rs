@@ -14,7 +14,7 @@ use hyperrag_engine::{ByteProgress, LoadedModel, OpenError};
 use hyperrag_model::DtypeChoice;
 use hyperrag_store::Store;
 
-use crate::cli::RepairArgs;
+use crate::cli::keep::RepairArgs;
 use crate::error::Damaged;
 use crate::exit::Status;
 use crate::hint::with_hint;

@@ -5,7 +5,7 @@ use hyperrag_engine::ByteProgress;
 use hyperrag_engine::maintain::replicate::Replication;
 use hyperrag_store::forget_replica;
 
-use crate::cli::ReplicateArgs;
+use crate::cli::keep::ReplicateArgs;
 use crate::error::Usage;
 use crate::exit::Status;
 use crate::report;

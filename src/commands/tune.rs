@@ -5,7 +5,7 @@ use hyperrag_eval::experiment::tune::{ScoredQuery, Tuning};
 use hyperrag_eval::metric::significance::PairedDifference;
 use serde_json::Value;
 
-use crate::cli::TuneArgs;
+use crate::cli::eval::TuneArgs;
 use crate::exit::Status;
 use crate::input::judged::read_qrels;
 use crate::input::queries;

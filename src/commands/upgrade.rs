@@ -7,7 +7,7 @@ use hyperrag_engine::ByteProgress;
 use hyperrag_engine::maintain::upgrade::Upgrade;
 use hyperrag_engine::open::upgraded_fingerprint;
 
-use crate::cli::UpgradeArgs;
+use crate::cli::keep::UpgradeArgs;
 use crate::exit::Status;
 use crate::{report, signals};
 

@@ -10,7 +10,7 @@ use hyperrag_engine::maintain::verify::{VerifiedReplica, VerifyReport, VerifySet
 use hyperrag_engine::{ByteProgress, EngineError};
 use hyperrag_store::{ReplicaState, Store, StoreError, replica_states};
 
-use crate::cli::VerifyArgs;
+use crate::cli::keep::VerifyArgs;
 use crate::error::Damaged;
 use crate::exit::Status;
 use crate::hint;

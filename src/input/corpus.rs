@@ -2,7 +2,7 @@
 
 use hyperrag_corpus::Columns;
 
-use crate::cli::ColumnArgs;
+use crate::cli::build::ColumnArgs;
 
 /// Returns the columns that `args` name.
 pub(crate) fn columns(args: &ColumnArgs) -> Columns {

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use hyperrag_engine::{Engine, ModelRequest};
 
-use crate::cli::ModelArgs;
+use crate::cli::model::ModelArgs;
 use crate::report;
 
 /// Returns what `args` ask for; warnings of loading it go to the user.

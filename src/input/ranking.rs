@@ -6,7 +6,8 @@ use hyperrag_engine::open::OpenSession;
 use hyperrag_engine::search::session::BlockPolicy;
 use hyperrag_rerank::{Aggregate, Fusion, OnDamage, Ranking};
 
-use crate::cli::{self, RankingArgs};
+use crate::cli::query as cli;
+use crate::cli::query::RankingArgs;
 
 /// Opens a session that ranks as `args` say.
 pub(crate) fn session<'a>(engine: &'a Engine, args: &RankingArgs) -> Result<OpenSession<'a>> {

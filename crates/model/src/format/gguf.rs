@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hyperrag_core::Digest;
 
@@ -25,7 +26,7 @@ use header::{GgufHeader, GgufTensorInfo};
 /// An open GGUF file.
 pub(crate) struct Gguf {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     /// Size of the file, in bytes.
     bytes: u64,
     header: GgufHeader,
@@ -44,7 +45,7 @@ impl Gguf {
             let feature = "a GGUF in several files (join them with llama-gguf-split --merge)";
             return Err(LoadError::Unsupported { feature: feature.to_owned() });
         }
-        Ok(Self { path: path.to_owned(), file, bytes, header })
+        Ok(Self { path: path.to_owned(), file: Arc::new(file), bytes, header })
     }
 
     /// Returns the model's name as the file states it.
@@ -56,7 +57,7 @@ impl Gguf {
         let mut config = Config::from_metadata(&self.header.metadata)?;
         // Llama 3's scaling is a tensor, not metadata.
         if self.has("rope_freqs.weight") {
-            let divisors = self.stored("rope_freqs.weight", &[config.head_dim / 2])?.values();
+            let divisors = self.stored("rope_freqs.weight", &[config.head_dim / 2])?.values()?;
             config.rope.scaling = Scaling::Divisors(divisors);
             config.local_rope = config.rope.clone();
         }
@@ -115,38 +116,66 @@ impl Gguf {
     }
 
     pub(crate) fn stored(&self, name: &str, shape: &[usize]) -> Result<QuantisedTensor, LoadError> {
-        let (place, bytes) = self.place(name, shape)?;
-        let mut data = vec![0; bytes];
-        let read = self.file.read_exact_at(&mut data, place.offset);
-        read.map_err(LoadError::io(&self.path, "the model file cannot be read"))?;
-        Ok(QuantisedTensor { kind: place.kind, shape: shape.to_vec(), data })
+        let (tensor, _) = self.place(name, shape)?;
+        Ok(QuantisedTensor {
+            file: Arc::clone(&self.file),
+            path: self.path.clone(),
+            offset: tensor.offset,
+            kind: tensor.kind,
+            rows: shape[0],
+            inputs: shape[1..].iter().product(),
+        })
     }
 }
 
-/// A tensor in the file's own type.
+/// A tensor in the file's own type. Its bytes are still in the file.
 pub(crate) struct QuantisedTensor {
+    file: Arc<File>,
+    path: PathBuf,
+    offset: u64,
     kind: GgmlType,
-    shape: Vec<usize>,
-    data: Vec<u8>,
+    rows: usize,
+    inputs: usize,
 }
 
 impl QuantisedTensor {
     pub(crate) fn rows(&self) -> usize {
-        self.shape[0]
+        self.rows
     }
 
-    pub(crate) fn values(&self) -> Vec<f32> {
-        self.kind.dequantise(&self.data)
+    pub(crate) fn values(&self) -> Result<Vec<f32>, LoadError> {
+        let mut values = Vec::new();
+        self.read(0, self.rows * self.inputs, &mut Vec::new(), &mut values)?;
+        Ok(values)
     }
 
-    pub(crate) fn each_rows(&self, mut each: impl FnMut(&[f32])) {
-        let inputs = self.shape[1];
-        if !inputs.is_multiple_of(self.kind.values()) {
-            return each(&self.values());
+    pub(crate) fn each_rows(&self, mut each: impl FnMut(&[f32])) -> Result<(), LoadError> {
+        if !self.inputs.is_multiple_of(self.kind.values()) {
+            each(&self.values()?);
+            return Ok(());
         }
-        let row_bytes = inputs / self.kind.values() * self.kind.bytes();
-        for rows in self.data.chunks(ROWS_AT_ONCE * row_bytes) {
-            each(&self.kind.dequantise(rows));
+        let (mut bytes, mut values) = (Vec::new(), Vec::new());
+        for first in (0..self.rows).step_by(ROWS_AT_ONCE) {
+            let rows = ROWS_AT_ONCE.min(self.rows - first);
+            self.read(first * self.inputs, rows * self.inputs, &mut bytes, &mut values)?;
+            each(&values);
         }
+        Ok(())
+    }
+
+    /// Reads `count` values from the value `first` on, whole blocks both. `bytes` is memory for what is read.
+    fn read(
+        &self,
+        first: usize,
+        count: usize,
+        bytes: &mut Vec<u8>,
+        values: &mut Vec<f32>,
+    ) -> Result<(), LoadError> {
+        let bytes_of = |values: usize| values / self.kind.values() * self.kind.bytes();
+        bytes.resize(bytes_of(count), 0);
+        let read = self.file.read_exact_at(bytes, self.offset + bytes_of(first) as u64);
+        read.map_err(LoadError::io(&self.path, "the model file cannot be read"))?;
+        self.kind.dequantise(bytes, values);
+        Ok(())
     }
 }

@@ -171,7 +171,7 @@ impl ModelFile {
     /// Reads the tensor `name` as f32, row-major.
     pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
         match self.stored(name, shape)? {
-            StoredTensor::Quantised(tensor) => Ok(tensor.values()),
+            StoredTensor::Quantised(tensor) => tensor.values(),
             StoredTensor::Plain(tensor) => tensor.values(),
         }
     }
@@ -219,10 +219,7 @@ impl StoredTensor {
     /// that no second copy of the matrix is made.
     pub(crate) fn each_rows(&self, each: impl FnMut(&[f32])) -> Result<(), LoadError> {
         match self {
-            Self::Quantised(tensor) => {
-                tensor.each_rows(each);
-                Ok(())
-            }
+            Self::Quantised(tensor) => tensor.each_rows(each),
             Self::Plain(tensor) => tensor.each_rows(each),
         }
     }

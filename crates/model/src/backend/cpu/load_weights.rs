@@ -8,7 +8,7 @@ use crate::arch::weights::{RowOrder, TensorRows, WeightSource};
 use crate::error::LoadError;
 use crate::format::model_file::{ModelFile, StoredTensor};
 
-/// Reads weights of a file without converting them.
+/// Locates weights in a file. They are read when they are packed.
 pub(super) struct FileWeights<'a>(pub(super) &'a mut ModelFile);
 
 /// A matrix in parts, one below the other.

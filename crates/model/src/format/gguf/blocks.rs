@@ -96,23 +96,20 @@ impl GgmlType {
         }
     }
 
-    /// Returns the values of whole blocks.
-    pub(super) fn dequantise(self, data: &[u8]) -> Vec<f32> {
-        let each = |unpack: fn(&[u8], &mut [f32])| {
-            let mut values = vec![0.0; data.len() / self.bytes() * self.values()];
-            let blocks = data.chunks_exact(self.bytes());
-            for (block, values) in blocks.zip(values.chunks_exact_mut(self.values())) {
-                unpack(block, values);
-            }
-            values
+    /// Writes the values of whole blocks to `values`, which gets as many.
+    pub(super) fn dequantise(self, data: &[u8], values: &mut Vec<f32>) {
+        values.resize(data.len() / self.bytes() * self.values(), 0.0);
+        let blocks = data.chunks_exact(self.bytes());
+        let mut blocks = blocks.zip(values.chunks_exact_mut(self.values()));
+        let mut each = |unpack: fn(&[u8], &mut [f32])| {
+            blocks.by_ref().for_each(|(block, values)| unpack(block, values));
         };
         match self {
-            Self::F32 => data.chunks_exact(4).map(|value| f32_at(value, 0)).collect(),
-            Self::F16 => data.chunks_exact(2).map(|value| f16_at(value, 0)).collect(),
-            Self::Bf16 => {
-                let values = data.chunks_exact(2).map(|v| bf16::from_le_bytes([v[0], v[1]]));
-                values.map(bf16::to_f32).collect()
-            }
+            Self::F32 => each(|value, values| values[0] = f32_at(value, 0)),
+            Self::F16 => each(|value, values| values[0] = f16_at(value, 0)),
+            Self::Bf16 => each(|value, values| {
+                values[0] = bf16::from_le_bytes([value[0], value[1]]).to_f32();
+            }),
             Self::Q4_0 => {
                 each(|block, values| halves(&block[2..], 0, 8, f16_at(block, 0), 0.0, values))
             }
@@ -263,7 +260,8 @@ mod tests {
             let count = 4096 * kind.values();
             let tensor = qtensor_from_ggml(theirs, &data, vec![count], &Device::Cpu).unwrap();
             let expected = tensor.dequantize(&Device::Cpu).unwrap().to_vec1::<f32>().unwrap();
-            let found = kind.dequantise(&data);
+            let mut found = vec![1.0; 7];
+            kind.dequantise(&data, &mut found);
             assert_eq!(found.len(), count);
             for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
                 let same = found.to_bits() == expected.to_bits();

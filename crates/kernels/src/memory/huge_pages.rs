@@ -25,9 +25,9 @@ impl<T: Pod> Pages<T> {
         let bytes = (length * size_of::<T>()).max(1);
         let map = MmapMut::map_anon(bytes);
         let map = map.map_err(|source| PackError::OutOfMemory { bytes, source })?;
-        // Large pages are a wish only.
+        // Both are wishes only. All of the memory will be written: pages come in one call, not in a fault each.
         #[cfg(target_os = "linux")]
-        let _ = map.advise(Advice::HugePage);
+        let _ = map.advise(Advice::HugePage).and_then(|()| map.advise(Advice::PopulateWrite));
         Ok(Self { map, of: PhantomData })
     }
 

@@ -58,7 +58,7 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         limit: args.limit,
         max_bytes: args.max_bytes,
         memory: memory(args)?,
-        notice: report::warn,
+        notice: hint::warn,
         progress: &progress,
         stop: signals::stop()?,
     };

@@ -6,8 +6,8 @@ use std::error::Error;
 use hyperrag_core::{Classified, ErrorKind, Hint, ModelError};
 use hyperrag_corpus::{ChunkError, CorpusError};
 use hyperrag_engine::build::memory_budget::TooLittleMemory;
-use hyperrag_engine::error::kind_of;
 use hyperrag_engine::{EngineError, OpenError};
+use hyperrag_model::LoadError;
 use hyperrag_store::StoreError;
 
 /// An error of the command line or the settings.
@@ -36,7 +36,7 @@ impl Classified for Damaged {
 type Class = (ErrorKind, Option<Hint>);
 
 /// Types that tell their class. An error of another crate that the program meets by itself is listed here.
-const KNOWN: [fn(&(dyn Error + 'static)) -> Option<Class>; 9] = [
+const KNOWN: [fn(&(dyn Error + 'static)) -> Option<Class>; 10] = [
     class_as::<Usage>,
     class_as::<Damaged>,
     class_as::<TooLittleMemory>,
@@ -45,7 +45,8 @@ const KNOWN: [fn(&(dyn Error + 'static)) -> Option<Class>; 9] = [
     class_as::<CorpusError>,
     class_as::<ChunkError>,
     class_as::<ModelError>,
-    |cause| Some((kind_of(cause.downcast_ref::<StoreError>()?), None)),
+    class_as::<StoreError>,
+    class_as::<LoadError>,
 ];
 
 fn class_as<E: Classified + 'static>(cause: &(dyn Error + 'static)) -> Option<Class> {

@@ -1,14 +1,19 @@
 //! Remedies in the words of the command line: errors and hints come in, sentences go out. The libraries spell
 //! no flag, command or variable; this file spells those of remedies.
 
-use hyperrag_core::{DocumentField, Hint};
+use hyperrag_core::{DocumentField, Hint, Warning};
 
-use crate::error;
+use crate::{error, report};
 
 /// Says what went wrong, with its causes and its remedy.
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let (_, hint) = error::class(error);
     with_hint(hyperrag_core::sentence(error.as_ref()), hint.as_ref())
+}
+
+/// Warns the user, with the remedy.
+pub(crate) fn warn(warning: &Warning) {
+    report::warn(&with_hint(warning.what.clone(), warning.hint.as_ref()));
 }
 
 /// Ends a message with its remedy. Without a message the remedy stands alone.
@@ -35,16 +40,43 @@ fn spelt(hint: &Hint) -> String {
             };
             return format!("give --memory {bytes} or more{shorter}");
         }
+        Hint::UseDtype(usable) => return format!("use --dtype {usable}"),
+        Hint::UseKvDtype(usable) => return format!("use --kv-dtype {usable}"),
+        Hint::PullModel { name } => return format!("run `hyperrag model pull {name}`"),
+        Hint::BuildStore { path } => {
+            return format!("make one with `hyperrag build INPUT --store {}`", path.display());
+        }
         Hint::LongerDocuments => "split it, or allow more with --max-document-bytes",
         Hint::LongerChunks => "use a larger --chunk-tokens",
         Hint::WiderDtype => "on a GPU, try --dtype bf16, whose range is larger",
+        Hint::UseCpu => "use --device cpu",
+        Hint::SmallerWeights => "free some, or use --dtype bf16, which takes half of f32's",
         Hint::FreeDeviceMemory => "free some, or use --device cpu",
         Hint::FewerThreads => "let the system have more, or start fewer (RAYON_NUM_THREADS)",
         Hint::ShorterPrompt => "shorten the question or the instruction, or lower --max-tokens",
+        Hint::NameModelFolder => "set HYPERRAG_HOME, XDG_CACHE_HOME or HOME",
+        Hint::SmallerUnits => "use a smaller --unit-rows",
+        Hint::FinishBuild { or_restart: false } => "finish it by the same `hyperrag build`",
+        Hint::FinishBuild { or_restart: true } => {
+            "finish it by the same `hyperrag build`, or forget what an append sealed with --append \
+             --restart"
+        }
+        Hint::RestartAppend => "begin it anew with --append --restart",
+        Hint::GiveStoreProfile => "name that with --profile, or build another store",
+        Hint::GiveBuildSettings => {
+            "give --model, --profile, --kv-dtype, --chunk-tokens and --unit-rows as for its build"
+        }
+        Hint::UpgradeStore => {
+            "while the file is there, `hyperrag upgrade` makes the store independent of these"
+        }
         Hint::GiveStoreModel => "give what it was made with, --model or --profile",
         Hint::RecomputeQuery => {
             "ask with `hyperrag query --recompute`, which reads the texts of a store, whatever profile \
              it was built with"
+        }
+        Hint::Repair => "mend the store with `hyperrag repair`",
+        Hint::AcceptOlder => {
+            "bring back a replica that is not behind, or allow it with --accept-older"
         }
         Hint::RepairOrRecompute => {
             "mend it with `hyperrag repair`, or ask with --on-damage recompute"
@@ -53,6 +85,8 @@ fn spelt(hint: &Hint) -> String {
             "run `hyperrag repair`, or the same `hyperrag build` again, which make the index anew"
         }
         Hint::NameReplicas => "name the replicas again with `hyperrag replicate`",
+        Hint::ListReplicas => "`hyperrag info` lists those that it does",
+        Hint::ForgetReplica => "`hyperrag replicate --forget` forgets it",
         Hint::Append => "add or replace documents with --append, or build another store",
         Hint::AppendOrSameInput => {
             "add what is new with --append, build another store, or give the same input and --limit"
@@ -74,6 +108,7 @@ fn column_flag(field: DocumentField) -> &'static str {
 #[cfg(test)]
 mod tests {
     use clap::{Command, CommandFactory};
+    use hyperrag_core::KvDtype;
 
     use super::*;
     use crate::cli::Cli;
@@ -94,15 +129,33 @@ mod tests {
             Hint::MemoryAtLeast { .. } => Hint::LongerDocuments,
             Hint::LongerDocuments => Hint::LongerChunks,
             Hint::LongerChunks => Hint::WiderDtype,
-            Hint::WiderDtype => Hint::FreeDeviceMemory,
-            Hint::FreeDeviceMemory => Hint::FewerThreads,
+            Hint::WiderDtype => Hint::UseDtype("f32"),
+            Hint::UseDtype(_) => Hint::UseKvDtype(KvDtype::Int8),
+            Hint::UseKvDtype(_) => Hint::UseCpu,
+            Hint::UseCpu => Hint::FreeDeviceMemory,
+            Hint::FreeDeviceMemory => Hint::SmallerWeights,
+            Hint::SmallerWeights => Hint::FewerThreads,
             Hint::FewerThreads => Hint::ShorterPrompt,
-            Hint::ShorterPrompt => Hint::GiveStoreModel,
-            Hint::GiveStoreModel => Hint::RecomputeQuery,
-            Hint::RecomputeQuery => Hint::RepairOrRecompute,
+            Hint::ShorterPrompt => Hint::PullModel { name: "a".to_owned() },
+            Hint::PullModel { .. } => Hint::NameModelFolder,
+            Hint::NameModelFolder => Hint::BuildStore { path: "a".into() },
+            Hint::BuildStore { .. } => Hint::SmallerUnits,
+            Hint::SmallerUnits => Hint::FinishBuild { or_restart: false },
+            Hint::FinishBuild { or_restart: false } => Hint::FinishBuild { or_restart: true },
+            Hint::FinishBuild { or_restart: true } => Hint::RestartAppend,
+            Hint::RestartAppend => Hint::GiveStoreModel,
+            Hint::GiveStoreModel => Hint::GiveStoreProfile,
+            Hint::GiveStoreProfile => Hint::GiveBuildSettings,
+            Hint::GiveBuildSettings => Hint::UpgradeStore,
+            Hint::UpgradeStore => Hint::RecomputeQuery,
+            Hint::RecomputeQuery => Hint::Repair,
+            Hint::Repair => Hint::AcceptOlder,
+            Hint::AcceptOlder => Hint::RepairOrRecompute,
             Hint::RepairOrRecompute => Hint::RebuildIndex,
             Hint::RebuildIndex => Hint::NameReplicas,
-            Hint::NameReplicas => Hint::Append,
+            Hint::NameReplicas => Hint::ListReplicas,
+            Hint::ListReplicas => Hint::ForgetReplica,
+            Hint::ForgetReplica => Hint::Append,
             Hint::Append => Hint::AppendOrSameInput,
             Hint::AppendOrSameInput => Hint::SameInputOrRestart,
             Hint::SameInputOrRestart => Hint::LargerStore,

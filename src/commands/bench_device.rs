@@ -10,7 +10,7 @@ use crate::cli::bench::DeviceBenchArgs;
 use crate::error::Usage;
 use crate::exit::Status;
 use crate::output::bench_device::Output;
-use crate::report;
+use crate::{hint, report};
 
 /// Rows and columns of the product that bounds everything else.
 const PRODUCT: usize = 8192;
@@ -83,7 +83,7 @@ fn device_settings(args: &DeviceBenchArgs) -> DeviceSettings {
         kv_dtype: KvDtype::Bf16,
         block_positions: args.chunk_tokens as usize,
         memory_bytes: None,
-        notice: report::warn,
+        warn: hint::warn,
     }
 }
 

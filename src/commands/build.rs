@@ -58,7 +58,7 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         limit: args.limit,
         max_bytes: args.max_bytes,
         memory: memory(args)?,
-        warn: report::warn,
+        warn: hint::warn,
         progress: &progress,
         stop: signals::stop()?,
     };

@@ -5,7 +5,7 @@ use hyperrag_model::{DeviceChoice, DeviceInfo};
 use serde_json::json;
 
 use crate::exit::Status;
-use crate::report;
+use crate::{hint, report};
 
 /// Says which devices there are.
 pub(crate) fn devices(json: bool) -> Result<Status> {
@@ -15,7 +15,7 @@ pub(crate) fn devices(json: bool) -> Result<Status> {
         match DeviceInfo::of(DeviceChoice::Cuda(number)) {
             Ok(info) => found.push(info),
             Err(error) => {
-                refusal = (number == 0).then(|| error.to_string());
+                refusal = (number == 0).then(|| hint::sentence(&error.into()));
                 break;
             }
         }

@@ -7,7 +7,7 @@ use hyperrag_store::{Store, replica_states};
 use crate::cli::keep::InfoArgs;
 use crate::exit::Status;
 use crate::output::info::{BlockSizes, description, exactness};
-use crate::report;
+use crate::{hint, report};
 
 /// Describes a store without loading its model.
 pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
@@ -16,7 +16,7 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
     let heads = args.model.as_deref().map(|model| query_heads(&store, model)).transpose()?;
     let sizes = BlockSizes::of(manifest, heads);
     let replicas = replica_states(&args.store, manifest).unwrap_or_else(|error| {
-        report::warn(&error.to_string());
+        report::warn(&hint::sentence(&error.into()));
         Vec::new()
     });
     let device = DeviceInfo::of(DeviceChoice::Auto)?;

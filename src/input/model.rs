@@ -7,7 +7,7 @@ use anyhow::Result;
 use hyperrag_engine::{Engine, ModelRequest};
 
 use crate::cli::model::ModelArgs;
-use crate::report;
+use crate::{hint, report};
 
 /// Returns what `args` ask for; warnings of loading it go to the user.
 pub(crate) fn request(args: &ModelArgs) -> ModelRequest<'_> {
@@ -17,7 +17,7 @@ pub(crate) fn request(args: &ModelArgs) -> ModelRequest<'_> {
         device: args.device,
         dtype: args.dtype,
         threads: args.threads,
-        notice: report::warn,
+        warn: hint::warn,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::Result;
-use hyperrag_core::Failover;
+use hyperrag_core::{Failover, Hint};
 use hyperrag_engine::EngineError;
 use hyperrag_rerank::{DamagedBlock, RerankError};
 use indicatif::ProgressBar;
@@ -111,7 +111,8 @@ fn warn_of_failovers(failovers: &[Failover], warned: &mut HashSet<String>) {
     for Failover { what, from } in failovers {
         if warned.insert(what.clone()) {
             let from = from.display();
-            report::warn(&format!("{what}; read from the replica {from} instead"));
+            let text = format!("{what}; read from the replica {from} instead");
+            report::warn(&hint::with_hint(text, Some(&Hint::Repair)));
         }
     }
 }

@@ -68,7 +68,7 @@ fn build_as_a_gpu(root: &Path) {
         kv_dtype: KvDtype::Bf16,
         block_positions: 256,
         memory_bytes: None,
-        notice: |_| (),
+        warn: |_| (),
     };
     let (model, _) = DeviceModel::load(&mut file, DeviceChoice::Cpu, settings).unwrap();
     let corpus = Corpus::open(&[testdata("corpus.parquet")], Columns::default()).unwrap();

@@ -167,11 +167,10 @@ fn source_files_are_short() {
 }
 
 /// Files of libraries that may name a flag, a command or a variable of the environment, and why.
-const SPELLING: [(&str, &str); 4] = [
-    ("crates/model/", "its hints come after its files have moved"),
-    ("crates/store/", "its hints come after its files have moved"),
-    ("crates/model/src/cache.rs", "HYPERRAG_HOME is where models are kept, whatever program asks"),
-    ("crates/model/src/pull.rs", "the flags are pip's"),
+const SPELLING: [(&str, &str); 3] = [
+    ("crates/model/src/fetch/cache.rs", "it reads HYPERRAG_HOME, whatever program asks"),
+    ("crates/model/src/fetch/pypi.rs", "the flags are pip's"),
+    ("crates/model/src/format/gguf.rs", "the flag is that of llama.cpp's llama-gguf-split"),
 ];
 
 /// Returns the flag, the command or the variable of the program that a line of source names.

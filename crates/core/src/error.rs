@@ -2,6 +2,7 @@
 //! and a sentence with its causes. Knows no exit code and no flag.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
 
 use crate::block::kv_shape::KvShape;
@@ -36,6 +37,40 @@ pub trait Classified: Error {
     /// Returns the remedy.
     fn hint(&self) -> Option<Hint> {
         None
+    }
+}
+
+/// An error of a crate that the caller does not know, with its kind and its remedy.
+#[derive(Debug)]
+pub struct BoxedError(Box<dyn Classified + Send + Sync>);
+
+impl BoxedError {
+    /// Boxes an error.
+    #[must_use]
+    pub fn new(error: impl Classified + Send + Sync + 'static) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl fmt::Display for BoxedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for BoxedError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl Classified for BoxedError {
+    fn kind(&self) -> ErrorKind {
+        self.0.kind()
+    }
+
+    fn hint(&self) -> Option<Hint> {
+        self.0.hint()
     }
 }
 
@@ -109,6 +144,12 @@ pub enum ModelError {
     /// The device failed.
     #[error("the device failed: {0}")]
     Device(String),
+    /// A computation that only the CPU does.
+    #[error("{what} is not done on a GPU")]
+    OnCpuOnly {
+        /// The computation.
+        what: &'static str,
+    },
 }
 
 impl Classified for ModelError {
@@ -122,7 +163,8 @@ impl Classified for ModelError {
             Self::KvShape { .. }
             | Self::NotANumber { .. }
             | Self::Tokenizer(_)
-            | Self::Device(_) => ErrorKind::Failed,
+            | Self::Device(_)
+            | Self::OnCpuOnly { .. } => ErrorKind::Failed,
         }
     }
 
@@ -130,6 +172,7 @@ impl Classified for ModelError {
         match self {
             Self::NotANumber { .. } => Some(Hint::WiderDtype),
             Self::OutOfMemory { .. } => Some(Hint::FreeDeviceMemory),
+            Self::OnCpuOnly { .. } => Some(Hint::UseCpu),
             _ => None,
         }
     }

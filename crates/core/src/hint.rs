@@ -1,7 +1,25 @@
 //! Remedies in the words of no program: the data of a remedy come in, and the program that met the error
 //! spells it. Knows neither flags nor commands.
 
+use std::path::PathBuf;
+
+use crate::block::kv_dtype::KvDtype;
 use crate::document::DocumentField;
+
+/// A sentence for the user about something that is no error, with its remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The sentence.
+    pub what: String,
+    /// Remedy.
+    pub hint: Option<Hint>,
+}
+
+impl From<String> for Warning {
+    fn from(what: String) -> Self {
+        Self { what, hint: None }
+    }
+}
 
 /// Remedy for an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,22 +46,65 @@ pub enum Hint {
     LongerChunks,
     /// Compute in a type with a larger range.
     WiderDtype,
+    /// Compute with weights and products of one of these types.
+    UseDtype(&'static str),
+    /// Store K and V in this type.
+    UseKvDtype(KvDtype),
+    /// Compute on the CPU.
+    UseCpu,
     /// Free memory of the device, or compute on the CPU.
     FreeDeviceMemory,
+    /// Free memory, or hold the weights in a type of half the size.
+    SmallerWeights,
     /// Have the system allow more threads, or start fewer.
     FewerThreads,
     /// Make the question, the instruction or the answer shorter.
     ShorterPrompt,
+    /// Fetch the model of this name.
+    PullModel {
+        /// Name of the model.
+        name: String,
+    },
+    /// Name the folder where models are kept.
+    NameModelFolder,
+    /// Build a store in this folder.
+    BuildStore {
+        /// Folder of the store.
+        path: PathBuf,
+    },
+    /// Have a unit of the build hold fewer rows.
+    SmallerUnits,
+    /// Finish a build or an append.
+    FinishBuild {
+        /// Whether forgetting what an append sealed would do too.
+        or_restart: bool,
+    },
+    /// Begin an append anew.
+    RestartAppend,
     /// Give the model and the profile that the store was made with.
     GiveStoreModel,
+    /// Name the profile that the store was made with, or build another store.
+    GiveStoreProfile,
+    /// Give all that decides on the store's bytes as for its build.
+    GiveBuildSettings,
+    /// Make the store independent of the file of its model.
+    UpgradeStore,
     /// Rank with documents computed again, as blocks of a prompt with the query first cannot be stored.
     RecomputeQuery,
+    /// Mend the store.
+    Repair,
+    /// Bring back a replica that is not behind, or allow an older state of the store.
+    AcceptOlder,
     /// Mend the store, or have damaged blocks computed again.
     RepairOrRecompute,
     /// Mend the store, or end its build again: both rebuild the index.
     RebuildIndex,
     /// Tell the store its replicas again.
     NameReplicas,
+    /// Look up the replicas that the store remembers.
+    ListReplicas,
+    /// Have the store forget a replica.
+    ForgetReplica,
     /// Add or replace documents, or build another store.
     Append,
     /// Add new documents, build another store, or give the first input again.

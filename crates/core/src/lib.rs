@@ -30,13 +30,13 @@ pub use document::{
     BlockKey, Chunk, ChunkId, DocId, Document, DocumentField, ID_BYTES_MAX, InvalidId, ShardId,
     Slot,
 };
-pub use error::{BlockError, Classified, ErrorKind, ModelError, is_refusal, sentence};
+pub use error::{BlockError, BoxedError, Classified, ErrorKind, ModelError, is_refusal, sentence};
 pub use fingerprint::{
     Coverage, Digest, Fingerprint, Mismatch, Reproducibility, SCORE_TOLERANCE_MEAN_LOGPROB,
 };
 pub use generate::{Generate, Generation, Sampling, Stop, Turn};
 pub use guard::{CaughtPanic, guarded, is_guarded, panic_text};
-pub use hint::Hint;
+pub use hint::{Hint, Warning};
 pub use model::{BlockRead, ChunkRead, LanguageModel, Opened, Tokenize};
 pub use prompt::profile::{
     Profile, ProfileError, QueryTemplate, QueryTokens, ScorerSpec, TITLE_TOKENS_MAX,

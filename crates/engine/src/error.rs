@@ -177,7 +177,7 @@ impl Classified for EngineError {
             Self::Chunk(error) => error.kind(),
             Self::Profile(error) => error.kind(),
             Self::Model(source) | Self::Tokenize { source, .. } => source.kind(),
-            Self::Store(error) => kind_of(error),
+            Self::Store(error) => error.kind(),
             Self::Retrieval(error) | Self::Index(error) => error.kind(),
             Self::Rerank(error) => error.kind(),
             Self::Language(_) => ErrorKind::Failed,
@@ -205,6 +205,7 @@ impl Classified for EngineError {
             Self::Chunk(error) => error.hint(),
             Self::Profile(error) => error.hint(),
             Self::Model(source) | Self::Tokenize { source, .. } => source.hint(),
+            Self::Store(error) => error.hint(),
             Self::Rerank(error) => error.hint(),
             Self::Index(_) => Some(Hint::RebuildIndex),
             Self::QueryFirst { .. } => Some(Hint::RecomputeQuery),
@@ -216,19 +217,6 @@ impl Classified for EngineError {
             Self::Threads(_) => Some(Hint::FewerThreads),
             _ => None,
         }
-    }
-}
-
-/// Returns the kind of a store's error.
-#[must_use]
-pub fn kind_of(error: &StoreError) -> ErrorKind {
-    match error {
-        StoreError::Mismatch { .. } | StoreError::Format { .. } => ErrorKind::Mismatch,
-        StoreError::Damaged { .. } => ErrorKind::Damaged,
-        StoreError::Locked { .. } => ErrorKind::Busy,
-        StoreError::DiskFull { .. } | StoreError::Io { .. } => ErrorKind::Refused,
-        StoreError::Absent { .. } | StoreError::NotAStore { .. } => ErrorKind::Input,
-        _ => ErrorKind::Failed,
     }
 }
 

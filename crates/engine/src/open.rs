@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use hyperrag_core::{
     Calibration, Classified, Coverage, ErrorKind, Fingerprint, Hint, KvDtype, LanguageModel,
-    Mismatch, Profile, ProfileError, Reproducibility,
+    Mismatch, Profile, ProfileError, Reproducibility, Warning,
 };
 use hyperrag_model::{
     ComputeDtype, DeviceChoice, DtypeChoice, Generator, KERNEL_ID, KERNEL_ID_BF16,
@@ -19,7 +19,7 @@ use hyperrag_model::{
 };
 use hyperrag_store::{FORMAT_VERSION, Replicated, Store, StoreError};
 
-use crate::error::{EngineError, kind_of};
+use crate::error::EngineError;
 use crate::profile::{NoProfile, read_profile};
 use crate::search::session::Session;
 
@@ -73,8 +73,8 @@ pub enum OpenError {
 impl Classified for OpenError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Store(error) => kind_of(error),
-            Self::Load(_) | Self::Generator { .. } => ErrorKind::Failed,
+            Self::Store(error) => error.kind(),
+            Self::Load(error) | Self::Generator { source: error, .. } => error.kind(),
             Self::Profile(error) => error.kind(),
             Self::OtherProfile { source, .. } => source.kind(),
         }
@@ -82,9 +82,10 @@ impl Classified for OpenError {
 
     fn hint(&self) -> Option<Hint> {
         match self {
-            Self::OtherProfile { source, .. } => source.hint(),
+            Self::Store(error) => error.hint(),
+            Self::Load(error) | Self::Generator { source: error, .. } => error.hint(),
             Self::Profile(error) => error.hint(),
-            Self::Store(_) | Self::Load(_) | Self::Generator { .. } => None,
+            Self::OtherProfile { source, .. } => source.hint(),
         }
     }
 }
@@ -103,7 +104,7 @@ pub struct ModelRequest<'a> {
     /// Threads on the CPU; 0 is one a core.
     pub threads: usize,
     /// Told what a user should know meanwhile.
-    pub notice: fn(&str),
+    pub warn: fn(&Warning),
 }
 
 /// A model ready to compute, with its tokenizer and its prompt.
@@ -161,7 +162,7 @@ impl LoadedModel {
             threads: request.threads,
             kv_dtype,
             chunk_tokens: chunk_tokens as usize,
-            notice: request.notice,
+            warn: request.warn,
         };
         let model = Model::load(&mut file, settings)?;
         Ok(Self { file, tokenizer, profile, calibration, model })
@@ -291,8 +292,8 @@ impl Engine {
         open: impl FnOnce(&ModelCache, &str) -> Result<ModelFile, LoadError>,
     ) -> Result<Self, OpenError> {
         let store = Replicated::open(root)?;
-        store.warnings().iter().for_each(|notice| (request.notice)(notice));
-        store.doubt().into_iter().for_each(request.notice);
+        store.warnings().iter().for_each(|warning| (request.warn)(warning));
+        store.doubt().into_iter().for_each(request.warn);
         let stored = &store.manifest().fingerprint;
         let (kv_dtype, calibration) = (stored.kv_shape.kv_dtype, store.calibration()?);
         let file = open(&ModelCache::from_environment()?, request.model)?;

@@ -1,9 +1,10 @@
-//! The errors of finding, fetching and loading a model. Each message says what to do. No error knows
-//! which command met it.
+//! The errors of finding, fetching and loading a model: causes come in, messages, kinds and remedies go
+//! out. It names no flag, and no error knows which command met it.
 
 use std::io;
 use std::path::PathBuf;
 
+use hyperrag_core::{Classified, ErrorKind, Hint};
 use hyperrag_kernels::error::PackError;
 
 /// Why a model is not there.
@@ -21,7 +22,7 @@ pub enum LoadError {
         known: String,
     },
     /// A model of the catalogue that is not fetched yet.
-    #[error("the model {name} is not on this machine (looked for {}): run `hyperrag model pull {name}`", path.display())]
+    #[error("the model {name} is not on this machine (looked for {})", path.display())]
     NotPulled {
         /// The model's name.
         name: String,
@@ -29,7 +30,7 @@ pub enum LoadError {
         path: PathBuf,
     },
     /// No folder for models can be determined.
-    #[error("no folder for models: set HYPERRAG_HOME, XDG_CACHE_HOME or HOME")]
+    #[error("there is no folder for models")]
     NoHome,
     /// The package client could not fetch the package.
     #[error("{command} did not fetch {package}: {output}; with no network, copy the model file to {} from another machine", path.display())]
@@ -104,9 +105,7 @@ pub enum LoadError {
         architecture: String,
     },
     /// Weights for which the system has no memory.
-    #[error(
-        "there is no memory for {bytes} bytes of weights: free some, or use --dtype bf16, which takes half of f32's"
-    )]
+    #[error("there is no memory for {bytes} bytes of weights")]
     OutOfMemory {
         /// Bytes of the matrix that did not fit.
         bytes: usize,
@@ -126,6 +125,22 @@ pub enum LoadError {
     Unsupported {
         /// The feature.
         feature: String,
+    },
+    /// A choice of the user that this model or this device cannot have, while another one can.
+    #[error("the model uses {choice}, which is not supported")]
+    UnsupportedChoice {
+        /// The choice.
+        choice: String,
+        /// The other one.
+        hint: Hint,
+    },
+    /// A program without the decoder for devices.
+    #[error(
+        "{device}: this program was built without the decoder for devices: build it with `make cuda`"
+    )]
+    NoDecoder {
+        /// The device's name.
+        device: String,
     },
     /// A device that cannot be used.
     #[error("{device}: {what}")]
@@ -149,12 +164,12 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// Weights that cannot be packed, with the remedy.
+    /// Makes the error of weights that cannot be packed.
     pub(crate) fn packing(error: PackError) -> Self {
         match error {
             PackError::OutOfMemory { bytes, source } => Self::OutOfMemory { bytes, source },
             PackError::Int8Inputs { .. } => {
-                Self::Unsupported { feature: format!("{error} (use --dtype bf16)") }
+                Self::UnsupportedChoice { choice: error.to_string(), hint: Hint::UseDtype("bf16") }
             }
         }
     }
@@ -165,5 +180,40 @@ impl LoadError {
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, action, source }
+    }
+}
+
+impl Classified for LoadError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownName { .. }
+            | Self::NotPulled { .. }
+            | Self::Gguf { .. }
+            | Self::Metadata { .. }
+            | Self::NotInFolder { .. }
+            | Self::Json { .. }
+            | Self::Architecture { .. }
+            | Self::Unsupported { .. }
+            | Self::UnsupportedChoice { .. } => ErrorKind::Input,
+            Self::OutOfMemory { .. }
+            | Self::Threads { .. }
+            | Self::NoDecoder { .. }
+            | Self::Device { .. }
+            | Self::Io { .. } => ErrorKind::Refused,
+            Self::NoHome | Self::Download { .. } | Self::Checksum { .. } | Self::Hub { .. } => {
+                ErrorKind::Failed
+            }
+        }
+    }
+
+    fn hint(&self) -> Option<Hint> {
+        match self {
+            Self::NotPulled { name, .. } => Some(Hint::PullModel { name: name.clone() }),
+            Self::NoHome => Some(Hint::NameModelFolder),
+            Self::OutOfMemory { .. } => Some(Hint::SmallerWeights),
+            Self::UnsupportedChoice { hint, .. } => Some(hint.clone()),
+            Self::Device { .. } => Some(Hint::UseCpu),
+            _ => None,
+        }
     }
 }

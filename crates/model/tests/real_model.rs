@@ -138,7 +138,7 @@ fn a_gpus_arithmetic_stays_within_the_tolerance() {
         kv_dtype: KvDtype::Bf16,
         block_positions: 256,
         memory_bytes: None,
-        notice: |_| (),
+        warn: |_| (),
     };
     let mut file = ModelFile::open(&path()).unwrap();
     let (model, _) = DeviceModel::load(&mut file, DeviceChoice::Cpu, settings).unwrap();

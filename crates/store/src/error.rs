@@ -1,10 +1,12 @@
-//! Errors of opening, reading and writing a store, each with its path, its cause and a remedy.
+//! Errors of opening, reading and writing a store: paths and causes come in, messages, kinds and remedies go
+//! out. It names no flag.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hyperrag_core::Mismatch;
+use hyperrag_core::{BoxedError, Classified, ErrorKind, Hint, Mismatch};
 
+use crate::format::paths::is_replica_list;
 use crate::format::version::FORMAT_VERSION;
 
 /// Reason why a store was not opened, read or written.
@@ -12,7 +14,7 @@ use crate::format::version::FORMAT_VERSION;
 #[non_exhaustive]
 pub enum StoreError {
     /// The folder has no manifest: nothing was built here.
-    #[error("{}: there is no store here; make one with `hyperrag build INPUT --store {}`", path.display(), path.display())]
+    #[error("{}: there is no store here", path.display())]
     Absent {
         /// The folder.
         path: PathBuf,
@@ -36,7 +38,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The replica to forget is not known.
-    #[error("{}: the store does not remember a replica {}; `hyperrag info` lists those that it does", path.display(), replica.display())]
+    #[error("{}: the store does not remember a replica {}", path.display(), replica.display())]
     UnknownReplica {
         /// The store.
         path: PathBuf,
@@ -44,7 +46,7 @@ pub enum StoreError {
         replica: PathBuf,
     },
     /// The store was made with another model, profile or setting.
-    #[error("{}: the store was made with {} {}, in use is {}; {}", path.display(), mismatch.field, mismatch.stored, mismatch.current, advice(mismatch))]
+    #[error("{}: the store was made with {} {}, in use is {}{}", path.display(), mismatch.field, mismatch.stored, mismatch.current, advice(mismatch))]
     Mismatch {
         /// The store.
         path: PathBuf,
@@ -68,7 +70,7 @@ pub enum StoreError {
         holder: String,
     },
     /// An input has been added only in part.
-    #[error("{}: a build or an append is not finished; run the same `hyperrag build` to its end first, or forget what an append sealed with --append --restart", path.display())]
+    #[error("{}: a build or an append is not finished", path.display())]
     Unfinished {
         /// The store.
         path: PathBuf,
@@ -90,17 +92,16 @@ pub enum StoreError {
         what: String,
     },
     /// Damage that cannot be repaired.
-    #[error("{}: it cannot be mended: {why}", path.display())]
+    #[error("{}: it cannot be mended", path.display())]
     NotRepaired {
         /// The file.
         path: PathBuf,
-        /// Missing part, and a remedy.
-        why: String,
+        /// Reason.
+        #[source]
+        why: NoRepair,
     },
     /// The input of a shard has more chunks than a shard may hold.
-    #[error(
-        "shard {shard} would hold {chunks} chunks, at most {max} are allowed; use a smaller --unit-rows"
-    )]
+    #[error("shard {shard} would hold {chunks} chunks, at most {max} are allowed")]
     TooManyChunks {
         /// The shard.
         shard: hyperrag_core::ShardId,
@@ -166,14 +167,161 @@ impl StoreError {
     }
 }
 
+impl Classified for StoreError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Mismatch { .. } | Self::Format { .. } => ErrorKind::Mismatch,
+            Self::Damaged { .. } => ErrorKind::Damaged,
+            Self::Locked { .. } => ErrorKind::Busy,
+            Self::DiskFull { .. } | Self::Io { .. } => ErrorKind::Refused,
+            Self::Absent { .. }
+            | Self::NotAStore { .. }
+            | Self::OtherStore { .. }
+            | Self::SameFolder { .. }
+            | Self::UnknownReplica { .. }
+            | Self::TooManyChunks { .. }
+            | Self::TooMuchText { .. } => ErrorKind::Input,
+            Self::Unfinished { .. } | Self::Foreign { .. } => ErrorKind::Failed,
+            Self::NotRepaired { why, .. } => why.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<Hint> {
+        match self {
+            Self::Absent { path } => Some(Hint::BuildStore { path: path.clone() }),
+            Self::UnknownReplica { .. } => Some(Hint::ListReplicas),
+            Self::Mismatch { mismatch, .. } if mismatch.of_file => Some(Hint::UpgradeStore),
+            Self::Mismatch { mismatch, .. } if mismatch.field == "profile" => {
+                Some(Hint::GiveStoreProfile)
+            }
+            Self::Unfinished { .. } => Some(Hint::FinishBuild { or_restart: true }),
+            Self::Damaged { path, .. } if is_replica_list(path) => Some(Hint::NameReplicas),
+            Self::Damaged { .. } => Some(Hint::Repair),
+            Self::NotRepaired { why, .. } => why.hint(),
+            Self::TooManyChunks { .. } => Some(Hint::SmallerUnits),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the part of the remedy that names nothing of a program, as the continuation of the message.
 fn advice(mismatch: &Mismatch) -> &'static str {
     match mismatch.of_file {
-        false if mismatch.field == "profile" => "name that with --profile, or build another store",
         true => {
-            "use the very file that it was made with, or build another store: in its format version 1 \
-             that is the digest of the whole file, and name and chat template count; while the file is \
-             there, `hyperrag upgrade` makes the store independent of these"
+            "; use the very file that it was made with, or build another store: in its format version 1 \
+             that is the digest of the whole file, and name and chat template count"
         }
-        false => "use what it was made with, or build another store",
+        false if mismatch.field == "profile" => "",
+        false => "; use what it was made with, or build another store",
+    }
+}
+
+/// Reason why a damaged file was not made again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoRepair {
+    /// No shard tells what the store was made with.
+    #[error("no shard's header is whole; build the store again")]
+    NoHeader,
+    /// Shards of several stores lie in the folder.
+    #[error("the shards are of different stores; build the store again")]
+    DifferentStores,
+    /// Neither the store nor the user's settings tell the fingerprint.
+    #[error("nothing here says what the store was made with")]
+    UnknownFingerprint,
+    /// The journal of an append has lost lines.
+    #[error("what was sealed of an unfinished append is not known")]
+    LostAppend,
+    /// A state was found that is not proved to be the last one.
+    #[error("it could be made {how}: what was deleted, added or replaced since would be undone")]
+    Older {
+        /// Source of the state, as the continuation of a sentence after "made".
+        how: String,
+    },
+    /// Titles and texts of a chunk file may be damaged.
+    #[error("{}: its texts cannot be shown to be those that were written; mend it from a replica, or build the store again in another folder", path.display())]
+    DoubtfulTexts {
+        /// The chunk file.
+        path: PathBuf,
+    },
+    /// The calibration computed again is another one.
+    #[error("the calibration computed again is not the one that the fingerprint names")]
+    OtherCalibration,
+    /// The blocks computed again are other ones.
+    #[error("the blocks computed again are not those that the manifest names")]
+    OtherBlocks,
+    /// Another kernel computed, and the store is not complete.
+    #[error("another kernel than the store's may mend it when the build is finished")]
+    OtherKernel,
+    /// The manifest is no longer the one that was read.
+    #[error("the store was changed meanwhile; repair it again")]
+    Changed,
+    /// A file that is needed for it is unusable too.
+    #[error(transparent)]
+    File(Box<StoreError>),
+    /// The computation failed.
+    #[error(transparent)]
+    Computation(#[from] BoxedError),
+}
+
+impl From<StoreError> for NoRepair {
+    fn from(error: StoreError) -> Self {
+        Self::File(Box::new(error))
+    }
+}
+
+impl Classified for NoRepair {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownFingerprint => ErrorKind::Input,
+            Self::OtherKernel => ErrorKind::Mismatch,
+            Self::Changed => ErrorKind::Busy,
+            Self::File(error) => error.kind(),
+            Self::Computation(error) => error.kind(),
+            Self::NoHeader
+            | Self::DifferentStores
+            | Self::LostAppend
+            | Self::Older { .. }
+            | Self::DoubtfulTexts { .. }
+            | Self::OtherCalibration
+            | Self::OtherBlocks => ErrorKind::Damaged,
+        }
+    }
+
+    fn hint(&self) -> Option<Hint> {
+        match self {
+            Self::UnknownFingerprint => Some(Hint::GiveBuildSettings),
+            Self::LostAppend => Some(Hint::RestartAppend),
+            Self::Older { .. } => Some(Hint::AcceptOlder),
+            Self::OtherKernel => Some(Hint::FinishBuild { or_restart: false }),
+            Self::Computation(error) => error.hint(),
+            // Repairing the store is no remedy for a failed repair.
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyperrag_core::{ModelError, sentence};
+
+    use super::*;
+
+    #[test]
+    fn a_failed_computation_keeps_its_words_and_its_remedy() {
+        let failed = BoxedError::new(ModelError::OutOfMemory { rows: 3 });
+        let error = StoreError::NotRepaired { path: "s".into(), why: failed.into() };
+        let said =
+            "s: it cannot be mended: the device has too little memory for one sequence of 3 rows";
+        assert_eq!(sentence(&error), said);
+        assert_eq!(error.hint(), Some(Hint::FreeDeviceMemory));
+        assert_eq!(error.kind(), ErrorKind::Refused);
+    }
+
+    #[test]
+    fn a_damaged_list_of_replicas_is_not_mended_by_a_repair() {
+        let hint = |path: &str| StoreError::damaged(Path::new(path), "cut short").hint();
+        assert_eq!(hint("s/replicas.json"), Some(Hint::NameReplicas));
+        assert_eq!(hint("s/manifest.json"), Some(Hint::Repair));
     }
 }

@@ -23,7 +23,7 @@ mod maintain;
 mod read_error;
 
 pub use damage::Damage;
-pub use error::StoreError;
+pub use error::{NoRepair, StoreError};
 pub use format::chunk_file::{IndexedDocument, ShardChunks};
 pub use format::manifest::{LiveRows, Manifest};
 pub use format::paths::FileKind;

@@ -72,11 +72,12 @@ impl DiskBudget {
         let left = rows - unit.shard.0 as f64 * unit.rows as f64;
         let all = needed as f64 * left / unit.rows.max(1) as f64;
         if all > free as f64 && input.max_bytes.is_none() {
-            (input.warn)(&format!(
+            let warning = format!(
                 "{}: {free} bytes are free, and the build will need about {all:.0}, to judge by its \
                  next unit; where the disk is full it stops and can be gone on with",
                 self.root.display()
-            ));
+            );
+            (input.warn)(&warning.into());
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use hyperrag_core::{Calibration, Fingerprint};
+use hyperrag_core::{Calibration, Fingerprint, Warning};
 use hyperrag_corpus::{Chunker, Corpus};
 use serde::Serialize;
 
@@ -30,7 +30,7 @@ pub struct BuildInput<'a, M> {
     /// Memory that the build may hold.
     pub memory: Memory,
     /// Called with each warning.
-    pub warn: fn(&str),
+    pub warn: fn(&Warning),
     /// Counters for whoever watches.
     pub progress: &'a BuildProgress,
     /// Set from outside to stop.

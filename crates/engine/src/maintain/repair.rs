@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use hyperrag_core::{
-    CALIBRATION_CHUNKS, Chunk, Classified, Hint, SCORE_TOLERANCE_MEAN_LOGPROB, ShardId, sentence,
+    BoxedError, CALIBRATION_CHUNKS, Chunk, Classified, Hint, SCORE_TOLERANCE_MEAN_LOGPROB, ShardId,
+    sentence,
 };
 use hyperrag_store::{
     Damage, FileKind, Manifest, Repair, ShardChunks, Store, StoreError, rebuild_manifest, replicas,
@@ -40,7 +41,7 @@ pub struct FileRepair {
     pub what: String,
     /// Remedy that was or would be taken, or the reason why there is none; empty where the hint says all.
     pub how: String,
-    /// Remedy for the user, in place of one that could be taken.
+    /// Step for the user to take: in place of the remedy, or after it.
     #[serde(skip)]
     pub hint: Option<Hint>,
     /// Whether it is mended; in a plan, whether it could be.
@@ -113,8 +114,8 @@ impl Unmended {
 impl From<StoreError> for Unmended {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::NotRepaired { why, .. } => Self::new(why),
-            error => Self::new(error.to_string()),
+            StoreError::NotRepaired { why, .. } => Self { why: sentence(&why), hint: why.hint() },
+            error => Self::new(sentence(&error)),
         }
     }
 }
@@ -151,43 +152,22 @@ fn manifest(
         Err(error) => return Err(error.into()),
     };
     let damage = Damage::from_error(root, &error);
-    let mut failed = None;
-    let mut fingerprints = |version| noting(&mut failed, model.fingerprints(version));
+    let mut fingerprints = |version| model.fingerprints(version).map_err(BoxedError::new);
     match rebuild_manifest(root, replicas, settings.accept_older, &mut fingerprints) {
         Ok(rebuilt) => {
             if !settings.dry_run {
                 rebuilt.publish(root)?;
             }
-            report.mends.push(mend(damage, Ok(rebuilt.how.clone())));
+            let hint = rebuilt.hint.clone();
+            report.mends.push(FileRepair { hint, ..mend(damage, Ok(rebuilt.how.clone())) });
             Ok(Some(Arc::new(rebuilt.manifest().clone())))
         }
         Err(error @ StoreError::NotRepaired { .. }) => {
-            report.mends.push(mend(damage, Err(reason(error, failed))));
+            report.mends.push(mend(damage, Err(error.into())));
             Ok(None)
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// Returns the reason of the store, with its remedy where the store passed on a failed computation.
-fn reason(error: StoreError, failed: Option<RecomputeError>) -> Unmended {
-    let told = Unmended::from(error);
-    match failed.map(Unmended::from) {
-        Some(failed) if failed.why == told.why => failed,
-        _ => told,
-    }
-}
-
-/// Keeps the error of a computation, of which the store takes the sentence alone.
-fn noting<T>(
-    failed: &mut Option<RecomputeError>,
-    computed: Result<T, RecomputeError>,
-) -> Result<T, String> {
-    computed.map_err(|error| {
-        let why = sentence(&error);
-        *failed = Some(error);
-        why
-    })
 }
 
 struct Job<'a> {
@@ -330,11 +310,11 @@ impl Job<'_> {
             0 => None,
             _ => model.other_kernel(&stored)?,
         };
-        let mut failed = None;
-        let mut compute = |chunks: &[Chunk]| noting(&mut failed, model.compute(&stored, chunks));
+        let mut compute =
+            |chunks: &[Chunk]| model.compute(&stored, chunks).map_err(BoxedError::new);
         let (chunks, kernel) = (&contents.chunks, kernel.as_deref());
-        let rewritten = self.mending.rewrite(shard, chunks, &salvage, &mut compute, kernel, buffer);
-        let renamed = rewritten.map_err(|error| reason(error, failed))?;
+        let renamed =
+            self.mending.rewrite(shard, chunks, &salvage, &mut compute, kernel, buffer)?;
         self.report.blocks_computed += damaged;
         Ok(match (renamed, kernel) {
             (true, Some(kernel)) => format!(

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use hyperrag_core::{
-    BlockError, Calibration, Chunk, FixedPositions, KvBlock, KvDtype, KvShape, LanguageModel,
-    LayerSource, ModelError, Pair,
+    BlockError, Calibration, Chunk, FixedPositions, Hint, KvBlock, KvDtype, KvShape, LanguageModel,
+    LayerSource, ModelError, Pair, Warning,
 };
 use hyperrag_kernels::isa::Kernel;
 
@@ -55,7 +55,7 @@ pub struct LoadSettings {
     /// Length of the longest chunk, in positions.
     pub chunk_tokens: usize,
     /// Receives warnings for the user while the model loads.
-    pub notice: fn(&str),
+    pub warn: fn(&Warning),
 }
 
 impl Model {
@@ -64,9 +64,9 @@ impl Model {
     /// # Errors
     /// [`LoadError`].
     pub fn load(file: &mut ModelFile, settings: LoadSettings) -> Result<Self, LoadError> {
-        let LoadSettings { device, dtype, threads, kv_dtype, chunk_tokens, notice, .. } = settings;
+        let LoadSettings { device, dtype, threads, kv_dtype, chunk_tokens, warn, .. } = settings;
         check_heads(kv_dtype, file.config())?;
-        match open(device, notice)? {
+        match open(device, warn)? {
             None => {
                 let computed = if kv_dtype.is_calibrated() { KvDtype::F32 } else { kv_dtype };
                 let kernel = Kernel::best();
@@ -82,7 +82,7 @@ impl Model {
                 let (block_positions, memory_bytes) = (chunk_tokens, None);
                 let dtype = dtype.on_gpu();
                 let settings =
-                    DeviceSettings { dtype, kv_dtype, block_positions, memory_bytes, notice };
+                    DeviceSettings { dtype, kv_dtype, block_positions, memory_bytes, warn };
                 Ok(Self::Gpu(Box::new(DeviceModel::load_on(file, &device, settings)?), info))
             }
         }
@@ -91,7 +91,7 @@ impl Model {
     /// Computes the calibration of `chunks`, see [`CpuModel::calibrate`].
     ///
     /// # Errors
-    /// The errors of [`LanguageModel::prefill`]; [`ModelError::Device`] on a GPU.
+    /// The errors of [`LanguageModel::prefill`]; [`ModelError::OnCpuOnly`] on a GPU.
     pub fn calibrate(
         &self,
         chunks: &[Chunk],
@@ -99,7 +99,7 @@ impl Model {
     ) -> Result<Calibration, ModelError> {
         match self {
             Self::Cpu(model) => model.calibrate(chunks, fixed),
-            Self::Gpu(..) => Err(ModelError::Device("calibration needs --device cpu".to_owned())),
+            Self::Gpu(..) => Err(ModelError::OnCpuOnly { what: "calibration" }),
         }
     }
 
@@ -112,16 +112,19 @@ impl Model {
         kv_dtype: KvDtype,
         calibration: Arc<Calibration>,
     ) -> Result<Self, LoadError> {
-        let unsupported = |feature| Err(LoadError::Unsupported { feature });
         check_heads(kv_dtype, self.config())?;
         match self {
             Self::Cpu(model) if calibration.fits(model.kv_shape()) => {
                 Ok(Self::Cpu(Box::new(model.calibrated(kv_dtype, calibration))))
             }
-            Self::Cpu(_) => unsupported("a calibration of another model's sizes".to_owned()),
-            Self::Gpu(..) => {
-                unsupported(format!("K and V in {kv_dtype} on a GPU (use --device cpu)"))
+            Self::Cpu(_) => {
+                let feature = "a calibration of another model's sizes".to_owned();
+                Err(LoadError::Unsupported { feature })
             }
+            Self::Gpu(..) => Err(LoadError::UnsupportedChoice {
+                choice: format!("K and V in {kv_dtype} on a GPU"),
+                hint: Hint::UseCpu,
+            }),
         }
     }
 
@@ -135,18 +138,21 @@ impl Model {
         kv_dtype: KvDtype,
         calibration: Option<Arc<Calibration>>,
     ) -> Result<Self, LoadError> {
-        let unsupported = |feature| Err(LoadError::Unsupported { feature });
         match (self, kv_dtype.is_calibrated(), calibration) {
-            (Self::Gpu(..), ..) => {
-                unsupported("several element types on a GPU (use --device cpu)".to_owned())
-            }
+            (Self::Gpu(..), ..) => Err(LoadError::UnsupportedChoice {
+                choice: "several element types on a GPU".to_owned(),
+                hint: Hint::UseCpu,
+            }),
             (Self::Cpu(model), false, _) => {
                 Ok(Self::Cpu(Box::new(CpuModel::clone(model).with_kv_dtype(kv_dtype))))
             }
             (Self::Cpu(model), true, Some(calibration)) => {
                 Self::Cpu(model.clone()).calibrated(kv_dtype, calibration)
             }
-            (Self::Cpu(_), true, None) => unsupported(format!("{kv_dtype} without a calibration")),
+            (Self::Cpu(_), true, None) => {
+                let feature = format!("{kv_dtype} without a calibration");
+                Err(LoadError::Unsupported { feature })
+            }
         }
     }
 
@@ -157,7 +163,7 @@ impl Model {
     pub fn requantise(&self, exact: &KvBlock) -> Result<KvBlock, ModelError> {
         match self {
             Self::Cpu(model) => model.requantise(exact),
-            Self::Gpu(..) => Err(ModelError::Device("rounding needs --device cpu".to_owned())),
+            Self::Gpu(..) => Err(ModelError::OnCpuOnly { what: "rounding" }),
         }
     }
 
@@ -210,12 +216,12 @@ impl Model {
 /// Refuses heads whose largest Hadamard matrix would mix too few dimensions.
 fn check_heads(kv_dtype: KvDtype, config: &Config) -> Result<(), LoadError> {
     if kv_dtype.is_calibrated() && !config.head_dim.is_multiple_of(HADAMARD_MIN) {
-        let feature = format!(
-            "K and V in {kv_dtype} with heads of {} dimensions, no multiple of {HADAMARD_MIN} (use \
-             --kv-dtype int8)",
+        let choice = format!(
+            "K and V in {kv_dtype} with heads of {} dimensions, no multiple of {HADAMARD_MIN}",
             config.head_dim
         );
-        return Err(LoadError::Unsupported { feature });
+        let hint = Hint::UseKvDtype(KvDtype::Int8);
+        return Err(LoadError::UnsupportedChoice { choice, hint });
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use candle_core::quantized::gguf_file::Value;
 use hyperrag_core::{
-    Chunk, Generate, KvBlock, KvDtype, LanguageModel, Pair, QuerySuffix, Sampling, Scorer,
+    Chunk, Generate, KvBlock, KvDtype, LanguageModel, Pair, QuerySuffix, Sampling, Scorer, Warning,
 };
 use hyperrag_model::testing::tiny::{NAMES, Tiny};
 use hyperrag_model::{
@@ -33,8 +33,8 @@ fn device(bytes: &[u8], kv_dtype: KvDtype, dtype: ComputeDtype) -> DeviceModel {
     let folder = tempfile::tempdir().unwrap();
     let mut file = ModelFile::open(&write_file(folder.path(), bytes)).unwrap();
     let block_positions = 128;
-    let notice = |_: &str| ();
-    let settings = DeviceSettings { dtype, kv_dtype, block_positions, memory_bytes: None, notice };
+    let warn = |_: &Warning| ();
+    let settings = DeviceSettings { dtype, kv_dtype, block_positions, memory_bytes: None, warn };
     DeviceModel::load(&mut file, DeviceChoice::Cpu, settings).unwrap().0
 }
 
@@ -262,7 +262,7 @@ fn the_device_agrees() {
                 kv_dtype: KvDtype::F32,
                 block_positions: 128,
                 memory_bytes: None,
-                notice: |_| (),
+                warn: |_| (),
             },
         );
         let random = random.unwrap().0;

@@ -477,7 +477,7 @@ fn heads_that_are_mixed_too_little_are_refused() {
             kv_dtype,
             calibration: None,
             chunk_tokens: 64,
-            notice: |_| {},
+            warn: |_| {},
         };
         // The tensors are not of these sizes either, but that comes later.
         let refused = Model::load(&mut file, settings).err();

@@ -33,7 +33,7 @@ fn settings(kv_dtype: KvDtype, memory_bytes: Option<usize>) -> DeviceSettings {
         kv_dtype,
         block_positions: POSITIONS,
         memory_bytes,
-        notice: |_| (),
+        warn: |_| (),
     }
 }
 

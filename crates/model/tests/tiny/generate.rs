@@ -106,7 +106,7 @@ fn a_model_that_reranks_lends_its_weights() {
             kv_dtype: KvDtype::F32,
             calibration: None,
             chunk_tokens: 256,
-            notice: |_| (),
+            warn: |_| (),
         };
         if kv_dtype.is_calibrated() {
             let model = Model::load(&mut file, settings.clone()).unwrap();

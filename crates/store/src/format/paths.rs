@@ -13,6 +13,7 @@ const CHUNKS: &str = "chunks";
 const CHUNK_FILE_EXTENSION: &str = "parquet";
 const INDEX: &str = "index";
 const INDEX_PREFIX: &str = "index-";
+const REPLICAS: &str = "replicas.json";
 const JOURNAL_PREFIX: &str = "journal-";
 const JOURNAL_SUFFIX: &str = ".log";
 const OLD_MANIFEST_PREFIX: &str = "retired-";
@@ -49,7 +50,7 @@ impl StorePaths {
     }
 
     pub(crate) fn replicas(&self) -> PathBuf {
-        self.root.join("replicas.json")
+        self.root.join(REPLICAS)
     }
 
     /// Returns the path of a manifest that was replaced, named by its inode, for as long as a reader may hold
@@ -117,6 +118,11 @@ pub(crate) fn is_old_manifest(name: &str) -> bool {
 /// Returns the name that a file gets when it is finished.
 pub(crate) fn finished_name(name: &str) -> &str {
     name.strip_suffix(TEMPORARY_SUFFIX).unwrap_or(name)
+}
+
+/// Whether this is the path of the list of replicas.
+pub(crate) fn is_replica_list(path: &Path) -> bool {
+    path.ends_with(REPLICAS)
 }
 
 /// Whether this is the path of a shard.

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyperrag_core::{
-    BlockError, BlockKey, BlockRead, Calibration, Chunk, ChunkRead, Failover, KvBlock, KvShape,
-    LayerSource, Opened,
+    BlockError, BlockKey, BlockRead, Calibration, Chunk, ChunkRead, Failover, Hint, KvBlock,
+    KvShape, LayerSource, Opened, Warning,
 };
 use rayon::prelude::*;
 
@@ -28,8 +28,8 @@ pub struct Replicated {
     copies: Vec<Store>,
     /// Reads from replicas while the store was opened.
     opening: Mutex<Vec<Failover>>,
-    warnings: Vec<String>,
-    doubt: Option<String>,
+    warnings: Vec<Warning>,
+    doubt: Option<Warning>,
 }
 
 /// A value read from a copy.
@@ -49,19 +49,18 @@ impl Replicated {
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let mut warnings = Vec::new();
         let mut listed = replicas(root).unwrap_or_else(|error| {
-            warnings.push(format!(
-                "{error}; reading goes on without replicas, name them again with `hyperrag replicate`"
-            ));
+            let what = format!("{error}; reading goes on without replicas");
+            warnings.push(Warning { what, hint: Some(Hint::NameReplicas) });
             Vec::new()
         });
         listed.retain(|replica| {
             let reached = StorePaths::new(replica).shards().is_dir();
             if !reached {
-                warnings.push(format!(
-                    "{}: the replica cannot be reached; reading goes on without it, `hyperrag replicate \
-                     --forget` forgets it",
+                let what = format!(
+                    "{}: the replica cannot be reached; reading goes on without it",
                     replica.display()
-                ));
+                );
+                warnings.push(Warning { what, hint: Some(Hint::ForgetReplica) });
             }
             reached
         });
@@ -77,12 +76,12 @@ impl Replicated {
                 };
                 let (from, generation) = (found.from, found.state.manifest.generation);
                 doubt = (!found.proved).then(|| {
-                    format!(
-                        "the replica {} {}: what was deleted, added or replaced since is not seen; \
-                         `hyperrag repair` says what can be done",
+                    let what = format!(
+                        "the replica {} {}: what was deleted, added or replaced since is not seen",
                         from.display(),
                         traces.doubt(generation)
-                    )
+                    );
+                    Warning { what, hint: Some(Hint::Repair) }
                 });
                 opening.push(Failover { what: error.to_string(), from });
                 Store::new(root, Arc::new(found.state.manifest), found.state.pin)
@@ -97,10 +96,10 @@ impl Replicated {
         Ok(Self { copies, opening: Mutex::new(opening), warnings, doubt })
     }
 
-    /// A sentence that says why these may not be the store's last contents; `None` if they are.
+    /// Says why these may not be the store's last contents; `None` if they are.
     #[must_use]
-    pub fn doubt(&self) -> Option<&str> {
-        self.doubt.as_deref()
+    pub fn doubt(&self) -> Option<&Warning> {
+        self.doubt.as_ref()
     }
 
     /// Manifest of the store.
@@ -137,9 +136,9 @@ impl Replicated {
         self.copies.iter().map(Store::root)
     }
 
-    /// Warnings about unusable replicas, one sentence each.
+    /// Warnings about unusable replicas.
     #[must_use]
-    pub fn warnings(&self) -> &[String] {
+    pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
 

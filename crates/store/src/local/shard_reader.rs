@@ -1,7 +1,6 @@
 //! Opens one shard file and checks it, and its blocks, against the manifest. In: a path and a manifest. Out:
 //! the block table, or a fault. Every length comes from the checked table.
 
-use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -36,20 +35,21 @@ pub(crate) struct UnnamedShard {
 
 impl UnnamedShard {
     /// Reads header and table of a shard. Checks their checksums.
-    pub(crate) fn read(paths: &StorePaths, shard: ShardId) -> Result<Self, String> {
+    pub(crate) fn read(paths: &StorePaths, shard: ShardId) -> Result<Self, StoreError> {
         let path = paths.shard(shard);
-        let at = |what: &dyn Display| format!("{}: {what}", path.display());
-        let unreadable = |error| at(&format_args!("cannot be read ({error})"));
-        let file = open_plain(&path).map_err(|fault| at(&fault))?;
+        Self::read_at(&path, shard).map_err(|fault| fault.of_file(&path))
+    }
+
+    fn read_at(path: &Path, shard: ShardId) -> Result<Self, ReadError> {
+        let file = open_plain(path)?;
         let mut bytes = vec![0; SHARD_HEADER_BYTES];
-        file.read_exact_at(&mut bytes, 0).map_err(unreadable)?;
-        let header = ShardHeader::decode(bytes.first_chunk().expect("256 bytes"));
-        let header = header.map_err(|what| at(&what))?;
+        file.read_exact_at(&mut bytes, 0)?;
+        let header = ShardHeader::decode(bytes.first_chunk().expect("256 bytes"))?;
         bytes.resize(table_end(header.blocks as usize), 0);
         let table = &mut bytes[SHARD_HEADER_BYTES..];
-        file.read_exact_at(table, SHARD_HEADER_BYTES as u64).map_err(unreadable)?;
+        file.read_exact_at(table, SHARD_HEADER_BYTES as u64)?;
         if crc32fast::hash(table) != header.table_crc || header.shard != shard {
-            return Err(at(&"its block table is damaged too"));
+            return Err("its block table is damaged too".to_owned().into());
         }
         let header_crcs = table.chunks_exact(ENTRY_BYTES).map(BlockEntry::decode);
         let header_crcs = header_crcs.map(|entry| entry.header_crc).collect();
@@ -154,8 +154,7 @@ impl OpenShard {
 
     /// Makes the error of copying a damaged block.
     pub(crate) fn damaged_block(&self, slot: usize, what: &str) -> StoreError {
-        let what = format!("block {slot}: {what}; mend it with `hyperrag repair`");
-        StoreError::damaged(&self.path, what)
+        StoreError::damaged(&self.path, format!("block {slot}: {what}"))
     }
 }
 

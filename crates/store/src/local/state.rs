@@ -186,10 +186,7 @@ impl State {
 fn damaged(paths: &StorePaths, what: String) -> StoreError {
     match shard_versions(paths).find(|version| !is_known(*version)) {
         Some(version) => StoreError::Format { path: paths.root.clone(), version },
-        None => {
-            let what = format!("{what}; mend the store with `hyperrag repair`");
-            StoreError::damaged(&paths.manifest(), what)
-        }
+        None => StoreError::damaged(&paths.manifest(), what),
     }
 }
 

@@ -9,10 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::slice;
 
-use hyperrag_core::{Digest, DocId, Fingerprint, ShardId};
+use hyperrag_core::{BoxedError, Digest, DocId, Fingerprint, Hint, ShardId};
 use serde_json::Value;
 
-use crate::error::StoreError;
+use crate::error::{NoRepair, StoreError};
 use crate::format::block_table::{header_and_table, place_chunks};
 use crate::format::chunk_file::{self, IndexedDocument, ShardChunks};
 use crate::format::journal::JournalLine;
@@ -36,6 +36,8 @@ pub struct RebuiltManifest {
     proved: bool,
     /// Source of the manifest, as the continuation of a sentence after "mended".
     pub how: String,
+    /// Step that the user has to take after it, if there is one.
+    pub hint: Option<Hint>,
 }
 
 impl RebuiltManifest {
@@ -63,7 +65,7 @@ impl RebuiltManifest {
     /// Gives a snapshot that is not proved to be the last one the number after `highest`, so that no two
     /// snapshots of a store share a number.
     fn accepted(self, highest: u64) -> Self {
-        let Self { state, proved, how } = self;
+        let Self { state, proved, how, hint } = self;
         let snapshot = Manifest::parse(&state.snapshot).ok();
         // An input that was being added must be added again.
         let manifest = snapshot.filter(|snapshot| snapshot.complete);
@@ -73,12 +75,12 @@ impl RebuiltManifest {
             true => State::without_journal(Manifest { generation, ..manifest }),
             false => state,
         };
-        Self { state, proved, how }
+        Self { state, proved, how, hint }
     }
 }
 
 /// Returns the fingerprints that, by the user's settings, a store of this format version may have.
-type KnownFingerprints<'a> = dyn FnMut(u32) -> Result<Vec<Fingerprint>, String> + 'a;
+type KnownFingerprints<'a> = dyn FnMut(u32) -> Result<Vec<Fingerprint>, BoxedError> + 'a;
 
 /// Makes the manifest of the store at `root` again. `current` returns the fingerprints of the user's settings
 /// and is called only if nothing else tells. A manifest that is not proved to be the last snapshot is taken
@@ -98,6 +100,7 @@ pub fn rebuild_manifest(
         state: found.state,
         proved: found.proved,
         how: format!("from the replica {}", found.from.display()),
+        hint: None,
     });
     let copied = match copied {
         Some(copied) if copied.proved => return Ok(copied),
@@ -109,7 +112,8 @@ pub fn rebuild_manifest(
         let path = paths.journal(snapshot.manifest.generation);
         let lines = journal_lines(&paths, &path, &snapshot.manifest);
         let state = with_lines(snapshot, lines.map_err(not_repaired(path))?);
-        return Ok(RebuiltManifest { state, proved: true, how: FROM_FILES.to_owned() });
+        let how = FROM_FILES.to_owned();
+        return Ok(RebuiltManifest { state, proved: true, how, hint: None });
     }
     let made = rebuild(&paths, &traces, current);
     let found = match (made, copied) {
@@ -121,11 +125,7 @@ pub fn rebuild_manifest(
         true => Ok(found.accepted(traces.highest())),
         false => Err(StoreError::NotRepaired {
             path: paths.manifest(),
-            why: format!(
-                "it could be made {}: what was deleted, added or replaced since would be undone; \
-                 bring back a replica that is not behind, or allow it with --accept-older",
-                found.how
-            ),
+            why: NoRepair::Older { how: found.how },
         }),
     }
 }
@@ -137,7 +137,7 @@ fn rebuild(
     paths: &StorePaths,
     traces: &Traces,
     current: &mut KnownFingerprints<'_>,
-) -> Result<RebuiltManifest, String> {
+) -> Result<RebuiltManifest, NoRepair> {
     let text = &traces.text;
     let value: Value = serde_json::from_str(text).unwrap_or_default();
     let fingerprint = fingerprint(paths, &value["manifest"]["fingerprint"], current)?;
@@ -147,7 +147,8 @@ fn rebuild(
         let lines = journal_lines(paths, &journal, &first)?;
         let state = with_lines(State::without_journal(first), lines);
         let how = "from the shards and the journal".to_owned();
-        return Ok(RebuiltManifest { state, proved: traces.highest() == 1, how });
+        let proved = traces.highest() == 1;
+        return Ok(RebuiltManifest { state, proved, how, hint: None });
     }
     let found = numbers(paths)?
         .into_iter()
@@ -156,7 +157,7 @@ fn rebuild(
     let proved = |manifest: &Manifest| traces.prove(manifest.generation, &manifest.checksum());
     let made = |manifest: Manifest| {
         let (proved, how) = (proved(&manifest), FROM_FILES.to_owned());
-        RebuiltManifest { state: State::without_journal(manifest), proved, how }
+        RebuiltManifest { state: State::without_journal(manifest), proved, how, hint: None }
     };
     let told = as_told(&value, &first.fingerprint, &found);
     if let Some(told) = told.filter(|told| traces.names(&told.checksum()) || proved(told)) {
@@ -180,10 +181,9 @@ fn rebuild(
         let lines =
             found.into_iter().map(|(record, _)| JournalLine { record, replaces: Vec::new() });
         let state = with_lines(State::without_journal(first), lines.collect());
-        let how = format!(
-            "{FROM_FILES} and marked as unfinished, to be finished by the same `hyperrag build`"
-        );
-        return Ok(RebuiltManifest { state, proved: false, how });
+        let how = format!("{FROM_FILES} and marked as unfinished");
+        let hint = Some(Hint::FinishBuild { or_restart: false });
+        return Ok(RebuiltManifest { state, proved: false, how, hint });
     }
     let how = format!("{FROM_FILES} without knowing which documents were deleted");
     Ok(RebuiltManifest { how, ..made(changed(paths, first, found)) })
@@ -256,15 +256,15 @@ fn entries_of(folder: &Path) -> impl Iterator<Item = String> + use<> {
 
 /// Lists the shards in the folder, ascending. A last one without its chunk file was never sealed. A folder
 /// that cannot be listed is an error, because its shards would pass for absent.
-fn numbers(paths: &StorePaths) -> Result<Vec<ShardId>, String> {
+fn numbers(paths: &StorePaths) -> Result<Vec<ShardId>, StoreError> {
     let listed = |folder: PathBuf, number: fn(&str) -> Option<ShardId>| {
-        let unreadable = |error| format!("{}: cannot be read ({error})", folder.display());
+        let unreadable = || StoreError::io(&folder, "cannot be read");
         let mut shards = BTreeSet::new();
-        for entry in fs::read_dir(&folder).map_err(unreadable)? {
-            let name = entry.map_err(unreadable)?.file_name();
+        for entry in fs::read_dir(&folder).map_err(unreadable())? {
+            let name = entry.map_err(unreadable())?.file_name();
             shards.extend(name.to_str().and_then(number));
         }
-        Ok::<_, String>(shards)
+        Ok::<_, StoreError>(shards)
     };
     let chunk_files = listed(paths.chunks(), chunk_file_number)?;
     let mut here = listed(paths.shards(), shard_number)?;
@@ -288,14 +288,14 @@ fn fingerprint(
     paths: &StorePaths,
     told: &Value,
     current: &mut KnownFingerprints<'_>,
-) -> Result<Fingerprint, String> {
+) -> Result<Fingerprint, NoRepair> {
     let mut told_by_shards =
         shard_headers(paths).map(|header| (header.version, header.fingerprint));
     let Some((version, digest)) = told_by_shards.next() else {
-        return Err("no shard's header is whole; build the store again".to_owned());
+        return Err(NoRepair::NoHeader);
     };
     if told_by_shards.any(|other| other != (version, digest)) {
-        return Err("the shards are of different stores; build the store again".to_owned());
+        return Err(NoRepair::DifferentStores);
     }
     if let Ok(told) = serde_json::from_value::<Fingerprint>(told.clone())
         && told.digest() == digest
@@ -309,12 +309,7 @@ fn fingerprint(
         [Fingerprint { model, ..current.clone() }, current]
     };
     let mut all = current(version)?.into_iter().flat_map(named);
-    match all.find(|current| current.digest() == digest) {
-        Some(current) => Ok(current),
-        None => Err("nothing here says what the store was made with; give --model, --profile, \
-                      --kv-dtype, --chunk-tokens and --unit-rows as for its build"
-            .to_owned()),
-    }
+    all.find(|current| current.digest() == digest).ok_or(NoRepair::UnknownFingerprint)
 }
 
 /// Returns the whole lines of the journal of `snapshot`. Lines of the other shards in the folder are made
@@ -323,7 +318,7 @@ fn journal_lines(
     paths: &StorePaths,
     path: &Path,
     snapshot: &Manifest,
-) -> Result<Vec<JournalLine>, String> {
+) -> Result<Vec<JournalLine>, NoRepair> {
     let bytes = read_plain(path, MANIFEST_BYTES_MAX).unwrap_or_default();
     let kept: Vec<JournalLine> =
         bytes.split(|byte| *byte == b'\n').filter_map(JournalLine::parse).collect();
@@ -335,11 +330,7 @@ fn journal_lines(
             Some(sealed) => lines.push(sealed.clone()),
             None if here.contains(&shard) || kept.iter().any(|s| more(&s.record.shard)) => {
                 if snapshot.complete {
-                    return Err(
-                        "what was sealed of an unfinished `hyperrag build --append` is not \
-                                known; begin that anew with --restart"
-                            .to_owned(),
-                    );
+                    return Err(NoRepair::LostAppend);
                 }
                 let found = record(paths, &snapshot.fingerprint, shard)?;
                 check_texts(paths, slice::from_ref(&found), &String::from_utf8_lossy(&bytes))?;
@@ -360,7 +351,7 @@ fn check_texts(
     paths: &StorePaths,
     found: &[(ShardRecord, ShardChunks)],
     told: &str,
-) -> Result<(), String> {
+) -> Result<(), NoRepair> {
     for (record, ShardChunks { documents, .. }) in found {
         let all_rows = documents.len() as u64 == record.rows;
         let right = all_rows
@@ -369,11 +360,7 @@ fn check_texts(
             || told.contains(&record.chunk_file.digest.to_string())
             || !all_rows && told.is_empty();
         if !right {
-            return Err(format!(
-                "{}: its texts cannot be shown to be those that were written; mend it from a \
-                 replica, or build the store again in another folder",
-                paths.chunk_file(record.shard).display()
-            ));
+            return Err(NoRepair::DoubtfulTexts { path: paths.chunk_file(record.shard) });
         }
     }
     Ok(())
@@ -384,14 +371,14 @@ fn record(
     paths: &StorePaths,
     fingerprint: &Fingerprint,
     shard: ShardId,
-) -> Result<(ShardRecord, ShardChunks), String> {
+) -> Result<(ShardRecord, ShardChunks), StoreError> {
     let UnnamedShard { header, digest, header_crcs } = UnnamedShard::read(paths, shard)?;
     let path = paths.chunk_file(shard);
     let bytes = read_plain(&path, CHUNK_FILE_BYTES_MAX);
-    let bytes = bytes.map_err(|fault| format!("{}: {fault}", path.display()))?;
+    let bytes = bytes.map_err(|fault| fault.of_file(&path))?;
     let chunk_file = FileRecord { bytes: bytes.len() as u64, digest: Digest::of(&bytes) };
     let contents = chunk_file::read(bytes);
-    let contents = contents.map_err(|what| StoreError::damaged(&path, what).to_string())?;
+    let contents = contents.map_err(|what| StoreError::damaged(&path, what))?;
     let mut entries = place_chunks(&contents.chunks, fingerprint);
     // Only the checksums of the blocks' headers come from the table; all else follows from the chunks.
     for (entry, header_crc) in entries.iter_mut().zip(header_crcs) {
@@ -399,10 +386,8 @@ fn record(
     }
     let shard_rows = ShardRows { shard, rows: header.rows, rows_digest: header.rows_digest };
     if Digest::of(&header_and_table(shard_rows, &entries, fingerprint)) != digest {
-        return Err(format!(
-            "{}: shard and chunk file {shard} do not fit together",
-            path.display()
-        ));
+        let what = format!("shard and chunk file {shard} do not fit together");
+        return Err(StoreError::damaged(&path, what));
     }
     let kv = FileRecord { bytes: header.file_bytes, digest };
     Ok((ShardRecord::new(shard_rows, &contents, kv, chunk_file), contents))

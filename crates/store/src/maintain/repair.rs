@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use hyperrag_core::{Calibration, Chunk, Digest, KvBlock, ShardId};
+use hyperrag_core::{BoxedError, Calibration, Chunk, Digest, KvBlock, ShardId};
 use hyperrag_files::temporary;
 
-use crate::error::StoreError;
+use crate::error::{NoRepair, StoreError};
 use crate::format::block_table::{
     BlockEntry, decode_table, header_and_table, place_chunks, table_end,
 };
@@ -33,7 +33,7 @@ use crate::maintain::copy::{copy_chunk_file, copy_shard};
 const BATCH_TOKENS: usize = 1024;
 
 /// Function that computes the blocks of chunks again, or says why it cannot.
-pub type ComputeBlocks<'a> = dyn FnMut(&[Chunk]) -> Result<Vec<KvBlock>, String> + 'a;
+pub type ComputeBlocks<'a> = dyn FnMut(&[Chunk]) -> Result<Vec<KvBlock>, BoxedError> + 'a;
 
 /// A store under repair. While it lives, no other process writes.
 pub struct Repair {
@@ -112,8 +112,7 @@ impl Repair {
     pub fn write_calibration(&self, calibration: &Calibration) -> Result<(), StoreError> {
         let path = self.store.paths.calibration();
         if Some(calibration.digest()) != self.store.manifest.fingerprint.calibration {
-            let why = "the calibration computed again is not the one that the fingerprint names";
-            return Err(StoreError::NotRepaired { path, why: why.to_owned() });
+            return Err(StoreError::NotRepaired { path, why: NoRepair::OtherCalibration });
         }
         calibration::write(&path, calibration)
     }
@@ -231,7 +230,7 @@ impl Repair {
         });
         for slots in batches {
             let batch: Vec<Chunk> = slots.iter().map(|slot| chunks[*slot].clone()).collect();
-            let blocks = compute(&batch).map_err(not_repaired)?;
+            let blocks = compute(&batch).map_err(|error| not_repaired(error.into()))?;
             for (slot, block) in slots.iter().zip(&blocks) {
                 shard_file.write(*slot, &chunks[*slot], block)?;
             }
@@ -274,21 +273,16 @@ impl Repair {
         shard: ShardId,
         kv: FileRecord,
         repaired_by: Option<&str>,
-    ) -> Result<Result<Arc<Manifest>, String>, StoreError> {
+    ) -> Result<Result<Arc<Manifest>, NoRepair>, StoreError> {
         let held = &self.store.manifest;
-        let Some(repaired_by) = repaired_by else {
-            let why = "the blocks computed again are not those that the manifest names";
-            return Ok(Err(why.to_owned()));
-        };
+        let Some(repaired_by) = repaired_by else { return Ok(Err(NoRepair::OtherBlocks)) };
         if !held.complete {
-            let why = "another kernel than the store's may mend it when the build is finished; run \
-                       the same `hyperrag build` to its end first";
-            return Ok(Err(why.to_owned()));
+            return Ok(Err(NoRepair::OtherKernel));
         }
         // The manifest was read before the lock was taken.
         let now = State::sealed_manifest(&self.store.paths)?;
         if now.map(|now| now.checksum()) != Some(held.checksum()) {
-            return Ok(Err("the store was changed meanwhile; repair it again".to_owned()));
+            return Ok(Err(NoRepair::Changed));
         }
         let mut next = Manifest { generation: held.generation + 1, ..Manifest::clone(held) };
         for record in next.shards.iter_mut().filter(|record| record.shard == shard) {

@@ -23,7 +23,7 @@ impl DeviceModel {
     /// Always fails.
     ///
     /// # Errors
-    /// [`LoadError::Device`].
+    /// [`LoadError::NoDecoder`], or [`LoadError::Device`] for a GPU.
     pub fn load(
         _: &mut ModelFile,
         choice: DeviceChoice,
@@ -43,7 +43,7 @@ impl DeviceModel {
     /// Always fails.
     ///
     /// # Errors
-    /// [`LoadError::Device`].
+    /// [`LoadError::NoDecoder`], or [`LoadError::Device`] for a GPU.
     pub fn random(
         _: Config,
         choice: DeviceChoice,
@@ -56,14 +56,9 @@ impl DeviceModel {
         choice: DeviceChoice,
         settings: DeviceSettings,
     ) -> Result<(Self, DeviceInfo), LoadError> {
-        match open(choice, settings.notice)? {
+        match open(choice, settings.warn)? {
             Some((device, _)) => match device {},
-            None => Err(LoadError::Device {
-                device: choice.to_string(),
-                what: "this program was built without the decoder for devices: build it with \
-                       `make cuda`"
-                    .to_owned(),
-            }),
+            None => Err(LoadError::NoDecoder { device: choice.to_string() }),
         }
     }
 

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{Device, Error};
-use hyperrag_core::{KvShape, ModelError};
+use hyperrag_core::{KvShape, ModelError, Warning};
 
 use crate::arch::config::Config;
 use crate::backend::candle::choice::DeviceSettings;
@@ -31,7 +31,7 @@ pub(super) struct Batching {
     attention_bytes: usize,
     /// Bound set by passes that did not fit.
     sequences_max: AtomicUsize,
-    notice: fn(&str),
+    warn: fn(&Warning),
 }
 
 impl Batching {
@@ -53,7 +53,7 @@ impl Batching {
             // Scores, masked scores, weights, and the results of soft caps.
             attention_bytes: (12 + 8 * usize::from(config.attention_cap.is_some())) * config.heads,
             sequences_max: AtomicUsize::new(usize::MAX),
-            notice: settings.notice,
+            warn: settings.warn,
         }
     }
 
@@ -88,10 +88,11 @@ impl Batching {
                 Err(_) => {
                     let half = batch.len() / 2;
                     self.sequences_max.fetch_min(half, Ordering::Relaxed);
-                    (self.notice)(&format!(
+                    let warning = format!(
                         "the device ran out of memory with {} sequences at once, going on with {half}",
                         batch.len()
-                    ));
+                    );
+                    (self.warn)(&warning.into());
                 }
             }
         }
@@ -120,7 +121,7 @@ mod tests {
             row_bytes: 8,
             attention_bytes: 1,
             sequences_max: AtomicUsize::new(usize::MAX),
-            notice: |text| NOTICES.lock().unwrap().push(text.to_owned()),
+            warn: |warning| NOTICES.lock().unwrap().push(warning.what.clone()),
         }
     }
 

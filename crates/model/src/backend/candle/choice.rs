@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use hyperrag_core::KvDtype;
+use hyperrag_core::{KvDtype, Warning};
 use hyperrag_kernels::dtype::ComputeDtype;
 use serde::Serialize;
 
@@ -68,7 +68,7 @@ pub struct DeviceSettings {
     /// Memory for activations and batches, in bytes; `None` takes a share of the device's free memory.
     pub memory_bytes: Option<usize>,
     /// Receives a warning when a batch had to be made smaller for lack of memory.
-    pub notice: fn(&str),
+    pub warn: fn(&Warning),
 }
 
 /// Facts about a device.
@@ -110,11 +110,11 @@ impl fmt::Display for DeviceInfo {
     }
 }
 
-/// Opens the GPU to which `choice` leads; `None` stands for the CPU. `notice` gets a warning about a
+/// Opens the GPU to which `choice` leads; `None` stands for the CPU. `warn` gets a warning about a
 /// GPU that is there but cannot be used.
 pub(crate) fn open(
     choice: DeviceChoice,
-    notice: fn(&str),
+    warn: fn(&Warning),
 ) -> Result<Option<(Device, DeviceInfo)>, LoadError> {
     let failed =
         |number: usize, what: String| LoadError::Device { device: format!("cuda:{number}"), what };
@@ -128,7 +128,7 @@ pub(crate) fn open(
             Ok(opened) => Ok(Some(opened)),
             Err(NoGpu::Absent(_)) => Ok(None),
             Err(NoGpu::Unusable(what)) => {
-                notice(&format!("{}; the CPU computes instead", failed(0, what)));
+                warn(&format!("{}; the CPU computes instead", failed(0, what)).into());
                 Ok(None)
             }
         },
@@ -146,8 +146,7 @@ enum NoGpu {
 
 #[cfg(not(feature = "cuda"))]
 fn open_cuda(_: usize) -> Result<(Device, DeviceInfo), NoGpu> {
-    let what =
-        "this program was built without CUDA: make one with it by `make cuda`, or use --device cpu";
+    let what = "this program was built without CUDA (`make cuda` makes one with it)";
     Err(NoGpu::Absent(what.to_owned()))
 }
 
@@ -194,12 +193,8 @@ fn no_context(
     use candle_core::cuda_backend::cudarc::driver::sys::CUresult;
     match error.0 {
         // The link-time stand-in of the driver answers so if there is no driver.
-        CUresult::CUDA_ERROR_STUB_LIBRARY => {
-            NoGpu::Absent("no CUDA driver was found; use --device cpu".to_owned())
-        }
-        CUresult::CUDA_ERROR_NO_DEVICE => {
-            NoGpu::Absent("the driver finds no GPU; use --device cpu".to_owned())
-        }
+        CUresult::CUDA_ERROR_STUB_LIBRARY => NoGpu::Absent("no CUDA driver was found".to_owned()),
+        CUresult::CUDA_ERROR_NO_DEVICE => NoGpu::Absent("the driver finds no GPU".to_owned()),
         CUresult::CUDA_ERROR_INVALID_DEVICE => {
             NoGpu::Absent(format!("there is no GPU number {number}"))
         }

@@ -3,7 +3,7 @@
 //! In: a model file, or sizes alone. Out: a [`DeviceModel`]. It does not compute.
 
 use candle_core::{DType, Device, Tensor};
-use hyperrag_core::KvDtype;
+use hyperrag_core::{Hint, KvDtype};
 use hyperrag_kernels::dtype::ComputeDtype;
 
 use crate::arch::config::Config;
@@ -90,8 +90,8 @@ fn tensor_dtype(dtype: ComputeDtype) -> Result<DType, LoadError> {
         ComputeDtype::Bf16 => Ok(DType::BF16),
         ComputeDtype::F32 => Ok(DType::F32),
         ComputeDtype::Int8 => {
-            let feature = "int8 on a GPU (use --dtype f16, bf16 or f32)".to_owned();
-            Err(LoadError::Unsupported { feature })
+            let hint = Hint::UseDtype("f16, bf16 or f32");
+            Err(LoadError::UnsupportedChoice { choice: "int8 on a GPU".to_owned(), hint })
         }
     }
 }
@@ -113,7 +113,7 @@ impl DeviceModel {
         settings: DeviceSettings,
     ) -> Result<(Self, DeviceInfo), LoadError> {
         let (device, info) =
-            open(choice, settings.notice)?.unwrap_or((Device::Cpu, DeviceInfo::cpu()));
+            open(choice, settings.warn)?.unwrap_or((Device::Cpu, DeviceInfo::cpu()));
         Ok((Self::load_on(file, &device, settings)?, info))
     }
 
@@ -131,14 +131,14 @@ impl DeviceModel {
     /// Makes a model of these sizes with random weights, see [`DeviceModel::load`].
     ///
     /// # Errors
-    /// [`LoadError::Device`] for lack of memory, [`LoadError::Unsupported`] for int8.
+    /// [`LoadError::Device`] for lack of memory, [`LoadError::UnsupportedChoice`] for int8.
     pub fn random(
         config: Config,
         choice: DeviceChoice,
         settings: DeviceSettings,
     ) -> Result<(Self, DeviceInfo), LoadError> {
         let (device, info) =
-            open(choice, settings.notice)?.unwrap_or((Device::Cpu, DeviceInfo::cpu()));
+            open(choice, settings.warn)?.unwrap_or((Device::Cpu, DeviceInfo::cpu()));
         let dtype = tensor_dtype(settings.dtype)?;
         let weights = Weights::read(&config, &mut RandomSource { device: &device, dtype })?;
         Ok((Self::new(config, weights, &device, settings)?, info))
@@ -154,8 +154,8 @@ impl DeviceModel {
             KvDtype::Bf16 => DType::BF16,
             KvDtype::F32 => DType::F32,
             kv_dtype @ (KvDtype::Int8 | KvDtype::Int5 | KvDtype::Int4) => {
-                let feature = format!("K and V in {kv_dtype} on a GPU (use --device cpu)");
-                return Err(LoadError::Unsupported { feature });
+                let choice = format!("K and V in {kv_dtype} on a GPU");
+                return Err(LoadError::UnsupportedChoice { choice, hint: Hint::UseCpu });
             }
         };
         let angles = |rope: &Rope| -> candle_core::Result<Angles> {

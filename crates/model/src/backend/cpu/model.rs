@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use hyperrag_core::{KvDtype, KvShape};
+use hyperrag_core::{Hint, KvDtype, KvShape};
 use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
 use hyperrag_kernels::dtype::ComputeDtype;
 use hyperrag_kernels::isa::Kernel;
@@ -54,8 +54,8 @@ impl CpuModel {
         threads: usize,
     ) -> Result<Self, LoadError> {
         if dtype == ComputeDtype::F16 {
-            let feature = "f16 on a CPU (use --dtype f32, bf16 or int8)".to_owned();
-            return Err(LoadError::Unsupported { feature });
+            let (choice, hint) = ("f16 on a CPU".to_owned(), Hint::UseDtype("f32, bf16 or int8"));
+            return Err(LoadError::UnsupportedChoice { choice, hint });
         }
         if !Kernel::available().contains(&kernel) {
             let feature = format!("{} instructions that this machine lacks", kernel.name());

@@ -12,7 +12,8 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::{log_softmax, rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope_i;
 use hyperrag_core::{
-    FixedPositions, KvBlock, KvDtype, KvShape, LanguageModel, ModelError, Tokenize,
+    Classified, FixedPositions, Hint, KvBlock, KvDtype, KvShape, LanguageModel, ModelError,
+    Tokenize,
 };
 use hyperrag_model::{
     CATALOG, ComputeDtype, CpuModel, DeviceChoice, DtypeChoice, Kernel, LoadError, LoadSettings,
@@ -323,7 +324,7 @@ fn bf16_and_int8_are_near_f32() {
         assert!(largest > 0.0 && largest <= limit, "{dtype}: {largest}");
     }
     let refused = load_as(&tiny(), KvDtype::F32, ComputeDtype::F16, Kernel::best(), 1).err();
-    assert!(refused.unwrap().to_string().contains("--dtype"));
+    assert_eq!(refused.unwrap().hint(), Some(Hint::UseDtype("f32, bf16 or int8")));
 }
 
 #[test]
@@ -344,8 +345,9 @@ fn int8_needs_inputs_that_can_be_turned() {
     });
     let load = |dtype| load_as(&bytes, KvDtype::F32, dtype, Kernel::best(), 1);
     assert!(load(ComputeDtype::Bf16).is_ok());
-    let refused = load(ComputeDtype::Int8).err().unwrap().to_string();
-    assert!(refused.contains("104 inputs") && refused.contains("--dtype bf16"), "{refused}");
+    let refused = load(ComputeDtype::Int8).err().unwrap();
+    assert!(refused.to_string().contains("104 inputs"), "{refused}");
+    assert_eq!(refused.hint(), Some(Hint::UseDtype("bf16")));
 }
 
 /// Gates and ups are packed panel by panel of 16; the last panel need not be full.
@@ -481,8 +483,8 @@ fn heads_that_are_mixed_too_little_are_refused() {
         };
         // The tensors are not of these sizes either, but that comes later.
         let refused = Model::load(&mut file, settings).err();
-        let named = matches!(&refused, Some(LoadError::Unsupported { feature })
-            if feature.contains(&format!("{kv_dtype} with heads of 12 dimensions")));
+        let named = matches!(&refused, Some(LoadError::UnsupportedChoice { choice, .. })
+            if choice.contains(&format!("{kv_dtype} with heads of 12 dimensions")));
         assert_eq!(named, kv_dtype.is_calibrated(), "{kv_dtype}: {refused:?}");
     }
 }
@@ -645,7 +647,7 @@ fn names_and_paths_are_resolved() {
     let cache = ModelCache::at(folder.path());
     let name = CATALOG[0].name;
     let missing = cache.resolve(name).unwrap_err();
-    assert!(missing.to_string().contains(&format!("`hyperrag model pull {name}`")));
+    assert_eq!(missing.hint(), Some(Hint::PullModel { name: name.to_owned() }));
     assert!(
         matches!(missing, LoadError::NotPulled { path, .. } if path.starts_with(folder.path()))
     );

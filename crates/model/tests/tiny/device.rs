@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use hyperrag_core::{Chunk, KvBlock, KvDtype, LanguageModel, ModelError};
+use hyperrag_core::{Chunk, Classified, Hint, KvBlock, KvDtype, LanguageModel, ModelError};
 use hyperrag_model::{
     ComputeDtype, CpuModel, DeviceBlock, DeviceChoice, DeviceModel, DeviceSettings, Kernel,
     ModelFile,
@@ -190,5 +190,5 @@ fn int8_is_refused_on_a_gpu() {
     let settings = DeviceSettings { dtype: ComputeDtype::Int8, ..settings(KvDtype::F32, None) };
     let mut file = ModelFile::open(&path).unwrap();
     let refused = DeviceModel::load(&mut file, DeviceChoice::Cpu, settings).err();
-    assert!(refused.unwrap().to_string().contains("--dtype f16, bf16 or f32"));
+    assert_eq!(refused.unwrap().hint(), Some(Hint::UseDtype("f16, bf16 or f32")));
 }

@@ -1,6 +1,6 @@
 //! Adds documents to an index, in commits that survive a crash.
 //!
-//! In: documents with rows and locations. Out: a folder that [`Index`](crate::Index) opens. It does not
+//! In: documents with rows and locations. Out: a folder that [`Index`] opens. It does not
 //! know queries.
 
 use std::fs::{self, File};

@@ -76,7 +76,7 @@ fn spelt(hint: &Hint) -> String {
         }
         Hint::Repair => "mend the store with `hyperrag repair`",
         Hint::AcceptOlder => {
-            "bring back a replica that is not behind, or allow it with --accept-older"
+            "bring back a replica that is not behind, or go back to it with `hyperrag repair --accept-older`"
         }
         Hint::RepairOrRecompute => {
             "mend it with `hyperrag repair`, or ask with --on-damage recompute"

@@ -81,8 +81,8 @@ pub(crate) struct QueryArgs {
     pub(crate) text: Option<String>,
     #[command(flatten)]
     pub(crate) search: SearchArgs,
-    /// Rerank the documents of this TREC run instead of BM25's.
-    #[arg(long, value_name = "RUN", requires = "queries")]
+    /// Rerank the documents that this TREC run names for each query of --queries, instead of BM25's.
+    #[arg(long, value_name = "RUN", requires = "queries", conflicts_with = "text")]
     pub(crate) candidates: Option<PathBuf>,
     /// Documents to print a query.
     #[arg(short = 'k', long = "top", default_value_t = 10, value_name = "N")]

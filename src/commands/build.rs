@@ -225,7 +225,9 @@ fn calibrate(
 
 /// The store that is there, with what is sealed of it.
 fn stored(args: &BuildArgs) -> Result<Option<Store>> {
-    match Store::open_sealed(&args.store) {
+    // What an append sealed does not count where it is to be forgotten.
+    let open = if args.restart { Store::open } else { Store::open_sealed };
+    match open(&args.store) {
         Ok(store) => Ok(Some(store)),
         Err(StoreError::Absent { .. }) => Ok(None),
         Err(error) => Err(error.into()),

@@ -69,7 +69,13 @@ fn request(
     let request = match run {
         None => session.request(query, depth),
         Some(run) => {
-            let listed = run.hits(&query.id).unwrap_or_default();
+            let listed = run.hits(&query.id).unwrap_or_else(|| {
+                report::warn(&format!(
+                    "query {}: the run of candidates does not name it",
+                    query.id
+                ));
+                &[]
+            });
             let listed = &listed[..depth.min(listed.len())];
             let named = listed.iter().map(|hit| (hit.document.as_str(), hit.score));
             let hits = session.candidates(query, named);

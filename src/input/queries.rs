@@ -140,12 +140,19 @@ fn from_json(line: &str) -> Result<Query> {
         Some(Value::String(id)) if id.is_empty() => bail!("its `_id` is empty"),
         Some(Value::String(id)) => id.clone(),
         Some(Value::Number(id)) => id.to_string(),
-        _ => bail!("it has no `_id`"),
+        _ => bail!("it has no `_id`; found {}", keys(&value)),
     };
     match value.get("text").and_then(Value::as_str) {
         Some(text) => Ok(Query { id, text: text.to_owned() }),
-        None => bail!("it has no `text`"),
+        None => bail!("it has no `text`; found {}", keys(&value)),
     }
+}
+
+/// Names the keys of an object.
+fn keys(value: &Value) -> String {
+    let keys = value.as_object().into_iter().flatten().map(|(key, _)| format!("`{key}`"));
+    let keys: Vec<String> = keys.collect();
+    if keys.is_empty() { "no keys".to_owned() } else { keys.join(", ") }
 }
 
 fn from_tsv(line: &str) -> Result<Query> {

@@ -11,7 +11,7 @@ use hyperrag_store::{FORMAT_VERSION, Store};
 use serde_json::{Value, json};
 
 use crate::reader::decoded;
-use crate::support::{FAILED, Outcome, Scratch, all_files, testdata};
+use crate::support::{DAMAGED, FAILED, Outcome, Scratch, all_files, testdata};
 
 const FIRST: &str = r#"{"_id": "bees", "title": "Bees", "text": "A bee dances to show the others the way to the flowers."}
 {"_id": "bär", "title": "", "text": "Bears sleep in winter."}
@@ -216,4 +216,18 @@ fn its_corrupt_twins_are_refused_by_verify_and_query() {
     }
     assert!(twins > 15);
     scratch.ok("verify --store store");
+}
+
+#[test]
+fn an_append_whose_journal_is_damaged_begins_anew() {
+    let scratch = golden(FORMAT_VERSION);
+    scratch.write("more.jsonl", MORE.rsplit_once('\n').unwrap().0);
+    scratch.damage("store/journal-000004.log", |bytes| bytes[20] ^= 1);
+    let settings = "--store store TINY --device cpu --profile v1.toml";
+    let append = format!("build more.jsonl {settings} --append");
+    scratch.ends(DAMAGED, &append).says(&["journal-000004.log", "`hyperrag repair`"]);
+    let refused = scratch.ends(DAMAGED, &format!("repair {settings}"));
+    assert!(refused.stdout.contains("--append --restart"), "{}", refused.stdout);
+    scratch.ok(&format!("{append} --restart"));
+    scratch.ok("verify --deep --store store");
 }

@@ -276,6 +276,11 @@ fn candidates_of_a_run_are_ranked_as_those_of_bm25() {
     scratch.write("reversed.run", lines.join("\n"));
     let again = scratch.ok(&format!("{query} --candidates reversed.run")).stdout;
     assert_eq!(again, run);
+    // Only queries of a file have ids that a run may name.
+    for typed in ["bees", "-"] {
+        let line = format!("query --store store TINY {typed} --candidates reversed.run");
+        scratch.ends(USAGE, &line).says(&["--candidates"]);
+    }
 
     scratch
         .write("strange.run", "q01 Q0 p001 1 1.0 x\nq02 Q0 nowhere 1 1.0 x\nq03 Q0 p002 1 1.0 x\n");
@@ -283,6 +288,7 @@ fn candidates_of_a_run_are_ranked_as_those_of_bm25() {
     degraded.says(&["strange.run:2: query q02: the store has no document \"nowhere\""]);
     assert_eq!(degraded.stderr.matches("q02").count(), 1, "{}", degraded.stderr);
     assert!(degraded.stdout.contains("q01 Q0 p001") && degraded.stdout.contains("q03 Q0 p002"));
+    assert!(degraded.stderr.contains("query q04: the run of candidates does not name it"));
 
     // No score of its query would be a number.
     scratch.write("large.run", "q01 Q0 p001 1 1e308 x\nq01 Q0 p002 2 1.0 x\nq03 Q0 p002 1 1.0 x\n");

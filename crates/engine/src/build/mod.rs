@@ -51,6 +51,9 @@ pub fn build<M: LanguageModel>(
     if !readable.as_ref().is_some_and(|store| store.manifest().complete) {
         check_not_empty(input)?;
     }
+    if input.add == Some(Add::Restart) {
+        StoreWriter::discard_damaged_append(root)?;
+    }
     let mut store = StoreWriter::open(root, input.fingerprint, input.calibration)?;
     begin(input, &mut store)?;
     let (mut index, opened) = index::open_to_write(root, &store, input.stop)?;

@@ -81,7 +81,7 @@ impl Replicated {
                         from.display(),
                         traces.doubt(generation)
                     );
-                    Warning { what, hint: Some(Hint::Repair) }
+                    Warning { what, hint: Some(Hint::AcceptOlder) }
                 });
                 opening.push(Failover { what: error.to_string(), from });
                 Store::new(root, Arc::new(found.state.manifest), found.state.pin)

@@ -23,7 +23,7 @@ use crate::local::durable::{
 };
 use crate::local::garbage::{garbage_collect, replace_manifest};
 use crate::local::generation::publish_manifest;
-use crate::local::journal::{append, remove_other_journals, settle};
+use crate::local::journal::{append, read_journal, remove_other_journals, settle};
 use crate::local::lock::lock;
 use crate::local::shard_writer::ShardFileWriter;
 use crate::local::state::State;
@@ -193,6 +193,29 @@ impl StoreWriter {
             // A loss of power must not bring the journal back without its shards.
             sync_folder(&self.paths.root)?;
             garbage_collect(&self.paths, &self.manifest)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the damaged journal of an append to the complete store at `root`, so that the append can begin
+    /// anew. A journal that is whole stays.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] while another process writes, or what the system refuses.
+    pub fn discard_damaged_append(root: &Path) -> Result<(), StoreError> {
+        let paths = StorePaths::new(root);
+        if !paths.manifest().exists() {
+            return Ok(());
+        }
+        State::refuse_unknown(&paths)?;
+        let _lock = lock(&paths)?;
+        let snapshot = State::snapshot(&paths)?.map(|state| state.manifest);
+        if let Some(manifest) = snapshot.filter(|manifest| manifest.complete) {
+            let journal = paths.journal(manifest.generation);
+            if matches!(read_journal(&journal), Err(StoreError::Damaged { .. })) {
+                remove_journal(&journal)?;
+                sync_folder(&paths.root)?;
+            }
         }
         Ok(())
     }

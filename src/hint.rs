@@ -75,9 +75,7 @@ fn spelt(hint: &Hint) -> String {
              it was built with"
         }
         Hint::Repair => "mend the store with `hyperrag repair`",
-        Hint::AcceptOlder => {
-            "bring back a replica that is not behind, or go back to it with `hyperrag repair --accept-older`"
-        }
+        Hint::AcceptOlder => "bring back a newer replica, or run `hyperrag repair --accept-older`",
         Hint::RepairOrRecompute => {
             "mend it with `hyperrag repair`, or ask with --on-damage recompute"
         }

@@ -14,7 +14,7 @@ use crate::error::PackError;
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, PANEL, Pairs, Quads, halves, panels_of};
 use crate::memory::aligned::take;
-use crate::memory::huge_pages::Pages;
+use crate::memory::huge_pages::{Pages, WeightMemory};
 
 /// The weights of a linear layer, packed once for the tiles: panels of 16 outputs, each
 /// `[input][16]`, the last one padded with zeros.
@@ -41,18 +41,31 @@ impl PackedWeights {
     /// # Errors
     /// [`PackError::OutOfMemory`]; [`PackError::Int8Inputs`] for inputs that int8 cannot have.
     pub fn zeroed(outputs: usize, inputs: usize, dtype: ComputeDtype) -> Result<Self, PackError> {
+        Self::zeroed_in(&WeightMemory::default(), outputs, inputs, dtype)
+    }
+
+    /// Makes weights like [`PackedWeights::zeroed`], in the memory of a model.
+    ///
+    /// # Errors
+    /// See [`PackedWeights::zeroed`].
+    pub fn zeroed_in(
+        memory: &WeightMemory,
+        outputs: usize,
+        inputs: usize,
+        dtype: ComputeDtype,
+    ) -> Result<Self, PackError> {
         let panels = match dtype {
             ComputeDtype::Bf16 => {
-                PackedPanels::Bf16(Pages::zeroed(panels_of(outputs) * k_steps_of_pairs(inputs))?)
+                PackedPanels::Bf16(memory.zeroed(panels_of(outputs) * k_steps_of_pairs(inputs))?)
             }
             ComputeDtype::Int8 if !inputs.is_multiple_of(ORDER_MIN) || inputs > INPUTS_MAX => {
                 let (multiple, max) = (ORDER_MIN, INPUTS_MAX);
                 return Err(PackError::Int8Inputs { inputs, multiple, max });
             }
-            ComputeDtype::Int8 => PackedPanels::Int8(Pages::zeroed(
-                panels_of(outputs) * (1 + k_steps_of_quads(inputs)),
-            )?),
-            _ => PackedPanels::F32(Pages::zeroed(panels_of(outputs) * inputs)?),
+            ComputeDtype::Int8 => PackedPanels::Int8(
+                memory.zeroed(panels_of(outputs) * (1 + k_steps_of_quads(inputs)))?,
+            ),
+            _ => PackedPanels::F32(memory.zeroed(panels_of(outputs) * inputs)?),
         };
         Ok(Self { outputs, inputs, panels })
     }

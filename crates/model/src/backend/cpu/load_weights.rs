@@ -3,6 +3,7 @@
 use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
 use hyperrag_kernels::dtype::ComputeDtype;
 use hyperrag_kernels::lanes::{PANEL, panels_of};
+use hyperrag_kernels::memory::huge_pages::WeightMemory;
 
 use crate::arch::weights::{RowOrder, TensorRows, WeightSource};
 use crate::error::LoadError;
@@ -21,14 +22,19 @@ pub(super) struct UnpackedMatrix {
 }
 
 impl UnpackedMatrix {
-    pub(super) fn pack(self, dtype: ComputeDtype) -> Result<PackedWeights, LoadError> {
+    /// Reads the parts and packs them, in the memory of their model.
+    pub(super) fn pack(
+        self,
+        memory: &WeightMemory,
+        dtype: ComputeDtype,
+    ) -> Result<PackedWeights, LoadError> {
         let rows = self.parts.iter().map(|(part, _)| part.rows());
         let (count, outputs) = match self.alternating {
             true => (self.parts.len(), rows.map(|rows| panels_of(rows) * PANEL).sum()),
             false => (1, rows.sum()),
         };
-        let mut matrix =
-            PackedWeights::zeroed(outputs, self.inputs, dtype).map_err(LoadError::packing)?;
+        let matrix = PackedWeights::zeroed_in(memory, outputs, self.inputs, dtype);
+        let mut matrix = matrix.map_err(LoadError::packing)?;
         let mut first = 0;
         for (part, order) in self.parts {
             let mut row = 0;

@@ -8,6 +8,7 @@ use hyperrag_core::{Hint, KvDtype, KvShape};
 use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
 use hyperrag_kernels::dtype::ComputeDtype;
 use hyperrag_kernels::isa::Kernel;
+use hyperrag_kernels::memory::huge_pages::WeightMemory;
 
 use crate::arch::config::Config;
 use crate::arch::weights::Weights;
@@ -72,8 +73,9 @@ impl CpuModel {
             .build()
             .map_err(|source| LoadError::Threads { source: source.into() })?;
         let stored = Weights::read(&config, &mut FileWeights(file))?;
-        let pack_head = |matrix: UnpackedMatrix| matrix.pack(dtype.head_dtype());
-        let weights = pool.install(|| stored.try_map(pack_head, |m| m.pack(dtype)))?;
+        let memory = WeightMemory::shared();
+        let pack_head = |matrix: UnpackedMatrix| matrix.pack(&memory, dtype.head_dtype());
+        let weights = pool.install(|| stored.try_map(pack_head, |m| m.pack(&memory, dtype)))?;
         Ok(Self {
             kv_shape: config.kv_shape(kv_dtype),
             codec: KvCodec::new(kernel, kv_dtype, config.head_dim, config.rotations()),

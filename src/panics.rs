@@ -1,4 +1,4 @@
-//! What a panic, which is a bug, comes to: one sentence on stderr and exit code 1.
+//! Panics, which are bugs: a panic comes in, one sentence on stderr and exit code 1 go out.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{self, PanicHookInfo};

@@ -1,4 +1,4 @@
-//! How candidates are ranked, as the command line says it.
+//! Ranking by the flags of the command line: flags come in, a session that ranks so goes out.
 
 use anyhow::Result;
 use hyperrag_engine::Engine;

@@ -1,4 +1,4 @@
-//! Which file knows which, inside each crate: no circles, and no import through a file that only re-exports.
+//! Edges between the files of each crate: no circles, and no import through a file that only re-exports.
 //!
 //! In: the sources. A file knows another if it names a path `crate::`, `super::` or `self::` into it, in an
 //! import or in code; tests inside a file do not count.

@@ -1,4 +1,4 @@
-//! How sources are written: a head in every file, doc comments that begin with what a thing does or is,
+//! Rules of comments and names: a head in every file, doc comments that begin with what a thing does or is,
 //! one public type a name.
 
 use std::collections::BTreeMap;
@@ -58,6 +58,17 @@ fn banned_openings_are_found() {
     assert_eq!(found, [(1, Some("what")), (4, Some("of"))]);
     assert_eq!(banned("Offset of a block."), None);
     assert_eq!(banned("The samples."), None);
+}
+
+#[test]
+fn heads_begin_with_what_a_file_holds() {
+    let mut found = Vec::new();
+    for path in sources() {
+        let text = fs::read_to_string(&path).unwrap();
+        let head = text.lines().next().unwrap_or_default().trim_start_matches("//!").trim_start();
+        found.extend(banned(head).map(|words| format!("{}: {words:?}: {head}", path.display())));
+    }
+    assert!(found.is_empty(), "{} heads:\n{}", found.len(), found.join("\n"));
 }
 
 #[test]

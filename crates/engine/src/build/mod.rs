@@ -51,10 +51,11 @@ pub fn build<M: LanguageModel>(
     if !readable.as_ref().is_some_and(|store| store.manifest().complete) {
         check_not_empty(input)?;
     }
-    if input.add == Some(Add::Restart) {
-        StoreWriter::discard_damaged_append(root)?;
-    }
-    let mut store = StoreWriter::open(root, input.fingerprint, input.calibration)?;
+    let open = match input.add {
+        Some(Add::Restart) => StoreWriter::open_without_append,
+        _ => StoreWriter::open,
+    };
+    let mut store = open(root, input.fingerprint, input.calibration)?;
     begin(input, &mut store)?;
     let (mut index, opened) = index::open_to_write(root, &store, input.stop)?;
     let shards_before = store.manifest().shards.len() as u64;
@@ -113,9 +114,6 @@ pub fn build<M: LanguageModel>(
 
 /// Prepares the store for its first input, or for one that is added.
 fn begin<M>(input: &BuildInput<'_, M>, store: &mut StoreWriter) -> Result<(), EngineError> {
-    if input.add == Some(Add::Restart) {
-        store.discard_append()?;
-    }
     match input.add {
         // An unfinished first build is gone on with.
         Some(_) if store.manifest().complete => store.begin_append(),

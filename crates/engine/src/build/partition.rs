@@ -103,7 +103,7 @@ impl<'a> Units<'a> {
 
     /// Documents that the input leaves nothing of, once it is read to its end.
     pub(crate) fn emptied(self) -> Vec<Tombstones> {
-        self.emptied.into_dead()
+        self.emptied.into_tombstones()
     }
 
     /// The next row that the store is to have, and `None` at the end of the corpus.
@@ -225,7 +225,7 @@ impl<'a> Units<'a> {
         }
         let shard = self.next_shard;
         self.next_shard.0 += 1;
-        let replaces = replaced.into_dead();
+        let replaces = replaced.into_tombstones();
         let unit = ShardInput { shard, rows, rows_digest, contents, replaces };
         Ok(Some(HeldUnit { unit, _share: share }))
     }
@@ -238,7 +238,7 @@ impl Versions {
         }
     }
 
-    fn into_dead(self) -> Vec<Tombstones> {
+    fn into_tombstones(self) -> Vec<Tombstones> {
         let dead = |(shard, mut rows): (ShardId, Vec<u64>)| {
             rows.sort_unstable();
             Tombstones { shard, rows }

@@ -1,4 +1,4 @@
-//! What computes: the decoder on the CPU, and on candle's devices, behind one [`Model`](model::Model).
+//! Decoders on the CPU and on candle's devices, behind one [`Model`](model::Model).
 
 pub(crate) mod candle;
 pub(crate) mod cpu;

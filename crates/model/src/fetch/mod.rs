@@ -1,4 +1,4 @@
-//! Where model files come from: a catalogue of names, the Hugging Face hub, the Python package index, and
+//! Sources of model files: a catalogue of names, the Hugging Face hub, the Python package index, and
 //! the folders that keep what was fetched.
 
 pub(crate) mod cache;

@@ -52,6 +52,17 @@ impl State {
         Ok(Self::sealed(paths)?.map(|state| state.manifest))
     }
 
+    /// Reads the manifest without what an append to a complete store sealed.
+    pub(crate) fn manifest_without_append(
+        paths: &StorePaths,
+    ) -> Result<Option<Manifest>, StoreError> {
+        let snapshot = Self::snapshot(paths)?.map(|state| state.manifest);
+        match snapshot.filter(|manifest| manifest.complete) {
+            None => Self::sealed_manifest(paths),
+            complete => Ok(complete),
+        }
+    }
+
     fn snapshot_or_none(paths: &StorePaths) -> Result<Option<Self>, StoreError> {
         // Shards are looked for first. A manifest is written before any shard, so one that is absent after a
         // shard was seen is lost, and not about to be written.

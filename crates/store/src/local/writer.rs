@@ -23,7 +23,7 @@ use crate::local::durable::{
 };
 use crate::local::garbage::{garbage_collect, replace_manifest};
 use crate::local::generation::publish_manifest;
-use crate::local::journal::{append, read_journal, remove_other_journals, settle};
+use crate::local::journal::{append, remove_other_journals, settle};
 use crate::local::lock::lock;
 use crate::local::shard_writer::ShardFileWriter;
 use crate::local::state::State;
@@ -55,6 +55,28 @@ impl StoreWriter {
         fingerprint: &Fingerprint,
         calibration: Option<&Calibration>,
     ) -> Result<Self, StoreError> {
+        Self::open_from(root, fingerprint, calibration, State::sealed_manifest)
+    }
+
+    /// Opens the store like [`StoreWriter::open`], and forgets what an unfinished append sealed. The journal of
+    /// the append may be damaged.
+    ///
+    /// # Errors
+    /// See [`StoreWriter::open`].
+    pub fn open_without_append(
+        root: &Path,
+        fingerprint: &Fingerprint,
+        calibration: Option<&Calibration>,
+    ) -> Result<Self, StoreError> {
+        Self::open_from(root, fingerprint, calibration, State::manifest_without_append)
+    }
+
+    fn open_from(
+        root: &Path,
+        fingerprint: &Fingerprint,
+        calibration: Option<&Calibration>,
+        read_manifest: fn(&StorePaths) -> Result<Option<Manifest>, StoreError>,
+    ) -> Result<Self, StoreError> {
         let digest = calibration.map(Calibration::digest);
         assert_eq!(digest, fingerprint.calibration, "the calibration of the fingerprint");
         let paths = StorePaths::new(root);
@@ -71,7 +93,7 @@ impl StoreWriter {
         let lock = lock(&paths)?;
         make_own_folder(&paths.shards())?;
         make_own_folder(&paths.chunks())?;
-        let manifest = match State::sealed_manifest(&paths)? {
+        let manifest = match read_manifest(&paths)? {
             Some(manifest) => {
                 if let Some(mismatch) = manifest.fingerprint.mismatch(fingerprint) {
                     let (path, mismatch) = (root.to_owned(), Box::new(mismatch));
@@ -120,9 +142,13 @@ impl StoreWriter {
             check_own_folder(&folder)?;
         }
         let writer = Self { paths, manifest, _lock: lock };
+        // Nothing of a complete store is sealed in a journal alone.
+        match writer.manifest.complete {
+            true => remove_journal(&writer.journal())?,
+            false => settle(&writer.journal())?,
+        }
         // A killed writer may not have synced the snapshot that is seen here. Until it is durable, the files
-        // it replaced may be needed again.
-        settle(&writer.journal())?;
+        // it replaced may be needed again. Nor may a loss of power bring back a journal without its shards.
         sync_folder(&writer.paths.root)?;
         // Files left by a crash take room.
         garbage_collect(&writer.paths, &writer.manifest)?;
@@ -179,45 +205,6 @@ impl StoreWriter {
     pub fn begin_append(&mut self) {
         assert!(self.manifest.complete, "the input added last is all in");
         self.manifest.begin_append();
-    }
-
-    /// Drops the shards sealed of an input that is being added to a complete store.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the journal cannot be removed.
-    pub fn discard_append(&mut self) -> Result<(), StoreError> {
-        let snapshot = State::snapshot(&self.paths)?.map(|state| state.manifest);
-        if let Some(manifest) = snapshot.filter(|manifest| manifest.complete) {
-            self.manifest = manifest;
-            remove_journal(&self.journal())?;
-            // A loss of power must not bring the journal back without its shards.
-            sync_folder(&self.paths.root)?;
-            garbage_collect(&self.paths, &self.manifest)?;
-        }
-        Ok(())
-    }
-
-    /// Removes the damaged journal of an append to the complete store at `root`, so that the append can begin
-    /// anew. A journal that is whole stays.
-    ///
-    /// # Errors
-    /// [`StoreError::Locked`] while another process writes, or what the system refuses.
-    pub fn discard_damaged_append(root: &Path) -> Result<(), StoreError> {
-        let paths = StorePaths::new(root);
-        if !paths.manifest().exists() {
-            return Ok(());
-        }
-        State::refuse_unknown(&paths)?;
-        let _lock = lock(&paths)?;
-        let snapshot = State::snapshot(&paths)?.map(|state| state.manifest);
-        if let Some(manifest) = snapshot.filter(|manifest| manifest.complete) {
-            let journal = paths.journal(manifest.generation);
-            if matches!(read_journal(&journal), Err(StoreError::Damaged { .. })) {
-                remove_journal(&journal)?;
-                sync_folder(&paths.root)?;
-            }
-        }
-        Ok(())
     }
 
     /// Marks the store as complete, in a new snapshot.

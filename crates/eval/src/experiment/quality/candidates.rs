@@ -1,4 +1,5 @@
-//! Which documents are scored for which queries.
+//! Candidates of judged queries: a corpus, queries and a run or an index come in, the documents to score go
+//! out.
 
 use std::collections::HashSet;
 use std::path::Path;

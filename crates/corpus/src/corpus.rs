@@ -18,6 +18,7 @@ use crate::limits::Limits;
 use crate::parquet::ParquetRows;
 use crate::place::Place;
 use crate::row::Row;
+use crate::taken::ColumnsTaken;
 use crate::tsv::TsvRows;
 
 /// Documents of some files, in the order of the files and of their rows.
@@ -87,6 +88,33 @@ impl Corpus {
         let bytes = self.inputs.iter().map(|input| input.bytes).sum();
         let rows = self.inputs.iter().try_fold(0_u64, |sum, input| sum.checked_add(input.rows?));
         CorpusSize { bytes, rows: rows.filter(|_| self.only.is_none()) }
+    }
+
+    /// Tells the columns that the documents are read from; `None` if no file names its columns. Of a file of
+    /// lines the first are read.
+    #[must_use]
+    pub fn columns_taken(&self) -> Option<ColumnsTaken> {
+        let mut all: Option<ColumnsTaken> = None;
+        for input in self.inputs.iter() {
+            let Some(taken) = self.taken_from(input) else { continue };
+            match &mut all {
+                Some(all) => all.add(&input.file, taken.columns),
+                all => *all = Some(taken),
+            }
+        }
+        all
+    }
+
+    fn taken_from(&self, input: &Input) -> Option<ColumnsTaken> {
+        let Input { file, format, taken, .. } = input;
+        // Rows that cannot be read are told of where they are read.
+        match format {
+            Format::Parquet => taken.clone(),
+            Format::Jsonl => {
+                JsonlRows::open(file, &self.columns, &self.limits).ok()?.columns_taken()
+            }
+            Format::Tsv => TsvRows::open(file, &self.columns, &self.limits).ok()?.columns_taken(),
+        }
     }
 
     /// Iterates over all rows from the first on. Ids are checked to be unique.

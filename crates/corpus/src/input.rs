@@ -12,6 +12,7 @@ use crate::error::CorpusError;
 use crate::format::Format;
 use crate::limits::Limits;
 use crate::parquet;
+use crate::taken::ColumnsTaken;
 
 /// A file of the corpus.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Input {
     pub(crate) bytes: u64,
     /// Number of rows, if the file tells it without being read.
     pub(crate) rows: Option<u64>,
+    /// Columns, if the file tells them without being read.
+    pub(crate) taken: Option<ColumnsTaken>,
 }
 
 /// Lists the files that `inputs` name, in that order; the files of a folder or pattern are sorted by name. A
@@ -114,7 +117,7 @@ fn examine(path: &Path, columns: &Columns, limits: &Limits) -> Result<Input, Cor
         return Err(CorpusError::NotAFile { path: path.to_path_buf() });
     }
     let file: Arc<Path> = path.into();
-    let rows = match format {
+    let checked = match format {
         Format::Parquet => Some(parquet::check(&file, columns, limits)?),
         // Opening shows a missing permission now.
         Format::Jsonl | Format::Tsv => {
@@ -122,7 +125,8 @@ fn examine(path: &Path, columns: &Columns, limits: &Limits) -> Result<Input, Cor
             None
         }
     };
-    Ok(Input { file, format, bytes: metadata.len(), rows })
+    let (rows, taken) = checked.map_or((None, None), |checked| (Some(checked.rows), checked.taken));
+    Ok(Input { file, format, bytes: metadata.len(), rows, taken })
 }
 
 fn unreadable(path: &Path, source: io::Error) -> CorpusError {

@@ -1,7 +1,7 @@
 //! Reads JSONL, one document a line: a file and column names come in, rows go out. Builds no value but id,
 //! title and text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,9 +16,13 @@ use crate::limits::Limits;
 use crate::lines::LineReader;
 use crate::place::Place;
 use crate::row::{Row, check_length, document_id};
+use crate::taken::ColumnsTaken;
 
 /// Largest number of keys of an object. A key of two bytes takes a hundred in memory.
 const KEYS_MAX: usize = 1 << 16;
+
+/// Number of lines whose keys are told.
+const LINES_LOOKED_AT: usize = 100;
 
 /// Rows of a JSONL file, one object a line.
 pub(crate) struct JsonlRows {
@@ -35,6 +39,24 @@ impl JsonlRows {
     ) -> Result<Self, CorpusError> {
         let lines = LineReader::open(file, limits.line_bytes())?;
         Ok(Self { lines, columns: columns.clone(), limits: *limits })
+    }
+
+    /// Tells the columns of the first lines. Lines that cannot be read are passed over.
+    pub(crate) fn columns_taken(mut self) -> Option<ColumnsTaken> {
+        let mut keys = BTreeSet::new();
+        for _ in 0..LINES_LOOKED_AT {
+            let Ok(true) = self.lines.advance() else { break };
+            let line = self.lines.text().unwrap_or_default();
+            let Ok(Object(object)) = serde_json::from_str(line) else { continue };
+            keys.extend(object.into_keys());
+            if keys.len() > KEYS_MAX {
+                break;
+            }
+        }
+        let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let [id, title, text] = [DocumentField::Id, DocumentField::Title, DocumentField::Text]
+            .map(|field| self.columns.find(field, &names));
+        Some(ColumnsTaken::new(&names, id?, title, text?))
     }
 
     pub(crate) fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
@@ -178,11 +200,11 @@ mod tests {
         check(r#"{"id":"1","txt":"a"}"#, "no text column");
         check(
             r#"{"id":"1","txt":"a"}"#,
-            r#"no text column: looked for "text", "contents", "body", found "id", "txt""#,
+            r#"no text column: looked for "text", "contents", "body", "content", "passage", "passage_text", found "id", "txt""#,
         );
         check(
             r#"{"key":"1","text":"a"}"#,
-            r#"no id column: looked for "_id", "id", "doc_id", "docid", found "key", "text""#,
+            r#"no id column: looked for "_id", "id", "doc_id", "docid", "docno", "document_id", "pid", "passage_id", found "key", "text""#,
         );
         let keys: Vec<String> = (0..=KEYS_MAX).map(|key| format!("\"{key}\":0")).collect();
         check(&format!("{{{}}}", keys.join(",")), "more than 65536 keys at column");

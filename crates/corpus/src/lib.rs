@@ -34,15 +34,17 @@ mod pages;
 mod parquet;
 mod place;
 mod row;
+mod taken;
 #[cfg(test)]
 mod testing;
 mod tsv;
 
 pub use chunk::{ChunkError, Chunker, TEXT_TOKENS_MIN};
-pub use columns::Columns;
+pub use columns::{Columns, usual_names};
 pub use corpus::{Corpus, CorpusSize, Rows};
 pub use error::CorpusError;
 pub use ids::IdSet;
 pub use limits::Limits;
 pub use place::Place;
 pub use row::Row;
+pub use taken::{ColumnsTaken, FileColumns};

@@ -12,6 +12,7 @@ use crate::limits::Limits;
 use crate::lines::LineReader;
 use crate::place::Place;
 use crate::row::{Row, check_length, document_id};
+use crate::taken::ColumnsTaken;
 
 /// Largest number of header names that are read.
 const NAMES_MAX: usize = 1 << 16;
@@ -41,6 +42,16 @@ impl TsvRows {
     ) -> Result<Self, CorpusError> {
         let lines = LineReader::open(file, limits.line_bytes())?;
         Ok(Self { lines, columns: columns.clone(), limits: *limits, found: None })
+    }
+
+    /// Tells the columns of the header; `None` if there is none.
+    pub(crate) fn columns_taken(mut self) -> Option<ColumnsTaken> {
+        let Ok(true) = self.lines.advance() else { return None };
+        let line = self.lines.text().ok()?;
+        let header = TsvColumns::of_header(line, &self.columns, &self.lines.place()).ok()?;
+        let TsvColumns { id, title, text, .. } = header?;
+        let names: Vec<&str> = line.split('\t').take(NAMES_MAX).collect();
+        Some(ColumnsTaken::new(&names, id, title, text))
     }
 
     pub(crate) fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {

@@ -18,6 +18,9 @@ pub struct Columns {
     pub text: Option<String>,
 }
 
+/// The first usual name of titles.
+const TITLE: &str = "title";
+
 /// Returns the names that a column may have if none was given. The first that a file has counts.
 #[must_use]
 pub fn usual_names(field: DocumentField) -> &'static [&'static str] {
@@ -25,7 +28,7 @@ pub fn usual_names(field: DocumentField) -> &'static [&'static str] {
         DocumentField::Id => {
             &["_id", "id", "doc_id", "docid", "docno", "document_id", "pid", "passage_id"]
         }
-        DocumentField::Title => &["title", "heading", "headline", "name"],
+        DocumentField::Title => &[TITLE, "heading", "headline", "name"],
         DocumentField::Text => &["text", "contents", "body", "content", "passage", "passage_text"],
     }
 }
@@ -86,6 +89,12 @@ impl Columns {
                 names => quoted(names, names.len()),
             },
         }
+    }
+
+    /// Whether a column of this name holds titles for certain: it was named, or is called a title. A column of
+    /// another usual name counts only if its values can be titles.
+    pub(crate) fn is_surely_title(&self, name: &str) -> bool {
+        self.title.is_some() || name.eq_ignore_ascii_case(TITLE)
     }
 
     /// Finds the title's column. A missing one is an error only if it was named.

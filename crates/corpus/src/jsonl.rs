@@ -78,6 +78,8 @@ fn document(line: &str, columns: &Columns, place: &Place) -> Result<Document, Co
     let id = columns.require(DocumentField::Id, &names, place)?;
     let text = columns.require(DocumentField::Text, &names, place)?;
     let title = columns.find(DocumentField::Title, &names);
+    let title = title
+        .filter(|at| columns.is_surely_title(names[*at]) || values[*at].starts_with(['"', 'n']));
     let id = document_id(&string(values[id], DocumentField::Id, place)?, place)?;
     let title = match title {
         Some(title) => string(values[title], DocumentField::Title, place)?,
@@ -170,6 +172,8 @@ mod tests {
         check(r#"{"id":18446744073709551616,"text":""}"#, "18446744073709551616||");
         check(r#"{"id":"1","body":"b","text":"t"}"#, "1||t");
         check(r#"{"id":"1","text":"a","text":"b"}"#, "1||b");
+        check(r#"{"id":"1","text":"a","Heading":"H","name":"N"}"#, "1|H|a");
+        check(r#"{"id":"1","text":"a","name":{"first":"N"}}"#, "1||a");
     }
 
     #[test]

@@ -99,7 +99,9 @@ def pyarrow_cases():
             add(f"{encoding}, pages {version}", use_dictionary=False, column_encoding=plain, data_page_version=version)
     numbered = pa.table(base(id=NUMBERS))
     for encoding in ["DELTA_BINARY_PACKED", "BYTE_STREAM_SPLIT"]:
-        add(f"ids {encoding}", with_ids(NUMBERS), table=numbered, use_dictionary=False, column_encoding={"id": encoding})
+        add(
+            f"ids {encoding}", with_ids(NUMBERS), table=numbered, use_dictionary=False, column_encoding={"id": encoding}
+        )
     for kind in ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]:
         add(f"ids {kind}", with_ids(NUMBERS), table=pa.table(base(id=pa.array(NUMBERS, getattr(pa, kind)()))))
     huge = [2**64 - 1 - n for n in range(6)]
@@ -107,7 +109,13 @@ def pyarrow_cases():
     for kind in ["float32", "float64"]:
         table = pa.table(base(id=pa.array(NUMBERS, getattr(pa, kind)())))
         add(f"ids {kind}", with_ids(NUMBERS), table=table)
-        add(f"ids {kind} BYTE_STREAM_SPLIT", with_ids(NUMBERS), table=table, use_dictionary=False, use_byte_stream_split=["id"])
+        add(
+            f"ids {kind} BYTE_STREAM_SPLIT",
+            with_ids(NUMBERS),
+            table=table,
+            use_dictionary=False,
+            use_byte_stream_split=["id"],
+        )
     add("ids float16", None, table=pa.table(base(id=pa.array(NUMBERS, pa.float16()))))
     add("ids float with fractions", None, table=pa.table(base(id=[1.5, 2, 3, 4, 5, 6])))
     add("ids float beyond 2^53", None, table=pa.table(base(id=[1e16, 2, 3, 4, 5, 6])))
@@ -121,16 +129,48 @@ def pyarrow_cases():
     raw = [value.bytes for value in UUIDS]
     add("ids uuid", with_ids(UUIDS), table=pa.table(base(id=pa.array(raw, pa.uuid()))))
     add("ids binary(16)", with_ids(UUIDS), table=pa.table(base(id=pa.array(raw, pa.binary(16)))))
+    short = [n.to_bytes(16, "little") for n in NUMBERS]
+    add("ids binary(16) of integers", None, table=pa.table(base(id=pa.array(short, pa.binary(16)))))
+    padded = [f"d{n}".encode().ljust(8, b"\0") for n in NUMBERS]
+    words = with_ids([f"d{n}" for n in NUMBERS])
+    add("ids binary(8), padded", words, table=pa.table(base(id=pa.array(padded, pa.binary(8)))))
     digits = [f"{n:016x}" for n in NUMBERS]
-    add("ids binary(16) of letters", with_ids(digits), table=pa.table(base(id=pa.array([d.encode() for d in digits], pa.binary(16)))))
-    add("ids binary(2)", with_ids(["d1", "d2", "d3", "d4", "d5", "d6"]), table=pa.table(base(id=pa.array([b"d1", b"d2", b"d3", b"d4", b"d5", b"d6"], pa.binary(2)))))
-    add("ids binary(16), BYTE_STREAM_SPLIT", with_ids(UUIDS), table=pa.table(base(id=pa.array(raw, pa.binary(16)))), use_dictionary=False, use_byte_stream_split=["id"])
+    add(
+        "ids binary(16) of letters",
+        with_ids(digits),
+        table=pa.table(base(id=pa.array([d.encode() for d in digits], pa.binary(16)))),
+    )
+    add(
+        "ids binary(2)",
+        with_ids(["d1", "d2", "d3", "d4", "d5", "d6"]),
+        table=pa.table(base(id=pa.array([b"d1", b"d2", b"d3", b"d4", b"d5", b"d6"], pa.binary(2)))),
+    )
+    add(
+        "ids binary(16), BYTE_STREAM_SPLIT",
+        with_ids(UUIDS),
+        table=pa.table(base(id=pa.array(raw, pa.binary(16)))),
+        use_dictionary=False,
+        use_byte_stream_split=["id"],
+    )
     for kind in [pa.decimal32(9), pa.decimal64(18), pa.decimal128(4), pa.decimal128(38), pa.decimal256(76)]:
         exact = [decimal.Decimal(n) for n in NUMBERS]
         for as_integer in [True, False]:
-            add(f"ids {kind}, as integer {as_integer}", with_ids(NUMBERS), table=pa.table(base(id=pa.array(exact, kind))), store_decimal_as_integer=as_integer)
-    add("ids decimal128(10, 2)", with_ids(NUMBERS), table=pa.table(base(id=pa.array([decimal.Decimal(n) for n in NUMBERS], pa.decimal128(10, 2)))))
-    add("ids decimal128(10, 2) with fractions", None, table=pa.table(base(id=pa.array([decimal.Decimal("1.25")] * 6, pa.decimal128(10, 2)))))
+            add(
+                f"ids {kind}, as integer {as_integer}",
+                with_ids(NUMBERS),
+                table=pa.table(base(id=pa.array(exact, kind))),
+                store_decimal_as_integer=as_integer,
+            )
+    add(
+        "ids decimal128(10, 2)",
+        with_ids(NUMBERS),
+        table=pa.table(base(id=pa.array([decimal.Decimal(n) for n in NUMBERS], pa.decimal128(10, 2)))),
+    )
+    add(
+        "ids decimal128(10, 2) with fractions",
+        None,
+        table=pa.table(base(id=pa.array([decimal.Decimal("1.25")] * 6, pa.decimal128(10, 2)))),
+    )
     add("dictionaries", table=pa.table({name: pa.array(values).dictionary_encode() for name, values in base().items()}))
     add("titles null", UNTITLED, table=pa.table(base(title=pa.nulls(6))))
     add("titles null, named", UNTITLED, ("", "title", ""), table=pa.table(base(title=pa.nulls(6))))
@@ -144,18 +184,42 @@ def pyarrow_cases():
     add("titles boolean", None, table=pa.table(base(title=[True, False] * 3)))
     add("texts int64", None, table=pa.table(base(text=NUMBERS)))
     add("ids timestamp", None, table=pa.table(base(id=DATES)))
-    for kind in [pa.list_(pa.string()), pa.large_list(pa.large_string()), pa.list_(pa.string_view()), pa.list_(pa.binary())]:
+    for kind in [
+        pa.list_(pa.string()),
+        pa.large_list(pa.large_string()),
+        pa.list_(pa.string_view()),
+        pa.list_(pa.binary()),
+    ]:
         for version in ["1.0", "2.0"]:
             for compliant in [True, False]:
-                add(f"texts {kind}, named, pages {version}, compliant {compliant}", with_texts(JOINED), ("", "", "text"), table=pa.table(base(text=pa.array(LISTS, pa.list_(pa.string())).cast(kind))), data_page_version=version, use_compliant_nested_type=compliant)
+                add(
+                    f"texts {kind}, named, pages {version}, compliant {compliant}",
+                    with_texts(JOINED),
+                    ("", "", "text"),
+                    table=pa.table(base(text=pa.array(LISTS, pa.list_(pa.string())).cast(kind))),
+                    data_page_version=version,
+                    use_compliant_nested_type=compliant,
+                )
     add("texts list, not named", None, table=pa.table(base(text=LISTS)))
     lists = pa.table(base(text=LISTS))
-    add("texts list, DELTA_BYTE_ARRAY", with_texts(JOINED), ("", "", "text"), table=lists, use_dictionary=False, column_encoding={"id": "PLAIN", "title": "PLAIN", "text.list.element": "DELTA_BYTE_ARRAY"})
+    add(
+        "texts list, DELTA_BYTE_ARRAY",
+        with_texts(JOINED),
+        ("", "", "text"),
+        table=lists,
+        use_dictionary=False,
+        column_encoding={"id": "PLAIN", "title": "PLAIN", "text.list.element": "DELTA_BYTE_ARRAY"},
+    )
     fixed = pa.array([["a", "b"]] * 6, pa.list_(pa.string(), 2))
     add("texts list of 2, named", with_texts(["a\nb"] * 6), ("", "", "text"), table=pa.table(base(text=fixed)))
     documents = [None if text is None else {"title": title, "text": text} for title, text in zip(TITLES, TEXTS)]
     structs = pa.table({"id": IDS, "doc": documents, "doc.text": TITLES})
-    add("struct, dotted", [(i, "" if text is None else title, text or "") for (i, title, _), text in zip(WHOLE, TEXTS)], ("", "doc.title", "doc.text"), table=structs.drop(["doc.text"]))
+    add(
+        "struct, dotted",
+        [(i, "" if text is None else title, text or "") for (i, title, _), text in zip(WHOLE, TEXTS)],
+        ("", "doc.title", "doc.text"),
+        table=structs.drop(["doc.text"]),
+    )
     add("own name with a dot", [(i, "", title) for i, title, _ in WHOLE], ("", "", "doc.text"), table=structs)
     add("struct, not dotted", None, ("", "", "doc"), table=structs)
     beside = pa.table(
@@ -178,7 +242,12 @@ def pyarrow_cases():
         )
     )
     add("odd types beside", table=beside)
-    add("odd types beside, lists named", with_texts(JOINED), ("", "", "text"), table=beside.set_column(2, "text", pa.array(LISTS)))
+    add(
+        "odd types beside, lists named",
+        with_texts(JOINED),
+        ("", "", "text"),
+        table=beside.set_column(2, "text", pa.array(LISTS)),
+    )
     add("odd types beside, version 1.0", table=beside, version="1.0")
     add("INT96 beside", table=beside, use_deprecated_int96_timestamps=True)
     add("row groups of 1", row_group_size=1)
@@ -235,12 +304,25 @@ def pandas_cases():
     add("texts lists, named", frame.assign(text=LISTS), with_texts(JOINED), ("", "", "text"))
     structs = frame.assign(doc=[{"body": text} for text in TEXTS]).drop(columns="text")
     add("texts in structs", structs, WHOLE, ("", "", "doc.body"))
-    add("dates, periods, complex beside", frame.assign(when=DATES, took=pd.Timedelta(1, "s"), period=pd.period_range("2026-01", periods=6, freq="M"), interval=pd.interval_range(0, 6)))
+    add(
+        "dates, periods, complex beside",
+        frame.assign(
+            when=DATES,
+            took=pd.Timedelta(1, "s"),
+            period=pd.period_range("2026-01", periods=6, freq="M"),
+            interval=pd.interval_range(0, 6),
+        ),
+    )
     add("row groups of 1", frame, row_group_size=1)
     add("pages 2.0", frame, data_page_version="2.0")
     add("no rows", frame.head(0), [])
     add("no rows, objects", frame.astype(object).head(0), [])
-    case("pandas", "partitions", lambda path: frame.assign(year=[1, 1, 1, 2, 2, 2]).to_parquet(path, partition_cols=["year"]), WHOLE)
+    case(
+        "pandas",
+        "partitions",
+        lambda path: frame.assign(year=[1, 1, 1, 2, 2, 2]).to_parquet(path, partition_cols=["year"]),
+        WHOLE,
+    )
 
 
 def polars_cases():
@@ -259,7 +341,20 @@ def polars_cases():
     add("titles null", column("title", [None] * 6, pl.Null), UNTITLED)
     add("texts null", column("text", [None] * 6, pl.Null), TEXTLESS)
     add("ids null", column("id", [None] * 6, pl.Null), None)
-    for kind in [pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.Int128, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64, pl.UInt128, pl.Float32, pl.Float64]:
+    for kind in [
+        pl.Int8,
+        pl.Int16,
+        pl.Int32,
+        pl.Int64,
+        pl.Int128,
+        pl.UInt8,
+        pl.UInt16,
+        pl.UInt32,
+        pl.UInt64,
+        pl.UInt128,
+        pl.Float32,
+        pl.Float64,
+    ]:
         add(f"ids {kind}", column("id", NUMBERS, kind), with_ids(NUMBERS))
     large = [2**100 + n for n in range(6)]
     add("ids Int128 of 2^100", column("id", large, pl.Int128), with_ids(large))
@@ -269,17 +364,52 @@ def polars_cases():
         exact = [decimal.Decimal(n) for n in NUMBERS]
         add(f"ids Decimal({precision}, 0)", column("id", exact, pl.Decimal(precision, 0)), with_ids(NUMBERS))
     add("texts lists, named", column("text", LISTS, pl.List(pl.String)), with_texts(JOINED), ("", "", "text"))
-    add("texts arrays, named", column("text", [["a", "b"]] * 6, pl.Array(pl.String, 2)), with_texts(["a\nb"] * 6), ("", "", "text"))
-    add("texts in structs", frame.select("id", "title", pl.struct(body="text").alias("doc")), WHOLE, ("", "", "doc.body"))
-    add("odd types beside", frame.with_columns(when=pl.Series(DATES), took=pl.Series([datetime.timedelta(1)] * 6), big=pl.Series(NUMBERS, dtype=pl.Int128), time=pl.Series([DATES[0].time()] * 6), lists=pl.Series([[[1]]] * 6), half=pl.Series([0.5] * 6, dtype=pl.Float32)))
-    add("Int128 beside lists, named", column("text", LISTS, pl.List(pl.String)).with_columns(big=pl.Series(NUMBERS, dtype=pl.Int128)), with_texts(JOINED), ("", "", "text"))
+    add(
+        "texts arrays, named",
+        column("text", [["a", "b"]] * 6, pl.Array(pl.String, 2)),
+        with_texts(["a\nb"] * 6),
+        ("", "", "text"),
+    )
+    add(
+        "texts in structs",
+        frame.select("id", "title", pl.struct(body="text").alias("doc")),
+        WHOLE,
+        ("", "", "doc.body"),
+    )
+    add(
+        "odd types beside",
+        frame.with_columns(
+            when=pl.Series(DATES),
+            took=pl.Series([datetime.timedelta(1)] * 6),
+            big=pl.Series(NUMBERS, dtype=pl.Int128),
+            time=pl.Series([DATES[0].time()] * 6),
+            lists=pl.Series([[[1]]] * 6),
+            half=pl.Series([0.5] * 6, dtype=pl.Float32),
+        ),
+    )
+    add(
+        "Int128 beside lists, named",
+        column("text", LISTS, pl.List(pl.String)).with_columns(big=pl.Series(NUMBERS, dtype=pl.Int128)),
+        with_texts(JOINED),
+        ("", "", "text"),
+    )
     add("row groups of 1", frame, row_group_size=1)
     add("small pages", frame, data_page_size=1)
     add("no statistics", frame, statistics=False)
     add("all statistics", frame, statistics="full")
     add("no rows", frame.head(0), [])
-    add("no rows, null columns", pl.DataFrame({name: [] for name in base()}, schema={name: pl.Null for name in base()}), [])
-    case("polars", "partitions", lambda path: frame.with_columns(year=pl.Series([1, 1, 1, 2, 2, 2])).write_parquet(path, partition_by="year", mkdir=True))
+    add(
+        "no rows, null columns",
+        pl.DataFrame({name: [] for name in base()}, schema={name: pl.Null for name in base()}),
+        [],
+    )
+    case(
+        "polars",
+        "partitions",
+        lambda path: frame.with_columns(year=pl.Series([1, 1, 1, 2, 2, 2])).write_parquet(
+            path, partition_by="year", mkdir=True
+        ),
+    )
 
 
 def duckdb_cases():
@@ -299,25 +429,75 @@ def duckdb_cases():
     for codec in ["uncompressed", "snappy", "gzip", "zstd", "brotli", "lz4", "lz4_raw"]:
         for version in ["V1", "V2"]:
             add(f"{codec}, {version}", settings=f", compression {codec}, parquet_version {version}")
-    for kind in ["tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint", "hugeint", "uhugeint", "bignum", "double", "float", "decimal(4, 0)", "decimal(9, 0)", "decimal(18, 0)", "decimal(38, 0)", "decimal(18, 3)"]:
+    for kind in [
+        "tinyint",
+        "smallint",
+        "integer",
+        "bigint",
+        "utinyint",
+        "usmallint",
+        "uinteger",
+        "ubigint",
+        "hugeint",
+        "uhugeint",
+        "bignum",
+        "double",
+        "float",
+        "decimal(4, 0)",
+        "decimal(9, 0)",
+        "decimal(18, 0)",
+        "decimal(38, 0)",
+        "decimal(18, 3)",
+    ]:
         for version in ["V1", "V2"]:
-            add(f"ids {kind}, {version}", f"select * replace (id::{kind} as id) from numbered", with_ids(NUMBERS), settings=f", parquet_version {version}")
-    add("ids by sum()", "select sum(id) over (order by id rows between current row and current row) as id, title, text from numbered", sorted(with_ids(NUMBERS), key=lambda d: int(d[0])))
+            add(
+                f"ids {kind}, {version}",
+                f"select * replace (id::{kind} as id) from numbered",
+                with_ids(NUMBERS),
+                settings=f", parquet_version {version}",
+            )
+    add(
+        "ids by sum()",
+        "select sum(id) over (order by id rows between current row and current row) as id, title, text from numbered",
+        sorted(with_ids(NUMBERS), key=lambda d: int(d[0])),
+    )
     add("ids HUGEINT beyond 2^53", "select * replace (id::hugeint + 9007199254740993 as id) from numbered", None)
     add("ids UUID", "select * replace (id::uuid as id) from uuids", with_ids(UUIDS))
     add("titles untyped null", "select * replace (null as title) from frame", UNTITLED)
     add("titles null integer", "select * replace (null::integer as title) from frame", UNTITLED)
     add("texts untyped null", "select * replace (null as text) from frame", TEXTLESS)
     add("ids untyped null", "select * replace (null as id) from frame", None)
-    add("all BLOB", "select id::blob as id, encode(title) as title, encode(text) as text from frame where false union all select encode(id), encode(title), encode(text) from frame")
-    add("titles ENUM", "select * replace (title::enum('Bees in winter', '', 'Grüße aus 蜂', 'Tab\tand \"quotes\"', 'Last') as title) from frame")
+    add(
+        "all BLOB",
+        "select encode(id) as id, encode(title) as title, encode(text) as text from frame",
+    )
+    add(
+        "titles ENUM",
+        "select * replace (title::enum('Bees in winter', '', 'Grüße aus 蜂', 'Tab\tand \"quotes\"', 'Last')"
+        " as title) from frame",
+    )
     add("texts JSON", "select * replace ('{\"a\": 1}'::json as text) from frame", with_texts(['{"a": 1}'] * 6))
     add("texts lists, named", "select * from lists", with_texts(JOINED), ("", "", "text"))
     add("texts lists, not named", "select * from lists", None)
-    add("texts arrays, named", "select * replace (['a', 'b']::varchar[2] as text) from frame", with_texts(["a\nb"] * 6), ("", "", "text"))
+    add(
+        "texts arrays, named",
+        "select * replace (['a', 'b']::varchar[2] as text) from frame",
+        with_texts(["a\nb"] * 6),
+        ("", "", "text"),
+    )
     add("texts in structs", "select id, title, {'body': text, 'n': 1} as doc from frame", WHOLE, ("", "", "doc.body"))
-    add("odd types beside", "select *, map {'a': 1} as m, interval 1 day as i, '101'::bit as b, timestamp_ns '2026-01-01 00:00:00' as ns, timestamptz '2026-01-01 00:00:00+01' as tz, time '12:00' as t, date '2026-01-01' as d, [[1]] as l, 1::hugeint as h, uuid() as u, null as n, true as bool, 'x'::blob as bytes from frame")
-    add("odd types beside lists, named", "select *, map {'a': 1} as m, interval 1 day as i, [[1]] as l, uuid() as u, null as n from lists", with_texts(JOINED), ("", "", "text"))
+    add(
+        "odd types beside",
+        "select *, map {'a': 1} as m, interval 1 day as i, '101'::bit as b, time '12:00' as t, date '2026-01-01' as d,"
+        " timestamp_ns '2026-01-01 00:00:00' as ns, timestamptz '2026-01-01 00:00:00+01' as tz, [[1]] as l,"
+        " 1::hugeint as h, uuid() as u, null as n, true as bool, 'x'::blob as bytes from frame",
+    )
+    add(
+        "odd types beside lists, named",
+        "select *, map {'a': 1} as m, interval 1 day as i, [[1]] as l, uuid() as u, null as n from lists",
+        with_texts(JOINED),
+        ("", "", "text"),
+    )
     add("row groups of 1", settings=", row_group_size 1")
     add("no dictionary", settings=", dictionary_size_limit 1")
     add("no rows", "select * from frame where false", [])
@@ -357,8 +537,18 @@ def fastparquet_cases():
     add("no statistics", frame, stats=False)
     add("no rows", frame.head(0), [])
     add("no rows, utf8", frame.head(0), [], object_encoding="utf8")
-    case("fastparquet", "hive", lambda path: fastparquet.write(path, frame.assign(year=[1, 1, 1, 2, 2, 2]), file_scheme="hive", partition_on=["year"]))
-    case("fastparquet", "a folder", lambda path: fastparquet.write(path, frame, file_scheme="hive", row_group_offsets=[0, 3]))
+    case(
+        "fastparquet",
+        "hive",
+        lambda path: fastparquet.write(
+            path, frame.assign(year=[1, 1, 1, 2, 2, 2]), file_scheme="hive", partition_on=["year"]
+        ),
+    )
+    case(
+        "fastparquet",
+        "a folder",
+        lambda path: fastparquet.write(path, frame, file_scheme="hive", row_group_offsets=[0, 3]),
+    )
 
 
 def datasets_cases():
@@ -373,17 +563,47 @@ def datasets_cases():
     text = {name: Value("string") for name in base()}
     add("strings", base())
     for kind in ["large_string", "string_view", "binary", "large_binary"]:
-        values = {name: [v.encode() if v is not None and "binary" in kind else v for v in column] for name, column in base().items()}
+        values = {
+            name: [v.encode() if v is not None and "binary" in kind else v for v in column]
+            for name, column in base().items()
+        }
         add(kind, values, features={name: Value(kind) for name in base()})
     add("titles None", base(title=[None] * 6), UNTITLED)
     add("titles of type null", base(title=[None] * 6), UNTITLED, features=text | {"title": Value("null")})
     for kind in ["int8", "int64", "uint64", "float64"]:
         add(f"ids {kind}", base(id=NUMBERS), with_ids(NUMBERS), features=text | {"id": Value(kind)})
-    add("ids decimal128(38, 0)", base(id=[decimal.Decimal(n) for n in NUMBERS]), with_ids(NUMBERS), features=text | {"id": Value("decimal128(38, 0)")})
-    add("texts lists, named", base(text=LISTS), with_texts(JOINED), ("", "", "text"), features=text | {"text": List(Value("string"))})
-    add("texts large lists, named", base(text=LISTS), with_texts(JOINED), ("", "", "text"), features=text | {"text": LargeList(Value("string"))})
-    add("texts in structs", {"id": IDS, "doc": [{"title": a, "text": b} for a, b in zip(TITLES, TEXTS)]}, WHOLE, ("", "doc.title", "doc.text"))
-    add("classes and arrays beside", base(label=[0] * 6, image=[[[1, 2], [3, 4]]] * 6, pairs=[[{"a": "x"}]] * 6), features=text | {"label": ClassLabel(names=["x"]), "image": Array2D((2, 2), "int32"), "pairs": List({"a": Value("string")})})
+    add(
+        "ids decimal128(38, 0)",
+        base(id=[decimal.Decimal(n) for n in NUMBERS]),
+        with_ids(NUMBERS),
+        features=text | {"id": Value("decimal128(38, 0)")},
+    )
+    add(
+        "texts lists, named",
+        base(text=LISTS),
+        with_texts(JOINED),
+        ("", "", "text"),
+        features=text | {"text": List(Value("string"))},
+    )
+    add(
+        "texts large lists, named",
+        base(text=LISTS),
+        with_texts(JOINED),
+        ("", "", "text"),
+        features=text | {"text": LargeList(Value("string"))},
+    )
+    add(
+        "texts in structs",
+        {"id": IDS, "doc": [{"title": a, "text": b} for a, b in zip(TITLES, TEXTS)]},
+        WHOLE,
+        ("", "doc.title", "doc.text"),
+    )
+    add(
+        "classes and arrays beside",
+        base(label=[0] * 6, image=[[[1, 2], [3, 4]]] * 6, pairs=[[{"a": "x"}]] * 6),
+        features=text
+        | {"label": ClassLabel(names=["x"]), "image": Array2D((2, 2), "int32"), "pairs": List({"a": Value("string")})},
+    )
     add("row groups of 1", base(), batch_size=1)
     add("no rows", {name: [] for name in base()}, [])
     add("no rows, typed", {name: [] for name in base()}, [], features=text)
@@ -404,7 +624,18 @@ def sentence(hyperrag, model, path, columns):
     """Returns what the program says of a file that it refuses."""
     flags = ["--id-column", "--title-column", "--text-column"]
     flags = [word for flag, name in zip(flags, columns) if name for word in (flag, name)]
-    command = [hyperrag, "build", str(path), "--store", f"{path}.store", "--model", model, "--dry-run", "--json", *flags]
+    command = [
+        hyperrag,
+        "build",
+        str(path),
+        "--store",
+        f"{path}.store",
+        "--model",
+        model,
+        "--dry-run",
+        "--json",
+        *flags,
+    ]
     run = subprocess.run(command, capture_output=True, timeout=120)
     lines = run.stderr.decode().strip().split("\n")
     return run.returncode, lines[-1].replace(str(path), path.name)
@@ -421,7 +652,9 @@ def judged(write, expected, columns, tools, path):
     if read is not None:
         if expected is not None and read == (sorted(expected) if path.is_dir() else expected):
             return "read", True, ""
-        differing = next((pair for pair in zip(read, expected or []) if pair[0] != pair[1]), (len(read), expected and len(expected)))
+        differing = next(
+            (pair for pair in zip(read, expected or []) if pair[0] != pair[1]), (len(read), expected and len(expected))
+        )
         return "wrong", False, f"{differing}"[:300]
     status, said = sentence(hyperrag, model, path, columns)
     good = expected is None and status != 0 and REMEDY.search(said) is not None

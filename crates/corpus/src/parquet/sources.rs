@@ -29,7 +29,8 @@ pub(crate) enum Kind {
     /// The 16 bytes of a UUID.
     Uuid,
     /// 16 bytes that the schema does not explain. If all are printable ASCII they are text: the variant of a
-    /// UUID (RFC 9562) sets the highest bit of its ninth byte. Else they are a UUID.
+    /// UUID (RFC 9562) sets the highest bit of its ninth byte. Else they are a UUID, unless the second half is
+    /// as good as empty.
     UuidOrText,
 }
 

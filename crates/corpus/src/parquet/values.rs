@@ -60,15 +60,29 @@ impl Values {
         }
         let bytes = || bytes(&self.array, index);
         Ok(match self.kind {
-            Kind::Text => Some(Cow::Borrowed(self.utf8(bytes(), place)?)),
+            Kind::Text => Some(Cow::Borrowed(self.utf8(self.unpadded(bytes()), place)?)),
             Kind::Lines => Some(Cow::Owned(self.lines(index, place, limits)?)),
             Kind::Number => self.number(index, place)?.map(Cow::Owned),
             Kind::Integer128 => Some(Cow::Owned(self.integer(bytes(), place)?)),
             Kind::UuidOrText if bytes().iter().all(|byte| (b' '..=b'~').contains(byte)) => {
                 Some(Cow::Borrowed(self.utf8(bytes(), place)?))
             }
+            Kind::UuidOrText if is_short(bytes()) => {
+                return Err(CorpusError::UnknownBytes { place: place.clone(), field: self.field });
+            }
             Kind::Uuid | Kind::UuidOrText => Some(Cow::Owned(uuid(bytes()))),
         })
+    }
+
+    /// Leaves out the zeros that pad text to a fixed length.
+    fn unpadded<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        match self.array.data_type() {
+            DataType::FixedSizeBinary(_) => {
+                let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+                bytes.get(..end).unwrap_or_default()
+            }
+            _ => bytes,
+        }
     }
 
     fn utf8<'a>(&self, bytes: &'a [u8], place: &Place) -> Result<&'a str, CorpusError> {
@@ -189,6 +203,13 @@ fn digits(array: &ArrayRef, index: usize) -> String {
     }
 }
 
+/// Whether 16 bytes look like an integer, the lowest byte first, or like text padded with zeros: the second
+/// half has zeros alone, or the bits of a sign. A UUID has its variant there.
+fn is_short(bytes: &[u8]) -> bool {
+    let half = bytes.get(8..).unwrap_or_default();
+    half.iter().all(|byte| *byte == 0) || half.iter().all(|byte| *byte == 0xff)
+}
+
 /// Spells a UUID: 8, 4, 4, 4 and 12 hexadecimal digits.
 fn uuid(bytes: &[u8]) -> String {
     let mut text = String::new();
@@ -243,6 +264,9 @@ mod tests {
         }
         let fixed = FixedSizeBinaryArray::try_from_iter([b"abc", b"def"].into_iter()).unwrap();
         assert_eq!(ids(Arc::new(fixed)), ["abc//a", "def//b"]);
+        let padded = FixedSizeBinaryArray::try_from_iter([b"abc\0\0", b"de\0f\0"].into_iter());
+        let read = ids(Arc::new(padded.unwrap()));
+        assert!(read[0] == "abc//a" && read[1].contains("a control character"), "{read:?}");
     }
 
     #[test]
@@ -331,7 +355,11 @@ mod tests {
         assert_eq!(ids(polars, [7, i128::MAX]), ["7//a", &format!("{}//b", i128::MAX)]);
         let error = ids(polars, [7, -1]);
         assert!(error[1].contains("row 2: the id is an integer of 128 bits that is"), "{error:?}");
-        assert_eq!(ids("other", [7, 1])[0], "07000000-0000-0000-0000-000000000000//a");
+        for numbers in [[7, 1], [-7, 1]] {
+            let error = ids("other", numbers);
+            let expected = "row 1: the id is 16 bytes of which the file does not tell";
+            assert!(error[0].contains(expected), "{error:?}");
+        }
     }
 
     #[test]

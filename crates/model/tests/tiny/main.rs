@@ -12,5 +12,6 @@ mod fuzz;
 mod generate;
 mod scorers;
 mod seeded;
+mod split;
 mod tokenizers;
 mod variants;

@@ -11,6 +11,7 @@ mod folders;
 mod fuzz;
 mod generate;
 mod scorers;
+mod second_reference;
 mod seeded;
 mod split;
 mod tokenizers;

@@ -228,17 +228,6 @@ pub enum CorpusError {
         /// Field of the value.
         field: DocumentField,
     },
-    /// Bytes of a fixed length that may be an integer or padded text.
-    #[error(
-        "{place}: the {field} is 16 bytes of which the file does not tell whether they are text or a \
-         number; write it as a string"
-    )]
-    UnknownBytes {
-        /// The row.
-        place: Place,
-        /// Field of the value.
-        field: DocumentField,
-    },
     /// An id that is not accepted.
     #[error("{place}: {reason}")]
     Id {

@@ -68,7 +68,9 @@ impl Values {
                 Some(Cow::Borrowed(self.utf8(bytes(), place)?))
             }
             Kind::UuidOrText if is_short(bytes()) => {
-                return Err(CorpusError::UnknownBytes { place: place.clone(), field: self.field });
+                return Err(
+                    self.other("16 bytes that the file does not call a number or text", place)
+                );
             }
             Kind::Uuid | Kind::UuidOrText => Some(Cow::Owned(uuid(bytes()))),
         })
@@ -145,16 +147,16 @@ impl Values {
                 Err(CorpusError::RoundedId { place: place.clone(), id: number })
             }
             number if number.is_finite() => Err(self.fraction(place)),
-            _ => Err(CorpusError::Value {
-                place: place.clone(),
-                field: self.field,
-                found: "not a finite number",
-            }),
+            _ => Err(self.other("not a finite number", place)),
         }
     }
 
     fn fraction(&self, place: &Place) -> CorpusError {
-        let found = "a number with a fraction";
+        self.other("a number with a fraction", place)
+    }
+
+    /// Returns the error of a value of another kind.
+    fn other(&self, found: &'static str, place: &Place) -> CorpusError {
         CorpusError::Value { place: place.clone(), field: self.field, found }
     }
 
@@ -357,7 +359,7 @@ mod tests {
         assert!(error[1].contains("row 2: the id is an integer of 128 bits that is"), "{error:?}");
         for numbers in [[7, 1], [-7, 1]] {
             let error = ids("other", numbers);
-            let expected = "row 1: the id is 16 bytes of which the file does not tell";
+            let expected = "row 1: the id is 16 bytes that the file does not call";
             assert!(error[0].contains(expected), "{error:?}");
         }
     }

@@ -71,7 +71,7 @@ const MEASURES: [&str; 51] = [
     "ERR@20",
 ];
 
-/// What the reference makes of one pair, each list in the order of the measures.
+/// Values by the reference for one pair, each list in the order of the measures.
 #[derive(Deserialize)]
 struct Reference {
     means: Vec<f64>,

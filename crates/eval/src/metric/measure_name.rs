@@ -260,10 +260,10 @@ impl Serialize for Measure {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
 
-    pub(crate) const NAMES: [&str; 24] = [
+    const NAMES: [&str; 24] = [
         "nDCG",
         "nDCG@10",
         "nDCG(dcg='exp-log2')@10",
@@ -350,5 +350,18 @@ pub(crate) mod tests {
         check("nDCG(dcg='ln')@5", "'log2' or 'exp-log2'");
         check("nDCG(dcg='exp-log2',gains={1:2})", "not by both");
         check("P(judged_only=1)@5", "True or False");
+    }
+
+    #[test]
+    fn nothing_relevant_and_nothing_ranked_are_zero_without_a_sign() {
+        for name in NAMES {
+            let measure: Measure = name.parse().unwrap();
+            for (grades, judged) in [(&[][..], &[1][..]), (&[None, Some(-1)], &[-1]), (&[], &[])] {
+                let value = measure.value(grades, judged);
+                let judged = name.starts_with("Judged") && !grades.is_empty();
+                assert!(judged || value == 0.0, "{name} {value}");
+                assert!(value.is_sign_positive(), "{name} {value}");
+            }
+        }
     }
 }

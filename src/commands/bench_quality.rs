@@ -36,7 +36,7 @@ use crate::{report, signals};
 
 /// Compares rankings from blocks of several element types with each other and with BM25's.
 pub(crate) fn bench_quality(args: &QualityArgs, json: bool) -> Result<Status> {
-    let judged = read_qrels(&args.qrels)?;
+    let judged = read_qrels(&args.qrels, std::slice::from_ref(&args.measure))?;
     let all = queries::read(&args.queries)?;
     let left_out = left_out(&all, &judged);
     let drawn = draw_queries(all, &judged, args.query_count, args.seed);
@@ -111,7 +111,7 @@ fn figures(args: &QualityArgs, taken: ScoredQueries, qrels: &Qrels) -> Figures {
     let priced = scored.iter().map(|ScoredVariant { figures, queries }| {
         (figures.name.clone(), queries.clone(), figures.cost)
     });
-    let costs = cost_points(&priced.collect::<Vec<_>>(), args.depth, qrels, args.measure);
+    let costs = cost_points(&priced.collect::<Vec<_>>(), args.depth, qrels, &args.measure);
     let (variants, scores): (Vec<_>, Vec<_>) = scored
         .into_iter()
         .map(|ScoredVariant { figures, queries }| {
@@ -135,7 +135,7 @@ fn figures(args: &QualityArgs, taken: ScoredQueries, qrels: &Qrels) -> Figures {
         pairs: judged.iter().map(|query| query.candidates.len()).sum(),
         rounded: args.round,
         variants,
-        rows: quality_rows(&scores, qrels, args.measure),
+        rows: quality_rows(&scores, qrels, &args.measure),
         knee: knee(&costs).cloned(),
         costs,
     }

@@ -13,7 +13,7 @@ use crate::report;
 
 /// Finds the weight for `--fuse zscore`.
 pub(crate) fn tune(args: &TuneArgs, json: bool) -> Result<Status> {
-    let qrels = read_qrels(&args.qrels)?;
+    let qrels = read_qrels(&args.qrels, std::slice::from_ref(&args.measure))?;
     let answers = queries::objects(&args.hits)?;
     let scored = answers.iter().map(|(place, value)| {
         scored(value).with_context(|| {
@@ -21,7 +21,7 @@ pub(crate) fn tune(args: &TuneArgs, json: bool) -> Result<Status> {
         })
     });
     let scored = scored.collect::<Result<Vec<_>>>()?;
-    let tuning = hyperrag_eval::experiment::tune::tune(&scored, &qrels, args.measure)
+    let tuning = hyperrag_eval::experiment::tune::tune(&scored, &qrels, &args.measure)
         .with_context(|| {
             format!(
                 "{}: fewer than two queries are judged, which cannot be halved",

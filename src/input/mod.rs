@@ -1,8 +1,10 @@
 //! Arguments and files in, the words of the engine out.
 
 pub(crate) mod corpus;
+pub(crate) mod gold;
 pub(crate) mod judged;
 pub(crate) mod model;
 pub(crate) mod queries;
 pub(crate) mod ranking;
+pub(crate) mod rows;
 pub(crate) mod text;

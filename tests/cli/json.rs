@@ -20,7 +20,7 @@ measure, `[]` for the elements of a list. A test makes this page
 ";
 
 /// Commands on a small store, in their order; the others prepare it.
-const COMMANDS: [(&str, &str); 21] = [
+const COMMANDS: [(&str, &str); 22] = [
     ("model list", "model list"),
     ("model info", "model info TINY_PATH"),
     ("devices", "devices"),
@@ -35,6 +35,7 @@ const COMMANDS: [(&str, &str); 21] = [
         "bench quality CORPUS TINY --queries QUERIES --qrels QRELS --query-count 3 --depth 4 --variants f32/f32,bf16/f32",
     ),
     ("eval", "eval --run run --qrels QRELS --baseline run --measure nDCG@10"),
+    ("eval of several runs", "eval --run run run --qrels QRELS --measure nDCG@10"),
     ("eval qa", "eval qa --answers answers --gold gold"),
     ("tune", "tune --hits hits --qrels QRELS"),
     ("replicate", "replicate --store store --to copy"),

@@ -155,6 +155,18 @@ impl Run {
         self.places.get(query).map(|&place| self.queries[place].1.as_slice())
     }
 
+    /// Takes out each document whose id is its query's, and returns their number. In collections where
+    /// queries are documents, such a hit is the query itself.
+    pub fn exclude_self(&mut self) -> usize {
+        let mut excluded = 0;
+        for (query, hits) in &mut self.queries {
+            let before = hits.len();
+            hits.retain(|hit| hit.document != *query);
+            excluded += before - hits.len();
+        }
+        excluded
+    }
+
     /// Number of queries.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -290,6 +302,15 @@ mod tests {
         assert_eq!(run.hits("q1"), Some(&[hit(3, "d", 3.0)][..]));
         assert_eq!((run.hits("q3"), run.len(), run.is_empty()), (None, 2, false));
         assert!(Run::parse(&b"\n \n"[..], "r").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_query_is_no_hit_of_itself() {
+        let text = "a Q0 a 1 3 t\na Q0 b 2 2 t\nb Q0 a 1 1 t\nc Q0 c 1 1 t\n";
+        let mut run = Run::parse(text.as_bytes(), "r").unwrap();
+        assert_eq!(run.exclude_self(), 2);
+        assert_eq!(run.hits("a"), Some(&[hit(2, "b", 2.0)][..]));
+        assert_eq!((run.hits("b").unwrap().len(), run.hits("c")), (1, Some(&[][..])));
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use hyperrag_core::{DocId, Fingerprint, KvDtype};
-use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_core::{DocId, Document, Fingerprint, KvDtype};
+use hyperrag_corpus::{Chunker, Corpus, Row};
 use hyperrag_engine::build::dry_run::{DryRun, dry_run};
 use hyperrag_engine::build::memory_budget::TooLittleMemory;
 use hyperrag_engine::build::read::calibration_chunks;
@@ -35,6 +35,9 @@ const DEFAULT_SIZE: u32 = 256;
 
 /// Documents at the start of a corpus by which its language is guessed.
 const LANGUAGE_DOCUMENTS: u64 = 64;
+
+/// Characters of each of them that are looked at.
+const LANGUAGE_CHARACTERS: usize = 2000;
 
 /// Bytes of text from which on a guess of its language is worth a warning.
 const LANGUAGE_BYTES: usize = 200;
@@ -162,7 +165,9 @@ fn language(args: &BuildArgs, found: Option<&Store>, corpus: &Corpus) -> String 
     let texts: Vec<String> = (0..limit)
         .zip(corpus.rows())
         .map_while(|(_, row)| row.ok())
-        .map(|row| format!("{}\n{}", row.document.title, row.document.text))
+        .map(|Row { document: Document { title, text, .. }, .. }| {
+            title.chars().chain(['\n']).chain(text.chars()).take(LANGUAGE_CHARACTERS).collect()
+        })
         .collect();
     let (guessed, is_sure) = detect_language(&texts);
     let first = match texts.len() {

@@ -2,8 +2,8 @@
 //!
 //! In: text. Out: its words in form NFKC, not yet in lower case. A word is a run of letters, digits and
 //! their marks. Scripts without blanks give units (ideographs, kana, syllables) and pairs of neighbours.
-//! It does not know languages. Whatever is written here decides the words of stored indexes: a change
-//! needs other [`Rules`](crate::analyzer::Rules).
+//! It does not know languages. Stored indexes have words cut by this code, so a change needs another
+//! number in the identifiers of analyzers.
 
 use std::iter::{Map, Peekable};
 use std::str::Chars;

@@ -1,10 +1,11 @@
 //! Flags of `build`, and of a corpus's columns.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
 use hyperrag_core::KvDtype;
-use hyperrag_retrieval::Analyzer;
+use hyperrag_retrieval::{Analyzer, UnknownLanguage};
 
 use crate::cli::model::ModelArgs;
 
@@ -42,9 +43,12 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub(crate) unit_rows: Option<u32>,
     /// Language of the texts: BM25 leaves out its stop words and stems the others; none for words as
-    /// they are [default: english; with --append the store's].
+    /// they are; auto for that of the first documents, which is printed. Whatever the language, Chinese,
+    /// Japanese, Korean, Thai and other scripts without blanks are found by their characters and pairs
+    /// of these, all forms of a character in Unicode (NFKC) are one, and words have at most 255 bytes
+    /// [default: english; with --append the store's].
     #[arg(long, value_name = "NAME")]
-    pub(crate) language: Option<Analyzer>,
+    pub(crate) language: Option<LanguageChoice>,
     /// Type of the stored K and V: bf16, f32, or, on a CPU only, int8, int5 or int4 with a half, a
     /// third or a quarter of bf16's bytes [default: bf16; with --append the store's].
     #[arg(long = "kv-dtype", alias = "element", value_name = "TYPE")]
@@ -82,6 +86,26 @@ pub(crate) struct BuildArgs {
     /// Read and count everything, print documents, tokens, bytes and time, and write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// A language, or that of the first documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LanguageChoice {
+    Auto,
+    Named(Analyzer),
+}
+
+impl FromStr for LanguageChoice {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            name => name.parse().map(Self::Named).map_err(|error: UnknownLanguage| {
+                format!("{error}; auto for that of the first documents")
+            }),
+        }
+    }
 }
 
 /// Parses a number of bytes with or without a unit.

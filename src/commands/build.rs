@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use hyperrag_core::{DocId, Fingerprint, KvDtype};
-use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_core::{DocId, Document, Fingerprint, KvDtype};
+use hyperrag_corpus::{Chunker, Corpus, Row};
 use hyperrag_engine::build::dry_run::{DryRun, dry_run};
 use hyperrag_engine::build::memory_budget::TooLittleMemory;
 use hyperrag_engine::build::read::calibration_chunks;
@@ -16,11 +16,11 @@ use hyperrag_engine::{
     ModelRequest,
 };
 use hyperrag_model::Model;
-use hyperrag_retrieval::Analyzer;
+use hyperrag_retrieval::{Analyzer, detect_language};
 use hyperrag_store::{FORMAT_VERSION, Replica, Store, StoreError};
 use serde::Serialize;
 
-use crate::cli::build::BuildArgs;
+use crate::cli::build::{BuildArgs, LanguageChoice};
 use crate::exit::Status;
 use crate::hint;
 use crate::input::corpus::columns;
@@ -33,11 +33,21 @@ use crate::{report, signals};
 /// Positions of a chunk, and rows of a shard.
 const DEFAULT_SIZE: u32 = 256;
 
+/// Documents at the start of a corpus by which its language is guessed.
+const LANGUAGE_DOCUMENTS: u64 = 64;
+
+/// Characters of each of them that are looked at.
+const LANGUAGE_CHARACTERS: usize = 2000;
+
+/// Bytes of text from which on a guess of its language is worth a warning.
+const LANGUAGE_BYTES: usize = 200;
+
 /// Builds a store, or says what it would take.
 pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     let (corpus, named) = corpus(args)?;
     let found = stored(args)?;
-    let settings = Settings::of(args, found.as_ref());
+    let language = language(args, found.as_ref(), &corpus);
+    let settings = Settings::of(args, found.as_ref(), language);
     let Settings { kv_dtype, chunk_tokens, .. } = settings;
     let loaded = load(args, kv_dtype, chunk_tokens, found)?;
     if !json {
@@ -74,7 +84,7 @@ fn plan(args: &BuildArgs, input: &BuildInput<'_, Model>, json: bool) -> Result<S
         dry_run(input, &args.store)
     })?;
     match json {
-        true => report::print_data(&with_device(&plan, input.model)?)?,
+        true => report::print_data(&with_device(&plan, input)?)?,
         false => report::print(&describe_plan(&plan))?,
     }
     Ok(Status::Done)
@@ -105,7 +115,7 @@ fn run(
     };
     warn_of_rows(args, named, &summary);
     match json {
-        true => report::print_data(&with_device(&summary, input.model)?)?,
+        true => report::print_data(&with_device(&summary, input)?)?,
         false => report::note(&describe(&summary)),
     }
     let replicated = replicate_all(args);
@@ -124,7 +134,7 @@ struct Settings {
 }
 
 impl Settings {
-    fn of(args: &BuildArgs, found: Option<&Store>) -> Self {
+    fn of(args: &BuildArgs, found: Option<&Store>, language: String) -> Self {
         let made_with = found.map(|store| &store.manifest().fingerprint);
         let stored = made_with.filter(|_| args.append);
         let of = |field: fn(&Fingerprint) -> u32| stored.map_or(DEFAULT_SIZE, field);
@@ -134,12 +144,53 @@ impl Settings {
             kv_dtype: args.kv_dtype.unwrap_or(kv_dtype),
             chunk_tokens: args.chunk_tokens.unwrap_or_else(|| of(|stored| stored.chunk_tokens)),
             unit_rows: args.unit_rows.unwrap_or_else(|| of(|stored| stored.unit_rows)),
-            language: match (args.language, stored) {
-                (None, Some(stored)) => stored.language.clone(),
-                (language, _) => language.unwrap_or(Analyzer::ENGLISH).to_string(),
-            },
+            language,
         }
     }
+}
+
+/// Returns the language of the store: the one that is named, else that of the store that is there, else
+/// English, which never changes by itself. Says which one `auto` stands for, and warns where English
+/// does not fit the first documents.
+fn language(args: &BuildArgs, found: Option<&Store>, corpus: &Corpus) -> String {
+    let recorded = found.map(|store| store.manifest().fingerprint.language.clone());
+    match (args.language, recorded) {
+        (Some(LanguageChoice::Named(language)), _) => return language.to_string(),
+        (Some(LanguageChoice::Auto), Some(recorded)) => return recorded,
+        (None, Some(recorded)) if args.append => return recorded,
+        (None, Some(_)) => return Analyzer::ENGLISH.to_string(),
+        (_, None) => {}
+    }
+    let limit = args.limit.map_or(LANGUAGE_DOCUMENTS, |limit| limit.min(LANGUAGE_DOCUMENTS));
+    let texts: Vec<String> = (0..limit)
+        .zip(corpus.rows())
+        .map_while(|(_, row)| row.ok())
+        .map(|Row { document: Document { title, text, .. }, .. }| {
+            title.chars().chain(['\n']).chain(text.chars()).take(LANGUAGE_CHARACTERS).collect()
+        })
+        .collect();
+    let (guessed, is_sure) = detect_language(&texts);
+    let first = match texts.len() {
+        1 => "the first document".to_owned(),
+        count => format!("the first {count} documents"),
+    };
+    if args.language.is_some() {
+        let guessed = if is_sure { guessed } else { Analyzer::NONE };
+        report::note(&format!("language: {guessed}, by {first}"));
+        return guessed.to_string();
+    }
+    let is_long = texts.iter().map(String::len).sum::<usize>() >= LANGUAGE_BYTES;
+    if is_sure && is_long && guessed != Analyzer::ENGLISH {
+        let looks = match guessed {
+            Analyzer::NONE => "do not look english".to_owned(),
+            guessed => format!("look {guessed}, not english"),
+        };
+        report::warn(&format!(
+            "{first} {looks}, and BM25 stems English words and leaves out English stop words: \
+             `--language {guessed}` fits them, `--language english` is this without the warning"
+        ));
+    }
+    Analyzer::ENGLISH.to_string()
 }
 
 /// Loads the model: with the profile of the store that is added to, and with the arithmetic and the
@@ -254,9 +305,10 @@ fn replicate_all(args: &BuildArgs) -> bool {
     all
 }
 
-/// Returns the summary or plan of a build as JSON, with where and how it computes.
-fn with_device(summary: &impl Serialize, model: &Model) -> Result<String> {
-    let mut value = serde_json::to_value(summary)?;
+/// Returns the summary or plan of a build as JSON, with its language, and where and how it computes.
+fn with_device(summary: &impl Serialize, input: &BuildInput<'_, Model>) -> Result<String> {
+    let (mut value, model) = (serde_json::to_value(summary)?, input.model);
+    value["language"] = input.fingerprint.language.as_str().into();
     value["device"] = serde_json::to_value(model.device())?;
     value["compute"] = model.dtype().into();
     value["kernel"] = model.kernel_id().into();

@@ -20,10 +20,10 @@ use hyperrag_retrieval::Analyzer;
 use hyperrag_store::{FORMAT_VERSION, Replica, Store, StoreError};
 use serde::Serialize;
 
-use crate::cli::build::BuildArgs;
+use crate::cli::build::{BuildArgs, OnBadRow};
 use crate::exit::Status;
 use crate::hint;
-use crate::input::corpus::columns;
+use crate::input;
 use crate::input::judged::read_run;
 use crate::input::model::request;
 use crate::output::store::note_replicas_behind;
@@ -77,7 +77,8 @@ fn plan(args: &BuildArgs, input: &BuildInput<'_, Model>, json: bool) -> Result<S
         true => report::print_data(&with_device(&plan, input.model)?)?,
         false => report::print(&describe_plan(&plan))?,
     }
-    Ok(Status::Done)
+    warn_of_faults(plan.bad_rows, plan.lossy_rows);
+    Ok(if plan.bad_rows > 0 { Status::Degraded } else { Status::Done })
 }
 
 /// Builds the store and brings its replicas up to it.
@@ -110,7 +111,7 @@ fn run(
     }
     let replicated = replicate_all(args);
     note_replicas_behind(&args.store);
-    Ok(if replicated { Status::Done } else { Status::Degraded })
+    Ok(if replicated && summary.bad_rows == 0 { Status::Done } else { Status::Degraded })
 }
 
 /// Settings of a store: the command line's, else those of the store that is added to, else the usual ones.
@@ -172,7 +173,11 @@ fn memory(args: &BuildArgs) -> Result<Memory, TooLittleMemory> {
 fn corpus(args: &BuildArgs) -> Result<(Corpus, Option<usize>)> {
     let only = args.only.as_deref().map(documents_of).transpose()?;
     let limits = memory(args)?.limits();
-    let corpus = Corpus::open_within(&args.inputs, columns(&args.columns), limits)?;
+    let corpus = input::corpus::open(&args.inputs, &args.columns, limits)?;
+    let corpus = match args.on_bad_row {
+        OnBadRow::Fail => corpus,
+        OnBadRow::Skip => corpus.skipping_bad_rows(),
+    };
     Ok(match only {
         None => (corpus, None),
         Some(only) => {
@@ -187,12 +192,25 @@ fn warn_of_rows(args: &BuildArgs, named: Option<usize>, summary: &BuildSummary) 
     if summary.empty_rows > 0 {
         report::warn(&format!("{} rows have no text and were left out", summary.empty_rows));
     }
+    warn_of_faults(summary.bad_rows, summary.lossy_rows);
     // Of what was there before, or lies beyond a limit, nothing can be said.
-    if let (Some(named), None, false) = (named, args.limit, args.append) {
+    if let (Some(named), None, false, 0) = (named, args.limit, args.append, summary.bad_rows) {
         let missing = (named as u64).saturating_sub(summary.documents + summary.empty_rows);
         if missing > 0 {
             report::warn(&format!("{missing} documents of the run are not in the input"));
         }
+    }
+}
+
+/// Speaks of rows that cannot be read, and of those that were not read as they are.
+fn warn_of_faults(bad_rows: u64, lossy_rows: u64) {
+    if bad_rows > 0 {
+        report::warn(&format!("{bad_rows} rows cannot be read and were left out"));
+    }
+    if lossy_rows > 0 {
+        report::warn(&format!(
+            "{lossy_rows} rows have half a surrogate pair in title or text, read as U+FFFD"
+        ));
     }
 }
 

@@ -15,10 +15,29 @@ pub struct Columns {
     pub title: Option<String>,
     /// Name of the text's column if it is not `text`, `contents` or `body`.
     pub text: Option<String>,
+    /// Kind of the rows, which decides the usual names.
+    pub rows: RowKind,
+}
+
+/// Kind of the rows of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RowKind {
+    /// Documents.
+    #[default]
+    Documents,
+    /// Queries: an id and a text, with usual names of their own.
+    Queries,
 }
 
 /// Returns the names that a column may have if none was given.
-fn usual_names(field: DocumentField) -> &'static [&'static str] {
+fn usual_names(rows: RowKind, field: DocumentField) -> &'static [&'static str] {
+    if rows == RowKind::Queries {
+        return match field {
+            DocumentField::Id => &["_id", "id", "qid", "query_id", "query-id"],
+            DocumentField::Title => &[],
+            DocumentField::Text => &["text", "query", "question"],
+        };
+    }
     match field {
         DocumentField::Id => &["_id", "id", "doc_id", "docid"],
         DocumentField::Title => &["title"],
@@ -36,6 +55,11 @@ impl Columns {
         }
     }
 
+    /// Whether the name is a usual one for this column.
+    pub(crate) fn is_usual(&self, field: DocumentField, name: &str) -> bool {
+        usual_names(self.rows, field).iter().any(|usual| usual.eq_ignore_ascii_case(name))
+    }
+
     /// Whether any column was named.
     pub(crate) fn any_given(&self) -> bool {
         [&self.id, &self.title, &self.text].into_iter().any(Option::is_some)
@@ -46,7 +70,7 @@ impl Columns {
     pub(crate) fn find(&self, field: DocumentField, names: &[&str]) -> Option<usize> {
         let given = self.given(field);
         let wanted = given.as_slice().iter().copied();
-        let usual = usual_names(field).iter().copied().filter(|_| given.is_none());
+        let usual = usual_names(self.rows, field).iter().copied().filter(|_| given.is_none());
         wanted.chain(usual).find_map(|wanted| {
             let exact = names.iter().position(|name| *name == wanted);
             exact.or_else(|| names.iter().position(|name| name.eq_ignore_ascii_case(wanted)))
@@ -65,7 +89,7 @@ impl Columns {
             field,
             wanted: match self.given(field) {
                 Some(name) => quoted(&[name], "no"),
-                None => quoted(usual_names(field), "no"),
+                None => quoted(usual_names(self.rows, field), "no"),
             },
             found: quoted(names, "none"),
         })

@@ -43,13 +43,17 @@ pub(crate) enum OnBadRow {
 /// Columns and form of a corpus.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ColumnArgs {
-    /// Column of the ids; without it `_id`, `id`, `doc_id` or `docid`.
+    /// Column of the ids; without it the first there is of `_id`, `id`, `doc_id`, `docid`, `docno`,
+    /// `document_id`, `pid` and `passage_id`.
     #[arg(long, value_name = "NAME")]
     pub(crate) id_column: Option<String>,
-    /// Column of the titles; without it `title`.
+    /// Column of the titles; without it the first there is of `title`, `heading`, `headline` and
+    /// `name`.
     #[arg(long, value_name = "NAME")]
     pub(crate) title_column: Option<String>,
-    /// Column of the texts; without it `text`, `contents` or `body`.
+    /// Column of the texts; without it the first there is of `text`, `contents`, `body`, `content`,
+    /// `passage` and `passage_text`. In Parquet a field of a struct is named with a dot (`doc.text`),
+    /// and the strings of a list are joined by line ends if its column is named.
     #[arg(long, value_name = "NAME")]
     pub(crate) text_column: Option<String>,
     /// Format of the files that are named one by one; without it the name tells it, and for stdin and

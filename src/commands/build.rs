@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use hyperrag_core::{DocId, Fingerprint, KvDtype};
-use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_corpus::{Chunker, ColumnsTaken, Corpus};
 use hyperrag_engine::build::dry_run::{DryRun, dry_run};
 use hyperrag_engine::build::memory_budget::TooLittleMemory;
 use hyperrag_engine::build::read::calibration_chunks;
@@ -43,6 +43,8 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     if !json {
         report::note(&arithmetic::sentence(&loaded.model));
     }
+    let taken = corpus.columns_taken();
+    tell_columns(taken.as_ref(), json);
     let loaded = calibrate(loaded, kv_dtype, chunk_tokens, &corpus, args.limit)?;
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
     let Settings { version, unit_rows, language, .. } = settings;
@@ -63,18 +65,34 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         stop: signals::stop()?,
     };
     match args.dry_run {
-        true => plan(args, &input, json),
-        false => run(args, &input, named, json),
+        true => plan(args, &input, taken.as_ref(), json),
+        false => run(args, &input, named, taken.as_ref(), json),
+    }
+}
+
+/// Says which columns the documents are read from.
+fn tell_columns(taken: Option<&ColumnsTaken>, json: bool) {
+    let Some(taken) = taken else { return };
+    if !json {
+        report::note(&format!("columns: {taken}"));
+    }
+    if let Some(difference) = taken.difference() {
+        report::warn(&difference);
     }
 }
 
 /// Says what the build would take.
-fn plan(args: &BuildArgs, input: &BuildInput<'_, Model>, json: bool) -> Result<Status> {
+fn plan(
+    args: &BuildArgs,
+    input: &BuildInput<'_, Model>,
+    taken: Option<&ColumnsTaken>,
+    json: bool,
+) -> Result<Status> {
     let plan = build_progress::watch(input.progress, input.corpus.size(), args.limit, || {
         dry_run(input, &args.store)
     })?;
     match json {
-        true => report::print_data(&with_device(&plan, input.model)?)?,
+        true => report::print_data(&with_context(&plan, input.model, taken)?)?,
         false => report::print(&describe_plan(&plan))?,
     }
     warn_of_faults(plan.bad_rows, plan.lossy_rows);
@@ -86,6 +104,7 @@ fn run(
     args: &BuildArgs,
     input: &BuildInput<'_, Model>,
     named: Option<usize>,
+    taken: Option<&ColumnsTaken>,
     json: bool,
 ) -> Result<Status> {
     for replica in &args.replicas {
@@ -106,7 +125,7 @@ fn run(
     };
     warn_of_rows(args, named, &summary);
     match json {
-        true => report::print_data(&with_device(&summary, input.model)?)?,
+        true => report::print_data(&with_context(&summary, input.model, taken)?)?,
         false => report::note(&describe(&summary)),
     }
     let replicated = replicate_all(args);
@@ -272,12 +291,18 @@ fn replicate_all(args: &BuildArgs) -> bool {
     all
 }
 
-/// Returns the summary or plan of a build as JSON, with where and how it computes.
-fn with_device(summary: &impl Serialize, model: &Model) -> Result<String> {
+/// Returns the summary or plan of a build as JSON, with where and how it computes, and the columns that it
+/// reads.
+fn with_context(
+    summary: &impl Serialize,
+    model: &Model,
+    taken: Option<&ColumnsTaken>,
+) -> Result<String> {
     let mut value = serde_json::to_value(summary)?;
     value["device"] = serde_json::to_value(model.device())?;
     value["compute"] = model.dtype().into();
     value["kernel"] = model.kernel_id().into();
+    value["columns"] = serde_json::to_value(taken)?;
     Ok(value.to_string())
 }
 

@@ -198,9 +198,10 @@ fn headers_are_recognised_and_quotes_warned_of() {
     let documents = |outcome: Outcome| outcome.json()[0]["documents"].as_u64().unwrap();
     assert_eq!(documents(build("a.tsv", "text\tid\nbees\t1\nbread\t2\n", "")), 2);
     assert_eq!(documents(build("a.csv", "id,text\n1,\"a, b\"\n2,c\n", "")), 2);
-    let unknown = build("a.tsv", "pid\tpassage\n1\tbees\n", "");
-    unknown.says(&["a.tsv:1: no id column", "found \"pid\", \"passage\"", "--id-column"]);
-    let named = build("a.tsv", "pid\tpassage\n1\tbees\n", "--id-column pid --text-column passage");
+    let unknown = build("a.tsv", "uid\tsentence\n1\tbees\n", "");
+    unknown.says(&["a.tsv:1: no id column", "found \"uid\", \"sentence\"", "--id-column"]);
+    let named =
+        build("a.tsv", "uid\tsentence\n1\tbees\n", "--id-column uid --text-column sentence");
     assert_eq!(documents(named), 1);
     let quoted = "\"id\"\t\"text\"\n\"1\"\t\"bees\"\n";
     build("q.tsv", quoted, "")

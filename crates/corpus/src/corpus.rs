@@ -19,6 +19,7 @@ use crate::parquet::ParquetRows;
 use crate::place::Place;
 use crate::row::Row;
 use crate::table::TableRows;
+use crate::taken::ColumnsTaken;
 
 /// Documents of some files, in the order of the files and of their rows.
 ///
@@ -118,6 +119,30 @@ impl Corpus {
     #[must_use]
     pub fn skipping_bad_rows(self) -> Self {
         Self { skip: true, ..self }
+    }
+
+    /// Tells the columns that the documents are read from; `None` if no file names its columns. Of a file of
+    /// lines the first are read.
+    #[must_use]
+    pub fn columns_taken(&self) -> Option<ColumnsTaken> {
+        let mut all: Option<ColumnsTaken> = None;
+        for input in self.inputs.iter() {
+            let Some(taken) = self.taken_from(input) else { continue };
+            match &mut all {
+                Some(all) => all.add(&input.source.name, taken.columns),
+                all => *all = Some(taken),
+            }
+        }
+        all
+    }
+
+    fn taken_from(&self, input: &Input) -> Option<ColumnsTaken> {
+        // Rows that cannot be read are told of where they are read.
+        match self.records().open(input).ok()? {
+            CorpusReader::Parquet(_) => input.taken.clone(),
+            CorpusReader::Json(rows) => rows.columns_taken(),
+            CorpusReader::Table(rows) => rows.columns_taken(),
+        }
     }
 
     /// Iterates over all rows from the first on. Ids are checked to be unique.

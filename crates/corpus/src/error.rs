@@ -152,6 +152,20 @@ pub enum CorpusError {
         /// Type of the column.
         found: String,
     },
+    /// A Parquet column of lists that was not named.
+    #[error(
+        "{}: column {name:?} has lists of strings, which are joined by line ends if the column is \
+         named",
+        path.display()
+    )]
+    ListColumn {
+        /// The file.
+        path: PathBuf,
+        /// Field that the column would hold.
+        field: DocumentField,
+        /// Name of the column.
+        name: String,
+    },
     /// A file that is damaged, is no Parquet file, or uses a feature that cannot be decoded.
     #[error(
         "{}: cannot be decoded as Parquet{}; check the file or write it again",
@@ -251,6 +265,39 @@ pub enum CorpusError {
         /// Kind of the value.
         found: &'static str,
     },
+    /// A value in a file of a binary format that is not UTF-8.
+    #[error("{place}: the {field} is not valid UTF-8 at byte {byte}; write it as UTF-8")]
+    ValueUtf8 {
+        /// The row.
+        place: Place,
+        /// Field of the value.
+        field: DocumentField,
+        /// First invalid byte of the value, counted from 1.
+        byte: usize,
+    },
+    /// An id that is a whole number too large for its type to be exact.
+    #[error(
+        "{place}: the id {id} is a floating-point number so large that it may have been rounded; \
+         write the ids as strings or as integers of 64 bits (DuckDB writes HUGEINT, and every sum, so: \
+         cast them to VARCHAR)"
+    )]
+    RoundedId {
+        /// The row.
+        place: Place,
+        /// Number in the file.
+        id: f64,
+    },
+    /// A 128-bit integer that is negative or very large.
+    #[error(
+        "{place}: the {field} is an integer of 128 bits that is negative or from 2^127 on, which the \
+         file does not tell apart; write it as a string"
+    )]
+    SignOfInteger {
+        /// The row.
+        place: Place,
+        /// Field of the value.
+        field: DocumentField,
+    },
     /// An id that is not accepted.
     #[error("{place}: {reason}")]
     Id {
@@ -315,6 +362,9 @@ impl CorpusError {
                 | Self::NotUtf8 { .. }
                 | Self::Json { .. }
                 | Self::Value { .. }
+                | Self::ValueUtf8 { .. }
+                | Self::RoundedId { .. }
+                | Self::SignOfInteger { .. }
                 | Self::Id { .. }
                 | Self::TableUneven { .. }
                 | Self::QueryFields { .. }
@@ -332,14 +382,16 @@ impl Classified for CorpusError {
 
     fn hint(&self) -> Option<Hint> {
         match self {
-            Self::MissingColumn { field, .. } | Self::MissingKey { field, .. } => {
-                Some(Hint::NameColumn(*field))
+            Self::MissingColumn { field, .. }
+            | Self::MissingKey { field, .. }
+            | Self::ListColumn { field, .. } => Some(Hint::NameColumn(*field)),
+            Self::ColumnType { field, .. } | Self::Value { field, .. } => {
+                Some(Hint::OtherColumn(*field))
             }
-            Self::ColumnType { field, .. } => Some(Hint::OtherColumn(*field)),
             Self::Id { .. } => Some(Hint::OtherColumn(DocumentField::Id)),
             Self::UnknownFormat { .. } | Self::UnknownText { .. } => Some(Hint::NameFormat),
             Self::TableUneven { .. } => Some(Hint::ReadQuotes),
-            Self::Json { .. } | Self::NotUtf8 { .. } | Self::Value { .. } => {
+            Self::Json { .. } | Self::NotUtf8 { .. } | Self::ValueUtf8 { .. } => {
                 Some(Hint::SkipBadRows)
             }
             Self::Copy { .. } => Some(Hint::OtherTemporaryFolder),

@@ -17,6 +17,7 @@ use crate::parquet;
 use crate::pattern::{self, PatternError, is_pattern};
 use crate::source::Source;
 use crate::table::looks_quoted;
+use crate::taken::ColumnsTaken;
 
 /// Name of an input that stands for stdin.
 const STDIN: &str = "-";
@@ -28,6 +29,8 @@ pub(crate) struct Input {
     pub(crate) format: Format,
     /// Number of rows, if the file tells it without being read.
     pub(crate) rows: Option<u64>,
+    /// Columns, if the file tells them without being read.
+    pub(crate) taken: Option<ColumnsTaken>,
 }
 
 /// Files of the inputs, and what is to be said about them.
@@ -159,7 +162,7 @@ fn examine(found: &Found, columns: &Columns, options: &ReadOptions) -> Result<In
         Some(format) => format,
         None => told(&source, options)?,
     };
-    let rows = match format {
+    let checked = match format {
         Format::Parquet if source.is_copy() => {
             return Err(CorpusError::ParquetInPipe { path: source.name.to_path_buf() });
         }
@@ -170,7 +173,8 @@ fn examine(found: &Found, columns: &Columns, options: &ReadOptions) -> Result<In
             None
         }
     };
-    Ok(Input { source, format, rows })
+    let (rows, taken) = checked.map_or((None, None), |checked| (Some(checked.rows), checked.taken));
+    Ok(Input { source, format, rows, taken })
 }
 
 /// Tells the format by the first bytes.

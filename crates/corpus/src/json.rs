@@ -2,7 +2,7 @@
 //! Builds no value but id, title and text. Reads what writers make beyond the standard: `NaN` and infinities,
 //! and half a surrogate pair in a title or text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use hyperrag_core::{Document, DocumentField};
@@ -17,9 +17,13 @@ use crate::objects::Objects;
 use crate::place::Place;
 use crate::row::{Row, check_length, document_id};
 use crate::source::Text;
+use crate::taken::ColumnsTaken;
 
 /// Largest number of keys of an object. A key of two bytes takes a hundred in memory.
 const KEYS_MAX: usize = 1 << 16;
+
+/// Number of objects whose keys are told.
+const OBJECTS_LOOKED_AT: usize = 100;
 
 /// Rows of a JSON file.
 pub(crate) struct JsonRows {
@@ -34,6 +38,30 @@ impl JsonRows {
     pub(crate) fn new(text: Text, columns: &Columns, limits: &Limits) -> Result<Self, CorpusError> {
         let objects = Objects::new(text, limits)?;
         Ok(Self { objects, columns: columns.clone(), limits: *limits, lossy: 0 })
+    }
+
+    /// Tells the columns of the first objects. Those that cannot be read are passed over.
+    pub(crate) fn columns_taken(mut self) -> Option<ColumnsTaken> {
+        let mut keys = BTreeSet::new();
+        for _ in 0..OBJECTS_LOOKED_AT {
+            match self.objects.advance() {
+                Ok(true) => {}
+                Err(error) if error.is_of_row() => continue,
+                Ok(false) | Err(_) => break,
+            }
+            let json = self.objects.text().unwrap_or_default();
+            let mended = without_no_numbers(json);
+            let json = mended.as_deref().unwrap_or(json);
+            let Ok(Object(object)) = serde_json::from_str(json) else { continue };
+            keys.extend(object.into_keys());
+            if keys.len() > KEYS_MAX {
+                break;
+            }
+        }
+        let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let [id, title, text] = [DocumentField::Id, DocumentField::Title, DocumentField::Text]
+            .map(|field| self.columns.find(field, &names));
+        Some(ColumnsTaken::new(&names, id?, title, text?))
     }
 
     pub(crate) fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
@@ -84,9 +112,15 @@ fn document(
     };
     let (id, text) = (find(DocumentField::Id)?, find(DocumentField::Text)?);
     let title = columns.find(DocumentField::Title, &names);
+    let is_surely_title =
+        |name: &str| columns.title.is_some() || name.eq_ignore_ascii_case("title");
     let id = document_id(&self::id(values[id], columns.rows, place)?, place)?;
     let mut read = |value, field| string(value, field, place, lossy);
     let title = match title {
+        // A name or heading that is no text was not meant as a title.
+        Some(title) if values[title].starts_with(['[', '{']) && !is_surely_title(names[title]) => {
+            String::new()
+        }
         Some(title) => read(values[title], DocumentField::Title)?,
         None => String::new(),
     };
@@ -224,6 +258,7 @@ mod tests {
         check(r#"{"id":1,"title":-1.50e3,"text":"a"}"#, "1|-1.50e3|a");
         check(r#"{"id":1,"price":NaN,"text":"NaN","v":[-Infinity,Infinity]}"#, "1||NaN");
         check(r#"{"id":1,"title":NaN,"text":"a"}"#, "1||a");
+        check(r#"{"id":1,"name":{"first":"x"},"text":"a"}"#, "1||a");
         check(r#"{"id":1,"text":"a\ud83d b \ud83d\udc1d"}"#, "1||a\u{fffd} b \u{1f41d} lossy");
         check(r#"{"id":1,"text":"a","other":"\udc1d"}"#, "1||a");
         let queries = Columns { rows: RowKind::Queries, ..Columns::default() };
@@ -264,11 +299,11 @@ mod tests {
         check(r#"{"id":"1","txt":"a"}"#, "no text column");
         check(
             r#"{"id":"1","txt":"a"}"#,
-            r#"no text column: looked for "text", "contents", "body", found "id", "txt""#,
+            r#"no text column: looked for "text", "contents", "body", "content", "passage", "passage_text", found "id", "txt""#,
         );
         check(
             r#"{"key":"1","text":"a"}"#,
-            r#"no id column: looked for "_id", "id", "doc_id", "docid", found "key", "text""#,
+            r#"no id column: looked for "_id", "id", "doc_id", "docid", "docno", "document_id", "pid", "passage_id", found "key", "text""#,
         );
         let keys: Vec<String> = (0..=KEYS_MAX).map(|key| format!("\"{key}\":0")).collect();
         check(&format!("{{{}}}", keys.join(",")), "more than 65536 keys at column");

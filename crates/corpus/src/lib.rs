@@ -42,11 +42,12 @@ mod quoted;
 mod row;
 mod source;
 mod table;
+mod taken;
 #[cfg(test)]
 mod testing;
 
 pub use chunk::{ChunkError, Chunker, TEXT_TOKENS_MIN};
-pub use columns::{Columns, RowKind};
+pub use columns::{Columns, RowKind, usual_names};
 pub use corpus::{BadRows, Corpus, CorpusSize, Rows};
 pub use error::CorpusError;
 pub use format::{Format, Quoting};
@@ -56,3 +57,4 @@ pub use objects::JsonObjects;
 pub use options::ReadOptions;
 pub use place::Place;
 pub use row::Row;
+pub use taken::{ColumnsTaken, FileColumns};

@@ -11,6 +11,7 @@ use crate::place::Place;
 use crate::quoted::QuotedReader;
 use crate::row::{Row, check_length, document_id};
 use crate::source::Text;
+use crate::taken::ColumnsTaken;
 
 /// Largest number of header names that are read.
 const NAMES_MAX: usize = 1 << 16;
@@ -96,6 +97,15 @@ impl TableRows {
         let records = QuotedReader::new(text, delimiter, limits.line_bytes())?;
         let (records, columns) = (Records::Quoted(records), columns.clone());
         Ok(Self { records, columns, limits: *limits, found: None })
+    }
+
+    /// Tells the columns of the header; `None` if there is none.
+    pub(crate) fn columns_taken(mut self) -> Option<ColumnsTaken> {
+        let Ok(true) = self.records.advance() else { return None };
+        let record = self.records.record().ok()?;
+        let header = TableColumns::of_header(record, &self.columns, &self.records.place()).ok()?;
+        let TableColumns { id, title, text, .. } = header?;
+        Some(ColumnsTaken::new(&record.names().ok()?, id, title, text))
     }
 
     pub(crate) fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
@@ -356,11 +366,12 @@ mod tests {
             let read = read(text, &Columns::default());
             assert!(read.contains(expected) && !read.contains('|'), "{text}: {read}");
         };
-        check("pid\tpassage\n1\ta", "DIR/c.tsv:1: no id column: looked for");
+        check("uid\tsentence\n1\ta", "DIR/c.tsv:1: no id column: looked for");
         check("key\tText\n1\ta", "DIR/c.tsv:1: no id column: looked for");
         check("id\tb\n1\ta", "DIR/c.tsv:1: no text column: looked for");
-        let columns = Columns { id: Some("pid".into()), ..Columns::default() };
-        assert_eq!(read("pid\ttext\n1\ta", &columns), "2:1//a");
+        let columns = Columns { id: Some("uid".into()), ..Columns::default() };
+        assert_eq!(read("uid\ttext\n1\ta", &columns), "2:1//a");
+        assert_eq!(read("pid\tpassage\n1\ta", &Columns::default()), "2:1//a");
     }
 
     #[test]

@@ -20,9 +20,13 @@ fn main() -> ExitCode {
     match print(&input, columns) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-            let causes: String = causes.map(|cause| format!(": {cause}")).collect();
-            let _ = writeln!(stderr(), "{error}{causes}");
+            let mut message = error.to_string();
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                message.push_str(&format!(": {error}"));
+                cause = error.source();
+            }
+            let _ = writeln!(stderr(), "{message}");
             ExitCode::FAILURE
         }
     }

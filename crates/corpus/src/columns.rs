@@ -21,6 +21,9 @@ pub struct Columns {
     pub rows: RowKind,
 }
 
+/// The first usual name of titles.
+const TITLE: &str = "title";
+
 /// Kind of the rows of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RowKind {
@@ -38,7 +41,7 @@ pub fn usual_names(field: DocumentField) -> &'static [&'static str] {
         DocumentField::Id => {
             &["_id", "id", "doc_id", "docid", "docno", "document_id", "pid", "passage_id"]
         }
-        DocumentField::Title => &["title", "heading", "headline", "name"],
+        DocumentField::Title => &[TITLE, "heading", "headline", "name"],
         DocumentField::Text => &["text", "contents", "body", "content", "passage", "passage_text"],
     }
 }
@@ -117,6 +120,12 @@ impl Columns {
                 names => quoted(names, names.len()),
             },
         }
+    }
+
+    /// Whether a column of this name holds titles for certain: it was named, or is called a title. A column of
+    /// another usual name counts only if its values can be titles.
+    pub(crate) fn is_surely_title(&self, name: &str) -> bool {
+        self.title.is_some() || name.eq_ignore_ascii_case(TITLE)
     }
 
     /// Finds the title's column. A missing one is an error only if it was named.

@@ -112,15 +112,11 @@ fn document(
     };
     let (id, text) = (find(DocumentField::Id)?, find(DocumentField::Text)?);
     let title = columns.find(DocumentField::Title, &names);
-    let is_surely_title =
-        |name: &str| columns.title.is_some() || name.eq_ignore_ascii_case("title");
+    let title = title
+        .filter(|at| columns.is_surely_title(names[*at]) || values[*at].starts_with(['"', 'n']));
     let id = document_id(&self::id(values[id], columns.rows, place)?, place)?;
     let mut read = |value, field| string(value, field, place, lossy);
     let title = match title {
-        // A name or heading that is no text was not meant as a title.
-        Some(title) if values[title].starts_with(['[', '{']) && !is_surely_title(names[title]) => {
-            String::new()
-        }
         Some(title) => read(values[title], DocumentField::Title)?,
         None => String::new(),
     };
@@ -247,6 +243,8 @@ mod tests {
         check(r#"{"id":18446744073709551616,"text":""}"#, "18446744073709551616||");
         check(r#"{"id":"1","body":"b","text":"t"}"#, "1||t");
         check(r#"{"id":"1","text":"a","text":"b"}"#, "1||b");
+        check(r#"{"id":"1","text":"a","Heading":"H","name":"N"}"#, "1|H|a");
+        check(r#"{"id":"1","text":"a","name":{"first":"N"}}"#, "1||a");
     }
 
     #[test]
@@ -258,7 +256,6 @@ mod tests {
         check(r#"{"id":1,"title":-1.50e3,"text":"a"}"#, "1|-1.50e3|a");
         check(r#"{"id":1,"price":NaN,"text":"NaN","v":[-Infinity,Infinity]}"#, "1||NaN");
         check(r#"{"id":1,"title":NaN,"text":"a"}"#, "1||a");
-        check(r#"{"id":1,"name":{"first":"x"},"text":"a"}"#, "1||a");
         check(r#"{"id":1,"text":"a\ud83d b \ud83d\udc1d"}"#, "1||a\u{fffd} b \u{1f41d} lossy");
         check(r#"{"id":1,"text":"a","other":"\udc1d"}"#, "1||a");
         let queries = Columns { rows: RowKind::Queries, ..Columns::default() };

@@ -102,7 +102,15 @@ fn one(
     let leaves = leaves(metadata.metadata(), path.first().copied().unwrap_or_default(), &names);
     let kind = match has_no_value(metadata.metadata(), rows, found.data_type(), &leaves) {
         true if field != DocumentField::Id || rows == 0 => None,
-        _ => Some(kind_of(file, metadata.metadata(), columns, field, found, &names, &leaves)?),
+        _ => match kind_of(file, metadata.metadata(), columns, field, found, &names, &leaves) {
+            Ok(kind) => Some(kind),
+            Err(_)
+                if field == DocumentField::Title && !columns.is_surely_title(&names.join(".")) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        },
     };
     let below = names.iter().skip(1).map(|name| (*name).to_owned()).collect();
     Ok(Some(Source { name: names.join("."), path, below, leaves, kind }))
@@ -363,6 +371,18 @@ mod tests {
                 "DIR/c.parquet: column \"id\" has type Null, the id must be a string or a whole number"
             ]
         );
+    }
+
+    #[test]
+    fn a_column_that_may_have_titles_counts_if_it_can() {
+        let truths = || Arc::new(BooleanArray::from(vec![true, false])) as ArrayRef;
+        let columns =
+            |title| vec![("id", pair("1", "2")), (title, truths()), ("text", pair("a", "b"))];
+        assert_eq!(read(columns("name"), NONE), ["1//a", "2//b"]);
+        for (name, named) in [("title", None), ("name", Some("name"))] {
+            let error = read(columns(name), [None, named, None]).concat();
+            assert!(error.contains("has type Boolean, the title must be a string"), "{error}");
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(crate) enum InputFormat {
 pub(crate) enum Quoting {
     /// None: they are part of the text, as in MS MARCO; a line is a document.
     None,
-    /// As in CSV and as pandas writes them: they enclose a field.
+    /// They enclose a field, as in CSV, and as pandas writes TSV.
     Csv,
 }
 

@@ -57,10 +57,10 @@ pub enum CorpusError {
         /// The file.
         path: PathBuf,
     },
-    /// A device or socket.
-    #[error("{}: neither a file nor a pipe; write it to a file", path.display())]
+    /// A device or socket, or a pipe in a folder.
+    #[error("{}: no plain file; only a pipe that is named itself is read too", path.display())]
     NotAFile {
-        /// Path of the device or socket.
+        /// Path of the device, socket or pipe.
         path: PathBuf,
     },
     /// A pipe whose first bytes tell no format.

@@ -21,7 +21,7 @@ pub enum Quoting {
     /// None: they are part of the text, and a line is a document.
     #[default]
     None,
-    /// As in CSV: they enclose a field, which may hold tabs, line ends and doubled quotes.
+    /// They enclose a field, as in CSV, which may hold tabs, line ends and doubled quotes.
     Csv,
 }
 

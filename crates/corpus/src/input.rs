@@ -154,6 +154,10 @@ pub(crate) fn source(path: &Path) -> Result<Source, CorpusError> {
 fn examine(found: &Found, columns: &Columns, options: &ReadOptions) -> Result<Input, CorpusError> {
     let path = &found.path;
     let named = options.format.filter(|_| found.is_named).or_else(|| Format::of(path));
+    // Whoever opens a pipe waits for its writer.
+    if !found.is_named && !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+        return Err(CorpusError::NotAFile { path: path.clone() });
+    }
     let source = source(path)?;
     if named.is_none() && !source.is_copy() && !options.tsv_by_default {
         return Err(CorpusError::UnknownFormat { path: path.clone() });
@@ -287,6 +291,10 @@ mod tests {
         check(&["[.tsv"], "DIR/[.tsv: not a valid pattern");
         check(&["none"], "DIR/none: the folder holds no .parquet");
         check(&["none"], "'DIR/none/**/*.parquet'");
+        let pipe = format!("{}/pipes/p.tsv", folder.path());
+        fs::create_dir(format!("{}/pipes", folder.path())).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+        check(&["pipes"], "DIR/pipes/p.tsv: no plain file; only a pipe that is named itself");
         check(&["b.jsonl/x.jsonl"], "DIR/b.jsonl/x.jsonl: cannot be read");
     }
 }

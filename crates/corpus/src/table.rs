@@ -66,7 +66,7 @@ pub(crate) struct TableRows {
 enum Records {
     /// Lines with tabs between the fields.
     Plain(LineReader),
-    Quoted(QuotedReader),
+    Quoted(Box<QuotedReader>),
 }
 
 /// Number of fields of a record, and the positions of id, title and text.
@@ -95,7 +95,7 @@ impl TableRows {
         limits: &Limits,
     ) -> Result<Self, CorpusError> {
         let records = QuotedReader::new(text, delimiter, limits.line_bytes())?;
-        let (records, columns) = (Records::Quoted(records), columns.clone());
+        let (records, columns) = (Records::Quoted(Box::new(records)), columns.clone());
         Ok(Self { records, columns, limits: *limits, found: None })
     }
 
@@ -210,7 +210,7 @@ impl<'a> Record<'a> {
     }
 
     /// Returns a field; in a line also what follows it.
-    fn from_field(self, field: usize) -> Result<&'a str, CorpusError> {
+    fn rest(self, field: usize) -> Result<&'a str, CorpusError> {
         match self {
             Self::Line(line) => Ok(line.splitn(field + 1, '\t').nth(field).unwrap_or_default()),
             Self::Quoted(record) => record.field(field),
@@ -276,7 +276,7 @@ impl TableColumns {
         let id = document_id(record.field(self.id)?, place)?;
         let title = self.title.map_or(Ok(""), |title| record.field(title))?.to_owned();
         let text = match self.to_end {
-            true => record.from_field(self.text)?,
+            true => record.rest(self.text)?,
             false => record.field(self.text)?,
         };
         Ok(Document { id, title, text: text.to_owned() })

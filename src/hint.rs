@@ -46,6 +46,10 @@ fn spelt(hint: &Hint) -> String {
         Hint::BuildStore { path } => {
             return format!("make one with `hyperrag build INPUT --store {}`", path.display());
         }
+        Hint::NameFormat => "name its format with --input-format",
+        Hint::ReadQuotes => "in TSV, --quoting csv reads quotes",
+        Hint::SkipBadRows => "`hyperrag build` leaves such rows out with --on-bad-row skip",
+        Hint::OtherTemporaryFolder => "name a folder with more room in TMPDIR",
         Hint::LongerDocuments => "split it, or allow more with --max-document-bytes",
         Hint::LongerChunks => "use a larger --chunk-tokens",
         Hint::WiderDtype => "on a GPU, try --dtype bf16, whose range is larger",
@@ -124,7 +128,11 @@ mod tests {
             Hint::MemoryAtLeast { or_shorter_documents: false, .. } => {
                 Hint::MemoryAtLeast { bytes: 1, or_shorter_documents: true }
             }
-            Hint::MemoryAtLeast { .. } => Hint::LongerDocuments,
+            Hint::MemoryAtLeast { .. } => Hint::NameFormat,
+            Hint::NameFormat => Hint::ReadQuotes,
+            Hint::ReadQuotes => Hint::SkipBadRows,
+            Hint::SkipBadRows => Hint::OtherTemporaryFolder,
+            Hint::OtherTemporaryFolder => Hint::LongerDocuments,
             Hint::LongerDocuments => Hint::LongerChunks,
             Hint::LongerChunks => Hint::WiderDtype,
             Hint::WiderDtype => Hint::UseDtype("f32"),

@@ -66,7 +66,9 @@ pub(crate) struct SearchArgs {
     pub(crate) store: PathBuf,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Queries: JSONL with `_id` and `text`, or TSV with id and text.
+    /// Queries: JSON, TSV, CSV or Parquet, as a corpus may be; `-` for stdin. Ids are in `_id`, `id`,
+    /// `qid`, `query_id` or `query-id`, texts in `text`, `query` or `question`; TSV and CSV without a
+    /// header have id and text.
     #[arg(long, value_name = "FILE")]
     pub(crate) queries: Option<PathBuf>,
     /// Documents to rerank a query.

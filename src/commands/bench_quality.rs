@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
 use hyperrag_core::{KvBlock, KvDtype, LanguageModel, ModelError};
-use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_corpus::{Chunker, Corpus, Limits};
 use hyperrag_engine::build::read::calibration_chunks;
 use hyperrag_engine::search::session::query_tokens;
 use hyperrag_engine::{LoadedModel, ModelRequest, Query};
@@ -26,7 +26,7 @@ use hyperrag_model::{ComputeDtype, DtypeChoice, Kernel, Model};
 
 use crate::cli::bench::{QualityArgs, VariantName};
 use crate::exit::Status;
-use crate::input::corpus::columns;
+use crate::input;
 use crate::input::judged::{read_qrels, read_run};
 use crate::input::model::request;
 use crate::input::queries;
@@ -47,7 +47,7 @@ pub(crate) fn bench_quality(args: &QualityArgs, json: bool) -> Result<Status> {
         args.queries.display()
     );
     let qrels = judged.only(drawn.iter().map(|query| query.id.as_str()));
-    let corpus = Corpus::open(&args.inputs, columns(&args.columns))?;
+    let corpus = input::corpus::open(&args.inputs, &args.columns, Limits::default())?;
     let taken = take(args, &corpus, drawn)?;
     if let Some(folder) = &args.runs_dir {
         write_runs(folder, &taken)?;

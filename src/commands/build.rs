@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use hyperrag_core::{DocId, Document, Fingerprint, KvDtype};
-use hyperrag_corpus::{Chunker, Corpus, Row};
+use hyperrag_corpus::{Chunker, ColumnsTaken, Corpus, Row};
 use hyperrag_engine::build::dry_run::{DryRun, dry_run};
 use hyperrag_engine::build::memory_budget::TooLittleMemory;
 use hyperrag_engine::build::read::calibration_chunks;
@@ -20,10 +20,10 @@ use hyperrag_retrieval::{Analyzer, detect_language};
 use hyperrag_store::{FORMAT_VERSION, Replica, Store, StoreError};
 use serde::Serialize;
 
-use crate::cli::build::{BuildArgs, LanguageChoice};
+use crate::cli::build::{BuildArgs, LanguageChoice, OnBadRow};
 use crate::exit::Status;
 use crate::hint;
-use crate::input::corpus::columns;
+use crate::input;
 use crate::input::judged::read_run;
 use crate::input::model::request;
 use crate::output::store::note_replicas_behind;
@@ -53,6 +53,8 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     if !json {
         report::note(&arithmetic::sentence(&loaded.model));
     }
+    let taken = corpus.columns_taken();
+    tell_columns(taken.as_ref(), json);
     let loaded = calibrate(loaded, kv_dtype, chunk_tokens, &corpus, args.limit)?;
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
     let Settings { version, unit_rows, language, .. } = settings;
@@ -73,21 +75,38 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         stop: signals::stop()?,
     };
     match args.dry_run {
-        true => plan(args, &input, json),
-        false => run(args, &input, named, json),
+        true => plan(args, &input, taken.as_ref(), json),
+        false => run(args, &input, named, taken.as_ref(), json),
+    }
+}
+
+/// Says which columns the documents are read from.
+fn tell_columns(taken: Option<&ColumnsTaken>, json: bool) {
+    let Some(taken) = taken else { return };
+    if !json {
+        report::note(&format!("columns: {taken}"));
+    }
+    if let Some(difference) = taken.difference() {
+        report::warn(&difference);
     }
 }
 
 /// Says what the build would take.
-fn plan(args: &BuildArgs, input: &BuildInput<'_, Model>, json: bool) -> Result<Status> {
+fn plan(
+    args: &BuildArgs,
+    input: &BuildInput<'_, Model>,
+    taken: Option<&ColumnsTaken>,
+    json: bool,
+) -> Result<Status> {
     let plan = build_progress::watch(input.progress, input.corpus.size(), args.limit, || {
         dry_run(input, &args.store)
     })?;
     match json {
-        true => report::print_data(&with_device(&plan, input)?)?,
+        true => report::print_data(&with_context(&plan, input, taken)?)?,
         false => report::print(&describe_plan(&plan))?,
     }
-    Ok(Status::Done)
+    warn_of_faults(plan.bad_rows, plan.lossy_rows);
+    Ok(if plan.bad_rows > 0 { Status::Degraded } else { Status::Done })
 }
 
 /// Builds the store and brings its replicas up to it.
@@ -95,6 +114,7 @@ fn run(
     args: &BuildArgs,
     input: &BuildInput<'_, Model>,
     named: Option<usize>,
+    taken: Option<&ColumnsTaken>,
     json: bool,
 ) -> Result<Status> {
     for replica in &args.replicas {
@@ -115,12 +135,12 @@ fn run(
     };
     warn_of_rows(args, named, &summary);
     match json {
-        true => report::print_data(&with_device(&summary, input)?)?,
+        true => report::print_data(&with_context(&summary, input, taken)?)?,
         false => report::note(&describe(&summary)),
     }
     let replicated = replicate_all(args);
     note_replicas_behind(&args.store);
-    Ok(if replicated { Status::Done } else { Status::Degraded })
+    Ok(if replicated && summary.bad_rows == 0 { Status::Done } else { Status::Degraded })
 }
 
 /// Settings of a store: the command line's, else those of the store that is added to, else the usual ones.
@@ -223,7 +243,11 @@ fn memory(args: &BuildArgs) -> Result<Memory, TooLittleMemory> {
 fn corpus(args: &BuildArgs) -> Result<(Corpus, Option<usize>)> {
     let only = args.only.as_deref().map(documents_of).transpose()?;
     let limits = memory(args)?.limits();
-    let corpus = Corpus::open_within(&args.inputs, columns(&args.columns), limits)?;
+    let corpus = input::corpus::open(&args.inputs, &args.columns, limits)?;
+    let corpus = match args.on_bad_row {
+        OnBadRow::Fail => corpus,
+        OnBadRow::Skip => corpus.skipping_bad_rows(),
+    };
     Ok(match only {
         None => (corpus, None),
         Some(only) => {
@@ -238,12 +262,25 @@ fn warn_of_rows(args: &BuildArgs, named: Option<usize>, summary: &BuildSummary) 
     if summary.empty_rows > 0 {
         report::warn(&format!("{} rows have no text and were left out", summary.empty_rows));
     }
+    warn_of_faults(summary.bad_rows, summary.lossy_rows);
     // Of what was there before, or lies beyond a limit, nothing can be said.
-    if let (Some(named), None, false) = (named, args.limit, args.append) {
+    if let (Some(named), None, false, 0) = (named, args.limit, args.append, summary.bad_rows) {
         let missing = (named as u64).saturating_sub(summary.documents + summary.empty_rows);
         if missing > 0 {
             report::warn(&format!("{missing} documents of the run are not in the input"));
         }
+    }
+}
+
+/// Speaks of rows that cannot be read, and of those that were not read as they are.
+fn warn_of_faults(bad_rows: u64, lossy_rows: u64) {
+    if bad_rows > 0 {
+        report::warn(&format!("{bad_rows} rows cannot be read and were left out"));
+    }
+    if lossy_rows > 0 {
+        report::warn(&format!(
+            "{lossy_rows} rows have half a surrogate pair in title or text, read as U+FFFD"
+        ));
     }
 }
 
@@ -305,13 +342,19 @@ fn replicate_all(args: &BuildArgs) -> bool {
     all
 }
 
-/// Returns the summary or plan of a build as JSON, with its language, and where and how it computes.
-fn with_device(summary: &impl Serialize, input: &BuildInput<'_, Model>) -> Result<String> {
+/// Returns the summary or plan of a build as JSON, with its language, where and how it computes, and the
+/// columns that it reads.
+fn with_context(
+    summary: &impl Serialize,
+    input: &BuildInput<'_, Model>,
+    taken: Option<&ColumnsTaken>,
+) -> Result<String> {
     let (mut value, model) = (serde_json::to_value(summary)?, input.model);
     value["language"] = input.fingerprint.language.as_str().into();
     value["device"] = serde_json::to_value(model.device())?;
     value["compute"] = model.dtype().into();
     value["kernel"] = model.kernel_id().into();
+    value["columns"] = serde_json::to_value(taken)?;
     Ok(value.to_string())
 }
 

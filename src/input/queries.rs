@@ -1,19 +1,22 @@
 //! Queries from the command line, from stdin, and from files.
 
-use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use hyperrag_core::{Classified, Document};
+use hyperrag_corpus::{Columns, Corpus, CorpusError, JsonObjects, Limits, ReadOptions, RowKind};
 use hyperrag_engine::Query;
+use hyperrag_files::lines::{LineError, Lines};
 use serde_json::Value;
 
 use crate::error::Usage;
-use crate::input::text;
+use crate::report;
 
-/// Longest line of a query file.
-const LINE_BYTES_MAX: u64 = 1 << 20;
+/// Longest query of a file, in bytes.
+const QUERY_BYTES_MAX: u64 = 1 << 20;
+/// Longest line of stdin, in bytes.
+const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// The queries that a command line names, as they come.
 pub(crate) struct QueryBatch {
@@ -55,47 +58,54 @@ impl Iterator for QueryBatch {
     }
 }
 
-/// Reads JSONL with `_id` and `text`, or TSV with id and text.
+/// Reads the queries of a file, or of stdin where `path` is `-`: a corpus whose columns have other usual
+/// names.
 pub(crate) fn read(path: &Path) -> Result<Vec<Query>> {
-    let name = path.display();
-    let jsonl = path.extension().is_some_and(|e| e == "jsonl" || e == "json" || e == "ndjson");
-    let mut queries = Vec::new();
-    let mut seen = HashSet::new();
-    for line in placed_lines(path, "the queries")? {
-        let (place, line) = line?;
-        let query = if jsonl { from_json(&line) } else { from_tsv(&line) };
-        let query = query.with_context(|| place.clone())?;
-        ensure!(seen.insert(query.id.clone()), "{place}: the query id {:?} comes twice", query.id);
-        queries.push(query);
+    let columns = Columns { rows: RowKind::Queries, ..Columns::default() };
+    let limits = Limits { document_bytes: QUERY_BYTES_MAX, ..Limits::default() };
+    let options = ReadOptions { limits, tsv_by_default: true, ..ReadOptions::default() };
+    let corpus = Corpus::open_with(&[path], columns, options).map_err(refused)?;
+    for warning in corpus.warnings() {
+        report::warn(&format!("{}; write them as CSV, or without quotes", warning.what));
     }
-    ensure!(!queries.is_empty(), "{name}: the file has no queries");
+    let mut queries = Vec::new();
+    for row in corpus.rows() {
+        let Document { id, text, .. } = row.map_err(refused)?.document;
+        queries.push(Query { id: id.as_str().to_owned(), text });
+    }
+    ensure!(!queries.is_empty(), "{}: the file has no queries", path.display());
     Ok(queries)
 }
 
-/// The JSON objects of a file, one a line, each with its place.
-pub(crate) fn objects(path: &Path) -> Result<Vec<(String, Value)>> {
-    let mut objects = Vec::new();
-    for line in placed_lines(path, "the file")? {
-        let (place, line) = line?;
-        let value: Value =
-            serde_json::from_str(&line).with_context(|| format!("{place}: not a JSON object"))?;
-        ensure!(value.is_object(), "{place}: not a JSON object");
-        objects.push((place, value));
+/// Returns the error in the words of queries, without remedies for a corpus.
+fn refused(error: CorpusError) -> anyhow::Error {
+    match error {
+        CorpusError::Id { place, reason } => {
+            anyhow!("{place}: {}", reason.to_string().replace("document id", "query id"))
+        }
+        CorpusError::DuplicateId { id, second, .. } => {
+            anyhow!("{second}: the query id {:?} comes twice", id.as_str())
+        }
+        CorpusError::DocumentTooLong { place, bytes, max } => {
+            anyhow!("{place}: the query has {bytes} bytes, {max} are allowed")
+        }
+        CorpusError::Copy { .. } => error.into(),
+        error if error.hint().is_some() => anyhow!(hyperrag_core::sentence(&error)),
+        error => error.into(),
     }
-    Ok(objects)
 }
 
-/// The lines of a file that are not blank, each with its place. `what` the file holds is for the
-/// message where it cannot be opened.
-fn placed_lines(path: &Path, what: &str) -> Result<impl Iterator<Item = Result<(String, String)>>> {
-    let name = path.display().to_string();
-    let file = File::open(path).with_context(|| format!("{name}: {what} cannot be opened"))?;
-    let placed = (1..).zip(lines(BufReader::new(file))).map(move |(number, line): (usize, _)| {
-        let place = format!("{name}:{number}");
-        let line = line.with_context(|| format!("{place}: not readable as text"))?;
-        Ok((place, line))
-    });
-    Ok(placed.filter(|line| !matches!(line, Ok((_, line)) if line.trim().is_empty())))
+/// The JSON objects of a file, one a line or in one array, each with its place.
+pub(crate) fn objects(path: &Path) -> Result<Vec<(String, Value)>> {
+    let mut objects = Vec::new();
+    for object in JsonObjects::open(path)? {
+        let (place, text) = object?;
+        let value: Value =
+            serde_json::from_str(&text).with_context(|| format!("{place}: not a JSON object"))?;
+        ensure!(value.is_object(), "{place}: not a JSON object");
+        objects.push((place.to_string(), value));
+    }
+    Ok(objects)
 }
 
 /// One query a line, named by its number.
@@ -111,55 +121,19 @@ fn from_stdin() -> impl Iterator<Item = Result<Query>> {
 }
 
 /// Lines of bounded length, without their ends.
-fn lines(mut reader: impl BufRead) -> impl Iterator<Item = io::Result<String>> {
-    let mut first = true;
-    std::iter::from_fn(move || {
-        let mut line = String::new();
-        match io::Read::take(&mut reader, LINE_BYTES_MAX).read_line(&mut line) {
-            Ok(0) => None,
-            Ok(read) if read as u64 == LINE_BYTES_MAX && !line.ends_with('\n') => {
-                let what = format!("the line is longer than {LINE_BYTES_MAX} bytes");
-                // The rest of it is no line of its own.
-                Some(reader.skip_until(b'\n').and(Err(io::Error::other(what))))
-            }
-            Ok(_) => {
-                let line = line.trim_end_matches(['\n', '\r']);
-                let mark = std::mem::take(&mut first).then_some(text::BYTE_ORDER_MARK);
-                let line = mark.and_then(|mark| line.strip_prefix(mark)).unwrap_or(line);
-                Some(Ok(line.to_owned()))
-            }
-            Err(error) => Some(Err(error)),
+fn lines(reader: impl BufRead) -> impl Iterator<Item = io::Result<String>> {
+    let mut lines = Lines::new(reader, LINE_BYTES_MAX);
+    let next = move || match lines.advance() {
+        Ok(false) => None,
+        Ok(true) => {
+            let text = std::str::from_utf8(lines.line()).map(str::to_owned);
+            Some(text.map_err(|_| io::Error::other("it is not valid UTF-8")))
         }
-    })
-    .fuse()
-}
-
-fn from_json(line: &str) -> Result<Query> {
-    let value: Value = serde_json::from_str(line).context("not a JSON object")?;
-    let id = match value.get("_id").or_else(|| value.get("id")) {
-        Some(Value::String(id)) if id.is_empty() => bail!("its `_id` is empty"),
-        Some(Value::String(id)) => id.clone(),
-        Some(Value::Number(id)) => id.to_string(),
-        _ => bail!("it has no `_id`; found {}", keys(&value)),
+        Err(LineError::TooLong) => {
+            let what = format!("the line is longer than {LINE_BYTES_MAX} bytes");
+            Some(Err(io::Error::other(what)))
+        }
+        Err(LineError::Io(error)) => Some(Err(error)),
     };
-    match value.get("text").and_then(Value::as_str) {
-        Some(text) => Ok(Query { id, text: text.to_owned() }),
-        None => bail!("it has no `text`; found {}", keys(&value)),
-    }
-}
-
-/// Names the keys of an object.
-fn keys(value: &Value) -> String {
-    let keys = value.as_object().into_iter().flatten().map(|(key, _)| format!("`{key}`"));
-    let keys: Vec<String> = keys.collect();
-    if keys.is_empty() { "no keys".to_owned() } else { keys.join(", ") }
-}
-
-fn from_tsv(line: &str) -> Result<Query> {
-    match line.split_once('\t') {
-        Some((id, text)) if !id.is_empty() => {
-            Ok(Query { id: id.to_owned(), text: text.to_owned() })
-        }
-        _ => bail!("expected an id, a tab and the query"),
-    }
+    std::iter::from_fn(next).fuse()
 }

@@ -162,7 +162,9 @@ fn blanks_in_ids_are_written_visibly_in_a_run() {
         .collect();
     assert!(kept.contains(&"my doc\u{3000}") && answers[0]["query_id"] == "q 1", "{kept:?}");
     scratch.write("queries.jsonl", jsonl(&[json!({"_id": "", "text": "honey"})]));
-    scratch.ends(FAILED, &format!("{query} trec")).says(&["queries.jsonl:1", "`_id` is empty"]);
+    scratch
+        .ends(FAILED, &format!("{query} trec"))
+        .says(&["queries.jsonl:1: the query id is empty"]);
 }
 
 #[test]
@@ -301,7 +303,7 @@ fn queries_that_cannot_be_answered_are_named() {
     scratch.write("twice.tsv", "1\tbees\n1\tbread\n");
     scratch.ends(FAILED, &format!("{query} twice.tsv")).says(&["twice.tsv:2", "twice"]);
     scratch.write("bad.jsonl", "{\"_id\": \"1\"}\n");
-    scratch.ends(FAILED, &format!("{query} bad.jsonl")).says(&["bad.jsonl:1", "`text`"]);
+    scratch.ends(FAILED, &format!("{query} bad.jsonl")).says(&["bad.jsonl:1", "no text column"]);
     scratch.write("none.jsonl", "");
     scratch.ends(FAILED, &format!("{query} none.jsonl")).says(&["none.jsonl", "no queries"]);
     scratch.ends(FAILED, &format!("{query} nowhere.tsv")).says(&["nowhere.tsv"]);

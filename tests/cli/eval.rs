@@ -158,8 +158,10 @@ fn answers_are_evaluated() {
     assert!(run(&scratch, line, DONE).stdout.contains("questions  3"));
     scratch.write("answers", "{\"query_id\": \"a\"}\n");
     run(&scratch, line, FAILED).says(&["answers:1", "`answer`"]);
-    scratch.write("answers", "[1]\n");
+    scratch.write("answers", "1\n");
     run(&scratch, line, FAILED).says(&["answers:1", "not a JSON object"]);
+    scratch.write("answers", "[1]\n");
+    run(&scratch, line, FAILED).says(&["answers row 1", "not a JSON object"]);
 }
 
 #[test]

@@ -117,6 +117,40 @@ fn a_new_store_is_computed_in_what_the_machine_multiplies_fast() {
     scratch.ends(USAGE, unknown).says(&["auto, f16, bf16, f32 or int8"]);
 }
 
+#[test]
+fn a_build_says_which_columns_it_takes() {
+    let scratch = Scratch::new();
+    scratch.write(
+        "a.jsonl",
+        "{\"docno\": 1, \"heading\": \"Bees\", \"body\": \"b\", \"url\": \"u\"}\n",
+    );
+    let sentence =
+        r#"columns: id from "docno", title from "heading", text from "body"; left out: "url""#;
+    for build in ["build a.jsonl --store store TINY --dry-run", "build a.jsonl --store store TINY"]
+    {
+        let told = scratch.ok(build);
+        assert!(told.stderr.contains(sentence), "{}", told.stderr);
+        assert!(!told.stderr.contains("different columns"), "{}", told.stderr);
+    }
+    scratch.write("b.jsonl", "{\"id\": 2, \"title\": \"Ants\", \"text\": \"b\"}\n");
+    let told = scratch.ok("build a.jsonl b.jsonl --store both TINY --dry-run --json");
+    told.says(&["the files have different columns: b.jsonl: id from \"id\", title from \"title\""]);
+    let columns = &told.json()[0]["columns"];
+    let expected = json!({
+        "id": "docno",
+        "title": "heading",
+        "text": "body",
+        "left_out": ["url"],
+        "left_out_more": 0,
+        "other_files": [{"file": "b.jsonl", "id": "id", "title": "title", "text": "text"}],
+        "other_files_more": 0,
+    });
+    assert_eq!(*columns, expected);
+    scratch.write("c.tsv", "1\tno header\n");
+    let told = scratch.ok("build c.tsv --store none TINY --dry-run --json");
+    assert_eq!(told.json()[0]["columns"], json!(null));
+}
+
 /// Earlier stores were in f32 by default.
 #[test]
 fn a_store_goes_on_in_the_type_that_it_was_begun_in() {

@@ -17,6 +17,7 @@ mod golden_changed;
 mod golden_store;
 mod hub;
 mod index;
+mod inputs;
 mod jobs;
 mod json;
 mod language;

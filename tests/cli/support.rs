@@ -44,7 +44,9 @@ pub(crate) fn note(text: &str) {
 
 /// Whether a line of stderr was printed during the run, not at its end.
 pub(crate) fn is_on_the_way(line: &str) -> bool {
-    ["warning: ", "fetching ", "computing in "].iter().any(|start| line.starts_with(start))
+    ["warning: ", "fetching ", "computing in ", "columns: "]
+        .iter()
+        .any(|start| line.starts_with(start))
 }
 
 /// Shell command that limits a program to 4 GiB of address space.

@@ -28,6 +28,14 @@ pub enum Hint {
     NameColumn(DocumentField),
     /// Change the values of the field, or name another column for it.
     OtherColumn(DocumentField),
+    /// Name the format of the input.
+    NameFormat,
+    /// Say whether quotes enclose fields.
+    ReadQuotes,
+    /// Leave out rows that cannot be read.
+    SkipBadRows,
+    /// Use another folder for temporary files.
+    OtherTemporaryFolder,
     /// Split a document, or allow longer ones.
     LongerDocuments,
     /// Give the reader more memory, or take the other way.

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
+
+use hyperrag_files::lines::{LineError, Lines};
 
 /// Longest line of a run or of judgements.
-const LINE_BYTES_MAX: u64 = 1 << 20;
+const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// A document that a run names for a query.
 #[derive(Clone, Debug, PartialEq)]
@@ -205,28 +207,27 @@ impl FromIterator<(String, Vec<RunHit>)> for Run {
 
 /// The lines of a file, counted from 1, without a byte order mark.
 pub(crate) fn numbered_lines(
-    mut reader: impl BufRead,
+    reader: impl BufRead,
 ) -> impl Iterator<Item = (usize, io::Result<String>)> {
-    let lines = std::iter::from_fn(move || {
-        let mut line = String::new();
-        match reader.by_ref().take(LINE_BYTES_MAX).read_line(&mut line) {
-            Ok(0) => None,
-            Ok(read) if read as u64 == LINE_BYTES_MAX && !line.ends_with('\n') => {
-                Some(Err(io::Error::other(format!("it is longer than {LINE_BYTES_MAX} bytes"))))
-            }
-            Ok(_) => {
-                let end =
-                    line.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
-                line.truncate(end.map_or(line.len(), str::len));
-                Some(Ok(line))
-            }
-            Err(error) => Some(Err(error)),
+    let mut lines = Lines::new(reader, LINE_BYTES_MAX);
+    let next = move || match lines.advance() {
+        Ok(false) => None,
+        Ok(true) => {
+            let text = std::str::from_utf8(lines.line()).map(str::to_owned);
+            Some((lines.number() as usize, text.map_err(|_| io::Error::other("it is not UTF-8"))))
         }
-    });
-    (1..).zip(lines).map(|(line, text)| match (line, text) {
-        (1, Ok(text)) => (1, Ok(text.trim_start_matches('\u{feff}').to_owned())),
-        other => other,
-    })
+        Err(error) => {
+            let (number, error) = match error {
+                LineError::TooLong => {
+                    let what = format!("it is longer than {LINE_BYTES_MAX} bytes");
+                    (lines.number(), io::Error::other(what))
+                }
+                LineError::Io(error) => (lines.number() + 1, error),
+            };
+            Some((number as usize, Err(error)))
+        }
+    };
+    std::iter::from_fn(next)
 }
 
 fn parse_score(text: &str) -> Option<f64> {

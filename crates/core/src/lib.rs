@@ -20,6 +20,7 @@ mod guard;
 mod hint;
 mod model;
 mod prompt;
+mod rank_order;
 
 pub use block::calibration::{CALIBRATION_CHUNKS, Calibration, FixedPositions, InvalidCalibration};
 pub use block::kv_block::KvBlock;
@@ -42,3 +43,4 @@ pub use prompt::profile::{
     Profile, ProfileError, QueryTemplate, QueryTokens, ScorerSpec, TITLE_TOKENS_MAX,
 };
 pub use prompt::query::{Pair, QuerySuffix, Scorer};
+pub use rank_order::rank_order;

@@ -2,22 +2,22 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::BufReader;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use hyperrag_core::check_id;
 use hyperrag_engine::Query;
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::error::Usage;
-use crate::input::text;
-
-/// Longest line of a query file.
-const LINE_BYTES_MAX: u64 = 1 << 20;
+use crate::input::stdin::{self, NamedQuery, lines};
 
 /// The queries that a command line names, as they come.
 pub(crate) struct QueryBatch {
-    queries: Box<dyn Iterator<Item = Result<Query>>>,
+    queries: Box<dyn Iterator<Item = NamedQuery>>,
     /// Their number, where it is known.
     pub(crate) count: Option<u64>,
     /// Whether it is the one query of a command line.
@@ -28,15 +28,18 @@ impl QueryBatch {
     /// The query `text`, where `-` stands for stdin, else those of `file`, which the settings may name.
     pub(crate) fn new(text: Option<&str>, file: Option<&Path>) -> Result<Self> {
         Ok(match (text, file) {
-            (Some("-"), _) => Self { queries: Box::new(from_stdin()), count: None, single: false },
+            (Some("-"), _) => {
+                Self { queries: Box::new(stdin::queries()), count: None, single: false }
+            }
             (Some(text), _) => {
                 let query = Query { id: "1".to_owned(), text: text.to_owned() };
-                Self { queries: Box::new([Ok(query)].into_iter()), count: Some(1), single: true }
+                let queries = Box::new([named(query)].into_iter());
+                Self { queries, count: Some(1), single: true }
             }
             (None, Some(path)) => {
                 let queries = read(path)?;
                 let count = Some(queries.len() as u64);
-                Self { queries: Box::new(queries.into_iter().map(Ok)), count, single: false }
+                Self { queries: Box::new(queries.into_iter().map(named)), count, single: false }
             }
             (None, None) => {
                 let what =
@@ -48,11 +51,15 @@ impl QueryBatch {
 }
 
 impl Iterator for QueryBatch {
-    type Item = Result<Query>;
+    type Item = NamedQuery;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.queries.next()
     }
+}
+
+fn named(query: Query) -> NamedQuery {
+    (query.id.clone(), Ok(query))
 }
 
 /// Reads JSONL with `_id` and `text`, or TSV with id and text.
@@ -65,6 +72,10 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Query>> {
         let (place, line) = line?;
         let query = if jsonl { from_json(&line) } else { from_tsv(&line) };
         let query = query.with_context(|| place.clone())?;
+        check_id(&query.id).map_err(|reason| {
+            let reason = reason.to_string().replace("document id", "query id");
+            anyhow!("{place}: {reason}; give it another one")
+        })?;
         ensure!(seen.insert(query.id.clone()), "{place}: the query id {:?} comes twice", query.id);
         queries.push(query);
     }
@@ -98,40 +109,13 @@ fn placed_lines(path: &Path, what: &str) -> Result<impl Iterator<Item = Result<(
     Ok(placed.filter(|line| !matches!(line, Ok((_, line)) if line.trim().is_empty())))
 }
 
-/// One query a line, named by its number.
-fn from_stdin() -> impl Iterator<Item = Result<Query>> {
-    let numbered = (1..).zip(lines(io::stdin().lock()));
-    numbered.filter_map(|(number, line): (usize, _)| match line {
-        Ok(text) if text.trim().is_empty() => None,
-        Ok(text) => Some(Ok(Query { id: number.to_string(), text })),
-        Err(error) => {
-            Some(Err(error).with_context(|| format!("stdin:{number}: not readable as text")))
-        }
-    })
-}
-
-/// Lines of bounded length, without their ends.
-fn lines(mut reader: impl BufRead) -> impl Iterator<Item = io::Result<String>> {
-    let mut first = true;
-    std::iter::from_fn(move || {
-        let mut line = String::new();
-        match io::Read::take(&mut reader, LINE_BYTES_MAX).read_line(&mut line) {
-            Ok(0) => None,
-            Ok(read) if read as u64 == LINE_BYTES_MAX && !line.ends_with('\n') => {
-                let what = format!("the line is longer than {LINE_BYTES_MAX} bytes");
-                // The rest of it is no line of its own.
-                Some(reader.skip_until(b'\n').and(Err(io::Error::other(what))))
-            }
-            Ok(_) => {
-                let line = line.trim_end_matches(['\n', '\r']);
-                let mark = std::mem::take(&mut first).then_some(text::BYTE_ORDER_MARK);
-                let line = mark.and_then(|mark| line.strip_prefix(mark)).unwrap_or(line);
-                Some(Ok(line.to_owned()))
-            }
-            Err(error) => Some(Err(error)),
-        }
-    })
-    .fuse()
+/// Id of a query as its line spells it, since a number may be larger than any integer.
+#[derive(Deserialize)]
+struct SpeltId<'a> {
+    #[serde(borrow)]
+    _id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
 }
 
 fn from_json(line: &str) -> Result<Query> {
@@ -139,7 +123,10 @@ fn from_json(line: &str) -> Result<Query> {
     let id = match value.get("_id").or_else(|| value.get("id")) {
         Some(Value::String(id)) if id.is_empty() => bail!("its `_id` is empty"),
         Some(Value::String(id)) => id.clone(),
-        Some(Value::Number(id)) => id.to_string(),
+        Some(Value::Number(_)) => {
+            let SpeltId { _id, id } = serde_json::from_str(line).context("not a JSON object")?;
+            _id.or(id).map_or_else(String::new, |id| id.get().to_owned())
+        }
         _ => bail!("it has no `_id`; found {}", keys(&value)),
     };
     match value.get("text").and_then(Value::as_str) {

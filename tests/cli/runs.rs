@@ -145,15 +145,19 @@ fn equal_scores_have_one_order_in_every_form() {
 #[test]
 fn a_run_is_evaluated_in_the_order_in_which_it_is_printed() {
     let scratch = built();
-    // Scores that are equal, nearly so, huge, and too close for single precision.
-    let scores =
-        ["1", "1", "1.0000001", "1.00000005", "0.99999994", "1e-9", "-0", "0", "1e30", "1e30"];
-    let named = scores.iter().zip(1..);
-    let run: String = named.map(|(score, i)| format!("q1 Q0 w{i} 1 {score} x\n")).collect();
-    scratch.write("candidates", run);
-    for (options, small) in [("--fuse-weight 0", true), ("", true), ("--fuse none", false)] {
-        let from = if small { "--candidates candidates" } else { "" };
-        let line = format!("{QUERY} {from} {options} -k 12 --format trec");
+    // Scores that are equal, nearly so, too close for single precision, and huge.
+    let close = "1 1 1.0000001 1.00000005 0.99999994 1.00000012 1.00000011 0.9999998 1 1.0000002";
+    let huge = "1e30 1e30 1e300 -1e300 1e-9 -0 0 2e300 1 1";
+    for (name, scores) in [("close", close), ("huge", huge)] {
+        let scores = (1..).zip(scores.split(' '));
+        let run: String = scores.map(|(i, score)| format!("q1 Q0 w{i} 1 {score} x\n")).collect();
+        scratch.write(name, run);
+    }
+    let given = ["close", "huge"].map(|name| {
+        ["", "--fuse-weight 0", "--fuse rrf"].map(|fuse| format!("--candidates {name} {fuse}"))
+    });
+    for options in given.concat().into_iter().chain(["--fuse none".to_owned()]) {
+        let line = format!("{QUERY} {options} -k 12 --format trec");
         let printed = scratch.ok(&line).stdout;
         let documents = documents(&printed);
         // Of query k the first k documents are right: if all are found first, AP is 1.
@@ -164,20 +168,28 @@ fn a_run_is_evaluated_in_the_order_in_which_it_is_printed() {
         }
         scratch.write("run", run);
         scratch.write("qrels", qrels);
-        for (query, values) in by_ir_measures(&scratch)["per_query"].as_object().unwrap() {
-            let ap = values["AP"].as_f64().unwrap();
+        let values = average_precision(&scratch);
+        assert_eq!(values.as_object().unwrap().len(), documents.len());
+        for (query, ap) in values.as_object().unwrap() {
+            let ap = ap.as_f64().unwrap();
             assert!((ap - 1.0).abs() < 1e-9, "{options} {query}: {ap}\n{printed}");
         }
     }
 }
 
-fn by_ir_measures(scratch: &Scratch) -> Value {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join("target/python/bin/python");
+/// Average precision of each query.
+const AVERAGE_PRECISION: &str = "
+import ir_measures, json
+qrels, run = ir_measures.read_trec_qrels('qrels'), ir_measures.read_trec_run('run')
+values = ir_measures.iter_calc([ir_measures.AP], list(qrels), list(run))
+print(json.dumps({value.query_id: value.value for value in values}))
+";
+
+fn average_precision(scratch: &Scratch) -> Value {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python/bin/python");
     assert!(python.exists(), "there is no {}: `make python` installs it", python.display());
     let mut command = Command::new(python);
-    command.arg(root.join("scripts/measures.py"));
-    let output = command.args([scratch.path("qrels"), scratch.path("run")]).arg("AP").output();
+    let output = command.current_dir(scratch.path("")).args(["-c", AVERAGE_PRECISION]).output();
     let output = output.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()

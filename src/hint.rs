@@ -40,6 +40,9 @@ fn spelt(hint: &Hint) -> String {
             };
             return format!("give --memory {bytes} or more{shorter}");
         }
+        Hint::ShorterQuery { tokens_max, chunk_tokens_max } => {
+            return shorter_query(*tokens_max, *chunk_tokens_max);
+        }
         Hint::UseDtype(usable) => return format!("use --dtype {usable}"),
         Hint::UseKvDtype(usable) => return format!("use --kv-dtype {usable}"),
         Hint::PullModel { name } => return format!("run `hyperrag model pull {name}`"),
@@ -99,6 +102,20 @@ fn spelt(hint: &Hint) -> String {
     words.to_owned()
 }
 
+fn shorter_query(tokens_max: usize, chunk_tokens_max: usize) -> String {
+    let shorten = match tokens_max {
+        0 => "shorten the query".to_owned(),
+        max => format!("shorten the query to {max} tokens"),
+    };
+    match (tokens_max, chunk_tokens_max) {
+        (_, 0) => shorten,
+        (0, chunk) => format!("ask a store that was built with --chunk-tokens {chunk} or less"),
+        (_, chunk) => {
+            format!("{shorten}, or ask a store that was built with --chunk-tokens {chunk} or less")
+        }
+    }
+}
+
 fn column_flag(field: DocumentField) -> &'static str {
     match field {
         DocumentField::Id => "--id-column",
@@ -142,7 +159,8 @@ mod tests {
             Hint::FreeDeviceMemory => Hint::SmallerWeights,
             Hint::SmallerWeights => Hint::FewerThreads,
             Hint::FewerThreads => Hint::ShorterPrompt,
-            Hint::ShorterPrompt => Hint::PullModel { name: "a".to_owned() },
+            Hint::ShorterPrompt => Hint::ShorterQuery { tokens_max: 9, chunk_tokens_max: 8 },
+            Hint::ShorterQuery { .. } => Hint::PullModel { name: "a".to_owned() },
             Hint::PullModel { .. } => Hint::NameModelFolder,
             Hint::NameModelFolder => Hint::BuildStore { path: "a".into() },
             Hint::BuildStore { .. } => Hint::SmallerUnits,
@@ -199,6 +217,17 @@ mod tests {
             count += 1;
         }
         assert!(named >= count, "{named} in {count} hints");
+    }
+
+    #[test]
+    fn a_query_without_room_is_told_its_numbers() {
+        let said = |tokens_max, chunk_tokens_max| shorter_query(tokens_max, chunk_tokens_max);
+        assert!(
+            said(9, 8).contains("to 9 tokens, or ") && said(9, 8).ends_with("-tokens 8 or less")
+        );
+        assert_eq!(said(9, 0), "shorten the query to 9 tokens");
+        assert!(said(0, 8).starts_with("ask a store") && said(0, 8).contains("8 or less"));
+        assert_eq!(said(0, 0), "shorten the query");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Arguments and files in, the words of the engine out.
 
+pub(crate) mod candidates;
 pub(crate) mod corpus;
 pub(crate) mod gold;
 pub(crate) mod judged;
@@ -7,4 +8,5 @@ pub(crate) mod model;
 pub(crate) mod queries;
 pub(crate) mod ranking;
 pub(crate) mod rows;
+pub(crate) mod stdin;
 pub(crate) mod text;

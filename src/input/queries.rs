@@ -1,26 +1,23 @@
 //! Queries from the command line, from stdin, and from files.
 
-use std::io::{self, BufRead};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use hyperrag_core::{Classified, Document};
 use hyperrag_corpus::{Columns, Corpus, CorpusError, JsonObjects, Limits, ReadOptions, RowKind};
 use hyperrag_engine::Query;
-use hyperrag_files::lines::{LineError, Lines};
 use serde_json::Value;
 
 use crate::error::Usage;
+use crate::input::stdin::{self, NamedQuery};
 use crate::report;
 
 /// Longest query of a file, in bytes.
 const QUERY_BYTES_MAX: u64 = 1 << 20;
-/// Longest line of stdin, in bytes.
-const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// The queries that a command line names, as they come.
 pub(crate) struct QueryBatch {
-    queries: Box<dyn Iterator<Item = Result<Query>>>,
+    queries: Box<dyn Iterator<Item = NamedQuery>>,
     /// Their number, where it is known.
     pub(crate) count: Option<u64>,
     /// Whether it is the one query of a command line.
@@ -31,15 +28,18 @@ impl QueryBatch {
     /// The query `text`, where `-` stands for stdin, else those of `file`, which the settings may name.
     pub(crate) fn new(text: Option<&str>, file: Option<&Path>) -> Result<Self> {
         Ok(match (text, file) {
-            (Some("-"), _) => Self { queries: Box::new(from_stdin()), count: None, single: false },
+            (Some("-"), _) => {
+                Self { queries: Box::new(stdin::queries()), count: None, single: false }
+            }
             (Some(text), _) => {
                 let query = Query { id: "1".to_owned(), text: text.to_owned() };
-                Self { queries: Box::new([Ok(query)].into_iter()), count: Some(1), single: true }
+                let queries = Box::new([named(query)].into_iter());
+                Self { queries, count: Some(1), single: true }
             }
             (None, Some(path)) => {
                 let queries = read(path)?;
                 let count = Some(queries.len() as u64);
-                Self { queries: Box::new(queries.into_iter().map(Ok)), count, single: false }
+                Self { queries: Box::new(queries.into_iter().map(named)), count, single: false }
             }
             (None, None) => {
                 let what =
@@ -51,11 +51,15 @@ impl QueryBatch {
 }
 
 impl Iterator for QueryBatch {
-    type Item = Result<Query>;
+    type Item = NamedQuery;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.queries.next()
     }
+}
+
+fn named(query: Query) -> NamedQuery {
+    (query.id.clone(), Ok(query))
 }
 
 /// Reads the queries of a file, or of stdin where `path` is `-`: a corpus whose columns have other usual
@@ -106,34 +110,4 @@ pub(crate) fn objects(path: &Path) -> Result<Vec<(String, Value)>> {
         objects.push((place.to_string(), value));
     }
     Ok(objects)
-}
-
-/// One query a line, named by its number.
-fn from_stdin() -> impl Iterator<Item = Result<Query>> {
-    let numbered = (1..).zip(lines(io::stdin().lock()));
-    numbered.filter_map(|(number, line): (usize, _)| match line {
-        Ok(text) if text.trim().is_empty() => None,
-        Ok(text) => Some(Ok(Query { id: number.to_string(), text })),
-        Err(error) => {
-            Some(Err(error).with_context(|| format!("stdin:{number}: not readable as text")))
-        }
-    })
-}
-
-/// Lines of bounded length, without their ends.
-fn lines(reader: impl BufRead) -> impl Iterator<Item = io::Result<String>> {
-    let mut lines = Lines::new(reader, LINE_BYTES_MAX);
-    let next = move || match lines.advance() {
-        Ok(false) => None,
-        Ok(true) => {
-            let text = std::str::from_utf8(lines.line()).map(str::to_owned);
-            Some(text.map_err(|_| io::Error::other("it is not valid UTF-8")))
-        }
-        Err(LineError::TooLong) => {
-            let what = format!("the line is longer than {LINE_BYTES_MAX} bytes");
-            Some(Err(io::Error::other(what)))
-        }
-        Err(LineError::Io(error)) => Some(Err(error)),
-    };
-    std::iter::from_fn(next).fuse()
 }

@@ -15,7 +15,8 @@ const HEAD: &str = "# JSON
 
 `--json` prints one object a line for each query of `query` and `answer`, and one object or list for every
 other command. Fields that are listed here stay; new ones may come. `{}` stands for a name such as that of a
-measure, `[]` for the elements of a list. A test makes this page
+measure, `[]` for the elements of a list. A query of a batch that fails has an object with `query_id` and `error`
+alone. A test makes this page
 (`WRITE_DOCS=1 cargo test --release --test cli json`) and fails where a field is missing.
 ";
 

@@ -68,6 +68,13 @@ pub enum Hint {
     FewerThreads,
     /// Make the question, the instruction or the answer shorter.
     ShorterPrompt,
+    /// Make the query shorter, or use a store of shorter chunks. One of the two numbers is not 0.
+    ShorterQuery {
+        /// Tokens that the query may have beside every chunk of the store; 0 if there is no room.
+        tokens_max: usize,
+        /// Tokens that chunks may have beside the query; 0 if there is no room.
+        chunk_tokens_max: usize,
+    },
     /// Fetch the model of this name.
     PullModel {
         /// Name of the model.

@@ -29,7 +29,7 @@ pub use block::kv_shape::KvShape;
 pub use block::layer_source::{Failover, LayerSource};
 pub use document::{
     BlockKey, Chunk, ChunkId, DocId, Document, DocumentField, ID_BYTES_MAX, InvalidId, ShardId,
-    Slot,
+    Slot, check_id,
 };
 pub use error::{BlockError, BoxedError, Classified, ErrorKind, ModelError, is_refusal, sentence};
 pub use fingerprint::{

@@ -49,23 +49,23 @@ impl<R: BufRead> Lines<R> {
             self.pass_over().map_err(LineError::Io)?;
             self.unfinished = false;
         }
-        // One byte more for the line end. A longer line is noticed without reading all of it.
-        let mut reader = io::Read::take(&mut self.reader, self.bytes_max as u64 + 1);
-        let read = reader.read_until(b'\n', &mut self.line).map_err(LineError::Io)?;
-        self.bytes += read as u64;
+        // Two bytes more for the line end. A longer line is noticed without reading all of it.
+        let most = self.bytes_max as u64 + 2;
+        let read = io::Read::take(&mut self.reader, most).read_until(b'\n', &mut self.line);
+        let read = read.map_err(LineError::Io)? as u64;
+        self.bytes += read;
         if read == 0 {
             return Ok(false);
         }
         self.number += 1;
-        if self.line.ends_with(b"\n") {
-            self.line.pop();
-        } else if self.line.len() > self.bytes_max {
-            self.line.clear();
-            self.unfinished = true;
-            return Err(LineError::TooLong);
+        let ended = self.line.pop_if(|byte| *byte == b'\n').is_some();
+        if ended || read < most {
+            self.line.pop_if(|byte| *byte == b'\r');
         }
-        if self.line.ends_with(b"\r") {
-            self.line.pop();
+        if self.line.len() > self.bytes_max {
+            self.line.clear();
+            self.unfinished = !ended;
+            return Err(LineError::TooLong);
         }
         if self.number == 1 && self.line.starts_with(BYTE_ORDER_MARK.as_bytes()) {
             self.line.drain(..BYTE_ORDER_MARK.len());

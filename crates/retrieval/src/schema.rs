@@ -127,7 +127,7 @@ impl Fields {
     /// [`Fields::decode`].
     pub(crate) fn decode_location(&self, stored: &TantivyDocument) -> Option<(DocId, Location)> {
         let number = |field| u32::try_from(stored.get_first(field)?.as_u64()?).ok();
-        let id = DocId::new(stored.get_first(self.id)?.as_str()?).ok()?;
+        let id = DocId::stored(stored.get_first(self.id)?.as_str()?).ok()?;
         let location = Location {
             shard: ShardId(number(self.shard)?),
             first_slot: Slot(number(self.slot)?),

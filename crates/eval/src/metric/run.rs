@@ -278,7 +278,17 @@ pub fn run_line(
         let (query, document) = (query.to_owned(), document.to_owned());
         return Err(RunError::UnwritableScore { query, document, score });
     }
-    Ok(format!("{query} Q0 {document} {rank} {score} {tag}"))
+    Ok(format!("{query} Q0 {document} {rank} {} {tag}", digits(score)))
+}
+
+/// The shortest digits that a reader takes for this score, whether it reads floats of 32 bits or rounds those
+/// of 64 bits to them, as `trec_eval` does. `-0` is 0.
+fn digits(score: f32) -> String {
+    let shortest = (score + 0.0).to_string();
+    match shortest.parse::<f64>() {
+        Ok(read) if read as f32 == score => shortest,
+        _ => f64::from(score).to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -348,6 +358,11 @@ mod tests {
             Err(RunError::UnwritableScore { .. })
         ));
         assert_eq!(run_line("q", "d", 1, -2.5, "x").unwrap(), "q Q0 d 1 -2.5 x");
+        assert_eq!(run_line("q", "d", 1, -0.0, "x").unwrap(), "q Q0 d 1 0 x");
+        // The shortest digits of this one are those of its neighbour where they are rounded twice.
+        let twice = f32::from_bits(0x15ae_43fd);
+        assert_ne!(twice.to_string().parse::<f64>().unwrap() as f32, twice);
+        assert_eq!(digits(twice).parse::<f64>().unwrap() as f32, twice);
         assert_eq!(run_id("100%-a_b"), "100%-a_b");
         assert_eq!(run_id("my doc\u{a0}\u{3000}\t"), "my%20doc%C2%A0%E3%80%80%09");
     }

@@ -83,7 +83,7 @@ pub fn scored_queries(
         for ((id, retriever_score), own) in candidates.iter().zip(scores) {
             let chunks = all.len()..all.len() + own.len();
             all.extend(own.iter().copied().map(Some));
-            parts.push(Candidate { id, chunks, retriever_score: *retriever_score });
+            parts.push(Candidate { id, chunks, retriever_score: (*retriever_score).into() });
         }
         let mut ranked = ranking.rank(&parts, &all);
         ranked.sort_by_key(|ranked| ranked.candidate);

@@ -55,11 +55,11 @@ test-gemma: build ## fetch Gemma 3 270M (250 MB) and compare it with transformer
 	$(HYPERRAG) query --store target/gemma --model gemma3-270m -k 3 "How do bees get through the cold months?"
 	$(HYPERRAG) bench --store target/gemma --model gemma3-270m --queries testdata/queries.jsonl --query-count 1
 
-python: target/python/installed ## a Python with numpy and ir-measures, in target/, for tests
+python: target/python/installed ## a Python with numpy, ir-measures and cwl-eval, in target/, for tests
 target/python/installed: Makefile | prerequisites
 	python3 -m venv target/python
 	target/python/bin/pip install -q --disable-pip-version-check numpy==2.4.6 \
-	  ir-measures==0.4.3 pytrec-eval-terrier==0.5.11
+	  ir-measures==0.4.3 pytrec-eval-terrier==0.5.11 cwl-eval==1.0.12
 	touch $@
 
 writers: build tiny target/writers/installed ## read back what pandas, polars, DuckDB, pyarrow, fastparquet and datasets write

@@ -43,13 +43,13 @@ fn crates_know_only_what_lies_below_them() {
         ("core", &[][..]),
         ("files", &[]),
         ("kernels", &[]),
-        ("corpus", &["core"]),
+        ("corpus", &["core", "files"]),
         ("model", &["kernels", "core", "files"]),
         ("store", &["core", "files"]),
         ("retrieval", &["core", "files"]),
         ("rerank", &["core"]),
         ("engine", &["core", "files", "corpus", "model", "store", "retrieval", "rerank"]),
-        ("eval", &["core", "corpus", "store", "retrieval", "rerank", "engine"]),
+        ("eval", &["core", "files", "corpus", "store", "retrieval", "rerank", "engine"]),
     ] {
         let package = format!("hyperrag-{package}");
         let (_, manifest) = manifests.iter().find(|(name, _)| *name == package).unwrap();

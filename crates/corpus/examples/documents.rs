@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let mut name = || arguments.next().filter(|name| !name.is_empty());
-    let columns = Columns { id: name(), title: name(), text: name() };
+    let columns = Columns { id: name(), title: name(), text: name(), ..Columns::default() };
     match print(&input, columns) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -16,12 +16,25 @@ pub struct Columns {
     pub title: Option<String>,
     /// Name of the text's column if it is no usual one.
     pub text: Option<String>,
+    /// Kind of the rows, which decides the usual names.
+    #[serde(skip)]
+    pub rows: RowKind,
 }
 
 /// The first usual name of titles.
 const TITLE: &str = "title";
 
-/// Returns the names that a column may have if none was given. The first that a file has counts.
+/// Kind of the rows of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RowKind {
+    /// Documents.
+    #[default]
+    Documents,
+    /// Queries: an id and a text, with usual names of their own.
+    Queries,
+}
+
+/// Returns the names that a column of documents may have if none was given. The first that a file has counts.
 #[must_use]
 pub fn usual_names(field: DocumentField) -> &'static [&'static str] {
     match field {
@@ -43,6 +56,21 @@ impl Columns {
         }
     }
 
+    /// Returns the usual names of the column.
+    fn usual(&self, field: DocumentField) -> &'static [&'static str] {
+        match (self.rows, field) {
+            (RowKind::Documents, field) => usual_names(field),
+            (RowKind::Queries, DocumentField::Id) => &["_id", "id", "qid", "query_id", "query-id"],
+            (RowKind::Queries, DocumentField::Title) => &[],
+            (RowKind::Queries, DocumentField::Text) => &["text", "query", "question"],
+        }
+    }
+
+    /// Whether the name is a usual one for this column.
+    pub(crate) fn is_usual(&self, field: DocumentField, name: &str) -> bool {
+        self.usual(field).iter().any(|usual| usual.eq_ignore_ascii_case(name))
+    }
+
     /// Whether any column was named.
     pub(crate) fn any_given(&self) -> bool {
         [&self.id, &self.title, &self.text].into_iter().any(Option::is_some)
@@ -53,7 +81,7 @@ impl Columns {
     pub(crate) fn find(&self, field: DocumentField, names: &[&str]) -> Option<usize> {
         let given = self.given(field);
         let wanted = given.as_slice().iter().copied();
-        let usual = usual_names(field).iter().copied().filter(|_| given.is_none());
+        let usual = self.usual(field).iter().copied().filter(|_| given.is_none());
         wanted.chain(usual).find_map(|wanted| {
             let exact = names.iter().position(|name| *name == wanted);
             exact.or_else(|| names.iter().position(|name| name.eq_ignore_ascii_case(wanted)))
@@ -82,7 +110,10 @@ impl Columns {
             field,
             wanted: match self.given(field) {
                 Some(name) => quoted(&[name], 1),
-                None => quoted(usual_names(field), usual_names(field).len()),
+                None => {
+                    let names = self.usual(field);
+                    quoted(names, names.len())
+                }
             },
             found: match names {
                 [] => "none".to_owned(),

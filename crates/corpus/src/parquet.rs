@@ -123,7 +123,7 @@ impl ParquetRows {
         let index = batch.next;
         batch.next += 1;
         self.row += 1;
-        let place = Place { file: Arc::clone(&self.opened.path), row: self.row };
+        let place = Place::row(&self.opened.path, self.row);
         let document = batch.document(index, &place, &self.limits)?;
         let bytes = self.bytes_up_to(self.row) - self.bytes_up_to(self.row - 1);
         Ok(Some(Row { document, place, bytes }))
@@ -312,7 +312,8 @@ mod tests {
             ("_ID", pair("1", "2")),
         ];
         assert_eq!(read(columns.clone(), Columns::default()), ["1/A/", "2//b"]);
-        let named = Columns { text: Some("title".into()), title: Some("_id".into()), id: None };
+        let named =
+            Columns { text: Some("title".into()), title: Some("_id".into()), ..Columns::default() };
         assert_eq!(read(columns, named), ["1/1/A", "2/2/"]);
     }
 
@@ -328,7 +329,8 @@ mod tests {
         check(vec![("id", two()), ("txt", two())], Columns::default(), expected);
         let columns = vec![("key", two()), ("text", two())];
         check(columns.clone(), Columns::default(), "no id column: looked for");
-        let named = Columns { id: Some("key".into()), title: Some("head".into()), text: None };
+        let named =
+            Columns { id: Some("key".into()), title: Some("head".into()), ..Columns::default() };
         check(columns, named, "no title column: looked for \"head\"");
         let truths: ArrayRef = Arc::new(BooleanArray::from(vec![true, false]));
         let expected = "column \"id\" has type Boolean, the id must be a string or a whole number";

@@ -41,7 +41,10 @@ impl ColumnsTaken {
     /// Makes the record of a file with columns of these names, which stand at the positions given.
     pub(crate) fn new(names: &[&str], id: usize, title: Option<usize>, text: usize) -> Self {
         let name = |at: usize| names.get(at).map(|name| (*name).to_owned());
-        let columns = Columns { id: name(id), title: title.and_then(name), text: name(text) };
+        let (id_name, text_name) = (name(id), name(text));
+        let title_name = title.and_then(name);
+        let columns =
+            Columns { id: id_name, title: title_name, text: text_name, ..Columns::default() };
         let taken = |at: &usize| ![Some(id), title, Some(text)].contains(&Some(*at));
         let left_out = (0..names.len()).filter(taken).filter_map(name).collect();
         Self::of(columns, left_out)
@@ -96,7 +99,7 @@ struct Sources<'a>(&'a Columns);
 
 impl fmt::Display for Sources<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Columns { id, title, text } = self.0;
+        let Columns { id, title, text, .. } = self.0;
         for (field, column, end) in [("id", id, ", "), ("title", title, ", "), ("text", text, "")] {
             match column {
                 Some(name) => write!(f, "{field} from {}{end}", quoted(&[name], 1))?,
@@ -133,6 +136,7 @@ mod tests {
             id: Some("id".to_owned()),
             title: title.map(str::to_owned),
             text: Some("text".to_owned()),
+            ..Columns::default()
         };
         taken.add(Path::new("same.tsv"), columns(Some("title")));
         assert_eq!(taken.difference(), None);

@@ -76,7 +76,7 @@ pub(crate) fn taken(schema: &Schema, found: &[Option<Source>; 3]) -> ColumnsTake
     let used = |at: usize| found.iter().flatten().any(|source| source.root() == at);
     let others = schema.fields().iter().enumerate().filter(|(at, _)| !used(*at));
     let left_out = others.map(|(_, field)| field.name().clone()).collect();
-    ColumnsTaken::of(Columns { id, title, text }, left_out)
+    ColumnsTaken::of(Columns { id, title, text, ..Columns::default() }, left_out)
 }
 
 fn one(
@@ -316,7 +316,7 @@ mod tests {
         let folder = Folder::new();
         folder.write("c.parquet", bytes);
         let [id, title, text] = named.map(|name| name.map(str::to_owned));
-        match folder.corpus(&["c.parquet"], Columns { id, title, text }) {
+        match folder.corpus(&["c.parquet"], Columns { id, title, text, ..Columns::default() }) {
             Ok(corpus) => folder.read(&corpus),
             Err(error) => vec![error],
         }

@@ -21,7 +21,7 @@ use hyperrag_eval::experiment::quality::pass::{
 use hyperrag_eval::experiment::quality::report::{quality_rows, scored_queries};
 use hyperrag_eval::report::quality::{Figures, VariantFigures};
 use hyperrag_eval::report::quality_chart;
-use hyperrag_eval::report::quality_table::table;
+use hyperrag_eval::report::quality_table::{QualityTable, table};
 use hyperrag_model::{ComputeDtype, DtypeChoice, Kernel, Model};
 
 use crate::cli::bench::{QualityArgs, VariantName};
@@ -32,6 +32,7 @@ use crate::input::model::request;
 use crate::input::queries;
 use crate::input::ranking::aggregate;
 use crate::output::quality_runs::{ScoredQueries, ScoredVariant, write_runs};
+use crate::output::table::{Fit, Table, with_sentences};
 use crate::{report, signals};
 
 /// Compares rankings from blocks of several element types with each other and with BM25's.
@@ -57,7 +58,7 @@ pub(crate) fn bench_quality(args: &QualityArgs, json: bool) -> Result<Status> {
         let svg = quality_chart::svg(&figures);
         fs::write(path, svg).with_context(|| format!("{}: cannot be written", path.display()))?;
     }
-    report::figures(&figures, json, args.out.as_deref(), || table(&figures))?;
+    report::figures(&figures, json, args.out.as_deref(), || laid_out(&table(&figures)))?;
     left_out.iter().for_each(|what| report::note(what));
     Ok(verdict(&figures))
 }
@@ -104,6 +105,16 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Scored
         |scored: &ScoredVariant| args.variants.iter().position(|v| v.text == scored.figures.name);
     taken.variants.sort_by_key(place);
     Ok(taken)
+}
+
+/// Returns the text of the table for stdout.
+fn laid_out(table: &QualityTable) -> String {
+    let [ranking, mean, others @ ..] = &table.names;
+    let names = [(ranking.as_str(), Fit::Wrap), (mean.as_str(), Fit::Number)];
+    let others = others.iter().map(|name| (name.as_str(), Fit::Wrap));
+    let mut laid_out = Table::new(names.into_iter().chain(others));
+    table.rows.iter().for_each(|row| laid_out.add(row.clone()));
+    with_sentences(&laid_out, &table.sentences)
 }
 
 fn figures(args: &QualityArgs, taken: ScoredQueries, qrels: &Qrels) -> Figures {

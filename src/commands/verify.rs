@@ -3,8 +3,6 @@
 use std::path::Path;
 
 use anyhow::Result;
-use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use hyperrag_engine::maintain::recompute::{Recomputation, Selection};
 use hyperrag_engine::maintain::verify::{VerifiedReplica, VerifyReport, VerifySettings};
 use hyperrag_engine::{ByteProgress, EngineError};
@@ -15,6 +13,7 @@ use crate::error::Damaged;
 use crate::exit::Status;
 use crate::hint;
 use crate::input::model::open;
+use crate::output::table::{Fit, Table};
 use crate::{report, signals};
 
 /// Checks every byte of a store, and computes blocks again where that is asked for.
@@ -144,14 +143,13 @@ fn describe(found: &VerifyReport) -> String {
     if damages.is_empty() {
         return format!("{summary}: no damage");
     }
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["file", "block", "what"]);
+    let mut table = Table::new([("file", Fit::Wrap), ("block", Fit::Number), ("what", Fit::Wrap)]);
     for damage in damages {
-        table.add_row([
+        table.add([
             damage.file.display().to_string(),
             damage.slot.map_or_else(String::new, |slot| slot.to_string()),
             damage.what.clone(),
         ]);
     }
-    format!("{table}\n{summary}")
+    format!("{}\n{summary}", table.text())
 }

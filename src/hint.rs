@@ -47,6 +47,14 @@ fn spelt(hint: &Hint) -> String {
             return format!("make one with `hyperrag build INPUT --store {}`", path.display());
         }
         Hint::LongerDocuments => "split it, or allow more with --max-document-bytes",
+        Hint::ShorterChunks { most } => return format!("use --chunk-tokens {most} or less"),
+        Hint::ReplicateAnew => {
+            "remove the copy's folder and run `hyperrag replicate` again, or name another folder"
+        }
+        Hint::RepairFromReplica => {
+            "mend it from a replica with `hyperrag repair`; without one, build the store again"
+        }
+        Hint::ShorterQuery => "shorten the query, or build a store with a smaller --chunk-tokens",
         Hint::LongerChunks => "use a larger --chunk-tokens",
         Hint::WiderDtype => "on a GPU, try --dtype bf16, whose range is larger",
         Hint::UseCpu => "use --device cpu",
@@ -126,7 +134,11 @@ mod tests {
             }
             Hint::MemoryAtLeast { .. } => Hint::LongerDocuments,
             Hint::LongerDocuments => Hint::LongerChunks,
-            Hint::LongerChunks => Hint::WiderDtype,
+            Hint::LongerChunks => Hint::ShorterChunks { most: 1 },
+            Hint::ShorterChunks { .. } => Hint::ShorterQuery,
+            Hint::ShorterQuery => Hint::ReplicateAnew,
+            Hint::ReplicateAnew => Hint::RepairFromReplica,
+            Hint::RepairFromReplica => Hint::WiderDtype,
             Hint::WiderDtype => Hint::UseDtype("f32"),
             Hint::UseDtype(_) => Hint::UseKvDtype(KvDtype::Int8),
             Hint::UseKvDtype(_) => Hint::UseCpu,

@@ -17,11 +17,14 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+/// Says what cannot be written.
+const STDOUT: &str = "stdout: cannot be written";
+
 /// Writes lines for a program to stdout.
 pub(crate) fn print_data(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", text.trim_end_matches('\n'))?;
-    Ok(out.flush()?)
+    let written = writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush());
+    written.context(STDOUT)
 }
 
 /// Writes lines for people to stdout.
@@ -32,8 +35,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
 /// Writes a piece of a line to stdout, for the user to see at once.
 pub(crate) fn print_piece(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(visible(text).as_bytes())?;
-    Ok(out.flush()?)
+    out.write_all(visible(text).as_bytes()).and_then(|()| out.flush()).context(STDOUT)
 }
 
 /// Spells out what a terminal would obey: control characters, but for line ends and tabs, and those
@@ -68,10 +70,9 @@ pub(crate) fn figures(
     if json { print_data(&text) } else { print(&table()) }
 }
 
-/// Tells the user something that is no data.
-#[expect(clippy::print_stderr, reason = "the one place where messages are written")]
+/// Tells the user something that is no data. Where stderr takes nothing, work goes on without it.
 pub(crate) fn note(text: &str) {
-    eprintln!("{}", visible(text));
+    let _ = writeln!(io::stderr().lock(), "{}", visible(text));
 }
 
 /// Tells the user of something that is not as it should be.
@@ -193,15 +194,6 @@ pub(crate) fn shorten(text: &str, width: usize) -> String {
     format!("{}…", kept.trim_end())
 }
 
-/// Returns a number with its noun: `1 document`, `2 documents`.
-pub(crate) fn count(number: impl Into<u64>, noun: &str) -> String {
-    match (number.into(), noun.strip_suffix('y')) {
-        (1, _) => format!("1 {noun}"),
-        (number, Some(stem)) => format!("{number} {stem}ies"),
-        (number, None) => format!("{number} {noun}s"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,13 +210,6 @@ mod tests {
         assert_eq!(shorten("蜜蜂在冬天", 8), "蜜蜂在…");
         assert_eq!(shorten("e\u{301}e\u{301}e\u{301}", 2), "e\u{301}…");
         assert_eq!(on_one_line(" a\r\nb\tc ", 9), "a b c");
-    }
-
-    #[test]
-    fn nouns_agree_with_their_number() {
-        assert_eq!(count(0_u64, "document"), "0 documents");
-        assert_eq!(count(1_u64, "document"), "1 document");
-        assert_eq!((count(1_u32, "query"), count(2_u32, "query")), ("1 query".into(), "2 queries".into()));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
-use hyperrag_core::{KvBlock, KvDtype, LanguageModel, ModelError};
-use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_core::{KvBlock, KvDtype, LanguageModel, ModelError, agreeing, counted};
+use hyperrag_corpus::{Chunker, Corpus, Limits};
 use hyperrag_engine::build::read::calibration_chunks;
 use hyperrag_engine::search::session::query_tokens;
 use hyperrag_engine::{LoadedModel, ModelRequest, Query};
@@ -48,7 +48,7 @@ pub(crate) fn bench_quality(args: &QualityArgs, json: bool) -> Result<Status> {
         args.queries.display()
     );
     let qrels = judged.only(drawn.iter().map(|query| query.id.as_str()));
-    let corpus = Corpus::open(&args.inputs, columns(&args.columns))?;
+    let corpus = Corpus::open_within(&args.inputs, columns(&args.columns), limits(args))?;
     let taken = take(args, &corpus, drawn)?;
     if let Some(folder) = &args.runs_dir {
         write_runs(folder, &taken)?;
@@ -107,6 +107,14 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Scored
     Ok(taken)
 }
 
+/// Limits of reading, which grow with the documents that are allowed.
+fn limits(args: &QualityArgs) -> Limits {
+    let usual = Limits::default();
+    let document_bytes = args.max_document_bytes.unwrap_or(usual.document_bytes);
+    let longer = document_bytes.div_ceil(usual.document_bytes).max(1);
+    Limits { document_bytes, reader_bytes: usual.reader_bytes.saturating_mul(longer) }
+}
+
 /// Returns the text of the table for stdout.
 fn laid_out(table: &QualityTable) -> String {
     let [ranking, mean, others @ ..] = &table.names;
@@ -160,8 +168,9 @@ fn verdict(figures: &Figures) -> Status {
     {
         if equal < scores {
             report::warn(&format!(
-                "{name}: {} of {scores} scores have other bits where their blocks are computed again",
-                scores - equal
+                "{name}: {} of {} other bits where their blocks are computed again",
+                scores - equal,
+                counted(*scores, "score") + agreeing(*scores, " has", " have")
             ));
             status = Status::Failed;
         }

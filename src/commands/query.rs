@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::mem;
 
 use anyhow::{Context, Result};
+use hyperrag_core::counted;
 use hyperrag_engine::open::OpenSession;
 use hyperrag_engine::search::request::RerankRequest;
 use hyperrag_engine::search::session::{BlockPolicy, RankedHit};
@@ -31,6 +32,8 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let candidates = candidates.map(read_run).transpose()?;
     let engine = open_to_rank(&args.search.store, &args.search.model)?;
     let session = session(&engine, &args.ranking)?.with_hits_max(args.top);
+    // A run has ids alone.
+    let session = session.with_texts(format != Format::Trec);
     let device = engine.loaded.model.device().device;
     let bar = batch_bar(&batch);
     let (single, known) = (batch.single, batch.count.is_some());
@@ -217,9 +220,9 @@ fn text(result: &SearchResult, first: bool) -> String {
         "{}\n{}\n{} in {:.2} s: {} computed, {} of KV read",
         result.query,
         table.text(),
-        report::count(stats.candidates as u64, "candidate"),
+        counted(stats.candidates, "candidate"),
         stats.retrieve_seconds + stats.rerank_seconds,
-        report::count(stats.tokens_computed as u64, "token"),
+        counted(stats.tokens_computed, "token"),
         report::bytes(stats.bytes_read),
     )
 }

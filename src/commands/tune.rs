@@ -1,6 +1,7 @@
 //! `tune`: scored hits and judgements in, the weight of a fusion out.
 
 use anyhow::{Context, Result};
+use hyperrag_core::counted;
 use hyperrag_eval::experiment::tune::{ScoredQuery, Tuning};
 use hyperrag_eval::metric::significance::PairedDifference;
 use serde_json::Value;
@@ -48,7 +49,7 @@ fn scored(answer: &Value) -> Option<ScoredQuery> {
 fn describe(tuning: &Tuning) -> String {
     let Tuning { measure, queries, weight, curve, folds, held_out, .. } = tuning;
     let mean = |at: usize| format!("{:.4}", curve.get(at).map_or(0.0, |point| point.1));
-    let queries = report::count(*queries as u64, "query");
+    let queries = counted(*queries, "query");
     let mut lines = vec![
         ("use", format!("--fuse zscore --fuse-weight {weight} ({measure}, {queries})")),
         ("retriever alone", mean(0)),
@@ -56,7 +57,7 @@ fn describe(tuning: &Tuning) -> String {
         ("fused, held out", format!("{:.4}", held_out.mean)),
     ];
     lines.extend(folds.iter().map(|fold| {
-        let queries = report::count(fold.queries as u64, "query");
+        let queries = counted(fold.queries, "query");
         let (weight, mean, retriever) = (fold.weight, fold.mean, fold.retriever);
         let half = format!(
             "{mean:.4} with the weight {weight} of the other half, {queries}; retriever {retriever:.4}"

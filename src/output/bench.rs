@@ -1,5 +1,6 @@
 //! Output of `bench`: figures and the conditions of a run in, JSON or a table out.
 
+use hyperrag_core::counted;
 use hyperrag_engine::Engine;
 use hyperrag_eval::experiment::machine::cpu_name;
 use hyperrag_eval::experiment::speed::{BenchReport, Mode, Sample};
@@ -81,7 +82,7 @@ impl Output<'_> {
     pub(crate) fn table(&self) -> String {
         let Self { conditions, report, against } = self;
         let Conditions { documents, depth, .. } = conditions;
-        let head = format!("{}, depth {depth}", report::count(*documents, "document"));
+        let head = format!("{}, depth {depth}", counted(*documents, "document"));
         let modes = [("reuse", Fit::Number), ("recompute", Fit::Number)];
         let mut table = Table::new([(head.as_str(), Fit::Name)].into_iter().chain(modes));
         for row in time_rows(report).into_iter().chain(work_rows(report)) {
@@ -141,7 +142,7 @@ fn agreement_sentence(figures: &BenchReport) -> String {
         "reuse is {:.1} times as fast. Scores: {equal} of {} equal to the bit, largest difference {largest:e}, \
          top-10 overlap {:.3}, Kendall's tau {:.3}.",
         reuse / recompute,
-        report::count(compared.len() as u64, "run"),
+        counted(compared.len(), "run"),
         mean(|a| a.top10_overlap),
         mean(|a| a.kendall_tau),
     )
@@ -163,7 +164,7 @@ fn describe(conditions: &Conditions) -> String {
     format!(
         "hyperrag {version}, {cpu}, {backend_description}, kernel {kernel}, {kv_dtype} KV from {io}, \
          steal {steal}, {}.",
-        report::count(*queries as u64, "query")
+        counted(*queries, "query")
     )
 }
 
@@ -175,6 +176,6 @@ fn describe_against(against: &Against) -> String {
     format!(
         "Against {device}, from the same blocks: largest difference {largest:.1e}, top-10 overlap at least {lowest:.2}, \
          Kendall's tau {tau:.3} on average of {}.",
-        report::count(agreements.len() as u64, "query")
+        counted(agreements.len(), "query")
     )
 }

@@ -1,12 +1,12 @@
 //! Output of `bench-device`: times of a device in, rates and a table out.
 
+use hyperrag_core::counted;
 use hyperrag_eval::experiment::device::{DeviceBenchSettings, DeviceFigures};
 use hyperrag_eval::metric::stats::Summary;
 use hyperrag_model::{Config, DeviceInfo};
 use serde::Serialize;
 
 use crate::output::table::{Fit, Table, with_sentences};
-use crate::report;
 
 /// Figures of one model's sizes.
 #[derive(Serialize)]
@@ -57,7 +57,7 @@ impl Output {
         let Self { version, device, dtype, product_flops, settings, rows } = self;
         let DeviceBenchSettings { depth, chunk_tokens, query_tokens, runs, .. } = settings;
         let (candidates, tokens) =
-            (report::count(*depth as u64, "candidate"), report::count(*query_tokens, "query token"));
+            (counted(*depth, "candidate"), counted(*query_tokens, "query token"));
         let head = format!("{candidates} of {chunk_tokens}, {tokens}");
         let mut table = Table::new([
             (head.as_str(), Fit::Wrap),
@@ -91,7 +91,7 @@ impl Output {
              {:.1} TFLOP/s; medians of {}; random weights; reuse and recompute differ by at most \
              {largest:.1e}.",
             product_flops / 1e12,
-            report::count(*runs as u64, "run")
+            counted(*runs, "run")
         );
         with_sentences(&table, &[sentence])
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hyperrag_core::{Fingerprint, SCORE_TOLERANCE_MEAN_LOGPROB};
+use hyperrag_core::{Fingerprint, SCORE_TOLERANCE_MEAN_LOGPROB, counted};
 use hyperrag_model::{
     DeviceInfo, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS,
     KERNEL_ID_INT8, KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS,
@@ -11,8 +11,8 @@ use hyperrag_store::{Manifest, ReplicaState, ShardRecord};
 use serde::Serialize;
 
 use crate::output::arithmetic;
-use crate::output::table;
 use crate::output::sizes::{MILLION, full_heads, gqa_saving};
+use crate::output::table;
 use crate::report;
 
 /// Bytes of blocks.
@@ -101,7 +101,10 @@ fn changes(manifest: &Manifest) -> Vec<(String, String)> {
     if !kernels.is_empty() {
         let kernels = kernels.into_iter().collect::<Vec<_>>().join(", ");
         let shards = mended.count();
-        lines.push(("mended".to_owned(), format!("{} by another kernel, {kernels}", report::count(shards as u64, "shard"))));
+        lines.push((
+            "mended".to_owned(),
+            format!("{} by another kernel, {kernels}", counted(shards, "shard")),
+        ));
     }
     lines
 }

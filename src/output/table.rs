@@ -13,7 +13,7 @@ use crate::report;
 /// Columns of a terminal that does not say how many it has.
 const COLUMNS: usize = 80;
 
-/// Columns that a border and its padding take beside a cell.
+/// Columns of the padding around a cell. Between two cells one more is blank.
 const PADDING: usize = 2;
 
 /// Treatment of a cell that has no room.
@@ -138,7 +138,8 @@ impl Table {
             }
         };
         let mut widths: Vec<usize> = (0..self.columns.len()).map(natural).collect();
-        let taken: usize = widths.iter().map(|width| width + PADDING).sum();
+        let between = widths.len().saturating_sub(1);
+        let taken = between + widths.iter().map(|width| width + PADDING).sum::<usize>();
         let mut excess = taken.saturating_sub(width);
         for (giving, least) in GIVING {
             while excess > 0 {

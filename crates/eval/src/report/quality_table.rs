@@ -1,5 +1,7 @@
 //! Figures of a comparison in, cells of a table out.
 
+use hyperrag_core::counted;
+
 use crate::experiment::quality::report::{Estimate, How, QualityRow};
 use crate::metric::significance::PairedDifference;
 use crate::report::quality::{Figures, VariantFigures};
@@ -74,12 +76,8 @@ fn recompute_row(variants: &[VariantFigures]) -> Option<[String; COLUMNS]> {
     let all: usize = variants.iter().map(|variant| variant.recomputed.scores).sum();
     let equal: usize = variants.iter().map(|variant| variant.recomputed.equal).sum();
     (all > 0).then(|| {
-        let name = match queries {
-            1 => "recompute, 1 query, each variant".to_owned(),
-            queries => format!("recompute, {queries} queries, each variant"),
-        };
         let mut cells = [const { String::new() }; COLUMNS];
-        cells[0] = name;
+        cells[0] = format!("recompute, {}, each variant", counted(queries, "query"));
         cells[2] = format!("{equal} of {all} scores have the same bits");
         cells
     })
@@ -96,8 +94,10 @@ fn describe(figures: &Figures) -> String {
         false => "computed as in a store",
     };
     format!(
-        "{queries} queries (seed {seed}), depth {depth}, {pairs} pairs, profile {profile}; blocks {blocks}: {}. \
+        "{} (seed {seed}), depth {depth}, {}, profile {profile}; blocks {blocks}: {}. \
          hyperrag {version}, {backend_description}.",
+        counted(*queries, "query"),
+        counted(*pairs, "pair"),
         variants.collect::<Vec<_>>().join(", ")
     )
 }

@@ -7,7 +7,7 @@ use hyperrag_core::{agreeing, counted};
 use hyperrag_engine::maintain::recompute::{Recomputation, Selection};
 use hyperrag_engine::maintain::verify::{VerifiedReplica, VerifyReport, VerifySettings};
 use hyperrag_engine::{ByteProgress, EngineError};
-use hyperrag_store::{ReplicaState, Store, StoreError, replica_states};
+use hyperrag_store::{FileKind, ReplicaState, Store, StoreError, replica_states};
 
 use crate::cli::keep::VerifyArgs;
 use crate::error::Damaged;
@@ -16,9 +16,6 @@ use crate::hint;
 use crate::input::model::open;
 use crate::output::table::{Fit, Table};
 use crate::{report, signals};
-
-/// File without which nobody can tell what a folder holds.
-const MANIFEST: &str = "manifest.json";
 
 /// Checks every byte of a store, and computes blocks again where that is asked for.
 pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<Status> {
@@ -44,7 +41,7 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<Status> {
     }
     let store = args.store.display();
     // Chunk files are what everything else is mended from.
-    let only_replicas = found.damages.iter().any(|damage| damage.file.starts_with("chunks"));
+    let only_replicas = found.damages.iter().any(|damage| damage.kind() == FileKind::ChunkFile);
     let alone = || hyperrag_store::replicas(&args.store).is_ok_and(|listed| listed.is_empty());
     let advice = match damaged {
         0 => "build the store again".to_owned(),
@@ -113,8 +110,8 @@ fn replicas_status(replicas: &[VerifiedReplica]) -> Result<Status> {
     };
     if let Some(VerifiedReplica { state, report }) = replicas.iter().find(damages) {
         let path = state.path.display();
-        let damages = report.iter().flat_map(|report| &report.damages);
-        let remedy = match damages.into_iter().any(|damage| damage.file.ends_with(MANIFEST)) {
+        // Without a manifest nobody can tell what the folder holds, and nothing else is read.
+        let remedy = match report.as_ref().is_some_and(|report| report.shards == 0) {
             true => {
                 format!("remove this folder and copy again with `hyperrag replicate --to {path}`")
             }

@@ -1,4 +1,4 @@
-//! What stdout gets: a table that fits a terminal, tab-separated lines in a pipe, and a word where it takes
+//! Tables of stdout: one that fits a terminal, tab-separated lines in a pipe, and a word where it takes
 //! nothing.
 
 use std::process::Command;

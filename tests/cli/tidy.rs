@@ -167,10 +167,9 @@ fn source_files_are_short() {
 }
 
 /// Files of libraries that may name a flag, a command or a variable of the environment, and why.
-const SPELLING: [(&str, &str); 3] = [
+const SPELLING: [(&str, &str); 2] = [
     ("crates/model/src/fetch/cache.rs", "it reads HYPERRAG_HOME, whatever program asks"),
     ("crates/model/src/fetch/pypi.rs", "the flags are pip's"),
-    ("crates/model/src/format/gguf.rs", "the flag is that of llama.cpp's llama-gguf-split"),
 ];
 
 /// Returns the flag, the command or the variable of the program that a line of source names.

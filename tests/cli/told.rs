@@ -1,4 +1,4 @@
-//! What commands say of a store that is half-way, of chunks that are too long, and of copies that nothing
+//! Sentences on a store that is half-way, on chunks that are too long, and on copies that nothing
 //! mends.
 
 use std::fs;

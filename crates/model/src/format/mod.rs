@@ -9,5 +9,6 @@ mod json;
 pub(crate) mod model_file;
 mod model_folder;
 mod raw_tensor;
+mod rope_json;
 pub(crate) mod safetensors;
 pub(crate) mod weight_files;

@@ -29,8 +29,7 @@ fn spelt(hint: &Hint) -> String {
     let words = match hint {
         Hint::NameColumn(field) => return format!("name it with {}", column_flag(*field)),
         Hint::OtherColumn(field) => {
-            let flag = column_flag(*field);
-            return format!("change it, or name another column with {flag}");
+            return format!("change it, or name another column with {}", column_flag(*field));
         }
         Hint::MoreMemory { or } => return format!("{or}, or give more with --memory"),
         Hint::MemoryAtLeast { bytes, or_shorter_documents } => {
@@ -54,6 +53,7 @@ fn spelt(hint: &Hint) -> String {
         Hint::SkipBadRows => "`hyperrag build` leaves such rows out with --on-bad-row skip",
         Hint::OtherTemporaryFolder => "name a folder with more room in TMPDIR",
         Hint::LongerDocuments => "split it, or allow more with --max-document-bytes",
+        Hint::ShorterChunks { most } => return format!("use --chunk-tokens {most} or less"),
         Hint::LongerChunks => "use a larger --chunk-tokens",
         Hint::WiderDtype => "on a GPU, try --dtype bf16, whose range is larger",
         Hint::UseCpu => "use --device cpu",
@@ -89,9 +89,11 @@ fn spelt(hint: &Hint) -> String {
         Hint::RebuildIndex => {
             "run `hyperrag repair`, or the same `hyperrag build` again, which make the index anew"
         }
-        Hint::NameReplicas => "name the replicas again with `hyperrag replicate`",
-        Hint::ListReplicas => "`hyperrag info` lists those that it does",
-        Hint::ForgetReplica => "`hyperrag replicate --forget` forgets it",
+        Hint::ReplicateAnew
+        | Hint::RepairFromReplica
+        | Hint::NameReplicas
+        | Hint::ListReplicas
+        | Hint::ForgetReplica => of_replicas(hint),
         Hint::Append => "add or replace documents with --append, or build another store",
         Hint::AppendOrSameInput => {
             "add what is new with --append, build another store, or give the same input and --limit"
@@ -113,6 +115,20 @@ fn shorter_query(tokens_max: usize, chunk_tokens_max: usize) -> String {
         (_, chunk) => {
             format!("{shorten}, or ask a store that was built with --chunk-tokens {chunk} or less")
         }
+    }
+}
+
+fn of_replicas(hint: &Hint) -> &'static str {
+    match hint {
+        Hint::ReplicateAnew => {
+            "remove the copy's folder and run `hyperrag replicate` again, or name another folder"
+        }
+        Hint::RepairFromReplica => {
+            "mend it from a replica with `hyperrag repair`; without one, build the store again"
+        }
+        Hint::NameReplicas => "name the replicas again with `hyperrag replicate`",
+        Hint::ListReplicas => "`hyperrag info` lists those that it does",
+        _ => "`hyperrag replicate --forget` forgets it",
     }
 }
 
@@ -151,7 +167,10 @@ mod tests {
             Hint::SkipBadRows => Hint::OtherTemporaryFolder,
             Hint::OtherTemporaryFolder => Hint::LongerDocuments,
             Hint::LongerDocuments => Hint::LongerChunks,
-            Hint::LongerChunks => Hint::WiderDtype,
+            Hint::LongerChunks => Hint::ShorterChunks { most: 1 },
+            Hint::ShorterChunks { .. } => Hint::ReplicateAnew,
+            Hint::ReplicateAnew => Hint::RepairFromReplica,
+            Hint::RepairFromReplica => Hint::WiderDtype,
             Hint::WiderDtype => Hint::UseDtype("f32"),
             Hint::UseDtype(_) => Hint::UseKvDtype(KvDtype::Int8),
             Hint::UseKvDtype(_) => Hint::UseCpu,

@@ -4,28 +4,29 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use hyperrag_core::{DocId, Document, Fingerprint, KvDtype};
-use hyperrag_corpus::{Chunker, ColumnsTaken, Corpus, Row};
-use hyperrag_engine::build::dry_run::{DryRun, dry_run};
+use hyperrag_core::{DocId, Fingerprint, KvDtype, LanguageModel, counted};
+use hyperrag_corpus::{Chunker, ColumnsTaken, Corpus};
+use hyperrag_engine::build::dry_run::dry_run;
 use hyperrag_engine::build::memory_budget::TooLittleMemory;
+use hyperrag_engine::build::plan::check_query_room;
 use hyperrag_engine::build::read::calibration_chunks;
 use hyperrag_engine::maintain::replicate::replicate;
 use hyperrag_engine::open::dtype_for;
 use hyperrag_engine::{
-    Add, BuildInput, BuildProgress, BuildSummary, ByteProgress, EngineError, LoadedModel, Memory,
+    Add, BuildInput, BuildProgress, ByteProgress, EngineError, LoadedModel, Memory,
     ModelRequest,
 };
 use hyperrag_model::Model;
-use hyperrag_retrieval::{Analyzer, detect_language};
 use hyperrag_store::{FORMAT_VERSION, Replica, Store, StoreError};
-use serde::Serialize;
 
-use crate::cli::build::{BuildArgs, LanguageChoice, OnBadRow};
+use crate::cli::build::{BuildArgs, OnBadRow};
 use crate::exit::Status;
 use crate::hint;
 use crate::input;
 use crate::input::judged::read_run;
+use crate::input::language;
 use crate::input::model::request;
+use crate::output::build as output;
 use crate::output::store::note_replicas_behind;
 use crate::output::{arithmetic, build_progress};
 use crate::{report, signals};
@@ -33,28 +34,22 @@ use crate::{report, signals};
 /// Positions of a chunk, and rows of a shard.
 const DEFAULT_SIZE: u32 = 256;
 
-/// Documents at the start of a corpus by which its language is guessed.
-const LANGUAGE_DOCUMENTS: u64 = 64;
-
-/// Characters of each of them that are looked at.
-const LANGUAGE_CHARACTERS: usize = 2000;
-
-/// Bytes of text from which on a guess of its language is worth a warning.
-const LANGUAGE_BYTES: usize = 200;
-
 /// Builds a store, or says what it would take.
 pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     let (corpus, named) = corpus(args)?;
     let found = stored(args)?;
-    let language = language(args, found.as_ref(), &corpus);
+    let language = language::language(args, found.as_ref(), &corpus);
     let settings = Settings::of(args, found.as_ref(), language);
     let Settings { kv_dtype, chunk_tokens, .. } = settings;
+    let is_new = found.is_none();
+    let sealed = found.as_ref().map(|store| output::Sealed::of(store.manifest()));
     let loaded = load(args, kv_dtype, chunk_tokens, found)?;
+    check_room(&loaded, chunk_tokens, is_new)?;
     if !json {
         report::note(&arithmetic::sentence(&loaded.model));
     }
     let taken = corpus.columns_taken();
-    tell_columns(taken.as_ref(), json);
+    output::tell_columns(taken.as_ref(), json);
     let loaded = calibrate(loaded, kv_dtype, chunk_tokens, &corpus, args.limit)?;
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
     let Settings { version, unit_rows, language, .. } = settings;
@@ -75,19 +70,14 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         stop: signals::stop()?,
     };
     match args.dry_run {
-        true => plan(args, &input, taken.as_ref(), json),
+        true => {
+            let status = plan(args, &input, taken.as_ref(), json)?;
+            if let (Some(sealed), false) = (sealed, args.append) {
+                output::say_what_is_there(&args.store, &sealed);
+            }
+            Ok(status)
+        }
         false => run(args, &input, named, taken.as_ref(), json),
-    }
-}
-
-/// Says which columns the documents are read from.
-fn tell_columns(taken: Option<&ColumnsTaken>, json: bool) {
-    let Some(taken) = taken else { return };
-    if !json {
-        report::note(&format!("columns: {taken}"));
-    }
-    if let Some(difference) = taken.difference() {
-        report::warn(&difference);
     }
 }
 
@@ -102,10 +92,10 @@ fn plan(
         dry_run(input, &args.store)
     })?;
     match json {
-        true => report::print_data(&with_context(&plan, input, taken)?)?,
-        false => report::print(&describe_plan(&plan))?,
+        true => report::print_data(&output::with_context(&plan, input, taken)?)?,
+        false => report::print(&output::describe_plan(&plan))?,
     }
-    warn_of_faults(plan.bad_rows, plan.lossy_rows);
+    output::warn_of_faults(plan.bad_rows, plan.lossy_rows);
     Ok(if plan.bad_rows > 0 { Status::Degraded } else { Status::Done })
 }
 
@@ -133,10 +123,10 @@ fn run(
         }
         built => built?,
     };
-    warn_of_rows(args, named, &summary);
+    output::warn_of_rows(args, named, &summary);
     match json {
-        true => report::print_data(&with_context(&summary, input, taken)?)?,
-        false => report::note(&describe(&summary)),
+        true => report::print_data(&output::with_context(&summary, input, taken)?)?,
+        false => report::note(&output::describe(&summary)),
     }
     let replicated = replicate_all(args);
     note_replicas_behind(&args.store);
@@ -169,50 +159,6 @@ impl Settings {
     }
 }
 
-/// Returns the language of the store: the one that is named, else that of the store that is there, else
-/// English, which never changes by itself. Says which one `auto` stands for, and warns where English
-/// does not fit the first documents.
-fn language(args: &BuildArgs, found: Option<&Store>, corpus: &Corpus) -> String {
-    let recorded = found.map(|store| store.manifest().fingerprint.language.clone());
-    match (args.language, recorded) {
-        (Some(LanguageChoice::Named(language)), _) => return language.to_string(),
-        (Some(LanguageChoice::Auto), Some(recorded)) => return recorded,
-        (None, Some(recorded)) if args.append => return recorded,
-        (None, Some(_)) => return Analyzer::ENGLISH.to_string(),
-        (_, None) => {}
-    }
-    let limit = args.limit.map_or(LANGUAGE_DOCUMENTS, |limit| limit.min(LANGUAGE_DOCUMENTS));
-    let texts: Vec<String> = (0..limit)
-        .zip(corpus.rows())
-        .map_while(|(_, row)| row.ok())
-        .map(|Row { document: Document { title, text, .. }, .. }| {
-            title.chars().chain(['\n']).chain(text.chars()).take(LANGUAGE_CHARACTERS).collect()
-        })
-        .collect();
-    let (guessed, is_sure) = detect_language(&texts);
-    let first = match texts.len() {
-        1 => "the first document".to_owned(),
-        count => format!("the first {count} documents"),
-    };
-    if args.language.is_some() {
-        let guessed = if is_sure { guessed } else { Analyzer::NONE };
-        report::note(&format!("language: {guessed}, by {first}"));
-        return guessed.to_string();
-    }
-    let is_long = texts.iter().map(String::len).sum::<usize>() >= LANGUAGE_BYTES;
-    if is_sure && is_long && guessed != Analyzer::ENGLISH {
-        let looks = match guessed {
-            Analyzer::NONE => "do not look english".to_owned(),
-            guessed => format!("look {guessed}, not english"),
-        };
-        report::warn(&format!(
-            "{first} {looks}, and BM25 stems English words and leaves out English stop words: \
-             `--language {guessed}` fits them, `--language english` is this without the warning"
-        ));
-    }
-    Analyzer::ENGLISH.to_string()
-}
-
 /// Loads the model: with the profile of the store that is added to, and with the arithmetic and the
 /// calibration of the one that is there, be it unfinished.
 fn load(
@@ -231,6 +177,20 @@ fn load(
     match loaded.profile.lead {
         Some(_) => Err(EngineError::QueryFirst { profile: loaded.profile.name }.into()),
         None => Ok(loaded),
+    }
+}
+
+/// Refuses chunks that leave no room for queries. A store that has such chunks already is gone on with, and
+/// the user is told.
+fn check_room(loaded: &LoadedModel, chunk_tokens: u32, is_new: bool) -> Result<()> {
+    let template = loaded.profile.query_template(&loaded.tokenizer)?;
+    let context = loaded.model.context_tokens();
+    match check_query_room(context, chunk_tokens as usize, &template) {
+        Err(error) if !is_new => {
+            report::warn(&format!("{} for another store", hint::sentence(&error.into())));
+            Ok(())
+        }
+        checked => Ok(checked?),
     }
 }
 
@@ -257,39 +217,12 @@ fn corpus(args: &BuildArgs) -> Result<(Corpus, Option<usize>)> {
     })
 }
 
-/// Speaks of rows that were left out, and of documents that were `named` and not found.
-fn warn_of_rows(args: &BuildArgs, named: Option<usize>, summary: &BuildSummary) {
-    if summary.empty_rows > 0 {
-        report::warn(&format!("{} rows have no text and were left out", summary.empty_rows));
-    }
-    warn_of_faults(summary.bad_rows, summary.lossy_rows);
-    // Of what was there before, or lies beyond a limit, nothing can be said.
-    if let (Some(named), None, false, 0) = (named, args.limit, args.append, summary.bad_rows) {
-        let missing = (named as u64).saturating_sub(summary.documents + summary.empty_rows);
-        if missing > 0 {
-            report::warn(&format!("{missing} documents of the run are not in the input"));
-        }
-    }
-}
-
-/// Speaks of rows that cannot be read, and of those that were not read as they are.
-fn warn_of_faults(bad_rows: u64, lossy_rows: u64) {
-    if bad_rows > 0 {
-        report::warn(&format!("{bad_rows} rows cannot be read and were left out"));
-    }
-    if lossy_rows > 0 {
-        report::warn(&format!(
-            "{lossy_rows} rows have half a surrogate pair in title or text, read as U+FFFD"
-        ));
-    }
-}
-
 /// The documents that a run names.
 fn documents_of(path: &Path) -> Result<HashSet<DocId>> {
     let run = read_run(path)?;
     let named = run.queries().flat_map(|(_, hits)| hits);
     named
-        .map(|hit| DocId::new(&hit.document).with_context(|| format!("{}", path.display())))
+        .map(|hit| DocId::new(&hit.document).output::with_context(|| format!("{}", path.display())))
         .collect()
 }
 
@@ -306,7 +239,10 @@ fn calibrate(
     }
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
     let (chunks, fixed) = (calibration_chunks(corpus, &chunker, limit)?, chunker.fixed());
-    report::note(&format!("calibrating {kv_dtype} on the first {} chunks", chunks.len()));
+    report::note(&format!(
+        "calibrating {kv_dtype} on the first {}",
+        counted(chunks.len(), "chunk")
+    ));
     let calibration = loaded.model.calibrate(&chunks, fixed)?;
     Ok(loaded.calibrated(kv_dtype, calibration)?)
 }
@@ -340,84 +276,4 @@ fn replicate_all(args: &BuildArgs) -> bool {
         }
     }
     all
-}
-
-/// Returns the summary or plan of a build as JSON, with its language, where and how it computes, and the
-/// columns that it reads.
-fn with_context(
-    summary: &impl Serialize,
-    input: &BuildInput<'_, Model>,
-    taken: Option<&ColumnsTaken>,
-) -> Result<String> {
-    let (mut value, model) = (serde_json::to_value(summary)?, input.model);
-    value["language"] = input.fingerprint.language.as_str().into();
-    value["device"] = serde_json::to_value(model.device())?;
-    value["compute"] = model.dtype().into();
-    value["kernel"] = model.kernel_id().into();
-    value["columns"] = serde_json::to_value(taken)?;
-    Ok(value.to_string())
-}
-
-fn describe(summary: &BuildSummary) -> String {
-    let BuildSummary {
-        documents,
-        chunks,
-        tokens,
-        bytes,
-        shards,
-        shards_before,
-        tokens_computed,
-        seconds,
-        unchanged,
-        emptied,
-        dead,
-        ..
-    } = summary;
-    let dead = match dead {
-        0 => String::new(),
-        dead => format!(
-            ", {dead} deleted or replaced documents among the chunks until `hyperrag compact`"
-        ),
-    };
-    let dead = match unchanged {
-        0 => dead,
-        unchanged => format!("; {unchanged} documents were there as they are{dead}"),
-    };
-    let dead = match emptied {
-        0 => dead,
-        emptied => format!("; {emptied} documents have no text any more and count no longer{dead}"),
-    };
-    if shards == shards_before {
-        return format!(
-            "the store is up to date: {documents} documents, {chunks} chunks, {}{dead}",
-            report::bytes(*bytes)
-        );
-    }
-    let rate = *tokens_computed as f64 / seconds;
-    format!(
-        "stored {documents} documents, {chunks} chunks, {tokens} tokens, {} in {shards} shards \
-         ({} of them now, {rate:.0} tokens/s, {}){dead}",
-        report::bytes(*bytes),
-        shards - shards_before,
-        report::duration(*seconds)
-    )
-}
-
-fn describe_plan(plan: &DryRun) -> String {
-    let DryRun { documents, empty_rows, unchanged, chunks, tokens, bytes, .. } = plan;
-    let DryRun { tokens_per_second, seconds, emptied, .. } = plan;
-    let unchanged = match unchanged {
-        0 => String::new(),
-        unchanged => format!(", {unchanged} that the store has as they are"),
-    };
-    let unchanged = match emptied {
-        0 => unchanged,
-        emptied => format!("{unchanged}; {emptied} documents would have no text any more"),
-    };
-    format!(
-        "documents  {documents}\nleft out   {empty_rows} rows without text{unchanged}\nchunks     {chunks}\ntokens     {tokens}\n\
-         bytes      {} ({bytes})\ntime       {} at {tokens_per_second:.0} tokens/s, measured here",
-        report::bytes(*bytes),
-        report::duration(*seconds)
-    )
 }

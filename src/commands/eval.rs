@@ -5,8 +5,6 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
 use hyperrag_eval::metric::evaluate::{Evaluation, evaluate};
 use hyperrag_eval::metric::significance::{PairedDifference, holm, paired_difference};
 use hyperrag_eval::report::svg::gains_svg;
@@ -17,6 +15,7 @@ use crate::cli::eval::EvalArgs;
 use crate::error::Usage;
 use crate::exit::Status;
 use crate::input::judged::{read_qrels, read_run};
+use crate::output::table::{Fit, Table};
 use crate::report;
 
 /// By measure: a run's values less those of the run that it is compared with.
@@ -162,19 +161,19 @@ fn table(
     runs: &[Evaluated],
     baseline: Option<&Evaluated>,
 ) -> String {
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
     let (several, compared) = (runs.len() > 1, runs.len() > 1 || baseline.is_some());
-    let mut titles = vec!["measure"];
-    titles.extend(several.then_some("run"));
-    titles.push("mean");
-    titles.extend(baseline.map(|_| "baseline"));
+    let mut columns = vec![("measure", Fit::Name)];
+    columns.extend(several.then_some(("run", Fit::Name)));
+    let mut numbers = vec!["mean"];
+    numbers.extend(baseline.map(|_| "baseline"));
     if compared {
-        titles.extend(["difference", "95 % interval", "p"]);
-        titles.extend(several.then_some("p (Holm)"));
-        titles.extend(["better", "same", "worse"]);
+        numbers.extend(["difference", "95 % interval", "p"]);
+        numbers.extend(several.then_some("p (Holm)"));
+        numbers.extend(["better", "same", "worse"]);
     }
-    table.set_header(&titles);
+    columns.extend(numbers.into_iter().map(|name| (name, Fit::Number)));
+    let width = columns.len();
+    let mut table = Table::new(columns);
     for name in measures.iter().map(ToString::to_string) {
         let mean = |run: &Evaluated| {
             let metric = run.evaluation.metrics.get(&name);
@@ -196,14 +195,11 @@ fn table(
                 let PairedDifference { wins, ties, losses, .. } = difference;
                 row.extend([wins, ties, losses].map(|count| count.to_string()));
             }
-            row.resize(titles.len(), String::new());
-            table.add_row(row);
+            row.resize(width, String::new());
+            table.add(row);
         }
     }
-    for column in table.column_iter_mut().skip(if several { 2 } else { 1 }) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    let mut text = table.to_string();
+    let mut text = table.text();
     if per_query {
         runs.iter().for_each(|run| lines(run, several, measures, &mut text));
     }

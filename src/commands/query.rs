@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
+use std::mem;
 
 use anyhow::{Context, Result};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use hyperrag_core::{agreeing, counted};
 use hyperrag_engine::SearchResult;
 use hyperrag_engine::open::OpenSession;
 use hyperrag_engine::search::request::RerankRequest;
@@ -20,6 +20,7 @@ use crate::input::queries::QueryBatch;
 use crate::input::ranking::{policy, session};
 use crate::output::batch::{BatchOutput, Shown, WarnedOnce, batch_bar, for_each_result};
 use crate::output::store::status_with;
+use crate::output::table::{Fit, Table, is_tab_separated};
 use crate::report;
 
 /// Missing candidates that are named one by one.
@@ -32,6 +33,8 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let source = CandidateSource::new(args)?;
     let engine = open_to_rank(&args.search.store, &args.search.model)?;
     let session = session(&engine, &args.ranking)?.with_hits_max(args.top);
+    // A run has ids alone.
+    let session = session.with_texts(format != Format::Trec);
     let device = engine.loaded.model.device().device;
     let bar = batch_bar(&batch);
     let (single, known) = (batch.single, batch.count.is_some());
@@ -44,6 +47,7 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let results = BatchedSearch { session: &session, requests, rows, policy, results };
     let start = status_with(&engine.store, &session);
     let output = BatchOutput { single, json: format == Format::Jsonl, bar: &bar };
+    let mut first = true;
     let reasons = RefCell::new(BTreeSet::new());
     let show = |result: SearchResult, warned: &mut WarnedOnce| {
         let mut status = warned.warn(&result.damages, &result.failovers);
@@ -60,7 +64,7 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
         if format == Format::Trec && has_blanks(&result) {
             warned.once(BLANKS);
         }
-        let text = render(&result, &device, format, &args.tag)?;
+        let text = render(&result, &device, format, &args.tag, mem::take(&mut first))?;
         // A run has no line for a query that found nothing.
         if !text.is_empty() {
             bar.suspend(|| match format {
@@ -81,8 +85,10 @@ fn missing(result: &SearchResult) -> String {
     let named = missing.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = if missing.len() > NAMED { ", ..." } else { "" };
     format!(
-        "query {query_id}: {} candidates are not in the store and were left out: {named}{more}",
-        missing.len()
+        "query {query_id}: {} {} not in the store and {} left out: {named}{more}",
+        counted(missing.len(), "candidate"),
+        agreeing(missing.len(), "is", "are"),
+        agreeing(missing.len(), "was", "were")
     )
 }
 
@@ -146,7 +152,13 @@ fn has_blanks(result: &SearchResult) -> bool {
     result.hits.iter().any(|hit| changes(&hit.id) || changes(&result.query_id))
 }
 
-fn render(result: &SearchResult, device: &str, format: Format, tag: &str) -> Result<String> {
+fn render(
+    result: &SearchResult,
+    device: &str,
+    format: Format,
+    tag: &str,
+    first: bool,
+) -> Result<String> {
     Ok(match format {
         Format::Jsonl => {
             let mut value = serde_json::to_value(result)?;
@@ -160,33 +172,51 @@ fn render(result: &SearchResult, device: &str, format: Format, tag: &str) -> Res
             };
             result.hits.iter().map(line).collect::<Result<Vec<_>, _>>()?.join("\n")
         }
-        Format::Text => text(result),
+        Format::Text => text(result, first),
     })
 }
 
-fn text(result: &SearchResult) -> String {
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["score", "rank", "id", "title", "snippet"]);
+/// Columns that a snippet may have at most.
+const SNIPPET_COLUMNS: usize = 160;
+
+/// Returns the hits as a table. In a pipe they are tab-separated, and each names its query.
+fn text(result: &SearchResult, first: bool) -> String {
+    let tab_separated = is_tab_separated();
+    let names = [
+        ("query", Fit::Name),
+        ("score", Fit::Number),
+        ("rank", Fit::Number),
+        ("id", Fit::Name),
+        ("title", Fit::Text),
+        ("snippet", Fit::Text),
+    ];
+    let skipped = usize::from(!tab_separated);
+    let mut table = Table::new(names.into_iter().skip(skipped));
     for hit in &result.hits {
-        table.add_row([
+        let cells = [
+            result.query_id.clone(),
             // A small negative number is no -0.
             format!("{:.4}", hit.score).replace("-0.0000", "0.0000"),
             hit.rank.to_string(),
             hit.id.clone(),
-            report::on_one_line(&hit.title, 36),
-            report::snippet(&hit.text, &result.query, 64),
-        ]);
+            report::on_one_line(&hit.title, usize::MAX),
+            report::snippet(&hit.text, &result.query, SNIPPET_COLUMNS),
+        ];
+        table.add(cells.into_iter().skip(skipped));
     }
-    for column in table.column_iter_mut().take(2) {
-        column.set_cell_alignment(CellAlignment::Right);
+    match (tab_separated, first) {
+        (true, true) => return table.text(),
+        (true, false) => return table.rows(),
+        (false, _) => {}
     }
     let stats = &result.stats;
     format!(
-        "{}\n{table}\n{} candidates in {:.2} s: {} tokens computed, {} of KV read",
+        "{}\n{}\n{} in {:.2} s: {} computed, {} of KV read",
         result.query,
-        stats.candidates,
+        table.text(),
+        counted(stats.candidates, "candidate"),
         stats.retrieve_seconds + stats.rerank_seconds,
-        stats.tokens_computed,
+        counted(stats.tokens_computed, "token"),
         report::bytes(stats.bytes_read),
     )
 }

@@ -4,6 +4,7 @@ pub(crate) mod candidates;
 pub(crate) mod corpus;
 pub(crate) mod gold;
 pub(crate) mod judged;
+pub(crate) mod language;
 pub(crate) mod model;
 pub(crate) mod queries;
 pub(crate) mod ranking;

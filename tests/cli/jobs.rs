@@ -27,8 +27,8 @@ fn a_question_gets_a_table_a_json_line_and_a_run() {
     let scratch = built("bf16");
     let query = "query --store store TINY -k 3 honeybees";
     let table = scratch.ok(query).stdout;
-    assert!(table.starts_with("honeybees\n") && table.contains("p001"), "{table}");
-    assert!(table.contains("score") && table.contains("candidates in"), "{table}");
+    assert!(table.starts_with("query\tscore\trank\tid\ttitle\tsnippet\n"), "{table}");
+    assert!(table.contains("\tp001\t"), "{table}");
     let answers = scratch.ok(&format!("{query} --json")).json();
     let hits = answers[0]["hits"].as_array().unwrap();
     assert_eq!(answers.len(), 1);
@@ -204,8 +204,9 @@ fn stored_and_recomputed_scores_have_the_same_bits() {
             assert_eq!(comparison["score_difference_max"], 0.0);
         }
         assert_eq!(report["conditions"]["element"], kv_dtype);
-        let table = scratch.ok(bench).stdout;
-        assert!(table.contains("| latency p50 |") && table.contains("equal to the bit"), "{table}");
+        let table = scratch.ok(bench);
+        assert!(table.stdout.contains("\nlatency p50\t"), "{}", table.stdout);
+        table.says(&["equal to the bit"]);
     }
 }
 
@@ -324,6 +325,120 @@ fn candidates_of_a_run_are_ranked_as_those_of_bm25() {
     assert_eq!(degraded.stderr.matches("q02").count(), 1, "{}", degraded.stderr);
     assert!(degraded.stdout.contains("q01 Q0 p001") && degraded.stdout.contains("q03 Q0 p002"));
     assert!(degraded.stderr.contains("query q04: the run of candidates does not name it"));
+}
+
+#[test]
+fn stores_and_models_are_described() {
+    let scratch = built("bf16");
+    let text = scratch.ok("info --store store").stdout;
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let best = hyperrag_model::Kernel::best();
+    let kernel = best.id(best.dtype());
+    for part in ["state complete", "documents 160", "tiny", "bf16", kernel] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let manifest = &scratch.ok("info --store store --json").json()[0];
+    assert_eq!(manifest["complete"], true);
+    assert_eq!(manifest["shards"].as_array().unwrap().len(), 3);
+    let list = scratch.ok("model list").stdout;
+    assert!(list.contains("smollm2-135m") && list.contains("not pulled"), "{list}");
+    assert_eq!(scratch.ok("model list --json").json()[0]["path"], Value::Null);
+    let tiny = testdata("tiny.gguf");
+    let model = &scratch.ok(&format!("model info {tiny} --json")).json()[0];
+    assert_eq!((&model["layers"], &model["kv_bytes_a_token_bf16"]), (&json!(2), &json!(256)));
+}
+
+#[test]
+fn a_dry_run_counts_what_a_build_stores_and_writes_nothing() {
+    let scratch = Scratch::new();
+    let plan = scratch.ok("build CORPUS --store store TINY --dry-run --json").json();
+    assert!(!scratch.path("store").exists());
+    let built = scratch.ok("build CORPUS --store store TINY --json").json();
+    for field in ["documents", "chunks", "tokens", "empty_rows"] {
+        assert_eq!(plan[0][field], built[0][field], "{field}");
+    }
+    let (about, bytes) = (plan[0]["bytes"].as_f64().unwrap(), built[0]["bytes"].as_f64().unwrap());
+    assert!((about / bytes - 1.0).abs() < 0.05, "{about} {bytes}");
+}
+
+#[test]
+fn a_limit_takes_the_first_rows() {
+    let scratch = Scratch::new();
+    let built = scratch.ok("build CORPUS --store store TINY --limit 10 --json").json();
+    assert_eq!(built[0]["documents"], 10);
+    scratch.write("ten.jsonl", jsonl(&passages()[..10]));
+    scratch.ok("build ten.jsonl --store ten TINY");
+    assert_eq!(scratch.contents("store"), scratch.contents("ten"));
+}
+
+#[test]
+fn every_format_gives_the_same_store() {
+    let scratch = Scratch::new();
+    let passages = passages();
+    scratch.write("all.jsonl", jsonl(&passages));
+    fs::create_dir(scratch.path("parts")).unwrap();
+    scratch.write("parts/a.jsonl", jsonl(&passages[..70]));
+    scratch.write("parts/b.jsonl", jsonl(&passages[70..]));
+    scratch.ok("build CORPUS --store parquet TINY --unit-rows 64");
+    let expected = scratch.contents("parquet");
+    assert_eq!(expected.len(), 6);
+    for (store, input) in [("s1", "all.jsonl"), ("s2", "parts"), ("s3", "parts/*.jsonl")] {
+        scratch.ok(&format!("build {input} --store {store} TINY --unit-rows 64"));
+        assert_eq!(scratch.contents(store), expected, "{input}");
+    }
+}
+
+#[test]
+fn tab_separated_rows_give_the_same_store() {
+    let scratch = Scratch::new();
+    let mut rows = passages();
+    rows.retain(|row| !row["text"].as_str().unwrap().contains(['\n', '\t']));
+    scratch.write("all.jsonl", jsonl(&rows));
+    let field = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
+    let lines = rows.iter().map(|row| {
+        format!("{}\t{}\t{}\n", field(row, "_id"), field(row, "title"), field(row, "text"))
+    });
+    scratch.write("all.tsv", lines.collect::<String>());
+    scratch.ok("build all.jsonl --store s1 TINY");
+    scratch.ok("build all.tsv --store s2 TINY");
+    assert_eq!(scratch.contents("s1"), scratch.contents("s2"));
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let scratch = Scratch::new();
+    let line = "build CORPUS --store store --print-config";
+    let threads = |flag: &str, environment: Option<&str>| {
+        let mut command = scratch.command(&format!("{line} {flag}"));
+        command.envs(environment.map(|value| ("HYPERRAG_THREADS", value)));
+        let outcome = scratch.check(line, command.output().unwrap());
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        outcome.stdout.lines().find(|line| line.starts_with("threads")).unwrap().to_owned()
+    };
+    assert_eq!(threads("", None), "threads = 0");
+    scratch.write("hyperrag.toml", "store = 'elsewhere'\n[build]\nthreads = 5\nunit-rows = 7\n");
+    assert_eq!(threads("", None), "threads = 5");
+    assert_eq!(threads("", Some("6")), "threads = 6");
+    assert_eq!(threads("--threads 4", Some("6")), "threads = 4");
+    scratch.write("other.toml", "threads = 9\n");
+    assert_eq!(threads("--config other.toml", None), "threads = 9");
+    let printed = scratch.ok(line).stdout;
+    assert!(
+        printed.contains("store = \"store\"") && printed.contains("unit-rows = 7"),
+        "{printed}"
+    );
+    // The output is itself a settings file.
+    scratch.write("printed.toml", &printed);
+    assert_eq!(scratch.ok(&format!("{line} --config printed.toml")).stdout, printed);
+    assert!(!scratch.path("store").exists());
+
+    scratch.write("hyperrag.toml", "[build]\ncolour = 1\n");
+    scratch.ends(USAGE, line).says(&["hyperrag.toml", "build.colour"]);
+    scratch.write("hyperrag.toml", "[build\n");
+    let broken = scratch.ends(USAGE, line);
+    broken.says(&["hyperrag.toml", "line 1"]);
+    assert_eq!(broken.stderr.lines().count(), 1, "{}", broken.stderr);
+    scratch.ends(1, &format!("{line} --config none.toml")).says(&["none.toml", "cannot be read"]);
 }
 
 #[test]

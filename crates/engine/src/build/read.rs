@@ -3,7 +3,7 @@
 use std::sync::mpsc::SyncSender;
 
 use hyperrag_core::{CALIBRATION_CHUNKS, Chunk, LanguageModel, ShardId};
-use hyperrag_corpus::{Chunker, Corpus, Rows};
+use hyperrag_corpus::{Chunker, Corpus, Row, Rows};
 use hyperrag_store::{Manifest, Tombstones};
 
 use crate::build::disk_budget::DiskBudget;
@@ -75,7 +75,9 @@ pub(crate) fn check_not_empty<M>(input: &BuildInput<'_, M>) -> Result<(), Engine
     let (mut rows, mut read) = (0, input.corpus.rows());
     for row in read.by_ref().take(limit) {
         let row = row?;
-        if !chunks_of(input.chunker, &row.document, &row.place)?.is_empty() {
+        let checked = input.chunker.check(&row.document);
+        let Row { place, .. } = row;
+        if checked.map_err(|source| EngineError::Tokenize { place, source })? {
             return Ok(());
         }
         rows += 1;

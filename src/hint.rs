@@ -29,8 +29,7 @@ fn spelt(hint: &Hint) -> String {
     let words = match hint {
         Hint::NameColumn(field) => return format!("name it with {}", column_flag(*field)),
         Hint::OtherColumn(field) => {
-            let flag = column_flag(*field);
-            return format!("change it, or name another column with {flag}");
+            return format!("change it, or name another column with {}", column_flag(*field));
         }
         Hint::MoreMemory { or } => return format!("{or}, or give more with --memory"),
         Hint::MemoryAtLeast { bytes, or_shorter_documents } => {
@@ -47,6 +46,8 @@ fn spelt(hint: &Hint) -> String {
             return format!("make one with `hyperrag build INPUT --store {}`", path.display());
         }
         Hint::LongerDocuments => "split it, or allow more with --max-document-bytes",
+        Hint::ShorterChunks { most } => return format!("use --chunk-tokens {most} or less"),
+        Hint::ShorterQuery => "shorten the query, or build a store with a smaller --chunk-tokens",
         Hint::LongerChunks => "use a larger --chunk-tokens",
         Hint::WiderDtype => "on a GPU, try --dtype bf16, whose range is larger",
         Hint::UseCpu => "use --device cpu",
@@ -82,9 +83,11 @@ fn spelt(hint: &Hint) -> String {
         Hint::RebuildIndex => {
             "run `hyperrag repair`, or the same `hyperrag build` again, which make the index anew"
         }
-        Hint::NameReplicas => "name the replicas again with `hyperrag replicate`",
-        Hint::ListReplicas => "`hyperrag info` lists those that it does",
-        Hint::ForgetReplica => "`hyperrag replicate --forget` forgets it",
+        Hint::ReplicateAnew
+        | Hint::RepairFromReplica
+        | Hint::NameReplicas
+        | Hint::ListReplicas
+        | Hint::ForgetReplica => of_replicas(hint),
         Hint::Append => "add or replace documents with --append, or build another store",
         Hint::AppendOrSameInput => {
             "add what is new with --append, build another store, or give the same input and --limit"
@@ -93,6 +96,20 @@ fn spelt(hint: &Hint) -> String {
         Hint::LargerStore => "run the same command with more --max-bytes to go on",
     };
     words.to_owned()
+}
+
+fn of_replicas(hint: &Hint) -> &'static str {
+    match hint {
+        Hint::ReplicateAnew => {
+            "remove the copy's folder and run `hyperrag replicate` again, or name another folder"
+        }
+        Hint::RepairFromReplica => {
+            "mend it from a replica with `hyperrag repair`; without one, build the store again"
+        }
+        Hint::NameReplicas => "name the replicas again with `hyperrag replicate`",
+        Hint::ListReplicas => "`hyperrag info` lists those that it does",
+        _ => "`hyperrag replicate --forget` forgets it",
+    }
 }
 
 fn column_flag(field: DocumentField) -> &'static str {
@@ -126,7 +143,11 @@ mod tests {
             }
             Hint::MemoryAtLeast { .. } => Hint::LongerDocuments,
             Hint::LongerDocuments => Hint::LongerChunks,
-            Hint::LongerChunks => Hint::WiderDtype,
+            Hint::LongerChunks => Hint::ShorterChunks { most: 1 },
+            Hint::ShorterChunks { .. } => Hint::ShorterQuery,
+            Hint::ShorterQuery => Hint::ReplicateAnew,
+            Hint::ReplicateAnew => Hint::RepairFromReplica,
+            Hint::RepairFromReplica => Hint::WiderDtype,
             Hint::WiderDtype => Hint::UseDtype("f32"),
             Hint::UseDtype(_) => Hint::UseKvDtype(KvDtype::Int8),
             Hint::UseKvDtype(_) => Hint::UseCpu,

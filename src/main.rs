@@ -25,7 +25,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     panics::set_hook();
-    let outcome = settings::parse().and_then(|resolved| match resolved {
+    let parsed = signals::heed_file_size().and_then(|()| settings::parse());
+    let outcome = parsed.and_then(|resolved| match resolved {
         settings::Resolved::Print(text) => report::print_data(&text).map(|()| exit::Status::Done),
         settings::Resolved::Run(cli) => commands::run(*cli),
     });

@@ -15,12 +15,16 @@ use anyhow::{Context, Result};
 use hyperrag_engine::ByteProgress;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde::Serialize;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Says what cannot be written.
+const STDOUT: &str = "stdout: cannot be written";
 
 /// Writes lines for a program to stdout.
 pub(crate) fn print_data(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", text.trim_end_matches('\n'))?;
-    Ok(out.flush()?)
+    let written = writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush());
+    written.context(STDOUT)
 }
 
 /// Writes lines for people to stdout.
@@ -31,13 +35,12 @@ pub(crate) fn print(text: &str) -> Result<()> {
 /// Writes a piece of a line to stdout, for the user to see at once.
 pub(crate) fn print_piece(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(visible(text).as_bytes())?;
-    Ok(out.flush()?)
+    out.write_all(visible(text).as_bytes()).and_then(|()| out.flush()).context(STDOUT)
 }
 
 /// Spells out what a terminal would obey: control characters, but for line ends and tabs, and those
 /// that turn the direction of writing (Unicode, UAX 9).
-fn visible(text: &str) -> Cow<'_, str> {
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     let obeyed = |c: char| match c {
         '\n' | '\t' => false,
         '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
@@ -67,10 +70,9 @@ pub(crate) fn figures(
     if json { print_data(&text) } else { print(&table()) }
 }
 
-/// Tells the user something that is no data.
-#[expect(clippy::print_stderr, reason = "the one place where messages are written")]
+/// Tells the user something that is no data. Where stderr takes nothing, work goes on without it.
 pub(crate) fn note(text: &str) {
-    eprintln!("{}", visible(text));
+    let _ = writeln!(io::stderr().lock(), "{}", visible(text));
 }
 
 /// Tells the user of something that is not as it should be.
@@ -159,7 +161,7 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
-/// At most `width` characters of `text` on one line, around the first word of `query` in it.
+/// Returns `text` on one line of at most `width` columns, around the first word of `query` in it.
 pub(crate) fn snippet(text: &str, query: &str, width: usize) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let plain = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
@@ -172,17 +174,24 @@ pub(crate) fn snippet(text: &str, query: &str, width: usize) -> String {
     shorten(&line, width)
 }
 
-/// At most `width` characters of `text`, on one line.
+/// Returns `text` on one line of at most `width` columns.
 pub(crate) fn on_one_line(text: &str, width: usize) -> String {
     shorten(&text.split_whitespace().collect::<Vec<_>>().join(" "), width)
 }
 
-/// At most `width` characters of `text`.
-fn shorten(text: &str, width: usize) -> String {
-    match text.char_indices().nth(width) {
-        None => text.to_owned(),
-        Some(_) => text.chars().take(width - 1).chain(['…']).collect(),
+/// Returns at most `width` columns of `text`, with an ellipsis where it is cut. A Chinese character
+/// takes two columns.
+pub(crate) fn shorten(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
     }
+    let mut columns = 1; // Of the ellipsis.
+    let fits = text.chars().take_while(|character| {
+        columns += character.width().unwrap_or(0);
+        columns <= width
+    });
+    let kept: String = fits.collect();
+    format!("{}…", kept.trim_end())
 }
 
 #[cfg(test)]
@@ -196,6 +205,10 @@ mod tests {
         assert_eq!(snippet(text, "seven", 12), "… four five…");
         assert_eq!(snippet("", "x", 12), "");
         assert_eq!(shorten("äöü", 2), "ä…");
+        assert_eq!(shorten("蜜蜂在冬天", 10), "蜜蜂在冬天");
+        assert_eq!(shorten("蜜蜂在冬天", 9), "蜜蜂在冬…");
+        assert_eq!(shorten("蜜蜂在冬天", 8), "蜜蜂在…");
+        assert_eq!(shorten("e\u{301}e\u{301}e\u{301}", 2), "e\u{301}…");
         assert_eq!(on_one_line(" a\r\nb\tc ", 9), "a b c");
     }
 

@@ -1,12 +1,15 @@
-//! Flag, then environment, then settings file, then default: the file's values become defaults of
-//! the command line, so that one parser decides.
+//! Flag, then environment, then settings file, then default: the file's values join the command line as
+//! flags that nobody typed, so that one parser decides. What conflicts with a typed flag, or needs another
+//! flag that is not given, stays out.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Id};
 use toml::{Table, Value};
 
 use crate::cli::Cli;
@@ -15,6 +18,9 @@ use crate::input::text;
 
 /// Bytes of a settings file.
 const SETTINGS_BYTES_MAX: u64 = 1 << 20;
+
+/// Likeness of a name from which on it is suggested for an unknown one, as clap has it.
+const LIKENESS_MIN: f64 = 0.7;
 
 /// Request of the command line.
 pub(crate) enum Resolved {
@@ -26,12 +32,21 @@ pub(crate) enum Resolved {
 
 /// Parses the command line over the settings file; ends the process for `--help`.
 pub(crate) fn parse() -> Result<Resolved> {
-    let mut command = Cli::command();
-    if let Some(path) = file_named()? {
+    let file = file_named()?.map(|path| {
         let text = text::read(&path, "the settings file", SETTINGS_BYTES_MAX)?;
-        command = with_defaults(command, &path, &text)?;
+        SettingsFile::parse(path, &text)
+    });
+    resolve(file.transpose()?.as_ref(), std::env::args_os().collect())
+}
+
+/// Parses these words, the program's name first, over the settings file.
+fn resolve(file: Option<&SettingsFile>, typed: Vec<OsString>) -> Result<Resolved> {
+    let command = Cli::command();
+    if let Some(file) = file {
+        file.check(&file.table, &command, "")?;
     }
-    let matches = command.clone().try_get_matches().map_err(usage)?;
+    let line = CommandLine::of(&command, file, typed)?;
+    let matches = line.matches()?;
     if matches.get_flag("print_config") {
         return Ok(Resolved::Print(resolved(&command, &matches)));
     }
@@ -44,8 +59,11 @@ fn usage(error: clap::Error) -> anyhow::Error {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         error.exit();
     }
-    let text = error.render().to_string();
-    Usage(text.trim_start_matches("error: ").trim_end().to_owned()).into()
+    Usage(sentences(&error)).into()
+}
+
+fn sentences(error: &clap::Error) -> String {
+    error.render().to_string().trim_start_matches("error: ").trim_end().to_owned()
 }
 
 /// The settings file, which must be known before the rest can be parsed.
@@ -72,114 +90,310 @@ fn file_named() -> Result<Option<PathBuf>> {
     Ok(there.then(|| path.to_owned()))
 }
 
-/// Values at the top hold for every command that has the flag, those of a table for its command.
-fn with_defaults(mut command: Command, path: &Path, text: &str) -> Result<Command> {
-    let file: Table = text.parse().map_err(|error: toml::de::Error| {
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        Usage(format!("{}: line {line}: {}", path.display(), error.message()))
-    })?;
-    let unknown =
-        |key: &str| Usage(format!("{}: no command has a setting {key:?}", path.display()));
-    let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
-    for (key, value) in &file {
-        let mut used = false;
-        for name in &names {
-            let value = value.clone();
-            command = match (value, name == key) {
-                (Value::Table(table), true) => {
-                    used = true;
-                    let mut missing = None;
-                    let command = command.mut_subcommand(name, |mut sub| {
-                        for (key, value) in table {
-                            match set_default(sub.clone(), &key, &value) {
-                                Some(set) => sub = set,
-                                None => missing = Some(key),
-                            }
-                        }
-                        sub
-                    });
-                    if let Some(key) = missing {
-                        return Err(unknown(&format!("{name}.{key}")).into());
-                    }
-                    command
-                }
-                (Value::Table(_), false) => command,
-                (value, _) => command.mut_subcommand(name, |sub| {
-                    match set_default(sub.clone(), key, &value) {
-                        Some(set) => {
-                            used = true;
-                            set
-                        }
-                        None => sub,
-                    }
-                }),
-            };
-        }
-        if !used {
-            return Err(unknown(key).into());
-        }
-    }
-    Ok(command)
+/// A settings file. Values at its top hold for every command that has the flag, those of a table for its
+/// command and what is below it.
+struct SettingsFile {
+    path: PathBuf,
+    table: Table,
 }
 
-/// The command with a default for the flag of this name, of its own and of its subcommands; `None`
-/// where there is none.
-fn set_default(mut command: Command, key: &str, value: &Value) -> Option<Command> {
-    let named = |argument: &Arg| {
+/// A value of the file for the command in use.
+#[derive(Clone)]
+struct Setting {
+    /// Name with its tables, such as `bench.quality.depth`.
+    key: String,
+    id: Id,
+    /// Flags that say the same.
+    words: Vec<String>,
+}
+
+impl SettingsFile {
+    fn parse(path: PathBuf, text: &str) -> Result<Self> {
+        let table = text.parse().map_err(|error: toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            Usage(format!("{}: line {line}: {}", path.display(), error.message()))
+        })?;
+        Ok(Self { path, table })
+    }
+
+    fn refusal(&self, key: &str, what: &str) -> anyhow::Error {
+        Usage(format!("{}: {key}: {what}", self.path.display())).into()
+    }
+
+    /// Checks that a command has each setting of `table`, which holds for `command` and all below it.
+    fn check(&self, table: &Table, command: &Command, above: &str) -> Result<()> {
+        for (key, value) in table {
+            let name = format!("{above}{key}");
+            let below = command.find_subcommand(key);
+            let known = match (value, below) {
+                (Value::Table(table), Some(below)) => {
+                    self.check(table, below, &format!("{name}."))?;
+                    true
+                }
+                (Value::Table(_), None) => false,
+                _ => has_flag(command, key),
+            };
+            if !known {
+                let near = match near(key, command) {
+                    Some(near) => format!("; did you mean {near:?}?"),
+                    None => String::new(),
+                };
+                let path = self.path.display();
+                let what = format!("{path}: no command has a setting {name:?}{near}");
+                return Err(Usage(what).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the settings of the command that `names` lead to. A table wins over what is above it.
+    fn settings(&self, command: &Command, names: &[String]) -> Result<Vec<Setting>> {
+        let mut found: Vec<Setting> = Vec::new();
+        let (mut table, mut above) = (Some(&self.table), String::new());
+        let mut names = names.iter();
+        while let Some(level) = table {
+            let mut here = Vec::new();
+            for (key, value) in level.iter().filter(|(_, value)| !value.is_table()) {
+                let Some(argument) = flag(command, key) else { continue };
+                let (id, key) = (argument.get_id().clone(), format!("{above}{key}"));
+                let words = words(argument, value).map_err(|what| self.refusal(&key, &what))?;
+                here.push(Setting { key, id, words });
+            }
+            for (at, setting) in here.iter().enumerate() {
+                if let Some(twin) = here[..at].iter().find(|other| other.id == setting.id) {
+                    let what = format!("{} is the same setting: leave one out", twin.key);
+                    return Err(self.refusal(&setting.key, &what));
+                }
+            }
+            found.retain(|setting| here.iter().all(|other| other.id != setting.id));
+            found.extend(here);
+            table = names.next().and_then(|name| {
+                above = format!("{above}{name}.");
+                level.get(name)?.as_table()
+            });
+        }
+        Ok(found)
+    }
+}
+
+/// The words of a command line, and the settings of the file that join it.
+struct CommandLine<'a> {
+    command: &'a Command,
+    file: Option<&'a SettingsFile>,
+    typed: Vec<OsString>,
+    settings: Vec<Setting>,
+}
+
+impl<'a> CommandLine<'a> {
+    fn of(
+        command: &'a Command,
+        file: Option<&'a SettingsFile>,
+        typed: Vec<OsString>,
+    ) -> Result<Self> {
+        let line = Self { command, file, typed, settings: Vec::new() };
+        let Some(file) = file else { return Ok(line) };
+        // The words alone need not be all that the command requires.
+        let whole = command.clone().ignore_errors(true);
+        let Ok(matches) = whole.try_get_matches_from(&line.typed) else { return Ok(line) };
+        let mut built = command.clone();
+        built.build();
+        let (mut below, mut built, mut matches) = (command, &built, &matches);
+        let mut names = Vec::new();
+        while let Some((name, of)) = matches.subcommand()
+            && let (Some(named), Some(named_built)) =
+                (below.find_subcommand(name), built.find_subcommand(name))
+        {
+            names.push(name.to_owned());
+            (below, built, matches) = (named, named_built, of);
+        }
+        let given = |id: &Id| {
+            let source = matches.value_source(id.as_str());
+            matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+        };
+        let given: Vec<&Arg> = built.get_arguments().filter(|arg| given(arg.get_id())).collect();
+        let mut settings = file.settings(below, &names)?;
+        settings.retain(|setting| {
+            given.iter().all(|given| {
+                *given.get_id() != setting.id && !conflict(built, given.get_id(), &setting.id)
+            })
+        });
+        Ok(Self { settings, ..line })
+    }
+
+    /// Parses the words with these settings.
+    fn parsed(&self, settings: &[Setting], lenient: bool) -> Result<ArgMatches, clap::Error> {
+        let end = self.typed.iter().position(|word| word == "--").unwrap_or(self.typed.len());
+        let (before, after) = self.typed.split_at(end);
+        let added = settings.iter().flat_map(|setting| &setting.words).map(OsString::from);
+        let words = before.iter().cloned().chain(added).chain(after.iter().cloned());
+        self.command.clone().ignore_errors(lenient).try_get_matches_from(words)
+    }
+
+    /// Parses the command line. Of settings that need a flag which is not given, none is taken.
+    fn matches(&self) -> Result<ArgMatches> {
+        let mut settings = self.settings.clone();
+        loop {
+            let error = match self.parsed(&settings, false) {
+                Ok(matches) => return Ok(matches),
+                Err(error) => error,
+            };
+            if error.kind() == ErrorKind::MissingRequiredArgument {
+                if let Some(waiting) = self.waiting(&settings, &error) {
+                    settings.remove(waiting);
+                    continue;
+                }
+                // Who asks for the settings need not say what to do with them.
+                if let Ok(matches) = self.parsed(&settings, true)
+                    && matches.get_flag("print_config")
+                {
+                    return Ok(matches);
+                }
+            }
+            return Err(self.attributed(&settings, error));
+        }
+    }
+
+    /// Finds a setting that needs a missing flag: without it fewer are missing.
+    fn waiting(&self, settings: &[Setting], error: &clap::Error) -> Option<usize> {
+        let all = missing(error);
+        (0..settings.len()).find(|at| match self.parsed(&without(settings, *at), false) {
+            Ok(_) => true,
+            Err(error) => {
+                let left = missing(&error);
+                error.kind() == ErrorKind::MissingRequiredArgument
+                    && left.len() < all.len()
+                    && left.is_subset(&all)
+            }
+        })
+    }
+
+    /// Names the setting that an error is about, if it is about one.
+    fn attributed(&self, settings: &[Setting], error: clap::Error) -> anyhow::Error {
+        let said = error.render().to_string();
+        let is_without = |at: &usize| match self.parsed(&without(settings, *at), false) {
+            Ok(_) => true,
+            Err(error) => error.render().to_string() != said,
+        };
+        match (self.file, (0..settings.len()).find(is_without)) {
+            (Some(file), Some(at)) => file.refusal(&settings[at].key, &sentences(&error)),
+            _ => usage(error),
+        }
+    }
+}
+
+fn without(settings: &[Setting], at: usize) -> Vec<Setting> {
+    let mut rest = settings.to_vec();
+    rest.remove(at);
+    rest
+}
+
+/// Returns the names of the arguments that an error misses.
+fn missing(error: &clap::Error) -> BTreeSet<String> {
+    match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::Strings(names)) => names.iter().cloned().collect(),
+        Some(ContextValue::String(name)) => BTreeSet::from([name.clone()]),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// Whether one of two arguments excludes the other.
+fn conflict(built: &Command, one: &Id, other: &Id) -> bool {
+    let excludes = |one: &Id, other: &Id| {
+        let argument = built.get_arguments().find(|argument| argument.get_id() == one);
+        argument.is_some_and(|argument| {
+            built.get_arg_conflicts_with(argument).iter().any(|found| found.get_id() == other)
+        })
+    };
+    excludes(one, other) || excludes(other, one)
+}
+
+/// Finds the flag of this name, or of this former name.
+fn flag<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
+    command.get_arguments().find(|argument| {
         let aliases = argument.get_all_aliases().unwrap_or_default();
         argument.get_long() == Some(key) || aliases.contains(&key)
+    })
+}
+
+/// Whether a command below `command`, or itself if it is one, has a flag.
+fn has_flag(command: &Command, key: &str) -> bool {
+    let itself = command.get_name() != Cli::command().get_name() && flag(command, key).is_some();
+    itself || command.get_subcommands().any(|below| has_flag(below, key))
+}
+
+/// Returns the setting or the table below `command` whose name is most like `key`.
+fn near(key: &str, command: &Command) -> Option<String> {
+    fn names(command: &Command, found: &mut BTreeSet<String>) {
+        for below in command.get_subcommands() {
+            found.extend(below.get_arguments().filter_map(Arg::get_long).map(str::to_owned));
+            names(below, found);
+        }
+    }
+    let mut known: BTreeSet<String> =
+        command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
+    if command.get_name() != Cli::command().get_name() {
+        known.extend(command.get_arguments().filter_map(Arg::get_long).map(str::to_owned));
+    }
+    names(command, &mut known);
+    let likely = known.into_iter().map(|name| (strsim::jaro(key, &name), name));
+    let likely = likely.filter(|(likeness, _)| *likeness > LIKENESS_MIN);
+    likely.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+}
+
+/// Spells a value of the file as flags.
+fn words(argument: &Arg, value: &Value) -> Result<Vec<String>, String> {
+    let long = argument.get_long().unwrap_or_default();
+    let word = |value: &Value| match value {
+        Value::String(text) => Ok(format!("--{long}={text}")),
+        Value::Integer(_) | Value::Float(_) | Value::Datetime(_) => Ok(format!("--{long}={value}")),
+        Value::Boolean(_) => Err("give a text or a number".to_owned()),
+        Value::Array(_) | Value::Table(_) => Err("give a list of texts or numbers".to_owned()),
     };
-    let own = command.get_arguments().find(|argument| named(argument));
-    let own = own.map(|argument| argument.get_id().clone());
-    let mut used = own.is_some();
-    if let Some(id) = own {
-        let text = match value {
-            Value::String(text) => text.clone(),
-            value => value.to_string(),
-        };
-        command = command.mut_arg(id, |argument| argument.default_value(text).required(false));
+    match (argument.get_action(), value) {
+        (ArgAction::SetTrue, Value::Boolean(true)) => Ok(vec![format!("--{long}")]),
+        (ArgAction::SetTrue, Value::Boolean(false)) => Ok(Vec::new()),
+        (ArgAction::SetTrue, _) => Err("give true or false".to_owned()),
+        (ArgAction::Append, Value::Array(values)) => values.iter().map(word).collect(),
+        (_, Value::Array(_)) => Err("it takes one value, and this is a list".to_owned()),
+        (_, value) => Ok(vec![word(value)?]),
     }
-    let below: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
-    for name in below {
-        command = command.mut_subcommand(name, |sub| match set_default(sub.clone(), key, value) {
-            Some(set) => {
-                used = true;
-                set
-            }
-            None => sub,
-        });
-    }
-    used.then_some(command)
 }
 
 /// The settings of the command in use, as a settings file would hold them.
 fn resolved(command: &Command, matches: &ArgMatches) -> String {
-    let Some((name, mut matches)) = matches.subcommand() else { return String::new() };
-    let Some(mut command) = command.find_subcommand(name) else { return String::new() };
-    while let Some((below, of)) = matches.subcommand()
-        && let Some(below) = command.find_subcommand(below)
+    let (mut command, mut matches, mut names) = (command, matches, Vec::new());
+    while let Some((name, of)) = matches.subcommand()
+        && let Some(below) = command.find_subcommand(name)
     {
+        names.push(name.to_owned());
         (command, matches) = (below, of);
     }
     let mut table = Table::new();
     for argument in command.get_arguments() {
         let (Some(long), id) = (argument.get_long(), argument.get_id().as_str()) else { continue };
-        if matches!(matches.value_source(id), None | Some(ValueSource::CommandLine))
-            && long == "print-config"
-        {
-            continue;
-        }
         if let Ok(Some(values)) = matches.try_get_raw(id) {
-            let listed = if argument.get_value_delimiter().is_some() { usize::MAX } else { 1 };
-            let texts: Vec<_> = values.take(listed).map(|v| v.to_string_lossy()).collect();
-            let text = texts.join(",");
-            let value =
-                text.parse().map(Value::Integer).or_else(|_| text.parse().map(Value::Boolean));
-            table.insert(long.to_owned(), value.unwrap_or(Value::String(text)));
+            let texts: Vec<_> = values.map(|value| value.to_string_lossy().into_owned()).collect();
+            table.insert(long.to_owned(), printed(argument, texts));
         }
     }
-    Table::from_iter([(name.to_owned(), Value::Table(table))]).to_string()
+    let nested = names
+        .into_iter()
+        .rev()
+        .fold(Value::Table(table), |inner, name| Value::Table(Table::from_iter([(name, inner)])));
+    nested.as_table().map(ToString::to_string).unwrap_or_default()
+}
+
+/// Returns the value that a settings file would have.
+fn printed(argument: &Arg, texts: Vec<String>) -> Value {
+    let number = |text: String| text.parse().map_or(Value::String(text), Value::Integer);
+    match argument.get_action() {
+        ArgAction::SetTrue => Value::Boolean(texts.iter().any(|text| text == "true")),
+        ArgAction::Append if argument.get_value_delimiter().is_none() => {
+            Value::Array(texts.into_iter().map(Value::String).collect())
+        }
+        _ => number(texts.join(",")),
+    }
 }
 
 #[cfg(test)]
@@ -189,9 +403,21 @@ mod tests {
 
     use super::*;
 
+    fn resolved_as(file: &str, arguments: &[&str]) -> Result<Resolved> {
+        let file = SettingsFile::parse("hyperrag.toml".into(), file)?;
+        super::resolve(Some(&file), arguments.iter().map(OsString::from).collect())
+    }
+
     fn resolve(file: &str, arguments: &[&str]) -> Result<Cli> {
-        let command = with_defaults(Cli::command(), Path::new("hyperrag.toml"), file)?;
-        Ok(Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)?)
+        match resolved_as(file, arguments)? {
+            Resolved::Run(cli) => Ok(*cli),
+            Resolved::Print(text) => panic!("{text}"),
+        }
+    }
+
+    fn said(file: &str, line: &str) -> String {
+        let words: Vec<&str> = line.split(' ').collect();
+        resolve(file, &words).unwrap_err().to_string()
     }
 
     #[test]
@@ -224,6 +450,117 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_several_values() {
+        let replicas = |file: &str, more: &[&str]| {
+            let line = [&["hyperrag", "build", "corpus", "--store", "s"], more].concat();
+            match resolve(file, &line).unwrap().command {
+                crate::cli::Command::Build(args) => args.replicas,
+                other => panic!("{other:?}"),
+            }
+        };
+        let two = "[build]\nreplica = ['a', 'b']\n";
+        assert_eq!(replicas(two, &[]), [Path::new("a"), Path::new("b")]);
+        assert_eq!(replicas(two, &["--replica", "c"]), [Path::new("c")], "what is typed wins");
+        assert_eq!(replicas("[build]\nreplica = 'a'\n", &[]), [Path::new("a")]);
+        assert!(replicas("[build]\nreplica = []\n", &[]).is_empty());
+        let build = "hyperrag build corpus --store s";
+        for (file, wrong) in [
+            ("store = ['a', 'b']", "hyperrag.toml: store: it takes one value"),
+            ("[build]\nlimit = [1]", "hyperrag.toml: build.limit: it takes one value"),
+            ("[build]\nreplica = [['a']]", "build.replica: give a list of texts"),
+            ("[build]\nreplica = true", "build.replica: give a text or a number"),
+            ("[build]\nappend = 'yes'", "build.append: give true or false"),
+        ] {
+            let error = said(file, build);
+            assert!(error.contains(wrong), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_of_the_file_count_as_given() {
+        let query = |file: &str, line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            match resolve(file, &words).unwrap().command {
+                crate::cli::Command::Query(args) => *args_of(args),
+                other => panic!("{other:?}"),
+            }
+        };
+        fn args_of(args: crate::cli::query::QueryArgs) -> Box<crate::cli::query::QueryArgs> {
+            Box::new(args)
+        }
+        let file = "[query]\nstore = 's'\nqueries = 'q.tsv'\n";
+        // A typed flag may need what the file gives.
+        let ranked = query(file, "hyperrag query --candidates run");
+        assert_eq!(ranked.search.queries.as_deref(), Some(Path::new("q.tsv")));
+        // What is typed wins over what it excludes.
+        let typed = query(&format!("{file}candidates = 'run'\n"), "hyperrag query bees");
+        assert_eq!((typed.text.as_deref(), typed.search.queries), (Some("bees"), None));
+        assert_eq!(typed.candidates, None);
+        let after = query("[query]\nstore = 's'\ntop = 3\n", "hyperrag query -- -bees");
+        assert_eq!((after.text.as_deref(), after.top), (Some("-bees"), 3));
+        // A setting waits for the flag that it needs.
+        let verify = |line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            match resolve("[verify]\nstore = 's'\nsample = 5\n", &words).unwrap().command {
+                crate::cli::Command::Verify(args) => args.sample,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(verify("hyperrag verify"), None);
+        assert_eq!(verify("hyperrag verify --recompute"), Some(5));
+        assert_eq!(verify("hyperrag verify --recompute --part 1/2"), None);
+        let both = "[verify]\nrecompute = true\nsample = 5\npart = '1/2'\n";
+        let error = said(both, "hyperrag verify --store s");
+        assert!(error.starts_with("hyperrag.toml: verify.") && error.contains("--part"), "{error}");
+    }
+
+    #[test]
+    fn errors_name_the_file_and_the_key() {
+        for (file, named) in [
+            ("[query]\ndepth = 'x'", "hyperrag.toml: query.depth: invalid value 'x'"),
+            ("threads = 5000", "hyperrag.toml: threads: invalid value '5000'"),
+            ("dtype = 'f32'\ncompute = 'f32'", "is the same setting: leave one out"),
+        ] {
+            let error = said(file, "hyperrag query --store s bees");
+            assert!(error.contains(named), "{error}");
+        }
+        // An error of a typed flag is none of the file's.
+        let error = said("threads = 5", "hyperrag query --store s --depth x bees");
+        assert!(error.starts_with("invalid value 'x'"), "{error}");
+        assert!(
+            resolve("threads = 5000", &["hyperrag", "query", "--store=s", "--threads=1", "x"])
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn tables_may_be_nested() {
+        let of = |file: &str, line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            match resolved_as(file, &words).unwrap() {
+                Resolved::Print(text) => text,
+                Resolved::Run(cli) => panic!("{cli:?}"),
+            }
+        };
+        let file =
+            "depth = 2\n[bench]\ndepth = 3\nruns = 9\n[bench.quality]\ndepth = 4\nround = true\n";
+        // Nothing that the commands require is given.
+        let speed = of(file, "hyperrag bench --print-config");
+        assert!(speed.starts_with("[bench]\n") && speed.contains("depth = 3\n"), "{speed}");
+        let quality = of(file, "hyperrag --print-config bench quality");
+        for part in ["[bench.quality]\n", "depth = 4\n", "round = true\n"] {
+            assert!(quality.contains(part), "{quality}");
+        }
+        assert_eq!(of(&quality, "hyperrag bench quality --print-config"), quality);
+        let build = of("[build]\nreplica = ['a', 'b']\n", "hyperrag build --print-config");
+        assert!(build.contains("replica = [\"a\", \"b\"]\n"), "{build}");
+        assert_eq!(of(&build, "hyperrag build --print-config"), build);
+        let wrong = resolved_as("", &["hyperrag", "build", "--print-config", "--unit-rows", "x"]);
+        assert!(wrong.is_err(), "a wrong value is still one");
+        assert!(resolve("[model.pull]\n", &["hyperrag", "model", "list"]).is_ok());
+    }
+
+    #[test]
     fn changed_files_are_refused_or_read_without_a_panic() {
         let file =
             "store = 'S'\nthreads = 2\n[query]\ndepth = 7\nfuse = \"rrf\"\n[bench]\ndepth = 3\n";
@@ -236,9 +573,22 @@ mod tests {
 
     #[test]
     fn unknown_settings_are_refused() {
-        for (file, key) in [("colour = 1", "colour"), ("[query]\ncolour = 1", "query.colour")] {
-            let error = resolve(file, &["hyperrag", "info"]).unwrap_err().to_string();
-            assert!(error.contains(key), "{error}");
+        for (file, named) in [
+            ("colour = 1", "hyperrag.toml: no command has a setting \"colour\""),
+            ("[query]\ncolour = 1", "\"query.colour\""),
+            ("[query]\nbatch = 1", "\"query.batch\""),
+            (
+                "[bench.quality]\nvariant = 1",
+                "\"bench.quality.variant\"; did you mean \"variants\"?",
+            ),
+            ("[qurey]\ndepth = 1", "\"qurey\"; did you mean \"query\"?"),
+            ("thread = 1", "did you mean \"threads\"?"),
+            ("[quality]\ndepth = 1", "\"quality\""),
+            ("json = true", "\"json\""),
+        ] {
+            let error =
+                resolve(file, &["hyperrag", "info", "--store", "s"]).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
         }
     }
 }

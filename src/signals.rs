@@ -1,11 +1,11 @@
-//! Signals that ask the program to stop.
+//! Signals that ask the program to stop, and the one that a file too large sends.
 
 use std::fs;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 use crate::exit::Status;
@@ -32,6 +32,13 @@ pub(crate) fn stop() -> Result<&'static AtomicBool> {
         }
     }
     Ok(stop)
+}
+
+/// Has a write beyond the limit on the size of files (`ulimit -f`) fail with an error, which names the file.
+/// Unheeded, the signal would end the process without a word.
+pub(crate) fn heed_file_size() -> Result<()> {
+    flag::register(SIGXFSZ, Arc::default()).context("the signal handler cannot be set")?;
+    Ok(())
 }
 
 /// Signals that are ignored, signal n as bit n - 1 (proc(5)); none where there is no such file.

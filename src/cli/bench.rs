@@ -9,7 +9,7 @@ use hyperrag_eval::Measure;
 use hyperrag_model::{ComputeDtype, DeviceChoice};
 use hyperrag_retrieval::Analyzer;
 
-use crate::cli::build::ColumnArgs;
+use crate::cli::build::{ColumnArgs, parse_document_bytes};
 use crate::cli::model::ModelArgs;
 use crate::cli::query::{Aggregate, SearchArgs};
 
@@ -90,6 +90,9 @@ pub(crate) struct QualityArgs {
     pub(crate) inputs: Vec<String>,
     #[command(flatten)]
     pub(crate) columns: ColumnArgs,
+    /// Bytes of a document's title and text, at most: a longer one is refused [default: 16M].
+    #[arg(long, value_name = "N", value_parser = parse_document_bytes)]
+    pub(crate) max_document_bytes: Option<u64>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Queries: JSONL with `_id` and `text`, or TSV with id and text. Those without judgements are

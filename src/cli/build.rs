@@ -100,7 +100,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 }
 
 /// Parses a number of bytes like [`parse_bytes`], up to the limit of a chunk file.
-fn parse_document_bytes(text: &str) -> Result<u64, String> {
+pub(super) fn parse_document_bytes(text: &str) -> Result<u64, String> {
     parse_bytes(text).and_then(|bytes| match bytes <= 1 << 30 {
         true => Ok(bytes),
         false => Err("a document may have 1G at most".to_owned()),

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use anyhow::{Context, Result};
-use hyperrag_core::Sampling;
+use hyperrag_core::{Sampling, agreeing, counted};
 use hyperrag_engine::Query;
 use hyperrag_engine::answer::GeneratedAnswer;
 use hyperrag_engine::answer::settings::{AnswerSettings, PassageOrder};
@@ -102,14 +102,16 @@ fn sources(answer: &GeneratedAnswer, single: bool) -> String {
 fn warn_of_cuts(answer: &GeneratedAnswer) {
     for passage in answer.passages.iter().filter(|passage| passage.cut_tokens > 0) {
         report::note(&format!(
-            "passage [{}] was cut by {} tokens: the generator has no room for more",
-            passage.rank, passage.cut_tokens
+            "passage [{}] was cut by {}: the generator has no room for more",
+            passage.rank,
+            counted(passage.cut_tokens, "token")
         ));
     }
     if answer.passages_left_out > 0 {
         report::note(&format!(
-            "{} passages were left out: the generator has no room for more",
-            answer.passages_left_out
+            "{} {} left out: the generator has no room for more",
+            counted(answer.passages_left_out, "passage"),
+            agreeing(answer.passages_left_out, "was", "were")
         ));
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use hyperrag_core::Document;
+use hyperrag_core::{Document, agreeing, counted};
 use hyperrag_engine::open::OpenSession;
 use hyperrag_engine::search::session::BlockPolicy;
 use hyperrag_engine::{Engine, Query};
@@ -75,8 +75,8 @@ fn verdict(engine: &Engine, session: &OpenSession<'_>, output: &Output<'_>) -> S
     let figures = output.report;
     if figures.failovers > 0 {
         report::warn(&format!(
-            "{} reads went to a replica, the figures include that; `hyperrag verify` says why",
-            figures.failovers
+            "{} went to a replica, the figures include that; `hyperrag verify` says why",
+            counted(figures.failovers, "read")
         ));
     }
     if let (Some(against), Some(tolerance)) = (output.against, engine.tolerance()) {
@@ -91,8 +91,9 @@ fn verdict(engine: &Engine, session: &OpenSession<'_>, output: &Output<'_>) -> S
     }
     if figures.damaged_blocks > 0 {
         report::warn(&format!(
-            "{} damaged blocks were computed again, the figures include that",
-            figures.damaged_blocks
+            "{} {} computed again, the figures include that",
+            counted(figures.damaged_blocks, "damaged block"),
+            agreeing(figures.damaged_blocks, "was", "were")
         ));
         return Status::Degraded;
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
-use hyperrag_core::{KvBlock, KvDtype, LanguageModel, ModelError};
-use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_core::{KvBlock, KvDtype, LanguageModel, ModelError, agreeing, counted};
+use hyperrag_corpus::{Chunker, Corpus, Limits};
 use hyperrag_engine::build::read::calibration_chunks;
 use hyperrag_engine::search::session::query_tokens;
 use hyperrag_engine::{LoadedModel, ModelRequest, Query};
@@ -21,7 +21,7 @@ use hyperrag_eval::experiment::quality::pass::{
 use hyperrag_eval::experiment::quality::report::{quality_rows, scored_queries};
 use hyperrag_eval::report::quality::{Figures, VariantFigures};
 use hyperrag_eval::report::quality_chart;
-use hyperrag_eval::report::quality_table::table;
+use hyperrag_eval::report::quality_table::{QualityTable, table};
 use hyperrag_model::{ComputeDtype, DtypeChoice, Kernel, Model};
 
 use crate::cli::bench::{QualityArgs, VariantName};
@@ -32,6 +32,7 @@ use crate::input::model::request;
 use crate::input::queries;
 use crate::input::ranking::aggregate;
 use crate::output::quality_runs::{ScoredQueries, ScoredVariant, write_runs};
+use crate::output::table::{Fit, Table, with_sentences};
 use crate::{report, signals};
 
 /// Compares rankings from blocks of several element types with each other and with BM25's.
@@ -47,7 +48,7 @@ pub(crate) fn bench_quality(args: &QualityArgs, json: bool) -> Result<Status> {
         args.queries.display()
     );
     let qrels = judged.only(drawn.iter().map(|query| query.id.as_str()));
-    let corpus = Corpus::open(&args.inputs, columns(&args.columns))?;
+    let corpus = Corpus::open_within(&args.inputs, columns(&args.columns), limits(args))?;
     let taken = take(args, &corpus, drawn)?;
     if let Some(folder) = &args.runs_dir {
         write_runs(folder, &taken)?;
@@ -57,7 +58,7 @@ pub(crate) fn bench_quality(args: &QualityArgs, json: bool) -> Result<Status> {
         let svg = quality_chart::svg(&figures);
         fs::write(path, svg).with_context(|| format!("{}: cannot be written", path.display()))?;
     }
-    report::figures(&figures, json, args.out.as_deref(), || table(&figures))?;
+    report::figures(&figures, json, args.out.as_deref(), || laid_out(&table(&figures)))?;
     left_out.iter().for_each(|what| report::note(what));
     Ok(verdict(&figures))
 }
@@ -106,6 +107,24 @@ fn take(args: &QualityArgs, corpus: &Corpus, drawn: Vec<Query>) -> Result<Scored
     Ok(taken)
 }
 
+/// Limits of reading, which grow with the documents that are allowed.
+fn limits(args: &QualityArgs) -> Limits {
+    let usual = Limits::default();
+    let document_bytes = args.max_document_bytes.unwrap_or(usual.document_bytes);
+    let longer = document_bytes.div_ceil(usual.document_bytes).max(1);
+    Limits { document_bytes, reader_bytes: usual.reader_bytes.saturating_mul(longer) }
+}
+
+/// Returns the text of the table for stdout.
+fn laid_out(table: &QualityTable) -> String {
+    let [ranking, mean, others @ ..] = &table.names;
+    let names = [(ranking.as_str(), Fit::Wrap), (mean.as_str(), Fit::Number)];
+    let others = others.iter().map(|name| (name.as_str(), Fit::Wrap));
+    let mut laid_out = Table::new(names.into_iter().chain(others));
+    table.rows.iter().for_each(|row| laid_out.add(row.clone()));
+    with_sentences(&laid_out, &table.sentences)
+}
+
 fn figures(args: &QualityArgs, taken: ScoredQueries, qrels: &Qrels) -> Figures {
     let ScoredQueries { judged, variants: scored, backend_description, profile } = taken;
     let priced = scored.iter().map(|ScoredVariant { figures, queries }| {
@@ -149,8 +168,9 @@ fn verdict(figures: &Figures) -> Status {
     {
         if equal < scores {
             report::warn(&format!(
-                "{name}: {} of {scores} scores have other bits where their blocks are computed again",
-                scores - equal
+                "{name}: {} of {} other bits where their blocks are computed again",
+                scores - equal,
+                counted(*scores, "score") + agreeing(*scores, " has", " have")
             ));
             status = Status::Failed;
         }

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use hyperrag_core::{DocId, Fingerprint, KvDtype};
+use hyperrag_core::{DocId, Fingerprint, KvDtype, LanguageModel, agreeing, counted};
 use hyperrag_corpus::{Chunker, Corpus};
 use hyperrag_engine::build::dry_run::{DryRun, dry_run};
 use hyperrag_engine::build::memory_budget::TooLittleMemory;
+use hyperrag_engine::build::plan::check_query_room;
 use hyperrag_engine::build::read::calibration_chunks;
 use hyperrag_engine::maintain::replicate::replicate;
 use hyperrag_engine::open::dtype_for;
@@ -17,7 +18,7 @@ use hyperrag_engine::{
 };
 use hyperrag_model::Model;
 use hyperrag_retrieval::Analyzer;
-use hyperrag_store::{FORMAT_VERSION, Replica, Store, StoreError};
+use hyperrag_store::{FORMAT_VERSION, Manifest, Replica, Store, StoreError};
 use serde::Serialize;
 
 use crate::cli::build::BuildArgs;
@@ -27,6 +28,7 @@ use crate::input::corpus::columns;
 use crate::input::judged::read_run;
 use crate::input::model::request;
 use crate::output::store::note_replicas_behind;
+use crate::output::table::fields;
 use crate::output::{arithmetic, build_progress};
 use crate::{report, signals};
 
@@ -39,7 +41,10 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     let found = stored(args)?;
     let settings = Settings::of(args, found.as_ref());
     let Settings { kv_dtype, chunk_tokens, .. } = settings;
+    let is_new = found.is_none();
+    let sealed = found.as_ref().map(|store| Sealed::of(store.manifest()));
     let loaded = load(args, kv_dtype, chunk_tokens, found)?;
+    check_room(&loaded, chunk_tokens, is_new)?;
     if !json {
         report::note(&arithmetic::sentence(&loaded.model));
     }
@@ -63,13 +68,17 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         stop: signals::stop()?,
     };
     match args.dry_run {
-        true => plan(args, &input, json),
+        true => {
+            plan(args, &input, json)?;
+            say_what_is_there(args, sealed.as_ref());
+            Ok(Status::Done)
+        }
         false => run(args, &input, named, json),
     }
 }
 
 /// Says what the build would take.
-fn plan(args: &BuildArgs, input: &BuildInput<'_, Model>, json: bool) -> Result<Status> {
+fn plan(args: &BuildArgs, input: &BuildInput<'_, Model>, json: bool) -> Result<()> {
     let plan = build_progress::watch(input.progress, input.corpus.size(), args.limit, || {
         dry_run(input, &args.store)
     })?;
@@ -77,7 +86,41 @@ fn plan(args: &BuildArgs, input: &BuildInput<'_, Model>, json: bool) -> Result<S
         true => report::print_data(&with_device(&plan, input.model)?)?,
         false => report::print(&describe_plan(&plan))?,
     }
-    Ok(Status::Done)
+    Ok(())
+}
+
+/// Contents of the store before a build.
+struct Sealed {
+    complete: bool,
+    shards: usize,
+    documents: u64,
+}
+
+impl Sealed {
+    fn of(manifest: &Manifest) -> Self {
+        let documents = manifest.documents() - manifest.deleted_documents();
+        Self { complete: manifest.complete, shards: manifest.shards.len(), documents }
+    }
+}
+
+/// Says that a plan counts all of the input, though some or all of it may be in the store.
+fn say_what_is_there(args: &BuildArgs, sealed: Option<&Sealed>) {
+    let Some(Sealed { complete, shards, documents }) = sealed.filter(|_| !args.append) else {
+        return;
+    };
+    let store = args.store.display();
+    report::note(&match complete {
+        true => format!(
+            "{store}: the store is complete, with {}: this counts all of the input, and the same input \
+             would add nothing; --append adds what is new",
+            counted(*documents, "document")
+        ),
+        false => format!(
+            "{store}: {} {} sealed already: this counts all of the input",
+            counted(*shards, "shard"),
+            agreeing(*shards, "is", "are")
+        ),
+    });
 }
 
 /// Builds the store and brings its replicas up to it.
@@ -163,6 +206,20 @@ fn load(
     }
 }
 
+/// Refuses chunks that leave no room for queries. A store that has such chunks already is gone on with, and
+/// the user is told.
+fn check_room(loaded: &LoadedModel, chunk_tokens: u32, is_new: bool) -> Result<()> {
+    let template = loaded.profile.query_template(&loaded.tokenizer)?;
+    let context = loaded.model.context_tokens();
+    match check_query_room(context, chunk_tokens as usize, &template) {
+        Err(error) if !is_new => {
+            report::warn(&format!("{} for another store", hint::sentence(&error.into())));
+            Ok(())
+        }
+        checked => Ok(checked?),
+    }
+}
+
 /// Memory that the build may hold.
 fn memory(args: &BuildArgs) -> Result<Memory, TooLittleMemory> {
     Memory::new(args.memory, args.max_document_bytes)
@@ -185,13 +242,22 @@ fn corpus(args: &BuildArgs) -> Result<(Corpus, Option<usize>)> {
 /// Speaks of rows that were left out, and of documents that were `named` and not found.
 fn warn_of_rows(args: &BuildArgs, named: Option<usize>, summary: &BuildSummary) {
     if summary.empty_rows > 0 {
-        report::warn(&format!("{} rows have no text and were left out", summary.empty_rows));
+        report::warn(&format!(
+            "{} {} no text and {} left out",
+            counted(summary.empty_rows, "row"),
+            agreeing(summary.empty_rows, "has", "have"),
+            agreeing(summary.empty_rows, "was", "were")
+        ));
     }
     // Of what was there before, or lies beyond a limit, nothing can be said.
     if let (Some(named), None, false) = (named, args.limit, args.append) {
         let missing = (named as u64).saturating_sub(summary.documents + summary.empty_rows);
         if missing > 0 {
-            report::warn(&format!("{missing} documents of the run are not in the input"));
+            report::warn(&format!(
+                "{} of the run {} not in the input",
+                counted(missing, "document"),
+                agreeing(missing, "is", "are")
+            ));
         }
     }
 }
@@ -218,7 +284,10 @@ fn calibrate(
     }
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
     let (chunks, fixed) = (calibration_chunks(corpus, &chunker, limit)?, chunker.fixed());
-    report::note(&format!("calibrating {kv_dtype} on the first {} chunks", chunks.len()));
+    report::note(&format!(
+        "calibrating {kv_dtype} on the first {}",
+        counted(chunks.len(), "chunk")
+    ));
     let calibration = loaded.model.calibrate(&chunks, fixed)?;
     Ok(loaded.calibrated(kv_dtype, calibration)?)
 }
@@ -281,28 +350,36 @@ fn describe(summary: &BuildSummary) -> String {
     let dead = match dead {
         0 => String::new(),
         dead => format!(
-            ", {dead} deleted or replaced documents among the chunks until `hyperrag compact`"
+            ", {} among the chunks until `hyperrag compact`",
+            counted(*dead, "deleted or replaced document")
         ),
     };
     let dead = match unchanged {
         0 => dead,
-        unchanged => format!("; {unchanged} documents were there as they are{dead}"),
+        unchanged => format!(
+            "; {} {} there unchanged{dead}",
+            counted(*unchanged, "document"),
+            agreeing(*unchanged, "was", "were")
+        ),
     };
     let dead = match emptied {
         0 => dead,
-        emptied => format!("; {emptied} documents have no text any more and count no longer{dead}"),
+        emptied => format!(
+            "; {} no text any more and no longer {}{dead}",
+            counted(*emptied, "document") + agreeing(*emptied, " has", " have"),
+            agreeing(*emptied, "counts", "count")
+        ),
     };
+    let contents = format!("{}, {}", counted(*documents, "document"), counted(*chunks, "chunk"));
     if shards == shards_before {
-        return format!(
-            "the store is up to date: {documents} documents, {chunks} chunks, {}{dead}",
-            report::bytes(*bytes)
-        );
+        return format!("the store is up to date: {contents}, {}{dead}", report::bytes(*bytes));
     }
     let rate = *tokens_computed as f64 / seconds;
     format!(
-        "stored {documents} documents, {chunks} chunks, {tokens} tokens, {} in {shards} shards \
-         ({} of them now, {rate:.0} tokens/s, {}){dead}",
+        "stored {contents}, {}, {} in {} ({} of them now, {rate:.0} tokens/s, {}){dead}",
+        counted(*tokens, "token"),
         report::bytes(*bytes),
+        counted(*shards, "shard"),
         shards - shards_before,
         report::duration(*seconds)
     )
@@ -313,16 +390,25 @@ fn describe_plan(plan: &DryRun) -> String {
     let DryRun { tokens_per_second, seconds, emptied, .. } = plan;
     let unchanged = match unchanged {
         0 => String::new(),
-        unchanged => format!(", {unchanged} that the store has as they are"),
+        unchanged => {
+            format!(", {} that the store has unchanged", counted(*unchanged, "document"))
+        }
     };
     let unchanged = match emptied {
         0 => unchanged,
-        emptied => format!("{unchanged}; {emptied} documents would have no text any more"),
+        emptied => {
+            format!("{unchanged}; {} would have no text any more", counted(*emptied, "document"))
+        }
     };
-    format!(
-        "documents  {documents}\nleft out   {empty_rows} rows without text{unchanged}\nchunks     {chunks}\ntokens     {tokens}\n\
-         bytes      {} ({bytes})\ntime       {} at {tokens_per_second:.0} tokens/s, measured here",
-        report::bytes(*bytes),
-        report::duration(*seconds)
-    )
+    let left_out = format!("{} without text{unchanged}", counted(*empty_rows, "row"));
+    let time = report::duration(*seconds);
+    let lines = [
+        ("documents", documents.to_string()),
+        ("left out", left_out),
+        ("chunks", chunks.to_string()),
+        ("tokens", tokens.to_string()),
+        ("bytes", format!("{} ({bytes})", report::bytes(*bytes))),
+        ("time", format!("{time} at {tokens_per_second:.0} tokens/s, measured here")),
+    ];
+    fields(&lines.map(|(name, value)| (name.to_owned(), value)))
 }

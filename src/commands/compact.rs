@@ -1,6 +1,7 @@
 //! `compact`: frees what deleted and replaced documents take.
 
 use anyhow::Result;
+use hyperrag_core::counted;
 use hyperrag_engine::ByteProgress;
 use hyperrag_engine::maintain::compact::Compaction;
 
@@ -27,7 +28,7 @@ pub(crate) fn compact(args: &CompactArgs, json: bool) -> Result<Status> {
 fn describe(done: &Compaction) -> String {
     let Compaction { documents_dropped, shards_before, shards, .. } = done;
     if *documents_dropped == 0 {
-        return format!("nothing to do: {shards} shards without deleted documents");
+        return format!("nothing to do: {} without deleted documents", counted(*shards, "shard"));
     }
     let smaller = done.bytes_before.saturating_sub(done.bytes);
     let held = match done.bytes_freed < smaller {
@@ -37,7 +38,9 @@ fn describe(done: &Compaction) -> String {
         false => "",
     };
     format!(
-        "dropped {documents_dropped} documents, {shards_before} shards became {shards}, {} smaller, {} freed{held}",
+        "dropped {}, {} became {shards}, {} smaller, {} freed{held}",
+        counted(*documents_dropped, "document"),
+        counted(*shards_before, "shard"),
         report::bytes(smaller),
         report::bytes(done.bytes_freed)
     )

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use hyperrag_core::{agreeing, counted};
 use hyperrag_engine::maintain::delete::Deletion;
 
 use crate::cli::keep::DeleteArgs;
@@ -25,8 +26,9 @@ pub(crate) fn delete(args: &DeleteArgs, json: bool) -> Result<Status> {
         let named = done.unknown.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>();
         let more = if done.unknown.len() > NAMED { ", ..." } else { "" };
         report::warn(&format!(
-            "{} ids are not in the store: {}{more}",
-            done.unknown.len(),
+            "{} {} not in the store: {}{more}",
+            counted(done.unknown.len(), "id"),
+            agreeing(done.unknown.len(), "is", "are"),
             named.join(", ")
         ));
     }
@@ -44,5 +46,9 @@ fn describe(done: &Deletion, store: &Path) -> String {
         0 => String::new(),
         _ => format!("; free their bytes with `hyperrag compact --store {}`", store.display()),
     };
-    format!("deleted {deleted} documents, {documents} are left{then}")
+    format!(
+        "deleted {}, {documents} {} left{then}",
+        counted(*deleted, "document"),
+        agreeing(*documents, "is", "are")
+    )
 }

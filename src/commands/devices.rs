@@ -5,6 +5,7 @@ use hyperrag_model::{DeviceChoice, DeviceInfo};
 use serde_json::json;
 
 use crate::exit::Status;
+use crate::output::table::fields;
 use crate::{hint, report};
 
 /// Says which devices there are.
@@ -26,16 +27,16 @@ pub(crate) fn devices(json: bool) -> Result<Status> {
         report::print_data(&value.to_string())?;
         return Ok(Status::Done);
     }
-    let mut lines: Vec<String> = Vec::new();
-    for info in &found {
+    let lines = found.iter().map(|info| {
         let DeviceInfo { device, name, memory_bytes, driver } = info;
         let memory = memory_bytes.map(|bytes| format!("{} of memory", report::bytes(bytes)));
         let driver = driver.as_ref().map(|version| format!("driver for CUDA {version}"));
         let about: Vec<String> = name.clone().into_iter().chain(memory).chain(driver).collect();
-        lines.push(format!("{device}  {}", about.join(", ")).trim_end().to_owned());
-    }
-    lines.push(format!("--device auto takes {auto}"));
-    lines.extend(refusal);
-    report::print(&lines.join("\n"))?;
+        (device.clone(), about.join(", "))
+    });
+    let auto = ("--device auto".to_owned(), auto);
+    let refusal = refusal.map(|refusal| ("no GPU".to_owned(), refusal));
+    let lines: Vec<_> = lines.chain([auto]).chain(refusal).collect();
+    report::print(&fields(&lines))?;
     Ok(Status::Done)
 }

@@ -5,8 +5,6 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
 use hyperrag_eval::metric::evaluate::{Evaluation, evaluate};
 use hyperrag_eval::metric::qa::{exact_match, f1};
 use hyperrag_eval::metric::significance::{PairedDifference, paired_difference};
@@ -18,6 +16,7 @@ use crate::cli::eval::{EvalArgs, EvalCommand, QaArgs};
 use crate::exit::Status;
 use crate::input::judged::{read_qrels, read_run};
 use crate::input::queries;
+use crate::output::table::{Fit, Table, fields};
 use crate::report;
 
 #[derive(Serialize)]
@@ -79,15 +78,10 @@ fn write_svg(path: &Path, args: &EvalArgs, run: &Evaluation, baseline: &Evaluati
 }
 
 fn table(args: &EvalArgs, output: &Output<'_>) -> String {
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
-    match output.baseline {
-        None => table.set_header(["measure", "mean"]),
-        Some(_) => {
-            let titles = ["measure", "mean", "baseline", "difference", "95 % interval", "p"];
-            table.set_header(titles.into_iter().chain(["better", "same", "worse"]))
-        }
-    };
+    let compared = ["baseline", "difference", "95 % interval", "p", "better", "same", "worse"];
+    let compared = compared.into_iter().filter(|_| output.baseline.is_some());
+    let numbers = ["mean"].into_iter().chain(compared).map(|name| (name, Fit::Number));
+    let mut table = Table::new([("measure", Fit::Name)].into_iter().chain(numbers));
     for name in args.measures.iter().map(ToString::to_string) {
         let mean = |evaluation: &Evaluation| {
             evaluation.metrics.get(&name).map_or_else(String::new, |m| format!("{:.4}", m.mean))
@@ -103,12 +97,9 @@ fn table(args: &EvalArgs, output: &Output<'_>) -> String {
             ]);
             row.extend([compared.wins, compared.ties, compared.losses].map(|n| n.to_string()));
         }
-        table.add_row(row);
+        table.add(row);
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    let mut text = table.to_string();
+    let mut text = table.text();
     if args.per_query {
         for (query, values) in &output.run.per_query {
             for name in args.measures.iter().map(ToString::to_string) {
@@ -166,10 +157,11 @@ fn qa(args: &QaArgs, json: bool) -> Result<Status> {
     output.metrics = BTreeMap::from([("EM", matches / count), ("F1", overlaps / count)]);
     report::figures(&output, json, None, || {
         let metrics = &output.metrics;
-        format!(
-            "questions  {}\nEM         {:.4}\nF1         {:.4}",
-            output.questions, metrics["EM"], metrics["F1"]
-        )
+        fields(&[
+            ("questions".to_owned(), output.questions.to_string()),
+            ("EM".to_owned(), format!("{:.4}", metrics["EM"])),
+            ("F1".to_owned(), format!("{:.4}", metrics["F1"])),
+        ])
     })?;
     if output.unanswered > 0 {
         report::note(&format!("{} questions have no answer: they count 0", output.unanswered));

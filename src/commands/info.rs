@@ -1,6 +1,7 @@
 //! `info`: a store in, its description out. No weights are loaded.
 
 use anyhow::Result;
+use hyperrag_core::{agreeing, counted};
 use hyperrag_model::{DeviceChoice, DeviceInfo, ModelCache};
 use hyperrag_store::{Store, replica_states};
 
@@ -20,17 +21,37 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
         Vec::new()
     });
     let device = DeviceInfo::of(DeviceChoice::Auto)?;
+    let appended = unfinished_append(&store, args);
     if json {
         let mut value = serde_json::to_value(manifest)?;
         value["replicas"] = serde_json::to_value(&replicas)?;
         value["sizes"] = serde_json::to_value(&sizes)?;
         value["exactness"] = exactness(&manifest.fingerprint.kernel).into();
         value["auto_device"] = serde_json::to_value(&device)?;
+        value["unfinished_append_shards"] = appended.into();
         report::print_data(&value.to_string())?;
         return Ok(Status::Done);
     }
     report::print(&description(manifest, &sizes, &replicas, &device))?;
+    if appended > 0 {
+        report::note(&format!(
+            "an append is not finished: {} {} sealed and not yet searched; go on with the same \
+             `hyperrag build --append`, or begin it anew with --restart",
+            counted(appended, "shard"),
+            agreeing(appended, "is", "are")
+        ));
+    }
     Ok(Status::Done)
+}
+
+/// Counts the shards that an interrupted append has sealed.
+fn unfinished_append(store: &Store, args: &InfoArgs) -> usize {
+    // Another program may change the store meanwhile: then there is nothing to be said.
+    let sealed = Store::open_sealed(&args.store).map(|sealed| sealed.manifest().shards.len());
+    match store.manifest().complete {
+        true => sealed.unwrap_or(0).saturating_sub(store.manifest().shards.len()),
+        false => 0,
+    }
 }
 
 /// Query heads of the model that must be the store's.

@@ -3,11 +3,12 @@
 use anyhow::{Context, Result};
 use hyperrag_core::{Coverage, KvDtype};
 use hyperrag_model::{CATALOG, Kernel, ModelCache, NamedModel};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::model::ModelCommand;
 use crate::exit::Status;
 use crate::output::sizes::{MILLION, full_heads, gqa_saving};
+use crate::output::table::{Fit, Table, fields};
 use crate::report;
 
 /// Positions of a chunk, as `build` cuts them by default.
@@ -54,25 +55,28 @@ fn pull(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
 }
 
 fn list(cache: &ModelCache, json: bool) -> Result<()> {
-    let entry = |model: &NamedModel| match json {
-        true => {
+    if json {
+        let entry = |model: &NamedModel| {
             let (name, description, bytes) = (model.name, model.description, model.bytes);
             let path = cache.holds(model).then(|| cache.path(model));
             json!({"name": name, "description": description, "bytes": bytes, "path": path})
                 .to_string()
-        }
-        false => {
-            let state = if cache.holds(model) { "here" } else { "not pulled" };
-            format!(
-                "{:14} {:>10}  {:10}  {}",
-                model.name,
-                report::bytes(model.bytes),
-                state,
-                model.description
-            )
-        }
-    };
-    report::print_data(&CATALOG.iter().map(entry).collect::<Vec<_>>().join("\n"))
+        };
+        return report::print_data(&CATALOG.iter().map(entry).collect::<Vec<_>>().join("\n"));
+    }
+    let names = [
+        ("name", Fit::Name),
+        ("size", Fit::Number),
+        ("state", Fit::Name),
+        ("description", Fit::Text),
+    ];
+    let mut table = Table::new(names);
+    for model in &CATALOG {
+        let state = if cache.holds(model) { "here" } else { "not pulled" };
+        let (name, description) = (model.name.to_owned(), model.description.to_owned());
+        table.add([name, report::bytes(model.bytes), state.to_owned(), description]);
+    }
+    report::print(&table.text())
 }
 
 fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
@@ -82,40 +86,41 @@ fn info(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
     let config = file.config();
     let kv_shape = config.kv_shape(KvDtype::Bf16);
     let million = MILLION * kv_shape.block_bytes(CHUNK_TOKENS) as u64;
-    let fields = [
-        ("name", file.name()),
-        ("path", path.display().to_string()),
-        ("architecture", config.architecture.to_string()),
-        ("layers", config.layers.to_string()),
-        ("hidden", config.hidden.to_string()),
-        ("feed_forward", config.feed_forward.to_string()),
-        ("query_heads", config.heads.to_string()),
-        ("kv_heads", config.kv_heads.to_string()),
-        ("head_dim", config.head_dim.to_string()),
-        ("vocabulary", config.vocabulary.to_string()),
-        ("context", config.context.to_string()),
-        ("rope", config.rope()),
-        ("kv_bytes_a_token_bf16", kv_shape.token_bytes().to_string()),
-        ("kv_bytes_a_token_full_heads", full_heads(&kv_shape, config.heads).to_string()),
-        ("kv_saving_by_gqa", gqa_saving(&kv_shape, config.heads)),
-        ("bytes_of_a_million_chunks", million.to_string()),
-        (
-            "instruction_sets",
-            Kernel::available().iter().map(|k| k.name()).collect::<Vec<_>>().join(", "),
-        ),
-        ("compute_auto", Kernel::best().dtype().to_string()),
-        ("digest", file.digest(Coverage::Contents)?.to_string()),
+    let sets = Kernel::available().iter().map(|kernel| kernel.name()).collect::<Vec<_>>();
+    let described: [(&str, Value); 19] = [
+        ("name", file.name().into()),
+        ("path", path.display().to_string().into()),
+        ("architecture", config.architecture.to_string().into()),
+        ("layers", config.layers.into()),
+        ("hidden", config.hidden.into()),
+        ("feed_forward", config.feed_forward.into()),
+        ("query_heads", config.heads.into()),
+        ("kv_heads", config.kv_heads.into()),
+        ("head_dim", config.head_dim.into()),
+        ("vocabulary", config.vocabulary.into()),
+        ("context", config.context.into()),
+        ("rope", config.rope().into()),
+        ("kv_bytes_a_token_bf16", kv_shape.token_bytes().into()),
+        ("kv_bytes_a_token_full_heads", full_heads(&kv_shape, config.heads).into()),
+        ("kv_saving_by_gqa", gqa_saving(&kv_shape, config.heads).into()),
+        ("bytes_of_a_million_chunks", million.into()),
+        ("instruction_sets", sets.join(", ").into()),
+        ("compute_auto", Kernel::best().dtype().to_string().into()),
+        ("digest", file.digest(Coverage::Contents)?.to_string().into()),
     ];
     if json {
-        let object: serde_json::Map<_, _> =
-            fields.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
-        return report::print_data(&serde_json::Value::Object(object).to_string());
+        let object = described.map(|(name, value)| (name.to_owned(), value));
+        return report::print_data(&Value::Object(object.into_iter().collect()).to_string());
     }
-    let lines = fields.map(|(name, value)| match name {
-        "bytes_of_a_million_chunks" => {
-            format!("{name:28} {value} ({}, {CHUNK_TOKENS} positions each)", report::bytes(million))
-        }
-        _ => format!("{name:28} {value}"),
+    let lines = described.map(|(name, value)| {
+        let value = match value {
+            Value::String(text) => text,
+            value if name == "bytes_of_a_million_chunks" => {
+                format!("{value} ({}, {CHUNK_TOKENS} positions each)", report::bytes(million))
+            }
+            value => value.to_string(),
+        };
+        (name.to_owned(), value)
     });
-    report::print(&lines.join("\n"))
+    report::print(&fields(&lines))
 }

@@ -1,10 +1,10 @@
 //! `query`: queries in, ranked hits out.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use anyhow::{Context, Result};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use hyperrag_core::counted;
 use hyperrag_engine::open::OpenSession;
 use hyperrag_engine::search::request::RerankRequest;
 use hyperrag_engine::search::session::{BlockPolicy, RankedHit};
@@ -20,6 +20,7 @@ use crate::input::queries::QueryBatch;
 use crate::input::ranking::{policy, session};
 use crate::output::batch::{batch_bar, for_each_result};
 use crate::output::store::status_with;
+use crate::output::table::{Fit, Table, is_tab_separated};
 use crate::report;
 
 /// Searches for one query, or for a batch of them as they come.
@@ -31,6 +32,8 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let candidates = candidates.map(read_run).transpose()?;
     let engine = open_to_rank(&args.search.store, &args.search.model)?;
     let session = session(&engine, &args.ranking)?.with_hits_max(args.top);
+    // A run has ids alone.
+    let session = session.with_texts(format != Format::Trec);
     let device = engine.loaded.model.device().device;
     let bar = batch_bar(&batch);
     let (single, known) = (batch.single, batch.count.is_some());
@@ -41,9 +44,10 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let results = VecDeque::new();
     let results = BatchedSearch { session: &session, requests, rows, policy, results };
     let start = status_with(&engine.store, &session);
+    let mut first = true;
     for_each_result(start, results, single, &bar, |result, warned| {
         let status = warned.warn(&result.damages, &result.failovers);
-        let text = render(&result, &device, format)?;
+        let text = render(&result, &device, format, mem::take(&mut first))?;
         if format == Format::Trec && has_blanks(&result) {
             warned.once(BLANKS);
         }
@@ -161,7 +165,7 @@ fn has_blanks(result: &SearchResult) -> bool {
     result.hits.iter().any(|hit| changes(&hit.id) || changes(&result.query_id))
 }
 
-fn render(result: &SearchResult, device: &str, format: Format) -> Result<String> {
+fn render(result: &SearchResult, device: &str, format: Format, first: bool) -> Result<String> {
     Ok(match format {
         Format::Jsonl => {
             let mut value = serde_json::to_value(result)?;
@@ -175,32 +179,50 @@ fn render(result: &SearchResult, device: &str, format: Format) -> Result<String>
             };
             result.hits.iter().map(line).collect::<Result<Vec<_>, _>>()?.join("\n")
         }
-        Format::Text => text(result),
+        Format::Text => text(result, first),
     })
 }
 
-fn text(result: &SearchResult) -> String {
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["score", "rank", "id", "title", "snippet"]);
+/// Columns that a snippet may have at most.
+const SNIPPET_COLUMNS: usize = 160;
+
+/// Returns the hits as a table. In a pipe they are tab-separated, and each names its query.
+fn text(result: &SearchResult, first: bool) -> String {
+    let tab_separated = is_tab_separated();
+    let names = [
+        ("query", Fit::Name),
+        ("score", Fit::Number),
+        ("rank", Fit::Number),
+        ("id", Fit::Name),
+        ("title", Fit::Text),
+        ("snippet", Fit::Text),
+    ];
+    let skipped = usize::from(!tab_separated);
+    let mut table = Table::new(names.into_iter().skip(skipped));
     for hit in &result.hits {
-        table.add_row([
+        let cells = [
+            result.query_id.clone(),
             format!("{:.4}", hit.score),
             hit.rank.to_string(),
             hit.id.clone(),
-            report::on_one_line(&hit.title, 36),
-            report::snippet(&hit.text, &result.query, 64),
-        ]);
+            report::on_one_line(&hit.title, usize::MAX),
+            report::snippet(&hit.text, &result.query, SNIPPET_COLUMNS),
+        ];
+        table.add(cells.into_iter().skip(skipped));
     }
-    for column in table.column_iter_mut().take(2) {
-        column.set_cell_alignment(CellAlignment::Right);
+    match (tab_separated, first) {
+        (true, true) => return table.text(),
+        (true, false) => return table.rows(),
+        (false, _) => {}
     }
     let stats = &result.stats;
     format!(
-        "{}\n{table}\n{} candidates in {:.2} s: {} tokens computed, {} of KV read",
+        "{}\n{}\n{} in {:.2} s: {} computed, {} of KV read",
         result.query,
-        stats.candidates,
+        table.text(),
+        counted(stats.candidates, "candidate"),
         stats.retrieve_seconds + stats.rerank_seconds,
-        stats.tokens_computed,
+        counted(stats.tokens_computed, "token"),
         report::bytes(stats.bytes_read),
     )
 }

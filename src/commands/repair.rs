@@ -3,8 +3,6 @@
 use std::mem;
 
 use anyhow::Result;
-use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use hyperrag_core::{Calibration, Chunk, Fingerprint, KvBlock, LanguageModel, Reproducibility};
 use hyperrag_corpus::Chunker;
 use hyperrag_engine::maintain::repair::{RepairReport, RepairSettings};
@@ -19,6 +17,7 @@ use crate::error::Damaged;
 use crate::exit::Status;
 use crate::hint::with_hint;
 use crate::input::model::request;
+use crate::output::table::{Fit, Table};
 use crate::report;
 
 /// Mends what is damaged in a store.
@@ -55,18 +54,18 @@ fn describe(done: &RepairReport) -> String {
     if done.mends.is_empty() {
         return "no damage".to_owned();
     }
-    let mut table = Table::new();
     let state = if done.dry_run { "plan" } else { "mended" };
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["file", "damage", state, "how, or why not"]);
+    let names = ["file", "damage", state, "how, or why not"];
+    let mut table = Table::new(names.map(|name| (name, Fit::Wrap)));
     for mend in &done.mends {
-        table.add_row([
+        table.add([
             mend.file.display().to_string(),
             mend.what.clone(),
             if mend.mended { "yes" } else { "no" }.to_owned(),
             mend.how.clone(),
         ]);
     }
-    table.to_string()
+    table.text()
 }
 
 fn load_error(error: OpenError) -> RecomputeError {

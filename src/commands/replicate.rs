@@ -1,6 +1,7 @@
 //! `replicate`: a store in, its copy out.
 
 use anyhow::Result;
+use hyperrag_core::counted;
 use hyperrag_engine::ByteProgress;
 use hyperrag_engine::maintain::replicate::Replication;
 use hyperrag_store::forget_replica;
@@ -40,11 +41,12 @@ pub(crate) fn replicate(args: &ReplicateArgs, json: bool) -> Result<Status> {
 fn describe(done: &Replication) -> String {
     let Replication { shards, shards_copied, bytes_copied, seconds, .. } = done;
     if *bytes_copied == 0 {
-        return format!("the replica is up to date: {shards} shards");
+        return format!("the replica is up to date: {}", counted(*shards, "shard"));
     }
     format!(
-        "copied {} of {shards_copied} shards in {}; the replica has {shards}",
+        "copied {} of {} in {}; the replica has {shards}",
         report::bytes(*bytes_copied),
+        counted(*shards_copied, "shard"),
         report::duration(*seconds)
     )
 }

@@ -1,6 +1,7 @@
 //! `tune`: scored hits and judgements in, the weight of a fusion out.
 
 use anyhow::{Context, Result};
+use hyperrag_core::counted;
 use hyperrag_eval::experiment::tune::{ScoredQuery, Tuning};
 use hyperrag_eval::metric::significance::PairedDifference;
 use serde_json::Value;
@@ -9,6 +10,7 @@ use crate::cli::eval::TuneArgs;
 use crate::exit::Status;
 use crate::input::judged::read_qrels;
 use crate::input::queries;
+use crate::output::table::fields;
 use crate::report;
 
 /// Finds the weight for `--fuse zscore`.
@@ -46,26 +48,27 @@ fn scored(answer: &Value) -> Option<ScoredQuery> {
 
 fn describe(tuning: &Tuning) -> String {
     let Tuning { measure, queries, weight, curve, folds, held_out, .. } = tuning;
-    let mean = |at: usize| curve.get(at).map_or(0.0, |point| point.1);
+    let mean = |at: usize| format!("{:.4}", curve.get(at).map_or(0.0, |point| point.1));
+    let queries = counted(*queries, "query");
     let mut lines = vec![
-        format!("use --fuse zscore --fuse-weight {weight} ({measure}, {queries} queries)"),
-        format!("retriever alone  {:.4}", mean(0)),
-        format!("model alone      {:.4}", mean(curve.len() - 1)),
-        format!("fused, held out  {:.4}", held_out.mean),
+        ("use", format!("--fuse zscore --fuse-weight {weight} ({measure}, {queries})")),
+        ("retriever alone", mean(0)),
+        ("model alone", mean(curve.len() - 1)),
+        ("fused, held out", format!("{:.4}", held_out.mean)),
     ];
-    for fold in folds {
-        lines.push(format!(
-            "  weight {:<4} of the other half on {} queries: {:.4}, the retriever {:.4}",
-            fold.weight, fold.queries, fold.mean, fold.retriever
-        ));
-    }
-    let against = |name: &str, difference: &PairedDifference| {
+    lines.extend(folds.iter().map(|fold| {
+        let queries = counted(fold.queries, "query");
+        let (weight, mean, retriever) = (fold.weight, fold.mean, fold.retriever);
+        let half = format!(
+            "{mean:.4} with the weight {weight} of the other half, {queries}; retriever {retriever:.4}"
+        );
+        ("one half", half)
+    }));
+    let against = |difference: &PairedDifference| {
         let PairedDifference { mean, interval: [low, high], p, wins, losses, .. } = difference;
-        format!(
-            "against the {name}: {mean:+.4} ({low:+.4} to {high:+.4}), p {p:.4}, {wins} better, {losses} worse"
-        )
+        format!("{mean:+.4} ({low:+.4} to {high:+.4}), p {p:.4}, {wins} better, {losses} worse")
     };
-    lines.push(against("retriever", &tuning.against_retriever));
-    lines.push(against("model", &tuning.against_model));
-    lines.join("\n")
+    lines.push(("against the retriever", against(&tuning.against_retriever)));
+    lines.push(("against the model", against(&tuning.against_model)));
+    fields(&lines.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Vec<_>>())
 }

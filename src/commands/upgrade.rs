@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use hyperrag_core::counted;
 use hyperrag_engine::ByteProgress;
 use hyperrag_engine::maintain::upgrade::Upgrade;
 use hyperrag_engine::open::upgraded_fingerprint;
@@ -38,6 +39,7 @@ fn describe(done: &Upgrade, store: &Path) -> String {
     if from == to {
         return format!("nothing to do: the store is of format version {to}");
     }
+    let (shards, blocks) = (counted(*shards, "shard"), counted(*blocks, "block"));
     let store = store.display();
     let replicas = done.replicas.iter().map(|replica| {
         let replica = replica.display();
@@ -51,12 +53,12 @@ fn describe(done: &Upgrade, store: &Path) -> String {
         let free = bytes_free
             .map_or_else(String::new, |free| format!(", {} are free", report::bytes(free)));
         return format!(
-            "version {from} would become version {to}: {shards} shards with {blocks} blocks are \
-             written anew, which takes {needed} more until the end{free}{replicas}"
+            "version {from} would become version {to}: {shards} with {blocks} are written \
+             anew, which takes {needed} more until the end{free}{replicas}"
         );
     }
     format!(
-        "version {from} became version {to}: {shards} shards with {blocks} blocks were written anew, \
+        "version {from} became version {to}: {shards} with {blocks} were written anew, \
          {} freed{replicas}",
         report::bytes(done.bytes_freed)
     )

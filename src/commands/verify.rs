@@ -3,18 +3,18 @@
 use std::path::Path;
 
 use anyhow::Result;
-use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use hyperrag_core::{agreeing, counted};
 use hyperrag_engine::maintain::recompute::{Recomputation, Selection};
 use hyperrag_engine::maintain::verify::{VerifiedReplica, VerifyReport, VerifySettings};
 use hyperrag_engine::{ByteProgress, EngineError};
-use hyperrag_store::{ReplicaState, Store, StoreError, replica_states};
+use hyperrag_store::{FileKind, ReplicaState, Store, StoreError, replica_states};
 
 use crate::cli::keep::VerifyArgs;
 use crate::error::Damaged;
 use crate::exit::Status;
 use crate::hint;
 use crate::input::model::open;
+use crate::output::table::{Fit, Table};
 use crate::{report, signals};
 
 /// Checks every byte of a store, and computes blocks again where that is asked for.
@@ -40,14 +40,23 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<Status> {
         false => report::print(&describe_all(&found))?,
     }
     let store = args.store.display();
+    // Chunk files are what everything else is mended from.
+    let only_replicas = found.damages.iter().any(|damage| damage.kind() == FileKind::ChunkFile);
+    let alone = || hyperrag_store::replicas(&args.store).is_ok_and(|listed| listed.is_empty());
     let advice = match damaged {
         0 => "build the store again".to_owned(),
+        _ if only_replicas && alone() => {
+            "there is no replica to mend it from: build the store again in another folder"
+                .to_owned()
+        }
         _ => format!("mend the store with `hyperrag repair --store {store}`"),
     };
     match found.damages.len() {
         0 => replicas_status(&found.replicas),
-        1 => Err(Damaged(format!("{store}: 1 damage was found; {advice}")).into()),
-        count => Err(Damaged(format!("{store}: {count} damages were found; {advice}")).into()),
+        count => {
+            let (found, were) = (counted(count, "damage"), agreeing(count, "was", "were"));
+            Err(Damaged(format!("{store}: {found} {were} found; {advice}")).into())
+        }
     }
 }
 
@@ -99,12 +108,16 @@ fn replicas_status(replicas: &[VerifiedReplica]) -> Result<Status> {
     let damages = |replica: &&VerifiedReplica| {
         replica.report.as_ref().is_some_and(|report| !report.damages.is_empty())
     };
-    if let Some(VerifiedReplica { state, .. }) = replicas.iter().find(damages) {
+    if let Some(VerifiedReplica { state, report }) = replicas.iter().find(damages) {
         let path = state.path.display();
-        return Err(Damaged(format!(
-            "{path}: the replica is damaged; mend it with `hyperrag replicate --checksum --to {path}`"
-        ))
-        .into());
+        // Without a manifest nobody can tell what the folder holds, and nothing else is read.
+        let remedy = match report.as_ref().is_some_and(|report| report.shards == 0) {
+            true => {
+                format!("remove this folder and copy again with `hyperrag replicate --to {path}`")
+            }
+            false => format!("mend it with `hyperrag replicate --checksum --to {path}`"),
+        };
+        return Err(Damaged(format!("{path}: the replica is damaged; {remedy}")).into());
     }
     // One that is behind was whole once, and each change of the store says that it is.
     let others = replicas
@@ -136,22 +149,23 @@ fn describe(found: &VerifyReport) -> String {
     let read = report::bytes(*bytes);
     let again = match recomputed {
         0 => String::new(),
-        count => format!(", {count} blocks computed again"),
+        count => format!(", {} computed again", counted(*count, "block")),
     };
     let summary = format!(
-        "{shards} shards, {blocks} blocks, {read} read in {seconds:.1} s ({rate}/s){again}"
+        "{}, {}, {read} read in {seconds:.1} s ({rate}/s){again}",
+        counted(*shards, "shard"),
+        counted(*blocks, "block")
     );
     if damages.is_empty() {
         return format!("{summary}: no damage");
     }
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["file", "block", "what"]);
+    let mut table = Table::new([("file", Fit::Wrap), ("block", Fit::Number), ("what", Fit::Wrap)]);
     for damage in damages {
-        table.add_row([
+        table.add([
             damage.file.display().to_string(),
             damage.slot.map_or_else(String::new, |slot| slot.to_string()),
             damage.what.clone(),
         ]);
     }
-    format!("{table}\n{summary}")
+    format!("{}\n{summary}", table.text())
 }

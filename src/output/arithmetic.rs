@@ -5,7 +5,7 @@ use hyperrag_model::{
     KERNEL_ID_INT8_PAIRS, Model,
 };
 
-/// Says where `model` computes, in which type, and what that costs.
+/// Says where `model` computes and in which type, in a short line. `info` says what the type costs.
 pub(crate) fn sentence(model: &Model) -> String {
     let place = match model {
         Model::Cpu(_) => format!("the CPU ({})", model.backend_description()),
@@ -13,7 +13,7 @@ pub(crate) fn sentence(model: &Model) -> String {
     };
     let how = format!("computing in {} on {place}", model.dtype());
     match cost(model.kernel_id()) {
-        Some(cost) => format!("{how}: {cost}; --dtype f32 for f32"),
+        Some(_) => format!("{how}; --dtype f32 for f32"),
         None => how,
     }
 }

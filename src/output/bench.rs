@@ -1,5 +1,6 @@
-//! Output of `bench`: figures and the conditions of a run in, JSON or a Markdown table out.
+//! Output of `bench`: figures and the conditions of a run in, JSON or a table out.
 
+use hyperrag_core::counted;
 use hyperrag_engine::Engine;
 use hyperrag_eval::experiment::machine::cpu_name;
 use hyperrag_eval::experiment::speed::{BenchReport, Mode, Sample};
@@ -8,6 +9,7 @@ use hyperrag_eval::metric::stats::Summary;
 use hyperrag_model::DeviceInfo;
 use serde::Serialize;
 
+use crate::output::table::{Fit, Table, with_sentences};
 use crate::report;
 
 /// Conditions under which the figures were taken.
@@ -76,29 +78,29 @@ type Percentile = fn(&Summary) -> f64;
 const MODES: [Mode; 2] = [Mode::Reuse, Mode::Recompute];
 
 impl Output<'_> {
-    /// The figures as a Markdown table, with sentences on how scores agree and on the conditions.
+    /// The figures as a table, with sentences on how scores agree and on the conditions.
     pub(crate) fn table(&self) -> String {
         let Self { conditions, report, against } = self;
         let Conditions { documents, depth, .. } = conditions;
-        let mut lines = vec![
-            format!("| {documents} documents, depth {depth} | reuse | recompute |"),
-            "|---|---|---|".to_owned(),
-        ];
-        lines.extend(time_rows(report));
-        lines.extend(work_rows(report));
-        lines.extend([String::new(), agreement_sentence(report), describe(conditions)]);
-        lines.extend(against.map(describe_against));
-        lines.join("\n")
+        let head = format!("{}, depth {depth}", counted(*documents, "document"));
+        let modes = [("reuse", Fit::Number), ("recompute", Fit::Number)];
+        let mut table = Table::new([(head.as_str(), Fit::Name)].into_iter().chain(modes));
+        for row in time_rows(report).into_iter().chain(work_rows(report)) {
+            table.add(row);
+        }
+        let mut sentences = vec![agreement_sentence(report), describe(conditions)];
+        sentences.extend(against.map(describe_against));
+        with_sentences(&table, &sentences)
     }
 }
 
 /// A row of the table: a name, and a cell for each mode.
-fn row(name: &str, cell: impl Fn(Mode) -> String) -> String {
+fn row(name: &str, cell: impl Fn(Mode) -> String) -> [String; 3] {
     let [reuse, recompute] = MODES.map(cell);
-    format!("| {name} | {reuse} | {recompute} |")
+    [name.to_owned(), reuse, recompute]
 }
 
-fn time_rows(figures: &BenchReport) -> Vec<String> {
+fn time_rows(figures: &BenchReport) -> Vec<[String; 3]> {
     let percentile = |mode, pick: Percentile| {
         let summary = figures.seconds(mode);
         summary.map_or_else(String::new, |summary| format!("{:.2} s", pick(&summary)))
@@ -110,7 +112,7 @@ fn time_rows(figures: &BenchReport) -> Vec<String> {
     [speed].into_iter().chain(latencies).collect()
 }
 
-fn work_rows(figures: &BenchReport) -> [String; 3] {
+fn work_rows(figures: &BenchReport) -> [[String; 3]; 3] {
     let a_query = |mode, of: fn(&Sample) -> u64| {
         figures.of(mode).map(of).sum::<u64>() as f64 / figures.of(mode).count() as f64
     };
@@ -137,10 +139,10 @@ fn agreement_sentence(figures: &BenchReport) -> String {
     let equal = compared.iter().filter(|c| c.bit_equal).count();
     let [reuse, recompute] = MODES.map(|mode| figures.blocks_per_second(mode));
     format!(
-        "reuse is {:.1} times as fast. Scores: {equal} of {} runs equal to the bit, largest difference {largest:e}, \
+        "reuse is {:.1} times as fast. Scores: {equal} of {} equal to the bit, largest difference {largest:e}, \
          top-10 overlap {:.3}, Kendall's tau {:.3}.",
         reuse / recompute,
-        compared.len(),
+        counted(compared.len(), "run"),
         mean(|a| a.top10_overlap),
         mean(|a| a.kendall_tau),
     )
@@ -161,7 +163,8 @@ fn describe(conditions: &Conditions) -> String {
     let steal = steal_percent.map_or_else(|| "unknown".to_owned(), |steal| format!("{steal:.1} %"));
     format!(
         "hyperrag {version}, {cpu}, {backend_description}, kernel {kernel}, {kv_dtype} KV from {io}, \
-         steal {steal}, {queries} queries."
+         steal {steal}, {}.",
+        counted(*queries, "query")
     )
 }
 
@@ -172,7 +175,7 @@ fn describe_against(against: &Against) -> String {
     let tau = agreements.iter().map(|a| a.kendall_tau).sum::<f64>() / agreements.len() as f64;
     format!(
         "Against {device}, from the same blocks: largest difference {largest:.1e}, top-10 overlap at least {lowest:.2}, \
-         Kendall's tau {tau:.3} on average of {} queries.",
-        agreements.len()
+         Kendall's tau {tau:.3} on average of {}.",
+        counted(agreements.len(), "query")
     )
 }

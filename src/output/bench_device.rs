@@ -1,9 +1,12 @@
-//! Output of `bench-device`: times of a device in, rates and a Markdown table out.
+//! Output of `bench-device`: times of a device in, rates and a table out.
 
+use hyperrag_core::counted;
 use hyperrag_eval::experiment::device::{DeviceBenchSettings, DeviceFigures};
 use hyperrag_eval::metric::stats::Summary;
 use hyperrag_model::{Config, DeviceInfo};
 use serde::Serialize;
+
+use crate::output::table::{Fit, Table, with_sentences};
 
 /// Figures of one model's sizes.
 #[derive(Serialize)]
@@ -49,40 +52,48 @@ impl Output {
         });
     }
 
-    /// The figures as a Markdown table.
+    /// The figures as a table, with a sentence on the conditions.
     pub(crate) fn table(&self) -> String {
         let Self { version, device, dtype, product_flops, settings, rows } = self;
         let DeviceBenchSettings { depth, chunk_tokens, query_tokens, runs, .. } = settings;
-        let mut lines = vec![
-            format!(
-                "| {depth} candidates of {chunk_tokens}, {query_tokens} query tokens | prefill tokens/s | share of peak | recompute | reuse, device | host | disk |"
-            ),
-            "|---|---|---|---|---|---|---|".to_owned(),
-        ];
-        lines.extend(rows.iter().map(|row| {
+        let (candidates, tokens) =
+            (counted(*depth, "candidate"), counted(*query_tokens, "query token"));
+        let head = format!("{candidates} of {chunk_tokens}, {tokens}");
+        let mut table = Table::new([
+            (head.as_str(), Fit::Wrap),
+            ("prefill tokens/s", Fit::Wrap),
+            ("share of peak", Fit::Wrap),
+            ("recompute", Fit::Wrap),
+            ("reuse, device", Fit::Wrap),
+            ("host", Fit::Wrap),
+            ("disk", Fit::Wrap),
+        ]);
+        for row in rows {
             let ShapeRow { shape, prefill_tokens_per_second, share_of_product, figures, .. } = row;
             let timed = |seconds: &[f64], speedup: f64| {
                 format!("{:.1} ms, {speedup:.1}x", 1e3 * median(seconds))
             };
-            format!(
-                "| {shape} | {prefill_tokens_per_second:.0} | {:.0} % | {:.1} ms | {} | {} | {} |",
-                100.0 * share_of_product,
-                1e3 * median(&figures.recompute),
+            table.add([
+                shape.clone(),
+                format!("{prefill_tokens_per_second:.0}"),
+                format!("{:.0} %", 100.0 * share_of_product),
+                format!("{:.1} ms", 1e3 * median(&figures.recompute)),
                 timed(&figures.device, row.reuse_speedup_device),
                 timed(&figures.host, row.reuse_speedup_host),
                 timed(&figures.disk, row.reuse_speedup_disk),
-            )
-        }));
+            ]);
+        }
         let driver =
             device.driver.as_ref().map_or_else(String::new, |d| format!(", driver for CUDA {d}"));
         let largest = rows.iter().map(|row| row.figures.score_difference_max).fold(0.0, f64::max);
-        lines.push(String::new());
-        lines.push(format!(
-        "hyperrag {version}, {device}{driver}, {dtype}; peak: a product of large matrices, {:.1} TFLOP/s; medians of {runs} runs; \
-         random weights; reuse and recompute differ by at most {largest:.1e}.",
-        product_flops / 1e12
-    ));
-        lines.join("\n")
+        let sentence = format!(
+            "hyperrag {version}, {device}{driver}, {dtype}; peak: a product of large matrices, \
+             {:.1} TFLOP/s; medians of {}; random weights; reuse and recompute differ by at most \
+             {largest:.1e}.",
+            product_flops / 1e12,
+            counted(*runs, "run")
+        );
+        with_sentences(&table, &[sentence])
     }
 }
 

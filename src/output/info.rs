@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hyperrag_core::{Fingerprint, SCORE_TOLERANCE_MEAN_LOGPROB};
+use hyperrag_core::{Fingerprint, SCORE_TOLERANCE_MEAN_LOGPROB, counted};
 use hyperrag_model::{
     DeviceInfo, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS,
     KERNEL_ID_INT8, KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS,
@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::output::arithmetic;
 use crate::output::sizes::{MILLION, full_heads, gqa_saving};
+use crate::output::table;
 use crate::report;
 
 /// Bytes of blocks.
@@ -66,10 +67,7 @@ pub(crate) fn description(
     }));
     lines.push(("exactness".into(), exactness(&fingerprint.kernel)));
     lines.push(("--device auto".into(), format!("{device} on this machine")));
-    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let lines: Vec<_> =
-        lines.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
-    lines.join("\n")
+    table::fields(&lines)
 }
 
 /// Lines on the contents of a store.
@@ -103,7 +101,10 @@ fn changes(manifest: &Manifest) -> Vec<(String, String)> {
     if !kernels.is_empty() {
         let kernels = kernels.into_iter().collect::<Vec<_>>().join(", ");
         let shards = mended.count();
-        lines.push(("mended".to_owned(), format!("{shards} shards by another kernel, {kernels}")));
+        lines.push((
+            "mended".to_owned(),
+            format!("{} by another kernel, {kernels}", counted(shards, "shard")),
+        ));
     }
     lines
 }

@@ -9,3 +9,4 @@ pub(crate) mod info;
 pub(crate) mod quality_runs;
 pub(crate) mod sizes;
 pub(crate) mod store;
+pub(crate) mod table;

@@ -332,6 +332,6 @@ fn queries_may_have_a_byte_order_mark_and_a_line_that_is_too_long() {
     outcome.says(&["stdin:1", "longer than 1048576 bytes"]);
     assert_eq!(ranked(&outcome)[0].1, bees[0].1);
     scratch.write("ids", "\u{feff}p001\n");
-    scratch.ok("delete --store store --ids ids").says(&["deleted 1 documents"]);
+    scratch.ok("delete --store store --ids ids").says(&["deleted 1 document,"]);
     scratch.ends(USAGE, "query bees --store store TINY --threads 2000").says(&["0..=1024"]);
 }

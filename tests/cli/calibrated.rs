@@ -159,7 +159,7 @@ fn rows_beyond_the_limit_are_not_calibrated_on() {
     scratch.ok("repair --store store TINY");
     assert_eq!(scratch.files("store"), whole);
     let bench = scratch.ok("bench --store store TINY --query-count 3 --depth 8");
-    assert!(bench.stdout.contains("3 of 3 runs equal to the bit"), "{}", bench.stdout);
+    bench.says(&["3 of 3 runs equal to the bit"]);
 }
 
 #[test]

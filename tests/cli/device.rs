@@ -53,7 +53,7 @@ fn a_device_is_timed() {
     // Two layers of two KV heads of 16 dimensions in bf16, and a hidden state of 64 in f32.
     assert_eq!(figures["bytes"], json!(7 * (40 * 2 * 2 * 2 * 16 * 2 + 4 * 64)));
     assert_eq!(figures["score_difference_max"], 0.0);
-    assert!(scratch.ok(bench).stdout.starts_with("| 7 candidates of 40"));
+    assert!(scratch.ok(bench).stdout.starts_with("7 candidates of 40"));
     scratch.ends(USAGE, "bench-device --device cpu --shapes huge").says(&["smollm2-135m"]);
     scratch.ends(FAILED, "bench-device --shapes tiny").says(&["cuda:0"]);
 }

@@ -148,7 +148,7 @@ fn answers_are_evaluated() {
     let found = outcome.json().remove(0);
     assert_eq!(found["metrics"]["EM"].as_f64().unwrap(), 1.0 / 3.0);
     assert_eq!(found["per_query"]["b"]["F1"].as_f64().unwrap(), 2.0 / 3.0);
-    assert!(run(&scratch, line, DONE).stdout.contains("questions  3"));
+    assert!(run(&scratch, line, DONE).stdout.contains("questions\t3\n"));
     scratch.write("answers", "{\"query_id\": \"a\"}\n");
     run(&scratch, line, FAILED).says(&["answers:1", "`answer`"]);
     scratch.write("answers", "[1]\n");

@@ -81,7 +81,9 @@ fn a_weight_is_tuned() {
     let eval = format!("eval --run run --qrels {qrels} --measure nDCG@10 --json");
     let found = scratch.ok(&eval).json().remove(0);
     assert!((number(&found["metrics"]["nDCG@10"]["mean"]) - best).abs() < 1e-6);
-    assert!(scratch.ok(&format!("tune --hits hits --qrels {qrels}")).stdout.contains("use --fuse"));
+    assert!(
+        scratch.ok(&format!("tune --hits hits --qrels {qrels}")).stdout.contains("use\t--fuse")
+    );
     scratch.write("hits", "{\"query_id\": \"q01\", \"hits\": [{\"id\": \"a\"}]}\n");
     let outcome = scratch.run(&format!("tune --hits hits --qrels {qrels}"));
     assert_eq!(outcome.code, FAILED);
@@ -124,7 +126,7 @@ fn a_store_may_hold_candidates_only() {
     let again = scratch.ok(&format!("query --store few {query} --candidates run")).stdout;
     assert_eq!(again, run, "the same scores from a store of few");
     scratch.write("more.run", format!("{run}q01 Q0 nowhere 9 0.5 t\n"));
-    scratch.ok("build CORPUS --store more TINY --only more.run").says(&["1 documents of the run"]);
+    scratch.ok("build CORPUS --store more TINY --only more.run").says(&["1 document of the run"]);
     let outcome = scratch.run("build CORPUS --store none TINY --only none");
     assert_eq!(outcome.code, FAILED);
     outcome.says(&["none", "cannot be opened"]);

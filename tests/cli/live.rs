@@ -99,7 +99,7 @@ fn added_documents_are_found_and_changed_ones_replace_their_former_versions() {
     let before = files(&scratch, "store");
     // The settings of the store need not be repeated.
     let again = scratch.ok("build added.jsonl --append --store store TINY");
-    again.says(&["up to date", "35 documents were there as they are"]);
+    again.says(&["up to date", "35 documents were there unchanged"]);
     assert_eq!(files(&scratch, "store"), before);
     scratch.ends(FAILED, &build("first.jsonl --store store")).says(&["--append"]);
     assert_eq!(files(&scratch, "store"), before);
@@ -118,7 +118,7 @@ fn deleted_documents_are_gone_at_once_and_their_bytes_with_a_compaction() {
         .collect();
     scratch.write("ids", format!("{}\n\nnobody\n", gone.join("\n")));
     let done = scratch.ok("delete --store store --ids ids --json");
-    done.says(&["1 ids are not in the store: nobody"]);
+    done.says(&["1 id is not in the store: nobody"]);
     let counts = &done.json()[0];
     assert_eq!((&counts["deleted"], &counts["documents"]), (&json!(23), &json!(87)), "{counts}");
     let again = scratch.ok("delete --store store --ids ids");
@@ -380,7 +380,7 @@ fn an_intact_index_of_another_state_is_no_index_of_the_store() {
     scratch.ends(DAMAGED, "replicate --store store --to copy").says(&what);
     assert_eq!(scratch.files("copy"), copy);
     scratch.ok("repair --store store");
-    scratch.ok("delete --store store --ids ids").says(&["deleted 1 documents"]);
+    scratch.ok("delete --store store --ids ids").says(&["deleted 1 document,"]);
 }
 
 /// Returns names and bytes of the files of a folder.

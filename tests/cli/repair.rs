@@ -169,7 +169,7 @@ fn another_kernel_mends_with_a_note() {
     assert!(scratch.files("store").keys().eq(whole.keys()));
     scratch.ok("verify --deep --store store");
     let info = scratch.ok("info --store store").stdout;
-    assert!(info.contains("1 shards by another kernel, cpu-f32-v1"), "{info}");
+    assert!(info.contains("1 shard by another kernel, cpu-f32-v1"), "{info}");
     let right = ranked(&scratch.ok(&QUERY.replace("--store store", "--store right")));
     assert_eq!(ranked(&scratch.ok(QUERY)), right);
 

@@ -47,7 +47,7 @@ fn texts_are_spelt_out_for_people_and_kept_for_programs() {
     scratch.write("q.tsv", "1\thoney\u{1b}[31mbees\n");
     let batch = scratch.ok("query --store store TINY --queries q.tsv");
     is_plain(&batch);
-    assert!(batch.stdout.starts_with("honey\\u{1b}[31mbees\n"), "{}", batch.stdout);
+    assert!(batch.stdout.starts_with("query\tscore\t"), "{}", batch.stdout);
 
     let json = scratch.ok("query --store store TINY --json honeybees").json().remove(0);
     let hit: &Value = &json["hits"][0];
@@ -63,7 +63,7 @@ fn warnings_and_errors_are_spelt_out() {
     scratch.write("gone", "no\u{1b}[2Jbody\n");
     let warned = scratch.ok("delete --store store --ids gone");
     is_plain(&warned);
-    warned.says(&["1 ids are not in the store: no\\u{1b}[2Jbody"]);
+    warned.says(&["1 id is not in the store: no\\u{1b}[2Jbody"]);
     let qrels = testdata("qrels.tsv");
     let missing = scratch.ends(FAILED, &format!("eval --run \u{1b}[2Jrun --qrels {qrels}"));
     is_plain(&missing);

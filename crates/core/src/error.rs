@@ -170,6 +170,7 @@ impl Classified for ModelError {
 
     fn hint(&self) -> Option<Hint> {
         match self {
+            Self::TooLong { .. } => Some(Hint::ShorterQuery),
             Self::NotANumber { .. } => Some(Hint::WiderDtype),
             Self::OutOfMemory { .. } => Some(Hint::FreeDeviceMemory),
             Self::OnCpuOnly { .. } => Some(Hint::UseCpu),

@@ -42,8 +42,19 @@ pub enum Hint {
         /// Whether less would do for shorter documents.
         or_shorter_documents: bool,
     },
+    /// Remove the folder of a copy and copy again, or copy to another folder.
+    ReplicateAnew,
+    /// Mend what only a replica can mend; without one, build again.
+    RepairFromReplica,
     /// Make chunks longer.
     LongerChunks,
+    /// Make chunks of at most so many positions.
+    ShorterChunks {
+        /// Positions.
+        most: usize,
+    },
+    /// Shorten the query, or make a store of shorter chunks.
+    ShorterQuery,
     /// Compute in a type with a larger range.
     WiderDtype,
     /// Compute with weights and products of one of these types.

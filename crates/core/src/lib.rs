@@ -12,6 +12,7 @@
 //! ```
 
 mod block;
+mod counted;
 mod document;
 mod error;
 mod fingerprint;
@@ -26,6 +27,7 @@ pub use block::kv_block::KvBlock;
 pub use block::kv_dtype::{KvDtype, UnknownKvDtype};
 pub use block::kv_shape::KvShape;
 pub use block::layer_source::{Failover, LayerSource};
+pub use counted::{agreeing, counted};
 pub use document::{
     BlockKey, Chunk, ChunkId, DocId, Document, DocumentField, ID_BYTES_MAX, InvalidId, ShardId,
     Slot,

@@ -16,6 +16,16 @@ pub trait Tokenize: Sync {
     /// [`ModelError`] if the tokenizer fails.
     fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError>;
 
+    /// Gives the token ids of [`Tokenize::encode_text`] in parts, in their order. An implementation that
+    /// tokenises long texts piece by piece holds no more than a piece's.
+    ///
+    /// # Errors
+    /// [`ModelError`] if the tokenizer fails. Parts that were given before are worth nothing then.
+    fn encode_parts(&self, text: &str, give: &mut dyn FnMut(&[u32])) -> Result<(), ModelError> {
+        give(&self.encode_text(text)?);
+        Ok(())
+    }
+
     /// Returns the first `max` token ids of [`Tokenize::encode_text`]. An implementation need not tokenise
     /// the rest of a long text.
     ///

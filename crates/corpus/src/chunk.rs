@@ -1,9 +1,11 @@
 //! Cuts documents into chunks of a fixed length: a document, a profile and a tokenizer come in, token ids go
 //! out. Knows neither files nor the model.
 
+use std::borrow::Cow;
+
 use hyperrag_core::{
-    Chunk, ChunkId, Classified, Document, ErrorKind, FixedPositions, Hint, ModelError, Profile,
-    TITLE_TOKENS_MAX, Tokenize,
+    Chunk, ChunkId, Classified, DocId, Document, ErrorKind, FixedPositions, Hint, ModelError,
+    Profile, TITLE_TOKENS_MAX, Tokenize,
 };
 
 /// Smallest number of text tokens that must fit into a chunk after the longest title.
@@ -132,20 +134,33 @@ impl<'a> Chunker<'a> {
             }
         }
         let blank = if title.is_empty() { self.prefix_blank } else { self.separator_blank };
-        let text = match document.text.trim().is_empty() {
-            true => Vec::new(),
-            false => self.tokenizer.encode_text(&[blank, &document.text].concat())?,
+        let start = [self.prefix.as_slice(), &title].concat();
+        let mut cut = Cut {
+            start: &start,
+            infix: &self.infix,
+            chunk_tokens: self.chunk_tokens,
+            chunks: Vec::new(),
         };
-        let room = self.chunk_tokens - self.prefix.len() - title.len() - self.infix.len();
-        let mut pieces: Vec<&[u32]> = text.chunks(room).collect();
-        if pieces.is_empty() && !title.is_empty() {
-            pieces.push(&[]);
+        if !document.text.trim().is_empty() {
+            let text = with_blank(blank, &document.text);
+            self.tokenizer.encode_parts(&text, &mut |part| cut.add(part))?;
         }
-        let chunks = (0_u32..).zip(pieces).map(|(ordinal, piece)| Chunk {
-            id: ChunkId { document: document.id.clone(), ordinal },
-            tokens: [self.prefix.as_slice(), &title, piece, &self.infix].concat(),
-        });
-        Ok(chunks.collect())
+        if cut.chunks.is_empty() && !title.is_empty() {
+            cut.begin();
+        }
+        Ok(cut.finish(&document.id))
+    }
+
+    /// Tokenises a document without keeping anything of it. Returns whether it has a chunk.
+    ///
+    /// # Errors
+    /// The errors of [`Chunker::chunks`].
+    pub fn check(&self, document: &Document) -> Result<bool, ModelError> {
+        if !document.text.trim().is_empty() {
+            let text = with_blank(self.prefix_blank, &document.text);
+            self.tokenizer.encode_parts(&text, &mut |_| ())?;
+        }
+        Ok(!self.is_blank(document))
     }
 
     /// Whether the document has neither text nor a title that the profile uses.
@@ -156,10 +171,56 @@ impl<'a> Chunker<'a> {
     }
 }
 
+/// Puts a blank, or nothing, before a text. A long text is copied only for a blank.
+fn with_blank<'a>(blank: &str, text: &'a str) -> Cow<'a, str> {
+    if blank.is_empty() { Cow::Borrowed(text) } else { Cow::Owned([blank, text].concat()) }
+}
+
+/// Chunks of a document that are being cut. Its token ids are held once, in the chunks.
+struct Cut<'a> {
+    start: &'a [u32],
+    infix: &'a [u32],
+    chunk_tokens: usize,
+    chunks: Vec<Vec<u32>>,
+}
+
+impl Cut<'_> {
+    /// Adds token ids of the text.
+    fn add(&mut self, mut part: &[u32]) {
+        let end = self.chunk_tokens - self.infix.len();
+        while !part.is_empty() {
+            let full = self.chunks.last().is_none_or(|chunk| chunk.len() == end);
+            if full {
+                self.begin();
+            }
+            let Some(chunk) = self.chunks.last_mut() else { return };
+            let (taken, rest) = part.split_at(part.len().min(end - chunk.len()));
+            chunk.extend_from_slice(taken);
+            part = rest;
+        }
+    }
+
+    /// Begins the next chunk.
+    fn begin(&mut self) {
+        let mut chunk = Vec::with_capacity(self.chunk_tokens);
+        chunk.extend_from_slice(self.start);
+        self.chunks.push(chunk);
+    }
+
+    fn finish(self, document: &DocId) -> Vec<Chunk> {
+        let chunks = (0_u32..).zip(self.chunks).map(|(ordinal, mut tokens)| {
+            tokens.extend_from_slice(self.infix);
+            // The last one of a short document would keep room for the longest.
+            tokens.shrink_to_fit();
+            Chunk { id: ChunkId { document: document.clone(), ordinal }, tokens }
+        });
+        chunks.collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyperrag_core::DocId;
     use proptest::prelude::*;
 
     /// Tokenizer with one token a character. Template tokens differ from text tokens.
@@ -170,6 +231,20 @@ mod tests {
     impl Tokenize for Characters {
         fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError> {
             Ok(text.chars().map(u32::from).collect())
+        }
+
+        fn encode_parts(&self, text: &str, give: &mut dyn FnMut(&[u32])) -> Result<(), ModelError> {
+            // Parts of all sizes, an empty one too.
+            let (tokens, mut from) = (self.encode_text(text)?, 0);
+            for size in (0..).map(|round: usize| round * round * 7 % 101) {
+                let to = tokens.len().min(from + size);
+                give(&tokens[from..to]);
+                from = to;
+                if from == tokens.len() {
+                    return Ok(());
+                }
+            }
+            Ok(())
         }
 
         fn encode_template(&self, text: &str) -> Result<Vec<u32>, ModelError> {
@@ -321,6 +396,7 @@ mod tests {
             }
             prop_assert_eq!(pieces, expected);
             prop_assert_eq!(chunks.is_empty(), chunker.is_blank(&document));
+            prop_assert_eq!(chunker.check(&document).unwrap(), !chunks.is_empty());
         }
     }
 }

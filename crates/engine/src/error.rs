@@ -1,7 +1,7 @@
 //! The one error of the engine: errors of the other crates and its own causes come in, a message, a kind and
 //! a remedy go out. It names no flag.
 
-use hyperrag_core::{Classified, ErrorKind, Hint, ModelError, ProfileError};
+use hyperrag_core::{Classified, ErrorKind, Hint, ModelError, ProfileError, agreeing, counted};
 use hyperrag_corpus::{ChunkError, CorpusError, Place};
 use hyperrag_rerank::RerankError;
 use hyperrag_retrieval::{RetrievalError, UnknownLanguage};
@@ -56,7 +56,7 @@ pub enum EngineError {
     #[error(transparent)]
     Rerank(#[from] RerankError),
     /// Nothing to build from.
-    #[error("the corpus has no document with any text in {rows} rows; nothing was built")]
+    #[error("the corpus has no document with any text in {}; nothing was built", counted(*rows, "row"))]
     EmptyCorpus {
         /// Rows that were read.
         rows: u64,
@@ -83,7 +83,7 @@ pub enum EngineError {
     /// The store may not grow by another unit.
     #[error(
         "stopped before unit {unit}, with which the store could take {needed} bytes: {max} are allowed, and \
-         {unit} units are sealed"
+         {} {} sealed", counted(*unit, "unit"), agreeing(*unit, "is", "are")
     )]
     MaxBytes {
         /// The unit that does not fit.
@@ -136,6 +136,21 @@ pub enum EngineError {
         /// The document.
         document: String,
     },
+    /// Chunks so long that the model has no positions left for a query.
+    #[error(
+        "chunks of {chunk_tokens} positions leave no room for queries: the model has {context}, and a query \
+         takes {fixed} for the profile's words and at least {least} of its own"
+    )]
+    NoQueryRoom {
+        /// Positions of a chunk.
+        chunk_tokens: usize,
+        /// Positions of the model.
+        context: usize,
+        /// Positions of the profile's words around a query.
+        fixed: usize,
+        /// Positions of a short query.
+        least: usize,
+    },
     /// Instruction, question and answer do not fit into the generator's context.
     #[error(
         "question, instruction and answer take {needed} tokens, the generator has room for {max}"
@@ -183,6 +198,7 @@ impl Classified for EngineError {
             Self::Language(_) => ErrorKind::Failed,
             Self::QueryFirst { .. }
             | Self::EmptyCorpus { .. }
+            | Self::NoQueryRoom { .. }
             | Self::Changed { .. }
             | Self::ChangedAppend { .. }
             | Self::AddedTo
@@ -211,6 +227,10 @@ impl Classified for EngineError {
             Self::QueryFirst { .. } => Some(Hint::RecomputeQuery),
             Self::Changed { .. } => Some(Hint::AppendOrSameInput),
             Self::ChangedAppend { .. } => Some(Hint::SameInputOrRestart),
+            Self::NoQueryRoom { context, fixed, least, .. } => {
+                let most = context.saturating_sub(fixed + least);
+                Some(Hint::ShorterChunks { most })
+            }
             Self::AddedTo => Some(Hint::Append),
             Self::MaxBytes { .. } => Some(Hint::LargerStore),
             Self::PromptTooLong { .. } => Some(Hint::ShorterPrompt),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hyperrag_core::ShardId;
+use hyperrag_core::{ShardId, counted};
 use hyperrag_files::replace_folder;
 use hyperrag_retrieval::{Analyzer, Index, IndexWriter, Location, RetrievalError};
 use hyperrag_store::{Manifest, ShardChunks, Store, StoreWriter};
@@ -35,7 +35,10 @@ pub(crate) fn check_fitting(
     let damaged = |what| RetrievalError::Damaged { path, files: Vec::new(), what };
     match index.documents_before(manifest.next_row()) {
         found if found == stored => Ok(index),
-        found => Err(damaged(format!("it has {found} documents, the store {stored}"))),
+        found => {
+            let found = counted(found, "document");
+            Err(damaged(format!("it has {found}, the store {stored}")))
+        }
     }
 }
 

@@ -29,6 +29,12 @@ pub enum LoadError {
         /// Path where its file belongs.
         path: PathBuf,
     },
+    /// A file of the model was changed while it was read.
+    #[error("{}: the model file was changed while it was read; run the command again", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// No folder for models can be determined.
     #[error("there is no folder for models")]
     NoHome,
@@ -209,9 +215,11 @@ impl Classified for LoadError {
             | Self::NoDecoder { .. }
             | Self::Device { .. }
             | Self::Io { .. } => ErrorKind::Refused,
-            Self::NoHome | Self::Download { .. } | Self::Checksum { .. } | Self::Hub { .. } => {
-                ErrorKind::Failed
-            }
+            Self::Changed { .. }
+            | Self::NoHome
+            | Self::Download { .. }
+            | Self::Checksum { .. }
+            | Self::Hub { .. } => ErrorKind::Failed,
         }
     }
 

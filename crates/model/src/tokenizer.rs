@@ -123,6 +123,20 @@ impl Tokenize for Tokenizer {
         self.encode_start(text, usize::MAX)
     }
 
+    fn encode_parts(&self, text: &str, give: &mut dyn FnMut(&[u32])) -> Result<(), ModelError> {
+        let Encoder::Fast { text: tokenizer, cutter, .. } = &self.encoder else {
+            give(&self.encode_text(text)?);
+            return Ok(());
+        };
+        let mut tokens = Vec::new();
+        for piece in cutter.pieces(text, tokenizer) {
+            tokens.clear();
+            encode(tokenizer, piece?, &mut tokens)?;
+            give(&tokens);
+        }
+        Ok(())
+    }
+
     fn encode_start(&self, text: &str, max: usize) -> Result<Vec<u32>, ModelError> {
         let mut tokens = Vec::new();
         match &self.encoder {
@@ -193,6 +207,14 @@ mod tests {
                 whole.truncate(max);
                 assert_eq!(tokenizer.encode_start(&words, max).unwrap(), whole, "{name} {max}");
             }
+            let (mut parts, mut count) = (Vec::new(), 0);
+            let give = &mut |part: &[u32]| {
+                parts.extend_from_slice(part);
+                count += 1;
+            };
+            tokenizer.encode_parts(&words, give).unwrap();
+            assert_eq!(parts, tokenizer.encode_text(&words).unwrap(), "{name}");
+            assert!(count > 3 || name == "gemma3", "{name}: {count} parts");
             // The rest is not looked at: no piece can end in so many letters.
             let letters = words + &"x".repeat(2 << 20);
             assert!(name == "gemma3" || tokenizer.encode_text(&letters).is_err(), "{name}");

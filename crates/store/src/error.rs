@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hyperrag_core::{BoxedError, Classified, ErrorKind, Hint, Mismatch};
 
-use crate::format::paths::is_replica_list;
+use crate::format::paths::{is_chunk_file, is_replica_list};
 use crate::format::version::FORMAT_VERSION;
 
 /// Reason why a store was not opened, read or written.
@@ -30,6 +30,14 @@ pub enum StoreError {
     OtherStore {
         /// The folder.
         path: PathBuf,
+    },
+    /// The manifest of a replica is damaged, so that nobody can tell what the folder holds.
+    #[error("{}: damaged: {what}", path.display())]
+    DamagedReplica {
+        /// The manifest.
+        path: PathBuf,
+        /// Fault found.
+        what: String,
     },
     /// The folder of a new replica is the store itself or lies in it.
     #[error("{}: the folder is the store itself or lies in it; name another one", path.display())]
@@ -171,7 +179,7 @@ impl Classified for StoreError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Mismatch { .. } | Self::Format { .. } => ErrorKind::Mismatch,
-            Self::Damaged { .. } => ErrorKind::Damaged,
+            Self::Damaged { .. } | Self::DamagedReplica { .. } => ErrorKind::Damaged,
             Self::Locked { .. } => ErrorKind::Busy,
             Self::DiskFull { .. } | Self::Io { .. } => ErrorKind::Refused,
             Self::Absent { .. }
@@ -196,7 +204,9 @@ impl Classified for StoreError {
             }
             Self::Unfinished { .. } => Some(Hint::FinishBuild { or_restart: true }),
             Self::Damaged { path, .. } if is_replica_list(path) => Some(Hint::NameReplicas),
+            Self::Damaged { path, .. } if is_chunk_file(path) => Some(Hint::RepairFromReplica),
             Self::Damaged { .. } => Some(Hint::Repair),
+            Self::DamagedReplica { .. } => Some(Hint::ReplicateAnew),
             Self::NotRepaired { why, .. } => why.hint(),
             Self::TooManyChunks { .. } => Some(Hint::SmallerUnits),
             _ => None,
@@ -323,5 +333,6 @@ mod tests {
         let hint = |path: &str| StoreError::damaged(Path::new(path), "cut short").hint();
         assert_eq!(hint("s/replicas.json"), Some(Hint::NameReplicas));
         assert_eq!(hint("s/manifest.json"), Some(Hint::Repair));
+        assert_eq!(hint("s/chunks/000000.parquet"), Some(Hint::RepairFromReplica));
     }
 }

@@ -93,6 +93,12 @@ pub struct QueryTemplate {
 }
 
 impl QueryTemplate {
+    /// Returns how many tokens stand around every query.
+    #[must_use]
+    pub fn fixed_tokens(&self) -> usize {
+        self.prefix.len() + self.suffix.len()
+    }
+
     /// Returns the tokens of a prompt that depend on the query; `None` if the query has no token.
     ///
     /// # Errors

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::AtomicBool;
 
-use hyperrag_core::{Calibration, Fingerprint, Warning};
+use hyperrag_core::{Calibration, Fingerprint, QueryTemplate, Warning};
 use hyperrag_corpus::{Chunker, Corpus};
 use serde::Serialize;
 
 use crate::build::memory_budget::Memory;
+use crate::error::EngineError;
 use crate::progress::BuildProgress;
 
 /// Input and limits of a build.
@@ -35,6 +36,25 @@ pub struct BuildInput<'a, M> {
     pub progress: &'a BuildProgress,
     /// Set from outside to stop.
     pub stop: &'a AtomicBool,
+}
+
+/// Positions that a query has to have room for beside the profile's words: a question of twenty words.
+pub const QUERY_TOKENS_MIN: usize = 32;
+
+/// Checks that a model with `context` positions has room for queries beside chunks of `chunk_tokens`.
+///
+/// # Errors
+/// [`EngineError::NoQueryRoom`] with the numbers.
+pub fn check_query_room(
+    context: usize,
+    chunk_tokens: usize,
+    template: &QueryTemplate,
+) -> Result<(), EngineError> {
+    let (fixed, least) = (template.fixed_tokens(), QUERY_TOKENS_MIN);
+    match chunk_tokens + fixed + least > context {
+        true => Err(EngineError::NoQueryRoom { chunk_tokens, context, fixed, least }),
+        false => Ok(()),
+    }
 }
 
 /// Way in which a corpus is added to a store.
@@ -73,4 +93,43 @@ pub struct BuildSummary {
     pub tokens_computed: u64,
     /// Seconds taken.
     pub seconds: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use hyperrag_core::{Classified, Hint, ModelError, Profile, Tokenize};
+
+    use super::*;
+
+    /// One token a character.
+    struct Characters;
+
+    impl Tokenize for Characters {
+        fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+            Ok(text.chars().map(u32::from).collect())
+        }
+
+        fn encode_template(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+            self.encode_text(text)
+        }
+    }
+
+    #[test]
+    fn chunks_leave_room_for_a_query_and_its_words() {
+        let profile = Profile {
+            query_prefix: "question:".into(),
+            query_suffix: "!".into(),
+            ..Profile::built_in("plain").unwrap()
+        };
+        let template = profile.query_template(&Characters).unwrap();
+        let fixed = template.fixed_tokens();
+        assert!(fixed >= 9, "{fixed}");
+        let most = 512 - fixed - QUERY_TOKENS_MIN;
+        assert!(check_query_room(512, most, &template).is_ok());
+        let error = check_query_room(512, most + 1, &template).unwrap_err();
+        assert_eq!(error.hint(), Some(Hint::ShorterChunks { most }));
+        for part in [format!("chunks of {} positions", most + 1), "the model has 512".into()] {
+            assert!(error.to_string().contains(&part), "{error}");
+        }
+    }
 }

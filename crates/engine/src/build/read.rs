@@ -3,7 +3,7 @@
 use std::sync::mpsc::SyncSender;
 
 use hyperrag_core::{CALIBRATION_CHUNKS, Chunk, LanguageModel, ShardId};
-use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_corpus::{Chunker, Corpus, Row};
 use hyperrag_store::{Manifest, Tombstones};
 
 use crate::build::disk_budget::DiskBudget;
@@ -70,7 +70,9 @@ pub(crate) fn check_not_empty<M>(input: &BuildInput<'_, M>) -> Result<(), Engine
     let mut rows = 0;
     for row in input.corpus.rows().take(limit) {
         let row = row?;
-        if !chunks_of(input.chunker, &row.document, &row.place)?.is_empty() {
+        let checked = input.chunker.check(&row.document);
+        let Row { place, .. } = row;
+        if checked.map_err(|source| EngineError::Tokenize { place, source })? {
             return Ok(());
         }
         rows += 1;

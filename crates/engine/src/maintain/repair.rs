@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use hyperrag_core::{
     BoxedError, CALIBRATION_CHUNKS, Chunk, Classified, Hint, SCORE_TOLERANCE_MEAN_LOGPROB, ShardId,
-    sentence,
+    counted, sentence,
 };
 use hyperrag_store::{
     Damage, FileKind, Manifest, Repair, ShardChunks, Store, StoreError, rebuild_manifest, replicas,
@@ -210,7 +210,7 @@ impl Job<'_> {
             let count = damages.len();
             let Some(mut first) = damages.into_iter().next() else { continue };
             if count > 1 {
-                first.what = format!("{}, and {} blocks more", first.what, count - 1);
+                first.what = format!("{}, and {} more", first.what, counted(count - 1, "block"));
             }
             self.report.mends.push(mend(first, outcome));
         }
@@ -300,7 +300,8 @@ impl Job<'_> {
         let contents = self.contents(shard)?;
         let salvage = self.mending.salvage(shard, &contents.chunks, buffer)?;
         let damaged = salvage.damaged();
-        let how = format!("{damaged} of {} blocks computed again", contents.chunks.len());
+        let how =
+            format!("{damaged} of {} computed again", counted(contents.chunks.len(), "block"));
         if self.settings.dry_run {
             return Ok(how);
         }

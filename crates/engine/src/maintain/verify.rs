@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use hyperrag_core::ShardId;
+use hyperrag_core::{ShardId, counted};
 use hyperrag_retrieval::{Index, Location, RetrievalError};
 use hyperrag_store::{Damage, Manifest, ReplicaState, Store, StoreError, replicas};
 use rayon::prelude::*;
@@ -199,7 +199,9 @@ fn index_damages(
             let found = index.documents_before(manifest.next_row());
             match manifest.documents() {
                 stored if stored == found => Vec::new(),
-                stored => whole(format!("it has {found} documents, the store {stored}")),
+                stored => {
+                    whole(format!("it has {}, the store {stored}", counted(found, "document")))
+                }
             }
         }
     }

@@ -138,7 +138,12 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
 
         let start = Instant::now();
         let best: Vec<Hit> = ranked.iter().map(|ranked| hits[ranked.candidate].clone()).collect();
-        let documents = self.documents(&best)?;
+        let bare =
+            |hit: &Hit| Document { id: hit.id.clone(), title: String::new(), text: String::new() };
+        let documents = match self.with_texts {
+            true => self.documents(&best)?,
+            false => best.iter().map(bare).collect(),
+        };
         retrieve_seconds += start.elapsed().as_secs_f64();
 
         let Work { blocks_read, bytes_read, tokens_computed, damages, failovers: of_blocks } = work;

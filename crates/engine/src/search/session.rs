@@ -47,6 +47,8 @@ pub struct Session<'a, M, T> {
     pub(crate) ranking: Ranking,
     /// Largest number of hits of a result.
     pub(crate) hits_max: usize,
+    /// Whether hits have titles and texts.
+    pub(crate) with_texts: bool,
 }
 
 /// A ranked document.
@@ -143,6 +145,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
             on_damage,
             ranking,
             hits_max,
+            with_texts: true,
         })
     }
 
@@ -163,6 +166,12 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     #[must_use]
     pub fn with_hits_max(self, hits_max: usize) -> Self {
         Self { hits_max, ..self }
+    }
+
+    /// Returns the session with hits that have titles and texts, or with empty ones, which need not be read.
+    #[must_use]
+    pub fn with_texts(self, with_texts: bool) -> Self {
+        Self { with_texts, ..self }
     }
 
     /// Readings of replicas to open store and index; each is given once.

@@ -1,5 +1,7 @@
 //! Figures of a comparison in, an SVG of quality over cost out.
 
+use hyperrag_core::counted;
+
 use crate::experiment::quality::cost::CostPoint;
 use crate::report::chart::{Panel, Point, panels_svg};
 use crate::report::quality::Figures;
@@ -16,9 +18,10 @@ pub fn svg(figures: &Figures) -> String {
     let by_bytes = panel(figures, ("bytes a document", |point| point.bytes_a_document), |name| {
         figures.costs.iter().filter(|p| p.variant == name).filter(deepest).collect()
     });
-    let (queries, backend_description) = (figures.queries, &figures.backend_description);
+    let queries = counted(figures.queries, "query");
+    let backend_description = &figures.backend_description;
     let title = format!(
-        "{} fused with {}, depths to {}, {queries} queries ({backend_description})",
+        "{} fused with {}, depths to {}, {queries} ({backend_description})",
         figures.measure, figures.retriever, figures.depth
     );
     panels_svg(&title, &[by_speed, by_bytes])

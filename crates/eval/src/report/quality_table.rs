@@ -1,31 +1,48 @@
-//! Figures of a comparison in, a Markdown table out.
+//! Figures of a comparison in, cells of a table out.
+
+use hyperrag_core::counted;
 
 use crate::experiment::quality::report::{Estimate, How, QualityRow};
 use crate::metric::significance::PairedDifference;
 use crate::report::quality::{Figures, VariantFigures};
 use crate::report::quality_chart::knee_text;
 
-/// Lays the figures out as a Markdown table with what they were taken under.
-#[must_use]
-pub fn table(figures: &Figures) -> String {
-    let reference = figures.variants.first().map_or("", |variant| variant.name.as_str());
-    let retriever = figures.retriever.as_str();
-    let mut lines = vec![
-        format!(
-            "| ranking | {} | less {reference}, 95 % | less {retriever}, 95 % | p | Kendall's tau | top-10 overlap |",
-            figures.measure
-        ),
-        "|---|---|---|---|---|---|---|".to_owned(),
-    ];
-    lines.extend(figures.rows.iter().map(|of| row(of, retriever)));
-    lines.extend(recompute_row(&figures.variants));
-    lines.push(String::new());
-    lines.push(describe(figures));
-    lines.extend(figures.knee.as_ref().map(|knee| format!("The {}.", knee_text(knee))));
-    lines.join("\n")
+/// Cells of a table, and sentences on it.
+#[derive(Debug)]
+pub struct QualityTable {
+    /// Names of the columns.
+    pub names: [String; COLUMNS],
+    /// Cells of each row.
+    pub rows: Vec<[String; COLUMNS]>,
+    /// Conditions of the figures, and where the knee is.
+    pub sentences: Vec<String>,
 }
 
-fn row(row: &QualityRow, retriever: &str) -> String {
+/// Columns of the table.
+const COLUMNS: usize = 7;
+
+/// Lays the figures out as a table with what they were taken under.
+#[must_use]
+pub fn table(figures: &Figures) -> QualityTable {
+    let reference = figures.variants.first().map_or("", |variant| variant.name.as_str());
+    let retriever = figures.retriever.as_str();
+    let names = [
+        "ranking".to_owned(),
+        figures.measure.clone(),
+        format!("less {reference}, 95 %"),
+        format!("less {retriever}, 95 %"),
+        "p".to_owned(),
+        "Kendall's tau".to_owned(),
+        "top-10 overlap".to_owned(),
+    ];
+    let rows = figures.rows.iter().map(|of| row(of, retriever));
+    let rows = rows.chain(recompute_row(&figures.variants)).collect();
+    let mut sentences = vec![describe(figures)];
+    sentences.extend(figures.knee.as_ref().map(|knee| format!("The {}.", knee_text(knee))));
+    QualityTable { names, rows, sentences }
+}
+
+fn row(row: &QualityRow, retriever: &str) -> [String; COLUMNS] {
     let name = match (row.how, row.weights) {
         (How::Retriever, _) => retriever.to_owned(),
         (How::Tuned, Some([even, odd])) => {
@@ -50,18 +67,19 @@ fn row(row: &QualityRow, retriever: &str) -> String {
     });
     let (reference, before) =
         (difference(&row.against_reference), difference(&row.against_retriever));
-    format!("| {name} | {:.4} | {reference} | {before} | {p} | {tau} | {overlap} |", row.mean)
+    [name, format!("{:.4}", row.mean), reference, before, p, tau, overlap]
 }
 
 /// Says how many scores of blocks computed again are equal, over all variants.
-fn recompute_row(variants: &[VariantFigures]) -> Option<String> {
+fn recompute_row(variants: &[VariantFigures]) -> Option<[String; COLUMNS]> {
     let queries = variants.first()?.recomputed.queries;
     let all: usize = variants.iter().map(|variant| variant.recomputed.scores).sum();
     let equal: usize = variants.iter().map(|variant| variant.recomputed.equal).sum();
     (all > 0).then(|| {
-        format!(
-            "| recompute, {queries} queries, each variant | {equal} of {all} scores have the same bits | | | | | |"
-        )
+        let mut cells = [const { String::new() }; COLUMNS];
+        cells[0] = format!("recompute, {}, each variant", counted(queries, "query"));
+        cells[2] = format!("{equal} of {all} scores have the same bits");
+        cells
     })
 }
 
@@ -76,8 +94,10 @@ fn describe(figures: &Figures) -> String {
         false => "computed as in a store",
     };
     format!(
-        "{queries} queries (seed {seed}), depth {depth}, {pairs} pairs, profile {profile}; blocks {blocks}: {}. \
+        "{} (seed {seed}), depth {depth}, {}, profile {profile}; blocks {blocks}: {}. \
          hyperrag {version}, {backend_description}.",
+        counted(*queries, "query"),
+        counted(*pairs, "pair"),
         variants.collect::<Vec<_>>().join(", ")
     )
 }

@@ -64,6 +64,12 @@ impl Model {
     /// # Errors
     /// [`LoadError`].
     pub fn load(file: &mut ModelFile, settings: LoadSettings) -> Result<Self, LoadError> {
+        let model = Self::load_unchecked(file, settings)?;
+        file.check_unchanged()?;
+        Ok(model)
+    }
+
+    fn load_unchecked(file: &mut ModelFile, settings: LoadSettings) -> Result<Self, LoadError> {
         let LoadSettings { device, dtype, threads, kv_dtype, chunk_tokens, warn, .. } = settings;
         check_heads(kv_dtype, file.config())?;
         match open(device, warn)? {

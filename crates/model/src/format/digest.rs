@@ -35,6 +35,8 @@ impl ModelFile {
             Coverage::Contents => contents_digest(self, self.memory.as_ref())?,
             Coverage::Files => self.files_digest()?,
         };
+        // The digest is of what was loaded before, or is loaded next.
+        self.check_unchanged()?;
         Ok(*known.get_or_init(|| digest))
     }
 
@@ -45,10 +47,7 @@ impl ModelFile {
             ModelFormat::Folder(folder) => folder.digest(),
         };
         let Some(memory) = &self.memory else { return hash() };
-        let paths = match &self.format {
-            ModelFormat::Gguf(file) => file.files(),
-            ModelFormat::Folder(folder) => folder.hashed_files(),
-        };
+        let paths = self.files();
         let open = |path: &PathBuf| {
             let opened = hyperrag_files::open(path);
             opened.map_err(LoadError::io(path, "the model file cannot be opened"))

@@ -3,6 +3,7 @@
 //! In: a path. Out: sizes, digests, tokenizer, chat template, and weights on request. It does not
 //! compute.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -29,6 +30,16 @@ pub struct ModelFile {
     pub(super) digest_of_files: OnceLock<Digest>,
     pub(super) digest_of_contents: OnceLock<Digest>,
     pub(super) memory: Option<DigestMemory>,
+    /// State of the files when they were opened.
+    opened: Vec<FileState>,
+}
+
+/// Device, inode, length, and time of modification of a file; `None` where it is gone.
+type FileState = Option<(u64, u64, u64, i64, i64)>;
+
+fn file_state(path: &Path) -> FileState {
+    let m = path.metadata().ok()?;
+    Some((m.dev(), m.ino(), m.len(), m.mtime(), m.mtime_nsec()))
 }
 
 pub(super) enum ModelFormat {
@@ -59,8 +70,32 @@ impl ModelFile {
             ModelFormat::Gguf(file) => file.path().to_owned(),
             ModelFormat::Folder(_) => path.to_owned(),
         };
-        let memory = None;
-        Ok(Self { path, config, format, digest_of_files, digest_of_contents, memory })
+        let (memory, opened) = (None, Vec::new());
+        let mut file =
+            Self { path, config, format, digest_of_files, digest_of_contents, memory, opened };
+        file.opened = file.files().iter().map(|path| file_state(path)).collect();
+        Ok(file)
+    }
+
+    /// Paths of the files that weights and sizes are read from.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        match &self.format {
+            ModelFormat::Gguf(file) => file.files(),
+            ModelFormat::Folder(folder) => folder.hashed_files(),
+        }
+    }
+
+    /// Checks that no file was changed since it was opened, so that all that was read is of one model.
+    ///
+    /// # Errors
+    /// [`LoadError::Changed`] with the file.
+    pub(crate) fn check_unchanged(&self) -> Result<(), LoadError> {
+        let files = self.files();
+        let states = files.iter().map(|path| file_state(path));
+        match states.zip(&self.opened).position(|(now, opened)| now != *opened) {
+            Some(at) => Err(LoadError::Changed { path: files[at].clone() }),
+            None => Ok(()),
+        }
     }
 
     /// Remembers the digest of the weights in `folder` between processes, as long as the files do not
@@ -270,6 +305,30 @@ fn pinned(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_changes_after_it_was_opened_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tiny.gguf");
+        let write = |seed| {
+            crate::testing::tiny::write(seed, &mut std::fs::File::create(&path).unwrap()).unwrap();
+        };
+        write(0);
+        let file = ModelFile::open(&path).unwrap();
+        file.check_unchanged().unwrap();
+        let whole = file.digest(hyperrag_core::Coverage::Files).unwrap();
+        // In place, with the same length.
+        let before = path.metadata().unwrap();
+        while path.metadata().unwrap().modified().unwrap() == before.modified().unwrap() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            write(1);
+        }
+        assert!(matches!(file.check_unchanged(), Err(LoadError::Changed { .. })));
+        let error = file.digest(hyperrag_core::Coverage::Contents).unwrap_err();
+        assert!(error.to_string().contains("was changed while it was read"), "{error}");
+        let other = ModelFile::open(&path).unwrap();
+        assert_ne!(other.digest(hyperrag_core::Coverage::Files).unwrap(), whole);
+    }
 
     #[test]
     fn the_hubs_cache_pins_a_commit() {

@@ -41,7 +41,10 @@ pub struct IndexedDocument {
 pub(crate) fn write(file: impl Write + Send, contents: &ShardChunks) -> io::Result<()> {
     let first: std::collections::HashMap<u32, &IndexedDocument> =
         contents.documents.iter().map(|document| (document.first_slot.0, document)).collect();
-    let mut tokens = ListBuilder::new(UInt32Builder::new());
+    // Exact room: a buffer that grows to a long document's token ids would take three times theirs.
+    let count = contents.chunks.iter().map(|chunk| chunk.tokens.len()).sum();
+    let values = UInt32Builder::with_capacity(count);
+    let mut tokens = ListBuilder::with_capacity(values, contents.chunks.len());
     let (mut rows, mut titles, mut texts) = (Vec::new(), Vec::new(), Vec::new());
     let mut row = 0;
     for (slot, chunk) in (0..).zip(&contents.chunks) {

@@ -125,6 +125,11 @@ pub(crate) fn is_replica_list(path: &Path) -> bool {
     path.ends_with(REPLICAS)
 }
 
+/// Whether this is the path of a chunk file.
+pub(crate) fn is_chunk_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == CHUNK_FILE_EXTENSION)
+}
+
 /// Whether this is the path of a shard.
 pub(crate) fn is_shard(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == SHARD_EXTENSION)

@@ -120,7 +120,9 @@ impl StoreWriter {
     /// [`StoreError::Locked`] while another process writes.
     pub fn open_complete(root: &Path) -> Result<Self, StoreError> {
         let paths = StorePaths::new(root);
-        if !paths.manifest().exists() && !paths.shards().exists() {
+        let is_there =
+            |path: PathBuf| path.try_exists().map_err(StoreError::io(&path, "cannot be read"));
+        if !is_there(paths.manifest())? && !is_there(paths.shards())? {
             return Err(StoreError::Absent { path: root.to_owned() });
         }
         State::refuse_unknown(&paths)?;

@@ -49,8 +49,11 @@ impl Replica {
         let Manifest { fingerprint, upgraded_from, .. } = &state.manifest;
         let paths = prepare(from, to, fingerprint, *upgraded_from)?;
         let lock = lock(&paths)?;
-        let theirs = State::sealed_manifest(&paths)
-            .or_else(|error| if paths.manifest().exists() { Err(error) } else { Ok(None) })?;
+        let theirs =
+            State::sealed_manifest(&paths).or_else(|error| match paths.manifest().exists() {
+                true => Err(of_replica(error)),
+                false => Ok(None),
+            })?;
         if theirs.as_ref().is_some_and(|theirs| !is_previous(theirs, &state.manifest, from, to)) {
             return Err(StoreError::OtherStore { path: to.to_owned() });
         }
@@ -171,6 +174,14 @@ fn is_previous(theirs: &Manifest, ours: &Manifest, from: &Path, to: &Path) -> bo
     (shared.peek().is_some() || theirs.shards.is_empty() || listed()) && shared.all(|same| same)
 }
 
+/// Names the damage of a replica's manifest as what it is: no repair of a store mends it.
+fn of_replica(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Damaged { path, what } => StoreError::DamagedReplica { path, what },
+        error => error,
+    }
+}
+
 /// Refuses a folder that is the store itself, another store or no store, and makes a missing one. A copy may
 /// be from before an upgrade, when the fingerprint's digest was `previous`.
 fn prepare(
@@ -195,7 +206,7 @@ fn prepare(
     }
     match paths.manifest().exists() {
         true => {
-            let theirs = State::sealed_manifest(&paths)?.ok_or_else(other)?;
+            let theirs = State::sealed_manifest(&paths).map_err(of_replica)?.ok_or_else(other)?;
             let theirs = &theirs.fingerprint;
             if theirs.mismatch(fingerprint).is_some() && Some(theirs.digest()) != previous {
                 return Err(other());

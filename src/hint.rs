@@ -1,7 +1,7 @@
 //! Remedies in the words of the command line: errors and hints come in, sentences go out. The libraries spell
 //! no flag, command or variable; this file spells those of remedies.
 
-use hyperrag_core::{DocumentField, Hint, Warning};
+use hyperrag_core::{DocumentField, Hint, NotedPart, Warning};
 
 use crate::{error, report};
 
@@ -46,6 +46,17 @@ fn spelt(hint: &Hint) -> String {
         Hint::BuildStore { path } => {
             return format!("make one with `hyperrag build INPUT --store {}`", path.display());
         }
+        Hint::NameStoreModel { noted: Some(model) } => {
+            return format!("that was --model {model}");
+        }
+        Hint::NameStoreModel { noted: None } => "name that with --model",
+        Hint::NameAnew(NotedPart::Model) => "if it is elsewhere now, name it with --model",
+        Hint::NameAnew(NotedPart::Tokenizer) => "if it is elsewhere now, name it with --tokenizer",
+        Hint::NameAnew(NotedPart::Profile) => "if it is elsewhere now, name it with --profile",
+        Hint::GiveTokenizer => {
+            "give the model's own tokenizer.json, or the folder that has it, with --tokenizer"
+        }
+        Hint::GiveChatTemplate => "give another one with --chat-template",
         Hint::LongerDocuments => "split it, or allow more with --max-document-bytes",
         Hint::LongerChunks => "use a larger --chunk-tokens",
         Hint::WiderDtype => "on a GPU, try --dtype bf16, whose range is larger",
@@ -142,7 +153,14 @@ mod tests {
             Hint::FinishBuild { or_restart: false } => Hint::FinishBuild { or_restart: true },
             Hint::FinishBuild { or_restart: true } => Hint::RestartAppend,
             Hint::RestartAppend => Hint::GiveStoreModel,
-            Hint::GiveStoreModel => Hint::GiveStoreProfile,
+            Hint::GiveStoreModel => Hint::NameStoreModel { noted: Some("a".to_owned()) },
+            Hint::NameStoreModel { noted: Some(_) } => Hint::NameStoreModel { noted: None },
+            Hint::NameStoreModel { noted: None } => Hint::NameAnew(NotedPart::Model),
+            Hint::NameAnew(NotedPart::Model) => Hint::NameAnew(NotedPart::Tokenizer),
+            Hint::NameAnew(NotedPart::Tokenizer) => Hint::NameAnew(NotedPart::Profile),
+            Hint::NameAnew(NotedPart::Profile) => Hint::GiveTokenizer,
+            Hint::GiveTokenizer => Hint::GiveChatTemplate,
+            Hint::GiveChatTemplate => Hint::GiveStoreProfile,
             Hint::GiveStoreProfile => Hint::GiveBuildSettings,
             Hint::GiveBuildSettings => Hint::UpgradeStore,
             Hint::UpgradeStore => Hint::RecomputeQuery,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use hyperrag_core::{DocId, Fingerprint, KvDtype};
-use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_corpus::{Chunker, Columns, Corpus, Limits, Row};
 use hyperrag_engine::build::dry_run::{DryRun, dry_run};
 use hyperrag_engine::build::memory_budget::TooLittleMemory;
 use hyperrag_engine::build::read::calibration_chunks;
@@ -17,7 +17,7 @@ use hyperrag_engine::{
 };
 use hyperrag_model::Model;
 use hyperrag_retrieval::Analyzer;
-use hyperrag_store::{FORMAT_VERSION, Replica, Store, StoreError};
+use hyperrag_store::{ColumnNotes, FORMAT_VERSION, Replica, Store, StoreError, StoreNotes};
 use serde::Serialize;
 
 use crate::cli::build::BuildArgs;
@@ -35,11 +35,12 @@ const DEFAULT_SIZE: u32 = 256;
 
 /// Builds a store, or says what it would take.
 pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
-    let (corpus, named) = corpus(args)?;
     let found = stored(args)?;
+    let noted = notes(args)?;
+    let (corpus, named) = corpus(args, &noted.columns)?;
     let settings = Settings::of(args, found.as_ref());
     let Settings { kv_dtype, chunk_tokens, .. } = settings;
-    let loaded = load(args, kv_dtype, chunk_tokens, found)?;
+    let loaded = load(args, kv_dtype, chunk_tokens, found, &noted)?;
     if !json {
         report::note(&arithmetic::sentence(&loaded.model));
     }
@@ -47,6 +48,8 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
     let Settings { version, unit_rows, language, .. } = settings;
     let fingerprint = loaded.fingerprint(version, chunk_tokens, unit_rows, language)?;
+    let columns = columns_to_note(args, noted.columns);
+    let notes = StoreNotes { columns, ..loaded.notes.clone() };
     let progress = BuildProgress::default();
     let input = BuildInput {
         model: &loaded.model,
@@ -54,6 +57,7 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         chunker: &chunker,
         fingerprint: &fingerprint,
         calibration: loaded.calibration.as_deref(),
+        notes: Some(&notes),
         add: args.append.then_some(if args.restart { Add::Restart } else { Add::Resume }),
         limit: args.limit,
         max_bytes: args.max_bytes,
@@ -142,6 +146,24 @@ impl Settings {
     }
 }
 
+/// Names that the store notes, where it is added to; else none.
+fn notes(args: &BuildArgs) -> Result<StoreNotes> {
+    if !args.append {
+        return Ok(StoreNotes::default());
+    }
+    let noted = hyperrag_store::notes(&args.store);
+    match noted {
+        Err(error @ StoreError::Damaged { .. }) => {
+            report::warn(&format!(
+                "{}; the build writes new ones",
+                hyperrag_core::sentence(&error)
+            ));
+            Ok(StoreNotes::default())
+        }
+        noted => Ok(noted?.unwrap_or_default()),
+    }
+}
+
 /// Loads the model: with the profile of the store that is added to, and with the arithmetic and the
 /// calibration of the one that is there, be it unfinished.
 fn load(
@@ -149,12 +171,13 @@ fn load(
     kv_dtype: KvDtype,
     chunk_tokens: u32,
     found: Option<Store>,
+    noted: &StoreNotes,
 ) -> Result<LoadedModel> {
     let calibrated = found.as_ref().filter(|_| kv_dtype.is_calibrated());
     let calibration = calibrated.map(Store::calibration).transpose()?.flatten();
     let made_with = found.as_ref().map(|store| &store.manifest().fingerprint);
     let dtype = dtype_for(args.model.dtype, made_with);
-    let request = ModelRequest { dtype, ..request(&args.model) };
+    let request = ModelRequest { dtype, notes: Some(noted), ..request(&args.model) };
     let stored = made_with.filter(|_| args.append);
     let loaded = LoadedModel::load(&request, kv_dtype, chunk_tokens, stored, calibration)?;
     match loaded.profile.lead {
@@ -169,10 +192,10 @@ fn memory(args: &BuildArgs) -> Result<Memory, TooLittleMemory> {
 }
 
 /// The input, and how many documents of it `--only` names.
-fn corpus(args: &BuildArgs) -> Result<(Corpus, Option<usize>)> {
+fn corpus(args: &BuildArgs, noted: &ColumnNotes) -> Result<(Corpus, Option<usize>)> {
     let only = args.only.as_deref().map(documents_of).transpose()?;
     let limits = memory(args)?.limits();
-    let corpus = Corpus::open_within(&args.inputs, columns(&args.columns), limits)?;
+    let corpus = opened(args, noted, limits)?;
     Ok(match only {
         None => (corpus, None),
         Some(only) => {
@@ -180,6 +203,39 @@ fn corpus(args: &BuildArgs) -> Result<(Corpus, Option<usize>)> {
             (corpus.only(only), Some(named))
         }
     })
+}
+
+/// Opens the input with the columns that the flags name, and for others with the noted ones, where it has
+/// these and its first row is not without the title that it has by the usual name.
+fn opened(args: &BuildArgs, noted: &ColumnNotes, limits: Limits) -> Result<Corpus> {
+    let given = columns(&args.columns);
+    let usual = || Corpus::open_within(&args.inputs, given.clone(), limits.clone());
+    if noted.is_empty() {
+        return Ok(usual()?);
+    }
+    let as_noted = Columns {
+        id: given.id.clone().or_else(|| noted.id.clone()),
+        title: given.title.clone().or_else(|| noted.title.clone()),
+        text: given.text.clone().or_else(|| noted.text.clone()),
+    };
+    let first = |corpus: &Corpus| corpus.rows().next().and_then(Result::ok);
+    let Ok(corpus) = Corpus::open_within(&args.inputs, as_noted, limits.clone()) else {
+        return Ok(usual()?);
+    };
+    let titled = |row: &Row| !row.document.title.is_empty();
+    match (first(&corpus), usual()) {
+        (Some(row), _) if titled(&row) => Ok(corpus),
+        (row, Ok(other)) if first(&other).is_some_and(|other| row.is_none() || titled(&other)) => {
+            Ok(other)
+        }
+        _ => Ok(corpus),
+    }
+}
+
+/// Columns to note: those of the flags, else those noted before.
+fn columns_to_note(args: &BuildArgs, noted: ColumnNotes) -> ColumnNotes {
+    let Columns { id, title, text } = columns(&args.columns);
+    ColumnNotes { id: id.or(noted.id), title: title.or(noted.title), text: text.or(noted.text) }
 }
 
 /// Speaks of rows that were left out, and of documents that were `named` and not found.

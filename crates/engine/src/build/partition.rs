@@ -334,6 +334,7 @@ mod tests {
             chunker: &Chunker::new(&Bytes, &profile, 256).unwrap(),
             fingerprint: &fingerprint(),
             calibration: None,
+            notes: None,
             add: None,
             limit: None,
             max_bytes: None,

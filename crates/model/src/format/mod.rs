@@ -10,4 +10,5 @@ pub(crate) mod model_file;
 mod model_folder;
 mod raw_tensor;
 pub(crate) mod safetensors;
+mod tokenizer_file;
 pub(crate) mod weight_files;

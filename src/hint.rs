@@ -42,21 +42,18 @@ fn spelt(hint: &Hint) -> String {
         }
         Hint::UseDtype(usable) => return format!("use --dtype {usable}"),
         Hint::UseKvDtype(usable) => return format!("use --kv-dtype {usable}"),
-        Hint::PullModel { name } => return format!("run `hyperrag model pull {name}`"),
         Hint::BuildStore { path } => {
             return format!("make one with `hyperrag build INPUT --store {}`", path.display());
         }
-        Hint::NameStoreModel { noted: Some(model) } => {
-            return format!("that was --model {model}");
-        }
-        Hint::NameStoreModel { noted: None } => "name that with --model",
-        Hint::NameAnew(NotedPart::Model) => "if it is elsewhere now, name it with --model",
-        Hint::NameAnew(NotedPart::Tokenizer) => "if it is elsewhere now, name it with --tokenizer",
-        Hint::NameAnew(NotedPart::Profile) => "if it is elsewhere now, name it with --profile",
-        Hint::GiveTokenizer => {
-            "give the model's own tokenizer.json, or the folder that has it, with --tokenizer"
-        }
-        Hint::GiveChatTemplate => "give another one with --chat-template",
+        Hint::PullModel { .. }
+        | Hint::NameModelFolder
+        | Hint::GiveStoreModel
+        | Hint::NameStoreModel { .. }
+        | Hint::NameAnew(_)
+        | Hint::GiveTokenizer
+        | Hint::GiveChatTemplate
+        | Hint::GiveBuildSettings
+        | Hint::UpgradeStore => return spelt_of_model(hint),
         Hint::LongerDocuments => "split it, or allow more with --max-document-bytes",
         Hint::LongerChunks => "use a larger --chunk-tokens",
         Hint::WiderDtype => "on a GPU, try --dtype bf16, whose range is larger",
@@ -65,7 +62,6 @@ fn spelt(hint: &Hint) -> String {
         Hint::FreeDeviceMemory => "free some, or use --device cpu",
         Hint::FewerThreads => "let the system have more, or start fewer (RAYON_NUM_THREADS)",
         Hint::ShorterPrompt => "shorten the question or the instruction, or lower --max-tokens",
-        Hint::NameModelFolder => "set HYPERRAG_HOME, XDG_CACHE_HOME or HOME",
         Hint::SmallerUnits => "use a smaller --unit-rows",
         Hint::FinishBuild { or_restart: false } => "finish it by the same `hyperrag build`",
         Hint::FinishBuild { or_restart: true } => {
@@ -74,13 +70,6 @@ fn spelt(hint: &Hint) -> String {
         }
         Hint::RestartAppend => "begin it anew with --append --restart",
         Hint::GiveStoreProfile => "name that with --profile, or build another store",
-        Hint::GiveBuildSettings => {
-            "give --model, --profile, --kv-dtype, --chunk-tokens and --unit-rows as for its build"
-        }
-        Hint::UpgradeStore => {
-            "while the file is there, `hyperrag upgrade` makes the store independent of these"
-        }
-        Hint::GiveStoreModel => "give what it was made with, --model or --profile",
         Hint::RecomputeQuery => {
             "ask with `hyperrag query --recompute`, which reads the texts of a store, whatever profile \
              it was built with"
@@ -104,6 +93,34 @@ fn spelt(hint: &Hint) -> String {
         Hint::LargerStore => "run the same command with more --max-bytes to go on",
     };
     words.to_owned()
+}
+
+/// Spells a remedy for a model that is not there, not the right one, or not whole.
+fn spelt_of_model(hint: &Hint) -> String {
+    let elsewhere = |flag: &str| format!("if it is elsewhere now, name it with {flag}");
+    match hint {
+        Hint::PullModel { name } => format!("run `hyperrag model pull {name}`"),
+        Hint::NameModelFolder => "set HYPERRAG_HOME, XDG_CACHE_HOME or HOME".to_owned(),
+        Hint::NameStoreModel { noted: Some(model) } => format!("that was --model {model}"),
+        Hint::NameStoreModel { noted: None } => "name that with --model".to_owned(),
+        Hint::NameAnew(NotedPart::Model) => elsewhere("--model"),
+        Hint::NameAnew(NotedPart::Tokenizer) => elsewhere("--tokenizer"),
+        Hint::NameAnew(NotedPart::Profile) => elsewhere("--profile"),
+        Hint::GiveTokenizer => {
+            "give the model's own tokenizer.json, or the folder that has it, with --tokenizer"
+                .to_owned()
+        }
+        Hint::GiveChatTemplate => "give another one with --chat-template".to_owned(),
+        Hint::GiveBuildSettings => {
+            "give --model, --profile, --kv-dtype, --chunk-tokens and --unit-rows as for its build"
+                .to_owned()
+        }
+        Hint::UpgradeStore => {
+            "while the file is there, `hyperrag upgrade` makes the store independent of these"
+                .to_owned()
+        }
+        _ => "give what it was made with, --model or --profile".to_owned(),
+    }
 }
 
 fn column_flag(field: DocumentField) -> &'static str {

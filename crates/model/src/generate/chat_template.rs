@@ -141,6 +141,9 @@ fn environment(now: Option<DateTime<Utc>>) -> Result<Environment<'static>, Error
         Err(Error::new(ErrorKind::InvalidOperation, message.to_string()))
     });
     environment.add_function("strftime_now", move |format: &str| python::strftime(format, now));
+    minijinja_contrib::add_to_environment(&mut environment);
+    environment.set_formatter(python::print);
+    environment.add_filter("wordcount", |text: &str| python::words(text).count());
     environment.add_filter("tojson", python::tojson);
     environment.add_filter(PERCENT, python::percent);
     Ok(environment)

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, Local, Utc};
 use minijinja::value::{Kwargs, Value, ValueKind, from_args};
-use minijinja::{Error, ErrorKind, State};
+use minijinja::{Error, ErrorKind, Output, State};
 
 fn invalid(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, what.into())
@@ -177,6 +177,38 @@ pub(super) fn strftime(format: &str, fixed: Option<DateTime<Utc>>) -> Result<Str
     Ok(text)
 }
 
+/// Returns the words of a text.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    let parts = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+    parts.filter(|word| !word.is_empty())
+}
+
+/// Prints a value.
+pub(super) fn print(out: &mut Output<'_>, state: &State, value: &Value) -> Result<(), Error> {
+    match fraction(value) {
+        Some(number) => Ok(out.write_str(&spelt(number))?),
+        None => minijinja::escape_formatter(out, state, value),
+    }
+}
+
+/// Returns a number that is no integer.
+fn fraction(value: &Value) -> Option<f64> {
+    let number = value.kind() == ValueKind::Number && !value.is_integer();
+    number.then(|| f64::try_from(value.clone()).ok()).flatten()
+}
+
+/// Spells a float: the fewest digits that stand for it, with an exponent where it is large or small.
+fn spelt(number: f64) -> String {
+    let size = number.abs();
+    if !number.is_finite() || size == 0.0 || (1e-4..1e16).contains(&size) {
+        return format!("{number:?}");
+    }
+    let text = format!("{number:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |e| ('-', e));
+    format!("{digits}e{sign}{exponent:0>2}")
+}
+
 /// Layout of JSON.
 struct Json {
     ascii: bool,
@@ -229,7 +261,10 @@ impl Json {
         match value.kind() {
             ValueKind::None => text.push_str("null"),
             ValueKind::Bool => text.push_str(if value.is_true() { "true" } else { "false" }),
-            ValueKind::Number => text.push_str(&value.to_string()),
+            ValueKind::Number => match fraction(value) {
+                Some(number) => text.push_str(&spelt(number)),
+                None => text.push_str(&value.to_string()),
+            },
             ValueKind::String => self.quote(value.as_str().unwrap_or_default(), text),
             ValueKind::Map => {
                 let mut keys: Vec<Value> = value.try_iter()?.collect();

@@ -184,7 +184,7 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Prints a value.
-pub(super) fn print(out: &mut Output<'_>, state: &State, value: &Value) -> Result<(), Error> {
+pub(super) fn print(out: &mut Output<'_>, state: &mut State, value: &Value) -> Result<(), Error> {
     match fraction(value) {
         Some(number) => Ok(out.write_str(&spelt(number))?),
         None => minijinja::escape_formatter(out, state, value),

@@ -1,4 +1,4 @@
-//! What a store notes of its build, and commands that take it from there.
+//! Notes of a store on its build, and commands that take the model from there.
 
 use std::fs;
 

@@ -25,11 +25,11 @@ impl From<String> for Warning {
 /// Part of what a store was made with that it notes by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotedPart {
-    /// Its model.
+    /// Model.
     Model,
     /// A tokenizer in the place of the model's.
     Tokenizer,
-    /// Its profile.
+    /// Profile.
     Profile,
 }
 
@@ -107,7 +107,7 @@ pub enum Hint {
     GiveStoreModel,
     /// Name the model that the store was made with.
     NameStoreModel {
-        /// Its name, if the store notes it.
+        /// Name of the model, if the store notes it.
         noted: Option<String>,
     },
     /// Say where a part is now that the store notes by name.

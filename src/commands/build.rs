@@ -209,7 +209,7 @@ fn corpus(args: &BuildArgs, noted: &ColumnNotes) -> Result<(Corpus, Option<usize
 /// these and its first row is not without the title that it has by the usual name.
 fn opened(args: &BuildArgs, noted: &ColumnNotes, limits: Limits) -> Result<Corpus> {
     let given = columns(&args.columns);
-    let usual = || Corpus::open_within(&args.inputs, given.clone(), limits.clone());
+    let usual = || Corpus::open_within(&args.inputs, given.clone(), limits);
     if noted.is_empty() {
         return Ok(usual()?);
     }
@@ -219,7 +219,7 @@ fn opened(args: &BuildArgs, noted: &ColumnNotes, limits: Limits) -> Result<Corpu
         text: given.text.clone().or_else(|| noted.text.clone()),
     };
     let first = |corpus: &Corpus| corpus.rows().next().and_then(Result::ok);
-    let Ok(corpus) = Corpus::open_within(&args.inputs, as_noted, limits.clone()) else {
+    let Ok(corpus) = Corpus::open_within(&args.inputs, as_noted, limits) else {
         return Ok(usual()?);
     };
     let titled = |row: &Row| !row.document.title.is_empty();

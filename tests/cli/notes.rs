@@ -124,7 +124,11 @@ fn damaged_notes_are_found_and_mended() {
     found.says(&["1 damage was found"]);
     assert!(found.stdout.contains("notes.json"), "{}", found.stdout);
     // The replica's are read meanwhile.
-    scratch.ends(DONE, "query --store s bees").says(&["notes.json", "hyperrag repair"]);
+    scratch.ends(DONE, "query --store s bees").says(&[
+        "notes.json",
+        "read from the replica",
+        "hyperrag repair",
+    ]);
     scratch.ok("info --store s").says(&["notes.json"]);
     let mended = scratch.ok("repair --store s").stdout;
     assert!(mended.contains("from the replica"), "{mended}");

@@ -108,12 +108,20 @@ impl Replicated {
     /// warning too if its own are damaged.
     #[must_use]
     pub fn notes(&self) -> (StoreNotes, Option<Warning>) {
+        let found = self.copies.iter().find_map(|copy| {
+            let found = notes(copy.root()).ok().flatten()?;
+            Some((found, copy.root()))
+        });
         let warning = notes(self.copies[0].root()).err().map(|error| {
-            let what = format!("{error}; reading goes on without what they say");
+            let what = match &found {
+                Some((_, from)) => {
+                    format!("{error}; the notes were read from the replica {}", from.display())
+                }
+                None => format!("{error}; reading goes on without them"),
+            };
             Warning { what, hint: Some(Hint::Repair) }
         });
-        let found = self.copies.iter().find_map(|copy| notes(copy.root()).ok().flatten());
-        (found.unwrap_or_default(), warning)
+        (found.map(|(found, _)| found).unwrap_or_default(), warning)
     }
 
     /// Manifest of the store.

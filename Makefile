@@ -4,7 +4,7 @@ FEATURES = --features hyperrag-model/real-model
 HYPERRAG = target/release/hyperrag
 export RUSTDOCFLAGS = -D warnings
 
-.PHONY: help build demo test lint deny unit docs model python test-gemma torture asan fuzz cuda tiny gpu compare kernels prerequisites clean
+.PHONY: help build demo test lint deny unit docs model python test-gemma writers torture asan fuzz cuda tiny gpu compare kernels prerequisites clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -55,11 +55,21 @@ test-gemma: build ## fetch Gemma 3 270M (250 MB) and compare it with transformer
 	$(HYPERRAG) query --store target/gemma --model gemma3-270m -k 3 "How do bees get through the cold months?"
 	$(HYPERRAG) bench --store target/gemma --model gemma3-270m --queries testdata/queries.jsonl --query-count 1
 
-python: target/python/installed ## a Python with numpy and ir-measures, in target/, for tests
+python: target/python/installed ## a Python with numpy, ir-measures and cwl-eval, in target/, for tests
 target/python/installed: Makefile | prerequisites
 	python3 -m venv target/python
 	target/python/bin/pip install -q --disable-pip-version-check numpy==2.4.6 \
-	  ir-measures==0.4.3 pytrec-eval-terrier==0.5.11
+	  ir-measures==0.4.3 pytrec-eval-terrier==0.5.11 cwl-eval==1.0.12
+	touch $@
+
+writers: build tiny target/writers/installed ## read back what pandas, polars, DuckDB, pyarrow, fastparquet and datasets write
+	$(CARGO) build --release --locked -p hyperrag-corpus --example documents
+	target/writers/bin/python scripts/writers.py target/release/examples/documents $(HYPERRAG) target/tiny/llama3.gguf
+
+target/writers/installed: Makefile | prerequisites
+	python3 -m venv target/writers
+	target/writers/bin/pip install -q --disable-pip-version-check pandas==3.1.1 polars==2.1.0 duckdb==2.0.1 \
+	  pyarrow==26.0.1 fastparquet==2026.9.0 datasets==5.2.0
 	touch $@
 
 torture: ## damage a store in every way that is listed, count what is noticed (minutes; SEED=N)

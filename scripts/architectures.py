@@ -16,7 +16,10 @@ import tempfile
 import torch
 import transformers
 
-NAMES = "llama llama3 mistral qwen2 qwen3 gemma gemma2 gemma3 gemma3-linear".split()
+NAMES = (
+    "llama llama3 mistral qwen2 qwen3 gemma gemma2 gemma3 gemma3-linear smollm3 granite granite4 olmo2 olmo3 "
+    "phi3 phi4"
+).split()
 LENGTHS = [2, 9, 45, 120]
 LABELS = [0, 3, 50, 100, 150, 200, 250, 290]
 EXAMPLE = "cargo run --quiet --release --locked -p hyperrag-model --example tiny_model --".split()

@@ -16,7 +16,7 @@ pub(crate) enum Status {
     Failed = 1,
     /// The command line or the settings make no sense.
     Usage = 2,
-    /// Done, but a block had to be computed again or a query failed.
+    /// Done, but a block had to be computed again, a query failed, or rows of the input were left out.
     Degraded = 3,
     /// The store is damaged.
     Damaged = 4,

@@ -40,6 +40,9 @@ fn spelt(hint: &Hint) -> String {
             };
             return format!("give --memory {bytes} or more{shorter}");
         }
+        Hint::ShorterQuery { tokens_max, chunk_tokens_max } => {
+            return shorter_query(*tokens_max, *chunk_tokens_max);
+        }
         Hint::UseDtype(usable) => return format!("use --dtype {usable}"),
         Hint::UseKvDtype(usable) => return format!("use --kv-dtype {usable}"),
         Hint::BuildStore { path } => {
@@ -54,6 +57,10 @@ fn spelt(hint: &Hint) -> String {
         | Hint::GiveChatTemplate
         | Hint::GiveBuildSettings
         | Hint::UpgradeStore => return spelt_of_model(hint),
+        Hint::NameFormat => "name its format with --input-format",
+        Hint::ReadQuotes => "in TSV, --quoting csv reads quotes",
+        Hint::SkipBadRows => "`hyperrag build` leaves such rows out with --on-bad-row skip",
+        Hint::OtherTemporaryFolder => "name a folder with more room in TMPDIR",
         Hint::LongerDocuments => "split it, or allow more with --max-document-bytes",
         Hint::LongerChunks => "use a larger --chunk-tokens",
         Hint::WiderDtype => "on a GPU, try --dtype bf16, whose range is larger",
@@ -123,6 +130,20 @@ fn spelt_of_model(hint: &Hint) -> String {
     }
 }
 
+fn shorter_query(tokens_max: usize, chunk_tokens_max: usize) -> String {
+    let shorten = match tokens_max {
+        0 => "shorten the query".to_owned(),
+        max => format!("shorten the query to {max} tokens"),
+    };
+    match (tokens_max, chunk_tokens_max) {
+        (_, 0) => shorten,
+        (0, chunk) => format!("ask a store that was built with --chunk-tokens {chunk} or less"),
+        (_, chunk) => {
+            format!("{shorten}, or ask a store that was built with --chunk-tokens {chunk} or less")
+        }
+    }
+}
+
 fn column_flag(field: DocumentField) -> &'static str {
     match field {
         DocumentField::Id => "--id-column",
@@ -152,7 +173,11 @@ mod tests {
             Hint::MemoryAtLeast { or_shorter_documents: false, .. } => {
                 Hint::MemoryAtLeast { bytes: 1, or_shorter_documents: true }
             }
-            Hint::MemoryAtLeast { .. } => Hint::LongerDocuments,
+            Hint::MemoryAtLeast { .. } => Hint::NameFormat,
+            Hint::NameFormat => Hint::ReadQuotes,
+            Hint::ReadQuotes => Hint::SkipBadRows,
+            Hint::SkipBadRows => Hint::OtherTemporaryFolder,
+            Hint::OtherTemporaryFolder => Hint::LongerDocuments,
             Hint::LongerDocuments => Hint::LongerChunks,
             Hint::LongerChunks => Hint::WiderDtype,
             Hint::WiderDtype => Hint::UseDtype("f32"),
@@ -162,7 +187,8 @@ mod tests {
             Hint::FreeDeviceMemory => Hint::SmallerWeights,
             Hint::SmallerWeights => Hint::FewerThreads,
             Hint::FewerThreads => Hint::ShorterPrompt,
-            Hint::ShorterPrompt => Hint::PullModel { name: "a".to_owned() },
+            Hint::ShorterPrompt => Hint::ShorterQuery { tokens_max: 9, chunk_tokens_max: 8 },
+            Hint::ShorterQuery { .. } => Hint::PullModel { name: "a".to_owned() },
             Hint::PullModel { .. } => Hint::NameModelFolder,
             Hint::NameModelFolder => Hint::BuildStore { path: "a".into() },
             Hint::BuildStore { .. } => Hint::SmallerUnits,
@@ -226,6 +252,17 @@ mod tests {
             count += 1;
         }
         assert!(named >= count, "{named} in {count} hints");
+    }
+
+    #[test]
+    fn a_query_without_room_is_told_its_numbers() {
+        let said = |tokens_max, chunk_tokens_max| shorter_query(tokens_max, chunk_tokens_max);
+        assert!(
+            said(9, 8).contains("to 9 tokens, or ") && said(9, 8).ends_with("-tokens 8 or less")
+        );
+        assert_eq!(said(9, 0), "shorten the query to 9 tokens");
+        assert!(said(0, 8).starts_with("ask a store") && said(0, 8).contains("8 or less"));
+        assert_eq!(said(0, 0), "shorten the query");
     }
 
     #[test]

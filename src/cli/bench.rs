@@ -85,15 +85,16 @@ pub(crate) struct BenchArgs {
 /// store built with it, to the bit.
 #[derive(Debug, Args)]
 pub(crate) struct QualityArgs {
-    /// The corpus: Parquet, JSONL or TSV files, folders of them, or glob patterns.
+    /// The corpus: files, folders, patterns, pipes or -, as for `hyperrag build`.
     #[arg(required = true)]
-    pub(crate) inputs: Vec<String>,
+    pub(crate) inputs: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) columns: ColumnArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Queries: JSONL with `_id` and `text`, or TSV with id and text. Those without judgements are
-    /// left out.
+    /// Queries: JSON, TSV, CSV or Parquet, as a corpus may be; `-` for stdin. Ids are in `_id`, `id`,
+    /// `qid`, `query_id` or `query-id`, texts in `text`, `query` or `question`; TSV and CSV without a
+    /// header have id and text. Those without judgements are left out.
     #[arg(long, value_name = "FILE")]
     pub(crate) queries: PathBuf,
     /// Judgements: of TREC, or of BEIR with its header.

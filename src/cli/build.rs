@@ -1,32 +1,78 @@
 //! Flags of `build`, and of a corpus's columns.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use hyperrag_core::KvDtype;
-use hyperrag_retrieval::Analyzer;
+use hyperrag_retrieval::{Analyzer, UnknownLanguage};
 
 use crate::cli::model::ModelArgs;
 
-/// Columns of a corpus.
+/// Format of input that its name does not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InputFormat {
+    /// Parquet.
+    Parquet,
+    /// JSON: an object a line, or one array of objects.
+    #[value(alias = "jsonl", alias = "ndjson")]
+    Json,
+    /// Fields between tabs.
+    Tsv,
+    /// Fields between commas, some in quotes.
+    Csv,
+}
+
+/// Meaning of quotes in TSV.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Quoting {
+    /// None: they are part of the text, as in MS MARCO; a line is a document.
+    None,
+    /// They enclose a field, as in CSV, and as pandas writes TSV.
+    Csv,
+}
+
+/// Treatment of a row that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnBadRow {
+    /// Stop and name it.
+    Fail,
+    /// Leave it out: the first ten are named, all are counted, and the exit code is 3.
+    Skip,
+}
+
+/// Columns and form of a corpus.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ColumnArgs {
-    /// Column of the ids; without it `_id`, `id`, `doc_id` or `docid`.
+    /// Column of the ids; without it the first there is of `_id`, `id`, `doc_id`, `docid`, `docno`,
+    /// `document_id`, `pid` and `passage_id`.
     #[arg(long, value_name = "NAME")]
     pub(crate) id_column: Option<String>,
-    /// Column of the titles; without it `title`.
+    /// Column of the titles; without it the first there is of `title`, `heading`, `headline` and
+    /// `name`.
     #[arg(long, value_name = "NAME")]
     pub(crate) title_column: Option<String>,
-    /// Column of the texts; without it `text`, `contents` or `body`.
+    /// Column of the texts; without it the first there is of `text`, `contents`, `body`, `content`,
+    /// `passage` and `passage_text`. In Parquet a field of a struct is named with a dot (`doc.text`),
+    /// and the strings of a list are joined by line ends if its column is named.
     #[arg(long, value_name = "NAME")]
     pub(crate) text_column: Option<String>,
+    /// Format of the files that are named one by one; without it the name tells it, and for stdin and
+    /// pipes the first bytes: `{` or `[` for JSON, a tab in the first line for TSV.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) input_format: Option<InputFormat>,
+    /// Meaning of quotes in TSV. In CSV they always enclose fields.
+    #[arg(long, value_enum, default_value_t = Quoting::None)]
+    pub(crate) quoting: Quoting,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
-    /// Parquet, JSONL or TSV files, folders of them, or glob patterns.
+    /// Parquet, JSON (an object a line, or one array), TSV or CSV files, all but Parquet also as .gz or
+    /// .zst; folders of them, glob patterns, pipes, or - for stdin. What comes through a pipe is first
+    /// copied to a temporary file (TMPDIR). A first line of TSV or CSV that names columns is a header.
     #[arg(required = true)]
-    pub(crate) inputs: Vec<String>,
+    pub(crate) inputs: Vec<PathBuf>,
     /// Folder of the store.
     #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
     pub(crate) store: PathBuf,
@@ -42,9 +88,12 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub(crate) unit_rows: Option<u32>,
     /// Language of the texts: BM25 leaves out its stop words and stems the others; none for words as
-    /// they are [default: english; with --append the store's].
+    /// they are; auto for that of the first documents, which is printed. Whatever the language, Chinese,
+    /// Japanese, Korean, Thai and other scripts without blanks are found by their characters and pairs
+    /// of these, all forms of a character in Unicode (NFKC) are one, and words have at most 255 bytes
+    /// [default: english; with --append the store's].
     #[arg(long, value_name = "NAME")]
-    pub(crate) language: Option<Analyzer>,
+    pub(crate) language: Option<LanguageChoice>,
     /// Type of the stored K and V: bf16, f32, or, on a CPU only, int8, int5 or int4 with a half, a
     /// third or a quarter of bf16's bytes [default: bf16; with --append the store's].
     #[arg(long = "kv-dtype", alias = "element", value_name = "TYPE")]
@@ -63,7 +112,10 @@ pub(crate) struct BuildArgs {
     /// Take only the documents that this TREC run names, for instance another retriever's candidates.
     #[arg(long, value_name = "RUN")]
     pub(crate) only: Option<PathBuf>,
-    /// Take only the first N rows of the input.
+    /// Treatment of a row that cannot be read: not JSON, not UTF-8, without an id or text, too long.
+    #[arg(long, value_enum, default_value_t = OnBadRow::Fail)]
+    pub(crate) on_bad_row: OnBadRow,
+    /// Take only the first N rows of the input, those that --on-bad-row skips not counted.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
     /// Bytes that the store may take, its index and a merge of that included; K, M, G and T stand for
@@ -82,6 +134,26 @@ pub(crate) struct BuildArgs {
     /// Read and count everything, print documents, tokens, bytes and time, and write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// A language, or that of the first documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LanguageChoice {
+    Auto,
+    Named(Analyzer),
+}
+
+impl FromStr for LanguageChoice {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            name => name.parse().map(Self::Named).map_err(|error: UnknownLanguage| {
+                format!("{error}; auto for that of the first documents")
+            }),
+        }
+    }
 }
 
 /// Parses a number of bytes with or without a unit.

@@ -3,36 +3,39 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use hyperrag_eval::Measure;
+use hyperrag_eval::{Measure, Measures};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct EvalArgs {
     #[command(subcommand)]
     pub(crate) command: Option<EvalCommand>,
-    /// TREC run: query Q0 document rank score tag.
-    #[arg(long, value_name = "RUN", required = true)]
-    pub(crate) run: Option<PathBuf>,
+    /// TREC runs: query Q0 document rank score tag. Documents are ranked by score in single precision,
+    /// equal scores by id from high to low, as trec_eval does; ranks are not looked at. With several
+    /// runs, each is compared with the baseline, or else with the first.
+    #[arg(long = "run", value_name = "RUN", num_args = 1.., required = true)]
+    pub(crate) runs: Vec<PathBuf>,
     /// Judgements: of TREC, or of BEIR with its header.
     #[arg(long, value_name = "FILE", required = true)]
     pub(crate) qrels: Option<PathBuf>,
-    /// Run to compare with: differences, their 95 % intervals and a paired randomisation test.
+    /// Run to compare with: differences, their 95 % intervals and a paired randomisation test. Of
+    /// several runs p is adjusted too, measure by measure, as Holm does.
     #[arg(long, value_name = "RUN")]
     pub(crate) baseline: Option<PathBuf>,
-    /// Measures by their names in ir_measures: nDCG, AP and RR with @k or without, R@k, P@k,
-    /// Success@k.
-    #[arg(
-        long = "measure",
-        value_delimiter = ',',
-        default_value = "nDCG@10,AP,RR,R@100",
-        value_name = "NAME,..."
-    )]
-    pub(crate) measures: Vec<Measure>,
+    /// Leave out each document whose id is its query's, as beir does for ArguAna.
+    #[arg(long)]
+    pub(crate) exclude_self: bool,
+    /// Measures by their names in ir_measures: nDCG, AP, RR and Judged with @k or without; R@k, P@k,
+    /// Success@k, ERR@k; Bpref, Rprec, infAP, SetP, SetR, SetF, SetAP; RBP(rel=1,p=0.8). Most take
+    /// rel, the smallest grade that is relevant, as P(rel=2)@10; nDCG takes gains or dcg, as
+    /// "nDCG(gains={0:0,1:1,2:4})@10" or "nDCG(dcg='exp-log2')@10". MAP, MRR@k, NDCG are other names.
+    #[arg(long = "measure", default_value = "nDCG@10,AP,RR,R@100", value_name = "NAME,...")]
+    pub(crate) measures: Vec<Measures>,
     /// Print every query's values too; JSON always has them.
     #[arg(long)]
     pub(crate) per_query: bool,
-    /// Draw gains and losses by query in the first measure to this file.
-    #[arg(long, value_name = "FILE", requires = "baseline")]
+    /// Draw gains and losses by query in the first measure, of one run against another, to this file.
+    #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
     /// Write the figures as JSON to this file too.
     #[arg(long, value_name = "FILE")]
@@ -50,8 +53,9 @@ pub(crate) struct QaArgs {
     /// JSONL with `query_id` (or `_id`), `query` or both, and `answer`.
     #[arg(long, value_name = "FILE")]
     pub(crate) answers: PathBuf,
-    /// JSONL with `_id` and `answers`, a list of right answers; without ids `question` is matched with
-    /// `query`.
+    /// Questions with their right answers: JSONL with `_id` and `answers`, a list of texts; SQuAD's
+    /// file, where a question without an answer asks for an empty one; or JSONL with `question` and
+    /// `answer`, a list, as of NQ-open. Without ids `question` is matched with `query`.
     #[arg(long, value_name = "FILE")]
     pub(crate) gold: PathBuf,
 }

@@ -28,6 +28,15 @@ pub(crate) enum OnDamage {
     Skip,
 }
 
+/// Treatment of a candidate that the store does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnMissing {
+    /// Rerank the next one in its place; the exit code is 3.
+    Skip,
+    /// Fail the query, and go on with the others.
+    Fail,
+}
+
 /// Fusion of the model's score with the retriever's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Fuse {
@@ -58,6 +67,14 @@ pub(super) fn parse_share(text: &str) -> Result<f32, String> {
     }
 }
 
+/// A tag of a run.
+fn parse_tag(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        true => Err("give a word without blanks".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
 /// Store, model and queries of a search.
 #[derive(Debug, Args)]
 pub(crate) struct SearchArgs {
@@ -66,7 +83,9 @@ pub(crate) struct SearchArgs {
     pub(crate) store: PathBuf,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Queries: JSONL with `_id` and `text`, or TSV with id and text.
+    /// Queries: JSON, TSV, CSV or Parquet, as a corpus may be; `-` for stdin. Ids are in `_id`, `id`,
+    /// `qid`, `query_id` or `query-id`, texts in `text`, `query` or `question`; TSV and CSV without a
+    /// header have id and text.
     #[arg(long, value_name = "FILE")]
     pub(crate) queries: Option<PathBuf>,
     /// Documents to rerank a query.
@@ -76,21 +95,33 @@ pub(crate) struct SearchArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct QueryArgs {
-    /// The query; `-` reads one a line from stdin.
+    /// The query; `-` reads one a line from stdin, and each line has one result or error.
     #[arg(conflicts_with = "queries")]
     pub(crate) text: Option<String>,
     #[command(flatten)]
     pub(crate) search: SearchArgs,
-    /// Rerank the documents that this TREC run names for each query of --queries, instead of BM25's.
+    /// Rerank the documents that this TREC run names for each query of --queries, instead of BM25's. The
+    /// best --depth by the run's scores are taken, as trec_eval orders them: higher scores first, equal ones
+    /// by id from high to low. Ranks and the order of lines do not count.
     #[arg(long, value_name = "RUN", requires = "queries", conflicts_with = "text")]
     pub(crate) candidates: Option<PathBuf>,
+    /// Treatment of a document in --candidates that the store does not have.
+    #[arg(long, value_enum, default_value_t = OnMissing::Skip)]
+    pub(crate) on_missing: OnMissing,
+    /// Leave out the document whose id is the query's, as for ArguAna, before --depth is counted.
+    #[arg(long)]
+    pub(crate) exclude_self: bool,
     /// Documents to print a query.
     #[arg(short = 'k', long = "top", default_value_t = 10, value_name = "N")]
     pub(crate) top: usize,
-    /// Output format; --json means jsonl. In a TREC run, whose fields are parted by blanks, those of
-    /// an id are written as %20 and the like.
+    /// Output format; --json means jsonl. In all of them, documents of equal scores stand by id from high
+    /// to low, as trec_eval orders a run. Ids have no blanks, quotes are part of an id; a blank in an id of
+    /// an older store is written as %20 or the like in a TREC run.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
+    /// Last field of each line of a TREC run.
+    #[arg(long, default_value = "hyperrag", value_name = "NAME", value_parser = parse_tag)]
+    pub(crate) tag: String,
     #[command(flatten)]
     pub(crate) ranking: RankingArgs,
 }

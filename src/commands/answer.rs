@@ -14,7 +14,7 @@ use crate::exit::Status;
 use crate::input::model::open_to_rank;
 use crate::input::queries::QueryBatch;
 use crate::input::ranking::{policy, session};
-use crate::output::batch::{batch_bar, for_each_result};
+use crate::output::batch::{BatchOutput, Shown, WarnedOnce, batch_bar, for_each_result};
 use crate::output::store::status_with;
 use crate::report;
 
@@ -49,25 +49,29 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
         let answered = answered.with_context(|| format!("query {}", query.id))?;
         Ok((answered, printed))
     };
-    let answers = batch.map(|query| work(&query?));
-    for_each_result(
-        status_with(&engine.store, &session),
-        answers,
-        single,
-        &bar,
-        |(answer, printed), warned| {
-            printed?;
-            if json {
-                let mut value = serde_json::to_value(&answer)?;
-                value["stats"]["device"] = device.as_str().into();
-                bar.suspend(|| report::print_data(&value.to_string()))?;
-            } else {
-                report::print_piece(&sources(&answer, single))?;
-                warn_of_cuts(&answer);
-            }
-            Ok(warned.warn(&answer.damages, &answer.failovers))
-        },
-    )
+    let answers = batch.map(|(id, query)| (id, query.and_then(|query| work(&query))));
+    let show = |(answer, printed): (GeneratedAnswer, Result<()>), warned: &mut WarnedOnce| {
+        printed?;
+        if json {
+            let mut value = serde_json::to_value(&answer)?;
+            value["stats"]["device"] = device.as_str().into();
+            bar.suspend(|| report::print_data(&value.to_string()))?;
+        } else {
+            report::print_piece(&sources(&answer, single))?;
+            warn_of_cuts(&answer);
+        }
+        let found = args.passages == 0 || answer.passages.len() + answer.passages_left_out > 0;
+        if !found {
+            let id = &answer.query_id;
+            warned.few("were answered without a passage", || {
+                format!("query {id}: no passage was found, so the answer is the model's alone")
+            });
+        }
+        Ok(Shown { status: warned.warn(&answer.damages, &answer.failovers), found })
+    };
+    let start = status_with(&engine.store, &session);
+    let output = BatchOutput { single, json, bar: &bar };
+    for_each_result(start, answers, &output, show, |_| None)
 }
 
 fn settings(args: &AnswerArgs) -> AnswerSettings<'_> {

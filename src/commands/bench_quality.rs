@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
 use hyperrag_core::{KvBlock, KvDtype, LanguageModel, ModelError};
-use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_corpus::{Chunker, Corpus, Limits};
 use hyperrag_engine::build::read::calibration_chunks;
 use hyperrag_engine::search::session::query_tokens;
 use hyperrag_engine::{LoadedModel, ModelRequest, Query};
@@ -26,7 +26,7 @@ use hyperrag_model::{ComputeDtype, DtypeChoice, Kernel, Model};
 
 use crate::cli::bench::{QualityArgs, VariantName};
 use crate::exit::Status;
-use crate::input::corpus::columns;
+use crate::input;
 use crate::input::judged::{read_qrels, read_run};
 use crate::input::model::request;
 use crate::input::queries;
@@ -36,7 +36,7 @@ use crate::{report, signals};
 
 /// Compares rankings from blocks of several element types with each other and with BM25's.
 pub(crate) fn bench_quality(args: &QualityArgs, json: bool) -> Result<Status> {
-    let judged = read_qrels(&args.qrels)?;
+    let judged = read_qrels(&args.qrels, std::slice::from_ref(&args.measure))?;
     let all = queries::read(&args.queries)?;
     let left_out = left_out(&all, &judged);
     let drawn = draw_queries(all, &judged, args.query_count, args.seed);
@@ -47,7 +47,7 @@ pub(crate) fn bench_quality(args: &QualityArgs, json: bool) -> Result<Status> {
         args.queries.display()
     );
     let qrels = judged.only(drawn.iter().map(|query| query.id.as_str()));
-    let corpus = Corpus::open(&args.inputs, columns(&args.columns))?;
+    let corpus = input::corpus::open(&args.inputs, &args.columns, Limits::default())?;
     let taken = take(args, &corpus, drawn)?;
     if let Some(folder) = &args.runs_dir {
         write_runs(folder, &taken)?;
@@ -111,7 +111,7 @@ fn figures(args: &QualityArgs, taken: ScoredQueries, qrels: &Qrels) -> Figures {
     let priced = scored.iter().map(|ScoredVariant { figures, queries }| {
         (figures.name.clone(), queries.clone(), figures.cost)
     });
-    let costs = cost_points(&priced.collect::<Vec<_>>(), args.depth, qrels, args.measure);
+    let costs = cost_points(&priced.collect::<Vec<_>>(), args.depth, qrels, &args.measure);
     let (variants, scores): (Vec<_>, Vec<_>) = scored
         .into_iter()
         .map(|ScoredVariant { figures, queries }| {
@@ -135,7 +135,7 @@ fn figures(args: &QualityArgs, taken: ScoredQueries, qrels: &Qrels) -> Figures {
         pairs: judged.iter().map(|query| query.candidates.len()).sum(),
         rounded: args.round,
         variants,
-        rows: quality_rows(&scores, qrels, args.measure),
+        rows: quality_rows(&scores, qrels, &args.measure),
         knee: knee(&costs).cloned(),
         costs,
     }

@@ -1,11 +1,11 @@
 //! `build`: corpus and model in, a store and its replicas out.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use hyperrag_core::{DocId, Fingerprint, KvDtype};
-use hyperrag_corpus::{Chunker, Columns, Corpus, Limits, Row};
+use hyperrag_core::{DocId, Document, Fingerprint, KvDtype};
+use hyperrag_corpus::{Chunker, ColumnsTaken, Corpus, Limits, Row};
 use hyperrag_engine::build::dry_run::{DryRun, dry_run};
 use hyperrag_engine::build::memory_budget::TooLittleMemory;
 use hyperrag_engine::build::read::calibration_chunks;
@@ -16,14 +16,14 @@ use hyperrag_engine::{
     ModelRequest,
 };
 use hyperrag_model::Model;
-use hyperrag_retrieval::Analyzer;
+use hyperrag_retrieval::{Analyzer, detect_language};
 use hyperrag_store::{ColumnNotes, FORMAT_VERSION, Replica, Store, StoreError, StoreNotes};
 use serde::Serialize;
 
-use crate::cli::build::BuildArgs;
+use crate::cli::build::{BuildArgs, ColumnArgs, LanguageChoice, OnBadRow};
 use crate::exit::Status;
 use crate::hint;
-use crate::input::corpus::columns;
+use crate::input;
 use crate::input::judged::read_run;
 use crate::input::model::request;
 use crate::output::store::note_replicas_behind;
@@ -33,17 +33,29 @@ use crate::{report, signals};
 /// Positions of a chunk, and rows of a shard.
 const DEFAULT_SIZE: u32 = 256;
 
+/// Documents at the start of a corpus by which its language is guessed.
+const LANGUAGE_DOCUMENTS: u64 = 64;
+
+/// Characters of each of them that are looked at.
+const LANGUAGE_CHARACTERS: usize = 2000;
+
+/// Bytes of text from which on a guess of its language is worth a warning.
+const LANGUAGE_BYTES: usize = 200;
+
 /// Builds a store, or says what it would take.
 pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     let found = stored(args)?;
     let noted = notes(args)?;
     let (corpus, named) = corpus(args, &noted.columns)?;
-    let settings = Settings::of(args, found.as_ref());
+    let language = language(args, found.as_ref(), &corpus);
+    let settings = Settings::of(args, found.as_ref(), language);
     let Settings { kv_dtype, chunk_tokens, .. } = settings;
     let loaded = load(args, kv_dtype, chunk_tokens, found, &noted)?;
     if !json {
         report::note(&arithmetic::sentence(&loaded.model));
     }
+    let taken = corpus.columns_taken();
+    tell_columns(taken.as_ref(), json);
     let loaded = calibrate(loaded, kv_dtype, chunk_tokens, &corpus, args.limit)?;
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
     let Settings { version, unit_rows, language, .. } = settings;
@@ -67,21 +79,38 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         stop: signals::stop()?,
     };
     match args.dry_run {
-        true => plan(args, &input, json),
-        false => run(args, &input, named, json),
+        true => plan(args, &input, taken.as_ref(), json),
+        false => run(args, &input, named, taken.as_ref(), json),
+    }
+}
+
+/// Says which columns the documents are read from.
+fn tell_columns(taken: Option<&ColumnsTaken>, json: bool) {
+    let Some(taken) = taken else { return };
+    if !json {
+        report::note(&format!("columns: {taken}"));
+    }
+    if let Some(difference) = taken.difference() {
+        report::warn(&difference);
     }
 }
 
 /// Says what the build would take.
-fn plan(args: &BuildArgs, input: &BuildInput<'_, Model>, json: bool) -> Result<Status> {
+fn plan(
+    args: &BuildArgs,
+    input: &BuildInput<'_, Model>,
+    taken: Option<&ColumnsTaken>,
+    json: bool,
+) -> Result<Status> {
     let plan = build_progress::watch(input.progress, input.corpus.size(), args.limit, || {
         dry_run(input, &args.store)
     })?;
     match json {
-        true => report::print_data(&with_device(&plan, input.model)?)?,
+        true => report::print_data(&with_context(&plan, input, taken)?)?,
         false => report::print(&describe_plan(&plan))?,
     }
-    Ok(Status::Done)
+    warn_of_faults(plan.bad_rows, plan.lossy_rows);
+    Ok(if plan.bad_rows > 0 { Status::Degraded } else { Status::Done })
 }
 
 /// Builds the store and brings its replicas up to it.
@@ -89,6 +118,7 @@ fn run(
     args: &BuildArgs,
     input: &BuildInput<'_, Model>,
     named: Option<usize>,
+    taken: Option<&ColumnsTaken>,
     json: bool,
 ) -> Result<Status> {
     for replica in &args.replicas {
@@ -109,12 +139,12 @@ fn run(
     };
     warn_of_rows(args, named, &summary);
     match json {
-        true => report::print_data(&with_device(&summary, input.model)?)?,
+        true => report::print_data(&with_context(&summary, input, taken)?)?,
         false => report::note(&describe(&summary)),
     }
     let replicated = replicate_all(args);
     note_replicas_behind(&args.store);
-    Ok(if replicated { Status::Done } else { Status::Degraded })
+    Ok(if replicated && summary.bad_rows == 0 { Status::Done } else { Status::Degraded })
 }
 
 /// Settings of a store: the command line's, else those of the store that is added to, else the usual ones.
@@ -128,7 +158,7 @@ struct Settings {
 }
 
 impl Settings {
-    fn of(args: &BuildArgs, found: Option<&Store>) -> Self {
+    fn of(args: &BuildArgs, found: Option<&Store>, language: String) -> Self {
         let made_with = found.map(|store| &store.manifest().fingerprint);
         let stored = made_with.filter(|_| args.append);
         let of = |field: fn(&Fingerprint) -> u32| stored.map_or(DEFAULT_SIZE, field);
@@ -138,10 +168,7 @@ impl Settings {
             kv_dtype: args.kv_dtype.unwrap_or(kv_dtype),
             chunk_tokens: args.chunk_tokens.unwrap_or_else(|| of(|stored| stored.chunk_tokens)),
             unit_rows: args.unit_rows.unwrap_or_else(|| of(|stored| stored.unit_rows)),
-            language: match (args.language, stored) {
-                (None, Some(stored)) => stored.language.clone(),
-                (language, _) => language.unwrap_or(Analyzer::ENGLISH).to_string(),
-            },
+            language,
         }
     }
 }
@@ -162,6 +189,50 @@ fn notes(args: &BuildArgs) -> Result<StoreNotes> {
         }
         noted => Ok(noted?.unwrap_or_default()),
     }
+}
+
+/// Returns the language of the store: the one that is named, else that of the store that is there, else
+/// English, which never changes by itself. Says which one `auto` stands for, and warns where English
+/// does not fit the first documents.
+fn language(args: &BuildArgs, found: Option<&Store>, corpus: &Corpus) -> String {
+    let recorded = found.map(|store| store.manifest().fingerprint.language.clone());
+    match (args.language, recorded) {
+        (Some(LanguageChoice::Named(language)), _) => return language.to_string(),
+        (Some(LanguageChoice::Auto), Some(recorded)) => return recorded,
+        (None, Some(recorded)) if args.append => return recorded,
+        (None, Some(_)) => return Analyzer::ENGLISH.to_string(),
+        (_, None) => {}
+    }
+    let limit = args.limit.map_or(LANGUAGE_DOCUMENTS, |limit| limit.min(LANGUAGE_DOCUMENTS));
+    let texts: Vec<String> = (0..limit)
+        .zip(corpus.rows())
+        .map_while(|(_, row)| row.ok())
+        .map(|Row { document: Document { title, text, .. }, .. }| {
+            title.chars().chain(['\n']).chain(text.chars()).take(LANGUAGE_CHARACTERS).collect()
+        })
+        .collect();
+    let (guessed, is_sure) = detect_language(&texts);
+    let first = match texts.len() {
+        1 => "the first document".to_owned(),
+        count => format!("the first {count} documents"),
+    };
+    if args.language.is_some() {
+        let guessed = if is_sure { guessed } else { Analyzer::NONE };
+        report::note(&format!("language: {guessed}, by {first}"));
+        return guessed.to_string();
+    }
+    let is_long = texts.iter().map(String::len).sum::<usize>() >= LANGUAGE_BYTES;
+    if is_sure && is_long && guessed != Analyzer::ENGLISH {
+        let looks = match guessed {
+            Analyzer::NONE => "do not look english".to_owned(),
+            guessed => format!("look {guessed}, not english"),
+        };
+        report::warn(&format!(
+            "{first} {looks}, and BM25 stems English words and leaves out English stop words: \
+             `--language {guessed}` fits them, `--language english` is this without the warning"
+        ));
+    }
+    Analyzer::ENGLISH.to_string()
 }
 
 /// Loads the model: with the profile of the store that is added to, and with the arithmetic and the
@@ -196,6 +267,10 @@ fn corpus(args: &BuildArgs, noted: &ColumnNotes) -> Result<(Corpus, Option<usize
     let only = args.only.as_deref().map(documents_of).transpose()?;
     let limits = memory(args)?.limits();
     let corpus = opened(args, noted, limits)?;
+    let corpus = match args.on_bad_row {
+        OnBadRow::Fail => corpus,
+        OnBadRow::Skip => corpus.skipping_bad_rows(),
+    };
     Ok(match only {
         None => (corpus, None),
         Some(only) => {
@@ -208,24 +283,34 @@ fn corpus(args: &BuildArgs, noted: &ColumnNotes) -> Result<(Corpus, Option<usize
 /// Opens the input with the columns that the flags name, and for others with the noted ones, where it has
 /// these and its first row is not without the title that it has by the usual name.
 fn opened(args: &BuildArgs, noted: &ColumnNotes, limits: Limits) -> Result<Corpus> {
-    let given = columns(&args.columns);
-    let usual = || Corpus::open_within(&args.inputs, given.clone(), limits);
+    let open = |columns: &ColumnArgs| input::corpus::open(&args.inputs, columns, limits);
+    let given = &args.columns;
     if noted.is_empty() {
-        return Ok(usual()?);
+        return open(given);
     }
-    let as_noted = Columns {
-        id: given.id.clone().or_else(|| noted.id.clone()),
-        title: given.title.clone().or_else(|| noted.title.clone()),
-        text: given.text.clone().or_else(|| noted.text.clone()),
+    let as_noted = ColumnArgs {
+        id_column: given.id_column.clone().or_else(|| noted.id.clone()),
+        title_column: given.title_column.clone().or_else(|| noted.title.clone()),
+        text_column: given.text_column.clone().or_else(|| noted.text.clone()),
+        ..given.clone()
     };
+    // A pipe is read once.
+    let once = |input: &PathBuf| {
+        let found = input.metadata();
+        input.as_os_str() == "-" || found.is_ok_and(|found| !found.is_file() && !found.is_dir())
+    };
+    if args.inputs.iter().any(once) {
+        return open(&as_noted);
+    }
     let first = |corpus: &Corpus| corpus.rows().next().and_then(Result::ok);
-    let Ok(corpus) = Corpus::open_within(&args.inputs, as_noted, limits) else {
-        return Ok(usual()?);
-    };
     let titled = |row: &Row| !row.document.title.is_empty();
-    match (first(&corpus), usual()) {
-        (Some(row), _) if titled(&row) => Ok(corpus),
-        (row, Ok(other)) if first(&other).is_some_and(|other| row.is_none() || titled(&other)) => {
+    let Ok(corpus) = open(&as_noted) else { return open(given) };
+    let row = first(&corpus);
+    if row.as_ref().is_some_and(titled) {
+        return Ok(corpus);
+    }
+    match open(given) {
+        Ok(other) if first(&other).is_some_and(|other| row.is_none() || titled(&other)) => {
             Ok(other)
         }
         _ => Ok(corpus),
@@ -234,8 +319,12 @@ fn opened(args: &BuildArgs, noted: &ColumnNotes, limits: Limits) -> Result<Corpu
 
 /// Columns to note: those of the flags, else those noted before.
 fn columns_to_note(args: &BuildArgs, noted: ColumnNotes) -> ColumnNotes {
-    let Columns { id, title, text } = columns(&args.columns);
-    ColumnNotes { id: id.or(noted.id), title: title.or(noted.title), text: text.or(noted.text) }
+    let ColumnArgs { id_column, title_column, text_column, .. } = args.columns.clone();
+    ColumnNotes {
+        id: id_column.or(noted.id),
+        title: title_column.or(noted.title),
+        text: text_column.or(noted.text),
+    }
 }
 
 /// Speaks of rows that were left out, and of documents that were `named` and not found.
@@ -243,12 +332,25 @@ fn warn_of_rows(args: &BuildArgs, named: Option<usize>, summary: &BuildSummary) 
     if summary.empty_rows > 0 {
         report::warn(&format!("{} rows have no text and were left out", summary.empty_rows));
     }
+    warn_of_faults(summary.bad_rows, summary.lossy_rows);
     // Of what was there before, or lies beyond a limit, nothing can be said.
-    if let (Some(named), None, false) = (named, args.limit, args.append) {
+    if let (Some(named), None, false, 0) = (named, args.limit, args.append, summary.bad_rows) {
         let missing = (named as u64).saturating_sub(summary.documents + summary.empty_rows);
         if missing > 0 {
             report::warn(&format!("{missing} documents of the run are not in the input"));
         }
+    }
+}
+
+/// Speaks of rows that cannot be read, and of those that were not read as they are.
+fn warn_of_faults(bad_rows: u64, lossy_rows: u64) {
+    if bad_rows > 0 {
+        report::warn(&format!("{bad_rows} rows cannot be read and were left out"));
+    }
+    if lossy_rows > 0 {
+        report::warn(&format!(
+            "{lossy_rows} rows have half a surrogate pair in title or text, read as U+FFFD"
+        ));
     }
 }
 
@@ -310,12 +412,19 @@ fn replicate_all(args: &BuildArgs) -> bool {
     all
 }
 
-/// Returns the summary or plan of a build as JSON, with where and how it computes.
-fn with_device(summary: &impl Serialize, model: &Model) -> Result<String> {
-    let mut value = serde_json::to_value(summary)?;
+/// Returns the summary or plan of a build as JSON, with its language, where and how it computes, and the
+/// columns that it reads.
+fn with_context(
+    summary: &impl Serialize,
+    input: &BuildInput<'_, Model>,
+    taken: Option<&ColumnsTaken>,
+) -> Result<String> {
+    let (mut value, model) = (serde_json::to_value(summary)?, input.model);
+    value["language"] = input.fingerprint.language.as_str().into();
     value["device"] = serde_json::to_value(model.device())?;
     value["compute"] = model.dtype().into();
     value["kernel"] = model.kernel_id().into();
+    value["columns"] = serde_json::to_value(taken)?;
     Ok(value.to_string())
 }
 

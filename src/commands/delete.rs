@@ -19,8 +19,7 @@ const NAMED: usize = 5;
 /// Removes documents from a store.
 pub(crate) fn delete(args: &DeleteArgs, json: bool) -> Result<Status> {
     let text = text::read(&args.ids, "the ids", IDS_BYTES_MAX)?;
-    let ids = text.lines().map(str::trim).filter(|id| !id.is_empty());
-    let done = hyperrag_engine::maintain::delete::delete(&args.store, ids)?;
+    let done = hyperrag_engine::maintain::delete::delete(&args.store, text.lines())?;
     if !done.unknown.is_empty() {
         let named = done.unknown.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>();
         let more = if done.unknown.len() > NAMED { ", ..." } else { "" };

@@ -1,251 +1,222 @@
-//! `eval`: runs or answers and judgements in, measures out.
+//! `eval`: runs and judgements in, measures and comparisons out.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 use hyperrag_eval::metric::evaluate::{Evaluation, evaluate};
-use hyperrag_eval::metric::qa::{exact_match, f1};
-use hyperrag_eval::metric::significance::{PairedDifference, paired_difference};
+use hyperrag_eval::metric::significance::{PairedDifference, holm, paired_difference};
 use hyperrag_eval::report::svg::gains_svg;
+use hyperrag_eval::{Measure, Qrels};
 use serde::Serialize;
-use serde_json::Value;
 
-use crate::cli::eval::{EvalArgs, EvalCommand, QaArgs};
+use crate::cli::eval::EvalArgs;
+use crate::error::Usage;
 use crate::exit::Status;
 use crate::input::judged::{read_qrels, read_run};
-use crate::input::queries;
 use crate::report;
 
+/// By measure: a run's values less those of the run that it is compared with.
+type Comparison = BTreeMap<String, Compared>;
+
+/// A difference, with its p among those of all runs that are compared in this measure.
+#[derive(Serialize)]
+struct Compared {
+    #[serde(flatten)]
+    difference: PairedDifference,
+    p_holm: f64,
+}
+
+/// Evaluation of the first run, which is most often the only one, and of the others.
 #[derive(Serialize)]
 struct Output<'a> {
     #[serde(flatten)]
-    run: &'a Evaluation,
+    first: &'a Evaluation,
     #[serde(skip_serializing_if = "Option::is_none")]
     baseline: Option<&'a Evaluation>,
-    /// By measure: the run's values less the baseline's.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    comparison: BTreeMap<String, PairedDifference>,
+    comparison: &'a Comparison,
+    /// All runs, where there are several.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    runs: &'a [Evaluated],
 }
 
-/// Evaluates a run, against another one if there is one.
+/// A run, its values, and its comparison where it is compared.
+#[derive(Serialize)]
+struct Evaluated {
+    /// Path of the file.
+    run: String,
+    #[serde(flatten)]
+    evaluation: Evaluation,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    comparison: Comparison,
+}
+
+/// Evaluates runs, against another one if there is one.
 pub(crate) fn eval(args: &EvalArgs, json: bool) -> Result<Status> {
-    if let Some(EvalCommand::Qa(args)) = &args.command {
-        return qa(args, json);
+    let Some(qrels) = &args.qrels else { bail!("name the judgements with --qrels") };
+    let mut measures: Vec<Measure> = Vec::new();
+    for measure in args.measures.iter().flat_map(|list| &list.0) {
+        if !measures.contains(measure) {
+            measures.push(measure.clone());
+        }
     }
-    let (Some(run), Some(qrels)) = (&args.run, &args.qrels) else {
-        bail!("name a run and its judgements with --run and --qrels");
+    let qrels = read_qrels(qrels, &measures)?;
+    let evaluated = |path: &Path| evaluated(path, args, (&qrels, &measures));
+    let mut runs = args.runs.iter().map(|path| evaluated(path)).collect::<Result<Vec<_>>>()?;
+    let baseline = args.baseline.as_deref().map(evaluated).transpose()?;
+    let compared = match (&baseline, &mut runs[..]) {
+        (Some(baseline), runs) => compare(baseline, runs, &measures),
+        (None, [first, others @ ..]) => compare(first, others, &measures),
+        (None, []) => bail!("name a run with --run"),
     };
-    let qrels = read_qrels(qrels)?;
-    let evaluated = evaluate(&read_run(run)?, &qrels, &args.measures);
-    let baseline = args.baseline.as_deref().map(read_run).transpose()?;
-    let baseline = baseline.map(|run| evaluate(&run, &qrels, &args.measures));
-    let comparison = baseline.iter().flat_map(|baseline| {
-        args.measures.iter().map(|measure| {
-            let (before, now) = (baseline.values(measure), evaluated.values(measure));
-            (measure.to_string(), paired_difference(&before, &now))
-        })
-    });
-    let comparison = comparison.collect();
-    let output = Output { run: &evaluated, baseline: baseline.as_ref(), comparison };
-    report::figures(&output, json, args.out.as_deref(), || table(args, &output))?;
-    if let (Some(path), Some(baseline)) = (&args.svg, &baseline) {
-        write_svg(path, args, &evaluated, baseline)?;
+    if args.svg.is_some() && compared != 1 {
+        let what =
+            "--svg draws one run against another: name one with --run and one with --baseline";
+        return Err(Usage(what.to_owned()).into());
     }
-    let Evaluation { queries, missing_queries, unjudged_queries, .. } = evaluated;
-    if missing_queries > 0 {
-        report::note(&format!(
-            "{missing_queries} of {queries} judged queries are not in the run: they count 0"
-        ));
-    }
-    if unjudged_queries > 0 {
-        report::note(&format!(
-            "{unjudged_queries} queries of the run are not judged: they were left out"
-        ));
+    let output = Output {
+        first: &runs[0].evaluation,
+        baseline: baseline.as_ref().map(|run| &run.evaluation),
+        comparison: &runs[0].comparison,
+        runs: if runs.len() > 1 { &runs } else { &[] },
+    };
+    let text = || table(&measures, args.per_query, &runs, baseline.as_ref());
+    report::figures(&output, json, args.out.as_deref(), text)?;
+    if let (Some(path), Some(measure)) = (&args.svg, measures.first()) {
+        let last = runs.len() - 1;
+        let reference = baseline.as_ref().unwrap_or(&runs[0]);
+        write_svg(path, measure, &runs[last].evaluation, &reference.evaluation)?;
     }
     Ok(Status::Done)
 }
 
-fn write_svg(path: &Path, args: &EvalArgs, run: &Evaluation, baseline: &Evaluation) -> Result<()> {
-    let Some(measure) = args.measures.first() else { return Ok(()) };
-    let values = run.values(measure).into_iter().zip(baseline.values(measure));
+/// Evaluates the run of a file, and tells the user what it lacks.
+fn evaluated(
+    path: &Path,
+    args: &EvalArgs,
+    (qrels, measures): (&Qrels, &[Measure]),
+) -> Result<Evaluated> {
+    let (mut run, name) = (read_run(path)?, path.display());
+    let excluded = if args.exclude_self { run.exclude_self() } else { 0 };
+    let evaluation = evaluate(&run, qrels, measures);
+    let Evaluation { queries, missing_queries: missing, unjudged_queries: unjudged, .. } =
+        evaluation;
+    if excluded > 0 {
+        report::note(&format!("{name}: {excluded} documents with their query's id were left out"));
+    }
+    if run.is_empty() {
+        report::warn(&format!("{name}: the run is empty: all {queries} judged queries count 0"));
+    } else if unjudged == run.len() {
+        let own = run.queries().next().map_or("", |(query, _)| query);
+        let judged = qrels.queries().next().map_or("", |(query, _)| query);
+        report::warn(&format!(
+            "{name}: none of its {unjudged} queries is judged, so all count 0: its first query is \
+             {own:?}, the first judged one {judged:?}"
+        ));
+    } else {
+        if missing > 0 {
+            report::note(&format!(
+                "{name}: {missing} of {queries} judged queries are not in the run: they count 0"
+            ));
+        }
+        if unjudged > 0 {
+            report::note(&format!(
+                "{name}: {unjudged} queries of the run are not judged: they were left out"
+            ));
+        }
+    }
+    let run = name.to_string();
+    Ok(Evaluated { run, evaluation, comparison: Comparison::new() })
+}
+
+/// Compares each run with the reference, and returns the number of runs.
+fn compare(reference: &Evaluated, runs: &mut [Evaluated], measures: &[Measure]) -> usize {
+    for measure in measures {
+        let before = reference.evaluation.values(measure);
+        let difference =
+            |run: &Evaluated| paired_difference(&before, &run.evaluation.values(measure));
+        let differences: Vec<PairedDifference> = runs.iter().map(difference).collect();
+        let p: Vec<f64> = differences.iter().map(|difference| difference.p).collect();
+        for ((run, difference), p_holm) in runs.iter_mut().zip(differences).zip(holm(&p)) {
+            run.comparison.insert(measure.to_string(), Compared { difference, p_holm });
+        }
+    }
+    runs.len()
+}
+
+fn write_svg(path: &Path, measure: &Measure, run: &Evaluation, before: &Evaluation) -> Result<()> {
+    let values = run.values(measure).into_iter().zip(before.values(measure));
     let differences: Vec<(&str, f64)> =
         run.per_query.keys().map(String::as_str).zip(values.map(|(a, b)| a - b)).collect();
     let svg = gains_svg(&format!("{measure} against the baseline, by query"), &differences);
     fs::write(path, svg).with_context(|| format!("{}: cannot be written", path.display()))
 }
 
-fn table(args: &EvalArgs, output: &Output<'_>) -> String {
+fn table(
+    measures: &[Measure],
+    per_query: bool,
+    runs: &[Evaluated],
+    baseline: Option<&Evaluated>,
+) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY);
-    match output.baseline {
-        None => table.set_header(["measure", "mean"]),
-        Some(_) => {
-            let titles = ["measure", "mean", "baseline", "difference", "95 % interval", "p"];
-            table.set_header(titles.into_iter().chain(["better", "same", "worse"]))
-        }
-    };
-    for name in args.measures.iter().map(ToString::to_string) {
-        let mean = |evaluation: &Evaluation| {
-            evaluation.metrics.get(&name).map_or_else(String::new, |m| format!("{:.4}", m.mean))
-        };
-        let mut row = vec![name.clone(), mean(output.run)];
-        if let (Some(baseline), Some(compared)) = (output.baseline, output.comparison.get(&name)) {
-            let PairedDifference { mean: difference, interval: [low, high], p, .. } = compared;
-            row.extend([
-                mean(baseline),
-                format!("{difference:+.4}"),
-                format!("{low:+.4} to {high:+.4}"),
-                format!("{p:.4}"),
-            ]);
-            row.extend([compared.wins, compared.ties, compared.losses].map(|n| n.to_string()));
-        }
-        table.add_row(row);
+    let (several, compared) = (runs.len() > 1, runs.len() > 1 || baseline.is_some());
+    let mut titles = vec!["measure"];
+    titles.extend(several.then_some("run"));
+    titles.push("mean");
+    titles.extend(baseline.map(|_| "baseline"));
+    if compared {
+        titles.extend(["difference", "95 % interval", "p"]);
+        titles.extend(several.then_some("p (Holm)"));
+        titles.extend(["better", "same", "worse"]);
     }
-    for column in table.column_iter_mut().skip(1) {
+    table.set_header(&titles);
+    for name in measures.iter().map(ToString::to_string) {
+        let mean = |run: &Evaluated| {
+            let metric = run.evaluation.metrics.get(&name);
+            metric.map_or_else(String::new, |metric| format!("{:.4}", metric.mean))
+        };
+        for run in runs {
+            let mut row = vec![name.clone()];
+            row.extend(several.then(|| run.run.clone()));
+            row.push(mean(run));
+            row.extend(baseline.map(mean));
+            if let Some(Compared { difference, p_holm }) = run.comparison.get(&name) {
+                let PairedDifference { mean, interval: [low, high], p, .. } = difference;
+                row.extend([
+                    format!("{mean:+.4}"),
+                    format!("{low:+.4} to {high:+.4}"),
+                    format!("{p:.4}"),
+                ]);
+                row.extend(several.then(|| format!("{p_holm:.4}")));
+                let PairedDifference { wins, ties, losses, .. } = difference;
+                row.extend([wins, ties, losses].map(|count| count.to_string()));
+            }
+            row.resize(titles.len(), String::new());
+            table.add_row(row);
+        }
+    }
+    for column in table.column_iter_mut().skip(if several { 2 } else { 1 }) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let mut text = table.to_string();
-    if args.per_query {
-        for (query, values) in &output.run.per_query {
-            for name in args.measures.iter().map(ToString::to_string) {
-                let value = values.get(&name).copied().unwrap_or_default();
-                text.push_str(&format!("\n{query}\t{name}\t{value:.4}"));
-            }
-        }
+    if per_query {
+        runs.iter().for_each(|run| lines(run, several, measures, &mut text));
     }
     text
 }
 
-/// Worth of answers.
-#[derive(Serialize)]
-struct QaOutput {
-    questions: usize,
-    /// Questions without an answer: they count 0.
-    unanswered: usize,
-    metrics: BTreeMap<&'static str, f64>,
-    per_query: BTreeMap<String, BTreeMap<&'static str, f64>>,
-}
-
-fn qa(args: &QaArgs, json: bool) -> Result<Status> {
-    let answers = Answers::read(&args.answers)?;
-    let mut output = QaOutput {
-        questions: 0,
-        unanswered: 0,
-        metrics: BTreeMap::new(),
-        per_query: BTreeMap::new(),
-    };
-    let (mut matches, mut overlaps, mut used) = (0.0, 0.0, HashSet::new());
-    for (place, value) in queries::objects(&args.gold)? {
-        let (key, answer) = answers.find(&value).with_context(|| place.clone())?;
-        let right = right_answers(&value)
-            .with_context(|| format!("{place}: it has no `answers`, a list of texts"))?;
-        let (em, overlap) = match answer {
-            Some((row, answer)) => {
-                used.insert(*row);
-                (exact_match(answer, &right), f1(answer, &right))
-            }
-            None => {
-                output.unanswered += 1;
-                (0.0, 0.0)
-            }
-        };
-        (matches, overlaps) = (matches + em, overlaps + overlap);
-        output.questions += 1;
-        let values = BTreeMap::from([("EM", em), ("F1", overlap)]);
-        ensure!(
-            output.per_query.insert(key.clone(), values).is_none(),
-            "{place}: the question {key:?} comes twice"
-        );
-    }
-    ensure!(output.questions > 0, "{}: the file has no questions", args.gold.display());
-    let count = output.questions as f64;
-    output.metrics = BTreeMap::from([("EM", matches / count), ("F1", overlaps / count)]);
-    report::figures(&output, json, None, || {
-        let metrics = &output.metrics;
-        format!(
-            "questions  {}\nEM         {:.4}\nF1         {:.4}",
-            output.questions, metrics["EM"], metrics["F1"]
-        )
-    })?;
-    if output.unanswered > 0 {
-        report::note(&format!("{} questions have no answer: they count 0", output.unanswered));
-    }
-    if used.len() < answers.count {
-        let rest = answers.count - used.len();
-        report::note(&format!("{rest} answers belong to no question: they were left out"));
-    }
-    Ok(Status::Done)
-}
-
-/// Answers with the number of their row.
-struct Answers {
-    count: usize,
-    by_id: HashMap<String, (usize, String)>,
-    /// `None` for a query with answers that differ.
-    by_query: HashMap<String, Option<(usize, String)>>,
-}
-
-impl Answers {
-    fn read(path: &Path) -> Result<Self> {
-        let mut answers = Self { count: 0, by_id: HashMap::new(), by_query: HashMap::new() };
-        for (place, value) in queries::objects(path)? {
-            let (id, query) = (id(&value), value.get("query").and_then(Value::as_str));
-            ensure!(
-                id.is_some() || query.is_some(),
-                "{place}: it has neither `query_id` nor `query`"
-            );
-            let answer = value.get("answer").and_then(Value::as_str);
-            let answer = answer.with_context(|| format!("{place}: it has no `answer`"))?;
-            let row = (answers.count, answer.to_owned());
-            answers.count += 1;
-            if let Some(query) = query {
-                let kept = answers.by_query.entry(query.to_owned());
-                let kept = kept.or_insert_with(|| Some(row.clone()));
-                kept.take_if(|(_, kept)| kept != answer);
-            }
-            if let Some(id) = id {
-                ensure!(
-                    answers.by_id.insert(id.clone(), row).is_none(),
-                    "{place}: the question {id:?} is answered twice"
-                );
-            }
+/// Adds the values of every query.
+fn lines(run: &Evaluated, several: bool, measures: &[Measure], text: &mut String) {
+    let prefix = if several { format!("{}\t", run.run) } else { String::new() };
+    for (query, values) in &run.evaluation.per_query {
+        for name in measures.iter().map(ToString::to_string) {
+            let value = values.get(&name).copied().unwrap_or_default();
+            text.push_str(&format!("\n{prefix}{query}\t{name}\t{value:.4}"));
         }
-        Ok(answers)
     }
-
-    /// Finds the name of a question, and its answer: by its id, else by its text.
-    fn find(&self, question: &Value) -> Result<(String, Option<&(usize, String)>)> {
-        if let Some(id) = id(question) {
-            let answer = self.by_id.get(&id);
-            return Ok((id, answer));
-        }
-        let text = question.get("question").and_then(Value::as_str);
-        let text = text.context("it has neither `_id` nor `question`")?.to_owned();
-        let answer = match self.by_query.get(&text) {
-            Some(None) => bail!("two answers to {text:?} differ: give the questions their ids"),
-            Some(answer) => answer.as_ref(),
-            None => None,
-        };
-        Ok((text, answer))
-    }
-}
-
-/// At least one; `None` where there is no such list.
-fn right_answers(question: &Value) -> Option<Vec<String>> {
-    let answers = question.get("answers").and_then(Value::as_array)?;
-    let answers: Option<Vec<String>> =
-        answers.iter().map(|answer| answer.as_str().map(str::to_owned)).collect();
-    answers.filter(|answers| !answers.is_empty())
-}
-
-fn id(value: &Value) -> Option<String> {
-    ["query_id", "_id", "id"].iter().find_map(|key| match value.get(key) {
-        Some(Value::String(id)) => Some(id.clone()),
-        Some(Value::Number(id)) => Some(id.to_string()),
-        _ => None,
-    })
 }

@@ -9,6 +9,7 @@ mod compact;
 mod delete;
 mod devices;
 mod eval;
+mod eval_qa;
 mod info;
 mod model;
 mod query;
@@ -22,6 +23,7 @@ use anyhow::Result;
 use hyperrag_engine::threads::start_threads;
 
 use crate::cli::bench::BenchKind;
+use crate::cli::eval::EvalCommand;
 use crate::cli::{Cli, Command};
 use crate::exit::Status;
 
@@ -35,7 +37,10 @@ pub(crate) fn run(cli: Cli) -> Result<Status> {
         Command::Answer(args) => answer::answer(&args, cli.json),
         Command::Bench(BenchKind::Speed(args)) => bench::bench(&args, cli.json),
         Command::Bench(BenchKind::Quality(args)) => bench_quality::bench_quality(&args, cli.json),
-        Command::Eval(args) => eval::eval(&args, cli.json),
+        Command::Eval(args) => match &args.command {
+            Some(EvalCommand::Qa(args)) => eval_qa::eval_qa(args, cli.json),
+            None => eval::eval(&args, cli.json),
+        },
         Command::Tune(args) => tune::tune(&args, cli.json),
         Command::Delete(args) => delete::delete(&args, cli.json),
         Command::Compact(args) => compact::compact(&args, cli.json),

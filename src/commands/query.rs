@@ -1,52 +1,66 @@
 //! `query`: queries in, ranked hits out.
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, VecDeque};
 
 use anyhow::{Context, Result};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
+use hyperrag_engine::SearchResult;
 use hyperrag_engine::open::OpenSession;
 use hyperrag_engine::search::request::RerankRequest;
 use hyperrag_engine::search::session::{BlockPolicy, RankedHit};
-use hyperrag_engine::{EngineError, Query, SearchResult};
-use hyperrag_eval::Run;
-use hyperrag_eval::metric::run::{RunHit, run_id, run_line};
+use hyperrag_eval::metric::run::{run_id, run_line};
 
 use crate::cli::query::{Format, QueryArgs};
 use crate::exit::Status;
-use crate::input::judged::read_run;
+use crate::input::candidates::CandidateSource;
 use crate::input::model::open_to_rank;
 use crate::input::queries::QueryBatch;
 use crate::input::ranking::{policy, session};
-use crate::output::batch::{batch_bar, for_each_result};
+use crate::output::batch::{BatchOutput, Shown, WarnedOnce, batch_bar, for_each_result};
 use crate::output::store::status_with;
 use crate::report;
+
+/// Missing candidates that are named one by one.
+const NAMED: usize = 5;
 
 /// Searches for one query, or for a batch of them as they come.
 pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let format = if json { Format::Jsonl } else { args.format };
     let batch = QueryBatch::new(args.text.as_deref(), args.search.queries.as_deref())?;
-    // A run that the settings name is for the queries of a file.
-    let candidates = args.candidates.as_deref().filter(|_| args.text.is_none());
-    let candidates = candidates.map(read_run).transpose()?;
+    let source = CandidateSource::new(args)?;
     let engine = open_to_rank(&args.search.store, &args.search.model)?;
     let session = session(&engine, &args.ranking)?.with_hits_max(args.top);
     let device = engine.loaded.model.device().device;
     let bar = batch_bar(&batch);
     let (single, known) = (batch.single, batch.count.is_some());
-    let requests = batch.map(|query| request(&session, args, candidates.as_ref(), &query?));
+    let requests =
+        batch.map(|(id, query)| (id, query.and_then(|query| source.request(&session, &query))));
     // Who types them waits for each; those of a file are computed together.
     let rows = if known { session.rows_together() } else { 0 };
     let policy = policy(&args.ranking);
     let results = VecDeque::new();
     let results = BatchedSearch { session: &session, requests, rows, policy, results };
     let start = status_with(&engine.store, &session);
-    for_each_result(start, results, single, &bar, |result, warned| {
-        let status = warned.warn(&result.damages, &result.failovers);
-        let text = render(&result, &device, format)?;
+    let output = BatchOutput { single, json: format == Format::Jsonl, bar: &bar };
+    let reasons = RefCell::new(BTreeSet::new());
+    let show = |result: SearchResult, warned: &mut WarnedOnce| {
+        let mut status = warned.warn(&result.damages, &result.failovers);
+        if !result.missing.is_empty() {
+            warned.few("have candidates that are not in the store", || missing(&result));
+            status = Status::Degraded;
+        }
+        let none = source.no_candidate(&result);
+        if let Some(why) = none {
+            warned
+                .few(why.of_queries(), || format!("query {}: {}", result.query_id, why.of_query()));
+        }
+        reasons.borrow_mut().extend(none);
         if format == Format::Trec && has_blanks(&result) {
             warned.once(BLANKS);
         }
+        let text = render(&result, &device, format, &args.tag)?;
         // A run has no line for a query that found nothing.
         if !text.is_empty() {
             bar.suspend(|| match format {
@@ -54,36 +68,26 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
                 Format::Jsonl | Format::Trec => report::print_data(&text),
             })?;
         }
-        Ok(status)
+        Ok(Shown { status, found: none.is_none() })
+    };
+    for_each_result(start, results, &output, show, |queries| {
+        source.nothing(queries, &reasons.borrow())
     })
 }
 
-/// The query with its candidates: the best by BM25, or those that the run lists.
-fn request(
-    session: &OpenSession<'_>,
-    args: &QueryArgs,
-    run: Option<&Run>,
-    query: &Query,
-) -> Result<(String, RerankRequest)> {
-    let depth = args.search.depth;
-    let request = match run {
-        None => session.request(query, depth),
-        Some(run) => {
-            let listed = run.hits(&query.id).unwrap_or_else(|| {
-                report::warn(&format!(
-                    "query {}: the run of candidates does not name it",
-                    query.id
-                ));
-                &[]
-            });
-            let listed = &listed[..depth.min(listed.len())];
-            let named = listed.iter().map(|hit| (hit.document.as_str(), hit.score));
-            let hits = session.candidates(query, named);
-            session.request_for(query, hits.map_err(|error| at_line(error, args, listed))?)
-        }
-    };
-    Ok((query.id.clone(), request.with_context(|| format!("query {}", query.id))?))
+/// Names candidates that the store does not have.
+fn missing(result: &SearchResult) -> String {
+    let SearchResult { query_id, missing, .. } = result;
+    let named = missing.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = if missing.len() > NAMED { ", ..." } else { "" };
+    format!(
+        "query {query_id}: {} candidates are not in the store and were left out: {named}{more}",
+        missing.len()
+    )
 }
+
+/// Id of a query, with what there is of it or why there is nothing.
+type Named<T> = (String, Result<T>);
 
 /// Reranks requests together, as soon as they have so many rows.
 struct BatchedSearch<'a, I> {
@@ -91,11 +95,11 @@ struct BatchedSearch<'a, I> {
     requests: I,
     rows: usize,
     policy: BlockPolicy,
-    results: VecDeque<Result<SearchResult>>,
+    results: VecDeque<Named<SearchResult>>,
 }
 
-impl<I: Iterator<Item = Result<(String, RerankRequest)>>> Iterator for BatchedSearch<'_, I> {
-    type Item = Result<SearchResult>;
+impl<I: Iterator<Item = Named<RerankRequest>>> Iterator for BatchedSearch<'_, I> {
+    type Item = Named<SearchResult>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.results.is_empty() {
@@ -105,50 +109,31 @@ impl<I: Iterator<Item = Result<(String, RerankRequest)>>> Iterator for BatchedSe
     }
 }
 
-impl<I: Iterator<Item = Result<(String, RerankRequest)>>> BatchedSearch<'_, I> {
+impl<I: Iterator<Item = Named<RerankRequest>>> BatchedSearch<'_, I> {
     fn search_next(&mut self) {
         let (mut rows, mut last, mut ids, mut together) = (0, 0, Vec::new(), Vec::new());
         let mut failed = None;
-        for request in self.requests.by_ref() {
+        for (id, request) in self.requests.by_ref() {
             match request {
-                Ok((id, request)) => {
+                Ok(request) => {
                     // One without candidates counts too: a group has an end.
                     last = request.rows().max(1);
                     rows += last;
                     ids.push(id);
                     together.push(request);
                 }
-                Err(error) => failed = Some(error),
+                Err(error) => failed = Some((id, Err(error))),
             }
             if failed.is_some() || rows + last > self.rows {
                 break;
             }
         }
         let results = self.session.rerank_together(together, self.policy);
-        let named = ids.into_iter().zip(results);
-        self.results
-            .extend(named.map(|(id, result)| result.with_context(|| format!("query {id}"))));
-        self.results.extend(failed.map(Err));
-    }
-}
-
-/// Says which line of the run names a candidate that the store does not have, or whose score is too
-/// large.
-fn at_line(error: EngineError, args: &QueryArgs, listed: &[RunHit]) -> anyhow::Error {
-    let line = match (&error, &args.candidates) {
-        (
-            EngineError::UnknownDocument { document, .. }
-            | EngineError::ScoreRange { document, .. },
-            Some(run),
-        ) => {
-            let named = listed.iter().find(|hit| hit.document == *document);
-            named.map(|hit| format!("{}:{}", run.display(), hit.line))
-        }
-        _ => None,
-    };
-    match line {
-        Some(line) => anyhow::Error::from(error).context(line),
-        None => error.into(),
+        let named = ids.into_iter().zip(results).map(|(id, result)| {
+            let result = result.with_context(|| format!("query {id}"));
+            (id, result)
+        });
+        self.results.extend(named.chain(failed));
     }
 }
 
@@ -161,7 +146,7 @@ fn has_blanks(result: &SearchResult) -> bool {
     result.hits.iter().any(|hit| changes(&hit.id) || changes(&result.query_id))
 }
 
-fn render(result: &SearchResult, device: &str, format: Format) -> Result<String> {
+fn render(result: &SearchResult, device: &str, format: Format, tag: &str) -> Result<String> {
     Ok(match format {
         Format::Jsonl => {
             let mut value = serde_json::to_value(result)?;
@@ -171,7 +156,7 @@ fn render(result: &SearchResult, device: &str, format: Format) -> Result<String>
         Format::Trec => {
             let line = |hit: &RankedHit| {
                 let (query, document) = (run_id(&result.query_id), run_id(&hit.id));
-                run_line(&query, &document, hit.rank, hit.score, "hyperrag")
+                run_line(&query, &document, hit.rank, hit.score, tag)
             };
             result.hits.iter().map(line).collect::<Result<Vec<_>, _>>()?.join("\n")
         }
@@ -184,7 +169,8 @@ fn text(result: &SearchResult) -> String {
     table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["score", "rank", "id", "title", "snippet"]);
     for hit in &result.hits {
         table.add_row([
-            format!("{:.4}", hit.score),
+            // A small negative number is no -0.
+            format!("{:.4}", hit.score).replace("-0.0000", "0.0000"),
             hit.rank.to_string(),
             hit.id.clone(),
             report::on_one_line(&hit.title, 36),

@@ -13,15 +13,17 @@ use crate::report;
 
 /// Finds the weight for `--fuse zscore`.
 pub(crate) fn tune(args: &TuneArgs, json: bool) -> Result<Status> {
-    let qrels = read_qrels(&args.qrels)?;
+    let qrels = read_qrels(&args.qrels, std::slice::from_ref(&args.measure))?;
     let answers = queries::objects(&args.hits)?;
-    let scored = answers.iter().map(|(place, value)| {
+    // A query that failed has a line, too.
+    let answers = answers.iter().filter(|(_, value)| value.get("error").is_none());
+    let scored = answers.map(|(place, value)| {
         scored(value).with_context(|| {
             format!("{place}: not a line of `hyperrag query --json`: it has no query_id, or a hit without id, model_score and retriever_score")
         })
     });
     let scored = scored.collect::<Result<Vec<_>>>()?;
-    let tuning = hyperrag_eval::experiment::tune::tune(&scored, &qrels, args.measure)
+    let tuning = hyperrag_eval::experiment::tune::tune(&scored, &qrels, &args.measure)
         .with_context(|| {
             format!(
                 "{}: fewer than two queries are judged, which cannot be halved",
@@ -36,7 +38,7 @@ fn scored(answer: &Value) -> Option<ScoredQuery> {
     let id = answer.get("query_id")?.as_str()?.to_owned();
     let mut query = ScoredQuery { id, ..ScoredQuery::default() };
     for hit in answer.get("hits")?.as_array()? {
-        let number = |key: &str| Some(hit.get(key)?.as_f64()? as f32);
+        let number = |key: &str| Some((hit.get(key)?.as_f64()? as f32).clamp(f32::MIN, f32::MAX));
         query.documents.push(hit.get("id")?.as_str()?.to_owned());
         query.model.push(number("model_score")?);
         query.retriever.push(number("retriever_score")?);

@@ -1,8 +1,12 @@
 //! Arguments and files in, the words of the engine out.
 
+pub(crate) mod candidates;
 pub(crate) mod corpus;
+pub(crate) mod gold;
 pub(crate) mod judged;
 pub(crate) mod model;
 pub(crate) mod queries;
 pub(crate) mod ranking;
+pub(crate) mod rows;
+pub(crate) mod stdin;
 pub(crate) mod text;

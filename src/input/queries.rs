@@ -1,23 +1,23 @@
 //! Queries from the command line, from stdin, and from files.
 
-use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use hyperrag_core::{Classified, Document};
+use hyperrag_corpus::{Columns, Corpus, CorpusError, JsonObjects, Limits, ReadOptions, RowKind};
 use hyperrag_engine::Query;
 use serde_json::Value;
 
 use crate::error::Usage;
-use crate::input::text;
+use crate::input::stdin::{self, NamedQuery};
+use crate::report;
 
-/// Longest line of a query file.
-const LINE_BYTES_MAX: u64 = 1 << 20;
+/// Longest query of a file, in bytes.
+const QUERY_BYTES_MAX: u64 = 1 << 20;
 
 /// The queries that a command line names, as they come.
 pub(crate) struct QueryBatch {
-    queries: Box<dyn Iterator<Item = Result<Query>>>,
+    queries: Box<dyn Iterator<Item = NamedQuery>>,
     /// Their number, where it is known.
     pub(crate) count: Option<u64>,
     /// Whether it is the one query of a command line.
@@ -28,15 +28,18 @@ impl QueryBatch {
     /// The query `text`, where `-` stands for stdin, else those of `file`, which the settings may name.
     pub(crate) fn new(text: Option<&str>, file: Option<&Path>) -> Result<Self> {
         Ok(match (text, file) {
-            (Some("-"), _) => Self { queries: Box::new(from_stdin()), count: None, single: false },
+            (Some("-"), _) => {
+                Self { queries: Box::new(stdin::queries()), count: None, single: false }
+            }
             (Some(text), _) => {
                 let query = Query { id: "1".to_owned(), text: text.to_owned() };
-                Self { queries: Box::new([Ok(query)].into_iter()), count: Some(1), single: true }
+                let queries = Box::new([named(query)].into_iter());
+                Self { queries, count: Some(1), single: true }
             }
             (None, Some(path)) => {
                 let queries = read(path)?;
                 let count = Some(queries.len() as u64);
-                Self { queries: Box::new(queries.into_iter().map(Ok)), count, single: false }
+                Self { queries: Box::new(queries.into_iter().map(named)), count, single: false }
             }
             (None, None) => {
                 let what =
@@ -48,118 +51,63 @@ impl QueryBatch {
 }
 
 impl Iterator for QueryBatch {
-    type Item = Result<Query>;
+    type Item = NamedQuery;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.queries.next()
     }
 }
 
-/// Reads JSONL with `_id` and `text`, or TSV with id and text.
+fn named(query: Query) -> NamedQuery {
+    (query.id.clone(), Ok(query))
+}
+
+/// Reads the queries of a file, or of stdin where `path` is `-`: a corpus whose columns have other usual
+/// names.
 pub(crate) fn read(path: &Path) -> Result<Vec<Query>> {
-    let name = path.display();
-    let jsonl = path.extension().is_some_and(|e| e == "jsonl" || e == "json" || e == "ndjson");
-    let mut queries = Vec::new();
-    let mut seen = HashSet::new();
-    for line in placed_lines(path, "the queries")? {
-        let (place, line) = line?;
-        let query = if jsonl { from_json(&line) } else { from_tsv(&line) };
-        let query = query.with_context(|| place.clone())?;
-        ensure!(seen.insert(query.id.clone()), "{place}: the query id {:?} comes twice", query.id);
-        queries.push(query);
+    let columns = Columns { rows: RowKind::Queries, ..Columns::default() };
+    let limits = Limits { document_bytes: QUERY_BYTES_MAX, ..Limits::default() };
+    let options = ReadOptions { limits, tsv_by_default: true, ..ReadOptions::default() };
+    let corpus = Corpus::open_with(&[path], columns, options).map_err(refused)?;
+    for warning in corpus.warnings() {
+        report::warn(&format!("{}; write them as CSV, or without quotes", warning.what));
     }
-    ensure!(!queries.is_empty(), "{name}: the file has no queries");
+    let mut queries = Vec::new();
+    for row in corpus.rows() {
+        let Document { id, text, .. } = row.map_err(refused)?.document;
+        queries.push(Query { id: id.as_str().to_owned(), text });
+    }
+    ensure!(!queries.is_empty(), "{}: the file has no queries", path.display());
     Ok(queries)
 }
 
-/// The JSON objects of a file, one a line, each with its place.
+/// Returns the error in the words of queries, without remedies for a corpus.
+fn refused(error: CorpusError) -> anyhow::Error {
+    match error {
+        CorpusError::Id { place, reason } => {
+            anyhow!("{place}: {}", reason.to_string().replace("document id", "query id"))
+        }
+        CorpusError::DuplicateId { id, second, .. } => {
+            anyhow!("{second}: the query id {:?} comes twice", id.as_str())
+        }
+        CorpusError::DocumentTooLong { place, bytes, max } => {
+            anyhow!("{place}: the query has {bytes} bytes, {max} are allowed")
+        }
+        CorpusError::Copy { .. } => error.into(),
+        error if error.hint().is_some() => anyhow!(hyperrag_core::sentence(&error)),
+        error => error.into(),
+    }
+}
+
+/// The JSON objects of a file, one a line or in one array, each with its place.
 pub(crate) fn objects(path: &Path) -> Result<Vec<(String, Value)>> {
     let mut objects = Vec::new();
-    for line in placed_lines(path, "the file")? {
-        let (place, line) = line?;
+    for object in JsonObjects::open(path)? {
+        let (place, text) = object?;
         let value: Value =
-            serde_json::from_str(&line).with_context(|| format!("{place}: not a JSON object"))?;
+            serde_json::from_str(&text).with_context(|| format!("{place}: not a JSON object"))?;
         ensure!(value.is_object(), "{place}: not a JSON object");
-        objects.push((place, value));
+        objects.push((place.to_string(), value));
     }
     Ok(objects)
-}
-
-/// The lines of a file that are not blank, each with its place. `what` the file holds is for the
-/// message where it cannot be opened.
-fn placed_lines(path: &Path, what: &str) -> Result<impl Iterator<Item = Result<(String, String)>>> {
-    let name = path.display().to_string();
-    let file = File::open(path).with_context(|| format!("{name}: {what} cannot be opened"))?;
-    let placed = (1..).zip(lines(BufReader::new(file))).map(move |(number, line): (usize, _)| {
-        let place = format!("{name}:{number}");
-        let line = line.with_context(|| format!("{place}: not readable as text"))?;
-        Ok((place, line))
-    });
-    Ok(placed.filter(|line| !matches!(line, Ok((_, line)) if line.trim().is_empty())))
-}
-
-/// One query a line, named by its number.
-fn from_stdin() -> impl Iterator<Item = Result<Query>> {
-    let numbered = (1..).zip(lines(io::stdin().lock()));
-    numbered.filter_map(|(number, line): (usize, _)| match line {
-        Ok(text) if text.trim().is_empty() => None,
-        Ok(text) => Some(Ok(Query { id: number.to_string(), text })),
-        Err(error) => {
-            Some(Err(error).with_context(|| format!("stdin:{number}: not readable as text")))
-        }
-    })
-}
-
-/// Lines of bounded length, without their ends.
-fn lines(mut reader: impl BufRead) -> impl Iterator<Item = io::Result<String>> {
-    let mut first = true;
-    std::iter::from_fn(move || {
-        let mut line = String::new();
-        match io::Read::take(&mut reader, LINE_BYTES_MAX).read_line(&mut line) {
-            Ok(0) => None,
-            Ok(read) if read as u64 == LINE_BYTES_MAX && !line.ends_with('\n') => {
-                let what = format!("the line is longer than {LINE_BYTES_MAX} bytes");
-                // The rest of it is no line of its own.
-                Some(reader.skip_until(b'\n').and(Err(io::Error::other(what))))
-            }
-            Ok(_) => {
-                let line = line.trim_end_matches(['\n', '\r']);
-                let mark = std::mem::take(&mut first).then_some(text::BYTE_ORDER_MARK);
-                let line = mark.and_then(|mark| line.strip_prefix(mark)).unwrap_or(line);
-                Some(Ok(line.to_owned()))
-            }
-            Err(error) => Some(Err(error)),
-        }
-    })
-    .fuse()
-}
-
-fn from_json(line: &str) -> Result<Query> {
-    let value: Value = serde_json::from_str(line).context("not a JSON object")?;
-    let id = match value.get("_id").or_else(|| value.get("id")) {
-        Some(Value::String(id)) if id.is_empty() => bail!("its `_id` is empty"),
-        Some(Value::String(id)) => id.clone(),
-        Some(Value::Number(id)) => id.to_string(),
-        _ => bail!("it has no `_id`; found {}", keys(&value)),
-    };
-    match value.get("text").and_then(Value::as_str) {
-        Some(text) => Ok(Query { id, text: text.to_owned() }),
-        None => bail!("it has no `text`; found {}", keys(&value)),
-    }
-}
-
-/// Names the keys of an object.
-fn keys(value: &Value) -> String {
-    let keys = value.as_object().into_iter().flatten().map(|(key, _)| format!("`{key}`"));
-    let keys: Vec<String> = keys.collect();
-    if keys.is_empty() { "no keys".to_owned() } else { keys.join(", ") }
-}
-
-fn from_tsv(line: &str) -> Result<Query> {
-    match line.split_once('\t') {
-        Some((id, text)) if !id.is_empty() => {
-            Ok(Query { id: id.to_owned(), text: text.to_owned() })
-        }
-        _ => bail!("expected an id, a tab and the query"),
-    }
 }

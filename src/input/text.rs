@@ -5,9 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-
-/// Byte order mark that some programs put before a text in UTF-8.
-pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
+use hyperrag_files::lines::BYTE_ORDER_MARK;
 
 /// Reads the text of a file or a pipe, of stdin where `path` is `-`. One of more than `max` bytes is
 /// refused: it may have no end. `what` it is, a message says. A byte order mark is left out.

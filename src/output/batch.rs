@@ -1,36 +1,79 @@
 //! Results of a batch of queries, printed as they come: warnings given once, and how the batch ends.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use hyperrag_core::{Failover, Hint};
 use hyperrag_engine::EngineError;
 use hyperrag_rerank::{DamagedBlock, RerankError};
 use indicatif::ProgressBar;
+use serde_json::json;
 
 use crate::exit::Status;
 use crate::hint;
 use crate::input::queries::QueryBatch;
+use crate::input::stdin::LineError;
 use crate::report;
+
+/// Warnings of a kind that are given; of the others the number is told.
+const SAID_MAX: usize = 10;
 
 /// Warnings that were given, each once.
 #[derive(Default)]
-pub(crate) struct WarnedOnce(HashSet<String>);
+pub(crate) struct WarnedOnce {
+    said: HashSet<String>,
+    /// Number of warnings by their kind.
+    kinds: BTreeMap<&'static str, usize>,
+}
 
 impl WarnedOnce {
     /// Gives the warning, unless it was given before.
     pub(crate) fn once(&mut self, text: &str) {
-        if self.0.insert(text.to_owned()) {
+        if self.said.insert(text.to_owned()) {
             report::warn(text);
+        }
+    }
+
+    /// Gives the first warnings on queries that have something in common, and counts the others.
+    pub(crate) fn few(&mut self, kind: &'static str, text: impl FnOnce() -> String) {
+        let count = self.kinds.entry(kind).or_default();
+        *count += 1;
+        if *count <= SAID_MAX {
+            report::warn(&text());
+        }
+    }
+
+    /// Tells how many warnings were not given.
+    fn finish(&self) {
+        for (kind, count) in self.kinds.iter().filter(|(_, count)| **count > SAID_MAX) {
+            report::warn(&format!("{} more queries {kind}", count - SAID_MAX));
         }
     }
 
     /// Speaks of damages and failovers, and gives the status that a query with them has.
     pub(crate) fn warn(&mut self, damages: &[DamagedBlock], failovers: &[Failover]) -> Status {
         warn_of_damages(damages);
-        warn_of_failovers(failovers, &mut self.0);
+        warn_of_failovers(failovers, &mut self.said);
         if damages.is_empty() { Status::Done } else { Status::Degraded }
     }
+}
+
+/// A result that was printed.
+pub(crate) struct Shown {
+    /// Status that the query has.
+    pub(crate) status: Status,
+    /// Whether there were documents to rank, or none were asked for.
+    pub(crate) found: bool,
+}
+
+/// Forms in which a batch is printed.
+pub(crate) struct BatchOutput<'a> {
+    /// Whether it is the one query of a command line: its failure is the command's.
+    pub(crate) single: bool,
+    /// Whether a query that fails has a record on stdout, too.
+    pub(crate) json: bool,
+    /// The bar over the batch.
+    pub(crate) bar: &'a ProgressBar,
 }
 
 /// A bar over a batch.
@@ -41,26 +84,40 @@ pub(crate) fn batch_bar(batch: &QueryBatch) -> ProgressBar {
     )
 }
 
-/// Has `show` print each result of a batch of queries. Returns how the batch ends: with `start`, or
-/// degraded. A query that fails is reported and does not end the batch, unless it is the `single` one. A
-/// result that cannot be printed ends it.
+/// Has `show` print each result of a batch of queries, which stands beside the query's id. Returns how the
+/// batch ends: with `start`, or degraded. A query that fails is reported and does not end the batch, unless it
+/// is the single one. A result that cannot be printed ends it.
+///
+/// # Errors
+/// The words of `nothing`, which gets the number of results, if there are some and none of them found a
+/// document.
 pub(crate) fn for_each_result<T>(
     start: Status,
-    results: impl Iterator<Item = Result<T>>,
-    single: bool,
-    bar: &ProgressBar,
-    mut show: impl FnMut(T, &mut WarnedOnce) -> Result<Status>,
+    results: impl Iterator<Item = (String, Result<T>)>,
+    output: &BatchOutput<'_>,
+    mut show: impl FnMut(T, &mut WarnedOnce) -> Result<Shown>,
+    nothing: impl FnOnce(usize) -> Option<String>,
 ) -> Result<Status> {
+    let BatchOutput { single, json, bar } = *output;
     let (mut status, mut warned) = (start, WarnedOnce::default());
-    for result in results {
+    let (mut shown, mut found) = (0, 0);
+    for (id, result) in results {
         match result {
             Ok(result) => {
-                if show(result, &mut warned)? == Status::Degraded {
+                let Shown { status: own, found: any } = show(result, &mut warned)?;
+                if own == Status::Degraded {
                     status = Status::Degraded;
                 }
+                shown += 1;
+                found += usize::from(any);
             }
             Err(error) if !single && !is_fatal(&error) => {
-                report::warn(&hint::sentence(&error));
+                let sentence = hint::sentence(&error);
+                report::warn(&sentence);
+                if json {
+                    let record = json!({"query_id": id, "error": sentence});
+                    bar.suspend(|| report::print_data(&record.to_string()))?;
+                }
                 status = Status::Degraded;
             }
             Err(error) => return Err(error),
@@ -68,7 +125,9 @@ pub(crate) fn for_each_result<T>(
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(status)
+    warned.finish();
+    let nothing = (shown > 0 && found == 0).then(|| nothing(shown)).flatten();
+    nothing.map_or(Ok(status), |what| Err(anyhow!(what)))
 }
 
 /// Whether an error is the store's or the program's rather than the query's.
@@ -81,7 +140,7 @@ fn is_fatal(error: &anyhow::Error) -> bool {
             // Another query may not need the damaged bytes.
             | EngineError::Index(_)
             | EngineError::UnknownDocument { .. }
-            | EngineError::ScoreRange { .. },
+            | EngineError::QueryTooLong { .. },
         ) => false,
         Some(EngineError::Rerank(error)) => {
             matches!(
@@ -90,7 +149,7 @@ fn is_fatal(error: &anyhow::Error) -> bool {
             )
         }
         Some(_) => true,
-        None => false,
+        None => matches!(error.downcast_ref::<LineError>(), Some(LineError::Io(_))),
     }
 }
 

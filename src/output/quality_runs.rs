@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use hyperrag_core::rank_order;
 use hyperrag_eval::experiment::quality::candidates::JudgedQuery;
 use hyperrag_eval::experiment::tune::ScoredQuery;
 use hyperrag_eval::metric::run::{run_id, run_line};
@@ -54,7 +55,7 @@ fn run<'a>(
 ) -> Result<String> {
     let mut lines = String::new();
     for (query, scores) in queries {
-        for (rank, candidate) in (1..).zip(best_first(scores)) {
+        for (rank, candidate) in (1..).zip(best_first(query, scores)) {
             let (document, score) = (&query.documents[candidate], scores[candidate]);
             let (query, document) = (run_id(&query.id), run_id(document));
             lines.push_str(&run_line(&query, &document, rank, score, tag)?);
@@ -77,14 +78,16 @@ fn hits(judged: &[JudgedQuery], queries: &[ScoredQuery]) -> String {
                 "retriever_score": scored.retriever[candidate],
             })
         };
-        let hits: Vec<_> = (1..).zip(best_first(&scored.model)).map(hit).collect();
+        let hits: Vec<_> = (1..).zip(best_first(scored, &scored.model)).map(hit).collect();
         format!("{}\n", json!({"query_id": scored.id, "query": judged.query.text, "hits": hits}))
     };
     judged.iter().zip(queries).map(line).collect()
 }
 
-fn best_first(scores: &[f32]) -> Vec<usize> {
+fn best_first(query: &ScoredQuery, scores: &[f32]) -> Vec<usize> {
+    let place =
+        |candidate: &usize| (f64::from(scores[*candidate]), query.documents[*candidate].as_str());
     let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    order.sort_by(|a, b| rank_order(place(a), place(b)));
     order
 }

@@ -124,9 +124,12 @@ fn a_question_that_fails_does_not_end_a_batch() {
     let line = "answer --store store TINY --depth 4 --queries queries.tsv --max-tokens 12";
     let outcome = scratch.ends(DEGRADED, &format!("{line} --json"));
     outcome.says(&["warning: query b: the query is empty", "warning: query c: "]);
-    let answers = outcome.json();
+    let mut answers = outcome.json();
     let names: Vec<&Value> = answers.iter().map(|answer| &answer["query_id"]).collect();
-    assert_eq!(names, ["a", "d"]);
+    assert_eq!(names, ["a", "b", "c", "d"]);
+    let failed = |answer: &Value| answer.get("error").is_some();
+    assert_eq!(answers.iter().map(failed).collect::<Vec<_>>(), [false, true, true, false]);
+    answers.retain(|answer| !failed(answer));
     let text = scratch.ends(DEGRADED, line).stdout;
     for answer in &answers {
         let words = ["query", "answer"].map(|key| answer[key].as_str().unwrap());
@@ -136,9 +139,12 @@ fn a_question_that_fails_does_not_end_a_batch() {
         "answer --store store TINY --depth 4 --max-tokens 12 --json -",
         "how bees dance\n\nwhat is bread\n",
     );
+    assert_eq!(stdin.code, DEGRADED, "{}", stdin.stderr);
     let of = |answer: &Value| (answer["query"].clone(), answer["answer"].clone());
+    let mut piped = stdin.json();
+    assert_eq!(piped.remove(1), json!({"query_id": "2", "error": "query 2: the query is empty"}));
     assert_eq!(
-        stdin.json().iter().map(of).collect::<Vec<_>>(),
+        piped.iter().map(of).collect::<Vec<_>>(),
         answers.iter().map(of).collect::<Vec<_>>()
     );
     // `eval qa` reads what `answer` prints.

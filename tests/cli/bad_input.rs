@@ -130,42 +130,6 @@ fn a_string_that_all_rows_share_is_not_held_for_each() {
 }
 
 #[test]
-fn blanks_in_ids_are_written_visibly_in_a_run() {
-    let scratch = Scratch::new();
-    let mut rows = passages()[..3].to_vec();
-    for (row, id) in rows.iter_mut().zip(["my doc\u{3000}", "a\u{a0}b", "plain"]) {
-        row["_id"] = json!(id);
-        row["text"] = json!(format!("honey {id}"));
-    }
-    scratch.write("corpus.jsonl", jsonl(&rows));
-    scratch.ok("build corpus.jsonl --store store TINY");
-    let queries = [json!({"_id": "q 1", "text": "honey"}), json!({"_id": "q2", "text": "honey"})];
-    scratch.write("queries.jsonl", jsonl(&queries));
-    let query = "query --store store TINY --queries queries.jsonl --format";
-    let run = scratch.ok(&format!("{query} trec"));
-    run.says(&["warning: blanks in ids are written as %20"]);
-    assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
-    let mut lines: Vec<String> = run.stdout.lines().map(str::to_owned).collect();
-    lines.sort();
-    let ids = ["a%C2%A0b", "my%20doc%E3%80%80", "plain"];
-    for (line, id) in lines.iter().zip(ids.iter().cycle()) {
-        assert_eq!(line.split_whitespace().count(), 6, "{line}");
-        assert!(run.stdout.contains(&format!(" Q0 {id} ")), "{line}");
-    }
-    assert_eq!((lines.len(), lines[0].starts_with("q%201 Q0 ")), (6, true));
-    let answers = scratch.ok(&format!("{query} jsonl")).json();
-    let kept: Vec<&str> = answers[0]["hits"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|hit| hit["id"].as_str().unwrap())
-        .collect();
-    assert!(kept.contains(&"my doc\u{3000}") && answers[0]["query_id"] == "q 1", "{kept:?}");
-    scratch.write("queries.jsonl", jsonl(&[json!({"_id": "", "text": "honey"})]));
-    scratch.ends(FAILED, &format!("{query} trec")).says(&["queries.jsonl:1", "`_id` is empty"]);
-}
-
-#[test]
 fn rows_without_text_are_left_out_with_a_warning() {
     let scratch = Scratch::new();
     let mut rows = passages()[..4].to_vec();
@@ -296,12 +260,18 @@ fn queries_that_cannot_be_answered_are_named() {
     );
     let outcome = scratch.ends(DEGRADED, &format!("{query} three.jsonl"));
     outcome.says(&["warning: query q2: the query is empty"]);
-    let ids: Vec<_> = outcome.json().iter().map(|answer| answer["query_id"].clone()).collect();
-    assert_eq!(ids, ["q1", "q3"]);
+    let answers = outcome.json();
+    let ids: Vec<_> = answers.iter().map(|answer| answer["query_id"].clone()).collect();
+    assert_eq!(ids, ["q1", "q2", "q3"]);
+    assert_eq!(answers[1]["error"], "query q2: the query is empty");
+    scratch.write("empty.jsonl", jsonl(&[json!({"_id": "", "text": "honey"})]));
+    scratch
+        .ends(FAILED, &format!("{query} empty.jsonl"))
+        .says(&["empty.jsonl:1", "`_id` is empty"]);
     scratch.write("twice.tsv", "1\tbees\n1\tbread\n");
     scratch.ends(FAILED, &format!("{query} twice.tsv")).says(&["twice.tsv:2", "twice"]);
     scratch.write("bad.jsonl", "{\"_id\": \"1\"}\n");
-    scratch.ends(FAILED, &format!("{query} bad.jsonl")).says(&["bad.jsonl:1", "`text`"]);
+    scratch.ends(FAILED, &format!("{query} bad.jsonl")).says(&["bad.jsonl:1", "no text column"]);
     scratch.write("none.jsonl", "");
     scratch.ends(FAILED, &format!("{query} none.jsonl")).says(&["none.jsonl", "no queries"]);
     scratch.ends(FAILED, &format!("{query} nowhere.tsv")).says(&["nowhere.tsv"]);

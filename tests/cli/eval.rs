@@ -1,53 +1,9 @@
-//! Measures against `ir_measures`, comparison of runs, and answers.
+//! Measures, comparison of runs, and answers. `crates/eval/tests` compares measures with `ir_measures`.
 
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
-use serde_json::Value;
-
-use crate::seeded::Seeded;
 use crate::support::{DONE, FAILED, Outcome, Scratch, USAGE};
-
-const MEASURES: [&str; 13] = [
-    "nDCG",
-    "nDCG@3",
-    "nDCG@10",
-    "AP",
-    "AP@5",
-    "RR",
-    "RR@2",
-    "RR@10",
-    "R@5",
-    "R@100",
-    "P@5",
-    "P@30",
-    "Success@2",
-];
-
-/// Writes judgements and a run, with graded and negative judgements, queries without a relevant
-/// document, queries that only one of the two files has, ties, and documents that nobody judged.
-fn write_seeded(scratch: &Scratch, seed: u64) {
-    let mut random = Seeded(seed);
-    let (mut qrels, mut run) = (String::new(), String::new());
-    for query in 0..40 {
-        let highest = if query % 7 == 0 { 0 } else { 3 };
-        for document in 0..30 {
-            if query != 5 && random.below(3) == 0 {
-                let grade = random.below(5) as i64 - 1;
-                writeln!(qrels, "q{query} 0 d{document} {}", grade.min(highest)).unwrap();
-            }
-            if query % 11 != 3 && random.below(4) > 0 {
-                // Few different scores, some of which are equal in single precision only.
-                let score = random.below(6) as f64 + random.below(2) as f64 * 1e-9;
-                writeln!(run, "q{query} Q0 d{document} 1 {score:.10} test").unwrap();
-            }
-        }
-    }
-    scratch.write("qrels", qrels);
-    scratch.write("run", run);
-}
 
 #[track_caller]
 fn run(scratch: &Scratch, line: &str, code: i32) -> Outcome {
@@ -56,44 +12,88 @@ fn run(scratch: &Scratch, line: &str, code: i32) -> Outcome {
     outcome
 }
 
-/// Returns the measures of `ir_measures`.
-fn reference(scratch: &Scratch) -> Value {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join("target/python/bin/python");
-    assert!(python.exists(), "there is no {}: `make python` installs it", python.display());
-    let mut command = Command::new(python);
-    command.arg(root.join("scripts/measures.py"));
-    command.args([scratch.path("qrels"), scratch.path("run")]).args(MEASURES);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+#[test]
+fn ties_go_by_id_downwards_and_no_number_is_rounded() {
+    let scratch = Scratch::new();
+    let long = "36893488147419103233";
+    let qrels = format!("q1 0 b 2\r\nq1\t0\ta 0\r\nq1 0 c -1\r\nq2 0 a 1\r\n{long} 0 é 1\r\n");
+    scratch.write("qrels", format!("\u{feff}{qrels}"));
+    let hits = format!("{long}\tQ0\té\t1\t-0.0\tt\r\n{long} Q0 z 2 0 t\r\n");
+    scratch.write("run", format!("q1 Q0 a 1 1e300 t\r\nq1 Q0 b 2 1e300 t\r\n{hits}"));
+    let list = "RR,P(rel=2)@1,Judged@5,nDCG(gains={1:1,2:4})@10,MAP,MRR@10,Bpref,infAP,RBP(p=0.5,rel=1),ERR@3";
+    let line = format!("eval --run run --qrels qrels --json --measure {list}");
+    let outcome = run(&scratch, &line, DONE);
+    let own = outcome.json().remove(0);
+    let of = |query: &str, name: &str| own["per_query"][query][name].as_f64().unwrap();
+    assert_eq!((of("q1", "RR"), of("q1", "P(rel=2)@1"), of("q1", "Judged@5")), (1.0, 1.0, 1.0));
+    assert_eq!((of(long, "RR"), of("q1", "RBP(rel=1,p=0.5)")), (1.0, 0.5));
+    assert_eq!((of("q1", "ERR@3"), of("q1", "nDCG(gains={2:4})@10")), (3.0 / 16.0, 1.0));
+    assert_eq!((of("q1", "Bpref"), of("q1", "infAP")), (1.0, 1.0));
+    // MRR@10 and MAP are RR@10 and AP.
+    assert_eq!((own["metrics"]["AP"]["mean"].as_f64(), of("q2", "RR@10")), (Some(2.0 / 3.0), 0.0));
+    let text = outcome.stdout;
+    assert!(!text.contains("-0.0") && !text.contains("null"), "{text}");
 }
 
 #[test]
-fn measures_are_those_of_ir_measures() {
-    for seed in 0..3 {
-        let scratch = Scratch::new();
-        write_seeded(&scratch, seed);
-        let line = format!("eval --run run --qrels qrels --measure {} --json", MEASURES.join(","));
-        let own = run(&scratch, &line, DONE).json().remove(0);
-        let reference = reference(&scratch);
-        let close = |own: &Value, other: &Value, what: &str| {
-            let (own, other) = (own.as_f64().unwrap(), other.as_f64().unwrap());
-            assert!((own - other).abs() <= 1e-6, "seed {seed}, {what}: {own}, not {other}");
-        };
-        for name in MEASURES {
-            close(&own["metrics"][name]["mean"], &reference["means"][name], name);
-        }
-        let queries = reference["per_query"].as_object().unwrap();
-        assert_eq!(own["per_query"].as_object().unwrap().len(), queries.len());
-        for (query, values) in queries {
-            for (name, value) in values.as_object().unwrap() {
-                close(&own["per_query"][query][name], value, &format!("{query} {name}"));
-            }
-        }
-        assert!(own["missing_queries"].as_u64().unwrap() > 0);
-        assert_eq!(own["unjudged_queries"], 1);
+fn a_query_is_no_hit_of_itself_where_that_is_asked() {
+    let scratch = Scratch::new();
+    scratch.write("qrels", "a 0 b 1\nb 0 c 1\n");
+    scratch.write("run", "a Q0 a 1 3 t\na Q0 b 2 2 t\nb Q0 c 1 1 t\n");
+    let mean = |line: &str| run(&scratch, line, DONE).json()[0]["metrics"]["RR"]["mean"].clone();
+    let line = "eval --run run --qrels qrels --measure RR --json";
+    assert_eq!(mean(line), 0.75);
+    assert_eq!(mean(&format!("{line} --exclude-self")), 1.0);
+    let outcome = run(&scratch, &format!("{line} --exclude-self --baseline run"), DONE);
+    outcome.says(&["run: 1 documents with their query's id were left out"]);
+    assert_eq!(outcome.json()[0]["baseline"]["metrics"]["RR"]["mean"], 1.0);
+}
+
+#[test]
+fn runs_that_have_nothing_of_the_judgements_are_told() {
+    let scratch = Scratch::new();
+    scratch.write("qrels", "1 0 a 1\n2 0 a 1\n");
+    scratch.write("empty", "\n");
+    scratch.write("other", "q1 Q0 a 1 1 t\nq2 Q0 a 1 1 t\n");
+    let outcome = run(&scratch, "eval --run empty --qrels qrels --json", DONE);
+    outcome.says(&["empty: the run is empty: all 2 judged queries count 0"]);
+    assert!(!outcome.stdout.contains("-0.0"), "{}", outcome.stdout);
+    let outcome = run(&scratch, "eval --run other --qrels qrels", DONE);
+    outcome.says(&["other: none of its 2 queries is judged", "query is \"q1\"", "one \"1\""]);
+}
+
+#[test]
+fn several_runs_are_compared_with_the_first_and_p_adjusted() {
+    let scratch = Scratch::new();
+    let (mut qrels, mut good, mut bad) = (String::new(), String::new(), String::new());
+    for query in 0..8 {
+        writeln!(qrels, "q{query} 0 a 1").unwrap();
+        writeln!(good, "q{query} Q0 a 1 2 t\nq{query} Q0 b 2 1 t").unwrap();
+        writeln!(bad, "q{query} Q0 b 1 2 t\nq{query} Q0 a 2 1 t").unwrap();
     }
+    let names = ["qrels", "good", "better", "bad", "worse"];
+    let texts = [&qrels, &good, &good, &bad, &bad];
+    names.iter().zip(texts).for_each(|(name, text)| scratch.write(name, text));
+    let line = "eval --run bad good worse better --qrels qrels --measure RR";
+    let json = run(&scratch, &format!("{line} --json"), DONE).json().remove(0);
+    assert!(json["comparison"].is_null() && json["metrics"]["RR"]["mean"] == 0.5);
+    let of = |place: usize| &json["runs"][place]["comparison"]["RR"];
+    let p = |place: usize| (of(place)["p"].as_f64(), of(place)["p_holm"].as_f64());
+    assert_eq!((json["runs"][0]["run"].as_str(), of(0).is_null()), (Some("bad"), true));
+    // Of 256 combinations of signs two are as far out; three tests are made.
+    assert_eq!(p(1), (Some(2.0 / 256.0), Some(6.0 / 256.0)));
+    assert_eq!((p(2), p(3).1), ((Some(1.0), Some(1.0)), Some(6.0 / 256.0)));
+    let table = run(&scratch, &format!("{line} --per-query"), DONE).stdout;
+    assert!(table.contains("p (Holm)") && table.contains("0.0234"), "{table}");
+    assert!(table.contains("worse\tq7\tRR\t0.5000"), "{table}");
+    let line = "eval --run good --run worse --baseline bad --qrels qrels --measure RR";
+    let json = run(&scratch, &format!("{line} --json"), DONE).json().remove(0);
+    assert_eq!(json["comparison"]["RR"]["p_holm"].as_f64(), Some(4.0 / 256.0));
+    assert_eq!(json["comparison"], json["runs"][0]["comparison"]);
+    let drawn = ["--svg draws one run"];
+    run(&scratch, &format!("{line} --svg x.svg"), USAGE).says(&drawn);
+    run(&scratch, "eval --run bad --qrels qrels --svg x.svg", USAGE).says(&drawn);
+    run(&scratch, "eval --run bad good --qrels qrels --svg x.svg", DONE);
 }
 
 #[test]
@@ -130,6 +130,13 @@ fn what_is_wrong_is_named() {
     run(&scratch, "eval --run run", USAGE).says(&["--qrels"]);
     let line = "eval --run run --qrels qrels --measure ndcg@10";
     run(&scratch, line, USAGE).says(&["is no measure", "nDCG@10"]);
+    scratch.write("run", "q1 Q0 a 1 2 t\nq1 Q0 b 2 nan t\n");
+    let line = "eval --run run --qrels qrels";
+    run(&scratch, line, FAILED).says(&["run:2", "\"nan\"", "not a finite"]);
+    scratch.write("qrels", "q1 0 a 5\n");
+    scratch.write("run", "q1 Q0 a 1 2 t\n");
+    let line = "eval --run run --qrels qrels --measure ERR@10";
+    run(&scratch, line, FAILED).says(&["qrels: it has the grade 5", "grades up to 4"]);
 }
 
 #[test]
@@ -151,8 +158,10 @@ fn answers_are_evaluated() {
     assert!(run(&scratch, line, DONE).stdout.contains("questions  3"));
     scratch.write("answers", "{\"query_id\": \"a\"}\n");
     run(&scratch, line, FAILED).says(&["answers:1", "`answer`"]);
-    scratch.write("answers", "[1]\n");
+    scratch.write("answers", "1\n");
     run(&scratch, line, FAILED).says(&["answers:1", "not a JSON object"]);
+    scratch.write("answers", "[1]\n");
+    run(&scratch, line, FAILED).says(&["answers row 1", "not a JSON object"]);
 }
 
 #[test]
@@ -176,4 +185,62 @@ fn questions_without_an_id_are_matched_by_their_text() {
     run(&scratch, line, FAILED).says(&["gold:1", "two answers to \"Who?\" differ"]);
     scratch.write("answers", "{\"answer\": \"x\"}\n");
     run(&scratch, line, FAILED).says(&["answers:1", "neither `query_id` nor `query`"]);
+}
+
+/// A file in SQuAD's form, with a question that has no answer and one whose answer has no words.
+const SQUAD: &str = r#"{
+  "version": "v2.0",
+  "data": [{"title": "Bees", "paragraphs": [{"context": "Bees make honey.", "qas": [
+    {"question": "What?", "id": "a", "answers": [{"text": "honey", "answer_start": 10}],
+     "is_impossible": false},
+    {"question": "When?", "id": "b", "answers": [],
+     "plausible_answers": [{"text": "x", "answer_start": 0}], "is_impossible": true},
+    {"question": "Why?", "id": 36893488147419103233, "answers": [{"text": "the", "answer_start": 0}],
+     "is_impossible": false}
+  ]}, {"context": "", "qas": []}]}]}"#;
+
+#[test]
+fn squads_file_is_read() {
+    let scratch = Scratch::new();
+    let long = "36893488147419103233";
+    let mut answers = String::new();
+    for (id, answer) in [("a", "the honey"), ("b", ""), (long, "sun")] {
+        writeln!(answers, "{{\"query_id\": \"{id}\", \"answer\": \"{answer}\"}}").unwrap();
+    }
+    scratch.write("answers", answers);
+    let line = "eval qa --answers answers --gold gold --json";
+    for gold in [SQUAD, &SQUAD.replace('\n', " "), &format!("\u{feff}{SQUAD}")] {
+        scratch.write("gold", gold);
+        let found = run(&scratch, line, DONE).json().remove(0);
+        let of = |id: &str| ["EM", "F1"].map(|name| found["per_query"][id][name].as_f64().unwrap());
+        assert_eq!((found["questions"].as_u64(), found["unanswered"].as_u64()), (Some(3), Some(0)));
+        assert_eq!([of("a"), of("b"), of(long)], [[1.0; 2], [1.0; 2], [0.0; 2]]);
+    }
+    // Rows of a data set, which have columns of texts and places.
+    let rows = "{\"id\": \"a\", \"answers\": {\"text\": [\"honey\"], \"answer_start\": [10]}}\n\
+                {\"id\": \"b\", \"answers\": {\"text\": [], \"answer_start\": []}}\n";
+    scratch.write("gold", rows);
+    assert_eq!(run(&scratch, line, DONE).json()[0]["metrics"]["F1"], 1.0);
+    scratch.write("gold", "{\n \"data\": [{\"paragraphs\": [{\"qas\": [{\"id\": \"a\"}]}]}]}");
+    run(&scratch, line, FAILED).says(&["gold: question 1", "no `answers`"]);
+    scratch.write("gold", "{\n \"rows\": []}");
+    run(&scratch, line, FAILED).says(&["gold: neither JSON objects, one a line", "`data`"]);
+}
+
+#[test]
+fn questions_of_nq_open_are_read() {
+    let scratch = Scratch::new();
+    let gold = "{\"question\": \"who sings\", \"answer\": [\"Ada\", \"Bob\"]}\n\
+                {\"question\": \"why\", \"answer\": [\"x\"]}\n";
+    let answers = "{\"query_id\": \"1\", \"query\": \"who sings\", \"answer\": \"bob\"}\n\
+                   {\"query_id\": \"2\", \"query\": \"why\", \"error\": \"no room\"}\n";
+    scratch.write("answers", answers);
+    for gold in [gold, &format!("[{}]", gold.trim_end().replace('\n', ",\n"))] {
+        scratch.write("gold", gold);
+        let outcome = run(&scratch, "eval qa --answers answers --gold gold --json", DONE);
+        outcome.says(&["1 questions have no answer"]);
+        let found = outcome.json().remove(0);
+        assert_eq!(found["per_query"]["who sings"]["EM"], 1.0);
+        assert_eq!(found["metrics"]["EM"], 0.5);
+    }
 }

@@ -40,7 +40,9 @@ fn digests(kv_dtype: &str) -> BTreeMap<String, String> {
         digests.insert(folder.to_owned(), digest(parts));
     }
     let queries = testdata("queries.jsonl");
-    let query = "query --store store TINY --device cpu --dtype f32 --json --depth 20 -k 20";
+    // All documents that have a word of the query, and no score of BM25: the model's scores alone.
+    let query =
+        "query --store store TINY --device cpu --dtype f32 --json --depth 160 -k 160 --fuse none";
     let mut scores = Vec::new();
     for (query, hits) in ranked(&scratch.ok(&format!("{query} --queries {queries}"))) {
         scores.push(query.into_bytes());

@@ -117,6 +117,40 @@ fn a_new_store_is_computed_in_what_the_machine_multiplies_fast() {
     scratch.ends(USAGE, unknown).says(&["auto, f16, bf16, f32 or int8"]);
 }
 
+#[test]
+fn a_build_says_which_columns_it_takes() {
+    let scratch = Scratch::new();
+    scratch.write(
+        "a.jsonl",
+        "{\"docno\": 1, \"heading\": \"Bees\", \"body\": \"b\", \"url\": \"u\"}\n",
+    );
+    let sentence =
+        r#"columns: id from "docno", title from "heading", text from "body"; left out: "url""#;
+    for build in ["build a.jsonl --store store TINY --dry-run", "build a.jsonl --store store TINY"]
+    {
+        let told = scratch.ok(build);
+        assert!(told.stderr.contains(sentence), "{}", told.stderr);
+        assert!(!told.stderr.contains("different columns"), "{}", told.stderr);
+    }
+    scratch.write("b.jsonl", "{\"id\": 2, \"title\": \"Ants\", \"text\": \"b\"}\n");
+    let told = scratch.ok("build a.jsonl b.jsonl --store both TINY --dry-run --json");
+    told.says(&["the files have different columns: b.jsonl: id from \"id\", title from \"title\""]);
+    let columns = &told.json()[0]["columns"];
+    let expected = json!({
+        "id": "docno",
+        "title": "heading",
+        "text": "body",
+        "left_out": ["url"],
+        "left_out_more": 0,
+        "other_files": [{"file": "b.jsonl", "id": "id", "title": "title", "text": "text"}],
+        "other_files_more": 0,
+    });
+    assert_eq!(*columns, expected);
+    scratch.write("c.tsv", "1\tno header\n");
+    let told = scratch.ok("build c.tsv --store none TINY --dry-run --json");
+    assert_eq!(told.json()[0]["columns"], json!(null));
+}
+
 /// Earlier stores were in f32 by default.
 #[test]
 fn a_store_goes_on_in_the_type_that_it_was_begun_in() {
@@ -284,131 +318,12 @@ fn candidates_of_a_run_are_ranked_as_those_of_bm25() {
 
     scratch
         .write("strange.run", "q01 Q0 p001 1 1.0 x\nq02 Q0 nowhere 1 1.0 x\nq03 Q0 p002 1 1.0 x\n");
-    let degraded = scratch.ends(DEGRADED, &format!("{query} --candidates strange.run"));
+    let line = format!("{query} --candidates strange.run --on-missing fail");
+    let degraded = scratch.ends(DEGRADED, &line);
     degraded.says(&["strange.run:2: query q02: the store has no document \"nowhere\""]);
     assert_eq!(degraded.stderr.matches("q02").count(), 1, "{}", degraded.stderr);
     assert!(degraded.stdout.contains("q01 Q0 p001") && degraded.stdout.contains("q03 Q0 p002"));
     assert!(degraded.stderr.contains("query q04: the run of candidates does not name it"));
-
-    // No score of its query would be a number.
-    scratch.write("large.run", "q01 Q0 p001 1 1e308 x\nq01 Q0 p002 2 1.0 x\nq03 Q0 p002 1 1.0 x\n");
-    let degraded = scratch.ends(DEGRADED, &format!("{query} --candidates large.run"));
-    degraded.says(&["large.run:1: query q01: the score 1e308 of document \"p001\"", "scale"]);
-    assert!(!degraded.stdout.contains("q01") && degraded.stdout.contains("q03 Q0 p002"));
-}
-
-#[test]
-fn stores_and_models_are_described() {
-    let scratch = built("bf16");
-    let text = scratch.ok("info --store store").stdout;
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let best = hyperrag_model::Kernel::best();
-    let kernel = best.id(best.dtype());
-    for part in ["state complete", "documents 160", "tiny", "bf16", kernel] {
-        assert!(text.contains(part), "{part}: {text}");
-    }
-    let manifest = &scratch.ok("info --store store --json").json()[0];
-    assert_eq!(manifest["complete"], true);
-    assert_eq!(manifest["shards"].as_array().unwrap().len(), 3);
-    let list = scratch.ok("model list").stdout;
-    assert!(list.contains("smollm2-135m") && list.contains("not pulled"), "{list}");
-    assert_eq!(scratch.ok("model list --json").json()[0]["path"], Value::Null);
-    let tiny = testdata("tiny.gguf");
-    let model = &scratch.ok(&format!("model info {tiny} --json")).json()[0];
-    assert_eq!((&model["layers"], &model["kv_bytes_a_token_bf16"]), (&json!("2"), &json!("256")));
-}
-
-#[test]
-fn a_dry_run_counts_what_a_build_stores_and_writes_nothing() {
-    let scratch = Scratch::new();
-    let plan = scratch.ok("build CORPUS --store store TINY --dry-run --json").json();
-    assert!(!scratch.path("store").exists());
-    let built = scratch.ok("build CORPUS --store store TINY --json").json();
-    for field in ["documents", "chunks", "tokens", "empty_rows"] {
-        assert_eq!(plan[0][field], built[0][field], "{field}");
-    }
-    let (about, bytes) = (plan[0]["bytes"].as_f64().unwrap(), built[0]["bytes"].as_f64().unwrap());
-    assert!((about / bytes - 1.0).abs() < 0.05, "{about} {bytes}");
-}
-
-#[test]
-fn a_limit_takes_the_first_rows() {
-    let scratch = Scratch::new();
-    let built = scratch.ok("build CORPUS --store store TINY --limit 10 --json").json();
-    assert_eq!(built[0]["documents"], 10);
-    scratch.write("ten.jsonl", jsonl(&passages()[..10]));
-    scratch.ok("build ten.jsonl --store ten TINY");
-    assert_eq!(scratch.contents("store"), scratch.contents("ten"));
-}
-
-#[test]
-fn every_format_gives_the_same_store() {
-    let scratch = Scratch::new();
-    let passages = passages();
-    scratch.write("all.jsonl", jsonl(&passages));
-    fs::create_dir(scratch.path("parts")).unwrap();
-    scratch.write("parts/a.jsonl", jsonl(&passages[..70]));
-    scratch.write("parts/b.jsonl", jsonl(&passages[70..]));
-    scratch.ok("build CORPUS --store parquet TINY --unit-rows 64");
-    let expected = scratch.contents("parquet");
-    assert_eq!(expected.len(), 6);
-    for (store, input) in [("s1", "all.jsonl"), ("s2", "parts"), ("s3", "parts/*.jsonl")] {
-        scratch.ok(&format!("build {input} --store {store} TINY --unit-rows 64"));
-        assert_eq!(scratch.contents(store), expected, "{input}");
-    }
-}
-
-#[test]
-fn tab_separated_rows_give_the_same_store() {
-    let scratch = Scratch::new();
-    let mut rows = passages();
-    rows.retain(|row| !row["text"].as_str().unwrap().contains(['\n', '\t']));
-    scratch.write("all.jsonl", jsonl(&rows));
-    let field = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
-    let lines = rows.iter().map(|row| {
-        format!("{}\t{}\t{}\n", field(row, "_id"), field(row, "title"), field(row, "text"))
-    });
-    scratch.write("all.tsv", lines.collect::<String>());
-    scratch.ok("build all.jsonl --store s1 TINY");
-    scratch.ok("build all.tsv --store s2 TINY");
-    assert_eq!(scratch.contents("s1"), scratch.contents("s2"));
-}
-
-#[test]
-fn flags_win_over_the_environment_and_that_over_the_file() {
-    let scratch = Scratch::new();
-    let line = "build CORPUS --store store --print-config";
-    let threads = |flag: &str, environment: Option<&str>| {
-        let mut command = scratch.command(&format!("{line} {flag}"));
-        command.envs(environment.map(|value| ("HYPERRAG_THREADS", value)));
-        let outcome = scratch.check(line, command.output().unwrap());
-        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-        outcome.stdout.lines().find(|line| line.starts_with("threads")).unwrap().to_owned()
-    };
-    assert_eq!(threads("", None), "threads = 0");
-    scratch.write("hyperrag.toml", "store = 'elsewhere'\n[build]\nthreads = 5\nunit-rows = 7\n");
-    assert_eq!(threads("", None), "threads = 5");
-    assert_eq!(threads("", Some("6")), "threads = 6");
-    assert_eq!(threads("--threads 4", Some("6")), "threads = 4");
-    scratch.write("other.toml", "threads = 9\n");
-    assert_eq!(threads("--config other.toml", None), "threads = 9");
-    let printed = scratch.ok(line).stdout;
-    assert!(
-        printed.contains("store = \"store\"") && printed.contains("unit-rows = 7"),
-        "{printed}"
-    );
-    // The output is itself a settings file.
-    scratch.write("printed.toml", &printed);
-    assert_eq!(scratch.ok(&format!("{line} --config printed.toml")).stdout, printed);
-    assert!(!scratch.path("store").exists());
-
-    scratch.write("hyperrag.toml", "[build]\ncolour = 1\n");
-    scratch.ends(USAGE, line).says(&["hyperrag.toml", "build.colour"]);
-    scratch.write("hyperrag.toml", "[build\n");
-    let broken = scratch.ends(USAGE, line);
-    broken.says(&["hyperrag.toml", "line 1"]);
-    assert_eq!(broken.stderr.lines().count(), 1, "{}", broken.stderr);
-    scratch.ends(1, &format!("{line} --config none.toml")).says(&["none.toml", "cannot be read"]);
 }
 
 #[test]

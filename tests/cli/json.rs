@@ -15,12 +15,13 @@ const HEAD: &str = "# JSON
 
 `--json` prints one object a line for each query of `query` and `answer`, and one object or list for every
 other command. Fields that are listed here stay; new ones may come. `{}` stands for a name such as that of a
-measure, `[]` for the elements of a list. A test makes this page
+measure, `[]` for the elements of a list. A query of a batch that fails has an object with `query_id` and `error`
+alone. A test makes this page
 (`WRITE_DOCS=1 cargo test --release --test cli json`) and fails where a field is missing.
 ";
 
 /// Commands on a small store, in their order; the others prepare it.
-const COMMANDS: [(&str, &str); 21] = [
+const COMMANDS: [(&str, &str); 22] = [
     ("model list", "model list"),
     ("model info", "model info TINY_PATH"),
     ("devices", "devices"),
@@ -35,6 +36,7 @@ const COMMANDS: [(&str, &str); 21] = [
         "bench quality CORPUS TINY --queries QUERIES --qrels QRELS --query-count 3 --depth 4 --variants f32/f32,bf16/f32",
     ),
     ("eval", "eval --run run --qrels QRELS --baseline run --measure nDCG@10"),
+    ("eval of several runs", "eval --run run run --qrels QRELS --measure nDCG@10"),
     ("eval qa", "eval qa --answers answers --gold gold"),
     ("tune", "tune --hits hits --qrels QRELS"),
     ("replicate", "replicate --store store --to copy"),

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::support::{MISMATCH, Scratch, USAGE};
+use crate::golden_store::golden;
+use crate::support::{MISMATCH, Scratch, USAGE, all_files};
 
 const CORPUS: &str = r#"{"_id": "a", "text": "Die Flüsse führen Hochwasser."}
 {"_id": "b", "text": "Der Garten liegt am Haus."}
@@ -50,4 +51,112 @@ fn words_may_be_left_as_they_are() {
     let unknown = scratch.run("build corpus.jsonl --store other TINY --language klingon");
     assert_eq!(unknown.code, USAGE);
     unknown.says(&["klingon", "german"]);
+}
+
+/// Writes passages that say which language they are in.
+fn write_passages(scratch: &Scratch, texts: &[&str]) {
+    let rows = texts.iter().enumerate().map(|(row, text)| {
+        format!("{}\n", serde_json::json!({"_id": format!("d{row}"), "text": text}))
+    });
+    scratch.write("corpus.jsonl", rows.collect::<String>());
+}
+
+const GERMAN: [&str; 3] = [
+    "Im Winter sammeln sich die Bienen eines Stocks zu einer Kugel und wärmen sich gegenseitig.",
+    "Wenn der Fluss über die Ufer tritt, wird die Brücke zwischen den beiden Dörfern gesperrt.",
+    "Der Teig geht an einem warmen Ort besser auf, weil die Hefe dort schneller arbeitet.",
+];
+
+const CHINESE: [&str; 3] = [
+    "蜜蜂在冬天聚集在一起取暖，整个蜂群围成一个球，外层的蜜蜂不断和里层的蜜蜂交换位置。",
+    "河水上涨的时候，连接两个村庄的桥会关闭，居民必须绕道山谷才能到达市场和学校。",
+    "面团放在温暖的地方会发得更好，因为酵母在那里工作得更快，面包也因此更加松软可口。",
+];
+
+#[test]
+fn auto_takes_the_language_of_the_first_documents() {
+    for (texts, language) in [(GERMAN, "german"), (CHINESE, "chinese")] {
+        let scratch = Scratch::new();
+        write_passages(&scratch, &texts);
+        let build = "build corpus.jsonl --store store TINY --language auto";
+        let built = scratch.ok(&format!("{build} --json"));
+        built.says(&[&format!("language: {language}, by the first 3 documents")]);
+        assert_eq!(built.json()[0]["language"], language);
+        let info = scratch.ok("info --store store --json").json();
+        assert_eq!(info[0]["fingerprint"]["language"], language);
+        // The store has it from now on, whatever the documents that come.
+        scratch.ok(build).says(&["up to date"]);
+        write_passages(&scratch, &["The bees of a hive keep each other warm in the winter."]);
+        scratch.ok(&format!("{build} --append --restart"));
+    }
+    let scratch = Scratch::new();
+    write_passages(&scratch, &["12 34", "x"]);
+    let build = "build corpus.jsonl --store store TINY --language auto";
+    scratch.ok(build).says(&["language: none, by the first 2 documents"]);
+}
+
+#[test]
+fn english_by_default_finds_other_scripts_and_says_that_it_does_not_fit() {
+    for (texts, language, query) in [(GERMAN, "german", "Teig"), (CHINESE, "chinese", "蜜蜂冬天")]
+    {
+        let scratch = Scratch::new();
+        write_passages(&scratch, &texts);
+        let built = scratch.ok("build corpus.jsonl --store store TINY");
+        built.says(&[&format!("warning: the first 3 documents look {language}, not english")]);
+        built.says(&[&format!("`--language {language}`")]);
+        assert!(!found(&scratch, query).is_empty(), "{query}");
+        let scratch = Scratch::new();
+        write_passages(&scratch, &texts);
+        let built = scratch.ok("build corpus.jsonl --store store TINY --language english");
+        assert!(!built.stderr.contains("warning"), "{}", built.stderr);
+    }
+}
+
+#[test]
+fn a_store_keeps_the_rules_by_which_its_words_were_cut() {
+    let scratch = golden(2);
+    let rules = || {
+        let folders = fs::read_dir(scratch.path("store")).unwrap().map(|entry| entry.unwrap());
+        let lists = folders.map(|folder| folder.path().join("meta.json"));
+        let texts: Vec<_> = lists.flat_map(fs::read_to_string).collect();
+        let [text] = &texts[..] else { panic!("one index: {}", texts.len()) };
+        ["hyperrag_english_1", "hyperrag_english_2"].map(|id| text.contains(id))
+    };
+    let (former, present) = ([true, false], [false, true]);
+    assert_eq!(rules(), former);
+    let row = serde_json::json!({"_id": "winter", "text": CHINESE[0]});
+    scratch.write("more.jsonl", format!("{row}\n"));
+    scratch.ok("build more.jsonl --store store TINY --append --device cpu");
+    assert_eq!((rules(), found(&scratch, "蜜蜂冬天").len()), (former, 0), "it answers as it did");
+    // An index that is made again has them too: after damage, after a deletion, by a replica's.
+    scratch.ok("replicate --store store --to copy");
+    let damage_all = || {
+        for file in all_files(&scratch.path("store/index")) {
+            if file.extension().is_some_and(|kind| kind == "store") {
+                fs::write(file, "nothing").unwrap();
+            }
+        }
+    };
+    damage_all();
+    scratch.ok("repair --store store TINY --device cpu");
+    assert_eq!(rules(), former);
+    damage_all();
+    scratch.ok("build more.jsonl --store store TINY --append --device cpu");
+    assert_eq!(rules(), former);
+    fs::remove_dir_all(scratch.path("store/index")).unwrap();
+    scratch.ok("repair --store store TINY --device cpu");
+    assert_eq!((rules(), found(&scratch, "蜜蜂冬天").len()), (former, 0));
+    scratch.write("gone", "hive\n");
+    scratch.ok("delete --store store --ids gone");
+    scratch.ok("compact --store store");
+    assert_eq!(rules(), former);
+    // Where no index tells, the present rules count.
+    fs::remove_dir_all(scratch.path("copy")).unwrap();
+    for folder in
+        all_files(&scratch.path("store")).iter().filter(|file| file.join("meta.json").exists())
+    {
+        fs::remove_dir_all(folder).unwrap();
+    }
+    scratch.ok("repair --store store TINY --device cpu");
+    assert_eq!((rules(), found(&scratch, "蜜蜂冬天")), (present, vec!["winter".to_owned()]));
 }

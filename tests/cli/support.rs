@@ -44,7 +44,9 @@ pub(crate) fn note(text: &str) {
 
 /// Whether a line of stderr was printed during the run, not at its end.
 pub(crate) fn is_on_the_way(line: &str) -> bool {
-    ["warning: ", "fetching ", "computing in "].iter().any(|start| line.starts_with(start))
+    ["warning: ", "fetching ", "computing in ", "columns: "]
+        .iter()
+        .any(|start| line.starts_with(start))
 }
 
 /// Shell command that limits a program to 4 GiB of address space.
@@ -285,7 +287,7 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// Returns query, documents and the bits of their scores for every answer in `--json`.
+/// Returns query, documents and the bits of their scores for every answer in `--json` that is no error.
 pub(crate) fn ranked(outcome: &Outcome) -> Vec<(String, Vec<(String, u32)>)> {
     let hit = |hit: &Value| {
         let score = hit["model_score"].as_f64().unwrap() as f32;
@@ -295,5 +297,6 @@ pub(crate) fn ranked(outcome: &Outcome) -> Vec<(String, Vec<(String, u32)>)> {
         let hits = answer["hits"].as_array().unwrap().iter().map(hit).collect();
         (answer["query_id"].as_str().unwrap().to_owned(), hits)
     };
-    outcome.json().into_iter().map(answer).collect()
+    let answers = outcome.json().into_iter().filter(|answer| answer.get("error").is_none());
+    answers.map(answer).collect()
 }

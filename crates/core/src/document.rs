@@ -11,11 +11,11 @@ use crate::fingerprint::Digest;
 /// Largest length of a document id, in bytes.
 pub const ID_BYTES_MAX: usize = 512;
 
-/// Name that the corpus gives a document: 1 to [`ID_BYTES_MAX`] bytes without control characters.
+/// Name that the corpus gives a document, see [`check_id`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DocId(Arc<str>);
 
-/// Reason why a string is no document id.
+/// Reason why a string is no id of a document or of a query.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidId {
@@ -28,6 +28,14 @@ pub enum InvalidId {
         /// Length of the id.
         bytes: usize,
     },
+    /// The id has a blank of any kind, such as that of U+0020, U+00A0 or U+3000.
+    #[error(
+        "the document id {id:?} contains a blank, which parts the fields of runs and judgements"
+    )]
+    Blank {
+        /// The id.
+        id: String,
+    },
     /// The id has a tab, a line end or another control character, which no run file could hold.
     #[error("the document id {id:?} contains a control character")]
     Control {
@@ -36,21 +44,49 @@ pub enum InvalidId {
     },
 }
 
+/// Checks the id of a document, or of a query: 1 to [`ID_BYTES_MAX`] bytes without blanks, which are the
+/// characters of Unicode's property White_Space, and without control characters. So runs and judgements hold
+/// every id as it is.
+///
+/// # Errors
+/// [`InvalidId`].
+pub fn check_id(id: &str) -> Result<(), InvalidId> {
+    check_stored(id)?;
+    match id.contains(char::is_whitespace) {
+        true => Err(InvalidId::Blank { id: id.to_owned() }),
+        false => Ok(()),
+    }
+}
+
+fn check_stored(id: &str) -> Result<(), InvalidId> {
+    if id.is_empty() {
+        return Err(InvalidId::Empty);
+    }
+    if id.len() > ID_BYTES_MAX {
+        return Err(InvalidId::TooLong { bytes: id.len() });
+    }
+    if id.contains(char::is_control) {
+        return Err(InvalidId::Control { id: id.to_owned() });
+    }
+    Ok(())
+}
+
 impl DocId {
     /// Checks `id` and copies it.
     ///
     /// # Errors
-    /// [`InvalidId`] if it is empty, too long, or holds a control character.
+    /// The errors of [`check_id`].
     pub fn new(id: &str) -> Result<Self, InvalidId> {
-        if id.is_empty() {
-            return Err(InvalidId::Empty);
-        }
-        if id.len() > ID_BYTES_MAX {
-            return Err(InvalidId::TooLong { bytes: id.len() });
-        }
-        if id.chars().any(char::is_control) {
-            return Err(InvalidId::Control { id: id.to_owned() });
-        }
+        check_id(id)?;
+        Ok(Self(id.into()))
+    }
+
+    /// Copies an id that a store has: those that were made before the rule of [`check_id`] may have blanks.
+    ///
+    /// # Errors
+    /// [`InvalidId`] if it is empty, too long, or holds a control character.
+    pub fn stored(id: &str) -> Result<Self, InvalidId> {
+        check_stored(id)?;
         Ok(Self(id.into()))
     }
 
@@ -173,10 +209,22 @@ mod tests {
 
     #[test]
     fn ids_are_checked() {
-        assert!(DocId::new("MED-10 a").is_ok());
-        assert_eq!(DocId::new(""), Err(InvalidId::Empty));
-        assert!(matches!(DocId::new("a\tb"), Err(InvalidId::Control { .. })));
-        assert_eq!(DocId::new(&"x".repeat(513)), Err(InvalidId::TooLong { bytes: 513 }));
+        for id in
+            ["MED-10", "<dbpedia:Caffè_(album)>", "a/b?c=%20&d", "蜜蜂", "e\u{301}", "a\u{200b}"]
+        {
+            assert!(DocId::new(id).is_ok(), "{id}");
+        }
+        for id in ["my doc", "a ", "\u{3000}", "a\u{a0}b", "a\u{2028}b", "a\u{202f}b"] {
+            assert_eq!(DocId::new(id), Err(InvalidId::Blank { id: id.to_owned() }));
+            assert_eq!(DocId::stored(id).unwrap().as_str(), id);
+        }
+        let of_both = [DocId::new, DocId::stored];
+        for checked in of_both {
+            assert_eq!(checked(""), Err(InvalidId::Empty));
+            assert!(matches!(checked("a\tb"), Err(InvalidId::Control { .. })));
+            assert!(matches!(checked("a\u{85}b"), Err(InvalidId::Control { .. })));
+            assert_eq!(checked(&"x".repeat(513)), Err(InvalidId::TooLong { bytes: 513 }));
+        }
     }
 
     #[test]

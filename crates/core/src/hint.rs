@@ -50,6 +50,14 @@ pub enum Hint {
     NameColumn(DocumentField),
     /// Change the values of the field, or name another column for it.
     OtherColumn(DocumentField),
+    /// Name the format of the input.
+    NameFormat,
+    /// Say whether quotes enclose fields.
+    ReadQuotes,
+    /// Leave out rows that cannot be read.
+    SkipBadRows,
+    /// Use another folder for temporary files.
+    OtherTemporaryFolder,
     /// Split a document, or allow longer ones.
     LongerDocuments,
     /// Give the reader more memory, or take the other way.
@@ -82,6 +90,13 @@ pub enum Hint {
     FewerThreads,
     /// Make the question, the instruction or the answer shorter.
     ShorterPrompt,
+    /// Make the query shorter, or use a store of shorter chunks. One of the two numbers is not 0.
+    ShorterQuery {
+        /// Tokens that the query may have beside every chunk of the store; 0 if there is no room.
+        tokens_max: usize,
+        /// Tokens that chunks may have beside the query; 0 if there is no room.
+        chunk_tokens_max: usize,
+    },
     /// Fetch the model of this name.
     PullModel {
         /// Name of the model.

@@ -20,6 +20,7 @@ mod guard;
 mod hint;
 mod model;
 mod prompt;
+mod rank_order;
 
 pub use block::calibration::{CALIBRATION_CHUNKS, Calibration, FixedPositions, InvalidCalibration};
 pub use block::kv_block::KvBlock;
@@ -28,7 +29,7 @@ pub use block::kv_shape::KvShape;
 pub use block::layer_source::{Failover, LayerSource};
 pub use document::{
     BlockKey, Chunk, ChunkId, DocId, Document, DocumentField, ID_BYTES_MAX, InvalidId, ShardId,
-    Slot,
+    Slot, check_id,
 };
 pub use error::{BlockError, BoxedError, Classified, ErrorKind, ModelError, is_refusal, sentence};
 pub use fingerprint::{
@@ -42,3 +43,4 @@ pub use prompt::profile::{
     Profile, ProfileError, QueryTemplate, QueryTokens, ScorerSpec, TITLE_TOKENS_MAX,
 };
 pub use prompt::query::{Pair, QuerySuffix, Scorer};
+pub use rank_order::rank_order;

@@ -6,19 +6,20 @@ use std::iter::FusedIterator;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hyperrag_core::DocId;
+use hyperrag_core::{DocId, Warning};
 
 use crate::columns::Columns;
 use crate::error::CorpusError;
-use crate::format::Format;
+use crate::format::{Format, Quoting};
 use crate::ids::IdSet;
-use crate::input::{self, Input};
-use crate::jsonl::JsonlRows;
-use crate::limits::Limits;
+use crate::input::{self, Input, Resolved};
+use crate::json::JsonRows;
+use crate::options::ReadOptions;
 use crate::parquet::ParquetRows;
 use crate::place::Place;
 use crate::row::Row;
-use crate::tsv::TsvRows;
+use crate::table::TableRows;
+use crate::taken::ColumnsTaken;
 
 /// Documents of some files, in the order of the files and of their rows.
 ///
@@ -28,9 +29,26 @@ pub struct Corpus {
     inputs: Arc<[Input]>,
     files: Vec<PathBuf>,
     columns: Columns,
-    limits: Limits,
+    options: ReadOptions,
+    warnings: Arc<[Warning]>,
     /// Documents that count; `None` if all do.
     only: Option<Arc<HashSet<DocId>>>,
+    /// Whether rows that cannot be read are left out.
+    skip: bool,
+}
+
+/// Rows that cannot be read.
+#[derive(Debug, Default)]
+pub struct BadRows {
+    /// Number of these rows.
+    pub count: u64,
+    /// Errors of the first [`BadRows::SHOWN`].
+    pub first: Vec<CorpusError>,
+}
+
+impl BadRows {
+    /// Largest number of rows whose errors are kept.
+    pub const SHOWN: usize = 10;
 }
 
 /// Amount of data to read.
@@ -46,27 +64,35 @@ impl Corpus {
     /// Finds the files and checks what can be checked before a row is read: the files exist, can be opened
     /// and are of a known kind, and Parquet files have the columns.
     ///
-    /// An input is a file, a folder (its own `.parquet`, `.pq`, `.jsonl`, `.ndjson` and `.tsv` files, sorted
-    /// by name) or a pattern such as `data/**/*.parquet`. A file that is named twice is read once.
+    /// An input is a file, a pipe, a folder (its own files, sorted by name, without `.json`), a pattern such
+    /// as `data/**/*.parquet`, or `-` for stdin. A file that is named twice is read once. Pipes are read to
+    /// their ends here, into a temporary file.
     ///
     /// # Errors
     /// [`CorpusError`] with the input and its fault.
-    pub fn open(inputs: &[String], columns: Columns) -> Result<Self, CorpusError> {
-        Self::open_within(inputs, columns, Limits::default())
+    pub fn open(inputs: &[impl AsRef<Path>], columns: Columns) -> Result<Self, CorpusError> {
+        Self::open_with(inputs, columns, ReadOptions::default())
     }
 
-    /// Opens a corpus like [`Corpus::open`], with other limits than the usual ones.
+    /// Opens a corpus like [`Corpus::open`], with other options than the usual ones.
     ///
     /// # Errors
     /// [`CorpusError`] with the input and its fault.
-    pub fn open_within(
-        inputs: &[String],
+    pub fn open_with(
+        inputs: &[impl AsRef<Path>],
         columns: Columns,
-        limits: Limits,
+        options: ReadOptions,
     ) -> Result<Self, CorpusError> {
-        let inputs = input::resolve(inputs, &columns, &limits)?;
-        let files = inputs.iter().map(|input| input.file.to_path_buf()).collect();
-        Ok(Self { inputs: inputs.into(), files, columns, limits, only: None })
+        let Resolved { inputs, warnings } = input::resolve(inputs, &columns, &options)?;
+        let files = inputs.iter().map(|input| input.source.name.to_path_buf()).collect();
+        let (inputs, warnings) = (inputs.into(), warnings.into());
+        Ok(Self { inputs, files, columns, options, warnings, only: None, skip: false })
+    }
+
+    /// Lists what the user should know about the files before they are read.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     /// Restricts the corpus to these documents. Other rows are read and checked, then left out.
@@ -84,9 +110,39 @@ impl Corpus {
     /// Amount of data to read.
     #[must_use]
     pub fn size(&self) -> CorpusSize {
-        let bytes = self.inputs.iter().map(|input| input.bytes).sum();
+        let bytes = self.inputs.iter().map(|input| input.source.bytes).sum();
         let rows = self.inputs.iter().try_fold(0_u64, |sum, input| sum.checked_add(input.rows?));
         CorpusSize { bytes, rows: rows.filter(|_| self.only.is_none()) }
+    }
+
+    /// Leaves out rows that cannot be read ([`CorpusError::is_of_row`]), instead of ending with the first.
+    #[must_use]
+    pub fn skipping_bad_rows(self) -> Self {
+        Self { skip: true, ..self }
+    }
+
+    /// Tells the columns that the documents are read from; `None` if no file names its columns. Of a file of
+    /// lines the first are read.
+    #[must_use]
+    pub fn columns_taken(&self) -> Option<ColumnsTaken> {
+        let mut all: Option<ColumnsTaken> = None;
+        for input in self.inputs.iter() {
+            let Some(taken) = self.taken_from(input) else { continue };
+            match &mut all {
+                Some(all) => all.add(&input.source.name, taken.columns),
+                all => *all = Some(taken),
+            }
+        }
+        all
+    }
+
+    fn taken_from(&self, input: &Input) -> Option<ColumnsTaken> {
+        // Rows that cannot be read are told of where they are read.
+        match self.records().open(input).ok()? {
+            CorpusReader::Parquet(_) => input.taken.clone(),
+            CorpusReader::Json(rows) => rows.columns_taken(),
+            CorpusReader::Table(rows) => rows.columns_taken(),
+        }
     }
 
     /// Iterates over all rows from the first on. Ids are checked to be unique.
@@ -98,6 +154,7 @@ impl Corpus {
             seen: IdSet::default(),
             rows: 0,
             bytes: 0,
+            bad: BadRows::default(),
             done: false,
         }
     }
@@ -114,10 +171,12 @@ impl Corpus {
     ) -> Result<Option<Place>, CorpusError> {
         let mut records = self.records();
         for _ in 0..before_row {
-            match records.next_row()? {
-                Some(row) if row.document.id == *id => return Ok(Some(row.place)),
-                Some(_) => {}
-                None => break,
+            match records.next_row() {
+                Ok(Some(row)) if row.document.id == *id => return Ok(Some(row.place)),
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(error) if error.is_of_row() => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(None)
@@ -127,9 +186,10 @@ impl Corpus {
         Records {
             inputs: Arc::clone(&self.inputs),
             columns: self.columns.clone(),
-            limits: self.limits,
+            options: self.options,
             next_input: 0,
             current: None,
+            lossy: 0,
         }
     }
 }
@@ -139,14 +199,40 @@ pub struct Rows {
     corpus: Corpus,
     records: Records,
     seen: IdSet,
-    /// Number of rows read, those left out included.
+    /// Number of rows read, those left out and those with faults included.
     rows: u64,
     /// Bytes of the rows left out since the last row returned.
     bytes: u64,
+    /// Rows that were left out because they cannot be read.
+    bad: BadRows,
     done: bool,
 }
 
 impl Rows {
+    /// Returns the number of rows so far in whose title or text half a surrogate pair was replaced by U+FFFD.
+    #[must_use]
+    pub fn lossy(&self) -> u64 {
+        self.records.lossy + self.records.current.as_ref().map_or(0, CorpusReader::lossy)
+    }
+
+    /// Returns the number of rows so far, those left out included.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.rows
+    }
+
+    /// Returns the rows so far that were left out because they cannot be read.
+    #[must_use]
+    pub fn bad_rows(&self) -> &BadRows {
+        &self.bad
+    }
+
+    /// Returns the rows that were left out because they cannot be read.
+    #[must_use]
+    pub fn into_bad_rows(self) -> BadRows {
+        self.bad
+    }
+
     fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
         while let Some(mut row) = self.next_record()? {
             let id = &row.document.id;
@@ -160,7 +246,20 @@ impl Rows {
     }
 
     fn next_record(&mut self) -> Result<Option<Row>, CorpusError> {
-        let Some(row) = self.records.next_row()? else { return Ok(None) };
+        let row = loop {
+            match self.records.next_row() {
+                Ok(Some(row)) => break row,
+                Ok(None) => return Ok(None),
+                Err(error) if self.corpus.skip && error.is_of_row() => {
+                    self.rows += 1;
+                    self.bad.count += 1;
+                    if self.bad.first.len() < BadRows::SHOWN {
+                        self.bad.first.push(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        };
         let id = &row.document.id;
         if !self.seen.insert(id)
             && let Some(first) = self.corpus.first_place_of(id, self.rows)?
@@ -191,16 +290,18 @@ impl FusedIterator for Rows {}
 struct Records {
     inputs: Arc<[Input]>,
     columns: Columns,
-    limits: Limits,
+    options: ReadOptions,
     next_input: usize,
     current: Option<CorpusReader>,
+    /// Number of lossy rows in the files before the current one.
+    lossy: u64,
 }
 
 /// Reader of one file, by its format.
 enum CorpusReader {
     Parquet(Box<ParquetRows>),
-    Jsonl(JsonlRows),
-    Tsv(TsvRows),
+    Json(JsonRows),
+    Table(TableRows),
 }
 
 impl Records {
@@ -211,20 +312,29 @@ impl Records {
             {
                 return Ok(Some(row));
             }
+            self.lossy += self.current.take().map_or(0, |reader| reader.lossy());
             let Some(input) = self.inputs.get(self.next_input) else { return Ok(None) };
-            self.current = Some(self.open(&input.file, input.format)?);
+            self.current = Some(self.open(input)?);
             self.next_input += 1;
         }
     }
 
-    fn open(&self, file: &Arc<Path>, format: Format) -> Result<CorpusReader, CorpusError> {
-        let (columns, limits) = (&self.columns, &self.limits);
-        Ok(match format {
-            Format::Parquet => {
-                CorpusReader::Parquet(Box::new(ParquetRows::open(file, columns, limits)?))
+    fn open(&self, input: &Input) -> Result<CorpusReader, CorpusError> {
+        let (columns, limits) = (&self.columns, &self.options.limits);
+        if input.format == Format::Parquet {
+            let rows = ParquetRows::open(&input.source.name, columns, limits)?;
+            return Ok(CorpusReader::Parquet(Box::new(rows)));
+        }
+        let text = input.source.open(limits)?;
+        Ok(match (input.format, self.options.quoting) {
+            (Format::Csv, _) => {
+                CorpusReader::Table(TableRows::quoted(text, b',', columns, limits)?)
             }
-            Format::Jsonl => CorpusReader::Jsonl(JsonlRows::open(file, columns, limits)?),
-            Format::Tsv => CorpusReader::Tsv(TsvRows::open(file, columns, limits)?),
+            (Format::Tsv, Quoting::Csv) => {
+                CorpusReader::Table(TableRows::quoted(text, b'\t', columns, limits)?)
+            }
+            (Format::Tsv, _) => CorpusReader::Table(TableRows::plain(text, columns, limits)),
+            _ => CorpusReader::Json(JsonRows::new(text, columns, limits)?),
         })
     }
 }
@@ -233,15 +343,26 @@ impl CorpusReader {
     fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
         match self {
             Self::Parquet(rows) => rows.next_row(),
-            Self::Jsonl(rows) => rows.next_row(),
-            Self::Tsv(rows) => rows.next_row(),
+            Self::Json(rows) => rows.next_row(),
+            Self::Table(rows) => rows.next_row(),
+        }
+    }
+
+    /// Returns the number of rows in which half a surrogate pair was replaced.
+    fn lossy(&self) -> u64 {
+        match self {
+            Self::Json(rows) => rows.lossy(),
+            Self::Parquet(_) | Self::Table(_) => 0,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
+    use crate::columns::RowKind;
     use crate::ids;
     use crate::testing::{Folder, parquet_bytes, strings};
 
@@ -271,6 +392,155 @@ mod tests {
         assert_eq!(read(&[""]), "a1/A/x 2//y b1//text b2//more c1//c1 c2//c2");
         assert_eq!(read(&["c.parquet", "?.*"]), "c1//c1 c2//c2 a1/A/x 2//y b1//text b2//more");
         assert_eq!(read(&["empty.jsonl"]), "");
+    }
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn compressed_files_are_read_and_their_bytes_counted() {
+        let folder = Folder::new();
+        let (one, two) = (&b"1\ta\n2\tb\n"[..], &b"3\tc\n"[..]);
+        let zstd = |text| zstd::encode_all(text, 3).unwrap();
+        folder.write("a.tsv.gz", &[gzip(one), gzip(two)].concat());
+        folder.write("b.tsv.zst", &[zstd(one), zstd(two)].concat());
+        folder.write("plain.tsv.gz", one);
+        folder.write("gzip.tsv", &gzip(two));
+        folder
+            .write("c.json.gz", &gzip(b"[{\"id\":1,\"text\":\"a\"},\n{\"id\":2,\"text\":\"b\"}]"));
+        for (name, expected) in [
+            ("a.tsv.gz", "1//a 2//b 3//c"),
+            ("b.tsv.zst", "1//a 2//b 3//c"),
+            ("plain.tsv.gz", "1//a 2//b"),
+            ("gzip.tsv", "3//c"),
+            ("c.json.gz", "1//a 2//b"),
+        ] {
+            let corpus = folder.corpus(&[name], Columns::default()).unwrap();
+            assert_eq!(folder.read(&corpus).join(" "), expected, "{name}");
+            let bytes: u64 = corpus.rows().map(|row| row.unwrap().bytes).sum();
+            assert_eq!(bytes, corpus.size().bytes, "{name}");
+        }
+    }
+
+    #[test]
+    fn damaged_compressed_files_are_named_with_the_place() {
+        let folder = Folder::new();
+        let rows: String = (0..40_000).map(|id| format!("{id}\ttext {}\n", id * id)).collect();
+        for (name, whole) in [
+            ("a.tsv.gz", gzip(rows.as_bytes())),
+            ("b.tsv.zst", zstd::encode_all(rows.as_bytes(), 3).unwrap()),
+        ] {
+            folder.write(name, &whole[..whole.len() - 4]);
+            let read = folder.read(&folder.corpus(&[name], Columns::default()).unwrap());
+            let error = read.last().unwrap();
+            let cut = "the compressed data are damaged or end too early";
+            assert!(error.starts_with(&format!("DIR/{name}:")) && error.contains(cut), "{error}");
+            assert!(read.len() > 30_000, "{}", read.len());
+        }
+        // A window of 2 GiB is not allocated.
+        let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00];
+        folder.write("long.tsv.zst", &frame);
+        let error = folder.corpus(&["long.tsv.zst"], Columns::default()).unwrap_err();
+        assert_eq!(error, "DIR/long.tsv.zst: decompressing it takes more memory than reading may");
+    }
+
+    #[test]
+    fn a_pipe_is_read_as_often_as_a_file() {
+        let folder = Folder::new();
+        let check = |name: &str, bytes: &[u8], expected: &str| {
+            let path = format!("{}/{name}", folder.path());
+            assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+            let (pipe, bytes) = (path.clone(), bytes.to_vec());
+            let writer = std::thread::spawn(move || std::fs::write(pipe, bytes));
+            let read = folder.corpus(&[name], Columns::default()).map(|corpus| {
+                assert_eq!(folder.read(&corpus), folder.read(&corpus), "{name}");
+                folder.read(&corpus).join(" ")
+            });
+            let _ = writer.join().unwrap();
+            let read = read.unwrap_or_else(|error| error);
+            assert!(read.starts_with(expected), "{name}: {read}");
+        };
+        check("lines", b"{\"id\":1,\"text\":\"a\"}\n{\"id\":2,\"text\":\"b\"}", "1//a 2//b");
+        check("array", b"[{\"id\":1,\"text\":\"a\"}]", "1//a");
+        check(
+            "table",
+            b"1\ta\n1\tb\n",
+            "1//a DIR/table:2: document id \"1\" occurs at DIR/table:1",
+        );
+        check("named.csv", b"1,\"a\nb\"", "1//a\nb");
+        check("compressed", &gzip(b"1\ta\n"), "1//a");
+        check("none", b"text", "DIR/none: not a known kind of text");
+        check("columns", b"PAR1", "DIR/columns: Parquet cannot be read from a pipe");
+    }
+
+    #[test]
+    fn a_format_may_be_named_and_quotes_read() {
+        let folder = Folder::new();
+        let file = folder.write("notes.txt", b"\"1\"\t\"a \"\"b\"\"\"\n");
+        let options = ReadOptions { format: Some(Format::Tsv), ..ReadOptions::default() };
+        let open = |options| Corpus::open_with(&[&file], Columns::default(), options).unwrap();
+        let plain = open(options);
+        let what = plain.warnings()[0].what.replace(folder.path(), "DIR");
+        let said = "DIR/notes.txt: all fields stand in quotes, which become part of ids and texts";
+        assert_eq!(what, said);
+        assert_eq!(folder.read(&plain), ["\"1\"//\"a \"\"b\"\"\""]);
+        let quoted = open(ReadOptions { quoting: Quoting::Csv, ..options });
+        assert_eq!(
+            (folder.read(&quoted), quoted.warnings().len()),
+            (vec!["1//a \"b\"".to_owned()], 0)
+        );
+    }
+
+    #[test]
+    fn bad_rows_are_left_out_and_counted() {
+        let folder = Folder::new();
+        let mut lines = String::from("{\"id\":\"a\",\"text\":\"\\ud83d\"}\n");
+        for id in 0..12 {
+            lines += &format!("{{\"id\":{id},\"txt\":\"x\"}}\n");
+        }
+        lines += "{\"id\":\"b\",\"text\":\"y\"}\n";
+        folder.write("a.jsonl", lines.as_bytes());
+        folder.write("b.tsv", b"c\tz\nd\ta\tb\n\xff\t\ne\tw\na\tagain\n");
+        let corpus = folder.corpus(&["a.jsonl", "b.tsv"], Columns::default()).unwrap();
+        let strict = folder.read(&corpus);
+        assert_eq!(strict.len(), 2);
+        assert!(strict[1].starts_with("DIR/a.jsonl:2: no text column"), "{strict:?}");
+        let corpus = corpus.skipping_bad_rows();
+        let read = folder.read(&corpus);
+        assert_eq!(read[..4], ["a//\u{fffd}", "b//y", "c//z", "e//w"]);
+        // A second document with an id is no bad row: one of the two would be lost.
+        assert!(
+            read[4].starts_with("DIR/b.tsv:5: document id \"a\" occurs at DIR/a.jsonl:1"),
+            "{read:?}"
+        );
+        let mut rows = corpus.rows();
+        assert_eq!(rows.by_ref().filter(Result::is_ok).count(), 4);
+        let bad = rows.bad_rows();
+        assert_eq!((bad.count, bad.first.len(), rows.lossy(), rows.number()), (14, 10, 1, 18));
+    }
+
+    #[test]
+    fn queries_are_rows_with_names_of_their_own() {
+        let folder = Folder::new();
+        let ids = strings(&[Some("1")]);
+        let columns = vec![("qid", Arc::clone(&ids)), ("query", ids)];
+        folder.write("q.parquet", &parquet_bytes(columns, 1, true));
+        folder.write("q.csv", b"query,query_id\n\"a, b\",2\n");
+        folder.write("q.txt", b"3\ta\tb\n");
+        folder.write("q", b"[{\"query-id\":4,\"question\":\"a\"}]");
+        let read = |name: &str| {
+            let columns = Columns { rows: RowKind::Queries, ..Columns::default() };
+            let options = ReadOptions { tsv_by_default: true, ..ReadOptions::default() };
+            let path = format!("{}/{name}", folder.path());
+            folder.read(&Corpus::open_with(&[path], columns, options).unwrap()).join(" ")
+        };
+        assert_eq!(read("q.parquet"), "1//1");
+        assert_eq!(read("q.csv"), "2//a, b");
+        assert_eq!(read("q.txt"), "3//a\tb");
+        assert_eq!(read("q"), "4//a");
     }
 
     #[test]
@@ -346,7 +616,7 @@ mod tests {
             [("a.jsonl", 35, 2), ("a.jsonl", 34, 1), ("b.tsv", 7, 2), ("b.tsv", 6, 1)]
         {
             let mut corpus = folder.corpus(&[name], Columns::default()).unwrap();
-            corpus.limits.reader_bytes = 4 * limit;
+            corpus.options.limits.reader_bytes = 4 * limit;
             let read = folder.read(&corpus);
             let refused = read.last().unwrap().contains(&format!("longer than {limit} bytes"));
             assert_eq!((read.len(), refused), (rows, rows == 1), "{name} {limit}: {read:?}");
@@ -362,9 +632,9 @@ mod tests {
             ("c.parquet", "DIR/c.parquet row 1", 2),
         ] {
             let mut corpus = folder.corpus(&[name], Columns::default()).unwrap();
-            corpus.limits.document_bytes = bytes;
+            corpus.options.limits.document_bytes = bytes;
             assert_eq!(folder.read(&corpus).len(), 2, "{name}");
-            corpus.limits.document_bytes = bytes - 1;
+            corpus.options.limits.document_bytes = bytes - 1;
             let max = bytes - 1;
             let refused = format!("{place}: the document has {bytes} bytes, {max} are allowed");
             assert!(folder.read(&corpus)[0].starts_with(&refused), "{:?}", folder.read(&corpus));

@@ -14,17 +14,19 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 type Cause = Box<dyn Error + Send + Sync>;
 
-/// Checks all pages of a column that is not nested.
+/// Checks all pages of a column, be it a field of structs or a list.
 pub(crate) fn check_counts(file: &File, column: &ColumnChunkMetaData) -> Result<(), Cause> {
-    let optional = column.column_descr().max_def_level() > 0;
+    let repeated = level_bits(column.column_descr().max_rep_level());
+    let defined = level_bits(column.column_descr().max_def_level());
     let mut pages = SerializedPageReader::new(Arc::new(file.try_clone()?), column, 0, None)?;
     while let Some(page) = pages.get_next_page()? {
         let bytes: &[u8] = page.buffer();
         let values = match &page {
-            Page::DataPage { num_values, def_level_encoding, .. } if optional => {
-                after_levels(bytes, *def_level_encoding, *num_values)
+            Page::DataPage { num_values, def_level_encoding, rep_level_encoding, .. } => {
+                after_levels(bytes, *rep_level_encoding, *num_values, repeated)
+                    .and_then(|rest| after_levels(rest, *def_level_encoding, *num_values, defined))
             }
-            Page::DataPage { .. } | Page::DictionaryPage { .. } => Some(bytes),
+            Page::DictionaryPage { .. } => Some(bytes),
             Page::DataPageV2 { def_levels_byte_len, rep_levels_byte_len, .. } => {
                 let levels = u64::from(*def_levels_byte_len) + u64::from(*rep_levels_byte_len);
                 usize::try_from(levels).ok().and_then(|levels| bytes.get(levels..))
@@ -36,12 +38,18 @@ pub(crate) fn check_counts(file: &File, column: &ColumnChunkMetaData) -> Result<
     Ok(())
 }
 
-/// Returns the values of a version 1 page that may have nulls, which follow its levels. The levels begin with
-/// their length, or have one bit a value in the encoding of old writers.
-fn after_levels(page: &[u8], encoding: Encoding, values: u32) -> Option<&[u8]> {
+/// Returns the number of bits of a level up to `max`.
+fn level_bits(max: i16) -> u32 {
+    i16::BITS - max.max(0).leading_zeros()
+}
+
+/// Returns the rest of a version 1 page behind its next levels, of `bits` bits each. They begin with their
+/// length, or have just their bits in the encoding of old writers.
+fn after_levels(page: &[u8], encoding: Encoding, values: u32, bits: u32) -> Option<&[u8]> {
     let (levels, rest) = match encoding {
+        _ if bits == 0 => return Some(page),
         #[expect(deprecated, reason = "the decoder takes it")]
-        Encoding::BIT_PACKED => (values.div_ceil(8), page),
+        Encoding::BIT_PACKED => (values.checked_mul(bits)?.div_ceil(8), page),
         _ => {
             let (length, rest) = page.split_first_chunk()?;
             (u32::from_le_bytes(*length), rest)
@@ -96,7 +104,7 @@ fn skip_run(input: &mut &[u8], max: u64) -> Option<u64> {
 }
 
 /// Reads a number of seven bits a byte, the lowest first.
-fn varint(input: &mut &[u8]) -> Option<u64> {
+pub(crate) fn varint(input: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let byte = input.split_off_first()?;
@@ -126,9 +134,12 @@ mod tests {
     fn levels_are_passed() {
         #[expect(deprecated, reason = "the decoder takes it")]
         let bits = Encoding::BIT_PACKED;
-        assert_eq!(after_levels(&[2, 0, 0, 0, 8, 9, 1], Encoding::RLE, 9), Some(&[1][..]));
-        assert_eq!(after_levels(&[2, 0, 0, 0, 8], Encoding::RLE, 9), None);
-        assert_eq!(after_levels(&[8, 9, 1], bits, 9), Some(&[1][..]));
+        assert_eq!(after_levels(&[2, 0, 0, 0, 8, 9, 1], Encoding::RLE, 9, 1), Some(&[1][..]));
+        assert_eq!(after_levels(&[2, 0, 0, 0, 8], Encoding::RLE, 9, 1), None);
+        assert_eq!(after_levels(&[8, 9, 1], bits, 9, 1), Some(&[1][..]));
+        assert_eq!(after_levels(&[8, 9, 7, 1], bits, 9, 2), Some(&[1][..]));
+        assert_eq!(after_levels(&[1], Encoding::RLE, 9, level_bits(0)), Some(&[1][..]));
+        assert_eq!([1, 2, 3, 4].map(level_bits), [1, 2, 2, 3]);
     }
 
     #[test]

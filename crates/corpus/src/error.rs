@@ -14,7 +14,7 @@ use crate::place::Place;
 #[non_exhaustive]
 pub enum CorpusError {
     /// No input was named.
-    #[error("no input: name Parquet, JSONL or TSV files, a folder of them, or a pattern")]
+    #[error("no input: name Parquet, JSON, TSV or CSV files, a folder of them, or a pattern")]
     NoInput,
     /// An input that does not exist.
     #[error("{}: no such file or folder", path.display())]
@@ -29,7 +29,7 @@ pub enum CorpusError {
         pattern: String,
         /// Position and description of the fault.
         #[source]
-        source: glob::PatternError,
+        source: globset::Error,
     },
     /// A pattern that matches nothing.
     #[error("{pattern}: no file matches this pattern")]
@@ -39,8 +39,8 @@ pub enum CorpusError {
     },
     /// A folder without files of a known kind.
     #[error(
-        "{}: the folder holds no .parquet, .pq, .jsonl, .ndjson or .tsv file; for files in folders \
-         below it use a pattern such as '{}/**/*.parquet'",
+        "{}: the folder holds no .parquet, .pq, .jsonl, .ndjson, .tsv or .csv file, nor one of these \
+         with .gz or .zst; for files in folders below it use a pattern such as '{}/**/*.parquet'",
         path.display(), path.display()
     )]
     EmptyFolder {
@@ -49,18 +49,62 @@ pub enum CorpusError {
     },
     /// A file whose extension is not known.
     #[error(
-        "{}: not a known kind of file: the name must end in .parquet, .pq, .jsonl, .ndjson, .json \
-         (one object a line) or .tsv",
+        "{}: not a known kind of file: the name must end in .parquet, .pq, .jsonl, .ndjson, .json, .tsv \
+         or .csv, the last five also with .gz or .zst",
         path.display()
     )]
     UnknownFormat {
         /// The file.
         path: PathBuf,
     },
-    /// A pipe or device.
-    #[error("{}: not a regular file; the corpus is read more than once: write it to a file", path.display())]
+    /// A device or socket, or a pipe in a folder.
+    #[error("{}: no plain file; only a pipe that is named itself is read too", path.display())]
     NotAFile {
-        /// Path of the pipe or device.
+        /// Path of the device, socket or pipe.
+        path: PathBuf,
+    },
+    /// A pipe whose first bytes tell no format.
+    #[error(
+        "{}: not a known kind of text: it begins neither with a JSON object or array nor with fields \
+         between tabs", path.display()
+    )]
+    UnknownText {
+        /// Name of the pipe.
+        path: PathBuf,
+    },
+    /// A Parquet file in a pipe.
+    #[error("{}: Parquet cannot be read from a pipe; write it to a file", path.display())]
+    ParquetInPipe {
+        /// Name of the pipe.
+        path: PathBuf,
+    },
+    /// A pipe whose contents cannot be kept.
+    #[error(
+        "{}: cannot be copied to a temporary file in {}, from which the corpus is read more than once",
+        name.display(), folder.display()
+    )]
+    Copy {
+        /// Name of the pipe.
+        name: PathBuf,
+        /// Folder of the temporary file.
+        folder: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A compressed file that is damaged or cut short.
+    #[error("{place}: the compressed data are damaged or end too early")]
+    Decompress {
+        /// The line where reading stopped.
+        place: Place,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A zstd file whose window takes more memory than reading may.
+    #[error("{}: decompressing it takes more memory than reading may", path.display())]
+    Window {
+        /// The file.
         path: PathBuf,
     },
     /// A file or folder that the operating system refuses to read.
@@ -72,11 +116,23 @@ pub enum CorpusError {
         #[source]
         source: io::Error,
     },
-    /// No column, or no key of a JSON object, for the id or the text.
+    /// No column for the id or the text.
     #[error("{place}: no {field} column: looked for {wanted}, found {found}")]
     MissingColumn {
-        /// The file, or the line of a JSONL file.
+        /// The file, or the line of its header.
         place: String,
+        /// Field that was looked for.
+        field: DocumentField,
+        /// Names that would be accepted.
+        wanted: String,
+        /// Names found.
+        found: String,
+    },
+    /// No key of a JSON object for the id or the text.
+    #[error("{place}: no {field} column: looked for {wanted}, found {found}")]
+    MissingKey {
+        /// The row.
+        place: Place,
         /// Field that was looked for.
         field: DocumentField,
         /// Names that would be accepted.
@@ -95,6 +151,20 @@ pub enum CorpusError {
         name: String,
         /// Type of the column.
         found: String,
+    },
+    /// A Parquet column of lists that was not named.
+    #[error(
+        "{}: column {name:?} has lists of strings, which are joined by line ends if the column is \
+         named",
+        path.display()
+    )]
+    ListColumn {
+        /// The file.
+        path: PathBuf,
+        /// Field that the column would hold.
+        field: DocumentField,
+        /// Name of the column.
+        name: String,
     },
     /// A file that is damaged, is no Parquet file, or uses a feature that cannot be decoded.
     #[error(
@@ -164,12 +234,26 @@ pub enum CorpusError {
         byte: usize,
     },
     /// A line that is not a JSON object.
-    #[error("{place}: not valid JSON: {message}; every line must be one whole object")]
+    #[error("{place}: not valid JSON: {message}; every {} must be one whole object", row(place))]
     Json {
         /// The line.
         place: Place,
         /// Message of serde_json, with the column in place of its line number, which is always 1.
         message: String,
+    },
+    /// A JSON array that is cut short or has a fault between its elements.
+    #[error("{place}: not a whole JSON array: {what}")]
+    Array {
+        /// The last row that was read.
+        place: Place,
+        /// Fault.
+        what: &'static str,
+    },
+    /// A quote that opens a field and is never closed.
+    #[error("{place}: a quote that begins in this record is never closed")]
+    OpenQuote {
+        /// Line where the record begins.
+        place: Place,
     },
     /// A value of a kind that an id, title or text cannot have.
     #[error("{place}: the {field} is {found}, it must be {}", rule(*field))]
@@ -181,6 +265,39 @@ pub enum CorpusError {
         /// Kind of the value.
         found: &'static str,
     },
+    /// A value in a file of a binary format that is not UTF-8.
+    #[error("{place}: the {field} is not valid UTF-8 at byte {byte}; write it as UTF-8")]
+    ValueUtf8 {
+        /// The row.
+        place: Place,
+        /// Field of the value.
+        field: DocumentField,
+        /// First invalid byte of the value, counted from 1.
+        byte: usize,
+    },
+    /// An id that is a whole number too large for its type to be exact.
+    #[error(
+        "{place}: the id {id} is a floating-point number so large that it may have been rounded; \
+         write the ids as strings or as integers of 64 bits (DuckDB writes HUGEINT, and every sum, so: \
+         cast them to VARCHAR)"
+    )]
+    RoundedId {
+        /// The row.
+        place: Place,
+        /// Number in the file.
+        id: f64,
+    },
+    /// A 128-bit integer that is negative or very large.
+    #[error(
+        "{place}: the {field} is an integer of 128 bits that is negative or from 2^127 on, which the \
+         file does not tell apart; write it as a string"
+    )]
+    SignOfInteger {
+        /// The row.
+        place: Place,
+        /// Field of the value.
+        field: DocumentField,
+    },
     /// An id that is not accepted.
     #[error("{place}: {reason}")]
     Id {
@@ -189,29 +306,37 @@ pub enum CorpusError {
         /// Rule that the id breaks.
         reason: InvalidId,
     },
-    /// The first line of a TSV file is no header and has an unknown number of fields.
+    /// The first line of a table is no header and has an unknown number of fields.
     #[error(
         "{place}: the number of fields is {fields}; it must be 2 (id, text), 3 (id, title, text) or \
          4 (id, url, title, text), or the first line must name the columns"
     )]
-    TsvFields {
+    TableFields {
         /// The line.
         place: Place,
         /// Number of fields of the line.
         fields: usize,
     },
-    /// A line of a TSV file has more or fewer fields than the first.
+    /// A line of a table has more or fewer fields than the first.
     #[error(
-        "{place}: the number of fields is {fields}, that of the first line {expected}; a tab or a \
-         line end inside a text must be replaced by a blank"
+        "{place}: the number of fields is {fields}, that of the first line {expected}; a text with a \
+         delimiter or a line end must stand in quotes that are read, or have blanks for them"
     )]
-    TsvUneven {
+    TableUneven {
         /// The line.
         place: Place,
         /// Number of fields of the line.
         fields: usize,
         /// Number of fields of the first line.
         expected: usize,
+    },
+    /// A line of queries without a tab.
+    #[error("{place}: expected an id, a tab and the query")]
+    QueryFields {
+        /// The line.
+        place: Place,
+        /// Number of fields of the line.
+        fields: usize,
     },
     /// Two documents with the same id.
     #[error("{second}: document id {:?} occurs at {first} already; ids must be unique", id.as_str())]
@@ -225,19 +350,54 @@ pub enum CorpusError {
     },
 }
 
+impl CorpusError {
+    /// Whether the fault is that of one row, so that the rows after it can be read.
+    #[must_use]
+    pub fn is_of_row(&self) -> bool {
+        matches!(
+            self,
+            Self::MissingKey { .. }
+                | Self::DocumentTooLong { .. }
+                | Self::LineTooLong { .. }
+                | Self::NotUtf8 { .. }
+                | Self::Json { .. }
+                | Self::Value { .. }
+                | Self::ValueUtf8 { .. }
+                | Self::RoundedId { .. }
+                | Self::SignOfInteger { .. }
+                | Self::Id { .. }
+                | Self::TableUneven { .. }
+                | Self::QueryFields { .. }
+        )
+    }
+}
+
 impl Classified for CorpusError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { .. } => ErrorKind::Refused,
+            Self::Io { .. } | Self::Copy { .. } => ErrorKind::Refused,
             _ => ErrorKind::Input,
         }
     }
 
     fn hint(&self) -> Option<Hint> {
         match self {
-            Self::MissingColumn { field, .. } => Some(Hint::NameColumn(*field)),
-            Self::ColumnType { field, .. } => Some(Hint::OtherColumn(*field)),
+            Self::MissingColumn { field, .. }
+            | Self::MissingKey { field, .. }
+            | Self::ListColumn { field, .. } => Some(Hint::NameColumn(*field)),
+            Self::ColumnType { field, .. } | Self::Value { field, .. } => {
+                Some(Hint::OtherColumn(*field))
+            }
             Self::Id { .. } => Some(Hint::OtherColumn(DocumentField::Id)),
+            Self::UnknownFormat { .. } | Self::UnknownText { .. } => Some(Hint::NameFormat),
+            Self::TableUneven { .. } => Some(Hint::ReadQuotes),
+            Self::Json { .. } | Self::NotUtf8 { .. } | Self::ValueUtf8 { .. } => {
+                Some(Hint::SkipBadRows)
+            }
+            Self::Copy { .. } => Some(Hint::OtherTemporaryFolder),
+            Self::Window { .. } => {
+                Some(Hint::MoreMemory { or: "compress it with a smaller window" })
+            }
             Self::DocumentTooLong { .. } => Some(Hint::LongerDocuments),
             Self::LineTooLong { .. } => Some(Hint::MoreMemory { or: "split the document" }),
             Self::Metadata { .. } => Some(Hint::MoreMemory { or: "write it as several files" }),
@@ -255,6 +415,11 @@ fn rule(field: DocumentField) -> &'static str {
         DocumentField::Id => "a string or a whole number",
         DocumentField::Title | DocumentField::Text => "a string or null",
     }
+}
+
+/// Names a row at this place.
+fn row(place: &Place) -> &'static str {
+    if place.is_line { "line" } else { "row" }
 }
 
 fn after(row: u64) -> String {

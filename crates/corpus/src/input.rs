@@ -1,48 +1,74 @@
-//! Resolves inputs to files: paths, folders and patterns come in; files with format, size and, for Parquet,
-//! row count go out. Reads no row.
+//! Resolves inputs to files: paths, folders, patterns and pipes come in; texts and Parquet files with format,
+//! size and, for Parquet, row count go out. Reads no row.
 
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+
+use hyperrag_core::{Hint, Warning};
 
 use crate::columns::Columns;
 use crate::error::CorpusError;
-use crate::format::Format;
-use crate::limits::Limits;
+use crate::format::{Format, Quoting};
+use crate::options::ReadOptions;
 use crate::parquet;
+use crate::pattern::{self, PatternError, is_pattern};
+use crate::source::Source;
+use crate::table::looks_quoted;
+use crate::taken::ColumnsTaken;
+
+/// Name of an input that stands for stdin.
+const STDIN: &str = "-";
 
 /// A file of the corpus.
 #[derive(Clone, Debug)]
 pub(crate) struct Input {
-    pub(crate) file: Arc<Path>,
+    pub(crate) source: Source,
     pub(crate) format: Format,
-    pub(crate) bytes: u64,
     /// Number of rows, if the file tells it without being read.
     pub(crate) rows: Option<u64>,
+    /// Columns, if the file tells them without being read.
+    pub(crate) taken: Option<ColumnsTaken>,
+}
+
+/// Files of the inputs, and what is to be said about them.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) warnings: Vec<Warning>,
+}
+
+/// A path, and whether it was named by itself, not found in a folder.
+struct Found {
+    path: PathBuf,
+    is_named: bool,
 }
 
 /// Lists the files that `inputs` name, in that order; the files of a folder or pattern are sorted by name. A
 /// file named twice is listed once.
 pub(crate) fn resolve(
-    inputs: &[String],
+    inputs: &[impl AsRef<Path>],
     columns: &Columns,
-    limits: &Limits,
-) -> Result<Vec<Input>, CorpusError> {
+    options: &ReadOptions,
+) -> Result<Resolved, CorpusError> {
     if inputs.is_empty() {
         return Err(CorpusError::NoInput);
     }
     let mut files = Vec::new();
     for input in inputs {
-        expand(input, &mut files)?;
+        expand(input.as_ref(), &mut files)?;
     }
     let mut seen = HashSet::new();
-    let mut resolved = Vec::new();
-    for path in files {
-        let canonical = fs::canonicalize(&path).map_err(|source| unreadable(&path, source))?;
+    let mut resolved = Resolved { inputs: Vec::new(), warnings: Vec::new() };
+    for found in files {
+        // A pipe that has no name in the file system has no other path.
+        let canonical = fs::canonicalize(&found.path).unwrap_or_else(|_| found.path.clone());
         if seen.insert(canonical) {
-            resolved.push(examine(&path, columns, limits)?);
+            let input = examine(&found, columns, options)?;
+            resolved.warnings.extend(warning(&input, options)?);
+            resolved.inputs.push(input);
         }
     }
     Ok(resolved)
@@ -50,49 +76,51 @@ pub(crate) fn resolve(
 
 /// Adds the files of one input. A path that exists is taken literally, even if it contains pattern
 /// characters.
-fn expand(input: &str, files: &mut Vec<PathBuf>) -> Result<(), CorpusError> {
-    let path = Path::new(input);
+fn expand(path: &Path, files: &mut Vec<Found>) -> Result<(), CorpusError> {
+    if path == Path::new(STDIN) {
+        files.push(Found { path: path.to_path_buf(), is_named: true });
+        return Ok(());
+    }
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => expand_folder(path, files),
         Ok(_) => {
-            files.push(path.to_path_buf());
+            files.push(Found { path: path.to_path_buf(), is_named: true });
             Ok(())
         }
-        Err(_) if input.contains(['*', '?', '[']) => expand_pattern(input, files),
+        Err(_) if is_pattern(path) => expand_pattern(path, files),
         Err(source) => Err(unreadable(path, source)),
     }
 }
 
-fn expand_pattern(pattern: &str, files: &mut Vec<PathBuf>) -> Result<(), CorpusError> {
-    // In a shell too, `*` matches neither a separator nor the dot of a hidden file.
-    let options = glob::MatchOptions {
-        case_sensitive: true,
-        require_literal_separator: true,
-        require_literal_leading_dot: true,
-    };
-    let matches = glob::glob_with(pattern, options)
-        .map_err(|source| CorpusError::Pattern { pattern: pattern.to_owned(), source })?;
-    let mut any = false;
-    for path in matches {
-        let path = path.map_err(|error| {
-            let path = error.path().to_path_buf();
-            CorpusError::Io { path, source: error.into() }
-        })?;
-        any = true;
-        if path.is_dir() { expand_folder(&path, files)? } else { files.push(path) }
+fn expand_pattern(pattern: &Path, files: &mut Vec<Found>) -> Result<(), CorpusError> {
+    let name = || pattern.display().to_string();
+    let matches = pattern::paths(pattern).map_err(|error| match error {
+        PatternError::Invalid(source) => CorpusError::Pattern { pattern: name(), source },
+        PatternError::Unreadable(path, source) => CorpusError::Io { path, source },
+    })?;
+    if matches.is_empty() {
+        return Err(CorpusError::NoMatch { pattern: name() });
     }
-    if any { Ok(()) } else { Err(CorpusError::NoMatch { pattern: pattern.to_owned() }) }
+    for path in matches {
+        match path.is_dir() {
+            true => expand_folder(&path, files)?,
+            false => files.push(Found { path, is_named: true }),
+        }
+    }
+    Ok(())
 }
 
 /// Adds the folder's own files, not those of folders below it. A `.json` file in a folder is taken for a
 /// description, as in data sets, not for documents.
-fn expand_folder(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), CorpusError> {
+fn expand_folder(folder: &Path, files: &mut Vec<Found>) -> Result<(), CorpusError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(|source| unreadable(folder, source))? {
         let entry = entry.map_err(|source| unreadable(folder, source))?;
-        let path = entry.path();
-        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-        let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+        let (path, name) = (entry.path(), entry.file_name());
+        let hidden = name.as_encoded_bytes().starts_with(b".");
+        let name = name.to_string_lossy().to_ascii_lowercase();
+        let json = [".json", ".json.gz", ".json.zst", ".json.zstd"];
+        let json = json.iter().any(|ending| name.ends_with(ending));
         if !hidden && !json && Format::of(&path).is_some() && !path.is_dir() {
             found.push(path);
         }
@@ -101,28 +129,82 @@ fn expand_folder(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), CorpusEr
         return Err(CorpusError::EmptyFolder { path: folder.to_path_buf() });
     }
     found.sort();
-    files.append(&mut found);
+    files.extend(found.into_iter().map(|path| Found { path, is_named: false }));
     Ok(())
 }
 
-fn examine(path: &Path, columns: &Columns, limits: &Limits) -> Result<Input, CorpusError> {
-    let Some(format) = Format::of(path) else {
-        return Err(CorpusError::UnknownFormat { path: path.to_path_buf() });
-    };
-    let metadata = fs::metadata(path).map_err(|source| unreadable(path, source))?;
-    if !metadata.is_file() {
-        return Err(CorpusError::NotAFile { path: path.to_path_buf() });
+/// Takes a file, or copies what comes through a pipe; `-` stands for stdin.
+pub(crate) fn source(path: &Path) -> Result<Source, CorpusError> {
+    if path == Path::new(STDIN) {
+        return Source::of_pipe(Path::new("stdin"), io::stdin().lock());
     }
-    let file: Arc<Path> = path.into();
-    let rows = match format {
-        Format::Parquet => Some(parquet::check(&file, columns, limits)?),
+    let metadata = fs::metadata(path).map_err(|source| unreadable(path, source))?;
+    let kind = metadata.file_type();
+    if kind.is_fifo() {
+        let pipe = fs::File::open(path).map_err(|source| unreadable(path, source))?;
+        return Source::of_pipe(path, pipe);
+    }
+    match kind.is_file() {
+        true => Ok(Source::of_file(path, metadata.len())),
+        false => Err(CorpusError::NotAFile { path: path.to_path_buf() }),
+    }
+}
+
+/// Opens a file and tells the format.
+fn examine(found: &Found, columns: &Columns, options: &ReadOptions) -> Result<Input, CorpusError> {
+    let path = &found.path;
+    let named = options.format.filter(|_| found.is_named).or_else(|| Format::of(path));
+    // Whoever opens a pipe waits for its writer.
+    if !found.is_named && !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+        return Err(CorpusError::NotAFile { path: path.clone() });
+    }
+    let source = source(path)?;
+    if named.is_none() && !source.is_copy() && !options.tsv_by_default {
+        return Err(CorpusError::UnknownFormat { path: path.clone() });
+    }
+    let format = match named {
+        Some(format) => format,
+        None => told(&source, options)?,
+    };
+    let checked = match format {
+        Format::Parquet if source.is_copy() => {
+            return Err(CorpusError::ParquetInPipe { path: source.name.to_path_buf() });
+        }
+        Format::Parquet => Some(parquet::check(&source.name, columns, &options.limits)?),
         // Opening shows a missing permission now.
-        Format::Jsonl | Format::Tsv => {
-            fs::File::open(path).map_err(|source| unreadable(path, source))?;
+        Format::Json | Format::Tsv | Format::Csv => {
+            source.open(&options.limits)?;
             None
         }
     };
-    Ok(Input { file, format, bytes: metadata.len(), rows })
+    let (rows, taken) = checked.map_or((None, None), |checked| (Some(checked.rows), checked.taken));
+    Ok(Input { source, format, rows, taken })
+}
+
+/// Tells the format by the first bytes.
+fn told(source: &Source, options: &ReadOptions) -> Result<Format, CorpusError> {
+    let text = source.open(&options.limits)?;
+    match Format::of_text(text.head()) {
+        Some(format) => Ok(format),
+        None if options.tsv_by_default => Ok(Format::Tsv),
+        None => Err(CorpusError::UnknownText { path: source.name.to_path_buf() }),
+    }
+}
+
+/// Warns of a TSV file all of whose fields stand in quotes that are not read as such.
+fn warning(input: &Input, options: &ReadOptions) -> Result<Option<Warning>, CorpusError> {
+    if input.format != Format::Tsv || options.quoting != Quoting::None {
+        return Ok(None);
+    }
+    // A fault in the first lines is that of their rows.
+    match looks_quoted(input.source.open(&options.limits)?, &options.limits) {
+        Ok(true) => {}
+        Err(error) if !error.is_of_row() => return Err(error),
+        Ok(false) | Err(_) => return Ok(None),
+    }
+    let name = input.source.name.display();
+    let what = format!("{name}: all fields stand in quotes, which become part of ids and texts");
+    Ok(Some(Warning { what, hint: Some(Hint::ReadQuotes) }))
 }
 
 fn unreadable(path: &Path, source: io::Error) -> CorpusError {
@@ -142,9 +224,9 @@ mod tests {
     fn resolved(folder: &Folder, inputs: &[&str]) -> String {
         let inputs: Vec<String> =
             inputs.iter().map(|input| format!("{}/{input}", folder.path())).collect();
-        match resolve(&inputs, &Columns::default(), &Limits::default()) {
-            Ok(files) => {
-                let names = files.iter().map(|input| input.file.display().to_string());
+        match resolve(&inputs, &Columns::default(), &ReadOptions::default()) {
+            Ok(Resolved { inputs, .. }) => {
+                let names = inputs.iter().map(|input| input.source.name.display().to_string());
                 names.collect::<Vec<_>>().join(" ").replace(&format!("{}/", folder.path()), "")
             }
             Err(error) => error.to_string().replace(folder.path(), "DIR"),
@@ -153,9 +235,20 @@ mod tests {
 
     fn folder() -> Folder {
         let folder = Folder::new();
-        for name in ["b.jsonl", "a.tsv", "c.NDJSON", "README.md", "x.json", ".h.jsonl", "[1].tsv"] {
+        for name in [
+            "b.jsonl",
+            "a.tsv",
+            "c.NDJSON",
+            "f.json.gz",
+            "README.md",
+            "x.json",
+            ".h.jsonl",
+            "[1].tsv",
+        ] {
             folder.write(name, b"");
         }
+        folder.write("more/f.csv.gz", b"");
+        folder.write("more/g.jsonl.zst", b"");
         folder.write("sub/d.jsonl", b"");
         folder.write("sub/deep/e.jsonl", b"");
         folder.write("none/notes.txt", b"");
@@ -173,6 +266,7 @@ mod tests {
         check(&["x.json"], "x.json");
         check(&[""], "[1].tsv a.tsv b.jsonl c.NDJSON");
         check(&["sub"], "sub/d.jsonl");
+        check(&["more"], "more/f.csv.gz more/g.jsonl.zst");
         check(&["b.jsonl", ""], "b.jsonl [1].tsv a.tsv c.NDJSON");
         check(&["*.tsv"], "[1].tsv a.tsv");
         check(&["*.jsonl"], "b.jsonl");
@@ -197,6 +291,10 @@ mod tests {
         check(&["[.tsv"], "DIR/[.tsv: not a valid pattern");
         check(&["none"], "DIR/none: the folder holds no .parquet");
         check(&["none"], "'DIR/none/**/*.parquet'");
+        let pipe = format!("{}/pipes/p.tsv", folder.path());
+        fs::create_dir(format!("{}/pipes", folder.path())).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+        check(&["pipes"], "DIR/pipes/p.tsv: no plain file; only a pipe that is named itself");
         check(&["b.jsonl/x.jsonl"], "DIR/b.jsonl/x.jsonl: cannot be read");
     }
 }

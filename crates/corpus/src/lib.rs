@@ -1,6 +1,6 @@
 //! Reads the documents to be retrieved and reranked from files, and cuts them to the model's length.
 //!
-//! In: paths of Parquet, JSONL and TSV files, and a tokenizer behind [`hyperrag_core::Tokenize`].
+//! In: paths of Parquet, JSON, TSV and CSV files, and a tokenizer behind [`hyperrag_core::Tokenize`].
 //! Out: documents one after the other ([`Corpus::rows`]), then the chunks of each
 //! ([`Chunker::chunks`]). It streams: besides the current row and a batch of Parquet rows, both
 //! bounded in bytes ([`Limits`]), it keeps at most 24 bytes a document, to find duplicate ids
@@ -19,6 +19,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod array;
 mod chunk;
 mod columns;
 mod corpus;
@@ -27,22 +28,33 @@ mod error;
 mod format;
 mod ids;
 mod input;
-mod jsonl;
+mod json;
+mod lenient;
 mod limits;
 mod lines;
+mod objects;
+mod options;
 mod pages;
 mod parquet;
+mod pattern;
 mod place;
+mod quoted;
 mod row;
+mod source;
+mod table;
+mod taken;
 #[cfg(test)]
 mod testing;
-mod tsv;
 
 pub use chunk::{ChunkError, Chunker, TEXT_TOKENS_MIN};
-pub use columns::Columns;
-pub use corpus::{Corpus, CorpusSize, Rows};
+pub use columns::{Columns, RowKind, usual_names};
+pub use corpus::{BadRows, Corpus, CorpusSize, Rows};
 pub use error::CorpusError;
+pub use format::{Format, Quoting};
 pub use ids::IdSet;
 pub use limits::Limits;
+pub use objects::JsonObjects;
+pub use options::ReadOptions;
 pub use place::Place;
 pub use row::Row;
+pub use taken::{ColumnsTaken, FileColumns};

@@ -17,6 +17,11 @@ impl Limits {
         usize::try_from(self.reader_bytes / 4).unwrap_or(usize::MAX)
     }
 
+    /// Largest window of a zstd frame, as a power of two: at most half of the reader's bytes.
+    pub(crate) fn window_log(&self) -> u32 {
+        (self.reader_bytes / 2).checked_ilog2().unwrap_or(0).clamp(10, 31)
+    }
+
     /// Largest size of a Parquet file's metadata, in bytes. Decoded, they take several times as much.
     pub(crate) fn metadata_bytes(&self) -> u64 {
         self.reader_bytes / 16

@@ -1,49 +1,46 @@
-//! Reads a text file line by line: a file and a length limit come in, lines with their numbers go out. Knows
+//! Reads a text line by line: an open text and a length limit come in, lines with their numbers go out. Knows
 //! nothing of what a line means.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
-use std::sync::Arc;
+use hyperrag_files::lines::{LineError, Lines};
 
 use crate::error::CorpusError;
 use crate::place::Place;
+use crate::source::Text;
 
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-
-/// Reader of the lines of a text file that are not blank, one at a time.
+/// Reader of the lines of a text that are not blank, one at a time.
 pub(crate) struct LineReader {
-    reader: BufReader<File>,
-    file: Arc<Path>,
+    lines: Lines<Text>,
     line_bytes_max: usize,
-    number: u64,
-    line: Vec<u8>,
-    bytes: u64,
 }
 
 impl LineReader {
-    pub(crate) fn open(file: &Arc<Path>, line_bytes_max: usize) -> Result<Self, CorpusError> {
-        let reader = match File::open(file) {
-            Ok(reader) => BufReader::with_capacity(1 << 16, reader),
-            Err(source) => return Err(CorpusError::Io { path: file.to_path_buf(), source }),
-        };
-        let file = Arc::clone(file);
-        Ok(Self { reader, file, line_bytes_max, number: 0, line: Vec::new(), bytes: 0 })
+    pub(crate) fn new(text: Text, line_bytes_max: usize) -> Self {
+        Self { lines: Lines::new(text, line_bytes_max), line_bytes_max }
     }
 
-    /// Goes to the next line that is not blank. `false` at the end of the file.
+    /// Goes to the next line that is not blank. `false` at the end of the file. After a line that is too
+    /// long, the following one comes next.
     pub(crate) fn advance(&mut self) -> Result<bool, CorpusError> {
-        while self.read_line()? {
-            if !self.line.iter().all(u8::is_ascii_whitespace) {
-                return Ok(true);
+        loop {
+            match self.lines.advance() {
+                Ok(false) => return Ok(false),
+                Ok(true) if self.lines.line().iter().all(u8::is_ascii_whitespace) => {}
+                Ok(true) => return Ok(true),
+                Err(LineError::TooLong) => {
+                    let bytes_max = self.line_bytes_max;
+                    return Err(CorpusError::LineTooLong { place: self.place(), bytes_max });
+                }
+                Err(LineError::Io(error)) => {
+                    let text = self.lines.reader();
+                    return Err(text.unreadable(error, text.line(self.lines.number() + 1)));
+                }
             }
         }
-        Ok(false)
     }
 
     /// Returns the line without its end.
     pub(crate) fn text(&self) -> Result<&str, CorpusError> {
-        std::str::from_utf8(&self.line).map_err(|error| CorpusError::NotUtf8 {
+        std::str::from_utf8(self.lines.line()).map_err(|error| CorpusError::NotUtf8 {
             place: self.place(),
             byte: error.valid_up_to() + 1,
         })
@@ -51,52 +48,32 @@ impl LineReader {
 
     /// Returns the place of the line.
     pub(crate) fn place(&self) -> Place {
-        Place { file: Arc::clone(&self.file), row: self.number }
+        self.lines.reader().line(self.lines.number())
     }
 
     /// Returns the bytes of the file read since the last call.
     pub(crate) fn take_bytes(&mut self) -> u64 {
-        std::mem::take(&mut self.bytes)
-    }
-
-    fn read_line(&mut self) -> Result<bool, CorpusError> {
-        self.line.clear();
-        // One byte more for the line end. A longer line is noticed without reading all of it.
-        let mut reader = (&mut self.reader).take(self.line_bytes_max as u64 + 1);
-        let read = reader
-            .read_until(b'\n', &mut self.line)
-            .map_err(|source| CorpusError::Io { path: self.file.to_path_buf(), source })?;
-        self.bytes += read as u64;
-        if read == 0 {
-            return Ok(false);
-        }
-        self.number += 1;
-        if self.line.ends_with(b"\n") {
-            self.line.pop();
-        } else if self.line.len() > self.line_bytes_max {
-            let bytes_max = self.line_bytes_max;
-            return Err(CorpusError::LineTooLong { place: self.place(), bytes_max });
-        }
-        if self.line.ends_with(b"\r") {
-            self.line.pop();
-        }
-        if self.number == 1 && self.line.starts_with(BYTE_ORDER_MARK) {
-            self.line.drain(..BYTE_ORDER_MARK.len());
-        }
-        Ok(true)
+        let bytes = self.lines.take_bytes();
+        self.lines.reader().stored_bytes(bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::limits::Limits;
+    use crate::source::Source;
     use crate::testing::Folder;
 
     /// Returns the lines as `number:text` with `|` between, and the error that ended them.
     fn read(bytes: &[u8], line_bytes_max: usize) -> String {
         let folder = Folder::new();
         let path = folder.write("lines.tsv", bytes);
-        let mut lines = LineReader::open(&Path::new(&path).into(), line_bytes_max).unwrap();
+        let source = Source::of_file(Path::new(&path), 0);
+        let text = source.open(&Limits::default()).unwrap();
+        let mut lines = LineReader::new(text, line_bytes_max);
         let (mut out, mut total) = (Vec::new(), 0);
         let end = loop {
             match lines.advance() {

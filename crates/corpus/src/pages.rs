@@ -38,7 +38,7 @@ impl LargestPages {
         while offset < end {
             let rest = FileFrom { file, offset }.take(end - offset);
             // A header takes some tens of bytes, unless it has statistics with long values.
-            let mut input = Compact { input: BufReader::with_capacity(256, rest), read: 0 };
+            let mut input = Compact::new(BufReader::with_capacity(256, rest));
             let header = input.page_header()?;
             offset += input.read;
             let stored = header.stored.filter(|bytes| *bytes <= end - offset);
@@ -139,16 +139,21 @@ struct PageHeaderV2 {
 }
 
 /// Largest depth of nested structs.
-const DEPTH_MAX: usize = 8;
+pub(crate) const DEPTH_MAX: usize = 8;
 
-/// Reader of Thrift's compact protocol (see its `thrift-compact-protocol.md`), as far as page headers use it.
-struct Compact<R> {
+/// Reader of Thrift's compact protocol (see its `thrift-compact-protocol.md`), as far as page headers and the
+/// metadata of files use it.
+pub(crate) struct Compact<R> {
     input: R,
     /// Number of bytes read.
-    read: u64,
+    pub(crate) read: u64,
 }
 
 impl<R: Read> Compact<R> {
+    pub(crate) fn new(input: R) -> Self {
+        Self { input, read: 0 }
+    }
+
     fn page_header(&mut self) -> Result<PageHeader, Cause> {
         let (mut header, mut field) = (PageHeader::default(), 0);
         while let Some(kind) = self.field(&mut field)? {
@@ -185,7 +190,7 @@ impl<R: Read> Compact<R> {
     }
 
     /// Goes to the next field of a struct and returns its type; `None` at the end of the struct.
-    fn field(&mut self, field: &mut i64) -> Result<Option<u8>, Cause> {
+    pub(crate) fn field(&mut self, field: &mut i64) -> Result<Option<u8>, Cause> {
         let byte = self.byte()?;
         if byte == 0 {
             return Ok(None);
@@ -204,7 +209,7 @@ impl<R: Read> Compact<R> {
         Ok(u64::try_from(size)?)
     }
 
-    fn skip(&mut self, kind: u8, depth: usize) -> Result<(), Cause> {
+    pub(crate) fn skip(&mut self, kind: u8, depth: usize) -> Result<(), Cause> {
         let depth = depth.checked_sub(1).ok_or("a page header is nested too deeply")?;
         match kind {
             TRUE | FALSE => {}
@@ -278,9 +283,9 @@ const I32: u8 = 5;
 const I64: u8 = 6;
 const DOUBLE: u8 = 7;
 const BINARY: u8 = 8;
-const LIST: u8 = 9;
+pub(crate) const LIST: u8 = 9;
 const SET: u8 = 10;
-const STRUCT: u8 = 12;
+pub(crate) const STRUCT: u8 = 12;
 
 fn zigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)

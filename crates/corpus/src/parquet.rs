@@ -1,41 +1,33 @@
-//! Reads Parquet batch by batch: a file, column names and limits come in, rows go out. Damage and panics of
-//! the decoder become errors. Knows nothing of other formats.
+//! Reads Parquet batch by batch: a file, column names and limits come in, rows go out. A value that cannot be
+//! read is an error of its row. Knows nothing of other formats.
 
-use std::error::Error;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{
-    ArrowPrimitiveType, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
-    UInt32Type, UInt64Type,
-};
-use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
-use arrow_schema::{DataType, SchemaRef};
+use arrow_array::RecordBatch;
 use hyperrag_core::{Document, DocumentField};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
     ParquetRecordBatchReaderBuilder,
 };
-use parquet::file::metadata::ParquetMetaData;
 
 use crate::columns::Columns;
-use crate::delta::check_counts;
 use crate::error::CorpusError;
 use crate::limits::Limits;
-use crate::pages::LargestPages;
+use crate::parquet::opened::{Cause, Opened, guarded};
+use crate::parquet::sources::Source;
+use crate::parquet::values::Values;
 use crate::place::Place;
 use crate::row::{Row, check_length, document_id};
+use crate::taken::ColumnsTaken;
 
-/// Largest number of rows decoded at a time.
-const BATCH_ROWS: u64 = 256;
-/// Size of the footer, which begins with the length of the metadata before it, in bytes.
-const FOOTER_BYTES: u64 = 8;
-
-type Cause = Box<dyn Error + Send + Sync>;
+mod groups;
+mod opened;
+mod records;
+mod sources;
+mod values;
 
 /// Rows of a Parquet file. Only the needed columns are read, a batch at a time. A batch has as many rows of a
 /// row group as its largest pages leave memory for.
@@ -49,157 +41,38 @@ pub(crate) struct ParquetRows {
     /// Number of rows up to the end of the current row group.
     group_end: u64,
     reader: Option<ParquetRecordBatchReader>,
-    /// Columns of the file that are read, ascending.
-    needed: Vec<usize>,
-    /// Positions of id, title and text among the needed columns.
-    columns: [Option<usize>; 3],
+    /// Columns of id, title and text.
+    sources: [Option<Source>; 3],
+    /// Leaves that are read, ascending.
+    leaves: Vec<usize>,
     batch: Option<RowBatch>,
 }
 
-/// Columns of a batch. Rows before `next` have been returned.
+/// Values of a batch. Rows before `next` have been returned.
 struct RowBatch {
-    id: StringArray,
-    title: Option<StringArray>,
-    text: StringArray,
+    rows: usize,
+    id: Values,
+    title: Option<Values>,
+    text: Option<Values>,
     next: usize,
 }
 
-/// Checks metadata and columns and returns the number of rows. Reads no row.
+/// Number of rows of a file, and its columns if it has any.
+pub(crate) struct Checked {
+    pub(crate) rows: u64,
+    pub(crate) taken: Option<ColumnsTaken>,
+}
+
+/// Checks metadata and columns. Reads no row.
 pub(crate) fn check(
     file: &Arc<Path>,
     columns: &Columns,
     limits: &Limits,
-) -> Result<u64, CorpusError> {
-    let opened = Opened::open(file, limits)?;
-    find_columns(file, opened.metadata.schema(), columns)?;
-    Ok(opened.rows)
-}
-
-/// A Parquet file with metadata that are read and checked.
-struct Opened {
-    path: Arc<Path>,
-    file: File,
-    metadata: ArrowReaderMetadata,
-    /// Number of rows by the metadata.
-    rows: u64,
-    /// Size of the whole file, in bytes.
-    bytes: u64,
-}
-
-impl Opened {
-    fn open(path: &Arc<Path>, limits: &Limits) -> Result<Self, CorpusError> {
-        let io = |source| CorpusError::Io { path: path.to_path_buf(), source };
-        let file = File::open(path).map_err(io)?;
-        let bytes = file.metadata().map_err(io)?.len();
-        let mut footer = [0; FOOTER_BYTES as usize];
-        // The decoder refuses a file that is too short for a footer.
-        if let Some(start) = bytes.checked_sub(FOOTER_BYTES) {
-            file.read_exact_at(&mut footer, start).map_err(io)?;
-        }
-        let [a, b, c, d, ..] = footer;
-        let (length, max) = (u64::from(u32::from_le_bytes([a, b, c, d])), limits.metadata_bytes());
-        if length > max && length <= bytes {
-            return Err(CorpusError::Metadata { path: path.to_path_buf(), bytes: length, max });
-        }
-        // An embedded Arrow schema is ignored, so a string column is Utf8, whether the writer had it as a
-        // view, a dictionary or large.
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        guarded(path, 0, || -> Result<_, Cause> {
-            let metadata = ArrowReaderMetadata::load(&file, options)?;
-            let rows = check_metadata(metadata.metadata(), bytes)?;
-            Ok(Self { path: Arc::clone(path), file, metadata, rows, bytes })
-        })
-    }
-
-    /// Returns the number of rows of a row group that may be decoded together, so that the largest pages of
-    /// the columns `needed` and the values in them stay within `max` bytes. If a single row takes more,
-    /// returns its bytes as the inner error.
-    fn batch_rows(
-        &self,
-        group: usize,
-        needed: &[usize],
-        max: u64,
-    ) -> Result<Result<u64, u64>, Cause> {
-        let schema = self.metadata.parquet_schema();
-        let (mut pages, mut row, mut delta) = (0, 0, Vec::new());
-        for (leaf, column) in self.metadata.metadata().row_group(group).columns().iter().enumerate()
-        {
-            if !needed.contains(&schema.get_column_root_idx(leaf)) {
-                continue;
-            }
-            let (start, bytes) = column.byte_range();
-            let LargestPages { stored, decoded, values, any_delta } =
-                LargestPages::of(&self.file, start, bytes, column.compression())?;
-            delta.extend(any_delta.then_some(column));
-            // The page as stored; the page and a dictionary decoded; the lengths of values.
-            pages += stored + 2 * decoded + 8 * values;
-            // An array of values takes up to twice their bytes while it grows.
-            row += 2 * decoded;
-        }
-        let rows = max.saturating_sub(pages) / row.max(1);
-        if rows == 0 {
-            return Ok(Err(pages + row));
-        }
-        delta.into_iter().try_for_each(|column| check_counts(&self.file, column))?;
-        Ok(Ok(rows.min(BATCH_ROWS)))
-    }
-}
-
-/// Returns the number of rows. The metadata give it twice and must agree, and the columns must lie within the
-/// file.
-fn check_metadata(metadata: &ParquetMetaData, file_bytes: u64) -> Result<u64, Cause> {
-    let total = metadata.file_metadata().num_rows();
-    let mut sum = 0_u64;
-    for group in metadata.row_groups() {
-        let rows = u64::try_from(group.num_rows())?;
-        sum = sum.checked_add(rows).ok_or("too many rows")?;
-        for column in group.columns() {
-            let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
-            let (start, bytes) = (u64::try_from(start)?, u64::try_from(column.compressed_size())?);
-            if start.checked_add(bytes).is_none_or(|end| end > file_bytes) {
-                let name = column.column_path().string();
-                return Err(format!("column {name:?} goes beyond the end of the file").into());
-            }
-        }
-    }
-    if u64::try_from(total)? != sum {
-        return Err(format!("the file has {total} rows, its row groups together {sum}").into());
-    }
-    Ok(sum)
-}
-
-/// Returns the positions of id, title and text among the columns of the file.
-fn find_columns(
-    file: &Path,
-    schema: &SchemaRef,
-    columns: &Columns,
-) -> Result<[Option<usize>; 3], CorpusError> {
-    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    let id = columns.require(DocumentField::Id, &names, file.display())?;
-    let title = columns.title(&names, file.display())?;
-    let text = columns.require(DocumentField::Text, &names, file.display())?;
-    let found = [
-        (DocumentField::Id, Some(id)),
-        (DocumentField::Title, title),
-        (DocumentField::Text, Some(text)),
-    ];
-    for (field, index) in found {
-        let Some(index) = index else { continue };
-        let kind = schema.field(index).data_type();
-        let fits = match kind {
-            DataType::Utf8 => true,
-            kind => field == DocumentField::Id && kind.is_integer(),
-        };
-        if !fits {
-            return Err(CorpusError::ColumnType {
-                path: file.to_path_buf(),
-                field,
-                name: names[index].to_owned(),
-                found: kind.to_string(),
-            });
-        }
-    }
-    Ok(found.map(|(_, index)| index))
+) -> Result<Checked, CorpusError> {
+    let Opened { metadata, rows, .. } = Opened::open(file, limits)?;
+    let found = sources::find(file, &metadata, rows, columns)?;
+    let taken = (rows > 0).then(|| sources::taken(metadata.schema(), &found));
+    Ok(Checked { rows, taken })
 }
 
 impl ParquetRows {
@@ -208,29 +81,36 @@ impl ParquetRows {
         columns: &Columns,
         limits: &Limits,
     ) -> Result<Self, CorpusError> {
-        let opened = Opened::open(file, limits)?;
-        let found = find_columns(file, opened.metadata.schema(), columns)?;
-        let mut needed: Vec<usize> = found.into_iter().flatten().collect();
-        needed.sort_unstable();
-        needed.dedup();
-        let columns = found.map(|index| needed.iter().position(|needed| Some(*needed) == index));
+        let mut opened = Opened::open(file, limits)?;
+        let sources = sources::find(file, &opened.metadata, opened.rows, columns)?;
+        let read = sources.iter().flatten().filter(|source| source.kind.is_some());
+        let mut leaves: Vec<usize> = read.flat_map(|source| source.leaves.clone()).collect();
+        leaves.sort_unstable();
+        leaves.dedup();
+        if let Some(schema) = sources::with_views(opened.metadata.schema(), &sources) {
+            let options = ArrowReaderOptions::new().with_schema(schema);
+            let metadata = Arc::clone(opened.metadata.metadata());
+            opened.metadata = guarded(file, 0, || ArrowReaderMetadata::try_new(metadata, options))?;
+        }
+        let (limits, batch, reader) = (*limits, None, None);
         Ok(Self {
             opened,
-            limits: *limits,
+            limits,
             row: 0,
             next_group: 0,
             group_end: 0,
-            reader: None,
-            needed,
-            columns,
-            batch: None,
+            reader,
+            sources,
+            leaves,
+            batch,
         })
     }
 
+    /// Returns the next row. After an error of a row the rows behind it can be read.
     pub(crate) fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
         let batch = loop {
             match &mut self.batch {
-                Some(batch) if batch.next < batch.id.len() => break batch,
+                Some(batch) if batch.next < batch.rows => break batch,
                 _ => {}
             }
             // Freed before the next one is decoded.
@@ -243,7 +123,7 @@ impl ParquetRows {
         let index = batch.next;
         batch.next += 1;
         self.row += 1;
-        let place = Place { file: Arc::clone(&self.opened.path), row: self.row };
+        let place = Place::row(&self.opened.path, self.row);
         let document = batch.document(index, &place, &self.limits)?;
         let bytes = self.bytes_up_to(self.row) - self.bytes_up_to(self.row - 1);
         Ok(Some(Row { document, place, bytes }))
@@ -255,7 +135,7 @@ impl ParquetRows {
         let (end, row) = (self.group_end, self.row);
         guarded(&self.opened.path, row, || -> Result<_, Cause> {
             match reader.next() {
-                Some(batch) => RowBatch::new(&batch?, self.columns).map(Some),
+                Some(batch) => RowBatch::new(&batch?, &self.sources).map(Some),
                 None if row == end => Ok(None),
                 None => Err(format!("a row group ends after row {row}, not {end}").into()),
             }
@@ -272,7 +152,7 @@ impl ParquetRows {
         self.reader = None;
         // The row counts of the metadata have been checked.
         let rows = metadata.metadata().row_group(group).num_rows() as u64;
-        let batch_rows = || self.opened.batch_rows(group, &self.needed, max);
+        let batch_rows = || self.opened.batch_rows(group, &self.leaves, max);
         let batch_rows = guarded(path, self.row, batch_rows)?.map_err(|needed| {
             let (path, first, last) = (path.to_path_buf(), self.row + 1, self.row + rows);
             CorpusError::Pages { path, first, last, needed, max }
@@ -282,8 +162,8 @@ impl ParquetRows {
                 file.try_clone()?,
                 metadata.clone(),
             );
-            let needed = self.needed.iter().copied();
-            let mask = ProjectionMask::roots(builder.parquet_schema(), needed);
+            let leaves = self.leaves.iter().copied();
+            let mask = ProjectionMask::leaves(builder.parquet_schema(), leaves);
             let builder = builder.with_row_groups(vec![group]).with_projection(mask);
             Ok(builder.with_batch_size(usize::try_from(batch_rows)?).build()?)
         })?;
@@ -302,14 +182,28 @@ impl ParquetRows {
 }
 
 impl RowBatch {
-    fn new(batch: &RecordBatch, columns: [Option<usize>; 3]) -> Result<Self, Cause> {
-        let [id, title, text] = columns.map(|index| {
-            let column = batch.columns().get(index?)?;
-            texts(column)
-        });
-        let id = id.ok_or("the id column is gone")?;
-        let text = text.ok_or("the text column is gone")?;
-        Ok(Self { id, title, text, next: 0 })
+    fn new(batch: &RecordBatch, sources: &[Option<Source>; 3]) -> Result<Self, Cause> {
+        let read = || sources.iter().flatten().filter(|source| source.kind.is_some());
+        let values = |source: &Option<Source>, field| {
+            let Some(source) = source else { return Ok(None) };
+            let Some(kind) = source.kind else { return Ok(None) };
+            // Columns of a batch are in the order of the file.
+            let mut before: Vec<usize> = read().map(Source::root).collect();
+            before.sort_unstable();
+            before.dedup();
+            let at = before.iter().position(|root| *root == source.root());
+            let column = at.and_then(|at| batch.columns().get(at));
+            let values = column.and_then(|column| Values::of(column, &source.below, field, kind));
+            values.map(Some).ok_or_else(|| Cause::from(format!("the {field} column is gone")))
+        };
+        let [id, title, text] = sources;
+        Ok(Self {
+            rows: batch.num_rows(),
+            id: values(id, DocumentField::Id)?.ok_or("the id column has no value")?,
+            title: values(title, DocumentField::Title)?,
+            text: values(text, DocumentField::Text)?,
+            next: 0,
+        })
     }
 
     fn document(
@@ -318,70 +212,46 @@ impl RowBatch {
         place: &Place,
         limits: &Limits,
     ) -> Result<Document, CorpusError> {
-        let Some(id) = value(&self.id, index) else {
+        let Some(id) = self.id.text(index, place, limits)? else {
             return Err(CorpusError::Value {
                 place: place.clone(),
                 field: DocumentField::Id,
                 found: "null",
             });
         };
-        let id = document_id(id, place)?;
-        let title = self.title.as_ref().and_then(|title| value(title, index)).unwrap_or_default();
-        let text = value(&self.text, index).unwrap_or_default();
-        check_length(title, text, place, limits)?;
-        Ok(Document { id, title: title.to_owned(), text: text.to_owned() })
+        let id = document_id(&id, place)?;
+        let title = optional(self.title.as_ref(), index, place, limits)?;
+        let text = optional(self.text.as_ref(), index, place, limits)?;
+        check_length(&title, &text, place, limits)?;
+        Ok(Document { id, title: title.into_owned(), text: text.into_owned() })
     }
 }
 
-/// Returns a column of strings unchanged and a column of integers as digits.
-fn texts(column: &ArrayRef) -> Option<StringArray> {
-    match column.data_type() {
-        DataType::Int8 => digits::<Int8Type>(column),
-        DataType::Int16 => digits::<Int16Type>(column),
-        DataType::Int32 => digits::<Int32Type>(column),
-        DataType::Int64 => digits::<Int64Type>(column),
-        DataType::UInt8 => digits::<UInt8Type>(column),
-        DataType::UInt16 => digits::<UInt16Type>(column),
-        DataType::UInt32 => digits::<UInt32Type>(column),
-        DataType::UInt64 => digits::<UInt64Type>(column),
-        _ => column.as_string_opt().cloned(),
-    }
-}
-
-fn digits<T: ArrowPrimitiveType<Native: ToString>>(column: &ArrayRef) -> Option<StringArray> {
-    let integers = column.as_primitive_opt::<T>()?.iter();
-    Some(integers.map(|integer| integer.map(|integer| integer.to_string())).collect())
-}
-
-fn value(column: &StringArray, index: usize) -> Option<&str> {
-    column.is_valid(index).then(|| column.value(index))
-}
-
-/// Runs a step of the decoder after `row` rows. The parquet crate has asserts that a damaged file can reach.
-/// Such a panic ends the reading of this file like any other error, and whatever was being decoded is
-/// dropped.
-fn guarded<T, E: Into<Cause>>(
-    path: &Path,
-    row: u64,
-    step: impl FnOnce() -> Result<T, E>,
-) -> Result<T, CorpusError> {
-    let result = match hyperrag_core::guarded(step) {
-        Ok(result) => result.map_err(Into::into),
-        Err(panic) => Err(format!("the decoder stopped: {panic}").into()),
-    };
-    result.map_err(|source| CorpusError::Parquet { path: path.to_path_buf(), row, source })
+/// Returns the text of a value that may be absent.
+fn optional<'a>(
+    values: Option<&'a Values>,
+    index: usize,
+    place: &Place,
+    limits: &Limits,
+) -> Result<Cow<'a, str>, CorpusError> {
+    let text = values.map(|values| values.text(index, place, limits)).transpose()?;
+    Ok(text.flatten().unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
+
     use super::*;
     use crate::testing::{Folder, parquet_bytes, parquet_with, strings};
+    use arrow_array::types::Int32Type;
     use arrow_array::{
-        BinaryArray, DictionaryArray, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array,
-        LargeStringArray, StringViewArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array,
+        ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int8Array, Int16Array, Int32Array,
+        Int64Array, LargeStringArray, StringArray, StringViewArray, UInt8Array, UInt16Array,
+        UInt32Array, UInt64Array,
     };
     use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
-    use parquet::file::properties::{WriterProperties, WriterVersion};
+    use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 
     fn read(columns: Vec<(&str, ArrayRef)>, named: Columns) -> Vec<String> {
         let folder = Folder::new();
@@ -442,7 +312,8 @@ mod tests {
             ("_ID", pair("1", "2")),
         ];
         assert_eq!(read(columns.clone(), Columns::default()), ["1/A/", "2//b"]);
-        let named = Columns { text: Some("title".into()), title: Some("_id".into()), id: None };
+        let named =
+            Columns { text: Some("title".into()), title: Some("_id".into()), ..Columns::default() };
         assert_eq!(read(columns, named), ["1/1/A", "2/2/"]);
     }
 
@@ -453,19 +324,19 @@ mod tests {
             assert!(error.starts_with("DIR/c.parquet") && error.contains(expected), "{error}");
         };
         let two = || pair("1", "2");
-        let expected = "no text column: looked for \"text\", \"contents\", \"body\", found \"id\", \
-                        \"txt\"";
+        let expected = "no text column: looked for \"text\", \"contents\", \"body\", \"content\", \
+                        \"passage\", \"passage_text\", found \"id\", \"txt\"";
         check(vec![("id", two()), ("txt", two())], Columns::default(), expected);
         let columns = vec![("key", two()), ("text", two())];
         check(columns.clone(), Columns::default(), "no id column: looked for");
-        let named = Columns { id: Some("key".into()), title: Some("head".into()), text: None };
+        let named =
+            Columns { id: Some("key".into()), title: Some("head".into()), ..Columns::default() };
         check(columns, named, "no title column: looked for \"head\"");
+        let truths: ArrayRef = Arc::new(BooleanArray::from(vec![true, false]));
+        let expected = "column \"id\" has type Boolean, the id must be a string or a whole number";
+        check(vec![("id", Arc::clone(&truths)), ("text", two())], Columns::default(), expected);
         let floats: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0]));
-        let expected = "column \"id\" has type Float64, the id must be a string or a whole number";
-        check(vec![("id", Arc::clone(&floats)), ("text", two())], Columns::default(), expected);
         check(vec![("id", two()), ("text", floats)], Columns::default(), "must be a string");
-        let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![b"a".as_slice(), b"b"]));
-        check(vec![("id", two()), ("text", bytes)], Columns::default(), "has type Binary");
         let id = strings(&[Some("1"), None]);
         let expected = "c.parquet row 2: the id is null";
         check(vec![("id", id), ("text", two())], Columns::default(), expected);
@@ -584,7 +455,7 @@ mod tests {
         let rows = ParquetRows::open(&path, &Columns::default(), &limits);
         let (mut rows, mut batches) = (rows.map_err(shorten)?, Vec::new());
         while rows.next_row().map_err(shorten)?.is_some() {
-            batches.push(rows.batch.as_ref().unwrap().id.len());
+            batches.push(rows.batch.as_ref().unwrap().rows);
         }
         Ok(batches)
     }
@@ -617,6 +488,48 @@ mod tests {
             error.contains("its metadata take") && error.contains("bytes, 64 are allowed"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_takes_more_memory_than_its_pages_is_refused() {
+        let limits = Limits { reader_bytes: 16 << 20, ..Limits::default() };
+        let folder = Folder::new();
+        let error = |bytes: &[u8]| {
+            let path = folder.write("c.parquet", bytes);
+            let named = Columns { text: Some("text".into()), ..Columns::default() };
+            let rows = ParquetRows::open(&Path::new(&path).into(), &named, &limits);
+            rows.unwrap().next_row().unwrap_err().to_string()
+        };
+        // A million values of nothing take some bytes of levels, and 24 MB as an array.
+        let nothing = StringArray::from(vec![None::<&str>; 1 << 20]);
+        let lists = arrow_array::ListArray::new(
+            Arc::new(arrow_schema::Field::new("item", arrow_schema::DataType::Utf8, true)),
+            arrow_array::ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![
+                None;
+                1 << 20
+            ])])
+            .offsets()
+            .clone(),
+            Arc::new(nothing),
+            None,
+        );
+        let columns = vec![("id", strings(&[Some("1")])), ("text", Arc::new(lists) as ArrayRef)];
+        let properties = WriterProperties::builder().set_dictionary_enabled(true).build();
+        let bytes = parquet_with(columns, properties);
+        assert!(bytes.len() < 100_000, "{}", bytes.len());
+        assert!(
+            error(&bytes).contains("rows 1 to 1 stand in pages that take 5"),
+            "{}",
+            error(&bytes)
+        );
+        // A null of fixed length takes its bytes.
+        let null =
+            arrow_array::new_null_array(&arrow_schema::DataType::FixedSizeBinary(1 << 24), 2);
+        let columns = vec![("id", pair("1", "2")), ("text", null)];
+        let none = WriterProperties::builder().set_statistics_enabled(EnabledStatistics::None);
+        let bytes = parquet_with(columns, none.build());
+        assert!(bytes.len() < 10_000, "{}", bytes.len());
+        assert!(error(&bytes).contains("stand in pages that take 3"), "{}", error(&bytes));
     }
 
     fn every_codec() -> [Compression; 7] {

@@ -4,24 +4,36 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::format::Format;
-
 /// Place of a row in the corpus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// File as the user named it.
     pub file: Arc<Path>,
-    /// Line of a text file, blank lines included, or row of a Parquet file, counted from 1.
+    /// Line of a text file, blank lines included, or row of a Parquet file or a JSON array, counted from 1.
     pub row: u64,
+    /// Whether `row` is a line.
+    pub is_line: bool,
+}
+
+impl Place {
+    /// Names a line of a text file.
+    pub(crate) fn line(file: &Arc<Path>, line: u64) -> Self {
+        Self { file: Arc::clone(file), row: line, is_line: true }
+    }
+
+    /// Names a row of a file whose rows are no lines.
+    pub(crate) fn row(file: &Arc<Path>, row: u64) -> Self {
+        Self { file: Arc::clone(file), row, is_line: false }
+    }
 }
 
 impl fmt::Display for Place {
     /// Writes `corpus.jsonl:17`, which editors open at that line, or `corpus.parquet row 17`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = self.file.display();
-        match Format::of(&self.file) {
-            Some(Format::Parquet) => write!(f, "{file} row {}", self.row),
-            _ => write!(f, "{file}:{}", self.row),
+        match self.is_line {
+            true => write!(f, "{file}:{}", self.row),
+            false => write!(f, "{file} row {}", self.row),
         }
     }
 }
@@ -32,13 +44,10 @@ mod tests {
 
     #[test]
     fn a_place_names_a_line_or_a_row() {
-        let check = |file: &str, expected: &str| {
-            let place = Place { file: Path::new(file).into(), row: 17 };
-            assert_eq!(place.to_string(), expected);
-        };
-        check("a/corpus.jsonl", "a/corpus.jsonl:17");
-        check("corpus.tsv", "corpus.tsv:17");
-        check("corpus.parquet", "corpus.parquet row 17");
-        check("corpus.PQ", "corpus.PQ row 17");
+        assert_eq!(
+            Place::line(&Path::new("a/corpus.jsonl").into(), 17).to_string(),
+            "a/corpus.jsonl:17"
+        );
+        assert_eq!(Place::row(&Path::new("corpus.PQ").into(), 17).to_string(), "corpus.PQ row 17");
     }
 }

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_array::{ArrayRef, StringArray};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use parquet::schema::parser::parse_message_type;
+use parquet::schema::types::SchemaDescriptor;
 
 use crate::columns::Columns;
 use crate::corpus::Corpus;
@@ -74,6 +77,21 @@ pub(crate) fn parquet_bytes(
         .set_compression(if zstd { Compression::ZSTD(level) } else { Compression::UNCOMPRESSED })
         .set_max_row_group_row_count(Some(group_rows));
     parquet_with(columns, properties.build())
+}
+
+/// Writes a Parquet file with columns of these types in the file's own schema, e.g. `message m { required
+/// fixed_len_byte_array(16) id (UUID); }`, and returns its bytes.
+pub(crate) fn parquet_typed(schema: &str, columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
+    let columns = columns.into_iter().map(|(name, column)| (name, column, false));
+    let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+    let schema = SchemaDescriptor::new(Arc::new(parse_message_type(schema).unwrap()));
+    let options = ArrowWriterOptions::new().with_parquet_schema(schema);
+    let mut bytes = Vec::new();
+    let mut writer =
+        ArrowWriter::try_new_with_options(&mut bytes, batch.schema(), options).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    bytes
 }
 
 /// Writes a Parquet file with these properties and returns its bytes.

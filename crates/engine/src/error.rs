@@ -154,19 +154,18 @@ pub enum EngineError {
         /// The document.
         document: String,
     },
-    /// A candidate whose score a float of 32 bits cannot hold.
+    /// The model has no room for the query beside a chunk.
     #[error(
-        "query {query}: the score {score:e} of document {document:?} is beyond the {:e} that scores may \
-         have: scale the scores of the candidates",
-        f32::MAX
+        "the query takes {query_tokens} tokens with the profile's words and the store's chunks up to \
+         {chunk_tokens}, the model has room for {max} together"
     )]
-    ScoreRange {
-        /// The query.
-        query: String,
-        /// The document.
-        document: String,
-        /// Score of the candidate.
-        score: f64,
+    QueryTooLong {
+        /// Tokens of the query.
+        query_tokens: usize,
+        /// Tokens of the longest chunk that the store may have.
+        chunk_tokens: usize,
+        /// Tokens that the model has room for.
+        max: usize,
     },
 }
 
@@ -190,7 +189,7 @@ impl Classified for EngineError {
             | Self::NotInCorpus { .. }
             | Self::PromptTooLong { .. }
             | Self::UnknownDocument { .. }
-            | Self::ScoreRange { .. } => ErrorKind::Input,
+            | Self::QueryTooLong { .. } => ErrorKind::Input,
             Self::MaxBytes { .. }
             | Self::NoRoom { .. }
             | Self::NoRoomToUpgrade { .. }
@@ -214,6 +213,10 @@ impl Classified for EngineError {
             Self::AddedTo => Some(Hint::Append),
             Self::MaxBytes { .. } => Some(Hint::LargerStore),
             Self::PromptTooLong { .. } => Some(Hint::ShorterPrompt),
+            Self::QueryTooLong { query_tokens, chunk_tokens, max } => Some(Hint::ShorterQuery {
+                tokens_max: max.saturating_sub(*chunk_tokens),
+                chunk_tokens_max: max.saturating_sub(*query_tokens),
+            }),
             Self::Threads(_) => Some(Hint::FewerThreads),
             _ => None,
         }

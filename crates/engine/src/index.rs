@@ -4,14 +4,16 @@
 //! need a new one, and by a repair.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyperrag_core::ShardId;
 use hyperrag_files::replace_folder;
-use hyperrag_retrieval::{Analyzer, Index, IndexWriter, Location, RetrievalError};
-use hyperrag_store::{Manifest, ShardChunks, Store, StoreWriter};
+use hyperrag_retrieval::{
+    Analyzer, Index, IndexWriter, Location, RetrievalError, recorded_analyzer,
+};
+use hyperrag_store::{Manifest, ShardChunks, Store, StoreWriter, replicas};
 
 use crate::error::EngineError;
 
@@ -39,6 +41,20 @@ pub(crate) fn check_fitting(
     }
 }
 
+/// Returns the analyzer for an index of the store at `root` that is made again: by the rules of the one
+/// that `manifest` names, be it damaged, else of a replica's, so that queries find what they found; by the
+/// present rules if no index tells.
+pub(crate) fn analyzer(root: &Path, manifest: &Manifest) -> Result<Analyzer, EngineError> {
+    let language: Analyzer = manifest.fingerprint.language.parse()?;
+    let recorded = |root: &Path, manifest: &Manifest| {
+        recorded_analyzer(&root.join(manifest.index_folder()), language)
+    };
+    let of_replica = |replica: PathBuf| recorded(&replica, Store::open(&replica).ok()?.manifest());
+    let own = recorded(root, manifest);
+    let copies = || replicas(root).unwrap_or_default().into_iter().find_map(of_replica);
+    Ok(own.or_else(copies).unwrap_or(language))
+}
+
 /// Opens the index to write, and brings it up to the sealed shards: a crash may have left it behind. An
 /// index that is damaged, or ahead of the store, is rebuilt beside the one that readers have, and takes
 /// its place when it is whole. The index as it was comes along if nothing had to be done to it.
@@ -49,7 +65,7 @@ pub(crate) fn open_to_write(
 ) -> Result<(IndexWriter, Option<Index>), EngineError> {
     let manifest = store.manifest();
     let (folder, end) = (root.join(manifest.index_folder()), manifest.next_shard().0);
-    let analyzer = manifest.fingerprint.language.parse()?;
+    let analyzer = analyzer(root, manifest)?;
     let opened = IndexWriter::open_with_index(&folder, analyzer);
     let is_usable = match &opened {
         Ok((writer, _)) => writer.indexed_shards() <= end,
@@ -62,7 +78,7 @@ pub(crate) fn open_to_write(
         let aside = Manifest { index: manifest.generation + 1, ..manifest.clone() };
         let made = root.join(aside.index_folder());
         remove(&made)?;
-        rebuild_from_own(root, &aside, stop)?;
+        rebuild_from_own(root, &aside, analyzer, stop)?;
         let io = |source| RetrievalError::Io { path: made.clone(), source };
         replace_folder(&made, &folder).map_err(io)?;
         IndexWriter::open_with_index(&folder, analyzer)?
@@ -83,10 +99,11 @@ pub(crate) fn open_to_write(
 pub(crate) fn rebuild_from_own(
     root: &Path,
     manifest: &Manifest,
+    analyzer: Analyzer,
     stop: &AtomicBool,
 ) -> Result<(), EngineError> {
     let store = Store::with_manifest(root, Arc::new(manifest.clone()));
-    rebuild(root, manifest, |shard| match stop.load(Ordering::Relaxed) {
+    rebuild(root, manifest, analyzer, |shard| match stop.load(Ordering::Relaxed) {
         true => Err(EngineError::Interrupted),
         false => Ok(store.chunks(shard)?),
     })
@@ -97,11 +114,10 @@ pub(crate) fn rebuild_from_own(
 pub(crate) fn rebuild<E: From<EngineError>>(
     root: &Path,
     manifest: &Manifest,
+    analyzer: Analyzer,
     contents: impl Fn(ShardId) -> Result<ShardChunks, E>,
 ) -> Result<(), E> {
     let folder = root.join(manifest.index_folder());
-    let analyzer = manifest.fingerprint.language.parse::<Analyzer>();
-    let analyzer = analyzer.map_err(EngineError::from)?;
     let mut index = IndexWriter::open(&folder, analyzer).map_err(EngineError::from)?;
     for record in &manifest.shards {
         add(&mut index, record.shard, &contents(record.shard)?)?;

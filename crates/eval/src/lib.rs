@@ -11,8 +11,8 @@
 //!
 //! let run = Run::parse(&b"q1 Q0 a 1 2.0 x\nq1 Q0 b 2 1.0 x\n"[..], "my.run")?;
 //! let qrels = Qrels::parse(&b"q1 0 b 1\n"[..], "qrels")?;
-//! let measure: Measure = "RR@10".parse()?;
-//! assert_eq!(evaluate(&run, &qrels, &[measure]).values(&measure), [0.5]);
+//! let measures = ["RR@10".parse::<Measure>()?];
+//! assert_eq!(evaluate(&run, &qrels, &measures).values(&measures[0]), [0.5]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -21,5 +21,6 @@ pub mod metric;
 pub mod report;
 
 pub use metric::measure::Measure;
+pub use metric::measure_name::Measures;
 pub use metric::qrels::Qrels;
 pub use metric::run::Run;

@@ -124,11 +124,19 @@ pub enum LoadError {
     },
     /// An architecture that is not supported.
     #[error(
-        "the model's architecture is {architecture:?}; supported are llama, qwen2, qwen3, gemma, gemma2 and gemma3"
+        "the model's architecture is {architecture:?}; supported are llama, qwen2, qwen3, gemma, gemma2, gemma3, smollm3, granite, olmo2 and phi3"
     )]
     Architecture {
         /// The architecture's name.
         architecture: String,
+    },
+    /// An architecture that is known and cannot be supported.
+    #[error("the model's architecture is {architecture:?}, which is not supported: {reason}")]
+    RefusedArchitecture {
+        /// The architecture's name.
+        architecture: String,
+        /// The reason.
+        reason: &'static str,
     },
     /// Weights for which the system has no memory.
     #[error("there is no memory for {bytes} bytes of weights")]
@@ -220,6 +228,7 @@ impl Classified for LoadError {
             | Self::NotInFolder { .. }
             | Self::Json { .. }
             | Self::Architecture { .. }
+            | Self::RefusedArchitecture { .. }
             | Self::Unsupported { .. }
             | Self::UnsupportedChoice { .. } => ErrorKind::Input,
             Self::OutOfMemory { .. }

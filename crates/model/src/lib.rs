@@ -22,8 +22,8 @@ mod random;
 pub mod testing;
 mod tokenizer;
 
-pub use arch::config::{Architecture, Config, DecoderSizes, Window};
-pub use arch::rope::{Llama3Scaling, Rope, Scaling};
+pub use arch::config::{Architecture, Config, DecoderSizes, QkNorm, Window};
+pub use arch::rope::{Llama3Scaling, Rope, Scaling, YarnScaling};
 pub use backend::candle::choice::{DeviceChoice, DeviceInfo, DeviceSettings};
 pub use backend::candle::decoder::{DeviceBlock, DeviceModel};
 pub use backend::cpu::model::CpuModel;

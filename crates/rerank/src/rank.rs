@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use hyperrag_core::DocId;
+use hyperrag_core::{DocId, rank_order};
 
 use crate::fuse::Fusion;
 
@@ -16,7 +16,7 @@ pub struct Candidate<'a> {
     /// Range of its chunks in the list of scores.
     pub chunks: Range<usize>,
     /// The retriever's score.
-    pub retriever_score: f32,
+    pub retriever_score: f64,
 }
 
 /// A ranked document.
@@ -54,8 +54,8 @@ pub struct Ranking {
 }
 
 impl Ranking {
-    /// Orders documents by score, equal ones by document id. Chunks without a score do not count, and
-    /// documents without a scored chunk are left out.
+    /// Orders documents as [`rank_order`] does: by score, equal ones by document id from high to low. Chunks
+    /// without a score do not count, and documents without a scored chunk are left out. No score is `-0`.
     #[must_use]
     pub fn rank(
         self,
@@ -66,16 +66,19 @@ impl Ranking {
             let chunks = (0..).zip(&scores[of.chunks.clone()]);
             let chunks = chunks.filter_map(|(chunk, score)| Some((chunk, (*score)?)));
             let (score, chunk) = self.aggregate.score(&chunks.collect::<Vec<_>>())?;
-            Some(RankedCandidate { candidate, score, model_score: score, chunk })
+            // The sum with zero is 0 for -0, too.
+            Some(RankedCandidate { candidate, score, model_score: score + 0.0, chunk })
         });
         let mut ranked: Vec<RankedCandidate> = scored.collect();
         let model: Vec<f32> = ranked.iter().map(|ranked| ranked.model_score).collect();
-        let retriever: Vec<f32> =
+        let retriever: Vec<f64> =
             ranked.iter().map(|ranked| candidates[ranked.candidate].retriever_score).collect();
         let fused = self.fusion.scores(&model, &retriever);
-        ranked.iter_mut().zip(fused).for_each(|(ranked, score)| ranked.score = score);
-        let id = |ranked: &RankedCandidate| candidates[ranked.candidate].id;
-        ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| id(a).cmp(id(b))));
+        ranked.iter_mut().zip(fused).for_each(|(ranked, score)| ranked.score = score + 0.0);
+        let place = |ranked: &RankedCandidate| {
+            (f64::from(ranked.score), candidates[ranked.candidate].id.as_str())
+        };
+        ranked.sort_by(|a, b| rank_order(place(a), place(b)));
         ranked
     }
 }
@@ -118,12 +121,16 @@ mod tests {
     }
 
     #[test]
-    fn the_best_chunk_counts_and_ties_go_by_id() {
+    fn the_best_chunk_counts_and_ties_go_by_id_from_high_to_low() {
         let mut scores = [-2.0, -1.0, -1.0, -3.0, -0.5, -0.5].map(Some);
         let ranking = Ranking::default();
-        assert_eq!(order(ranking, &scores), [(2, -0.5, 1), (1, -1.0, 0), (0, -1.0, 1)]);
+        assert_eq!(order(ranking, &scores), [(2, -0.5, 1), (0, -1.0, 1), (1, -1.0, 0)]);
         (scores[2], scores[4]) = (None, None);
         assert_eq!(order(ranking, &scores), [(2, -0.5, 2), (0, -1.0, 1)], "chunks left out");
+        let zeros = [None, Some(-0.0), Some(0.0), None, None, Some(-0.0)];
+        let order = order(ranking, &zeros);
+        assert_eq!(order.iter().map(|ranked| ranked.0).collect::<Vec<_>>(), [2, 0, 1], "c, b, a");
+        assert!(order.iter().all(|ranked| ranked.1.is_sign_positive()), "{order:?}");
     }
 
     #[test]
@@ -131,7 +138,7 @@ mod tests {
         let mut scores = [-2.0, -1.0, -1.0, -3.0, -0.5, -1.0].map(Some);
         let with = |aggregate| Ranking { aggregate, ..Ranking::default() };
         let (mean, first) = (with(Aggregate::Mean), with(Aggregate::First));
-        assert_eq!(order(mean, &scores), [(1, -1.0, 0), (0, -1.5, 1), (2, -1.5, 1)]);
+        assert_eq!(order(mean, &scores), [(1, -1.0, 0), (2, -1.5, 1), (0, -1.5, 1)]);
         assert_eq!(order(first, &scores), [(1, -1.0, 0), (0, -2.0, 0), (2, -3.0, 0)]);
         scores[3] = None;
         assert_eq!(order(mean, &scores)[0], (2, -0.75, 1));

@@ -10,34 +10,72 @@ use tantivy::tokenizer::{
     Language, LowerCaser, RemoveLongFilter, SimpleTokenizer, Stemmer, StopWordFilter, TextAnalyzer,
 };
 
-/// Size from which on a word is not indexed, in bytes.
-const WORD_BYTES: usize = 40;
+use crate::words::Words;
 
-/// Rules that turn text into index words, in documents and queries alike. Text is cut where letters and
-/// digits end, and put into lower case. In a language, stop words are left out (where tantivy has a
-/// list) and words are stemmed (Snowball).
+/// Rules by which text is cut. An index keeps those that it was made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Analyzer(Option<Language>);
+pub(crate) enum Rules {
+    /// Runs of letters and digits below 40 bytes. Older versions wrote indexes so.
+    First,
+    /// Words in form NFKC with their marks, up to 255 bytes, and units and pairs of scripts without blanks.
+    Second,
+}
 
-const LANGUAGES: [(&str, Language); 18] = [
-    ("arabic", Language::Arabic),
-    ("danish", Language::Danish),
-    ("dutch", Language::Dutch),
-    ("english", Language::English),
-    ("finnish", Language::Finnish),
-    ("french", Language::French),
-    ("german", Language::German),
-    ("greek", Language::Greek),
-    ("hungarian", Language::Hungarian),
-    ("italian", Language::Italian),
-    ("norwegian", Language::Norwegian),
-    ("portuguese", Language::Portuguese),
-    ("romanian", Language::Romanian),
-    ("russian", Language::Russian),
-    ("spanish", Language::Spanish),
-    ("swedish", Language::Swedish),
-    ("tamil", Language::Tamil),
-    ("turkish", Language::Turkish),
+impl Rules {
+    const ALL: [Self; 2] = [Self::First, Self::Second];
+
+    /// Number at the end of an analyzer's identifier.
+    fn number(self) -> u32 {
+        match self {
+            Self::First => 1,
+            Self::Second => 2,
+        }
+    }
+
+    /// Size from which on a word is not indexed, in bytes.
+    fn word_bytes(self) -> usize {
+        match self {
+            Self::First => 40,
+            Self::Second => 256,
+        }
+    }
+}
+
+/// Rules that turn text into index words, in documents and queries alike. Text is brought to form NFKC,
+/// cut into words, and put into lower case; where a script has no blanks, each character and each pair
+/// of neighbours is a word. In a language, stop words are left out (where tantivy has a list) and words
+/// are stemmed (Snowball). An index of an older version keeps the rules that it was made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Analyzer {
+    name: &'static str,
+    stemmer: Option<Language>,
+    pub(crate) rules: Rules,
+}
+
+/// Names of languages, in their order. None of those without a stemmer has a list of stop words.
+const LANGUAGES: [(&str, Option<Language>); 22] = [
+    ("arabic", Some(Language::Arabic)),
+    ("chinese", None),
+    ("danish", Some(Language::Danish)),
+    ("dutch", Some(Language::Dutch)),
+    ("english", Some(Language::English)),
+    ("finnish", Some(Language::Finnish)),
+    ("french", Some(Language::French)),
+    ("german", Some(Language::German)),
+    ("greek", Some(Language::Greek)),
+    ("hungarian", Some(Language::Hungarian)),
+    ("italian", Some(Language::Italian)),
+    ("japanese", None),
+    ("korean", None),
+    ("norwegian", Some(Language::Norwegian)),
+    ("portuguese", Some(Language::Portuguese)),
+    ("romanian", Some(Language::Romanian)),
+    ("russian", Some(Language::Russian)),
+    ("spanish", Some(Language::Spanish)),
+    ("swedish", Some(Language::Swedish)),
+    ("tamil", Some(Language::Tamil)),
+    ("thai", None),
+    ("turkish", Some(Language::Turkish)),
 ];
 
 /// A name that is no language.
@@ -47,35 +85,58 @@ pub struct UnknownLanguage(String);
 
 impl Analyzer {
     /// English words, stemmed and without stop words.
-    pub const ENGLISH: Self = Self(Some(Language::English));
+    pub const ENGLISH: Self =
+        Self { name: "english", stemmer: Some(Language::English), rules: Rules::Second };
     /// Words of any language, in lower case only.
-    pub const NONE: Self = Self(None);
+    pub const NONE: Self = Self { name: "none", stemmer: None, rules: Rules::Second };
 
     /// Returns the language's name, or `none`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        let named = LANGUAGES.iter().find(|(_, language)| Some(*language) == self.0);
-        named.map_or("none", |(name, _)| name)
+        self.name
+    }
+
+    /// Returns the analyzer of the language by other rules.
+    pub(crate) fn by(self, rules: Rules) -> Self {
+        Self { rules, ..self }
     }
 
     /// Returns the identifier that stands in the schema and in the commits of every index. An analyzer
     /// that cuts words in another way must get another identifier, so that an older index is refused
     /// rather than searched with the wrong words.
     pub(crate) fn id(self) -> String {
-        format!("hyperrag_{}_1", self.name())
+        format!("hyperrag_{}_{}", self.name, self.rules.number())
     }
 
     pub(crate) fn of_id(id: &str) -> Option<Self> {
-        let name = id.strip_prefix("hyperrag_")?.strip_suffix("_1")?;
-        name.parse().ok()
+        let (name, number) = id.strip_prefix("hyperrag_")?.rsplit_once('_')?;
+        let rules = Rules::ALL.into_iter().find(|rules| rules.number().to_string() == number)?;
+        Some(name.parse::<Self>().ok()?.by(rules))
+    }
+
+    /// Returns the analyzer of this language whose identifier stands in the bytes of an index's list,
+    /// be they damaged.
+    pub(crate) fn named_in(self, list: &[u8]) -> Option<Self> {
+        let names = |analyzer: &Self| {
+            let id = analyzer.id();
+            list.windows(id.len()).any(|found| found == id.as_bytes())
+        };
+        Rules::ALL.into_iter().map(|rules| self.by(rules)).find(names)
     }
 
     pub(crate) fn text_analyzer(self) -> TextAnalyzer {
-        let words = TextAnalyzer::builder(SimpleTokenizer::default())
-            .filter(LowerCaser)
-            .filter(RemoveLongFilter::limit(WORD_BYTES))
-            .dynamic();
-        let Some(language) = self.0 else { return words.build() };
+        let long = RemoveLongFilter::limit(self.rules.word_bytes());
+        let words = match self.rules {
+            Rules::First => {
+                let words = TextAnalyzer::builder(SimpleTokenizer::default());
+                words.filter(LowerCaser).filter(long).dynamic()
+            }
+            Rules::Second => {
+                let words = TextAnalyzer::builder(Words::default());
+                words.filter(LowerCaser).filter(long).dynamic()
+            }
+        };
+        let Some(language) = self.stemmer else { return words.build() };
         let words = match StopWordFilter::new(language) {
             Some(stop_words) => words.filter_dynamic(stop_words),
             None => words,
@@ -86,7 +147,7 @@ impl Analyzer {
 
 impl fmt::Display for Analyzer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(self.name)
     }
 }
 
@@ -94,11 +155,12 @@ impl FromStr for Analyzer {
     type Err = UnknownLanguage;
 
     fn from_str(name: &str) -> Result<Self, UnknownLanguage> {
-        if name == "none" {
+        if name == Self::NONE.name {
             return Ok(Self::NONE);
         }
-        let named = LANGUAGES.iter().find(|(language, _)| *language == name);
-        named.map(|(_, language)| Self(Some(*language))).ok_or(UnknownLanguage(name.to_owned()))
+        let named = LANGUAGES.into_iter().find(|(language, _)| *language == name);
+        let (name, stemmer) = named.ok_or_else(|| UnknownLanguage(name.to_owned()))?;
+        Ok(Self { name, stemmer, rules: Rules::Second })
     }
 }
 
@@ -106,8 +168,8 @@ impl FromStr for Analyzer {
 mod tests {
     use super::*;
 
-    fn words(language: &str, text: &str) -> Vec<String> {
-        let mut analyzer = language.parse::<Analyzer>().unwrap().text_analyzer();
+    fn words_by(analyzer: Analyzer, text: &str) -> Vec<String> {
+        let mut analyzer = analyzer.text_analyzer();
         let mut stream = analyzer.token_stream(text);
         let mut words = Vec::new();
         while stream.advance() {
@@ -116,23 +178,61 @@ mod tests {
         words
     }
 
+    fn words(language: &str, text: &str) -> Vec<String> {
+        words_by(language.parse().unwrap(), text)
+    }
+
     #[test]
     fn words_are_folded_and_stemmed() {
         assert_eq!(words("english", "The Rivers are FLOODING, 1953!"), ["river", "flood", "1953"]);
-        assert_eq!(words("english", &"x".repeat(39)), ["x".repeat(39)]);
-        assert!(words("english", &"x".repeat(40)).is_empty());
         assert_eq!(words("german", "Die Flüsse fluten"), ["fluss", "flut"]);
+        assert_eq!(words("german", "Die Flu\u{308}sse fluten"), ["fluss", "flut"]);
         assert_eq!(words("none", "The Rivers ARE"), ["the", "rivers", "are"]);
+        assert_eq!(words("tamil", "மரங்கள்"), ["மரங்"], "its stemmer gets whole words");
+    }
+
+    #[test]
+    fn every_language_cuts_scripts_without_blanks_alike() {
+        let expected = words("none", "蜜蜂 天気 벌꿀 อากาศ");
+        assert_eq!(expected.len(), 14);
+        for (name, _) in LANGUAGES {
+            assert_eq!(words(name, "蜜蜂 天気 벌꿀 อากาศ"), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_long_word_is_kept_up_to_255_bytes() {
+        let long = "x".repeat(255);
+        assert_eq!(words("english", &format!("{long} y")), [&long, "y"]);
+        assert_eq!(words("english", &format!("{long}x y")), ["y"]);
+        let digest = "3f786850e387550fdab836ed7e6dc881de23001b";
+        assert_eq!(words("english", digest), [digest]);
+    }
+
+    #[test]
+    fn the_first_rules_cut_as_they_did() {
+        let first = |text: &str| words_by(Analyzer::ENGLISH.by(Rules::First), text);
+        assert_eq!(first("The Rivers are FLOODING, 1953!"), ["river", "flood", "1953"]);
+        assert_eq!(first(&"x".repeat(39)), ["x".repeat(39)]);
+        assert!(first(&"x".repeat(40)).is_empty());
+        assert_eq!(first("蜜蜂冬天 re\u{301}sume"), ["蜜蜂冬天", "re", "sume"]);
     }
 
     #[test]
     fn every_language_has_its_own_id() {
         for name in LANGUAGES.iter().map(|(name, _)| *name).chain(["none"]) {
             let analyzer: Analyzer = name.parse().unwrap();
-            assert_eq!((analyzer.name(), Analyzer::of_id(&analyzer.id())), (name, Some(analyzer)));
+            for analyzer in Rules::ALL.map(|rules| analyzer.by(rules)) {
+                assert_eq!(
+                    (analyzer.name(), Analyzer::of_id(&analyzer.id())),
+                    (name, Some(analyzer))
+                );
+            }
         }
-        assert_eq!(Analyzer::ENGLISH.id(), "hyperrag_english_1", "that of stores made before");
-        assert_eq!(Analyzer::of_id("hyperrag_english_2"), None);
+        let former = Analyzer::ENGLISH.by(Rules::First);
+        assert_eq!(former.id(), "hyperrag_english_1", "that of stores made before");
+        assert_eq!(Analyzer::ENGLISH.id(), "hyperrag_english_2");
+        assert_eq!(Analyzer::of_id("hyperrag_english_3"), None);
         let unknown = "klingon".parse::<Analyzer>().unwrap_err().to_string();
         assert!(unknown.contains("klingon") && unknown.contains("german"), "{unknown}");
     }

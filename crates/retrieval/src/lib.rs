@@ -27,6 +27,7 @@
 mod analyzer;
 mod checked;
 mod copy;
+mod detect;
 mod error;
 mod files;
 mod folder;
@@ -36,22 +37,28 @@ mod in_use;
 mod index;
 mod kept;
 #[cfg(test)]
+mod languages;
+#[cfg(test)]
 mod layouts;
 mod names;
 mod open;
 mod pages;
 mod rank;
 mod schema;
+mod scripts;
 mod seal;
 mod segment;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod words;
 mod writer;
 
 pub use analyzer::{Analyzer, UnknownLanguage};
 pub use copy::copy_index;
+pub use detect::detect_language;
 pub use error::RetrievalError;
 pub use hit::{Hit, Location};
 pub use index::Index;
+pub use open::recorded_analyzer;
 pub use writer::IndexWriter;

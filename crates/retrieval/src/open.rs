@@ -12,7 +12,7 @@ use tantivy::index::{IndexMeta, SegmentReader};
 use crate::analyzer::Analyzer;
 use crate::checked::Failures;
 use crate::error::RetrievalError;
-use crate::files::lock_for_reading;
+use crate::files::{lock_for_reading, read_list};
 use crate::names::META_FILE;
 use crate::schema::{Commit, Fields, PayloadError};
 use crate::snapshot::{Check, Snapshot};
@@ -70,6 +70,14 @@ pub(crate) fn open_commit(dir: &Path, check: Check) -> Result<OpenCommit, Retrie
         let segments = meta.segments.into_iter().map(open).collect::<Result<_, _>>()?;
         Ok(OpenCommit { fields, commit, segments, snapshot })
     })
+}
+
+/// Returns the analyzer of this language by the rules of the index in `dir`, which may be damaged; `None`
+/// if there is none or nothing is left of its list. Who makes an index again takes this one, so that it
+/// answers as before.
+#[must_use]
+pub fn recorded_analyzer(dir: &Path, language: Analyzer) -> Option<Analyzer> {
+    language.named_in(&read_list(dir, Path::new(META_FILE)).ok()?)
 }
 
 pub(crate) fn register_analyzer(index: &tantivy::Index, analyzer: Analyzer) {

@@ -127,7 +127,7 @@ impl Fields {
     /// [`Fields::decode`].
     pub(crate) fn decode_location(&self, stored: &TantivyDocument) -> Option<(DocId, Location)> {
         let number = |field| u32::try_from(stored.get_first(field)?.as_u64()?).ok();
-        let id = DocId::new(stored.get_first(self.id)?.as_str()?).ok()?;
+        let id = DocId::stored(stored.get_first(self.id)?.as_str()?).ok()?;
         let location = Location {
             shard: ShardId(number(self.shard)?),
             first_slot: Slot(number(self.slot)?),
@@ -196,6 +196,7 @@ pub(crate) enum PayloadError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analyzer::Rules;
 
     #[test]
     fn a_changed_payload_is_refused() {
@@ -213,16 +214,23 @@ mod tests {
             }
         }
         assert_eq!(read(""), Err(PayloadError::Damaged));
-        let note = "hyperrag_english_2 shards 1";
+        let note = "hyperrag_english_3 shards 1";
         let other = format!("{note} crc32 {:08x}", crc32fast::hash(note.as_bytes()));
         assert_eq!(read(&other), Err(PayloadError::OtherVersion));
         let german = Commit::default().to_payload("german".parse().unwrap(), Layout::Columns);
         assert_eq!(read(&german), Err(PayloadError::OtherVersion));
-        let older = commit.to_payload(Analyzer::ENGLISH, Layout::Stored);
+        let former = Analyzer::ENGLISH.by(Rules::First);
+        let older = commit.to_payload(former, Layout::Stored);
         assert_eq!(older, "hyperrag_english_1 shards 12 documents 3000 crc32 00698c3c");
         assert_eq!(read(&older), Err(PayloadError::OtherVersion));
-        let stored = |payload| Commit::from_payload(payload, Analyzer::ENGLISH, Layout::Stored);
-        assert_eq!(stored(&older), Ok(commit));
-        assert_eq!(stored(&payload), Err(PayloadError::OtherVersion), "as older versions read it");
+        for layout in [Layout::Stored, Layout::Columns] {
+            let by_former = |payload: &str| Commit::from_payload(payload, former, layout);
+            assert_eq!(by_former(&commit.to_payload(former, layout)), Ok(commit));
+            let refused = Err(PayloadError::OtherVersion);
+            assert_eq!(by_former(&payload), refused, "as older versions read it");
+        }
+        let columns = commit.to_payload(former, Layout::Columns);
+        let stored = |payload| Commit::from_payload(payload, former, Layout::Stored);
+        assert_eq!(stored(&columns), Err(PayloadError::OtherVersion), "as older versions read it");
     }
 }

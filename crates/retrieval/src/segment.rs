@@ -157,7 +157,7 @@ impl LocationColumns {
             Some(ordinal) => self.ids.ord_to_str(ordinal, &mut id)?,
             None => false,
         };
-        Ok(DocId::new(&id).ok().filter(|_| known).zip(location()))
+        Ok(DocId::stored(&id).ok().filter(|_| known).zip(location()))
     }
 }
 

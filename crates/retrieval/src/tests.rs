@@ -15,7 +15,7 @@ use crate::index::Index;
 use crate::writer::IndexWriter;
 
 fn document(id: &str, title: &str, text: &str) -> Document {
-    Document { id: DocId::new(id).unwrap(), title: title.to_owned(), text: text.to_owned() }
+    Document { id: DocId::stored(id).unwrap(), title: title.to_owned(), text: text.to_owned() }
 }
 
 pub(crate) fn location(row: u64) -> Location {

@@ -52,8 +52,9 @@ pub struct IndexWriter {
 
 impl IndexWriter {
     /// Opens the index in `dir`, or creates folder and index if there is none. An existing index is
-    /// checked byte for byte first: a merge would give damaged bytes a checksum of their own. Its words
-    /// must be those of `analyzer`, and it keeps the layout that it was created with.
+    /// checked byte for byte first: a merge would give damaged bytes a checksum of their own. Its language
+    /// must be that of `analyzer`, and it keeps the rules for words and the layout that it was created
+    /// with.
     ///
     /// # Errors
     /// [`RetrievalError::Locked`] while another writer is open, [`RetrievalError::Damaged`] if bytes
@@ -91,7 +92,7 @@ impl IndexWriter {
         let lock = lock.map_err(|error| RetrievalError::from_lock(dir, error))?;
         let folder = Folder { dir: dir.into() };
         let (index, opened) = match open_commit(dir, Check::All) {
-            Ok(opened) if opened.fields.analyzer != analyzer => {
+            Ok(opened) if opened.fields.analyzer.name() != analyzer.name() => {
                 let language = opened.fields.analyzer;
                 let what = format!("its words are cut for language {language}, not {analyzer}");
                 return Err(RetrievalError::Unsupported { path: dir.to_owned(), what });
@@ -108,7 +109,7 @@ impl IndexWriter {
             None => (Fields::new(analyzer, Layout::Columns), Commit::default()),
         };
         let index = index.map_err(tantivy_error)?;
-        register_analyzer(&index, analyzer);
+        register_analyzer(&index, fields.analyzer);
         let options = IndexWriterOptions::builder()
             .num_worker_threads(1)
             .num_merge_threads(1)

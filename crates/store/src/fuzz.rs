@@ -173,7 +173,7 @@ pub fn shard(bytes: &[u8]) -> bool {
         let (shard, files) = (Arc::new(shard), Arc::new(OpenFiles::new()));
         let mut buffer = Vec::new();
         for (slot, entry) in (0..).map(Slot).zip(&shard.entries) {
-            let document = DocId::new("doc 0 ä").expect("an id");
+            let document = DocId::stored("doc 0 ä").expect("an id");
             let chunk = ChunkId { document, ordinal: slot.0 };
             let key = BlockKey { shard: ShardId(0), slot, chunk };
             let opened = StoredBlock::open(Arc::clone(&shard), Arc::clone(&files), &KV_SHAPE, &key);

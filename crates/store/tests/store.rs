@@ -72,7 +72,7 @@ fn input(number: u32) -> ShardInput {
     let mut seeded = Seeded(u64::from(number));
     let (mut chunks, mut documents) = (Vec::new(), Vec::new());
     for row in [2 * u64::from(number), 2 * u64::from(number) + 1] {
-        let id = DocId::new(&format!("doc {row} ä")).unwrap();
+        let id = DocId::stored(&format!("doc {row} ä")).unwrap();
         let first_slot = Slot(chunks.len() as u32);
         let pieces = 2 - (row % 2) as u32;
         for ordinal in 0..pieces {
@@ -688,7 +688,7 @@ proptest! {
         let kv_shape = kv_shape(if f32 { KvDtype::F32 } else { KvDtype::Bf16 }, kv_heads);
         let mut contents = ShardChunks { chunks: Vec::new(), documents: Vec::new() };
         for (row, (id, title, text, pieces)) in (0..).zip(documents) {
-            let Ok(id) = DocId::new(&format!("{row} {id}")) else { continue };
+            let Ok(id) = DocId::stored(&format!("{row} {id}")) else { continue };
             let first_slot = Slot(contents.chunks.len() as u32);
             let document = Document { id: id.clone(), title, text };
             let chunks = pieces.len() as u32;

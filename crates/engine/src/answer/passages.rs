@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use hyperrag_core::{Failover, LanguageModel, Tokenize};
+use hyperrag_core::{Failover, LanguageModel, Tokenize, rank_order};
 use hyperrag_rerank::DamagedBlock;
 use serde::Serialize;
 
@@ -25,7 +25,7 @@ pub struct Passage {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_score: Option<f32>,
     /// The retriever's score.
-    pub retriever_score: f32,
+    pub retriever_score: f64,
     /// Tokens of its text that were in the prompt.
     pub tokens: usize,
     /// Tokens at its end for which there was no room.
@@ -72,7 +72,10 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
             }
             PassageOrder::Retrieved => {
                 let start = Instant::now();
-                let hits = self.retrieve(query, count)?;
+                let mut hits = self.retrieve(query, count)?;
+                hits.sort_by(|a, b| {
+                    rank_order((a.score.into(), a.id.as_str()), (b.score.into(), b.id.as_str()))
+                });
                 let ranked = (1..).zip(hits.iter().zip(self.documents(&hits)?));
                 let passages = ranked.map(|(rank, (hit, document))| Passage {
                     rank,
@@ -80,7 +83,7 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
                     title: document.title,
                     score: hit.score,
                     model_score: None,
-                    retriever_score: hit.score,
+                    retriever_score: hit.score.into(),
                     tokens: 0,
                     cut_tokens: 0,
                     text: document.text,

@@ -22,6 +22,10 @@ pub struct DryRun {
     pub documents: u64,
     /// Rows without any.
     pub empty_rows: u64,
+    /// Rows left out because they cannot be read.
+    pub bad_rows: u64,
+    /// Rows in which half a surrogate pair was replaced by U+FFFD.
+    pub lossy_rows: u64,
     /// Documents that the store has as they are.
     pub unchanged: u64,
     /// Documents that the store has with a text, and the input without.
@@ -73,6 +77,7 @@ pub fn dry_run<M: LanguageModel>(
         }
     }
     (plan.unchanged, plan.empty_rows) = (units.unchanged, units.empty_rows);
+    (plan.bad_rows, plan.lossy_rows) = (units.bad_rows(), units.lossy_rows());
     let rows = units.rows_read();
     plan.emptied = documents_of(&units.emptied());
     if plan.documents > 0 {

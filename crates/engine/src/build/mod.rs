@@ -96,7 +96,7 @@ pub fn build<M: LanguageModel>(
         index.commit(store.manifest().next_shard().0)?;
     }
     let tokens_computed = computed?;
-    let ReadRows { empty_rows, unchanged, dead } = read?;
+    let ReadRows { empty_rows, bad_rows, lossy_rows, unchanged, dead } = read?;
     let changed = !store.manifest().appended_shards().is_empty() || !dead.is_empty();
     if !store.manifest().complete && changed {
         index.finish(store.manifest().next_shard().0)?;
@@ -104,6 +104,8 @@ pub fn build<M: LanguageModel>(
     }
     let summary = BuildSummary {
         empty_rows,
+        bad_rows,
+        lossy_rows,
         unchanged,
         emptied: documents_of(&dead),
         shards_before,

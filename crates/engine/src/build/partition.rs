@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hyperrag_core::{Chunk, Document, ShardId, Slot};
+use hyperrag_core::{Chunk, Document, ShardId, Slot, Warning};
 use hyperrag_corpus::{Chunker, Place, Row, Rows};
 use hyperrag_store::{
     IndexedDocument, Manifest, RowsHasher, ShardChunks, ShardInput, ShardRecord, Tombstones,
@@ -29,6 +29,9 @@ pub(crate) struct Units<'a> {
     chunker: &'a Chunker<'a>,
     progress: &'a BuildProgress,
     stop: &'a AtomicBool,
+    warn: fn(&Warning),
+    /// Rows that cannot be read and were spoken of.
+    told: usize,
     previous: Option<PreviousVersions>,
     /// Rows of the input that were read.
     rows_read: u64,
@@ -76,6 +79,8 @@ impl<'a> Units<'a> {
             chunker: input.chunker,
             progress: input.progress,
             stop: input.stop,
+            warn: input.warn,
+            told: 0,
             previous: None,
             rows_read: 0,
             next: None,
@@ -101,6 +106,25 @@ impl<'a> Units<'a> {
         self.rows_read
     }
 
+    /// Returns the number of rows left out because they cannot be read.
+    pub(crate) fn bad_rows(&self) -> u64 {
+        self.rows.bad_rows().count
+    }
+
+    /// Returns the number of rows in which half a surrogate pair was replaced.
+    pub(crate) fn lossy_rows(&self) -> u64 {
+        self.rows.lossy()
+    }
+
+    /// Speaks of the first rows that cannot be read.
+    fn tell_bad_rows(&mut self) {
+        for error in &self.rows.bad_rows().first[self.told..] {
+            let what = format!("{}; the row is left out", hyperrag_core::sentence(error));
+            (self.warn)(&what.into());
+            self.told += 1;
+        }
+    }
+
     /// Documents that the input leaves nothing of, once it is read to its end.
     pub(crate) fn emptied(self) -> Vec<Tombstones> {
         self.emptied.into_tombstones()
@@ -115,12 +139,14 @@ impl<'a> Units<'a> {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(EngineError::Interrupted);
             }
-            let Some(row) = self.rows.next() else { break };
+            let row = self.rows.next();
+            self.tell_bad_rows();
+            let Some(row) = row else { break };
             let Row { document, place, bytes } = row?;
             self.rows_read += 1;
             BuildProgress::add(&self.progress.rows_read, 1);
             BuildProgress::add(&self.progress.bytes_read, bytes);
-            let number = self.rows_read;
+            let number = self.rows.number();
             let Some(versions) = &self.previous else {
                 return Ok(Some(Read { number, place, document, previous: None }));
             };
@@ -147,7 +173,7 @@ impl<'a> Units<'a> {
         record: &ShardRecord,
     ) -> Result<Option<(u64, u64)>, EngineError> {
         let mut hasher = RowsHasher::default();
-        let (mut first, mut bytes) = (self.rows_read + 1, TOKEN_BYTES * record.tokens);
+        let (mut first, mut bytes) = (self.rows.number() + 1, TOKEN_BYTES * record.tokens);
         for row in 0..record.rows {
             let Some(read) = self.read()? else { break };
             if row == 0 {
@@ -156,7 +182,7 @@ impl<'a> Units<'a> {
             bytes += text_bytes(&read.document);
             hasher.add(&read.document);
         }
-        let last = self.rows_read.max(first + record.rows.saturating_sub(1));
+        let last = self.rows.number().max(first + record.rows.saturating_sub(1));
         if hasher.finish() != (record.rows, record.rows_digest) {
             return Ok(Some((first, last)));
         }

@@ -56,6 +56,10 @@ pub struct BuildSummary {
     pub documents: u64,
     /// Rows left out because they have no text.
     pub empty_rows: u64,
+    /// Rows left out because they cannot be read.
+    pub bad_rows: u64,
+    /// Rows in which half a surrogate pair was replaced by U+FFFD.
+    pub lossy_rows: u64,
     /// Documents left out because the store has them as they are.
     pub unchanged: u64,
     /// Documents that count no longer because the input has them without text.

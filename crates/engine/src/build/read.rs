@@ -3,7 +3,7 @@
 use std::sync::mpsc::SyncSender;
 
 use hyperrag_core::{CALIBRATION_CHUNKS, Chunk, LanguageModel, ShardId};
-use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_corpus::{Chunker, Corpus, Rows};
 use hyperrag_store::{Manifest, Tombstones};
 
 use crate::build::disk_budget::DiskBudget;
@@ -16,6 +16,10 @@ use crate::progress::BuildProgress;
 /// Rows that were left out of those read, and documents of the store that they leave nothing of.
 pub(crate) struct ReadRows {
     pub(crate) empty_rows: u64,
+    /// Rows that cannot be read.
+    pub(crate) bad_rows: u64,
+    /// Rows in which half a surrogate pair was replaced.
+    pub(crate) lossy_rows: u64,
     pub(crate) unchanged: u64,
     pub(crate) dead: Vec<Tombstones>,
 }
@@ -61,21 +65,28 @@ pub(crate) fn read_units<'a, M: LanguageModel>(
         }
     }
     let (empty_rows, unchanged) = (units.empty_rows, units.unchanged);
-    Ok(ReadRows { empty_rows, unchanged, dead: units.emptied() })
+    let (bad_rows, lossy_rows) = (units.bad_rows(), units.lossy_rows());
+    Ok(ReadRows { empty_rows, bad_rows, lossy_rows, unchanged, dead: units.emptied() })
 }
 
 /// Reads up to the first row that has a chunk, so that a corpus without any makes no store.
 pub(crate) fn check_not_empty<M>(input: &BuildInput<'_, M>) -> Result<(), EngineError> {
     let limit = usize::try_from(input.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-    let mut rows = 0;
-    for row in input.corpus.rows().take(limit) {
+    let (mut rows, mut read) = (0, input.corpus.rows());
+    for row in read.by_ref().take(limit) {
         let row = row?;
         if !chunks_of(input.chunker, &row.document, &row.place)?.is_empty() {
             return Ok(());
         }
         rows += 1;
     }
-    Err(EngineError::EmptyCorpus { rows })
+    Err(empty(rows, read))
+}
+
+/// Returns the error for a corpus without a document: that of its first row that cannot be read, if there is one.
+fn empty(rows: u64, read: Rows) -> EngineError {
+    let bad = read.into_bad_rows().first.into_iter().next();
+    bad.map_or(EngineError::EmptyCorpus { rows }, EngineError::Corpus)
 }
 
 /// The chunks that a calibration is made from: the first ones of the corpus, none of them from beyond
@@ -89,8 +100,8 @@ pub fn calibration_chunks(
     limit: Option<u64>,
 ) -> Result<Vec<Chunk>, EngineError> {
     let limit = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-    let (mut chunks, mut rows) = (Vec::new(), 0);
-    for row in corpus.rows().take(limit) {
+    let (mut chunks, mut rows, mut read) = (Vec::new(), 0, corpus.rows());
+    for row in read.by_ref().take(limit) {
         rows += 1;
         let row = row?;
         chunks.extend(chunks_of(chunker, &row.document, &row.place)?);
@@ -99,5 +110,5 @@ pub fn calibration_chunks(
         }
     }
     chunks.truncate(CALIBRATION_CHUNKS);
-    if chunks.is_empty() { Err(EngineError::EmptyCorpus { rows }) } else { Ok(chunks) }
+    if chunks.is_empty() { Err(empty(rows, read)) } else { Ok(chunks) }
 }

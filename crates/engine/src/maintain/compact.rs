@@ -8,7 +8,7 @@ use hyperrag_store::{Manifest, StoreWriter};
 use serde::Serialize;
 
 use crate::error::EngineError;
-use crate::index::rebuild_from_own;
+use crate::index::{analyzer, rebuild_from_own};
 use crate::progress::ByteProgress;
 
 /// Report of a compaction.
@@ -49,7 +49,7 @@ pub fn compact(
     progress.all.store(stale.map(|record| record.kv.bytes).sum(), Ordering::Relaxed);
     let mut bytes_freed = 0;
     if let Some(compacted) = store.compact(stop, &progress.done)? {
-        rebuild_from_own(root, compacted.manifest(), stop)?;
+        rebuild_from_own(root, compacted.manifest(), analyzer(root, &before)?, stop)?;
         bytes_freed = store.publish(compacted)?;
     } else if stop.load(Ordering::Relaxed) {
         return Err(EngineError::Interrupted);

@@ -22,7 +22,8 @@ pub struct Deletion {
 }
 
 /// Lets the documents of these ids count no longer: all of them at once, for whoever opens the store
-/// from now on.
+/// from now on. Blanks around an id count only if the store has a document of that id, which those have that
+/// were built before ids were without blanks. Ids of blanks alone that the store does not have are passed over.
 ///
 /// # Errors
 /// [`EngineError`] where the store is unfinished, damaged, or being written.
@@ -36,16 +37,22 @@ pub fn delete<'a>(
     let mut done = Deletion::default();
     let mut rows: BTreeMap<ShardId, BTreeSet<u64>> = BTreeMap::new();
     for id in ids {
-        let found = match DocId::new(id) {
-            Ok(id) => index.get(&id, |row| live.contains(row))?,
-            Err(_) => None,
+        let find = |id: &str| match DocId::stored(id) {
+            Ok(id) => index.get(&id, |row| live.contains(row)),
+            Err(_) => Ok(None),
+        };
+        let trimmed = id.trim();
+        let found = match find(id)? {
+            None if trimmed != id => find(trimmed)?,
+            found => found,
         };
         match found {
             Some(hit) => {
                 done.deleted +=
                     u64::from(rows.entry(hit.location.shard).or_default().insert(hit.row))
             }
-            None => done.unknown.push(id.to_owned()),
+            None if trimmed.is_empty() => {}
+            None => done.unknown.push(trimmed.to_owned()),
         }
     }
     let dead: Vec<Tombstones> = rows

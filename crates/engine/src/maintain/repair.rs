@@ -370,9 +370,10 @@ impl Job<'_> {
             return Ok(Ok(how));
         }
         let manifest = self.mending.store().manifest();
+        let analyzer = index::analyzer(root, manifest)?;
         index::remove(&root.join(manifest.index_folder()))?;
         let contents = |shard| self.contents(shard).map_err(NotRebuilt::Lost);
-        match index::rebuild(root, manifest, contents) {
+        match index::rebuild(root, manifest, analyzer, contents) {
             Ok(()) => Ok(Ok(how)),
             Err(NotRebuilt::Lost(why)) => Ok(Err(why)),
             Err(NotRebuilt::Failed(error)) => Err(error),

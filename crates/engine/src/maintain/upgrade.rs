@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::build::disk_budget::{folder_bytes, free_bytes};
 use crate::error::EngineError;
-use crate::index::rebuild_from_own;
+use crate::index::{analyzer, rebuild_from_own};
 use crate::progress::ByteProgress;
 
 /// Report of an upgrade, or its plan.
@@ -93,7 +93,8 @@ pub fn upgrade(
     let Some(rewritten) = store.upgrade(next, stop, &progress.done)? else {
         return Err(EngineError::Interrupted);
     };
-    rebuild_from_own(root, rewritten.manifest(), stop)?;
+    let analyzer = analyzer(root, store.manifest())?;
+    rebuild_from_own(root, rewritten.manifest(), analyzer, stop)?;
     store.note(notes)?;
     done.bytes_freed = store.publish(rewritten)?;
     done.seconds = start.elapsed().as_secs_f64();

@@ -2,6 +2,7 @@
 //!
 //! In: an open store and its model. Out: ranked hits. It does not know who asks.
 
+pub mod candidates;
 mod query_first;
 pub mod request;
 pub(crate) mod retriever;

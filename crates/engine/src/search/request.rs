@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::time::Instant;
 
 use hyperrag_core::{
-    BlockKey, ChunkId, Document, Failover, LanguageModel, QueryTokens, Slot, Tokenize,
+    BlockKey, ChunkId, Document, Failover, LanguageModel, ModelError, QueryTokens, Slot, Tokenize,
 };
-use hyperrag_rerank::{Candidate, RankedCandidate, ScoreRequest, ScoredBlocks, Work};
+use hyperrag_rerank::{Candidate, RankedCandidate, RerankError, ScoreRequest, ScoredBlocks, Work};
 use hyperrag_retrieval::Hit;
 
 use crate::error::EngineError;
+use crate::search::candidates::Candidates;
 use crate::search::session::{BlockPolicy, Query, RankedHit, SearchResult, Session, Stats};
 
 /// A query with its candidates.
@@ -17,6 +18,10 @@ pub struct RerankRequest {
     query: Query,
     tokens: QueryTokens,
     hits: Vec<Hit>,
+    /// The retriever's scores of the hits.
+    retriever_scores: Vec<f64>,
+    /// Candidates that the store does not have.
+    missing: Vec<String>,
     /// The blocks of all hits, and which are whose.
     keys: Vec<BlockKey>,
     ranges: Vec<Range<usize>>,
@@ -38,26 +43,48 @@ impl RerankRequest {
 }
 
 impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
-    /// Makes the request for the best `depth` documents by BM25.
+    /// Makes the request for the best `depth` documents by BM25, of which none is `excluded`.
     ///
     /// # Errors
     /// [`EngineError`].
-    pub fn request(&self, query: &Query, depth: usize) -> Result<RerankRequest, EngineError> {
+    pub fn request(
+        &self,
+        query: &Query,
+        depth: usize,
+        excluded: Option<&str>,
+    ) -> Result<RerankRequest, EngineError> {
         let start = Instant::now();
-        let hits = self.retrieve(query, depth)?;
+        let spare = usize::from(excluded.is_some());
+        let mut hits = self.retrieve(query, depth.saturating_add(spare))?;
+        hits.retain(|hit| Some(hit.id.as_str()) != excluded);
+        hits.truncate(depth);
         let retrieve_seconds = start.elapsed().as_secs_f64();
-        Ok(RerankRequest { retrieve_seconds, ..self.request_for(query, hits)? })
+        Ok(RerankRequest { retrieve_seconds, ..self.request_for(query, hits.into())? })
     }
 
     /// Makes the request for these candidates.
     ///
     /// # Errors
     /// [`EngineError::EmptyQuery`] for a query without a word.
-    pub fn request_for(&self, query: &Query, hits: Vec<Hit>) -> Result<RerankRequest, EngineError> {
+    pub fn request_for(
+        &self,
+        query: &Query,
+        candidates: Candidates,
+    ) -> Result<RerankRequest, EngineError> {
         let tokens = self.query_tokens(query)?;
+        let Candidates { hits, scores: retriever_scores, missing } = candidates;
         let (keys, ranges) = keys(&hits);
-        let (query, failovers) = (query.clone(), self.take_failovers());
-        Ok(RerankRequest { query, tokens, hits, keys, ranges, retrieve_seconds: 0.0, failovers })
+        Ok(RerankRequest {
+            query: query.clone(),
+            tokens,
+            hits,
+            retriever_scores,
+            missing,
+            keys,
+            ranges,
+            retrieve_seconds: 0.0,
+            failovers: self.take_failovers(),
+        })
     }
 
     /// Returns how many [`RerankRequest::rows`] the model computes best together.
@@ -76,19 +103,40 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
         policy: BlockPolicy,
     ) -> Result<SearchResult, EngineError> {
         let start = Instant::now();
-        let scored = match (&self.query_first, policy) {
+        let scored = self.score_request(&mut request, policy);
+        let scored = scored.map_err(|error| self.query_too_long(error, &request.tokens))?;
+        self.result(request, scored, start.elapsed().as_secs_f64())
+    }
+
+    fn score_request(
+        &self,
+        request: &mut RerankRequest,
+        policy: BlockPolicy,
+    ) -> Result<ScoredBlocks, EngineError> {
+        match (&self.query_first, policy) {
             (Some(profile), BlockPolicy::Recompute) => {
                 let documents = self.documents(&request.hits)?;
                 let (own, scored) = self.score_texts(profile, &request.tokens, &documents)?;
                 request.ranges = own;
-                scored
+                Ok(scored)
             }
             _ => {
                 let scored = self.score_requests(&[request.score_request()], policy)?;
-                scored.into_iter().next().unwrap_or_else(|| Ok(ScoredBlocks::default()))?
+                scored.into_iter().next().unwrap_or_else(|| Ok(ScoredBlocks::default()))
             }
+        }
+    }
+
+    /// Says how long query and chunks are, where the model has no room for both.
+    fn query_too_long(&self, error: EngineError, tokens: &QueryTokens) -> EngineError {
+        let max = match &error {
+            EngineError::Model(ModelError::TooLong { max, .. })
+            | EngineError::Rerank(RerankError::Model(ModelError::TooLong { max, .. })) => *max,
+            _ => return error,
         };
-        self.result(request, scored, start.elapsed().as_secs_f64())
+        let query_tokens = tokens.lead.len() + tokens.suffix.tokens.len();
+        let chunk_tokens = self.store.manifest().fingerprint.chunk_tokens as usize;
+        EngineError::QueryTooLong { query_tokens, chunk_tokens, max }
     }
 
     /// Reranks the candidates of several queries, which share the model's passes. Each query has the
@@ -125,13 +173,14 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
         scored: ScoredBlocks,
         rerank_seconds: f64,
     ) -> Result<SearchResult, EngineError> {
-        let RerankRequest { query, hits, ranges, mut retrieve_seconds, mut failovers, .. } =
-            request;
+        let RerankRequest { query, hits, retriever_scores, missing, ranges, .. } = request;
+        let (mut retrieve_seconds, mut failovers) = (request.retrieve_seconds, request.failovers);
         let ScoredBlocks { scores, work } = scored;
-        let candidates = hits.iter().zip(ranges).map(|(hit, chunks)| Candidate {
+        let candidates = hits.iter().zip(ranges).zip(&retriever_scores);
+        let candidates = candidates.map(|((hit, chunks), score)| Candidate {
             id: &hit.id,
             chunks,
-            retriever_score: hit.score,
+            retriever_score: *score,
         });
         let mut ranked = self.ranking.rank(&candidates.collect::<Vec<_>>(), &scores);
         ranked.truncate(self.hits_max);
@@ -164,12 +213,12 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
                 model_score: ranked.model_score,
                 title: document.title,
                 chunk: ranked.chunk,
-                retriever_score: hits[ranked.candidate].score,
+                retriever_score: retriever_scores[ranked.candidate],
                 text: document.text,
             };
         let hits = (1..).zip(ranked.into_iter().zip(documents)).map(of_rank).collect();
         let Query { id: query_id, text: query } = query;
-        Ok(SearchResult { query_id, query, hits, stats, damages, failovers })
+        Ok(SearchResult { query_id, query, hits, missing, stats, damages, failovers })
     }
 }
 

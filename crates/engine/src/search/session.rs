@@ -65,7 +65,7 @@ pub struct RankedHit {
     /// The chunk with the best score.
     pub chunk: u32,
     /// The retriever's score, BM25 or that of the run that named the document.
-    pub retriever_score: f32,
+    pub retriever_score: f64,
     /// The document's text.
     #[serde(skip)]
     pub text: String,
@@ -103,6 +103,8 @@ pub struct SearchResult {
     pub query: String,
     /// Candidates, best first: all, or as many as the session allows.
     pub hits: Vec<RankedHit>,
+    /// Candidates that were named and that the store does not have: others took their places.
+    pub missing: Vec<String>,
     /// Work that it took.
     pub stats: Stats,
     /// Blocks that were damaged.
@@ -215,38 +217,11 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         Ok(hits)
     }
 
-    /// The documents of these ids, with their given scores as the retriever's.
-    ///
-    /// # Errors
-    /// [`EngineError::UnknownDocument`] where the store does not have one,
-    /// [`EngineError::ScoreRange`] for a score that is too large.
-    pub fn candidates<'i>(
-        &self,
-        query: &Query,
-        ids: impl IntoIterator<Item = (&'i str, f64)>,
-    ) -> Result<Vec<Hit>, EngineError> {
-        let mut hits = Vec::new();
-        for (document, score) in ids {
-            let found = match DocId::new(document) {
-                Ok(id) => {
-                    let live = |row| self.live.contains(row);
-                    let found = self.index.read(|index| index.get(&id, live))?;
-                    found.filter(|hit| self.holds(hit))
-                }
-                Err(_) => None,
-            };
-            let Some(mut hit) = found else {
-                let (query, document) = (query.id.clone(), document.to_owned());
-                return Err(EngineError::UnknownDocument { query, document });
-            };
-            hit.score = score as f32;
-            if !hit.score.is_finite() {
-                let (query, document) = (query.id.clone(), document.to_owned());
-                return Err(EngineError::ScoreRange { query, document, score });
-            }
-            hits.push(hit);
-        }
-        Ok(hits)
+    /// The document of this id, with score 0.
+    pub(crate) fn find(&self, id: &DocId) -> Result<Option<Hit>, EngineError> {
+        let live = |row| self.live.contains(row);
+        let found = self.index.read(|index| index.get(id, live))?;
+        Ok(found.filter(|hit| self.holds(hit)))
     }
 
     fn holds(&self, hit: &Hit) -> bool {
@@ -265,7 +240,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         depth: usize,
         policy: BlockPolicy,
     ) -> Result<SearchResult, EngineError> {
-        self.rerank(self.request(query, depth)?, policy)
+        self.rerank(self.request(query, depth, None)?, policy)
     }
 
     /// Scores the blocks of `keys` for the query.

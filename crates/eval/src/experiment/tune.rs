@@ -67,10 +67,10 @@ pub struct Tuning {
 /// query is of the same half. Judged queries without candidates count 0. `None` where fewer than two
 /// queries are judged.
 #[must_use]
-pub fn tune(queries: &[ScoredQuery], qrels: &Qrels, measure: Measure) -> Option<Tuning> {
+pub fn tune(queries: &[ScoredQuery], qrels: &Qrels, measure: &Measure) -> Option<Tuning> {
     // By weight, then by query: all in the order of the ids.
     let values: Vec<Vec<f64>> = weights()
-        .map(|weight| evaluated(queries, qrels, measure, weight).values(&measure))
+        .map(|weight| evaluated(queries, qrels, measure, weight).values(measure))
         .collect();
     let count = values.first()?.len();
     if count < 2 {
@@ -96,7 +96,7 @@ pub fn tune(queries: &[ScoredQuery], qrels: &Qrels, measure: Measure) -> Option<
     };
     let held_out: Vec<f64> = (0..count).map(|i| values[chosen[1 - i % 2]][i]).collect();
     Some(Tuning {
-        measure,
+        measure: measure.clone(),
         queries: count,
         weight: weight(best(None)? as u8),
         curve: weights().zip(&values).map(|(w, values)| (w, mean(values, None).0)).collect(),
@@ -115,11 +115,11 @@ fn weights() -> impl Iterator<Item = f32> {
     (0..=STEPS).map(weight)
 }
 
-fn evaluated(queries: &[ScoredQuery], qrels: &Qrels, measure: Measure, weight: f32) -> Evaluation {
+fn evaluated(queries: &[ScoredQuery], qrels: &Qrels, measure: &Measure, weight: f32) -> Evaluation {
     let fused = queries
         .iter()
         .map(|query| Fusion::ZScore { weight }.scores(&query.model, &query.retriever));
-    evaluate(&run_of(queries, &fused.collect::<Vec<_>>()), qrels, &[measure])
+    evaluate(&run_of(queries, &fused.collect::<Vec<_>>()), qrels, std::slice::from_ref(measure))
 }
 
 /// The queries' documents with these scores.
@@ -156,20 +156,20 @@ mod tests {
     fn the_better_side_gets_the_weight() {
         let measure: Measure = "RR".parse().unwrap();
         let (all, qrels) = queries(20, |_| true);
-        let tuning = tune(&all, &qrels, measure).unwrap();
+        let tuning = tune(&all, &qrels, &measure).unwrap();
         assert_eq!((tuning.weight, tuning.queries), (0.6, 20), "the usual one of equals");
         assert_eq!(tuning.held_out.mean, 1.0);
         assert_eq!((tuning.curve[0], tuning.curve[20]), ((0.0, 0.5), (1.0, 1.0)));
         assert_eq!((tuning.against_retriever.wins, tuning.against_model.ties), (20, 20));
         let (none, qrels) = queries(20, |_| false);
-        assert!(tune(&none, &qrels, measure).unwrap().weight < 0.5);
+        assert!(tune(&none, &qrels, &measure).unwrap().weight < 0.5);
     }
 
     #[test]
     fn a_half_is_reported_with_the_weight_of_the_other() {
         // The model is right for one half of the queries only.
         let (half, qrels) = queries(20, |i| i % 2 == 0);
-        let tuning = tune(&half, &qrels, "RR".parse().unwrap()).unwrap();
+        let tuning = tune(&half, &qrels, &"RR".parse().unwrap()).unwrap();
         assert_eq!(tuning.held_out.mean, 0.5, "each half's choice is wrong for the other");
         assert!(tuning.folds[0].weight < 0.5 && tuning.folds[1].weight > 0.5);
         assert_eq!((tuning.folds[0].mean, tuning.folds[0].retriever), (0.5, 0.5));
@@ -178,6 +178,6 @@ mod tests {
     #[test]
     fn one_query_is_too_few() {
         let (one, qrels) = queries(1, |_| true);
-        assert_eq!(tune(&one, &qrels, "RR".parse().unwrap()), None);
+        assert_eq!(tune(&one, &qrels, &"RR".parse().unwrap()), None);
     }
 }

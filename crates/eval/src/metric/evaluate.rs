@@ -1,8 +1,8 @@
 //! A run and judgements in, the values of measures out, by query and on average.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
+use hyperrag_core::rank_order;
 use serde::Serialize;
 
 use crate::metric::measure::Measure;
@@ -40,8 +40,8 @@ impl Evaluation {
     }
 }
 
-/// Evaluates a run as `trec_eval` does with all judged queries (`-c`): documents are ordered by
-/// score, equal scores by id from high to low, and ranks are not looked at.
+/// Evaluates a run as `trec_eval` does with all judged queries (`-c`): documents are in the order of
+/// [`rank_order`], and ranks are not looked at.
 #[must_use]
 pub fn evaluate(run: &Run, qrels: &Qrels, measures: &[Measure]) -> Evaluation {
     let mut evaluation = Evaluation {
@@ -59,22 +59,18 @@ pub fn evaluate(run: &Run, qrels: &Qrels, measures: &[Measure]) -> Evaluation {
     }
     for measure in measures {
         let sum: f64 = evaluation.values(measure).iter().sum();
-        let mean = sum / evaluation.queries.max(1) as f64;
+        // A sum of nothing is -0.
+        let mean = sum / evaluation.queries.max(1) as f64 + 0.0;
         evaluation.metrics.insert(measure.to_string(), Metric { mean });
     }
     evaluation
 }
 
-/// The grades of the documents, best first.
-fn ranking(hits: &[RunHit], grades: &HashMap<String, i32>) -> Vec<i32> {
-    // trec_eval keeps scores in single precision: what is equal there is a tie.
-    let key = |hit: &RunHit| hit.score as f32;
+/// Grades of the documents, best first; `None` for one that nobody judged.
+fn ranking(hits: &[RunHit], grades: &HashMap<String, i32>) -> Vec<Option<i32>> {
     let mut hits: Vec<&RunHit> = hits.iter().collect();
-    hits.sort_by(|a, b| {
-        let by_score = key(b).partial_cmp(&key(a)).unwrap_or(Ordering::Equal);
-        by_score.then_with(|| b.document.cmp(&a.document))
-    });
-    hits.iter().map(|hit| grades.get(&hit.document).copied().unwrap_or(0)).collect()
+    hits.sort_unstable_by(|a, b| rank_order((a.score, &a.document), (b.score, &b.document)));
+    hits.iter().map(|hit| grades.get(&hit.document).copied()).collect()
 }
 
 #[cfg(test)]
@@ -86,11 +82,11 @@ mod tests {
         let run = "a Q0 x 1 1.0 t\na Q0 y 2 1.0 t\nc Q0 x 1 1 t\n";
         let run = Run::parse(run.as_bytes(), "run").unwrap();
         let qrels = Qrels::parse("a 0 y 1\nb 0 x 1\n".as_bytes(), "qrels").unwrap();
-        let measure: Measure = "RR".parse().unwrap();
-        let evaluation = evaluate(&run, &qrels, &[measure]);
+        let measures = ["RR".parse::<Measure>().unwrap()];
+        let evaluation = evaluate(&run, &qrels, &measures);
         assert_eq!((evaluation.queries, evaluation.missing_queries), (2, 1));
         assert_eq!(evaluation.unjudged_queries, 1);
-        assert_eq!(evaluation.values(&measure), [1.0, 0.0], "y is before x");
+        assert_eq!(evaluation.values(&measures[0]), [1.0, 0.0], "y is before x");
         assert_eq!(evaluation.metrics["RR"].mean, 0.5);
     }
 

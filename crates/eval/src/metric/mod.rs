@@ -2,7 +2,9 @@
 
 pub mod agreement;
 pub mod evaluate;
+mod formula;
 pub mod measure;
+pub mod measure_name;
 pub mod qa;
 pub mod qrels;
 pub mod run;

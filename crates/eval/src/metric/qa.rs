@@ -33,10 +33,14 @@ pub fn exact_match(answer: &str, right: &[String]) -> f64 {
 }
 
 /// The best F1 of the answer's words against those of a right answer. It is 0 where they have no word
-/// in common, as in SQuAD 1.1 (unlike 2.0) even where neither has any.
+/// in common, as in SQuAD 1.1 even where neither has any; but an empty right answer says that there is
+/// none, as in SQuAD 2.0, and then no words are worth 1.
 #[must_use]
 pub fn f1(answer: &str, right: &[String]) -> f64 {
     let answer = normalize_answer(answer);
+    if answer.is_empty() && right.iter().any(String::is_empty) {
+        return 1.0;
+    }
     right.iter().map(|right| f1_of(&answer, &normalize_answer(right))).fold(0.0, f64::max)
 }
 
@@ -84,5 +88,8 @@ mod tests {
         assert_eq!(exact_match("the", &["a".to_owned()]), 1.0);
         assert_eq!(f1("the", &["a".to_owned()]), 0.0);
         assert_eq!(exact_match("x", &[]), 0.0);
+        let none = [String::new()];
+        assert_eq!((exact_match("The.", &none), f1("The.", &none)), (1.0, 1.0));
+        assert_eq!((exact_match("x", &none), f1("x", &none)), (0.0, 0.0));
     }
 }

@@ -82,15 +82,19 @@ impl Qrels {
     /// [`QrelsError`] names the first line that is wrong.
     pub fn parse(reader: impl BufRead, name: &str) -> Result<Self, QrelsError> {
         let (mut qrels, mut beir) = (Self::default(), false);
+        let mut separator: fn(char) -> bool = |c| c == '\t';
         for (line, text) in numbered_lines(reader) {
             let text =
                 text.map_err(|source| QrelsError::Io { name: name.to_owned(), line, source })?;
-            if line == 1 && text.trim_end().split('\t').eq(BEIR_HEADER) {
+            if line == 1 && text.split_ascii_whitespace().eq(BEIR_HEADER) {
                 beir = true;
+                if !text.contains('\t') {
+                    separator = |c| c == ' ';
+                }
                 continue;
             }
             let fields: Vec<&str> = match beir {
-                true => text.trim_end_matches('\r').split('\t').collect(),
+                true => text.trim_end_matches('\r').split(separator).collect(),
                 false => text.split_ascii_whitespace().collect(),
             };
             let (query, document, grade) = match fields[..] {
@@ -102,7 +106,7 @@ impl Qrels {
                     return Err(QrelsError::Fields { name: name.to_owned(), line, found });
                 }
             };
-            let Ok(grade) = grade.trim().parse() else {
+            let Some(grade) = parse_grade(grade.trim()) else {
                 let grade = grade.to_owned();
                 return Err(QrelsError::Grade { name: name.to_owned(), line, grade });
             };
@@ -151,6 +155,12 @@ impl Qrels {
     }
 }
 
+/// Reads a whole number, also one that a table program wrote with a point, as `1.0`.
+fn parse_grade(text: &str) -> Option<i32> {
+    let whole = || text.strip_suffix(".0").unwrap_or(text).parse();
+    text.parse().or_else(|_| whole()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +178,8 @@ mod tests {
         assert_eq!(trec.grades("q1").unwrap()["b"], -1);
         assert_eq!(trec.grades("q3"), None);
         assert_eq!(trec.queries().map(|(query, _)| query).collect::<Vec<_>>(), ["q1", "q2"]);
+        let floats = "\u{feff}query-id corpus-id score\nq1 a 1.0\nq1 b -1.0\nq2 a 3.0\n";
+        assert_eq!(parse(floats).unwrap(), beir);
         let blanks = parse("query-id\tcorpus-id\tscore\nq 1\ta b\t1\n").unwrap();
         assert_eq!(blanks.grades("q 1").unwrap()["a b"], 1);
     }

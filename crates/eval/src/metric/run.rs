@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
+
+use hyperrag_files::lines::{LineError, Lines};
 
 /// Longest line of a run or of judgements.
-const LINE_BYTES_MAX: u64 = 1 << 20;
+const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// A document that a run names for a query.
 #[derive(Clone, Debug, PartialEq)]
@@ -155,6 +157,18 @@ impl Run {
         self.places.get(query).map(|&place| self.queries[place].1.as_slice())
     }
 
+    /// Takes out each document whose id is its query's, and returns their number. In collections where
+    /// queries are documents, such a hit is the query itself.
+    pub fn exclude_self(&mut self) -> usize {
+        let mut excluded = 0;
+        for (query, hits) in &mut self.queries {
+            let before = hits.len();
+            hits.retain(|hit| hit.document != *query);
+            excluded += before - hits.len();
+        }
+        excluded
+    }
+
     /// Number of queries.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -193,28 +207,27 @@ impl FromIterator<(String, Vec<RunHit>)> for Run {
 
 /// The lines of a file, counted from 1, without a byte order mark.
 pub(crate) fn numbered_lines(
-    mut reader: impl BufRead,
+    reader: impl BufRead,
 ) -> impl Iterator<Item = (usize, io::Result<String>)> {
-    let lines = std::iter::from_fn(move || {
-        let mut line = String::new();
-        match reader.by_ref().take(LINE_BYTES_MAX).read_line(&mut line) {
-            Ok(0) => None,
-            Ok(read) if read as u64 == LINE_BYTES_MAX && !line.ends_with('\n') => {
-                Some(Err(io::Error::other(format!("it is longer than {LINE_BYTES_MAX} bytes"))))
-            }
-            Ok(_) => {
-                let end =
-                    line.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
-                line.truncate(end.map_or(line.len(), str::len));
-                Some(Ok(line))
-            }
-            Err(error) => Some(Err(error)),
+    let mut lines = Lines::new(reader, LINE_BYTES_MAX);
+    let next = move || match lines.advance() {
+        Ok(false) => None,
+        Ok(true) => {
+            let text = std::str::from_utf8(lines.line()).map(str::to_owned);
+            Some((lines.number() as usize, text.map_err(|_| io::Error::other("it is not UTF-8"))))
         }
-    });
-    (1..).zip(lines).map(|(line, text)| match (line, text) {
-        (1, Ok(text)) => (1, Ok(text.trim_start_matches('\u{feff}').to_owned())),
-        other => other,
-    })
+        Err(error) => {
+            let (number, error) = match error {
+                LineError::TooLong => {
+                    let what = format!("it is longer than {LINE_BYTES_MAX} bytes");
+                    (lines.number(), io::Error::other(what))
+                }
+                LineError::Io(error) => (lines.number() + 1, error),
+            };
+            Some((number as usize, Err(error)))
+        }
+    };
+    std::iter::from_fn(next)
 }
 
 fn parse_score(text: &str) -> Option<f64> {
@@ -265,7 +278,17 @@ pub fn run_line(
         let (query, document) = (query.to_owned(), document.to_owned());
         return Err(RunError::UnwritableScore { query, document, score });
     }
-    Ok(format!("{query} Q0 {document} {rank} {score} {tag}"))
+    Ok(format!("{query} Q0 {document} {rank} {} {tag}", digits(score)))
+}
+
+/// The shortest digits that a reader takes for this score, whether it reads floats of 32 bits or rounds those
+/// of 64 bits to them, as `trec_eval` does. `-0` is 0.
+fn digits(score: f32) -> String {
+    let shortest = (score + 0.0).to_string();
+    match shortest.parse::<f64>() {
+        Ok(read) if read as f32 == score => shortest,
+        _ => f64::from(score).to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -290,6 +313,15 @@ mod tests {
         assert_eq!(run.hits("q1"), Some(&[hit(3, "d", 3.0)][..]));
         assert_eq!((run.hits("q3"), run.len(), run.is_empty()), (None, 2, false));
         assert!(Run::parse(&b"\n \n"[..], "r").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_query_is_no_hit_of_itself() {
+        let text = "a Q0 a 1 3 t\na Q0 b 2 2 t\nb Q0 a 1 1 t\nc Q0 c 1 1 t\n";
+        let mut run = Run::parse(text.as_bytes(), "r").unwrap();
+        assert_eq!(run.exclude_self(), 2);
+        assert_eq!(run.hits("a"), Some(&[hit(2, "b", 2.0)][..]));
+        assert_eq!((run.hits("b").unwrap().len(), run.hits("c")), (1, Some(&[][..])));
     }
 
     #[test]
@@ -326,6 +358,11 @@ mod tests {
             Err(RunError::UnwritableScore { .. })
         ));
         assert_eq!(run_line("q", "d", 1, -2.5, "x").unwrap(), "q Q0 d 1 -2.5 x");
+        assert_eq!(run_line("q", "d", 1, -0.0, "x").unwrap(), "q Q0 d 1 0 x");
+        // The shortest digits of this one are those of its neighbour where they are rounded twice.
+        let twice = f32::from_bits(0x15ae_43fd);
+        assert_ne!(twice.to_string().parse::<f64>().unwrap() as f32, twice);
+        assert_eq!(digits(twice).parse::<f64>().unwrap() as f32, twice);
         assert_eq!(run_id("100%-a_b"), "100%-a_b");
         assert_eq!(run_id("my doc\u{a0}\u{3000}\t"), "my%20doc%C2%A0%E3%80%80%09");
     }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use hyperrag_core::{KvDtype, KvShape, ModelError, QuerySuffix};
 use hyperrag_kernels::activation::Activation;
 
-use crate::arch::rope::{Rope, Rotations};
+use crate::arch::refused::refused;
+use crate::arch::rope::{Rope, Rotations, unrotated};
 use crate::error::LoadError;
 
 /// Largest number of positions in use, whatever the file promises: the rotary table has an entry for
@@ -32,12 +33,30 @@ pub enum Architecture {
     Gemma2,
     /// Gemma 3's text model: windows on five of six layers, with rotary angles of their own.
     Gemma3,
+    /// SmolLM 3: every fourth layer has no rotary positions.
+    SmolLm3,
+    /// Granite 3, and Granite 4 where all layers attend: factors of embeddings, sums and logits.
+    Granite,
+    /// OLMo 2 and 3: norms behind the sublayers alone, and norms of whole rows of Q and K.
+    Olmo2,
+    /// Phi-3 and Phi-4-mini: fused tensors, rotary positions on a part of each head.
+    Phi3,
 }
 
 impl Architecture {
     /// All architectures.
-    pub const ALL: [Self; 6] =
-        [Self::Llama, Self::Qwen2, Self::Qwen3, Self::Gemma, Self::Gemma2, Self::Gemma3];
+    pub const ALL: [Self; 10] = [
+        Self::Llama,
+        Self::Qwen2,
+        Self::Qwen3,
+        Self::Gemma,
+        Self::Gemma2,
+        Self::Gemma3,
+        Self::SmolLm3,
+        Self::Granite,
+        Self::Olmo2,
+        Self::Phi3,
+    ];
 
     /// Returns the architecture's name in a GGUF file.
     #[must_use]
@@ -49,11 +68,20 @@ impl Architecture {
             Self::Gemma => "gemma",
             Self::Gemma2 => "gemma2",
             Self::Gemma3 => "gemma3",
+            Self::SmolLm3 => "smollm3",
+            Self::Granite => "granite",
+            Self::Olmo2 => "olmo2",
+            Self::Phi3 => "phi3",
         }
     }
 
     pub(crate) fn is_gemma(self) -> bool {
         matches!(self, Self::Gemma | Self::Gemma2 | Self::Gemma3)
+    }
+
+    /// Whether a GGUF has the rows of Q and K in the order in which neighbours rotate together.
+    pub(crate) fn pairs_neighbours_in_gguf(self) -> bool {
+        matches!(self, Self::Llama | Self::SmolLm3 | Self::Granite)
     }
 }
 
@@ -68,8 +96,19 @@ impl FromStr for Architecture {
 
     fn from_str(name: &str) -> Result<Self, LoadError> {
         let named = Self::ALL.into_iter().find(|architecture| architecture.name() == name);
-        named.ok_or_else(|| LoadError::Architecture { architecture: name.to_owned() })
+        named.ok_or_else(|| refused(name))
     }
+}
+
+/// Norms of Q and K before they are rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QkNorm {
+    /// Q and K stay as they are.
+    None,
+    /// Norms of each head, with the same weights.
+    Heads,
+    /// Norms of all heads of Q together, and of all of K.
+    Rows,
 }
 
 /// Positions that each layer sees.
@@ -138,10 +177,18 @@ pub struct Config {
     pub rope: Rope,
     /// Rotary positions of local layers.
     pub local_rope: Rope,
+    /// Number of dimensions of a head that rotate: the first ones.
+    pub rotary_dim: usize,
+    /// Whether each layer rotates Q and K by their positions; `None` if all do.
+    pub rotary_layers: Option<Vec<bool>>,
     /// Window of the layers that see only the latest positions, if there are any.
     pub window: Option<Window>,
     /// Factor of the embeddings.
     pub embedding_scale: f32,
+    /// Factor of what a sublayer adds to the residual.
+    pub residual_scale: f32,
+    /// Factor of the logits, before their cap.
+    pub logit_scale: f32,
     /// Factor of the products of Q and K.
     pub attention_scale: f32,
     /// Soft cap of the scores of attention.
@@ -152,8 +199,10 @@ pub struct Config {
     pub activation: Activation,
     /// Whether Q, K and V have biases.
     pub qkv_bias: bool,
-    /// Whether the heads of Q and K are normed.
-    pub qk_norm: bool,
+    /// Norms of Q and K.
+    pub qk_norm: QkNorm,
+    /// Whether the inputs of attention and of the feed-forward part are normed.
+    pub pre_norms: bool,
     /// Whether the outputs of attention and of the feed-forward part are normed before they are added.
     pub post_norms: bool,
 }
@@ -163,7 +212,7 @@ impl Config {
     /// of rotary angles must come from the file.
     #[must_use]
     pub fn new(architecture: Architecture, sizes: DecoderSizes) -> Self {
-        use Architecture::{Gemma2, Gemma3, Qwen2, Qwen3};
+        use Architecture::{Gemma2, Gemma3, Olmo2, Qwen2, Qwen3};
         let DecoderSizes { layers, hidden, feed_forward, heads, kv_heads, .. } = sizes;
         let gemma = architecture.is_gemma();
         Self {
@@ -179,15 +228,24 @@ impl Config {
             norm_eps: 1e-6,
             rope: Rope::new(10_000.0),
             local_rope: Rope::new(10_000.0),
+            rotary_dim: sizes.head_dim,
+            rotary_layers: None,
             window: None,
             embedding_scale: if gemma { (hidden as f32).sqrt() } else { 1.0 },
+            residual_scale: 1.0,
+            logit_scale: 1.0,
             attention_scale: 1.0 / (sizes.head_dim as f32).sqrt(),
             attention_cap: None,
             logit_cap: None,
             activation: if gemma { Activation::GeluTanh } else { Activation::Silu },
             qkv_bias: architecture == Qwen2,
-            qk_norm: matches!(architecture, Qwen3 | Gemma3),
-            post_norms: matches!(architecture, Gemma2 | Gemma3),
+            qk_norm: match architecture {
+                Qwen3 | Gemma3 => QkNorm::Heads,
+                Olmo2 => QkNorm::Rows,
+                _ => QkNorm::None,
+            },
+            pre_norms: architecture != Olmo2,
+            post_norms: matches!(architecture, Gemma2 | Gemma3 | Olmo2),
         }
     }
 
@@ -203,18 +261,26 @@ impl Config {
                 "{heads} query heads over {kv_heads} KV heads of {head_dim} dimensions"
             ));
         }
+        if !(2..=head_dim).contains(&self.rotary_dim) || !self.rotary_dim.is_multiple_of(2) {
+            let rotary = self.rotary_dim;
+            return unsupported(format!("RoPE on {rotary} of {head_dim} dimensions"));
+        }
+        if self.rotary_layers.as_ref().is_some_and(|layers| layers.len() != self.layers) {
+            return unsupported("RoPE on layers that it does not have".to_owned());
+        }
         let window = self.window.as_ref();
         if window.is_some_and(|w| w.positions == 0 || w.local.len() != self.layers) {
             return unsupported("a window that is not one of its layers'".to_owned());
         }
         let positive = |value: f32| value.is_finite() && value > 0.0;
         let caps = [self.attention_cap, self.logit_cap];
-        let scales = [self.embedding_scale, self.attention_scale];
+        let scales =
+            [self.embedding_scale, self.attention_scale, self.residual_scale, self.logit_scale];
         let ropes = [&self.rope, &self.local_rope];
         if !scales.into_iter().chain(caps.into_iter().flatten()).all(positive)
             || !ropes
                 .iter()
-                .all(|rope| rope.numbers(head_dim).is_some_and(|mut all| all.all(positive)))
+                .all(|rope| rope.numbers(self.rotary_dim).is_some_and(|mut all| all.all(positive)))
         {
             return unsupported(
                 "a scale, a soft cap or a number of RoPE that is not above 0".to_owned(),
@@ -245,15 +311,40 @@ impl Config {
         }
     }
 
+    /// Whether a layer rotates Q and K by their positions.
+    pub(crate) fn rotates(&self, layer: usize) -> bool {
+        self.rotary_layers.as_ref().is_none_or(|layers| layers[layer])
+    }
+
+    /// Returns the rotary positions of layers that are local or not.
+    pub(crate) fn rope_of(&self, local: bool) -> &Rope {
+        if local { &self.local_rope } else { &self.rope }
+    }
+
+    /// Returns the factor of the rotated dimensions of Q. K is not multiplied, so what Q and K have
+    /// together is here.
+    pub(crate) fn query_factor(&self, layer: usize) -> f32 {
+        match self.rotates(layer) {
+            true => self.rope_of(self.window_of(layer).is_some()).attention_factor.powi(2),
+            false => 1.0,
+        }
+    }
+
     /// Computes the rotary angles of each layer. Layers with the same angles share them.
     pub(crate) fn rotations(&self) -> Vec<Arc<Rotations>> {
-        let table = |rope: &Rope| Arc::new(rope.rotations(self.context, self.head_dim));
+        let (positions, dim) = (self.context, self.head_dim);
+        let table = |rope: &Rope| Arc::new(rope.rotations(positions, self.rotary_dim, dim));
+        let none = self.rotary_layers.as_ref().map(|_| Arc::new(unrotated(positions, dim)));
         let rope = table(&self.rope);
         let local = match self.window {
             Some(_) if self.local_rope != self.rope => table(&self.local_rope),
             _ => Arc::clone(&rope),
         };
-        let of = |layer| if self.window_of(layer).is_some() { &local } else { &rope };
+        let of = |layer| match &none {
+            Some(none) if !self.rotates(layer) => none,
+            _ if self.window_of(layer).is_some() => &local,
+            _ => &rope,
+        };
         (0..self.layers).map(|layer| Arc::clone(of(layer))).collect()
     }
 
@@ -265,6 +356,11 @@ impl Config {
         let Self { embedding_scale, attention_scale, attention_cap, logit_cap, .. } = self;
         // The number of positions in use changes no block and no score.
         let Self { activation, qkv_bias, qk_norm, post_norms, context: _, .. } = self;
+        let qk_norm = match qk_norm {
+            QkNorm::None => "false",
+            QkNorm::Heads => "true",
+            QkNorm::Rows => "rows",
+        };
         let bits = |value: &f32| format!("{:08x}", value.to_bits());
         let cap = |cap: &Option<f32>| cap.as_ref().map_or("none".to_owned(), bits);
         let window = window.as_ref().map_or("none".to_owned(), |Window { positions, local }| {
@@ -293,10 +389,27 @@ impl Config {
             ("logit_cap", cap(logit_cap)),
             ("activation", activation.to_owned()),
             ("qkv_bias", qkv_bias.to_string()),
-            ("qk_norm", qk_norm.to_string()),
+            ("qk_norm", qk_norm.to_owned()),
             ("post_norms", post_norms.to_string()),
         ];
-        fields.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+        let fields = fields.into_iter().chain(self.newer_settings());
+        fields.map(|(name, value)| format!("{name}={value}\n")).collect()
+    }
+
+    /// Lists the settings that only newer architectures have, where they differ from what all others
+    /// do: the text of the others stays as it is.
+    fn newer_settings(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let Self { head_dim, rotary_dim, residual_scale, logit_scale, pre_norms, .. } = self;
+        let bits = |value: f32| format!("{:08x}", value.to_bits());
+        let layers = self.rotary_layers.as_deref().map(flags).unwrap_or_default();
+        let settings = [
+            ("rotary_dim", rotary_dim.to_string(), rotary_dim == head_dim),
+            ("rotary_layers", layers, self.rotary_layers.is_none()),
+            ("residual_scale", bits(*residual_scale), *residual_scale == 1.0),
+            ("logit_scale", bits(*logit_scale), *logit_scale == 1.0),
+            ("pre_norms", pre_norms.to_string(), *pre_norms),
+        ];
+        settings.into_iter().filter(|(.., usual)| !usual).map(|(name, value, _)| (name, value))
     }
 
     /// Checks that `tokens` can stand after `past` positions. `what` names them in an error.
@@ -351,6 +464,17 @@ impl Config {
         for (what, cap) in caps.into_iter().filter_map(|(what, cap)| Some((what, cap?))) {
             text += &format!(", {what} capped at {cap}");
         }
+        if self.embedding_scale != 1.0 && !self.architecture.is_gemma() {
+            text += &format!(", embeddings times {}", self.embedding_scale);
+        }
+        for (name, value) in self.newer_settings() {
+            text += &format!(", {name} {value}");
+        }
         text
     }
+}
+
+/// Writes a digit for each layer.
+fn flags(layers: &[bool]) -> String {
+    layers.iter().map(|layer| if *layer { '1' } else { '0' }).collect()
 }

@@ -70,7 +70,7 @@ impl Config {
                 config.window = Some(Window::periodic(512, 6, layers));
                 config.rope.base = 1_000_000.0;
             }
-            Llama | Gemma => {}
+            _ => {}
         }
         Some(config)
     }

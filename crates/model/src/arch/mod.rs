@@ -2,5 +2,6 @@
 
 pub(crate) mod config;
 mod known_sizes;
+pub(crate) mod refused;
 pub(crate) mod rope;
 pub(crate) mod weights;

@@ -8,7 +8,8 @@ use std::fmt;
 use hyperrag_core::Digest;
 use rayon::prelude::*;
 
-/// Cosine and sine of position times frequency, `[position][head_dim / 2]`.
+/// Cosine and sine of position times frequency, `[position][head_dim / 2]`. Pairs of a head that do not
+/// rotate have 1 and 0.
 pub(crate) type Rotations = Vec<(f32, f32)>;
 
 /// The frequencies of rotary positions.
@@ -19,6 +20,8 @@ pub struct Rope {
     pub base: f32,
     /// Scaling of these frequencies.
     pub scaling: Scaling,
+    /// Factor of rotated Q and of rotated K: YaRN and LongRoPE sharpen attention by it.
+    pub attention_factor: f32,
 }
 
 /// Change of the frequencies that extended a model beyond the positions of its first training.
@@ -46,17 +49,59 @@ pub struct Llama3Scaling {
     pub original_context: usize,
 }
 
+/// The scaling YaRN (arXiv 2309.00071), with the names of transformers' configuration.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct YarnScaling {
+    /// Divisor of low frequencies.
+    pub factor: f32,
+    /// Number of turns over the former context from which on a frequency is not scaled.
+    pub beta_fast: f32,
+    /// Number of turns below which a frequency is divided. Between the two bounds the scaling is
+    /// blended, pair by pair.
+    pub beta_slow: f32,
+    /// Length of the former context, in positions.
+    pub original_context: usize,
+    /// Factor of rotated Q and K; `None` for the paper's, which depends on `factor` alone.
+    pub attention_factor: Option<f32>,
+}
+
 impl Rope {
     /// Returns unscaled frequencies.
     #[must_use]
     pub fn new(base: f32) -> Self {
-        Self { base, scaling: Scaling::None }
+        Self { base, scaling: Scaling::None, attention_factor: 1.0 }
+    }
+
+    /// Returns frequencies scaled by YaRN: low ones are divided, high ones kept, those between blended.
+    /// `rotary_dim` dimensions of a head rotate.
+    #[must_use]
+    pub fn yarn(base: f32, rotary_dim: usize, scaling: YarnScaling) -> Self {
+        let YarnScaling { factor, beta_fast, beta_slow, original_context, .. } = scaling;
+        let (dim, wide) = (rotary_dim as f64, f64::from(factor));
+        let attention_factor = scaling.attention_factor.unwrap_or(match factor > 1.0 {
+            true => (0.1 * libm::log(wide) + 1.0) as f32,
+            false => 1.0,
+        });
+        // Index of the pair that turns so often over the former context.
+        let pair = |turns: f32| {
+            let wave = original_context as f64 / (f64::from(turns) * 2.0 * std::f64::consts::PI);
+            dim * libm::log(wave) / (2.0 * libm::log(f64::from(base)))
+        };
+        let first = pair(beta_fast).floor().max(0.0);
+        let last = pair(beta_slow).ceil().min(dim - 1.0);
+        let steps = if first == last { 0.001 } else { last - first };
+        let divisor = |i: usize| {
+            let scaled = ((i as f64 - first) / steps).clamp(0.0, 1.0);
+            (1.0 / (scaled / wide + (1.0 - scaled))) as f32
+        };
+        let divisors = (0..rotary_dim / 2).map(divisor).collect();
+        Self { base, scaling: Scaling::Divisors(divisors), attention_factor }
     }
 
     /// Returns frequencies scaled as in Llama 3.1: low ones are divided, high ones kept, those between
-    /// blended.
+    /// blended. `rotary_dim` dimensions of a head rotate.
     #[must_use]
-    pub fn llama3(base: f32, head_dim: usize, scaling: Llama3Scaling) -> Self {
+    pub fn llama3(base: f32, rotary_dim: usize, scaling: Llama3Scaling) -> Self {
         let Llama3Scaling { factor, low_freq_factor, high_freq_factor, original_context } = scaling;
         let [factor, low, high] = [factor, low_freq_factor, high_freq_factor].map(f64::from);
         let divisor = |frequency: f64| {
@@ -64,32 +109,39 @@ impl Rope {
             let unscaled = ((turns - low) / (high - low)).clamp(0.0, 1.0);
             (1.0 / ((1.0 - unscaled) / factor + unscaled)) as f32
         };
-        let divisors = frequencies(base, head_dim).map(divisor).collect();
-        Self { base, scaling: Scaling::Divisors(divisors) }
+        let divisors = frequencies(base, rotary_dim).map(divisor).collect();
+        Self { scaling: Scaling::Divisors(divisors), ..Self::new(base) }
     }
 
-    /// Returns the divisors and the base; `None` unless there is a divisor for each pair.
-    pub(crate) fn numbers(&self, head_dim: usize) -> Option<impl Iterator<Item = f32>> {
+    /// Returns the divisors, the factor and the base; `None` unless there is a divisor for each pair.
+    pub(crate) fn numbers(&self, rotary_dim: usize) -> Option<impl Iterator<Item = f32>> {
         let divisors = match &self.scaling {
             Scaling::None => &[][..],
             Scaling::Linear(factor) => std::slice::from_ref(factor),
-            Scaling::Divisors(divisors) if divisors.len() == head_dim / 2 => divisors,
+            Scaling::Divisors(divisors) if divisors.len() == rotary_dim / 2 => divisors,
             Scaling::Divisors(_) => return None,
         };
-        Some(divisors.iter().copied().chain([self.base]))
+        Some(divisors.iter().copied().chain([self.attention_factor, self.base]))
     }
 
     /// Computes the angles of `positions` positions, by a library whose bits do not depend on the
-    /// platform.
-    pub(crate) fn rotations(&self, positions: usize, head_dim: usize) -> Rotations {
-        let scaled = frequencies(self.base, head_dim).enumerate().map(|(i, frequency)| match &self
-            .scaling
-        {
-            Scaling::None => frequency,
-            Scaling::Linear(factor) => frequency / f64::from(*factor),
-            Scaling::Divisors(divisors) => frequency / f64::from(divisors[i]),
-        });
-        let scaled: Vec<f64> = scaled.collect();
+    /// platform. The first `rotary_dim` dimensions of a head rotate.
+    pub(crate) fn rotations(
+        &self,
+        positions: usize,
+        rotary_dim: usize,
+        head_dim: usize,
+    ) -> Rotations {
+        let scaled =
+            frequencies(self.base, rotary_dim).enumerate().map(|(i, frequency)| {
+                match &self.scaling {
+                    Scaling::None => frequency,
+                    Scaling::Linear(factor) => frequency / f64::from(*factor),
+                    Scaling::Divisors(divisors) => frequency / f64::from(divisors[i]),
+                }
+            });
+        let mut scaled: Vec<f64> = scaled.collect();
+        scaled.resize(head_dim / 2, 0.0);
         let turns = |position: usize| scaled.iter().map(move |f| position as f64 * f);
         let angles = (0..positions).into_par_iter().flat_map_iter(turns);
         angles.map(|angle| (libm::cos(angle) as f32, libm::sin(angle) as f32)).collect()
@@ -108,25 +160,38 @@ impl Rope {
                 format!(" divisors {divisors}")
             }
         };
-        format!("{}{scaling}", bits(self.base))
+        let factor = match self.attention_factor {
+            1.0 => String::new(),
+            factor => format!(" attention {}", bits(factor)),
+        };
+        format!("{}{scaling}{factor}", bits(self.base))
     }
 }
 
-fn frequencies(base: f32, head_dim: usize) -> impl Iterator<Item = f64> {
-    let power = move |i| -(2.0 * i as f64) / head_dim as f64;
-    (0..head_dim / 2).map(move |i| libm::pow(f64::from(base), power(i)))
+/// Returns the angles of a layer without rotary positions.
+pub(crate) fn unrotated(positions: usize, head_dim: usize) -> Rotations {
+    vec![(1.0, 0.0); positions * (head_dim / 2)]
+}
+
+fn frequencies(base: f32, rotary_dim: usize) -> impl Iterator<Item = f64> {
+    let power = move |i| -(2.0 * i as f64) / rotary_dim as f64;
+    (0..rotary_dim / 2).map(move |i| libm::pow(f64::from(base), power(i)))
 }
 
 impl fmt::Display for Rope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "base {}", self.base)?;
         match &self.scaling {
-            Scaling::None => Ok(()),
-            Scaling::Linear(factor) => write!(f, ", linear {factor}"),
+            Scaling::None => {}
+            Scaling::Linear(factor) => write!(f, ", linear {factor}")?,
             Scaling::Divisors(divisors) => {
                 let bytes: Vec<u8> = divisors.iter().flat_map(|d| d.to_le_bytes()).collect();
-                write!(f, ", divisors {:.16}", Digest::of(&bytes).to_string())
+                write!(f, ", divisors {:.16}", Digest::of(&bytes).to_string())?;
             }
+        }
+        match self.attention_factor {
+            1.0 => Ok(()),
+            factor => write!(f, ", Q and K times {factor}"),
         }
     }
 }

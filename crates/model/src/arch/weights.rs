@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use crate::arch::config::Config;
+use crate::arch::config::{Config, QkNorm};
 use crate::error::LoadError;
 
 /// The weights of a decoder, with the device's own types of matrices `M` and vectors `V`.
@@ -18,16 +18,18 @@ pub(crate) struct Weights<M, V> {
 }
 
 pub(crate) struct LayerWeights<M, V> {
-    pub(crate) attention_norm: V,
+    /// Norm of the input of attention.
+    pub(crate) attention_norm: Option<V>,
     /// Q, K and V, one below the other.
     pub(crate) qkv: M,
     pub(crate) qkv_bias: Option<V>,
-    /// Norms of the heads of Q and of the heads of K.
+    /// Norms of Q and of K, of each head or of whole rows.
     pub(crate) qk_norms: Option<[V; 2]>,
     pub(crate) output: M,
     /// Norm of the output of attention, before it is added.
     pub(crate) post_attention_norm: Option<V>,
-    pub(crate) feed_forward_norm: V,
+    /// Norm of the input of the feed-forward part.
+    pub(crate) feed_forward_norm: Option<V>,
     /// Gates and ups of the feed-forward part.
     pub(crate) gate_up: M,
     pub(crate) down: M,
@@ -39,9 +41,14 @@ pub(crate) struct LayerWeights<M, V> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum RowOrder {
     AsStored,
-    /// Rows of the two halves of each head alternate, so that rows that rotate together are neighbours.
-    /// The number is that of the rows of a head.
-    Interleaved(usize),
+    /// Rows of the two halves of a head's rotated part alternate, so that rows that rotate together are
+    /// neighbours.
+    Interleaved {
+        /// Number of rows of a head.
+        dim: usize,
+        /// Number of rows of its first part, which rotates.
+        rotary: usize,
+    },
 }
 
 impl RowOrder {
@@ -49,17 +56,24 @@ impl RowOrder {
     pub(crate) fn place(self, row: usize) -> usize {
         match self {
             Self::AsStored => row,
-            Self::Interleaved(dim) => {
-                let (half, within) = (dim / 2, row % dim);
-                row - within + within % half * 2 + within / half
+            Self::Interleaved { dim, rotary } => {
+                let (half, within) = (rotary / 2, row % dim);
+                match within < rotary {
+                    true => row - within + within % half * 2 + within / half,
+                    false => row,
+                }
             }
         }
     }
 }
 
-/// A tensor that gives rows of a matrix or values of a vector.
+/// Rows of a tensor that become rows of a matrix, or values that become values of a vector.
 pub(crate) struct TensorRows {
     pub(crate) name: String,
+    /// Number of rows of the whole tensor.
+    pub(crate) of: usize,
+    /// Index of the first row that is taken.
+    pub(crate) first: usize,
     pub(crate) rows: usize,
     pub(crate) order: RowOrder,
 }
@@ -88,8 +102,17 @@ pub(crate) trait WeightSource {
         self.matrix(parts, inputs)
     }
 
+    /// Returns a vector with the values of all parts in order, multiplied by `times`.
+    fn vector_times(
+        &mut self,
+        parts: Vec<TensorRows>,
+        times: f32,
+    ) -> Result<Self::Vector, LoadError>;
+
     /// Returns a vector with the values of all parts in order.
-    fn vector(&mut self, parts: Vec<TensorRows>) -> Result<Self::Vector, LoadError>;
+    fn vector(&mut self, parts: Vec<TensorRows>) -> Result<Self::Vector, LoadError> {
+        self.vector_times(parts, 1.0)
+    }
 }
 
 impl<M, V> Weights<M, V> {
@@ -109,7 +132,9 @@ impl<M, V> Weights<M, V> {
                 true => Some(source.matrix(part("output.weight", vocabulary), hidden)?),
                 false => None,
             },
-            final_norm: source.vector(part("output_norm.weight", hidden))?,
+            // A factor of the final states is one of all logits.
+            final_norm: source
+                .vector_times(part("output_norm.weight", hidden), config.logit_scale)?,
             layers,
         })
     }
@@ -125,35 +150,51 @@ impl<M, V> LayerWeights<M, V> {
         let name = |name: &str| format!("blk.{layer}.{name}");
         let part = |what: &str, rows| TensorRows::new(&name(&format!("{what}.weight")), rows);
         let order = match source.pairs_halves() {
-            true => RowOrder::Interleaved(dim),
+            true => RowOrder::Interleaved { dim, rotary: config.rotary_dim },
             false => RowOrder::AsStored,
         };
-        let rotated = |what: &str, rows| TensorRows { name: name(what), rows, order };
+        let rotated = |what: &str, rows| TensorRows { order, ..TensorRows::new(&name(what), rows) };
         let qkv = |kind: &str| {
             let [query, key] = ["attn_q", "attn_k"].map(|part| format!("{part}.{kind}"));
             let value = TensorRows::new(&name(&format!("attn_v.{kind}")), kv);
             vec![rotated(&query, q), rotated(&key, kv), value]
+        };
+        let weights = match source.has(&name("attn_qkv.weight")) {
+            true => {
+                let [query, key, value] = fused(&name("attn_qkv.weight"), [q, kv, kv]);
+                vec![TensorRows { order, ..query }, TensorRows { order, ..key }, value]
+            }
+            false => qkv("weight"),
+        };
+        let gates_and_ups = match source.has(&name("ffn_gate_up.weight")) {
+            true => fused(&name("ffn_gate_up.weight"), [wide, wide]).into(),
+            false => vec![part("ffn_gate", wide), part("ffn_up", wide)],
         };
         let mut norm = |what: &str, has: bool| {
             has.then(|| source.vector(vec![part(what, hidden)])).transpose()
         };
         let post_attention_norm = norm("post_attention_norm", config.post_norms)?;
         let post_feed_forward_norm = norm("post_ffw_norm", config.post_norms)?;
-        let mut head_norm = |what: &str| source.vector(vec![rotated(what, dim)]);
+        let attention_norm = norm("attn_norm", config.pre_norms)?;
+        let feed_forward_norm = norm("ffn_norm", config.pre_norms)?;
+        let mut qk_norms = |[q, k]: [usize; 2]| -> Result<_, LoadError> {
+            let query = source.vector(vec![rotated("attn_q_norm.weight", q)])?;
+            Ok(Some([query, source.vector(vec![rotated("attn_k_norm.weight", k)])?]))
+        };
         let qk_norms = match config.qk_norm {
-            true => Some([head_norm("attn_q_norm.weight")?, head_norm("attn_k_norm.weight")?]),
-            false => None,
+            QkNorm::None => None,
+            QkNorm::Heads => qk_norms([dim, dim])?,
+            QkNorm::Rows => qk_norms([q, kv])?,
         };
         Ok(Self {
-            attention_norm: source.vector(vec![part("attn_norm", hidden)])?,
-            qkv: source.matrix(qkv("weight"), hidden)?,
+            attention_norm,
+            qkv: source.matrix(weights, hidden)?,
             qkv_bias: config.qkv_bias.then(|| source.vector(qkv("bias"))).transpose()?,
             qk_norms,
             output: source.matrix(vec![part("attn_output", hidden)], q)?,
             post_attention_norm,
-            feed_forward_norm: source.vector(vec![part("ffn_norm", hidden)])?,
-            gate_up: source
-                .gates_and_ups(vec![part("ffn_gate", wide), part("ffn_up", wide)], hidden)?,
+            feed_forward_norm,
+            gate_up: source.gates_and_ups(gates_and_ups, hidden)?,
             down: source.matrix(vec![part("ffn_down", hidden)], wide)?,
             post_feed_forward_norm,
         })
@@ -162,8 +203,19 @@ impl<M, V> LayerWeights<M, V> {
 
 impl TensorRows {
     fn new(name: &str, rows: usize) -> Self {
-        Self { name: name.to_owned(), rows, order: RowOrder::AsStored }
+        Self { name: name.to_owned(), of: rows, first: 0, rows, order: RowOrder::AsStored }
     }
+}
+
+/// Cuts the tensor `name` into parts of so many rows, which follow one another.
+fn fused<const N: usize>(name: &str, rows: [usize; N]) -> [TensorRows; N] {
+    let of = rows.iter().sum();
+    let mut next = 0;
+    rows.map(|rows| {
+        let first = next;
+        next += rows;
+        TensorRows { of, first, ..TensorRows::new(name, rows) }
+    })
 }
 
 impl<M: Send, V: Send> Weights<M, V> {
@@ -204,7 +256,10 @@ impl<M: Send, V: Send> Weights<M, V> {
 fn refuse_unsupported(config: &Config, source: &impl WeightSource) -> Result<(), LoadError> {
     let known = [
         ("attn_q.bias", config.qkv_bias),
-        ("attn_q_norm.weight", config.qk_norm),
+        ("attn_qkv.bias", false),
+        ("attn_q_norm.weight", config.qk_norm != QkNorm::None),
+        ("attn_norm.weight", config.pre_norms),
+        ("ffn_norm.weight", config.pre_norms),
         ("post_attention_norm.weight", config.post_norms),
         ("attn_output.bias", false),
         ("ffn_gate.bias", false),
@@ -226,7 +281,9 @@ mod tests {
     fn halves_are_interleaved_head_by_head() {
         let places = |order: RowOrder| (0..8).map(|row| order.place(row)).collect::<Vec<_>>();
         assert_eq!(places(RowOrder::AsStored), [0, 1, 2, 3, 4, 5, 6, 7]);
-        assert_eq!(places(RowOrder::Interleaved(4)), [0, 2, 1, 3, 4, 6, 5, 7]);
-        assert_eq!(places(RowOrder::Interleaved(8)), [0, 2, 4, 6, 1, 3, 5, 7]);
+        let halves = |dim, rotary| places(RowOrder::Interleaved { dim, rotary });
+        assert_eq!(halves(4, 4), [0, 2, 1, 3, 4, 6, 5, 7]);
+        assert_eq!(halves(8, 8), [0, 2, 4, 6, 1, 3, 5, 7]);
+        assert_eq!(halves(8, 4), [0, 2, 1, 3, 4, 5, 6, 7]);
     }
 }

@@ -13,7 +13,8 @@ use hyperrag_core::Warning;
 use crate::error::LoadError;
 use crate::fetch::checksum::{check_sha256, sha256_of};
 use crate::fetch::folders::{folder_of, lock, make_folder, user_cache};
-use crate::format::weight_files::{only_gguf, weight_files};
+use crate::format::gguf::split::PartName;
+use crate::format::weight_files::{gguf_parts, only_gguf, weight_files};
 use client::{Failure, HubClient};
 
 /// Files beside the weights from which a model is read: the required ones, then the others.
@@ -278,13 +279,27 @@ fn put_link(blob: &Path, snapshot: &Path, link: &Path, file: &str) -> Result<(),
 /// Returns the path by which a snapshot is opened; `None` if a part of it is missing.
 fn complete(snapshot: &Path, file: Option<&str>) -> Option<PathBuf> {
     if let Some(file) = file {
-        return Some(snapshot.join(file)).filter(|path| path.exists());
+        return Some(snapshot.join(file)).filter(|path| all_parts_exist(path));
     }
     let weights = weight_files(snapshot).ok().flatten().unwrap_or_default();
     let needed = NEEDED.iter().map(|file| snapshot.join(file));
     match weights.is_empty() {
         false => needed.chain(weights).all(|path| path.exists()).then(|| snapshot.to_owned()),
-        true => only_gguf(snapshot),
+        true => only_gguf(snapshot).filter(|path| all_parts_exist(path)),
+    }
+}
+
+fn all_parts_exist(path: &Path) -> bool {
+    gguf_parts(path).iter().all(|part| part.exists())
+}
+
+/// Returns a GGUF with all its parts, if it is split.
+fn with_parts(file: &str) -> Vec<String> {
+    let (folder, name) = file.rsplit_once('/').map_or(("", file), |(folder, name)| (folder, name));
+    let path = |name: String| if folder.is_empty() { name } else { format!("{folder}/{name}") };
+    match PartName::of(name) {
+        Some(part) => part.all().map(path).collect(),
+        None => vec![file.to_owned()],
     }
 }
 
@@ -293,8 +308,9 @@ fn complete(snapshot: &Path, file: Option<&str>) -> Option<PathBuf> {
 fn wanted(there: &[&str], file: Option<&str>) -> Result<Vec<String>, String> {
     let has = |name: &str| there.contains(&name);
     if let Some(file) = file {
-        let missing = || format!("it has no file {file}");
-        return has(file).then(|| vec![file.to_owned()]).ok_or_else(missing);
+        let files = with_parts(file);
+        let missing = files.iter().find(|file| !has(file));
+        return missing.map_or(Ok(files.clone()), |file| Err(format!("it has no file {file}")));
     }
     if has(INDEX) || has(WHOLE) {
         if let Some(missing) = NEEDED.iter().find(|name| !has(name)) {
@@ -309,6 +325,10 @@ fn wanted(there: &[&str], file: Option<&str>) -> Result<Vec<String>, String> {
     match ggufs[..] {
         [file] => Ok(vec![file.to_owned()]),
         [] => Err("it has neither safetensors nor a GGUF".to_owned()),
+        // In a folder of its own, one of several quantisations: the user chooses.
+        [first, ..] if !first.contains('/') && has_all_of(&ggufs, &with_parts(first)) => {
+            Ok(with_parts(first))
+        }
         _ => {
             let some = ggufs.iter().take(4).copied().collect::<Vec<_>>().join(", ");
             Err(format!(
@@ -317,6 +337,11 @@ fn wanted(there: &[&str], file: Option<&str>) -> Result<Vec<String>, String> {
             ))
         }
     }
+}
+
+/// Whether the names are those of the parts, in any order.
+fn has_all_of(names: &[&str], parts: &[String]) -> bool {
+    names.len() == parts.len() && parts.iter().all(|part| names.contains(&part.as_str()))
 }
 
 fn is_hexadecimal(text: &str) -> bool {
@@ -384,6 +409,16 @@ mod tests {
         assert!(chosen(&two, None).unwrap_err().contains("a.gguf, b.gguf"));
         assert_eq!(chosen(&two, Some("b.gguf")).unwrap(), "b.gguf");
         assert!(chosen(&two, Some("c.gguf")).is_err());
+        // A split one is fetched whole, whichever part is named.
+        let split = ["q/a-00002-of-00002.gguf", "q/a-00001-of-00002.gguf"];
+        let all = "q/a-00001-of-00002.gguf q/a-00002-of-00002.gguf";
+        assert!(chosen(&split, None).is_err());
+        let plain = ["a-00002-of-00002.gguf", "a-00001-of-00002.gguf"];
+        let both = "a-00001-of-00002.gguf a-00002-of-00002.gguf";
+        assert_eq!(chosen(&plain, None).unwrap(), both);
+        assert_eq!(chosen(&[&split[..], &two].concat(), Some(split[0])).unwrap(), all);
+        assert!(chosen(&split[..1], Some(split[0])).unwrap_err().contains("00001-of-00002"));
+        assert!(chosen(&[split[0], "b.gguf"], None).is_err());
         assert!(
             chosen(&["pytorch_model.bin", "config.json"], None).unwrap_err().contains("neither")
         );

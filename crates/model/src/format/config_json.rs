@@ -7,9 +7,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::arch::config::{Architecture, Config, DecoderSizes, Window};
-use crate::arch::rope::{Llama3Scaling, Rope, Scaling};
+use crate::arch::refused::refused;
 use crate::error::LoadError;
 use crate::format::json;
+use crate::format::rope_json::{RopeFields, RopeParameters};
 
 /// The contents of a `config.json` on which the decoder and the names of its tensors depend.
 pub(crate) struct ModelJson {
@@ -17,6 +18,8 @@ pub(crate) struct ModelJson {
     /// Whether the embedding serves as head.
     pub(crate) tied: bool,
     pub(crate) end_tokens: Vec<u32>,
+    /// Whether the feed-forward part has the names of experts that all tokens share.
+    pub(crate) is_shared_mlp: bool,
 }
 
 #[derive(Deserialize)]
@@ -88,34 +91,29 @@ struct ConfigFields {
     #[serde(default, deserialize_with = "given")]
     final_logit_softcapping: Option<Option<f32>>,
     use_bidirectional_attention: Option<bool>,
+    no_rope_layers: Option<Vec<u8>>,
+    no_rope_layer_interval: Option<usize>,
+    embedding_multiplier: Option<f32>,
+    attention_multiplier: Option<f32>,
+    residual_multiplier: Option<f32>,
+    logits_scaling: Option<f32>,
+    original_max_position_embeddings: Option<usize>,
+    num_local_experts: Option<usize>,
+    shared_intermediate_size: Option<usize>,
+    position_embedding_type: Option<String>,
 }
+
+/// The model type of Granite 4, whose layers may all be plain ones.
+const GRANITE4: &str = "granitemoehybrid";
+/// Numbers that the released configurations of two architectures leave out.
+const SMOLLM3_BASE: f32 = 2_000_000.0;
+const OLMO3_BASE: f32 = 500_000.0;
 
 /// Tells a field that is `null` from one that is left out.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
-}
-
-#[derive(Clone, Default, Deserialize)]
-struct RopeFields {
-    #[serde(alias = "type")]
-    rope_type: Option<String>,
-    rope_theta: Option<f32>,
-    factor: Option<f32>,
-    low_freq_factor: Option<f32>,
-    high_freq_factor: Option<f32>,
-    original_max_position_embeddings: Option<usize>,
-    partial_rotary_factor: Option<f32>,
-}
-
-/// The newer spelling of rotary settings: for all layers, or for each kind of layer.
-#[derive(Deserialize)]
-struct RopeParameters {
-    full_attention: Option<RopeFields>,
-    sliding_attention: Option<RopeFields>,
-    #[serde(flatten)]
-    all: RopeFields,
 }
 
 impl ModelJson {
@@ -131,15 +129,17 @@ impl ModelJson {
         }
         let Some(architecture) = architecture(model["model_type"].as_str().unwrap_or_default())
         else {
-            return Err(LoadError::Architecture { architecture: outer.model_type });
+            return Err(refused(&outer.model_type));
         };
         outer.refuse_unsupported()?;
         let fields = ConfigFields::deserialize(model).map_err(json::json_error(path))?;
         fields.refuse_unsupported(architecture)?;
         let config = fields.config(architecture)?;
-        let tied = fields.tie_word_embeddings.unwrap_or(architecture.is_gemma());
+        let tied = architecture.is_gemma() || architecture == Architecture::SmolLm3;
+        let tied = fields.tie_word_embeddings.unwrap_or(tied);
+        let is_shared_mlp = fields.model_type == GRANITE4;
         let end_tokens = outer.eos_token_id.map(Tokens::into_vec).unwrap_or_default();
-        Ok(Self { config, tied, end_tokens })
+        Ok(Self { config, tied, end_tokens, is_shared_mlp })
     }
 }
 
@@ -152,6 +152,10 @@ fn architecture(model_type: &str) -> Option<Architecture> {
         "gemma" => Architecture::Gemma,
         "gemma2" => Architecture::Gemma2,
         "gemma3_text" => Architecture::Gemma3,
+        "smollm3" => Architecture::SmolLm3,
+        "granite" | GRANITE4 => Architecture::Granite,
+        "olmo2" | "olmo3" => Architecture::Olmo2,
+        "phi3" => Architecture::Phi3,
         _ => return None,
     })
 }
@@ -193,6 +197,15 @@ impl ConfigFields {
         if self.use_bidirectional_attention == Some(true) {
             return unsupported("attention to later tokens");
         }
+        if self.model_type == GRANITE4 {
+            let attends = |kind: &String| ["attention", "full_attention"].contains(&kind.as_str());
+            if !self.layer_types.as_ref().is_some_and(|types| types.iter().all(attends)) {
+                return Err(refused(GRANITE4));
+            }
+            if self.num_local_experts != Some(0) {
+                return Err(refused("granitemoe"));
+            }
+        }
         Ok(())
     }
 
@@ -210,7 +223,39 @@ impl ConfigFields {
             config.attention_cap = cap(self.attn_logit_softcapping, 50.0);
             config.logit_cap = cap(self.final_logit_softcapping, 30.0);
         }
+        self.set_newer(architecture, &mut config)?;
         config.checked()
+    }
+
+    /// Sets what only newer architectures have.
+    fn set_newer(&self, architecture: Architecture, config: &mut Config) -> Result<(), LoadError> {
+        let layers = config.layers;
+        match architecture {
+            Architecture::SmolLm3 => {
+                let interval = self.no_rope_layer_interval.unwrap_or(4);
+                let rotates = match &self.no_rope_layers {
+                    Some(rotates) => rotates.iter().map(|rotates| *rotates != 0).collect(),
+                    None if interval == 0 => return unsupported("no_rope_layer_interval 0"),
+                    None => (0..layers).map(|i| !(i + 1).is_multiple_of(interval)).collect(),
+                };
+                config.rotary_layers = Some(rotates);
+            }
+            Architecture::Granite => {
+                config.embedding_scale = self.embedding_multiplier.unwrap_or(1.0);
+                config.attention_scale = self.attention_multiplier.unwrap_or(1.0);
+                config.residual_scale = self.residual_multiplier.unwrap_or(1.0);
+                config.logit_scale = 1.0 / self.logits_scaling.unwrap_or(1.0);
+                let rotates = self.position_embedding_type.as_deref() == Some("rope");
+                if self.model_type == GRANITE4 && !rotates {
+                    config.rotary_layers = Some(vec![false; layers]);
+                }
+            }
+            Architecture::Olmo2 | Architecture::Phi3 if self.rms_norm_eps.is_none() => {
+                config.norm_eps = 1e-5;
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn sizes(&self, architecture: Architecture) -> Result<DecoderSizes, LoadError> {
@@ -242,7 +287,13 @@ impl ConfigFields {
         Ok(DecoderSizes {
             layers: size("num_hidden_layers", layers, gemma3(26), 1 << 10)?,
             hidden,
-            feed_forward: size("intermediate_size", self.intermediate_size, gemma3(9216), 1 << 20)?,
+            feed_forward: match self.model_type.as_str() {
+                GRANITE4 => {
+                    let wide = self.shared_intermediate_size;
+                    size("shared_intermediate_size", wide, Some(1024), 1 << 20)?
+                }
+                _ => size("intermediate_size", self.intermediate_size, gemma3(9216), 1 << 20)?,
+            },
             heads,
             kv_heads: size(
                 "num_key_value_heads",
@@ -266,18 +317,19 @@ impl ConfigFields {
         architecture: Architecture,
         layers: usize,
     ) -> Result<Option<Window>, LoadError> {
-        use Architecture::{Gemma2, Gemma3, Qwen2, Qwen3};
+        use Architecture::{Gemma2, Gemma3, Phi3, Qwen2, Qwen3, SmolLm3};
         let qwen = matches!(architecture, Qwen2 | Qwen3);
         let windowed = match architecture {
             Gemma2 | Gemma3 => true,
-            Qwen2 | Qwen3 => self.use_sliding_window == Some(true),
-            _ => self.model_type == "mistral",
+            Qwen2 | Qwen3 | SmolLm3 => self.use_sliding_window == Some(true),
+            Phi3 => self.sliding_window.is_some(),
+            _ => ["mistral", "olmo3"].contains(&self.model_type.as_str()),
         };
         let positions = self.sliding_window.unwrap_or(Some(4096));
         let Some(positions) = positions.filter(|_| windowed) else {
             return Ok(None);
         };
-        if let Some(types) = &self.layer_types {
+        if let Some(types) = self.layer_types.as_ref().filter(|_| architecture != Phi3) {
             let local = types.iter().map(|kind| match kind.as_str() {
                 "sliding_attention" => Ok(true),
                 "full_attention" => Ok(false),
@@ -292,6 +344,9 @@ impl ConfigFields {
             return Ok(local.contains(&true).then_some(Window { positions, local }));
         }
         let period = match architecture {
+            // Only some layers are local, and which is not stated.
+            SmolLm3 => return unsupported("use_sliding_window without layer_types"),
+            _ if self.model_type == "olmo3" => 4,
             Gemma2 => 2,
             Gemma3 => self.sliding_window_pattern.unwrap_or(6).max(1),
             _ => return Ok(Some(Window { positions, local: vec![true; layers] })),
@@ -305,69 +360,52 @@ impl ConfigFields {
         sizes: DecoderSizes,
         config: &mut Config,
     ) -> Result<(), LoadError> {
-        let base = RopeFields { rope_theta: self.rope_theta, ..RopeFields::default() };
-        let older = base.or(self.rope_scaling.clone().unwrap_or_default());
+        use Architecture::{Gemma3, Phi3, SmolLm3};
+        let base = RopeFields::base(self.rope_theta);
+        let older = base.clone().or(self.rope_scaling.clone().unwrap_or_default());
         let context = self.max_position_embeddings;
         let parameters = self.rope_parameters.as_ref();
         let of_all = parameters.map(|parameters| parameters.all.clone()).unwrap_or_default();
         let global = parameters.and_then(|parameters| parameters.full_attention.clone());
-        let global = global.unwrap_or_default().or(of_all).or(older);
+        let mut global = global.unwrap_or_default().or(of_all).or(older);
         let partial = self.partial_rotary_factor.or(global.partial_rotary_factor);
-        if partial.is_some_and(|share| share != 1.0) {
+        if architecture == Phi3 {
+            let share = partial.unwrap_or(1.0);
+            if !(0.0..=1.0).contains(&share) {
+                return unsupported(format!("RoPE on {share} of each head"));
+            }
+            config.rotary_dim = (sizes.head_dim as f32 * share) as usize;
+            // The outer one counts, as in transformers.
+            let original = self.original_max_position_embeddings;
+            let original = original.or(global.original_max_position_embeddings).unwrap_or(4096);
+            global.original_max_position_embeddings = Some(original);
+            if global.is_longrope() {
+                config.context = config.context.min(original);
+            }
+        } else if partial.is_some_and(|share| share != 1.0) {
             return unsupported("RoPE on a part of each head");
         }
-        let gemma3 = architecture == Architecture::Gemma3;
-        let base = if gemma3 { 1_000_000.0 } else { 10_000.0 };
-        config.rope = global.rope(base, sizes.head_dim, context)?;
+        let olmo3 = self.model_type == "olmo3";
+        let usual = match architecture {
+            Gemma3 => 1_000_000.0,
+            SmolLm3 => SMOLLM3_BASE,
+            _ if olmo3 => OLMO3_BASE,
+            _ => 10_000.0,
+        };
+        if global.is_longrope() && architecture != Phi3 {
+            return unsupported("RoPE scaling of type \"longrope\"");
+        }
+        config.rope = global.rope(usual, config.rotary_dim, context)?;
         config.local_rope = config.rope.clone();
-        if gemma3 {
-            let local = parameters.and_then(|parameters| parameters.sliding_attention.clone());
-            let base = self.rope_local_base_freq.unwrap_or(10_000.0);
-            config.local_rope = local.unwrap_or_default().rope(base, sizes.head_dim, context)?;
+        let local = parameters.and_then(|parameters| parameters.sliding_attention.clone());
+        let local = local.unwrap_or_default();
+        if architecture == Gemma3 {
+            let usual = self.rope_local_base_freq.unwrap_or(10_000.0);
+            config.local_rope = local.rope(usual, sizes.head_dim, context)?;
+        } else if olmo3 {
+            // The scaling is for layers that see everything.
+            config.local_rope = local.or(base).rope(config.rope.base, sizes.head_dim, context)?;
         }
         Ok(())
-    }
-}
-
-impl RopeFields {
-    /// Fills the missing fields from `other`.
-    fn or(self, other: Self) -> Self {
-        Self {
-            rope_type: self.rope_type.or(other.rope_type),
-            rope_theta: self.rope_theta.or(other.rope_theta),
-            factor: self.factor.or(other.factor),
-            low_freq_factor: self.low_freq_factor.or(other.low_freq_factor),
-            high_freq_factor: self.high_freq_factor.or(other.high_freq_factor),
-            original_max_position_embeddings: self
-                .original_max_position_embeddings
-                .or(other.original_max_position_embeddings),
-            partial_rotary_factor: self.partial_rotary_factor.or(other.partial_rotary_factor),
-        }
-    }
-
-    fn rope(&self, base: f32, head_dim: usize, context: Option<usize>) -> Result<Rope, LoadError> {
-        let base = self.rope_theta.unwrap_or(base);
-        let needed = |key: &str, value: Option<f32>| {
-            let what = "of the RoPE scaling is missing".to_owned();
-            value.ok_or_else(|| LoadError::Metadata { key: key.to_owned(), what })
-        };
-        match self.rope_type.as_deref() {
-            None | Some("default") => Ok(Rope::new(base)),
-            Some("linear") => {
-                let scaling = Scaling::Linear(needed("factor", self.factor)?);
-                Ok(Rope { base, scaling })
-            }
-            Some("llama3") => {
-                let context = self.original_max_position_embeddings.or(context);
-                let scaling = Llama3Scaling {
-                    factor: needed("factor", self.factor)?,
-                    low_freq_factor: needed("low_freq_factor", self.low_freq_factor)?,
-                    high_freq_factor: needed("high_freq_factor", self.high_freq_factor)?,
-                    original_context: context.unwrap_or(2048),
-                };
-                Ok(Rope::llama3(base, head_dim, scaling))
-            }
-            Some(other) => unsupported(format!("RoPE scaling of type {other:?}")),
-        }
     }
 }

@@ -46,7 +46,7 @@ impl ModelFile {
         };
         let Some(memory) = &self.memory else { return hash() };
         let paths = match &self.format {
-            ModelFormat::Gguf(_) => vec![self.path.clone()],
+            ModelFormat::Gguf(file) => file.files(),
             ModelFormat::Folder(folder) => folder.hashed_files(),
         };
         let open = |path: &PathBuf| {
@@ -64,6 +64,8 @@ fn contents_digest(file: &ModelFile, memory: Option<&DigestMemory>) -> Result<Di
     let mut listed = TensorListing { file, tensors: Vec::new() };
     Weights::read(file.config(), &mut listed)?;
     listed.tensors.sort_unstable();
+    // Rows of a fused tensor are read part by part.
+    listed.tensors.dedup();
     let named = listed.tensors.into_iter().map(|(name, shape)| {
         let raw = file.raw(&name, &shape)?;
         Ok((format!("{name} {shape:?} {}", raw.kind), raw))
@@ -110,12 +112,12 @@ impl WeightSource for TensorListing<'_> {
     }
 
     fn matrix(&mut self, parts: Vec<TensorRows>, inputs: usize) -> Result<(), LoadError> {
-        self.tensors.extend(parts.into_iter().map(|part| (part.name, vec![part.rows, inputs])));
+        self.tensors.extend(parts.into_iter().map(|part| (part.name, vec![part.of, inputs])));
         Ok(())
     }
 
-    fn vector(&mut self, parts: Vec<TensorRows>) -> Result<(), LoadError> {
-        self.tensors.extend(parts.into_iter().map(|part| (part.name, vec![part.rows])));
+    fn vector_times(&mut self, parts: Vec<TensorRows>, _: f32) -> Result<(), LoadError> {
+        self.tensors.extend(parts.into_iter().map(|part| (part.name, vec![part.of])));
         Ok(())
     }
 }

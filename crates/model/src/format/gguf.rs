@@ -1,9 +1,13 @@
-//! A GGUF file: configuration, tokenizer and weights of a model. It does not know how they are used.
+//! A GGUF, in one file or split into several: configuration, tokenizer and weights of a model. It does not
+//! know how they are used.
 
 mod blocks;
 pub(crate) mod header;
 pub(crate) mod metadata_reader;
+pub(crate) mod split;
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::os::unix::fs::FileExt;
@@ -12,91 +16,173 @@ use std::sync::Arc;
 
 use hyperrag_core::Digest;
 
-use crate::arch::config::Config;
+use crate::arch::config::{Architecture, Config};
 use crate::arch::rope::Scaling;
 use crate::error::LoadError;
-use crate::format::gguf::header::MetadataValue;
 use crate::format::gguf::metadata_reader::MetadataReader;
+use crate::format::gguf::split::Split;
 use crate::format::raw_tensor::{ROWS_AT_ONCE, RawTensor, digest_of};
 use crate::generate::chat_template::{ChatTemplate, special_texts};
 use crate::tokenizer::Tokenizer;
 use blocks::GgmlType;
-use header::{GgufHeader, GgufTensorInfo};
+use header::{GgufHeader, GgufTensorInfo, Metadata, MetadataValue};
 
-/// An open GGUF file.
+/// An open GGUF file, or all files of a split one.
 pub(crate) struct Gguf {
+    /// The file, or the parts in order.
+    files: Vec<GgufFile>,
+    /// Metadata of the first file.
+    metadata: Metadata,
+    /// Tensors of all files, each with the index of its file.
+    tensors: HashMap<String, (usize, GgufTensorInfo)>,
+}
+
+/// One file of a model.
+struct GgufFile {
     path: PathBuf,
     file: Arc<File>,
     /// Size of the file, in bytes.
     bytes: u64,
-    header: GgufHeader,
 }
 
-impl Gguf {
-    /// Reads header and metadata.
-    pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
+impl GgufFile {
+    fn open(path: &Path) -> Result<(Self, GgufHeader), LoadError> {
         let failed = || LoadError::io(path, "the model file cannot be opened");
         let file = hyperrag_files::open(path).map_err(failed())?;
         let bytes = file.metadata().map_err(failed())?.len();
         let reader = BufReader::with_capacity(1 << 20, &file);
         let header = GgufHeader::read(reader, bytes).map_err(|refusal| refusal.of(path))?;
-        let parts = header.metadata.get("split.count").map(|count| count.size().unwrap_or(2));
-        if parts.is_some_and(|parts| parts > 1) {
-            let feature = "a GGUF in several files (join them with llama-gguf-split --merge)";
-            return Err(LoadError::Unsupported { feature: feature.to_owned() });
+        Ok((Self { path: path.to_owned(), file: Arc::new(file), bytes }, header))
+    }
+}
+
+impl Gguf {
+    /// Reads header and metadata. `path` may be any part of a split file.
+    pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
+        let (file, header) = GgufFile::open(path)?;
+        let Some(split) = Split::of(path, &header.metadata)? else {
+            return Self::new(vec![(file, header)]);
+        };
+        let mut parts = Vec::new();
+        for (i, path) in split.paths(path)?.into_iter().enumerate() {
+            let (file, header) = GgufFile::open(&path)?;
+            split.check(i, &path, &header)?;
+            parts.push((file, header));
         }
-        Ok(Self { path: path.to_owned(), file: Arc::new(file), bytes, header })
+        let gguf = Self::new(parts)?;
+        split.check_tensors(gguf.path(), gguf.tensors.len())?;
+        Ok(gguf)
+    }
+
+    /// Joins the files, whose metadata are those of the first.
+    fn new(parts: Vec<(GgufFile, GgufHeader)>) -> Result<Self, LoadError> {
+        let (mut files, mut metadata, mut tensors) = (Vec::new(), None, HashMap::new());
+        for (i, (file, header)) in parts.into_iter().enumerate() {
+            metadata.get_or_insert(header.metadata);
+            for (name, tensor) in header.tensors {
+                if let Some((_, (other, _))) = tensors.remove_entry(&name) {
+                    let other: &GgufFile = &files[other];
+                    let what = format!("tensor {name} is in {} too", other.path.display());
+                    return Err(LoadError::Gguf { path: file.path, what });
+                }
+                tensors.insert(name, (i, tensor));
+            }
+            files.push(file);
+        }
+        Ok(Self { files, metadata: metadata.unwrap_or_default(), tensors })
+    }
+
+    /// Returns the path of the file, or of the first part.
+    pub(crate) fn path(&self) -> &Path {
+        &self.files[0].path
+    }
+
+    /// Returns the paths of all files.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.files.iter().map(|file| file.path.clone()).collect()
     }
 
     /// Returns the model's name as the file states it.
     pub(crate) fn name(&self) -> Option<String> {
-        self.header.metadata.get("general.name").and_then(MetadataValue::text).map(str::to_owned)
+        self.metadata.get("general.name").and_then(MetadataValue::text).map(str::to_owned)
     }
 
     pub(crate) fn config(&self) -> Result<Config, LoadError> {
-        let mut config = Config::from_metadata(&self.header.metadata)?;
-        // Llama 3's scaling is a tensor, not metadata.
-        if self.has("rope_freqs.weight") {
-            let divisors = self.stored("rope_freqs.weight", &[config.head_dim / 2])?.values()?;
+        let mut config = Config::from_metadata(&self.metadata)?;
+        // The scalings of Llama 3 and of LongRoPE are tensors, not metadata. LongRoPE has another one
+        // for texts that are longer than the configuration admits.
+        let names = ["rope_freqs.weight", "rope_factors_short.weight"];
+        if let Some(name) = names.into_iter().find(|name| self.has(name)) {
+            let divisors = self.stored(name, &[config.rotary_dim / 2])?.values()?;
             config.rope.scaling = Scaling::Divisors(divisors);
             config.local_rope = config.rope.clone();
         }
         config.checked()
     }
 
+    /// Hashes the file, or the digests of all parts.
     pub(crate) fn digest(&self) -> Result<Digest, LoadError> {
-        digest_of(&self.path)
+        if let [file] = &self.files[..] {
+            return digest_of(&file.path);
+        }
+        let mut hasher = blake3::Hasher::new();
+        for file in &self.files {
+            hasher.update(&digest_of(&file.path)?.0);
+        }
+        Ok(Digest(*hasher.finalize().as_bytes()))
     }
 
     pub(crate) fn tokenizer(&self) -> Result<Tokenizer, LoadError> {
-        Tokenizer::from_metadata(&self.header.metadata)
+        Tokenizer::from_metadata(&self.metadata)
     }
 
     pub(crate) fn chat(&self) -> Result<Option<ChatTemplate>, LoadError> {
-        ChatTemplate::from_metadata(&self.header.metadata)
+        ChatTemplate::from_metadata(&self.metadata)
     }
 
     /// Returns the texts of the tokens that begin and end a text.
     pub(crate) fn special_texts(&self) -> Result<[String; 2], LoadError> {
-        special_texts(&self.header.metadata)
+        special_texts(&self.metadata)
     }
 
     pub(crate) fn end_tokens(&self) -> Result<Vec<u32>, LoadError> {
         let keys = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"];
-        let tokens = keys.map(|key| MetadataReader(&self.header.metadata).token(key));
+        let tokens = keys.map(|key| MetadataReader(&self.metadata).token(key));
         tokens.into_iter().filter_map(Result::transpose).collect()
     }
 
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.header.tensors.contains_key(name)
+    /// Returns the file's name of a tensor.
+    fn name_in_file<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        let fused = name.strip_suffix("ffn_gate_up.weight");
+        match fused.filter(|_| self.has_fused_gates()) {
+            Some(layer) => Cow::Owned(format!("{layer}ffn_up.weight")),
+            None => Cow::Borrowed(name),
+        }
     }
 
-    /// Returns the location of a tensor's bytes, which must lie within the file.
-    fn place(&self, name: &str, shape: &[usize]) -> Result<(&GgufTensorInfo, usize), LoadError> {
-        let damaged = |what| LoadError::Gguf { path: self.path.clone(), what };
-        let Some(place) = self.header.tensors.get(name) else {
-            return Err(damaged(format!("it has no tensor {name}")));
+    /// Whether the gates lie above the ups, in the tensor of the ups.
+    fn has_fused_gates(&self) -> bool {
+        let architecture = self.metadata.get("general.architecture");
+        architecture.and_then(MetadataValue::text) == Some(Architecture::Phi3.name())
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(&*self.name_in_file(name))
+    }
+
+    /// Returns the location of a tensor's bytes, which must lie within its file, with their number.
+    fn place(
+        &self,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<(&GgufFile, &GgufTensorInfo, usize), LoadError> {
+        let name = &*self.name_in_file(name);
+        let Some((file, place)) = self.tensors.get(name) else {
+            let what = format!("it has no tensor {name}");
+            return Err(LoadError::Gguf { path: self.path().to_owned(), what });
         };
+        let file = &self.files[*file];
+        let damaged = |what| LoadError::Gguf { path: file.path.clone(), what };
         if place.shape != shape {
             let found = &place.shape;
             return Err(damaged(format!("tensor {name} has shape {found:?}, expected {shape:?}")));
@@ -108,23 +194,23 @@ impl Gguf {
         let Some(bytes) = bytes else {
             return Err(damaged(format!("tensor {name} of shape {shape:?} is not whole blocks")));
         };
-        if place.offset.checked_add(bytes as u64).is_none_or(|end| end > self.bytes) {
+        if place.offset.checked_add(bytes as u64).is_none_or(|end| end > file.bytes) {
             return Err(damaged(format!("tensor {name} goes beyond the end of the file")));
         }
-        Ok((place, bytes))
+        Ok((file, place, bytes))
     }
 
     pub(crate) fn raw(&self, name: &str, shape: &[usize]) -> Result<RawTensor<'_>, LoadError> {
-        let (GgufTensorInfo { kind, offset, .. }, bytes) = self.place(name, shape)?;
-        let (file, path) = (&self.file, &self.path);
+        let (GgufFile { file, path, .. }, tensor, bytes) = self.place(name, shape)?;
+        let GgufTensorInfo { kind, offset, .. } = tensor;
         Ok(RawTensor { file, path, offset: *offset, bytes: bytes as u64, kind: kind.name() })
     }
 
     pub(crate) fn stored(&self, name: &str, shape: &[usize]) -> Result<QuantisedTensor, LoadError> {
-        let (tensor, _) = self.place(name, shape)?;
+        let (GgufFile { file, path, .. }, tensor, _) = self.place(name, shape)?;
         Ok(QuantisedTensor {
-            file: Arc::clone(&self.file),
-            path: self.path.clone(),
+            file: Arc::clone(file),
+            path: path.clone(),
             offset: tensor.offset,
             kind: tensor.kind,
             rows: shape[0],
@@ -146,6 +232,17 @@ pub(crate) struct QuantisedTensor {
 impl QuantisedTensor {
     pub(crate) fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Keeps `rows` rows from the row `first` on.
+    pub(crate) fn part(self, first: usize, rows: usize) -> Result<Self, LoadError> {
+        let (values, bytes) = (self.kind.values(), self.kind.bytes());
+        if [first, rows].iter().any(|rows| !(rows * self.inputs).is_multiple_of(values)) {
+            let feature = format!("rows of {} that share a block", self.kind.name());
+            return Err(LoadError::Unsupported { feature });
+        }
+        let offset = self.offset + (first * self.inputs / values * bytes) as u64;
+        Ok(Self { offset, rows, ..self })
     }
 
     pub(crate) fn values(&self) -> Result<Vec<f32>, LoadError> {

@@ -9,6 +9,7 @@ mod json;
 pub(crate) mod model_file;
 mod model_folder;
 mod raw_tensor;
+mod rope_json;
 pub(crate) mod safetensors;
 mod tokenizer_file;
 pub(crate) mod weight_files;

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use hyperrag_core::Digest;
 
-use crate::arch::config::{Architecture, Config};
+use crate::arch::config::Config;
 use crate::arch::weights::{RowOrder, TensorRows};
 use crate::error::LoadError;
 use crate::format::digest_memory::DigestMemory;
@@ -60,7 +60,12 @@ impl ModelFile {
             (file.config()?, ModelFormat::Gguf(file))
         };
         let (digest_of_files, digest_of_contents) = (OnceLock::new(), OnceLock::new());
-        let (path, memory) = (path.to_owned(), None);
+        // Any part of a split file stands for all, whose name is that of the first.
+        let path = match &format {
+            ModelFormat::Gguf(file) => file.path().to_owned(),
+            ModelFormat::Folder(_) => path.to_owned(),
+        };
+        let memory = None;
         let (other_tokenizer, other_chat) = (None, None);
         Ok(Self {
             path,
@@ -176,7 +181,7 @@ impl ModelFile {
     /// neighbouring rows.
     pub(crate) fn pairs_halves(&self) -> bool {
         let folder = matches!(self.format, ModelFormat::Folder(_));
-        folder || self.config.architecture != Architecture::Llama
+        folder || !self.config.architecture.pairs_neighbours_in_gguf()
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
@@ -214,12 +219,15 @@ impl ModelFile {
         }
     }
 
-    /// Reads the tensor `name` as f32, row-major.
-    pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
-        match self.stored(name, shape)? {
-            StoredTensor::Quantised(tensor) => tensor.values(),
-            StoredTensor::Plain(tensor) => tensor.values(),
-        }
+    /// Returns rows of a tensor, or values if there are no `inputs`, in the file's own type.
+    pub(crate) fn stored_rows(
+        &mut self,
+        TensorRows { name, of, first, rows, .. }: &TensorRows,
+        inputs: Option<usize>,
+    ) -> Result<StoredTensor, LoadError> {
+        let shape: Vec<usize> = [*of].into_iter().chain(inputs).collect();
+        let tensor = self.stored(name, &shape)?;
+        if rows == of { Ok(tensor) } else { tensor.part(*first, *rows) }
     }
 
     /// Reads the parts as f32, each in its order of rows, row-major.
@@ -231,14 +239,14 @@ impl ModelFile {
         let rows: usize = parts.iter().map(|part| part.rows).sum();
         let width = inputs.unwrap_or(1);
         let mut all = Vec::with_capacity(rows * width);
-        for TensorRows { name, rows, order } in parts {
-            let shape: Vec<usize> = [*rows].into_iter().chain(inputs).collect();
-            let values = self.tensor(name, &shape)?;
+        for part in parts {
+            let values = self.stored_rows(part, inputs)?.values()?;
             let first = all.len();
             all.extend_from_slice(&values);
-            if *order != RowOrder::AsStored {
+            if part.order != RowOrder::AsStored {
                 for (row, values) in values.chunks_exact(width).enumerate() {
-                    all[first + order.place(row) * width..][..width].copy_from_slice(values);
+                    let place = first + part.order.place(row) * width;
+                    all[place..][..width].copy_from_slice(values);
                 }
             }
         }
@@ -268,6 +276,22 @@ pub(crate) enum StoredTensor {
 }
 
 impl StoredTensor {
+    /// Keeps `rows` rows from the row `first` on.
+    fn part(self, first: usize, rows: usize) -> Result<Self, LoadError> {
+        Ok(match self {
+            Self::Quantised(tensor) => Self::Quantised(tensor.part(first, rows)?),
+            Self::Plain(tensor) => Self::Plain(tensor.part(first, rows)),
+        })
+    }
+
+    /// Reads all values as f32, row-major.
+    fn values(&self) -> Result<Vec<f32>, LoadError> {
+        match self {
+            Self::Quantised(tensor) => tensor.values(),
+            Self::Plain(tensor) => tensor.values(),
+        }
+    }
+
     /// Number of rows of a matrix, or of values of a vector.
     pub(crate) fn rows(&self) -> usize {
         match self {

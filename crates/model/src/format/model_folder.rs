@@ -8,7 +8,7 @@ use hyperrag_core::Digest;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::arch::config::{Architecture, Config};
+use crate::arch::config::Config;
 use crate::error::LoadError;
 use crate::format::config_json::{ModelJson, Tokens};
 use crate::format::json;
@@ -136,9 +136,14 @@ impl ModelFolder {
         }
         let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
         let (part, kind) = rest.rsplit_once('.')?;
-        let architecture = self.config().architecture;
-        let normed = matches!(architecture, Architecture::Gemma2 | Architecture::Gemma3);
+        let normed = self.config().post_norms;
+        let shared = self.model.is_shared_mlp;
         let part = match part {
+            "attn_qkv" => "self_attn.qkv_proj",
+            "ffn_gate_up" if shared => "shared_mlp.input_linear",
+            "ffn_gate_up" => "mlp.gate_up_proj",
+            "ffn_down" if shared => "shared_mlp.output_linear",
+            "ffn_gate_inp" => "block_sparse_moe.router.layer",
             "attn_norm" => "input_layernorm",
             "attn_q" => "self_attn.q_proj",
             "attn_k" => "self_attn.k_proj",

@@ -133,6 +133,12 @@ impl PlainTensor {
         self.rows
     }
 
+    /// Keeps `rows` rows from the row `first` on.
+    pub(crate) fn part(self, first: usize, rows: usize) -> Self {
+        let row_bytes = self.inputs as u64 * self.kind.bytes();
+        Self { offset: self.offset + first as u64 * row_bytes, rows, ..self }
+    }
+
     pub(crate) fn values(&self) -> Result<Vec<f32>, LoadError> {
         let mut values = Vec::with_capacity(self.rows * self.inputs);
         self.each_rows(|rows| values.extend_from_slice(rows))?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::error::LoadError;
+use crate::format::gguf::split::PartName;
 use crate::format::json;
 
 /// The file that says which of several files holds a tensor.
@@ -35,9 +36,23 @@ pub(crate) fn weight_files(folder: &Path) -> Result<Option<Vec<PathBuf>>, LoadEr
     Ok(Some(names.iter().map(|name| folder.join(name)).collect()))
 }
 
-/// Returns the GGUF of a folder that has exactly one.
+/// Returns the paths of all parts of the GGUF at `path`: of itself, if its name is no part's.
+pub(crate) fn gguf_parts(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    match name.and_then(PartName::of) {
+        Some(part) => part.all().map(|name| path.with_file_name(name)).collect(),
+        None => vec![path.to_owned()],
+    }
+}
+
+/// Returns the GGUF of a folder that has exactly one, or the first part of one that is split.
 pub(crate) fn only_gguf(folder: &Path) -> Option<PathBuf> {
     let files = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut files = files.filter(|path| path.extension().is_some_and(|e| e == "gguf"));
-    files.next().filter(|path| path.exists() && files.next().is_none())
+    let mut files: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|e| e == "gguf")).collect();
+    files.sort_unstable();
+    let first = files.first()?;
+    let parts = gguf_parts(first);
+    let together = files.iter().all(|file| parts.contains(file));
+    (together && first.exists()).then(|| first.clone())
 }

@@ -10,8 +10,8 @@ use std::io::{Seek, Write};
 
 use candle_core::Result;
 
-use crate::arch::config::{Architecture, Config, DecoderSizes, Window};
-use crate::arch::rope::{Llama3Scaling, Rope, Scaling};
+use crate::arch::config::{Architecture, Config, DecoderSizes, QkNorm, Window};
+use crate::arch::rope::{Llama3Scaling, Rope, Scaling, YarnScaling};
 use crate::tokenizer::spelling::byte_characters;
 
 const SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
@@ -32,12 +32,44 @@ const LLAMA3: Llama3Scaling = Llama3Scaling {
     high_freq_factor: 4.0,
     original_context: 64,
 };
+/// Scaling of the layers of OLMo 3 that see everything, with a former context as short.
+const YARN: YarnScaling = YarnScaling {
+    factor: 8.0,
+    beta_fast: 32.0,
+    beta_slow: 1.0,
+    original_context: 64,
+    attention_factor: None,
+};
+/// Divisors of LongRoPE for short texts, and the positions of Phi-4 before and after its extension.
+const SHORT_FACTORS: [f32; 6] = [1.0, 1.25, 1.5, 2.5, 4.0, 6.0];
+const PHI4_CONTEXT: usize = 1024;
+const PHI4_EXTENDED: usize = 8192;
+/// Divisor of the logits of Granite.
+const LOGITS_SCALING: f32 = 1.7;
 /// Number whose square root divides the attention scores of Gemma 2.
 const QUERY_PRE_ATTN_SCALAR: u16 = 24;
 
 /// Names of the tiny models. Each shows what one family of models needs.
-pub const NAMES: [&str; 9] =
-    ["llama", "llama3", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gemma3-linear"];
+pub const NAMES: [&str; 16] = [
+    "llama",
+    "llama3",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "gemma3-linear",
+    "smollm3",
+    "granite",
+    "granite4",
+    "olmo2",
+    "olmo3",
+    "phi3",
+    "phi4",
+];
+/// Names of the tiny models whose LM head is not the embedding.
+const UNTIED: [&str; 4] = ["llama3", "olmo2", "olmo3", "phi3"];
 
 /// A tiny model in memory.
 pub struct Tiny {
@@ -61,14 +93,21 @@ impl Tiny {
         let name = NAMES.into_iter().find(|known| *known == name)?;
         let config = config(name);
         let mut random = blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof();
-        let tensors = shapes(&config, name == "llama3").into_iter().map(|(name, shape)| {
+        let tensors = shapes(&config, UNTIED.contains(&name)).into_iter().map(|(name, shape)| {
             let values = weights(&mut random, &name, &shape, config.hidden);
             Tensor { name, shape, values }
         });
         let mut tensors: Vec<_> = tensors.collect();
+        let named: &[&str] = match name {
+            "llama3" => &["rope_freqs.weight"],
+            "phi4" => &["rope_factors_short.weight", "rope_factors_long.weight"],
+            _ => &[],
+        };
         if let Scaling::Divisors(divisors) = &config.rope.scaling {
-            let (shape, values) = (vec![divisors.len()], divisors.clone());
-            tensors.push(Tensor { name: "rope_freqs.weight".to_owned(), shape, values });
+            tensors.extend(named.iter().map(|name| {
+                let (shape, values) = (vec![divisors.len()], divisors.clone());
+                Tensor { name: (*name).to_owned(), shape, values }
+            }));
         }
         Some(Self { name, config, tensors })
     }
@@ -92,7 +131,7 @@ pub fn write<W: Write + Seek>(seed: u64, out: &mut W) -> Result<()> {
 }
 
 fn config(name: &str) -> Config {
-    use Architecture::{Gemma, Gemma2, Gemma3, Llama, Qwen2, Qwen3};
+    use Architecture::{Gemma, Gemma2, Gemma3, Granite, Llama, Olmo2, Phi3, Qwen2, Qwen3, SmolLm3};
     // Layers, heads, KV heads, head dim.
     let (architecture, [layers, heads, kv_heads, head_dim]) = match name {
         "qwen2" => (Qwen2, [2, 4, 2, 16]),
@@ -100,6 +139,11 @@ fn config(name: &str) -> Config {
         "gemma" => (Gemma, [2, 2, 1, 256]),
         "gemma2" => (Gemma2, [4, 4, 2, 32]),
         "gemma3" | "gemma3-linear" => (Gemma3, [12, 4, 1, 32]),
+        "smollm3" => (SmolLm3, [4, 4, 2, 16]),
+        "granite" | "granite4" => (Granite, [2, 4, 2, 16]),
+        "olmo2" => (Olmo2, [2, 4, 2, 16]),
+        "olmo3" => (Olmo2, [4, 4, 2, 16]),
+        "phi3" | "phi4" => (Phi3, [2, 4, 2, 16]),
         _ => (Llama, [2, 4, 2, 16]),
     };
     let vocabulary = tokens().len();
@@ -131,14 +175,50 @@ fn config(name: &str) -> Config {
             config.window = Some(Window::periodic(WINDOW, 6, layers));
             config.rope.base = 1_000_000.0;
         }
-        _ => {}
+        _ => set_newer(name, &mut config),
     }
     match name {
         "gemma3" => {}
+        "olmo3" => config.local_rope = Rope::new(config.rope.base),
         "gemma3-linear" => config.rope.scaling = Scaling::Linear(8.0),
         _ => config.local_rope = config.rope.clone(),
     }
     config
+}
+
+/// Sets what the newer architectures have, with numbers that show.
+fn set_newer(name: &str, config: &mut Config) {
+    let layers = config.layers;
+    match name {
+        "smollm3" => {
+            config.rope.base = 2_000_000.0;
+            config.rotary_layers = Some((1..=layers).map(|layer| layer % 4 != 0).collect());
+        }
+        "granite" | "granite4" => {
+            config.embedding_scale = 3.0;
+            config.attention_scale = 0.15;
+            config.residual_scale = 0.45;
+            config.logit_scale = 1.0 / LOGITS_SCALING;
+            config.rotary_layers = (name == "granite4").then(|| vec![false; layers]);
+        }
+        "olmo2" => config.rope.base = 500_000.0,
+        "olmo3" => {
+            config.rope = Rope::yarn(500_000.0, config.rotary_dim, YARN);
+            config.window = Some(Window::periodic(WINDOW, 4, layers));
+        }
+        "phi3" => {
+            config.window = Some(Window { positions: WINDOW, local: vec![true; layers] });
+        }
+        "phi4" => {
+            config.rotary_dim = 2 * SHORT_FACTORS.len();
+            config.context = PHI4_CONTEXT;
+            let [before, after] = [PHI4_CONTEXT, PHI4_EXTENDED].map(|positions| positions as f64);
+            let factor = (1.0 + libm::log(after / before) / libm::log(before)).sqrt();
+            config.rope.scaling = Scaling::Divisors(SHORT_FACTORS.to_vec());
+            config.rope.attention_factor = factor as f32;
+        }
+        _ => {}
+    }
 }
 
 /// Lists names and shapes of the tensors.
@@ -152,22 +232,29 @@ fn shapes(config: &Config, untied: bool) -> Vec<(String, Vec<usize>)> {
     if untied {
         tensors.push(("output.weight".to_owned(), vec![vocabulary, hidden]));
     }
+    let fused = config.architecture == Architecture::Phi3;
+    let norms = match config.qk_norm {
+        QkNorm::Rows => [q, kv],
+        QkNorm::None | QkNorm::Heads => [dim, dim],
+    };
+    let qk_norm = config.qk_norm != QkNorm::None;
     for layer in 0..config.layers {
         for (name, shape, present) in [
-            ("attn_norm.weight", vec![hidden], true),
-            ("attn_q.weight", vec![q, hidden], true),
-            ("attn_k.weight", vec![kv, hidden], true),
-            ("attn_v.weight", vec![kv, hidden], true),
+            ("attn_norm.weight", vec![hidden], config.pre_norms),
+            ("attn_q.weight", vec![q, hidden], !fused),
+            ("attn_k.weight", vec![kv, hidden], !fused),
+            ("attn_v.weight", vec![kv, hidden], !fused),
+            ("attn_qkv.weight", vec![q + 2 * kv, hidden], fused),
             ("attn_output.weight", vec![hidden, q], true),
-            ("ffn_norm.weight", vec![hidden], true),
-            ("ffn_gate.weight", vec![wide, hidden], true),
-            ("ffn_up.weight", vec![wide, hidden], true),
+            ("ffn_norm.weight", vec![hidden], config.pre_norms),
+            ("ffn_gate.weight", vec![wide, hidden], !fused),
+            ("ffn_up.weight", vec![if fused { 2 * wide } else { wide }, hidden], true),
             ("ffn_down.weight", vec![hidden, wide], true),
             ("attn_q.bias", vec![q], config.qkv_bias),
             ("attn_k.bias", vec![kv], config.qkv_bias),
             ("attn_v.bias", vec![kv], config.qkv_bias),
-            ("attn_q_norm.weight", vec![dim], config.qk_norm),
-            ("attn_k_norm.weight", vec![dim], config.qk_norm),
+            ("attn_q_norm.weight", vec![norms[0]], qk_norm),
+            ("attn_k_norm.weight", vec![norms[1]], qk_norm),
             ("post_attention_norm.weight", vec![hidden], config.post_norms),
             ("post_ffw_norm.weight", vec![hidden], config.post_norms),
         ] {

@@ -33,8 +33,10 @@ pub(super) enum Words {
     Gpt2,
     /// Every digit by itself, then as in GPT-2.
     SmolLm,
-    /// Numbers by up to three digits.
+    /// Numbers by up to three digits. A word that is a token needs no merges.
     Llama3,
+    /// Numbers by up to three digits.
+    Dbrx,
     /// Every digit by itself; text is composed first.
     Qwen2,
 }
@@ -43,7 +45,9 @@ impl Words {
     pub(super) fn named(name: &str) -> Option<Self> {
         match name {
             "gpt-2" | "gpt2" => Some(Self::Gpt2),
-            "smollm" => Some(Self::SmolLm),
+            // Granite 3 calls itself a Refact, OLMo 2 and Phi-4 a DBRX.
+            "smollm" | "refact" => Some(Self::SmolLm),
+            "dbrx" => Some(Self::Dbrx),
             "llama-bpe" | "llama3" | "llama-v3" => Some(Self::Llama3),
             "qwen2" | "deepseek-r1-qwen" => Some(Self::Qwen2),
             _ => None,
@@ -56,6 +60,7 @@ impl Words {
             Self::Gpt2 => "gpt-2",
             Self::SmolLm => "smollm",
             Self::Llama3 => "llama-bpe",
+            Self::Dbrx => "dbrx",
             Self::Qwen2 => "qwen2",
         }
     }
@@ -70,7 +75,7 @@ impl Words {
         Ok(Sequence::new(match self {
             Self::Gpt2 => vec![bytes(true)],
             Self::SmolLm => vec![Digits::new(true).into(), bytes(true)],
-            Self::Llama3 => vec![split(WORDS[1])?, bytes(false)],
+            Self::Llama3 | Self::Dbrx => vec![split(WORDS[1])?, bytes(false)],
             Self::Qwen2 => vec![split(WORDS[2])?, bytes(false)],
         }))
     }

@@ -5,7 +5,9 @@ use std::io::Cursor;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use candle_core::Device;
 use candle_core::quantized::gguf_file::Value;
+use candle_core::quantized::{GgmlDType, QTensor};
 use hyperrag_core::{
     Chunk, Generate, KvBlock, KvDtype, LanguageModel, Pair, QuerySuffix, Sampling, Scorer, Warning,
 };
@@ -128,6 +130,23 @@ fn every_number_of_the_configuration_matters() {
         ("gemma3", "gemma3.rope.freq_base_swa", Some(Value::F32(20_000.0))),
         ("gemma3", "gemma3.final_logit_softcapping", Some(Value::F32(3.0))),
         ("gemma3-linear", "gemma3.rope.scaling.type", None),
+        ("granite", "granite.embedding_scale", None),
+        ("granite", "granite.residual_scale", None),
+        ("granite", "granite.logit_scale", None),
+        ("granite", "granite.attention.scale", None),
+        ("granite4", "granite.rope.scaling.finetuned", None),
+        ("olmo3", "olmo2.attention.sliding_window", None),
+        ("olmo3", "olmo2.attention.sliding_window_pattern", Some(Value::U32(2))),
+        ("olmo3", "olmo2.rope.freq_base_swa", Some(Value::F32(10_000.0))),
+        ("olmo3", "olmo2.rope.scaling.type", None),
+        ("olmo3", "olmo2.rope.scaling.factor", Some(Value::F32(2.0))),
+        ("olmo3", "olmo2.rope.scaling.original_context_length", Some(Value::U32(32))),
+        ("olmo3", "olmo2.rope.scaling.yarn_beta_fast", Some(Value::F32(1.1))),
+        ("olmo3", "olmo2.rope.scaling.yarn_beta_slow", Some(Value::F32(0.05))),
+        ("olmo3", "olmo2.rope.scaling.attn_factor", Some(Value::F32(1.5))),
+        ("phi3", "phi3.attention.sliding_window", None),
+        ("phi4", "phi3.rope.scaling.attn_factor", None),
+        ("phi4", "rope_factors_short.weight", None),
     ] {
         let other = edited_of(&gguf(name), |metadata, tensors| {
             metadata.retain(|(k, _)| k != key);
@@ -143,6 +162,29 @@ fn every_number_of_the_configuration_matters() {
         let largest = logs[0].iter().zip(&logs[1]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         assert!(largest > 0.01, "{name}, {key}: {largest}");
     }
+}
+
+#[test]
+fn fused_tensors_are_cut_whatever_their_type() {
+    let names = ["blk.0.attn_qkv.weight", "blk.1.ffn_up.weight"];
+    let with = |to_f32: bool| {
+        edited_of(&gguf("phi4"), |_, tensors| {
+            let fused = tensors.iter_mut().filter(|(name, _)| names.contains(&name.as_str()));
+            for (_, tensor) in fused {
+                let values = tensor.dequantize(&Device::Cpu).unwrap();
+                *tensor = QTensor::quantize(&values, GgmlDType::Q4_1).unwrap();
+                if to_f32 {
+                    let values = tensor.dequantize(&Device::Cpu).unwrap();
+                    *tensor = QTensor::quantize(&values, GgmlDType::F32).unwrap();
+                }
+            }
+        })
+    };
+    let [quantised, exact] = [false, true].map(|to_f32| {
+        let model = load(&with(to_f32), KvDtype::F32);
+        model.prefill(&[chunk(&tokens(3, 20))]).unwrap().remove(0)
+    });
+    assert!(same(&quantised, &exact));
 }
 
 #[test]

@@ -549,14 +549,18 @@ fn other_models_are_refused() {
     let error =
         |bytes: Vec<u8>| load_as(&bytes, KvDtype::F32, ComputeDtype::F32, Kernel::best(), 1).err();
     let text = |text: &str| Value::String(text.to_owned());
-    let other = error(with_metadata("general.architecture", text("mamba")));
+    let other = error(with_metadata("general.architecture", text("gpt2")));
     assert!(
-        matches!(other, Some(LoadError::Architecture { architecture }) if architecture == "mamba")
+        matches!(other, Some(LoadError::Architecture { architecture }) if architecture == "gpt2")
     );
+    let mamba = error(with_metadata("general.architecture", text("mamba"))).unwrap();
+    assert!(matches!(mamba, LoadError::RefusedArchitecture { .. }), "{mamba}");
+    assert!(mamba.to_string().contains("\"mamba\"") && mamba.to_string().contains("a state"));
     for (key, value) in [
-        ("llama.rope.scaling.type", text("yarn")),
+        ("llama.rope.scaling.type", text("longrope")),
         ("llama.rope.dimension_count", Value::U32(8)),
         ("llama.attention.head_count_kv", Value::U32(3)),
+        ("llama.attention.head_count_kv", Value::Array([2, 1].map(Value::U32).to_vec())),
     ] {
         let refused = error(with_metadata(key, value));
         assert!(matches!(refused, Some(LoadError::Unsupported { .. })), "{key}: {refused:?}");

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use hyperrag_core::{Coverage, KvDtype, LanguageModel, Tokenize};
+use hyperrag_core::{Coverage, KvDtype, LanguageModel, ModelError, Tokenize};
 use hyperrag_model::testing::tiny::{NAMES, Tiny};
 use hyperrag_model::{ComputeDtype, CpuModel, Kernel, LoadError, ModelFile};
 use serde_json::{Value, json};
@@ -111,8 +111,12 @@ fn an_index_of_former_weights_is_not_read() {
 
 /// Makes a folder with a changed `config.json`.
 fn with_config(change: impl Fn(&mut Value)) -> (TempDir, PathBuf) {
+    with_config_of("llama", change)
+}
+
+fn with_config_of(name: &str, change: impl Fn(&mut Value)) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
-    let [_, path, _] = written(&folder, "llama");
+    let [_, path, _] = written(&folder, name);
     let file = path.join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     change(&mut config);
@@ -123,9 +127,16 @@ fn with_config(change: impl Fn(&mut Value)) -> (TempDir, PathBuf) {
 #[test]
 fn what_is_not_supported_is_named() {
     for (key, value, words) in [
-        ("model_type", json!("phi3"), "phi3"),
+        ("model_type", json!("gpt_neox"), "gpt_neox"),
+        ("model_type", json!("qwen3_next"), "a state from token to token"),
+        ("model_type", json!("lfm2"), "a state from token to token"),
+        ("model_type", json!("granitemoehybrid"), "a state from token to token"),
+        ("model_type", json!("mixtral"), "a mixture of experts"),
+        ("model_type", json!("gemma4_text"), "heads of different sizes"),
         ("quantization_config", json!({"quant_method": "gptq"}), "gptq"),
-        ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), "yarn"),
+        ("rope_scaling", json!({"rope_type": "dynamic", "factor": 4.0}), "dynamic"),
+        ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0, "mscale": 1.0}), "mscale"),
+        ("rope_scaling", json!({"rope_type": "longrope", "short_factor": [1.0]}), "longrope"),
         ("hidden_act", json!("relu"), "relu"),
         ("attention_bias", json!(true), "attention_bias"),
         ("partial_rotary_factor", json!(0.5), "a part of each head"),
@@ -175,6 +186,58 @@ fn newer_and_older_spellings_mean_the_same() {
     let plain = config(&|_| ());
     let unscaled = config(&|config| config["rope_scaling"] = json!({"rope_type": "default"}));
     assert_eq!(plain, unscaled);
+}
+
+#[test]
+fn options_of_newer_architectures_are_read_or_refused() {
+    let config = |name: &str, change: &dyn Fn(&mut Value)| {
+        let (_folder, path) = with_config_of(name, change);
+        ModelFile::open(&path).map(|file| file.config().clone()).map_err(|e| e.to_string())
+    };
+    let remove = |key: &'static str| {
+        move |config: &mut Value| drop(config.as_object_mut().unwrap().remove(key))
+    };
+    // transformers' default is the same as the list.
+    let stated = config("smollm3", &|_| ()).unwrap();
+    assert_eq!(config("smollm3", &remove("no_rope_layers")).unwrap(), stated);
+    let every_second = config("smollm3", &|config| {
+        config["no_rope_layers"] = Value::Null;
+        config["no_rope_layer_interval"] = json!(2);
+    });
+    let layers = Some(vec![true, false, true, false]);
+    assert_eq!(every_second.unwrap().rotary_layers, layers);
+    // A Granite 4 says in words that it rotates.
+    let rotated = config("granite4", &|config| config["position_embedding_type"] = json!("rope"));
+    assert_eq!(rotated.unwrap().rotary_layers, None);
+    for (name, key, value, words) in [
+        ("smollm3", "no_rope_layers", json!([1, 1]), "RoPE on layers"),
+        ("smollm3", "use_sliding_window", json!(true), "without layer_types"),
+        ("granite4", "layer_types", json!(["attention", "mamba"]), "a state from token to token"),
+        ("granite4", "num_local_experts", json!(8), "a mixture of experts"),
+        ("granite", "logits_scaling", json!(0.0), "not above 0"),
+        ("granite", "residual_multiplier", json!(-1.0), "not above 0"),
+        ("granite", "attention_bias", json!(true), "attention_bias"),
+        ("phi4", "partial_rotary_factor", json!(1e30), "of each head"),
+        ("phi4", "partial_rotary_factor", json!(0.5), "not above 0"),
+        ("phi4", "partial_rotary_factor", json!(0.2), "RoPE on 3 of 16"),
+    ] {
+        let error = config(name, &|config| {
+            config[key] = value.clone();
+            config["sliding_window"] = json!(8);
+        });
+        let error = error.expect_err(key);
+        assert!(error.contains(words), "{name}, {key}: {error}");
+    }
+}
+
+#[test]
+fn longrope_ends_at_the_former_context() {
+    let (_folder, path) = with_config_of("phi4", |_| ());
+    let model = load(&path).unwrap();
+    assert_eq!((model.config().context, model.context_tokens()), (1024, 1024));
+    assert!(model.prefill(&[chunk(&[7; 1024])]).is_ok());
+    let error = model.prefill(&[chunk(&[7; 1025])]).err().unwrap();
+    assert!(matches!(error, ModelError::TooLong { tokens: 1025, max: 1024, .. }), "{error}");
 }
 
 /// Runs everything that reads a folder, down to a block.

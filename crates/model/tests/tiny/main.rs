@@ -11,6 +11,8 @@ mod folders;
 mod fuzz;
 mod generate;
 mod scorers;
+mod second_reference;
 mod seeded;
+mod split;
 mod tokenizers;
 mod variants;

@@ -115,7 +115,7 @@ fn read_batch(batch: &RecordBatch, contents: &mut ShardChunks) -> Option<()> {
     let titles = column("title")?.as_string_opt::<i32>()?;
     let texts = column("text")?.as_string_opt::<i32>()?;
     for i in 0..batch.num_rows() {
-        let document = DocId::new(ids.value(i)).ok()?;
+        let document = DocId::stored(ids.value(i)).ok()?;
         let values = tokens.value(i);
         let values = values.as_primitive_opt::<UInt32Type>()?;
         let slot = Slot(u32::try_from(contents.chunks.len()).ok()?);

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hyperrag_core::{Digest, DocId, ShardId, Slot};
+use hyperrag_core::{Digest, DocId, ShardId, Slot, rank_order};
 use hyperrag_corpus::{Chunker, Corpus};
 use hyperrag_engine::{EngineError, Query};
 use hyperrag_retrieval::{Analyzer, Index, IndexWriter, Location};
 
 use crate::metric::qrels::Qrels;
-use crate::metric::run::Run;
+use crate::metric::run::{Run, RunHit};
 
 /// A query and its candidates.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +77,7 @@ pub fn retrieve_candidates(
     judged.collect()
 }
 
-/// The first `depth` documents that a run names for each query, all of which the corpus must have.
+/// The best `depth` documents by the scores that a run gives each query, all of which the corpus must have.
 ///
 /// # Errors
 /// [`EngineError::NotInCorpus`] for one that it does not have.
@@ -94,9 +94,12 @@ pub fn listed_candidates(
     };
     let mut judged = Vec::with_capacity(queries.len());
     for query in queries {
-        let listed = run.hits(&query.id).unwrap_or_default().iter().take(depth);
-        let candidates = listed.map(|hit| match DocId::new(&hit.document) {
-            Ok(id) => Ok((id, hit.score as f32)),
+        let mut listed: Vec<&RunHit> = run.hits(&query.id).unwrap_or_default().iter().collect();
+        listed.sort_by(|a, b| rank_order((a.score, &a.document), (b.score, &b.document)));
+        let candidates = listed.into_iter().take(depth);
+        let candidates = candidates.map(|hit| match DocId::new(&hit.document) {
+            // A score may be beyond the largest float of 32 bits.
+            Ok(id) => Ok((id, (hit.score as f32).clamp(f32::MIN, f32::MAX))),
             Err(_) => Err(missing(&query, &hit.document)),
         });
         let candidates = candidates.collect::<Result<_, _>>()?;

@@ -41,7 +41,7 @@ pub fn cost_points(
     variants: &[(String, Vec<ScoredQuery>, Cost)],
     depth: usize,
     qrels: &Qrels,
-    measure: Measure,
+    measure: &Measure,
 ) -> Vec<CostPoint> {
     let mut points = Vec::new();
     for (variant, queries, cost) in variants {
@@ -87,10 +87,14 @@ fn first(query: &ScoredQuery, depth: usize) -> ScoredQuery {
     first
 }
 
-fn fused_mean(queries: &[ScoredQuery], qrels: &Qrels, measure: Measure) -> f64 {
+fn fused_mean(queries: &[ScoredQuery], qrels: &Qrels, measure: &Measure) -> f64 {
     let fusion = Fusion::ZScore { weight: USUAL_WEIGHT };
     let fused = queries.iter().map(|query| fusion.scores(&query.model, &query.retriever));
-    let evaluated = evaluate(&run_of(queries, &fused.collect::<Vec<_>>()), qrels, &[measure]);
+    let evaluated = evaluate(
+        &run_of(queries, &fused.collect::<Vec<_>>()),
+        qrels,
+        std::slice::from_ref(measure),
+    );
     let name = measure.to_string();
     let values: Vec<f64> =
         evaluated.per_query.values().filter_map(|v| v.get(&name)).copied().collect();
@@ -121,7 +125,7 @@ mod tests {
         let qrels = Qrels::parse(&b"q 0 d6 1\n"[..], "qrels").unwrap();
         let variants =
             [variant("bf16", 1.0, 100.0), variant("int8", 1.0, 50.0), variant("int4", 2.0, 25.0)];
-        let points = cost_points(&variants, 10, &qrels, "RR".parse().unwrap());
+        let points = cost_points(&variants, 10, &qrels, &"RR".parse().unwrap());
         let found: Vec<_> = points
             .iter()
             .map(|p| (p.variant.as_str(), p.depth, p.mean, p.queries_per_second))

@@ -83,7 +83,7 @@ pub fn scored_queries(
         for ((id, retriever_score), own) in candidates.iter().zip(scores) {
             let chunks = all.len()..all.len() + own.len();
             all.extend(own.iter().copied().map(Some));
-            parts.push(Candidate { id, chunks, retriever_score: *retriever_score });
+            parts.push(Candidate { id, chunks, retriever_score: (*retriever_score).into() });
         }
         let mut ranked = ranking.rank(&parts, &all);
         ranked.sort_by_key(|ranked| ranked.candidate);
@@ -110,12 +110,12 @@ struct Ranked {
 impl Ranked {
     fn of(
         queries: &[ScoredQuery],
-        (qrels, measure): (&Qrels, Measure),
+        (qrels, measure): (&Qrels, &Measure),
         (how, weights): (How, Option<[f32; 2]>),
         scores: Vec<Vec<f32>>,
     ) -> Self {
         let name = measure.to_string();
-        let evaluated = evaluate(&run_of(queries, &scores), qrels, &[measure]);
+        let evaluated = evaluate(&run_of(queries, &scores), qrels, std::slice::from_ref(measure));
         let value = |(id, values): (String, BTreeMap<String, f64>)| Some((id, *values.get(&name)?));
         let per_query = evaluated.per_query.into_iter().filter_map(value).collect();
         Self { how, scores, per_query, weights }
@@ -149,7 +149,7 @@ impl Ranked {
 pub fn quality_rows(
     variants: &[(String, Vec<ScoredQuery>)],
     qrels: &Qrels,
-    measure: Measure,
+    measure: &Measure,
 ) -> Vec<QualityRow> {
     let Some((_, first)) = variants.first() else { return Vec::new() };
     let judged = (qrels, measure);
@@ -173,7 +173,7 @@ pub fn quality_rows(
 /// The rankings of a variant, with the weights of the even queries and of the odd ones.
 fn rankings(
     queries: &[ScoredQuery],
-    (qrels, measure): (&Qrels, Measure),
+    (qrels, measure): (&Qrels, &Measure),
 ) -> Vec<(How, Option<[f32; 2]>)> {
     let mut rankings = vec![(How::Alone, None), (How::Fused, Some([USUAL_WEIGHT; 2]))];
     let tuned = tune(queries, qrels, measure);
@@ -253,7 +253,7 @@ mod tests {
             (name.to_owned(), scored)
         };
         let variants = [variant("f32", [1.0, 3.0, 2.0]), variant("int4", [30.0, 20.0, 10.0])];
-        let rows = quality_rows(&variants, &qrels(6), "RR".parse().unwrap());
+        let rows = quality_rows(&variants, &qrels(6), &"RR".parse().unwrap());
         let found: Vec<(&str, How, f64)> =
             rows.iter().map(|row| (row.variant.as_str(), row.how, row.mean)).collect();
         assert_eq!(
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(rows[6].per_query.len(), 6);
         // One query cannot be halved.
         let one = [("f32".to_owned(), variants[0].1[..1].to_vec())];
-        assert_eq!(quality_rows(&one, &qrels(1), "RR".parse().unwrap()).len(), 3);
-        assert!(quality_rows(&[], &qrels(1), "RR".parse().unwrap()).is_empty());
+        assert_eq!(quality_rows(&one, &qrels(1), &"RR".parse().unwrap()).len(), 3);
+        assert!(quality_rows(&[], &qrels(1), &"RR".parse().unwrap()).is_empty());
     }
 }

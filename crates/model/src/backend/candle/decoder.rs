@@ -10,7 +10,7 @@ use hyperrag_core::KvShape;
 use hyperrag_kernels::activation::Activation;
 use hyperrag_kernels::dtype::ComputeDtype;
 
-use crate::arch::config::Config;
+use crate::arch::config::{Config, QkNorm};
 use crate::arch::weights::{LayerWeights, Weights};
 use crate::backend::candle::batch::Batching;
 use crate::backend::candle::transfer::Transfer;
@@ -38,12 +38,15 @@ pub struct DeviceModel {
 }
 
 /// Cosine and sine of rotary angles, `[position][head_dim / 2]`.
+#[derive(Clone)]
 pub(super) struct Angles {
     pub(super) cos: Tensor,
     pub(super) sin: Tensor,
+    /// Factors of the dimensions of Q after the rotation, `[head_dim]`, if there are any.
+    pub(super) query_factors: Option<Tensor>,
 }
 
-/// Positions and mask of a pass's rows, in one kind of layer.
+/// Positions and mask of a pass's rows, in layers that are local or not.
 struct View {
     /// Angles of the rows' positions.
     angles: Angles,
@@ -103,20 +106,21 @@ impl DeviceModel {
         }
         for (l, layer) in self.weights.layers.iter().enumerate() {
             let view = &views[usize::from(self.config.window_of(l).is_some())];
-            let normed = self.norm(&x, &layer.attention_norm)?;
+            let normed = self.normed(&x, layer.attention_norm.as_ref())?;
             let shape = (sequences, positions);
-            let (query, key, value) = self.heads(layer, &normed, shape, &view.angles)?;
+            let angles = Some(&view.angles).filter(|_| self.config.rotates(l));
+            let (query, key, value) = self.heads(layer, &normed, shape, angles)?;
             if let Some(DeviceKvOut(kept)) = kept {
                 kept.slice_set(&key.reshape((1, key.elem_count()))?, 0, 2 * l)?;
                 kept.slice_set(&value.reshape((1, value.elem_count()))?, 0, 2 * l + 1)?;
             }
             let attended = self.attend(l, &query, &key, &value, past, &view.mask)?;
             let attended = self.linear(&attended, &layer.output)?.to_dtype(DType::F32)?;
-            x = (x + self.post_norm(attended, layer.post_attention_norm.as_ref())?)?;
-            let normed = self.norm(&x, &layer.feed_forward_norm)?;
+            x = self.add(x, &attended, layer.post_attention_norm.as_ref())?;
+            let normed = self.normed(&x, layer.feed_forward_norm.as_ref())?;
             let activated = self.activated(&self.linear(&normed, &layer.gate_up)?)?;
             let sum = self.linear(&activated, &layer.down)?.to_dtype(DType::F32)?;
-            x = (x + self.post_norm(sum, layer.post_feed_forward_norm.as_ref())?)?;
+            x = self.add(x, &sum, layer.post_feed_forward_norm.as_ref())?;
         }
         Ok(x)
     }
@@ -125,10 +129,21 @@ impl DeviceModel {
         rms_norm(x, weight, self.config.norm_eps)
     }
 
-    fn post_norm(&self, x: Tensor, weight: Option<&Tensor>) -> Result<Tensor> {
+    /// Applies a norm, if there is one.
+    fn normed(&self, x: &Tensor, weight: Option<&Tensor>) -> Result<Tensor> {
         match weight {
-            Some(weight) => self.norm(&x, weight),
-            None => Ok(x),
+            Some(weight) => self.norm(x, weight),
+            None => Ok(x.clone()),
+        }
+    }
+
+    /// Adds what a sublayer gives to the residual, first normed if there is a norm, and multiplied by
+    /// the model's factor.
+    fn add(&self, x: Tensor, sum: &Tensor, norm: Option<&Tensor>) -> Result<Tensor> {
+        let sum = self.normed(sum, norm)?;
+        match self.config.residual_scale {
+            1.0 => x + sum,
+            factor => x + (sum * f64::from(factor))?,
         }
     }
 
@@ -150,28 +165,40 @@ impl DeviceModel {
     }
 
     /// Returns Q in f32, and K and V rounded to the element type, each
-    /// `[sequence][head][position][dim]`.
+    /// `[sequence][head][position][dim]`. A layer without rotary positions has no angles.
     fn heads(
         &self,
         layer: &LayerWeights<Tensor, Tensor>,
         normed: &Tensor,
         (sequences, positions): (usize, usize),
-        Angles { cos, sin }: &Angles,
+        angles: Option<&Angles>,
     ) -> Result<(Tensor, Tensor, Tensor)> {
         let Config { heads, kv_heads, head_dim, .. } = self.config;
         let mut qkv = self.linear(normed, &layer.qkv)?.to_dtype(DType::F32)?;
         if let Some(bias) = &layer.qkv_bias {
             qkv = qkv.broadcast_add(bias)?;
         }
-        let qkv = qkv.reshape((sequences, positions, heads + 2 * kv_heads, head_dim))?;
-        let qkv = qkv.transpose(1, 2)?;
-        let part = |first, count| qkv.narrow(1, first, count)?.contiguous();
-        let (mut query, mut key) = (part(0, heads)?, part(heads, kv_heads)?);
-        if let Some(norms) = &layer.qk_norms {
-            (query, key) = (self.norm(&query, &norms[0])?, self.norm(&key, &norms[1])?);
+        let part = |first, count, row_norm: Option<&Tensor>| {
+            let rows = qkv.narrow(1, first * head_dim, count * head_dim)?.contiguous()?;
+            let rows = self.normed(&rows, row_norm)?;
+            rows.reshape((sequences, positions, count, head_dim))?.transpose(1, 2)?.contiguous()
+        };
+        let [query_norm, key_norm] = match &layer.qk_norms {
+            Some([query, key]) => [Some(query), Some(key)],
+            None => [None, None],
+        };
+        let of = |kind, norm| Option::filter(norm, |_: &&Tensor| self.config.qk_norm == kind);
+        let mut query = part(0, heads, of(QkNorm::Rows, query_norm))?;
+        let mut key = part(heads, kv_heads, of(QkNorm::Rows, key_norm))?;
+        query = self.normed(&query, of(QkNorm::Heads, query_norm))?;
+        key = self.normed(&key, of(QkNorm::Heads, key_norm))?;
+        if let Some(Angles { cos, sin, query_factors }) = angles {
+            (query, key) = (rope_i(&query, cos, sin)?, rope_i(&key, cos, sin)?);
+            if let Some(factors) = query_factors {
+                query = query.broadcast_mul(factors)?;
+            }
         }
-        let (query, key) = (rope_i(&query, cos, sin)?, rope_i(&key, cos, sin)?);
-        let value = part(heads + kv_heads, kv_heads)?;
+        let value = part(heads + kv_heads, kv_heads, None)?;
         Ok((query, key.to_dtype(self.kv_dtype)?, value.to_dtype(self.kv_dtype)?))
     }
 
@@ -219,18 +246,21 @@ impl DeviceModel {
     /// Returns angles and mask of the rows in a layer that is `local` or not. Row positions continue
     /// from each block's length without padding.
     fn view(&self, local: bool, positions: usize, past: Option<&DevicePastKv>) -> Result<View> {
-        let Angles { cos, sin } = &self.angles[usize::from(local)];
+        let Angles { cos, sin, query_factors } = &self.angles[usize::from(local)];
+        let query_factors = query_factors.clone();
         let mask = self.mask(local, positions, past)?;
         let Some(past) = past else {
             let first = |table: &Tensor| table.narrow(0, 0, positions);
-            return Ok(View { angles: Angles { cos: first(cos)?, sin: first(sin)? }, mask });
+            let (cos, sin) = (first(cos)?, first(sin)?);
+            return Ok(View { angles: Angles { cos, sin, query_factors }, mask });
         };
         let all = past.tokens.iter().flat_map(|first| *first..first + positions);
         let all: Vec<u32> = all.map(|position| position as u32).collect();
         let all = Tensor::new(all, &self.device)?;
         let shape = (past.tokens.len(), positions, self.config.head_dim / 2);
         let pick = |table: &Tensor| table.index_select(&all, 0)?.reshape(shape);
-        Ok(View { angles: Angles { cos: pick(cos)?, sin: pick(sin)? }, mask })
+        let (cos, sin) = (pick(cos)?, pick(sin)?);
+        Ok(View { angles: Angles { cos, sin, query_factors }, mask })
     }
 
     /// Builds a mask by which a row sees the positions of its block, the rows before it and itself; in

@@ -43,8 +43,9 @@ impl WeightSource for FileSource<'_> {
         placed.map_err(|error| failed(&error))
     }
 
-    fn vector(&mut self, parts: Vec<TensorRows>) -> Result<Tensor, LoadError> {
-        let values = self.file.values_of(&parts, None)?;
+    fn vector_times(&mut self, parts: Vec<TensorRows>, times: f32) -> Result<Tensor, LoadError> {
+        let mut values = self.file.values_of(&parts, None)?;
+        values.iter_mut().for_each(|value| *value *= times);
         Tensor::from_vec(values, rows(&parts), self.device).map_err(|error| failed(&error))
     }
 }
@@ -78,7 +79,7 @@ impl WeightSource for RandomSource<'_> {
             .map_err(|error| failed(&error))
     }
 
-    fn vector(&mut self, parts: Vec<TensorRows>) -> Result<Tensor, LoadError> {
+    fn vector_times(&mut self, parts: Vec<TensorRows>, _: f32) -> Result<Tensor, LoadError> {
         Tensor::ones(rows(&parts), DType::F32, self.device).map_err(|error| failed(&error))
     }
 }
@@ -159,11 +160,16 @@ impl DeviceModel {
             }
         };
         let angles = |rope: &Rope| -> candle_core::Result<Angles> {
-            let rotations = rope.rotations(config.context, config.head_dim);
+            let (rotary, dim) = (config.rotary_dim, config.head_dim);
+            let rotations = rope.rotations(config.context, rotary, dim);
             let (cos, sin): (Vec<f32>, Vec<f32>) = rotations.into_iter().unzip();
             let shape = (config.context, config.head_dim / 2);
             let place = |values| Tensor::from_vec(values, shape, device);
-            Ok(Angles { cos: place(cos)?, sin: place(sin)? })
+            let factor = rope.attention_factor.powi(2);
+            let factors = (0..dim).map(|i| if i < rotary { factor } else { 1.0 });
+            let factors = Tensor::from_iter(factors, device)?;
+            let query_factors = (factor != 1.0).then_some(factors);
+            Ok(Angles { cos: place(cos)?, sin: place(sin)?, query_factors })
         };
         let local = config.window.as_ref().map(|_| &config.local_rope);
         let angles: candle_core::Result<_> =

@@ -160,9 +160,9 @@ impl CpuModel {
     /// and V.
     fn qkv(&self, l: usize, rows: &[TokenRow], x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
         let (config, layer) = (&self.config, &self.weights.layers[l]);
-        self.norm(x, &layer.attention_norm, scratch);
+        self.norm(x, layer.attention_norm.as_deref(), scratch);
         self.linear(&layer.qkv, Left::Normed, scratch, qkv, StoreOp::Put);
-        let narrow = &mut scratch.narrow;
+        let (narrow, factor) = (&mut scratch.narrow, config.query_factor(l));
         let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         for (row, qkv) in rows.iter().zip(qkv.chunks_exact_mut(self.qkv_width())) {
             if let Some(bias) = &layer.qkv_bias {
@@ -175,6 +175,11 @@ impl CpuModel {
             }
             let scale = config.attention_scale;
             self.codec.rotate_times(l, row.position, &mut qkv[..queries], scale);
+            if factor != 1.0 {
+                for head in qkv[..queries].chunks_exact_mut(config.head_dim) {
+                    head[..config.rotary_dim].iter_mut().for_each(|value| *value *= factor);
+                }
+            }
         }
     }
 
@@ -213,13 +218,13 @@ impl CpuModel {
             x,
             scratch,
         );
-        self.norm(x, &layer.feed_forward_norm, scratch);
+        self.norm(x, layer.feed_forward_norm.as_deref(), scratch);
         self.feed_forward(layer, scratch);
         let norm = layer.post_feed_forward_norm.as_deref();
         self.add_linear(&layer.down, Left::Activated, norm, x, scratch);
     }
 
-    /// Adds a product to `x`, normed first if there is a norm.
+    /// Adds a product to `x`, first normed if there is a norm, and multiplied by the model's factor.
     fn add_linear(
         &self,
         weights: &PackedWeights,
@@ -228,13 +233,19 @@ impl CpuModel {
         x: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        let Some(norm) = norm else {
+        let factor = self.config.residual_scale;
+        if norm.is_none() && factor == 1.0 {
             return self.linear(weights, left, scratch, x, StoreOp::Add);
-        };
+        }
         let mut sum = std::mem::take(&mut scratch.narrow);
         let values = sum.take(x.len());
         self.linear(weights, left, scratch, values, StoreOp::Put);
-        self.norm_in_place(values, norm, &mut scratch.wide);
+        if let Some(norm) = norm {
+            self.norm_in_place(values, norm, &mut scratch.wide);
+        }
+        if factor != 1.0 {
+            values.iter_mut().for_each(|value| *value *= factor);
+        }
         self.kernel.add(x, values);
         scratch.narrow = sum;
     }
@@ -269,16 +280,15 @@ impl CpuModel {
         parts.for_each(|(i, values)| part(i * columns, values));
     }
 
-    /// Norms rows and packs them as the left side of products.
-    fn norm(&self, x: &[f32], weight: &[f32], scratch: &mut Scratch) {
-        let hidden = self.config.hidden;
+    /// Norms rows, if there is a norm, and packs them as the left side of products.
+    fn norm(&self, x: &[f32], weight: Option<&[f32]>, scratch: &mut Scratch) {
+        let (hidden, eps) = (self.config.hidden, self.config.norm_eps);
         let out = scratch.narrow.take(hidden);
-        scratch.lhs.start(self.kernel, self.lhs_format(), x.len() / hidden, hidden).set_normed(
-            x,
-            weight,
-            self.config.norm_eps,
-            out,
-        );
+        let lhs = scratch.lhs.start(self.kernel, self.lhs_format(), x.len() / hidden, hidden);
+        match weight {
+            Some(weight) => lhs.set_normed(x, weight, eps, out),
+            None => lhs.set_all(x),
+        }
     }
 
     pub(crate) fn norm_rows(&self, x: &[f32], weight: &[f32], out: &mut [f32]) {

@@ -68,9 +68,8 @@ impl WeightSource for FileWeights<'_> {
         parts: Vec<TensorRows>,
         inputs: usize,
     ) -> Result<UnpackedMatrix, LoadError> {
-        let parts = parts.into_iter().map(|TensorRows { name, rows, order }| {
-            Ok((self.0.stored(&name, &[rows, inputs])?, order))
-        });
+        let stored = |part: TensorRows| Ok((self.0.stored_rows(&part, Some(inputs))?, part.order));
+        let parts = parts.into_iter().map(stored);
         Ok(UnpackedMatrix { parts: parts.collect::<Result<_, _>>()?, inputs, alternating: false })
     }
 
@@ -82,7 +81,9 @@ impl WeightSource for FileWeights<'_> {
         Ok(UnpackedMatrix { alternating: true, ..self.matrix(parts, inputs)? })
     }
 
-    fn vector(&mut self, parts: Vec<TensorRows>) -> Result<Vec<f32>, LoadError> {
-        self.0.values_of(&parts, None)
+    fn vector_times(&mut self, parts: Vec<TensorRows>, times: f32) -> Result<Vec<f32>, LoadError> {
+        let mut values = self.0.values_of(&parts, None)?;
+        values.iter_mut().for_each(|value| *value *= times);
+        Ok(values)
     }
 }

@@ -6,12 +6,11 @@ use std::path::Path;
 use candle_core::{Device, Result, Tensor, safetensors};
 use serde_json::{Map, Value, json};
 
-use super::LLAMA3;
-use super::MERGES;
-use super::QUERY_PRE_ATTN_SCALAR;
-use super::SPECIAL;
-use super::tokens;
-use crate::arch::config::Architecture;
+use super::{
+    LLAMA3, LOGITS_SCALING, MERGES, PHI4_CONTEXT, PHI4_EXTENDED, QUERY_PRE_ATTN_SCALAR,
+    SHORT_FACTORS, SPECIAL, YARN, tokens,
+};
+use crate::arch::config::{Architecture, Window};
 use crate::arch::rope::Scaling;
 use crate::arch::weights::RowOrder;
 use crate::testing::tiny::Tiny;
@@ -29,8 +28,11 @@ impl Tiny {
         write("config.json", &self.config_json())?;
         write("tokenizer.json", &tokenizer_json())?;
         write("tokenizer_config.json", &tokenizer_config_json())?;
-        let own = self.tensors.iter().filter(|tensor| tensor.name != "rope_freqs.weight");
-        let tensors = own.map(|tensor| self.named(tensor)).collect::<Result<Vec<_>>>()?;
+        let own = self.tensors.iter().filter(|tensor| !tensor.name.starts_with("rope_"));
+        let mut tensors = own.map(|tensor| self.named(tensor)).collect::<Result<Vec<_>>>()?;
+        if self.name == "granite4" {
+            tensors = with_shared_mlp(&tensors)?;
+        }
         if files <= 1 {
             let tensors: HashMap<_, _> = tensors.into_iter().collect();
             return safetensors::save(&tensors, folder.join("model.safetensors"));
@@ -58,13 +60,16 @@ impl Tiny {
             // A reader adds 1 again, which gives exactly the old value.
             values.iter_mut().for_each(|value| *value -= 1.0);
         }
-        if self.config.architecture == Architecture::Llama && ["attn_q", "attn_k"].contains(&kind) {
-            let (order, width) = (RowOrder::Interleaved(self.config.head_dim), self.config.hidden);
+        let permuted = self.config.architecture.pairs_neighbours_in_gguf();
+        if permuted && ["attn_q", "attn_k"].contains(&kind) {
+            let (dim, rotary) = (self.config.head_dim, self.config.rotary_dim);
+            let (order, width) = (RowOrder::Interleaved { dim, rotary }, self.config.hidden);
             let rows = (0..shape[0]).map(|row| &tensor.values[order.place(row) * width..][..width]);
             values = rows.flatten().copied().collect();
         }
         let tensor = Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)?;
-        Ok((transformers_name(name, self.config.post_norms), tensor))
+        let fused = self.config.architecture == Architecture::Phi3;
+        Ok((transformers_name(name, self.config.post_norms, fused), tensor))
     }
 
     fn config_json(&self) -> Value {
@@ -77,6 +82,12 @@ impl Tiny {
             (_, Architecture::Gemma) => ("gemma", "Gemma"),
             (_, Architecture::Gemma2) => ("gemma2", "Gemma2"),
             (_, Architecture::Gemma3) => ("gemma3_text", "Gemma3"),
+            (_, Architecture::SmolLm3) => ("smollm3", "SmolLM3"),
+            ("granite4", _) => ("granitemoehybrid", "GraniteMoeHybrid"),
+            (_, Architecture::Granite) => ("granite", "Granite"),
+            ("olmo3", _) => ("olmo3", "Olmo3"),
+            (_, Architecture::Olmo2) => ("olmo2", "Olmo2"),
+            (_, Architecture::Phi3) => ("phi3", "Phi3"),
         };
         let tied = !self.tensors.iter().any(|tensor| tensor.name == "output.weight");
         let all = json!({
@@ -90,7 +101,7 @@ impl Tiny {
             "num_attention_heads": config.heads,
             "num_key_value_heads": config.kv_heads,
             "head_dim": config.head_dim,
-            "max_position_embeddings": config.context,
+            "max_position_embeddings": if self.name == "phi4" { PHI4_EXTENDED } else { config.context },
             "rms_norm_eps": number(config.norm_eps),
             "rope_theta": config.rope.base,
             "tie_word_embeddings": tied,
@@ -119,6 +130,7 @@ impl Tiny {
             Scaling::Linear(factor) => {
                 set("rope_scaling", json!({"rope_type": "linear", "factor": factor}))
             }
+            Scaling::Divisors(_) if self.name != "llama3" => None,
             Scaling::Divisors(_) => set(
                 "rope_scaling",
                 json!({
@@ -149,10 +161,93 @@ impl Tiny {
                 set("sliding_window_pattern", json!(6));
                 set("rope_local_base_freq", json!(config.local_rope.base));
             }
-            Architecture::Llama | Architecture::Gemma => {}
+            _ => {}
         }
+        further.extend(self.newer_config());
         further
     }
+}
+
+impl Tiny {
+    /// Lists the fields that only newer architectures have.
+    fn newer_config(&self) -> Map<String, Value> {
+        let config = &self.config;
+        // Another token than the embedding has is refused by transformers.
+        let pad = json!({"pad_token_id": 0});
+        let newer = match self.name {
+            "smollm3" => json!({"no_rope_layers": [1, 1, 1, 0], "no_rope_layer_interval": 4}),
+            "granite" | "granite4" => json!({
+                "embedding_multiplier": config.embedding_scale,
+                "attention_multiplier": number(config.attention_scale),
+                "residual_multiplier": number(config.residual_scale),
+                "logits_scaling": number(LOGITS_SCALING),
+            }),
+            "olmo2" => json!({}),
+            "olmo3" => json!({
+                "rope_theta": null,
+                "layer_types": layer_types(&config.window, "sliding_attention", "full_attention"),
+                "rope_parameters": {
+                    "full_attention": {
+                        "rope_type": "yarn",
+                        "rope_theta": config.rope.base,
+                        "factor": YARN.factor,
+                        "beta_fast": YARN.beta_fast,
+                        "beta_slow": YARN.beta_slow,
+                        "original_max_position_embeddings": YARN.original_context,
+                    },
+                    "sliding_attention": {"rope_type": "default", "rope_theta": config.local_rope.base},
+                },
+            }),
+            "phi3" => json!({"original_max_position_embeddings": config.context}),
+            "phi4" => json!({
+                "original_max_position_embeddings": PHI4_CONTEXT,
+                "partial_rotary_factor": 0.75,
+                "rope_scaling": {
+                    "type": "longrope",
+                    "short_factor": SHORT_FACTORS,
+                    "long_factor": SHORT_FACTORS.map(|factor| 8.0 * factor),
+                },
+            }),
+            _ => return Map::new(),
+        };
+        let granite4 = match self.name {
+            "granite4" => json!({
+                "layer_types": vec!["attention"; config.layers],
+                "num_local_experts": 0,
+                "num_experts_per_tok": 0,
+                "shared_intermediate_size": config.feed_forward,
+                "position_embedding_type": "nope",
+            }),
+            _ => json!({}),
+        };
+        let all = [pad, newer, granite4].into_iter();
+        all.flat_map(|fields| fields.as_object().cloned().unwrap_or_default()).collect()
+    }
+}
+
+/// Names the kind of each layer.
+fn layer_types(window: &Option<Window>, local: &str, global: &str) -> Vec<String> {
+    let layers = window.iter().flat_map(|window| &window.local);
+    layers.map(|layer| if *layer { local } else { global }.to_owned()).collect()
+}
+
+/// Joins gates and ups and gives them the names of experts that all tokens share.
+fn with_shared_mlp(tensors: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>> {
+    let mut renamed = Vec::new();
+    for (name, tensor) in tensors {
+        if name.contains("mlp.up_proj") {
+            continue;
+        }
+        let up = name.replace("mlp.gate_proj", "mlp.up_proj");
+        let up = tensors.iter().find(|(other, _)| up != *name && *other == up);
+        let tensor = match up {
+            Some((_, up)) => Tensor::cat(&[tensor, up], 0)?,
+            None => tensor.clone(),
+        };
+        let name = name.replace("mlp.gate_proj", "shared_mlp.input_linear");
+        renamed.push((name.replace("mlp.down_proj", "shared_mlp.output_linear"), tensor));
+    }
+    Ok(renamed)
 }
 
 /// Converts a number by its shortest digits: in f64, the f32 1e-5 has more.
@@ -160,7 +255,7 @@ fn number(value: f32) -> Value {
     value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }
 
-fn transformers_name(name: &str, post_norms: bool) -> String {
+fn transformers_name(name: &str, post_norms: bool, fused: bool) -> String {
     let Some((layer, part)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'))
     else {
         return match name {
@@ -173,6 +268,7 @@ fn transformers_name(name: &str, post_norms: bool) -> String {
     let (part, kind) = part.split_once('.').unwrap_or((part, "weight"));
     let part = match part {
         "attn_norm" => "input_layernorm",
+        "attn_qkv" => "self_attn.qkv_proj",
         "attn_q" => "self_attn.q_proj",
         "attn_k" => "self_attn.k_proj",
         "attn_v" => "self_attn.v_proj",
@@ -180,6 +276,7 @@ fn transformers_name(name: &str, post_norms: bool) -> String {
         "attn_q_norm" => "self_attn.q_norm",
         "attn_k_norm" => "self_attn.k_norm",
         "ffn_gate" => "mlp.gate_proj",
+        "ffn_up" if fused => "mlp.gate_up_proj",
         "ffn_up" => "mlp.up_proj",
         "ffn_down" => "mlp.down_proj",
         "ffn_norm" if post_norms => "pre_feedforward_layernorm",

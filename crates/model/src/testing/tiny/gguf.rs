@@ -6,9 +6,7 @@ use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Result, Tensor};
 
-use super::MERGES;
-use super::SPECIAL;
-use super::tokens;
+use super::{LOGITS_SCALING, MERGES, PHI4_CONTEXT, PHI4_EXTENDED, SPECIAL, YARN, tokens};
 use crate::arch::config::Architecture;
 use crate::arch::rope::Scaling;
 use crate::testing::tiny::Tiny;
@@ -46,12 +44,13 @@ impl Tiny {
             ("embedding_length", size(config.hidden)),
             ("feed_forward_length", size(config.feed_forward)),
             ("attention.head_count", size(config.heads)),
-            ("attention.head_count_kv", size(config.kv_heads)),
+            ("attention.head_count_kv", self.kv_heads()),
             ("attention.layer_norm_rms_epsilon", Value::F32(config.norm_eps)),
             ("rope.freq_base", Value::F32(config.rope.base)),
         ];
         let own = own.into_iter().chain(self.further_metadata());
-        let own = own.chain([("context_length", size(config.context))]);
+        let context = if self.name == "phi4" { PHI4_EXTENDED } else { config.context };
+        let own = own.chain([("context_length", size(context))]);
         metadata.extend(own.map(|(key, value)| (format!("{architecture}.{key}"), value)));
         let tokens = tokens();
         let kind = |i: usize| Value::I32(if i < SPECIAL.len() { 3 } else { 1 });
@@ -70,7 +69,11 @@ impl Tiny {
     fn further_metadata(&self) -> Vec<(&'static str, Value)> {
         let config = &self.config;
         let mut metadata = match config.architecture {
-            Architecture::Llama => vec![("rope.dimension_count", size(config.head_dim))],
+            Architecture::Llama
+            | Architecture::SmolLm3
+            | Architecture::Granite
+            | Architecture::Olmo2
+            | Architecture::Phi3 => vec![("rope.dimension_count", size(config.rotary_dim))],
             _ => vec![
                 ("attention.key_length", size(config.head_dim)),
                 ("attention.value_length", size(config.head_dim)),
@@ -83,6 +86,7 @@ impl Tiny {
         if let Some(window) = &config.window {
             metadata.push(("attention.sliding_window", size(window.positions)));
         }
+        metadata.extend(self.newer_metadata());
         for (key, cap) in [
             ("attn_logit_softcapping", config.attention_cap),
             ("final_logit_softcapping", config.logit_cap),
@@ -93,6 +97,52 @@ impl Tiny {
             metadata.push(("attention.scale", Value::F32(config.attention_scale)));
         }
         metadata
+    }
+}
+
+impl Tiny {
+    /// Returns the number of KV heads; the converter writes it for each layer of a Granite 4.
+    fn kv_heads(&self) -> Value {
+        let heads = size(self.config.kv_heads);
+        match self.name {
+            "granite4" => Value::Array(vec![heads; self.config.layers]),
+            _ => heads,
+        }
+    }
+
+    /// Lists the metadata that only newer architectures have.
+    fn newer_metadata(&self) -> Vec<(&'static str, Value)> {
+        let config = &self.config;
+        match self.name {
+            "granite" | "granite4" => {
+                let mut metadata = vec![
+                    ("embedding_scale", Value::F32(config.embedding_scale)),
+                    ("residual_scale", Value::F32(config.residual_scale)),
+                    ("logit_scale", Value::F32(LOGITS_SCALING)),
+                ];
+                if self.name == "granite4" {
+                    metadata.push(("rope.scaling.finetuned", Value::Bool(false)));
+                }
+                metadata
+            }
+            "olmo3" => {
+                let local = config.window.iter().flat_map(|window| &window.local);
+                let local = local.map(|local| Value::Bool(*local)).collect();
+                vec![
+                    ("attention.sliding_window_pattern", Value::Array(local)),
+                    ("rope.scaling.type", text("yarn")),
+                    ("rope.scaling.factor", Value::F32(YARN.factor)),
+                    ("rope.scaling.original_context_length", size(YARN.original_context)),
+                ]
+            }
+            "phi3" => vec![("rope.scaling.original_context_length", size(config.context))],
+            "phi4" => vec![
+                ("attention.sliding_window", size(0)),
+                ("rope.scaling.original_context_length", size(PHI4_CONTEXT)),
+                ("rope.scaling.attn_factor", Value::F32(config.rope.attention_factor)),
+            ],
+            _ => Vec::new(),
+        }
     }
 }
 

@@ -1,0 +1,216 @@
+//! Opens the texts of a corpus: a file or a pipe comes in, a reader of its text goes out, decompressed. What
+//! came through a pipe is kept in a temporary file, since a corpus is read more than once. Knows no format.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flate2::bufread::MultiGzDecoder;
+use hyperrag_files::lines::BYTE_ORDER_MARK;
+
+use crate::error::CorpusError;
+use crate::limits::Limits;
+use crate::place::Place;
+
+/// Bytes of a text that are looked at to tell what it is.
+const HEAD_BYTES: u64 = 1 << 14;
+/// Bytes read from a file at a time.
+const BUFFER_BYTES: usize = 1 << 16;
+const GZIP: &[u8] = &[0x1f, 0x8b];
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
+/// Origin of a text that can be read as often as needed.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    /// File as the user named it, or `stdin`.
+    pub(crate) name: Arc<Path>,
+    /// Size as it is stored, in bytes.
+    pub(crate) bytes: u64,
+    /// Copy of what a pipe held. The file has no name, so nothing is left of it when the program ends.
+    copy: Option<Arc<File>>,
+}
+
+impl Source {
+    /// Takes a file, which is opened anew for each reading.
+    pub(crate) fn of_file(name: &Path, bytes: u64) -> Self {
+        Self { name: name.into(), bytes, copy: None }
+    }
+
+    /// Copies what is left in a pipe to a temporary file.
+    pub(crate) fn of_pipe(name: &Path, mut pipe: impl Read) -> Result<Self, CorpusError> {
+        let folder = std::env::temp_dir();
+        let failed = |source| {
+            let (name, folder) = (name.to_path_buf(), folder.clone());
+            CorpusError::Copy { name, folder, source }
+        };
+        let mut copy = tempfile::tempfile_in(&folder).map_err(failed)?;
+        let bytes = io::copy(&mut pipe, &mut copy).map_err(failed)?;
+        Ok(Self { name: name.into(), bytes, copy: Some(Arc::new(copy)) })
+    }
+
+    /// Whether it came through a pipe.
+    pub(crate) fn is_copy(&self) -> bool {
+        self.copy.is_some()
+    }
+
+    /// Opens the text at its start, decompressed.
+    pub(crate) fn open(&self, limits: &Limits) -> Result<Text, CorpusError> {
+        let io = |source| CorpusError::Io { path: self.name.to_path_buf(), source };
+        let read = Arc::new(AtomicU64::new(0));
+        let file: Box<dyn Read + Send> = match &self.copy {
+            Some(copy) => Box::new(Copied { file: Arc::clone(copy), at: 0 }),
+            None => Box::new(File::open(&self.name).map_err(io)?),
+        };
+        let mut file = Counted { file, read: Arc::clone(&read) };
+        let start = head(&mut file, 8).map_err(io)?;
+        let coding = Coding::of(&start);
+        let stored = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(start).chain(file));
+        let mut decoded: Box<dyn BufRead + Send> = match coding {
+            None => Box::new(stored),
+            Some(Coding::Gzip) => {
+                Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(stored)))
+            }
+            Some(Coding::Zstd) => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(stored).map_err(io)?;
+                decoder.window_log_max(limits.window_log()).map_err(io)?;
+                Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
+            }
+        };
+        let compressed = coding.is_some().then_some(read);
+        let place = Place::line(&self.name, 1);
+        let first = head(&mut decoded, HEAD_BYTES)
+            .map_err(|error| unreadable(error, place, compressed.is_some()))?;
+        let reader = Cursor::new(first.clone()).chain(decoded);
+        Ok(Text { reader: Box::new(reader), head: first, name: Arc::clone(&self.name), compressed })
+    }
+}
+
+/// Compression of a file.
+#[derive(Clone, Copy)]
+enum Coding {
+    Gzip,
+    Zstd,
+}
+
+impl Coding {
+    /// Tells the compression by the first bytes, with which no text in UTF-8 begins.
+    fn of(start: &[u8]) -> Option<Self> {
+        // A frame that is passed over may come first.
+        let skippable = matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
+        match start {
+            _ if start.starts_with(GZIP) => Some(Self::Gzip),
+            _ if start.starts_with(ZSTD) || skippable => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// Reads up to `bytes` bytes, fewer only at the end.
+fn head(reader: &mut impl Read, bytes: u64) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    reader.take(bytes).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// Reader of a text from its start.
+pub(crate) struct Text {
+    reader: Box<dyn BufRead + Send>,
+    /// The first bytes.
+    head: Vec<u8>,
+    name: Arc<Path>,
+    /// Bytes read of the file, if it is compressed.
+    compressed: Option<Arc<AtomicU64>>,
+}
+
+impl Text {
+    /// Returns the first bytes of the text, all of them if it is short.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// Returns the place of line `number`.
+    pub(crate) fn line(&self, number: u64) -> Place {
+        Place::line(&self.name, number)
+    }
+
+    /// Returns the place of row `number`.
+    pub(crate) fn row(&self, number: u64) -> Place {
+        Place::row(&self.name, number)
+    }
+
+    /// Returns the bytes of the file that were read since the last call, if `bytes` of its text were.
+    pub(crate) fn stored_bytes(&self, bytes: u64) -> u64 {
+        self.compressed.as_ref().map_or(bytes, |read| read.swap(0, Ordering::Relaxed))
+    }
+
+    /// Returns the error for a text that cannot be read at `place`.
+    pub(crate) fn unreadable(&self, error: io::Error, place: Place) -> CorpusError {
+        unreadable(error, place, self.compressed.is_some())
+    }
+
+    /// Leaves out a byte order mark at the start, and returns its bytes.
+    pub(crate) fn skip_mark(&mut self) -> io::Result<u64> {
+        let marked = self.fill_buf()?.starts_with(BYTE_ORDER_MARK.as_bytes());
+        let bytes = if marked { BYTE_ORDER_MARK.len() } else { 0 };
+        self.consume(bytes);
+        Ok(bytes as u64)
+    }
+}
+
+fn unreadable(source: io::Error, place: Place, is_compressed: bool) -> CorpusError {
+    // What a decoder finds has no number of the system.
+    if !is_compressed || source.raw_os_error().is_some() {
+        return CorpusError::Io { path: PathBuf::from(&*place.file), source };
+    }
+    match source.to_string().contains("too much memory") {
+        true => CorpusError::Window { path: PathBuf::from(&*place.file) },
+        false => CorpusError::Decompress { place, source },
+    }
+}
+
+impl Read for Text {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer)
+    }
+}
+
+impl BufRead for Text {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.reader.fill_buf()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.reader.consume(bytes);
+    }
+}
+
+/// A file that counts what is read of it.
+struct Counted {
+    file: Box<dyn Read + Send>,
+    read: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.file.read(buffer)?;
+        self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(bytes)
+    }
+}
+
+/// A file that several readers share, each with a position of its own.
+struct Copied {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Read for Copied {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.file.read_at(buffer, self.at)?;
+        self.at += bytes as u64;
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,10 @@
+//! Fuzzes the reader of a corpus in CSV.
+
+#![no_main]
+
+#[path = "../../crates/corpus/tests/fuzz/reads.rs"]
+mod reads;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _ = reads::corpus("csv", bytes);
+});

@@ -34,11 +34,7 @@ fn spelt(hint: &Hint) -> String {
         }
         Hint::MoreMemory { or } => return format!("{or}, or give more with --memory"),
         Hint::MemoryAtLeast { bytes, or_shorter_documents } => {
-            let shorter = match or_shorter_documents {
-                true => ", or allow shorter ones with --max-document-bytes",
-                false => "",
-            };
-            return format!("give --memory {bytes} or more{shorter}");
+            return memory_at_least(*bytes, *or_shorter_documents);
         }
         Hint::ShorterQuery { tokens_max, chunk_tokens_max } => {
             return shorter_query(*tokens_max, *chunk_tokens_max);
@@ -128,6 +124,14 @@ fn spelt_of_model(hint: &Hint) -> String {
         }
         _ => "give what it was made with, --model or --profile".to_owned(),
     }
+}
+
+fn memory_at_least(bytes: u64, or_shorter_documents: bool) -> String {
+    let shorter = match or_shorter_documents {
+        true => ", or allow shorter ones with --max-document-bytes",
+        false => "",
+    };
+    format!("give --memory {bytes} or more{shorter}")
 }
 
 fn shorter_query(tokens_max: usize, chunk_tokens_max: usize) -> String {

@@ -1,7 +1,7 @@
 //! Remedies in the words of the command line: errors and hints come in, sentences go out. The libraries spell
 //! no flag, command or variable; this file spells those of remedies.
 
-use hyperrag_core::{DocumentField, Hint, Warning};
+use hyperrag_core::{DocumentField, Hint, NotedPart, Warning};
 
 use crate::{error, report};
 
@@ -33,21 +33,25 @@ fn spelt(hint: &Hint) -> String {
         }
         Hint::MoreMemory { or } => return format!("{or}, or give more with --memory"),
         Hint::MemoryAtLeast { bytes, or_shorter_documents } => {
-            let shorter = match or_shorter_documents {
-                true => ", or allow shorter ones with --max-document-bytes",
-                false => "",
-            };
-            return format!("give --memory {bytes} or more{shorter}");
+            return memory_at_least(*bytes, *or_shorter_documents);
         }
         Hint::ShorterQuery { tokens_max, chunk_tokens_max } => {
             return shorter_query(*tokens_max, *chunk_tokens_max);
         }
         Hint::UseDtype(usable) => return format!("use --dtype {usable}"),
         Hint::UseKvDtype(usable) => return format!("use --kv-dtype {usable}"),
-        Hint::PullModel { name } => return format!("run `hyperrag model pull {name}`"),
         Hint::BuildStore { path } => {
             return format!("make one with `hyperrag build INPUT --store {}`", path.display());
         }
+        Hint::PullModel { .. }
+        | Hint::NameModelFolder
+        | Hint::GiveStoreModel
+        | Hint::NameStoreModel { .. }
+        | Hint::NameAnew(_)
+        | Hint::GiveTokenizer
+        | Hint::GiveChatTemplate
+        | Hint::GiveBuildSettings
+        | Hint::UpgradeStore => return spelt_of_model(hint),
         Hint::NameFormat => "name its format with --input-format",
         Hint::ReadQuotes => "in TSV, --quoting csv reads quotes",
         Hint::SkipBadRows => "`hyperrag build` leaves such rows out with --on-bad-row skip",
@@ -61,7 +65,6 @@ fn spelt(hint: &Hint) -> String {
         Hint::FreeDeviceMemory => "free some, or use --device cpu",
         Hint::FewerThreads => "let the system have more, or start fewer (RAYON_NUM_THREADS)",
         Hint::ShorterPrompt => "shorten the question or the instruction, or lower --max-tokens",
-        Hint::NameModelFolder => "set HYPERRAG_HOME, XDG_CACHE_HOME or HOME",
         Hint::SmallerUnits => "use a smaller --unit-rows",
         Hint::FinishBuild { or_restart: false } => "finish it by the same `hyperrag build`",
         Hint::FinishBuild { or_restart: true } => {
@@ -70,13 +73,6 @@ fn spelt(hint: &Hint) -> String {
         }
         Hint::RestartAppend => "begin it anew with --append --restart",
         Hint::GiveStoreProfile => "name that with --profile, or build another store",
-        Hint::GiveBuildSettings => {
-            "give --model, --profile, --kv-dtype, --chunk-tokens and --unit-rows as for its build"
-        }
-        Hint::UpgradeStore => {
-            "while the file is there, `hyperrag upgrade` makes the store independent of these"
-        }
-        Hint::GiveStoreModel => "give what it was made with, --model or --profile",
         Hint::RecomputeQuery => {
             "ask with `hyperrag query --recompute`, which reads the texts of a store, whatever profile \
              it was built with"
@@ -102,6 +98,42 @@ fn spelt(hint: &Hint) -> String {
         Hint::LargerStore => "run the same command with more --max-bytes to go on",
     };
     words.to_owned()
+}
+
+/// Spells a remedy for a model that is not there, not the right one, or not whole.
+fn spelt_of_model(hint: &Hint) -> String {
+    let elsewhere = |flag: &str| format!("if it is elsewhere now, name it with {flag}");
+    match hint {
+        Hint::PullModel { name } => format!("run `hyperrag model pull {name}`"),
+        Hint::NameModelFolder => "set HYPERRAG_HOME, XDG_CACHE_HOME or HOME".to_owned(),
+        Hint::NameStoreModel { noted: Some(model) } => format!("that was --model {model}"),
+        Hint::NameStoreModel { noted: None } => "name that with --model".to_owned(),
+        Hint::NameAnew(NotedPart::Model) => elsewhere("--model"),
+        Hint::NameAnew(NotedPart::Tokenizer) => elsewhere("--tokenizer"),
+        Hint::NameAnew(NotedPart::Profile) => elsewhere("--profile"),
+        Hint::GiveTokenizer => {
+            "give the model's own tokenizer.json, or the folder that has it, with --tokenizer"
+                .to_owned()
+        }
+        Hint::GiveChatTemplate => "give another one with --chat-template".to_owned(),
+        Hint::GiveBuildSettings => {
+            "give --model, --profile, --kv-dtype, --chunk-tokens and --unit-rows as for its build"
+                .to_owned()
+        }
+        Hint::UpgradeStore => {
+            "while the file is there, `hyperrag upgrade` makes the store independent of these"
+                .to_owned()
+        }
+        _ => "give what it was made with, --model or --profile".to_owned(),
+    }
+}
+
+fn memory_at_least(bytes: u64, or_shorter_documents: bool) -> String {
+    let shorter = match or_shorter_documents {
+        true => ", or allow shorter ones with --max-document-bytes",
+        false => "",
+    };
+    format!("give --memory {bytes} or more{shorter}")
 }
 
 fn shorter_query(tokens_max: usize, chunk_tokens_max: usize) -> String {
@@ -187,7 +219,14 @@ mod tests {
             Hint::FinishBuild { or_restart: false } => Hint::FinishBuild { or_restart: true },
             Hint::FinishBuild { or_restart: true } => Hint::RestartAppend,
             Hint::RestartAppend => Hint::GiveStoreModel,
-            Hint::GiveStoreModel => Hint::GiveStoreProfile,
+            Hint::GiveStoreModel => Hint::NameStoreModel { noted: Some("a".to_owned()) },
+            Hint::NameStoreModel { noted: Some(_) } => Hint::NameStoreModel { noted: None },
+            Hint::NameStoreModel { noted: None } => Hint::NameAnew(NotedPart::Model),
+            Hint::NameAnew(NotedPart::Model) => Hint::NameAnew(NotedPart::Tokenizer),
+            Hint::NameAnew(NotedPart::Tokenizer) => Hint::NameAnew(NotedPart::Profile),
+            Hint::NameAnew(NotedPart::Profile) => Hint::GiveTokenizer,
+            Hint::GiveTokenizer => Hint::GiveChatTemplate,
+            Hint::GiveChatTemplate => Hint::GiveStoreProfile,
             Hint::GiveStoreProfile => Hint::GiveBuildSettings,
             Hint::GiveBuildSettings => Hint::UpgradeStore,
             Hint::UpgradeStore => Hint::RecomputeQuery,

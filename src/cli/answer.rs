@@ -1,5 +1,7 @@
 //! `answer`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use crate::cli::query::{RankingArgs, SearchArgs, parse_share};
@@ -23,6 +25,10 @@ pub(crate) struct AnswerArgs {
     /// the one that reranks].
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) generator: Option<String>,
+    /// Chat template in Jinja that takes the place of the answering model's own, as transformers reads
+    /// it. `strftime_now` in it gives today's date, or the time that SOURCE_DATE_EPOCH names.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) chat_template: Option<PathBuf>,
     /// Instruction between passages and question [default: answer from the passages in as few words
     /// as possible].
     #[arg(long, value_name = "TEXT")]

@@ -93,14 +93,13 @@ pub(crate) struct UpgradeArgs {
     /// Folder of the store.
     #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
     pub(crate) store: PathBuf,
-    /// The very model that the store was made with, as for its build.
-    #[arg(
-        long,
-        env = "HYPERRAG_MODEL",
-        default_value = "smollm2-135m",
-        value_name = "NAME|PATH|ID"
-    )]
-    pub(crate) model: String,
+    /// The very model that the store was made with, as for its build. Without it: the one that the store
+    /// notes, else smollm2-135m.
+    #[arg(long, env = "HYPERRAG_MODEL", value_name = "NAME|PATH|ID")]
+    pub(crate) model: Option<String>,
+    /// Tokenizer in the place of the model's own, as for the store's build.
+    #[arg(long, env = "HYPERRAG_TOKENIZER", value_name = "PATH")]
+    pub(crate) tokenizer: Option<String>,
     /// Print what would be done, and how much room it takes, and write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -25,14 +25,14 @@ pub(crate) enum ModelCommand {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ModelArgs {
     /// Model: a name of `model list`, the path of a GGUF file or of a folder with config.json and
-    /// safetensors, or an id of the Hugging Face hub, `ORG/NAME[@REVISION]`.
-    #[arg(
-        long,
-        env = "HYPERRAG_MODEL",
-        default_value = "smollm2-135m",
-        value_name = "NAME|PATH|ID"
-    )]
-    pub(crate) model: String,
+    /// safetensors, or an id of the Hugging Face hub, `ORG/NAME[@REVISION]`. Without it: the one that the
+    /// store notes; for a new one smollm2-135m.
+    #[arg(long, env = "HYPERRAG_MODEL", value_name = "NAME|PATH|ID")]
+    pub(crate) model: Option<String>,
+    /// Tokenizer in the place of the model's own: a tokenizer.json, a folder with one, or a GGUF file. It
+    /// must give the token ids that the model was trained with.
+    #[arg(long, env = "HYPERRAG_TOKENIZER", value_name = "PATH")]
+    pub(crate) tokenizer: Option<String>,
     /// Profile: plain, chat, chat-gemma, chat-llama3, ctxl-rerank-v2, or a TOML file. Without it: that
     /// of the store; for a new one the chat whose turns the model knows, else plain.
     #[arg(long, env = "HYPERRAG_PROFILE", value_name = "NAME|FILE")]

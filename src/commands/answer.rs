@@ -23,7 +23,11 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
     let batch = QueryBatch::new(args.text.as_deref(), args.search.queries.as_deref())?;
     let mut engine = open_to_rank(&args.search.store, &args.search.model)?;
     let threads = args.search.model.threads;
-    let generator = engine.loaded.generator(args.generator.as_deref(), threads)?;
+    let generator = engine.loaded.generator(
+        args.generator.as_deref(),
+        args.chat_template.as_deref(),
+        threads,
+    )?;
     let session = session(&engine, &args.ranking)?.with_hits_max(args.passages);
     let device = engine.loaded.model.device().device;
     let settings = settings(args);

@@ -13,16 +13,16 @@ use hyperrag_engine::build::read::calibration_chunks;
 use hyperrag_engine::maintain::replicate::replicate;
 use hyperrag_engine::open::dtype_for;
 use hyperrag_engine::{
-    Add, BuildInput, BuildProgress, ByteProgress, EngineError, LoadedModel, Memory,
-    ModelRequest,
+    Add, BuildInput, BuildProgress, ByteProgress, EngineError, LoadedModel, Memory, ModelRequest,
 };
 use hyperrag_model::Model;
-use hyperrag_store::{FORMAT_VERSION, Replica, Store, StoreError};
+use hyperrag_store::{ColumnNotes, FORMAT_VERSION, Replica, Store, StoreError, StoreNotes};
 
 use crate::cli::build::{BuildArgs, OnBadRow};
 use crate::exit::Status;
 use crate::hint;
 use crate::input;
+use crate::input::corpus::columns_to_note;
 use crate::input::judged::read_run;
 use crate::input::language;
 use crate::input::model::request;
@@ -36,14 +36,15 @@ const DEFAULT_SIZE: u32 = 256;
 
 /// Builds a store, or says what it would take.
 pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
-    let (corpus, named) = corpus(args)?;
     let found = stored(args)?;
+    let noted = notes(args)?;
+    let (corpus, named) = corpus(args, &noted.columns)?;
     let language = language::language(args, found.as_ref(), &corpus);
     let settings = Settings::of(args, found.as_ref(), language);
     let Settings { kv_dtype, chunk_tokens, .. } = settings;
     let is_new = found.is_none();
     let sealed = found.as_ref().map(|store| output::Sealed::of(store.manifest()));
-    let loaded = load(args, kv_dtype, chunk_tokens, found)?;
+    let loaded = load(args, kv_dtype, chunk_tokens, found, &noted)?;
     check_room(&loaded, chunk_tokens, is_new)?;
     if !json {
         report::note(&arithmetic::sentence(&loaded.model));
@@ -54,6 +55,8 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
     let Settings { version, unit_rows, language, .. } = settings;
     let fingerprint = loaded.fingerprint(version, chunk_tokens, unit_rows, language)?;
+    let columns = columns_to_note(taken.as_ref(), noted.columns);
+    let notes = StoreNotes { columns, ..loaded.notes.clone() };
     let progress = BuildProgress::default();
     let input = BuildInput {
         model: &loaded.model,
@@ -61,6 +64,7 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         chunker: &chunker,
         fingerprint: &fingerprint,
         calibration: loaded.calibration.as_deref(),
+        notes: Some(&notes),
         add: args.append.then_some(if args.restart { Add::Restart } else { Add::Resume }),
         limit: args.limit,
         max_bytes: args.max_bytes,
@@ -159,6 +163,24 @@ impl Settings {
     }
 }
 
+/// Names that the store notes, where it is added to; else none.
+fn notes(args: &BuildArgs) -> Result<StoreNotes> {
+    if !args.append {
+        return Ok(StoreNotes::default());
+    }
+    let noted = hyperrag_store::notes(&args.store);
+    match noted {
+        Err(error @ StoreError::Damaged { .. }) => {
+            report::warn(&format!(
+                "{}; the build writes new ones",
+                hyperrag_core::sentence(&error)
+            ));
+            Ok(StoreNotes::default())
+        }
+        noted => Ok(noted?.unwrap_or_default()),
+    }
+}
+
 /// Loads the model: with the profile of the store that is added to, and with the arithmetic and the
 /// calibration of the one that is there, be it unfinished.
 fn load(
@@ -166,12 +188,13 @@ fn load(
     kv_dtype: KvDtype,
     chunk_tokens: u32,
     found: Option<Store>,
+    noted: &StoreNotes,
 ) -> Result<LoadedModel> {
     let calibrated = found.as_ref().filter(|_| kv_dtype.is_calibrated());
     let calibration = calibrated.map(Store::calibration).transpose()?.flatten();
     let made_with = found.as_ref().map(|store| &store.manifest().fingerprint);
     let dtype = dtype_for(args.model.dtype, made_with);
-    let request = ModelRequest { dtype, ..request(&args.model) };
+    let request = ModelRequest { dtype, notes: Some(noted), ..request(&args.model) };
     let stored = made_with.filter(|_| args.append);
     let loaded = LoadedModel::load(&request, kv_dtype, chunk_tokens, stored, calibration)?;
     match loaded.profile.lead {
@@ -200,10 +223,10 @@ fn memory(args: &BuildArgs) -> Result<Memory, TooLittleMemory> {
 }
 
 /// The input, and how many documents of it `--only` names.
-fn corpus(args: &BuildArgs) -> Result<(Corpus, Option<usize>)> {
+fn corpus(args: &BuildArgs, noted: &ColumnNotes) -> Result<(Corpus, Option<usize>)> {
     let only = args.only.as_deref().map(documents_of).transpose()?;
     let limits = memory(args)?.limits();
-    let corpus = input::corpus::open(&args.inputs, &args.columns, limits)?;
+    let corpus = input::corpus::open_as_noted(&args.inputs, &args.columns, noted, limits)?;
     let corpus = match args.on_bad_row {
         OnBadRow::Fail => corpus,
         OnBadRow::Skip => corpus.skipping_bad_rows(),
@@ -222,7 +245,7 @@ fn documents_of(path: &Path) -> Result<HashSet<DocId>> {
     let run = read_run(path)?;
     let named = run.queries().flat_map(|(_, hits)| hits);
     named
-        .map(|hit| DocId::new(&hit.document).output::with_context(|| format!("{}", path.display())))
+        .map(|hit| DocId::new(&hit.document).with_context(|| format!("{}", path.display())))
         .collect()
 }
 

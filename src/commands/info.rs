@@ -3,7 +3,7 @@
 use anyhow::Result;
 use hyperrag_core::{agreeing, counted};
 use hyperrag_model::{DeviceChoice, DeviceInfo, ModelCache};
-use hyperrag_store::{Store, replica_states};
+use hyperrag_store::{Store, notes, replica_states};
 
 use crate::cli::keep::InfoArgs;
 use crate::exit::Status;
@@ -20,11 +20,17 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
         report::warn(&hint::sentence(&error.into()));
         Vec::new()
     });
+    let notes = notes(&args.store).unwrap_or_else(|error| {
+        report::warn(&hint::sentence(&error.into()));
+        None
+    });
+    let notes = notes.unwrap_or_default();
     let device = DeviceInfo::of(DeviceChoice::Auto)?;
     let appended = unfinished_append(&store, args);
     if json {
         let mut value = serde_json::to_value(manifest)?;
         value["replicas"] = serde_json::to_value(&replicas)?;
+        value["notes"] = serde_json::to_value(&notes)?;
         value["sizes"] = serde_json::to_value(&sizes)?;
         value["exactness"] = exactness(&manifest.fingerprint.kernel).into();
         value["auto_device"] = serde_json::to_value(&device)?;
@@ -32,7 +38,7 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
         report::print_data(&value.to_string())?;
         return Ok(Status::Done);
     }
-    report::print(&description(manifest, &sizes, &replicas, &device))?;
+    report::print(&description(manifest, &notes, &sizes, &replicas, &device))?;
     if appended > 0 {
         report::note(&format!(
             "an append is not finished: {} {} sealed and not yet searched; go on with the same \
@@ -56,7 +62,7 @@ fn unfinished_append(store: &Store, args: &InfoArgs) -> usize {
 
 /// Query heads of the model that must be the store's.
 fn query_heads(store: &Store, model: &str) -> Result<usize> {
-    let file = ModelCache::from_environment()?.open(model)?;
+    let file = ModelCache::from_environment().open(model)?;
     let stored = &store.manifest().fingerprint;
     if file.digest(stored.coverage())? != stored.weights {
         anyhow::bail!("{model} is not the model of this store: leave --model out, or name it");

@@ -9,14 +9,14 @@ use crate::cli::model::ModelCommand;
 use crate::exit::Status;
 use crate::output::sizes::{MILLION, full_heads, gqa_saving};
 use crate::output::table::{Fit, Table, fields};
-use crate::report;
+use crate::{hint, report};
 
 /// Positions of a chunk, as `build` cuts them by default.
 const CHUNK_TOKENS: usize = 256;
 
 /// Fetches, lists or describes models.
 pub(crate) fn model(command: &ModelCommand, json: bool) -> Result<Status> {
-    let cache = ModelCache::from_environment()?;
+    let cache = ModelCache::from_environment().warning(hint::warn);
     match command {
         ModelCommand::Pull { name } => pull(&cache, name, json)?,
         ModelCommand::List => list(&cache, json)?,
@@ -58,7 +58,7 @@ fn list(cache: &ModelCache, json: bool) -> Result<()> {
     if json {
         let entry = |model: &NamedModel| {
             let (name, description, bytes) = (model.name, model.description, model.bytes);
-            let path = cache.holds(model).then(|| cache.path(model));
+            let path = cache.path(model).ok().filter(|_| cache.holds(model));
             json!({"name": name, "description": description, "bytes": bytes, "path": path})
                 .to_string()
         };

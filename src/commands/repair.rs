@@ -8,9 +8,9 @@ use hyperrag_corpus::Chunker;
 use hyperrag_engine::maintain::repair::{RepairReport, RepairSettings};
 use hyperrag_engine::maintain::repair_model::{Recompute, RecomputeError};
 use hyperrag_engine::open::by_any_kernel;
-use hyperrag_engine::{ByteProgress, LoadedModel, OpenError};
+use hyperrag_engine::{ByteProgress, LoadedModel, ModelRequest, OpenError};
 use hyperrag_model::DtypeChoice;
-use hyperrag_store::Store;
+use hyperrag_store::{Store, StoreNotes};
 
 use crate::cli::keep::RepairArgs;
 use crate::error::Damaged;
@@ -28,7 +28,9 @@ pub(crate) fn repair(args: &RepairArgs, json: bool) -> Result<Status> {
         threads: args.model.threads,
     };
     let progress = ByteProgress::default();
-    let mut model = LazyModel { args, loaded: None };
+    // Damaged notes are among what is mended.
+    let notes = hyperrag_store::notes(&args.store).ok().flatten().unwrap_or_default();
+    let mut model = LazyModel { args, notes, loaded: None };
     let mut done = report::watch_bytes(&progress, || {
         hyperrag_engine::maintain::repair::repair(&args.store, settings, &mut model, &progress)
     })?;
@@ -79,6 +81,7 @@ fn fingerprint_error(error: OpenError) -> RecomputeError {
 /// The model, loaded when the first block has to be computed.
 struct LazyModel<'a> {
     args: &'a RepairArgs,
+    notes: StoreNotes,
     loaded: Option<LoadedModel>,
 }
 
@@ -89,7 +92,7 @@ impl LazyModel<'_> {
         calibration: Option<Calibration>,
     ) -> Result<LoadedModel, RecomputeError> {
         let (kv_dtype, chunk_tokens) = (stored.kv_shape.kv_dtype, stored.chunk_tokens);
-        let request = request(&self.args.model);
+        let request = ModelRequest { notes: Some(&self.notes), ..request(&self.args.model) };
         let loaded = LoadedModel::load(&request, kv_dtype, chunk_tokens, Some(stored), calibration);
         loaded.map_err(load_error)
     }
@@ -113,8 +116,8 @@ impl Recompute for LazyModel<'_> {
         let RepairArgs { model, kv_dtype, chunk_tokens, unit_rows, language, store, .. } =
             self.args;
         let calibration = Store::calibration_at(store).filter(|_| kv_dtype.is_calibrated());
-        let loaded =
-            LoadedModel::load(&request(model), *kv_dtype, *chunk_tokens, None, calibration);
+        let request = ModelRequest { notes: Some(&self.notes), ..request(model) };
+        let loaded = LoadedModel::load(&request, *kv_dtype, *chunk_tokens, None, calibration);
         let loaded = loaded.map_err(load_error)?;
         let language = language.to_string();
         let here = loaded.fingerprint(format_version, *chunk_tokens, *unit_rows, language);

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use anyhow::Result;
 use hyperrag_core::counted;
-use hyperrag_engine::ByteProgress;
 use hyperrag_engine::maintain::upgrade::Upgrade;
 use hyperrag_engine::open::upgraded_fingerprint;
+use hyperrag_engine::{ByteProgress, ModelRequest};
+use hyperrag_model::{DeviceChoice, DtypeChoice};
 
 use crate::cli::keep::UpgradeArgs;
 use crate::exit::Status;
-use crate::{report, signals};
+use crate::{hint, report, signals};
 
 /// Brings a store to the present version of the format.
 pub(crate) fn upgrade(args: &UpgradeArgs, json: bool) -> Result<Status> {
@@ -18,12 +19,13 @@ pub(crate) fn upgrade(args: &UpgradeArgs, json: bool) -> Result<Status> {
     let done = if plan.from == plan.to {
         Upgrade { dry_run: args.dry_run, ..plan }
     } else {
-        let next = upgraded_fingerprint(&args.store, &args.model)?;
+        let (next, notes) = upgraded_fingerprint(&args.store, &request(args))?;
         let (progress, stop) = (ByteProgress::default(), signals::stop()?);
         match args.dry_run {
             true => plan,
             false => report::watch_bytes(&progress, || {
-                hyperrag_engine::maintain::upgrade::upgrade(&args.store, &next, stop, &progress)
+                let store = &args.store;
+                hyperrag_engine::maintain::upgrade::upgrade(store, &next, &notes, stop, &progress)
             })?,
         }
     };
@@ -32,6 +34,20 @@ pub(crate) fn upgrade(args: &UpgradeArgs, json: bool) -> Result<Status> {
         false => report::note(&describe(&done, &args.store)),
     }
     Ok(Status::Done)
+}
+
+/// Names the model, which is opened and not loaded.
+fn request(args: &UpgradeArgs) -> ModelRequest<'_> {
+    ModelRequest {
+        model: args.model.as_deref(),
+        tokenizer: args.tokenizer.as_deref(),
+        profile: None,
+        notes: None,
+        device: DeviceChoice::Cpu,
+        dtype: DtypeChoice::Auto,
+        threads: 0,
+        warn: hint::warn,
+    }
 }
 
 fn describe(done: &Upgrade, store: &Path) -> String {

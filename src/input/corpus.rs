@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use hyperrag_corpus::{Columns, Corpus, Format, Limits, Quoting, ReadOptions};
+use hyperrag_corpus::{Columns, ColumnsTaken, Corpus, Format, Limits, Quoting, ReadOptions, Row};
+use hyperrag_store::ColumnNotes;
 
 use crate::cli::build as cli;
 use crate::cli::build::ColumnArgs;
@@ -14,6 +15,54 @@ pub(crate) fn open(inputs: &[PathBuf], args: &ColumnArgs, limits: Limits) -> Res
     let corpus = Corpus::open_with(inputs, columns(args), options(args, limits))?;
     corpus.warnings().iter().for_each(hint::warn);
     Ok(corpus)
+}
+
+/// Opens the input with the columns that the flags name, and for others with the noted ones, where it has
+/// these and its first row is not without the title that it has by the usual name.
+pub(crate) fn open_as_noted(
+    inputs: &[PathBuf],
+    given: &ColumnArgs,
+    noted: &ColumnNotes,
+    limits: Limits,
+) -> Result<Corpus> {
+    let open = |columns: &ColumnArgs| open(inputs, columns, limits);
+    if noted.is_empty() {
+        return open(given);
+    }
+    let as_noted = ColumnArgs {
+        id_column: given.id_column.clone().or_else(|| noted.id.clone()),
+        title_column: given.title_column.clone().or_else(|| noted.title.clone()),
+        text_column: given.text_column.clone().or_else(|| noted.text.clone()),
+        ..given.clone()
+    };
+    // A pipe is read once.
+    let once = |input: &PathBuf| {
+        let found = input.metadata();
+        input.as_os_str() == "-" || found.is_ok_and(|found| !found.is_file() && !found.is_dir())
+    };
+    if inputs.iter().any(once) {
+        return open(&as_noted);
+    }
+    let first = |corpus: &Corpus| corpus.rows().next().and_then(Result::ok);
+    let titled = |row: &Row| !row.document.title.is_empty();
+    let Ok(corpus) = open(&as_noted) else { return open(given) };
+    let row = first(&corpus);
+    if row.as_ref().is_some_and(titled) {
+        return Ok(corpus);
+    }
+    match open(given) {
+        Ok(other) if first(&other).is_some_and(|other| row.is_none() || titled(&other)) => {
+            Ok(other)
+        }
+        _ => Ok(corpus),
+    }
+}
+
+/// Returns the columns to note: those that the input's documents are read from, else those noted before.
+pub(crate) fn columns_to_note(taken: Option<&ColumnsTaken>, noted: ColumnNotes) -> ColumnNotes {
+    let Some(ColumnsTaken { columns, .. }) = taken else { return noted };
+    let Columns { id, title, text, .. } = columns.clone();
+    ColumnNotes { id: id.or(noted.id), title: title.or(noted.title), text: text.or(noted.text) }
 }
 
 /// Returns the columns that `args` name.

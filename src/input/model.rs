@@ -12,8 +12,10 @@ use crate::{hint, report};
 /// Returns what `args` ask for; warnings of loading it go to the user.
 pub(crate) fn request(args: &ModelArgs) -> ModelRequest<'_> {
     ModelRequest {
-        model: &args.model,
+        model: args.model.as_deref(),
+        tokenizer: args.tokenizer.as_deref(),
         profile: args.profile.as_deref(),
+        notes: None,
         device: args.device,
         dtype: args.dtype,
         threads: args.threads,

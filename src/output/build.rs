@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use hyperrag_core::{LanguageModel, agreeing, counted};
+use hyperrag_core::{agreeing, counted};
 use hyperrag_corpus::ColumnsTaken;
 use hyperrag_engine::build::dry_run::DryRun;
 use hyperrag_engine::{BuildInput, BuildSummary};

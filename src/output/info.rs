@@ -7,7 +7,7 @@ use hyperrag_model::{
     DeviceInfo, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS,
     KERNEL_ID_INT8, KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS,
 };
-use hyperrag_store::{Manifest, ReplicaState, ShardRecord};
+use hyperrag_store::{Manifest, ReplicaState, ShardRecord, StoreNotes};
 use serde::Serialize;
 
 use crate::output::arithmetic;
@@ -51,6 +51,7 @@ fn sum(manifest: &Manifest, of: fn(&ShardRecord) -> u64) -> u64 {
 /// The description of a store, a line for each of its properties.
 pub(crate) fn description(
     manifest: &Manifest,
+    notes: &StoreNotes,
     sizes: &BlockSizes,
     replicas: &[ReplicaState],
     device: &DeviceInfo,
@@ -58,6 +59,7 @@ pub(crate) fn description(
     let fingerprint = &manifest.fingerprint;
     let mut lines = contents(manifest, sizes);
     lines.extend(changes(manifest));
+    lines.extend(noted(notes));
     let fields = fingerprint.fields().into_iter();
     lines.extend(fields.map(|(name, value)| (name.to_owned(), value)));
     lines.extend(replicas.iter().map(|replica| {
@@ -107,6 +109,21 @@ fn changes(manifest: &Manifest) -> Vec<(String, String)> {
         ));
     }
     lines
+}
+
+/// Lines on what the store notes of its build.
+fn noted(notes: &StoreNotes) -> Vec<(String, String)> {
+    let StoreNotes { model, tokenizer, profile, columns } = notes;
+    let lines = [
+        ("made with --model", model),
+        ("made with --tokenizer", tokenizer),
+        ("made with --profile", profile),
+        ("id column", &columns.id),
+        ("title column", &columns.title),
+        ("text column", &columns.text),
+    ];
+    let lines = lines.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
+    lines.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// Says in which type the blocks were computed, and what that costs.

@@ -200,3 +200,40 @@ fn what_makes_no_sense_is_refused() {
     scratch.ends(FAILED, "answer --store store TINY EMPTY").says(&["the query is empty"]);
     scratch.ends(FAILED, "answer --store nowhere TINY bees").says(&["nowhere"]);
 }
+
+#[test]
+fn a_chat_template_of_the_users_takes_the_models_place() {
+    let scratch = Scratch::new();
+    hyperrag_model::testing::tiny::Tiny::new("llama", 0)
+        .unwrap()
+        .write_folder(&scratch.path("m"), 1)
+        .unwrap();
+    scratch.write("m/chat_template.jinja", "{% for");
+    scratch.ok("build CORPUS --store s --model m --profile plain --limit 4");
+    let answer = "answer --store s --max-tokens 4 --json bees";
+    scratch.ends(FAILED, answer).says(&["m: its chat template cannot be used", "--chat-template"]);
+    let turn = |text: &str| {
+        scratch.write("own.jinja", text);
+        let answered = scratch.ok(&format!("{answer} --chat-template own.jinja")).json();
+        answered[0]["prompt_tokens"].as_u64().unwrap()
+    };
+    let short = turn("{% generation %}{{ messages[0].content }}{% endgeneration %}");
+    let long =
+        turn("\u{feff}{{ '%s: %s' % ('a turn of', messages[0].role) }}{{ messages[0].content }}");
+    assert!(long > short, "{long} {short}");
+    turn("{{ strftime_now('%d %b %Y') }} {{ 'a.b'.rsplit('.', 1)[1] }} {{ messages[0].content }}");
+    for (text, words) in [
+        ("{{ nothing() }}", "unknown"),
+        ("no words", "does not print"),
+        (&"x".repeat(1 << 17), "bytes"),
+    ] {
+        scratch.write("own.jinja", text);
+        let refused = scratch.ends(FAILED, &format!("{answer} --chat-template own.jinja"));
+        refused.says(&["own.jinja: the chat template", words]);
+    }
+    let missing = scratch.ends(FAILED, &format!("{answer} --chat-template none.jinja"));
+    missing.says(&["none.jinja: the chat template cannot be opened"]);
+    let generator = format!("{answer} --generator m --chat-template own.jinja");
+    scratch.write("own.jinja", "{{ messages[0].content }}");
+    scratch.ok(&generator);
+}

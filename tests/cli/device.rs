@@ -94,6 +94,7 @@ fn build_as_a_gpu(root: &Path) {
         chunker: &Chunker::new(&tokenizer, &profile, 256).unwrap(),
         fingerprint: &fingerprint,
         calibration: None,
+        notes: None,
         add: None,
         limit: None,
         max_bytes: None,

@@ -25,6 +25,10 @@ struct Hub {
     main: &'static str,
     /// Whether the hub states another SHA-256 than files have.
     lies: bool,
+    /// Whether the hub is a mirror that names no bytes.
+    untagged: bool,
+    /// Number of requests that the hub is too busy for, and the answer to these.
+    busy: (usize, &'static str),
     /// Files that were requested.
     asked: Vec<String>,
 }
@@ -44,7 +48,14 @@ impl Hub {
             let bytes = fs::read(crate::support::testdata("tiny.gguf")).unwrap();
             files.insert(format!("org/ggufs/{name}"), bytes);
         }
-        let hub = Arc::new(Mutex::new(Self { files, main: FIRST, lies: false, asked: Vec::new() }));
+        let hub = Arc::new(Mutex::new(Self {
+            files,
+            main: FIRST,
+            lies: false,
+            untagged: false,
+            busy: (0, ""),
+            asked: Vec::new(),
+        }));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let served = Arc::clone(&hub);
@@ -64,6 +75,10 @@ impl Hub {
         let path = request.split(' ').nth(1).unwrap_or_default();
         let authorized = headers.contains(&format!("authorization: bearer {TOKEN}"));
         let answer = match authorized {
+            _ if self.busy.0 > 0 => {
+                self.busy.0 -= 1;
+                status(self.busy.1)
+            }
             true => self.found(path, &headers).unwrap_or_else(|| status("404 Not Found")),
             false => status("401 Unauthorized"),
         };
@@ -101,9 +116,13 @@ impl Hub {
         let (from, to) = range.split_once('-')?;
         let from: usize = from.parse().ok()?;
         let to = to.parse().map_or(body.len(), |to: usize| to + 1).min(body.len());
+        let tag = match self.untagged {
+            true => String::new(),
+            false => format!("etag: \"{sha256}\"\r\n"),
+        };
         let head = format!(
             "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes {from}-{}/{}\r\ncontent-length: \
-             {}\r\nx-repo-commit: {commit}\r\netag: \"{sha256}\"\r\nconnection: close\r\n\r\n",
+             {}\r\nx-repo-commit: {commit}\r\n{tag}connection: close\r\n\r\n",
             to - 1,
             body.len(),
             to - from
@@ -196,4 +215,147 @@ fn ggufs_of_the_hub_are_checked_and_chosen() {
     hub.lock().unwrap().lies = false;
     let info = run(0, "model info org/ggufs/sub/b.gguf --json").json();
     assert_eq!(info[0]["name"], format!("org/ggufs/sub/b.gguf@{FIRST}"));
+}
+
+#[test]
+fn a_path_with_a_typing_error_is_not_asked_of_the_hub() {
+    let scratch = Scratch::new();
+    let (address, hub) = Hub::serve(&scratch.path(""));
+    fs::create_dir(scratch.path("models")).unwrap();
+    fs::copy(crate::support::testdata("tiny.gguf"), scratch.path("models/bees-q4.gguf")).unwrap();
+    let run = |line: &str| {
+        let outcome = Outcome::of(command(&scratch, Some(&address), TOKEN, line).output().unwrap());
+        assert_eq!(outcome.code, FAILED, "{line}: {}", outcome.stderr);
+        outcome.says(&["there is no such file or folder"]);
+        outcome
+    };
+    for path in ["models/bees-q5.gguf", "./models/bees-q5.gguf", "models/bees-p4.gguf"] {
+        run(&format!("model info {path}")).says(&[path, "near it is", "models/bees-q4.gguf"]);
+    }
+    run("build CORPUS --store s --model models/bee.safetensors");
+    run("build CORPUS --store s --model none/bees.gguf").says(&["there is no folder none either"]);
+    run("model info models/deep/bees.gguf");
+    run("model info ~/bees.gguf").says(&["~"]);
+    run("model info models\\bees-q4.gguf");
+    run("model info model/").says(&["models"]);
+    let pull = command(&scratch, Some(&address), TOKEN, "model pull models/bees-q5.gguf").output();
+    assert_eq!(Outcome::of(pull.unwrap()).code, FAILED);
+    assert!(hub.lock().unwrap().asked.is_empty());
+}
+
+#[test]
+fn a_busy_hub_is_asked_again() {
+    let scratch = Scratch::new();
+    let (address, hub) = Hub::serve(&scratch.path(""));
+    let run = |code, line: &str| {
+        let outcome = Outcome::of(command(&scratch, Some(&address), TOKEN, line).output().unwrap());
+        assert_eq!(outcome.code, code, "{line}: {}", outcome.stderr);
+        outcome
+    };
+    let busy = |count, status| hub.lock().unwrap().busy = (count, status);
+    busy(usize::MAX, "429 Too Many Requests\r\nretry-after: 3600");
+    run(FAILED, "model pull org/tiny")
+        .says(&["is busy (status 429) and asks to wait 3600 seconds"]);
+    busy(usize::MAX, "503 Service Unavailable\r\nretry-after: 0");
+    run(FAILED, "model pull org/tiny").says(&["trying again in 0 s", "is busy (status 503)"]);
+    busy(3, "429 Too Many Requests\r\nretry-after: 0");
+    let pulled = run(0, "model pull org/tiny");
+    assert_eq!(pulled.stderr.matches("trying again").count(), 3, "{}", pulled.stderr);
+    busy(1, "503 Service Unavailable");
+    run(0, "model pull org/ggufs/a.gguf").says(&["trying again in 1 s"]);
+}
+
+#[test]
+fn settings_of_the_hub_are_read_as_they_are_written() {
+    let scratch = Scratch::new();
+    let (address, hub) = Hub::serve(&scratch.path(""));
+    let bare = address.strip_prefix("http://").unwrap();
+    let run = |address: &str, token: &str, line: &str| {
+        let mut command = command(&scratch, Some(address), token, line);
+        Outcome::of(command.output().unwrap())
+    };
+    for (address, token) in [
+        (format!("{address}/"), format!("{TOKEN}\n")),
+        (bare.to_owned(), format!("  {TOKEN} \r\n")),
+        (format!(" {bare}/\n"), TOKEN.to_owned()),
+    ] {
+        let pulled = run(&address, &token, "model pull org/tiny");
+        assert_eq!(pulled.code, 0, "{address:?}: {}", pulled.stderr);
+        fs::remove_dir_all(scratch.path("hf")).unwrap();
+    }
+    let broken = run(&address, "two lines\nof it", "model pull org/tiny");
+    assert_eq!(broken.code, FAILED);
+    broken.says(&["HF_TOKEN has characters that no token has"]);
+    assert!(!broken.stderr.contains("of it"), "{}", broken.stderr);
+    fs::create_dir_all(scratch.path("hf")).unwrap();
+    scratch.write("hf/token", format!("{TOKEN}\r\n"));
+    assert_eq!(run(&address, "", "model pull org/tiny").code, 0);
+    // A mirror that names no bytes.
+    fs::remove_dir_all(scratch.path("hf/hub")).unwrap();
+    hub.lock().unwrap().untagged = true;
+    let pulled = run(&address, TOKEN, "model pull org/tiny");
+    assert_eq!(pulled.code, 0, "{}", pulled.stderr);
+    assert_eq!(run(&address, TOKEN, "model info org/tiny").code, 0);
+    let blobs = scratch.path("hf/hub/models--org--tiny/blobs");
+    let names = fs::read_dir(blobs).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.into_iter().all(|name| name.len() == 64));
+}
+
+#[test]
+fn a_store_pins_the_commit_and_never_fetches() {
+    let scratch = Scratch::new();
+    let (address, hub) = Hub::serve(&scratch.path(""));
+    let run = |address: Option<&str>, code, line: &str| {
+        let outcome = Outcome::of(command(&scratch, address, TOKEN, line).output().unwrap());
+        assert_eq!(outcome.code, code, "{line}: {}", outcome.stderr);
+        outcome
+    };
+    let build = "--profile plain --limit 4";
+    run(Some(&address), 0, &format!("build CORPUS --store s --model org/tiny {build}"));
+    let info = run(None, 0, "info --store s --json").json();
+    assert_eq!(info[0]["notes"]["model"], format!("org/tiny@{FIRST}"));
+    hub.lock().unwrap().main = SECOND;
+    run(Some(&address), 0, "model pull org/tiny");
+    run(None, 0, "query --store s bees");
+    run(Some(&address), 0, &format!("build CORPUS --store g --model org/ggufs/a.gguf {build}"));
+    run(None, 0, "query --store g bees");
+    fs::remove_dir_all(scratch.path("hf/hub")).unwrap();
+    hub.lock().unwrap().asked.clear();
+    run(Some(&address), FAILED, "query --store s bees").says(&[
+        "the store was made with the model",
+        &format!("run `hyperrag model pull org/tiny@{FIRST}`"),
+    ]);
+    assert!(hub.lock().unwrap().asked.is_empty());
+    run(Some(&address), 0, &format!("model pull org/tiny@{FIRST}"));
+    run(Some(&address), 0, "query --store s bees");
+    let files = crate::support::all_files(&scratch.path("s"));
+    for path in files.iter().filter(|path| path.is_file()) {
+        let bytes = fs::read(path).unwrap();
+        assert!(!bytes.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes()), "{path:?}");
+    }
+}
+
+#[test]
+fn a_model_with_a_path_needs_no_home() {
+    let scratch = Scratch::new();
+    let without = |line: &str, home: Option<&str>| {
+        let mut command = scratch.command(line);
+        for name in ["HYPERRAG_HOME", "XDG_CACHE_HOME", "HF_HOME", "HOME"] {
+            command.env_remove(name);
+        }
+        command.envs(home.map(|home| ("HOME", home)));
+        Outcome::of(command.output().unwrap())
+    };
+    for (home, store) in [(None, "a"), (Some("/nonexistent"), "b")] {
+        for line in [
+            format!("build CORPUS --store {store} TINY --limit 4"),
+            format!("query --store {store} bees"),
+        ] {
+            let outcome = without(&line, home);
+            assert_eq!(outcome.code, 0, "{line}: {}", outcome.stderr);
+        }
+    }
+    let named = without("build CORPUS --store c", None);
+    assert_eq!(named.code, FAILED);
+    named.says(&["there is no folder for models", "HYPERRAG_HOME"]);
 }

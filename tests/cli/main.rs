@@ -23,6 +23,7 @@ mod json;
 mod language;
 mod live;
 mod models;
+mod notes;
 mod plain_files;
 mod prose;
 mod quality;

@@ -211,6 +211,7 @@ impl Tiny {
             chunker: &Chunker::new(tokenizer, profile, CHUNK_TOKENS as usize).unwrap(),
             fingerprint,
             calibration: None,
+            notes: None,
             add,
             limit,
             max_bytes: None,

@@ -1,6 +1,7 @@
 //! Remedies in the words of no program: the data of a remedy come in, and the program that met the error
 //! spells it. Knows neither flags nor commands.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::block::kv_dtype::KvDtype;
@@ -18,6 +19,27 @@ pub struct Warning {
 impl From<String> for Warning {
     fn from(what: String) -> Self {
         Self { what, hint: None }
+    }
+}
+
+/// Part of what a store was made with that it notes by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotedPart {
+    /// Model.
+    Model,
+    /// A tokenizer in the place of the model's.
+    Tokenizer,
+    /// Profile.
+    Profile,
+}
+
+impl fmt::Display for NotedPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Model => "model",
+            Self::Tokenizer => "tokenizer",
+            Self::Profile => "profile",
+        })
     }
 }
 
@@ -107,6 +129,17 @@ pub enum Hint {
     RestartAppend,
     /// Give the model and the profile that the store was made with.
     GiveStoreModel,
+    /// Name the model that the store was made with.
+    NameStoreModel {
+        /// Name of the model, if the store notes it.
+        noted: Option<String>,
+    },
+    /// Say where a part is now that the store notes by name.
+    NameAnew(NotedPart),
+    /// Give the tokenizer of the model as a file of its own.
+    GiveTokenizer,
+    /// Give another chat template than the model's.
+    GiveChatTemplate,
     /// Name the profile that the store was made with, or build another store.
     GiveStoreProfile,
     /// Give all that decides on the store's bytes as for its build.

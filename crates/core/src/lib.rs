@@ -39,7 +39,7 @@ pub use fingerprint::{
 };
 pub use generate::{Generate, Generation, Sampling, Stop, Turn};
 pub use guard::{CaughtPanic, guarded, is_guarded, panic_text};
-pub use hint::{Hint, Warning};
+pub use hint::{Hint, NotedPart, Warning};
 pub use model::{BlockRead, ChunkRead, LanguageModel, Opened, Tokenize};
 pub use prompt::profile::{
     Profile, ProfileError, QueryTemplate, QueryTokens, ScorerSpec, TITLE_TOKENS_MAX,

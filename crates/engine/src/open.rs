@@ -1,7 +1,7 @@
 //! Opens a store with the model that reads it: a folder, the name of a model and choices in, an
 //! [`Engine`] out, or why both do not belong together.
 //!
-//! This is the only file of the engine that names the crate of models. It prints nothing: warnings go
+//! This and its folder are all of the engine that names the crate of models. It prints nothing: warnings go
 //! to the callback of the request, or are returned.
 //!
 //! ```
@@ -12,8 +12,10 @@
 //! let testdata = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata");
 //! let model = testdata.join("tiny.gguf");
 //! let request = ModelRequest {
-//!     model: model.to_str().unwrap(),
+//!     model: model.to_str(),
+//!     tokenizer: None,
 //!     profile: None,
+//!     notes: None,
 //!     device: DeviceChoice::Cpu,
 //!     dtype: DtypeChoice::Named(ComputeDtype::F32),
 //!     threads: 1,
@@ -34,23 +36,29 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::fmt::{self, Display};
+pub mod error;
+pub mod request;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hyperrag_core::{
-    Calibration, Classified, Coverage, ErrorKind, Fingerprint, Hint, KvDtype, LanguageModel,
-    Mismatch, Profile, ProfileError, Reproducibility, Warning,
+    Calibration, Coverage, Fingerprint, KvDtype, LanguageModel, Mismatch, NotedPart, Profile,
+    Reproducibility,
 };
 use hyperrag_model::{
-    ComputeDtype, DeviceChoice, DtypeChoice, Generator, KERNEL_ID, KERNEL_ID_BF16,
-    KERNEL_ID_BF16_AMX, KERNEL_ID_BF16_PAIRS, KERNEL_ID_INT8, KERNEL_ID_INT8_AMX,
-    KERNEL_ID_INT8_PAIRS, Kernel, LoadError, LoadSettings, Model, ModelCache, ModelFile, Tokenizer,
+    ComputeDtype, DtypeChoice, Generator, KERNEL_ID, KERNEL_ID_BF16, KERNEL_ID_BF16_AMX,
+    KERNEL_ID_BF16_PAIRS, KERNEL_ID_INT8, KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, Kernel,
+    LoadSettings, Model, ModelCache, ModelFile, Tokenizer,
 };
-use hyperrag_store::{FORMAT_VERSION, Replicated, Store, StoreError};
+use hyperrag_store::{FORMAT_VERSION, Replicated, Store, StoreError, StoreNotes, notes};
 
 use crate::error::EngineError;
-use crate::profile::{NoProfile, read_profile};
+use crate::notes::{ChosenName, absolute, lasting_profile};
+use crate::open::error::OpenError;
+use crate::open::request::{ModelRequest, Weights, noted};
+use crate::other_kernel::OtherKernel;
+use crate::profile::read_profile;
 use crate::search::session::Session;
 
 /// Types and kernels that stores are made with.
@@ -67,76 +75,6 @@ const KERNELS: [(ComputeDtype, &str); 10] = [
     (ComputeDtype::F32, ComputeDtype::F32.kernel_id()),
 ];
 
-/// Tells why a store and its model cannot be opened together.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The model's files.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// A profile that cannot be read.
-    #[error(transparent)]
-    Profile(#[from] NoProfile),
-    /// A profile whose words are no tokens of the model.
-    #[error("{name}: not a profile for this model")]
-    OtherProfile {
-        /// Name of the profile.
-        name: String,
-        /// Cause.
-        #[source]
-        source: ProfileError,
-    },
-    /// A model that cannot generate.
-    #[error("{}: cannot answer", path.display())]
-    Generator {
-        /// The model.
-        path: PathBuf,
-        /// Cause.
-        #[source]
-        source: LoadError,
-    },
-}
-
-impl Classified for OpenError {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Store(error) => error.kind(),
-            Self::Load(error) | Self::Generator { source: error, .. } => error.kind(),
-            Self::Profile(error) => error.kind(),
-            Self::OtherProfile { source, .. } => source.kind(),
-        }
-    }
-
-    fn hint(&self) -> Option<Hint> {
-        match self {
-            Self::Store(error) => error.hint(),
-            Self::Load(error) | Self::Generator { source: error, .. } => error.hint(),
-            Self::Profile(error) => error.hint(),
-            Self::OtherProfile { source, .. } => source.hint(),
-        }
-    }
-}
-
-/// Names a model and says how it is loaded.
-#[derive(Clone, Copy, Debug)]
-pub struct ModelRequest<'a> {
-    /// Name, path or id of the model.
-    pub model: &'a str,
-    /// Name or file of the profile; without it that of the store, or what the model knows.
-    pub profile: Option<&'a str>,
-    /// Device that computes.
-    pub device: DeviceChoice,
-    /// Type of weights and products.
-    pub dtype: DtypeChoice,
-    /// Threads on the CPU; 0 is one a core.
-    pub threads: usize,
-    /// Told what a user should know meanwhile.
-    pub warn: fn(&Warning),
-}
-
 /// A model ready to compute, with its tokenizer and its prompt.
 pub struct LoadedModel {
     /// File or folder of the model.
@@ -149,6 +87,8 @@ pub struct LoadedModel {
     pub calibration: Option<Arc<Calibration>>,
     /// Weights on their device.
     pub model: Model,
+    /// Names by which a store can note model, tokenizer and profile.
+    pub notes: StoreNotes,
 }
 
 impl LoadedModel {
@@ -164,7 +104,7 @@ impl LoadedModel {
         stored: Option<&Fingerprint>,
         calibration: Option<Calibration>,
     ) -> Result<Self, OpenError> {
-        let file = open_hashed(&ModelCache::from_environment()?, request.model)?;
+        let file = request.open(Weights::Hashed)?;
         Self::of_file(file, request, kv_dtype, chunk_tokens, stored, calibration)
     }
 
@@ -179,11 +119,18 @@ impl LoadedModel {
         let tokenizer = file.tokenizer()?;
         let default = stored.and_then(built_in_profile);
         let default = default.unwrap_or_else(|| default_profile(&file, &tokenizer));
-        let named = request.profile.unwrap_or(default);
-        let profile = read_profile(named)?.for_model(tokenizer.bos());
+        let chosen = request.profile().unwrap_or(ChosenName { name: default, noted: false });
+        let profile = noted(read_profile(chosen.name), NotedPart::Profile, chosen)?;
+        let profile = profile.for_model(tokenizer.bos());
         if let Err(source) = profile.query_template(&tokenizer) {
-            return Err(OpenError::OtherProfile { name: named.to_owned(), source });
+            return Err(OpenError::OtherProfile { name: chosen.name.to_owned(), source });
         }
+        let notes = StoreNotes {
+            model: Some(ModelCache::lasting_name(request.model().name, &file)),
+            tokenizer: request.tokenizer().map(|chosen| absolute(chosen.name)),
+            profile: Some(lasting_profile(chosen.name)),
+            ..StoreNotes::default()
+        };
         let calibration = calibration.map(Arc::new);
         let settings = LoadSettings {
             calibration: calibration.clone(),
@@ -195,7 +142,7 @@ impl LoadedModel {
             warn: request.warn,
         };
         let model = Model::load(&mut file, settings)?;
-        Ok(Self { file, tokenizer, profile, calibration, model })
+        Ok(Self { file, tokenizer, profile, calibration, model, notes })
     }
 
     /// Returns the same model with elements that need a calibration.
@@ -254,20 +201,23 @@ impl LoadedModel {
     }
 
     /// Loads the model that writes answers: the one of this `name`, else this one, whose weights are
-    /// shared.
+    /// shared. Its turns are those of the chat template in a file, if one is named.
     ///
     /// # Errors
     /// [`OpenError`].
     pub fn generator(
         &mut self,
         name: Option<&str>,
+        chat_template: Option<&Path>,
         threads: usize,
     ) -> Result<Generator, OpenError> {
         let Some(name) = name else {
+            chat_template.into_iter().for_each(|path| self.file.set_chat_template(path));
             return Ok(Generator::sharing(&self.model, &mut self.file, threads)?);
         };
-        let path = ModelCache::from_environment()?.resolve(name)?;
+        let path = ModelCache::from_environment().resolve(name)?;
         let mut file = ModelFile::open(&path)?;
+        chat_template.into_iter().for_each(|path| file.set_chat_template(path));
         // In the type of the model that reranks, which may be that of a GPU.
         let dtype = self.model.dtype().parse().ok();
         let dtype = dtype.filter(|dtype| *dtype != ComputeDtype::F16).unwrap_or(ComputeDtype::F32);
@@ -296,7 +246,7 @@ impl Engine {
     /// # Errors
     /// [`OpenError`].
     pub fn open(root: &Path, request: &ModelRequest<'_>) -> Result<Self, OpenError> {
-        let opened = Self::load(root, request, open_hashed)?;
+        let opened = Self::load(root, request, Weights::Hashed)?;
         let other_kernel = opened.check()?;
         Ok(Self { other_kernel, ..opened })
     }
@@ -307,7 +257,7 @@ impl Engine {
     /// # Errors
     /// [`OpenError`].
     pub fn open_to_rank(root: &Path, request: &ModelRequest<'_>) -> Result<Self, OpenError> {
-        let opened = Self::load(root, request, |cache, name| cache.open(name))?;
+        let opened = Self::load(root, request, Weights::Remembered)?;
         let other_kernel = match opened.loaded.profile.lead {
             None => opened.check()?,
             Some(_) => None,
@@ -315,18 +265,17 @@ impl Engine {
         Ok(Self { other_kernel, ..opened })
     }
 
-    /// Opens the store, and loads the model that `open` finds with the store's settings.
-    fn load(
-        root: &Path,
-        request: &ModelRequest<'_>,
-        open: impl FnOnce(&ModelCache, &str) -> Result<ModelFile, LoadError>,
-    ) -> Result<Self, OpenError> {
+    /// Opens the store, and loads the model with the store's settings.
+    fn load(root: &Path, request: &ModelRequest<'_>, weights: Weights) -> Result<Self, OpenError> {
         let store = Replicated::open(root)?;
         store.warnings().iter().for_each(|warning| (request.warn)(warning));
         store.doubt().into_iter().for_each(request.warn);
         let stored = &store.manifest().fingerprint;
         let (kv_dtype, calibration) = (stored.kv_shape.kv_dtype, store.calibration()?);
-        let file = open(&ModelCache::from_environment()?, request.model)?;
+        let (notes, warning) = store.notes();
+        warning.iter().for_each(request.warn);
+        let request = &ModelRequest { notes: Some(&notes), ..*request };
+        let file = request.open(weights)?;
         let chunk_tokens = stored.chunk_tokens;
         let loaded =
             LoadedModel::of_file(file, request, kv_dtype, chunk_tokens, Some(stored), calibration)?;
@@ -376,36 +325,19 @@ impl Engine {
     }
 }
 
-/// Two kernels whose scores agree, but not to the bit.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OtherKernel {
-    /// Made the store.
-    pub stored: String,
-    /// Reads it.
-    pub current: String,
-    /// Largest difference of scores; `None` where none is promised.
-    pub tolerance: Option<f32>,
-}
-
-impl Display for OtherKernel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { stored, current, tolerance } = self;
-        write!(f, "the store was computed by {stored} and is read by {current}: scores agree ")?;
-        match tolerance {
-            Some(tolerance) => write!(f, "within {tolerance}, not to the bit"),
-            None => write!(f, "nearly, not to the bit"),
-        }
-    }
-}
-
 /// Returns the fingerprint in the present version of the format of the store at `root`, for the very
-/// model of the store.
+/// model of the store, and what the store is to note of it.
 ///
 /// # Errors
-/// [`StoreError::Mismatch`] where `model` is another one.
-pub fn upgraded_fingerprint(root: &Path, model: &str) -> Result<Fingerprint, OpenError> {
+/// [`StoreError::Mismatch`] where the model of the request is another one.
+pub fn upgraded_fingerprint(
+    root: &Path,
+    request: &ModelRequest<'_>,
+) -> Result<(Fingerprint, StoreNotes), OpenError> {
     let stored = Store::open(root)?.manifest().fingerprint.clone();
-    let file = open_hashed(&ModelCache::from_environment()?, model)?;
+    let noted = notes(root)?.unwrap_or_default();
+    let request = &ModelRequest { notes: Some(&noted), ..*request };
+    let file = request.open(Weights::Hashed)?;
     let tokenizer = file.tokenizer()?;
     let of = |coverage| -> Result<Fingerprint, OpenError> {
         let (weights, tokenizer) = (file.digest(coverage)?, tokenizer.digest(coverage));
@@ -415,7 +347,10 @@ pub fn upgraded_fingerprint(root: &Path, model: &str) -> Result<Fingerprint, Ope
         return Err(refused(root, mismatch).into());
     }
     let format_version = FORMAT_VERSION;
-    Ok(Fingerprint { format_version, ..of(Coverage::of_format(format_version))? })
+    let next = Fingerprint { format_version, ..of(Coverage::of_format(format_version))? };
+    let model = Some(ModelCache::lasting_name(request.model().name, &file));
+    let profile = noted.profile.or_else(|| built_in_profile(&stored).map(str::to_owned));
+    Ok((next, StoreNotes { model, profile, ..noted }))
 }
 
 /// Returns the fingerprint with every type and kernel that stores are made with.
@@ -442,13 +377,8 @@ pub fn dtype_for(asked: DtypeChoice, stored: Option<&Fingerprint>) -> DtypeChoic
     }
 }
 
-/// Opens the model of this name, and has its weights hashed anew.
-fn open_hashed(cache: &ModelCache, name: &str) -> Result<ModelFile, LoadError> {
-    ModelFile::open(&cache.resolve(name)?)
-}
-
 fn refused(root: &Path, mismatch: Mismatch) -> StoreError {
-    StoreError::Mismatch { path: root.to_owned(), mismatch: Box::new(mismatch) }
+    StoreError::mismatch(root, mismatch)
 }
 
 /// Returns by how much scores of two computations may differ; `None` where nothing is promised.

@@ -21,7 +21,33 @@ pub enum LoadError {
         /// Names in the catalogue.
         known: String,
     },
-    /// A model of the catalogue that is not fetched yet.
+    /// A path where there is nothing.
+    #[error("{}: there is no such file or folder{why}", path.display())]
+    NoFile {
+        /// The path.
+        path: PathBuf,
+        /// Names near it, or what else may be the reason.
+        why: String,
+    },
+    /// A tokenizer in a model's file that cannot be used.
+    #[error("{}: its tokenizer cannot be used", path.display())]
+    Tokenizer {
+        /// The model.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: Box<LoadError>,
+    },
+    /// A chat template that cannot be used.
+    #[error("{}: its chat template cannot be used", path.display())]
+    ChatTemplate {
+        /// The model.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: Box<LoadError>,
+    },
+    /// A model of the catalogue or of the hub that is not fetched yet.
     #[error("the model {name} is not on this machine (looked for {})", path.display())]
     NotPulled {
         /// The model's name.
@@ -201,6 +227,7 @@ impl Classified for LoadError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::UnknownName { .. }
+            | Self::NoFile { .. }
             | Self::NotPulled { .. }
             | Self::Gguf { .. }
             | Self::Metadata { .. }
@@ -215,6 +242,7 @@ impl Classified for LoadError {
             | Self::NoDecoder { .. }
             | Self::Device { .. }
             | Self::Io { .. } => ErrorKind::Refused,
+            Self::Tokenizer { source, .. } | Self::ChatTemplate { source, .. } => source.kind(),
             Self::Changed { .. }
             | Self::NoHome
             | Self::Download { .. }
@@ -226,6 +254,8 @@ impl Classified for LoadError {
     fn hint(&self) -> Option<Hint> {
         match self {
             Self::NotPulled { name, .. } => Some(Hint::PullModel { name: name.clone() }),
+            Self::Tokenizer { .. } => Some(Hint::GiveTokenizer),
+            Self::ChatTemplate { .. } => Some(Hint::GiveChatTemplate),
             Self::NoHome => Some(Hint::NameModelFolder),
             Self::OutOfMemory { .. } => Some(Hint::SmallerWeights),
             Self::UnsupportedChoice { hint, .. } => Some(hint.clone()),

@@ -15,7 +15,7 @@ use hyperrag_model::{ComputeDtype, CpuModel, Kernel, ModelCache, ModelFile};
 use serde_json::Value;
 
 fn path() -> PathBuf {
-    let found = ModelCache::from_environment().and_then(|cache| cache.resolve("gemma3-270m"));
+    let found = ModelCache::from_environment().resolve("gemma3-270m");
     found.unwrap_or_else(|error| panic!("{error}"))
 }
 

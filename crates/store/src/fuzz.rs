@@ -14,6 +14,7 @@ use crate::format::block_header::BlockHeader;
 use crate::format::block_table::{ENTRY_BYTES, decode_table};
 use crate::format::journal::JournalLine;
 use crate::format::manifest::Manifest;
+use crate::format::notes;
 use crate::format::records::{FileRecord, ShardRecord};
 use crate::format::shard_header::{SHARD_HEADER_BYTES, ShardHeader};
 use crate::format::version::FORMAT_VERSION;
@@ -95,6 +96,21 @@ pub fn manifest(bytes: &[u8]) -> bool {
                 manifest.shard(record.shard) == Some(record)
                     && (record.shard < manifest.next_shard() || record.shard.0 == u32::MAX)
             }));
+            taken = true;
+        }
+    }
+    taken
+}
+
+/// Parses notes: these bytes, and notes with these bytes as their body. What is taken comes back.
+#[must_use]
+pub fn notes(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let whole = format!("{{\"checksum\":\"{}\",\"notes\":{text}}}", Digest::of(bytes));
+    let mut taken = false;
+    for text in [text, &whole] {
+        if let Ok(found) = notes::parse(text.as_bytes()) {
+            assert_eq!(notes::parse(&notes::encode(&found)), Ok(found));
             taken = true;
         }
     }

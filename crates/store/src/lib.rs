@@ -26,10 +26,12 @@ pub use damage::Damage;
 pub use error::{NoRepair, StoreError};
 pub use format::chunk_file::{IndexedDocument, ShardChunks};
 pub use format::manifest::{LiveRows, Manifest};
+pub use format::notes::{ColumnNotes, StoreNotes};
 pub use format::paths::FileKind;
 pub use format::records::{FileRecord, ShardRecord, Tombstones};
 pub use format::shard_input::{RowsHasher, ShardInput};
 pub use format::version::FORMAT_VERSION;
+pub use local::notes::notes;
 pub use local::reader::Store;
 pub use local::replica_list::{
     ReplicaState, forget_replica, remember_replica, replica_states, replicas,

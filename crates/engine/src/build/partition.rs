@@ -360,6 +360,7 @@ mod tests {
             chunker: &Chunker::new(&Bytes, &profile, 256).unwrap(),
             fingerprint: &fingerprint(),
             calibration: None,
+            notes: None,
             add: None,
             limit: None,
             max_bytes: None,

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use hyperrag_core::{Calibration, Fingerprint, QueryTemplate, Warning};
 use hyperrag_corpus::{Chunker, Corpus};
+use hyperrag_store::StoreNotes;
 use serde::Serialize;
 
 use crate::build::memory_budget::Memory;
@@ -22,6 +23,8 @@ pub struct BuildInput<'a, M> {
     pub fingerprint: &'a Fingerprint,
     /// The calibration of the fingerprint, if it has one.
     pub calibration: Option<&'a Calibration>,
+    /// Names that the store notes, if any.
+    pub notes: Option<&'a StoreNotes>,
     /// Whether the corpus is added to what a complete store holds.
     pub add: Option<Add>,
     /// Rows of the corpus to take at most.

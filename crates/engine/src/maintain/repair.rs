@@ -11,7 +11,8 @@ use hyperrag_core::{
     counted, sentence,
 };
 use hyperrag_store::{
-    Damage, FileKind, Manifest, Repair, ShardChunks, Store, StoreError, rebuild_manifest, replicas,
+    Damage, FileKind, Manifest, Repair, ShardChunks, Store, StoreError, notes, rebuild_manifest,
+    replicas,
 };
 use serde::Serialize;
 
@@ -202,6 +203,10 @@ impl Job<'_> {
                     let outcome = self.mend_generation();
                     self.report.mends.push(mend(damage, outcome));
                 }
+                None if damage.kind() == FileKind::Notes => {
+                    let mended = self.mend_notes(damage);
+                    self.report.mends.push(mended);
+                }
                 None => index.push(damage),
             }
         }
@@ -233,6 +238,25 @@ impl Job<'_> {
             self.mending.write_generation()?;
         }
         Ok("written anew from the manifest".to_owned())
+    }
+
+    /// From a replica, else they are removed.
+    fn mend_notes(&self, damage: Damage) -> FileRepair {
+        let found = self.replicas.iter().find_map(|replica| {
+            Some((notes(replica.root()).ok()??, replica.root().display().to_string()))
+        });
+        let (kept, how, hint) = match found {
+            Some((kept, from)) => (Some(kept), format!("from the replica {from}"), None),
+            None => {
+                let hint = Hint::NameStoreModel { noted: None };
+                (None, "removed: the store names no model any more".to_owned(), Some(hint))
+            }
+        };
+        let written = match self.settings.dry_run {
+            true => Ok(()),
+            false => self.mending.write_notes(kept.as_ref()),
+        };
+        FileRepair { hint, ..mend(damage, written.map(|()| how).map_err(Into::into)) }
     }
 
     /// From a replica, else from the chunks that it was made from.

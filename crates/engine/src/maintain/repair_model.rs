@@ -6,7 +6,7 @@ use hyperrag_core::{
 };
 use hyperrag_corpus::ChunkError;
 
-use crate::open::OpenError;
+use crate::open::error::OpenError;
 
 /// Reason why no model computes for a repair.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use hyperrag_core::Fingerprint;
-use hyperrag_store::{FORMAT_VERSION, Manifest, Store, StoreWriter, replicas};
+use hyperrag_store::{FORMAT_VERSION, Manifest, Store, StoreNotes, StoreWriter, replicas};
 use serde::Serialize;
 
 use crate::build::disk_budget::{folder_bytes, free_bytes};
@@ -67,7 +67,7 @@ fn bytes(manifest: &Manifest) -> u64 {
 }
 
 /// Writes the store at `root` as one of the present version, with the fingerprint `next`, which must be
-/// that of the model that made it. Blocks are copied, nothing is computed. Readers are not disturbed,
+/// that of the model that made it, and has it note `notes`. Blocks are copied, nothing is computed. Readers are not disturbed,
 /// and stopped at any point before its end it has changed nothing.
 ///
 /// # Errors
@@ -75,6 +75,7 @@ fn bytes(manifest: &Manifest) -> u64 {
 pub fn upgrade(
     root: &Path,
     next: &Fingerprint,
+    notes: &StoreNotes,
     stop: &AtomicBool,
     progress: &ByteProgress,
 ) -> Result<Upgrade, EngineError> {
@@ -94,6 +95,7 @@ pub fn upgrade(
     };
     let analyzer = analyzer(root, store.manifest())?;
     rebuild_from_own(root, rewritten.manifest(), analyzer, stop)?;
+    store.note(notes)?;
     done.bytes_freed = store.publish(rewritten)?;
     done.seconds = start.elapsed().as_secs_f64();
     Ok(done)

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use hyperrag_core::{ShardId, counted};
 use hyperrag_retrieval::{Index, Location, RetrievalError};
-use hyperrag_store::{Damage, Manifest, ReplicaState, Store, StoreError, replicas};
+use hyperrag_store::{Damage, Manifest, ReplicaState, Store, StoreError, notes, replicas};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -111,6 +111,12 @@ pub(crate) fn damages(
     // Read again, for a store that was not opened by its own manifest.
     let seen = store.and_then(Store::generation_damage).cloned();
     let mut found = Vec::from_iter(seen.or(Store::generation_damage_at(root)?));
+    if let Err(error) = notes(root) {
+        if error.is_refusal() {
+            return Err(error.into());
+        }
+        found.push(Damage::from_error(root, &error));
+    }
     if let Some(store) = store {
         let manifest = store.manifest();
         progress.expect(manifest);

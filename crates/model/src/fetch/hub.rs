@@ -8,6 +8,8 @@ mod client;
 use std::fs::{self, File};
 use std::path::{Component, Path, PathBuf};
 
+use hyperrag_core::Warning;
+
 use crate::error::LoadError;
 use crate::fetch::checksum::{check_sha256, sha256_of};
 use crate::fetch::folders::{folder_of, lock, make_folder, user_cache};
@@ -61,13 +63,18 @@ pub(crate) struct Hub {
     endpoint: Option<String>,
     token: Option<String>,
     offline: bool,
+    /// Told why a fetch takes longer.
+    warn: fn(&Warning),
 }
 
 impl Hub {
     /// Reads the variables that all clients of the hub know: `HF_HOME`, `HF_HUB_CACHE`,
     /// `HF_HUB_OFFLINE`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_ENDPOINT`.
-    pub(crate) fn from_environment() -> Result<Self, LoadError> {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    pub(crate) fn from_environment(warn: fn(&Warning)) -> Result<Self, LoadError> {
+        let variable = |name: &str| {
+            let value = std::env::var(name).ok().map(|value| value.trim().to_owned());
+            value.filter(|value| !value.is_empty())
+        };
         let home = match folder_of("HF_HOME") {
             Some(home) => home,
             None => user_cache()?.join("huggingface"),
@@ -80,10 +87,16 @@ impl Hub {
         };
         Ok(Self {
             cache,
-            endpoint: variable("HF_ENDPOINT").map(|url| url.trim_end_matches('/').to_owned()),
+            endpoint: variable("HF_ENDPOINT").map(|url| with_scheme(&url)),
             token: variable("HF_TOKEN").or_else(stored).filter(|token| !token.is_empty()),
             offline: variable("HF_HUB_OFFLINE").is_some_and(yes),
+            warn,
         })
+    }
+
+    /// Returns the folder of the model in the cache, which need not exist.
+    pub(crate) fn folder(&self, id: &HubId) -> PathBuf {
+        self.cache.join(id.folder())
     }
 
     /// Returns the path of the model in the cache. Fetches it if it is not there.
@@ -95,7 +108,7 @@ impl Hub {
     }
 
     /// Returns the path of the model if all of it is in the cache.
-    fn cached(&self, id: &HubId) -> Option<PathBuf> {
+    pub(crate) fn cached(&self, id: &HubId) -> Option<PathBuf> {
         let place = self.cache.join(id.folder());
         let commit = match is_commit(&id.revision) {
             true => id.revision.clone(),
@@ -122,11 +135,15 @@ impl Hub {
                 place.display()
             )));
         }
+        if self.token.as_ref().is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {
+            let what = "HF_TOKEN has characters that no token has: set it anew";
+            return Err(failed(what.to_owned()));
+        }
         let locks = self.cache.join(".locks").join(id.folder());
         make_folder(&locks)?;
         let _locked = lock(&locks.join("hyperrag.lock"))?;
 
-        let client = HubClient::new(self.endpoint.clone(), self.token.clone());
+        let client = HubClient::new(self.endpoint.clone(), self.token.clone(), self.warn);
         let listing = client.listing(&id.repo, &id.revision);
         let listing = listing.map_err(|failure| failed(self.advice(id, failure)))?;
         let commit = listing.commit;
@@ -172,33 +189,38 @@ impl Hub {
             id: id.repo.clone(),
             what: format!("{file}: {}", self.advice(id, failure)),
         };
-        let parts = Path::new(file).components();
-        if !parts.clone().all(|part| matches!(part, Component::Normal(_))) {
+        let mut parts = Path::new(file).components();
+        if !parts.all(|part| matches!(part, Component::Normal(_))) {
             return Err(failed(Failure::Other("it names a file outside of the model".to_owned())));
         }
         let blobs = place.join("blobs");
         make_folder(&blobs)?;
-        let name = client.blob(url).map_err(failed)?;
-        let blob = blobs.join(&name);
-        if !blob.exists() {
-            let partial = blobs.join(format!("{name}.hyperrag"));
-            client.download(url, &partial).map_err(failed)?;
-            if name.len() == 64 && is_hexadecimal(&name) {
+        let tag = client.blob(url).map_err(failed)?;
+        if let Some(blob) = tag.as_ref().map(|tag| blobs.join(tag)).filter(|blob| blob.exists()) {
+            return put_link(&blob, snapshot, &link, file);
+        }
+        // Without a tag the place of the bytes names what is fetched of them.
+        let place = snapshot.file_name().unwrap_or_default().to_string_lossy();
+        let place = format!("{place}-{}", file.replace('/', "-"));
+        let partial = blobs.join(format!("{}.hyperrag", tag.as_ref().unwrap_or(&place)));
+        client.download(url, &partial).map_err(failed)?;
+        let blob = match tag {
+            Some(tag) if !is_sha256(&tag) => blobs.join(tag),
+            tag => {
                 let opened = File::open(&partial);
                 let mut opened = opened.map_err(LoadError::io(&partial, "cannot be read"))?;
                 let hash = sha256_of(&mut opened, &partial)?;
-                check_sha256(&blob, &name, hash).inspect_err(|_| {
-                    let _ = fs::remove_file(&partial);
-                })?;
+                let blob = blobs.join(tag.as_ref().unwrap_or(&hash));
+                if let Some(tag) = tag {
+                    check_sha256(&blob, &tag, hash).inspect_err(|_| {
+                        let _ = fs::remove_file(&partial);
+                    })?;
+                }
+                blob
             }
-            fs::rename(&partial, &blob).map_err(LoadError::io(&blob, "cannot be put in place"))?;
-        }
-        make_folder(link.parent().unwrap_or(snapshot))?;
-        // A link stays behind if its blob is gone.
-        let _ = fs::remove_file(&link);
-        let up: PathBuf = parts.map(|_| "..").chain([".."]).collect();
-        let linked = std::os::unix::fs::symlink(up.join("blobs").join(&name), &link);
-        linked.map_err(LoadError::io(&link, "cannot be made"))
+        };
+        fs::rename(&partial, &blob).map_err(LoadError::io(&blob, "cannot be put in place"))?;
+        put_link(&blob, snapshot, &link, file)
     }
 
     /// Says what failed and what to do.
@@ -217,6 +239,11 @@ impl Hub {
             Failure::Status(404) => {
                 return format!("the hub has no such model, or not revision {}", id.revision);
             }
+            Failure::Busy { status, wait_seconds } => {
+                let wait = wait_seconds
+                    .map_or_else(String::new, |wait| format!(" and asks to wait {wait} seconds"));
+                return format!("the hub is busy (status {status}){wait}: try again later");
+            }
             Failure::Status(status) => format!("status {status}"),
             Failure::Other(said) => said,
         };
@@ -224,6 +251,29 @@ impl Hub {
             "the hub did not answer as it must ({said}): try again, or name a local file or folder"
         )
     }
+}
+
+/// Returns an address with its scheme and without a slash at its end. Without a scheme it is that of every
+/// server but one of this machine.
+fn with_scheme(address: &str) -> String {
+    let address = address.trim_end_matches('/');
+    let host = address.split(['/', ':']).next().unwrap_or_default();
+    match address.contains("://") {
+        true => address.to_owned(),
+        false if ["localhost", "127.0.0.1"].contains(&host) => format!("http://{address}"),
+        false => format!("https://{address}"),
+    }
+}
+
+/// Puts a link to a blob in a snapshot, by the name of the model's file.
+fn put_link(blob: &Path, snapshot: &Path, link: &Path, file: &str) -> Result<(), LoadError> {
+    make_folder(link.parent().unwrap_or(snapshot))?;
+    // A link stays behind if its blob is gone.
+    let _ = fs::remove_file(link);
+    let up: PathBuf = Path::new(file).components().map(|_| "..").chain([".."]).collect();
+    let name = blob.file_name().unwrap_or_default();
+    let linked = std::os::unix::fs::symlink(up.join("blobs").join(name), link);
+    linked.map_err(LoadError::io(link, "cannot be made"))
 }
 
 /// Returns the path by which a snapshot is opened; `None` if a part of it is missing.
@@ -298,6 +348,10 @@ fn is_hexadecimal(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+fn is_sha256(tag: &str) -> bool {
+    tag.len() == 64 && is_hexadecimal(tag)
+}
+
 fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && is_hexadecimal(revision)
 }
@@ -325,6 +379,20 @@ mod tests {
         }
         for other in ["org/name@", "org/name@../x", "org/../x.gguf", "org/name@a b"] {
             check(other, None);
+        }
+    }
+
+    #[test]
+    fn an_address_gets_what_it_lacks() {
+        for (given, expected) in [
+            ("https://hub.example/", "https://hub.example"),
+            ("http://hub.example:8080//", "http://hub.example:8080"),
+            ("hub.example", "https://hub.example"),
+            ("hub.example/mirror/", "https://hub.example/mirror"),
+            ("localhost:8080", "http://localhost:8080"),
+            ("127.0.0.1:1", "http://127.0.0.1:1"),
+        ] {
+            assert_eq!(with_scheme(given), expected);
         }
     }
 

@@ -6,4 +6,5 @@ pub(crate) mod catalogue;
 mod checksum;
 mod folders;
 mod hub;
+mod names;
 mod pypi;

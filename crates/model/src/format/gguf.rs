@@ -22,7 +22,7 @@ use crate::error::LoadError;
 use crate::format::gguf::metadata_reader::MetadataReader;
 use crate::format::gguf::split::Split;
 use crate::format::raw_tensor::{ROWS_AT_ONCE, RawTensor, digest_of};
-use crate::generate::chat_template::ChatTemplate;
+use crate::generate::chat_template::{ChatTemplate, special_texts};
 use crate::tokenizer::Tokenizer;
 use blocks::GgmlType;
 use header::{GgufHeader, GgufTensorInfo, Metadata, MetadataValue};
@@ -138,6 +138,11 @@ impl Gguf {
 
     pub(crate) fn chat(&self) -> Result<Option<ChatTemplate>, LoadError> {
         ChatTemplate::from_metadata(&self.metadata)
+    }
+
+    /// Returns the texts of the tokens that begin and end a text.
+    pub(crate) fn special_texts(&self) -> Result<[String; 2], LoadError> {
+        special_texts(&self.metadata)
     }
 
     pub(crate) fn end_tokens(&self) -> Result<Vec<u32>, LoadError> {

@@ -11,4 +11,5 @@ mod model_folder;
 mod raw_tensor;
 mod rope_json;
 pub(crate) mod safetensors;
+mod tokenizer_file;
 pub(crate) mod weight_files;

@@ -3,6 +3,7 @@
 //! In: a path. Out: sizes, digests, tokenizer, chat template, and weights on request. It does not
 //! compute.
 
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
@@ -17,8 +18,9 @@ use crate::format::gguf::{Gguf, QuantisedTensor};
 use crate::format::model_folder::ModelFolder;
 use crate::format::raw_tensor::RawTensor;
 use crate::format::safetensors::PlainTensor;
+use crate::format::tokenizer_file::read_tokenizer;
 use crate::format::weight_files::only_gguf;
-use crate::generate::chat_template::ChatTemplate;
+use crate::generate::chat_template::{BYTES_MAX, ChatTemplate};
 use crate::tokenizer::Tokenizer;
 
 /// A GGUF file or a folder with safetensors from which a model is loaded. Gives sizes and tokenizer,
@@ -26,6 +28,10 @@ use crate::tokenizer::Tokenizer;
 pub struct ModelFile {
     pub(super) path: PathBuf,
     config: Config,
+    /// Path of a tokenizer in the place of the model's own.
+    other_tokenizer: Option<PathBuf>,
+    /// Path of a chat template in the place of the model's own.
+    other_chat: Option<PathBuf>,
     pub(super) format: ModelFormat,
     pub(super) digest_of_files: OnceLock<Digest>,
     pub(super) digest_of_contents: OnceLock<Digest>,
@@ -70,9 +76,17 @@ impl ModelFile {
             ModelFormat::Gguf(file) => file.path().to_owned(),
             ModelFormat::Folder(_) => path.to_owned(),
         };
-        let (memory, opened) = (None, Vec::new());
-        let mut file =
-            Self { path, config, format, digest_of_files, digest_of_contents, memory, opened };
+        let mut file = Self {
+            path,
+            config,
+            other_tokenizer: None,
+            other_chat: None,
+            format,
+            digest_of_files,
+            digest_of_contents,
+            memory: None,
+            opened: Vec::new(),
+        };
         file.opened = file.files().iter().map(|path| file_state(path)).collect();
         Ok(file)
     }
@@ -98,11 +112,26 @@ impl ModelFile {
         }
     }
 
+    /// Puts the tokenizer at `path` in the place of the model's own: a `tokenizer.json`, a folder with one,
+    /// or a GGUF.
+    ///
+    /// # Errors
+    /// [`LoadError`] if there is no tokenizer.
+    pub fn with_tokenizer(self, path: &Path) -> Result<Self, LoadError> {
+        read_tokenizer(path)?;
+        Ok(Self { other_tokenizer: Some(path.to_owned()), ..self })
+    }
+
     /// Remembers the digest of the weights in `folder` between processes, as long as the files do not
     /// change.
     #[must_use]
     pub fn with_digests_in(self, folder: &Path) -> Self {
         Self { memory: Some(DigestMemory::at(folder)), ..self }
+    }
+
+    /// Puts the chat template in the file `path` in the place of the model's own.
+    pub fn set_chat_template(&mut self, path: &Path) {
+        self.other_chat = Some(path.to_owned());
     }
 
     /// Returns the path of the file or folder.
@@ -137,8 +166,14 @@ impl ModelFile {
     /// # Errors
     /// [`LoadError`] if it is missing or of an unsupported kind.
     pub fn tokenizer(&self) -> Result<Tokenizer, LoadError> {
+        if let Some(path) = &self.other_tokenizer {
+            return read_tokenizer(path);
+        }
         match &self.format {
-            ModelFormat::Gguf(file) => file.tokenizer(),
+            ModelFormat::Gguf(file) => file.tokenizer().map_err(|error| LoadError::Tokenizer {
+                path: self.path.clone(),
+                source: Box::new(error),
+            }),
             ModelFormat::Folder(folder) => folder.tokenizer(),
         }
     }
@@ -152,10 +187,19 @@ impl ModelFile {
 
     /// Reads the chat template, if there is one.
     pub(crate) fn chat(&self) -> Result<Option<ChatTemplate>, LoadError> {
-        match &self.format {
+        if let Some(path) = &self.other_chat {
+            let [bos, eos] = match &self.format {
+                ModelFormat::Gguf(file) => file.special_texts()?,
+                ModelFormat::Folder(folder) => folder.special_texts()?,
+            };
+            return read_chat(path, &bos, &eos).map(Some);
+        }
+        let chat = match &self.format {
             ModelFormat::Gguf(file) => file.chat(),
             ModelFormat::Folder(folder) => folder.chat(),
-        }
+        };
+        let path = self.path.clone();
+        chat.map_err(|error| LoadError::ChatTemplate { path, source: Box::new(error) })
     }
 
     /// Returns the tokens that end a text or a turn of the model.
@@ -241,6 +285,21 @@ impl ModelFile {
         }
         Ok(all)
     }
+}
+
+/// Reads a chat template in a file of its own.
+fn read_chat(path: &Path, bos: &str, eos: &str) -> Result<ChatTemplate, LoadError> {
+    let file = hyperrag_files::open(path);
+    let file = file.map_err(LoadError::io(path, "the chat template cannot be opened"))?;
+    let mut text = String::new();
+    // One byte more than is read tells of a longer one.
+    let read = file.take(BYTES_MAX as u64 + 1).read_to_string(&mut text);
+    read.map_err(LoadError::io(path, "the chat template cannot be read"))?;
+    let text = text.trim_start_matches('\u{feff}');
+    ChatTemplate::new(text, bos, eos).map_err(|what| LoadError::Json {
+        path: path.to_owned(),
+        what: format!("the chat template {what}"),
+    })
 }
 
 /// A tensor in the file's own type.

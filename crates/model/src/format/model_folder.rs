@@ -14,6 +14,7 @@ use crate::format::config_json::{ModelJson, Tokens};
 use crate::format::json;
 use crate::format::raw_tensor::{RawTensor, digest_of};
 use crate::format::safetensors::{PlainTensor, SafetensorsDtype, SafetensorsTensor, read_header};
+use crate::format::tokenizer_file::{TokenizerConfig, content, tokenizer_in};
 use crate::format::weight_files::weight_files;
 use crate::generate::chat_template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
@@ -29,14 +30,6 @@ pub(crate) struct ModelFolder {
     tensors: HashMap<String, SafetensorsTensor>,
     /// Prefix of the names of the decoder's tensors.
     prefix: String,
-}
-
-#[derive(Default, Deserialize)]
-struct TokenizerConfig {
-    add_bos_token: Option<bool>,
-    bos_token: Option<Value>,
-    eos_token: Option<Value>,
-    chat_template: Option<Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -86,21 +79,11 @@ impl ModelFolder {
     }
 
     pub(crate) fn tokenizer(&self) -> Result<Tokenizer, LoadError> {
-        let path = self.path.join("tokenizer.json");
-        let Some(text) = json::read_json(&path)? else {
-            return Err(LoadError::NotInFolder { path: self.path.clone(), file: "tokenizer.json" });
-        };
-        let config = self.tokenizer_config()?;
-        let bos = config.bos_token.as_ref().and_then(content);
-        Tokenizer::from_json(&path, &text, config.add_bos_token, bos)
+        tokenizer_in(&self.path)
     }
 
     fn tokenizer_config(&self) -> Result<TokenizerConfig, LoadError> {
-        let path = self.path.join("tokenizer_config.json");
-        match json::read_json(&path)? {
-            Some(text) => json::parse_json(&path, &text),
-            None => Ok(TokenizerConfig::default()),
-        }
+        TokenizerConfig::read(&self.path)
     }
 
     pub(crate) fn chat(&self) -> Result<Option<ChatTemplate>, LoadError> {
@@ -113,10 +96,14 @@ impl ModelFolder {
             }
             (None, template) => (self.path.join("tokenizer_config.json"), default_of(template)),
         };
-        let special = |token: &Option<Value>| token.as_ref().and_then(content).unwrap_or_default();
-        let (bos, eos) = (special(&config.bos_token), special(&config.eos_token));
+        let [bos, eos] = config.special_texts();
         let chat = template.map(|template| ChatTemplate::new(&template, &bos, &eos)).transpose();
         chat.map_err(|what| json::json_error(&path)(format!("the chat template {what}")))
+    }
+
+    /// Returns the texts of the tokens that begin and end a text.
+    pub(crate) fn special_texts(&self) -> Result<[String; 2], LoadError> {
+        Ok(self.tokenizer_config()?.special_texts())
     }
 
     pub(crate) fn end_tokens(&self) -> Result<Vec<u32>, LoadError> {
@@ -236,9 +223,4 @@ fn default_of(template: &Option<Value>) -> Option<String> {
         }
         _ => None,
     }
-}
-
-/// Returns the text of a special token, which some files wrap in an object with details.
-fn content(token: &Value) -> Option<String> {
-    token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
 }

@@ -5,19 +5,22 @@
 
 use std::thread;
 
+use chrono::{DateTime, Utc};
 use hyperrag_core::{Turn, guarded};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, Error, ErrorKind, context};
+use minijinja::{Environment, Error, ErrorKind, Value, context};
 
 use crate::error::LoadError;
 use crate::format::gguf::header::Metadata;
 use crate::format::gguf::metadata_reader::MetadataReader;
+use crate::generate::python;
+use crate::generate::template_text::{PERCENT, without_generation, without_percent};
 
 const KEY: &str = "tokenizer.chat_template";
 
 /// Largest size of a template, in bytes: the longest known ones have 20,000. It bounds how deep the
 /// template's parts nest.
-const BYTES_MAX: usize = 1 << 16;
+pub(crate) const BYTES_MAX: usize = 1 << 16;
 
 /// Number of steps that a template may take, each worth 64 bytes of its output: far more than any
 /// needs. It bounds memory, output, and how deep values nest.
@@ -48,13 +51,7 @@ impl ChatTemplate {
         }
         let reader = MetadataReader(metadata);
         let template = reader.text(KEY)?;
-        let tokens = reader.texts("tokenizer.ggml.tokens")?;
-        let special = |key| {
-            let token = reader.token(key)?;
-            Ok(token.and_then(|token| tokens.get(token as usize).cloned()).unwrap_or_default())
-        };
-        let bos = special("tokenizer.ggml.bos_token_id")?;
-        let eos = special("tokenizer.ggml.eos_token_id")?;
+        let [bos, eos] = special_texts(metadata)?;
         let chat = Self::new(&template, &bos, &eos);
         chat.map(Some).map_err(|what| LoadError::Metadata { key: KEY.to_owned(), what })
     }
@@ -67,10 +64,11 @@ impl ChatTemplate {
         if template.len() > BYTES_MAX {
             return Err(format!("has {} bytes, {BYTES_MAX} at most are read", template.len()));
         }
+        let now = python::fixed_time();
         let [question, answered] = thread::scope(|scope| {
             let both = || {
                 [(false, true), (true, false)].map(|(answered, answers)| {
-                    let rendered = guarded(|| render(template, bos, eos, answered, answers));
+                    let rendered = guarded(|| render(template, bos, eos, answered, answers, now));
                     let rendered = rendered.map_err(|panic| panic.to_string());
                     rendered.and_then(|rendered| rendered.map_err(|error| error.to_string()))
                 })
@@ -94,30 +92,61 @@ impl ChatTemplate {
     }
 }
 
+/// Returns the texts of the tokens that begin and end a text, by the metadata of a GGUF.
+pub(crate) fn special_texts(metadata: &Metadata) -> Result<[String; 2], LoadError> {
+    let reader = MetadataReader(metadata);
+    let tokens = reader.texts("tokenizer.ggml.tokens")?;
+    let special = |key| {
+        let token = reader.token(key)?;
+        Ok(token.and_then(|token| tokens.get(token as usize).cloned()).unwrap_or_default())
+    };
+    Ok([special("tokenizer.ggml.bos_token_id")?, special("tokenizer.ggml.eos_token_id")?])
+}
+
 fn render(
     template: &str,
     bos: &str,
     eos: &str,
     answered: bool,
     answers: bool,
+    now: Option<DateTime<Utc>>,
 ) -> Result<String, Error> {
-    let mut environment = Environment::new();
-    // Like transformers' rendering of chat templates.
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
-    environment.set_syntax(syntax);
-    environment.set_fuel(Some(FUEL));
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
-        Err(Error::new(ErrorKind::InvalidOperation, message))
-    });
     let mut messages = vec![context! { role => "user", content => USER }];
     if answered {
         messages.push(context! { role => "assistant", content => MODEL });
     }
+    // As transformers fills them in for a chat without tools.
     let values = context! {
         messages, add_generation_prompt => answers, bos_token => bos, eos_token => eos,
+        tools => (), documents => (),
     };
-    environment.render_str(template, values)
+    let template = without_generation(template);
+    match environment(now)?.render_str(&template, &values) {
+        // The engine knows the operator for numbers alone.
+        Err(error) if error.to_string().contains('%') => {
+            environment(now)?.render_str(&without_percent(&template), &values)
+        }
+        rendered => rendered,
+    }
+}
+
+/// Makes the environment in which transformers renders chat templates, at the time `now` or at present.
+fn environment(now: Option<DateTime<Utc>>) -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
+    environment.set_syntax(syntax);
+    environment.set_fuel(Some(FUEL));
+    environment.set_unknown_method_callback(python::method);
+    environment.add_function("raise_exception", |message: Value| -> Result<String, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, message.to_string()))
+    });
+    environment.add_function("strftime_now", move |format: &str| python::strftime(format, now));
+    minijinja_contrib::add_to_environment(&mut environment);
+    environment.set_formatter(python::print);
+    environment.add_filter("wordcount", |text: &str| python::words(text).count());
+    environment.add_filter("tojson", python::tojson);
+    environment.add_filter(PERCENT, python::percent);
+    Ok(environment)
 }
 
 #[cfg(test)]
@@ -162,6 +191,29 @@ mod tests {
         let found = chat(llama).unwrap().unwrap();
         assert_eq!(found.turn, Turn { before: "<s>[INST] ".into(), after: " [/INST]".into() });
         assert_eq!(found.end, " </s>");
+    }
+
+    /// Checks what `scripts/chat_golden.py` wrote with jinja2.
+    #[test]
+    fn templates_print_what_they_do_in_python() {
+        #[derive(serde::Deserialize)]
+        struct Golden {
+            name: String,
+            template: String,
+            text: String,
+        }
+        let golden = include_str!("../../../../testdata/golden/chat-templates.json");
+        let golden: Vec<Golden> = serde_json::from_str(golden).unwrap();
+        let now = DateTime::from_timestamp(1_709_788_143, 0);
+        let mut wrong = Vec::new();
+        for Golden { name, template, text } in &golden {
+            let rendered = render(template, "<s>", "</s>", false, true, now);
+            if rendered.as_ref().ok() != Some(text) {
+                wrong.push(format!("{name}\n  {rendered:?}\n  expected {text:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert!(golden.len() > 30);
     }
 
     #[test]

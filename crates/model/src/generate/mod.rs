@@ -2,4 +2,6 @@
 
 pub(crate) mod chat_template;
 pub(crate) mod generator;
+mod python;
 pub(crate) mod sample;
+mod template_text;

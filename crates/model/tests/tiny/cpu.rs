@@ -638,10 +638,17 @@ fn special_tokens_are_read_in_templates_alone() {
     assert_eq!(tokenizer.encode_template("<|im_start|>").unwrap(), [1]);
     assert!(tokenizer.encode_text("<|im_start|>").unwrap().iter().all(|id| *id > 2));
     assert_eq!(tokenizer.encode_text("").unwrap(), [0_u32; 0]);
-    for (key, value) in [("tokenizer.ggml.pre", "falcon"), ("tokenizer.ggml.model", "bert")] {
+    for (key, value) in [
+        ("tokenizer.ggml.pre", "falcon"),
+        ("tokenizer.ggml.pre", "default"),
+        ("tokenizer.ggml.model", "bert"),
+    ] {
         let other = with_metadata(key, Value::String(value.to_owned()));
         let file = ModelFile::open(&write_file(folder.path(), &other)).unwrap();
-        assert!(matches!(file.tokenizer(), Err(LoadError::Unsupported { .. })));
+        let refused = file.tokenizer().err().unwrap();
+        assert_eq!(refused.hint(), Some(Hint::GiveTokenizer));
+        let LoadError::Tokenizer { source, .. } = refused else { panic!("{refused:?}") };
+        assert!(matches!(*source, LoadError::Unsupported { .. }), "{source:?}");
     }
 }
 
@@ -660,7 +667,7 @@ fn names_and_paths_are_resolved() {
     let path = write_file(folder.path(), b"GGUF");
     assert_eq!(cache.resolve(path.to_str().unwrap()).unwrap(), path);
     // A file of another length is not the model.
-    let place = cache.path(&CATALOG[0]);
+    let place = cache.path(&CATALOG[0]).unwrap();
     fs::create_dir_all(place.parent().unwrap()).unwrap();
     fs::write(&place, b"GGUF").unwrap();
     assert!(!cache.holds(&CATALOG[0]));
@@ -674,7 +681,7 @@ fn what_is_there_is_not_pulled_again() {
     let mut model: NamedModel = CATALOG[0];
     // No part of it could be fetched: a pull would fail.
     (model.bytes, model.parts) = (4, &[]);
-    let place = cache.path(&model);
+    let place = cache.path(&model).unwrap();
     fs::create_dir_all(place.parent().unwrap()).unwrap();
     fs::write(&place, b"GGUF").unwrap();
     assert_eq!(cache.pull(&model).unwrap(), place);

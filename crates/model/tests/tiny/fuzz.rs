@@ -22,6 +22,11 @@ const CHAT: &str = "{{ bos_token }}{% for message in messages %}{% if message['r
     {{ '[INST] ' + message.content.strip() + ' [/INST]' }}{% else %}{{ message.content }}\
     {% endif %}{% endfor %}{% if add_generation_prompt %}A:{% endif %}";
 
+/// Uses what Python has and the engine of templates does not.
+const PYTHON_CHAT: &str = "{%- for m in messages -%}{% generation %}{{ '%s: %s' % (m.role, \
+    m.content) }}{% endgeneration %}{%- endfor -%}{{ 'a.b'.rsplit('.', 1)[1].zfill(3) }}\
+    {{ {'a': [1, true]} | tojson(indent=2) }}{{ strftime_now('%d %b %Y') }}{{ 7 % 2 }}";
+
 fn header_of(file: &Path) -> Vec<u8> {
     let bytes = fs::read(file).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
@@ -38,12 +43,13 @@ fn changed_bytes_are_refused_or_read_without_a_panic() {
     Tiny::new("llama", 0).unwrap().write_gguf(&mut whole).unwrap();
     let mut header = whole.into_inner();
     header.truncate(HEADER_BYTES);
-    let targets: [(&str, Target, Vec<u8>); 5] = [
+    let targets: [(&str, Target, Vec<u8>); 6] = [
         ("gguf", fuzz::gguf, header),
         ("safetensors", fuzz::safetensors, header_of(&path.join("model.safetensors"))),
         ("config", fuzz::config, read("config.json")),
         ("tokenizer", fuzz::tokenizer, read("tokenizer.json")),
         ("chat", fuzz::chat, CHAT.into()),
+        ("chat", fuzz::chat, PYTHON_CHAT.into()),
     ];
     for (name, target, bytes) in targets {
         let taken = changes_are_no_panic(name, &bytes, ROUNDS, target);

@@ -171,7 +171,8 @@ fn the_chat_template_says_how_turns_begin_and_end() {
     assert_eq!(generate(&model, &prompt, &GREEDY), (Vec::new(), ended));
     let broken = with_metadata("tokenizer.chat_template", Value::String("{% for".to_owned()));
     let refused = Generator::load(&mut open(&broken), ComputeDtype::F32, Kernel::best(), 1);
-    assert!(matches!(refused.err(), Some(LoadError::Metadata { key, .. }) if key.contains("chat")));
+    let Some(LoadError::ChatTemplate { source, .. }) = refused.err() else { panic!("no error") };
+    assert!(matches!(*source, LoadError::Metadata { key, .. } if key.contains("chat")));
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub(crate) mod chunk_file;
 pub(crate) mod envelope;
 pub(crate) mod journal;
 pub(crate) mod manifest;
+pub(crate) mod notes;
 pub(crate) mod paths;
 pub(crate) mod records;
 pub(crate) mod replica_list;

@@ -14,6 +14,7 @@ const CHUNK_FILE_EXTENSION: &str = "parquet";
 const INDEX: &str = "index";
 const INDEX_PREFIX: &str = "index-";
 const REPLICAS: &str = "replicas.json";
+const NOTES: &str = "notes.json";
 const JOURNAL_PREFIX: &str = "journal-";
 const JOURNAL_SUFFIX: &str = ".log";
 const OLD_MANIFEST_PREFIX: &str = "retired-";
@@ -51,6 +52,11 @@ impl StorePaths {
 
     pub(crate) fn replicas(&self) -> PathBuf {
         self.root.join(REPLICAS)
+    }
+
+    /// Returns the path of the notes on what the store was made with.
+    pub(crate) fn notes(&self) -> PathBuf {
+        self.root.join(NOTES)
     }
 
     /// Returns the path of a manifest that was replaced, named by its inode, for as long as a reader may hold
@@ -160,6 +166,8 @@ pub enum FileKind {
     Calibration,
     /// The file that announces the manifest.
     Generation,
+    /// The notes on what the store was made with.
+    Notes,
     /// Any other: manifest, journal, list of replicas, index.
     Other,
 }
@@ -172,6 +180,7 @@ impl FileKind {
             Some(CHUNKS) => Self::ChunkFile,
             _ if path == Path::new(CALIBRATION) => Self::Calibration,
             _ if path == Path::new(GENERATION) => Self::Generation,
+            _ if path == Path::new(NOTES) => Self::Notes,
             _ => Self::Other,
         }
     }
@@ -206,6 +215,7 @@ mod tests {
         assert_eq!(kind(paths.chunk_file(ShardId(1))), FileKind::ChunkFile);
         assert_eq!(kind(paths.calibration()), FileKind::Calibration);
         assert_eq!(kind(paths.generation()), FileKind::Generation);
+        assert_eq!(kind(paths.notes()), FileKind::Notes);
         assert_eq!(kind(paths.manifest()), FileKind::Other);
     }
 }

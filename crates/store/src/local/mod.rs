@@ -8,6 +8,7 @@ pub(crate) mod generation;
 pub(crate) mod journal;
 pub(crate) mod latest;
 pub(crate) mod lock;
+pub(crate) mod notes;
 pub(crate) mod open;
 pub(crate) mod open_files;
 pub(crate) mod pin;

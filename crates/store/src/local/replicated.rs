@@ -13,8 +13,10 @@ use rayon::prelude::*;
 
 use crate::error::StoreError;
 use crate::format::manifest::Manifest;
+use crate::format::notes::StoreNotes;
 use crate::format::paths::StorePaths;
 use crate::local::latest::{Traces, latest};
+use crate::local::notes::notes;
 use crate::local::reader::Store;
 use crate::local::replica_list::replicas;
 use crate::local::stored_block::StoredBlock;
@@ -100,6 +102,26 @@ impl Replicated {
     #[must_use]
     pub fn doubt(&self) -> Option<&Warning> {
         self.doubt.as_ref()
+    }
+
+    /// Reads what the store was made with, from the first copy that has whole notes, else nothing. Returns a
+    /// warning too if its own are damaged.
+    #[must_use]
+    pub fn notes(&self) -> (StoreNotes, Option<Warning>) {
+        let found = self.copies.iter().find_map(|copy| {
+            let found = notes(copy.root()).ok().flatten()?;
+            Some((found, copy.root()))
+        });
+        let warning = notes(self.copies[0].root()).err().map(|error| {
+            let what = match &found {
+                Some((_, from)) => {
+                    format!("{error}; the notes were read from the replica {}", from.display())
+                }
+                None => format!("{error}; reading goes on without them"),
+            };
+            Warning { what, hint: Some(Hint::Repair) }
+        });
+        (found.map(|(found, _)| found).unwrap_or_default(), warning)
     }
 
     /// Manifest of the store.

@@ -12,6 +12,7 @@ use crate::error::StoreError;
 use crate::format::chunk_file::ShardChunks;
 use crate::format::journal::JournalLine;
 use crate::format::manifest::Manifest;
+use crate::format::notes::StoreNotes;
 use crate::format::paths::StorePaths;
 use crate::format::records::{ShardRecord, ShardRows, Tombstones};
 use crate::format::shard_header::BLOCKS_PER_SHARD_MAX;
@@ -25,6 +26,7 @@ use crate::local::garbage::{garbage_collect, replace_manifest};
 use crate::local::generation::publish_manifest;
 use crate::local::journal::{append, remove_other_journals, settle};
 use crate::local::lock::lock;
+use crate::local::notes;
 use crate::local::shard_writer::ShardFileWriter;
 use crate::local::state::State;
 
@@ -96,8 +98,7 @@ impl StoreWriter {
         let manifest = match read_manifest(&paths)? {
             Some(manifest) => {
                 if let Some(mismatch) = manifest.fingerprint.mismatch(fingerprint) {
-                    let (path, mismatch) = (root.to_owned(), Box::new(mismatch));
-                    return Err(StoreError::Mismatch { path, mismatch });
+                    return Err(StoreError::mismatch(root, mismatch));
                 }
                 manifest
             }
@@ -201,6 +202,14 @@ impl StoreWriter {
         let path = self.paths.shard(input.shard);
         let shard_file = ShardFileWriter::create(&path, chunks, &self.manifest.fingerprint)?;
         Ok(ShardWriter { store: self, input, shard_file, sealed: false })
+    }
+
+    /// Notes what the store is made with.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the notes cannot be written.
+    pub fn note(&self, now: &StoreNotes) -> Result<(), StoreError> {
+        notes::write(&self.paths.root, now)
     }
 
     /// Starts to add an input to a complete store. Readers see it when it is finished.

@@ -15,6 +15,7 @@ use crate::format::block_table::{
     BlockEntry, decode_table, header_and_table, place_chunks, table_end,
 };
 use crate::format::manifest::Manifest;
+use crate::format::notes::StoreNotes;
 use crate::format::paths::StorePaths;
 use crate::format::records::FileRecord;
 use crate::format::shard_header::{SHARD_HEADER_BYTES, ShardHeader};
@@ -22,6 +23,7 @@ use crate::local::calibration;
 use crate::local::durable::{check_own_folder, make_own_folder};
 use crate::local::garbage::{garbage_collect, replace_manifest};
 use crate::local::lock::lock;
+use crate::local::notes;
 use crate::local::open::open_plain;
 use crate::local::reader::Store;
 use crate::local::shard_reader::check_block;
@@ -124,6 +126,17 @@ impl Repair {
     pub fn write_generation(&self) -> Result<(), StoreError> {
         let paths = &self.store.paths;
         State::snapshot(paths)?.map_or(Ok(()), |snapshot| snapshot.announce(paths, None))
+    }
+
+    /// Replaces damaged notes by these, or removes them.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be written.
+    pub fn write_notes(&self, now: Option<&StoreNotes>) -> Result<(), StoreError> {
+        match now {
+            Some(now) => notes::write(self.store.root(), now),
+            None => notes::remove(self.store.root()),
+        }
     }
 
     /// Finds the intact blocks of a damaged shard. A damaged table is made again from the chunks and the

@@ -18,6 +18,7 @@ use crate::local::durable::{
 };
 use crate::local::garbage::{garbage_collect, keep_old_manifest};
 use crate::local::lock::lock;
+use crate::local::notes;
 use crate::local::reader::Store;
 use crate::local::replica_list::replicas;
 use crate::local::shard_reader::{OpenShard, shard_headers};
@@ -143,6 +144,9 @@ impl Replica {
             && target.calibration().is_err()
         {
             calibration::write(&paths.calibration(), &calibration)?;
+        }
+        if let Ok(Some(notes)) = notes::notes(&source.paths.root) {
+            notes::write(&paths.root, &notes)?;
         }
         // A killed copy may have left names there that are not durable.
         for folder in [paths.shards(), paths.chunks()] {

@@ -25,12 +25,14 @@ fn changed_bytes_are_refused_or_read_without_a_panic() {
     let fixed = hyperrag_core::FixedPositions { first: 1, last: 2 };
     let means = vec![0.5; 4 * small().kv_shape.token_bytes() / 2];
     let calibration = hyperrag_core::Calibration::new(&small().kv_shape, fixed, means).to_bytes();
-    let targets: [(&str, Target, &[u8]); 8] = [
+    let notes = br#"{"model":"/a.gguf","profile":"plain","columns":{"id":"key","title":"t"}}"#;
+    let targets: [(&str, Target, &[u8]); 9] = [
         ("header", fuzz::header, &shard[..HEADER]),
         ("table", fuzz::table, &table),
         ("block_header", fuzz::block_header, &shard[4096..4096 + 128]),
         ("manifest", fuzz::manifest, body),
         ("manifest", fuzz::manifest, manifest.as_bytes()),
+        ("notes", fuzz::notes, notes),
         ("journal", fuzz::journal, &line[9..]),
         ("calibration", fuzz::calibration, &calibration),
         ("shard", fuzz::shard, &shard),

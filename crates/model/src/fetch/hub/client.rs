@@ -3,8 +3,10 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
+use hyperrag_core::Warning;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use ureq::config::RedirectAuthHeaders;
@@ -17,10 +19,16 @@ const ENDPOINT: &str = "https://huggingface.co";
 const LISTING_BYTES_MAX: u64 = 64 << 20;
 /// Largest number of redirections within the hub before it gives the place of the bytes.
 const REDIRECTIONS_MAX: usize = 8;
+/// Statuses of a hub that is busy.
+const BUSY: [u16; 2] = [429, 503];
+/// Number of requests to a busy hub, and longest time between two of them, in seconds.
+const REQUESTS_MAX: u32 = 5;
+const WAIT_SECONDS_MAX: u64 = 60;
 
 pub(super) struct HubClient {
     endpoint: String,
     token: Option<String>,
+    warn: fn(&Warning),
     /// Follows redirections anywhere; the token goes to the hub alone.
     follows: Agent,
     stays: Agent,
@@ -30,6 +38,13 @@ pub(super) struct HubClient {
 pub(super) enum Failure {
     /// Status with which the hub refused.
     Status(u16),
+    /// Status with which the hub refused again and again, or for longer than this program waits.
+    Busy {
+        /// Last status.
+        status: u16,
+        /// Time that the hub named.
+        wait_seconds: Option<u64>,
+    },
     /// Reason why the hub was not reached, or why its answer is of no use.
     Other(String),
 }
@@ -51,7 +66,7 @@ pub(super) struct RevisionFile {
 }
 
 impl HubClient {
-    pub(super) fn new(endpoint: Option<String>, token: Option<String>) -> Self {
+    pub(super) fn new(endpoint: Option<String>, token: Option<String>, warn: fn(&Warning)) -> Self {
         let agent = |redirections| {
             Agent::new_with_config(
                 Agent::config_builder()
@@ -65,14 +80,39 @@ impl HubClient {
             )
         };
         let endpoint = endpoint.unwrap_or_else(|| ENDPOINT.to_owned());
-        Self { endpoint, token, follows: agent(10), stays: agent(0) }
+        Self { endpoint, token, warn, follows: agent(10), stays: agent(0) }
     }
 
+    /// Requests once more, after a time, while the hub is busy.
     fn get(
         &self,
         agent: &Agent,
         url: &str,
-        range: Option<String>,
+        range: Option<&str>,
+    ) -> Result<Response<Body>, Failure> {
+        for request in 1.. {
+            let response = self.get_once(agent, url, range)?;
+            let status = response.status().as_u16();
+            if !BUSY.contains(&status) {
+                return Ok(response);
+            }
+            let asked = header(&response, "retry-after").and_then(seconds);
+            let wait = asked.unwrap_or(1 << (request - 1));
+            if request >= REQUESTS_MAX || wait > WAIT_SECONDS_MAX {
+                return Err(Failure::Busy { status, wait_seconds: asked });
+            }
+            let what = format!("the hub is busy (status {status}): trying again in {wait} s");
+            (self.warn)(&what.into());
+            thread::sleep(Duration::from_secs(wait));
+        }
+        unreachable!("the last request returns")
+    }
+
+    fn get_once(
+        &self,
+        agent: &Agent,
+        url: &str,
+        range: Option<&str>,
     ) -> Result<Response<Body>, Failure> {
         let mut request = agent.get(url);
         if let Some(token) = &self.token {
@@ -98,20 +138,21 @@ impl HubClient {
         format!("{}/{repo}/resolve/{commit}/{file}", self.endpoint)
     }
 
-    /// Returns the name in the hub's cache of the bytes at `url`: their SHA-256, or git's name of them.
-    pub(super) fn blob(&self, url: &str) -> Result<String, Failure> {
+    /// Returns the name in the hub's cache of the bytes at `url`: their SHA-256, or git's name of them;
+    /// `None` where a mirror does not tell.
+    pub(super) fn blob(&self, url: &str) -> Result<Option<String>, Failure> {
         let mut url = url.to_owned();
         for _ in 0..REDIRECTIONS_MAX {
-            let response = self.get(&self.stays, &url, Some("bytes=0-0".to_owned()))?;
+            let response = self.get(&self.stays, &url, Some("bytes=0-0"))?;
             let within = header(&response, "location").filter(|place| place.starts_with('/'));
             if let Some(place) = within.filter(|_| response.status().is_redirection()) {
-                url = format!("{}{place}", self.endpoint);
+                url = format!("{}{place}", origin(&self.endpoint));
                 continue;
             }
             if !response.status().is_redirection() {
-                return tag(&succeeded(response)?);
+                return Ok(tag(&succeeded(response)?));
             }
-            return tag(&response);
+            return Ok(tag(&response));
         }
         Err(Failure::Other("it sends in circles".to_owned()))
     }
@@ -121,7 +162,7 @@ impl HubClient {
         let mut file =
             OpenOptions::new().create(true).append(true).open(partial).map_err(Failure::other)?;
         let mut start = file.metadata().map_err(Failure::other)?.len();
-        let from = |start: u64| self.get(&self.follows, url, Some(format!("bytes={start}-")));
+        let from = |start: u64| self.get(&self.follows, url, Some(&format!("bytes={start}-")));
         let mut response = from(start)?;
         if start > 0 && response.status() != 206 {
             // The server has fewer bytes, or does not send parts.
@@ -165,19 +206,51 @@ fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()
 }
 
-/// Returns the tag by which an answer names its bytes. It becomes the name of a file.
-fn tag(response: &Response<Body>) -> Result<String, Failure> {
-    let tag = header(response, "x-linked-etag").or_else(|| header(response, "etag"));
-    let tag = tag.unwrap_or_default().trim_start_matches("W/").trim_matches('"');
+/// Returns the tag by which an answer names its bytes; `None` if it has none that can name a file.
+fn tag(response: &Response<Body>) -> Option<String> {
+    let tag = header(response, "x-linked-etag").or_else(|| header(response, "etag"))?;
+    let tag = tag.trim_start_matches("W/").trim_matches('"');
     let word = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-    match (1..=128).contains(&tag.len()) && tag.chars().all(word) {
-        true => Ok(tag.to_owned()),
-        false => Err(Failure::Other(format!("it names the file's bytes {tag:?}"))),
-    }
+    ((1..=128).contains(&tag.len()) && tag.chars().all(word)).then(|| tag.to_owned())
+}
+
+/// Returns the seconds of a header that names a time from now, or a date.
+fn seconds(wait: &str) -> Option<u64> {
+    let until = || {
+        let date = httpdate::parse_http_date(wait.trim()).ok()?;
+        Some(date.duration_since(SystemTime::now()).map_or(0, |wait| wait.as_secs() + 1))
+    };
+    wait.trim().parse().ok().or_else(until)
+}
+
+/// Returns scheme and host of an address.
+fn origin(address: &str) -> &str {
+    let host = address.find("://").map_or(0, |at| at + 3);
+    address[host..].find('/').map_or(address, |end| &address[..host + end])
 }
 
 impl Failure {
     fn other(error: impl ToString) -> Self {
         Self::Other(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_to_wait_are_seconds_or_dates() {
+        assert_eq!(seconds(" 7 "), Some(7));
+        assert_eq!(seconds("Wed, 21 Oct 2015 07:28:00 GMT"), Some(0));
+        let soon = SystemTime::now() + Duration::from_secs(30);
+        assert!((29..=31).contains(&seconds(&httpdate::fmt_http_date(soon)).unwrap()));
+        assert_eq!(seconds("soon"), None);
+    }
+
+    #[test]
+    fn a_place_on_the_hub_begins_at_its_host() {
+        assert_eq!(origin("https://hub.example/mirror"), "https://hub.example");
+        assert_eq!(origin("http://127.0.0.1:80"), "http://127.0.0.1:80");
     }
 }

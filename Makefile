@@ -57,6 +57,7 @@ test-gemma: build ## fetch Gemma 3 270M (250 MB) and compare it with transformer
 
 python: target/python/installed ## a Python with numpy, ir-measures and cwl-eval, in target/, for tests
 target/python/installed: Makefile | prerequisites
+	@command -v perl >/dev/null || { echo "the tests need perl: gdeval of ir-measures is written in it" >&2; exit 1; }
 	python3 -m venv target/python
 	target/python/bin/pip install -q --disable-pip-version-check numpy==2.4.6 \
 	  ir-measures==0.4.3 pytrec-eval-terrier==0.5.11 cwl-eval==1.0.12

@@ -74,16 +74,24 @@ def sealed_whole(line):
     return bool(blank) and crc == b"%08x" % zlib.crc32(sealed)
 
 
-def manifest(store):
-    path = store / "manifest.json"
-    text = read(path)
+def enveloped(path, name):
+    """The value of `name` in a JSON file with a checksum."""
+    text, field = read(path), f'"{name}":'.encode()
     try:
         envelope = json.loads(text)
-        body = text[text.index(b'"manifest":') + 11 : text.rindex(b"}")]
+        body = text[text.index(field) + len(field) : text.rindex(b"}")]
         check(digest(body) == envelope["checksum"], path, "its checksum does not fit")
-        found = envelope["manifest"]
-        version = found["fingerprint"]["format_version"]
+        return envelope[name]
     except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{path}: no {name} ({error})") from error
+
+
+def manifest(store):
+    path = store / "manifest.json"
+    found = enveloped(path, "manifest")
+    try:
+        version = found["fingerprint"]["format_version"]
+    except (KeyError, TypeError) as error:
         raise Damaged(f"{path}: no manifest ({error})") from error
     if version not in VERSIONS:
         raise Unknown(f"{store}: the store is of format version {version}, this reader knows {VERSIONS}")
@@ -215,6 +223,8 @@ def read_block(place, data, entry, geometry, codec):
 
 def read_store(store, dump):
     found = manifest(store)
+    if (store / "notes.json").exists():
+        enveloped(store / "notes.json", "notes")
     fingerprint, totals = found["fingerprint"], [0, 0]
     identity, codec = fingerprint_digest(fingerprint), Codec(store, fingerprint)
     for record in found["shards"]:

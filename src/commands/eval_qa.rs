@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use hyperrag_core::{agreeing, counted};
 use hyperrag_eval::metric::qa::{exact_match, f1};
 use serde::Serialize;
 
 use crate::cli::eval::QaArgs;
 use crate::exit::Status;
 use crate::input::gold::{Question, json_lines, questions};
+use crate::output::table::fields;
 use crate::report;
 
 /// Worth of answers.
@@ -58,17 +60,25 @@ pub(crate) fn eval_qa(args: &QaArgs, json: bool) -> Result<Status> {
     output.metrics = BTreeMap::from([("EM", matches / count), ("F1", overlaps / count)]);
     report::figures(&output, json, None, || {
         let metrics = &output.metrics;
-        format!(
-            "questions  {}\nEM         {:.4}\nF1         {:.4}",
-            output.questions, metrics["EM"], metrics["F1"]
-        )
+        let mean = |name: &str| (name.to_owned(), format!("{:.4}", metrics[name]));
+        fields(&[("questions".to_owned(), output.questions.to_string()), mean("EM"), mean("F1")])
     })?;
     if output.unanswered > 0 {
-        report::note(&format!("{} questions have no answer: they count 0", output.unanswered));
+        report::note(&format!(
+            "{} {} no answer: {} 0",
+            counted(output.unanswered, "question"),
+            agreeing(output.unanswered, "has", "have"),
+            agreeing(output.unanswered, "it counts", "they count")
+        ));
     }
     if used.len() < answers.count {
         let rest = answers.count - used.len();
-        report::note(&format!("{rest} answers belong to no question: they were left out"));
+        report::note(&format!(
+            "{} {} to no question and {} left out",
+            counted(rest, "answer"),
+            agreeing(rest, "belongs", "belong"),
+            agreeing(rest, "was", "were")
+        ));
     }
     Ok(Status::Done)
 }

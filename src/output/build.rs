@@ -1,4 +1,4 @@
-//! What `build` says: columns, plans, summaries and faults come in, sentences and JSON go out.
+//! Sentences and JSON of `build`: columns, plans, summaries and faults come in, text goes out.
 
 use std::path::Path;
 

@@ -110,7 +110,7 @@ fn a_prompt_that_is_too_long_is_cut_at_its_end() {
     assert_eq!((ids(&left_out).len(), &left_out["passages_left_out"]), (2, &json!(1)));
     assert!(ids(&fits).starts_with(&ids(&left_out)));
     let line = format!("answer --store store TINY --depth 8 --max-tokens {} {BEES}", free + 1);
-    scratch.ok(&line).says(&["passage [3] was cut by 1 tokens"]);
+    scratch.ok(&line).says(&["passage [3] was cut by 1 token:"]);
     let line = line.replace(&(free + 1).to_string(), "2040");
     scratch.ends(FAILED, &line).says(&["--max-tokens", "room for 2048"]);
 }

@@ -151,7 +151,7 @@ fn answers_are_evaluated() {
     );
     let line = "eval qa --answers answers --gold gold";
     let outcome = run(&scratch, &format!("{line} --json"), DONE);
-    outcome.says(&["1 questions have no answer"]);
+    outcome.says(&["1 question has no answer"]);
     let found = outcome.json().remove(0);
     assert_eq!(found["metrics"]["EM"].as_f64().unwrap(), 1.0 / 3.0);
     assert_eq!(found["per_query"]["b"]["F1"].as_f64().unwrap(), 2.0 / 3.0);
@@ -175,7 +175,7 @@ fn questions_without_an_id_are_matched_by_their_text() {
     );
     let line = "eval qa --answers answers --gold gold";
     let outcome = run(&scratch, &format!("{line} --json"), DONE);
-    outcome.says(&["1 questions have no answer", "1 answers belong to no question"]);
+    outcome.says(&["1 question has no answer", "1 answer belongs to no question"]);
     let found = outcome.json().remove(0);
     assert_eq!(found["per_query"]["Who?"]["EM"], 1.0);
     assert_eq!(found["per_query"]["Why?"]["F1"], 0.0);
@@ -238,7 +238,7 @@ fn questions_of_nq_open_are_read() {
     for gold in [gold, &format!("[{}]", gold.trim_end().replace('\n', ",\n"))] {
         scratch.write("gold", gold);
         let outcome = run(&scratch, "eval qa --answers answers --gold gold --json", DONE);
-        outcome.says(&["1 questions have no answer"]);
+        outcome.says(&["1 question has no answer"]);
         let found = outcome.json().remove(0);
         assert_eq!(found["per_query"]["who sings"]["EM"], 1.0);
         assert_eq!(found["metrics"]["EM"], 0.5);

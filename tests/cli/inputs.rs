@@ -178,7 +178,7 @@ fn what_writers_make_beyond_the_standard_is_read() {
          {\"_id\": 2, \"title\": true, \"text\": \"half a pair \\ud83d of bees\", \"x\": -Infinity}\n",
     );
     let outcome = scratch.ok(&format!("build c.jsonl --store store {STORE} --json"));
-    outcome.says(&["1 rows have half a surrogate pair"]);
+    outcome.says(&["1 row has half a surrogate pair"]);
     assert_eq!(outcome.json()[0]["lossy_rows"], 1);
     let hits = scratch.ok("query bees --store store TINY --profile plain --json").json();
     let titles: Vec<&str> =
@@ -296,7 +296,7 @@ fn a_byte_order_mark_is_no_part_of_an_id() {
     assert_eq!(eval[0]["metrics"]["RR"]["mean"], 1.0);
     let qa = scratch.ok("eval qa --answers answers --gold gold --json").json();
     assert_eq!((&qa[0]["metrics"]["EM"], &qa[0]["unanswered"]), (&json!(1.0), &json!(0)));
-    scratch.ok("delete --store store --ids ids").says(&["deleted 1 documents"]);
+    scratch.ok("delete --store store --ids ids").says(&["deleted 1 document,"]);
     let piped = scratch
         .run_with_stdin("query --store store TINY --profile plain --json -", "\u{feff}bees\n");
     assert_eq!(piped.json()[0]["query"], "bees", "{}", piped.stderr);

@@ -134,7 +134,7 @@ fn deleted_documents_are_gone_at_once_and_their_bytes_with_a_compaction() {
     scratch.write("run", format!("Q1 Q0 {} 1 1.0 x\n", gone[0]));
     scratch.write("q.jsonl", "{\"_id\": \"Q1\", \"text\": \"bees\"}\n");
     let line = "query --store store TINY --queries q.jsonl --candidates run";
-    scratch.run(line).says(&["1 candidates are not in the store", &gone[0]]);
+    scratch.run(line).says(&["1 candidate is not in the store", &gone[0]]);
 
     let before = scratch.files("store");
     let done = scratch.ok("compact --store store --json");

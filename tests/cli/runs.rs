@@ -121,7 +121,8 @@ fn equal_scores_have_one_order_in_every_form() {
         let answer = scratch.ok(&format!("{line} --json")).json().remove(0);
         assert_eq!(ids(&answer), documents(&run), "{fuse}");
         let table = scratch.ok(&line).stdout;
-        let places = documents(&run).into_iter().map(|id| table.find(&format!(" {id} ")).unwrap());
+        let places =
+            documents(&run).into_iter().map(|id| table.find(&format!("\t{id}\t")).unwrap());
         assert!(places.is_sorted(), "{fuse}: {table}");
     }
     for how in ["--no-rerank", "--fuse none"] {
@@ -248,7 +249,7 @@ fn a_store_whose_ids_have_blanks_is_read_and_cleared_of_them() {
     assert_eq!(found, ["edge ", "my doc", "plain", "wide\u{3000}id"]);
     scratch.write("ids", "edge \r\n\n \nwide\u{3000}id\n  plain \nnobody \n");
     let deleted = scratch.ok("delete --store store --ids ids");
-    deleted.says(&["deleted 3 documents, 1 are left", "1 ids are not in the store: nobody"]);
+    deleted.says(&["deleted 3 documents, 1 is left", "1 ids are not in the store: nobody"]);
     scratch.ok("compact --store store");
     let answer = scratch.ok(&format!("{query} --json")).json().remove(0);
     assert_eq!(ids(&answer), ["my doc"]);

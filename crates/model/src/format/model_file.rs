@@ -99,14 +99,15 @@ impl ModelFile {
         }
     }
 
-    /// Checks that no file was changed since it was opened, so that all that was read is of one model.
+    /// Checks that no file was changed since it was opened, so that all that was read is of one model. A file
+    /// that is gone is not changed: it stays as it was for those who have it open.
     ///
     /// # Errors
     /// [`LoadError::Changed`] with the file.
     pub(crate) fn check_unchanged(&self) -> Result<(), LoadError> {
         let files = self.files();
         let states = files.iter().map(|path| file_state(path));
-        match states.zip(&self.opened).position(|(now, opened)| now != *opened) {
+        match states.zip(&self.opened).position(|(now, opened)| now.is_some() && now != *opened) {
             Some(at) => Err(LoadError::Changed { path: files[at].clone() }),
             None => Ok(()),
         }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::cli::eval::QaArgs;
 use crate::exit::Status;
-use crate::input::gold::{Question, json_lines, questions};
+use crate::input::gold::{Question, json_rows, questions};
 use crate::output::table::fields;
 use crate::report;
 
@@ -94,7 +94,7 @@ struct Answers {
 impl Answers {
     fn read(path: &Path) -> Result<Self> {
         let mut answers = Self { count: 0, by_id: HashMap::new(), by_query: HashMap::new() };
-        for (place, row) in json_lines(path)? {
+        for (place, row) in json_rows(path)? {
             let (id, query) = (row.id(), row.text("query"));
             ensure!(
                 id.is_some() || query.is_some(),

@@ -2,20 +2,20 @@
 //! of JSON are told apart by their shape.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use hyperrag_corpus::JsonObjects;
 use hyperrag_eval::metric::qa::normalize_answer;
+use hyperrag_files::lines::BYTE_ORDER_MARK;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::input::rows::Row;
 
-/// Longest row of JSONL.
+/// Bytes of a first line that are looked at.
 const LINE_BYTES_MAX: u64 = 1 << 20;
-/// Byte order mark in UTF-8.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A question with its right answers.
 pub(crate) struct Question {
@@ -48,79 +48,63 @@ struct Paragraph {
 
 /// Reads the questions of a file.
 pub(crate) fn questions(path: &Path) -> Result<Vec<Question>> {
-    let name = path.display().to_string();
-    let rows = match opened(path, &name)? {
-        (first, rest) if is_row(&first) => lines(&name, Cursor::new(first).chain(rest))?,
-        (first, rest) => document(&name, &first, rest)?,
-    };
-    let questions = rows.into_iter().map(|(place, row)| question(place, &row));
-    questions.collect()
+    let rows = if path.is_file() && is_squad(path)? { squad(path)? } else { json_rows(path)? };
+    rows.into_iter().map(|(place, row)| question(place, &row)).collect()
 }
 
-/// Reads JSON objects, one a line, each with its place.
-pub(crate) fn json_lines(path: &Path) -> Result<Vec<(String, Row)>> {
-    let name = path.display().to_string();
-    let (first, rest) = opened(path, &name)?;
-    lines(&name, Cursor::new(first).chain(rest))
+/// Reads JSON objects, one a line or in one array, each with its place.
+pub(crate) fn json_rows(path: &Path) -> Result<Vec<(String, Row)>> {
+    let mut rows = Vec::new();
+    for object in JsonObjects::open(path)? {
+        let (place, text) = object?;
+        let row = serde_json::from_str(&text);
+        let row = row.with_context(|| format!("{place}: not a JSON object"))?;
+        rows.push((place.to_string(), row));
+    }
+    Ok(rows)
 }
 
-/// Opens a file, and reads its first line, or the start of a long one.
-fn opened(path: &Path, name: &str) -> Result<(Vec<u8>, BufReader<File>)> {
+/// Opens a file and reads its first line, or the start of a long one.
+fn opened(path: &Path) -> Result<(Vec<u8>, impl Read)> {
+    let name = path.display();
     let file = File::open(path).with_context(|| format!("{name}: the file cannot be opened"))?;
     let (mut reader, mut first) = (BufReader::new(file), Vec::new());
     let read = reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut first);
     read.with_context(|| format!("{name}: the file cannot be read"))?;
-    if first.starts_with(BYTE_ORDER_MARK) {
+    if first.starts_with(BYTE_ORDER_MARK.as_bytes()) {
         first.drain(..BYTE_ORDER_MARK.len());
     }
     Ok((first, reader))
 }
 
-/// Whether a first line says that each line is a row.
-fn is_row(first: &[u8]) -> bool {
-    let blank = first.trim_ascii().is_empty();
-    let row = || serde_json::from_slice::<Row>(first);
-    blank || row().is_ok_and(|row| !matches!(row.value("data"), Some(Value::Array(_))))
-}
-
-fn lines(name: &str, mut reader: impl BufRead) -> Result<Vec<(String, Row)>> {
-    let (mut rows, mut text) = (Vec::new(), String::new());
-    for number in 1.. {
-        let place = format!("{name}:{number}");
-        text.clear();
-        let read = reader.by_ref().take(LINE_BYTES_MAX).read_line(&mut text);
-        let read = read.with_context(|| format!("{place}: not readable as text"))?;
-        let whole = (read as u64) < LINE_BYTES_MAX || text.ends_with('\n');
-        ensure!(whole, "{place}: the line is longer than {LINE_BYTES_MAX} bytes");
-        if read == 0 {
-            break;
-        }
-        if !text.trim().is_empty() {
-            let row = serde_json::from_str(&text);
-            rows.push((place.clone(), row.with_context(|| format!("{place}: not a JSON object"))?));
-        }
-    }
-    Ok(rows)
-}
-
-/// Reads one JSON value over several lines, or a long one: a list of rows, or SQuAD's file.
-fn document(name: &str, first: &[u8], rest: impl Read) -> Result<Vec<(String, Row)>> {
-    let reader = BufReader::new(first.chain(rest));
-    let rows: serde_json::Result<Vec<Row>> = match first.trim_ascii_start().first() {
-        Some(b'[') => serde_json::from_reader(reader),
-        _ => serde_json::from_reader(reader).map(|squad: Squad| {
-            let paragraphs = squad.data.into_iter().flat_map(|article| article.paragraphs);
-            paragraphs.flat_map(|paragraph| paragraph.qas).collect()
-        }),
+/// Whether a file is one JSON object, over several lines or with SQuAD's list.
+fn is_squad(path: &Path) -> Result<bool> {
+    let (first, _) = opened(path)?;
+    let is_row = || {
+        let row = serde_json::from_slice::<Row>(&first);
+        row.is_ok_and(|row| !matches!(row.value("data"), Some(Value::Array(_))))
     };
-    let rows = rows.with_context(|| {
+    Ok(first.trim_ascii_start().starts_with(b"{") && !is_row())
+}
+
+/// Reads SQuAD's file.
+fn squad(path: &Path) -> Result<Vec<(String, Row)>> {
+    let (first, rest) = opened(path)?;
+    let squad: serde_json::Result<Squad> =
+        serde_json::from_reader(BufReader::new(first.chain(rest)));
+    let name = path.display();
+    let Squad { data } = squad.with_context(|| {
         format!(
             "{name}: neither JSON objects, one a line, nor a list of them, nor one in SQuAD's form \
              (data, paragraphs, qas)"
         )
     })?;
-    let place = |number: usize| format!("{name}: question {number}");
-    Ok((1..).zip(rows).map(|(number, row)| (place(number), row)).collect())
+    let paragraphs = data.into_iter().flat_map(|article| article.paragraphs);
+    let rows = paragraphs.flat_map(|paragraph| paragraph.qas);
+    Ok((1..)
+        .zip(rows)
+        .map(|(number, row): (usize, _)| (format!("{name}: question {number}"), row))
+        .collect())
 }
 
 fn question(place: String, row: &Row) -> Result<Question> {

@@ -249,7 +249,7 @@ fn a_store_whose_ids_have_blanks_is_read_and_cleared_of_them() {
     assert_eq!(found, ["edge ", "my doc", "plain", "wide\u{3000}id"]);
     scratch.write("ids", "edge \r\n\n \nwide\u{3000}id\n  plain \nnobody \n");
     let deleted = scratch.ok("delete --store store --ids ids");
-    deleted.says(&["deleted 3 documents, 1 is left", "1 ids are not in the store: nobody"]);
+    deleted.says(&["deleted 3 documents, 1 is left", "1 id is not in the store: nobody"]);
     scratch.ok("compact --store store");
     let answer = scratch.ok(&format!("{query} --json")).json().remove(0);
     assert_eq!(ids(&answer), ["my doc"]);

@@ -77,19 +77,15 @@ fn spelt(hint: &Hint) -> String {
             "ask with `hyperrag query --recompute`, which reads the texts of a store, whatever profile \
              it was built with"
         }
-        Hint::Repair => "mend the store with `hyperrag repair`",
-        Hint::AcceptOlder => "bring back a newer replica, or run `hyperrag repair --accept-older`",
-        Hint::RepairOrRecompute => {
-            "mend it with `hyperrag repair`, or ask with --on-damage recompute"
-        }
-        Hint::RebuildIndex => {
-            "run `hyperrag repair`, or the same `hyperrag build` again, which make the index anew"
-        }
-        Hint::ReplicateAnew
+        Hint::Repair
+        | Hint::AcceptOlder
+        | Hint::RepairOrRecompute
+        | Hint::RebuildIndex
+        | Hint::ReplicateAnew
         | Hint::RepairFromReplica
         | Hint::NameReplicas
         | Hint::ListReplicas
-        | Hint::ForgetReplica => of_replicas(hint),
+        | Hint::ForgetReplica => spelt_of_damage(hint),
         Hint::Append => "add or replace documents with --append, or build another store",
         Hint::AppendOrSameInput => {
             "add what is new with --append, build another store, or give the same input and --limit"
@@ -150,8 +146,17 @@ fn shorter_query(tokens_max: usize, chunk_tokens_max: usize) -> String {
     }
 }
 
-fn of_replicas(hint: &Hint) -> &'static str {
+/// Spells a remedy for a damaged store or copy.
+fn spelt_of_damage(hint: &Hint) -> &'static str {
     match hint {
+        Hint::Repair => "mend the store with `hyperrag repair`",
+        Hint::AcceptOlder => "bring back a newer replica, or run `hyperrag repair --accept-older`",
+        Hint::RepairOrRecompute => {
+            "mend it with `hyperrag repair`, or ask with --on-damage recompute"
+        }
+        Hint::RebuildIndex => {
+            "run `hyperrag repair`, or the same `hyperrag build` again, which make the index anew"
+        }
         Hint::ReplicateAnew => {
             "remove the copy's folder and run `hyperrag replicate` again, or name another folder"
         }

@@ -113,7 +113,8 @@ fn spelt_of_model(hint: &Hint) -> String {
         }
         Hint::GiveChatTemplate => "give another one with --chat-template".to_owned(),
         Hint::GiveBuildSettings => {
-            "give --model, --profile, --kv-dtype, --chunk-tokens and --unit-rows as for its build"
+            "give --model, --profile, --kv-dtype, --chunk-tokens, --unit-rows and --language as for its \
+             build"
                 .to_owned()
         }
         Hint::UpgradeStore => {

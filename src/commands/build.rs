@@ -50,12 +50,12 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
         report::note(&arithmetic::sentence(&loaded.model));
     }
     let taken = corpus.columns_taken();
-    output::tell_columns(taken.as_ref(), json);
+    output::tell_columns(taken.as_ref(), args.columns.title_column.as_deref(), json);
     let loaded = calibrate(loaded, kv_dtype, chunk_tokens, &corpus, args.limit)?;
     let chunker = Chunker::new(&loaded.tokenizer, &loaded.profile, chunk_tokens as usize)?;
     let Settings { version, unit_rows, language, .. } = settings;
     let fingerprint = loaded.fingerprint(version, chunk_tokens, unit_rows, language)?;
-    let columns = columns_to_note(taken.as_ref(), noted.columns);
+    let columns = columns_to_note(&args.columns, noted.columns);
     let notes = StoreNotes { columns, ..loaded.notes.clone() };
     let progress = BuildProgress::default();
     let input = BuildInput {
@@ -163,11 +163,8 @@ impl Settings {
     }
 }
 
-/// Names that the store notes, where it is added to; else none.
+/// Names that the store notes; none where there is no store.
 fn notes(args: &BuildArgs) -> Result<StoreNotes> {
-    if !args.append {
-        return Ok(StoreNotes::default());
-    }
     let noted = hyperrag_store::notes(&args.store);
     match noted {
         Err(error @ StoreError::Damaged { .. }) => {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use hyperrag_corpus::{Columns, ColumnsTaken, Corpus, Format, Limits, Quoting, ReadOptions, Row};
+use hyperrag_corpus::{Columns, Corpus, Format, Limits, Quoting, ReadOptions, Row};
 use hyperrag_store::ColumnNotes;
 
 use crate::cli::build as cli;
@@ -58,11 +58,15 @@ pub(crate) fn open_as_noted(
     }
 }
 
-/// Returns the columns to note: those that the input's documents are read from, else those noted before.
-pub(crate) fn columns_to_note(taken: Option<&ColumnsTaken>, noted: ColumnNotes) -> ColumnNotes {
-    let Some(ColumnsTaken { columns, .. }) = taken else { return noted };
-    let Columns { id, title, text, .. } = columns.clone();
-    ColumnNotes { id: id.or(noted.id), title: title.or(noted.title), text: text.or(noted.text) }
+/// Returns the columns to note: those that flags name, else those noted before. Others are found by their
+/// usual names in each input.
+pub(crate) fn columns_to_note(given: &ColumnArgs, noted: ColumnNotes) -> ColumnNotes {
+    let ColumnArgs { id_column, title_column, text_column, .. } = given.clone();
+    ColumnNotes {
+        id: id_column.or(noted.id),
+        title: title_column.or(noted.title),
+        text: text_column.or(noted.text),
+    }
 }
 
 /// Returns the columns that `args` name.

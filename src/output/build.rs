@@ -15,11 +15,16 @@ use crate::cli::build::BuildArgs;
 use crate::output::table::fields;
 use crate::report;
 
-/// Says which columns the documents are read from.
-pub(crate) fn tell_columns(taken: Option<&ColumnsTaken>, json: bool) {
+/// Says which columns the documents are read from, and warns where the named title is not there.
+pub(crate) fn tell_columns(taken: Option<&ColumnsTaken>, title_column: Option<&str>, json: bool) {
     let Some(taken) = taken else { return };
     if !json {
         report::note(&format!("columns: {taken}"));
+    }
+    if let (Some(named), None) = (title_column, &taken.columns.title) {
+        report::warn(&format!(
+            "no title {named:?} in the first rows: documents without it have an empty title"
+        ));
     }
     if let Some(difference) = taken.difference() {
         report::warn(&difference);

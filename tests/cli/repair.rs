@@ -251,7 +251,7 @@ fn a_manifest_is_made_again() {
         fs::remove_file(scratch.path("store").join(name)).unwrap();
     }
     let wrong = scratch.ends(DAMAGED, "repair --store store TINY --unit-rows 31");
-    assert!(wrong.stdout.contains("--unit-rows as for its build"), "{}", wrong.stdout);
+    assert!(wrong.stdout.contains("--unit-rows and --language as for its"), "{}", wrong.stdout);
     let refused = scratch.ends(DAMAGED, REPAIR);
     assert!(refused.stdout.contains("--accept-older"), "{}", refused.stdout);
     let outcome = scratch.ok(&format!("{REPAIR} --accept-older"));

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::support::{DAMAGED, FAILED, Scratch, jsonl, passages, testdata};
+use crate::support::{DAMAGED, FAILED, MISMATCH, Scratch, jsonl, passages, testdata};
 
 #[test]
 fn chunks_that_leave_no_room_for_a_query_are_refused() {
@@ -110,4 +110,25 @@ fn a_run_needs_no_texts() {
     let ids: Vec<&str> = ids.map(|hit| hit["id"].as_str().unwrap()).collect();
     let of_run: Vec<&str> = run.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
     assert_eq!(of_run, ids);
+}
+
+#[test]
+fn a_plan_of_an_append_refuses_what_the_append_would() {
+    let scratch = Scratch::new();
+    scratch.ok("build CORPUS --store store TINY --limit 4");
+    for other in ["--kv-dtype f32", "--language german"] {
+        let line = format!("build CORPUS --store store TINY --append {other}");
+        scratch.ends(MISMATCH, &format!("{line} --dry-run")).says(&["the store was made with"]);
+        scratch.ends(MISMATCH, &line);
+    }
+}
+
+#[test]
+fn a_named_title_that_no_row_has_is_told() {
+    let scratch = Scratch::new();
+    let built = scratch.ok("build CORPUS --store parquet TINY --limit 4");
+    assert!(!built.stderr.contains("no title"), "{}", built.stderr);
+    scratch.write("rows.jsonl", "{\"_id\": \"a\", \"title\": \"Bees\", \"text\": \"honey\"}\n");
+    let built = scratch.ok("build rows.jsonl --store store TINY --title-column nope");
+    built.says(&["warning: no title \"nope\" in the first rows"]);
 }

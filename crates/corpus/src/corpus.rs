@@ -312,7 +312,10 @@ impl Records {
             {
                 return Ok(Some(row));
             }
-            self.lossy += self.current.take().map_or(0, |reader| reader.lossy());
+            if let Some(reader) = self.current.take() {
+                self.lossy += reader.lossy();
+                self.inputs[self.next_input - 1].source.check_length()?;
+            }
             let Some(input) = self.inputs.get(self.next_input) else { return Ok(None) };
             self.current = Some(self.open(input)?);
             self.next_input += 1;
@@ -607,6 +610,16 @@ mod tests {
         std::fs::remove_file(format!("{}/b.tsv", folder.path())).unwrap();
         let rows = folder.read(&corpus);
         assert_eq!(rows.last().unwrap(), "DIR/b.tsv: cannot be read");
+    }
+
+    #[test]
+    fn a_file_that_is_cut_while_it_is_read_is_named() {
+        let folder = mixed();
+        let corpus = folder.corpus(&["a.jsonl", "b.tsv"], Columns::default()).unwrap();
+        folder.write("a.jsonl", b"{\"_id\":\"a1\",\"text\":\"x\"}\n");
+        let rows = folder.read(&corpus);
+        assert!(rows[1].starts_with("DIR/a.jsonl: the file was cut while it was read"), "{rows:?}");
+        assert_eq!(rows.len(), 2);
     }
 
     #[test]

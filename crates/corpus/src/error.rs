@@ -116,6 +116,16 @@ pub enum CorpusError {
         #[source]
         source: io::Error,
     },
+    /// A file that became shorter while the corpus was in use.
+    #[error("{}: the file was cut while it was read: it had {before} bytes and has {now}", path.display())]
+    Cut {
+        /// The file.
+        path: PathBuf,
+        /// Bytes when the corpus was opened.
+        before: u64,
+        /// Bytes now.
+        now: u64,
+    },
     /// No column for the id or the text.
     #[error("{place}: no {field} column: looked for {wanted}, found {found}")]
     MissingColumn {

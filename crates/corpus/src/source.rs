@@ -39,6 +39,16 @@ impl Source {
         Self { name: name.into(), bytes, copy: None }
     }
 
+    /// Checks that the file has not become shorter since it was found: its last rows would be missing.
+    pub(crate) fn check_length(&self) -> Result<(), CorpusError> {
+        let now = match (&self.copy, self.name.metadata()) {
+            (None, Ok(found)) => found.len(),
+            _ => return Ok(()),
+        };
+        let (path, before) = (self.name.to_path_buf(), self.bytes);
+        if now < before { Err(CorpusError::Cut { path, before, now }) } else { Ok(()) }
+    }
+
     /// Copies what is left in a pipe to a temporary file.
     pub(crate) fn of_pipe(name: &Path, mut pipe: impl Read) -> Result<Self, CorpusError> {
         let folder = std::env::temp_dir();

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use hyperrag_core::{Chunk, KvBlock, LanguageModel};
-use hyperrag_store::Store;
+use hyperrag_store::{Store, StoreError};
 use serde::Serialize;
 
 use crate::build::partition::Units;
@@ -55,6 +55,11 @@ pub fn dry_run<M: LanguageModel>(
         Some(_) if Store::exists(root) => Some(Store::open(root)?),
         _ => None,
     };
+    if let Some(store) = &store
+        && let Some(mismatch) = store.manifest().fingerprint.mismatch(input.fingerprint)
+    {
+        return Err(StoreError::mismatch(root, mismatch).into());
+    }
     let mut units = match &store {
         Some(store) => Units::added(input, store.manifest(), PreviousVersions::of(store, None)?),
         None => Units::new(input),

@@ -19,7 +19,7 @@ pub struct ModelRequest<'a> {
     pub tokenizer: Option<&'a str>,
     /// Name or file of the profile; without it that of the store, or what the model knows.
     pub profile: Option<&'a str>,
-    /// Notes of the store. [`Engine::open`] reads them itself.
+    /// Notes of the store. [`Engine::open`](crate::Engine::open) reads them itself.
     pub notes: Option<&'a StoreNotes>,
     /// Device that computes.
     pub device: DeviceChoice,

@@ -3,7 +3,9 @@
 //! In: a template and the texts of its special tokens. Out: text before and after. It renders no text
 //! of a user, and does not know token ids.
 
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use hyperrag_core::{Turn, guarded};
@@ -29,6 +31,10 @@ const FUEL: u64 = 1 << 16;
 /// Stack of the thread that renders, in bytes. The engine recurses as deep as templates and values
 /// nest.
 const STACK_BYTES: usize = 256 << 20;
+
+/// Time that rendering may take: far more than any template needs. Values that hold themselves twice, again
+/// and again, take no steps and no memory to make, but for ever to print or compare.
+const TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Placeholders for the words of user and model. The rendered template is cut at them, so no text is
 /// ever rendered: a template could change it, and the tokenizer would parse it.
@@ -61,23 +67,32 @@ impl ChatTemplate {
     /// # Errors
     /// The fault of the template.
     pub(crate) fn new(template: &str, bos: &str, eos: &str) -> Result<Self, String> {
+        Self::within(TIME_MAX, template, bos, eos)
+    }
+
+    /// Renders and cuts like [`ChatTemplate::new`], and gives up after `time_max`.
+    fn within(time_max: Duration, template: &str, bos: &str, eos: &str) -> Result<Self, String> {
         if template.len() > BYTES_MAX {
             return Err(format!("has {} bytes, {BYTES_MAX} at most are read", template.len()));
         }
         let now = python::fixed_time();
-        let [question, answered] = thread::scope(|scope| {
-            let both = || {
-                [(false, true), (true, false)].map(|(answered, answers)| {
-                    let rendered = guarded(|| render(template, bos, eos, answered, answers, now));
-                    let rendered = rendered.map_err(|panic| panic.to_string());
-                    rendered.and_then(|rendered| rendered.map_err(|error| error.to_string()))
-                })
-            };
-            let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, both);
-            let thread =
-                thread.map_err(|error| format!("has no thread to be rendered: {error}"))?;
-            thread.join().map_err(|_| "cannot be rendered".to_owned())
-        })?;
+        let texts = [template, bos, eos].map(str::to_owned);
+        let (sender, receiver) = mpsc::channel();
+        let both = move || {
+            let [template, bos, eos] = &texts;
+            let both = [(false, true), (true, false)].map(|(answered, answers)| {
+                let rendered = guarded(|| render(template, bos, eos, answered, answers, now));
+                let rendered = rendered.map_err(|panic| panic.to_string());
+                rendered.and_then(|rendered| rendered.map_err(|error| error.to_string()))
+            });
+            // Nobody waits for a rendering that was given up.
+            let _ = sender.send(both);
+        };
+        let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn(both);
+        thread.map_err(|error| format!("has no thread to be rendered: {error}"))?;
+        let [question, answered] = receiver
+            .recv_timeout(time_max)
+            .map_err(|_| format!("is not rendered within {} seconds", time_max.as_secs()))?;
         let lost = || "does not print what a user says once and as it is".to_owned();
         let question = question.map_err(|error| format!("cannot be rendered: {error}"))?;
         let (before, after) = question.split_once(USER).ok_or_else(lost)?;
@@ -273,5 +288,13 @@ mod tests {
             assert!(chat(&template).unwrap_err().to_string().contains("fuel"));
             let _ = chat(&template.replace("99999", "6000"));
         }
+    }
+
+    #[test]
+    fn a_rendering_that_takes_too_long_is_given_up() {
+        let template = "{% for message in messages %}{{ message.content }}{% endfor %}";
+        ChatTemplate::new(template, "", "").unwrap();
+        let error = ChatTemplate::within(Duration::ZERO, template, "", "").unwrap_err();
+        assert_eq!(error, "is not rendered within 0 seconds");
     }
 }

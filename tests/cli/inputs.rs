@@ -204,6 +204,12 @@ fn headers_are_recognised_and_quotes_warned_of() {
     let quoted = "\"id\"\t\"text\"\n\"1\"\t\"bees\"\n";
     build("q.tsv", quoted, "")
         .says(&["warning: q.tsv: all fields stand in quotes", "--quoting csv"]);
+    // As pandas writes it: only fields with quotes in them are in quotes.
+    let minimal = "id\ttext\n1\t\"he said \"\"bees\"\"\"\n2\thoney\n";
+    build("m.tsv", minimal, "")
+        .says(&["warning: m.tsv: a field stands in quotes", "--quoting csv"]);
+    let own = build("o.tsv", "id\ttext\n1\t\"bees\" and \"bread\"\n2\t\"honey\"\n", "");
+    assert!(!own.stderr.contains("quotes"), "{}", own.stderr);
     let read = build("q.tsv", quoted, "--quoting csv");
     assert_eq!((read.stderr.matches("quotes").count(), documents(read)), (0, 1));
 }

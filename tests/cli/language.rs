@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::golden_store::golden;
-use crate::support::{MISMATCH, Scratch, USAGE, all_files};
+use crate::support::{MISMATCH, Scratch, USAGE, all_files, copy_folder, testdata};
 
 const CORPUS: &str = r#"{"_id": "a", "text": "Die Flüsse führen Hochwasser."}
 {"_id": "b", "text": "Der Garten liegt am Haus."}
@@ -159,4 +159,22 @@ fn a_store_keeps_the_rules_by_which_its_words_were_cut() {
     }
     scratch.ok("repair --store store TINY --device cpu");
     assert_eq!((rules(), found(&scratch, "蜜蜂冬天")), (present, vec!["winter".to_owned()]));
+}
+
+#[test]
+fn documents_that_an_older_index_cannot_find_are_told() {
+    let scratch = Scratch::new();
+    copy_folder(testdata("stores/v2").as_ref(), &scratch.path("store"));
+    write_passages(&scratch, &GERMAN);
+    let append = "build corpus.jsonl --store store TINY --append";
+    let appended = scratch.ok(append);
+    assert!(!appended.stderr.contains("older version"), "{}", appended.stderr);
+    write_passages(&scratch, &CHINESE);
+    let warning = ["warning: the first documents look chinese", "older version", "hyperrag repair"];
+    scratch.ok(append).says(&warning);
+    assert!(found(&scratch, "蜜蜂").is_empty());
+    // The present rules find them.
+    fs::remove_dir_all(scratch.path("store/index")).unwrap();
+    scratch.ok("repair --store store TINY");
+    assert!(!found(&scratch, "蜜蜂").is_empty());
 }

@@ -16,7 +16,7 @@ use crate::options::ReadOptions;
 use crate::parquet;
 use crate::pattern::{self, PatternError, is_pattern};
 use crate::source::Source;
-use crate::table::looks_quoted;
+use crate::table::{QuotesSeen, quotes_seen};
 use crate::taken::ColumnsTaken;
 
 /// Name of an input that stands for stdin.
@@ -191,19 +191,23 @@ fn told(source: &Source, options: &ReadOptions) -> Result<Format, CorpusError> {
     }
 }
 
-/// Warns of a TSV file all of whose fields stand in quotes that are not read as such.
+/// Warns of a TSV file whose fields stand in quotes that are not read as such.
 fn warning(input: &Input, options: &ReadOptions) -> Result<Option<Warning>, CorpusError> {
     if input.format != Format::Tsv || options.quoting != Quoting::None {
         return Ok(None);
     }
     // A fault in the first lines is that of their rows.
-    match looks_quoted(input.source.open(&options.limits)?, &options.limits) {
-        Ok(true) => {}
+    let seen = match quotes_seen(input.source.open(&options.limits)?, &options.limits) {
+        Ok(Some(QuotesSeen::All)) => {
+            "all fields stand in quotes, which become part of ids and texts"
+        }
+        Ok(Some(QuotesSeen::Doubled)) => {
+            "a field stands in quotes and has doubled ones in it, which all become part of it"
+        }
         Err(error) if !error.is_of_row() => return Err(error),
-        Ok(false) | Err(_) => return Ok(None),
-    }
-    let name = input.source.name.display();
-    let what = format!("{name}: all fields stand in quotes, which become part of ids and texts");
+        Ok(None) | Err(_) => return Ok(None),
+    };
+    let what = format!("{}: {seen}", input.source.name.display());
     Ok(Some(Warning { what, hint: Some(Hint::ReadQuotes) }))
 }
 

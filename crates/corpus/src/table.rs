@@ -135,23 +135,37 @@ impl TableRows {
     }
 }
 
-/// Whether all fields of the first lines of a TSV file stand in quotes.
-pub(crate) fn looks_quoted(text: Text, limits: &Limits) -> Result<bool, CorpusError> {
+/// Quotes in the first lines of a TSV file that a writer may have meant to enclose fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QuotesSeen {
+    /// All fields stand in quotes.
+    All,
+    /// A field stands in quotes and has only doubled ones in it, as the writers of CSV spell a quote.
+    Doubled,
+}
+
+/// Looks for fields in quotes in the first lines of a TSV file.
+pub(crate) fn quotes_seen(text: Text, limits: &Limits) -> Result<Option<QuotesSeen>, CorpusError> {
     let mut lines = LineReader::new(text, limits.line_bytes());
-    let mut any = false;
+    let (mut any, mut all, mut doubled) = (false, true, false);
     for _ in 0..LINES_SEEN {
         if !lines.advance()? {
             break;
         }
-        let is_quoted = |field: &str| {
-            field.is_empty() || field.len() > 1 && field.starts_with('"') && field.ends_with('"')
-        };
-        if !lines.text()?.split('\t').all(is_quoted) {
-            return Ok(false);
+        for field in lines.text()?.split('\t') {
+            let inner = field.strip_prefix('"').and_then(|field| field.strip_suffix('"'));
+            all &= field.is_empty() || inner.is_some();
+            doubled |= inner.is_some_and(|inner| {
+                inner.contains("\"\"") && !inner.replace("\"\"", "").contains('"')
+            });
         }
         any = true;
     }
-    Ok(any)
+    Ok(match (any && all, doubled) {
+        (true, _) => Some(QuotesSeen::All),
+        (false, true) => Some(QuotesSeen::Doubled),
+        (false, false) => None,
+    })
 }
 
 impl Records {
@@ -408,17 +422,19 @@ mod tests {
 
     #[test]
     fn texts_in_quotes_are_noticed() {
-        let check = |text: &str, expected: bool| {
+        let check = |text: &str, expected: Option<QuotesSeen>| {
             let folder = Folder::new();
             let path = folder.write("c.tsv", text.as_bytes());
             let limits = Limits::default();
             let text = Source::of_file(Path::new(&path), 0).open(&limits).unwrap();
-            assert_eq!(looks_quoted(text, &limits).unwrap(), expected);
+            assert_eq!(quotes_seen(text, &limits).unwrap(), expected);
         };
-        check("\"id\"\t\"text\"\n\"1\"\t\"a\"\"b\"\n\"2\"\t\n", true);
-        check("1\t\"a\"\n", false);
-        check("\"1\"\t\"a\"\n2\tb\n", false);
-        check("", false);
+        check("\"id\"\t\"text\"\n\"1\"\t\"a\"\"b\"\n\"2\"\t\n", Some(QuotesSeen::All));
+        check("1\t\"a\"\"b\"\n2\tc\n", Some(QuotesSeen::Doubled));
+        check("1\t\"a\" and \"b\"\n2\t\"\n", None);
+        check("1\t\"a\"\n", None);
+        check("\"1\"\t\"a\"\n2\tb\n", None);
+        check("", None);
     }
 
     #[test]

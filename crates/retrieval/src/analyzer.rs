@@ -96,6 +96,12 @@ impl Analyzer {
         self.name
     }
 
+    /// Whether words are cut by the rules of an older version, which find none in scripts without blanks.
+    #[must_use]
+    pub fn is_former(self) -> bool {
+        self.rules != Rules::Second
+    }
+
     /// Returns the analyzer of the language by other rules.
     pub(crate) fn by(self, rules: Rules) -> Self {
         Self { rules, ..self }

@@ -7,7 +7,8 @@ values by query, each a list in the order of the measures.
 ir_measures asks several programs. pytrec_eval gets the run as it is. The others order equal scores in ways
 of their own: RR@k of MS MARCO's program and Judged by id from low to high, cwl_eval (RBP) as they come,
 gdeval (ERR, dcg='exp-log2') without rounding scores to single precision. They get the run in pytrec_eval's
-order, with scores that all differ. gdeval also wants numbers as ids of queries, and would print five digits.
+order, with scores that all differ. gdeval also wants numbers as ids of queries, and would print five digits. nDCG with gains is asked for by
+itself: together with another nDCG, it is now and then the one that gets the other's gains.
 
 A query whose judgements are all negative gets another one: pytrec_eval 0.5.11 then reads memory that is not
 its own, hangs or dies. Every measure of such a query is 0, but for Judged, which does not see the addition.
@@ -69,10 +70,12 @@ def with_a_grade(qrels):
 
 def evaluated(measures, qrels, run):
     qrels = with_a_grade(qrels)
-    by_program = {"pytrec_eval": [], "gdeval": [], "rest": []}
+    by_program = {"pytrec_eval": [], "pytrec_eval with gains": [], "gdeval": [], "rest": []}
     for measure in measures:
         program = "pytrec_eval" if ir_measures.pytrec_eval.supports(measure) else "rest"
         program = "gdeval" if ir_measures.gdeval.supports(measure) else program
+        if "gains" in measure.params:
+            program = "pytrec_eval with gains"
         by_program[program].append(measure)
     ordered = list(without_ties(run))
     number = {query: str(i) for i, query in enumerate({line.query_id for line in [*qrels, *run]})}
@@ -87,7 +90,7 @@ def evaluated(measures, qrels, run):
             its_means, its_values = values(ir_measures.gdeval, asked, judged, hits)
             its_values = {(query[i], measure): value for (i, measure), value in its_values.items()}
         else:
-            hits = run if program == "pytrec_eval" else ordered
+            hits = ordered if program == "rest" else run
             its_means, its_values = values(ir_measures, asked, qrels, hits)
         means |= its_means
         per_query |= its_values

@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use crate::cli::eval::QaArgs;
 use crate::exit::Status;
-use crate::input::gold::{Question, json_rows, questions};
+use crate::input::gold::{Question, questions};
+use crate::input::rows::{Row, json_rows};
 use crate::output::table::fields;
 use crate::report;
 
@@ -94,7 +95,7 @@ struct Answers {
 impl Answers {
     fn read(path: &Path) -> Result<Self> {
         let mut answers = Self { count: 0, by_id: HashMap::new(), by_query: HashMap::new() };
-        for (place, row) in json_rows(path)? {
+        for (place, row) in json_rows::<Row>(path)? {
             let (id, query) = (row.id(), row.text("query"));
             ensure!(
                 id.is_some() || query.is_some(),

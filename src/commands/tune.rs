@@ -4,19 +4,19 @@ use anyhow::{Context, Result};
 use hyperrag_core::counted;
 use hyperrag_eval::experiment::tune::{ScoredQuery, Tuning};
 use hyperrag_eval::metric::significance::PairedDifference;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::cli::eval::TuneArgs;
 use crate::exit::Status;
 use crate::input::judged::read_qrels;
-use crate::input::queries;
+use crate::input::rows::json_rows;
 use crate::output::table::fields;
 use crate::report;
 
 /// Finds the weight for `--fuse zscore`.
 pub(crate) fn tune(args: &TuneArgs, json: bool) -> Result<Status> {
     let qrels = read_qrels(&args.qrels, std::slice::from_ref(&args.measure))?;
-    let answers = queries::objects(&args.hits)?;
+    let answers = json_rows::<Map<String, Value>>(&args.hits)?;
     // A query that failed has a line, too.
     let answers = answers.iter().filter(|(_, value)| value.get("error").is_none());
     let scored = answers.map(|(place, value)| {
@@ -36,7 +36,7 @@ pub(crate) fn tune(args: &TuneArgs, json: bool) -> Result<Status> {
     Ok(Status::Done)
 }
 
-fn scored(answer: &Value) -> Option<ScoredQuery> {
+fn scored(answer: &Map<String, Value>) -> Option<ScoredQuery> {
     let id = answer.get("query_id")?.as_str()?.to_owned();
     let mut query = ScoredQuery { id, ..ScoredQuery::default() };
     for hit in answer.get("hits")?.as_array()? {

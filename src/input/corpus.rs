@@ -13,8 +13,13 @@ use crate::hint;
 /// Opens the corpus of `inputs`, with the columns and the form that `args` name.
 pub(crate) fn open(inputs: &[PathBuf], args: &ColumnArgs, limits: Limits) -> Result<Corpus> {
     let corpus = Corpus::open_with(inputs, columns(args), options(args, limits))?;
+    Ok(warned(corpus))
+}
+
+/// Gives the corpus's warnings.
+fn warned(corpus: Corpus) -> Corpus {
     corpus.warnings().iter().for_each(hint::warn);
-    Ok(corpus)
+    corpus
 }
 
 /// Opens the input with the columns that the flags name, and for others with the noted ones, where it has
@@ -25,10 +30,11 @@ pub(crate) fn open_as_noted(
     noted: &ColumnNotes,
     limits: Limits,
 ) -> Result<Corpus> {
-    let open = |columns: &ColumnArgs| open(inputs, columns, limits);
     if noted.is_empty() {
-        return open(given);
+        return open(inputs, given, limits);
     }
+    let opened =
+        |args: &ColumnArgs| Corpus::open_with(inputs, columns(args), options(args, limits));
     let as_noted = ColumnArgs {
         id_column: given.id_column.clone().or_else(|| noted.id.clone()),
         title_column: given.title_column.clone().or_else(|| noted.title.clone()),
@@ -41,21 +47,19 @@ pub(crate) fn open_as_noted(
         input.as_os_str() == "-" || found.is_ok_and(|found| !found.is_file() && !found.is_dir())
     };
     if inputs.iter().any(once) {
-        return open(&as_noted);
+        return open(inputs, &as_noted, limits);
     }
     let first = |corpus: &Corpus| corpus.rows().next().and_then(Result::ok);
     let titled = |row: &Row| !row.document.title.is_empty();
-    let Ok(corpus) = open(&as_noted) else { return open(given) };
+    let Ok(corpus) = opened(&as_noted) else { return open(inputs, given, limits) };
     let row = first(&corpus);
     if row.as_ref().is_some_and(titled) {
-        return Ok(corpus);
+        return Ok(warned(corpus));
     }
-    match open(given) {
-        Ok(other) if first(&other).is_some_and(|other| row.is_none() || titled(&other)) => {
-            Ok(other)
-        }
-        _ => Ok(corpus),
-    }
+    Ok(warned(match opened(given) {
+        Ok(other) if first(&other).is_some_and(|other| row.is_none() || titled(&other)) => other,
+        _ => corpus,
+    }))
 }
 
 /// Returns the columns to note: those that flags name, else those noted before. Others are found by their

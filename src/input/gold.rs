@@ -6,13 +6,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use hyperrag_corpus::JsonObjects;
 use hyperrag_eval::metric::qa::normalize_answer;
 use hyperrag_files::lines::BYTE_ORDER_MARK;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::input::rows::Row;
+use crate::input::rows::{Row, json_rows};
 
 /// Bytes of a first line that are looked at.
 const LINE_BYTES_MAX: u64 = 1 << 20;
@@ -50,18 +49,6 @@ struct Paragraph {
 pub(crate) fn questions(path: &Path) -> Result<Vec<Question>> {
     let rows = if path.is_file() && is_squad(path)? { squad(path)? } else { json_rows(path)? };
     rows.into_iter().map(|(place, row)| question(place, &row)).collect()
-}
-
-/// Reads JSON objects, one a line or in one array, each with its place.
-pub(crate) fn json_rows(path: &Path) -> Result<Vec<(String, Row)>> {
-    let mut rows = Vec::new();
-    for object in JsonObjects::open(path)? {
-        let (place, text) = object?;
-        let row = serde_json::from_str(&text);
-        let row = row.with_context(|| format!("{place}: not a JSON object"))?;
-        rows.push((place.to_string(), row));
-    }
-    Ok(rows)
 }
 
 /// Opens a file and reads its first line, or the start of a long one.

@@ -60,9 +60,11 @@ pub(crate) fn language(args: &BuildArgs, found: Option<&Store>, corpus: &Corpus)
     Analyzer::ENGLISH.to_string()
 }
 
-/// Returns the beginnings of the first documents.
+/// Returns the beginnings of the first documents, taken or not: a search for the few that a run names could
+/// read the whole corpus.
 fn first_texts(args: &BuildArgs, corpus: &Corpus) -> Vec<String> {
     let limit = args.limit.map_or(LANGUAGE_DOCUMENTS, |limit| limit.min(LANGUAGE_DOCUMENTS));
+    let corpus = corpus.clone().with_all();
     let rows = (0..limit).zip(corpus.rows()).map_while(|(_, row)| row.ok());
     let start = |Row { document: Document { title, text, .. }, .. }: Row| {
         title.chars().chain(['\n']).chain(text.chars()).take(LANGUAGE_CHARACTERS).collect()

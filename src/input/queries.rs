@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 use hyperrag_core::{Classified, Document};
-use hyperrag_corpus::{Columns, Corpus, CorpusError, JsonObjects, Limits, ReadOptions, RowKind};
+use hyperrag_corpus::{Columns, Corpus, CorpusError, Limits, ReadOptions, RowKind};
 use hyperrag_engine::Query;
-use serde_json::Value;
 
 use crate::error::Usage;
 use crate::input::stdin::{self, NamedQuery};
@@ -84,9 +83,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Query>> {
 /// Returns the error in the words of queries, without remedies for a corpus.
 fn refused(error: CorpusError) -> anyhow::Error {
     match error {
-        CorpusError::Id { place, reason } => {
-            anyhow!("{place}: {}", reason.to_string().replace("document id", "query id"))
-        }
+        CorpusError::Id { place, reason } => anyhow!("{place}: {reason}"),
         CorpusError::DuplicateId { id, second, .. } => {
             anyhow!("{second}: the query id {:?} comes twice", id.as_str())
         }
@@ -97,17 +94,4 @@ fn refused(error: CorpusError) -> anyhow::Error {
         error if error.hint().is_some() => anyhow!(hyperrag_core::sentence(&error)),
         error => error.into(),
     }
-}
-
-/// The JSON objects of a file, one a line or in one array, each with its place.
-pub(crate) fn objects(path: &Path) -> Result<Vec<(String, Value)>> {
-    let mut objects = Vec::new();
-    for object in JsonObjects::open(path)? {
-        let (place, text) = object?;
-        let value: Value =
-            serde_json::from_str(&text).with_context(|| format!("{place}: not a JSON object"))?;
-        ensure!(value.is_object(), "{place}: not a JSON object");
-        objects.push((place.to_string(), value));
-    }
-    Ok(objects)
 }

@@ -1,9 +1,13 @@
-//! Rows of JSON files: text in, objects out whose fields keep their digits. It does not know what the
-//! fields mean.
+//! Rows of JSON files: a path or text in, objects out whose fields keep their digits. It does not know what
+//! the fields mean.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use anyhow::{Context, Result};
+use hyperrag_corpus::JsonObjects;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -30,6 +34,18 @@ impl Row {
             if number { Some(raw.to_owned()) } else { self.text(key) }
         })
     }
+}
+
+/// Reads the JSON objects of a file, one a line or in one array, each with its place. `T` takes objects alone.
+pub(crate) fn json_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<(String, T)>> {
+    let mut rows = Vec::new();
+    for object in JsonObjects::open(path)? {
+        let (place, text) = object?;
+        let row = serde_json::from_str(&text);
+        let row = row.with_context(|| format!("{place}: not a JSON object"))?;
+        rows.push((place.to_string(), row));
+    }
+    Ok(rows)
 }
 
 #[cfg(test)]

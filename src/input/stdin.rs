@@ -26,7 +26,7 @@ pub(crate) enum LineError {
     Io(#[source] io::Error),
 }
 
-/// One query a line, named by its number, as soon as the line is there.
+/// Returns a query for each line, named by the line's number, as soon as the line is there.
 pub(crate) fn queries() -> impl Iterator<Item = NamedQuery> {
     let numbered = (1..).zip(lines(io::stdin().lock()));
     numbered.map(|(number, line): (usize, _)| {

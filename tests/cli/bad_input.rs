@@ -267,7 +267,7 @@ fn queries_that_cannot_be_answered_are_named() {
     scratch.write("empty.jsonl", jsonl(&[json!({"_id": "", "text": "honey"})]));
     scratch
         .ends(FAILED, &format!("{query} empty.jsonl"))
-        .says(&["empty.jsonl:1", "the query id is empty"]);
+        .says(&["empty.jsonl:1", "the id is empty"]);
     scratch.write("twice.tsv", "1\tbees\n1\tbread\n");
     scratch.ends(FAILED, &format!("{query} twice.tsv")).says(&["twice.tsv:2", "twice"]);
     scratch.write("bad.jsonl", "{\"_id\": \"1\"}\n");

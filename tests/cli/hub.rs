@@ -200,15 +200,18 @@ fn a_model_is_fetched_once_and_pinned_to_its_commit() {
     offline(0, &line);
 }
 
+/// Runs a command with the hub at `address`, and checks how it ends.
+fn ends(scratch: &Scratch, address: &str, code: i32, line: &str) -> Outcome {
+    let outcome = Outcome::of(command(scratch, Some(address), TOKEN, line).output().unwrap());
+    assert_eq!(outcome.code, code, "{line}: {}", outcome.stderr);
+    outcome
+}
+
 #[test]
 fn ggufs_of_the_hub_are_checked_and_chosen() {
     let scratch = Scratch::new();
     let (address, hub) = Hub::serve(&scratch.path(""));
-    let run = |code, line: &str| {
-        let outcome = Outcome::of(command(&scratch, Some(&address), TOKEN, line).output().unwrap());
-        assert_eq!(outcome.code, code, "{line}: {}", outcome.stderr);
-        outcome
-    };
+    let run = |code, line: &str| ends(&scratch, &address, code, line);
     run(FAILED, "model info org/ggufs").says(&["2 GGUF files", "a.gguf", "sub/b.gguf"]);
     hub.lock().unwrap().lies = true;
     run(FAILED, "model pull org/ggufs/sub/b.gguf").says(&["sha256"]);
@@ -224,8 +227,7 @@ fn a_path_with_a_typing_error_is_not_asked_of_the_hub() {
     fs::create_dir(scratch.path("models")).unwrap();
     fs::copy(crate::support::testdata("tiny.gguf"), scratch.path("models/bees-q4.gguf")).unwrap();
     let run = |line: &str| {
-        let outcome = Outcome::of(command(&scratch, Some(&address), TOKEN, line).output().unwrap());
-        assert_eq!(outcome.code, FAILED, "{line}: {}", outcome.stderr);
+        let outcome = ends(&scratch, &address, FAILED, line);
         outcome.says(&["there is no such file or folder"]);
         outcome
     };
@@ -247,11 +249,7 @@ fn a_path_with_a_typing_error_is_not_asked_of_the_hub() {
 fn a_busy_hub_is_asked_again() {
     let scratch = Scratch::new();
     let (address, hub) = Hub::serve(&scratch.path(""));
-    let run = |code, line: &str| {
-        let outcome = Outcome::of(command(&scratch, Some(&address), TOKEN, line).output().unwrap());
-        assert_eq!(outcome.code, code, "{line}: {}", outcome.stderr);
-        outcome
-    };
+    let run = |code, line: &str| ends(&scratch, &address, code, line);
     let busy = |count, status| hub.lock().unwrap().busy = (count, status);
     busy(usize::MAX, "429 Too Many Requests\r\nretry-after: 3600");
     run(FAILED, "model pull org/tiny")

@@ -204,7 +204,7 @@ fn ids_have_no_blanks() {
         row["_id"] = json!(id);
         scratch.write("corpus.jsonl", jsonl(&[row.clone()]));
         let outcome = scratch.fails_without_store("build corpus.jsonl --store store TINY");
-        outcome.says(&["corpus.jsonl:1: the document id \"", "contains a blank", "--id-column"]);
+        outcome.says(&["corpus.jsonl:1: the id \"", "contains a blank", "--id-column"]);
     }
     row["_id"] = json!("a\tb");
     scratch.write("corpus.jsonl", jsonl(&[row.clone()]));

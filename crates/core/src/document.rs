@@ -20,24 +20,22 @@ pub struct DocId(Arc<str>);
 #[non_exhaustive]
 pub enum InvalidId {
     /// The id has no characters.
-    #[error("the document id is empty")]
+    #[error("the id is empty")]
     Empty,
     /// The id is longer than [`ID_BYTES_MAX`].
-    #[error("the document id has {bytes} bytes, at most {ID_BYTES_MAX} are allowed")]
+    #[error("the id has {bytes} bytes, at most {ID_BYTES_MAX} are allowed")]
     TooLong {
         /// Length of the id.
         bytes: usize,
     },
     /// The id has a blank of any kind, such as that of U+0020, U+00A0 or U+3000.
-    #[error(
-        "the document id {id:?} contains a blank, which parts the fields of runs and judgements"
-    )]
+    #[error("the id {id:?} contains a blank, which parts the fields of runs and judgements")]
     Blank {
         /// The id.
         id: String,
     },
     /// The id has a tab, a line end or another control character, which no run file could hold.
-    #[error("the document id {id:?} contains a control character")]
+    #[error("the id {id:?} contains a control character")]
     Control {
         /// The id.
         id: String,

@@ -7,6 +7,7 @@ use std::error::Error;
 use std::io::{BufWriter, Write, stderr, stdout};
 use std::process::ExitCode;
 
+use hyperrag_core::sentence;
 use hyperrag_corpus::{Columns, Corpus};
 
 fn main() -> ExitCode {
@@ -20,13 +21,7 @@ fn main() -> ExitCode {
     match print(&input, columns) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut message = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                message.push_str(&format!(": {error}"));
-                cause = error.source();
-            }
-            let _ = writeln!(stderr(), "{message}");
+            let _ = writeln!(stderr(), "{}", sentence(&*error));
             ExitCode::FAILURE
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_array::StringArray;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use hyperrag_core::Document;
+use hyperrag_core::{Document, sentence};
 use hyperrag_corpus::{Columns, Corpus};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -29,13 +29,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut message = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                message.push_str(&format!(": {error}"));
-                cause = error.source();
-            }
-            let _ = writeln!(stderr(), "{message}");
+            let _ = writeln!(stderr(), "{}", sentence(&*error));
             ExitCode::FAILURE
         }
     }

@@ -182,8 +182,8 @@ impl ArrayReader {
                 return Err(self.fault("the file ends before the array does"));
             }
             let scan = &mut self.scan;
-            let end = buffer.iter().map(|byte| scan.step(*byte)).enumerate();
-            let end = end.into_iter().find(|(_, step)| *step != Step::Inside);
+            let mut steps = buffer.iter().map(|byte| scan.step(*byte)).enumerate();
+            let end = steps.find(|(_, step)| *step != Step::Inside);
             let taken = match end {
                 None => buffer.len(),
                 Some((at, step)) => at + usize::from(step == Step::Last),

@@ -101,6 +101,12 @@ impl Corpus {
         Self { only: Some(Arc::new(documents)), ..self }
     }
 
+    /// Lifts the restriction to some documents.
+    #[must_use]
+    pub fn with_all(self) -> Self {
+        Self { only: None, ..self }
+    }
+
     /// Lists the files, in the order in which they are read.
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {

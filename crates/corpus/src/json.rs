@@ -291,7 +291,7 @@ mod tests {
         check("[1,2]", "expected a map at column");
         check("17", "expected a map at column");
         check(r#"{"id":"\ud800","text":"a"}"#, "not valid JSON: the id: ");
-        check(r#"{"id":NaN,"text":"a"}"#, "the document id is empty");
+        check(r#"{"id":NaN,"text":"a"}"#, "the id is empty");
         check(r#"{"id":1,"text":NaN1}"#, "not valid JSON");
         check(r#"{"id":"1","txt":"a"}"#, "no text column");
         check(
@@ -313,7 +313,7 @@ mod tests {
         check(r#"{"id":true,"text":"a"}"#, "the id is a boolean");
         check(r#"{"id":"1","text":["a"]}"#, "the text is an array, it must be a string or null");
         check(r#"{"id":"1","text":{}}"#, "the text is an object");
-        check(r#"{"id":"","text":"a"}"#, "the document id is empty");
+        check(r#"{"id":"","text":"a"}"#, "the id is empty");
         check(r#"{"id":"a\tb","text":"a"}"#, "contains a control character");
     }
 }

@@ -343,7 +343,7 @@ mod tests {
         check(
             vec![("id", pair("1", "")), ("text", two())],
             Columns::default(),
-            "row 2: the document id is empty",
+            "row 2: the id is empty",
         );
     }
 

@@ -399,7 +399,7 @@ mod tests {
         check("query\tquery-id\tx\na\tq1\tb", "2:q1//a");
         check("18446744073709551616\ta", "1:18446744073709551616//a");
         check("q1\ta\nq2", "1:q1//a|DIR/c.tsv:2: expected an id, a tab and the query");
-        check("q1\ta\n\tb", "1:q1//a|DIR/c.tsv:2: the document id is empty");
+        check("q1\ta\n\tb", "1:q1//a|DIR/c.tsv:2: the id is empty");
         let csv = |text: &str| read_as(text, &columns, true);
         assert_eq!(csv("q1,\"a, b\"\nq2,c\n"), "1:q1//a, b|2:q2//c");
         assert!(csv("q1,a,b\n").contains("the number of fields is 3, that of the first line 2"));
@@ -456,7 +456,7 @@ mod tests {
             "DIR/c.tsv:3: the number of fields is 3, that of the first line 2",
         );
         check("id\ttext\n1", &usual, "DIR/c.tsv:2: the number of fields is 1");
-        check("1\ta\n\tb", &usual, "DIR/c.tsv:2: the document id is empty");
+        check("1\ta\n\tb", &usual, "DIR/c.tsv:2: the id is empty");
         let columns = Columns { text: Some("abstract".into()), ..Columns::default() };
         check(
             "id\ttext\n1\ta",

@@ -108,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    /// One token a character.
+    /// Tokenizer that makes a token of each character.
     struct Characters;
 
     impl Tokenize for Characters {

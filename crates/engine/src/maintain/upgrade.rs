@@ -67,8 +67,8 @@ fn bytes(manifest: &Manifest) -> u64 {
 }
 
 /// Writes the store at `root` as one of the present version, with the fingerprint `next`, which must be
-/// that of the model that made it, and has it note `notes`. Blocks are copied, nothing is computed. Readers are not disturbed,
-/// and stopped at any point before its end it has changed nothing.
+/// that of the model that made it, and has it note `notes`. Blocks are copied, nothing is computed. Readers
+/// are not disturbed, and stopped at any point before its end it has changed nothing.
 ///
 /// # Errors
 /// [`EngineError`] where the store is unfinished, damaged, or being written, or the disk is too full.

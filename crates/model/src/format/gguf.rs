@@ -37,7 +37,7 @@ pub(crate) struct Gguf {
     tensors: HashMap<String, (usize, GgufTensorInfo)>,
 }
 
-/// One file of a model.
+/// File of a model, which may have several.
 struct GgufFile {
     path: PathBuf,
     file: Arc<File>,

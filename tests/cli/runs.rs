@@ -221,7 +221,7 @@ fn ids_have_no_blanks() {
     {
         scratch.write(name, text);
         let outcome = scratch.ends(FAILED, &format!("query --store store TINY --queries {name}"));
-        outcome.says(&[&format!("{name}:1: the query id \"q"), "contains a blank"]);
+        outcome.says(&[&format!("{name}:1: the id \"q"), "contains a blank"]);
     }
     scratch.write("q.tsv", "<q>/1\thoney\n");
     let run = scratch.ok(&format!("{QUERY} --format trec"));

@@ -22,6 +22,7 @@ mod hint;
 mod model;
 mod prompt;
 mod rank_order;
+mod tier;
 
 pub use block::calibration::{CALIBRATION_CHUNKS, Calibration, FixedPositions, InvalidCalibration};
 pub use block::kv_block::KvBlock;
@@ -46,3 +47,7 @@ pub use prompt::profile::{
 };
 pub use prompt::query::{Pair, QuerySuffix, Scorer};
 pub use rank_order::rank_order;
+pub use tier::{
+    Answer, Blob, BlobKey, FactValue, Fetch, FetchSink, FileTier, Piece, Swapped, Tier, TierError,
+    TierFact, TierRole, TierShape,
+};

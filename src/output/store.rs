@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use hyperrag_engine::open::OpenSession;
-use hyperrag_store::{Replicated, Store, replica_states, replicas};
+use hyperrag_store::{Tiered, Store, replica_states, replicas};
 
 use crate::exit::Status;
 use crate::report;
 
 /// Says how much of an unfinished build is searched, and how a command ends that has done all that it
 /// could with `store`.
-pub(crate) fn status_with(store: &Replicated, session: &OpenSession<'_>) -> Status {
+pub(crate) fn status_with(store: &Tiered, session: &OpenSession<'_>) -> Status {
     let unindexed = session.unindexed_documents();
     if !store.manifest().complete {
         let documents = store.manifest().documents();

@@ -7,7 +7,7 @@ use hyperrag_engine::ByteProgress;
 use hyperrag_engine::maintain::replicate::replicate;
 use hyperrag_engine::maintain::verify::{VerifySettings, verify};
 use hyperrag_engine::search::session::BlockPolicy;
-use hyperrag_store::Replicated;
+use hyperrag_store::Tiered;
 
 use crate::Tally;
 use crate::live::{Changing, found, query};
@@ -48,7 +48,7 @@ fn copied(changing: &Changing) -> Result<(), String> {
             return Err(format!("{} is called damaged: {damage:?}", root.display()));
         }
     }
-    let store = Replicated::open(&copy).map_err(|error| error.to_string())?;
+    let store = Tiered::open(&copy).map_err(|error| error.to_string())?;
     let answer = changing.session(&store).search(&query(), usize::MAX, BlockPolicy::Load);
     let answer = answer.map_err(|error| error.to_string())?;
     match changing.was_since(before, &found(&answer)) && answer.damages.is_empty() {

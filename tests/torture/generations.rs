@@ -13,7 +13,7 @@ use hyperrag_engine::maintain::replicate::replicate;
 use hyperrag_engine::maintain::verify::{VerifySettings, verify};
 use hyperrag_engine::search::session::BlockPolicy;
 use hyperrag_engine::{Add, ByteProgress};
-use hyperrag_store::Replicated;
+use hyperrag_store::Tiered;
 
 use crate::Tally;
 use crate::live::{Changing, State, found, query, text};
@@ -164,7 +164,7 @@ fn put(changing: &Changing, ages: &[Age], store: usize, copies: [usize; 2]) {
 /// Returns the documents that a query finds, and whether they are said to be doubtful; `None` if the
 /// store refuses.
 fn ask(changing: &Changing) -> Option<(State, bool)> {
-    let store = Replicated::open(&changing.root()).ok()?;
+    let store = Tiered::open(&changing.root()).ok()?;
     let session = changing.session(&store);
     let answer = session.search(&query(), usize::MAX, BlockPolicy::Load).ok()?;
     answer.damages.is_empty().then(|| (found(&answer), store.doubt().is_some()))

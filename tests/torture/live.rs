@@ -13,7 +13,7 @@ use hyperrag_engine::maintain::delete::delete;
 use hyperrag_engine::search::session::BlockPolicy;
 use hyperrag_engine::{Add, ByteProgress, Query, SearchResult, Session};
 use hyperrag_model::{CpuModel, Tokenizer};
-use hyperrag_store::Replicated;
+use hyperrag_store::Tiered;
 use tempfile::TempDir;
 
 use crate::Tally;
@@ -41,7 +41,7 @@ pub(crate) fn queries(seed: u64, trials: u64) -> Tally {
     let changing = Changing::new(seed);
     let root = changing.root();
     let (asked, wrong, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
-    let held = Replicated::open(&root).unwrap();
+    let held = Tiered::open(&root).unwrap();
     let first = changing.session(&held);
     thread::scope(|scope| {
         let writer = scope.spawn(|| changing.change(seed, &stop));
@@ -105,7 +105,7 @@ impl Changing {
         self.tiny.build(&self.root(), &corpus, None, add);
     }
 
-    pub(crate) fn session<'a>(&'a self, store: &'a Replicated) -> Session<'a, CpuModel, Tokenizer> {
+    pub(crate) fn session<'a>(&'a self, store: &'a Tiered) -> Session<'a, CpuModel, Tokenizer> {
         Session::open(store, &self.tiny.model, &self.tiny.tokenizer, &self.tiny.profile).unwrap()
     }
 
@@ -166,7 +166,7 @@ impl Changing {
     /// Whether an answer is right.
     fn ask(&self) -> bool {
         let before = self.done();
-        let Ok(store) = Replicated::open(&self.root()) else { return false };
+        let Ok(store) = Tiered::open(&self.root()) else { return false };
         let session = self.session(&store);
         let answers = [BlockPolicy::Load, BlockPolicy::Recompute]
             .map(|policy| session.search(&query(), usize::MAX, policy));

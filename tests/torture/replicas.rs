@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hyperrag_core::{BlockRead, QuerySuffix};
 use hyperrag_rerank::{BlockSource, OnDamage, ScoreRequest, score};
-use hyperrag_store::Replicated;
+use hyperrag_store::Tiered;
 
 use crate::Tally;
 use crate::seeded::Seeded;
@@ -29,18 +29,18 @@ pub(crate) fn independent_faults(pristine: &Pristine, seed: u64, reads: u64) -> 
     let keys = pristine.keys();
     let query = QuerySuffix::likelihood(&[70, 71, 72, 73]);
     let chunk_tokens = pristine.fingerprint.chunk_tokens as usize;
-    let scored = |store: &Replicated| {
+    let scored = |store: &Tiered| {
         let request = ScoreRequest { query: &query, keys: &keys };
         let source = BlockSource::Stored(store, OnDamage::Recompute);
         let scored = score(&pristine.model, &[request], chunk_tokens, source, store);
         scored.and_then(|mut scored| scored.remove(0))
     };
-    let expected = scored(&Replicated::open(&root).unwrap()).unwrap().scores;
+    let expected = scored(&Tiered::open(&root).unwrap()).unwrap().scores;
     let (mut tally, mut both) = (Tally::default(), 0);
     while tally.trials < reads {
         let damaged =
             [damage(&root, pristine, &mut random), damage(&replica, pristine, &mut random)];
-        let store = Replicated::open(&root).unwrap();
+        let store = Tiered::open(&root).unwrap();
         for (i, (read, (_, block))) in
             store.get_many(&keys).iter().zip(&pristine.blocks).enumerate()
         {

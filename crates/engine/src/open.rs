@@ -51,7 +51,7 @@ use hyperrag_model::{
     KERNEL_ID_BF16_PAIRS, KERNEL_ID_INT8, KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, Kernel,
     LoadSettings, Model, ModelCache, ModelFile, Tokenizer,
 };
-use hyperrag_store::{FORMAT_VERSION, Replicated, Store, StoreError, StoreNotes, notes};
+use hyperrag_store::{FORMAT_VERSION, Tiered, Store, StoreError, StoreNotes, notes};
 
 use crate::error::EngineError;
 use crate::notes::{ChosenName, absolute, lasting_profile};
@@ -233,7 +233,7 @@ pub type OpenSession<'a> = Session<'a, Model, Tokenizer>;
 pub struct Engine {
     root: PathBuf,
     /// The store, and the replicas that it remembers.
-    pub store: Replicated,
+    pub store: Tiered,
     /// The model.
     pub loaded: LoadedModel,
     /// Says so where another kernel made the store than the one that reads it.
@@ -267,7 +267,7 @@ impl Engine {
 
     /// Opens the store, and loads the model with the store's settings.
     fn load(root: &Path, request: &ModelRequest<'_>, weights: Weights) -> Result<Self, OpenError> {
-        let store = Replicated::open(root)?;
+        let store = Tiered::open(root)?;
         store.warnings().iter().for_each(|warning| (request.warn)(warning));
         store.doubt().into_iter().for_each(request.warn);
         let stored = &store.manifest().fingerprint;

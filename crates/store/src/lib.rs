@@ -13,6 +13,7 @@
 //! ```
 #![doc = include_str!("../FORMAT.md")]
 
+mod block_check;
 mod damage;
 mod error;
 mod format;
@@ -21,6 +22,7 @@ pub mod fuzz;
 mod local;
 mod maintain;
 mod read_error;
+mod tiered;
 
 pub use damage::Damage;
 pub use error::{NoRepair, StoreError};
@@ -36,8 +38,9 @@ pub use local::reader::Store;
 pub use local::replica_list::{
     ReplicaState, forget_replica, remember_replica, replica_states, replicas,
 };
-pub use local::replicated::Replicated;
 pub use local::writer::StoreWriter;
 pub use maintain::rebuild_manifest::rebuild_manifest;
 pub use maintain::repair::{ComputeBlocks, Repair};
 pub use maintain::replicate::Replica;
+pub use tiered::stats::TierWork;
+pub use tiered::{TierChoice, Tiered};

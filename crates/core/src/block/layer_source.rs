@@ -26,8 +26,11 @@ pub trait LayerSource: Send + Sync {
     /// Positions held.
     fn tokens(&self) -> usize;
 
-    /// The final hidden state of the last position, after the last norm.
-    fn hidden(&self) -> &[f32];
+    /// Returns the final hidden state of the last position, after the last norm. It may arrive last.
+    ///
+    /// # Errors
+    /// See [`LayerSource::layer`].
+    fn hidden(&self) -> Result<&[f32], BlockError>;
 
     /// Returns K and V of a layer, laid out as by [`KvBlock::layer`]. `buffer` holds them if they must be
     /// read.
@@ -61,8 +64,8 @@ impl LayerSource for KvBlock {
         self.tokens()
     }
 
-    fn hidden(&self) -> &[f32] {
-        self.hidden()
+    fn hidden(&self) -> Result<&[f32], BlockError> {
+        Ok(self.hidden())
     }
 
     fn layer<'a>(&'a self, layer: usize, _: &'a mut Vec<u8>) -> Result<&'a [u8], BlockError> {

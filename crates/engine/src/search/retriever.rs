@@ -8,21 +8,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use hyperrag_core::Failover;
 use hyperrag_retrieval::{Index, RetrievalError};
-use hyperrag_store::{Replicated, Store};
+use hyperrag_store::{Tiered, Store};
 
 use crate::error::EngineError;
 use crate::index::open_fitting;
 
 /// The copies of a store's index, of which one is in use.
 pub(crate) struct Retriever<'a> {
-    store: &'a Replicated,
+    store: &'a Tiered,
     /// The index in use, and of which of the store's copies it is.
     open: RwLock<(usize, Arc<Index>)>,
 }
 
 impl<'a> Retriever<'a> {
     /// Opens the first index that can be used: the store's own, or a replica's that is not behind.
-    pub(crate) fn open(store: &'a Replicated) -> Result<Self, EngineError> {
+    pub(crate) fn open(store: &'a Tiered) -> Result<Self, EngineError> {
         let open = RwLock::new(first_of(store, 0, None)?);
         Ok(Self { store, open })
     }
@@ -60,7 +60,7 @@ impl<'a> Retriever<'a> {
 /// The first index that can be used of the copies from `first` on, in the stead of one that failed;
 /// the first failure where there is none.
 fn first_of(
-    store: &Replicated,
+    store: &Tiered,
     first: usize,
     mut failure: Option<RetrievalError>,
 ) -> Result<(usize, Arc<Index>), RetrievalError> {
@@ -81,7 +81,7 @@ fn first_of(
 
 /// The index of a copy of the store. It may be ahead of the store; a replica's counts only where that
 /// has the same shards, for the rows of another history may be other documents.
-fn open(store: &Replicated, copy: usize, root: &Path) -> Result<Index, RetrievalError> {
+fn open(store: &Tiered, copy: usize, root: &Path) -> Result<Index, RetrievalError> {
     let manifest = store.manifest();
     let same = |copy: Store| copy.manifest().shards == manifest.shards;
     if copy > 0 && manifest.complete && !Store::open(root).is_ok_and(same) {

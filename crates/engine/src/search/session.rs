@@ -8,7 +8,7 @@ use hyperrag_rerank::{
     BlockSource, DamagedBlock, OnDamage, Ranking, RerankError, ScoreRequest, ScoredBlocks, score,
 };
 use hyperrag_retrieval::Hit;
-use hyperrag_store::{LiveRows, Replicated};
+use hyperrag_store::{LiveRows, Tiered};
 use serde::Serialize;
 
 use crate::error::EngineError;
@@ -40,7 +40,7 @@ pub struct Session<'a, M, T> {
     pub(crate) template: QueryTemplate,
     /// The profile, if it has the query before the document.
     pub(crate) query_first: Option<Profile>,
-    pub(crate) store: &'a Replicated,
+    pub(crate) store: &'a Tiered,
     index: Retriever<'a>,
     live: LiveRows,
     on_damage: OnDamage,
@@ -125,7 +125,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     /// [`EngineError::Index`] where no index is of use, [`EngineError::Profile`] where the
     /// profile's words are no tokens of the model.
     pub fn open(
-        store: &'a Replicated,
+        store: &'a Tiered,
         model: &'a M,
         tokenizer: &'a T,
         profile: &Profile,

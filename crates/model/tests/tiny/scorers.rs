@@ -129,8 +129,8 @@ impl LayerSource for Broken<'_> {
         self.block.tokens()
     }
 
-    fn hidden(&self) -> &[f32] {
-        self.block.hidden()
+    fn hidden(&self) -> Result<&[f32], BlockError> {
+        Ok(self.block.hidden())
     }
 
     fn layer<'a>(&'a self, layer: usize, _: &'a mut Vec<u8>) -> Result<&'a [u8], BlockError> {

@@ -9,6 +9,8 @@ const CALIBRATION: &str = "calibration.bin";
 const GENERATION: &str = "generation";
 const SHARDS: &str = "shards";
 const SHARD_EXTENSION: &str = "kv";
+const TABLES: &str = "tables";
+const TABLE_EXTENSION: &str = "kvt";
 const CHUNKS: &str = "chunks";
 const CHUNK_FILE_EXTENSION: &str = "parquet";
 const INDEX: &str = "index";
@@ -77,6 +79,17 @@ impl StorePaths {
     /// Returns the folder of chunk files.
     pub(crate) fn chunks(&self) -> PathBuf {
         self.root.join(CHUNKS)
+    }
+
+    /// Returns the folder of block tables that are kept without their shards.
+    pub(crate) fn tables(&self) -> PathBuf {
+        self.root.join(TABLES)
+    }
+
+    /// Returns the path of a shard's header and block table, as in the shard, for stores whose shards are
+    /// elsewhere.
+    pub(crate) fn table(&self, shard: ShardId) -> PathBuf {
+        self.tables().join(format!("{shard}.{TABLE_EXTENSION}"))
     }
 
     pub(crate) fn shard(&self, shard: ShardId) -> PathBuf {

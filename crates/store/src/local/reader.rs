@@ -48,6 +48,8 @@ pub struct Store {
     pub(crate) manifest: Arc<Manifest>,
     pub(crate) fingerprint: Digest,
     shards: Cache<ShardId, Arc<OpenShard>, ShardBytes>,
+    /// Block tables that are kept without their shards.
+    tables: Cache<ShardId, Arc<OpenShard>, ShardBytes>,
     chunks: Cache<ShardId, Arc<ShardChunks>>,
     pub(crate) open_files: Arc<OpenFiles>,
     _pin: Option<Pin>,
@@ -107,7 +109,8 @@ impl Store {
     pub(crate) fn new(root: &Path, manifest: Arc<Manifest>, pin: Option<Pin>) -> Self {
         let fingerprint = manifest.fingerprint.digest();
         let count = manifest.shards.len().max(1);
-        let shards = Cache::with_weighter(count, TABLES_BYTES_MAX, ShardBytes);
+        let tables = || Cache::with_weighter(count, TABLES_BYTES_MAX, ShardBytes);
+        let (shards, tables) = (tables(), tables());
         let chunks = Cache::new(CHUNK_FILES_MAX);
         let paths = StorePaths::new(root);
         let open_files = Arc::new(OpenFiles::new());
@@ -116,6 +119,7 @@ impl Store {
             manifest,
             fingerprint,
             shards,
+            tables,
             chunks,
             open_files,
             _pin: pin,
@@ -172,21 +176,39 @@ impl Store {
         self.open_block(key)?.map(|block| block.read()).transpose()
     }
 
+    /// Opens a shard of the manifest.
+    fn open_shard(&self, shard: ShardId) -> Result<Arc<OpenShard>, BlockError> {
+        let path = self.paths.shard(shard);
+        let read = || {
+            let file = self.open_files.get(&path, self.manifest.record(shard).kv.bytes)?;
+            let read = OpenShard::read(&path, &file, &self.manifest, &self.fingerprint, shard);
+            // A damaged file may be repaired before it is asked for again.
+            read.map(Arc::new).inspect_err(|_| self.open_files.close(&path))
+        };
+        let opened = self.shards.get_or_insert_with(&shard, read);
+        opened.map_err(|fault: ReadError| fault.at_block(path.display().to_string()))
+    }
+
+    /// Reads the block table of a shard of the manifest: the table by itself if there is one, else that of
+    /// the shard.
+    pub(crate) fn table(&self, shard: ShardId) -> Result<Arc<OpenShard>, BlockError> {
+        let path = self.paths.table(shard);
+        let read = || {
+            let table = OpenShard::read_table(&path, &self.manifest, &self.fingerprint, shard);
+            table.map(Arc::new)
+        };
+        match self.tables.get_or_insert_with(&shard, read) {
+            Ok(table) => Ok(table),
+            Err(ReadError::Missing) => self.open_shard(shard),
+            Err(fault) => self.open_shard(shard).map_err(|_| fault.at_block(path.display().to_string())),
+        }
+    }
+
     pub(crate) fn open_block(&self, key: &BlockKey) -> Result<Option<StoredBlock>, BlockError> {
         if self.manifest.shard(key.shard).is_none() {
             return Ok(None);
         }
-        let path = self.paths.shard(key.shard);
-        let read = || {
-            let file = self.open_files.get(&path, self.manifest.record(key.shard).kv.bytes)?;
-            let read = OpenShard::read(&path, &file, &self.manifest, &self.fingerprint, key.shard);
-            // A damaged file may be repaired before it is asked for again.
-            read.map(Arc::new).inspect_err(|_| self.open_files.close(&path))
-        };
-        let shard = self
-            .shards
-            .get_or_insert_with(&key.shard, read)
-            .map_err(|fault: ReadError| fault.at_block(path.display().to_string()))?;
+        let shard = self.open_shard(key.shard)?;
         let paths = Arc::clone(&self.open_files);
         let opened = StoredBlock::open(Arc::clone(&shard), paths, self.kv_shape(), key);
         opened.map(Some).map_err(|fault| fault.at_block(shard.place(key.slot.0)))

@@ -14,7 +14,7 @@ use crate::format::block_table::{BlockEntry, ENTRY_BYTES, decode_table, first_of
 use crate::format::bytes::check_crc;
 use crate::format::manifest::Manifest;
 use crate::format::paths::{StorePaths, is_shard};
-use crate::format::shard_header::{SHARD_HEADER_BYTES, ShardHeader};
+use crate::format::shard_header::{BLOCKS_PER_SHARD_MAX, SHARD_HEADER_BYTES, ShardHeader};
 use crate::local::open::{open_plain, open_sized};
 use crate::read_error::ReadError;
 
@@ -96,6 +96,18 @@ impl OpenShard {
     ) -> Result<(Self, File), ReadError> {
         let file = open_sized(path, manifest.record(shard).kv.bytes)?;
         Ok((Self::read(path, &file, manifest, fingerprint, shard)?, file))
+    }
+
+    /// Reads the table of a shard that is kept without it (see [`StorePaths::table`]).
+    pub(crate) fn read_table(
+        path: &Path,
+        manifest: &Manifest,
+        fingerprint: &Digest,
+        shard: ShardId,
+    ) -> Result<Self, ReadError> {
+        let blocks = manifest.record(shard).chunks.min(BLOCKS_PER_SHARD_MAX as u64) as usize;
+        let file = open_sized(path, first_offset(blocks))?;
+        Self::read(path, &file, manifest, fingerprint, shard)
     }
 
     /// Reads a shard's header and table from an open file. The caller has checked its length.
@@ -209,15 +221,21 @@ fn check_layers(
 }
 
 /// Checks the hidden state and the zeros after it. Returns the hidden state.
-pub(crate) fn check_rest<'a>(
+fn check_rest<'a>(
     header: &BlockHeader<'_>,
     kv_shape: &KvShape,
     rest: &'a [u8],
 ) -> Result<&'a [u8], ReadError> {
     let (hidden, padding) = rest.split_at(kv_shape.hidden_bytes());
     check_crc("the hidden state", header.hidden_crc, hidden)?;
-    if padding.iter().any(|byte| *byte != 0) {
-        return Err("the padding after the block is not zero".to_owned().into());
-    }
+    check_padding(padding)?;
     Ok(hidden)
+}
+
+/// Refuses bytes other than zero after a block.
+pub(crate) fn check_padding(padding: &[u8]) -> Result<(), ReadError> {
+    match padding.iter().any(|byte| *byte != 0) {
+        true => Err("the padding after the block is not zero".to_owned().into()),
+        false => Ok(()),
+    }
 }

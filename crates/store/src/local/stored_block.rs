@@ -5,13 +5,12 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use hyperrag_core::{BlockError, BlockKey, KvBlock, KvDtype, KvShape, LayerSource};
+use hyperrag_core::{BlockError, BlockKey, KvBlock, KvShape, LayerSource};
 use rustix::fs::{Advice, fadvise};
 
-use crate::format::block_header::BlockHeader;
-use crate::format::bytes::check_crc;
+use crate::block_check::BlockCheck;
 use crate::local::open_files::OpenFiles;
-use crate::local::shard_reader::{OpenShard, PAGE_BYTES, check_rest};
+use crate::local::shard_reader::{OpenShard, PAGE_BYTES, check_padding};
 use crate::read_error::ReadError;
 
 /// A block in a shard. Its header and hidden state have been read and checked.
@@ -23,7 +22,7 @@ pub(crate) struct StoredBlock {
     tokens: usize,
     /// Offset of K and V in the file.
     offset: u64,
-    layer_crcs: Vec<u32>,
+    check: BlockCheck,
     hidden: Vec<f32>,
 }
 
@@ -41,22 +40,14 @@ impl StoredBlock {
         let mut header = vec![0; entry.header_bytes as usize];
         let file = files.get(&shard.path, shard.bytes)?;
         file.read_exact_at(&mut header, entry.offset)?;
-        let header = BlockHeader::decode(&header, entry.header_crc, kv_shape)?;
-        let meant = header.identity == entry.identity
-            && header.document == key.chunk.document.as_str()
-            && header.ordinal == key.chunk.ordinal
-            && header.tokens == entry.tokens;
-        if !meant {
-            let found = format!("chunk {} of document {}", header.ordinal, header.document);
-            return Err(format!("it holds {found}, not {}", key.chunk).into());
-        }
+        let check = BlockCheck::of_head(&header, entry, kv_shape, key)?;
         let mut rest = vec![0; kv_shape.hidden_bytes() + entry.padding()];
         file.read_exact_at(&mut rest, entry.hidden_offset(kv_shape))?;
-        let mut hidden = vec![0.0; kv_shape.hidden as usize];
-        KvDtype::F32.decode(check_rest(&header, kv_shape, &rest)?, &mut hidden);
-        let layer_crcs = header.layer_crcs.iter().map(|crc| u32::from_le_bytes(*crc)).collect();
+        let (hidden, padding) = rest.split_at(kv_shape.hidden_bytes());
+        let hidden = check.hidden(kv_shape, hidden)?;
+        check_padding(padding)?;
         let (tokens, offset) = (entry.tokens as usize, entry.kv_offset());
-        Ok(Self { shard, files, slot, kv_shape: *kv_shape, tokens, offset, layer_crcs, hidden })
+        Ok(Self { shard, files, slot, kv_shape: *kv_shape, tokens, offset, check, hidden })
     }
 
     /// Reads the whole block at once.
@@ -64,7 +55,7 @@ impl StoredBlock {
         let mut kv = KvBlock::memory(self.tokens * self.kv_shape.token_bytes());
         self.file()?.read_exact_at(&mut kv, self.offset)?;
         for (layer, bytes) in kv.chunks_exact(self.layer_bytes()).enumerate() {
-            self.check(layer, bytes)?;
+            self.check_layer(layer, bytes)?;
         }
         Ok(KvBlock::new(self.kv_shape, self.tokens, kv, self.hidden.clone()))
     }
@@ -96,13 +87,13 @@ impl StoredBlock {
         let start = aligned + (offset % PAGE_BYTES as u64) as usize;
         let read = &mut buffer[start..start + bytes];
         let done = self.file().and_then(|file| Ok(file.read_exact_at(read, offset)?));
-        let checked = done.and_then(|()| self.check(layer, read));
+        let checked = done.and_then(|()| self.check_layer(layer, read));
         checked.map_err(|fault| fault.at_block(self.shard.place(self.slot)))?;
         Ok(start..start + bytes)
     }
 
-    fn check(&self, layer: usize, bytes: &[u8]) -> Result<(), ReadError> {
-        Ok(check_crc(format_args!("layer {layer}"), self.layer_crcs[layer], bytes)?)
+    fn check_layer(&self, layer: usize, bytes: &[u8]) -> Result<(), ReadError> {
+        Ok(self.check.layer(layer, bytes)?)
     }
 }
 
@@ -115,8 +106,8 @@ impl LayerSource for StoredBlock {
         self.tokens
     }
 
-    fn hidden(&self) -> &[f32] {
-        &self.hidden
+    fn hidden(&self) -> Result<&[f32], BlockError> {
+        Ok(&self.hidden)
     }
 
     fn layer<'a>(&'a self, layer: usize, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], BlockError> {

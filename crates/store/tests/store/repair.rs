@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use hyperrag_core::{BoxedError, ModelError};
-use hyperrag_store::{NoRepair, Repair, Replica, Replicated, rebuild_manifest, remember_replica};
+use hyperrag_store::{NoRepair, Repair, Replica, Tiered, rebuild_manifest, remember_replica};
 
 use super::*;
 
@@ -214,7 +214,7 @@ fn a_block_is_lost_only_where_every_copy_of_it_is_damaged() {
                 kept.push((path, whole));
             }
         }
-        let store = Replicated::open(&copies[0]).unwrap();
+        let store = Tiered::open(&copies[0]).unwrap();
         assert!(store.warnings().is_empty());
         for number in 0..UNITS {
             let keys = keys(number);
@@ -290,11 +290,11 @@ fn each_layer_comes_from_a_copy_that_has_it_intact() {
         kv_of(Store::open(root).unwrap().get_many(&keys(0)[..1]).remove(0).unwrap().as_ref());
     flip_layer(root, 0);
     flip_layer(&replica, 1);
-    let store = Replicated::open(root).unwrap();
+    let store = Tiered::open(root).unwrap();
     // No copy has the whole block.
     assert!(store.get_many(&keys(0)[..1])[0].is_err());
     assert_eq!(by_layers(store.open_many(&keys(0)[..1]).remove(0)).unwrap(), expected);
-    let whole = Replicated::open(root).unwrap();
+    let whole = Tiered::open(root).unwrap();
     let opened = whole.open_many(&keys(0)[..1]).remove(0).unwrap().unwrap();
     assert_eq!(kv_of(opened.read().ok().as_ref()), expected);
     let from = |failover: hyperrag_core::Failover| (failover.what, failover.from);
@@ -304,6 +304,6 @@ fn each_layer_comes_from_a_copy_that_has_it_intact() {
     assert_eq!((to_replica, &*back), (replica.clone(), root));
     // A layer that is damaged in every copy is lost.
     flip_layer(&replica, 0);
-    let lost = by_layers(Replicated::open(root).unwrap().open_many(&keys(0)[..1]).remove(0));
+    let lost = by_layers(Tiered::open(root).unwrap().open_many(&keys(0)[..1]).remove(0));
     assert!(lost.unwrap_err().to_string().contains("no replica has it intact"));
 }

@@ -71,20 +71,20 @@ impl CpuModel {
     ) -> Vec<Result<f32, BlockError>> {
         let sequences = sequences_of(pairs);
         if sequences.is_empty() {
-            return self.scores(pairs, &[], batches).into_iter().map(Ok).collect();
+            return self.scores(pairs, &[], batches);
         }
         let mut scores = Vec::new();
         let failed = self.forward(&sequences, None, ResidualRows::All, batches, |x| {
             scores = self.scores(pairs, x, batches);
         });
-        // A query of one token has no sequence: its score comes from the hidden state, which was read.
+        // A query of one token has no sequence: its score comes from the hidden state alone.
         let mut failed = failed.into_iter();
         let mut read = |pair: &StreamedPair<'_>| match pair.query.computed() {
             [] => None,
             _ => failed.next().flatten(),
         };
         let scores = pairs.iter().zip(scores);
-        scores.map(|(pair, score)| read(pair).map_or(Ok(score), Err)).collect()
+        scores.map(|(pair, score)| read(pair).map_or(score, Err)).collect()
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use hyperrag_core::{LayerSource, Pair, Scorer};
+use hyperrag_core::{BlockError, LayerSource, Pair, Scorer};
 use hyperrag_kernels::cpu::gemm::epilogue_log_softmax::LogSums;
 use hyperrag_kernels::cpu::gemm::pack_rhs::PackedWeights;
 use hyperrag_kernels::cpu::rows::log_sum::LogSum;
@@ -25,13 +25,13 @@ pub(crate) const COLUMNS: usize = 1024;
 
 impl CpuModel {
     /// Computes the score of each pair. `states` are the residual rows of its query's computed tokens,
-    /// pair after pair.
+    /// pair after pair. A pair whose hidden state cannot be read has that error.
     pub(crate) fn scores(
         &self,
         pairs: &[StreamedPair<'_>],
         states: &[f32],
         batches: &MicroBatches,
-    ) -> Vec<f32> {
+    ) -> Vec<Result<f32, BlockError>> {
         let (mut likely, mut last, mut rest) = (Vec::new(), Vec::new(), states);
         for (i, pair) in pairs.iter().enumerate() {
             let (own, later) = rest.split_at(pair.query.computed().len() * self.config.hidden);
@@ -41,9 +41,9 @@ impl CpuModel {
                 scorer => last.push((i, scorer, own)),
             }
         }
-        let mut scores = vec![0.0; pairs.len()];
+        let mut scores: Vec<_> = pairs.iter().map(|_| Ok(0.0)).collect();
         for (i, scorer, own) in last {
-            scores[i] = self.label_score(scorer, own);
+            scores[i] = Ok(self.label_score(scorer, own));
         }
         let runs: Vec<_> = likely.iter().map(|(_, pair, own)| (**pair, *own)).collect();
         for ((i, ..), score) in likely.iter().zip(self.mean_log_probabilities(&runs, batches)) {
@@ -57,7 +57,7 @@ impl CpuModel {
         &self,
         runs: &[(StreamedPair<'_>, &[f32])],
         batches: &MicroBatches,
-    ) -> Vec<f32> {
+    ) -> Vec<Result<f32, BlockError>> {
         if runs.is_empty() {
             return Vec::new();
         }
@@ -67,18 +67,21 @@ impl CpuModel {
         let mut rows = Floats::default();
         let rows = rows.take(targets.len() * hidden);
         let lengths = runs.iter().map(|(pair, _)| pair.query.tokens.len() * hidden);
-        split(rows, lengths).into_par_iter().zip(runs).for_each(|(rows, (pair, states))| {
+        let read = |(rows, (pair, states)): (&mut [f32], &(StreamedPair<'_>, &[f32]))| {
             let (first, rest) = rows.split_at_mut(hidden);
-            first.copy_from_slice(pair.block.hidden());
             self.norm_rows(states, &self.weights.final_norm, rest);
-        });
+            let read = pair.block.hidden();
+            read.map(|state| first.copy_from_slice(state)).inspect_err(|_| first.fill(0.0))
+        };
+        let read: Vec<_> = split(rows, lengths).into_par_iter().zip(runs).map(read).collect();
         let mut logs = &self.log_probabilities(rows, &targets, batches)[..];
         let mean = |(pair, _): &(StreamedPair<'_>, &[f32])| {
             let (own, later) = logs.split_at(pair.query.tokens.len());
             logs = later;
             (own.iter().sum::<f64>() / own.len() as f64) as f32
         };
-        runs.iter().map(mean).collect()
+        let means: Vec<f32> = runs.iter().map(mean).collect();
+        read.into_iter().zip(means).map(|(read, mean)| read.map(|()| mean)).collect()
     }
 
     /// Computes the score of labels at the last of these residual rows. The few products are summed in

@@ -1,0 +1,458 @@
+//! A block that comes from a tier in frames: layer numbers come in, checked bytes go out. Frames are asked for
+//! in the order of use, no further ahead than a window, and dropped once they were used.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyperrag_core::{
+    Answer, Blob, BlockError, BlockKey, Fetch, FetchSink, KvBlock, KvShape, Piece, Tier, TierError,
+    TierRole, TierShape,
+};
+
+use crate::block_check::BlockCheck;
+use crate::format::block_table::BlockEntry;
+use crate::tiered::promotion::Kept;
+use crate::tiered::stats::TierStats;
+
+/// Time after the tier's own patience after which a reader gives up waiting, if the tier has answered nothing
+/// at all meanwhile.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A tier in use.
+pub(crate) struct TierInUse {
+    pub(crate) tier: Arc<dyn Tier>,
+    pub(crate) shape: TierShape,
+    pub(crate) patience: Duration,
+    pub(crate) stats: TierStats,
+}
+
+impl TierInUse {
+    pub(crate) fn new(tier: Arc<dyn Tier>, patience: Duration) -> Self {
+        let shape = tier.shape();
+        Self { tier, shape, patience, stats: TierStats::new() }
+    }
+}
+
+/// Reason why a tier does not serve a block.
+#[derive(Clone, Debug)]
+enum TierFault {
+    Absent,
+    Failed(TierError),
+    Damaged(String),
+}
+
+/// Fault of a place, for the block as a whole.
+pub(crate) struct PlaceFault {
+    pub(crate) error: BlockError,
+    /// Whether it is no fault: a cache that does not hold the block.
+    pub(crate) usual: bool,
+}
+
+impl From<BlockError> for PlaceFault {
+    fn from(error: BlockError) -> Self {
+        Self { error, usual: false }
+    }
+}
+
+/// State of a frame.
+enum Frame {
+    /// Not asked for, or dropped after its use.
+    Away,
+    Asked(Instant),
+    Here(Bytes),
+}
+
+/// Frames of a block, and the requests for them.
+struct Frames {
+    frames: Vec<Frame>,
+    fault: Option<TierFault>,
+    /// Requests under way. Dropping the last holder of one cancels it.
+    requests: Vec<Arc<dyn Fetch>>,
+    stream: Option<Stream>,
+    /// Whether the block has been counted as served by the tier.
+    counted: bool,
+}
+
+/// Request of a tier that streams.
+struct Stream {
+    request: Box<dyn Fetch>,
+    first: u32,
+    /// End of the frames that it may deliver.
+    end: u32,
+}
+
+/// What is called once if the tier fails, so that the next can be asked before anyone waits.
+pub(crate) trait OnFault: Send + Sync {
+    fn tier_failed(self: Arc<Self>, place: usize);
+}
+
+/// A block that a tier serves.
+pub(crate) struct Arriving {
+    place: usize,
+    state: Arc<TierInUse>,
+    blob: Blob,
+    entry: BlockEntry,
+    key: BlockKey,
+    kv_shape: KvShape,
+    window: u64,
+    frames: Mutex<Frames>,
+    ready: Condvar,
+    check: OnceLock<BlockCheck>,
+    on_fault: Weak<dyn OnFault>,
+    kept: Option<Kept>,
+}
+
+/// Block that is to arrive: which, and from where.
+pub(crate) struct Arrival<'a> {
+    pub(crate) place: usize,
+    pub(crate) state: &'a Arc<TierInUse>,
+    pub(crate) blob: Blob,
+    pub(crate) entry: &'a BlockEntry,
+    pub(crate) key: &'a BlockKey,
+    pub(crate) kv_shape: &'a KvShape,
+    /// Number of bytes asked for ahead of use.
+    pub(crate) window: u64,
+    pub(crate) on_fault: Weak<dyn OnFault>,
+    /// Leave to keep the frames for faster tiers.
+    pub(crate) kept: Option<Kept>,
+}
+
+impl Arriving {
+    /// Makes a block of which nothing has been asked for yet.
+    pub(crate) fn new(arrival: Arrival<'_>) -> Arc<Self> {
+        let Arrival { place, state, blob, entry, key, kv_shape, window, on_fault, kept } = arrival;
+        let frames = blob.frames(state.shape.frame_bytes);
+        let frames = std::iter::repeat_with(|| Frame::Away).take(frames as usize).collect();
+        let frames =
+            Frames { frames, fault: None, requests: Vec::new(), stream: None, counted: false };
+        Arc::new(Self {
+            place,
+            state: Arc::clone(state),
+            blob,
+            entry: entry.clone(),
+            key: key.clone(),
+            kv_shape: *kv_shape,
+            window: window.max(1),
+            frames: Mutex::new(frames),
+            ready: Condvar::new(),
+            check: OnceLock::new(),
+            on_fault,
+            kept,
+        })
+    }
+
+    pub(crate) fn tokens(&self) -> usize {
+        self.entry.tokens as usize
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Frames> {
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn frame_bytes(&self) -> u64 {
+        self.state.shape.frame_bytes
+    }
+
+    /// Returns the frames that hold a range of the block.
+    fn frames_of(&self, range: &Range<u64>) -> Range<u32> {
+        let end = range.end.min(self.blob.bytes).div_ceil(self.frame_bytes());
+        (range.start / self.frame_bytes()) as u32..end as u32
+    }
+
+    /// Returns the frames of the first window, for a request of many blocks together.
+    pub(crate) fn first_frames(&self) -> Range<u32> {
+        self.frames_of(&(0..self.window))
+    }
+
+    /// Returns the range of a layer within the block, in bytes.
+    fn layer_range(&self, layer: usize) -> Range<u64> {
+        let bytes = self.kv_shape.layer_bytes(self.tokens()) as u64;
+        let start = u64::from(self.entry.header_bytes) + layer as u64 * bytes;
+        start..start + bytes
+    }
+
+    /// Asks for those of `frames` that are away.
+    pub(crate) fn ask(self: &Arc<Self>, frames: Range<u32>) {
+        if self.state.shape.streams {
+            return self.ask_stream(frames);
+        }
+        let wanted = self.mark(frames);
+        if !wanted.is_empty() {
+            ask_together(&self.state, wanted.map(|frame| (Arc::clone(self), frame)).collect());
+        }
+    }
+
+    /// Marks the run of frames away at the start of `frames` as asked for, and returns it.
+    pub(crate) fn mark(&self, frames: Range<u32>) -> Range<u32> {
+        let mut held = self.lock();
+        let away = |frame: &Frame| matches!(frame, Frame::Away);
+        let Some(first) = frames.clone().find(|frame| away(&held.frames[*frame as usize])) else {
+            return frames.end..frames.end;
+        };
+        let mut end = first;
+        while end < frames.end && away(&held.frames[end as usize]) {
+            held.frames[end as usize] = Frame::Asked(Instant::now());
+            end += 1;
+        }
+        first..end
+    }
+
+    /// Lets the stream of this block run on to the end of `frames`, or begins another.
+    fn ask_stream(self: &Arc<Self>, frames: Range<u32>) {
+        let wanted = self.mark(frames);
+        if wanted.is_empty() {
+            return;
+        }
+        if let Some(stream) = &mut self.lock().stream
+            && stream.end <= wanted.start
+        {
+            stream.end = wanted.end;
+            return stream.request.allow((wanted.end - stream.first) as usize);
+        }
+        let all = wanted.start..self.blob.frames(self.frame_bytes());
+        let (first, end) = (wanted.start, wanted.end);
+        let targets = all.clone().map(|frame| (Arc::downgrade(self), frame)).collect();
+        let pieces: Vec<Piece> = all.map(|frame| Piece { blob: self.blob, frame }).collect();
+        let sink = Arc::new(Delivery { targets });
+        let request = self.state.tier.fetch(&pieces, self.state.patience, sink);
+        request.allow((end - first) as usize);
+        self.lock().stream = Some(Stream { request, first, end });
+    }
+
+    fn arrived(self: &Arc<Self>, frame: u32, answer: Answer) {
+        let range = self.blob.frame(frame, self.frame_bytes());
+        let expected = (range.end - range.start) as usize;
+        let mut held = self.lock();
+        let place = &mut held.frames[frame as usize];
+        let asked = match place {
+            Frame::Asked(asked) => *asked,
+            // Sent beyond leave, or twice: a tier is not believed.
+            Frame::Away | Frame::Here(_) => return,
+        };
+        let stats = &self.state.stats;
+        let fault = match answer {
+            Ok(Some(bytes)) if bytes.len() == expected => {
+                stats.answered(asked.elapsed(), bytes.len());
+                *place = Frame::Here(bytes);
+                None
+            }
+            Ok(Some(bytes)) => {
+                let what = format!("{} bytes came in place of {expected}", bytes.len());
+                Some(TierFault::Failed(TierError::Protocol(what)))
+            }
+            Ok(None) => Some(TierFault::Absent),
+            Err(error) => Some(TierFault::Failed(error)),
+        };
+        let first = fault.is_some() && held.fault.is_none();
+        if let Some(fault) = fault {
+            stats.answered(asked.elapsed(), 0);
+            held.frames[frame as usize] = Frame::Away;
+            self.fail(&mut held, fault);
+        }
+        drop(held);
+        self.ready.notify_all();
+        if first && let Some(block) = self.on_fault.upgrade() {
+            block.tier_failed(self.place);
+        }
+    }
+
+    /// Notes the first fault.
+    fn fail(&self, held: &mut Frames, fault: TierFault) {
+        if held.fault.is_some() {
+            return;
+        }
+        let stats = &self.state.stats;
+        let count = if matches!(fault, TierFault::Absent) { &stats.misses } else { &stats.failures };
+        count.fetch_add(1, Relaxed);
+        held.fault = Some(fault);
+    }
+
+    fn damaged(&self, what: String) -> PlaceFault {
+        let fault = TierFault::Damaged(what);
+        self.fail(&mut self.lock(), fault.clone());
+        self.place_fault(&fault)
+    }
+
+    fn place_fault(&self, fault: &TierFault) -> PlaceFault {
+        let name = self.state.tier.name();
+        let usual =
+            matches!(fault, TierFault::Absent) && self.state.shape.role == TierRole::Cache;
+        let what = match fault {
+            TierFault::Absent => "it does not hold the block".to_owned(),
+            TierFault::Failed(error) => error.to_string(),
+            TierFault::Damaged(what) => what.clone(),
+        };
+        let place = format!("{name}: block {} of shard {}", self.blob.key.slot.0, self.blob.shard);
+        PlaceFault { error: BlockError::Damaged { place, what }, usual }
+    }
+
+    /// Waits for a frame, and asks for it if it is away.
+    fn wait(self: &Arc<Self>, frame: u32) -> Result<Bytes, PlaceFault> {
+        let mut held = self.lock();
+        loop {
+            match (&held.frames[frame as usize], &held.fault) {
+                (Frame::Here(bytes), _) => return Ok(bytes.clone()),
+                (_, Some(fault)) => return Err(self.place_fault(fault)),
+                (Frame::Away, None) => {
+                    drop(held);
+                    self.ask(frame..frame + 1);
+                    held = self.lock();
+                }
+                (Frame::Asked(_), None) => {
+                    let answers = self.state.stats.answers.load(Relaxed);
+                    let wait = self.state.patience + GRACE;
+                    let waited = self.ready.wait_timeout(held, wait);
+                    let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                    held = guard;
+                    let still = self.state.stats.answers.load(Relaxed) == answers;
+                    if timeout.timed_out() && still {
+                        self.fail(&mut held, TierFault::Failed(TierError::Timeout(wait)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether frame 0 has come.
+    pub(crate) fn has_begun(&self) -> Result<(), PlaceFault> {
+        let held = self.lock();
+        match &held.fault {
+            Some(fault) => Err(self.place_fault(fault)),
+            None => Ok(()),
+        }
+    }
+
+    /// Copies a range of the block to `out`.
+    fn copy(self: &Arc<Self>, range: Range<u64>, out: &mut [u8]) -> Result<(), PlaceFault> {
+        for frame in self.frames_of(&range) {
+            let bytes = self.wait(frame)?;
+            let held = self.blob.frame(frame, self.frame_bytes());
+            let (start, end) = (range.start.max(held.start), range.end.min(held.end));
+            let from = &bytes[(start - held.start) as usize..(end - held.start) as usize];
+            out[(start - range.start) as usize..(end - range.start) as usize].copy_from_slice(from);
+        }
+        Ok(())
+    }
+
+    /// Returns the block's checksums, from its head.
+    fn check(self: &Arc<Self>) -> Result<&BlockCheck, PlaceFault> {
+        if let Some(check) = self.check.get() {
+            return Ok(check);
+        }
+        let mut head = vec![0; self.entry.header_bytes as usize];
+        self.copy(0..head.len() as u64, &mut head)?;
+        let check = BlockCheck::of_head(&head, &self.entry, &self.kv_shape, &self.key);
+        let check = check.map_err(|what| self.damaged(what))?;
+        let mut held = self.lock();
+        if !std::mem::replace(&mut held.counted, true) {
+            self.state.stats.hits.fetch_add(1, Relaxed);
+        }
+        drop(held);
+        Ok(self.check.get_or_init(|| check))
+    }
+
+    /// Reads a layer into `out`, which has its length, and drops the frames before the layer's end.
+    pub(crate) fn read_layer(self: &Arc<Self>, layer: usize, out: &mut [u8]) -> Result<(), PlaceFault> {
+        let range = self.layer_range(layer);
+        let check = self.check()?;
+        self.copy(range.clone(), out)?;
+        check.layer(layer, out).map_err(|what| self.damaged(what))?;
+        if let Some(kept) = &self.kept {
+            kept.checked(layer);
+        }
+        self.advance(range.end);
+        Ok(())
+    }
+
+    /// Reads and checks the hidden state.
+    pub(crate) fn read_hidden(self: &Arc<Self>) -> Result<Vec<f32>, PlaceFault> {
+        let mut bytes = vec![0; self.kv_shape.hidden_bytes()];
+        let check = self.check()?;
+        self.copy(self.blob.bytes - bytes.len() as u64..self.blob.bytes, &mut bytes)?;
+        let hidden = check.hidden(&self.kv_shape, &bytes).map_err(|what| self.damaged(what))?;
+        if let Some(kept) = &self.kept
+            && kept.is_whole()
+        {
+            let held = self.lock();
+            let here = held.frames.iter().map_while(|frame| match frame {
+                Frame::Here(bytes) => Some(bytes.clone()),
+                _ => None,
+            });
+            let frames: Vec<Bytes> = here.collect();
+            if frames.len() == held.frames.len() {
+                drop(held);
+                kept.promote(self.blob, frames);
+            }
+        }
+        self.advance(self.blob.bytes);
+        Ok(hidden)
+    }
+
+    /// Reads the whole block.
+    pub(crate) fn read_block(self: &Arc<Self>) -> Result<KvBlock, PlaceFault> {
+        let mut kv = KvBlock::memory(self.tokens() * self.kv_shape.token_bytes());
+        for (layer, out) in kv.chunks_exact_mut(self.kv_shape.layer_bytes(self.tokens())).enumerate() {
+            self.read_layer(layer, out)?;
+        }
+        let hidden = self.read_hidden()?;
+        Ok(KvBlock::new(self.kv_shape, self.tokens(), kv, hidden))
+    }
+
+    /// Drops the frames that end at or before `offset`, and asks for those of the window after it.
+    fn advance(self: &Arc<Self>, offset: u64) {
+        if self.kept.is_none() {
+            let used = (offset / self.frame_bytes()) as usize;
+            let mut held = self.lock();
+            for frame in held.frames.iter_mut().take(used) {
+                if matches!(frame, Frame::Here(_)) {
+                    *frame = Frame::Away;
+                }
+            }
+        }
+        self.ask(self.frames_of(&(offset..offset + self.window)));
+    }
+
+    /// Asks for a layer that will be read soon.
+    pub(crate) fn prefetch(self: &Arc<Self>, layer: usize) {
+        if layer < self.kv_shape.layers as usize && !self.state.shape.immediate {
+            self.ask(self.frames_of(&self.layer_range(layer)));
+        }
+    }
+}
+
+/// Receiver of the frames of one request.
+struct Delivery {
+    /// Block and frame of each piece. A block that nobody reads any more takes nothing.
+    targets: Vec<(Weak<Arriving>, u32)>,
+}
+
+impl FetchSink for Delivery {
+    fn deliver(&self, n: usize, answer: Answer) {
+        if let Some((block, frame)) = self.targets.get(n)
+            && let Some(block) = block.upgrade()
+        {
+            block.arrived(*frame, answer);
+        }
+    }
+}
+
+/// Sends one request for frames of several blocks, which are marked as asked for.
+pub(crate) fn ask_together(state: &TierInUse, wanted: Vec<(Arc<Arriving>, u32)>) {
+    let pieces: Vec<Piece> =
+        wanted.iter().map(|(block, frame)| Piece { blob: block.blob, frame: *frame }).collect();
+    let targets = wanted.iter().map(|(block, frame)| (Arc::downgrade(block), *frame)).collect();
+    let sink = Arc::new(Delivery { targets });
+    let request: Arc<dyn Fetch> = state.tier.fetch(&pieces, state.patience, sink).into();
+    if state.shape.immediate {
+        return;
+    }
+    for (block, _) in &wanted {
+        let requests = &mut block.lock().requests;
+        if !requests.last().is_some_and(|last| Arc::ptr_eq(last, &request)) {
+            requests.push(Arc::clone(&request));
+        }
+    }
+}

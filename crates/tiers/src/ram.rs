@@ -13,9 +13,9 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 use crate::counters::{CacheCounts, Counters, facts};
 
-/// Length of a usual block, in bytes. It sizes the list of blocks that are remembered after they made room,
-/// which costs some 20 bytes an entry. A length that is four times too high or low costs little.
-const BLOCK_BYTES_USUAL: u64 = 4 << 20;
+/// Length of a usual block, in bytes. It sizes the list of blocks that are remembered after they made room. A
+/// length that is four times too high or low costs little (`tests/hit_rate.rs`).
+pub(crate) const BLOCK_BYTES_USUAL: u64 = 8 << 20;
 
 /// Bytes that the tier needs for a block beside its own: key, place in the queues, header of the allocation.
 const OVERHEAD: u64 = 256;
@@ -48,7 +48,7 @@ impl RamTier {
             .weight_capacity(budget)
             .estimated_items_capacity(blocks.clamp(16, 1 << 24))
             .hot_allocation(HOT)
-            .ghost_allocation(1.0)
+            .ghost_allocation(GHOST)
             // One lock: it is held for the copy of a pointer. Several would divide the budget.
             .shards(1)
             .build()
@@ -124,6 +124,9 @@ impl Tier for RamTier {
 /// Share of a cache's budget for blocks that were asked for again, or came while there was room.
 pub(crate) const HOT: f64 = 0.9;
 
+/// Entries remembered after they made room, as a share of those held.
+pub(crate) const GHOST: f64 = 0.5;
+
 /// Returns the largest weight of one block, which `quick_cache` takes if it fits into the hot share.
 pub(crate) fn hot_bytes(budget: u64) -> u64 {
     (budget as f64 * HOT) as u64
@@ -161,5 +164,53 @@ impl Lifecycle<BlobKey, Bytes> for Dropping {
 
     fn on_evict(&self, state: &mut Self::RequestState, key: BlobKey, bytes: Bytes) {
         state.push((key, bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyperrag_core::{ShardId, Slot};
+
+    use super::*;
+
+    fn blob(slot: u32, bytes: u64) -> Blob {
+        let key = BlobKey { table: [1; 16], slot: Slot(slot) };
+        Blob { key, shard: ShardId(0), offset: 0, bytes }
+    }
+
+    fn zeros(bytes: usize) -> Bytes {
+        vec![0; bytes].into()
+    }
+
+    #[test]
+    fn a_block_larger_than_the_budget_is_refused_and_drives_nothing_out() {
+        let tier = RamTier::new(100_000);
+        tier.put(&blob(0, 1000), &zeros(1000)).unwrap();
+        for bytes in [100_000, 200_000] {
+            let refused = tier.put(&blob(1, bytes), &zeros(usize::try_from(bytes).unwrap()));
+            assert!(matches!(refused, Err(TierError::Full(_))), "{refused:?}");
+        }
+        assert_eq!(tier.holds(&[blob(0, 1000), blob(1, 100_000)]).unwrap(), [true, false]);
+        let none = RamTier::new(0);
+        assert!(none.put(&blob(0, 1), &zeros(1)).is_err());
+        assert_eq!(tier.counts(), CacheCounts { puts: 1, refused: 2, ..CacheCounts::default() });
+    }
+
+    #[test]
+    fn the_budget_holds_with_keys_counted_and_bytes_are_not_copied() {
+        let tier = RamTier::new(1_000_000);
+        for slot in 0..1000 {
+            tier.put(&blob(slot, 9000), &zeros(9000)).unwrap();
+            assert!(tier.held_bytes() <= 1_000_000);
+        }
+        let held = tier.blocks.len();
+        assert!((90..=108).contains(&held), "{held}");
+        assert_eq!(tier.counts().evicted, 1000 - held as u64);
+        let (bytes, last) = (zeros(9000), blob(1000, 9000));
+        tier.put(&last, &bytes).unwrap();
+        let read = tier.read(&Piece { blob: last, frame: 0 }).unwrap();
+        assert_eq!(read.as_ptr(), bytes.as_ptr());
+        // Bytes of another length are not those of the block.
+        assert_eq!(tier.read(&Piece { blob: blob(1000, 8999), frame: 0 }), None);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use bytes::Bytes;
-use hyperrag_core::{Blob, FactValue, Piece, Slot, Tier, TierError, TierRole};
+use hyperrag_core::{Blob, FactValue, Piece, Slot, TierError, TierRole};
 
 use super::{
     Case, Filled, Harness, check_whole, contents, frame_bytes, name_cases, new_blocks, pieces_of,

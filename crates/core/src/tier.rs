@@ -62,11 +62,11 @@ impl Blob {
         u32::try_from(self.bytes.div_ceil(frame_bytes)).unwrap_or(u32::MAX)
     }
 
-    /// Returns the range of a frame within the block, in bytes.
+    /// Returns the range of a frame within the block, in bytes. It is empty past the end.
     #[must_use]
     pub fn frame(&self, frame: u32, frame_bytes: u64) -> Range<u64> {
-        let start = (u64::from(frame) * frame_bytes).min(self.bytes);
-        start..(start + frame_bytes).min(self.bytes)
+        let start = u64::from(frame).saturating_mul(frame_bytes).min(self.bytes);
+        start..start.saturating_add(frame_bytes).min(self.bytes)
     }
 }
 

@@ -4,3 +4,15 @@
 //! In: keys of blocks, ranges and deadlines. Out: unchecked bytes or a reason. It knows no format of blocks, and
 //! is the one crate with an asynchronous runtime.
 
+#[cfg(feature = "testing")]
+pub mod contract;
+#[cfg(feature = "testing")]
+mod faulty;
+
+#[cfg(feature = "testing")]
+pub use faulty::{FaultCounts, FaultRates, Faulty};
+mod counters;
+mod ram;
+
+pub use counters::CacheCounts;
+pub use ram::RamTier;

@@ -25,6 +25,8 @@ mod live;
 mod repair;
 #[path = "../../../tests/cli/seeded.rs"]
 mod seeded;
+#[path = "store/tiers.rs"]
+mod tiers;
 
 use seeded::Seeded;
 

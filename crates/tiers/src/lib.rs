@@ -11,8 +11,12 @@ mod faulty;
 
 #[cfg(feature = "testing")]
 pub use faulty::{FaultCounts, FaultRates, Faulty};
+mod cache;
 mod counters;
+mod disk;
 mod ram;
+mod runs;
 
+pub use cache::CacheTier;
 pub use counters::CacheCounts;
 pub use ram::RamTier;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyperrag_core::{Blob, Tier};
 use hyperrag_tiers::contract::{Harness, cases};
-use hyperrag_tiers::{FaultRates, Faulty, RamTier};
+use hyperrag_tiers::{CacheTier, FaultRates, Faulty, RamTier};
 
 /// A tier that takes blocks.
 struct Writable(Arc<dyn Tier>);
@@ -77,4 +77,10 @@ fn run(harness: impl Harness) {
 #[test]
 fn blocks_in_memory() {
     run(Writable(Arc::new(RamTier::new(1 << 30))));
+}
+
+#[test]
+fn blocks_in_files() {
+    let folder = tempfile::tempdir().unwrap();
+    run(Writable(Arc::new(CacheTier::new(folder.path(), 1 << 30).unwrap())));
 }

@@ -48,11 +48,12 @@ fn plain(file: File) -> io::Result<File> {
     }
 }
 
-/// Returns `None` for what is not there. A file in the place of a folder is not there either.
+/// Returns `None` for what is not there. What has the name and is a link, or a file in the place of a folder, is
+/// not there either.
 fn absent<T>(found: Result<T, Errno>) -> io::Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

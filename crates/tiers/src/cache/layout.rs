@@ -92,7 +92,8 @@ impl Layout {
             let path = self.root.join(folder_name(first));
             let Some(folder) = open_folder(&path)? else { continue };
             for entry in fs::read_dir(&path)? {
-                let name = entry?.file_name();
+                let entry = entry?;
+                let name = entry.file_name();
                 let Some((key, temporary)) = name.to_str().and_then(parse) else { continue };
                 if key.table[0] != first {
                     continue;
@@ -102,11 +103,14 @@ impl Layout {
                     let _ = remove_if_dead(&folder, &name.to_string_lossy());
                     continue;
                 }
-                // Gone, or no plain file: another process removed it, or it is none of ours.
-                let Ok(Some(file)) = open_in(&folder, &file_name(&key)) else { continue };
-                let metadata = file.metadata()?;
-                let weight = weight(&metadata);
-                found.push(Found { key, weight, written: metadata.modified().ok() });
+                match entry.metadata() {
+                    Ok(metadata) if metadata.is_file() => {
+                        let written = metadata.modified().ok();
+                        found.push(Found { key, weight: weight(&metadata), written });
+                    }
+                    // Another process removed it, or it is none of ours.
+                    _ => {}
+                }
             }
         }
         Ok(found)

@@ -11,8 +11,16 @@ mod faulty;
 
 #[cfg(feature = "testing")]
 pub use faulty::{FaultCounts, FaultRates, Faulty};
+mod cache;
 mod counters;
+mod disk;
+mod folder;
+mod names;
 mod ram;
+mod runs;
 
+pub use cache::CacheTier;
 pub use counters::CacheCounts;
+pub use folder::FolderTier;
+pub use names::check_file_name;
 pub use ram::RamTier;

@@ -1,11 +1,14 @@
 //! Runs the suite of tiers on those of this machine, plain and behind faults.
 
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hyperrag_core::{Blob, Tier};
-use hyperrag_tiers::contract::{Harness, cases};
-use hyperrag_tiers::{FaultRates, Faulty, RamTier};
+use hyperrag_tiers::contract::{Harness, cases, file_cases};
+use hyperrag_tiers::{CacheTier, FaultRates, Faulty, FolderTier, RamTier};
 
 /// A tier that takes blocks.
 struct Writable(Arc<dyn Tier>);
@@ -77,4 +80,52 @@ fn run(harness: impl Harness) {
 #[test]
 fn blocks_in_memory() {
     run(Writable(Arc::new(RamTier::new(1 << 30))));
+}
+
+#[test]
+fn blocks_in_files() {
+    let folder = tempfile::tempdir().unwrap();
+    run(Writable(Arc::new(CacheTier::new(folder.path(), 1 << 30).unwrap())));
+}
+
+/// A folder of shards.
+struct Shards<'a>(&'a Path);
+
+impl Harness for Shards<'_> {
+    fn tier(&self) -> Arc<dyn Tier> {
+        Arc::new(FolderTier::new(self.0))
+    }
+
+    fn fill(&self, blobs: &[(Blob, Bytes)]) {
+        fs::create_dir_all(self.0.join("shards")).unwrap();
+        for (blob, bytes) in blobs {
+            let path = self.0.join(format!("shards/{}.kv", blob.shard));
+            let file = File::options().write(true).create(true).truncate(false).open(path).unwrap();
+            file.write_all_at(bytes, blob.offset).unwrap();
+        }
+    }
+
+    fn writable(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn shards_in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    run(Shards(folder.path()));
+}
+
+#[test]
+fn files_in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = file_cases();
+    assert!(cases.len() >= 12);
+    for root in [folder.path().to_owned(), folder.path().join("made/when/needed")] {
+        let place = FolderTier::new(&root);
+        for case in &cases {
+            println!("{}", case.name);
+            (case.run)(&place);
+        }
+    }
 }

@@ -1,0 +1,16 @@
+//! Names of files in places. In: names. Out: those that stay within the place. It opens nothing.
+
+use hyperrag_core::TierError;
+
+/// Refuses what is no relative path of ASCII letters, digits, `.`, `-`, `_` and `/`, or leads elsewhere.
+///
+/// # Errors
+/// [`TierError::Refused`].
+pub fn check_file_name(name: &str) -> Result<(), TierError> {
+    let usual = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let part = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(usual);
+    match name.split('/').all(part) {
+        true => Ok(()),
+        false => Err(TierError::Refused(format!("{name:?} is no name of a file"))),
+    }
+}

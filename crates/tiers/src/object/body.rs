@@ -164,7 +164,8 @@ impl Body {
             ..GetOptions::default()
         };
         async move {
-            let got = place.objects().get_opts(&path, options).await.map_err(Failure::from);
+            let got =
+                place.objects().get_opts(&path, options).await.map_err(Failure::unconditional);
             let got = match got {
                 Err(Failure::Conflict) => {
                     let words = format!("{path} changed while it was read");

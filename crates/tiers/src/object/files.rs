@@ -48,7 +48,7 @@ impl FileTier for ObjectTier {
             let (place, path, payload) = (Arc::clone(&self.place), path.clone(), part(0..bytes)?);
             self.wait(async move {
                 let put = || place.objects().put(&path, payload.clone());
-                retried_conflicts(&place, put).await.map(drop)
+                unconditional(&place, put).await.map(drop)
             })?;
         } else {
             self.put_parts(&path, bytes, &part)?;
@@ -75,7 +75,7 @@ impl FileTier for ObjectTier {
         let Some((bytes, e_tag)) = head else { return Ok(None) };
         let path = self.place.path(name)?;
         if bytes > bytes_max {
-            return Err(too_long(&path, bytes, bytes_max));
+            return Err(too_long(&path, bytes, bytes_max).into());
         }
         let (place, patience) = (Arc::clone(&self.place), self.place.patience);
         let mut body = Body::new(place, path, 0..bytes, patience).of_version(e_tag);
@@ -203,7 +203,7 @@ impl<'a> Upload<'a> {
                     let (store, path, id, place) = (&store, &path, &id, &place);
                     async move {
                         let put = || store.put_part(path, id, first + n, payload.clone());
-                        retried_conflicts(place, put).await
+                        unconditional(place, put).await
                     }
                 });
                 try_join_all(puts).await
@@ -219,7 +219,7 @@ impl<'a> Upload<'a> {
         let place = Arc::clone(&self.tier.place);
         self.tier.wait(async move {
             let mut tries = 0;
-            let done = retried_conflicts(&place, || {
+            let done = unconditional(&place, || {
                 tries += 1;
                 let (first, parts) = (tries == 1, parts.clone());
                 let (store, path, id) = (&store, &path, &id);
@@ -244,22 +244,14 @@ impl<'a> Upload<'a> {
     }
 }
 
-/// Runs a put without a condition. A conflict means another put at the same time: it is tried again.
-async fn retried_conflicts<T, R>(place: &Place, mut put: impl FnMut() -> R) -> Result<T, TierError>
+/// Runs a request without a condition until it succeeds or fails for good.
+async fn unconditional<T, R>(place: &Place, mut request: impl FnMut() -> R) -> Result<T, TierError>
 where
     R: Future<Output = object_store::Result<T>>,
 {
     let once = || {
-        let put = put();
-        async move {
-            match put.await.map_err(Failure::from) {
-                Err(Failure::Conflict) => {
-                    let words = "another request for the object runs at the same time";
-                    Err(Failure::Tier(TierError::Unreachable(words.to_owned())))
-                }
-                done => done,
-            }
-        }
+        let request = request();
+        async move { request.await.map_err(Failure::unconditional) }
     };
     repeated(place.patience, once).await.map_err(TierError::from)
 }
@@ -293,9 +285,8 @@ async fn swap(
         let found = match place.small(path, most).await {
             Ok(found) => Some(found),
             Err(Failure::Absent) => None,
-            Err(Failure::Tier(TierError::Refused(_))) if old.is_none() && !sent => {
-                return Ok(Swapped::Changed);
-            }
+            // Longer than both the old and the new contents.
+            Err(Failure::TooLong(_)) => return Ok(Swapped::Changed),
             Err(failure) => return Err(failure),
         };
         if let Some(found) = &found

@@ -129,8 +129,24 @@ pub(super) enum Failure {
     Absent,
     /// The condition of the request does not hold, or another request ran at the same time.
     Conflict,
+    /// The object is longer than its reader wants.
+    TooLong(String),
     /// Anything else.
     Tier(TierError),
+}
+
+impl Failure {
+    /// Returns the meaning of an error of a request that has no condition, or only that of a version. Status
+    /// 409 means that another request runs at the same time: it is worth a second try.
+    pub(super) fn unconditional(error: object_store::Error) -> Self {
+        match error {
+            object_store::Error::AlreadyExists { .. } => {
+                let words = "another request for the object runs at the same time";
+                Self::Tier(TierError::Unreachable(words.to_owned()))
+            }
+            error => error.into(),
+        }
+    }
 }
 
 impl From<TierError> for Failure {
@@ -146,6 +162,7 @@ impl From<Failure> for TierError {
             Failure::Conflict => {
                 Self::Protocol("a request without a condition conflicts".to_owned())
             }
+            Failure::TooLong(words) => Self::Refused(words),
             Failure::Tier(error) => error,
         }
     }

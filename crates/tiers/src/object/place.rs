@@ -108,7 +108,10 @@ impl Place {
 
     /// Returns length and `ETag` of an object.
     pub(super) async fn head(&self, path: &Path) -> Result<(u64, Option<String>), Failure> {
-        let head = repeated(self.patience, || self.objects().head(path)).await;
+        let head = repeated(self.patience, || async {
+            self.objects().head(path).await.map_err(Failure::unconditional)
+        });
+        let head = head.await;
         match head {
             Ok(meta) => {
                 self.bucket_seen.store(true, Relaxed);
@@ -134,10 +137,11 @@ impl Place {
     }
 
     async fn small_once(&self, path: &Path, bytes_max: u64) -> Result<Small, Failure> {
-        let got = self.objects().get_opts(path, GetOptions::new()).await?;
+        let got = self.objects().get_opts(path, GetOptions::new()).await;
+        let got = got.map_err(Failure::unconditional)?;
         let size = got.meta.size;
         if size > bytes_max {
-            return Err(too_long(path, size, bytes_max).into());
+            return Err(too_long(path, size, bytes_max));
         }
         let e_tag = got.meta.e_tag.clone();
         let writer = got.attributes.get(&Attribute::Metadata(WRITER.into()));
@@ -164,8 +168,8 @@ impl Place {
 }
 
 /// Returns the error of a file that is longer than its reader wants.
-pub(super) fn too_long(path: &Path, bytes: u64, bytes_max: u64) -> TierError {
-    TierError::Refused(format!("{path} has {bytes} bytes, more than {bytes_max}"))
+pub(super) fn too_long(path: &Path, bytes: u64, bytes_max: u64) -> Failure {
+    Failure::TooLong(format!("{path} has {bytes} bytes, more than {bytes_max}"))
 }
 
 /// Checks that a name is a relative path of plain letters.
@@ -207,6 +211,7 @@ fn bucket_of(options: &ObjectOptions, bucket: &str) -> Result<(AmazonS3, String)
         .with_endpoint(&endpoint)
         .with_allow_http(options.allow_http)
         .with_client_options(ClientOptions::new().with_allow_http(options.allow_http))
+        .with_disable_bulk_delete(true)
         .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
         .with_http_connector(Client::new(options.ca_pem.as_deref())?);
     match &options.login {

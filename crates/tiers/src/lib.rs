@@ -9,18 +9,20 @@ pub mod contract;
 #[cfg(feature = "testing")]
 mod faulty;
 
-#[cfg(feature = "testing")]
-pub use faulty::{FaultCounts, FaultRates, Faulty};
 mod cache;
 mod counters;
 mod disk;
 mod folder;
 mod names;
+mod object;
 mod ram;
 mod runs;
 
 pub use cache::CacheTier;
 pub use counters::CacheCounts;
+#[cfg(feature = "testing")]
+pub use faulty::{FaultCounts, FaultRates, Faulty};
 pub use folder::FolderTier;
 pub use names::check_file_name;
+pub use object::{ObjectLogin, ObjectOptions, ObjectTier};
 pub use ram::RamTier;

@@ -1,0 +1,229 @@
+//! The place of objects: a bucket or a folder, below a prefix. In: options and names. Out: whole small objects,
+//! lengths, and paths. Knows no block.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use hyperrag_core::TierError;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    Attribute, Attributes, ClientOptions, GetOptions, ObjectStore, ObjectStoreExt, RetryConfig,
+};
+
+use super::http::{Client, Failure};
+use super::options::{ObjectLogin, ObjectOptions};
+use super::retry::repeated;
+
+/// Metadata of an object that names its writer's attempt.
+const WRITER: &str = "hyperrag-writer";
+
+/// A bucket or a folder.
+#[derive(Debug)]
+pub(super) enum Store {
+    S3(Arc<AmazonS3>),
+    Folder(Arc<LocalFileSystem>),
+}
+
+/// A place that holds objects.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) store: Store,
+    pub(super) name: String,
+    pub(super) endpoint: String,
+    prefix: String,
+    pub(super) patience: Duration,
+    bucket_seen: AtomicBool,
+}
+
+/// A small object, whole.
+#[derive(Debug)]
+pub(super) struct Small {
+    pub(super) bytes: Bytes,
+    pub(super) e_tag: Option<String>,
+    pub(super) writer: Option<String>,
+}
+
+impl Place {
+    /// Opens the place that the options name. Sends nothing.
+    pub(super) fn open(options: &ObjectOptions) -> Result<Self, TierError> {
+        let refused = |words: &str| TierError::Refused(format!("{}: {words}", options.shown()));
+        let url = reqwest::Url::parse(&options.url).map_err(|_| refused("no URL"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(TierError::Refused(
+                "a URL with a password: give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment"
+                    .to_owned(),
+            ));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(refused("a URL without ? and # is needed"));
+        }
+        let (store, prefix, endpoint) = match url.scheme() {
+            "file" => {
+                let path = url.to_file_path().map_err(|()| refused("no path of this machine"))?;
+                let folder = LocalFileSystem::new_with_prefix(&path)
+                    .map_err(|_| refused("there is no such folder"))?;
+                (Store::Folder(Arc::new(folder)), String::new(), path.display().to_string())
+            }
+            "s3" => {
+                let bucket = url.host_str().filter(|bucket| !bucket.is_empty());
+                let bucket = bucket.ok_or_else(|| refused("names no bucket"))?;
+                let prefix = url.path().trim_matches('/');
+                if !prefix.is_empty() {
+                    checked(prefix)?;
+                }
+                let (store, endpoint) = bucket_of(options, bucket)?;
+                (Store::S3(Arc::new(store)), prefix.to_owned(), endpoint)
+            }
+            _ => return Err(refused("neither s3://BUCKET/PREFIX nor file:///FOLDER")),
+        };
+        Ok(Self {
+            store,
+            name: options.shown(),
+            endpoint,
+            prefix,
+            patience: options.patience,
+            bucket_seen: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn objects(&self) -> &dyn ObjectStore {
+        match &self.store {
+            Store::S3(store) => store.as_ref(),
+            Store::Folder(store) => store.as_ref(),
+        }
+    }
+
+    /// Returns the path of a file, if its name is one.
+    pub(super) fn path(&self, name: &str) -> Result<Path, TierError> {
+        checked(name)?;
+        let separator = if self.prefix.is_empty() { "" } else { "/" };
+        Path::parse(format!("{}{separator}{name}", self.prefix))
+            .map_err(|error| TierError::Refused(error.to_string()))
+    }
+
+    /// Returns length and `ETag` of an object.
+    pub(super) async fn head(&self, path: &Path) -> Result<(u64, Option<String>), Failure> {
+        let head = repeated(self.patience, || async {
+            self.objects().head(path).await.map_err(Failure::unconditional)
+        });
+        let head = head.await;
+        match head {
+            Ok(meta) => {
+                self.bucket_seen.store(true, Relaxed);
+                Ok((meta.size, meta.e_tag))
+            }
+            // A HEAD says of an absent bucket no more than of an absent object. A GET does.
+            Err(Failure::Absent) if !self.bucket_seen.load(Relaxed) => self
+                .small(path, u64::MAX)
+                .await
+                .map(|small| (small.bytes.len() as u64, small.e_tag)),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Reads an object of at most `bytes_max` bytes.
+    pub(super) async fn small(&self, path: &Path, bytes_max: u64) -> Result<Small, Failure> {
+        let small = repeated(self.patience, || self.small_once(path, bytes_max)).await;
+        // The answer came from a bucket that is there.
+        if matches!(small, Ok(_) | Err(Failure::Absent)) {
+            self.bucket_seen.store(true, Relaxed);
+        }
+        small
+    }
+
+    async fn small_once(&self, path: &Path, bytes_max: u64) -> Result<Small, Failure> {
+        let got = self.objects().get_opts(path, GetOptions::new()).await;
+        let got = got.map_err(Failure::unconditional)?;
+        let size = got.meta.size;
+        if size > bytes_max {
+            return Err(too_long(path, size, bytes_max));
+        }
+        let e_tag = got.meta.e_tag.clone();
+        let writer = got.attributes.get(&Attribute::Metadata(WRITER.into()));
+        let writer = writer.map(|writer| writer.to_string());
+        let mut body = got.into_stream();
+        let mut bytes = BytesMut::new();
+        while let Some(more) = body.next().await {
+            bytes.extend_from_slice(&more?);
+            if bytes.len() as u64 > size {
+                break;
+            }
+        }
+        if bytes.len() as u64 != size {
+            let words = format!("{} bytes instead of {size}", bytes.len());
+            return Err(TierError::Protocol(words).into());
+        }
+        Ok(Small { bytes: bytes.freeze(), e_tag, writer })
+    }
+
+    /// Returns the attribute that marks an object as written by this attempt.
+    pub(super) fn marked(writer: &str) -> Attributes {
+        Attributes::from_iter([(Attribute::Metadata(WRITER.into()), writer.to_owned())])
+    }
+}
+
+/// Returns the error of a file that is longer than its reader wants.
+pub(super) fn too_long(path: &Path, bytes: u64, bytes_max: u64) -> Failure {
+    Failure::TooLong(format!("{path} has {bytes} bytes, more than {bytes_max}"))
+}
+
+/// Checks that a name is a relative path of plain letters.
+fn checked(name: &str) -> Result<(), TierError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/');
+    let part = |part: &str| !matches!(part, "" | "." | "..");
+    if name.chars().all(plain) && name.split('/').all(part) && name.len() <= 900 {
+        return Ok(());
+    }
+    Err(TierError::Refused(format!(
+        "{name:?} is no name of a file: letters, digits, '.', '-', '_', '/'"
+    )))
+}
+
+fn bucket_of(options: &ObjectOptions, bucket: &str) -> Result<(AmazonS3, String), TierError> {
+    let region = options.region.as_deref().unwrap_or("us-east-1");
+    let endpoint = match &options.endpoint {
+        Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
+        None => format!("https://s3.{region}.amazonaws.com"),
+    };
+    let scheme = reqwest::Url::parse(&endpoint).ok().filter(reqwest::Url::has_host);
+    match scheme.as_ref().map(reqwest::Url::scheme) {
+        Some("https") => {}
+        Some("http") if options.allow_http => {}
+        Some("http") => {
+            return Err(TierError::Refused(format!(
+                "{endpoint} sends all in clear: give an https:// endpoint, or allow http"
+            )));
+        }
+        _ => return Err(TierError::Refused(format!("{endpoint} is no http(s):// endpoint"))),
+    }
+    let builder = match &options.login {
+        ObjectLogin::Machine => AmazonS3Builder::from_env(),
+        _ => AmazonS3Builder::new(),
+    };
+    let mut builder = builder
+        .with_bucket_name(bucket)
+        .with_region(region)
+        .with_endpoint(&endpoint)
+        .with_allow_http(options.allow_http)
+        .with_client_options(ClientOptions::new().with_allow_http(options.allow_http))
+        .with_disable_bulk_delete(true)
+        .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
+        .with_http_connector(Client::new(options.ca_pem.as_deref())?);
+    match &options.login {
+        ObjectLogin::Keys { access_key, secret_key, session_token } => {
+            builder = builder.with_access_key_id(access_key).with_secret_access_key(secret_key);
+            if let Some(token) = session_token {
+                builder = builder.with_token(token);
+            }
+        }
+        ObjectLogin::Machine => {}
+        ObjectLogin::Unsigned => builder = builder.with_skip_signature(true),
+    }
+    let store = builder.build().map_err(|error| TierError::Refused(error.to_string()))?;
+    Ok((store, endpoint))
+}

@@ -4,3 +4,8 @@
 //! In: keys of blocks, ranges and deadlines. Out: unchecked bytes or a reason. It knows no format of blocks, and
 //! is the one crate with an asynchronous runtime.
 
+mod breaker;
+mod redis;
+
+pub use breaker::Breaker;
+pub use redis::{Readers, RedisOptions, RedisTier};

@@ -9,6 +9,7 @@ pub mod contract;
 #[cfg(feature = "testing")]
 mod faulty;
 
+mod breaker;
 mod cache;
 mod counters;
 mod disk;
@@ -16,8 +17,10 @@ mod folder;
 mod names;
 mod object;
 mod ram;
+mod redis;
 mod runs;
 
+pub use breaker::Breaker;
 pub use cache::CacheTier;
 pub use counters::CacheCounts;
 #[cfg(feature = "testing")]
@@ -26,3 +29,4 @@ pub use folder::FolderTier;
 pub use names::check_file_name;
 pub use object::{ObjectLogin, ObjectOptions, ObjectTier};
 pub use ram::RamTier;
+pub use redis::{Readers, RedisOptions, RedisTier};

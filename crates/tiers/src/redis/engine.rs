@@ -1,0 +1,366 @@
+//! Reads from the nodes of Redis: each piece goes to a copy of its slot, and to another one after a failure.
+//!
+//! In: tasks. Out: each task answered. It knows no format of fields and writes nothing.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hyperrag_core::{TierError, TierRole};
+use redis::Value;
+
+use super::fault::Fault;
+use super::node::{Dialer, Link, Node};
+use super::request::Task;
+use super::slots::Address;
+use super::topology::SlotMap;
+use super::{Readers, RedisOptions};
+
+/// Redirections that a piece follows.
+const HOPS_MAX: u32 = 5;
+/// Shortest time that a copy is given before the other one is asked.
+const HEDGE_MIN: Duration = Duration::from_millis(250);
+/// Pause before the copies of a slot are asked again after all failed.
+const ROUND_PAUSE: Duration = Duration::from_millis(30);
+/// Longest wait of a probe, and shortest pause between two.
+const PROBE: Duration = Duration::from_secs(1);
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
+
+/// All nodes of a place, and which of them hold which slot.
+pub(super) struct Engine {
+    pub(super) options: RedisOptions,
+    pub(super) starts: Vec<Address>,
+    pub(super) dial: Dialer,
+    pub(super) nodes: Mutex<HashMap<Address, Arc<Node>>>,
+    pub(super) map: Mutex<Option<Arc<SlotMap>>>,
+    /// Held while the map is read anew: the last time, and the reason if that failed.
+    pub(super) refreshing: tokio::sync::Mutex<Option<(Instant, Option<TierError>)>>,
+    turn: AtomicUsize,
+}
+
+impl Engine {
+    pub(super) fn new(options: RedisOptions, starts: Vec<Address>) -> Self {
+        Self {
+            dial: Dialer::new(&options),
+            options,
+            starts,
+            nodes: Mutex::default(),
+            map: Mutex::default(),
+            refreshing: tokio::sync::Mutex::default(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Returns the node at an address, made if need be.
+    pub(super) fn node(&self, address: &Address) -> Arc<Node> {
+        let mut nodes = lock(&self.nodes);
+        let node = nodes.entry(address.clone());
+        node.or_insert_with(|| Arc::new(Node::new(address.clone()))).clone()
+    }
+
+    /// Sends tasks on their way, in their order.
+    pub(super) async fn start(self: Arc<Self>, tasks: Vec<Task>) {
+        match self.map().await {
+            Ok(_) => tasks.into_iter().for_each(|task| self.place(task, false)),
+            Err(error) => tasks.into_iter().for_each(|task| task.answer(Err(error.clone()))),
+        }
+    }
+
+    /// Puts a task into the queue of a copy, at its front if it has waited before.
+    fn place(self: &Arc<Self>, mut task: Task, first: bool) {
+        match self.choose(&task) {
+            Some(node) => self.enqueue(node, task, first),
+            None => {
+                if task.fault.is_none() {
+                    task.fault = self.why_none(&task);
+                }
+                task.give_up();
+            }
+        }
+    }
+
+    /// Returns the copies of a task's slot that may be read, the master first.
+    fn copies(&self, task: &Task) -> Vec<Arc<Node>> {
+        let map = lock(&self.map).clone();
+        let copies = map.as_ref().map_or(&[][..], |map| map.copies(task.slot));
+        let end = match self.options.readers {
+            Readers::Replica => copies.len(),
+            Readers::Master => copies.len().min(1),
+        };
+        copies[..end].to_vec()
+    }
+
+    /// Chooses the copy that will answer soonest, of those that have not failed at the task and are not left
+    /// alone; one whose last answer was a failure only if there is no other. Equal copies take turns.
+    fn choose(&self, task: &Task) -> Option<Arc<Node>> {
+        let mut copies = self.copies(task);
+        let turn = self.next_turn() % copies.len().max(1);
+        copies.rotate_left(turn);
+        let mut best: Option<(bool, Duration, Arc<Node>)> = None;
+        for node in copies {
+            if task.failed_at.contains(&node.address) || task.absent_at.contains(&node.address) {
+                continue;
+            }
+            let (open, suspect, expected) = {
+                let state = node.state();
+                (state.breaker.is_open(), state.suspect, state.expected())
+            };
+            let better = best.as_ref().is_none_or(|(other_suspect, other, _)| {
+                (suspect, expected) < (*other_suspect, other.mul_f64(0.8))
+            });
+            if !open && better {
+                best = Some((suspect, expected, node));
+            }
+        }
+        best.map(|(_, _, node)| node)
+    }
+
+    /// Returns another number with each call.
+    pub(super) fn next_turn(&self) -> usize {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn why_none(&self, task: &Task) -> Option<TierError> {
+        let copies = self.copies(task);
+        let none = format!("no node holds slot {}", task.slot);
+        let why = copies.iter().find_map(|node| node.state().why.clone());
+        why.or(Some(TierError::Unreachable(none)))
+    }
+
+    fn enqueue(self: &Arc<Self>, node: Arc<Node>, task: Task, first: bool) {
+        let more = {
+            let mut state = node.state();
+            if first {
+                state.queue.push_front(task);
+            } else {
+                state.queue.push_back(task);
+            }
+            let more = state.active < state.window(self.options.in_flight_bytes);
+            state.active += usize::from(more);
+            more
+        };
+        if more {
+            tokio::spawn(self.clone().pump(node));
+        }
+    }
+
+    /// Works off the queue of a node.
+    async fn pump(self: Arc<Self>, node: Arc<Node>) {
+        let active = Active(Some(node.clone()));
+        loop {
+            let task = {
+                let mut state = node.state();
+                if state.active > state.window(self.options.in_flight_bytes) {
+                    None
+                } else {
+                    state.queue.pop_front()
+                }
+            };
+            let Some(task) = task else { break };
+            if !task.cancelled() {
+                self.attempt(&node, task).await;
+            }
+        }
+        active.end(&self);
+    }
+
+    /// Asks a node for a piece, or sends the task on to another if the node has failed in the meantime.
+    async fn attempt(self: &Arc<Self>, node: &Arc<Node>, mut task: Task) {
+        let (open, suspect) = {
+            let state = node.state();
+            (state.breaker.is_open(), state.suspect)
+        };
+        let other = self.choose(&task).filter(|other| other.address != node.address);
+        let other_is_well = other.as_ref().is_some_and(|other| !other.state().suspect);
+        if let Some(other) = other.filter(|_| open || (suspect && other_is_well && !task.sent_on)) {
+            task.sent_on = false;
+            return self.enqueue(other, task, true);
+        }
+        let left = task.left();
+        if open || left.is_zero() {
+            let why = || node.state().why.clone();
+            task.fault = task.fault.take().or_else(why);
+            return task.give_up();
+        }
+        let limit = if other_is_well {
+            let usual = node.state().frame_time() * 4;
+            usual.max(HEDGE_MIN).min(left / 2)
+        } else {
+            left
+        };
+        let (asking, start) = (std::mem::take(&mut task.asking), Instant::now());
+        let answer = node.ask(&self.dial, Link::Read, &[task.command()], asking, limit).await;
+        match answer {
+            Ok(mut spoken) => self.answered(node, task, spoken.values.pop(), start.elapsed()),
+            Err(fault) => self.failed(node, task, fault),
+        }
+    }
+
+    fn answered(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        mut task: Task,
+        value: Option<Value>,
+        time: Duration,
+    ) {
+        let wrong = match value {
+            Some(Value::BulkString(field)) => {
+                node.state().succeeded(field.len(), time);
+                match task.check(field) {
+                    Ok(bytes) => return task.answer(Ok(Some(bytes))),
+                    Err(error) => error,
+                }
+            }
+            Some(Value::Nil) => {
+                node.state().succeeded(0, time);
+                return self.absent(node, task);
+            }
+            _ => TierError::Protocol(format!("{}: no bytes as the answer to HGET", node.address)),
+        };
+        task.fault = Some(wrong);
+        task.failed_at.insert(node.address.clone());
+        match self.choose(&task) {
+            Some(other) => self.enqueue(other, task, true),
+            None => task.give_up(),
+        }
+    }
+
+    /// Believes that a piece is absent if its master says so; of a place that should hold all, a replica too,
+    /// for a master that came back empty may not know yet that it is none any more.
+    fn absent(self: &Arc<Self>, node: &Arc<Node>, mut task: Task) {
+        task.absent_at.insert(node.address.clone());
+        let copies = self.copies(&task);
+        let master = copies.first();
+        if task.sent_on || master.is_none_or(|master| task.absent_at.contains(&master.address)) {
+            let second = task.absent_at.len() < 2 && self.options.role == TierRole::Home;
+            let other = if second { self.choose(&task) } else { None };
+            match other.filter(|other| !other.state().suspect) {
+                Some(other) => {
+                    task.sent_on = false;
+                    self.enqueue(other, task, true);
+                }
+                None => task.answer(Ok(None)),
+            }
+        } else if let Some(master) = master {
+            if task.failed_at.contains(&master.address) {
+                task.give_up();
+            } else {
+                self.enqueue(master.clone(), task, true);
+            }
+        }
+    }
+
+    fn failed(self: &Arc<Self>, node: &Arc<Node>, mut task: Task, fault: Fault) {
+        if let Fault::Moved(to) | Fault::Ask(to) = &fault {
+            node.state().succeeded(0, Duration::ZERO);
+            task.hops += 1;
+            if task.hops <= HOPS_MAX {
+                task.sent_on = true;
+                task.asking = matches!(fault, Fault::Ask(_));
+                if !task.asking {
+                    self.refresh_soon();
+                }
+                return self.enqueue(self.node(to), task, true);
+            }
+        }
+        let last = matches!(fault, Fault::Final(_));
+        let why = fault.into_error();
+        if !matches!(why, TierError::Protocol(_)) {
+            node.state().failed(why.clone());
+            self.revive(node);
+        }
+        task.fault = Some(why);
+        if last {
+            return task.give_up();
+        }
+        self.refresh_soon();
+        task.failed_at.insert(node.address.clone());
+        task.sent_on = false;
+        match self.choose(&task) {
+            Some(other) => self.enqueue(other, task, true),
+            None => self.another_round(task),
+        }
+    }
+
+    /// Asks all copies once more after a pause, unless all are left alone or the time is up.
+    fn another_round(self: &Arc<Self>, mut task: Task) {
+        let copies = self.copies(&task);
+        let hope = copies
+            .iter()
+            .any(|node| !task.absent_at.contains(&node.address) && !node.state().breaker.is_open());
+        if !hope || task.left() <= 2 * ROUND_PAUSE {
+            return task.give_up();
+        }
+        task.failed_at.clear();
+        let engine = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(ROUND_PAUSE).await;
+            engine.place(task, true);
+        });
+    }
+
+    /// Asks a node that failed, again and again, until it answers or is none of the nodes any more.
+    fn revive(self: &Arc<Self>, node: &Arc<Node>) {
+        if std::mem::replace(&mut node.state().reviving, true) {
+            return;
+        }
+        let (engine, node) = (Arc::downgrade(self), node.clone());
+        tokio::spawn(async move {
+            loop {
+                let pause = node.state().breaker.pause_left(Instant::now()).max(PROBE_PAUSE);
+                tokio::time::sleep(pause).await;
+                let Some(engine) = engine.upgrade() else { return };
+                if !lock(&engine.nodes).contains_key(&node.address) {
+                    break;
+                }
+                node.state().breaker.allows(Instant::now());
+                match node.ping(&engine.dial, PROBE).await {
+                    Ok(()) => {
+                        node.state().revived();
+                        break;
+                    }
+                    Err(fault) => node.state().failed(fault.into_error()),
+                }
+            }
+            node.state().reviving = false;
+        });
+    }
+}
+
+/// One of the readers of a node's queue. If it ends before its time, what is queued is answered by errors.
+struct Active(Option<Arc<Node>>);
+
+impl Active {
+    /// Ends in good order. A task that came since the queue was seen empty gets another reader.
+    fn end(mut self, engine: &Arc<Engine>) {
+        let Some(node) = self.0.take() else { return };
+        let again = {
+            let mut state = node.state();
+            let again = !state.queue.is_empty()
+                && state.active <= state.window(engine.options.in_flight_bytes);
+            state.active -= usize::from(!again);
+            again
+        };
+        if again {
+            tokio::spawn(engine.clone().pump(node));
+        }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let Some(node) = self.0.take() else { return };
+        let lost = {
+            let mut state = node.state();
+            state.active -= 1;
+            std::mem::take(&mut state.queue)
+        };
+        drop(lost);
+    }
+}
+
+/// Locks. A panic of another thread does not matter: every change is one step.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use hyperrag_engine::open::tiers::{SpecError, TierSpec, parse_tiers};
 
 use crate::cli::model::ModelArgs;
 
@@ -91,6 +92,39 @@ pub(crate) struct SearchArgs {
     /// Documents to rerank a query.
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub(crate) depth: usize,
+    #[command(flatten)]
+    pub(crate) tiers: TierArgs,
+}
+
+/// Places that blocks are read from.
+#[derive(Debug, Args)]
+pub(crate) struct TierArgs {
+    /// Places of blocks, in the order in which they are asked, with commas between them or one a flag
+    /// [default: store]: `ram:4GiB`, `cache:DIR:400GiB`, `store` (its folder and replicas),
+    /// `folder:DIR`, `redis://HOST:PORT,HOST:PORT?role=home`, `rediss://...`, `s3://BUCKET/PREFIX`.
+    /// Secrets come from HYPERRAG_REDIS_USERNAME, HYPERRAG_REDIS_PASSWORD, HYPERRAG_REDIS_CA and
+    /// AWS_*. Every byte is checked; what no place has is computed again.
+    #[arg(long, value_name = "TIERS", value_parser = parse_tier_list)]
+    pub(crate) tiers: Vec<TierList>,
+    /// Say after the last query what each tier gave.
+    #[arg(long)]
+    pub(crate) explain: bool,
+}
+
+impl TierArgs {
+    /// Returns all tiers, in order.
+    pub(crate) fn specs(&self) -> Vec<TierSpec> {
+        self.tiers.iter().flat_map(|list| list.0.iter().cloned()).collect()
+    }
+}
+
+/// Tiers of one flag.
+#[derive(Clone, Debug)]
+pub(crate) struct TierList(pub(crate) Vec<TierSpec>);
+
+/// A list of tiers.
+fn parse_tier_list(text: &str) -> Result<TierList, SpecError> {
+    parse_tiers(text).map(TierList)
 }
 
 #[derive(Debug, Args)]

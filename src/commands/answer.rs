@@ -21,7 +21,7 @@ use crate::report;
 /// Answers one question, or a batch of them as they come.
 pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
     let batch = QueryBatch::new(args.text.as_deref(), args.search.queries.as_deref())?;
-    let mut engine = open_to_rank(&args.search.store, &args.search.model)?;
+    let mut engine = open_to_rank(&args.search)?;
     let threads = args.search.model.threads;
     let generator = engine.loaded.generator(
         args.generator.as_deref(),

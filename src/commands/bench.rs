@@ -16,7 +16,7 @@ use hyperrag_model::DeviceChoice;
 use crate::cli::bench::BenchArgs;
 use crate::cli::model::ModelArgs;
 use crate::exit::Status;
-use crate::input::model::open;
+use crate::input::model::open_to_compare;
 use crate::input::queries;
 use crate::output::bench::{Against, Conditions, Output};
 use crate::output::store::status_with;
@@ -29,7 +29,7 @@ const QUERY_WORDS: usize = 14;
 
 /// Times reuse against recompute.
 pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
-    let engine = open(&args.search.store, &args.search.model)?;
+    let engine = open_to_compare(&args.search, &args.search.model)?;
     let session = engine.session()?;
     let mut queries = match &args.search.queries {
         Some(path) => queries::read(path)?,
@@ -122,7 +122,7 @@ fn compare(
     queries: &[Query],
 ) -> Result<Against> {
     let settings = ModelArgs { device, ..args.search.model.clone() };
-    let other = open(&args.search.store, &settings)?;
+    let other = open_to_compare(&args.search, &settings)?;
     let elsewhere = other.session()?;
     let mut agreements = Vec::new();
     for query in queries {

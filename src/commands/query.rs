@@ -31,7 +31,7 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let format = if json { Format::Jsonl } else { args.format };
     let batch = QueryBatch::new(args.text.as_deref(), args.search.queries.as_deref())?;
     let source = CandidateSource::new(args)?;
-    let engine = open_to_rank(&args.search.store, &args.search.model)?;
+    let engine = open_to_rank(&args.search)?;
     let session = session(&engine, &args.ranking)?.with_hits_max(args.top);
     // A run has ids alone.
     let session = session.with_texts(format != Format::Trec);

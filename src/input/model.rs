@@ -4,9 +4,11 @@
 use std::path::Path;
 
 use anyhow::Result;
+use hyperrag_engine::open::tiers::TierLogins;
 use hyperrag_engine::{Engine, ModelRequest};
 
 use crate::cli::model::ModelArgs;
+use crate::cli::query::{SearchArgs, TierArgs};
 use crate::{hint, report};
 
 /// Returns what `args` ask for; warnings of loading it go to the user.
@@ -28,9 +30,23 @@ pub(crate) fn open(root: &Path, args: &ModelArgs) -> Result<Engine> {
     Ok(told(Engine::open(root, &request(args))?))
 }
 
-/// Opens a store to rank its documents.
-pub(crate) fn open_to_rank(root: &Path, args: &ModelArgs) -> Result<Engine> {
-    Ok(told(Engine::open_to_rank(root, &request(args))?))
+/// Opens the store of a search to rank its documents, with the tiers that its blocks come from.
+pub(crate) fn open_to_rank(args: &SearchArgs) -> Result<Engine> {
+    let engine = told(Engine::open_to_rank(&args.store, &request(&args.model))?);
+    with_tiers(engine, &args.tiers)
+}
+
+/// Opens the store of a search like [`open`], with the tiers that its blocks come from.
+pub(crate) fn open_to_compare(args: &SearchArgs, model: &ModelArgs) -> Result<Engine> {
+    with_tiers(open(&args.store, model)?, &args.tiers)
+}
+
+fn with_tiers(engine: Engine, args: &TierArgs) -> Result<Engine> {
+    let specs = args.specs();
+    match specs.is_empty() {
+        true => Ok(engine),
+        false => Ok(engine.with_tiers(&specs, &TierLogins::from_environment())?),
+    }
 }
 
 /// Tells the user where another kernel made the store.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hyperrag_engine::open::OpenSession;
-use hyperrag_store::{Tiered, Store, replica_states, replicas};
+use hyperrag_store::{Store, Tiered, replica_states, replicas};
 
 use crate::exit::Status;
 use crate::report;

@@ -38,6 +38,7 @@
 
 pub mod error;
 pub mod request;
+pub mod tiers;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,12 +52,14 @@ use hyperrag_model::{
     KERNEL_ID_BF16_PAIRS, KERNEL_ID_INT8, KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, Kernel,
     LoadSettings, Model, ModelCache, ModelFile, Tokenizer,
 };
-use hyperrag_store::{FORMAT_VERSION, Tiered, Store, StoreError, StoreNotes, notes};
+use hyperrag_store::{FORMAT_VERSION, Store, StoreError, StoreNotes, Tiered, notes};
+use hyperrag_tiers::TierSpec;
 
 use crate::error::EngineError;
 use crate::notes::{ChosenName, absolute, lasting_profile};
 use crate::open::error::OpenError;
 use crate::open::request::{ModelRequest, Weights, noted};
+use crate::open::tiers::{TierLogins, open_tiers};
 use crate::other_kernel::OtherKernel;
 use crate::profile::read_profile;
 use crate::search::session::Session;
@@ -282,6 +285,16 @@ impl Engine {
         Ok(Self { root: root.to_owned(), store, loaded, other_kernel: None })
     }
 
+    /// Returns the engine with another order of the places that blocks come from. Nothing is sent to a
+    /// server before a block is asked for.
+    ///
+    /// # Errors
+    /// [`OpenError::Tier`] for a tier that cannot be used.
+    pub fn with_tiers(self, specs: &[TierSpec], logins: &TierLogins) -> Result<Self, OpenError> {
+        let choices = open_tiers(specs, logins, largest_block(&self.store))?;
+        Ok(Self { store: self.store.with_tiers(choices), ..self })
+    }
+
     /// Opens a session on the store.
     ///
     /// # Errors
@@ -323,6 +336,13 @@ impl Engine {
         let stored = &self.store.manifest().fingerprint;
         tolerance(&self.loaded.profile, [&stored.dtype, self.loaded.model.dtype()])
     }
+}
+
+/// Returns the length of the largest block that a store may have, in bytes, but for its head.
+#[must_use]
+pub fn largest_block(store: &Tiered) -> u64 {
+    let chunk_tokens = store.manifest().fingerprint.chunk_tokens as usize;
+    store.kv_shape().block_bytes(chunk_tokens) as u64
 }
 
 /// Returns the fingerprint in the present version of the format of the store at `root`, for the very

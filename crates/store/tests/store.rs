@@ -153,11 +153,11 @@ fn by_layers(opened: Opened<'_>) -> Result<Option<Parts>, BlockError> {
         block.prefetch(layer + 1);
         kv.extend_from_slice(block.layer(layer, &mut buffer)?);
     }
-    Ok(Some((kv, block.hidden().iter().map(|value| value.to_bits()).collect())))
+    Ok(Some((kv, block.hidden()?.iter().map(|value| value.to_bits()).collect())))
 }
 
 fn kv_of(block: Option<&KvBlock>) -> Option<Parts> {
-    let bits = |block: &KvBlock| block.hidden().iter().map(|value| value.to_bits()).collect();
+    let bits = |block: &KvBlock| block.hidden()?.iter().map(|value| value.to_bits()).collect();
     block.map(|block| (block.kv().to_vec(), bits(block)))
 }
 

@@ -7,6 +7,7 @@ use hyperrag_core::{Classified, ErrorKind, Hint, NotedPart, ProfileError};
 use hyperrag_model::LoadError;
 use hyperrag_store::StoreError;
 
+use crate::open::tiers::TierOpenError;
 use crate::profile::NoProfile;
 
 /// Tells why a store and its model cannot be opened together.
@@ -31,6 +32,9 @@ pub enum OpenError {
         #[source]
         source: ProfileError,
     },
+    /// A tier that blocks were to come from.
+    #[error(transparent)]
+    Tier(#[from] TierOpenError),
     /// A part that the store notes and that is not to be used here.
     #[error("the store was made with the {part} {name}")]
     Noted {
@@ -59,6 +63,7 @@ impl Classified for OpenError {
             Self::Store(error) => error.kind(),
             Self::Load(error) | Self::Generator { source: error, .. } => error.kind(),
             Self::Profile(error) => error.kind(),
+            Self::Tier(error) => error.kind(),
             Self::OtherProfile { source, .. } => source.kind(),
             Self::Noted { source, .. } => source.kind(),
         }

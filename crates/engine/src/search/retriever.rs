@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use hyperrag_core::Failover;
 use hyperrag_retrieval::{Index, RetrievalError};
-use hyperrag_store::{Tiered, Store};
+use hyperrag_store::{Store, Tiered};
 
 use crate::error::EngineError;
 use crate::index::open_fitting;

@@ -200,7 +200,9 @@ impl Store {
         match self.tables.get_or_insert_with(&shard, read) {
             Ok(table) => Ok(table),
             Err(ReadError::Missing) => self.open_shard(shard),
-            Err(fault) => self.open_shard(shard).map_err(|_| fault.at_block(path.display().to_string())),
+            Err(fault) => {
+                self.open_shard(shard).map_err(|_| fault.at_block(path.display().to_string()))
+            }
         }
     }
 

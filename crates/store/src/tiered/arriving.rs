@@ -265,7 +265,8 @@ impl Arriving {
             return;
         }
         let stats = &self.state.stats;
-        let count = if matches!(fault, TierFault::Absent) { &stats.misses } else { &stats.failures };
+        let count =
+            if matches!(fault, TierFault::Absent) { &stats.misses } else { &stats.failures };
         count.fetch_add(1, Relaxed);
         held.fault = Some(fault);
     }
@@ -278,8 +279,7 @@ impl Arriving {
 
     fn place_fault(&self, fault: &TierFault) -> PlaceFault {
         let name = self.state.tier.name();
-        let usual =
-            matches!(fault, TierFault::Absent) && self.state.shape.role == TierRole::Cache;
+        let usual = matches!(fault, TierFault::Absent) && self.state.shape.role == TierRole::Cache;
         let what = match fault {
             TierFault::Absent => "it does not hold the block".to_owned(),
             TierFault::Failed(error) => error.to_string(),
@@ -355,7 +355,11 @@ impl Arriving {
     }
 
     /// Reads a layer into `out`, which has its length, and drops the frames before the layer's end.
-    pub(crate) fn read_layer(self: &Arc<Self>, layer: usize, out: &mut [u8]) -> Result<(), PlaceFault> {
+    pub(crate) fn read_layer(
+        self: &Arc<Self>,
+        layer: usize,
+        out: &mut [u8],
+    ) -> Result<(), PlaceFault> {
         let range = self.layer_range(layer);
         let check = self.check()?;
         self.copy(range.clone(), out)?;
@@ -394,7 +398,9 @@ impl Arriving {
     /// Reads the whole block.
     pub(crate) fn read_block(self: &Arc<Self>) -> Result<KvBlock, PlaceFault> {
         let mut kv = KvBlock::memory(self.tokens() * self.kv_shape.token_bytes());
-        for (layer, out) in kv.chunks_exact_mut(self.kv_shape.layer_bytes(self.tokens())).enumerate() {
+        for (layer, out) in
+            kv.chunks_exact_mut(self.kv_shape.layer_bytes(self.tokens())).enumerate()
+        {
             self.read_layer(layer, out)?;
         }
         let hidden = self.read_hidden()?;

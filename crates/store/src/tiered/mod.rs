@@ -225,7 +225,8 @@ impl Tiered {
         let open = |key| TieredBlock::open(&self.places, key, window);
         let opened: Vec<_> = keys.par_iter().map(open).collect();
         for (place, tier) in self.places.distant() {
-            let blocks = opened.iter().filter_map(|block| block.as_ref().ok()?.as_ref()?.arriving());
+            let blocks =
+                opened.iter().filter_map(|block| block.as_ref().ok()?.as_ref()?.arriving());
             let blocks = blocks.filter(|(from, _)| *from == place).map(|(_, block)| block);
             ask_first_frames(tier, &blocks.collect::<Vec<_>>());
         }
@@ -252,7 +253,8 @@ impl ChunkRead for Tiered {
         let mut copies = self.places.copies.iter();
         let own = copies.next().expect("a store has a folder").chunk(key, &mut Vec::new());
         own.or_else(|error| {
-            let found = copies.find_map(|copy| Some((copy.chunk(key, &mut Vec::new()).ok()?, copy.root())));
+            let found =
+                copies.find_map(|copy| Some((copy.chunk(key, &mut Vec::new()).ok()?, copy.root())));
             let Some((chunk, from)) = found else { return Err(self.places.lost(error)) };
             failovers.push(Failover { what: told(&error), from: from.to_owned() });
             Ok(chunk)

@@ -56,9 +56,10 @@ impl Places {
         let copies = self.order.iter().all(|place| matches!(place, Place::Copy(_)));
         let others = if copies { "replica" } else { "other place" };
         match error {
-            BlockError::Damaged { place, what } if self.order.len() > 1 => {
-                BlockError::Damaged { place, what: format!("{what}, and no {others} has it intact") }
-            }
+            BlockError::Damaged { place, what } if self.order.len() > 1 => BlockError::Damaged {
+                place,
+                what: format!("{what}, and no {others} has it intact"),
+            },
             error => error,
         }
     }

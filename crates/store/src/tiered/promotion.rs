@@ -1,7 +1,9 @@
 //! Blocks on their way to faster tiers: checked frames come in, and a thread puts whole blocks into the caches
 //! that did not hold them. It is never waited for while queries run; what does not fit is dropped.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;

@@ -42,8 +42,7 @@ pub struct TierWork {
 
 impl TierStats {
     pub(crate) fn new() -> Self {
-        let [hits, misses, failures, bytes, refused, answers] =
-            [const { AtomicU64::new(0) }; 6];
+        let [hits, misses, failures, bytes, refused, answers] = [const { AtomicU64::new(0) }; 6];
         let waits = [const { AtomicU64::new(0) }; BUCKETS];
         Self { hits, misses, failures, bytes, refused, answers, waits }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyperrag_core::{
-    Answer, Blob, BlobKey, Fetch, FetchSink, Piece, Tier, TierError, TierFact, TierRole, TierShape,
+    Blob, BlobKey, Fetch, FetchSink, Piece, Tier, TierError, TierFact, TierRole, TierShape,
 };
 use hyperrag_store::{TierChoice, TierWork, Tiered};
 use hyperrag_tiers::{FaultRates, Faulty, RamTier};
@@ -197,8 +197,8 @@ fn a_store_without_its_shards_reads_from_a_tier_by_its_tables() {
     let folder = store(2);
     let root = folder.path();
     let copy = TempDir::new().unwrap();
-    let status = std::process::Command::new("cp").arg("-r").arg(root).arg(copy.path());
-    assert!({ status }.status().unwrap().success());
+    let mut command = std::process::Command::new("cp");
+    assert!(command.arg("-r").args([root, copy.path()]).status().unwrap().success());
     let bare = copy.path().join(root.file_name().unwrap());
     let tier = Distant::new(64, false, TierRole::Home);
     fill(root, &*tier);
@@ -219,7 +219,8 @@ fn a_store_without_its_shards_reads_from_a_tier_by_its_tables() {
         let mut changed = whole.clone();
         changed[at] ^= 1;
         fs::write(&table, changed).unwrap();
-        let found = opened().open_many(&keys(1)[..1]).remove(0);
+        let store = opened();
+        let found = store.open_many(&keys(1)[..1]).remove(0);
         assert!(found.err().is_some_and(|error| error.to_string().contains("tables")), "{at}");
     }
 }
@@ -229,7 +230,8 @@ fn what_a_cache_lacks_comes_from_the_next_tier_and_stays_in_the_cache() {
     let folder = store(3);
     let root = folder.path();
     for streams in [false, true] {
-        let (ram, far) = (Arc::new(RamTier::new(64 << 20)), Distant::new(50, streams, TierRole::Home));
+        let (ram, far) =
+            (Arc::new(RamTier::new(64 << 20)), Distant::new(50, streams, TierRole::Home));
         fill(root, &*far);
         let order = || vec![choice(ram.clone()), choice(far.clone())];
         let store = Tiered::open(root).unwrap().with_tiers(order());
@@ -304,7 +306,8 @@ fn no_wrong_byte_comes_from_faulty_tiers() {
                 fill(root, &*tier);
                 choice(Arc::new(Faulty::new(tier, seed, FaultRates::all(8))))
             };
-            let ram = Arc::new(Faulty::new(Arc::new(RamTier::new(8 << 20)), seed, FaultRates::all(20)));
+            let ram =
+                Arc::new(Faulty::new(Arc::new(RamTier::new(8 << 20)), seed, FaultRates::all(20)));
             let order = vec![choice(ram), faulty(2 * seed), faulty(2 * seed + 1)];
             let store = Tiered::open(root).unwrap().with_tiers(order);
             let folder = Store::open(root).unwrap();

@@ -18,9 +18,13 @@ mod folder;
 mod names;
 mod ram;
 mod runs;
+mod spec;
 
 pub use cache::CacheTier;
 pub use counters::CacheCounts;
 pub use folder::FolderTier;
 pub use names::check_file_name;
 pub use ram::RamTier;
+pub use spec::{
+    ClaimPlace, ReadFrom, RedisSpec, S3Spec, SpecError, TierSpec, parse_bytes, parse_tiers,
+};

@@ -157,7 +157,7 @@ fn by_layers(opened: Opened<'_>) -> Result<Option<Parts>, BlockError> {
 }
 
 fn kv_of(block: Option<&KvBlock>) -> Option<Parts> {
-    let bits = |block: &KvBlock| block.hidden()?.iter().map(|value| value.to_bits()).collect();
+    let bits = |block: &KvBlock| block.hidden().iter().map(|value| value.to_bits()).collect();
     block.map(|block| (block.kv().to_vec(), bits(block)))
 }
 

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,6 +47,8 @@ pub struct CacheTier {
     budget: u64,
     layout: Layout,
     room: Room,
+    /// Locks by key: the list and the files change together. No one holds two.
+    locks: [Mutex<()>; 64],
     counters: Arc<Counters>,
 }
 
@@ -70,7 +72,8 @@ impl CacheTier {
         found.sort_unstable_by_key(|file| file.written);
         let room = Room::new(budget - FOLDERS_BYTES, Arc::clone(&counters));
         let name = format!("cache:{}:{budget}", folder.display());
-        let tier = Self { name, folder: folder.to_owned(), budget, layout, room, counters };
+        let locks = std::array::from_fn(|_| Mutex::default());
+        let tier = Self { name, folder: folder.to_owned(), budget, layout, room, locks, counters };
         for file in found {
             tier.room.found(file.key, file.weight);
             tier.remove_evicted();
@@ -90,30 +93,45 @@ impl CacheTier {
         self.room.held() + FOLDERS_BYTES
     }
 
-    /// Removes the files of blocks that made room. No lock is held meanwhile.
+    fn lock(&self, key: &BlobKey) -> MutexGuard<'_, ()> {
+        let lock =
+            &self.locks[(usize::from(key.table[0]) ^ key.slot.0 as usize) % self.locks.len()];
+        lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes the files of blocks that made room. The list is not locked meanwhile.
     fn remove_evicted(&self) {
         for key in self.room.take_evicted() {
-            // Best effort: a file that stays is found at the next start.
-            let _ = self.layout.remove(&key);
+            let _lock = self.lock(&key);
+            // Another thread may have stored it again.
+            if !self.room.lists(&key) {
+                // Best effort: a file that stays is found at the next start.
+                let _ = self.layout.remove(&key);
+            }
         }
     }
 
+    /// Drops a block of which the file was cut or not written.
     fn forget(&self, key: &BlobKey) {
-        self.room.vanished(key);
+        let _lock = self.lock(key);
+        self.room.drop_block(key);
         // Best effort, as above.
         let _ = self.layout.remove(key);
     }
 
-    /// Writes a block's file. Returns the bytes that it takes of the drive.
-    fn write(&self, blob: &Blob, bytes: &Bytes) -> Result<u64, TierError> {
+    /// Writes a block's file and lists it.
+    fn write(&self, blob: &Blob, bytes: &Bytes) -> Result<(), TierError> {
+        let _lock = self.lock(&blob.key);
         let written = self.layout.write(&blob.key, bytes);
-        written.map_err(|error| tier_error(&self.folder, &error))
+        let weight = written.map_err(|error| tier_error(&self.folder, &error))?;
+        self.room.settle(&blob.key, weight);
+        Ok(())
     }
 
     /// Writes a block for which the budget has room. Where the drive has none, other blocks make it, once.
-    fn store(&self, blob: &Blob, bytes: &Bytes) -> Result<u64, TierError> {
+    fn store(&self, blob: &Blob, bytes: &Bytes) -> Result<(), TierError> {
         match self.write(blob, bytes) {
-            Err(TierError::Full(_)) if self.room.make(4 * blob.bytes) => {
+            Err(TierError::Full(_)) if self.room.make(blob.bytes.saturating_mul(4)) => {
                 self.remove_evicted();
                 self.write(blob, bytes)
             }
@@ -133,16 +151,26 @@ impl BlockFiles for CacheTier {
 
     /// Opens a block's file. One of another length is removed: it was cut.
     fn open_file_of(&self, blob: &Blob) -> io::Result<Option<File>> {
-        let Some(file) = self.layout.open_file(&blob.key)? else {
-            self.room.vanished(&blob.key);
+        let key = &blob.key;
+        let Some(file) = self.layout.open_file(key)? else {
+            let _lock = self.lock(key);
+            if self.layout.open_file(key)?.is_none() {
+                self.room.vanished(key);
+            }
             return Ok(None);
         };
         let found = file.metadata()?;
         if found.len() != blob.bytes {
-            self.forget(&blob.key);
+            self.forget(key);
             return Ok(None);
         }
-        if self.room.asked(&blob.key, weight(&found)) {
+        if !self.room.asked(key) {
+            // Another process wrote it, or it makes room at this moment.
+            let lock = self.lock(key);
+            if self.layout.open_file(key)?.is_some() {
+                self.room.found(*key, weight(&found));
+            }
+            drop(lock);
             self.remove_evicted();
         }
         Ok(Some(file))
@@ -187,20 +215,10 @@ impl Tier for CacheTier {
             return Err(TierError::Full(format!("a block of {bytes} bytes, a budget of {budget}")));
         }
         self.remove_evicted();
-        let stored = self.store(blob, bytes);
+        let stored = self.store(blob, bytes).inspect_err(|_| self.forget(&blob.key));
         self.counters.came(stored.is_ok());
-        match stored {
-            Ok(weight) => {
-                self.room.settle(&blob.key, weight);
-                self.remove_evicted();
-                Ok(())
-            }
-            Err(error) => {
-                self.room.give_back(&blob.key);
-                let _ = self.layout.remove(&blob.key);
-                Err(error)
-            }
-        }
+        self.remove_evicted();
+        stored
     }
 
     fn holds(&self, blobs: &[Blob]) -> Result<Vec<bool>, TierError> {

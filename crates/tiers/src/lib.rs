@@ -19,6 +19,7 @@ mod object;
 mod ram;
 mod redis;
 mod runs;
+mod spec;
 
 pub use breaker::Breaker;
 pub use cache::CacheTier;
@@ -30,3 +31,6 @@ pub use names::check_file_name;
 pub use object::{ObjectLogin, ObjectOptions, ObjectTier};
 pub use ram::RamTier;
 pub use redis::{Readers, RedisOptions, RedisTier};
+pub use spec::{
+    ClaimPlace, ReadFrom, RedisSpec, S3Spec, SpecError, TierSpec, parse_bytes, parse_tiers,
+};

@@ -1,5 +1,7 @@
 //! The cache on a drive beside others: starts, budgets, foreign files, other processes, full and read-only drives.
 
+#![expect(clippy::print_stdout, reason = "it says what was not run")]
+
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};

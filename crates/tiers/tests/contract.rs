@@ -1,8 +1,10 @@
 //! Runs the suite of tiers on those of this machine, plain and behind faults.
 
+#![expect(clippy::print_stdout, reason = "the last case before a failure is worth reading")]
+
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -89,17 +91,20 @@ fn blocks_in_files() {
 }
 
 /// A folder of shards.
-struct Shards<'a>(&'a Path);
+struct Shards {
+    folder: PathBuf,
+    tier: Arc<FolderTier>,
+}
 
-impl Harness for Shards<'_> {
+impl Harness for Shards {
     fn tier(&self) -> Arc<dyn Tier> {
-        Arc::new(FolderTier::new(self.0))
+        Arc::clone(&self.tier) as Arc<dyn Tier>
     }
 
     fn fill(&self, blobs: &[(Blob, Bytes)]) {
-        fs::create_dir_all(self.0.join("shards")).unwrap();
+        fs::create_dir_all(self.folder.join("shards")).unwrap();
         for (blob, bytes) in blobs {
-            let path = self.0.join(format!("shards/{}.kv", blob.shard));
+            let path = self.folder.join(format!("shards/{}.kv", blob.shard));
             let file = File::options().write(true).create(true).truncate(false).open(path).unwrap();
             file.write_all_at(bytes, blob.offset).unwrap();
         }
@@ -113,7 +118,8 @@ impl Harness for Shards<'_> {
 #[test]
 fn shards_in_a_folder() {
     let folder = tempfile::tempdir().unwrap();
-    run(Shards(folder.path()));
+    let tier = Arc::new(FolderTier::new(folder.path()));
+    run(Shards { folder: folder.path().to_owned(), tier });
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! How often the tier in memory has a block, beside a tier that drops what was asked for longest ago.
 
+#![expect(clippy::print_stdout, reason = "the figures are worth reading")]
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -64,13 +64,14 @@ impl Room {
         }
     }
 
-    /// Notes that a block was asked for. Returns whether it was new in the list.
-    pub(super) fn asked(&self, key: &BlobKey, weight: u64) -> bool {
-        let new = self.blocks.get(key).is_none();
-        if new {
-            self.found(*key, weight);
-        }
-        new
+    /// Notes that a block was asked for. Returns whether it is in the list.
+    pub(super) fn asked(&self, key: &BlobKey) -> bool {
+        self.blocks.get(key).is_some()
+    }
+
+    /// Whether a block is in the list. It does not count as asked for.
+    pub(super) fn lists(&self, key: &BlobKey) -> bool {
+        self.blocks.contains_key(key)
     }
 
     /// Makes room for a block before its file is written. Returns whether it fits the budget at all.
@@ -91,8 +92,8 @@ impl Room {
         }
     }
 
-    /// Notes that a block's file could not be written.
-    pub(super) fn give_back(&self, key: &BlobKey) {
+    /// Takes a block out of the list.
+    pub(super) fn drop_block(&self, key: &BlobKey) {
         self.blocks.remove(key);
     }
 
@@ -116,7 +117,7 @@ impl Room {
     pub(super) fn take_evicted(&self) -> Vec<BlobKey> {
         let mut evicted = std::mem::take(&mut *lock(&self.evicted));
         // A block that is stored again replaces itself, which counts as eviction.
-        evicted.retain(|key| *key != BALLAST && !self.blocks.contains_key(key));
+        evicted.retain(|key| *key != BALLAST && !self.lists(key));
         self.counters.evicted(evicted.len() as u64);
         evicted
     }

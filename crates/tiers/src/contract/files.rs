@@ -8,7 +8,7 @@ use std::thread;
 
 use hyperrag_core::{FileTier, Swapped};
 
-use super::{FileCase, mixed, name_cases};
+use super::harness::{FileCase, mixed, name_cases};
 
 pub(super) fn cases() -> Vec<FileCase> {
     name_cases![FileCase:

@@ -2,7 +2,7 @@
 
 use hyperrag_core::{Piece, Slot};
 
-use super::{
+use super::harness::{
     Case, Harness, check_lengths, check_pieces, check_whole, contents, frame_bytes, mixed,
     name_cases, new_blocks, pieces_of, read_pieces,
 };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hyperrag_core::{FetchSink, Piece, Tier};
 
-use super::{
+use super::harness::{
     Case, DEADLINE, Filled, Gathered, Harness, PATIENCE, ask, check_answers, check_pieces,
     check_whole, frame_bytes, name_cases, new_blocks, pieces_of, read_pieces,
 };

@@ -9,7 +9,7 @@ use std::thread;
 use bytes::Bytes;
 use hyperrag_core::{Blob, FactValue, Piece, Slot, TierError, TierRole};
 
-use super::{
+use super::harness::{
     Case, Filled, Harness, check_whole, contents, frame_bytes, name_cases, new_blocks, pieces_of,
     read_pieces, right,
 };

@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     Long,
     /// The body breaks off in the middle.
     Cut,
+    /// The body breaks off in the middle, and another object takes the place of this one.
+    Replaced,
     /// The body comes in small parts with pauses.
     Slow,
     /// Another range than asked.
@@ -410,7 +412,11 @@ fn send(
     if request.method == "HEAD" {
         return Ok(true);
     }
-    if fault == Some(Fault::Cut) && body.len() > 1 {
+    if fault == Some(Fault::Replaced) {
+        let object = Object { bytes: Arc::new(vec![1; body.len()]), ..Object::default() };
+        state.objects.lock().unwrap().insert(request.path.clone(), object);
+    }
+    if matches!(fault, Some(Fault::Cut | Fault::Replaced)) && body.len() > 1 {
         let at = 1 + mix(state) as usize % (body.len() - 1);
         writer.write_all(&body[..at])?;
         writer.flush()?;

@@ -145,7 +145,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Returns the meaning of an error of a request that has no condition, or only that of a version. Status
+    /// Returns the meaning of an error of a request that has no condition, or only one on the version. Status
     /// 409 means that another request runs at the same time: it is worth a second try.
     pub(super) fn unconditional(error: object_store::Error) -> Self {
         match error {
@@ -169,7 +169,7 @@ impl From<Failure> for TierError {
         match failure {
             Failure::Absent => Self::Protocol("an object is gone".to_owned()),
             Failure::Conflict => {
-                Self::Protocol("a request without a condition conflicts".to_owned())
+                Self::Protocol("it tells of a conflict time after time".to_owned())
             }
             Failure::TooLong(words) => Self::Refused(words),
             Failure::Tier(error) => error,

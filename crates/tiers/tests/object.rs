@@ -389,7 +389,10 @@ fn a_file_that_is_stored_short_or_changes_is_told() {
         assert!(matches!(put, Err(TierError::Protocol(_))), "{put:?}");
     }
     server.fail_next(&[Fault::Slow, Fault::Short]);
-    assert!(matches!(got(&tier, "a", LONG.as_secs() << 30), Err(TierError::Protocol(_))));
+    assert!(matches!(got(&tier, "a", 1 << 30), Err(TierError::Protocol(_))));
+    // The rest of another version is not the rest of this one.
+    server.fail_next(&[Fault::Slow, Fault::Replaced]);
+    assert!(matches!(got(&tier, "a", 1 << 30), Err(TierError::Protocol(_))));
     assert!(tier.put_file("a", std::path::Path::new("/does/not/exist")).is_err());
     for name in ["", "/a", "a/", "a//b", "../a", "a/./b", "a b", "ä", "a?b", "a\n"] {
         assert!(matches!(tier.file_bytes(name), Err(TierError::Refused(_))), "{name:?}");
@@ -519,8 +522,10 @@ fn places_that_cannot_be_are_refused_without_their_secrets() {
         "http://bucket",
         "s3://",
         "file:///does/not/exist",
-        "s3://b/a b",
-        "s3://b/x?y=z",
+        "s3://no",
+        "s3://bucket:9000/x",
+        "s3://bucket/a b",
+        "s3://bucket/x?y=z",
     ] {
         refused(&ObjectOptions::new(url));
     }
@@ -528,11 +533,34 @@ fn places_that_cannot_be_are_refused_without_their_secrets() {
     assert!(!secret.contains("hunter2") && secret.contains("AWS_SECRET_ACCESS_KEY"));
     let plain = ObjectOptions { allow_http: false, ..options("http://host:1", BUCKET, KEY) };
     assert!(refused(&plain).contains("https://"));
-    let broken =
-        ObjectOptions { ca_pem: Some(b"-----BEGIN CERTIFICATE-----\n!\n".to_vec()), ..plain };
+    let broken = ObjectOptions {
+        ca_pem: Some(b"-----BEGIN CERTIFICATE-----\n!\n".to_vec()),
+        ..plain.clone()
+    };
     refused(&ObjectOptions { endpoint: None, ..broken.clone() });
     assert!(!format!("{:?}", options("http://host:1", BUCKET, KEY)).contains("secret"));
+    let leaky =
+        ObjectOptions { endpoint: Some("https://key:hunter2@host".to_owned()), ..plain.clone() };
+    assert!(!refused(&leaky).contains("hunter2"));
     refused(&ObjectOptions { endpoint: Some("nonsense".to_owned()), ..broken });
+}
+
+#[test]
+fn tls_trusts_the_authorities_that_are_given_and_no_others() {
+    let server = FakeS3::start_tls(18);
+    server.store(&format!("pre/fix/{}", shard_name(1)), pattern(1, 1 << 20));
+    let options = ObjectOptions { allow_http: false, ..options(&server.endpoint, BUCKET, KEY) };
+    let asked = pieces(blob(1, 0, 600_000));
+    let tier = ObjectTier::open(&options).unwrap();
+    let answer = fetched(&tier, &asked, Duration::from_secs(5)).remove(0);
+    assert!(matches!(answer, Err(TierError::Unreachable(_))), "{answer:?}");
+    assert!(words(&answer).contains("certificate"), "{answer:?}");
+    let ca_pem = Some(include_bytes!("support/tls/ca.pem").to_vec());
+    let tier = ObjectTier::open(&ObjectOptions { ca_pem, ..options }).unwrap();
+    let answers = fetched(&tier, &asked, LONG);
+    let all: Vec<u8> = answers.into_iter().flat_map(|answer| answer.unwrap().unwrap()).collect();
+    assert!(all == pattern(1, 1 << 20)[..600_000]);
+    assert_eq!(tier.swap_small("n", None, b"1"), Ok(Swapped::Done));
 }
 
 #[test]

@@ -55,9 +55,9 @@ impl Body {
         Self { place, path, range, e_tag: None, patience, source: None, backoff, since_cut: 0 }
     }
 
-    /// Refuses bytes of an object with another `ETag`.
+    /// Refuses bytes of an object with another `ETag`. A weak one cannot be a condition.
     pub(super) fn of_version(self, e_tag: Option<String>) -> Self {
-        Self { e_tag, ..self }
+        Self { e_tag: e_tag.filter(|e_tag| !e_tag.starts_with("W/")), ..self }
     }
 
     /// Gives up the connection. The next bytes come from a new one.

@@ -270,7 +270,8 @@ pub(super) fn present<T>(found: Result<T, Failure>) -> Result<Option<T>, TierErr
 }
 
 /// Changes a small object under a condition. Every attempt is marked, and only an object with the mark counts
-/// as written: an answer may be lost though the put landed, and a conflict may be told though it did not.
+/// as written: an answer may be lost though the put landed, and a conflict may be told though it did not. On a
+/// server that drops marks, equal contents count as written, so writers should not give equal ones there.
 async fn swap(
     place: &Place,
     path: &Path,

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use hyperrag_core::TierError;
-use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
+use object_store::{ClientConfigKey, ClientOptions};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -22,12 +22,12 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Most of an answer's error text that is looked at, in bytes.
 const TEXT_MAX: usize = 4096;
 
-/// Client that turns answers with an error status into [`Status`].
+/// Maker of clients that trust some authorities.
 #[derive(Clone, Debug)]
-pub(super) struct Client(reqwest::Client);
+pub(super) struct Clients(rustls::ClientConfig);
 
-impl Client {
-    /// Returns a client that trusts the authorities that are compiled in and those of `ca_pem`.
+impl Clients {
+    /// Trusts the authorities that are compiled in and those of `ca_pem`.
     ///
     /// # Errors
     /// [`TierError::Refused`] if the certificates cannot be read or TLS cannot be set up.
@@ -45,14 +45,25 @@ impl Client {
             .map_err(|error| refused("TLS", &error))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
+        Ok(Self(tls))
+    }
+}
+
+impl HttpConnector for Clients {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let plain = options.get_config_value(&ClientConfigKey::AllowHttp);
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(self.0.clone())
+            .https_only(plain.as_deref() != Some("true"))
             .redirect(reqwest::redirect::Policy::none())
             .http1_only()
             .connect_timeout(CONNECT)
-            .build()
-            .map(Self)
-            .map_err(|error| refused("the HTTP client", &error))
+            .build();
+        let client = client.map_err(|error| object_store::Error::Generic {
+            store: "HTTP",
+            source: Box::new(error),
+        })?;
+        Ok(HttpClient::new(Client(client)))
     }
 }
 
@@ -60,11 +71,9 @@ fn refused(of: &str, error: &dyn Error) -> TierError {
     TierError::Refused(format!("cannot set up {of}: {error}"))
 }
 
-impl HttpConnector for Client {
-    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(self.clone()))
-    }
-}
+/// Client that turns answers with an error status into [`Status`].
+#[derive(Debug)]
+struct Client(reqwest::Client);
 
 impl HttpService for Client {
     fn call<'a, 'b>(
@@ -136,7 +145,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Returns the meaning of an error of a request that has no condition, or only that of a version. Status
+    /// Returns the meaning of an error of a request that has no condition, or only one on the version. Status
     /// 409 means that another request runs at the same time: it is worth a second try.
     pub(super) fn unconditional(error: object_store::Error) -> Self {
         match error {
@@ -160,7 +169,7 @@ impl From<Failure> for TierError {
         match failure {
             Failure::Absent => Self::Protocol("an object is gone".to_owned()),
             Failure::Conflict => {
-                Self::Protocol("a request without a condition conflicts".to_owned())
+                Self::Protocol("it tells of a conflict time after time".to_owned())
             }
             Failure::TooLong(words) => Self::Refused(words),
             Failure::Tier(error) => error,

@@ -19,7 +19,8 @@ pub struct ObjectOptions {
     pub login: ObjectLogin,
     /// Further certificate authorities, as PEM, beside those that are compiled in.
     pub ca_pem: Option<Vec<u8>>,
-    /// Longest wait for one request for a file. It is sent up to eight times.
+    /// Longest wait for the answer to one request for a file, of which a put carries up to 8 MiB. It is sent up
+    /// to eight times.
     pub patience: Duration,
     /// Whether a probe also writes: it creates an object eight times at once and removes it, to see whether
     /// conditional puts are atomic.
@@ -71,9 +72,12 @@ pub enum ObjectLogin {
         /// Token of a key that expires.
         session_token: Option<String>,
     },
-    /// The role of the machine: a web identity, a container's or an instance's. It asks the network, and
-    /// reads the environment variables that AWS sets there.
-    Machine,
+    /// The role of the machine: a web identity, a container's or an instance's. It asks the network.
+    Machine {
+        /// Variables of the environment, as name and value. Only those count by which AWS tells a machine its
+        /// role, such as `AWS_ROLE_ARN` and `AWS_WEB_IDENTITY_TOKEN_FILE`.
+        variables: Vec<(String, String)>,
+    },
     /// None: a public bucket.
     Unsigned,
 }
@@ -82,7 +86,7 @@ impl fmt::Debug for ObjectLogin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Keys { .. } => "Keys",
-            Self::Machine => "Machine",
+            Self::Machine { .. } => "Machine",
             Self::Unsigned => "Unsigned",
         })
     }

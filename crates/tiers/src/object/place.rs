@@ -8,19 +8,30 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use hyperrag_core::TierError;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, ClientOptions, GetOptions, ObjectStore, ObjectStoreExt, RetryConfig,
 };
 
-use super::http::{Client, Failure};
+use super::http::{Clients, Failure};
 use super::options::{ObjectLogin, ObjectOptions};
 use super::retry::repeated;
 
 /// Metadata of an object that names its writer's attempt.
 const WRITER: &str = "hyperrag-writer";
+
+/// Variables by which AWS tells a machine its role.
+const ROLES: [(&str, AmazonS3ConfigKey); 7] = [
+    ("AWS_WEB_IDENTITY_TOKEN_FILE", AmazonS3ConfigKey::WebIdentityTokenFile),
+    ("AWS_ROLE_ARN", AmazonS3ConfigKey::RoleArn),
+    ("AWS_ROLE_SESSION_NAME", AmazonS3ConfigKey::RoleSessionName),
+    ("AWS_ENDPOINT_URL_STS", AmazonS3ConfigKey::StsEndpoint),
+    ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", AmazonS3ConfigKey::ContainerCredentialsRelativeUri),
+    ("AWS_CONTAINER_CREDENTIALS_FULL_URI", AmazonS3ConfigKey::ContainerCredentialsFullUri),
+    ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", AmazonS3ConfigKey::ContainerAuthorizationTokenFile),
+];
 
 /// A bucket or a folder.
 #[derive(Debug)]
@@ -70,8 +81,12 @@ impl Place {
                 (Store::Folder(Arc::new(folder)), String::new(), path.display().to_string())
             }
             "s3" => {
-                let bucket = url.host_str().filter(|bucket| !bucket.is_empty());
-                let bucket = bucket.ok_or_else(|| refused("names no bucket"))?;
+                let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+                let bucket = url.host_str().filter(|bucket| {
+                    bucket.len() >= 3 && bucket.chars().all(plain) && url.port().is_none()
+                });
+                let bucket = bucket
+                    .ok_or_else(|| refused("names no bucket, which has at least three letters"))?;
                 let prefix = url.path().trim_matches('/');
                 if !prefix.is_empty() {
                     checked(prefix)?;
@@ -108,29 +123,26 @@ impl Place {
 
     /// Returns length and `ETag` of an object.
     pub(super) async fn head(&self, path: &Path) -> Result<(u64, Option<String>), Failure> {
-        let head = repeated(self.patience, || async {
-            self.objects().head(path).await.map_err(Failure::unconditional)
-        });
-        let head = head.await;
-        match head {
-            Ok(meta) => {
-                self.bucket_seen.store(true, Relaxed);
-                Ok((meta.size, meta.e_tag))
+        let head = || async { self.objects().head(path).await.map_err(Failure::unconditional) };
+        let mut found = repeated(self.patience, head).await;
+        // A HEAD says of an absent bucket no more than of an absent object. A GET does.
+        if matches!(found, Err(Failure::Absent)) && !self.bucket_seen.load(Relaxed) {
+            match self.small(path, 0).await {
+                // It came meanwhile.
+                Ok(_) | Err(Failure::TooLong(_)) => found = repeated(self.patience, head).await,
+                Err(failure) => return Err(failure),
             }
-            // A HEAD says of an absent bucket no more than of an absent object. A GET does.
-            Err(Failure::Absent) if !self.bucket_seen.load(Relaxed) => self
-                .small(path, u64::MAX)
-                .await
-                .map(|small| (small.bytes.len() as u64, small.e_tag)),
-            Err(failure) => Err(failure),
         }
+        let meta = found?;
+        self.bucket_seen.store(true, Relaxed);
+        Ok((meta.size, meta.e_tag))
     }
 
     /// Reads an object of at most `bytes_max` bytes.
     pub(super) async fn small(&self, path: &Path, bytes_max: u64) -> Result<Small, Failure> {
         let small = repeated(self.patience, || self.small_once(path, bytes_max)).await;
         // The answer came from a bucket that is there.
-        if matches!(small, Ok(_) | Err(Failure::Absent)) {
+        if matches!(small, Ok(_) | Err(Failure::Absent | Failure::TooLong(_))) {
             self.bucket_seen.store(true, Relaxed);
         }
         small
@@ -190,8 +202,13 @@ fn bucket_of(options: &ObjectOptions, bucket: &str) -> Result<(AmazonS3, String)
         Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
         None => format!("https://s3.{region}.amazonaws.com"),
     };
-    let scheme = reqwest::Url::parse(&endpoint).ok().filter(reqwest::Url::has_host);
-    match scheme.as_ref().map(reqwest::Url::scheme) {
+    let url = reqwest::Url::parse(&endpoint).ok().filter(|url| {
+        url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+    });
+    match url.as_ref().map(reqwest::Url::scheme) {
         Some("https") => {}
         Some("http") if options.allow_http => {}
         Some("http") => {
@@ -199,13 +216,12 @@ fn bucket_of(options: &ObjectOptions, bucket: &str) -> Result<(AmazonS3, String)
                 "{endpoint} sends all in clear: give an https:// endpoint, or allow http"
             )));
         }
-        _ => return Err(TierError::Refused(format!("{endpoint} is no http(s):// endpoint"))),
+        _ => {
+            let words = "the endpoint is not of the form https://HOST:PORT, without a password";
+            return Err(TierError::Refused(words.to_owned()));
+        }
     }
-    let builder = match &options.login {
-        ObjectLogin::Machine => AmazonS3Builder::from_env(),
-        _ => AmazonS3Builder::new(),
-    };
-    let mut builder = builder
+    let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
         .with_region(region)
         .with_endpoint(&endpoint)
@@ -213,7 +229,7 @@ fn bucket_of(options: &ObjectOptions, bucket: &str) -> Result<(AmazonS3, String)
         .with_client_options(ClientOptions::new().with_allow_http(options.allow_http))
         .with_disable_bulk_delete(true)
         .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
-        .with_http_connector(Client::new(options.ca_pem.as_deref())?);
+        .with_http_connector(Clients::new(options.ca_pem.as_deref())?);
     match &options.login {
         ObjectLogin::Keys { access_key, secret_key, session_token } => {
             builder = builder.with_access_key_id(access_key).with_secret_access_key(secret_key);
@@ -221,7 +237,13 @@ fn bucket_of(options: &ObjectOptions, bucket: &str) -> Result<(AmazonS3, String)
                 builder = builder.with_token(token);
             }
         }
-        ObjectLogin::Machine => {}
+        ObjectLogin::Machine { variables } => {
+            for (name, value) in variables {
+                if let Some((_, key)) = ROLES.iter().find(|(role, _)| role == name) {
+                    builder = builder.with_config(*key, value);
+                }
+            }
+        }
         ObjectLogin::Unsigned => builder = builder.with_skip_signature(true),
     }
     let store = builder.build().map_err(|error| TierError::Refused(error.to_string()))?;

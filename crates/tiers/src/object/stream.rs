@@ -143,7 +143,7 @@ pub(super) fn start(
     Running { allowed, dropped, driver }
 }
 
-/// What the tasks of a request share.
+/// Things that the tasks of a request share.
 #[derive(Clone)]
 struct Task {
     place: Arc<Place>,

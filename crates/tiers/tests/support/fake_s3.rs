@@ -3,11 +3,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConnection, StreamOwned};
 
 pub(crate) const BUCKET: &str = "bucket";
 pub(crate) const KEY: &str = "reader";
@@ -31,6 +34,8 @@ pub(crate) enum Fault {
     Long,
     /// The body breaks off in the middle.
     Cut,
+    /// The body breaks off in the middle, and another object takes the place of this one.
+    Replaced,
     /// The body comes in small parts with pauses.
     Slow,
     /// Another range than asked.
@@ -70,7 +75,6 @@ struct State {
     running: AtomicUsize,
     most: AtomicUsize,
     sent: AtomicU64,
-    stopped: AtomicBool,
 }
 
 /// The server. It ends with the process.
@@ -81,16 +85,41 @@ pub(crate) struct FakeS3 {
 
 impl FakeS3 {
     pub(crate) fn start(seed: u64) -> Self {
+        Self::start_with(seed, "http", |stream| stream)
+    }
+
+    /// Starts a server that speaks TLS, with a certificate of the authority `tls/ca.pem`.
+    pub(crate) fn start_tls(seed: u64) -> Self {
+        use rustls::pki_types::pem::PemObject;
+        let certificates = CertificateDer::pem_slice_iter(include_bytes!("tls/server.pem"));
+        let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).unwrap();
+        let ring = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(ring)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(certificates.map(Result::unwrap).collect(), key)
+            .unwrap();
+        let config = Arc::new(config);
+        Self::start_with(seed, "https", move |stream| {
+            StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream)
+        })
+    }
+
+    fn start_with<S: Read + Write + Send + 'static>(
+        seed: u64,
+        scheme: &str,
+        wrap: impl Fn(TcpStream) -> S + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let endpoint = format!("{scheme}://{}", listener.local_addr().unwrap());
         let state = Arc::new(State { seed: AtomicU64::new(seed), ..State::default() });
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let state = Arc::clone(&shared);
-                if state.stopped.load(SeqCst) {
-                    return;
-                }
+                stream.set_nodelay(true).unwrap();
+                let stream = wrap(stream);
                 std::thread::spawn(move || {
                     let _ = serve(&state, stream);
                 });
@@ -155,7 +184,7 @@ struct Request {
     body: Vec<u8>,
 }
 
-fn request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
+fn request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -182,19 +211,16 @@ fn request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
 /// An answer: status, headers, body.
 type Reply = (u16, Vec<(String, String)>, Vec<u8>);
 
-fn serve(state: &State, stream: TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut writer = stream.try_clone()?;
-    let mut reader = BufReader::new(stream);
-    while let Some(request) = request(&mut reader)? {
+fn serve(state: &State, stream: impl Read + Write) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    while let Some(request) = request(&mut stream)? {
         let running = state.running.fetch_add(1, SeqCst) + 1;
         state.most.fetch_max(running, SeqCst);
         std::thread::sleep(Duration::from_millis(state.pause_ms.load(SeqCst)));
-        let done = answer(state, &request, &mut writer);
+        let done = answer(state, &request, stream.get_mut());
         state.running.fetch_sub(1, SeqCst);
         if !done? {
-            let _ = writer.shutdown(Shutdown::Both);
-            return Ok(());
+            break;
         }
     }
     Ok(())
@@ -222,7 +248,7 @@ fn fault(state: &State) -> Option<Fault> {
 }
 
 /// Answers a request. Returns whether the connection stays.
-fn answer(state: &State, request: &Request, writer: &mut TcpStream) -> io::Result<bool> {
+fn answer(state: &State, request: &Request, writer: &mut impl Write) -> io::Result<bool> {
     let range = request.headers.get("range").and_then(|range| parsed(range));
     let (method, path) = (request.method.clone(), request.path.clone());
     state.seen.lock().unwrap().push(Seen { method, path, range: range.clone() });
@@ -363,7 +389,7 @@ fn post(state: &State, request: &Request) -> Reply {
 
 fn send(
     state: &State,
-    writer: &mut TcpStream,
+    writer: &mut impl Write,
     request: &Request,
     (status, headers, body): &Reply,
     fault: Option<Fault>,
@@ -382,18 +408,25 @@ fn send(
         head += &format!("Content-Length: {}\r\n", body.len());
     }
     writer.write_all(format!("{head}\r\n").as_bytes())?;
+    writer.flush()?;
     if request.method == "HEAD" {
         return Ok(true);
     }
-    if fault == Some(Fault::Cut) && body.len() > 1 {
+    if fault == Some(Fault::Replaced) {
+        let object = Object { bytes: Arc::new(vec![1; body.len()]), ..Object::default() };
+        state.objects.lock().unwrap().insert(request.path.clone(), object);
+    }
+    if matches!(fault, Some(Fault::Cut | Fault::Replaced)) && body.len() > 1 {
         let at = 1 + mix(state) as usize % (body.len() - 1);
         writer.write_all(&body[..at])?;
+        writer.flush()?;
         return Ok(false);
     }
     let (step, pause) =
         if fault == Some(Fault::Slow) { (body.len() / 8 + 1, 20) } else { (64 << 10, 0) };
     for part in body.chunks(step) {
         writer.write_all(part)?;
+        writer.flush()?;
         state.sent.fetch_add(part.len() as u64, SeqCst);
         std::thread::sleep(Duration::from_millis(pause));
     }

@@ -37,8 +37,8 @@ impl Weed {
         std::fs::write(folder.path().join("s3.json"), identity).unwrap();
         let data = folder.path().join("data");
         std::fs::create_dir(&data).unwrap();
-        // Above the usual ports, and with room for the ports of gRPC, 10000 higher.
-        let base = 21_000 + (std::process::id() % 800) * 10;
+        // Its ports of gRPC are 10000 higher, and still below those that the system hands out.
+        let base = 11_000 + (std::process::id() % 800) * 10;
         let port = |name: &str, n: u32| format!("-{name}={}", base + n);
         let server = Command::new(program(&services))
             .args([
@@ -54,6 +54,7 @@ impl Weed {
                 "-volume.max=50".to_owned(),
                 "-master.volumeSizeLimitMB=256".to_owned(),
             ])
+            .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
             .arg(format!("-dir={}", data.display()))
             .arg(format!("-s3.config={}", folder.path().join("s3.json").display()))
             .stdout(Stdio::null())

@@ -1,6 +1,8 @@
 //! Blocks and files in real servers, of Redis 7 and Valkey 9: alone and as a cluster whose nodes die, hang, come
 //! back and change hands. Runs where `HYPERRAG_SERVICES` names the folder of scripts/services.sh.
 
+#![expect(clippy::print_stdout, reason = "times are shown with --nocapture")]
+
 mod support;
 
 use std::collections::HashSet;

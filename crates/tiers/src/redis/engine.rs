@@ -61,9 +61,10 @@ impl Engine {
         node.or_insert_with(|| Arc::new(Node::new(address.clone()))).clone()
     }
 
-    /// Sends tasks on their way, in their order.
-    pub(super) async fn start(self: Arc<Self>, tasks: Vec<Task>) {
-        match self.map().await {
+    /// Sends tasks on their way, in their order. The first ones wait for the map, for `patience` at most.
+    pub(super) async fn start(self: Arc<Self>, tasks: Vec<Task>, patience: Duration) {
+        let map = tokio::time::timeout(patience, self.map()).await;
+        match map.unwrap_or(Err(TierError::Timeout(patience))) {
             Ok(_) => tasks.into_iter().for_each(|task| self.place(task, false)),
             Err(error) => tasks.into_iter().for_each(|task| task.answer(Err(error.clone()))),
         }
@@ -297,7 +298,7 @@ impl Engine {
         tokio::spawn(async move {
             tokio::time::sleep(ROUND_PAUSE).await;
             // An error leaves the map that there is.
-            drop(engine.refresh().await);
+            drop(tokio::time::timeout(task.left(), engine.refresh()).await);
             engine.place(task, true);
         });
     }

@@ -102,8 +102,9 @@ impl Head {
 
 impl Engine {
     fn file_key(&self, name: &str) -> Result<String, TierError> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_/".contains(&byte);
-        if name.is_empty() || name.len() > 1024 || !name.bytes().all(plain) {
+        let usual = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        let plain = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(usual);
+        if name.len() > 1024 || !name.split('/').all(plain) {
             return Err(TierError::Refused(format!(
                 "`{}` is no name of a file",
                 name.escape_default()

@@ -4,7 +4,7 @@ FEATURES = --features hyperrag-model/real-model
 HYPERRAG = target/release/hyperrag
 export RUSTDOCFLAGS = -D warnings
 
-.PHONY: help build demo test lint deny unit docs model python test-gemma writers torture asan fuzz cuda tiny gpu compare kernels prerequisites clean
+.PHONY: help build demo test lint deny unit docs model python test-gemma writers torture test-services asan fuzz cuda tiny gpu compare kernels prerequisites clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -75,6 +75,10 @@ target/writers/installed: Makefile | prerequisites
 
 torture: ## damage a store in every way that is listed, count what is noticed (minutes; SEED=N)
 	TORTURE=full $(CARGO) test --release --locked --test torture
+
+test-services: prerequisites ## fetch Redis, Valkey and SeaweedFS into target/services, and test the tiers against them
+	scripts/services.sh install
+	HYPERRAG_SERVICES=$(CURDIR)/target/services $(CARGO) test --release --locked -p hyperrag-tiers --test redis
 
 asan: prerequisites ## run the kernels' tests under AddressSanitizer (minutes; target/asan)
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan $(CARGO) test --release --locked \

@@ -23,6 +23,8 @@ const HOPS_MAX: u32 = 5;
 const HEDGE_MIN: Duration = Duration::from_millis(250);
 /// Pause before the copies of a slot are asked again after all failed.
 const ROUND_PAUSE: Duration = Duration::from_millis(30);
+/// Most by which a copy may lag behind another in the reads that it was given.
+const CATCH_UP: Duration = Duration::from_millis(50);
 /// Longest wait of a probe, and shortest pause between two.
 const PROBE: Duration = Duration::from_secs(1);
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
@@ -59,9 +61,10 @@ impl Engine {
         node.or_insert_with(|| Arc::new(Node::new(address.clone()))).clone()
     }
 
-    /// Sends tasks on their way, in their order.
-    pub(super) async fn start(self: Arc<Self>, tasks: Vec<Task>) {
-        match self.map().await {
+    /// Sends tasks on their way, in their order. The first ones wait for the map, for `patience` at most.
+    pub(super) async fn start(self: Arc<Self>, tasks: Vec<Task>, patience: Duration) {
+        let map = tokio::time::timeout(patience, self.map()).await;
+        match map.unwrap_or(Err(TierError::Timeout(patience))) {
             Ok(_) => tasks.into_iter().for_each(|task| self.place(task, false)),
             Err(error) => tasks.into_iter().for_each(|task| task.answer(Err(error.clone()))),
         }
@@ -75,7 +78,7 @@ impl Engine {
                 if task.fault.is_none() {
                     task.fault = self.why_none(&task);
                 }
-                task.give_up();
+                self.another_round(task);
             }
         }
     }
@@ -91,29 +94,23 @@ impl Engine {
         copies[..end].to_vec()
     }
 
-    /// Chooses the copy that will answer soonest, of those that have not failed at the task and are not left
-    /// alone; one whose last answer was a failure only if there is no other. Equal copies take turns.
+    /// Chooses a copy, of those that have not failed at the task and are not left alone; one whose last answer
+    /// was a failure only if there is no other. Copies get reads in proportion to their rates.
     fn choose(&self, task: &Task) -> Option<Arc<Node>> {
-        let mut copies = self.copies(task);
-        let turn = self.next_turn() % copies.len().max(1);
-        copies.rotate_left(turn);
-        let mut best: Option<(bool, Duration, Arc<Node>)> = None;
-        for node in copies {
-            if task.failed_at.contains(&node.address) || task.absent_at.contains(&node.address) {
-                continue;
-            }
-            let (open, suspect, expected) = {
-                let state = node.state();
-                (state.breaker.is_open(), state.suspect, state.expected())
-            };
-            let better = best.as_ref().is_none_or(|(other_suspect, other, _)| {
-                (suspect, expected) < (*other_suspect, other.mul_f64(0.8))
-            });
-            if !open && better {
-                best = Some((suspect, expected, node));
-            }
-        }
-        best.map(|(_, _, node)| node)
+        let copies = self.copies(task);
+        let most = copies.iter().map(|node| node.state().spent).max().unwrap_or_default();
+        let able = copies.into_iter().filter_map(|node| {
+            let asked =
+                task.failed_at.contains(&node.address) || task.absent_at.contains(&node.address);
+            let mut state = node.state();
+            // A node that was away does not make up for it.
+            state.spent = state.spent.max(most.saturating_sub(CATCH_UP));
+            let rank = (state.suspect, state.burden());
+            let able = !asked && !state.breaker.is_open();
+            drop(state);
+            able.then_some((rank, node))
+        });
+        able.min_by_key(|(rank, _)| *rank).map(|(_, node)| node)
     }
 
     /// Returns another number with each call.
@@ -131,6 +128,8 @@ impl Engine {
     fn enqueue(self: &Arc<Self>, node: Arc<Node>, task: Task, first: bool) {
         let more = {
             let mut state = node.state();
+            let one = state.frame_time();
+            state.spent += one;
             if first {
                 state.queue.push_front(task);
             } else {
@@ -181,7 +180,7 @@ impl Engine {
         if open || left.is_zero() {
             let why = || node.state().why.clone();
             task.fault = task.fault.take().or_else(why);
-            return task.give_up();
+            return self.another_round(task);
         }
         let limit = if other_is_well {
             let usual = node.state().frame_time() * 4;
@@ -283,19 +282,23 @@ impl Engine {
         }
     }
 
-    /// Asks all copies once more after a pause, unless all are left alone or the time is up.
+    /// Asks the copies once more after a pause, by a map that is read anew. If all are left alone, this is
+    /// done once.
     fn another_round(self: &Arc<Self>, mut task: Task) {
         let copies = self.copies(&task);
         let hope = copies
             .iter()
             .any(|node| !task.absent_at.contains(&node.address) && !node.state().breaker.is_open());
-        if !hope || task.left() <= 2 * ROUND_PAUSE {
+        if (!hope && task.last_round) || task.left() <= 2 * ROUND_PAUSE {
             return task.give_up();
         }
+        task.last_round |= !hope;
         task.failed_at.clear();
         let engine = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(ROUND_PAUSE).await;
+            // An error leaves the map that there is.
+            drop(tokio::time::timeout(task.left(), engine.refresh()).await);
             engine.place(task, true);
         });
     }

@@ -26,9 +26,11 @@ const INLINE_MAX: u64 = FRAME_BYTES * HASH_FRAMES as u64;
 /// Attempts to read a file that is replaced again and again.
 const READS: u32 = 5;
 
-/// Replaces the hash of a file if its head is the expected one: `*` for any, nothing for none.
+/// Replaces the hash of a file if its head is the expected one: `*` for any, nothing for none. The first `HSET`
+/// is refused where memory is short; after a first write a script is no longer stopped.
 const REPLACE: &str = "local old = redis.call('HGET', KEYS[1], 'h')
 if ARGV[1] ~= '*' and (old or '') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'h', ARGV[2])
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'h', ARGV[2])
 for i = 3, #ARGV do redis.call('HSET', KEYS[1], tostring(i - 3), ARGV[i]) end
@@ -100,8 +102,9 @@ impl Head {
 
 impl Engine {
     fn file_key(&self, name: &str) -> Result<String, TierError> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_/".contains(&byte);
-        if name.is_empty() || name.len() > 1024 || !name.bytes().all(plain) {
+        let usual = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        let plain = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(usual);
+        if name.len() > 1024 || !name.split('/').all(plain) {
             return Err(TierError::Refused(format!(
                 "`{}` is no name of a file",
                 name.escape_default()

@@ -195,7 +195,7 @@ impl Tier for RedisTier {
         let prefix = &self.engine.options.prefix;
         let tasks = pieces.iter().enumerate();
         let tasks = tasks.filter_map(|(n, piece)| Task::new(&request, n, piece, prefix));
-        self.runtime.spawn(self.engine.clone().start(tasks.collect()));
+        self.runtime.spawn(self.engine.clone().start(tasks.collect(), patience));
         Box::new(Ticket(request))
     }
 

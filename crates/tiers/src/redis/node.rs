@@ -137,6 +137,8 @@ pub(super) struct State {
     /// Reason of the last failure.
     pub(super) why: Option<TierError>,
     connections: u64,
+    /// Time that the reads given to this node take, to share reads by rate.
+    pub(super) spent: Duration,
     /// Bytes a second of one read at a time, and when that was measured.
     rate: f64,
     measured: Option<Instant>,
@@ -157,6 +159,7 @@ impl Node {
                 reviving: false,
                 why: None,
                 connections: 0,
+                spent: Duration::ZERO,
                 rate: RATE_AT_FIRST,
                 measured: None,
                 idle_answer: Duration::ZERO,
@@ -275,10 +278,9 @@ impl State {
         self.why = Some(why);
     }
 
-    /// Returns the time in which the queue and one more frame are expected.
-    pub(super) fn expected(&self) -> Duration {
-        let frames = (self.queue.len() + self.active + 1) as f64;
-        self.frame_time().mul_f64(frames)
+    /// Returns the time that counts when copies are compared: what was given to the node, and what waits.
+    pub(super) fn burden(&self) -> Duration {
+        self.spent + self.frame_time() * (self.queue.len() + self.active + 1) as u32
     }
 
     /// Returns the time in which one frame is expected.

@@ -3,6 +3,7 @@
 //! In: pieces and who takes them. Out: answers to the taker, also if a task is lost. It knows no connection.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -57,6 +58,8 @@ pub(super) struct Task {
     pub(super) asking: bool,
     pub(super) sent_on: bool,
     pub(super) hops: u32,
+    /// Whether the map was read anew because no copy could be asked.
+    pub(super) last_round: bool,
 }
 
 impl Task {
@@ -70,10 +73,9 @@ impl Task {
         let blob: &Blob = &piece.blob;
         let frames = match frame_count(blob) {
             Ok(frames) if piece.frame < frames => frames,
-            Ok(frames) => {
-                let error =
-                    format!("block {} has {frames} frames, not frame {}", blob.key, piece.frame);
-                request.to.deliver(n, Err(TierError::Refused(error)));
+            // Behind the end there is nothing.
+            Ok(_) => {
+                request.to.deliver(n, Ok(None));
                 return None;
             }
             Err(error) => {
@@ -99,6 +101,7 @@ impl Task {
             asking: false,
             sent_on: false,
             hops: 0,
+            last_round: false,
         })
     }
 
@@ -147,6 +150,8 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.give(Err(TierError::Unreachable("the connections to Redis were closed".to_owned())));
+        let closed = TierError::Unreachable("the connections to Redis were closed".to_owned());
+        // A taker that panics, while tasks are dropped because another did, would end the process.
+        drop(catch_unwind(AssertUnwindSafe(|| self.give(Err(closed)))));
     }
 }

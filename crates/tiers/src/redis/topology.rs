@@ -186,7 +186,22 @@ impl Engine {
             }
             groups.push(range.nodes.iter().map(|address| self.node(address)).collect());
         }
+        self.keep_former(ranges, &mut groups);
         self.set_map(groups, group_of, true);
+    }
+
+    /// Adds the former copies of slots that no range names any more, as long as they answer. While a master is
+    /// replaced, nodes leave out its replicas for a moment.
+    fn keep_former(&self, ranges: &[SlotRange], groups: &mut [Vec<Arc<Node>>]) {
+        let Some(former) = lock(&self.map).clone() else { return };
+        let named = |address| ranges.iter().any(|range| range.nodes.contains(address));
+        for (range, nodes) in ranges.iter().zip(groups) {
+            for node in former.copies(range.first) {
+                if !named(&node.address) && !node.state().suspect {
+                    nodes.push(node.clone());
+                }
+            }
+        }
     }
 
     fn set_map(&self, groups: Vec<Vec<Arc<Node>>>, group_of: Vec<u16>, clustered: bool) {

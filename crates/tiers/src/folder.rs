@@ -126,11 +126,17 @@ impl BlockFiles for FolderTier {
     }
 
     fn same_file(&self, one: &Blob, other: &Blob) -> bool {
-        one.shard == other.shard
+        (one.shard, one.key.table) == (other.shard, other.key.table)
     }
 
+    /// Opens the shard by the name that it is exported under, or by that in a store.
     fn open_file_of(&self, blob: &Blob) -> io::Result<Option<File>> {
-        open_at(&self.folder.join(SHARDS).join(format!("{}{SHARD_END}", blob.shard)))
+        let shards = self.folder.join(SHARDS);
+        let exported = format!("{}.{}{SHARD_END}", blob.shard, blob.key.table_name());
+        match open_at(&shards.join(exported))? {
+            Some(file) => Ok(Some(file)),
+            None => open_at(&shards.join(format!("{}{SHARD_END}", blob.shard))),
+        }
     }
 
     fn range_of(&self, piece: &Piece) -> Option<Range<u64>> {

@@ -7,6 +7,7 @@ use hyperrag_core::KvDtype;
 use hyperrag_retrieval::Analyzer;
 
 use crate::cli::model::ModelArgs;
+use crate::cli::query::{TierList, parse_tier_list};
 
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
@@ -16,6 +17,9 @@ pub(crate) struct InfoArgs {
     /// The store's model, to say how much its sharing of KV heads saves.
     #[arg(long, value_name = "NAME|PATH|ID")]
     pub(crate) model: Option<String>,
+    /// Ask these places of blocks what they are, and for some blocks of the store; as for `query`.
+    #[arg(long, value_name = "TIERS", value_parser = parse_tier_list)]
+    pub(crate) tiers: Vec<TierList>,
 }
 
 #[derive(Debug, Args)]

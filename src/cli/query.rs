@@ -114,8 +114,13 @@ pub(crate) struct TierArgs {
 impl TierArgs {
     /// Returns all tiers, in order.
     pub(crate) fn specs(&self) -> Vec<TierSpec> {
-        self.tiers.iter().flat_map(|list| list.0.iter().cloned()).collect()
+        specs(&self.tiers)
     }
+}
+
+/// Returns the tiers of all flags, in order.
+pub(crate) fn specs(lists: &[TierList]) -> Vec<TierSpec> {
+    lists.iter().flat_map(|list| list.0.iter().cloned()).collect()
 }
 
 /// Tiers of one flag.
@@ -123,7 +128,7 @@ impl TierArgs {
 pub(crate) struct TierList(pub(crate) Vec<TierSpec>);
 
 /// A list of tiers.
-fn parse_tier_list(text: &str) -> Result<TierList, SpecError> {
+pub(crate) fn parse_tier_list(text: &str) -> Result<TierList, SpecError> {
     parse_tiers(text).map(TierList)
 }
 

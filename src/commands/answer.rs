@@ -16,6 +16,7 @@ use crate::input::queries::QueryBatch;
 use crate::input::ranking::{policy, session};
 use crate::output::batch::{BatchOutput, Shown, WarnedOnce, batch_bar, for_each_result};
 use crate::output::store::status_with;
+use crate::output::tiers::explain;
 use crate::report;
 
 /// Answers one question, or a batch of them as they come.
@@ -71,7 +72,11 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
     };
     let start = status_with(&engine.store, &session);
     let output = BatchOutput { single, json, bar: &bar };
-    for_each_result(start, answers, &output, show, |_| None)
+    let status = for_each_result(start, answers, &output, show, |_| None);
+    if args.search.tiers.explain {
+        explain(&engine.store);
+    }
+    status
 }
 
 fn settings(args: &AnswerArgs) -> AnswerSettings<'_> {

@@ -51,7 +51,12 @@ pub(crate) fn bench(args: &BenchArgs, json: bool) -> Result<Status> {
         Some(device) => Some(compare(args, device, &session, &queries)?),
         None => None,
     };
-    let output = Output { conditions: &conditions, report: &figures, against: against.as_ref() };
+    let tiers = engine.store.tier_work();
+    if !tiers.is_empty() {
+        conditions.io = "tiers";
+    }
+    let output =
+        Output { conditions: &conditions, report: &figures, against: against.as_ref(), tiers };
     report::figures(&output, json, args.out.as_deref(), || output.table())?;
     Ok(verdict(&engine, &session, &output))
 }

@@ -2,12 +2,16 @@
 
 use anyhow::Result;
 use hyperrag_core::{agreeing, counted};
+use hyperrag_engine::maintain::tiers::{TierReport, tier_reports};
+use hyperrag_engine::open::tiers::TierLogins;
 use hyperrag_model::{DeviceChoice, DeviceInfo, ModelCache};
 use hyperrag_store::{Store, notes, replica_states};
 
 use crate::cli::keep::InfoArgs;
+use crate::cli::query::specs;
 use crate::exit::Status;
 use crate::output::info::{BlockSizes, description, exactness};
+use crate::output::tiers::tier_table;
 use crate::{hint, report};
 
 /// Describes a store without loading its model.
@@ -27,6 +31,11 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
     let notes = notes.unwrap_or_default();
     let device = DeviceInfo::of(DeviceChoice::Auto)?;
     let appended = unfinished_append(&store, args);
+    let tiers = tier_reports(&args.store, &specs(&args.tiers), &TierLogins::from_environment())?;
+    let status = match tiers.iter().all(TierReport::is_whole) {
+        true => Status::Done,
+        false => Status::Degraded,
+    };
     if json {
         let mut value = serde_json::to_value(manifest)?;
         value["replicas"] = serde_json::to_value(&replicas)?;
@@ -35,10 +44,16 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
         value["exactness"] = exactness(&manifest.fingerprint.kernel).into();
         value["auto_device"] = serde_json::to_value(&device)?;
         value["unfinished_append_shards"] = appended.into();
+        if !tiers.is_empty() {
+            value["tiers"] = serde_json::to_value(&tiers)?;
+        }
         report::print_data(&value.to_string())?;
-        return Ok(Status::Done);
+        return Ok(status);
     }
     report::print(&description(manifest, &notes, &sizes, &replicas, &device))?;
+    if !tiers.is_empty() {
+        report::print(&tier_table(&tiers))?;
+    }
     if appended > 0 {
         report::note(&format!(
             "an append is not finished: {} {} sealed and not yet searched; go on with the same \
@@ -47,7 +62,7 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
             agreeing(appended, "is", "are")
         ));
     }
-    Ok(Status::Done)
+    Ok(status)
 }
 
 /// Counts the shards that an interrupted append has sealed.

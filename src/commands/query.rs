@@ -11,6 +11,7 @@ use hyperrag_engine::open::OpenSession;
 use hyperrag_engine::search::request::RerankRequest;
 use hyperrag_engine::search::session::{BlockPolicy, RankedHit};
 use hyperrag_eval::metric::run::{run_id, run_line};
+use hyperrag_store::TierWork;
 
 use crate::cli::query::{Format, QueryArgs};
 use crate::exit::Status;
@@ -21,6 +22,7 @@ use crate::input::ranking::{policy, session};
 use crate::output::batch::{BatchOutput, Shown, WarnedOnce, batch_bar, for_each_result};
 use crate::output::store::status_with;
 use crate::output::table::{Fit, Table, is_tab_separated};
+use crate::output::tiers::explain;
 use crate::report;
 
 /// Missing candidates that are named one by one.
@@ -64,7 +66,8 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
         if format == Format::Trec && has_blanks(&result) {
             warned.once(BLANKS);
         }
-        let text = render(&result, &device, format, &args.tag, mem::take(&mut first))?;
+        let made = Made { device: &device, tiers: engine.store.tier_work() };
+        let text = render(&result, &made, format, &args.tag, mem::take(&mut first))?;
         // A run has no line for a query that found nothing.
         if !text.is_empty() {
             bar.suspend(|| match format {
@@ -74,9 +77,13 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
         }
         Ok(Shown { status, found: none.is_none() })
     };
-    for_each_result(start, results, &output, show, |queries| {
+    let status = for_each_result(start, results, &output, show, |queries| {
         source.nothing(queries, &reasons.borrow())
-    })
+    });
+    if args.search.tiers.explain {
+        explain(&engine.store);
+    }
+    status
 }
 
 /// Names candidates that the store does not have.
@@ -152,9 +159,15 @@ fn has_blanks(result: &SearchResult) -> bool {
     result.hits.iter().any(|hit| changes(&hit.id) || changes(&result.query_id))
 }
 
+/// What a result was made by: a device, and tiers, with their work since the store was opened.
+struct Made<'a> {
+    device: &'a str,
+    tiers: Vec<TierWork>,
+}
+
 fn render(
     result: &SearchResult,
-    device: &str,
+    made: &Made<'_>,
     format: Format,
     tag: &str,
     first: bool,
@@ -162,7 +175,10 @@ fn render(
     Ok(match format {
         Format::Jsonl => {
             let mut value = serde_json::to_value(result)?;
-            value["stats"]["device"] = device.into();
+            value["stats"]["device"] = made.device.into();
+            if !made.tiers.is_empty() {
+                value["stats"]["tiers"] = serde_json::to_value(&made.tiers)?;
+            }
             value.to_string()
         }
         Format::Trec => {

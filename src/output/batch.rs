@@ -165,13 +165,18 @@ fn warn_of_damages(damages: &[DamagedBlock]) {
     }
 }
 
-/// Speaks of everything that was read from a replica, once of each thing in the life of `warned`.
+/// Speaks of everything that was read from a replica or another tier, once of each thing in the life of `warned`.
 fn warn_of_failovers(failovers: &[Failover], warned: &mut HashSet<String>) {
-    for Failover { what, from } in failovers {
+    for Failover { what, from, tiered } in failovers {
         if warned.insert(what.clone()) {
             let from = from.display();
-            let text = format!("{what}; read from the replica {from} instead");
-            report::warn(&hint::with_hint(text, Some(&Hint::Repair)));
+            match tiered {
+                true => report::warn(&format!("{what}; read from {from} instead")),
+                false => {
+                    let text = format!("{what}; read from the replica {from} instead");
+                    report::warn(&hint::with_hint(text, Some(&Hint::Repair)));
+                }
+            }
         }
     }
 }

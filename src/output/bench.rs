@@ -7,9 +7,11 @@ use hyperrag_eval::experiment::speed::{BenchReport, Mode, Sample};
 use hyperrag_eval::metric::agreement::Agreement;
 use hyperrag_eval::metric::stats::Summary;
 use hyperrag_model::DeviceInfo;
+use hyperrag_store::TierWork;
 use serde::Serialize;
 
 use crate::output::table::{Fit, Table, with_sentences};
+use crate::output::tiers::described;
 use crate::report;
 
 /// Conditions under which the figures were taken.
@@ -36,6 +38,9 @@ pub(crate) struct Output<'a> {
     #[serde(flatten)]
     pub(crate) report: &'a BenchReport,
     pub(crate) against: Option<&'a Against>,
+    /// Work of each tier, if blocks come from tiers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tiers: Vec<TierWork>,
 }
 
 impl Conditions {
@@ -80,7 +85,7 @@ const MODES: [Mode; 2] = [Mode::Reuse, Mode::Recompute];
 impl Output<'_> {
     /// The figures as a table, with sentences on how scores agree and on the conditions.
     pub(crate) fn table(&self) -> String {
-        let Self { conditions, report, against } = self;
+        let Self { conditions, report, against, tiers } = self;
         let Conditions { documents, depth, .. } = conditions;
         let head = format!("{}, depth {depth}", counted(*documents, "document"));
         let modes = [("reuse", Fit::Number), ("recompute", Fit::Number)];
@@ -90,6 +95,7 @@ impl Output<'_> {
         }
         let mut sentences = vec![agreement_sentence(report), describe(conditions)];
         sentences.extend(against.map(describe_against));
+        sentences.extend(tiers.iter().map(described));
         with_sentences(&table, &sentences)
     }
 }

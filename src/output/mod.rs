@@ -11,3 +11,4 @@ pub(crate) mod quality_runs;
 pub(crate) mod sizes;
 pub(crate) mod store;
 pub(crate) mod table;
+pub(crate) mod tiers;

@@ -6,13 +6,15 @@ use super::kv_block::KvBlock;
 use super::kv_shape::KvShape;
 use crate::error::BlockError;
 
-/// A read that a replica served because the store's own file is unusable.
+/// A read that a replica or another tier served because the first place has the bytes not or damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failover {
     /// File, and the fault in it.
     pub what: String,
-    /// Folder of the replica that served it.
+    /// Folder of the replica, or name of the tier, that served it.
     pub from: PathBuf,
+    /// Whether blocks come from tiers too: the fault need not be the store's.
+    pub tiered: bool,
 }
 
 /// A block that is read layer by layer, wherever it is stored.

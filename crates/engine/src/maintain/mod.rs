@@ -8,5 +8,6 @@ pub mod recompute;
 pub mod repair;
 pub mod repair_model;
 pub mod replicate;
+pub mod tiers;
 pub mod upgrade;
 pub mod verify;

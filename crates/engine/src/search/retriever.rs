@@ -68,7 +68,8 @@ fn first_of(
         match (open(store, copy, root), &failure) {
             (Ok(index), None) => return Ok((copy, Arc::new(index))),
             (Ok(index), Some(failure)) => {
-                store.note(Failover { what: failure.to_string(), from: root.to_owned() });
+                let (what, from) = (failure.to_string(), root.to_owned());
+                store.note(Failover { what, from, tiered: false });
                 return Ok((copy, Arc::new(index)));
             }
             (Err(error), None) => failure = Some(error),

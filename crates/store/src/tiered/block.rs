@@ -144,7 +144,8 @@ impl TieredBlock {
         let mut reading = self.reading();
         (reading.place, reading.source) = (place, Some(source));
         if let Some(PlaceFault { error, usual: false }) = fault {
-            reading.failovers.push(Failover { what: told(&error), from: self.places.name(place) });
+            let (what, from) = (told(&error), self.places.name(place));
+            reading.failovers.push(Failover { what, from, tiered: self.places.are_tiered() });
         }
     }
 

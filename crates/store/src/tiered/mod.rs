@@ -104,7 +104,7 @@ impl Tiered {
                     );
                     Warning { what, hint: Some(Hint::AcceptOlder) }
                 });
-                opening.push(Failover { what: error.to_string(), from });
+                opening.push(Failover { what: error.to_string(), from, tiered: false });
                 Store::new(root, Arc::new(found.state.manifest), found.state.pin)
             }
             Err(error) => return Err(error),
@@ -166,7 +166,7 @@ impl Tiered {
         for copy in &self.places.copies[1..] {
             if let Ok(found) = copy.calibration() {
                 let (what, from) = (error.to_string(), copy.root().to_owned());
-                self.note(Failover { what, from });
+                self.note(Failover { what, from, tiered: false });
                 return Ok(found);
             }
         }
@@ -256,7 +256,7 @@ impl ChunkRead for Tiered {
             let found =
                 copies.find_map(|copy| Some((copy.chunk(key, &mut Vec::new()).ok()?, copy.root())));
             let Some((chunk, from)) = found else { return Err(self.places.lost(error)) };
-            failovers.push(Failover { what: told(&error), from: from.to_owned() });
+            failovers.push(Failover { what: told(&error), from: from.to_owned(), tiered: false });
             Ok(chunk)
         })
     }

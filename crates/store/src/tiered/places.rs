@@ -51,10 +51,14 @@ impl Places {
         }
     }
 
+    /// Whether any place is a tier.
+    pub(crate) fn are_tiered(&self) -> bool {
+        self.order.iter().any(|place| matches!(place, Place::Tier(_)))
+    }
+
     /// Returns the error of bytes that no place has.
     pub(crate) fn lost(&self, error: BlockError) -> BlockError {
-        let copies = self.order.iter().all(|place| matches!(place, Place::Copy(_)));
-        let others = if copies { "replica" } else { "other place" };
+        let others = if self.are_tiered() { "other place" } else { "replica" };
         match error {
             BlockError::Damaged { place, what } if self.order.len() > 1 => BlockError::Damaged {
                 place,

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// Number of buckets of waits. Each is a quarter of a doubling wide; the last begins above an hour.
 const BUCKETS: usize = 128;
 
@@ -20,7 +22,7 @@ pub(crate) struct TierStats {
 }
 
 /// Summary of the work of a tier.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TierWork {
     /// Name of the tier, without secrets.
     pub tier: String,

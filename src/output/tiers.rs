@@ -1,0 +1,63 @@
+//! Output on tiers: their work and their answers in, lines for people out.
+
+use hyperrag_core::counted;
+use hyperrag_engine::maintain::tiers::{Fact, TierReport};
+use hyperrag_store::{TierWork, Tiered};
+
+use crate::output::table;
+use crate::report;
+
+/// Says on stderr what each tier gave since the store was opened.
+pub(crate) fn explain(store: &Tiered) {
+    store.tier_work().iter().for_each(|work| report::note(&described(work)));
+}
+
+/// Describes the work of a tier in a sentence.
+pub(crate) fn described(work: &TierWork) -> String {
+    let TierWork { tier, hits, misses, failures, bytes, refused, .. } = work;
+    let millis = |seconds: f64| format!("{:.1} ms", 1e3 * seconds);
+    let mut said = vec![format!("{} ({})", counted(*hits, "block"), report::bytes(*bytes))];
+    said.push(format!("{misses} absent"));
+    said.push(format!("{failures} failed"));
+    if *refused > 0 {
+        said.push(format!("{refused} not kept"));
+    }
+    if let Some((p50, p99)) = work.wait_p50_seconds.zip(work.wait_p99_seconds) {
+        said.push(format!("a piece came after {} (p50), {} (p99)", millis(p50), millis(p99)));
+    }
+    format!("{tier}: {}", said.join(", "))
+}
+
+/// Lays the reports on tiers out, one under the other.
+pub(crate) fn tier_table(reports: &[TierReport]) -> String {
+    let fields = reports.iter().flat_map(|report| {
+        let mut fields = vec![("tier".to_owned(), report.tier.clone())];
+        let mut add = |name: &str, value: String| fields.push((format!("  {name}"), value));
+        if let Some(error) = &report.error {
+            add("error", error.clone());
+            return fields;
+        }
+        let absent = match report.blocks_absent {
+            0 => String::new(),
+            absent => format!(", {absent} absent"),
+        };
+        let asked = counted(report.blocks_asked, "block");
+        add("intact", format!("{} of {asked}{absent}", report.blocks_intact));
+        if let Some(seconds) = report.latency_seconds {
+            add("latency", format!("{:.2} ms", 1e3 * seconds));
+        }
+        if let Some(rate) = report.bytes_per_second {
+            add("rate", format!("{} a second", report::bytes(rate as u64)));
+        }
+        for (name, fact) in &report.facts {
+            let value = match fact {
+                Fact::Text(text) => text.clone(),
+                Fact::Number(bytes) if name.ends_with("_bytes") => report::bytes(*bytes as u64),
+                Fact::Number(number) => number.to_string(),
+            };
+            add(&name.replace('_', " "), value);
+        }
+        fields
+    });
+    table::fields(&fields.collect::<Vec<_>>())
+}

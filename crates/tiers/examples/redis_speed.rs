@@ -3,7 +3,7 @@
 //! address it starts the server of `HYPERRAG_SERVICES`.
 
 use std::io;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,7 @@ fn start() -> io::Result<(Server, String)> {
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
     let server = Command::new(format!("{services}/bin/redis-server"))
         .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"])
+        .stdout(Stdio::null())
         .spawn()?;
     let address = format!("127.0.0.1:{port}");
     while std::net::TcpStream::connect(&address).is_err() {

@@ -24,7 +24,7 @@ const HEAD_BYTES: usize = 32;
 /// Longest file that lies in one hash with its head.
 const INLINE_MAX: u64 = FRAME_BYTES * HASH_FRAMES as u64;
 /// Attempts to read a file that is replaced again and again.
-const READS: u32 = 5;
+const READS: u32 = 100;
 
 /// Replaces the hash of a file if its head is the expected one: `*` for any, nothing for none. The first `HSET`
 /// is refused where memory is short; after a first write a script is no longer stopped.

@@ -79,7 +79,7 @@ pub struct Piece {
     pub frame: u32,
 }
 
-/// How a tier holds and gives blocks.
+/// Form in which a tier holds and gives blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TierShape {
     /// Length of the frames that blocks are cut into, in bytes.
@@ -181,7 +181,7 @@ pub trait Tier: Send + Sync {
     /// Name of the tier, without secrets.
     fn name(&self) -> &str;
 
-    /// How the tier holds and gives blocks.
+    /// Returns the form in which the tier holds and gives blocks.
     fn shape(&self) -> TierShape;
 
     /// Asks for pieces, in the order in which they will be used, and returns at once. A tier that streams

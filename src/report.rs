@@ -38,6 +38,14 @@ pub(crate) fn print_piece(text: &str) -> Result<()> {
     out.write_all(visible(text).as_bytes()).and_then(|()| out.flush()).context(STDOUT)
 }
 
+/// Writes a help or a version where clap wants it, in its colours.
+pub(crate) fn print_help(help: &clap::Error) -> Result<()> {
+    match help.print().and_then(|()| io::stdout().flush()) {
+        Err(error) if !help.use_stderr() => Err(error).context(STDOUT),
+        _ => Ok(()),
+    }
+}
+
 /// Spells out what a terminal would obey: control characters, but for line ends and tabs, and those
 /// that turn the direction of writing (Unicode, UAX 9).
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
@@ -194,6 +202,40 @@ pub(crate) fn shorten(text: &str, width: usize) -> String {
     format!("{}…", kept.trim_end())
 }
 
+/// Returns at most `width` columns of the end of `text`, with an ellipsis where it is cut.
+pub(crate) fn shorten_start(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut columns = 1; // Of the ellipsis.
+    let fits = text.char_indices().rev().take_while(|(_, character)| {
+        columns += character.width().unwrap_or(0);
+        columns <= width
+    });
+    let start = fits.last().map_or(text.len(), |(at, _)| at);
+    format!("…{}", text[start..].trim_start())
+}
+
+/// Returns the lines of `text`, broken between words where they have more than `width` columns. A longer word
+/// stays whole, for who copies it.
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for whole in text.split('\n') {
+        let mut line = String::new();
+        for word in whole.split_whitespace() {
+            if !line.is_empty() && line.width() + 1 + word.width() > width {
+                lines.push(std::mem::take(&mut line));
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        lines.push(line);
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,6 +252,11 @@ mod tests {
         assert_eq!(shorten("蜜蜂在冬天", 8), "蜜蜂在…");
         assert_eq!(shorten("e\u{301}e\u{301}e\u{301}", 2), "e\u{301}…");
         assert_eq!(on_one_line(" a\r\nb\tc ", 9), "a b c");
+        assert_eq!(shorten_start("runs/a.run", 10), "runs/a.run");
+        assert_eq!(shorten_start("runs/a.run", 7), "…/a.run");
+        assert_eq!(shorten_start("蜜蜂", 3), "…蜂");
+        assert_eq!(shorten_start("ab", 1), "…");
+        assert_eq!(wrapped("a bb ccc\n\ndddddd e", 4), ["a bb", "ccc", "", "dddddd", "e"]);
     }
 
     #[test]

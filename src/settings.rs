@@ -2,19 +2,22 @@
 //! flags that nobody typed, so that one parser decides. What conflicts with a typed flag, or needs another
 //! flag that is not given, stays out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process;
 
 use anyhow::{Result, ensure};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Id};
+use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use crate::cli::Cli;
 use crate::error::Usage;
 use crate::input::text;
+use crate::report;
 
 /// Bytes of a settings file.
 const SETTINGS_BYTES_MAX: u64 = 1 << 20;
@@ -56,10 +59,14 @@ fn resolve(file: Option<&SettingsFile>, typed: Vec<OsString>) -> Result<Resolved
 
 /// The sentences of a usage error, which may quote what a terminal would obey.
 fn usage(error: clap::Error) -> anyhow::Error {
-    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        error.exit();
+    if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Usage(sentences(&error)).into();
     }
-    Usage(sentences(&error)).into()
+    // `exit` would keep to itself that stdout takes nothing.
+    match report::print_help(&error) {
+        Ok(()) => process::exit(error.exit_code()),
+        Err(unprinted) => unprinted,
+    }
 }
 
 fn sentences(error: &clap::Error) -> String {
@@ -95,6 +102,8 @@ fn file_named() -> Result<Option<PathBuf>> {
 struct SettingsFile {
     path: PathBuf,
     table: Table,
+    /// Line of each key, which is named with its tables.
+    lines: BTreeMap<String, usize>,
 }
 
 /// A value of the file for the command in use.
@@ -109,40 +118,41 @@ struct Setting {
 
 impl SettingsFile {
     fn parse(path: PathBuf, text: &str) -> Result<Self> {
-        let table = text.parse().map_err(|error: toml::de::Error| {
-            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
+        let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
+        let line_at = |byte: usize| ends.partition_point(|end| *end < byte) + 1;
+        let refused = |error: toml::de::Error| {
+            let line = line_at(error.span().map_or(0, |span| span.start));
             Usage(format!("{}: line {line}: {}", path.display(), error.message()))
-        })?;
-        Ok(Self { path, table })
+        };
+        let table = text.parse().map_err(refused)?;
+        let mut lines = BTreeMap::new();
+        note_lines(DeTable::parse(text).map_err(refused)?.get_ref(), "", &line_at, &mut lines);
+        Ok(Self { path, table, lines })
     }
 
     fn refusal(&self, key: &str, what: &str) -> anyhow::Error {
-        Usage(format!("{}: {key}: {what}", self.path.display())).into()
+        let path = self.path.display();
+        let line = self.lines.get(key).map(|line| format!(": line {line}"));
+        Usage(format!("{path}{}: {key}: {what}", line.unwrap_or_default())).into()
     }
 
     /// Checks that a command has each setting of `table`, which holds for `command` and all below it.
     fn check(&self, table: &Table, command: &Command, above: &str) -> Result<()> {
         for (key, value) in table {
             let name = format!("{above}{key}");
-            let below = command.find_subcommand(key);
-            let known = match (value, below) {
+            let is_table = value.is_table() || is_list_of_tables(value);
+            let what = match (value, command.find_subcommand(key)) {
                 (Value::Table(table), Some(below)) => {
                     self.check(table, below, &format!("{name}."))?;
-                    true
+                    continue;
                 }
-                (Value::Table(_), None) => false,
-                _ => has_flag(command, key),
+                _ if has_flag(command, key) && !is_table => continue,
+                _ if has_flag(command, key) => {
+                    format!("it is a setting, not a command: write {key} = VALUE")
+                }
+                (_, below) => unknown(&name, key, command, below.is_some()),
             };
-            if !known {
-                let near = match near(key, command) {
-                    Some(near) => format!("; did you mean {near:?}?"),
-                    None => String::new(),
-                };
-                let path = self.path.display();
-                let what = format!("{path}: no command has a setting {name:?}{near}");
-                return Err(Usage(what).into());
-            }
+            return Err(self.refusal(&name, &what));
         }
         Ok(())
     }
@@ -174,6 +184,41 @@ impl SettingsFile {
             });
         }
         Ok(found)
+    }
+}
+
+/// Whether `[[NAME]]` stands in the file, or a list like that.
+fn is_list_of_tables(value: &Value) -> bool {
+    value.as_array().is_some_and(|values| values.iter().any(Value::is_table))
+}
+
+/// Says why a key with a value is no setting of `command`.
+fn unknown(name: &str, key: &str, command: &Command, is_command: bool) -> String {
+    if is_command {
+        return format!("it is a command, whose settings stand in one table: write [{name}]");
+    }
+    if flag(&Cli::command(), key).is_some() {
+        return format!("it is no setting: type --{key}");
+    }
+    match near(key, command) {
+        Some(near) => format!("no command has this setting; did you mean {near:?}?"),
+        None => "no command has this setting".to_owned(),
+    }
+}
+
+/// Notes the line of each key of `table`, and of the tables in it.
+fn note_lines(
+    table: &DeTable<'_>,
+    above: &str,
+    line_at: &impl Fn(usize) -> usize,
+    lines: &mut BTreeMap<String, usize>,
+) {
+    for (key, value) in table {
+        let name = format!("{above}{}", key.get_ref());
+        if let DeValue::Table(below) = value.get_ref() {
+            note_lines(below, &format!("{name}."), line_at, lines);
+        }
+        lines.insert(name, line_at(key.span().start));
     }
 }
 
@@ -465,8 +510,8 @@ mod tests {
         assert!(replicas("[build]\nreplica = []\n", &[]).is_empty());
         let build = "hyperrag build corpus --store s";
         for (file, wrong) in [
-            ("store = ['a', 'b']", "hyperrag.toml: store: it takes one value"),
-            ("[build]\nlimit = [1]", "hyperrag.toml: build.limit: it takes one value"),
+            ("store = ['a', 'b']", "hyperrag.toml: line 1: store: it takes one value"),
+            ("[build]\nlimit = [1]", "hyperrag.toml: line 2: build.limit: it takes one value"),
             ("[build]\nreplica = [['a']]", "build.replica: give a list of texts"),
             ("[build]\nreplica = true", "build.replica: give a text or a number"),
             ("[build]\nappend = 'yes'", "build.append: give true or false"),
@@ -511,14 +556,14 @@ mod tests {
         assert_eq!(verify("hyperrag verify --recompute --part 1/2"), None);
         let both = "[verify]\nrecompute = true\nsample = 5\npart = '1/2'\n";
         let error = said(both, "hyperrag verify --store s");
-        assert!(error.starts_with("hyperrag.toml: verify.") && error.contains("--part"), "{error}");
+        assert!(error.starts_with("hyperrag.toml: line ") && error.contains("--part"), "{error}");
     }
 
     #[test]
     fn errors_name_the_file_and_the_key() {
         for (file, named) in [
-            ("[query]\ndepth = 'x'", "hyperrag.toml: query.depth: invalid value 'x'"),
-            ("threads = 5000", "hyperrag.toml: threads: invalid value '5000'"),
+            ("[query]\ndepth = 'x'", "hyperrag.toml: line 2: query.depth: invalid value 'x'"),
+            ("threads = 5000", "hyperrag.toml: line 1: threads: invalid value '5000'"),
             ("dtype = 'f32'\ncompute = 'f32'", "is the same setting: leave one out"),
         ] {
             let error = said(file, "hyperrag query --store s bees");
@@ -574,17 +619,29 @@ mod tests {
     #[test]
     fn unknown_settings_are_refused() {
         for (file, named) in [
-            ("colour = 1", "hyperrag.toml: no command has a setting \"colour\""),
-            ("[query]\ncolour = 1", "\"query.colour\""),
-            ("[query]\nbatch = 1", "\"query.batch\""),
+            ("colour = 1", "hyperrag.toml: line 1: colour: no command has this setting"),
+            ("[query]\n\ncolour = 1", "line 3: query.colour: no command"),
+            ("[query]\nbatch = 1", "line 2: query.batch: no command"),
             (
                 "[bench.quality]\nvariant = 1",
-                "\"bench.quality.variant\"; did you mean \"variants\"?",
+                "line 2: bench.quality.variant: no command has this setting; did you mean \"variants\"?",
             ),
-            ("[qurey]\ndepth = 1", "\"qurey\"; did you mean \"query\"?"),
+            (
+                "[qurey]\ndepth = 1",
+                "line 1: qurey: no command has this setting; did you mean \"query\"?",
+            ),
             ("thread = 1", "did you mean \"threads\"?"),
-            ("[quality]\ndepth = 1", "\"quality\""),
-            ("json = true", "\"json\""),
+            ("[quality]\ndepth = 1", "quality: no command"),
+            ("\njson = true", "line 2: json: it is no setting: type --json"),
+            ("[query]\njson = true", "line 2: query.json: it is no setting: type --json"),
+            (
+                "threads = 2\n[[query]]\ndepth = 1",
+                "line 2: query: it is a command, whose settings stand in one table: write [query]",
+            ),
+            ("[bench]\n[[bench.quality]]\nround = true", "line 2: bench.quality: it is a command"),
+            ("query = 3", "line 1: query: it is a command"),
+            ("[depth]\nx = 1", "line 1: depth: it is a setting, not a command"),
+            ("[[replica]]\nx = 1", "line 1: replica: give a list of texts"),
         ] {
             let error =
                 resolve(file, &["hyperrag", "info", "--store", "s"]).unwrap_err().to_string();

@@ -31,7 +31,7 @@ pub(crate) struct EvalArgs {
     /// "nDCG(gains={0:0,1:1,2:4})@10" or "nDCG(dcg='exp-log2')@10". MAP, MRR@k, NDCG are other names.
     #[arg(long = "measure", default_value = "nDCG@10,AP,RR,R@100", value_name = "NAME,...")]
     pub(crate) measures: Vec<Measures>,
-    /// Print every query's values too; JSON always has them.
+    /// Print every query's values too, before those of all; JSON always has them.
     #[arg(long)]
     pub(crate) per_query: bool,
     /// Draw gains and losses by query in the first measure, of one run against another, to this file.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hyperrag_core::{DocId, Fingerprint, KvDtype, LanguageModel, counted};
 use hyperrag_corpus::{Chunker, ColumnsTaken, Corpus};
 use hyperrag_engine::build::dry_run::dry_run;
@@ -221,7 +221,7 @@ fn memory(args: &BuildArgs) -> Result<Memory, TooLittleMemory> {
 
 /// The input, and how many documents of it `--only` names.
 fn corpus(args: &BuildArgs, noted: &ColumnNotes) -> Result<(Corpus, Option<usize>)> {
-    let only = args.only.as_deref().map(documents_of).transpose()?;
+    let only = args.only.as_deref().map(Named::read).transpose()?;
     let limits = memory(args)?.limits();
     let corpus = input::corpus::open_as_noted(&args.inputs, &args.columns, noted, limits)?;
     let corpus = match args.on_bad_row {
@@ -231,19 +231,50 @@ fn corpus(args: &BuildArgs, noted: &ColumnNotes) -> Result<(Corpus, Option<usize
     Ok(match only {
         None => (corpus, None),
         Some(only) => {
-            let named = only.len();
-            (corpus.only(only), Some(named))
+            let (named, corpus) = (only.documents.len(), corpus.only(only.documents));
+            // Of an append's inputs not each need have some of them.
+            if !args.append && corpus.rows().next().is_none() {
+                bail!("{}", none_named(only.run, only.first, &corpus.with_all())?);
+            }
+            (corpus, Some(named))
         }
     })
 }
 
-/// The documents that a run names.
-fn documents_of(path: &Path) -> Result<HashSet<DocId>> {
-    let run = read_run(path)?;
-    let named = run.queries().flat_map(|(_, hits)| hits);
-    named
-        .map(|hit| DocId::new(&hit.document).with_context(|| format!("{}", path.display())))
-        .collect()
+/// Documents that a run names.
+struct Named<'a> {
+    run: &'a Path,
+    first: Option<DocId>,
+    documents: HashSet<DocId>,
+}
+
+impl<'a> Named<'a> {
+    fn read(run: &'a Path) -> Result<Self> {
+        let read = read_run(run)?;
+        let mut named = Self { run, first: None, documents: HashSet::new() };
+        for hit in read.queries().flat_map(|(_, hits)| hits) {
+            let id = DocId::new(&hit.document).with_context(|| format!("{}", run.display()))?;
+            named.first.get_or_insert_with(|| id.clone());
+            named.documents.insert(id);
+        }
+        Ok(named)
+    }
+}
+
+/// Says that a run names no document of the corpus, with an id of each.
+fn none_named(run: &Path, first: Option<DocId>, corpus: &Corpus) -> Result<String> {
+    let run = run.display();
+    let Some(first) = first else {
+        return Ok(format!("{run}: the run names no document; nothing was built"));
+    };
+    let input = match corpus.rows().next().transpose()? {
+        Some(row) => format!("the input's first is {:?}", row.document.id.as_str()),
+        None => "the input has none".to_owned(),
+    };
+    Ok(format!(
+        "{run}: the run names no document of the input: its first is {:?}, {input}; nothing was built",
+        first.as_str()
+    ))
 }
 
 /// The model with the calibration that its elements need: made from the corpus where there is none.

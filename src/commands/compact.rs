@@ -8,14 +8,14 @@ use hyperrag_engine::maintain::compact::Compaction;
 use crate::cli::keep::CompactArgs;
 use crate::exit::Status;
 use crate::output::store::note_replicas_behind;
-use crate::{report, signals};
+use crate::{hint, report, signals};
 
 /// Frees what deleted and replaced documents take.
 pub(crate) fn compact(args: &CompactArgs, json: bool) -> Result<Status> {
     let progress = ByteProgress::default();
     let stop = signals::stop()?;
     let done = report::watch_bytes(&progress, || {
-        hyperrag_engine::maintain::compact::compact(&args.store, stop, &progress)
+        hyperrag_engine::maintain::compact::compact(&args.store, stop, &progress, hint::warn)
     })?;
     match json {
         true => report::print_data(&serde_json::to_string(&done)?)?,

@@ -18,6 +18,9 @@ use crate::input::judged::{read_qrels, read_run};
 use crate::output::table::{Fit, Table};
 use crate::report;
 
+/// Word in the place of a query's id for all of them, as trec_eval has it.
+const ALL_QUERIES: &str = "all";
+
 /// By measure: a run's values less those of the run that it is compared with.
 type Comparison = BTreeMap<String, Compared>;
 
@@ -155,64 +158,93 @@ fn write_svg(path: &Path, measure: &Measure, run: &Evaluation, before: &Evaluati
     fs::write(path, svg).with_context(|| format!("{}: cannot be written", path.display()))
 }
 
+/// Lays out the figures: a row for each measure and run, after one for each query of them where `per_query`
+/// is set.
 fn table(
     measures: &[Measure],
     per_query: bool,
     runs: &[Evaluated],
     baseline: Option<&Evaluated>,
 ) -> String {
-    let (several, compared) = (runs.len() > 1, runs.len() > 1 || baseline.is_some());
+    let several = runs.len() > 1;
+    let reference = baseline.or(runs.first().filter(|_| several));
+    let columns = columns(per_query, several, baseline.is_some());
+    let mut table = Table::new(columns.iter().copied());
+    let names: Vec<String> = measures.iter().map(ToString::to_string).collect();
+    let start = |name: &str, run: &Evaluated, query: &str| {
+        let mut row = vec![name.to_owned()];
+        row.extend(several.then(|| run.run.clone()));
+        row.extend(per_query.then(|| query.to_owned()));
+        row
+    };
+    let mut add = |mut row: Vec<String>| {
+        row.resize(columns.len(), String::new());
+        table.add(row);
+    };
+    let queries = runs.iter().filter(|_| per_query);
+    let queries = queries.flat_map(|run| run.evaluation.per_query.keys().map(move |id| (run, id)));
+    for (run, query) in queries {
+        for name in &names {
+            let value = |run: &Evaluated| {
+                let values = run.evaluation.per_query.get(query);
+                values.and_then(|values| values.get(name)).copied().unwrap_or_default()
+            };
+            let mut row = start(name, run, query);
+            row.push(format!("{:.4}", value(run)));
+            row.extend(baseline.map(|baseline| format!("{:.4}", value(baseline))));
+            let others = reference.filter(|reference| !std::ptr::eq(*reference, run));
+            row.extend(others.map(|other| format!("{:+.4}", value(run) - value(other))));
+            add(row);
+        }
+    }
+    for name in &names {
+        for run in runs {
+            let mut row = start(name, run, ALL_QUERIES);
+            row.extend(mean_cells(name, run, baseline, several));
+            add(row);
+        }
+    }
+    table.text()
+}
+
+/// Names of the columns, and what becomes of their cells.
+fn columns(per_query: bool, several: bool, has_baseline: bool) -> Vec<(&'static str, Fit)> {
     let mut columns = vec![("measure", Fit::Name)];
-    columns.extend(several.then_some(("run", Fit::Name)));
-    let mut numbers = vec!["mean"];
-    numbers.extend(baseline.map(|_| "baseline"));
-    if compared {
+    columns.extend(several.then_some(("run", Fit::Path)));
+    columns.extend(per_query.then_some(("query", Fit::Name)));
+    let mut numbers = vec![if per_query { "value" } else { "mean" }];
+    numbers.extend(has_baseline.then_some("baseline"));
+    if several || has_baseline {
         numbers.extend(["difference", "95 % interval", "p"]);
         numbers.extend(several.then_some("p (Holm)"));
         numbers.extend(["better", "same", "worse"]);
     }
     columns.extend(numbers.into_iter().map(|name| (name, Fit::Number)));
-    let width = columns.len();
-    let mut table = Table::new(columns);
-    for name in measures.iter().map(ToString::to_string) {
-        let mean = |run: &Evaluated| {
-            let metric = run.evaluation.metrics.get(&name);
-            metric.map_or_else(String::new, |metric| format!("{:.4}", metric.mean))
-        };
-        for run in runs {
-            let mut row = vec![name.clone()];
-            row.extend(several.then(|| run.run.clone()));
-            row.push(mean(run));
-            row.extend(baseline.map(mean));
-            if let Some(Compared { difference, p_holm }) = run.comparison.get(&name) {
-                let PairedDifference { mean, interval: [low, high], p, .. } = difference;
-                row.extend([
-                    format!("{mean:+.4}"),
-                    format!("{low:+.4} to {high:+.4}"),
-                    format!("{p:.4}"),
-                ]);
-                row.extend(several.then(|| format!("{p_holm:.4}")));
-                let PairedDifference { wins, ties, losses, .. } = difference;
-                row.extend([wins, ties, losses].map(|count| count.to_string()));
-            }
-            row.resize(width, String::new());
-            table.add(row);
-        }
-    }
-    let mut text = table.text();
-    if per_query {
-        runs.iter().for_each(|run| lines(run, several, measures, &mut text));
-    }
-    text
+    columns
 }
 
-/// Adds the values of every query.
-fn lines(run: &Evaluated, several: bool, measures: &[Measure], text: &mut String) {
-    let prefix = if several { format!("{}\t", run.run) } else { String::new() };
-    for (query, values) in &run.evaluation.per_query {
-        for name in measures.iter().map(ToString::to_string) {
-            let value = values.get(&name).copied().unwrap_or_default();
-            text.push_str(&format!("\n{prefix}{query}\t{name}\t{value:.4}"));
-        }
+/// The cells of a run's mean in the measure `name`, and of its comparison.
+fn mean_cells(
+    name: &str,
+    run: &Evaluated,
+    baseline: Option<&Evaluated>,
+    several: bool,
+) -> Vec<String> {
+    let mean = |run: &Evaluated| {
+        let metric = run.evaluation.metrics.get(name);
+        metric.map_or_else(String::new, |metric| format!("{:.4}", metric.mean))
+    };
+    let mut cells = vec![mean(run)];
+    cells.extend(baseline.map(mean));
+    if let Some(Compared { difference, p_holm }) = run.comparison.get(name) {
+        let PairedDifference { mean, interval: [low, high], p, wins, ties, losses } = difference;
+        cells.extend([
+            format!("{mean:+.4}"),
+            format!("{low:+.4} to {high:+.4}"),
+            format!("{p:.4}"),
+        ]);
+        cells.extend(several.then(|| format!("{p_holm:.4}")));
+        cells.extend([wins, ties, losses].map(|count| count.to_string()));
     }
+    cells
 }

@@ -25,7 +25,14 @@ pub(crate) fn upgrade(args: &UpgradeArgs, json: bool) -> Result<Status> {
             true => plan,
             false => report::watch_bytes(&progress, || {
                 let store = &args.store;
-                hyperrag_engine::maintain::upgrade::upgrade(store, &next, &notes, stop, &progress)
+                hyperrag_engine::maintain::upgrade::upgrade(
+                    store,
+                    &next,
+                    &notes,
+                    stop,
+                    &progress,
+                    hint::warn,
+                )
             })?,
         }
     };

@@ -14,7 +14,7 @@ use crate::error::Damaged;
 use crate::exit::Status;
 use crate::hint;
 use crate::input::model::open;
-use crate::output::table::{Fit, Table};
+use crate::output::table::{Fit, Table, sentence};
 use crate::{report, signals};
 
 /// Checks every byte of a store, and computes blocks again where that is asked for.
@@ -138,7 +138,8 @@ fn describe_all(found: &VerifyReport) -> String {
     let replicas = found.replicas.iter().map(|replica| {
         let VerifiedReplica { state: ReplicaState { path, state, .. }, report } = replica;
         let report = report.as_ref().map(|report| format!("\n{}", describe(report)));
-        format!("\nreplica {}: {state}{}", path.display(), report.unwrap_or_default())
+        let replica = sentence(&format!("replica {}: {state}", path.display()));
+        format!("\n{replica}{}", report.unwrap_or_default())
     });
     std::iter::once(describe(found)).chain(replicas).collect()
 }
@@ -157,7 +158,7 @@ fn describe(found: &VerifyReport) -> String {
         counted(*blocks, "block")
     );
     if damages.is_empty() {
-        return format!("{summary}: no damage");
+        return sentence(&format!("{summary}: no damage"));
     }
     let mut table = Table::new([("file", Fit::Wrap), ("block", Fit::Number), ("what", Fit::Wrap)]);
     for damage in damages {
@@ -167,5 +168,5 @@ fn describe(found: &VerifyReport) -> String {
             damage.what.clone(),
         ]);
     }
-    format!("{}\n{summary}", table.text())
+    format!("{}\n{}", table.text(), sentence(&summary))
 }

@@ -32,9 +32,8 @@ pub(crate) fn note_replicas_behind(root: &Path) {
         return;
     }
     let Ok(store) = Store::open(root) else { return };
-    let generation = store.manifest().generation;
     for replica in replica_states(root, store.manifest()).unwrap_or_default() {
-        if replica.generation.is_some_and(|theirs| theirs < generation) {
+        if replica.is_behind() {
             let (root, path) = (root.display(), replica.path.display());
             report::note(&format!(
                 "{path}: the replica is behind; bring it up to date with \

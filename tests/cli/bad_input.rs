@@ -14,6 +14,19 @@ use crate::support::{
 };
 
 #[test]
+fn a_line_that_is_not_utf8_is_named() {
+    let scratch = Scratch::new();
+    scratch.write("ids", b"p001\np00\xe9\n");
+    let line = "delete --store store --ids ids";
+    scratch.ends(FAILED, line).says(&["ids: the ids cannot be read: line 2 is not UTF-8"]);
+    scratch.write("own.toml", b"name = 'own'\n\n# \xff\n");
+    let built = scratch.ends(FAILED, "build CORPUS --store store TINY --profile own.toml");
+    built.says(&["own.toml: the profile cannot be read: line 3 is not UTF-8"]);
+    scratch.write("hyperrag.toml", b"# \xff\n");
+    scratch.ends(FAILED, "devices").says(&["hyperrag.toml: ", "line 1 is not UTF-8"]);
+}
+
+#[test]
 fn inputs_that_cannot_be_read_are_named() {
     let scratch = Scratch::new();
     let build =

@@ -85,7 +85,11 @@ fn several_runs_are_compared_with_the_first_and_p_adjusted() {
     assert_eq!((p(2), p(3).1), ((Some(1.0), Some(1.0)), Some(6.0 / 256.0)));
     let table = run(&scratch, &format!("{line} --per-query"), DONE).stdout;
     assert!(table.contains("p (Holm)") && table.contains("0.0234"), "{table}");
-    assert!(table.contains("worse\tq7\tRR\t0.5000"), "{table}");
+    assert!(table.contains("RR\tworse\tq7\t0.5000\t+0.0000\t"), "{table}");
+    assert!(table.contains("RR\tbetter\tall\t1.0000\t+0.5000\t"), "{table}");
+    let fields: Vec<usize> = table.lines().map(|line| line.split('\t').count()).collect();
+    assert_eq!((fields.len(), fields[0]), (1 + 4 * (8 + 1), 11), "{table}");
+    assert!(fields.iter().all(|found| *found == 11), "every row has the header's fields: {table}");
     let line = "eval --run good --run worse --baseline bad --qrels qrels --measure RR";
     let json = run(&scratch, &format!("{line} --json"), DONE).json().remove(0);
     assert_eq!(json["comparison"]["RR"]["p_holm"].as_f64(), Some(4.0 / 256.0));
@@ -115,7 +119,8 @@ fn runs_are_compared() {
     assert!(difference["p"].as_f64().unwrap() < 0.001);
     assert!(fs::read_to_string(scratch.path("gains.svg")).unwrap().contains("RR against"));
     let table = run(&scratch, &format!("{line} --per-query"), DONE).stdout;
-    assert!(table.contains("+0.5000") && table.contains("q29\tP@1\t1.0000"), "{table}");
+    assert!(table.contains("+0.5000"), "{table}");
+    assert!(table.contains("P@1\tq29\t1.0000\t0.0000\t+1.0000\t"), "{table}");
     let same = run(&scratch, "eval --run bad --baseline bad --qrels qrels.tsv --json", DONE).json();
     assert_eq!(same[0]["comparison"]["nDCG@10"]["p"], 1.0);
 }

@@ -130,5 +130,16 @@ fn a_store_may_hold_candidates_only() {
     let outcome = scratch.run("build CORPUS --store none TINY --only none");
     assert_eq!(outcome.code, FAILED);
     outcome.says(&["none", "cannot be opened"]);
+    scratch.write("other.run", "q01 Q0 nowhere 1 0.5 t\nq01 Q0 elsewhere 2 0.4 t\n");
+    for more in ["", " --dry-run", " --kv-dtype int4"] {
+        let line = format!("build CORPUS --store none TINY --only other.run{more}");
+        let named = ["other.run: the run names no document of the input: its first is \"nowhere\""];
+        let outcome = scratch.ends(FAILED, &line);
+        outcome.says(&named);
+        outcome.says(&["the input's first is \"p001\""]);
+    }
+    scratch.write("empty.run", "");
+    let outcome = scratch.ends(FAILED, "build CORPUS --store none TINY --only empty.run");
+    outcome.says(&["empty.run: the run names no document"]);
     fs::metadata(scratch.path("none")).expect_err("nothing was written");
 }

@@ -150,15 +150,30 @@ fn a_store_keeps_the_rules_by_which_its_words_were_cut() {
     scratch.ok("delete --store store --ids gone");
     scratch.ok("compact --store store");
     assert_eq!(rules(), former);
-    // Where no index tells, the present rules count.
+    // Where no index tells, the present rules count, and the user is told.
     fs::remove_dir_all(scratch.path("copy")).unwrap();
     for folder in
         all_files(&scratch.path("store")).iter().filter(|file| file.join("meta.json").exists())
     {
         fs::remove_dir_all(folder).unwrap();
     }
-    scratch.ok("repair --store store TINY --device cpu");
+    let told = "nothing tells by which rules the former index cut words";
+    let repaired = scratch.ok("repair --store store TINY --device cpu").stdout;
+    assert!(repaired.contains(told), "{repaired}");
     assert_eq!((rules(), found(&scratch, "蜜蜂冬天")), (present, vec!["winter".to_owned()]));
+    let lists = || {
+        let all = all_files(&scratch.path("store")).into_iter();
+        all.filter(|file| file.ends_with("meta.json")).collect::<Vec<_>>()
+    };
+    lists().iter().for_each(|list| fs::write(list, "{}").unwrap());
+    let row = serde_json::json!({"_id": "spring", "text": CHINESE[1]});
+    scratch.write("spring.jsonl", format!("{row}\n"));
+    scratch.ok("build spring.jsonl --store store TINY --append --device cpu").says(&[told]);
+    scratch.write("gone", "spring\n");
+    scratch.ok("delete --store store --ids gone");
+    lists().iter().for_each(|list| fs::write(list, "{}").unwrap());
+    scratch.ok("compact --store store").says(&[told]);
+    assert_eq!(lists().len(), 1);
 }
 
 #[test]

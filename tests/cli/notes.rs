@@ -70,6 +70,27 @@ fn a_model_that_is_gone_or_another_is_named() {
 }
 
 #[test]
+fn a_replica_without_the_last_notes_is_behind() {
+    let scratch = Scratch::new();
+    build(&scratch);
+    fs::rename(scratch.path("models/hive"), scratch.path("models/hives")).unwrap();
+    let state = || scratch.ok("info --store s --json").json()[0]["replicas"][0]["state"].clone();
+    assert_eq!(state(), "up to date");
+    // Nothing is new but the model's place.
+    let append = "build CORPUS --store s --append --limit 20 --model models/hives --profile plain";
+    scratch.ok(append).says(&["r: the replica is behind; bring it up to date with"]);
+    assert_eq!(state(), "behind");
+    assert_ne!(notes(&scratch, "r"), notes(&scratch, "s"));
+    scratch.ok("replicate --store s --to r");
+    assert_eq!((state(), notes(&scratch, "r")), (json!("up to date"), notes(&scratch, "s")));
+    scratch.ok("query --store r bees");
+    fs::rename(scratch.path("models/hives"), scratch.path("models/hive")).unwrap();
+    let again = append.replace("models/hives", "models/hive");
+    assert_eq!(scratch.ok(&format!("{again} --replica r")).stderr.matches("behind").count(), 0);
+    assert_eq!((state(), notes(&scratch, "r")), (json!("up to date"), notes(&scratch, "s")));
+}
+
+#[test]
 fn a_profile_of_a_file_is_found_again() {
     let scratch = Scratch::new();
     let own =

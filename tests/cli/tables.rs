@@ -66,6 +66,78 @@ fn tables_fit_the_terminal() {
     assert!(info.contains("\ndocuments                  2\n"), "{info}");
 }
 
+/// Writes judgements, three runs and the hits that `tune` reads.
+fn write_runs(scratch: &Scratch) {
+    let (mut qrels, mut hits) = (String::new(), String::new());
+    let mut runs = [String::new(), String::new(), String::new()];
+    for query in 0..24 {
+        qrels += &format!("question-number-{query} 0 a 1\n");
+        for (at, run) in runs.iter_mut().enumerate() {
+            let first = if query % 3 < at { ["a", "b"] } else { ["b", "a"] };
+            for (rank, document) in (1..).zip(first) {
+                let score = 3 - rank;
+                *run += &format!("question-number-{query} Q0 {document} {rank} {score} t\n");
+            }
+        }
+        let odd = i32::from(query % 2 == 1);
+        let hit = |id: &str, score: i32| serde_json::json!({"id": id, "model_score": score, "retriever_score": -score});
+        let hits_of = [hit("a", odd), hit("b", 1 - odd)];
+        let id = format!("question-number-{query}");
+        hits += &format!("{}\n", serde_json::json!({"query_id": id, "hits": hits_of}));
+    }
+    scratch.write("qrels", qrels);
+    scratch.write("hits", hits);
+    for (name, text) in ["retriever", "reranked", "fused"].iter().zip(runs) {
+        scratch.write(&format!("a-folder-of-runs-{name}.run"), text);
+    }
+}
+
+#[test]
+fn figures_and_descriptions_fit_the_terminal() {
+    let scratch = bees();
+    write_runs(&scratch);
+    let [first, second, third] =
+        ["retriever", "reranked", "fused"].map(|name| format!("a-folder-of-runs-{name}.run"));
+    let eval = format!("eval --run {second} {third} --baseline {first} --qrels qrels");
+    let bench = "bench --store store TINY --depth 2 --query-count 1";
+    for width in [60, 80, 120] {
+        for line in [
+            eval.as_str(),
+            &format!("{eval} --per-query"),
+            &format!("eval --run {first} {second} {third} --qrels qrels"),
+            "tune --hits hits --qrels qrels",
+            "info --store store",
+            "devices",
+            "verify --store store",
+            bench,
+        ] {
+            let shown = on_terminal(&scratch, width, "", line);
+            for row in shown.lines() {
+                // A path or a digest stays whole.
+                let is_word = !row.trim().contains(' ');
+                assert!(columns(row) <= width || is_word, "{width}: {line}: {row}\n{shown}");
+            }
+        }
+        let shown = on_terminal(&scratch, width, "", &eval);
+        for whole in ["p (Holm)", "reranked.run", "95 % interval", "worse", "+0.1"] {
+            assert!(shown.contains(whole), "{width}: {whole} is not in {shown}");
+        }
+    }
+}
+
+#[test]
+fn help_that_nobody_can_read_is_a_failure() {
+    let scratch = Scratch::new();
+    for line in ["--help", "--version", "-h", "help query", "query --help", "bench quality --help"]
+    {
+        assert_eq!(scratch.ok(line).stderr, "", "{line}");
+        let output = started::after("exec >/dev/full", &scratch.command(line)).output().unwrap();
+        let outcome = scratch.check(line, output);
+        assert_eq!(outcome.code, FAILED, "{line}: {}", outcome.stderr);
+        outcome.says(&["stdout: cannot be written: No space left"]);
+    }
+}
+
 #[test]
 fn a_pipe_gets_tab_separated_lines() {
     let scratch = bees();
@@ -102,7 +174,19 @@ fn a_pipe_gets_tab_separated_lines() {
 #[test]
 fn an_output_that_takes_nothing_is_named() {
     let scratch = bees();
-    for line in ["info --store store", "query --store store TINY --json bees", "model list"] {
+    write_runs(&scratch);
+    let eval = "eval --run a-folder-of-runs-fused.run --qrels qrels";
+    for line in [
+        "info --store store",
+        "query --store store TINY --json bees",
+        "model list",
+        eval,
+        &format!("{eval} --json"),
+        "tune --hits hits --qrels qrels",
+        "devices",
+        "verify --store store",
+        "info --store store --print-config",
+    ] {
         let command = scratch.command(line);
         let output = started::after("exec >/dev/full", &command).output().unwrap();
         let outcome = scratch.check(line, output);

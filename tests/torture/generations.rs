@@ -134,7 +134,9 @@ fn ages(changing: &Changing, seed: u64) -> Vec<Age> {
             0 => {}
             1 => gone(&mut state, "d3"),
             2 => add(&mut state, "e1", 77),
-            3 => drop(compact(&root, &AtomicBool::new(false), &ByteProgress::default()).unwrap()),
+            3 => drop(
+                compact(&root, &AtomicBool::new(false), &ByteProgress::default(), |_| {}).unwrap(),
+            ),
             4 => add(&mut state, "d5", 78),
             _ => gone(&mut state, "d7"),
         }

@@ -133,7 +133,7 @@ impl Changing {
             }
             let (never, progress) = (AtomicBool::new(false), ByteProgress::default());
             self.advance(&state, || {
-                compact(&self.root(), &never, &progress).unwrap();
+                compact(&self.root(), &never, &progress, |_| {}).unwrap();
             });
             if stop.load(Ordering::Relaxed) {
                 return;

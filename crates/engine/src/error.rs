@@ -56,7 +56,10 @@ pub enum EngineError {
     #[error(transparent)]
     Rerank(#[from] RerankError),
     /// Nothing to build from.
-    #[error("the corpus has no document with any text in {}; nothing was built", counted(*rows, "row"))]
+    #[error("the corpus has no document{}; nothing was built", match rows {
+        0 => String::new(),
+        rows => format!(" with any text in {}", counted(*rows, "row")),
+    })]
     EmptyCorpus {
         /// Rows that were read.
         rows: u64,

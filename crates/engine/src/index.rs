@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hyperrag_core::{ShardId, counted};
+use hyperrag_core::{ShardId, Warning, counted};
 use hyperrag_files::replace_folder;
 use hyperrag_retrieval::{
     Analyzer, Index, IndexWriter, Location, RetrievalError, recorded_analyzer,
@@ -44,10 +44,31 @@ pub(crate) fn check_fitting(
     }
 }
 
-/// Returns the analyzer for an index of the store at `root` that is made again: by the rules of the one
-/// that `manifest` names, be it damaged, else of a replica's, so that queries find what they found; by the
-/// present rules if no index tells.
-pub(crate) fn analyzer(root: &Path, manifest: &Manifest) -> Result<Analyzer, EngineError> {
+/// Says what follows where no index tells the rules of the former one.
+pub(crate) const RULES_UNKNOWN: &str = "nothing tells by which rules the former index cut words: \
+     the new one has the present rules, and queries may find other documents";
+
+/// Returns the analyzer for an index of the store at `root` that is made again: by the recorded rules, else
+/// by the present ones, of which `warn` is told.
+pub(crate) fn analyzer(
+    root: &Path,
+    manifest: &Manifest,
+    warn: fn(&Warning),
+) -> Result<Analyzer, EngineError> {
+    let (analyzer, is_recorded) = recorded_or_present(root, manifest)?;
+    if !is_recorded {
+        warn(&RULES_UNKNOWN.to_owned().into());
+    }
+    Ok(analyzer)
+}
+
+/// Returns the analyzer of the store at `root` by the rules of the index that `manifest` names, be it damaged,
+/// else of a replica's, so that queries find what they found; by the present rules, and `false`, if no index
+/// tells.
+pub(crate) fn recorded_or_present(
+    root: &Path,
+    manifest: &Manifest,
+) -> Result<(Analyzer, bool), EngineError> {
     let language: Analyzer = manifest.fingerprint.language.parse()?;
     let recorded = |root: &Path, manifest: &Manifest| {
         recorded_analyzer(&root.join(manifest.index_folder()), language)
@@ -55,7 +76,8 @@ pub(crate) fn analyzer(root: &Path, manifest: &Manifest) -> Result<Analyzer, Eng
     let of_replica = |replica: PathBuf| recorded(&replica, Store::open(&replica).ok()?.manifest());
     let own = recorded(root, manifest);
     let copies = || replicas(root).unwrap_or_default().into_iter().find_map(of_replica);
-    Ok(own.or_else(copies).unwrap_or(language))
+    let found = own.or_else(copies);
+    Ok((found.unwrap_or(language), found.is_some()))
 }
 
 /// Opens the index to write, and brings it up to the sealed shards: a crash may have left it behind. An
@@ -65,10 +87,15 @@ pub(crate) fn open_to_write(
     root: &Path,
     store: &StoreWriter,
     stop: &AtomicBool,
+    warn: fn(&Warning),
 ) -> Result<(IndexWriter, Option<Index>), EngineError> {
     let manifest = store.manifest();
     let (folder, end) = (root.join(manifest.index_folder()), manifest.next_shard().0);
-    let analyzer = analyzer(root, manifest)?;
+    let (analyzer, is_recorded) = recorded_or_present(root, manifest)?;
+    // The first build of a store makes its index.
+    if !is_recorded && manifest.first_shard != ShardId(0) {
+        warn(&RULES_UNKNOWN.to_owned().into());
+    }
     let opened = IndexWriter::open_with_index(&folder, analyzer);
     let is_usable = match &opened {
         Ok((writer, _)) => writer.indexed_shards() <= end,

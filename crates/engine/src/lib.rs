@@ -15,6 +15,7 @@ pub mod other_kernel;
 pub mod profile;
 pub mod progress;
 pub mod search;
+pub mod text;
 pub mod threads;
 
 pub use build::build;

@@ -1,16 +1,13 @@
 //! The name or the file of a profile in, the profile out. It knows no model.
 
 use std::error::Error;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use hyperrag_core::{Classified, ErrorKind, Profile, ProfileError};
 
 /// Bytes of a profile's file.
 const PROFILE_BYTES_MAX: u64 = 1 << 20;
-/// Begins some texts in UTF-8.
-const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Tells why there is no profile of a name.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +55,11 @@ pub(crate) fn read_profile(name: &str) -> Result<Profile, NoProfile> {
         return Ok(profile);
     }
     let opened = hyperrag_files::open(Path::new(name)).map_err(Into::into);
-    let text = opened.and_then(|file| read_text(name, file)).map_err(|source| {
+    let text = opened.and_then(|file| {
+        let text = crate::text::read(file, PROFILE_BYTES_MAX);
+        text.map_err(|source| Unreadable { name: name.to_owned(), source }.into())
+    });
+    let text = text.map_err(|source| {
         let known = Profile::BUILT_IN.join(", ");
         NoProfile::Unknown { name: name.to_owned(), known, source }
     })?;
@@ -66,21 +67,10 @@ pub(crate) fn read_profile(name: &str) -> Result<Profile, NoProfile> {
     profile.map_err(|source| NoProfile::Unusable { name: name.to_owned(), source })
 }
 
-/// Reads a file that is not too long, without its byte order mark.
-fn read_text(name: &str, file: File) -> Result<String, Box<dyn Error + Send + Sync>> {
-    let mut text = String::new();
-    let read = file.take(PROFILE_BYTES_MAX + 1).read_to_string(&mut text);
-    let too_long = || io::Error::other(format!("more than {PROFILE_BYTES_MAX} bytes"));
-    let read = read.and_then(|read| match read as u64 > PROFILE_BYTES_MAX {
-        true => Err(too_long()),
-        false => Ok(()),
-    });
-    read.map_err(|source| Unreadable { name: name.to_owned(), source })?;
-    Ok(text.strip_prefix(BYTE_ORDER_MARK).map(str::to_owned).unwrap_or(text))
-}
-
 #[cfg(test)]
 mod tests {
+    use hyperrag_files::lines::BYTE_ORDER_MARK;
+
     use super::*;
 
     /// All messages of an error and its causes.

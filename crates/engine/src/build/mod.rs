@@ -58,7 +58,7 @@ pub fn build<M: LanguageModel>(
     let mut store = open(root, input.fingerprint, input.calibration)?;
     begin(input, &mut store)?;
     input.notes.map_or(Ok(()), |notes| store.note(notes))?;
-    let (mut index, opened) = index::open_to_write(root, &store, input.stop)?;
+    let (mut index, opened) = index::open_to_write(root, &store, input.stop, input.warn)?;
     let shards_before = store.manifest().shards.len() as u64;
     let sealed = store.manifest().clone();
     let units = match sealed.first_shard {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use hyperrag_core::Warning;
 use hyperrag_store::{Manifest, StoreWriter};
 use serde::Serialize;
 
@@ -33,7 +34,8 @@ pub struct Compaction {
 
 /// Rewrites every shard of the store at `root` that holds deleted documents, leaves these out, and
 /// rebuilds the index. Readers are not disturbed: whoever has the store open goes on with what it
-/// was. Stopped at any point before its end, it has changed nothing.
+/// was. Stopped at any point before its end, it has changed nothing. `warn` is told where the new index cuts
+/// words by other rules.
 ///
 /// # Errors
 /// [`EngineError`] where the store is unfinished, damaged, or being written.
@@ -41,6 +43,7 @@ pub fn compact(
     root: &Path,
     stop: &AtomicBool,
     progress: &ByteProgress,
+    warn: fn(&Warning),
 ) -> Result<Compaction, EngineError> {
     let start = Instant::now();
     let mut store = StoreWriter::open_complete(root)?;
@@ -49,7 +52,8 @@ pub fn compact(
     progress.all.store(stale.map(|record| record.kv.bytes).sum(), Ordering::Relaxed);
     let mut bytes_freed = 0;
     if let Some(compacted) = store.compact(stop, &progress.done)? {
-        rebuild_from_own(root, compacted.manifest(), analyzer(root, &before)?, stop)?;
+        let analyzer = analyzer(root, &before, warn)?;
+        rebuild_from_own(root, compacted.manifest(), analyzer, stop)?;
         bytes_freed = store.publish(compacted)?;
     } else if stop.load(Ordering::Relaxed) {
         return Err(EngineError::Interrupted);

@@ -366,12 +366,15 @@ impl Job<'_> {
 
     /// Rebuilds the index from the chunk files, of replicas too.
     fn mend_index(&self, root: &Path) -> Result<Result<String, Unmended>, EngineError> {
-        let how = "made anew from the chunk files".to_owned();
+        let manifest = self.mending.store().manifest();
+        let (analyzer, is_recorded) = index::recorded_or_present(root, manifest)?;
+        let mut how = "made anew from the chunk files".to_owned();
+        if !is_recorded {
+            how = format!("{how}; {}", index::RULES_UNKNOWN);
+        }
         if self.settings.dry_run {
             return Ok(Ok(how));
         }
-        let manifest = self.mending.store().manifest();
-        let analyzer = index::analyzer(root, manifest)?;
         index::remove(&root.join(manifest.index_folder()))?;
         let contents = |shard| self.contents(shard).map_err(NotRebuilt::Lost);
         match index::rebuild(root, manifest, analyzer, contents) {

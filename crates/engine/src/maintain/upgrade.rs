@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use hyperrag_core::Fingerprint;
+use hyperrag_core::{Fingerprint, Warning};
 use hyperrag_store::{FORMAT_VERSION, Manifest, Store, StoreNotes, StoreWriter, replicas};
 use serde::Serialize;
 
@@ -68,7 +68,8 @@ fn bytes(manifest: &Manifest) -> u64 {
 
 /// Writes the store at `root` as one of the present version, with the fingerprint `next`, which must be
 /// that of the model that made it, and has it note `notes`. Blocks are copied, nothing is computed. Readers
-/// are not disturbed, and stopped at any point before its end it has changed nothing.
+/// are not disturbed, and stopped at any point before its end it has changed nothing. `warn` is told where the
+/// new index cuts words by other rules.
 ///
 /// # Errors
 /// [`EngineError`] where the store is unfinished, damaged, or being written, or the disk is too full.
@@ -78,6 +79,7 @@ pub fn upgrade(
     notes: &StoreNotes,
     stop: &AtomicBool,
     progress: &ByteProgress,
+    warn: fn(&Warning),
 ) -> Result<Upgrade, EngineError> {
     let start = Instant::now();
     let mut store = StoreWriter::open_complete(root)?;
@@ -93,7 +95,7 @@ pub fn upgrade(
     let Some(rewritten) = store.upgrade(next, stop, &progress.done)? else {
         return Err(EngineError::Interrupted);
     };
-    let analyzer = analyzer(root, store.manifest())?;
+    let analyzer = analyzer(root, store.manifest(), warn)?;
     rebuild_from_own(root, rewritten.manifest(), analyzer, stop)?;
     store.note(notes)?;
     done.bytes_freed = store.publish(rewritten)?;

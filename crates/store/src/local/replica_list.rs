@@ -12,6 +12,7 @@ use crate::format::manifest::Manifest;
 use crate::format::paths::StorePaths;
 use crate::format::replica_list;
 use crate::local::durable::write_whole;
+use crate::local::notes::notes;
 use crate::local::open::read_plain;
 use crate::local::state::State;
 use crate::read_error::ReadError;
@@ -94,6 +95,12 @@ const UP_TO_DATE: &str = "up to date";
 const BEHIND: &str = "behind";
 
 impl ReplicaState {
+    /// Whether the replica lacks something that the store has now.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.state == BEHIND
+    }
+
     /// Whether the replica is up to date or behind.
     #[must_use]
     pub fn is_of_this_store(&self) -> bool {
@@ -101,17 +108,20 @@ impl ReplicaState {
     }
 }
 
-/// Returns the states of the replicas of the store at `root`, whose manifest is `manifest`.
+/// Returns the states of the replicas of the store at `root`, whose manifest is `manifest`. One with other
+/// notes than the store's is behind, too.
 ///
 /// # Errors
 /// See [`replicas`].
 pub fn replica_states(root: &Path, manifest: &Manifest) -> Result<Vec<ReplicaState>, StoreError> {
+    let noted = notes(root).ok().flatten();
+    let has_notes = |path: &Path| noted.is_none() || notes(path).ok().flatten() == noted;
     let state = |path: PathBuf| {
         let (generation, state) = match State::read(&StorePaths::new(&path)) {
             Ok(Some(State { manifest: theirs, .. })) => {
                 let state = match theirs.generation.cmp(&manifest.generation) {
                     _ if theirs.fingerprint != manifest.fingerprint => "another store",
-                    _ if theirs == *manifest => UP_TO_DATE,
+                    _ if theirs == *manifest && has_notes(&path) => UP_TO_DATE,
                     std::cmp::Ordering::Greater => "ahead of the store",
                     _ => BEHIND,
                 };

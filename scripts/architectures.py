@@ -17,8 +17,8 @@ import torch
 import transformers
 
 NAMES = (
-    "llama llama3 mistral qwen2 qwen3 gemma gemma2 gemma3 gemma3-linear smollm3 granite granite4 olmo2 olmo3 "
-    "phi3 phi4"
+    "llama llama3 mistral qwen2 qwen3 gemma gemma2 gemma3 gemma3-linear gemma4 gemma4-dense smollm3 "
+    "granite granite4 olmo2 olmo3 phi3 phi4"
 ).split()
 LENGTHS = [2, 9, 45, 120]
 LABELS = [0, 3, 50, 100, 150, 200, 250, 290]

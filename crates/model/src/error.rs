@@ -130,7 +130,7 @@ pub enum LoadError {
     },
     /// An architecture that is not supported.
     #[error(
-        "the model's architecture is {architecture:?}; supported are llama, qwen2, qwen3, gemma, gemma2, gemma3, smollm3, granite, olmo2 and phi3"
+        "the model's architecture is {architecture:?}; supported are llama, qwen2, qwen3, gemma, gemma2, gemma3, gemma4, smollm3, granite, olmo2 and phi3"
     )]
     Architecture {
         /// The architecture's name.

@@ -23,6 +23,7 @@ pub mod testing;
 mod tokenizer;
 
 pub use arch::config::{Architecture, Config, DecoderSizes, QkNorm, Window};
+pub use arch::mixed::{HeadSizes, MixedLayers};
 pub use arch::rope::{Llama3Scaling, Rope, Scaling, YarnScaling};
 pub use backend::candle::choice::{DeviceChoice, DeviceInfo, DeviceSettings};
 pub use backend::candle::decoder::{DeviceBlock, DeviceModel};

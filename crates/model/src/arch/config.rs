@@ -5,13 +5,13 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use hyperrag_core::{KvDtype, KvShape, ModelError, QuerySuffix};
 use hyperrag_kernels::activation::Activation;
 
+use crate::arch::mixed::{HeadSizes, MixedLayers};
 use crate::arch::refused::refused;
-use crate::arch::rope::{Rope, Rotations, unrotated};
+use crate::arch::rope::Rope;
 use crate::error::LoadError;
 
 /// Largest number of positions in use, whatever the file promises: the rotary table has an entry for
@@ -33,6 +33,9 @@ pub enum Architecture {
     Gemma2,
     /// Gemma 3's text model: windows on five of six layers, with rotary angles of their own.
     Gemma3,
+    /// Gemma 4's text models: layers of two sizes, some of which read K and V of earlier ones, and inputs
+    /// of tokens to each layer.
+    Gemma4,
     /// SmolLM 3: every fourth layer has no rotary positions.
     SmolLm3,
     /// Granite 3, and Granite 4 where all layers attend: factors of embeddings, sums and logits.
@@ -45,13 +48,14 @@ pub enum Architecture {
 
 impl Architecture {
     /// All architectures.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Llama,
         Self::Qwen2,
         Self::Qwen3,
         Self::Gemma,
         Self::Gemma2,
         Self::Gemma3,
+        Self::Gemma4,
         Self::SmolLm3,
         Self::Granite,
         Self::Olmo2,
@@ -68,6 +72,7 @@ impl Architecture {
             Self::Gemma => "gemma",
             Self::Gemma2 => "gemma2",
             Self::Gemma3 => "gemma3",
+            Self::Gemma4 => "gemma4",
             Self::SmolLm3 => "smollm3",
             Self::Granite => "granite",
             Self::Olmo2 => "olmo2",
@@ -76,7 +81,12 @@ impl Architecture {
     }
 
     pub(crate) fn is_gemma(self) -> bool {
-        matches!(self, Self::Gemma | Self::Gemma2 | Self::Gemma3)
+        matches!(self, Self::Gemma | Self::Gemma2 | Self::Gemma3 | Self::Gemma4)
+    }
+
+    /// Whether norms in a folder multiply by one more than their weights.
+    pub(crate) fn adds_one_to_norms(self) -> bool {
+        self.is_gemma() && self != Self::Gemma4
     }
 
     /// Whether a GGUF has the rows of Q and K in the order in which neighbours rotate together.
@@ -205,6 +215,8 @@ pub struct Config {
     pub pre_norms: bool,
     /// Whether the outputs of attention and of the feed-forward part are normed before they are added.
     pub post_norms: bool,
+    /// Settings of layers that differ in more than what they see; `None` if they do not.
+    pub mixed: Option<MixedLayers>,
 }
 
 impl Config {
@@ -212,7 +224,7 @@ impl Config {
     /// of rotary angles must come from the file.
     #[must_use]
     pub fn new(architecture: Architecture, sizes: DecoderSizes) -> Self {
-        use Architecture::{Gemma2, Gemma3, Olmo2, Qwen2, Qwen3};
+        use Architecture::{Gemma2, Gemma3, Gemma4, Olmo2, Qwen2, Qwen3};
         let DecoderSizes { layers, hidden, feed_forward, heads, kv_heads, .. } = sizes;
         let gemma = architecture.is_gemma();
         Self {
@@ -234,18 +246,22 @@ impl Config {
             embedding_scale: if gemma { (hidden as f32).sqrt() } else { 1.0 },
             residual_scale: 1.0,
             logit_scale: 1.0,
-            attention_scale: 1.0 / (sizes.head_dim as f32).sqrt(),
+            attention_scale: match architecture {
+                Gemma4 => 1.0,
+                _ => 1.0 / (sizes.head_dim as f32).sqrt(),
+            },
             attention_cap: None,
             logit_cap: None,
             activation: if gemma { Activation::GeluTanh } else { Activation::Silu },
             qkv_bias: architecture == Qwen2,
             qk_norm: match architecture {
-                Qwen3 | Gemma3 => QkNorm::Heads,
+                Qwen3 | Gemma3 | Gemma4 => QkNorm::Heads,
                 Olmo2 => QkNorm::Rows,
                 _ => QkNorm::None,
             },
             pre_norms: architecture != Olmo2,
-            post_norms: matches!(architecture, Gemma2 | Gemma3 | Olmo2),
+            post_norms: matches!(architecture, Gemma2 | Gemma3 | Gemma4 | Olmo2),
+            mixed: None,
         }
     }
 
@@ -276,11 +292,13 @@ impl Config {
         let caps = [self.attention_cap, self.logit_cap];
         let scales =
             [self.embedding_scale, self.attention_scale, self.residual_scale, self.logit_scale];
-        let ropes = [&self.rope, &self.local_rope];
+        self.check_mixed()?;
+        let rotary = |local| (self.rope_of(local), self.rotary_dim_of_kind(local));
+        let ropes = [false, true].map(rotary);
         if !scales.into_iter().chain(caps.into_iter().flatten()).all(positive)
             || !ropes
                 .iter()
-                .all(|rope| rope.numbers(self.rotary_dim).is_some_and(|mut all| all.all(positive)))
+                .all(|(rope, dim)| rope.numbers(*dim).is_some_and(|mut all| all.all(positive)))
         {
             return unsupported(
                 "a scale, a soft cap or a number of RoPE that is not above 0".to_owned(),
@@ -295,17 +313,19 @@ impl Config {
         window.local[layer].then_some(window.positions)
     }
 
-    /// Returns the sizes of a block whose K and V are of type `kv_dtype`.
+    /// Returns the sizes of a block whose K and V are of type `kv_dtype`. Where layers differ, a layer of
+    /// the block is a part of K and V of one of the decoder's layers.
     ///
     /// # Panics
     /// If a size is beyond `u32`, which no file's metadata may have.
     #[must_use]
     pub fn kv_shape(&self, kv_dtype: KvDtype) -> KvShape {
         let size = |n: usize| u32::try_from(n).expect("the configuration bounds every size");
+        let HeadSizes { kv_heads, head_dim } = self.slot();
         KvShape {
-            layers: size(self.layers),
-            kv_heads: size(self.kv_heads),
-            head_dim: size(self.head_dim),
+            layers: size(self.slot_count()),
+            kv_heads: size(kv_heads),
+            head_dim: size(head_dim),
             hidden: size(self.hidden),
             kv_dtype,
         }
@@ -328,24 +348,6 @@ impl Config {
             true => self.rope_of(self.window_of(layer).is_some()).attention_factor.powi(2),
             false => 1.0,
         }
-    }
-
-    /// Computes the rotary angles of each layer. Layers with the same angles share them.
-    pub(crate) fn rotations(&self) -> Vec<Arc<Rotations>> {
-        let (positions, dim) = (self.context, self.head_dim);
-        let table = |rope: &Rope| Arc::new(rope.rotations(positions, self.rotary_dim, dim));
-        let none = self.rotary_layers.as_ref().map(|_| Arc::new(unrotated(positions, dim)));
-        let rope = table(&self.rope);
-        let local = match self.window {
-            Some(_) if self.local_rope != self.rope => table(&self.local_rope),
-            _ => Arc::clone(&rope),
-        };
-        let of = |layer| match &none {
-            Some(none) if !self.rotates(layer) => none,
-            _ if self.window_of(layer).is_some() => &local,
-            _ => &rope,
-        };
-        (0..self.layers).map(|layer| Arc::clone(of(layer))).collect()
     }
 
     /// Writes everything on which blocks and scores depend, one setting a line. Numbers are given by
@@ -402,12 +404,14 @@ impl Config {
         let Self { head_dim, rotary_dim, residual_scale, logit_scale, pre_norms, .. } = self;
         let bits = |value: f32| format!("{:08x}", value.to_bits());
         let layers = self.rotary_layers.as_deref().map(flags).unwrap_or_default();
+        let mixed = self.mixed.map(|mixed| mixed.to_string()).unwrap_or_default();
         let settings = [
             ("rotary_dim", rotary_dim.to_string(), rotary_dim == head_dim),
             ("rotary_layers", layers, self.rotary_layers.is_none()),
             ("residual_scale", bits(*residual_scale), *residual_scale == 1.0),
             ("logit_scale", bits(*logit_scale), *logit_scale == 1.0),
             ("pre_norms", pre_norms.to_string(), *pre_norms),
+            ("mixed", mixed, self.mixed.is_none()),
         ];
         settings.into_iter().filter(|(.., usual)| !usual).map(|(name, value, _)| (name, value))
     }
@@ -442,11 +446,6 @@ impl Config {
             labels if labels.is_empty() => Ok(()),
             labels => self.check(&labels, 0, || "the scorer".to_owned()),
         }
-    }
-
-    /// Number of query heads that share a KV head.
-    pub(crate) fn group(&self) -> usize {
-        self.heads / self.kv_heads
     }
 
     /// Describes the rotary positions and all other settings of attention scores, for the fingerprint.

@@ -2,6 +2,8 @@
 
 pub(crate) mod config;
 mod known_sizes;
+mod layers;
+pub(crate) mod mixed;
 pub(crate) mod refused;
 pub(crate) mod rope;
 pub(crate) mod weights;

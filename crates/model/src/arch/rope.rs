@@ -8,9 +8,39 @@ use std::fmt;
 use hyperrag_core::Digest;
 use rayon::prelude::*;
 
-/// Cosine and sine of position times frequency, `[position][head_dim / 2]`. Pairs of a head that do not
-/// rotate have 1 and 0.
-pub(crate) type Rotations = Vec<(f32, f32)>;
+/// Cosine and sine of position times frequency. Pairs of a head that do not rotate have 1 and 0.
+pub(crate) struct Rotations {
+    /// Number of pairs of a head.
+    pairs: usize,
+    /// `[position][pair]`.
+    angles: Vec<(f32, f32)>,
+}
+
+impl Rotations {
+    /// Takes angles, `[position][pair]`, of heads of `head_dim` dimensions.
+    pub(crate) fn new(angles: Vec<(f32, f32)>, head_dim: usize) -> Self {
+        Self { pairs: head_dim / 2, angles }
+    }
+
+    /// Returns the angles of a layer without rotary positions.
+    pub(crate) fn none(positions: usize, head_dim: usize) -> Self {
+        Self::new(vec![(1.0, 0.0); positions * (head_dim / 2)], head_dim)
+    }
+
+    /// Returns the angles of a position.
+    pub(crate) fn at(&self, position: usize) -> &[(f32, f32)] {
+        &self.angles[position * self.pairs..][..self.pairs]
+    }
+
+    /// Returns all cosines and all sines, `[position][pair]`.
+    #[cfg(feature = "candle")]
+    pub(crate) fn tables(&self) -> (Vec<f32>, Vec<f32>) {
+        self.angles.iter().copied().unzip()
+    }
+}
+
+/// Divisor of frequencies at which no position turns, as llama.cpp has it.
+const STILL: f32 = 1e30;
 
 /// The frequencies of rotary positions.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +100,15 @@ impl Rope {
     #[must_use]
     pub fn new(base: f32) -> Self {
         Self { base, scaling: Scaling::None, attention_factor: 1.0 }
+    }
+
+    /// Returns frequencies that are divided by `factor`, of which only those of the first `rotating` pairs
+    /// turn, as in Gemma 4. They depend on all `head_dim` dimensions of a head.
+    #[must_use]
+    pub fn proportional(base: f32, head_dim: usize, rotating: usize, factor: f32) -> Self {
+        let divisor = |pair| if pair < rotating { factor } else { STILL };
+        let divisors = (0..head_dim / 2).map(divisor).collect();
+        Self { scaling: Scaling::Divisors(divisors), ..Self::new(base) }
     }
 
     /// Returns frequencies scaled by YaRN: low ones are divided, high ones kept, those between blended.
@@ -144,7 +183,8 @@ impl Rope {
         scaled.resize(head_dim / 2, 0.0);
         let turns = |position: usize| scaled.iter().map(move |f| position as f64 * f);
         let angles = (0..positions).into_par_iter().flat_map_iter(turns);
-        angles.map(|angle| (libm::cos(angle) as f32, libm::sin(angle) as f32)).collect()
+        let angles = angles.map(|angle| (libm::cos(angle) as f32, libm::sin(angle) as f32));
+        Rotations::new(angles.collect(), head_dim)
     }
 }
 
@@ -166,11 +206,6 @@ impl Rope {
         };
         format!("{}{scaling}{factor}", bits(self.base))
     }
-}
-
-/// Returns the angles of a layer without rotary positions.
-pub(crate) fn unrotated(positions: usize, head_dim: usize) -> Rotations {
-    vec![(1.0, 0.0); positions * (head_dim / 2)]
 }
 
 fn frequencies(base: f32, rotary_dim: usize) -> impl Iterator<Item = f64> {

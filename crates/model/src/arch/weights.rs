@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use crate::arch::config::{Config, QkNorm};
+use crate::arch::mixed::{HeadSizes, MixedLayers};
 use crate::error::LoadError;
 
 /// The weights of a decoder, with the device's own types of matrices `M` and vectors `V`.
@@ -15,16 +16,38 @@ pub(crate) struct Weights<M, V> {
     pub(crate) head: Option<M>,
     pub(crate) final_norm: V,
     pub(crate) layers: Vec<LayerWeights<M, V>>,
+    /// Weights of the inputs that tokens give to each layer, if there are any.
+    pub(crate) token_inputs: Option<TokenInputWeights<M, V>>,
+}
+
+/// Weights that make the inputs of all layers, `[layer][dim]`, from a token.
+pub(crate) struct TokenInputWeights<M, V> {
+    /// A row for each token.
+    pub(crate) embedding: M,
+    /// Projection of the token's embedding.
+    pub(crate) projection: M,
+    /// Norm of the projection for each layer.
+    pub(crate) norm: V,
+}
+
+/// Weights by which a layer takes the input that a token gives it.
+pub(crate) struct LayerInputWeights<M, V> {
+    pub(crate) gate: M,
+    pub(crate) projection: M,
+    /// Norm of the projection, before it is added.
+    pub(crate) norm: V,
 }
 
 pub(crate) struct LayerWeights<M, V> {
     /// Norm of the input of attention.
     pub(crate) attention_norm: Option<V>,
-    /// Q, K and V, one below the other.
+    /// Q, K and V, one below the other; Q alone where a layer reads K and V of another.
     pub(crate) qkv: M,
     pub(crate) qkv_bias: Option<V>,
-    /// Norms of Q and of K, of each head or of whole rows.
-    pub(crate) qk_norms: Option<[V; 2]>,
+    /// Norm of Q, of each head or of whole rows.
+    pub(crate) query_norm: Option<V>,
+    /// Norm of K, likewise.
+    pub(crate) key_norm: Option<V>,
     pub(crate) output: M,
     /// Norm of the output of attention, before it is added.
     pub(crate) post_attention_norm: Option<V>,
@@ -35,6 +58,9 @@ pub(crate) struct LayerWeights<M, V> {
     pub(crate) down: M,
     /// Norm of the output of the feed-forward part, before it is added.
     pub(crate) post_feed_forward_norm: Option<V>,
+    pub(crate) input: Option<LayerInputWeights<M, V>>,
+    /// Factor of the layer's output, a vector of one value.
+    pub(crate) output_scale: Option<V>,
 }
 
 /// Order in which the rows of a tensor are taken.
@@ -136,7 +162,47 @@ impl<M, V> Weights<M, V> {
             final_norm: source
                 .vector_times(part("output_norm.weight", hidden), config.logit_scale)?,
             layers,
+            token_inputs: TokenInputWeights::read(config, source)?,
         })
+    }
+}
+
+impl<M, V> TokenInputWeights<M, V> {
+    fn read<S>(config: &Config, source: &mut S) -> Result<Option<Self>, LoadError>
+    where
+        S: WeightSource<Matrix = M, Vector = V>,
+    {
+        let dim = match config.mixed {
+            Some(MixedLayers { token_input, .. }) if token_input > 0 => token_input,
+            _ => return Ok(None),
+        };
+        let part = |name: &str, rows| vec![TensorRows::new(&format!("{name}.weight"), rows)];
+        let all = config.layers * dim;
+        Ok(Some(Self {
+            embedding: source.matrix(part("per_layer_token_embd", config.vocabulary), all)?,
+            projection: source.matrix(part("per_layer_model_proj", all), config.hidden)?,
+            norm: source.vector(part("per_layer_proj_norm", dim))?,
+        }))
+    }
+}
+
+impl<M, V> LayerInputWeights<M, V> {
+    fn read<S>(config: &Config, layer: usize, source: &mut S) -> Result<Option<Self>, LoadError>
+    where
+        S: WeightSource<Matrix = M, Vector = V>,
+    {
+        let dim = match config.mixed {
+            Some(MixedLayers { token_input, .. }) if token_input > 0 => token_input,
+            _ => return Ok(None),
+        };
+        let part =
+            |name: &str, rows| vec![TensorRows::new(&format!("blk.{layer}.{name}.weight"), rows)];
+        let hidden = config.hidden;
+        Ok(Some(Self {
+            gate: source.matrix(part("inp_gate", dim), hidden)?,
+            projection: source.matrix(part("proj", hidden), dim)?,
+            norm: source.vector(part("post_norm", hidden))?,
+        }))
     }
 }
 
@@ -145,19 +211,29 @@ impl<M, V> LayerWeights<M, V> {
     where
         S: WeightSource<Matrix = M, Vector = V>,
     {
-        let (hidden, wide, dim) = (config.hidden, config.feed_forward, config.head_dim);
-        let (q, kv) = (config.heads * dim, config.kv_heads * dim);
+        let (hidden, wide) = (config.hidden, config.feed_forward_of(layer));
+        let HeadSizes { kv_heads, head_dim: dim } = config.heads_of(layer);
+        let (q, kv) = (config.heads * dim, kv_heads * dim);
         let name = |name: &str| format!("blk.{layer}.{name}");
         let part = |what: &str, rows| TensorRows::new(&name(&format!("{what}.weight")), rows);
         let order = match source.pairs_halves() {
-            true => RowOrder::Interleaved { dim, rotary: config.rotary_dim },
+            true => {
+                let rotary = config.rotary_dim_of_kind(config.is_local(layer));
+                RowOrder::Interleaved { dim, rotary }
+            }
             false => RowOrder::AsStored,
         };
         let rotated = |what: &str, rows| TensorRows { order, ..TensorRows::new(&name(what), rows) };
+        let has_kv = config.kv_source(layer) == layer;
+        let keys_as_values = config.mixed.is_some_and(|mixed| mixed.keys_as_values);
+        let value = if keys_as_values && !config.is_local(layer) { "attn_k" } else { "attn_v" };
         let qkv = |kind: &str| {
             let [query, key] = ["attn_q", "attn_k"].map(|part| format!("{part}.{kind}"));
-            let value = TensorRows::new(&name(&format!("attn_v.{kind}")), kv);
-            vec![rotated(&query, q), rotated(&key, kv), value]
+            let value = TensorRows::new(&name(&format!("{value}.{kind}")), kv);
+            match has_kv {
+                true => vec![rotated(&query, q), rotated(&key, kv), value],
+                false => vec![rotated(&query, q)],
+            }
         };
         let weights = match source.has(&name("attn_qkv.weight")) {
             true => {
@@ -177,26 +253,28 @@ impl<M, V> LayerWeights<M, V> {
         let post_feed_forward_norm = norm("post_ffw_norm", config.post_norms)?;
         let attention_norm = norm("attn_norm", config.pre_norms)?;
         let feed_forward_norm = norm("ffn_norm", config.pre_norms)?;
-        let mut qk_norms = |[q, k]: [usize; 2]| -> Result<_, LoadError> {
-            let query = source.vector(vec![rotated("attn_q_norm.weight", q)])?;
-            Ok(Some([query, source.vector(vec![rotated("attn_k_norm.weight", k)])?]))
+        let mut qk_norm = |what: &str, all, has: bool| {
+            let rows = if config.qk_norm == QkNorm::Rows { all } else { dim };
+            let has = has && config.qk_norm != QkNorm::None;
+            has.then(|| source.vector(vec![rotated(what, rows)])).transpose()
         };
-        let qk_norms = match config.qk_norm {
-            QkNorm::None => None,
-            QkNorm::Heads => qk_norms([dim, dim])?,
-            QkNorm::Rows => qk_norms([q, kv])?,
-        };
+        let query_norm = qk_norm("attn_q_norm.weight", q, true)?;
+        let key_norm = qk_norm("attn_k_norm.weight", kv, has_kv)?;
+        let scale = config.mixed.map(|_| source.vector(vec![part("layer_output_scale", 1)]));
         Ok(Self {
             attention_norm,
             qkv: source.matrix(weights, hidden)?,
             qkv_bias: config.qkv_bias.then(|| source.vector(qkv("bias"))).transpose()?,
-            qk_norms,
+            query_norm,
+            key_norm,
             output: source.matrix(vec![part("attn_output", hidden)], q)?,
             post_attention_norm,
             feed_forward_norm,
             gate_up: source.gates_and_ups(gates_and_ups, hidden)?,
             down: source.matrix(vec![part("ffn_down", hidden)], wide)?,
             post_feed_forward_norm,
+            input: LayerInputWeights::read(config, layer, source)?,
+            output_scale: scale.transpose()?,
         })
     }
 }
@@ -225,30 +303,48 @@ impl<M: Send, V: Send> Weights<M, V> {
         make_head: impl Fn(M) -> Result<N, E> + Sync,
         make: impl Fn(M) -> Result<N, E> + Sync,
     ) -> Result<Weights<N, V>, E> {
-        let Self { embedding, head, final_norm, layers } = self;
+        let Self { embedding, head, final_norm, layers, token_inputs } = self;
         let layer = |layer: LayerWeights<M, V>| -> Result<LayerWeights<N, V>, E> {
             Ok(LayerWeights {
                 attention_norm: layer.attention_norm,
                 qkv: make(layer.qkv)?,
                 qkv_bias: layer.qkv_bias,
-                qk_norms: layer.qk_norms,
+                query_norm: layer.query_norm,
+                key_norm: layer.key_norm,
                 output: make(layer.output)?,
                 post_attention_norm: layer.post_attention_norm,
                 feed_forward_norm: layer.feed_forward_norm,
                 gate_up: make(layer.gate_up)?,
                 down: make(layer.down)?,
                 post_feed_forward_norm: layer.post_feed_forward_norm,
+                input: layer.input.map(|input| input.try_map(&make)).transpose()?,
+                output_scale: layer.output_scale,
+            })
+        };
+        let inputs = |inputs: TokenInputWeights<M, V>| -> Result<TokenInputWeights<N, V>, E> {
+            Ok(TokenInputWeights {
+                embedding: make_head(inputs.embedding)?,
+                projection: make(inputs.projection)?,
+                norm: inputs.norm,
             })
         };
         let (embedding, rest) = rayon::join(
             || make_head(embedding),
             || {
                 let layers = layers.into_par_iter().map(layer).collect::<Result<Vec<_>, E>>()?;
-                Ok((head.map(&make_head).transpose()?, layers))
+                let inputs = token_inputs.map(inputs).transpose()?;
+                Ok((head.map(&make_head).transpose()?, layers, inputs))
             },
         );
-        let (embedding, (head, layers)) = (embedding?, rest?);
-        Ok(Weights { embedding, head, final_norm, layers })
+        let (embedding, (head, layers, token_inputs)) = (embedding?, rest?);
+        Ok(Weights { embedding, head, final_norm, layers, token_inputs })
+    }
+}
+
+impl<M, V> LayerInputWeights<M, V> {
+    fn try_map<N, E>(self, make: impl Fn(M) -> Result<N, E>) -> Result<LayerInputWeights<N, V>, E> {
+        let (gate, projection) = (make(self.gate)?, make(self.projection)?);
+        Ok(LayerInputWeights { gate, projection, norm: self.norm })
     }
 }
 
@@ -264,6 +360,8 @@ fn refuse_unsupported(config: &Config, source: &impl WeightSource) -> Result<(),
         ("attn_output.bias", false),
         ("ffn_gate.bias", false),
         ("ffn_down.bias", false),
+        ("inp_gate.weight", config.mixed.is_some_and(|mixed| mixed.token_input > 0)),
+        ("layer_output_scale.weight", config.mixed.is_some()),
     ];
     let mut ignored =
         known.iter().filter(|(_, used)| !used).map(|(name, _)| format!("blk.0.{name}"));

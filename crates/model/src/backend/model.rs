@@ -219,8 +219,14 @@ impl Model {
     }
 }
 
-/// Refuses heads whose largest Hadamard matrix would mix too few dimensions.
+/// Refuses heads whose largest Hadamard matrix would mix too few dimensions, and layers of which a
+/// calibration has no means of their own.
 fn check_heads(kv_dtype: KvDtype, config: &Config) -> Result<(), LoadError> {
+    if kv_dtype.is_calibrated() && config.mixed.is_some() {
+        let choice = format!("K and V of a {} in {kv_dtype}", config.architecture);
+        let hint = Hint::UseKvDtype(KvDtype::Int8);
+        return Err(LoadError::UnsupportedChoice { choice, hint });
+    }
     if kv_dtype.is_calibrated() && !config.head_dim.is_multiple_of(HADAMARD_MIN) {
         let choice = format!(
             "K and V in {kv_dtype} with heads of {} dimensions, no multiple of {HADAMARD_MIN}",

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::arch::config::{Architecture, Config, DecoderSizes, Window};
 use crate::arch::refused::refused;
 use crate::error::LoadError;
+use crate::format::gemma4_json::Gemma4Fields;
 use crate::format::json;
 use crate::format::rope_json::{RopeFields, RopeParameters};
 
@@ -90,7 +91,7 @@ struct ConfigFields {
     attn_logit_softcapping: Option<Option<f32>>,
     #[serde(default, deserialize_with = "given")]
     final_logit_softcapping: Option<Option<f32>>,
-    use_bidirectional_attention: Option<bool>,
+    use_bidirectional_attention: Option<Value>,
     no_rope_layers: Option<Vec<u8>>,
     no_rope_layer_interval: Option<usize>,
     embedding_multiplier: Option<f32>,
@@ -124,7 +125,7 @@ impl ModelJson {
     pub(crate) fn read(path: &Path, text: &[u8]) -> Result<Self, LoadError> {
         let outer: Outer = json::parse_json(path, text)?;
         let mut model = json::parse_json::<Value>(path, text)?;
-        if outer.model_type == "gemma3" {
+        if ["gemma3", "gemma4"].contains(&outer.model_type.as_str()) {
             model = model["text_config"].take();
         }
         let Some(architecture) = architecture(model["model_type"].as_str().unwrap_or_default())
@@ -132,9 +133,15 @@ impl ModelJson {
             return Err(refused(&outer.model_type));
         };
         outer.refuse_unsupported()?;
+        let gemma4 = (architecture == Architecture::Gemma4)
+            .then(|| Gemma4Fields::deserialize(&model).map_err(json::json_error(path)));
         let fields = ConfigFields::deserialize(model).map_err(json::json_error(path))?;
         fields.refuse_unsupported(architecture)?;
-        let config = fields.config(architecture)?;
+        let mut config = fields.config(architecture)?;
+        if let Some(gemma4) = gemma4.transpose()? {
+            gemma4.set(&mut config)?;
+            config = config.checked()?;
+        }
         let tied = architecture.is_gemma() || architecture == Architecture::SmolLm3;
         let tied = fields.tie_word_embeddings.unwrap_or(tied);
         let is_shared_mlp = fields.model_type == GRANITE4;
@@ -152,6 +159,7 @@ fn architecture(model_type: &str) -> Option<Architecture> {
         "gemma" => Architecture::Gemma,
         "gemma2" => Architecture::Gemma2,
         "gemma3_text" => Architecture::Gemma3,
+        "gemma4_text" => Architecture::Gemma4,
         "smollm3" => Architecture::SmolLm3,
         "granite" | GRANITE4 => Architecture::Granite,
         "olmo2" | "olmo3" => Architecture::Olmo2,
@@ -194,7 +202,9 @@ impl ConfigFields {
         if let Some((name, _)) = biases.into_iter().find(|(_, bias)| *bias == Some(true)) {
             return unsupported(name);
         }
-        if self.use_bidirectional_attention == Some(true) {
+        // Images alone are read at once where it is "vision".
+        let both_ways = self.use_bidirectional_attention.as_ref();
+        if both_ways.is_some_and(|value| *value == true || *value == "all") {
             return unsupported("attention to later tokens");
         }
         if self.model_type == GRANITE4 {
@@ -213,6 +223,10 @@ impl ConfigFields {
         let sizes = self.sizes(architecture)?;
         let mut config = Config::new(architecture, sizes);
         config.norm_eps = self.rms_norm_eps.unwrap_or(config.norm_eps);
+        if architecture == Architecture::Gemma4 {
+            config.logit_cap = self.final_logit_softcapping.flatten();
+            return Ok(config);
+        }
         config.window = self.window(architecture, sizes.layers)?;
         self.set_ropes(architecture, sizes, &mut config)?;
         if matches!(architecture, Architecture::Gemma2 | Architecture::Gemma3) {
@@ -259,7 +273,7 @@ impl ConfigFields {
     }
 
     fn sizes(&self, architecture: Architecture) -> Result<DecoderSizes, LoadError> {
-        use Architecture::{Gemma, Gemma2, Gemma3, Qwen3};
+        use Architecture::{Gemma, Gemma2, Gemma3, Gemma4, Qwen3};
         let size = |key: &str, value: Option<usize>, default: Option<usize>, max: usize| {
             let wrong = |what| LoadError::Metadata { key: key.to_owned(), what };
             let value = value.or(default).ok_or_else(|| wrong("is missing".to_owned()))?;
@@ -268,31 +282,35 @@ impl ConfigFields {
                 false => Err(wrong(format!("is {value}, outside 1 to {max}"))),
             }
         };
-        // A text model inside another model leaves out fields that are as in the 4B model.
-        let gemma3 = |value: usize| (architecture == Gemma3).then_some(value);
-        let hidden = size("hidden_size", self.hidden_size, gemma3(2304), 1 << 16)?;
-        let heads = size("num_attention_heads", self.num_attention_heads, gemma3(8), 1 << 10)?;
+        // A text model inside another model leaves out fields that have their defaults.
+        let inner = |gemma3: usize, gemma4: usize| match architecture {
+            Gemma3 => Some(gemma3),
+            Gemma4 => Some(gemma4),
+            _ => None,
+        };
+        let hidden = size("hidden_size", self.hidden_size, inner(2304, 2304), 1 << 16)?;
+        let heads = size("num_attention_heads", self.num_attention_heads, inner(8, 8), 1 << 10)?;
         let head_dim = match architecture {
-            Gemma | Gemma2 | Gemma3 => 256,
+            Gemma | Gemma2 | Gemma3 | Gemma4 => 256,
             Qwen3 => 128,
             _ => hidden / heads,
         };
         let kv_heads = match (architecture, self.model_type.as_str()) {
-            (Gemma2 | Gemma3, _) => 4,
+            (Gemma2 | Gemma3 | Gemma4, _) => 4,
             (_, "mistral") => 8,
             _ => heads,
         };
-        let context = if architecture == Gemma3 { 131_072 } else { 2048 };
+        let context = inner(131_072, 131_072).unwrap_or(2048);
         let layers = self.num_hidden_layers;
         Ok(DecoderSizes {
-            layers: size("num_hidden_layers", layers, gemma3(26), 1 << 10)?,
+            layers: size("num_hidden_layers", layers, inner(26, 30), 1 << 10)?,
             hidden,
             feed_forward: match self.model_type.as_str() {
                 GRANITE4 => {
                     let wide = self.shared_intermediate_size;
                     size("shared_intermediate_size", wide, Some(1024), 1 << 20)?
                 }
-                _ => size("intermediate_size", self.intermediate_size, gemma3(9216), 1 << 20)?,
+                _ => size("intermediate_size", self.intermediate_size, inner(9216, 9216), 1 << 20)?,
             },
             heads,
             kv_heads: size(
@@ -302,7 +320,7 @@ impl ConfigFields {
                 1 << 10,
             )?,
             head_dim: size("head_dim", self.head_dim, Some(head_dim), 1 << 12)?,
-            vocabulary: size("vocab_size", self.vocab_size, gemma3(262_208), 1 << 24)?,
+            vocabulary: size("vocab_size", self.vocab_size, inner(262_208, 262_144), 1 << 24)?,
             context: size(
                 "max_position_embeddings",
                 self.max_position_embeddings,

@@ -113,9 +113,25 @@ impl Gguf {
         // for texts that are longer than the configuration admits.
         let names = ["rope_freqs.weight", "rope_factors_short.weight"];
         if let Some(name) = names.into_iter().find(|name| self.has(name)) {
-            let divisors = self.stored(name, &[config.rotary_dim / 2])?.values()?;
+            let rotary = config.rotary_dim_of_kind(false);
+            let divisors = self.stored(name, &[rotary / 2])?.values()?;
             config.rope.scaling = Scaling::Divisors(divisors);
-            config.local_rope = config.rope.clone();
+            if config.mixed.is_none() {
+                config.local_rope = config.rope.clone();
+            }
+        }
+        if let Some(mixed) = &mut config.mixed {
+            let last = (0..config.layers - mixed.shared).rev();
+            let local = |layer: usize| config.window.as_ref().is_some_and(|w| w.local[layer]);
+            // llama.cpp has no V of its own where there is no tensor for it.
+            mixed.keys_as_values = last
+                .into_iter()
+                .find(|layer| !local(*layer))
+                .is_some_and(|layer| !self.has(&format!("blk.{layer}.attn_v.weight")));
+            if config.rope.scaling == Scaling::None {
+                let what = "it has no tensor rope_freqs.weight".to_owned();
+                return Err(LoadError::Gguf { path: self.path().to_owned(), what });
+            }
         }
         config.checked()
     }

@@ -13,6 +13,9 @@ impl Config {
         let reader = MetadataReader(metadata);
         let architecture: Architecture = reader.text("general.architecture")?.parse()?;
         let own = Own { reader, architecture };
+        if architecture == Architecture::Gemma4 {
+            return own.gemma4();
+        }
         let hidden = own.size("embedding_length", 1 << 16)?;
         let heads = own.layer_size("attention.head_count", 1 << 10)?;
         let head_dim = match own.has("attention.key_length") {
@@ -67,34 +70,34 @@ impl Config {
 const SMOLLM3_INTERVAL: usize = 4;
 
 /// The metadata of an architecture, whose keys begin with its name.
-struct Own<'a> {
-    reader: MetadataReader<'a>,
-    architecture: Architecture,
+pub(super) struct Own<'a> {
+    pub(super) reader: MetadataReader<'a>,
+    pub(super) architecture: Architecture,
 }
 
 impl Own<'_> {
-    fn key(&self, key: &str) -> String {
+    pub(super) fn key(&self, key: &str) -> String {
         format!("{}.{key}", self.architecture)
     }
 
-    fn has(&self, key: &str) -> bool {
+    pub(super) fn has(&self, key: &str) -> bool {
         self.reader.0.contains_key(&self.key(key))
     }
 
-    fn size(&self, key: &str, max: usize) -> Result<usize, LoadError> {
+    pub(super) fn size(&self, key: &str, max: usize) -> Result<usize, LoadError> {
         self.reader.size(&self.key(key), max)
     }
 
-    fn float(&self, key: &str) -> Result<f32, LoadError> {
+    pub(super) fn float(&self, key: &str) -> Result<f32, LoadError> {
         self.reader.float(&self.key(key))
     }
 
-    fn float_or(&self, key: &str, default: f32) -> Result<f32, LoadError> {
+    pub(super) fn float_or(&self, key: &str, default: f32) -> Result<f32, LoadError> {
         if self.has(key) { self.float(key) } else { Ok(default) }
     }
 
     /// Returns a number that some files state for each layer and that must be the same for all.
-    fn layer_size(&self, key: &str, max: usize) -> Result<usize, LoadError> {
+    pub(super) fn layer_size(&self, key: &str, max: usize) -> Result<usize, LoadError> {
         let name = self.key(key);
         let Some(MetadataValue::Array(sizes)) = self.reader.0.get(&name) else {
             return self.reader.size(&name, max);
@@ -196,7 +199,7 @@ impl Own<'_> {
     }
 
     /// Decides which layers are local: as the file says, else as the architecture has it.
-    fn window(&self, layers: usize) -> Result<Option<Window>, LoadError> {
+    pub(super) fn window(&self, layers: usize) -> Result<Option<Window>, LoadError> {
         if !self.has("attention.sliding_window") {
             return Ok(None);
         }

@@ -3,6 +3,8 @@
 pub(crate) mod config_json;
 mod digest;
 mod digest_memory;
+mod gemma4_gguf;
+mod gemma4_json;
 pub(crate) mod gguf;
 mod gguf_config;
 mod json;

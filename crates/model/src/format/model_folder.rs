@@ -127,6 +127,15 @@ impl ModelFolder {
         let prefix = &self.prefix;
         match name {
             "token_embd.weight" => return Some(format!("{prefix}{EMBEDDING}")),
+            "per_layer_token_embd.weight" => {
+                return Some(format!("{prefix}embed_tokens_per_layer.weight"));
+            }
+            "per_layer_model_proj.weight" => {
+                return Some(format!("{prefix}per_layer_model_projection.weight"));
+            }
+            "per_layer_proj_norm.weight" => {
+                return Some(format!("{prefix}per_layer_projection_norm.weight"));
+            }
             "output_norm.weight" => return Some(format!("{prefix}norm.weight")),
             "output.weight" => {
                 let head = self.tensors.keys().find(|name| name.ends_with("lm_head.weight"));
@@ -136,6 +145,9 @@ impl ModelFolder {
         }
         let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
         let (part, kind) = rest.rsplit_once('.')?;
+        if part == "layer_output_scale" {
+            return Some(format!("{prefix}layers.{layer}.layer_scalar"));
+        }
         let normed = self.config().post_norms;
         let shared = self.model.is_shared_mlp;
         let part = match part {
@@ -158,6 +170,9 @@ impl ModelFolder {
             "ffn_gate" => "mlp.gate_proj",
             "ffn_up" => "mlp.up_proj",
             "ffn_down" => "mlp.down_proj",
+            "inp_gate" => "per_layer_input_gate",
+            "proj" => "per_layer_projection",
+            "post_norm" => "post_per_layer_input_norm",
             _ => return None,
         };
         Some(format!("{prefix}layers.{layer}.{part}.{kind}"))
@@ -199,8 +214,8 @@ impl ModelFolder {
 
     pub(crate) fn stored(&self, name: &str, shape: &[usize]) -> Result<PlainTensor, LoadError> {
         let (place, kind) = self.place(name, shape)?;
-        // Gemma's norms multiply by one more than their weights.
-        let norm = name.ends_with("norm.weight") && self.config().architecture.is_gemma();
+        // The norms of Gemma 1 to 3 multiply by one more than their weights.
+        let norm = name.ends_with("norm.weight") && self.config().architecture.adds_one_to_norms();
         Ok(PlainTensor {
             file: Arc::clone(&place.file),
             path: place.path.clone(),

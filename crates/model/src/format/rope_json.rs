@@ -101,6 +101,28 @@ impl RopeFields {
         }
     }
 
+    /// Makes the rotary positions of a kind of layers that rotate a part of the pairs of each head of
+    /// `head_dim` dimensions, or all of them.
+    pub(super) fn proportional_or_plain(
+        &self,
+        base: f32,
+        head_dim: usize,
+    ) -> Result<Rope, LoadError> {
+        let base = self.rope_theta.unwrap_or(base);
+        let share = self.partial_rotary_factor.unwrap_or(1.0);
+        match self.rope_type.as_deref() {
+            Some("proportional") if (0.0..=1.0).contains(&share) => {
+                let rotating = (share * head_dim as f32 / 2.0) as usize;
+                Ok(Rope::proportional(base, head_dim, rotating, self.factor.unwrap_or(1.0)))
+            }
+            None | Some("default") if share == 1.0 => Ok(Rope::new(base)),
+            kind => unsupported(format!(
+                "RoPE of type {:?} on {share} of each head",
+                kind.unwrap_or("default")
+            )),
+        }
+    }
+
     fn yarn(
         &self,
         base: f32,

@@ -7,6 +7,7 @@ use hyperrag_kernels::cpu::gemm::pack_lhs::LhsFormat;
 use hyperrag_kernels::dtype::ComputeDtype;
 use hyperrag_kernels::isa::Kernel;
 
+use crate::arch::rope::Rotations;
 use crate::backend::cpu::attention::{KvHead, QkvHeads};
 use crate::backend::cpu::kv_cache::PastHead;
 use crate::backend::cpu::kv_codec::{KvCodec, KvPart, KvRowIndex};
@@ -57,7 +58,7 @@ impl Attention {
             kernel,
             kv_dtype,
             DIM,
-            vec![Arc::new(angles.map(|(sin, cos)| (cos, sin)).collect())],
+            vec![Arc::new(Rotations::new(angles.map(|(sin, cos)| (cos, sin)).collect(), DIM))],
         );
         let fixed = FixedPositions { first: 0, last: 0 };
         let means = vec![0.25; fixed.places() * 2 * KV_HEADS * DIM];
@@ -89,6 +90,7 @@ impl Attention {
         for head in 0..KV_HEADS {
             let heads = QkvHeads {
                 qkv: &self.qkv,
+                shared: None,
                 heads: HEADS,
                 kv_heads: KV_HEADS,
                 dim: DIM,

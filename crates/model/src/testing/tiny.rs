@@ -11,6 +11,7 @@ use std::io::{Seek, Write};
 use candle_core::Result;
 
 use crate::arch::config::{Architecture, Config, DecoderSizes, QkNorm, Window};
+use crate::arch::mixed::{HeadSizes, MixedLayers};
 use crate::arch::rope::{Llama3Scaling, Rope, Scaling, YarnScaling};
 use crate::tokenizer::spelling::byte_characters;
 
@@ -49,8 +50,13 @@ const LOGITS_SCALING: f32 = 1.7;
 /// Number whose square root divides the attention scores of Gemma 2.
 const QUERY_PRE_ATTN_SCALAR: u16 = 24;
 
+/// Cap of the logits of Gemma 4.
+const LOGIT_CAP: f32 = 3.0;
+/// Number of pairs of a head that rotate in the layers of Gemma 4 that see everything: a quarter.
+const ROTATING: usize = 4;
+
 /// Names of the tiny models. Each shows what one family of models needs.
-pub const NAMES: [&str; 16] = [
+pub const NAMES: [&str; 18] = [
     "llama",
     "llama3",
     "mistral",
@@ -60,6 +66,8 @@ pub const NAMES: [&str; 16] = [
     "gemma2",
     "gemma3",
     "gemma3-linear",
+    "gemma4",
+    "gemma4-dense",
     "smollm3",
     "granite",
     "granite4",
@@ -99,7 +107,7 @@ impl Tiny {
         });
         let mut tensors: Vec<_> = tensors.collect();
         let named: &[&str] = match name {
-            "llama3" => &["rope_freqs.weight"],
+            "llama3" | "gemma4" | "gemma4-dense" => &["rope_freqs.weight"],
             "phi4" => &["rope_factors_short.weight", "rope_factors_long.weight"],
             _ => &[],
         };
@@ -131,7 +139,9 @@ pub fn write<W: Write + Seek>(seed: u64, out: &mut W) -> Result<()> {
 }
 
 fn config(name: &str) -> Config {
-    use Architecture::{Gemma, Gemma2, Gemma3, Granite, Llama, Olmo2, Phi3, Qwen2, Qwen3, SmolLm3};
+    use Architecture::{
+        Gemma, Gemma2, Gemma3, Gemma4, Granite, Llama, Olmo2, Phi3, Qwen2, Qwen3, SmolLm3,
+    };
     // Layers, heads, KV heads, head dim.
     let (architecture, [layers, heads, kv_heads, head_dim]) = match name {
         "qwen2" => (Qwen2, [2, 4, 2, 16]),
@@ -139,6 +149,8 @@ fn config(name: &str) -> Config {
         "gemma" => (Gemma, [2, 2, 1, 256]),
         "gemma2" => (Gemma2, [4, 4, 2, 32]),
         "gemma3" | "gemma3-linear" => (Gemma3, [12, 4, 1, 32]),
+        "gemma4" => (Gemma4, [8, 4, 2, 16]),
+        "gemma4-dense" => (Gemma4, [4, 4, 4, 16]),
         "smollm3" => (SmolLm3, [4, 4, 2, 16]),
         "granite" | "granite4" => (Granite, [2, 4, 2, 16]),
         "olmo2" => (Olmo2, [2, 4, 2, 16]),
@@ -178,7 +190,7 @@ fn config(name: &str) -> Config {
         _ => set_newer(name, &mut config),
     }
     match name {
-        "gemma3" => {}
+        "gemma3" | "gemma4" | "gemma4-dense" => {}
         "olmo3" => config.local_rope = Rope::new(config.rope.base),
         "gemma3-linear" => config.rope.scaling = Scaling::Linear(8.0),
         _ => config.local_rope = config.rope.clone(),
@@ -201,6 +213,28 @@ fn set_newer(name: &str, config: &mut Config) {
             config.logit_scale = 1.0 / LOGITS_SCALING;
             config.rotary_layers = (name == "granite4").then(|| vec![false; layers]);
         }
+        "gemma4" => set_mixed(
+            config,
+            &[true, true, false, true, false, true, true, false],
+            MixedLayers {
+                global: HeadSizes { kv_heads: 2, head_dim: 32 },
+                keys_as_values: false,
+                shared: 3,
+                shared_feed_forward: 2 * config.feed_forward,
+                token_input: 8,
+            },
+        ),
+        "gemma4-dense" => set_mixed(
+            config,
+            &[true, false, true, false],
+            MixedLayers {
+                global: HeadSizes { kv_heads: 1, head_dim: 32 },
+                keys_as_values: true,
+                shared: 0,
+                shared_feed_forward: config.feed_forward,
+                token_input: 0,
+            },
+        ),
         "olmo2" => config.rope.base = 500_000.0,
         "olmo3" => {
             config.rope = Rope::yarn(500_000.0, config.rotary_dim, YARN);
@@ -221,10 +255,17 @@ fn set_newer(name: &str, config: &mut Config) {
     }
 }
 
+/// Sets layers of two kinds, of which those marked are local.
+fn set_mixed(config: &mut Config, local: &[bool], mixed: MixedLayers) {
+    config.window = Some(Window { positions: WINDOW, local: local.to_vec() });
+    config.mixed = Some(mixed);
+    config.logit_cap = Some(LOGIT_CAP);
+    config.rope = Rope::proportional(1_000_000.0, mixed.global.head_dim, ROTATING, 1.0);
+}
+
 /// Lists names and shapes of the tensors.
 fn shapes(config: &Config, untied: bool) -> Vec<(String, Vec<usize>)> {
-    let Config { hidden, vocabulary, head_dim: dim, feed_forward: wide, .. } = *config;
-    let (q, kv) = (config.heads * dim, config.kv_heads * dim);
+    let Config { hidden, vocabulary, .. } = *config;
     let mut tensors = vec![
         ("token_embd.weight".to_owned(), vec![vocabulary, hidden]),
         ("output_norm.weight".to_owned(), vec![hidden]),
@@ -233,17 +274,30 @@ fn shapes(config: &Config, untied: bool) -> Vec<(String, Vec<usize>)> {
         tensors.push(("output.weight".to_owned(), vec![vocabulary, hidden]));
     }
     let fused = config.architecture == Architecture::Phi3;
-    let norms = match config.qk_norm {
-        QkNorm::Rows => [q, kv],
-        QkNorm::None | QkNorm::Heads => [dim, dim],
-    };
     let qk_norm = config.qk_norm != QkNorm::None;
+    let input = config.mixed.map_or(0, |mixed| mixed.token_input);
+    if input > 0 {
+        let all = config.layers * input;
+        tensors.extend([
+            ("per_layer_token_embd.weight".to_owned(), vec![vocabulary, all]),
+            ("per_layer_model_proj.weight".to_owned(), vec![all, hidden]),
+            ("per_layer_proj_norm.weight".to_owned(), vec![input]),
+        ]);
+    }
     for layer in 0..config.layers {
+        let HeadSizes { kv_heads, head_dim: dim } = config.heads_of(layer);
+        let (q, kv, wide) = (config.heads * dim, kv_heads * dim, config.feed_forward_of(layer));
+        let norms = match config.qk_norm {
+            QkNorm::Rows => [q, kv],
+            QkNorm::None | QkNorm::Heads => [dim, dim],
+        };
+        let has_kv = config.kv_source(layer) == layer;
+        let has_v = config.is_local(layer) || !config.mixed.is_some_and(|m| m.keys_as_values);
         for (name, shape, present) in [
             ("attn_norm.weight", vec![hidden], config.pre_norms),
             ("attn_q.weight", vec![q, hidden], !fused),
-            ("attn_k.weight", vec![kv, hidden], !fused),
-            ("attn_v.weight", vec![kv, hidden], !fused),
+            ("attn_k.weight", vec![kv, hidden], !fused && has_kv),
+            ("attn_v.weight", vec![kv, hidden], !fused && has_kv && has_v),
             ("attn_qkv.weight", vec![q + 2 * kv, hidden], fused),
             ("attn_output.weight", vec![hidden, q], true),
             ("ffn_norm.weight", vec![hidden], config.pre_norms),
@@ -254,9 +308,13 @@ fn shapes(config: &Config, untied: bool) -> Vec<(String, Vec<usize>)> {
             ("attn_k.bias", vec![kv], config.qkv_bias),
             ("attn_v.bias", vec![kv], config.qkv_bias),
             ("attn_q_norm.weight", vec![norms[0]], qk_norm),
-            ("attn_k_norm.weight", vec![norms[1]], qk_norm),
+            ("attn_k_norm.weight", vec![norms[1]], qk_norm && has_kv),
             ("post_attention_norm.weight", vec![hidden], config.post_norms),
             ("post_ffw_norm.weight", vec![hidden], config.post_norms),
+            ("inp_gate.weight", vec![input, hidden], input > 0),
+            ("proj.weight", vec![hidden, input], input > 0),
+            ("post_norm.weight", vec![hidden], input > 0),
+            ("layer_output_scale.weight", vec![1], config.mixed.is_some()),
         ] {
             tensors.extend(present.then(|| (format!("blk.{layer}.{name}"), shape)));
         }

@@ -132,7 +132,7 @@ fn what_is_not_supported_is_named() {
         ("model_type", json!("lfm2"), "a state from token to token"),
         ("model_type", json!("granitemoehybrid"), "a state from token to token"),
         ("model_type", json!("mixtral"), "a mixture of experts"),
-        ("model_type", json!("gemma4_text"), "heads of different sizes"),
+        ("model_type", json!("gemma3n_text"), "heads of different sizes"),
         ("quantization_config", json!({"quant_method": "gptq"}), "gptq"),
         ("rope_scaling", json!({"rope_type": "dynamic", "factor": 4.0}), "dynamic"),
         ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0, "mscale": 1.0}), "mscale"),
@@ -227,6 +227,58 @@ fn options_of_newer_architectures_are_read_or_refused() {
         });
         let error = error.expect_err(key);
         assert!(error.contains(words), "{name}, {key}: {error}");
+    }
+}
+
+#[test]
+fn options_of_gemma4_are_read_or_refused() {
+    let config = |name: &str, change: &dyn Fn(&mut Value)| {
+        let (_folder, path) = with_config_of(name, change);
+        ModelFile::open(&path).map(|file| file.config().clone()).map_err(|e| e.to_string())
+    };
+    // In the whole model's file, the text model is a part.
+    let stated = config("gemma4", &|_| ()).unwrap();
+    let inner = config("gemma4", &|config| {
+        *config = json!({"model_type": "gemma4", "text_config": config.clone()});
+    });
+    assert_eq!(inner.unwrap(), stated);
+    // The older spelling of what the dense model has in the newer one.
+    let newer = config("gemma4-dense", &|_| ()).unwrap();
+    let older = config("gemma4-dense", &|config| {
+        config.as_object_mut().unwrap().remove("per_layer_config");
+        config["global_head_dim"] = json!(32);
+        config["num_global_key_value_heads"] = json!(1);
+    });
+    assert_eq!(older.unwrap(), newer);
+    // The last layer sees everything, whatever its type; transformers has the same default angles.
+    let changed = config("gemma4", &|config| {
+        config["layer_types"][7] = json!("sliding_attention");
+        config.as_object_mut().unwrap().remove("rope_parameters");
+    });
+    assert_eq!(changed.unwrap(), stated);
+    let only = |kind: &str| vec![kind.to_owned(); 8];
+    for (key, value, words) in [
+        ("enable_moe_block", json!(true), "a mixture of experts"),
+        ("use_bidirectional_attention", json!("all"), "later tokens"),
+        ("num_kv_shared_layers", json!(8), "8 of 8 layers without K and V"),
+        ("num_kv_shared_layers", json!(1u64 << 60), "of 8 layers without K and V"),
+        ("num_kv_shared_layers", json!(6), "layer 2, which has no K and V"),
+        ("vocab_size_per_layer_input", json!(100), "100 tokens to each layer"),
+        ("hidden_size_per_layer_input", json!(1u64 << 40), "hidden_size_per_layer_input is"),
+        ("global_head_dim", json!(0), "global_head_dim is 0"),
+        ("global_head_dim", json!(31), "2 KV heads of 31 dimensions"),
+        ("global_head_dim", json!(1u64 << 40), "global_head_dim is"),
+        ("layer_types", json!(["full_attention"]), "a window that is not"),
+        ("layer_types", json!(only("chunked_attention")), "chunked_attention"),
+        ("per_layer_config", json!({"0": {"head_dim": 64}}), "unlike others of its kind"),
+        ("per_layer_config", json!({"0": {"sliding_window": 64}}), "sliding_window"),
+        ("rope_parameters", json!({"rope_type": "default"}), "each kind of layers"),
+        ("sliding_window", json!(0), "a window that is not"),
+        ("attention_bias", json!(true), "attention_bias"),
+        ("hidden_activation", json!("silu"), "silu"),
+    ] {
+        let error = config("gemma4", &|config| config[key] = value.clone()).expect_err(key);
+        assert!(error.contains(words), "{key}: {error}");
     }
 }
 

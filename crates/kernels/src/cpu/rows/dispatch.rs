@@ -70,7 +70,7 @@ row_operations! {
     /// `gates = silu(gates) * ups`.
     pub(crate) fn silu_mul(gates: &mut [Lanes], ups: &[Lanes]);
     /// `gates = gelu(gates) * ups`.
-    pub(crate) fn gelu_mul(gates: &mut [Lanes], ups: &[Lanes]);
+    pub fn gelu_mul(gates: &mut [Lanes], ups: &[Lanes]);
     /// Puts `width` sums into each row of `out`, whose rows are `stride` values apart.
     pub(crate) fn put(out: &mut [f32], stride: usize, sums: &[Lanes], width: usize);
     /// Adds `width` sums to each row of `out`, as [`Kernel::put`] puts them.

@@ -183,10 +183,7 @@ impl DeviceModel {
             let rows = self.normed(&rows, row_norm)?;
             rows.reshape((sequences, positions, count, head_dim))?.transpose(1, 2)?.contiguous()
         };
-        let [query_norm, key_norm] = match &layer.qk_norms {
-            Some([query, key]) => [Some(query), Some(key)],
-            None => [None, None],
-        };
+        let [query_norm, key_norm] = [&layer.query_norm, &layer.key_norm].map(Option::as_ref);
         let of = |kind, norm| Option::filter(norm, |_: &&Tensor| self.config.qk_norm == kind);
         let mut query = part(0, heads, of(QkNorm::Rows, query_norm))?;
         let mut key = part(heads, kv_heads, of(QkNorm::Rows, key_norm))?;

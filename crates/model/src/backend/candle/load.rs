@@ -97,6 +97,17 @@ fn tensor_dtype(dtype: ComputeDtype) -> Result<DType, LoadError> {
     }
 }
 
+/// Refuses layers that differ in the sizes of K and V: the device computes with one size.
+fn refuse_mixed(config: &Config) -> Result<(), LoadError> {
+    match config.mixed {
+        Some(_) => {
+            let choice = format!("a {} on a GPU", config.architecture);
+            Err(LoadError::UnsupportedChoice { choice, hint: Hint::UseCpu })
+        }
+        None => Ok(()),
+    }
+}
+
 fn failed(error: &candle_core::Error) -> LoadError {
     LoadError::Device { device: "the device".to_owned(), what: first_line(error) }
 }
@@ -124,6 +135,7 @@ impl DeviceModel {
         settings: DeviceSettings,
     ) -> Result<Self, LoadError> {
         let config = file.config().clone();
+        refuse_mixed(&config)?;
         let dtype = tensor_dtype(settings.dtype)?;
         let weights = Weights::read(&config, &mut FileSource { file, device, dtype })?;
         Self::new(config, weights, device, settings)
@@ -140,6 +152,7 @@ impl DeviceModel {
     ) -> Result<(Self, DeviceInfo), LoadError> {
         let (device, info) =
             open(choice, settings.warn)?.unwrap_or((Device::Cpu, DeviceInfo::cpu()));
+        refuse_mixed(&config)?;
         let dtype = tensor_dtype(settings.dtype)?;
         let weights = Weights::read(&config, &mut RandomSource { device: &device, dtype })?;
         Ok((Self::new(config, weights, &device, settings)?, info))
@@ -162,7 +175,7 @@ impl DeviceModel {
         let angles = |rope: &Rope| -> candle_core::Result<Angles> {
             let (rotary, dim) = (config.rotary_dim, config.head_dim);
             let rotations = rope.rotations(config.context, rotary, dim);
-            let (cos, sin): (Vec<f32>, Vec<f32>) = rotations.into_iter().unzip();
+            let (cos, sin) = rotations.tables();
             let shape = (config.context, config.head_dim / 2);
             let place = |values| Tensor::from_vec(values, shape, device);
             let factor = rope.attention_factor.powi(2);

@@ -29,8 +29,11 @@ const ALIGN: usize = 32;
 
 /// Q, K and V of a sequence in the fused rows.
 pub(crate) struct QkvHeads<'a> {
-    /// Rows of the sequence, `[row][Q heads, K heads, V heads][dim]`. Q is rotated and scaled.
+    /// Rows of the sequence, `[row][Q heads, K heads, V heads][dim]`, or without K and V if these are
+    /// `shared`. Q is rotated and scaled.
     pub(crate) qkv: &'a [f32],
+    /// K and V of another layer for the rows, `[row][K heads, V heads][dim]`.
+    pub(crate) shared: Option<&'a [f32]>,
     /// Number of query heads.
     pub(crate) heads: usize,
     /// Number of KV heads.
@@ -58,7 +61,8 @@ pub(crate) struct KvHead<'a> {
 
 impl QkvHeads<'_> {
     fn stride(&self) -> usize {
-        (self.heads + 2 * self.kv_heads) * self.dim
+        let kv_heads = if self.shared.is_some() { 0 } else { self.kv_heads };
+        (self.heads + 2 * kv_heads) * self.dim
     }
 
     /// Number of rows of the sequence.
@@ -73,8 +77,14 @@ impl QkvHeads<'_> {
 
     /// Returns K or V of a row for one KV head.
     fn fresh(&self, part: KvPart, row: usize, head: usize) -> &[f32] {
-        let before = if part == KvPart::Key { self.heads } else { self.heads + self.kv_heads };
-        self.row(row, before + head, 1)
+        let before = if part == KvPart::Key { 0 } else { self.kv_heads };
+        match self.shared {
+            Some(kv) => {
+                let first = (row * 2 * self.kv_heads + before + head) * self.dim;
+                &kv[first..first + self.dim]
+            }
+            None => self.row(row, self.heads + before + head, 1),
+        }
     }
 
     /// Computes attention of a KV head into `out`, `[row][group][dim]`.
@@ -148,7 +158,7 @@ impl QkvHeads<'_> {
         let mut panels =
             KvPanels::start(kernel, format, positions, self.dim, keys, values, rounded);
         let (row, unseen) = (row.take(self.dim), self.aligned_first(stored));
-        let row_bytes = codec.kv_dtype.row_bytes(self.dim);
+        let row_bytes = codec.row_bytes(self.dim);
         for part in [KvPart::Key, KvPart::Value] {
             let index = |position, tokens| KvRowIndex { layer, head, position, tokens };
             if let Some(past) = past {

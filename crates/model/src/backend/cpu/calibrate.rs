@@ -4,6 +4,7 @@ use hyperrag_core::{
     Calibration, Chunk, FixedPositions, KvBlock, KvDtype, LanguageModel, ModelError,
 };
 
+use crate::arch::mixed::HeadSizes;
 use crate::backend::cpu::model::CpuModel;
 
 impl CpuModel {
@@ -43,26 +44,24 @@ impl CpuModel {
         sums: &mut [f64],
         counts: &mut [u32],
     ) {
-        let (kv_shape, tokens) = (&self.kv_shape, block.tokens());
-        let (heads, dim) = (kv_shape.kv_heads as usize, kv_shape.head_dim as usize);
-        let mut row = vec![0.0; dim];
-        for layer in 0..kv_shape.layers as usize {
-            for part in 0..2 * heads {
-                let is_key = part < heads;
-                let bytes = if is_key {
-                    block.keys(layer, part)
-                } else {
-                    block.values(layer, part - heads)
-                };
-                for (position, bytes) in bytes.chunks_exact(4 * dim).enumerate() {
+        let tokens = block.tokens();
+        let place_values = self.kv_shape.token_bytes() / 4;
+        let (layer_bytes, layer_values) =
+            (self.kv_shape.layer_bytes(tokens), self.kv_shape.layer_bytes(1) / 4);
+        for layer in 0..self.config.own_layers() {
+            let HeadSizes { kv_heads, head_dim } = self.config.heads_of(layer);
+            let slots = self.config.slots(layer);
+            let kv = &block.kv()[slots.start * layer_bytes..slots.end * layer_bytes];
+            let mut row = vec![0.0; head_dim];
+            for (part, run) in kv.chunks_exact(4 * head_dim * tokens).enumerate() {
+                for (position, bytes) in run.chunks_exact(4 * head_dim).enumerate() {
                     KvDtype::F32.decode(bytes, &mut row);
-                    if is_key {
+                    if part < kv_heads {
                         self.codec.rotate_back(layer, position, &mut row);
                     }
-                    let place = fixed.place(position, tokens);
-                    let start =
-                        ((place * kv_shape.layers as usize + layer) * 2 * heads + part) * dim;
-                    for (sum, value) in sums[start..start + dim].iter_mut().zip(&row) {
+                    let place = fixed.place(position, tokens) * place_values;
+                    let start = place + slots.start * layer_values + part * head_dim;
+                    for (sum, value) in sums[start..start + head_dim].iter_mut().zip(&row) {
                         *sum += f64::from(*value);
                     }
                 }

@@ -49,7 +49,7 @@ impl CpuModel {
         self.config
             .check(prompt, sampling.tokens_max, || "the prompt with its answer".to_owned())?;
         let mut run = GenerationState {
-            kv: AppendKv::with_room(self.kv_shape, room),
+            kv: AppendKv::with_room(&self.config, &self.codec, room),
             fresh: Vec::new(),
             hidden: vec![0.0; self.config.hidden],
             logits: Vec::new(),

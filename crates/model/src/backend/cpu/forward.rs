@@ -14,6 +14,7 @@ use hyperrag_kernels::lanes::{PANEL, panels_of};
 use hyperrag_kernels::memory::aligned::Floats;
 use rayon::prelude::*;
 
+use crate::arch::mixed::HeadSizes;
 use crate::arch::weights::LayerWeights;
 use crate::backend::cpu::kv_cache::PastKv;
 use crate::backend::cpu::micro_batches::MicroBatches;
@@ -43,7 +44,7 @@ pub(crate) enum ResidualRows {
 
 /// Selects the packed operand that is the left side of a product.
 #[derive(Clone, Copy)]
-enum Left {
+pub(super) enum Left {
     /// Normed rows, or the output of attention.
     Normed,
     Activated,
@@ -51,11 +52,11 @@ enum Left {
 
 /// Place of a token's row in its sequence and in the micro-batch.
 #[derive(Clone, Copy)]
-struct TokenRow {
-    token: u32,
+pub(super) struct TokenRow {
+    pub(super) token: u32,
     position: usize,
     /// Index of the row in the micro-batch.
-    index: usize,
+    pub(super) index: usize,
     /// Index of the first row of its sequence.
     first: usize,
     /// Number of rows of its sequence.
@@ -76,25 +77,48 @@ impl CpuModel {
     ) -> Vec<Option<BlockError>> {
         let mut rows = rows_of(sequences);
         let failed: Vec<_> = sequences.iter().map(|_| OnceLock::new()).collect();
-        let (q, hidden) = (self.config.heads * self.config.head_dim, self.config.hidden);
+        let (count, hidden) = (rows.len(), self.config.hidden);
         let mut workspace = {
             let mut idle = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
             idle.pop().unwrap_or_default()
         };
-        let Workspace { x, qkv, attended, scratch } = &mut workspace;
-        let x = x.take(rows.len() * hidden);
-        let qkv = qkv.take(rows.len() * self.qkv_width());
-        let attended = attended.take(rows.len() * q);
+        let Workspace { x, qkv, attended, shared, inputs, scratch } = &mut workspace;
+        let layers = 0..self.weights.layers.len();
+        let widest = |width: &dyn Fn(usize) -> usize| layers.clone().map(width).max().unwrap_or(0);
+        let x = x.take(count * hidden);
+        let qkv = qkv.take(count * widest(&|l| self.qkv_width(l)));
+        let attended = attended.take(count * widest(&|l| self.query_width(l)));
+        let width = self.token_inputs_width();
+        let inputs = inputs.take(count * width);
+        let embedded = width > 0;
+        if embedded {
+            self.by_rows(
+                &rows,
+                batches,
+                x,
+                (inputs, width),
+                scratch,
+                |rows, x, inputs, scratch| {
+                    self.embed(rows, x);
+                    self.token_inputs(rows, x, inputs, scratch);
+                },
+            );
+        }
         // Step `l` ends layer `l - 1` and begins layer `l`: both work row by row.
-        for l in 0..self.weights.layers.len() {
-            self.by_rows(&rows, batches, x, qkv, scratch, |rows, x, qkv, scratch| {
+        for l in layers {
+            let width = self.qkv_width(l);
+            let qkv = &mut qkv[..count * width];
+            self.by_rows(&rows, batches, x, (qkv, width), scratch, |rows, x, qkv, scratch| {
                 match l.checked_sub(1) {
+                    Some(layer) => self.output_and_mlp(layer, rows, attended, inputs, x, scratch),
+                    None if embedded => {}
                     None => self.embed(rows, x),
-                    Some(layer) => self.output_and_mlp(layer, rows, attended, x, scratch),
                 }
                 self.qkv(l, rows, x, qkv, scratch);
             });
-            self.attend(l, sequences, qkv, attended, kv_out.as_deref_mut(), &failed);
+            let kv = self.shared_kv(l, qkv, &mut shared[usize::from(self.config.is_local(l))]);
+            let attended = &mut attended[..count * self.query_width(l)];
+            self.attend(l, sequences, (qkv, kv), attended, kv_out.as_deref_mut(), &failed);
         }
         if returned == ResidualRows::LastOfEach {
             rows.retain(|row| row.index + 1 == row.first + row.count);
@@ -103,34 +127,53 @@ impl CpuModel {
             }
         }
         let x = &mut x[..rows.len() * hidden];
-        self.by_rows(&rows, batches, x, qkv, scratch, |rows, x, _, scratch| {
-            self.output_and_mlp(self.weights.layers.len() - 1, rows, attended, x, scratch);
+        self.by_rows(&rows, batches, x, (&mut [], 0), scratch, |rows, x, _, scratch| {
+            self.output_and_mlp(self.weights.layers.len() - 1, rows, attended, inputs, x, scratch);
         });
         finish(x);
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
         failed.into_iter().map(OnceLock::into_inner).collect()
     }
 
-    /// Runs `step` for all rows on all threads, each task with its part of `x` and `qkv`. For a single
-    /// row, the threads share each product, and `scratch` serves everything else.
+    /// Keeps K and V of a layer that later ones read, or returns those that this layer reads of an earlier
+    /// one, `[row][K heads, V heads][dim]`.
+    fn shared_kv<'k>(&self, l: usize, qkv: &[f32], kept: &'k mut Floats) -> Option<&'k [f32]> {
+        let HeadSizes { kv_heads, head_dim } = self.config.heads_of(l);
+        let (width, kv) = (self.qkv_width(l), 2 * kv_heads * head_dim);
+        let rows = qkv.len() / width;
+        if self.config.kv_source(l) != l {
+            return Some(kept.get(rows * kv));
+        }
+        if self.config.is_shared(l) {
+            let kept = kept.take(rows * kv).chunks_exact_mut(kv);
+            for (kept, row) in kept.zip(qkv.chunks_exact(width)) {
+                kept.copy_from_slice(&row[width - kv..]);
+            }
+        }
+        None
+    }
+
+    /// Runs `step` for all rows on all threads, each task with its part of `x` and of other values, which
+    /// come with their number in a row. For a single row, the threads share each product, and `scratch` serves everything else.
     fn by_rows(
         &self,
         rows: &[TokenRow],
         batches: &MicroBatches,
         x: &mut [f32],
-        qkv: &mut [f32],
+        (values, width): (&mut [f32], usize),
         scratch: &mut Scratch,
         step: impl Fn(&[TokenRow], &mut [f32], &mut [f32], &mut Scratch) + Sync,
     ) {
         if rows.len() == 1 {
             scratch.split_gemv = true;
-            return step(rows, x, qkv, scratch);
+            return step(rows, x, values, scratch);
         }
         let tasks = self.tasks(rows.len(), batches);
         let x = split(x, tasks.iter().map(|task| task.len() * self.config.hidden));
-        let qkv = split(qkv, tasks.iter().map(|task| task.len() * self.qkv_width()));
-        let places = tasks.into_par_iter().zip(x).zip(qkv).with_max_len(1);
-        places.for_each(|((task, x), qkv)| step(&rows[task], x, qkv, &mut self.scratch.get()));
+        let values = split(values, tasks.iter().map(|task| task.len() * width));
+        let places = tasks.into_par_iter().zip(x).zip(values).with_max_len(1);
+        places
+            .for_each(|((task, x), values)| step(&rows[task], x, values, &mut self.scratch.get()));
     }
 
     /// Splits rows into tasks of whole tiles and of about the same size, the same number for each of
@@ -143,8 +186,16 @@ impl CpuModel {
         (0..count).map(|task| start(task)..start(task + 1)).collect()
     }
 
-    pub(crate) fn qkv_width(&self) -> usize {
-        (self.config.heads + 2 * self.config.kv_heads) * self.config.head_dim
+    /// Number of values of Q, K and V of a row, or of Q where a layer has no K and V.
+    pub(crate) fn qkv_width(&self, l: usize) -> usize {
+        let HeadSizes { kv_heads, head_dim } = self.config.heads_of(l);
+        let kv_heads = if self.config.kv_source(l) == l { kv_heads } else { 0 };
+        (self.config.heads + 2 * kv_heads) * head_dim
+    }
+
+    /// Number of values of Q of a row.
+    fn query_width(&self, l: usize) -> usize {
+        self.config.heads * self.config.heads_of(l).head_dim
     }
 
     fn embed(&self, rows: &[TokenRow], x: &mut [f32]) {
@@ -162,21 +213,28 @@ impl CpuModel {
         let (config, layer) = (&self.config, &self.weights.layers[l]);
         self.norm(x, layer.attention_norm.as_deref(), scratch);
         self.linear(&layer.qkv, Left::Normed, scratch, qkv, StoreOp::Put);
-        let (narrow, factor) = (&mut scratch.narrow, config.query_factor(l));
-        let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        for (row, qkv) in rows.iter().zip(qkv.chunks_exact_mut(self.qkv_width())) {
+        let factor = config.query_factor(l);
+        let HeadSizes { kv_heads, head_dim } = config.heads_of(l);
+        let (queries, keys) = (config.heads * head_dim, kv_heads * head_dim);
+        for (row, qkv) in rows.iter().zip(qkv.chunks_exact_mut(self.qkv_width(l))) {
             if let Some(bias) = &layer.qkv_bias {
                 self.kernel.add(qkv, bias);
             }
-            if let Some(norms) = &layer.qk_norms {
-                let (queries, rest) = qkv.split_at_mut(queries);
-                self.norm_in_place(queries, &norms[0], narrow);
-                self.norm_in_place(&mut rest[..keys], &norms[1], narrow);
+            let (queries, rest) = qkv.split_at_mut(queries);
+            if let Some(norm) = &layer.query_norm {
+                self.norm_in_place(queries, norm, &mut scratch.narrow);
             }
-            let scale = config.attention_scale;
-            self.codec.rotate_times(l, row.position, &mut qkv[..queries], scale);
+            if let Some(norm) = &layer.key_norm {
+                self.norm_in_place(&mut rest[..keys], norm, &mut scratch.narrow);
+            }
+            if config.mixed.is_some() && !rest.is_empty() {
+                let ones = scratch.wide.take(head_dim);
+                ones.fill(1.0);
+                self.norm_in_place(&mut rest[keys..], ones, &mut scratch.narrow);
+            }
+            self.codec.rotate_times(l, row.position, queries, config.attention_scale);
             if factor != 1.0 {
-                for head in qkv[..queries].chunks_exact_mut(config.head_dim) {
+                for head in queries.chunks_exact_mut(head_dim) {
                     head[..config.rotary_dim].iter_mut().for_each(|value| *value *= factor);
                 }
             }
@@ -184,7 +242,7 @@ impl CpuModel {
     }
 
     /// Norms each run of values, as many as there are weights.
-    fn norm_in_place(&self, x: &mut [f32], weight: &[f32], buffer: &mut Floats) {
+    pub(super) fn norm_in_place(&self, x: &mut [f32], weight: &[f32], buffer: &mut Floats) {
         let buffer = buffer.take(weight.len());
         for x in x.chunks_exact_mut(weight.len()) {
             buffer.copy_from_slice(x);
@@ -192,21 +250,23 @@ impl CpuModel {
         }
     }
 
-    /// Adds attention's output projection to the residual, then the output of the feed-forward part.
+    /// Adds attention's output projection to the residual, then the output of the feed-forward part, then
+    /// what the token gives to the layer.
     fn output_and_mlp(
         &self,
         l: usize,
         rows: &[TokenRow],
         attended: &[f32],
+        inputs: &[f32],
         x: &mut [f32],
         scratch: &mut Scratch,
     ) {
         let layer = &self.weights.layers[l];
-        let q = self.config.heads * self.config.head_dim;
-        let group = self.config.group() * self.config.head_dim;
+        let (q, kv_heads) = (self.query_width(l), self.config.heads_of(l).kv_heads);
+        let group = q / kv_heads;
         scratch.lhs.start(self.kernel, self.lhs_format(), rows.len(), q);
         for (i, row) in rows.iter().enumerate() {
-            for head in 0..self.config.kv_heads {
+            for head in 0..kv_heads {
                 let start = row.first * q + (head * row.count + row.index - row.first) * group;
                 scratch.lhs.set(i, head * group, &attended[start..start + group]);
             }
@@ -219,13 +279,14 @@ impl CpuModel {
             scratch,
         );
         self.norm(x, layer.feed_forward_norm.as_deref(), scratch);
-        self.feed_forward(layer, scratch);
+        self.feed_forward(layer, self.config.feed_forward_of(l), scratch);
         let norm = layer.post_feed_forward_norm.as_deref();
         self.add_linear(&layer.down, Left::Activated, norm, x, scratch);
+        self.add_token_input(l, rows, inputs, x, scratch);
     }
 
     /// Adds a product to `x`, first normed if there is a norm, and multiplied by the model's factor.
-    fn add_linear(
+    pub(super) fn add_linear(
         &self,
         weights: &PackedWeights,
         left: Left,
@@ -251,8 +312,8 @@ impl CpuModel {
     }
 
     /// Multiplies the activated gates of the normed rows by the ups, while a tile is in the cache.
-    fn feed_forward(&self, layer: &PackedLayer, scratch: &mut Scratch) {
-        let (kernel, wide) = (self.kernel, self.config.feed_forward);
+    fn feed_forward(&self, layer: &PackedLayer, wide: usize, scratch: &mut Scratch) {
+        let kernel = self.kernel;
         let Scratch { lhs, activated, narrow, upcast, split_gemv, .. } = scratch;
         activated.start(kernel, self.lhs_format(), lhs.rows(), wide);
         let activation = self.config.activation;
@@ -281,7 +342,7 @@ impl CpuModel {
     }
 
     /// Norms rows, if there is a norm, and packs them as the left side of products.
-    fn norm(&self, x: &[f32], weight: Option<&[f32]>, scratch: &mut Scratch) {
+    pub(super) fn norm(&self, x: &[f32], weight: Option<&[f32]>, scratch: &mut Scratch) {
         let (hidden, eps) = (self.config.hidden, self.config.norm_eps);
         let out = scratch.narrow.take(hidden);
         let lhs = scratch.lhs.start(self.kernel, self.lhs_format(), x.len() / hidden, hidden);
@@ -299,7 +360,7 @@ impl CpuModel {
     }
 
     /// Returns the format of the left sides of the layers' products.
-    fn lhs_format(&self) -> LhsFormat {
+    pub(super) fn lhs_format(&self) -> LhsFormat {
         self.kernel.lhs_format(self.dtype)
     }
 
@@ -310,7 +371,7 @@ impl CpuModel {
 
     /// Multiplies the scratch's rows by `weights` into `out`. Threads share the product of a single
     /// row, because reading the weights takes the time.
-    fn linear(
+    pub(super) fn linear(
         &self,
         weights: &PackedWeights,
         left: Left,

@@ -1,6 +1,11 @@
 //! K and V of the positions before a run: those of a block, or of a sequence that grows by tokens.
 
-use hyperrag_core::{BlockError, KvShape, LayerSource};
+use std::ops::Range;
+
+use hyperrag_core::{BlockError, LayerSource};
+
+use crate::arch::config::Config;
+use crate::backend::cpu::kv_codec::KvCodec;
 
 /// The positions before the tokens of a sequence.
 #[derive(Clone, Copy)]
@@ -20,26 +25,45 @@ impl<'a> PastKv<'a> {
         }
     }
 
-    /// Returns K and V of a layer. Bytes that must be read go to `buffer`.
+    /// Returns K and V of a layer, which may be another's. Bytes that must be read go to `buffer`.
     pub(crate) fn layer(
         self,
+        config: &Config,
         layer: usize,
         buffer: &'a mut Vec<u8>,
     ) -> Result<PastLayer<'a>, BlockError> {
         Ok(match self {
             Self::Block(block) => {
-                let bytes = block.layer(layer, buffer)?;
-                PastLayer::Read { tokens: block.tokens(), heads: block.kv_shape().kv_heads, bytes }
+                let bytes = read_slots(block, config.slots(layer), buffer)?;
+                let heads = config.heads_of(layer).kv_heads;
+                PastLayer::Read { tokens: block.tokens(), heads, bytes }
             }
-            Self::Grown(grown) => PastLayer::Grown(grown, layer),
+            Self::Grown(grown) => PastLayer::Grown(grown, config.kv_source(layer)),
         })
     }
+}
+
+/// Reads successive layers of a block.
+fn read_slots<'a>(
+    block: &'a dyn LayerSource,
+    slots: Range<usize>,
+    buffer: &'a mut Vec<u8>,
+) -> Result<&'a [u8], BlockError> {
+    if slots.len() == 1 {
+        return block.layer(slots.start, buffer);
+    }
+    let mut one = Vec::new();
+    buffer.clear();
+    for slot in slots {
+        buffer.extend_from_slice(block.layer(slot, &mut one)?);
+    }
+    Ok(buffer)
 }
 
 /// A layer of a [`PastKv`].
 #[derive(Clone, Copy)]
 pub(crate) enum PastLayer<'a> {
-    Read { tokens: usize, heads: u32, bytes: &'a [u8] },
+    Read { tokens: usize, heads: usize, bytes: &'a [u8] },
     Grown(&'a AppendKv, usize),
 }
 
@@ -48,16 +72,15 @@ impl<'a> PastLayer<'a> {
     pub(crate) fn head(self, head: usize) -> PastHead<'a> {
         match self {
             Self::Read { tokens, heads, bytes } => {
-                let heads = heads as usize;
                 let run = bytes.len() / (2 * heads);
                 let part = |index: usize| &bytes[index * run..(index + 1) * run];
                 PastHead { tokens, keys: part(head), values: part(heads + head) }
             }
-            Self::Grown(grown, layer) => PastHead {
-                tokens: grown.tokens,
-                keys: grown.run(layer, head),
-                values: grown.run(layer, grown.kv_shape.kv_heads as usize + head),
-            },
+            Self::Grown(grown, layer) => {
+                let runs = &grown.layers[layer].runs;
+                let (keys, values) = runs.split_at(runs.len() / 2);
+                PastHead { tokens: grown.tokens, keys: &keys[head], values: &values[head] }
+            }
         }
     }
 }
@@ -73,30 +96,42 @@ pub(crate) struct PastHead<'a> {
 /// K and V to which tokens are appended without moving earlier ones. Each head of each layer has its
 /// own run, with room for all tokens to come.
 pub(crate) struct AppendKv {
-    kv_shape: KvShape,
     tokens: usize,
-    /// `[layer][K, then V][KV head]`, each `[position][dim]`.
+    /// Layers that have K and V.
+    layers: Vec<LayerRuns>,
+}
+
+/// K and V of a layer.
+struct LayerRuns {
+    /// Bytes of a position in a run.
+    row_bytes: usize,
+    /// `[K, then V][KV head]`, each `[position][dim]`.
     runs: Vec<Vec<u8>>,
 }
 
 impl AppendKv {
     /// Returns empty runs with room for `tokens` positions.
-    pub(crate) fn with_room(kv_shape: KvShape, tokens: usize) -> Self {
-        let runs = 2 * kv_shape.layers as usize * kv_shape.kv_heads as usize;
-        let run = || Vec::with_capacity(kv_shape.head_bytes(tokens));
-        Self { kv_shape, tokens: 0, runs: std::iter::repeat_with(run).take(runs).collect() }
+    pub(crate) fn with_room(config: &Config, codec: &KvCodec, tokens: usize) -> Self {
+        let layers = (0..config.own_layers()).map(|layer| {
+            let heads = config.heads_of(layer);
+            let row_bytes = codec.row_bytes(heads.head_dim);
+            let run = || Vec::with_capacity(tokens * row_bytes);
+            let runs = std::iter::repeat_with(run).take(2 * heads.kv_heads).collect();
+            LayerRuns { row_bytes, runs }
+        });
+        Self { tokens: 0, layers: layers.collect() }
     }
 
     /// Appends `tokens` positions. `kv` has the layout of a block of them.
     pub(crate) fn append(&mut self, tokens: usize, kv: &[u8]) {
-        let heads = kv.chunks_exact(self.kv_shape.head_bytes(tokens));
-        for (run, head) in self.runs.iter_mut().zip(heads) {
-            run.extend_from_slice(head);
+        let mut rest = kv;
+        for LayerRuns { row_bytes, runs } in &mut self.layers {
+            for run in runs {
+                let (own, later) = rest.split_at(tokens * *row_bytes);
+                run.extend_from_slice(own);
+                rest = later;
+            }
         }
         self.tokens += tokens;
-    }
-
-    fn run(&self, layer: usize, index: usize) -> &[u8] {
-        &self.runs[layer * 2 * self.kv_shape.kv_heads as usize + index]
     }
 }

@@ -41,6 +41,7 @@ pub(crate) struct KvCodec {
     rotations: Arc<[Arc<Rotations>]>,
     /// A sign for each dimension, divided by the norm of the Hadamard matrix.
     signs: Arc<Vec<f32>>,
+    /// Dimensions of a stored row. A row of K or V is one stored row, or several where layers differ.
     dim: usize,
 }
 
@@ -86,8 +87,20 @@ impl KvCodec {
     }
 
     fn angles(&self, layer: usize, position: usize) -> &[(f32, f32)] {
-        let half = self.dim / 2;
-        &self.rotations[layer][position * half..][..half]
+        self.rotations[layer].at(position)
+    }
+
+    /// Returns the bytes of a row of K or V of `dim` dimensions.
+    pub(crate) fn row_bytes(&self, dim: usize) -> usize {
+        dim / self.dim * self.kv_dtype.row_bytes(self.dim)
+    }
+
+    /// Writes the stored rows of a row.
+    fn encode_rows(&self, row: &[f32], bytes: &mut [u8]) {
+        let rows = row.chunks_exact(self.dim);
+        for (row, bytes) in rows.zip(bytes.chunks_exact_mut(self.kv_dtype.row_bytes(self.dim))) {
+            self.kernel.encode(KvRows(self.kv_dtype), row, bytes);
+        }
     }
 
     /// Writes a row to `bytes`. Destroys `row`.
@@ -106,7 +119,7 @@ impl KvCodec {
         } else if part == KvPart::Key {
             self.rotate(index.layer, index.position, row);
         }
-        self.kernel.encode(KvRows(self.kv_dtype), row, bytes);
+        self.encode_rows(row, bytes);
     }
 
     /// Writes a row whose K is already rotated to its position, see [`KvCodec::encode`].
@@ -118,7 +131,7 @@ impl KvCodec {
         bytes: &mut [u8],
     ) {
         if self.calibration.is_none() {
-            return self.kernel.encode(KvRows(self.kv_dtype), row, bytes);
+            return self.encode_rows(row, bytes);
         }
         if part == KvPart::Key {
             self.rotate_back(index.layer, index.position, row);
@@ -128,7 +141,10 @@ impl KvCodec {
 
     /// Reads a row; K is rotated to its position.
     pub(crate) fn decode(&self, part: KvPart, index: KvRowIndex, bytes: &[u8], row: &mut [f32]) {
-        self.kernel.decode(KvRows(self.kv_dtype), bytes, row);
+        let stored = bytes.chunks_exact(self.kv_dtype.row_bytes(self.dim));
+        for (bytes, row) in stored.zip(row.chunks_exact_mut(self.dim)) {
+            self.kernel.decode(KvRows(self.kv_dtype), bytes, row);
+        }
         if let Some(means) = self.means(part, index) {
             hadamard(row);
             for ((value, mean), sign) in row.iter_mut().zip(means).zip(&*self.signs) {
@@ -152,9 +168,9 @@ impl KvCodec {
     ) {
         if self.calibration.is_none() {
             let rows = KvRows(self.kv_dtype);
-            return self.kernel.decode_to_pairs(rows, bytes, row, pairs);
+            return self.kernel.decode_to_pairs(rows, bytes, &mut row[..self.dim], pairs);
         }
-        let rows = bytes.chunks_exact(self.kv_dtype.row_bytes(row.len()));
+        let rows = bytes.chunks_exact(self.row_bytes(row.len()));
         let pairs = pairs.chunks_exact_mut(row.len().div_ceil(2));
         for (i, (bytes, pairs)) in rows.zip(pairs).enumerate() {
             self.decode(part, KvRowIndex { position: index.position + i, ..index }, bytes, row);
@@ -197,7 +213,8 @@ mod tests {
 
     fn codec(kv_dtype: KvDtype, dim: usize) -> KvCodec {
         let angles = (0..16 * dim / 2).map(|n| (n as f32).sin_cos());
-        let rotations: Arc<Rotations> = Arc::new(angles.map(|(sin, cos)| (cos, sin)).collect());
+        let angles = angles.map(|(sin, cos)| (cos, sin)).collect();
+        let rotations = Arc::new(Rotations::new(angles, dim));
         let codec = KvCodec::new(Kernel::best(), kv_dtype, dim, vec![rotations; 2]);
         if !kv_dtype.is_calibrated() {
             return codec;

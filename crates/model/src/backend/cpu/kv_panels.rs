@@ -65,7 +65,7 @@ impl<'a> KvPanels<'a> {
         bytes: &[u8],
         row: &mut [f32],
     ) {
-        let row_bytes = codec.kv_dtype.row_bytes(row.len());
+        let row_bytes = codec.row_bytes(row.len());
         match self {
             Self::Pairs { .. }
                 if codec.kv_dtype == KvDtype::Bf16 && row.len().is_multiple_of(2) =>

@@ -19,3 +19,4 @@ mod micro_batches;
 pub(crate) mod model;
 mod requantise;
 pub(crate) mod scratch;
+mod token_inputs;

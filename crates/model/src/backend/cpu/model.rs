@@ -78,7 +78,7 @@ impl CpuModel {
         let weights = pool.install(|| stored.try_map(pack_head, |m| m.pack(&memory, dtype)))?;
         Ok(Self {
             kv_shape: config.kv_shape(kv_dtype),
-            codec: KvCodec::new(kernel, kv_dtype, config.head_dim, config.rotations()),
+            codec: KvCodec::new(kernel, kv_dtype, config.slot().head_dim, config.rotations()),
             scratch: Arc::new(ScratchPool::new(pool.current_num_threads())),
             workspaces: Arc::default(),
             config,

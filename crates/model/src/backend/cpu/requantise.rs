@@ -5,8 +5,10 @@ use std::sync::Arc;
 use hyperrag_core::{Calibration, KvBlock, KvDtype, ModelError};
 use rayon::prelude::*;
 
+use crate::arch::mixed::HeadSizes;
 use crate::backend::cpu::kv_codec::{KvPart, KvRowIndex};
 use crate::backend::cpu::model::CpuModel;
+use crate::backend::cpu::scratch::split;
 
 impl CpuModel {
     /// Returns the model with an element type that needs a calibration.
@@ -47,10 +49,19 @@ impl CpuModel {
         }
         let tokens = exact.tokens();
         let mut kv = KvBlock::memory(tokens * self.kv_shape.token_bytes());
-        let bytes = (expected.layer_bytes(tokens), self.kv_shape.layer_bytes(tokens));
+        let layers = 0..self.config.own_layers();
+        let cut =
+            |bytes: usize| layers.clone().map(move |layer| self.config.slots(layer).len() * bytes);
+        let mut from = exact.kv();
+        let mut next = |bytes| {
+            let (own, later) = from.split_at(bytes);
+            from = later;
+            own
+        };
+        let from: Vec<_> = cut(expected.layer_bytes(tokens)).map(&mut next).collect();
+        let to = split(&mut kv, cut(self.kv_shape.layer_bytes(tokens)));
         self.pool.install(|| {
-            let layers = exact.kv().par_chunks(bytes.0).zip(kv.par_chunks_mut(bytes.1));
-            layers.enumerate().for_each(|(layer, (from, to))| {
+            from.into_par_iter().zip(to).enumerate().for_each(|(layer, (from, to))| {
                 self.requantise_layer(layer, tokens, from, to);
             });
         });
@@ -58,8 +69,8 @@ impl CpuModel {
     }
 
     fn requantise_layer(&self, layer: usize, tokens: usize, from: &[u8], to: &mut [u8]) {
-        let (heads, dim) = (self.config.kv_heads, self.config.head_dim);
-        let row_bytes = self.codec.kv_dtype.row_bytes(dim);
+        let HeadSizes { kv_heads: heads, head_dim: dim } = self.config.heads_of(layer);
+        let row_bytes = self.codec.row_bytes(dim);
         let mut row = vec![0.0; dim];
         let rows = from.chunks_exact(KvDtype::F32.row_bytes(dim));
         for (i, (from, to)) in rows.zip(to.chunks_exact_mut(row_bytes)).enumerate() {

@@ -13,10 +13,15 @@ use hyperrag_kernels::memory::aligned::Floats;
 pub(crate) struct Workspace {
     /// Residual stream, `[row][hidden]`.
     pub(crate) x: Floats,
-    /// Q, K and V of all rows, `[row][(heads + 2 kv_heads) * head_dim]`.
+    /// Q, K and V of all rows in a layer, `[row][(heads + 2 kv_heads) * head_dim]`.
     pub(crate) qkv: Floats,
     /// Attention's output, `[sequence][KV head][row][group * head_dim]`.
     pub(crate) attended: Floats,
+    /// K and V that later layers read, `[row][2 kv_heads * head_dim]`: of layers that see everything, and of
+    /// local ones.
+    pub(crate) shared: [Floats; 2],
+    /// Inputs that tokens give to all layers, `[row][layer][dim]`.
+    pub(crate) inputs: Floats,
     /// For a pass of one row, whose products are shared.
     pub(crate) scratch: Scratch,
 }
@@ -34,6 +39,8 @@ pub(crate) struct Scratch {
     /// Rows of K or V rounded to bf16.
     pub(crate) rounded: Vec<u32>,
     pub(crate) bytes: Vec<u8>,
+    /// Gates of what tokens give to a layer, and what they give.
+    pub(crate) gates: [Vec<Lanes>; 2],
     /// K and V of a layer of a block, as they were read.
     pub(crate) layer: Vec<u8>,
     /// Left sides of products.

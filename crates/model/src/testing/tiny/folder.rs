@@ -7,7 +7,7 @@ use candle_core::{Device, Result, Tensor, safetensors};
 use serde_json::{Map, Value, json};
 
 use super::{
-    LLAMA3, LOGITS_SCALING, MERGES, PHI4_CONTEXT, PHI4_EXTENDED, QUERY_PRE_ATTN_SCALAR,
+    LLAMA3, LOGITS_SCALING, MERGES, PHI4_CONTEXT, PHI4_EXTENDED, QUERY_PRE_ATTN_SCALAR, ROTATING,
     SHORT_FACTORS, SPECIAL, YARN, tokens,
 };
 use crate::arch::config::{Architecture, Window};
@@ -53,10 +53,10 @@ impl Tiny {
     /// Returns a tensor with transformers' name and conventions.
     fn named(&self, tensor: &super::Tensor) -> Result<(String, Tensor)> {
         let super::Tensor { name, shape, values } = tensor;
-        let gemma = self.config.architecture.is_gemma();
+        let one_more = self.config.architecture.adds_one_to_norms();
         let kind = name.rsplit('.').nth(1).unwrap_or_default();
         let mut values = values.clone();
-        if gemma && kind.ends_with("norm") {
+        if one_more && kind.ends_with("norm") {
             // A reader adds 1 again, which gives exactly the old value.
             values.iter_mut().for_each(|value| *value -= 1.0);
         }
@@ -82,6 +82,7 @@ impl Tiny {
             (_, Architecture::Gemma) => ("gemma", "Gemma"),
             (_, Architecture::Gemma2) => ("gemma2", "Gemma2"),
             (_, Architecture::Gemma3) => ("gemma3_text", "Gemma3"),
+            (_, Architecture::Gemma4) => ("gemma4_text", "Gemma4"),
             (_, Architecture::SmolLm3) => ("smollm3", "SmolLM3"),
             ("granite4", _) => ("granitemoehybrid", "GraniteMoeHybrid"),
             (_, Architecture::Granite) => ("granite", "Granite"),
@@ -120,7 +121,7 @@ impl Tiny {
         let mut set = |key: &str, value: Value| further.insert(key.to_owned(), value);
         match config.architecture {
             Architecture::Gemma => set("hidden_act", json!("gelu_pytorch_tanh")),
-            Architecture::Gemma2 | Architecture::Gemma3 => {
+            Architecture::Gemma2 | Architecture::Gemma3 | Architecture::Gemma4 => {
                 set("hidden_activation", json!("gelu_pytorch_tanh"))
             }
             _ => set("hidden_act", json!("silu")),
@@ -198,6 +199,7 @@ impl Tiny {
                     "sliding_attention": {"rope_type": "default", "rope_theta": config.local_rope.base},
                 },
             }),
+            "gemma4" | "gemma4-dense" => self.gemma4_config(),
             "phi3" => json!({"original_max_position_embeddings": config.context}),
             "phi4" => json!({
                 "original_max_position_embeddings": PHI4_CONTEXT,
@@ -222,6 +224,47 @@ impl Tiny {
         };
         let all = [pad, newer, granite4].into_iter();
         all.flat_map(|fields| fields.as_object().cloned().unwrap_or_default()).collect()
+    }
+}
+
+impl Tiny {
+    /// Lists the fields of Gemma 4: in the older spelling, or in the newer one if the model is dense.
+    fn gemma4_config(&self) -> Value {
+        let config = &self.config;
+        let Some(mixed) = config.mixed else { return json!({}) };
+        let types = layer_types(&config.window, "sliding_attention", "full_attention");
+        let (key, value) = match self.name {
+            "gemma4" => ("global_head_dim", json!(mixed.global.head_dim)),
+            _ => {
+                let global = types.iter().enumerate().filter(|(_, kind)| *kind == "full_attention");
+                let own = json!({
+                    "head_dim": mixed.global.head_dim, "num_key_value_heads": mixed.global.kv_heads,
+                });
+                let own: Map<_, _> =
+                    global.map(|(layer, _)| (layer.to_string(), own.clone())).collect();
+                ("per_layer_config", json!(own))
+            }
+        };
+        json!({
+            "rope_theta": null,
+            key: value,
+            "layer_types": types,
+            "attention_k_eq_v": mixed.keys_as_values,
+            "num_kv_shared_layers": mixed.shared,
+            "use_double_wide_mlp": mixed.shared_feed_forward > config.feed_forward,
+            "hidden_size_per_layer_input": mixed.token_input,
+            "vocab_size_per_layer_input": config.vocabulary,
+            "final_logit_softcapping": config.logit_cap,
+            "use_bidirectional_attention": "vision",
+            "rope_parameters": {
+                "full_attention": {
+                    "rope_type": "proportional",
+                    "rope_theta": config.rope.base,
+                    "partial_rotary_factor": (2 * ROTATING) as f64 / mixed.global.head_dim as f64,
+                },
+                "sliding_attention": {"rope_type": "default", "rope_theta": config.local_rope.base},
+            },
+        })
     }
 }
 
@@ -261,6 +304,9 @@ fn transformers_name(name: &str, post_norms: bool, fused: bool) -> String {
         return match name {
             "token_embd.weight" => "model.embed_tokens.weight",
             "output_norm.weight" => "model.norm.weight",
+            "per_layer_token_embd.weight" => "model.embed_tokens_per_layer.weight",
+            "per_layer_model_proj.weight" => "model.per_layer_model_projection.weight",
+            "per_layer_proj_norm.weight" => "model.per_layer_projection_norm.weight",
             _ => "lm_head.weight",
         }
         .to_owned();
@@ -281,6 +327,10 @@ fn transformers_name(name: &str, post_norms: bool, fused: bool) -> String {
         "ffn_down" => "mlp.down_proj",
         "ffn_norm" if post_norms => "pre_feedforward_layernorm",
         "post_ffw_norm" => "post_feedforward_layernorm",
+        "inp_gate" => "per_layer_input_gate",
+        "proj" => "per_layer_projection",
+        "post_norm" => "post_per_layer_input_norm",
+        "layer_output_scale" => return format!("model.layers.{layer}.layer_scalar"),
         _ => "post_attention_layernorm",
     };
     format!("model.layers.{layer}.{part}.{kind}")

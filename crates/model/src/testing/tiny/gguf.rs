@@ -42,7 +42,7 @@ impl Tiny {
         let own = [
             ("block_count", size(config.layers)),
             ("embedding_length", size(config.hidden)),
-            ("feed_forward_length", size(config.feed_forward)),
+            ("feed_forward_length", self.feed_forward()),
             ("attention.head_count", size(config.heads)),
             ("attention.head_count_kv", self.kv_heads()),
             ("attention.layer_norm_rms_epsilon", Value::F32(config.norm_eps)),
@@ -74,10 +74,13 @@ impl Tiny {
             | Architecture::Granite
             | Architecture::Olmo2
             | Architecture::Phi3 => vec![("rope.dimension_count", size(config.rotary_dim))],
-            _ => vec![
-                ("attention.key_length", size(config.head_dim)),
-                ("attention.value_length", size(config.head_dim)),
-            ],
+            _ => {
+                let head_dim = size(config.heads_of_kind(false).head_dim);
+                vec![
+                    ("attention.key_length", head_dim.clone()),
+                    ("attention.value_length", head_dim),
+                ]
+            }
         };
         if let Scaling::Linear(factor) = config.rope.scaling {
             metadata.push(("rope.scaling.type", text("linear")));
@@ -93,7 +96,8 @@ impl Tiny {
         ] {
             metadata.extend(cap.map(|cap| (key, Value::F32(cap))));
         }
-        if config.attention_scale != 1.0 / (config.head_dim as f32).sqrt() {
+        let known = config.mixed.is_some();
+        if !known && config.attention_scale != 1.0 / (config.head_dim as f32).sqrt() {
             metadata.push(("attention.scale", Value::F32(config.attention_scale)));
         }
         metadata
@@ -106,8 +110,46 @@ impl Tiny {
         let heads = size(self.config.kv_heads);
         match self.name {
             "granite4" => Value::Array(vec![heads; self.config.layers]),
+            "gemma4-dense" => {
+                let heads = |layer| size(self.config.heads_of(layer).kv_heads);
+                Value::Array((0..self.config.layers).map(heads).collect())
+            }
             _ => heads,
         }
+    }
+
+    /// Returns the width of the feed-forward part, for each layer if they differ.
+    fn feed_forward(&self) -> Value {
+        let config = &self.config;
+        match self.name {
+            "gemma4" => {
+                let wide = |layer| size(config.feed_forward_of(layer));
+                Value::Array((0..config.layers).map(wide).collect())
+            }
+            _ => size(config.feed_forward),
+        }
+    }
+
+    /// Lists the metadata of Gemma 4.
+    fn gemma4_metadata(&self) -> Vec<(&'static str, Value)> {
+        let config = &self.config;
+        let Some(mixed) = config.mixed else { return Vec::new() };
+        vec![
+            ("attention.key_length_swa", size(config.head_dim)),
+            ("attention.value_length_swa", size(config.head_dim)),
+            ("rope.dimension_count", size(mixed.global.head_dim)),
+            ("rope.dimension_count_swa", size(config.head_dim)),
+            ("rope.freq_base_swa", Value::F32(config.local_rope.base)),
+            ("attention.shared_kv_layers", size(mixed.shared)),
+            ("embedding_length_per_layer_input", size(mixed.token_input)),
+            ("attention.sliding_window_pattern", self.local_layers()),
+        ]
+    }
+
+    /// Returns a truth value for each layer: whether it is local.
+    fn local_layers(&self) -> Value {
+        let local = self.config.window.iter().flat_map(|window| &window.local);
+        Value::Array(local.map(|local| Value::Bool(*local)).collect())
     }
 
     /// Lists the metadata that only newer architectures have.
@@ -126,15 +168,14 @@ impl Tiny {
                 metadata
             }
             "olmo3" => {
-                let local = config.window.iter().flat_map(|window| &window.local);
-                let local = local.map(|local| Value::Bool(*local)).collect();
                 vec![
-                    ("attention.sliding_window_pattern", Value::Array(local)),
+                    ("attention.sliding_window_pattern", self.local_layers()),
                     ("rope.scaling.type", text("yarn")),
                     ("rope.scaling.factor", Value::F32(YARN.factor)),
                     ("rope.scaling.original_context_length", size(YARN.original_context)),
                 ]
             }
+            "gemma4" | "gemma4-dense" => self.gemma4_metadata(),
             "phi3" => vec![("rope.scaling.original_context_length", size(config.context))],
             "phi4" => vec![
                 ("attention.sliding_window", size(0)),

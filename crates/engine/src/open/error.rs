@@ -74,6 +74,7 @@ impl Classified for OpenError {
             Self::Store(error) => error.hint(),
             Self::Load(error) | Self::Generator { source: error, .. } => error.hint(),
             Self::Profile(error) => error.hint(),
+            Self::Tier(error) => error.hint(),
             Self::OtherProfile { source, .. } => source.hint(),
             Self::Noted { part, source, .. } => source.hint().or(Some(Hint::NameAnew(*part))),
         }

@@ -80,7 +80,8 @@ fn a_profile_of_a_file_is_found_again() {
     assert_eq!(notes(&scratch, "s")["profile"], profile);
     scratch.ok("query --store s bees");
     scratch.ok("query --store s TINY bees");
-    scratch.write("own.toml", format!("{own}query = 'Q: {{query}}'\n"));
+    let other = own.replace("{title} {text}", "{title}: {text}");
+    scratch.write("own.toml", format!("{other}query = '{{query}}'\n"));
     let edited = scratch.ends(MISMATCH, "query --store s bees");
     edited.says(&["profile of this name was changed since; name that with --profile"]);
     fs::remove_file(scratch.path("own.toml")).unwrap();

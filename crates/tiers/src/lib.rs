@@ -3,3 +3,4 @@
 //!
 //! In: keys of blocks, ranges and deadlines. Out: unchecked bytes or a reason. It knows no format of blocks, and
 //! is the one crate with an asynchronous runtime.
+

@@ -48,6 +48,7 @@ fn spelt(hint: &Hint) -> String {
         | Hint::GiveStoreModel
         | Hint::NameStoreModel { .. }
         | Hint::NameAnew(_)
+        | Hint::GiveNotedTokenizer { .. }
         | Hint::GiveTokenizer
         | Hint::GiveChatTemplate
         | Hint::GiveBuildSettings
@@ -107,6 +108,7 @@ fn spelt_of_model(hint: &Hint) -> String {
         Hint::NameAnew(NotedPart::Model) => elsewhere("--model"),
         Hint::NameAnew(NotedPart::Tokenizer) => elsewhere("--tokenizer"),
         Hint::NameAnew(NotedPart::Profile) => elsewhere("--profile"),
+        Hint::GiveNotedTokenizer { noted } => format!("give it with --tokenizer {noted}"),
         Hint::GiveTokenizer => {
             "give the model's own tokenizer.json, or the folder that has it, with --tokenizer"
                 .to_owned()
@@ -118,7 +120,8 @@ fn spelt_of_model(hint: &Hint) -> String {
                 .to_owned()
         }
         Hint::UpgradeStore => {
-            "while the file is there, `hyperrag upgrade` makes the store independent of these"
+            "name that file with --model; while it is there, `hyperrag upgrade` makes the store \
+             independent of these"
                 .to_owned()
         }
         _ => "give what it was made with, --model or --profile".to_owned(),
@@ -230,7 +233,10 @@ mod tests {
             Hint::NameStoreModel { noted: None } => Hint::NameAnew(NotedPart::Model),
             Hint::NameAnew(NotedPart::Model) => Hint::NameAnew(NotedPart::Tokenizer),
             Hint::NameAnew(NotedPart::Tokenizer) => Hint::NameAnew(NotedPart::Profile),
-            Hint::NameAnew(NotedPart::Profile) => Hint::GiveTokenizer,
+            Hint::NameAnew(NotedPart::Profile) => {
+                Hint::GiveNotedTokenizer { noted: "a".to_owned() }
+            }
+            Hint::GiveNotedTokenizer { .. } => Hint::GiveTokenizer,
             Hint::GiveTokenizer => Hint::GiveChatTemplate,
             Hint::GiveChatTemplate => Hint::GiveStoreProfile,
             Hint::GiveStoreProfile => Hint::GiveBuildSettings,

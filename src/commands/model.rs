@@ -40,10 +40,10 @@ fn pull(cache: &ModelCache, name: &str, json: bool) -> Result<()> {
         None => match cache.pull_from_hub(name) {
             Some(pulled) => pulled?,
             None => {
-                let known = CATALOG.map(|model| model.name).join(", ");
+                let path = cache.resolve(name)?;
                 anyhow::bail!(
-                    "there is no model {name:?} to fetch: name one of {known}, or an id of the \
-                     Hugging Face hub, ORG/NAME[@REVISION]"
+                    "{}: it is on this machine, there is nothing to fetch",
+                    path.display()
                 );
             }
         },

@@ -25,7 +25,7 @@ struct Hub {
     main: &'static str,
     /// Whether the hub states another SHA-256 than files have.
     lies: bool,
-    /// Whether the hub is a mirror that names no bytes.
+    /// Whether the hub is a mirror that names no bytes and states no lengths.
     untagged: bool,
     /// Number of requests that the hub is too busy for, and the answer to these.
     busy: (usize, &'static str),
@@ -93,9 +93,18 @@ impl Hub {
         };
         if let Some(rest) = path.strip_prefix("/api/models/") {
             let (id, revision) = rest.split_once("/revision/")?;
-            let files =
-                self.files.keys().filter_map(|name| name.strip_prefix(id)?.strip_prefix('/'));
-            let siblings: Vec<Value> = files.map(|name| json!({"rfilename": name})).collect();
+            let (revision, stated) = match revision.split_once("?blobs=true") {
+                Some((revision, "")) => (revision, !self.untagged),
+                _ => (revision, false),
+            };
+            let files = self.files.iter().filter_map(|(name, bytes)| {
+                Some((name.strip_prefix(id)?.strip_prefix('/')?, bytes.len()))
+            });
+            let siblings = files.map(|(name, bytes)| match stated {
+                true => json!({"rfilename": name, "size": bytes}),
+                false => json!({"rfilename": name}),
+            });
+            let siblings: Vec<Value> = siblings.collect();
             if siblings.is_empty() {
                 return None;
             }
@@ -240,9 +249,63 @@ fn a_path_with_a_typing_error_is_not_asked_of_the_hub() {
     run("model info ~/bees.gguf").says(&["~"]);
     run("model info models\\bees-q4.gguf");
     run("model info model/").says(&["models"]);
-    let pull = command(&scratch, Some(&address), TOKEN, "model pull models/bees-q5.gguf").output();
-    assert_eq!(Outcome::of(pull.unwrap()).code, FAILED);
+    run("model pull models/bees-q5.gguf").says(&["near it is"]);
+    // A folder of that name is here, or the name is one of a file.
+    for verb in ["info", "pull"] {
+        run(&format!("model {verb} models/hive"))
+            .says(&["there is a folder models here", "models/hive@main is the model of the hub"]);
+        run(&format!("model {verb} org/hive.safetensors"));
+        run(&format!("model {verb} org/hive.gguf@main"));
+        run(&format!("model {verb} hive.gguf@main"));
+        run(&format!("model {verb} models/bees-q4.gguf@main"))
+            .says(&["there is models/bees-q4.gguf, and a file has no revision"]);
+    }
     assert!(hub.lock().unwrap().asked.is_empty());
+    let own = ends(&scratch, &address, FAILED, "model pull models/bees-q4.gguf");
+    own.says(&["models/bees-q4.gguf: it is on this machine"]);
+    fs::create_dir(scratch.path("org")).unwrap();
+    run("model info org/tiny");
+    ends(&scratch, &address, 0, "model info org/tiny@main");
+}
+
+#[test]
+fn a_file_that_is_cut_short_in_the_cache_is_fetched_again() {
+    let scratch = Scratch::new();
+    let (address, hub) = Hub::serve(&scratch.path(""));
+    let asked = || std::mem::take(&mut hub.lock().unwrap().asked);
+    ends(&scratch, &address, 0, "model pull org/tiny");
+    let snapshot = scratch.path("hf/hub/models--org--tiny/snapshots").join(FIRST);
+    let cut = |name: &str| {
+        let blob = snapshot.join(name).canonicalize().unwrap();
+        let bytes = fs::read(&blob).unwrap();
+        fs::write(&blob, &bytes[..bytes.len() / 2]).unwrap();
+        asked();
+        bytes
+    };
+    for (name, verb) in [("model-00001-of-00002.safetensors", "info"), ("tokenizer.json", "pull")] {
+        let whole = cut(name);
+        let mended = ends(&scratch, &address, 0, &format!("model {verb} org/tiny"));
+        let half = whole.len() / 2;
+        mended.says(&[name, &format!("has {half} bytes"), "fetching it again"]);
+        assert_eq!(fs::read(snapshot.join(name)).unwrap(), whole);
+        let asked = asked();
+        assert!(asked.iter().all(|file| file == name) && !asked.is_empty(), "{asked:?}");
+    }
+    ends(
+        &scratch,
+        &address,
+        0,
+        "build CORPUS --store s --model org/tiny --profile plain --limit 4",
+    );
+    // A store's model is not fetched without a request, and nothing is fetched without a network.
+    cut("config.json");
+    let pull = format!("run `hyperrag model pull org/tiny@{FIRST}`");
+    ends(&scratch, &address, FAILED, "query --store s bees").says(&[&pull]);
+    let offline = command(&scratch, None, TOKEN, "model info org/tiny").output().unwrap();
+    Outcome::of(offline).says(&["HF_HUB_OFFLINE"]);
+    assert!(asked().is_empty());
+    ends(&scratch, &address, 0, &format!("model pull org/tiny@{FIRST}"));
+    ends(&scratch, &address, 0, "query --store s bees");
 }
 
 #[test]
@@ -261,6 +324,10 @@ fn a_busy_hub_is_asked_again() {
     assert_eq!(pulled.stderr.matches("trying again").count(), 3, "{}", pulled.stderr);
     busy(1, "503 Service Unavailable");
     run(0, "model pull org/ggufs/a.gguf").says(&["trying again in 1 s"]);
+    // A date that is past names no time to wait.
+    busy(2, "503 Service Unavailable\r\nretry-after: Wed, 21 Oct 2015 07:28:00 GMT");
+    let pulled = run(0, "model pull org/ggufs/sub/b.gguf");
+    pulled.says(&["trying again in 1 s", "trying again in 2 s"]);
 }
 
 #[test]

@@ -101,6 +101,10 @@ fn a_profile_of_a_file_is_found_again() {
     assert_eq!(notes(&scratch, "s")["profile"], profile);
     scratch.ok("query --store s bees");
     scratch.ok("query --store s TINY bees");
+    let other = own.replace("{title} {text}", "{title}: {text}");
+    scratch.write("own.toml", format!("{other}query = '{{query}}'\n"));
+    let edited = scratch.ends(MISMATCH, "query --store s bees");
+    edited.says(&["profile of this name was changed since; name that with --profile"]);
     fs::remove_file(scratch.path("own.toml")).unwrap();
     let gone = scratch.ends(FAILED, "query --store s bees");
     gone.says(&["the store was made with the profile", "own.toml", "name it with --profile"]);
@@ -233,7 +237,19 @@ fn a_tokenizer_in_the_place_of_the_models_is_noted() {
         &format!("query --store a --model x.gguf --tokenizer {} bees", testdata("tiny.gguf")),
     );
     other.says(&["tokenizer"]);
-    scratch.ends(FAILED, "query --store a --model x.gguf bees").says(&["--tokenizer"]);
+    let noted = scratch.path("m/tokenizer.json").canonicalize().unwrap();
+    scratch.ends(FAILED, "query --store a --model x.gguf bees").says(&[
+        "x.gguf: its tokenizer cannot be used",
+        &format!("was made with the tokenizer {}", noted.display()),
+        &format!("give it with --tokenizer {}", noted.display()),
+    ]);
+    // What is wrong with a tokenizer is said of its own file.
+    scratch.write("empty.json", "{}");
+    let (own, model) = (testdata("tiny.gguf"), "build CORPUS --store store --model");
+    for tokenizer in ["x.gguf", "empty.json"] {
+        let other = scratch.fails_without_store(&format!("{model} {own} --tokenizer {tokenizer}"));
+        other.says(&[&format!("{tokenizer}: this tokenizer cannot be used")]);
+    }
     fs::remove_file(scratch.path("m/tokenizer.json")).unwrap();
     scratch
         .ends(FAILED, "query --store a bees")

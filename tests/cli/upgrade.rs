@@ -31,6 +31,7 @@ fn an_upgraded_store_holds_the_same_and_takes_the_model_from_other_files() {
     scratch.ends(MISMATCH, &format!("{QUERY} {same}")).says(&[
         "made with weights",
         "format version 1",
+        "name that file with --model",
         "hyperrag upgrade",
     ]);
     let files = scratch.files("store");

@@ -136,6 +136,11 @@ pub enum Hint {
     },
     /// Say where a part is now that the store notes by name.
     NameAnew(NotedPart),
+    /// Give the tokenizer that the store notes.
+    GiveNotedTokenizer {
+        /// Path of the tokenizer.
+        noted: String,
+    },
     /// Give the tokenizer of the model as a file of its own.
     GiveTokenizer,
     /// Give another chat template than the model's.

@@ -125,9 +125,10 @@ impl LoadedModel {
         let chosen = request.profile().unwrap_or(ChosenName { name: default, noted: false });
         let profile = noted(read_profile(chosen.name), NotedPart::Profile, chosen)?;
         let profile = profile.for_model(tokenizer.bos());
-        if let Err(source) = profile.query_template(&tokenizer) {
-            return Err(OpenError::OtherProfile { name: chosen.name.to_owned(), source });
-        }
+        let usable = profile
+            .query_template(&tokenizer)
+            .map_err(|source| OpenError::OtherProfile { name: chosen.name.to_owned(), source });
+        noted(usable, NotedPart::Profile, chosen)?;
         let notes = StoreNotes {
             model: Some(ModelCache::lasting_name(request.model().name, &file)),
             tokenizer: request.tokenizer().map(|chosen| absolute(chosen.name)),

@@ -38,6 +38,15 @@ pub enum LoadError {
         #[source]
         source: Box<LoadError>,
     },
+    /// A tokenizer in the place of the model's that cannot be used.
+    #[error("{}: this tokenizer cannot be used in the place of the model's", path.display())]
+    OtherTokenizer {
+        /// File or folder of the tokenizer.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: Box<LoadError>,
+    },
     /// A chat template that cannot be used.
     #[error("{}: its chat template cannot be used", path.display())]
     ChatTemplate {
@@ -242,7 +251,9 @@ impl Classified for LoadError {
             | Self::NoDecoder { .. }
             | Self::Device { .. }
             | Self::Io { .. } => ErrorKind::Refused,
-            Self::Tokenizer { source, .. } | Self::ChatTemplate { source, .. } => source.kind(),
+            Self::Tokenizer { source, .. }
+            | Self::OtherTokenizer { source, .. }
+            | Self::ChatTemplate { source, .. } => source.kind(),
             Self::Changed { .. }
             | Self::NoHome
             | Self::Download { .. }
@@ -254,7 +265,7 @@ impl Classified for LoadError {
     fn hint(&self) -> Option<Hint> {
         match self {
             Self::NotPulled { name, .. } => Some(Hint::PullModel { name: name.clone() }),
-            Self::Tokenizer { .. } => Some(Hint::GiveTokenizer),
+            Self::Tokenizer { .. } | Self::OtherTokenizer { .. } => Some(Hint::GiveTokenizer),
             Self::ChatTemplate { .. } => Some(Hint::GiveChatTemplate),
             Self::NoHome => Some(Hint::NameModelFolder),
             Self::OutOfMemory { .. } => Some(Hint::SmallerWeights),

@@ -201,7 +201,7 @@ impl Classified for StoreError {
             Self::Absent { path } => Some(Hint::BuildStore { path: path.clone() }),
             Self::UnknownReplica { .. } => Some(Hint::ListReplicas),
             Self::Mismatch { mismatch, .. } if mismatch.of_file => Some(Hint::UpgradeStore),
-            Self::Mismatch { mismatch, .. } if mismatch.field == "profile" => {
+            Self::Mismatch { mismatch, .. } if is_of_profile(mismatch) => {
                 Some(Hint::GiveStoreProfile)
             }
             Self::Mismatch { mismatch, noted, .. } if is_of_model(mismatch) => {
@@ -220,6 +220,10 @@ impl Classified for StoreError {
 }
 
 /// Whether another model is the reason of a mismatch.
+fn is_of_profile(mismatch: &Mismatch) -> bool {
+    ["profile", "profile_digest"].contains(&mismatch.field)
+}
+
 fn is_of_model(mismatch: &Mismatch) -> bool {
     let settings = [
         "profile",
@@ -244,6 +248,7 @@ fn advice(mismatch: &Mismatch) -> &'static str {
              that is the digest of the whole file, and name and chat template count"
         }
         false if mismatch.field == "profile" => "",
+        false if is_of_profile(mismatch) => ", so the profile of this name was changed since",
         false => "; use what it was made with, or build another store",
     }
 }

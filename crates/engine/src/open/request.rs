@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use hyperrag_core::{NotedPart, Warning};
+use hyperrag_core::{Hint, NotedPart, Warning};
 use hyperrag_model::{CATALOG, DeviceChoice, DtypeChoice, ModelCache, ModelFile};
 use hyperrag_store::StoreNotes;
 
@@ -65,12 +65,26 @@ impl<'a> ModelRequest<'a> {
             Weights::Remembered => cache.open_at(&path),
         });
         let file = noted(opened, NotedPart::Model, chosen)?;
+        self.tell_of_noted_tokenizer();
         match self.tokenizer() {
             None => Ok(file),
             Some(chosen) => {
                 let file = file.with_tokenizer(Path::new(chosen.name));
                 noted(file, NotedPart::Tokenizer, chosen)
             }
+        }
+    }
+
+    /// Tells the user where a noted tokenizer is not used, as a model was named without one.
+    fn tell_of_noted_tokenizer(&self) {
+        let noted = self.noted(|notes| &notes.tokenizer).filter(|_| self.tokenizer().is_none());
+        if let Some(noted) = noted {
+            let what = format!(
+                "the store was made with the tokenizer {noted}, which belongs to the model that it notes \
+                 and is not used with another one"
+            );
+            let hint = Some(Hint::GiveNotedTokenizer { noted: noted.to_owned() });
+            (self.warn)(&Warning { what, hint });
         }
     }
 }

@@ -4,6 +4,7 @@
 //! models.
 
 mod client;
+mod lengths;
 
 use std::fs::{self, File};
 use std::path::{Component, Path, PathBuf};
@@ -16,6 +17,7 @@ use crate::fetch::folders::{folder_of, lock, make_folder, user_cache};
 use crate::format::gguf::split::PartName;
 use crate::format::weight_files::{gguf_parts, only_gguf, weight_files};
 use client::{Failure, HubClient};
+use lengths::{FileLengths, length};
 
 /// Files beside the weights from which a model is read: the required ones, then the others.
 const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
@@ -107,7 +109,7 @@ impl Hub {
         }
     }
 
-    /// Returns the path of the model if all of it is in the cache.
+    /// Returns the path of the model if all of it is in the cache, with the lengths that the hub stated.
     pub(crate) fn cached(&self, id: &HubId) -> Option<PathBuf> {
         let place = self.cache.join(id.folder());
         let commit = match is_commit(&id.revision) {
@@ -120,7 +122,8 @@ impl Hub {
         if !is_commit(&commit) {
             return None;
         }
-        complete(&place.join("snapshots").join(commit), id.file.as_deref())
+        let path = complete(&place.join("snapshots").join(&commit), id.file.as_deref());
+        path.filter(|_| lengths::hold(&place, &commit))
     }
 
     /// Fetches the commit that the revision names now, as far as the cache lacks its files.
@@ -151,76 +154,29 @@ impl Hub {
             return Err(failed(format!("the hub names {commit:?} as its commit")));
         }
         let there: Vec<&str> = listing.files.iter().map(|file| file.name.as_str()).collect();
-        let snapshot = place.join("snapshots").join(&commit);
-        let fetch = |file: &str| {
-            let url = client.url(&id.repo, &commit, file);
-            self.fetch(id, &client, &url, &place, &snapshot, file)
+        let stated = listing.files.iter().filter_map(|file| Some((file.name.clone(), file.size?)));
+        let snapshot = Snapshot {
+            hub: self,
+            id,
+            client: &client,
+            place: &place,
+            folder: place.join("snapshots").join(&commit),
+            lengths: stated.collect(),
+            commit,
         };
         for file in wanted(&there, id.file.as_deref()).map_err(failed)? {
-            fetch(&file)?;
+            snapshot.fetch(&file)?;
         }
-        for file in weight_files(&snapshot)?.unwrap_or_default() {
-            let name = file.strip_prefix(&snapshot).unwrap_or(&file).to_string_lossy();
-            fetch(&name)?;
+        for file in weight_files(&snapshot.folder)?.unwrap_or_default() {
+            let name = file.strip_prefix(&snapshot.folder).unwrap_or(&file).to_string_lossy();
+            snapshot.fetch(&name)?;
         }
+        lengths::remember(&place, &snapshot.commit, &snapshot.lengths)?;
         let named = place.join("refs").join(&id.revision);
         make_folder(named.parent().unwrap_or(&place))?;
-        fs::write(&named, &commit).map_err(LoadError::io(&named, "cannot be written"))?;
-        complete(&snapshot, id.file.as_deref())
+        fs::write(&named, &snapshot.commit).map_err(LoadError::io(&named, "cannot be written"))?;
+        complete(&snapshot.folder, id.file.as_deref())
             .ok_or_else(|| failed("the hub has not all files that its list names".to_owned()))
-    }
-
-    /// Fetches one file unless it is there, and checks its SHA-256 if the hub knows it. The bytes lie
-    /// in `blobs/`, where other snapshots share them; the snapshot has a link.
-    fn fetch(
-        &self,
-        id: &HubId,
-        client: &HubClient,
-        url: &str,
-        place: &Path,
-        snapshot: &Path,
-        file: &str,
-    ) -> Result<(), LoadError> {
-        let link = snapshot.join(file);
-        if link.exists() {
-            return Ok(());
-        }
-        let failed = |failure| LoadError::Hub {
-            id: id.repo.clone(),
-            what: format!("{file}: {}", self.advice(id, failure)),
-        };
-        let mut parts = Path::new(file).components();
-        if !parts.all(|part| matches!(part, Component::Normal(_))) {
-            return Err(failed(Failure::Other("it names a file outside of the model".to_owned())));
-        }
-        let blobs = place.join("blobs");
-        make_folder(&blobs)?;
-        let tag = client.blob(url).map_err(failed)?;
-        if let Some(blob) = tag.as_ref().map(|tag| blobs.join(tag)).filter(|blob| blob.exists()) {
-            return put_link(&blob, snapshot, &link, file);
-        }
-        // Without a tag the place of the bytes names what is fetched of them.
-        let place = snapshot.file_name().unwrap_or_default().to_string_lossy();
-        let place = format!("{place}-{}", file.replace('/', "-"));
-        let partial = blobs.join(format!("{}.hyperrag", tag.as_ref().unwrap_or(&place)));
-        client.download(url, &partial).map_err(failed)?;
-        let blob = match tag {
-            Some(tag) if !is_sha256(&tag) => blobs.join(tag),
-            tag => {
-                let opened = File::open(&partial);
-                let mut opened = opened.map_err(LoadError::io(&partial, "cannot be read"))?;
-                let hash = sha256_of(&mut opened, &partial)?;
-                let blob = blobs.join(tag.as_ref().unwrap_or(&hash));
-                if let Some(tag) = tag {
-                    check_sha256(&blob, &tag, hash).inspect_err(|_| {
-                        let _ = fs::remove_file(&partial);
-                    })?;
-                }
-                blob
-            }
-        };
-        fs::rename(&partial, &blob).map_err(LoadError::io(&blob, "cannot be put in place"))?;
-        put_link(&blob, snapshot, &link, file)
     }
 
     /// Says what failed and what to do.
@@ -250,6 +206,72 @@ impl Hub {
         format!(
             "the hub did not answer as it must ({said}): try again, or name a local file or folder"
         )
+    }
+}
+
+/// Files of one commit, which are being fetched.
+struct Snapshot<'a> {
+    hub: &'a Hub,
+    id: &'a HubId,
+    client: &'a HubClient,
+    /// Folder of the model in the cache.
+    place: &'a Path,
+    commit: String,
+    /// Folder of the commit.
+    folder: PathBuf,
+    lengths: FileLengths,
+}
+
+impl Snapshot<'_> {
+    /// Fetches one file unless it is there whole, and checks its SHA-256 if the hub knows it. The bytes lie
+    /// in `blobs/`, where other snapshots share them; the snapshot has a link.
+    fn fetch(&self, file: &str) -> Result<(), LoadError> {
+        let link = self.folder.join(file);
+        let stated = self.lengths.get(file).copied();
+        let whole = |path: &Path| length(path).is_some_and(|is| stated.is_none_or(|all| is == all));
+        if whole(&link) {
+            return Ok(());
+        }
+        let failed = |failure| LoadError::Hub {
+            id: self.id.repo.clone(),
+            what: format!("{file}: {}", self.hub.advice(self.id, failure)),
+        };
+        let mut parts = Path::new(file).components();
+        if !parts.all(|part| matches!(part, Component::Normal(_))) {
+            return Err(failed(Failure::Other("it names a file outside of the model".to_owned())));
+        }
+        if let Some((is, all)) = length(&link).zip(stated) {
+            let what = format!("{file} has {is} bytes in the hub's cache and {all} on the hub");
+            (self.hub.warn)(&format!("{}: {what}: fetching it again", self.id.repo).into());
+        }
+        let blobs = self.place.join("blobs");
+        make_folder(&blobs)?;
+        let url = self.client.url(&self.id.repo, &self.commit, file);
+        let tag = self.client.blob(&url).map_err(failed)?;
+        if let Some(blob) = tag.as_ref().map(|tag| blobs.join(tag)).filter(|blob| whole(blob)) {
+            return put_link(&blob, &self.folder, &link, file);
+        }
+        // Without a tag the place of the bytes names what is fetched of them.
+        let place = format!("{}-{}", self.commit, file.replace('/', "-"));
+        let partial = blobs.join(format!("{}.hyperrag", tag.as_ref().unwrap_or(&place)));
+        self.client.download(&url, &partial).map_err(failed)?;
+        let blob = match tag {
+            Some(tag) if !is_sha256(&tag) => blobs.join(tag),
+            tag => {
+                let opened = File::open(&partial);
+                let mut opened = opened.map_err(LoadError::io(&partial, "cannot be read"))?;
+                let hash = sha256_of(&mut opened, &partial)?;
+                let blob = blobs.join(tag.as_ref().unwrap_or(&hash));
+                if let Some(tag) = tag {
+                    check_sha256(&blob, &tag, hash).inspect_err(|_| {
+                        let _ = fs::remove_file(&partial);
+                    })?;
+                }
+                blob
+            }
+        };
+        fs::rename(&partial, &blob).map_err(LoadError::io(&blob, "cannot be put in place"))?;
+        put_link(&blob, &self.folder, &link, file)
     }
 }
 

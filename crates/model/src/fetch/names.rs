@@ -18,35 +18,59 @@ const COMPARED_MAX: usize = 4096;
 /// Number of near names in a message.
 const NEAR_MAX: usize = 4;
 
-/// Returns the id of the hub that `name` is; `None` if it looks like a path. `ORG/NAME/FILE.gguf` may be
-/// both: it is a path if there is a folder `ORG` here, unless a revision follows. So is any name beside
-/// which there is one that differs by little.
+/// Returns the id of the hub that `name` is; `None` if it looks like a path. `ORG/NAME` and
+/// `ORG/NAME/FILE.gguf` may be both: they are paths if there is a folder `ORG` here, unless a revision follows.
+/// So is any name beside which there is one that differs by little, and `ORG/NAME` that ends like a file.
 pub(crate) fn hub_id(name: &str) -> Option<HubId> {
     let id = HubId::parse(name)?;
-    let named_file = EXTENSIONS.iter().any(|extension| name.ends_with(extension));
-    if named_file && (name.split('/').count() == 2 || first_folder(name)) {
+    let path = without_revision(name);
+    if ends_like_file(path) && path.split('/').count() == 2 {
         return None;
     }
-    (name.contains('@') || near(Path::new(name)).is_empty()).then_some(id)
+    let as_path = || first_folder(name).is_some() || !near(Path::new(name)).is_empty();
+    (name.contains('@') || !as_path()).then_some(id)
 }
 
 /// Whether `name`, which is no id of the hub, looks like a path.
 pub(crate) fn is_path(name: &str) -> bool {
     name.contains(['/', '\\'])
         || name.starts_with(['.', '~'])
-        || EXTENSIONS.iter().any(|extension| name.ends_with(extension))
+        || ends_like_file(without_revision(name))
 }
 
-fn first_folder(name: &str) -> bool {
-    name.split('/').next().is_some_and(|first| Path::new(first).is_dir())
+fn without_revision(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(path, _)| path)
+}
+
+fn ends_like_file(path: &str) -> bool {
+    EXTENSIONS.iter().any(|extension| path.ends_with(extension))
+}
+
+/// Returns the first part of a name if there is a folder of that name here.
+fn first_folder(name: &str) -> Option<&str> {
+    let first = name.split_once('/').map(|(first, _)| first);
+    first.filter(|first| !first.is_empty() && Path::new(first).is_dir())
 }
 
 /// Makes the error of a path that leads nowhere.
 pub(crate) fn missing(name: &str) -> LoadError {
     let path = Path::new(name);
+    let file = without_revision(name);
     let why = match (near(path), folder_of(path)) {
         _ if name.starts_with("~/") => "; no shell has put a folder in the place of ~".to_owned(),
+        _ if file != name && Path::new(file).exists() => {
+            format!("; there is {file}, and a file has no revision")
+        }
         (near, _) if !near.is_empty() => format!("; near it is {}", near.join(", ")),
+        _ if HubId::parse(name).is_some()
+            && !ends_like_file(file)
+            && first_folder(name).is_some() =>
+        {
+            let first = first_folder(name).unwrap_or_default();
+            format!(
+                "; as there is a folder {first} here, this is a path: {name}@main is the model of the hub"
+            )
+        }
         (_, folder) if !folder.is_dir() => {
             format!("; there is no folder {} either", folder.display())
         }
@@ -88,7 +112,12 @@ mod tests {
     fn what_looks_like_a_path_is_none_of_the_hub() {
         for path in [
             "models/x.gguf",
+            "models/x.gguf@main",
             "x.gguf",
+            "x.gguf@main",
+            // The folder of this file.
+            "src/x",
+            "src/x/y.gguf",
             "models/x.safetensors",
             "./org/name",
             "../org/name",
@@ -100,7 +129,10 @@ mod tests {
         ] {
             assert!(hub_id(path).is_none() && is_path(path), "{path}");
         }
-        for id in ["org/name", "org/name-2.5", "org/name@v1", "org/name/x.gguf", "o/n/x.gguf@v1"] {
+        for id in ["org/name", "org/name-2.5", "org/name@v1", "org/name/x.gguf", "o/n/x.gguf@v1"]
+            .into_iter()
+            .chain(["src/x@main"])
+        {
             assert!(hub_id(id).is_some(), "{id}");
         }
         assert!(hub_id("smollm").is_none() && !is_path("smollm"));

@@ -60,8 +60,15 @@ pub(super) fn tokenizer_in(folder: &Path) -> Result<Tokenizer, LoadError> {
 }
 
 /// Reads a tokenizer in a file of its own: a `tokenizer.json`, with what lies beside it, a folder with one, or
-/// a GGUF.
+/// a GGUF. The error names it where the cause would speak of a model.
 pub(super) fn read_tokenizer(path: &Path) -> Result<Tokenizer, LoadError> {
+    read_other(path).map_err(|error| match error {
+        LoadError::Io { .. } => error,
+        other => LoadError::OtherTokenizer { path: path.to_owned(), source: Box::new(other) },
+    })
+}
+
+fn read_other(path: &Path) -> Result<Tokenizer, LoadError> {
     if path.is_dir() {
         return tokenizer_in(path);
     }

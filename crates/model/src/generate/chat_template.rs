@@ -15,8 +15,8 @@ use minijinja::{Environment, Error, ErrorKind, Value, context};
 use crate::error::LoadError;
 use crate::format::gguf::header::Metadata;
 use crate::format::gguf::metadata_reader::MetadataReader;
-use crate::generate::python;
-use crate::generate::template_text::{PERCENT, without_generation, without_percent};
+use crate::generate::template_text::{PERCENT, rewritten};
+use crate::generate::{filters, python};
 
 const KEY: &str = "tokenizer.chat_template";
 
@@ -83,7 +83,7 @@ impl ChatTemplate {
             let both = [(false, true), (true, false)].map(|(answered, answers)| {
                 let rendered = guarded(|| render(template, bos, eos, answered, answers, now));
                 let rendered = rendered.map_err(|panic| panic.to_string());
-                rendered.and_then(|rendered| rendered.map_err(|error| error.to_string()))
+                rendered.and_then(|rendered| rendered.map_err(|error| said(&error)))
             });
             // Nobody waits for a rendering that was given up.
             let _ = sender.send(both);
@@ -118,6 +118,16 @@ pub(crate) fn special_texts(metadata: &Metadata) -> Result<[String; 2], LoadErro
     Ok([special("tokenizer.ggml.bos_token_id")?, special("tokenizer.ggml.eos_token_id")?])
 }
 
+/// Says why a template is not rendered.
+fn said(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::OutOfFuel => format!(
+            "it takes more than {FUEL} steps, of which each pays for 64 bytes of text ({error})"
+        ),
+        _ => error.to_string(),
+    }
+}
+
 fn render(
     template: &str,
     bos: &str,
@@ -135,14 +145,7 @@ fn render(
         messages, add_generation_prompt => answers, bos_token => bos, eos_token => eos,
         tools => (), documents => (),
     };
-    let template = without_generation(template);
-    match environment(now)?.render_str(&template, &values) {
-        // The engine knows the operator for numbers alone.
-        Err(error) if error.to_string().contains('%') => {
-            environment(now)?.render_str(&without_percent(&template), &values)
-        }
-        rendered => rendered,
-    }
+    environment(now)?.render_str(&rewritten(template)?, &values)
 }
 
 /// Makes the environment in which transformers renders chat templates, at the time `now` or at present.
@@ -157,7 +160,8 @@ fn environment(now: Option<DateTime<Utc>>) -> Result<Environment<'static>, Error
     });
     environment.add_function("strftime_now", move |format: &str| python::strftime(format, now));
     minijinja_contrib::add_to_environment(&mut environment);
-    environment.set_formatter(python::print);
+    filters::add(&mut environment);
+    environment.set_formatter(filters::print);
     environment.add_filter("wordcount", |text: &str| python::words(text).count());
     environment.add_filter("tojson", python::tojson);
     environment.add_filter(PERCENT, python::percent);
@@ -258,6 +262,68 @@ mod tests {
         let once = "{% if messages | length > 1 %}{{ raise_exception('no') }}{% endif %}Q: {{ messages[0].content }}\nA:";
         let found = chat(once).unwrap().unwrap();
         assert_eq!((found.turn.after.as_str(), found.end.as_str()), ("\nA:", ""));
+    }
+
+    #[test]
+    fn what_is_not_read_as_in_python_is_refused_by_name() {
+        let turn = "{{ messages[0].content }}";
+        for (template, words) in [
+            ("{% macro m(a) %}{{ varargs }}{% endmacro %}{{ m(1, 2) }}", "varargs of a macro"),
+            ("{% macro m() %}{% for k in kwargs %}{% endfor %}{% endmacro %}", "kwargs of a macro"),
+            ("{{ 'a'.encode() }}", "encode"),
+            ("{{ namespace(a=1) }}", "object of the engine"),
+            ("{{ [1] | map('string') }}", "a generator cannot be printed"),
+            (
+                "{% macro m(a, b=a) %}{% endmacro %}",
+                "a default of a macro that names its argument a",
+            ),
+            ("{{ '\\N{BULLET}' }}", "the escape \\N"),
+            ("{{ '%q' % 1 }}", "no conversion 'q'"),
+            ("{{ '%d' % 'x' }}", "%d takes an integer"),
+            ("{{ '{:5}'.format(none) }}", "cannot apply \"5\" to a none"),
+            ("{{ '{0.__class__}'.format('x') }}", "__class__"),
+        ] {
+            let error = chat(&[turn, template].concat()).unwrap_err().to_string();
+            assert!(error.contains(words), "{template}: {error}");
+        }
+        // Names of the template's own.
+        for own in ["{% macro m(kwargs) %}{{ kwargs }}{% endmacro %}", "{% set kwargs = 1 %}"] {
+            chat(&[turn, own, "{{ kwargs }}"].concat()).unwrap();
+        }
+    }
+
+    #[test]
+    fn texts_of_any_width_are_bounded_before_they_are_made() {
+        for template in [
+            "{{ '%999999999s' % 'x' }}",
+            "{{ '%*d' % (999999999, 1) }}",
+            "{{ '%.999999999f' % 1.5 }}",
+            "{{ '%.*e' % (999999999, 1.5) }}",
+            "{{ '%99999999999999999999s' % 'x' }}",
+            "{{ '%999999999d' | format(1) }}",
+            "{{ '{:>999999999}'.format('x') }}",
+            "{{ '{:{}}'.format('x', 999999999) }}",
+            "{{ '{:.999999999f}'.format(1.5) }}",
+            "{{ '{:0999999999,d}'.format(1) }}",
+            "{{ 'x'.ljust(999999999) }}",
+            "{{ 'x'.zfill(999999999) }}",
+            "{{ 'x' | center(999999999) }}",
+            "{{ 'x' | indent(999999999) }}",
+            "{{ [1] | tojson(indent=999999999) }}",
+        ] {
+            let error = chat(template).unwrap_err().to_string();
+            assert!(error.contains("65536 at most are made"), "{template}: {error}");
+        }
+        for template in [
+            "{{ 'x' * 999999999 }}",
+            "{{ (1,) * 999999999 }}",
+            "{% for i in range(99) %}{{ '%65536s' % 'x' }}{% endfor %}",
+            "{% for i in range(99) %}{% set x = '{:65536}'.format('x') %}{% endfor %}",
+            "{{ 'xxxxxxxxxxxxxxxx'.replace('x', '%65536s' % '').replace(' ', '%65536s' % '') }}",
+        ] {
+            let error = chat(template).unwrap_err().to_string();
+            assert!(error.contains("more than 65536 steps"), "{template}: {error}");
+        }
     }
 
     #[test]

@@ -7,28 +7,34 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, Local, Utc};
 use minijinja::value::{Kwargs, Value, ValueKind, from_args};
-use minijinja::{Error, ErrorKind, Output, State};
+use minijinja::{Error, ErrorKind, State};
 
-fn invalid(what: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidOperation, what.into())
-}
+use crate::generate::format_fields;
+use crate::generate::formatting::{self, bounded};
+use crate::generate::spelling::{fraction, invalid, spelt};
+use crate::generate::views;
 
-/// Calls a method that the engine's own compatibility has, else one of those here.
+/// Calls a method from here, else one that the engine's own compatibility has.
 pub(super) fn method(
     state: &mut State,
     value: &Value,
     name: &str,
     args: &[Value],
 ) -> Result<Value, Error> {
-    let known = minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args);
-    match known {
-        Err(error) if error.kind() == ErrorKind::UnknownMethod => match value.as_str() {
-            Some(text) => text_method(state, text, name, args),
-            None if name == "index" && value.kind() == ValueKind::Seq => index(value, args),
-            None if name == "copy" && value.kind() == ValueKind::Map => Ok(value.clone()),
-            None => Err(error),
-        },
-        known => known,
+    if let Some(view) = views::of_mapping(state, value, name, args) {
+        return view;
+    }
+    let found = match value.as_str() {
+        Some(text) => text_method(state, text, name, args),
+        None if name == "index" && value.kind() == ValueKind::Seq => index(value, args),
+        None if name == "copy" && value.kind() == ValueKind::Map => Ok(value.clone()),
+        None => Err(Error::from(ErrorKind::UnknownMethod)),
+    };
+    match found {
+        Err(error) if error.kind() == ErrorKind::UnknownMethod => {
+            minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
+        }
+        found => found,
     }
 }
 
@@ -41,7 +47,8 @@ fn index(value: &Value, args: &[Value]) -> Result<Value, Error> {
 /// Calls a method of a text.
 fn text_method(state: &State, text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
     match name {
-        "rsplit" => rsplit(text, args),
+        "split" | "rsplit" => split(text, name == "rsplit", args),
+        "format" => Ok(format_fields::format_method(state, text, args)?.into()),
         "partition" | "rpartition" => {
             let (at,): (&str,) = from_args(args)?;
             let last = name == "rpartition";
@@ -67,7 +74,13 @@ fn text_method(state: &State, text: &str, name: &str, args: &[Value]) -> Result<
             let found = found.ok_or_else(|| invalid("the text does not have that"))?;
             Ok(text[..found].chars().count().into())
         }
-        "casefold" => Ok(text.to_lowercase().into()),
+        "casefold" if text.is_ascii() => Ok(text.to_lowercase().into()),
+        "casefold" => Err(invalid("casefold is not supported for letters outside ASCII")),
+        "title" => Ok(title(text).into()),
+        "splitlines" => {
+            let (ends,): (Option<bool>,) = from_args(args)?;
+            Ok(lines(text, ends.unwrap_or(false)).into_iter().collect())
+        }
         "swapcase" => {
             let swapped = text.chars().flat_map(|c| -> Box<dyn Iterator<Item = char>> {
                 match c.is_uppercase() {
@@ -82,7 +95,39 @@ fn text_method(state: &State, text: &str, name: &str, args: &[Value]) -> Result<
     }
 }
 
-fn rsplit(text: &str, args: &[Value]) -> Result<Value, Error> {
+/// Begins each word of a text with a large letter, where Python's words have letters alone.
+fn title(text: &str) -> String {
+    let mut title = String::new();
+    let mut inside = false;
+    for character in text.chars() {
+        match inside {
+            true => title.extend(character.to_lowercase()),
+            false => title.extend(character.to_uppercase()),
+        }
+        inside = character.is_alphabetic();
+    }
+    title
+}
+
+/// Parts a text at each end of a line that Python knows.
+fn lines(text: &str, ends: bool) -> Vec<&str> {
+    let marks = "\n\r\u{b}\u{c}\u{1c}\u{1d}\u{1e}\u{85}\u{2028}\u{2029}";
+    let (mut lines, mut rest) = (Vec::new(), text);
+    while let Some(at) = rest.find(|c| marks.contains(c)) {
+        let mark = if rest[at..].starts_with("\r\n") {
+            2
+        } else {
+            rest[at..].chars().next().map_or(0, char::len_utf8)
+        };
+        lines.push(&rest[..if ends { at + mark } else { at }]);
+        rest = &rest[at + mark..];
+    }
+    lines.extend((!rest.is_empty()).then_some(rest));
+    lines
+}
+
+/// Parts a text at its blanks or at another text, from its start or from its end.
+fn split(text: &str, last: bool, args: &[Value]) -> Result<Value, Error> {
     let (at, most, options): (Option<&str>, Option<i64>, Kwargs) = from_args(args)?;
     let at = at.or(options.get("sep")?);
     let most = most.or(options.get("maxsplit")?).unwrap_or(-1);
@@ -90,39 +135,59 @@ fn rsplit(text: &str, args: &[Value]) -> Result<Value, Error> {
     let most = usize::try_from(most).unwrap_or(usize::MAX).saturating_add(1);
     let mut parts: Vec<&str> = match at {
         Some("") => return Err(invalid("an empty text parts nothing")),
-        Some(at) => text.rsplitn(most, at).collect(),
-        None => {
-            let (mut parts, mut rest) = (Vec::new(), text.trim_end());
-            while !rest.is_empty() {
-                let cut = rest.rfind(char::is_whitespace).filter(|_| parts.len() + 1 < most);
-                let Some(cut) = cut else {
-                    parts.push(rest.trim_start_matches(|c: char| c.is_whitespace()));
-                    break;
-                };
-                let after = cut + rest[cut..].chars().next().map_or(0, char::len_utf8);
-                parts.push(&rest[after..]);
-                rest = rest[..cut].trim_end();
-            }
-            parts
-        }
+        Some(at) if last => text.rsplitn(most, at).collect(),
+        Some(at) => text.splitn(most, at).collect(),
+        None => words_of(text, last, most),
     };
-    parts.reverse();
+    if last {
+        parts.reverse();
+    }
     Ok(parts.into_iter().collect())
 }
 
+/// Parts a text at its blanks. The last of `most` parts keeps its blanks, but for those where it was parted.
+fn words_of(text: &str, last: bool, most: usize) -> Vec<&str> {
+    let (mut parts, mut rest) = (Vec::new(), text);
+    loop {
+        rest = if last { rest.trim_end() } else { rest.trim_start() };
+        if rest.is_empty() {
+            return parts;
+        }
+        let cut =
+            if last { rest.rfind(char::is_whitespace) } else { rest.find(char::is_whitespace) };
+        let Some(cut) = cut.filter(|_| parts.len() + 1 < most) else {
+            parts.push(rest);
+            return parts;
+        };
+        let after = cut + rest[cut..].chars().next().map_or(0, char::len_utf8);
+        let (part, left) = match last {
+            true => (&rest[after..], &rest[..cut]),
+            false => (&rest[..cut], &rest[after..]),
+        };
+        parts.push(part);
+        rest = left;
+    }
+}
+
 /// Fills a text up to a width.
-fn filled(state: &State, text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
-    let (width, with): (u32, Option<&str>) = from_args(args)?;
+pub(super) fn filled(
+    state: &State,
+    text: &str,
+    name: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
+    let (width, with): (i64, Option<&str>) = from_args(args)?;
+    let width = bounded(usize::try_from(width.max(0)).unwrap_or(usize::MAX))?;
     let with = if name == "zfill" { "0" } else { with.unwrap_or(" ") };
     if with.chars().count() != 1 {
         return Err(invalid("a text is filled with one character"));
     }
-    let missing = (width as usize).saturating_sub(text.chars().count());
+    let missing = width.saturating_sub(text.chars().count());
     state.consume_fuel((missing * with.len()) as u64 / 64)?;
     // Python puts the odd character of an odd width before the text.
     let before = match name {
         "ljust" => 0,
-        "center" => missing / 2 + (missing & width as usize & 1),
+        "center" => missing / 2 + (missing & width & 1),
         _ => missing,
     };
     let (sign, rest) = match name == "zfill" && text.starts_with(['-', '+']) {
@@ -134,14 +199,9 @@ fn filled(state: &State, text: &str, name: &str, args: &[Value]) -> Result<Value
 }
 
 /// Applies the operator `%`: to a text with its values, or to numbers.
-pub(super) fn percent(state: &mut State, left: Value, right: Value) -> Result<Value, Error> {
-    if left.as_str().is_some() {
-        let mut args = vec![left];
-        match right.is_tuple() {
-            true => args.extend(right.try_iter()?),
-            false => args.push(right),
-        }
-        return state.apply_filter("format", &args);
+pub(super) fn percent(state: &State, left: Value, right: Value) -> Result<Value, Error> {
+    if let Some(pattern) = left.as_str() {
+        return Ok(formatting::percent(state, pattern, &right)?.into());
     }
     let numbers = left.as_i64().zip(right.as_i64());
     if let Some((left, right)) = numbers {
@@ -183,32 +243,6 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     parts.filter(|word| !word.is_empty())
 }
 
-/// Prints a value.
-pub(super) fn print(out: &mut Output<'_>, state: &mut State, value: &Value) -> Result<(), Error> {
-    match fraction(value) {
-        Some(number) => Ok(out.write_str(&spelt(number))?),
-        None => minijinja::escape_formatter(out, state, value),
-    }
-}
-
-/// Returns a number that is no integer.
-fn fraction(value: &Value) -> Option<f64> {
-    let number = value.kind() == ValueKind::Number && !value.is_integer();
-    number.then(|| f64::try_from(value.clone()).ok()).flatten()
-}
-
-/// Spells a float: the fewest digits that stand for it, with an exponent where it is large or small.
-fn spelt(number: f64) -> String {
-    let size = number.abs();
-    if !number.is_finite() || size == 0.0 || (1e-4..1e16).contains(&size) {
-        return format!("{number:?}");
-    }
-    let text = format!("{number:e}");
-    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |e| ('-', e));
-    format!("{digits}e{sign}{exponent:0>2}")
-}
-
 /// Layout of JSON.
 struct Json {
     ascii: bool,
@@ -225,7 +259,7 @@ pub(super) fn tojson(state: &State, value: Value, options: Kwargs) -> Result<Val
         None => None,
         Some(indent) => Some(match indent.as_str() {
             Some(indent) => indent.to_owned(),
-            None => " ".repeat(usize::try_from(indent)?.min(64)),
+            None => " ".repeat(bounded(usize::try_from(indent)?)?),
         }),
     };
     let separators: Option<Value> = options.get("separators")?;

@@ -1,9 +1,15 @@
-//! Rewrites what a chat template may say and the engine does not read: blocks `generation`, and `%` on texts.
+//! Rewrites what a chat template may say and the engine reads otherwise: ends of lines, blocks `generation`, the
+//! operator `%`, and loops over texts. Refuses what nothing stands for.
 //!
 //! In: a template. Out: a template that prints the same. It renders nothing.
 
 use std::borrow::Cow;
 use std::ops::Range;
+
+use minijinja::Error;
+
+use crate::generate::filters::EACH;
+use crate::generate::spelling::invalid;
 
 /// Name of the filter that stands for the operator `%`.
 pub(super) const PERCENT: &str = "percent__";
@@ -90,8 +96,142 @@ fn end_of_raw(template: &str, from: usize) -> usize {
     }
 }
 
+/// Returns a template that the engine renders as jinja2 renders this one.
+///
+/// # Errors
+/// The name of what the template uses and the engine lacks.
+pub(super) fn rewritten(template: &str) -> Result<String, Error> {
+    let template = with_plain_lines(template);
+    let template = without_generation(&template);
+    refuse_special_arguments(&template)?;
+    refuse_what_reads_otherwise(&template)?;
+    let template = without_percent(&template);
+    Ok(with_lists(&template).into_owned())
+}
+
+/// Ends each line with a line feed alone.
+fn with_plain_lines(template: &str) -> Cow<'_, str> {
+    match template.contains('\r') {
+        true => template.replace("\r\n", "\n").replace('\r', "\n").into(),
+        false => template.into(),
+    }
+}
+
+/// Refuses macros that read arguments that they do not name.
+fn refuse_special_arguments(template: &str) -> Result<(), Error> {
+    let mut depth = 0_usize;
+    for part in parts(template) {
+        let (Part::Block(text, _) | Part::Expression(text, _)) = part;
+        let tokens = tokens(text.trim_start_matches(['-', '+']));
+        let names = ["varargs", "kwargs"];
+        let used = tokens.iter().enumerate().find(|(place, token)| {
+            let before = place.checked_sub(1).map(|before| tokens[before].text);
+            let after = tokens.get(place + 1).map(|after| after.text);
+            names.contains(&token.text) && before != Some(".") && after != Some("=")
+        });
+        let first = tokens.first().map_or("", |first| first.text);
+        let mut bound = tokens.iter().take(match first {
+            "macro" => tokens.len(),
+            "set" => 2,
+            "for" => tokens.iter().take_while(|token| token.text != "in").count(),
+            _ => 0,
+        });
+        if bound.any(|token| names.contains(&token.text)) {
+            // The names are the template's own.
+            return Ok(());
+        }
+        match (first, used) {
+            ("macro" | "call", None) => depth += 1,
+            ("endmacro" | "endcall", _) => depth = depth.saturating_sub(1),
+            (_, Some((_, name))) if depth > 0 => {
+                return Err(invalid(format!("{} of a macro is not supported", name.text)));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Refuses escapes of texts that the engine leaves as they are, and defaults of a macro that name its arguments.
+fn refuse_what_reads_otherwise(template: &str) -> Result<(), Error> {
+    for part in parts(template) {
+        let (Part::Block(text, _) | Part::Expression(text, _)) = part;
+        let tokens = tokens(text.trim_start_matches(['-', '+']));
+        for text in
+            tokens.iter().map(|token| token.text).filter(|text| text.starts_with(['\'', '"']))
+        {
+            let mut characters = text.chars();
+            while let Some(character) = characters.next() {
+                let escaped = if character == '\\' { characters.next() } else { None };
+                if let Some(escaped @ ('a' | 'v' | 'U' | 'N' | '\n')) = escaped {
+                    return Err(invalid(format!(
+                        "the escape \\{} is not supported",
+                        escaped.escape_debug()
+                    )));
+                }
+            }
+        }
+        if tokens.first().is_some_and(|first| first.text == "macro") {
+            refuse_dependent_defaults(&tokens)?;
+        }
+    }
+    Ok(())
+}
+
+fn refuse_dependent_defaults(tokens: &[Token<'_>]) -> Result<(), Error> {
+    let (mut depth, mut default, mut names) = (0_usize, false, Vec::new());
+    for (place, token) in tokens.iter().enumerate() {
+        match token.text {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => depth = depth.saturating_sub(1),
+            "," if depth == 1 => default = false,
+            "=" if depth == 1 => default = true,
+            name if depth == 1 && !default => names.push(name),
+            name if names.contains(&name) && tokens[place - 1].text != "." => {
+                let what = format!("a default of a macro that names its argument {name}");
+                return Err(invalid(format!("{what} is not supported")));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Has each loop run over a list where it would run over a text.
+fn with_lists(template: &str) -> Cow<'_, str> {
+    let tags = parts(template).into_iter().filter_map(|part| match part {
+        Part::Block(text, at) => Some((at, over_list(text)?)),
+        Part::Expression(..) => None,
+    });
+    replaced(template, tags.collect())
+}
+
+/// Puts the filter [`EACH`] behind what a loop runs over; `None` if the tag begins no loop.
+fn over_list(text: &str) -> Option<String> {
+    let tokens = tokens(text.trim_end_matches(['-', '+']));
+    let start = tokens.iter().position(|token| !["-", "+"].contains(&token.text))?;
+    if tokens[start].text != "for" {
+        return None;
+    }
+    let first = start + 1 + tokens[start..].iter().position(|token| token.text == "in")?;
+    let mut depth = 0_usize;
+    let end = tokens.iter().enumerate().skip(first).find(|(place, token)| {
+        match token.text {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        let last = token.text == "recursive" && place + 1 == tokens.len();
+        depth == 0 && (token.text == "if" || last)
+    });
+    let last = end.map_or(tokens.len(), |(end, _)| end).checked_sub(1)?;
+    let place = tokens.get(first)?.at.start..tokens.get(last).filter(|_| last >= first)?.at.end;
+    let (before, over, after) = (&text[..place.start], &text[place.clone()], &text[place.end..]);
+    Some(format!("{before}({over})|{EACH}{after}"))
+}
+
 /// Puts blocks `with`, which print what is in them, in the place of blocks `generation`.
-pub(super) fn without_generation(template: &str) -> Cow<'_, str> {
+fn without_generation(template: &str) -> Cow<'_, str> {
     let tags = parts(template).into_iter().filter_map(|part| match part {
         Part::Block(text, at) => match word(text) {
             "generation" => Some((at, text.replace("generation", "with"))),
@@ -104,7 +244,7 @@ pub(super) fn without_generation(template: &str) -> Cow<'_, str> {
 }
 
 /// Puts the filter [`PERCENT`] in the place of each operator `%`.
-pub(super) fn without_percent(template: &str) -> Cow<'_, str> {
+fn without_percent(template: &str) -> Cow<'_, str> {
     let tags = parts(template).into_iter().filter_map(|part| {
         let (Part::Block(text, at) | Part::Expression(text, at)) = part;
         let inner = text.trim_end_matches(['-', '+']);

@@ -63,6 +63,8 @@ pub(super) struct RevisionListing {
 pub(super) struct RevisionFile {
     #[serde(rename = "rfilename")]
     pub(super) name: String,
+    /// Length in bytes, where the hub states it.
+    pub(super) size: Option<u64>,
 }
 
 impl HubClient {
@@ -127,7 +129,7 @@ impl HubClient {
     /// Fetches the commit and the files of a revision.
     pub(super) fn listing(&self, repo: &str, revision: &str) -> Result<RevisionListing, Failure> {
         let revision = revision.replace('/', "%2F");
-        let url = format!("{}/api/models/{repo}/revision/{revision}", self.endpoint);
+        let url = format!("{}/api/models/{repo}/revision/{revision}?blobs=true", self.endpoint);
         let mut response = succeeded(self.get(&self.follows, &url, None)?)?;
         let body = response.body_mut().with_config().limit(LISTING_BYTES_MAX);
         let text = body.read_to_string().map_err(Failure::other)?;
@@ -214,11 +216,11 @@ fn tag(response: &Response<Body>) -> Option<String> {
     ((1..=128).contains(&tag.len()) && tag.chars().all(word)).then(|| tag.to_owned())
 }
 
-/// Returns the seconds of a header that names a time from now, or a date.
+/// Returns the seconds of a header that names a time from now, or a date to come.
 fn seconds(wait: &str) -> Option<u64> {
     let until = || {
         let date = httpdate::parse_http_date(wait.trim()).ok()?;
-        Some(date.duration_since(SystemTime::now()).map_or(0, |wait| wait.as_secs() + 1))
+        Some(date.duration_since(SystemTime::now()).ok()?.as_secs() + 1)
     };
     wait.trim().parse().ok().or_else(until)
 }
@@ -242,7 +244,8 @@ mod tests {
     #[test]
     fn times_to_wait_are_seconds_or_dates() {
         assert_eq!(seconds(" 7 "), Some(7));
-        assert_eq!(seconds("Wed, 21 Oct 2015 07:28:00 GMT"), Some(0));
+        // A date that is past says nothing of how long to wait.
+        assert_eq!(seconds("Wed, 21 Oct 2015 07:28:00 GMT"), None);
         let soon = SystemTime::now() + Duration::from_secs(30);
         assert!((29..=31).contains(&seconds(&httpdate::fmt_http_date(soon)).unwrap()));
         assert_eq!(seconds("soon"), None);

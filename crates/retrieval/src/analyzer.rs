@@ -19,7 +19,7 @@ pub(crate) enum Rules {
     First,
     /// Words in form NFKC with their marks, up to 255 bytes, and units and pairs of scripts without blanks.
     Second,
-    /// Those of Turkish, in which I is the capital of ı, and İ that of i. Other languages have no third rules.
+    /// Rules of Turkish, in which I is the capital of ı, and İ that of i. Other languages have no third ones.
     Third,
 }
 

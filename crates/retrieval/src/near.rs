@@ -276,10 +276,10 @@ mod tests {
                 writer.commit(0).unwrap();
             }
         }
-        if !commit_each {
-            writer.finish(1).unwrap();
+        match commit_each {
+            true => drop(writer),
+            false => writer.finish(1).unwrap(),
         }
-        drop(writer);
         let index = Index::open(dir.path()).unwrap();
         (dir, index)
     }

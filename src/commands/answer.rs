@@ -62,6 +62,7 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
             warn_of_cuts(&answer);
         }
         let found = args.passages == 0 || answer.passages.len() + answer.passages_left_out > 0;
+        warned.near_words(&answer.query_id, &answer.near_words);
         if !found {
             let id = &answer.query_id;
             warned.few("were answered without a passage", || {

@@ -57,6 +57,7 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
             warned.few("have candidates that are not in the store", || missing(&result));
             status = Status::Degraded;
         }
+        warned.near_words(&result.query_id, &result.near_words);
         let none = source.no_candidate(&result);
         if let Some(why) = none {
             warned

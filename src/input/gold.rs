@@ -1,7 +1,6 @@
 //! Files of questions with their right answers: a path in, questions out. SQuAD's files, lists and lines
 //! of JSON are told apart by their shape.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::input::rows::{Row, json_rows};
+use crate::input::text;
 
 /// Bytes of a first line that are looked at.
 const LINE_BYTES_MAX: u64 = 1 << 20;
@@ -54,8 +54,7 @@ pub(crate) fn questions(path: &Path) -> Result<Vec<Question>> {
 /// Opens a file and reads its first line, or the start of a long one.
 fn opened(path: &Path) -> Result<(Vec<u8>, impl Read)> {
     let name = path.display();
-    let file = File::open(path).with_context(|| format!("{name}: the file cannot be opened"))?;
-    let (mut reader, mut first) = (BufReader::new(file), Vec::new());
+    let (mut reader, mut first) = (text::open(path, "the file")?, Vec::new());
     let read = reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut first);
     read.with_context(|| format!("{name}: the file cannot be read"))?;
     if first.starts_with(BYTE_ORDER_MARK.as_bytes()) {

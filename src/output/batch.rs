@@ -43,6 +43,17 @@ impl WarnedOnce {
         }
     }
 
+    /// Says by which words the hits of a query were found, where no document has one of its own.
+    pub(crate) fn near_words(&mut self, query_id: &str, near_words: &[String]) {
+        if near_words.is_empty() {
+            return;
+        }
+        self.few("have hits for near words alone", || {
+            let words = near_words.join(", ");
+            format!("no document has a word of query {query_id}: hits are for near words: {words}")
+        });
+    }
+
     /// Tells how many warnings were not given.
     fn finish(&self) {
         for (kind, count) in self.kinds.iter().filter(|(_, count)| **count > SAID_MAX) {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::io::Write as _;
 
 use crate::support::{DONE, FAILED, Outcome, Scratch, USAGE};
 
@@ -230,6 +231,35 @@ fn squads_file_is_read() {
     run(&scratch, line, FAILED).says(&["gold: question 1", "no `answers`"]);
     scratch.write("gold", "{\n \"rows\": []}");
     run(&scratch, line, FAILED).says(&["gold: neither JSON objects, one a line", "`data`"]);
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn files_may_be_compressed() {
+    let scratch = Scratch::new();
+    let zstd = |text: &str| zstd::encode_all(text.as_bytes(), 3).unwrap();
+    let (qrels, hits) = ("q1 0 a 1\nq1 0 b 0\n", "q1 Q0 b 1 2 t\nq1 Q0 a 2 1 t\n");
+    let answers = "{\"query_id\": \"a\", \"answer\": \"honey\"}\n";
+    for compressed in [&gzip as &dyn Fn(&str) -> Vec<u8>, &zstd] {
+        scratch.write("qrels.packed", compressed(qrels));
+        scratch.write("run.packed", compressed(hits));
+        let line = "eval --run run.packed --qrels qrels.packed --measure RR --json";
+        assert_eq!(run(&scratch, line, DONE).json()[0]["metrics"]["RR"]["mean"], 0.5);
+        let line = "eval qa --answers answers.packed --gold gold.packed --json";
+        scratch.write("answers.packed", compressed(answers));
+        for gold in [SQUAD, "{\"_id\": \"a\", \"answers\": [\"honey\"]}\n"] {
+            scratch.write("gold.packed", compressed(gold));
+            assert_eq!(run(&scratch, line, DONE).json()[0]["per_query"]["a"]["EM"], 1.0);
+        }
+    }
+    scratch.write("cut.gz", &gzip(&hits.repeat(50))[..20]);
+    let line = "eval --run cut.gz --qrels qrels.packed";
+    run(&scratch, line, FAILED).says(&["cut.gz:1: cannot be read"]);
 }
 
 #[test]

@@ -139,6 +139,7 @@ fn rows_that_cannot_be_read_end_the_build_or_are_left_out() {
     let build = format!("build bad.jsonl {STORE}");
     let failed = scratch.fails_without_store(&format!("{build} --store store --dry-run"));
     failed.says(&["bad.jsonl:3: no text column", "found \"_id\", \"txt\""]);
+    failed.says(&["; 2 rows cannot be read: lines 3, 6"]);
     let skip = format!("{build} --store skipped --on-bad-row skip --json");
     let plan = scratch.ends(DEGRADED, &format!("{skip} --dry-run"));
     assert_eq!((&plan.json()[0]["bad_rows"], &plan.json()[0]["documents"]), (&json!(2), &json!(9)));
@@ -166,7 +167,9 @@ fn rows_that_cannot_be_read_end_the_build_or_are_left_out() {
     outcome.says(&["30 rows cannot be read"]);
     scratch.write("none.jsonl", &many);
     let line = format!("build none.jsonl --store none {STORE} --on-bad-row skip");
-    scratch.ends(FAILED, &line).says(&["none.jsonl:1: no id column"]);
+    let refused = scratch.ends(FAILED, &line);
+    refused.says(&["none.jsonl:1: no id column", "30 rows cannot be read: lines 1, 2, 3, 4, 5, 6"]);
+    refused.says(&["10 and 20 more"]);
 }
 
 #[test]

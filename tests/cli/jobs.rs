@@ -140,6 +140,7 @@ fn a_build_says_which_columns_it_takes() {
         "id": "docno",
         "title": "heading",
         "text": "body",
+        "by_position": false,
         "left_out": ["url"],
         "left_out_more": 0,
         "other_files": [{"file": "b.jsonl", "id": "id", "title": "title", "text": "text"}],
@@ -148,7 +149,17 @@ fn a_build_says_which_columns_it_takes() {
     assert_eq!(*columns, expected);
     scratch.write("c.tsv", "1\tno header\n");
     let told = scratch.ok("build c.tsv --store none TINY --dry-run --json");
-    assert_eq!(told.json()[0]["columns"], json!(null));
+    let columns = &told.json()[0]["columns"];
+    let expected = (&json!(true), &json!("1"), &json!(null), &json!("2"));
+    let told = (&columns["by_position"], &columns["id"], &columns["title"], &columns["text"]);
+    assert_eq!(told, expected);
+    let text = "build c.tsv --store none TINY --dry-run";
+    scratch.ok(text).says(&["columns: id from field 1, no title, text from field 2"]);
+    scratch.write("d.csv", "1,u,Bees,no header\n");
+    let text = "build d.csv --store none TINY --dry-run";
+    scratch.ok(text).says(&["title from field 3, text from field 4; left out: field 2"]);
+    scratch.write("e.tsv", "one field\n");
+    assert_eq!(scratch.run("build e.tsv --store none TINY --dry-run --json").code, FAILED);
 }
 
 /// Earlier stores were in f32 by default.

@@ -43,6 +43,33 @@ fn words_are_cut_by_the_rules_of_the_stores_language() {
 }
 
 #[test]
+fn a_query_without_a_known_word_finds_what_is_near_and_says_so() {
+    let scratch = Scratch::new();
+    let more = "{\"_id\": \"c\", \"text\": \"Ein Fehler.\"}\n{\"_id\": \"d\", \"text\": \"Die Quelle.\"}\n";
+    scratch.write("corpus.jsonl", format!("{CORPUS}{more}"));
+    scratch.ok("build corpus.jsonl --store store TINY --language german");
+    let line = "query --store store TINY --json";
+    let found = scratch.ok(&format!("{line} Fehlerquelle"));
+    found.says(&[
+        "warning: no document has a word of query 1: hits are for near words: fehler, quelle",
+    ]);
+    assert_eq!(found.json()[0]["near_words"], serde_json::json!(["fehler", "quelle"]));
+    assert_eq!(found.json()[0]["hits"].as_array().unwrap().len(), 2);
+    let found = scratch.ok(&format!("{line} Quelle"));
+    assert_eq!(found.json()[0]["near_words"], serde_json::json!([]));
+    assert!(!found.stderr.contains("near words"), "{}", found.stderr);
+    let found = scratch.ok(&format!("{line} Xylophonist"));
+    found.says(&["query 1: no document has any of its words"]);
+    assert_eq!(found.json()[0]["near_words"], serde_json::json!([]));
+    let many = scratch.run_with_stdin(&format!("{line} -"), &"Fehlerquelle\n".repeat(12));
+    many.says(&["2 more queries have hits for near words alone"]);
+    let answer = "answer --store store TINY --max-tokens 2 --json Fehlerquelle";
+    let answer = scratch.ok(answer);
+    answer.says(&["no document has a word of query 1"]);
+    assert_eq!(answer.json()[0]["near_words"], serde_json::json!(["fehler", "quelle"]));
+}
+
+#[test]
 fn words_may_be_left_as_they_are() {
     let scratch = Scratch::new();
     scratch.write("corpus.jsonl", CORPUS);

@@ -49,7 +49,38 @@ pub struct BadRows {
 impl BadRows {
     /// Largest number of rows whose errors are kept.
     pub const SHOWN: usize = 10;
+
+    fn add(&mut self, error: CorpusError) {
+        self.count += 1;
+        if self.first.len() < Self::SHOWN {
+            self.first.push(error);
+        }
+    }
+
+    /// Returns one error for all these rows; `None` if there are none.
+    #[must_use]
+    pub fn into_error(self) -> Option<CorpusError> {
+        let mut errors = self.first.into_iter();
+        let first = errors.next()?;
+        let rest = BadRows { count: self.count - 1, first: errors.collect() };
+        Some(rest.after(first, true))
+    }
+
+    /// Returns the error for `first` and for these rows after it. `is_all`: there are no more.
+    fn after(self, first: CorpusError, is_all: bool) -> CorpusError {
+        if self.count == 0 {
+            return first;
+        }
+        let errors = std::iter::once(&first).chain(&self.first);
+        let places = errors.filter_map(CorpusError::place_of_row).take(Self::SHOWN).cloned();
+        let (places, count) = (places.collect(), self.count + 1);
+        CorpusError::BadRows { first: Box::new(first), places, count, is_all }
+    }
 }
+
+/// Largest number of rows, and of their bytes, that are read after one that cannot be read.
+const READ_ON_ROWS: u64 = 100_000;
+const READ_ON_BYTES: u64 = 64 << 20;
 
 /// Amount of data to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,15 +158,15 @@ impl Corpus {
         Self { skip: true, ..self }
     }
 
-    /// Tells the columns that the documents are read from; `None` if no file names its columns. Of a file of
-    /// lines the first are read.
+    /// Tells the columns that the documents are read from; `None` if no file has a row that tells them. Of a
+    /// file of lines the first are read.
     #[must_use]
     pub fn columns_taken(&self) -> Option<ColumnsTaken> {
         let mut all: Option<ColumnsTaken> = None;
         for input in self.inputs.iter() {
             let Some(taken) = self.taken_from(input) else { continue };
             match &mut all {
-                Some(all) => all.add(&input.source.name, taken.columns),
+                Some(all) => all.add(&input.source.name, taken),
                 all => *all = Some(taken),
             }
         }
@@ -258,11 +289,9 @@ impl Rows {
                 Ok(None) => return Ok(None),
                 Err(error) if self.corpus.skip && error.is_of_row() => {
                     self.rows += 1;
-                    self.bad.count += 1;
-                    if self.bad.first.len() < BadRows::SHOWN {
-                        self.bad.first.push(error);
-                    }
+                    self.bad.add(error);
                 }
+                Err(error) if error.is_of_row() => return Err(self.records.bad_rows_from(error)),
                 Err(error) => return Err(error),
             }
         };
@@ -326,6 +355,29 @@ impl Records {
             self.current = Some(self.open(input)?);
             self.next_input += 1;
         }
+    }
+
+    /// Reads on to the end of the file, or so far that it takes no long time, and returns an error that names
+    /// the rows that cannot be read.
+    fn bad_rows_from(&mut self, first: CorpusError) -> CorpusError {
+        let mut bad = BadRows::default();
+        let (mut rows, mut bytes, mut is_all) = (0, 0, false);
+        while let Some(reader) = &mut self.current
+            && rows < READ_ON_ROWS
+            && bytes < READ_ON_BYTES
+        {
+            rows += 1;
+            match reader.next_row() {
+                Ok(Some(row)) => bytes += row.bytes,
+                Ok(None) => {
+                    is_all = true;
+                    break;
+                }
+                Err(error) if error.is_of_row() => bad.add(error),
+                Err(_) => break,
+            }
+        }
+        bad.after(first, is_all)
     }
 
     fn open(&self, input: &Input) -> Result<CorpusReader, CorpusError> {
@@ -517,6 +569,8 @@ mod tests {
         let strict = folder.read(&corpus);
         assert_eq!(strict.len(), 2);
         assert!(strict[1].starts_with("DIR/a.jsonl:2: no text column"), "{strict:?}");
+        let listed = "; 12 rows cannot be read: lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more";
+        assert!(strict[1].ends_with(listed), "{strict:?}");
         let corpus = corpus.skipping_bad_rows();
         let read = folder.read(&corpus);
         assert_eq!(read[..4], ["a//\u{fffd}", "b//y", "c//z", "e//w"]);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use hyperrag_core::{Classified, DocId, DocumentField, ErrorKind, Hint, InvalidId};
 
-use crate::place::Place;
+use crate::place::{Place, listed};
 
 /// Reason why the corpus, or a row of it, cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -348,6 +348,18 @@ pub enum CorpusError {
         /// Number of fields of the line.
         fields: usize,
     },
+    /// Several rows that cannot be read.
+    #[error("{first}; {count} rows cannot be read{}: {}", unread(*is_all), listed(places, *count))]
+    BadRows {
+        /// The first one's error.
+        first: Box<CorpusError>,
+        /// Places of the first ones.
+        places: Vec<Place>,
+        /// Number of these rows.
+        count: u64,
+        /// Whether there are no more: the rows after them were read.
+        is_all: bool,
+    },
     /// Two documents with the same id.
     #[error("{second}: document id {:?} occurs at {first} already; ids must be unique", id.as_str())]
     DuplicateId {
@@ -364,21 +376,26 @@ impl CorpusError {
     /// Whether the fault is that of one row, so that the rows after it can be read.
     #[must_use]
     pub fn is_of_row(&self) -> bool {
-        matches!(
-            self,
-            Self::MissingKey { .. }
-                | Self::DocumentTooLong { .. }
-                | Self::LineTooLong { .. }
-                | Self::NotUtf8 { .. }
-                | Self::Json { .. }
-                | Self::Value { .. }
-                | Self::ValueUtf8 { .. }
-                | Self::RoundedId { .. }
-                | Self::SignOfInteger { .. }
-                | Self::Id { .. }
-                | Self::TableUneven { .. }
-                | Self::QueryFields { .. }
-        )
+        self.place_of_row().is_some()
+    }
+
+    /// Returns the place of the row, if the fault is that of one row.
+    pub(crate) fn place_of_row(&self) -> Option<&Place> {
+        match self {
+            Self::MissingKey { place, .. }
+            | Self::DocumentTooLong { place, .. }
+            | Self::LineTooLong { place, .. }
+            | Self::NotUtf8 { place, .. }
+            | Self::Json { place, .. }
+            | Self::Value { place, .. }
+            | Self::ValueUtf8 { place, .. }
+            | Self::RoundedId { place, .. }
+            | Self::SignOfInteger { place, .. }
+            | Self::Id { place, .. }
+            | Self::TableUneven { place, .. }
+            | Self::QueryFields { place, .. } => Some(place),
+            _ => None,
+        }
     }
 }
 
@@ -404,6 +421,7 @@ impl Classified for CorpusError {
             Self::Json { .. } | Self::NotUtf8 { .. } | Self::ValueUtf8 { .. } => {
                 Some(Hint::SkipBadRows)
             }
+            Self::BadRows { first, .. } => first.hint(),
             Self::Copy { .. } => Some(Hint::OtherTemporaryFolder),
             Self::Window { .. } => {
                 Some(Hint::MoreMemory { or: "compress it with a smaller window" })
@@ -430,6 +448,10 @@ fn rule(field: DocumentField) -> &'static str {
 /// Names a row at this place.
 fn row(place: &Place) -> &'static str {
     if place.is_line { "line" } else { "row" }
+}
+
+fn unread(is_all: bool) -> &'static str {
+    if is_all { "" } else { ", and perhaps others after them" }
 }
 
 fn after(row: u64) -> String {

@@ -27,6 +27,22 @@ impl Place {
     }
 }
 
+/// Lists places, the first of `all`, for a message: `lines 3, 7 and 4 more` where the file is one.
+pub(crate) fn listed(places: &[Place], all: u64) -> String {
+    let one = |other: &Place| places.iter().all(|place| place.file == other.file);
+    let rows = places.iter().map(|place| place.row.to_string());
+    let (what, names): (_, Vec<String>) = match places.first().filter(|first| one(first)) {
+        Some(first) if first.is_line => ("lines ", rows.collect()),
+        Some(_) => ("rows ", rows.collect()),
+        None => ("", places.iter().map(Place::to_string).collect()),
+    };
+    let names = names.join(", ");
+    match all.saturating_sub(places.len() as u64) {
+        0 => format!("{what}{names}"),
+        more => format!("{what}{names} and {more} more"),
+    }
+}
+
 impl fmt::Display for Place {
     /// Writes `corpus.jsonl:17`, which editors open at that line, or `corpus.parquet row 17`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,6 +57,17 @@ impl fmt::Display for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_of_one_file_are_listed_by_their_rows() {
+        let file = |name: &str| Path::new(name).into();
+        let lines = [3, 7].map(|row| Place::line(&file("a.tsv"), row));
+        assert_eq!(listed(&lines, 2), "lines 3, 7");
+        let rows = [3, 7].map(|row| Place::row(&file("a.parquet"), row));
+        assert_eq!(listed(&rows, 12), "rows 3, 7 and 10 more");
+        let of_two = [lines[0].clone(), rows[0].clone()];
+        assert_eq!(listed(&of_two, 3), "a.tsv:3, a.parquet row 3 and 1 more");
+    }
 
     #[test]
     fn a_place_names_a_line_or_a_row() {

@@ -2,13 +2,13 @@
 //! came through a pipe is kept in a temporary file, since a corpus is read more than once. Knows no format.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufRead, Cursor, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flate2::bufread::MultiGzDecoder;
+use hyperrag_files::compressed::Decompressed;
 use hyperrag_files::lines::BYTE_ORDER_MARK;
 
 use crate::error::CorpusError;
@@ -17,10 +17,6 @@ use crate::place::Place;
 
 /// Bytes of a text that are looked at to tell what it is.
 const HEAD_BYTES: u64 = 1 << 14;
-/// Bytes read from a file at a time.
-const BUFFER_BYTES: usize = 1 << 16;
-const GZIP: &[u8] = &[0x1f, 0x8b];
-const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
 /// Origin of a text that can be read as often as needed.
 #[derive(Clone, Debug)]
@@ -74,47 +70,14 @@ impl Source {
             Some(copy) => Box::new(Copied { file: Arc::clone(copy), at: 0 }),
             None => Box::new(File::open(&self.name).map_err(io)?),
         };
-        let mut file = Counted { file, read: Arc::clone(&read) };
-        let start = head(&mut file, 8).map_err(io)?;
-        let coding = Coding::of(&start);
-        let stored = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(start).chain(file));
-        let mut decoded: Box<dyn BufRead + Send> = match coding {
-            None => Box::new(stored),
-            Some(Coding::Gzip) => {
-                Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(stored)))
-            }
-            Some(Coding::Zstd) => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(stored).map_err(io)?;
-                decoder.window_log_max(limits.window_log()).map_err(io)?;
-                Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
-            }
-        };
-        let compressed = coding.is_some().then_some(read);
+        let file = Counted { file, read: Arc::clone(&read) };
+        let mut decoded = Decompressed::new(file, limits.window_log()).map_err(io)?;
+        let compressed = decoded.is_compressed().then_some(read);
         let place = Place::line(&self.name, 1);
         let first = head(&mut decoded, HEAD_BYTES)
             .map_err(|error| unreadable(error, place, compressed.is_some()))?;
         let reader = Cursor::new(first.clone()).chain(decoded);
         Ok(Text { reader: Box::new(reader), head: first, name: Arc::clone(&self.name), compressed })
-    }
-}
-
-/// Compression of a file.
-#[derive(Clone, Copy)]
-enum Coding {
-    Gzip,
-    Zstd,
-}
-
-impl Coding {
-    /// Tells the compression by the first bytes, with which no text in UTF-8 begins.
-    fn of(start: &[u8]) -> Option<Self> {
-        // A frame that is passed over may come first.
-        let skippable = matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
-        match start {
-            _ if start.starts_with(GZIP) => Some(Self::Gzip),
-            _ if start.starts_with(ZSTD) || skippable => Some(Self::Zstd),
-            _ => None,
-        }
     }
 }
 

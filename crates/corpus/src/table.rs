@@ -99,13 +99,21 @@ impl TableRows {
         Ok(Self { records, columns, limits: *limits, found: None })
     }
 
-    /// Tells the columns of the header; `None` if there is none.
+    /// Tells the columns by the first line; `None` if there is none, or it is no row.
     pub(crate) fn columns_taken(mut self) -> Option<ColumnsTaken> {
         let Ok(true) = self.records.advance() else { return None };
         let record = self.records.record().ok()?;
-        let header = TableColumns::of_header(record, &self.columns, &self.records.place()).ok()?;
-        let TableColumns { id, title, text, .. } = header?;
-        Some(ColumnsTaken::new(&record.names().ok()?, id, title, text))
+        let place = self.records.place();
+        Some(match TableColumns::of_header(record, &self.columns, &place).ok()? {
+            Some(TableColumns { id, title, text, .. }) => {
+                ColumnsTaken::new(&record.names().ok()?, id, title, text)
+            }
+            None => {
+                let found = TableColumns::of_record(record, &self.columns, &place).ok()?;
+                let TableColumns { fields, id, title, text, .. } = found;
+                ColumnsTaken::by_position(fields, id, title, text)
+            }
+        })
     }
 
     pub(crate) fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {

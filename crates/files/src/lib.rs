@@ -1,8 +1,8 @@
 //! Opens plain files and refuses everything else, without waiting.
 //!
 //! In: paths. Out: open files. A pipe blocks whoever opens it, and a device has no end. A link in a program's
-//! own folder may lead out of it, and its target would be written to. [`lines`] reads texts line by line. It
-//! knows nothing of what files hold.
+//! own folder may lead out of it, and its target would be written to. [`compressed`] decompresses
+//! texts, [`lines`] reads them line by line. It knows nothing of what files hold.
 //!
 //! ```
 //! let error = hyperrag_files::open(std::path::Path::new("/")).unwrap_err();
@@ -10,6 +10,7 @@
 //! assert_eq!(error.to_string(), "it is a folder, not a file");
 //! ```
 
+pub mod compressed;
 pub mod lines;
 
 use std::fs::{self, File, FileType, OpenOptions};

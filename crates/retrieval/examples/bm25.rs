@@ -25,8 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let index = index(Path::new(&folder), language.parse()?)?;
     let mut out = stdout().lock();
     for query in rows(&Path::new(&folder).join("queries.jsonl"))? {
-        let hits = index.search(field(&query, "text"), DEPTH, |_| true)?;
-        for (rank, hit) in (1..).zip(hits) {
+        let found = index.retrieve(field(&query, "text"), DEPTH, |_| true)?;
+        for (rank, hit) in (1..).zip(found.hits) {
             let id = field(&query, "_id");
             writeln!(out, "{id} Q0 {} {rank} {} bm25", hit.id, hit.score)?;
         }

@@ -19,16 +19,24 @@ pub(crate) enum Rules {
     First,
     /// Words in form NFKC with their marks, up to 255 bytes, and units and pairs of scripts without blanks.
     Second,
+    /// Rules of Turkish, in which I is the capital of ı, and İ that of i. Other languages have no third ones.
+    Third,
 }
 
 impl Rules {
-    const ALL: [Self; 2] = [Self::First, Self::Second];
+    const ALL: [Self; 3] = [Self::First, Self::Second, Self::Third];
+
+    /// Returns the rules by which indexes of a language are made.
+    fn present(language: &str) -> Self {
+        if language == "turkish" { Self::Third } else { Self::Second }
+    }
 
     /// Number at the end of an analyzer's identifier.
     fn number(self) -> u32 {
         match self {
             Self::First => 1,
             Self::Second => 2,
+            Self::Third => 3,
         }
     }
 
@@ -36,7 +44,7 @@ impl Rules {
     fn word_bytes(self) -> usize {
         match self {
             Self::First => 40,
-            Self::Second => 256,
+            Self::Second | Self::Third => 256,
         }
     }
 }
@@ -99,7 +107,7 @@ impl Analyzer {
     /// Whether words are cut by the rules of an older version, which find none in scripts without blanks.
     #[must_use]
     pub fn is_former(self) -> bool {
-        self.rules != Rules::Second
+        self.rules == Rules::First
     }
 
     /// Returns the analyzer of the language by other rules.
@@ -117,7 +125,8 @@ impl Analyzer {
     pub(crate) fn of_id(id: &str) -> Option<Self> {
         let (name, number) = id.strip_prefix("hyperrag_")?.rsplit_once('_')?;
         let rules = Rules::ALL.into_iter().find(|rules| rules.number().to_string() == number)?;
-        Some(name.parse::<Self>().ok()?.by(rules))
+        let present = name.parse::<Self>().ok()?;
+        (rules.number() <= present.rules.number()).then(|| present.by(rules))
     }
 
     /// Returns the analyzer of this language whose identifier stands in the bytes of an index's list,
@@ -130,20 +139,35 @@ impl Analyzer {
         Rules::ALL.into_iter().map(|rules| self.by(rules)).find(names)
     }
 
+    /// Returns the rules that leave words as they are written, but for their case.
+    pub(crate) fn unstemmed(self) -> TextAnalyzer {
+        Self { stemmer: None, ..self }.text_analyzer()
+    }
+
+    /// Returns the rules by which documents and queries are cut.
     pub(crate) fn text_analyzer(self) -> TextAnalyzer {
+        self.stemming(self.stemmer.and_then(StopWordFilter::new))
+    }
+
+    /// Returns the rules without those for stop words.
+    pub(crate) fn with_stop_words(self) -> TextAnalyzer {
+        self.stemming(None)
+    }
+
+    fn stemming(self, stop_words: Option<StopWordFilter>) -> TextAnalyzer {
         let long = RemoveLongFilter::limit(self.rules.word_bytes());
         let words = match self.rules {
             Rules::First => {
                 let words = TextAnalyzer::builder(SimpleTokenizer::default());
                 words.filter(LowerCaser).filter(long).dynamic()
             }
-            Rules::Second => {
-                let words = TextAnalyzer::builder(Words::default());
+            rules @ (Rules::Second | Rules::Third) => {
+                let words = TextAnalyzer::builder(Words::new(rules == Rules::Third));
                 words.filter(LowerCaser).filter(long).dynamic()
             }
         };
         let Some(language) = self.stemmer else { return words.build() };
-        let words = match StopWordFilter::new(language) {
+        let words = match stop_words {
             Some(stop_words) => words.filter_dynamic(stop_words),
             None => words,
         };
@@ -166,7 +190,7 @@ impl FromStr for Analyzer {
         }
         let named = LANGUAGES.into_iter().find(|(language, _)| *language == name);
         let (name, stemmer) = named.ok_or_else(|| UnknownLanguage(name.to_owned()))?;
-        Ok(Self { name, stemmer, rules: Rules::Second })
+        Ok(Self { name, stemmer, rules: Rules::present(name) })
     }
 }
 
@@ -195,6 +219,18 @@ mod tests {
         assert_eq!(words("german", "Die Flu\u{308}sse fluten"), ["fluss", "flut"]);
         assert_eq!(words("none", "The Rivers ARE"), ["the", "rivers", "are"]);
         assert_eq!(words("tamil", "மரங்கள்"), ["மரங்"], "its stemmer gets whole words");
+    }
+
+    #[test]
+    fn turkish_has_two_letters_i() {
+        for forms in [["İZMİR", "izmir"], ["ISPARTA", "ısparta"], ["I\u{307}zmir", "İzmir"]] {
+            assert_eq!(words("turkish", forms[0]), words("turkish", forms[1]), "{forms:?}");
+        }
+        assert_ne!(words("turkish", "KIZ"), words("turkish", "kiz"));
+        assert_eq!(words("turkish", "Bir kız, İKİ KIZ")[1], words("turkish", "KIZ")[0]);
+        let second = "turkish".parse::<Analyzer>().unwrap().by(Rules::Second);
+        assert_eq!(words_by(second, "İz KIZ"), ["i\u{307}z", "kiz"], "as in indexes made before");
+        assert_eq!(words("english", "IT"), ["it"; 0]);
     }
 
     #[test]
@@ -228,7 +264,8 @@ mod tests {
     fn every_language_has_its_own_id() {
         for name in LANGUAGES.iter().map(|(name, _)| *name).chain(["none"]) {
             let analyzer: Analyzer = name.parse().unwrap();
-            for analyzer in Rules::ALL.map(|rules| analyzer.by(rules)) {
+            let former = Rules::ALL.into_iter().take_while(|rules| *rules != analyzer.rules);
+            for analyzer in former.map(|rules| analyzer.by(rules)).chain([analyzer]) {
                 assert_eq!(
                     (analyzer.name(), Analyzer::of_id(&analyzer.id())),
                     (name, Some(analyzer))
@@ -239,6 +276,8 @@ mod tests {
         assert_eq!(former.id(), "hyperrag_english_1", "that of stores made before");
         assert_eq!(Analyzer::ENGLISH.id(), "hyperrag_english_2");
         assert_eq!(Analyzer::of_id("hyperrag_english_3"), None);
+        assert_eq!(Analyzer::of_id("hyperrag_turkish_4"), None);
+        assert_eq!("turkish".parse::<Analyzer>().unwrap().id(), "hyperrag_turkish_3");
         let unknown = "klingon".parse::<Analyzer>().unwrap_err().to_string();
         assert!(unknown.contains("klingon") && unknown.contains("german"), "{unknown}");
     }

@@ -11,7 +11,7 @@ use crate::analyzer::Analyzer;
 const SAMPLE_BYTES: usize = 1 << 16;
 
 /// Returns the analyzer of the language in which most of these texts are written, and whether that is
-/// sure; [`Analyzer::NONE`] for a language without rules of its own. Long texts do not outweigh others:
+/// sure; [`Analyzer::NONE`] for a language without rules of its own, and where the script alone is sure. Long texts do not outweigh others:
 /// each counts with its beginning.
 #[must_use]
 pub fn detect_language(texts: &[impl AsRef<str>]) -> (Analyzer, bool) {
@@ -23,9 +23,19 @@ pub fn detect_language(texts: &[impl AsRef<str>]) -> (Analyzer, bool) {
         sample.push('\n');
     }
     match Detector::new().detect(&sample) {
-        Some(found) => (analyzer_of(found.lang()), found.is_reliable()),
+        Some(found) if found.is_reliable() => (analyzer_of(found.lang()), true),
+        // Of scripts that no language here has, or several have, so much is known.
+        _ if is_other_script(&sample) => (Analyzer::NONE, true),
+        Some(found) => (analyzer_of(found.lang()), false),
         None => (Analyzer::NONE, false),
     }
+}
+
+/// Whether most letters are of another script than Latin.
+fn is_other_script(text: &str) -> bool {
+    let is_latin = |c: &char| matches!(c, '\0'..='\u{24f}' | '\u{1e00}'..='\u{1eff}');
+    let letters = || text.chars().filter(|c| c.is_alphabetic());
+    2 * letters().filter(is_latin).count() < letters().count()
 }
 
 fn analyzer_of(language: Lang) -> Analyzer {
@@ -87,6 +97,18 @@ mod tests {
             let (found, is_sure) = detected(&[text; 3]);
             assert_eq!((found, is_sure || found == "none"), (expected, true), "{text}");
         }
+    }
+
+    #[test]
+    fn a_script_is_known_though_its_language_is_not() {
+        for text in [
+            "ໃນລະດູໜາວເຜິ້ງຈະລວມຕົວກັນໃນຮັງເພື່ອໃຫ້ຄວາມອົບອຸ່ນ",
+            "དགུན་ཁར་སྦྲང་མ་རྣམས་ཚང་དུ་མཉམ་དུ་འཛོམས།",
+            "През зимата пчелите в кошера се събират на кълбо и се топлят взаимно.",
+        ] {
+            assert_eq!(detected(&[text; 3]), ("none", true), "{text}");
+        }
+        assert!(!detected(&["Bin."]).1);
     }
 
     #[test]

@@ -25,3 +25,12 @@ pub struct Hit {
     /// Place of the document's blocks.
     pub location: Location,
 }
+
+/// Documents that a query found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Retrieved {
+    /// The documents, best first.
+    pub hits: Vec<Hit>,
+    /// Words of the index that the documents were found by, where none has a word of the query; else empty.
+    pub near_words: Vec<String>,
+}

@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use hyperrag_core::{DocId, Document};
-use tantivy::query::Bm25Weight;
+use tantivy::query::{Bm25Weight, FuzzyTermQuery};
 use tantivy::tokenizer::TextAnalyzer;
 use tantivy::{DocSet, TERMINATED, TantivyError, Term};
 
 use crate::error::RetrievalError;
-use crate::hit::Hit;
+use crate::hit::{Hit, Retrieved};
+use crate::near::{Dictionary, NearWords, Way};
 use crate::open::{OpenCommit, guarded, open_commit};
 use crate::rank::{Best, Match, score_segment};
 use crate::schema::Fields;
@@ -92,9 +93,37 @@ impl Index {
         depth: usize,
         live: impl Fn(u64) -> bool,
     ) -> Result<Vec<Hit>, RetrievalError> {
+        self.guarded(|| self.ranked(self.query_words(query), depth, &live))
+    }
+
+    /// Returns what [`Index::search`] finds. If that is nothing, returns documents with near words: parts of
+    /// compounds, words that differ in a letter or two, words of the same beginning, and at last stop words.
+    /// The first of these ways that finds a document counts.
+    ///
+    /// # Errors
+    /// [`RetrievalError::Io`] or [`RetrievalError::Damaged`] if the files fail under the reader.
+    pub fn retrieve(
+        &self,
+        query: &str,
+        depth: usize,
+        live: impl Fn(u64) -> bool,
+    ) -> Result<Retrieved, RetrievalError> {
+        let hits = self.search(query, depth, &live)?;
+        if depth == 0 || !hits.is_empty() {
+            return Ok(Retrieved { hits, near_words: Vec::new() });
+        }
         self.guarded(|| {
-            let best = self.rank(query, depth, live).map_err(|error| self.error(error))?;
-            best.into_iter().map(|found| self.hit(found)).collect()
+            let mut words = NearWords::new(self.fields.analyzer, query);
+            for way in Way::ALL {
+                let near = words.by(way, self).map_err(|error| self.error(error))?;
+                let terms = near.iter().map(|word| (word.term.clone(), 1)).collect();
+                let hits = self.ranked(terms, depth, &live)?;
+                if !hits.is_empty() {
+                    let near_words = near.into_iter().map(|word| word.shown).collect();
+                    return Ok(Retrieved { hits, near_words });
+                }
+            }
+            Ok(Retrieved::default())
         })
     }
 
@@ -191,13 +220,24 @@ impl Index {
         sample.into_iter().map(|found| self.hit(found)).collect()
     }
 
+    /// Ranks the documents that have a word of `words`, each given with its number of repeats.
+    fn ranked(
+        &self,
+        words: Vec<(String, u32)>,
+        depth: usize,
+        live: impl Fn(u64) -> bool,
+    ) -> Result<Vec<Hit>, RetrievalError> {
+        let best = self.rank(words, depth, live).map_err(|error| self.error(error))?;
+        best.into_iter().map(|found| self.hit(found)).collect()
+    }
+
     fn rank(
         &self,
-        query: &str,
+        words: Vec<(String, u32)>,
         depth: usize,
         live: impl Fn(u64) -> bool,
     ) -> Result<Vec<Match>, TantivyError> {
-        let words = self.query_words(query)?;
+        let words = self.weighed(words)?;
         let mut best = Best::new(depth);
         for (number, segment) in self.segments.iter().enumerate() {
             let mut cursors = segment.cursors(&words)?;
@@ -213,8 +253,9 @@ impl Index {
         Ok(best.into_ranking())
     }
 
-    /// Returns the query's distinct words that the index has, in the order of their first occurrence.
-    fn query_words(&self, query: &str) -> Result<Vec<QueryWord>, TantivyError> {
+    /// Returns the query's distinct words in the order of their first occurrence, each with its number of
+    /// repeats.
+    fn query_words(&self, query: &str) -> Vec<(String, u32)> {
         let mut repeats: Vec<(String, u32)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
         let mut analyzer = self.analyzer.clone();
@@ -228,16 +269,18 @@ impl Index {
                 repeats.push((word.clone(), 1));
             }
         }
+        repeats
+    }
+
+    /// Returns the words that the index has, with their weights.
+    fn weighed(&self, repeats: Vec<(String, u32)>) -> Result<Vec<QueryWord>, TantivyError> {
         let documents = self.documents();
         let tokens: u64 = self.segments.iter().map(Segment::tokens).sum();
         let tokens_mean = tokens as f32 / documents as f32;
         let mut words = Vec::with_capacity(repeats.len());
         for (word, repeats) in repeats {
             let term = Term::from_field_text(self.fields.body, &word);
-            let mut having = 0;
-            for segment in &self.segments {
-                having += u64::from(segment.documents_with(&term)?);
-            }
+            let having = self.documents_with(&term)?;
             if having > 0 {
                 let weight =
                     Bm25Weight::for_one_term_without_explain(having, documents, tokens_mean);
@@ -245,6 +288,12 @@ impl Index {
             }
         }
         Ok(words)
+    }
+
+    /// Returns the number of documents that have a word.
+    fn documents_with(&self, word: &Term) -> Result<u64, TantivyError> {
+        let having = self.segments.iter().map(|segment| segment.documents_with(word));
+        having.map(|having| Ok(u64::from(having?))).sum()
     }
 
     fn hit(&self, found: Match) -> Result<Hit, RetrievalError> {
@@ -266,5 +315,30 @@ impl Index {
 
     fn error(&self, error: TantivyError) -> RetrievalError {
         RetrievalError::from_tantivy(&self.dir, error)
+    }
+}
+
+impl Dictionary for Index {
+    fn has(&self, word: &str) -> Result<bool, TantivyError> {
+        Ok(self.documents_with(&Term::from_field_text(self.fields.body, word))? > 0)
+    }
+
+    fn within(
+        &self,
+        word: &str,
+        distance: u8,
+        found: &mut dyn FnMut(&str, u64),
+    ) -> Result<(), TantivyError> {
+        let term = Term::from_field_text(self.fields.body, word);
+        let fuzzy = FuzzyTermQuery::new(term, distance, true);
+        self.segments.iter().try_for_each(|segment| segment.words_like(&fuzzy, found))
+    }
+
+    fn beginning(
+        &self,
+        letters: &str,
+        found: &mut dyn FnMut(&str, u64),
+    ) -> Result<(), TantivyError> {
+        self.segments.iter().try_for_each(|segment| segment.words_from(letters, found))
     }
 }

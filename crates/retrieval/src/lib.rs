@@ -26,6 +26,7 @@
 
 mod analyzer;
 mod checked;
+mod compounds;
 mod copy;
 mod detect;
 mod error;
@@ -41,6 +42,7 @@ mod languages;
 #[cfg(test)]
 mod layouts;
 mod names;
+mod near;
 mod open;
 mod pages;
 mod rank;
@@ -58,7 +60,7 @@ pub use analyzer::{Analyzer, UnknownLanguage};
 pub use copy::copy_index;
 pub use detect::detect_language;
 pub use error::RetrievalError;
-pub use hit::{Hit, Location};
+pub use hit::{Hit, Location, Retrieved};
 pub use index::Index;
 pub use open::recorded_analyzer;
 pub use writer::IndexWriter;

@@ -1,6 +1,6 @@
 //! One segment of an index, open for search.
 //!
-//! In: terms, and numbers of documents. Out: postings, rows, ids, locations and stored texts. It does
+//! In: terms, and numbers of documents. Out: postings, words, rows, ids, locations and stored texts. It does
 //! not know which documents are the best.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tantivy::error::DataCorruption;
 use tantivy::fieldnorm::FieldNormReader;
 use tantivy::index::{InvertedIndexReader, SegmentReader};
 use tantivy::postings::SegmentPostings;
-use tantivy::query::Bm25Weight;
+use tantivy::query::{Bm25Weight, FuzzyTermQuery};
 use tantivy::schema::IndexRecordOption;
 use tantivy::store::StoreReader;
 use tantivy::{TantivyDocument, TantivyError, Term};
@@ -79,6 +79,36 @@ impl Segment {
     /// Number of documents that have a word.
     pub(crate) fn documents_with(&self, word: &Term) -> Result<u32, TantivyError> {
         Ok(self.words.doc_freq(word)?)
+    }
+
+    /// Calls `found` for each word that the automaton of `fuzzy` takes, with its number of documents.
+    pub(crate) fn words_like(
+        &self,
+        fuzzy: &FuzzyTermQuery,
+        found: &mut dyn FnMut(&str, u64),
+    ) -> Result<(), TantivyError> {
+        let automaton = fuzzy.automaton()?;
+        let mut words = self.words.terms().search(&automaton).into_stream()?;
+        while let Some((word, info)) = words.next() {
+            tell(word, info.doc_freq, found);
+        }
+        Ok(())
+    }
+
+    /// Calls `found` for each word that begins with these letters, with its number of documents.
+    pub(crate) fn words_from(
+        &self,
+        letters: &str,
+        found: &mut dyn FnMut(&str, u64),
+    ) -> Result<(), TantivyError> {
+        let mut words = self.words.terms().range().ge(letters).into_stream()?;
+        while let Some((word, info)) = words.next() {
+            if !word.starts_with(letters.as_bytes()) {
+                break;
+            }
+            tell(word, info.doc_freq, found);
+        }
+        Ok(())
     }
 
     pub(crate) fn norms(&self) -> &FieldNormReader {
@@ -158,6 +188,12 @@ impl LocationColumns {
             None => false,
         };
         Ok(DocId::stored(&id).ok().filter(|_| known).zip(location()))
+    }
+}
+
+fn tell(word: &[u8], documents: u32, found: &mut dyn FnMut(&str, u64)) {
+    if let Ok(word) = std::str::from_utf8(word) {
+        found(word, documents.into());
     }
 }
 

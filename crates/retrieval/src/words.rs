@@ -2,7 +2,7 @@
 //!
 //! In: text. Out: its words in form NFKC, not yet in lower case. A word is a run of letters, digits and
 //! their marks. Scripts without blanks give units (ideographs, kana, syllables) and pairs of neighbours.
-//! It does not know languages. Stored indexes have words cut by this code, so a change needs another
+//! It does not know languages, but for the letter I of Turkish. Stored indexes have words cut by this code, so a change needs another
 //! number in the identifiers of analyzers.
 
 use std::iter::{Map, Peekable};
@@ -18,7 +18,16 @@ use crate::scripts::{Kind, joins, kind};
 /// Cuts text into words.
 #[derive(Clone, Default)]
 pub(crate) struct Words {
+    /// Whether I is the capital of ı, and İ that of i.
+    has_dotless_i: bool,
     token: Token,
+}
+
+impl Words {
+    /// Cuts text of a language that has two letters I, or of another one.
+    pub(crate) fn new(has_dotless_i: bool) -> Self {
+        Self { has_dotless_i, token: Token::default() }
+    }
 }
 
 /// The words of a text, one after the other.
@@ -27,6 +36,7 @@ pub(crate) struct WordStream<'a> {
     rest: &'a str,
     /// Characters that may be more than one word.
     stretch: Option<Stretch<'a>>,
+    has_dotless_i: bool,
     token: &'a mut Token,
 }
 
@@ -35,7 +45,8 @@ impl Tokenizer for Words {
 
     fn token_stream<'a>(&'a mut self, text: &'a str) -> WordStream<'a> {
         self.token.reset();
-        WordStream { rest: text, stretch: None, token: &mut self.token }
+        let has_dotless_i = self.has_dotless_i;
+        WordStream { rest: text, stretch: None, has_dotless_i, token: &mut self.token }
     }
 }
 
@@ -43,6 +54,25 @@ impl TokenStream for WordStream<'_> {
     fn advance(&mut self) -> bool {
         self.token.text.clear();
         self.token.position = self.token.position.wrapping_add(1);
+        let is_word = self.next_word();
+        if self.has_dotless_i && self.token.text.contains(['I', 'İ']) {
+            self.token.text = self.token.text.replace('I', "ı").replace('İ', "i");
+        }
+        is_word
+    }
+
+    fn token(&self) -> &Token {
+        self.token
+    }
+
+    fn token_mut(&mut self) -> &mut Token {
+        self.token
+    }
+}
+
+impl<'a> WordStream<'a> {
+    /// Writes the next word to the token, whose text is empty.
+    fn next_word(&mut self) -> bool {
         loop {
             if let Some(stretch) = &mut self.stretch {
                 if stretch.next_word(&mut self.token.text) {
@@ -59,16 +89,6 @@ impl TokenStream for WordStream<'_> {
         }
     }
 
-    fn token(&self) -> &Token {
-        self.token
-    }
-
-    fn token_mut(&mut self) -> &mut Token {
-        self.token
-    }
-}
-
-impl<'a> WordStream<'a> {
     /// Takes what lies before the next ASCII character that is neither letter nor digit: these part words,
     /// and no character before them changes one after them.
     fn next_stretch(&mut self) -> Option<&'a str> {

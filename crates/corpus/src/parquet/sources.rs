@@ -527,7 +527,10 @@ mod tests {
             let corpus = folder.corpus(inputs, Columns::default()).unwrap();
             corpus.columns_taken().map(|taken| (taken.to_string(), taken.difference()))
         };
-        assert_eq!(told(&["b.tsv"]), None);
+        let by_position = "id from field 1, no title, text from field 2";
+        assert_eq!(told(&["b.tsv"]), Some((by_position.to_owned(), None)));
+        folder.write("e.csv", b"");
+        assert_eq!(told(&["e.csv"]), None);
         let (jsonl, difference) = told(&["b.tsv", "c.jsonl"]).unwrap();
         assert_eq!(jsonl, r#"id from "id", title from "title", text from "body"; left out: "x""#);
         assert_eq!(difference, None);

@@ -42,6 +42,9 @@ pub struct GeneratedAnswer {
     pub passages: Vec<Passage>,
     /// Passages for which there was no room.
     pub passages_left_out: usize,
+    /// Words of the index by which the passages were found, where no document has a word of the question; else
+    /// empty.
+    pub near_words: Vec<String>,
     /// Documents whose numbers the answer names, as `[1]`, in the order of the answer.
     pub cited: Vec<String>,
     /// Tokens of the prompt.
@@ -76,7 +79,8 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
         if query.text.trim().is_empty() {
             return Err(EngineError::EmptyQuery);
         }
-        let Found { passages, stats, damages, failovers } = self.passages(settings, query)?;
+        let Found { passages, near_words, stats, damages, failovers } =
+            self.passages(settings, query)?;
         let start = Instant::now();
         let Prompt { tokens, passages, left_out } =
             Prompt::new(generator, settings, &query.text, passages)?;
@@ -99,6 +103,7 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
             answer,
             passages,
             passages_left_out: left_out,
+            near_words,
             prompt_tokens: tokens.len(),
             generated_tokens: generated.tokens,
             stop: generated.stop,

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use hyperrag_core::{Failover, LanguageModel, Tokenize, rank_order};
 use hyperrag_rerank::DamagedBlock;
+use hyperrag_retrieval::Retrieved;
 use serde::Serialize;
 
 use crate::answer::settings::{AnswerSettings, PassageOrder};
@@ -39,6 +40,7 @@ pub struct Passage {
 #[derive(Default)]
 pub(crate) struct Found {
     pub(crate) passages: Vec<Passage>,
+    pub(crate) near_words: Vec<String>,
     pub(crate) stats: Stats,
     pub(crate) damages: Vec<DamagedBlock>,
     pub(crate) failovers: Vec<Failover>,
@@ -55,7 +57,7 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
         match settings.order {
             _ if count == 0 => Ok(Found::default()),
             PassageOrder::Reranked { depth, policy } => {
-                let SearchResult { hits, stats, damages, failovers, .. } =
+                let SearchResult { hits, near_words, stats, damages, failovers, .. } =
                     self.search(query, depth, policy)?;
                 let passages = hits.into_iter().take(count).map(|hit| Passage {
                     rank: hit.rank,
@@ -68,11 +70,12 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
                     cut_tokens: 0,
                     text: hit.text,
                 });
-                Ok(Found { passages: passages.collect(), stats, damages, failovers })
+                let passages = passages.collect();
+                Ok(Found { passages, near_words, stats, damages, failovers })
             }
             PassageOrder::Retrieved => {
                 let start = Instant::now();
-                let mut hits = self.retrieve(query, count)?;
+                let Retrieved { mut hits, near_words } = self.retrieve(query, count)?;
                 hits.sort_by(|a, b| {
                     rank_order((a.score.into(), a.id.as_str()), (b.score.into(), b.id.as_str()))
                 });
@@ -92,7 +95,7 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
                 let retrieve_seconds = start.elapsed().as_secs_f64();
                 let stats =
                     Stats { retrieve_seconds, failovers: failovers.len(), ..Stats::default() };
-                Ok(Found { passages, stats, damages: Vec::new(), failovers })
+                Ok(Found { passages, near_words, stats, damages: Vec::new(), failovers })
             }
         }
     }

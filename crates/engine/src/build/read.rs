@@ -85,9 +85,9 @@ pub(crate) fn check_not_empty<M>(input: &BuildInput<'_, M>) -> Result<(), Engine
     Err(empty(rows, read))
 }
 
-/// Returns the error for a corpus without a document: that of its first row that cannot be read, if there is one.
+/// Returns the error for a corpus without a document: that of its rows that cannot be read, if there are any.
 fn empty(rows: u64, read: Rows) -> EngineError {
-    let bad = read.into_bad_rows().first.into_iter().next();
+    let bad = read.into_bad_rows().into_error();
     bad.map_or(EngineError::EmptyCorpus { rows }, EngineError::Corpus)
 }
 

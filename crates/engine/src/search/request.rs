@@ -7,7 +7,7 @@ use hyperrag_core::{
     BlockKey, ChunkId, Document, Failover, LanguageModel, ModelError, QueryTokens, Slot, Tokenize,
 };
 use hyperrag_rerank::{Candidate, RankedCandidate, RerankError, ScoreRequest, ScoredBlocks, Work};
-use hyperrag_retrieval::Hit;
+use hyperrag_retrieval::{Hit, Retrieved};
 
 use crate::error::EngineError;
 use crate::search::candidates::Candidates;
@@ -22,6 +22,8 @@ pub struct RerankRequest {
     retriever_scores: Vec<f64>,
     /// Candidates that the store does not have.
     missing: Vec<String>,
+    /// Words by which the hits were found, where no document has a word of the query.
+    near_words: Vec<String>,
     /// The blocks of all hits, and which are whose.
     keys: Vec<BlockKey>,
     ranges: Vec<Range<usize>>,
@@ -55,11 +57,13 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
     ) -> Result<RerankRequest, EngineError> {
         let start = Instant::now();
         let spare = usize::from(excluded.is_some());
-        let mut hits = self.retrieve(query, depth.saturating_add(spare))?;
+        let Retrieved { mut hits, near_words } =
+            self.retrieve(query, depth.saturating_add(spare))?;
         hits.retain(|hit| Some(hit.id.as_str()) != excluded);
         hits.truncate(depth);
         let retrieve_seconds = start.elapsed().as_secs_f64();
-        Ok(RerankRequest { retrieve_seconds, ..self.request_for(query, hits.into())? })
+        let request = self.request_for(query, hits.into())?;
+        Ok(RerankRequest { retrieve_seconds, near_words, ..request })
     }
 
     /// Makes the request for these candidates.
@@ -80,6 +84,7 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
             hits,
             retriever_scores,
             missing,
+            near_words: Vec::new(),
             keys,
             ranges,
             retrieve_seconds: 0.0,
@@ -173,7 +178,8 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
         scored: ScoredBlocks,
         rerank_seconds: f64,
     ) -> Result<SearchResult, EngineError> {
-        let RerankRequest { query, hits, retriever_scores, missing, ranges, .. } = request;
+        let RerankRequest { query, hits, retriever_scores, missing, near_words, ranges, .. } =
+            request;
         let (mut retrieve_seconds, mut failovers) = (request.retrieve_seconds, request.failovers);
         let ScoredBlocks { scores, work } = scored;
         let candidates = hits.iter().zip(ranges).zip(&retriever_scores);
@@ -223,7 +229,7 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
             };
         let hits = (1..).zip(ranked.into_iter().zip(documents)).map(of_rank).collect();
         let Query { id: query_id, text: query } = query;
-        Ok(SearchResult { query_id, query, hits, missing, stats, damages, failovers })
+        Ok(SearchResult { query_id, query, hits, missing, near_words, stats, damages, failovers })
     }
 }
 

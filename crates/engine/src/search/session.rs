@@ -7,7 +7,7 @@ use hyperrag_core::{
 use hyperrag_rerank::{
     BlockSource, DamagedBlock, OnDamage, Ranking, RerankError, ScoreRequest, ScoredBlocks, score,
 };
-use hyperrag_retrieval::Hit;
+use hyperrag_retrieval::{Hit, Retrieved};
 use hyperrag_store::{LiveRows, Tiered};
 use serde::Serialize;
 
@@ -107,6 +107,9 @@ pub struct SearchResult {
     pub hits: Vec<RankedHit>,
     /// Candidates that were named and that the store does not have: others took their places.
     pub missing: Vec<String>,
+    /// Words of the index by which the candidates were found, where no document has a word of the query; else
+    /// empty.
+    pub near_words: Vec<String>,
     /// Work that it took.
     pub stats: Stats,
     /// Blocks that were damaged.
@@ -214,16 +217,16 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         self.index.read(|index| index.read_documents(hits))
     }
 
-    /// The best `depth` documents of the store by BM25.
+    /// The best `depth` documents of the store by BM25; those with near words where none has a word of the query.
     ///
     /// # Errors
     /// [`EngineError::Retrieval`].
-    pub fn retrieve(&self, query: &Query, depth: usize) -> Result<Vec<Hit>, EngineError> {
+    pub fn retrieve(&self, query: &Query, depth: usize) -> Result<Retrieved, EngineError> {
         // The index may be ahead of the store.
         let live = |row| self.live.contains(row);
-        let mut hits = self.index.read(|index| index.search(&query.text, depth, live))?;
-        hits.retain(|hit| self.holds(hit));
-        Ok(hits)
+        let mut found = self.index.read(|index| index.retrieve(&query.text, depth, live))?;
+        found.hits.retain(|hit| self.holds(hit));
+        Ok(found)
     }
 
     /// The document of this id, with score 0.

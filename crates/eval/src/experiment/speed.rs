@@ -137,7 +137,7 @@ pub fn bench<M: LanguageModel, T: Tokenize>(
     let mut report = BenchReport::default();
     let mut warm_up = settings.warm_up;
     for query in queries {
-        let keys = keys(&session.retrieve(query, settings.depth)?).0;
+        let keys = keys(&session.retrieve(query, settings.depth)?.hits).0;
         if keys.is_empty() {
             continue;
         }
@@ -178,7 +178,7 @@ pub fn workload<M: LanguageModel, T: Tokenize>(
     query: &Query,
     depth: usize,
 ) -> Result<Workload, EngineError> {
-    let keys = keys(&session.retrieve(query, depth)?).0;
+    let keys = keys(&session.retrieve(query, depth)?.hits).0;
     let mut workload =
         Workload { query: session.query_tokens(query)?.suffix.tokens, ..Workload::default() };
     for key in &keys {

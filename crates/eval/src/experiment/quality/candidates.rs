@@ -70,7 +70,7 @@ pub fn retrieve_candidates(
     let index = Index::open(folder)?;
     let judged = queries.into_iter().map(|query| {
         check(stop)?;
-        let hits = index.search(&query.text, depth, |_| true)?;
+        let hits = index.retrieve(&query.text, depth, |_| true)?.hits;
         let candidates = hits.into_iter().map(|hit| (hit.id, hit.score)).collect();
         Ok(JudgedQuery { query, candidates })
     });

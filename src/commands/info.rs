@@ -1,5 +1,7 @@
 //! `info`: a store in, its description out. No weights are loaded.
 
+use std::path::Path;
+
 use anyhow::Result;
 use hyperrag_core::{agreeing, counted};
 use hyperrag_model::{DeviceChoice, DeviceInfo, ModelCache};
@@ -7,26 +9,28 @@ use hyperrag_store::{Store, notes, replica_states};
 
 use crate::cli::keep::InfoArgs;
 use crate::exit::Status;
+use crate::input::store::named;
 use crate::output::info::{BlockSizes, description, exactness};
 use crate::{hint, report};
 
 /// Describes a store without loading its model.
 pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
-    let store = Store::open(&args.store)?;
+    let root = named(&args.store)?.root;
+    let store = Store::open(&root)?;
     let manifest = store.manifest();
     let heads = args.model.as_deref().map(|model| query_heads(&store, model)).transpose()?;
     let sizes = BlockSizes::of(manifest, heads);
-    let replicas = replica_states(&args.store, manifest).unwrap_or_else(|error| {
+    let replicas = replica_states(&root, manifest).unwrap_or_else(|error| {
         report::warn(&hint::sentence(&error.into()));
         Vec::new()
     });
-    let notes = notes(&args.store).unwrap_or_else(|error| {
+    let notes = notes(&root).unwrap_or_else(|error| {
         report::warn(&hint::sentence(&error.into()));
         None
     });
     let notes = notes.unwrap_or_default();
     let device = DeviceInfo::of(DeviceChoice::Auto)?;
-    let appended = unfinished_append(&store, args);
+    let appended = unfinished_append(&store, &root);
     if json {
         let mut value = serde_json::to_value(manifest)?;
         value["replicas"] = serde_json::to_value(&replicas)?;
@@ -51,9 +55,9 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
 }
 
 /// Counts the shards that an interrupted append has sealed.
-fn unfinished_append(store: &Store, args: &InfoArgs) -> usize {
+fn unfinished_append(store: &Store, root: &Path) -> usize {
     // Another program may change the store meanwhile: then there is nothing to be said.
-    let sealed = Store::open_sealed(&args.store).map(|sealed| sealed.manifest().shards.len());
+    let sealed = Store::open_sealed(root).map(|sealed| sealed.manifest().shards.len());
     match store.manifest().complete {
         true => sealed.unwrap_or(0).saturating_sub(store.manifest().shards.len()),
         false => 0,

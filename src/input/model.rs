@@ -7,6 +7,7 @@ use anyhow::Result;
 use hyperrag_engine::{Engine, ModelRequest};
 
 use crate::cli::model::ModelArgs;
+use crate::input::store::named;
 use crate::{hint, report};
 
 /// Returns what `args` ask for; warnings of loading it go to the user.
@@ -25,12 +26,16 @@ pub(crate) fn request(args: &ModelArgs) -> ModelRequest<'_> {
 
 /// Opens a store, loads the model for it, and checks that they belong together.
 pub(crate) fn open(root: &Path, args: &ModelArgs) -> Result<Engine> {
-    Ok(told(Engine::open(root, &request(args))?))
+    let store = named(root)?;
+    let engine = told(Engine::open(&store.root, &request(args))?);
+    Ok(store.with_place(engine))
 }
 
 /// Opens a store to rank its documents.
 pub(crate) fn open_to_rank(root: &Path, args: &ModelArgs) -> Result<Engine> {
-    Ok(told(Engine::open_to_rank(root, &request(args))?))
+    let store = named(root)?;
+    let engine = told(Engine::open_to_rank(&store.root, &request(args))?);
+    Ok(store.with_place(engine))
 }
 
 /// Tells the user where another kernel made the store.

@@ -49,7 +49,7 @@ fn crates_know_only_what_lies_below_them() {
         ("tiers", &["core"]),
         ("retrieval", &["core", "files"]),
         ("rerank", &["core"]),
-        ("engine", &["core", "files", "corpus", "model", "store", "retrieval", "rerank"]),
+        ("engine", &["core", "files", "corpus", "model", "store", "tiers", "retrieval", "rerank"]),
         ("eval", &["core", "files", "corpus", "store", "retrieval", "rerank", "engine"]),
     ] {
         let package = format!("hyperrag-{package}");

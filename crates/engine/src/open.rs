@@ -51,7 +51,7 @@ use hyperrag_model::{
     KERNEL_ID_BF16_PAIRS, KERNEL_ID_INT8, KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, Kernel,
     LoadSettings, Model, ModelCache, ModelFile, Tokenizer,
 };
-use hyperrag_store::{FORMAT_VERSION, Tiered, Store, StoreError, StoreNotes, notes};
+use hyperrag_store::{FORMAT_VERSION, Store, StoreError, StoreNotes, TierChoice, Tiered, notes};
 
 use crate::error::EngineError;
 use crate::notes::{ChosenName, absolute, lasting_profile};
@@ -280,6 +280,12 @@ impl Engine {
         let loaded =
             LoadedModel::of_file(file, request, kv_dtype, chunk_tokens, Some(stored), calibration)?;
         Ok(Self { root: root.to_owned(), store, loaded, other_kernel: None })
+    }
+
+    /// Returns the engine with another order of the places that blocks come from.
+    #[must_use]
+    pub fn with_places(self, places: Vec<TierChoice>) -> Self {
+        Self { store: self.store.with_tiers(places), ..self }
     }
 
     /// Opens a session on the store.

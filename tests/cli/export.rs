@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::services::Services;
+use crate::services::{BUCKET, Services};
 use crate::support::{
     DAMAGED, DEGRADED, FAILED, Outcome, Scratch, USAGE, all_files, jsonl, passages,
 };
@@ -16,7 +16,7 @@ use crate::support::{
 const BUILD: &str = "build corpus.jsonl --store store TINY --unit-rows 16";
 const QUERY: &str = "TINY --json --queries QUERIES --depth 20 -k 20";
 
-/// Makes a store of four shards.
+/// Makes a store of four shards with 32 blocks each.
 fn built() -> Scratch {
     let scratch = Scratch::new();
     scratch.write("corpus.jsonl", jsonl(&passages()[..64]));
@@ -57,11 +57,14 @@ fn a_fresh_machine_answers_from_a_place_as_from_the_store() {
     let before = answers(&scratch.ok(&format!("query --store store {QUERY}")));
     let to = url(&scratch, "place");
     let plan = scratch.ok(&format!("export --store store --to {to} --json --dry-run")).json();
-    assert_eq!((plan[0]["shards_sent"].clone(), plan[0]["dry_run"].clone()), (json!(4), json!(true)));
+    assert_eq!(
+        (plan[0]["shards_sent"].clone(), plan[0]["dry_run"].clone()),
+        (json!(4), json!(true))
+    );
     assert!(!scratch.path("place").exists() && !scratch.path("store/tables").exists());
 
     let sent = export(&scratch, &to);
-    assert_eq!((&sent["shards_sent"], &sent["blocks_sent"]), (&json!(4), &json!(64)));
+    assert_eq!((&sent["shards_sent"], &sent["blocks_sent"]), (&json!(4), &json!(128)));
     assert!(sent["blocks_read_back"].as_u64().unwrap() >= 4, "{sent}");
     assert_eq!((&sent["to"], &sent["generation"]), (&json!(to), &json!(2)));
     // The shards' names have their digests, and those of all others too.
@@ -85,7 +88,7 @@ fn a_fresh_machine_answers_from_a_place_as_from_the_store() {
     assert_eq!(other.ok(&format!("info --store {to} --json")).json()[0]["generation"], json!(2));
     let verified = other.ok(&format!("verify --deep --store {to} --json")).json().remove(0);
     assert_eq!(verified["tier"], json!({"name": to, "absent": 0, "damaged": 0}));
-    assert_eq!(verified["blocks"], json!(64));
+    assert_eq!(verified["blocks"], json!(128));
     other.ends(USAGE, &format!("verify --store {to} TINY --recompute")).says(&["a folder"]);
     let stores = other.path("home/stores");
     let fetched: Vec<_> = all_files(&stores).into_iter().filter(|path| path.is_file()).collect();
@@ -105,7 +108,7 @@ fn shards_may_go_and_come_back() {
     assert_eq!(all_files(&scratch.path("store/tables")).len(), 4);
     scratch.ok("verify --store store --deep");
     scratch.ok("replicate --store store --to copy");
-
+    scratch.ok("replicate --store store --forget copy");
     fs::remove_dir_all(scratch.path("store/shards")).unwrap();
     scratch.damage("store/chunks/000001.parquet", |bytes| bytes[100] ^= 1);
     fs::remove_dir_all(scratch.path("store/index")).unwrap();
@@ -153,11 +156,11 @@ fn a_damaged_place_is_named_and_its_blocks_are_computed() {
     degraded.says(&["000001"]);
     let verify = format!("verify --store store --tier {to} --json");
     let found = scratch.ends(DAMAGED, &verify);
-    found.says(&["16 damages were found", "hyperrag export --verify"]);
-    assert_eq!(found.json()[0]["tier"], json!({"name": to, "absent": 0, "damaged": 16}));
+    found.says(&["32 damages were found", "hyperrag export --verify"]);
+    assert_eq!(found.json()[0]["tier"], json!({"name": to, "absent": 0, "damaged": 32}));
     fs::remove_file(&path).unwrap();
     let found = scratch.ends(DAMAGED, &verify).json().remove(0);
-    assert_eq!(found["tier"], json!({"name": to, "absent": 16, "damaged": 0}));
+    assert_eq!(found["tier"], json!({"name": to, "absent": 32, "damaged": 0}));
     assert!(found["damages"][0]["what"].as_str().unwrap().contains("it is not in file://"));
 
     // What is missing is sent again unasked, what is damaged with --verify.
@@ -262,7 +265,7 @@ fn generations_follow_each_other_and_none_goes_back() {
     scratch.ends(FAILED, &older).says(&["it holds generation", "hyperrag export --replace"]);
     assert_eq!(info(&other), generation);
     scratch.write("corpus.jsonl", jsonl(&passages()[5..20]));
-    scratch.ok("build corpus.jsonl --store foreign TINY --chunk-tokens 64");
+    scratch.ok("build corpus.jsonl --store foreign TINY --kv-dtype f32");
     let foreign = format!("export --store foreign --to {to}");
     scratch.ends(FAILED, &foreign).says(&["of other settings"]);
     scratch.ok(&format!("{older} --replace"));
@@ -291,8 +294,7 @@ fn a_listing_that_leads_out_of_the_folder_is_refused() {
     let to = url(&scratch, "place");
     export(&scratch, &to);
     let place = scratch.path("place");
-    let current: Value =
-        serde_json::from_slice(&fs::read(place.join("CURRENT")).unwrap()).unwrap();
+    let current: Value = serde_json::from_slice(&fs::read(place.join("CURRENT")).unwrap()).unwrap();
     let listing = place.join(current["listing"].as_str().unwrap());
     let good: Value = serde_json::from_slice(&fs::read(&listing).unwrap()).unwrap();
     let digest = |bytes: &[u8]| hyperrag_core::Digest::of(bytes).to_string();
@@ -369,7 +371,7 @@ fn serve(to: &str, environment: &[(&str, String)]) {
     let before = answers(&scratch.ok(&format!("query --store store {QUERY}")));
     let line = format!("export --store store --to {to} --json --verify");
     let sent = with(&scratch, 0, &line).json().remove(0);
-    assert_eq!((&sent["shards_sent"], &sent["blocks_read_back"]), (&json!(4), &json!(64)));
+    assert_eq!((&sent["shards_sent"], &sent["blocks_read_back"]), (&json!(4), &json!(128)));
     let again = with(&scratch, 0, &line).json().remove(0);
     assert_eq!((&again["blocks_sent"], &again["files_sent"]), (&json!(0), &json!(0)));
     let other = Scratch::new();
@@ -388,7 +390,7 @@ fn serve(to: &str, environment: &[(&str, String)]) {
 fn a_bucket_is_a_place() {
     let Some(services) = Services::find() else { return };
     let weed = services.weed();
-    serve("s3://test-bucket/a/store", &weed.environment());
+    serve(&format!("s3://{BUCKET}/a/store"), &weed.environment());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! servers, which end with the value.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -12,6 +13,9 @@ use tempfile::TempDir;
 
 /// Name and secret of the one key of the bucket.
 const KEY: (&str, &str) = ("A", "S");
+
+/// Name of the one bucket.
+pub(crate) const BUCKET: &str = "test-bucket";
 
 /// The folder of services.
 pub(crate) struct Services(PathBuf);
@@ -50,7 +54,7 @@ impl Services {
         server
     }
 
-    /// Starts SeaweedFS, which makes buckets as they are named.
+    /// Starts SeaweedFS with the bucket [`BUCKET`].
     pub(crate) fn weed(&self) -> Server {
         let folder = TempDir::new().unwrap();
         let identity = format!(
@@ -61,7 +65,8 @@ impl Services {
         fs::write(folder.path().join("s3.json"), identity).unwrap();
         fs::create_dir(folder.path().join("data")).unwrap();
         // Its ports of gRPC are 10000 higher.
-        let ports: Vec<u16> = (0..4).map(|n| 22_000 + (std::process::id() % 800) as u16 * 8 + n).collect();
+        let ports: Vec<u16> =
+            (0..4).map(|n| 22_000 + (std::process::id() % 800) as u16 * 8 + n).collect();
         let flag = |name: &str, n: usize| format!("-{name}={}", ports[n]);
         let mut command = self.program("weed");
         command.args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]);
@@ -72,7 +77,27 @@ impl Services {
         command.arg(format!("-s3.config={}", folder.path().join("s3.json").display()));
         let server = Server { child: command.spawn().unwrap(), _folder: folder, port: ports[3] };
         ports.iter().for_each(|port| server.wait_for(*port));
+        make_bucket(ports[2]);
         server
+    }
+}
+
+/// Makes the bucket, which is a folder of the filer at `port`.
+fn make_bucket(port: u16) {
+    let request = format!(
+        "POST /buckets/{BUCKET}/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    let start = Instant::now();
+    loop {
+        let mut answer = String::new();
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let read = stream.read_to_string(&mut answer);
+        if read.is_ok() && answer.starts_with("HTTP/1.1 201") {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "{answer}");
+        sleep(Duration::from_millis(100));
     }
 }
 

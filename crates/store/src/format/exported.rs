@@ -204,7 +204,14 @@ impl Current {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::format::paths::StorePaths;
+
+    fn manifest_path() -> String {
+        StorePaths::new(Path::new("")).manifest().display().to_string()
+    }
 
     fn file(path: &str) -> ListedFile {
         ListedFile::new(path.to_owned(), 3, Digest::of(path.as_bytes()))
@@ -219,10 +226,10 @@ mod tests {
 
     #[test]
     fn a_listing_comes_back_and_names_files_of_a_store_only() {
-        let manifest = file("manifest.json");
+        let manifest = file(&manifest_path());
         let good = vec![manifest.clone(), file("index/meta.json")];
         assert_eq!(read(good.clone()).unwrap().files, good);
-        let renamed = ListedFile { object: "manifest.json".to_owned(), ..file("notes.json") };
+        let renamed = ListedFile { object: manifest_path(), ..file("notes.json") };
         for (bad, said) in [
             (file("../x"), "\"../x\", which is no file"),
             (file("/x"), "no file"),
@@ -239,7 +246,7 @@ mod tests {
 
     #[test]
     fn other_bytes_and_other_versions_are_refused() {
-        let listing = Listing::new(7, Digest([9; 32]), vec![file("manifest.json")]);
+        let listing = Listing::new(7, Digest([9; 32]), vec![file(&manifest_path())]);
         let current = Current::of(&listing).unwrap();
         for (bytes, named) in [
             (Listing { generation: 8, ..listing.clone() }.to_bytes(), current.clone()),

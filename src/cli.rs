@@ -19,7 +19,8 @@ use crate::cli::bench::{BenchKind, DeviceBenchArgs};
 use crate::cli::build::BuildArgs;
 use crate::cli::eval::{EvalArgs, TuneArgs};
 use crate::cli::keep::{
-    CompactArgs, DeleteArgs, InfoArgs, RepairArgs, ReplicateArgs, UpgradeArgs, VerifyArgs,
+    CompactArgs, DeleteArgs, ExportArgs, InfoArgs, RepairArgs, ReplicateArgs, UpgradeArgs,
+    VerifyArgs,
 };
 use crate::cli::model::ModelCommand;
 use crate::cli::query::QueryArgs;
@@ -79,6 +80,9 @@ pub(crate) enum Command {
     /// Copy a store to another folder, or bring the copy up to it. Queries read from there what is
     /// damaged here.
     Replicate(ReplicateArgs),
+    /// Send a finished store to a place that several machines read from: a bucket, Redis or a folder. Run
+    /// again, it goes on where it stopped.
+    Export(ExportArgs),
     /// List the devices of this machine, and which one `--device auto` takes.
     Devices,
     /// Time a GPU: prefill, reuse and recompute with random weights of well-known models' sizes.

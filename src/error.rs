@@ -6,7 +6,7 @@ use std::error::Error;
 use hyperrag_core::{Classified, ErrorKind, Hint, ModelError};
 use hyperrag_corpus::{ChunkError, CorpusError};
 use hyperrag_engine::build::memory_budget::TooLittleMemory;
-use hyperrag_engine::{EngineError, OpenError};
+use hyperrag_engine::{EngineError, OpenError, ShareError};
 use hyperrag_model::LoadError;
 use hyperrag_store::StoreError;
 
@@ -36,12 +36,13 @@ impl Classified for Damaged {
 type Class = (ErrorKind, Option<Hint>);
 
 /// Types that tell their class. An error of another crate that the program meets by itself is listed here.
-const KNOWN: [fn(&(dyn Error + 'static)) -> Option<Class>; 10] = [
+const KNOWN: [fn(&(dyn Error + 'static)) -> Option<Class>; 11] = [
     class_as::<Usage>,
     class_as::<Damaged>,
     class_as::<TooLittleMemory>,
     class_as::<EngineError>,
     class_as::<OpenError>,
+    class_as::<ShareError>,
     class_as::<CorpusError>,
     class_as::<ChunkError>,
     class_as::<ModelError>,

@@ -11,8 +11,8 @@ use crate::cli::query::{TierList, parse_tier_list};
 
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
-    /// Folder of the store.
-    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
+    /// Folder of the store, or the URL of a place that it was exported to.
+    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR|URL")]
     pub(crate) store: PathBuf,
     /// The store's model, to say how much its sharing of KV heads saves.
     #[arg(long, value_name = "NAME|PATH|ID")]
@@ -41,13 +41,17 @@ pub(crate) struct CompactArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Folder of the store.
-    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
+    /// Folder of the store, or the URL of a place that it was exported to.
+    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR|URL")]
     pub(crate) store: PathBuf,
     /// Also compute every block's identity from its token ids, and look up every document in the
     /// index.
     #[arg(long)]
     pub(crate) deep: bool,
+    /// Read the blocks from this place that the store was exported to, and not from the folder:
+    /// `s3://BUCKET/PREFIX`, `redis://HOST:PORT`, `file:///DIR`.
+    #[arg(long, value_name = "URL", conflicts_with = "recompute")]
+    pub(crate) tier: Option<String>,
     /// Also check the replicas that the store remembers.
     #[arg(long)]
     pub(crate) replicas: bool,
@@ -93,6 +97,31 @@ pub(crate) struct ReplicateArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Folder of the store.
+    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
+    pub(crate) store: PathBuf,
+    /// Place of the export: `s3://BUCKET/PREFIX`, `redis://HOST:PORT,HOST:PORT?copies=1`, `rediss://...`,
+    /// `file:///DIR` or a folder. Secrets come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+    /// AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL, and HYPERRAG_REDIS_USERNAME,
+    /// HYPERRAG_REDIS_PASSWORD and HYPERRAG_REDIS_CA.
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+    /// Shards that are sent at one time; 0 is one a core.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) jobs: usize,
+    /// Read every block back and compare it, and not one in a hundred.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Replace what the place has, though it is of a later generation or another store.
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Say what would be sent, and send nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct UpgradeArgs {
     /// Folder of the store.
     #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
@@ -117,6 +146,9 @@ pub(crate) struct RepairArgs {
     /// Print what would be done, and write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Take what is damaged from this place, which the store was exported to, before anything is computed.
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: Option<String>,
     /// Take the latest manifest that is left where the last one is lost, though the store may have had
     /// a later one: what was deleted, added or replaced since is undone.
     #[arg(long)]

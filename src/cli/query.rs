@@ -79,8 +79,9 @@ fn parse_tag(text: &str) -> Result<String, String> {
 /// Store, model and queries of a search.
 #[derive(Debug, Args)]
 pub(crate) struct SearchArgs {
-    /// Folder of the store.
-    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
+    /// Folder of the store, or the URL of a place that it was exported to: `s3://BUCKET/PREFIX`,
+    /// `redis://HOST:PORT` or `file:///DIR`. All but the blocks is fetched once.
+    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR|URL")]
     pub(crate) store: PathBuf,
     #[command(flatten)]
     pub(crate) model: ModelArgs,

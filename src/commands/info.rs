@@ -1,5 +1,7 @@
 //! `info`: a store in, its description out. No weights are loaded.
 
+use std::path::Path;
+
 use anyhow::Result;
 use hyperrag_core::{agreeing, counted};
 use hyperrag_engine::maintain::tiers::{TierReport, tier_reports};
@@ -10,28 +12,30 @@ use hyperrag_store::{Store, notes, replica_states};
 use crate::cli::keep::InfoArgs;
 use crate::cli::query::specs;
 use crate::exit::Status;
+use crate::input::store::named;
 use crate::output::info::{BlockSizes, description, exactness};
 use crate::output::tiers::tier_table;
 use crate::{hint, report};
 
 /// Describes a store without loading its model.
 pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
-    let store = Store::open(&args.store)?;
+    let root = named(&args.store)?.root;
+    let store = Store::open(&root)?;
     let manifest = store.manifest();
     let heads = args.model.as_deref().map(|model| query_heads(&store, model)).transpose()?;
     let sizes = BlockSizes::of(manifest, heads);
-    let replicas = replica_states(&args.store, manifest).unwrap_or_else(|error| {
+    let replicas = replica_states(&root, manifest).unwrap_or_else(|error| {
         report::warn(&hint::sentence(&error.into()));
         Vec::new()
     });
-    let notes = notes(&args.store).unwrap_or_else(|error| {
+    let notes = notes(&root).unwrap_or_else(|error| {
         report::warn(&hint::sentence(&error.into()));
         None
     });
     let notes = notes.unwrap_or_default();
     let device = DeviceInfo::of(DeviceChoice::Auto)?;
-    let appended = unfinished_append(&store, args);
-    let tiers = tier_reports(&args.store, &specs(&args.tiers), &TierLogins::from_environment())?;
+    let appended = unfinished_append(&store, &root);
+    let tiers = tier_reports(&root, &specs(&args.tiers), &TierLogins::from_environment())?;
     let status = match tiers.iter().all(TierReport::is_whole) {
         true => Status::Done,
         false => Status::Degraded,
@@ -66,9 +70,9 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
 }
 
 /// Counts the shards that an interrupted append has sealed.
-fn unfinished_append(store: &Store, args: &InfoArgs) -> usize {
+fn unfinished_append(store: &Store, root: &Path) -> usize {
     // Another program may change the store meanwhile: then there is nothing to be said.
-    let sealed = Store::open_sealed(&args.store).map(|sealed| sealed.manifest().shards.len());
+    let sealed = Store::open_sealed(root).map(|sealed| sealed.manifest().shards.len());
     match store.manifest().complete {
         true => sealed.unwrap_or(0).saturating_sub(store.manifest().shards.len()),
         false => 0,

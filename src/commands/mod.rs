@@ -10,6 +10,7 @@ mod delete;
 mod devices;
 mod eval;
 mod eval_qa;
+mod export;
 mod info;
 mod model;
 mod query;
@@ -49,6 +50,7 @@ pub(crate) fn run(cli: Cli) -> Result<Status> {
         Command::Upgrade(args) => upgrade::upgrade(&args, cli.json),
         Command::Repair(args) => repair::repair(&args, cli.json),
         Command::Replicate(args) => replicate::replicate(&args, cli.json),
+        Command::Export(args) => export::export(&args, cli.json),
         Command::Devices => devices::devices(cli.json),
         Command::BenchDevice(args) => bench_device::bench_device(&args, cli.json),
     }

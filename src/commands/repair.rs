@@ -5,7 +5,7 @@ use std::mem;
 use anyhow::Result;
 use hyperrag_core::{Calibration, Chunk, Fingerprint, KvBlock, LanguageModel, Reproducibility};
 use hyperrag_corpus::Chunker;
-use hyperrag_engine::maintain::repair::{RepairReport, RepairSettings};
+use hyperrag_engine::maintain::repair::{RepairReport, RepairSettings, RepairSource, repair_from};
 use hyperrag_engine::maintain::repair_model::{Recompute, RecomputeError};
 use hyperrag_engine::open::by_any_kernel;
 use hyperrag_engine::{ByteProgress, LoadedModel, ModelRequest, OpenError};
@@ -17,6 +17,7 @@ use crate::error::Damaged;
 use crate::exit::Status;
 use crate::hint::with_hint;
 use crate::input::model::request;
+use crate::input::store::{fetched, open_place};
 use crate::output::table::{Fit, Table};
 use crate::report;
 
@@ -31,8 +32,12 @@ pub(crate) fn repair(args: &RepairArgs, json: bool) -> Result<Status> {
     // Damaged notes are among what is mended.
     let notes = hyperrag_store::notes(&args.store).ok().flatten().unwrap_or_default();
     let mut model = LazyModel { args, notes, loaded: None };
+    let place = args.from.as_deref().map(open_place).transpose()?;
+    let root = place.as_ref().map(fetched).transpose()?;
+    let from = root.as_deref().zip(place.as_ref());
+    let from = from.map(|(root, place)| RepairSource { root, place });
     let mut done = report::watch_bytes(&progress, || {
-        hyperrag_engine::maintain::repair::repair(&args.store, settings, &mut model, &progress)
+        repair_from(&args.store, settings, from, &mut model, &progress)
     })?;
     for mend in &mut done.mends {
         mend.how = with_hint(mem::take(&mut mend.how), mend.hint.take().as_ref());

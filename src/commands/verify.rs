@@ -5,58 +5,77 @@ use std::path::Path;
 use anyhow::Result;
 use hyperrag_core::{agreeing, counted};
 use hyperrag_engine::maintain::recompute::{Recomputation, Selection};
-use hyperrag_engine::maintain::verify::{VerifiedReplica, VerifyReport, VerifySettings};
+use hyperrag_engine::maintain::verify::{
+    VerifiedReplica, VerifyReport, VerifySettings, verify_with_tier,
+};
 use hyperrag_engine::{ByteProgress, EngineError};
 use hyperrag_store::{FileKind, ReplicaState, Store, StoreError, replica_states};
 
 use crate::cli::keep::VerifyArgs;
-use crate::error::Damaged;
+use crate::error::{Damaged, Usage};
 use crate::exit::Status;
 use crate::hint;
 use crate::input::model::open;
+use crate::input::store::{NamedStore, named, open_place};
 use crate::output::table::{Fit, Table, sentence};
 use crate::{report, signals};
 
 /// Checks every byte of a store, and computes blocks again where that is asked for.
 pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<Status> {
     let settings = VerifySettings { deep: args.deep, threads: args.model.threads };
+    let NamedStore { root, place } = named(&args.store)?;
+    if place.is_some() && args.recompute {
+        let what = "--recompute compares blocks in a folder: give --store a folder";
+        return Err(Usage(what.to_owned()).into());
+    }
+    let tier = args.tier.as_deref().map(open_place).transpose()?.or(place);
     let progress = ByteProgress::default();
     let mut found = report::watch_bytes(&progress, || {
-        hyperrag_engine::maintain::verify::verify(&args.store, settings, &progress)
+        verify_with_tier(&root, settings, tier.as_ref(), &progress)
     })?;
     let damaged = found.damages.len();
     if args.recompute
-        && let Ok(store) = Store::open_sealed(&args.store)
+        && let Ok(store) = Store::open_sealed(&root)
     {
         let Recomputation { blocks, damages } = recomputed(&store, args)?;
         found.recomputed = blocks;
         found.damages.extend(damages);
     }
     if args.replicas {
-        found.replicas = replicas(&args.store, settings)?;
+        found.replicas = replicas(&root, settings)?;
     }
     match json {
         true => report::print_data(&serde_json::to_string(&found)?)?,
         false => report::print(&describe_all(&found))?,
     }
+    if found.damages.is_empty() {
+        return replicas_status(&found.replicas);
+    }
+    let (count, store) = (found.damages.len(), args.store.display());
+    let (count, were) = (counted(count, "damage"), agreeing(count, "was", "were"));
+    let advice = advice(args, &root, &found, damaged);
+    Err(Damaged(format!("{store}: {count} {were} found; {advice}")).into())
+}
+
+/// Says how what was found is mended. `damaged` counts what reading alone has shown.
+fn advice(args: &VerifyArgs, root: &Path, found: &VerifyReport, damaged: usize) -> String {
     let store = args.store.display();
+    if let Some(tier) = found.tier.as_ref().filter(|tier| tier.absent + tier.damaged > 0) {
+        return format!(
+            "send the blocks again with `hyperrag export --verify --to {}` from a store that has them",
+            tier.name
+        );
+    }
     // Chunk files are what everything else is mended from.
     let only_replicas = found.damages.iter().any(|damage| damage.kind() == FileKind::ChunkFile);
-    let alone = || hyperrag_store::replicas(&args.store).is_ok_and(|listed| listed.is_empty());
-    let advice = match damaged {
+    let alone = || hyperrag_store::replicas(root).is_ok_and(|listed| listed.is_empty());
+    match damaged {
         0 => "build the store again".to_owned(),
         _ if only_replicas && alone() => {
             "there is no replica to mend it from: build the store again in another folder"
                 .to_owned()
         }
         _ => format!("mend the store with `hyperrag repair --store {store}`"),
-    };
-    match found.damages.len() {
-        0 => replicas_status(&found.replicas),
-        count => {
-            let (found, were) = (counted(count, "damage"), agreeing(count, "was", "were"));
-            Err(Damaged(format!("{store}: {found} {were} found; {advice}")).into())
-        }
     }
 }
 

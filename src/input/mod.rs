@@ -10,4 +10,5 @@ pub(crate) mod queries;
 pub(crate) mod ranking;
 pub(crate) mod rows;
 pub(crate) mod stdin;
+pub(crate) mod store;
 pub(crate) mod text;

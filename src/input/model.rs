@@ -9,6 +9,7 @@ use hyperrag_engine::{Engine, ModelRequest};
 
 use crate::cli::model::ModelArgs;
 use crate::cli::query::{SearchArgs, TierArgs};
+use crate::input::store::named;
 use crate::{hint, report};
 
 /// Returns what `args` ask for; warnings of loading it go to the user.
@@ -27,13 +28,16 @@ pub(crate) fn request(args: &ModelArgs) -> ModelRequest<'_> {
 
 /// Opens a store, loads the model for it, and checks that they belong together.
 pub(crate) fn open(root: &Path, args: &ModelArgs) -> Result<Engine> {
-    Ok(told(Engine::open(root, &request(args))?))
+    let store = named(root)?;
+    let engine = told(Engine::open(&store.root, &request(args))?);
+    Ok(store.with_place(engine))
 }
 
 /// Opens the store of a search to rank its documents, with the tiers that its blocks come from.
 pub(crate) fn open_to_rank(args: &SearchArgs) -> Result<Engine> {
-    let engine = told(Engine::open_to_rank(&args.store, &request(&args.model))?);
-    with_tiers(engine, &args.tiers)
+    let store = named(&args.store)?;
+    let engine = told(Engine::open_to_rank(&store.root, &request(&args.model))?);
+    with_tiers(store.with_place(engine), &args.tiers)
 }
 
 /// Opens the store of a search like [`open`], with the tiers that its blocks come from.

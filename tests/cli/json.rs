@@ -21,7 +21,7 @@ alone. A test makes this page
 ";
 
 /// Commands on a small store, in their order; the others prepare it.
-const COMMANDS: [(&str, &str); 22] = [
+const COMMANDS: [(&str, &str); 24] = [
     ("model list", "model list"),
     ("model info", "model info TINY_PATH"),
     ("devices", "devices"),
@@ -44,6 +44,8 @@ const COMMANDS: [(&str, &str); 22] = [
     ("delete", "delete --store store --ids gone"),
     ("compact", "compact --store store"),
     ("verify", "verify --store store --replicas"),
+    ("export", "export --store store --to place"),
+    ("verify --tier", "verify --store store --tier place"),
     ("repair --dry-run", "repair --store store TINY --dry-run"),
     ("repair", "repair --store store TINY"),
     ("upgrade --dry-run", "upgrade --store old TINY --dry-run"),

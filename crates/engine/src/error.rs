@@ -7,6 +7,8 @@ use hyperrag_rerank::RerankError;
 use hyperrag_retrieval::{RetrievalError, UnknownLanguage};
 use hyperrag_store::StoreError;
 
+use crate::shared::error::ShareError;
+
 /// Why a pipeline stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -43,6 +45,9 @@ pub enum EngineError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A place of a shared store.
+    #[error(transparent)]
+    Share(#[from] ShareError),
     /// The index.
     #[error(transparent)]
     Retrieval(RetrievalError),
@@ -195,6 +200,7 @@ impl Classified for EngineError {
             Self::Profile(error) => error.kind(),
             Self::Model(source) | Self::Tokenize { source, .. } => source.kind(),
             Self::Store(error) => error.kind(),
+            Self::Share(error) => error.kind(),
             Self::Retrieval(error) | Self::Index(error) => error.kind(),
             Self::Rerank(error) => error.kind(),
             Self::Language(_) => ErrorKind::Failed,
@@ -224,6 +230,7 @@ impl Classified for EngineError {
             Self::Profile(error) => error.hint(),
             Self::Model(source) | Self::Tokenize { source, .. } => source.hint(),
             Self::Store(error) => error.hint(),
+            Self::Share(error) => error.hint(),
             Self::Rerank(error) => error.hint(),
             Self::Index(_) => Some(Hint::RebuildIndex),
             Self::QueryFirst { .. } => Some(Hint::RecomputeQuery),

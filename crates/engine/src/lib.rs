@@ -15,6 +15,7 @@ pub mod other_kernel;
 pub mod profile;
 pub mod progress;
 pub mod search;
+pub mod shared;
 pub mod text;
 pub mod threads;
 
@@ -27,3 +28,4 @@ pub use open::request::ModelRequest;
 pub use open::{Engine, LoadedModel};
 pub use progress::{BuildProgress, ByteProgress};
 pub use search::session::{Query, SearchResult, Session};
+pub use shared::error::ShareError;

@@ -52,7 +52,7 @@ use hyperrag_model::{
     KERNEL_ID_BF16_PAIRS, KERNEL_ID_INT8, KERNEL_ID_INT8_AMX, KERNEL_ID_INT8_PAIRS, Kernel,
     LoadSettings, Model, ModelCache, ModelFile, Tokenizer,
 };
-use hyperrag_store::{FORMAT_VERSION, Store, StoreError, StoreNotes, Tiered, notes};
+use hyperrag_store::{FORMAT_VERSION, Store, StoreError, StoreNotes, TierChoice, Tiered, notes};
 use hyperrag_tiers::TierSpec;
 
 use crate::error::EngineError;
@@ -293,7 +293,13 @@ impl Engine {
     /// [`OpenError::Tier`] for a tier that cannot be used.
     pub fn with_tiers(self, specs: &[TierSpec], logins: &TierLogins) -> Result<Self, OpenError> {
         let choices = open_tiers(specs, logins, largest_block(&self.store))?;
-        Ok(Self { store: self.store.with_tiers(choices), ..self })
+        Ok(self.with_places(choices))
+    }
+
+    /// Returns the engine with another order of the places that blocks come from.
+    #[must_use]
+    pub fn with_places(self, places: Vec<TierChoice>) -> Self {
+        Self { store: self.store.with_tiers(places), ..self }
     }
 
     /// Opens a session on the store.

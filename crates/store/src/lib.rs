@@ -27,6 +27,9 @@ mod tiered;
 pub use damage::Damage;
 pub use error::{NoRepair, StoreError};
 pub use format::chunk_file::{IndexedDocument, ShardChunks};
+pub use format::exported::{
+    CURRENT, CURRENT_BYTES_MAX, Current, LISTING_BYTES_MAX, ListedFile, Listing, ListingFault,
+};
 pub use format::manifest::{LiveRows, Manifest};
 pub use format::notes::{ColumnNotes, StoreNotes};
 pub use format::paths::FileKind;
@@ -38,9 +41,11 @@ pub use local::reader::Store;
 pub use local::replica_list::{
     ReplicaState, forget_replica, remember_replica, replica_states, replicas,
 };
+pub use local::shard_blobs::{BlockFault, ShardBlobs, ShardFile};
 pub use local::writer::StoreWriter;
+pub use maintain::export::{Export, SentFile};
 pub use maintain::rebuild_manifest::rebuild_manifest;
-pub use maintain::repair::{ComputeBlocks, Repair};
+pub use maintain::repair::{ComputeBlocks, FetchBlock, Repair, Salvage};
 pub use maintain::replicate::Replica;
 pub use tiered::stats::TierWork;
 pub use tiered::{TierChoice, Tiered};

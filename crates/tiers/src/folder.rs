@@ -32,7 +32,8 @@ const LOCK: &str = "swap~lock";
 /// Longest wait for that lock, which is held for the writing of a small file.
 const LOCK_WAIT: Duration = Duration::from_secs(20);
 
-/// A folder on this machine, or one that is mounted.
+/// A folder on this machine, or one that is mounted: that of a store, or one with exported shards, whose names
+/// are `shards/NNNNNN.TABLE.kv`.
 pub struct FolderTier {
     name: String,
     folder: PathBuf,
@@ -126,16 +127,16 @@ impl BlockFiles for FolderTier {
     }
 
     fn same_file(&self, one: &Blob, other: &Blob) -> bool {
-        (one.shard, one.key.table) == (other.shard, other.key.table)
+        one.shard == other.shard && one.key.table == other.key.table
     }
 
-    /// Opens the shard by the name that it is exported under, or by that in a store.
+    /// Opens the shard by its name in a place that stores are exported to, else by that in a store's folder.
     fn open_file_of(&self, blob: &Blob) -> io::Result<Option<File>> {
-        let shards = self.folder.join(SHARDS);
-        let exported = format!("{}.{}{SHARD_END}", blob.shard, blob.key.table_name());
+        let (shards, shard) = (self.folder.join(SHARDS), blob.shard);
+        let exported = format!("{shard}.{}{SHARD_END}", blob.key.table_name());
         match open_at(&shards.join(exported))? {
             Some(file) => Ok(Some(file)),
-            None => open_at(&shards.join(format!("{}{SHARD_END}", blob.shard))),
+            None => open_at(&shards.join(format!("{shard}{SHARD_END}"))),
         }
     }
 
@@ -174,7 +175,7 @@ impl Tier for FolderTier {
 
     fn holds(&self, blobs: &[Blob]) -> Result<Vec<bool>, TierError> {
         let mut held = Vec::with_capacity(blobs.len());
-        for run in blobs.chunk_by(|one, other| one.shard == other.shard) {
+        for run in blobs.chunk_by(|one, other| self.same_file(one, other)) {
             let file = self.open_file_of(&run[0]).and_then(|file| match file {
                 Some(file) => file.metadata().map(|found| found.len()),
                 None => Ok(0),

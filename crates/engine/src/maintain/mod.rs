@@ -4,6 +4,8 @@
 
 pub mod compact;
 pub mod delete;
+pub mod export;
+pub mod from_tier;
 pub mod recompute;
 pub mod repair;
 pub mod repair_model;

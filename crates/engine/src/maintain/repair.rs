@@ -7,20 +7,26 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use hyperrag_core::{
-    BoxedError, CALIBRATION_CHUNKS, Chunk, Classified, Hint, SCORE_TOLERANCE_MEAN_LOGPROB, ShardId,
-    counted, sentence,
+    Blob, BoxedError, CALIBRATION_CHUNKS, Chunk, Classified, Hint, SCORE_TOLERANCE_MEAN_LOGPROB,
+    ShardId, counted, sentence,
 };
+use hyperrag_retrieval::copy_index;
 use hyperrag_store::{
-    Damage, FileKind, Manifest, Repair, ShardChunks, Store, StoreError, notes, rebuild_manifest,
-    replicas,
+    Damage, FileKind, Manifest, Repair, Salvage, ShardChunks, Store, StoreError, notes,
+    rebuild_manifest, replicas,
 };
 use serde::Serialize;
 
 use crate::error::EngineError;
 use crate::index;
+use crate::maintain::from_tier::fetch_block;
 use crate::maintain::repair_model::{Recompute, RecomputeError};
 use crate::maintain::verify::{VerifySettings, damages};
 use crate::progress::ByteProgress;
+use crate::shared::place::SharedPlace;
+
+/// Times that a place may fail to answer before the other blocks of a shard are computed again.
+const FAILURES_MAX: u32 = 3;
 
 /// Settings of a repair.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +37,15 @@ pub struct RepairSettings {
     pub accept_older: bool,
     /// Threads that look for damage; 0 is one a core.
     pub threads: usize,
+}
+
+/// A place that the store was exported to, and a folder with all of it but the shards.
+#[derive(Clone, Copy, Debug)]
+pub struct RepairSource<'a> {
+    /// Folder of the fetched files.
+    pub root: &'a Path,
+    /// The place, for blocks.
+    pub place: &'a SharedPlace,
 }
 
 /// One damaged file, and what became of it.
@@ -76,6 +91,20 @@ pub fn repair(
     model: &mut dyn Recompute,
     progress: &ByteProgress,
 ) -> Result<RepairReport, EngineError> {
+    repair_from(root, settings, None, model, progress)
+}
+
+/// Mends a store like [`repair`]. The files and blocks of the exported store in `from` count as a replica's.
+///
+/// # Errors
+/// See [`repair`].
+pub fn repair_from(
+    root: &Path,
+    settings: RepairSettings,
+    from: Option<RepairSource<'_>>,
+    model: &mut dyn Recompute,
+    progress: &ByteProgress,
+) -> Result<RepairReport, EngineError> {
     let start = Instant::now();
     let mut report = RepairReport { dry_run: settings.dry_run, ..RepairReport::default() };
     let listed = match replicas(root) {
@@ -87,12 +116,14 @@ pub fn repair(
         }
         Ok(listed) => listed,
     };
+    let listed: Vec<PathBuf> =
+        listed.into_iter().chain(from.map(|from| from.root.to_owned())).collect();
     if let Some(manifest) = manifest(root, &listed, settings, model, &mut report)? {
         let mending = Repair::open(root, manifest, settings.dry_run)?;
         let verify = VerifySettings { deep: false, threads: settings.threads };
-        let found = damages(root, Some(mending.store()), verify, progress)?;
+        let found = damages(root, Some(mending.store()), verify, None, progress)?;
         let replicas = listed.iter().map(|replica| mending.replica(replica)).collect();
-        let mut job = Job { mending, replicas, settings, model, report: &mut report };
+        let mut job = Job { mending, replicas, from, settings, model, report: &mut report };
         job.run(root, found)?;
     }
     report.left = report.mends.iter().filter(|mend| !mend.mended).count();
@@ -174,6 +205,7 @@ fn manifest(
 struct Job<'a> {
     mending: Repair,
     replicas: Vec<Store>,
+    from: Option<RepairSource<'a>>,
     settings: RepairSettings,
     model: &'a mut dyn Recompute,
     report: &'a mut RepairReport,
@@ -232,6 +264,14 @@ impl Job<'_> {
         Ok(())
     }
 
+    /// Returns the name of a copy in messages.
+    fn name(&self, replica: &Store) -> String {
+        match self.from.filter(|from| from.root == replica.root()) {
+            Some(from) => from.place.name.clone(),
+            None => format!("the replica {}", replica.root().display()),
+        }
+    }
+
     /// From the manifest, which is whole.
     fn mend_generation(&self) -> Result<String, Unmended> {
         if !self.settings.dry_run {
@@ -242,11 +282,12 @@ impl Job<'_> {
 
     /// From a replica, else they are removed.
     fn mend_notes(&self, damage: Damage) -> FileRepair {
-        let found = self.replicas.iter().find_map(|replica| {
-            Some((notes(replica.root()).ok()??, replica.root().display().to_string()))
-        });
+        let found = self
+            .replicas
+            .iter()
+            .find_map(|replica| Some((notes(replica.root()).ok()??, self.name(replica))));
         let (kept, how, hint) = match found {
-            Some((kept, from)) => (Some(kept), format!("from the replica {from}"), None),
+            Some((kept, from)) => (Some(kept), format!("from {from}"), None),
             None => {
                 let hint = Hint::NameStoreModel { noted: None };
                 (None, "removed: the store names no model any more".to_owned(), Some(hint))
@@ -261,11 +302,12 @@ impl Job<'_> {
 
     /// From a replica, else from the chunks that it was made from.
     fn mend_calibration(&mut self) -> Result<String, Unmended> {
-        let found = self.replicas.iter().find_map(|replica| {
-            Some((replica.calibration().ok()??, replica.root().display().to_string()))
-        });
+        let found = self
+            .replicas
+            .iter()
+            .find_map(|replica| Some((replica.calibration().ok()??, self.name(replica))));
         let (calibration, how) = match found {
-            Some((calibration, from)) => (calibration, format!("from the replica {from}")),
+            Some((calibration, from)) => (calibration, format!("from {from}")),
             None => {
                 let store = self.mending.store();
                 let mut chunks = Vec::new();
@@ -299,7 +341,7 @@ impl Job<'_> {
                 false => self.mending.copy_chunk_file(replica, shard),
             };
             if copied.is_ok() {
-                return Ok(format!("from the replica {}", replica.root().display()));
+                return Ok(format!("from {}", self.name(replica)));
             }
         }
         let which =
@@ -318,14 +360,29 @@ impl Job<'_> {
                 false => self.mending.copy_shard(replica, shard, buffer).is_ok(),
             };
             if intact {
-                return Ok(format!("from the replica {}", replica.root().display()));
+                return Ok(format!("from {}", self.name(replica)));
             }
         }
         let contents = self.contents(shard)?;
-        let salvage = self.mending.salvage(shard, &contents.chunks, buffer)?;
-        let damaged = salvage.damaged();
-        let how =
-            format!("{damaged} of {} computed again", counted(contents.chunks.len(), "block"));
+        let mut salvage = self.mending.salvage(shard, &contents.chunks, buffer)?;
+        let count = counted(contents.chunks.len(), "block");
+        if let Some(from) = self.from {
+            let name = &from.place.name;
+            if self.settings.dry_run {
+                let damaged = salvage.damaged();
+                return Ok(format!("{damaged} of {count} from {name}, else computed again"));
+            }
+            self.fetch(from, shard, &mut salvage)?;
+        }
+        let (damaged, fetched) = (salvage.damaged(), salvage.fetched());
+        let how = match (self.from.filter(|_| fetched > 0), damaged) {
+            (Some(from), 0) => format!("{fetched} of {count} from {}", from.place.name),
+            (Some(from), damaged) => {
+                let name = &from.place.name;
+                format!("{fetched} of {count} from {name}, {damaged} computed again")
+            }
+            (None, damaged) => format!("{damaged} of {count} computed again"),
+        };
         if self.settings.dry_run {
             return Ok(how);
         }
@@ -352,6 +409,29 @@ impl Job<'_> {
         })
     }
 
+    /// Fetches damaged blocks from the place. One that does not answer three times is left alone for this shard.
+    fn fetch(
+        &self,
+        from: RepairSource<'_>,
+        shard: ShardId,
+        salvage: &mut Salvage,
+    ) -> Result<(), StoreError> {
+        let copy = self.mending.replica(from.root);
+        // Without it the table may be in the shard, or lost with it: then nothing is fetched.
+        let _ = self.mending.copy_table(&copy, shard);
+        let SharedPlace { blocks, patience, .. } = from.place;
+        let mut failures = 0;
+        let mut fetch = |blob: &Blob| {
+            if failures == FAILURES_MAX {
+                return None;
+            }
+            let fetched = fetch_block(&**blocks, blob, *patience);
+            failures += u32::from(fetched.is_err());
+            fetched.ok().flatten()
+        };
+        self.mending.fetch_damaged(shard, salvage, &mut fetch)
+    }
+
     /// The token ids of a shard, here or in a replica.
     fn contents(&self, shard: ShardId) -> Result<ShardChunks, Unmended> {
         let stores = std::iter::once(self.mending.store()).chain(&self.replicas);
@@ -375,7 +455,17 @@ impl Job<'_> {
         if self.settings.dry_run {
             return Ok(Ok(how));
         }
-        index::remove(&root.join(manifest.index_folder()))?;
+        let manifest = self.mending.store().manifest();
+        let folder = root.join(manifest.index_folder());
+        if let Some(from) = self.from
+            && Store::open(from.root).is_ok_and(|there| there.manifest() == manifest)
+            && index::open_fitting(from.root, manifest).is_ok()
+        {
+            index::remove(&folder)?;
+            copy_index(&from.root.join(manifest.index_folder()), &folder)?;
+            return Ok(Ok(format!("from {}", from.place.name)));
+        }
+        index::remove(&folder)?;
         let contents = |shard| self.contents(shard).map_err(NotRebuilt::Lost);
         match index::rebuild(root, manifest, analyzer, contents) {
             Ok(()) => Ok(Ok(how)),

@@ -1,7 +1,7 @@
 //! Reads every byte of a store and compares it with its checksums, and the index with the store.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use hyperrag_core::{ShardId, counted};
@@ -11,7 +11,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::error::EngineError;
+use crate::maintain::from_tier::{self, InTier, TierFailure, check_shard};
 use crate::progress::ByteProgress;
+use crate::shared::error::ShareError;
+use crate::shared::place::SharedPlace;
 
 /// Settings of a verification.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,9 +42,23 @@ pub struct VerifyReport {
     pub seconds: f64,
     /// Everything that is not as it was written, in the order of the shards.
     pub damages: Vec<Damage>,
+    /// The tier that was checked in the place of the folder's shards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<VerifiedTier>,
     /// The replicas, where they were checked too.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replicas: Vec<VerifiedReplica>,
+}
+
+/// A tier and how many blocks it does not have as they were written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerifiedTier {
+    /// Name of the tier.
+    pub name: String,
+    /// Blocks that it does not hold.
+    pub absent: u64,
+    /// Blocks with other bytes.
+    pub damaged: u64,
 }
 
 /// A replica and what its verification found.
@@ -63,7 +80,22 @@ pub fn verify(
     settings: VerifySettings,
     progress: &ByteProgress,
 ) -> Result<VerifyReport, EngineError> {
+    verify_with_tier(root, settings, None, progress)
+}
+
+/// Checks a store like [`verify`]. With `tier`, blocks are read from that
+/// tier and not from the shards in the folder.
+///
+/// # Errors
+/// [`EngineError`] where there is no store to check, or the tier does not answer. Damage is none.
+pub fn verify_with_tier(
+    root: &Path,
+    settings: VerifySettings,
+    tier: Option<&SharedPlace>,
+    progress: &ByteProgress,
+) -> Result<VerifyReport, EngineError> {
     let start = Instant::now();
+    let (absent, damaged) = (AtomicU64::new(0), AtomicU64::new(0));
     let mut report = VerifyReport { deep: settings.deep, ..VerifyReport::default() };
     let store = match Store::open_sealed(root) {
         Ok(store) => Some(store),
@@ -84,17 +116,62 @@ pub fn verify(
         report.shards = store.manifest().shards.len();
         report.blocks = store.manifest().shards.iter().map(|shard| shard.chunks).sum();
     }
-    report.damages.extend(damages(root, store.as_ref(), settings, progress)?);
+    let blocks = tier.map(|place| TierBlocks { place, absent: &absent, damaged: &damaged });
+    report.damages.extend(damages(root, store.as_ref(), settings, blocks, progress)?);
+    report.tier = tier.map(|place| VerifiedTier {
+        name: place.name.clone(),
+        absent: absent.load(Ordering::Relaxed),
+        damaged: damaged.load(Ordering::Relaxed),
+    });
     report.bytes = progress.done.load(Ordering::Relaxed);
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
 }
 
-/// Finds damage in shards, chunk files and index; without a manifest in the index alone.
+/// A tier whose blocks are checked, and counts of those that are not as they were written.
+#[derive(Clone, Copy)]
+pub(crate) struct TierBlocks<'a> {
+    place: &'a SharedPlace,
+    absent: &'a AtomicU64,
+    damaged: &'a AtomicU64,
+}
+
+impl TierBlocks<'_> {
+    fn verify_shard(
+        &self,
+        store: &Store,
+        shard: ShardId,
+        progress: &ByteProgress,
+    ) -> Result<Vec<Damage>, EngineError> {
+        let SharedPlace { name, blocks, patience, .. } = self.place;
+        let tier = (&**blocks, *patience);
+        let faults = match check_shard(store, shard, tier, |_| true, &progress.done) {
+            Ok(faults) => faults,
+            Err(TierFailure::Store(error)) if error.is_refusal() => return Err(error.into()),
+            Err(TierFailure::Store(error)) => {
+                let damage = Damage::from_error(store.root(), &error);
+                return Ok(vec![Damage { shard: Some(shard.0), ..damage }]);
+            }
+            Err(TierFailure::Tier(source)) => {
+                return Err(ShareError::Place { place: name.clone(), source }.into());
+            }
+        };
+        let damages = faults.iter().map(|(slot, state)| {
+            let count = if *state == InTier::Absent { self.absent } else { self.damaged };
+            count.fetch_add(1, Ordering::Relaxed);
+            from_tier::damage(store, shard, *slot, name, state)
+        });
+        Ok(damages.collect())
+    }
+}
+
+/// Finds damage in shards, chunk files and index; without a manifest in the index alone. With `tier`, blocks are
+/// read from there.
 pub(crate) fn damages(
     root: &Path,
     store: Option<&Store>,
     settings: VerifySettings,
+    tier: Option<TierBlocks<'_>>,
     progress: &ByteProgress,
 ) -> Result<Vec<Damage>, EngineError> {
     let folder =
@@ -124,12 +201,18 @@ pub(crate) fn damages(
         let known = index.as_ref().ok().filter(|_| settings.deep && manifest.complete);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads).build();
         let pool = pool.map_err(|error| EngineError::Threads(error.to_string()))?;
-        let units: Result<Vec<Vec<Damage>>, StoreError> = pool.install(|| {
+        let units: Result<Vec<Vec<Damage>>, EngineError> = pool.install(|| {
             manifest
                 .shards
                 .par_iter()
                 .map_init(Vec::new, |buffer, record| {
-                    verify_unit(store, record.shard, settings.deep, known, buffer, progress)
+                    let shard = record.shard;
+                    let blocks = match tier {
+                        Some(tier) => tier.verify_shard(store, shard, progress)?,
+                        None => store.verify_shard(shard, buffer, &progress.done)?,
+                    };
+                    let rest = verify_unit(store, shard, settings.deep, known, buffer, progress)?;
+                    Ok([blocks, rest].concat())
                 })
                 .collect()
         });
@@ -140,7 +223,7 @@ pub(crate) fn damages(
     Ok(found)
 }
 
-/// Checks a shard and its chunk file; deeply, what follows from the latter too.
+/// Checks a shard's chunk file; deeply, what follows from it too.
 fn verify_unit(
     store: &Store,
     shard: ShardId,
@@ -149,7 +232,7 @@ fn verify_unit(
     buffer: &mut Vec<u8>,
     progress: &ByteProgress,
 ) -> Result<Vec<Damage>, StoreError> {
-    let mut damages = store.verify_shard(shard, buffer, &progress.done)?;
+    let mut damages = Vec::new();
     match store.verify_chunk_file(shard, buffer, &progress.done)? {
         Some(damage) => damages.push(damage),
         None if deep => match store.verify_chunks(shard)? {

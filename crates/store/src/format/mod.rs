@@ -7,6 +7,8 @@ pub(crate) mod block_table;
 pub(crate) mod bytes;
 pub(crate) mod chunk_file;
 pub(crate) mod envelope;
+pub(crate) mod export_marks;
+pub(crate) mod exported;
 pub(crate) mod journal;
 pub(crate) mod manifest;
 pub(crate) mod notes;

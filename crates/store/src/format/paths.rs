@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hyperrag_core::ShardId;
 
+const MANIFEST: &str = "manifest.json";
 const CALIBRATION: &str = "calibration.bin";
 const GENERATION: &str = "generation";
 const SHARDS: &str = "shards";
@@ -17,6 +18,7 @@ const INDEX: &str = "index";
 const INDEX_PREFIX: &str = "index-";
 const REPLICAS: &str = "replicas.json";
 const NOTES: &str = "notes.json";
+const EXPORTS: &str = "exports";
 const JOURNAL_PREFIX: &str = "journal-";
 const JOURNAL_SUFFIX: &str = ".log";
 const OLD_MANIFEST_PREFIX: &str = "retired-";
@@ -35,7 +37,7 @@ impl StorePaths {
     }
 
     pub(crate) fn manifest(&self) -> PathBuf {
-        self.root.join("manifest.json")
+        self.root.join(MANIFEST)
     }
 
     /// Returns the path of the file that announces the manifest.
@@ -90,6 +92,11 @@ impl StorePaths {
     /// elsewhere.
     pub(crate) fn table(&self, shard: ShardId) -> PathBuf {
         self.tables().join(format!("{shard}.{TABLE_EXTENSION}"))
+    }
+
+    /// Returns the folder of what exports have done.
+    pub(crate) fn exports(&self) -> PathBuf {
+        self.root.join(EXPORTS)
     }
 
     pub(crate) fn shard(&self, shard: ShardId) -> PathBuf {
@@ -164,8 +171,45 @@ pub(crate) fn chunk_file_number(name: &str) -> Option<ShardId> {
     number_before(name, CHUNK_FILE_EXTENSION)
 }
 
+/// Returns the number in the name of a block table.
+pub(crate) fn table_number(name: &str) -> Option<ShardId> {
+    number_before(name, TABLE_EXTENSION)
+}
+
 fn number_before(name: &str, extension: &str) -> Option<ShardId> {
     name.strip_suffix(extension)?.strip_suffix('.')?.parse().ok().map(ShardId)
+}
+
+/// Whether this is the path, in a store's folder, of a file that an export sends beside the shards. No other
+/// path is ever taken from a place that others write to.
+pub(crate) fn is_sent_along(path: &str) -> bool {
+    let paths = StorePaths::new(Path::new(""));
+    let is = |named: PathBuf| named.to_str() == Some(path);
+    let Some((folder, name)) = path.split_once('/') else {
+        return [MANIFEST, GENERATION, CALIBRATION, NOTES].contains(&path);
+    };
+    match folder {
+        CHUNKS => chunk_file_number(name).is_some_and(|shard| is(paths.chunk_file(shard))),
+        TABLES => table_number(name).is_some_and(|shard| is(paths.table(shard))),
+        _ => {
+            let number = if folder == INDEX { Some(0) } else { index_number(folder) };
+            let usual = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+            number.is_some_and(|number| index_folder(number) == folder)
+                && !["", ".", ".."].contains(&name)
+                && name.bytes().all(usual)
+        }
+    }
+}
+
+/// Whether this is the path of the manifest.
+pub(crate) fn is_manifest(path: &str) -> bool {
+    path == MANIFEST
+}
+
+/// Returns the name of the object that holds a whole shard in a place of files. `table` has 32 hexadecimal
+/// digits.
+pub(crate) fn shard_object(shard: ShardId, table: &str) -> String {
+    format!("{SHARDS}/{shard}.{table}.{SHARD_EXTENSION}")
 }
 
 /// Kind of a file of a store.
@@ -230,5 +274,46 @@ mod tests {
         assert_eq!(kind(paths.generation()), FileKind::Generation);
         assert_eq!(kind(paths.notes()), FileKind::Notes);
         assert_eq!(kind(paths.manifest()), FileKind::Other);
+    }
+
+    #[test]
+    fn only_a_stores_own_paths_are_sent_along() {
+        for path in [
+            "manifest.json",
+            "generation",
+            "notes.json",
+            "calibration.bin",
+            "chunks/000001.parquet",
+            "tables/1000000.kvt",
+            "index/.managed.json",
+            "index-000004/meta.json",
+        ] {
+            assert!(is_sent_along(path), "{path}");
+        }
+        for path in [
+            "",
+            "..",
+            "../x",
+            "/etc/passwd",
+            "lock",
+            "replicas.json",
+            "manifest.json/",
+            "./manifest.json",
+            "shards/000001.kv",
+            "chunks/1.parquet",
+            "chunks/+00001.parquet",
+            "chunks/../manifest.json",
+            "tables/000001.kv",
+            "tables/",
+            "index/..",
+            "index/",
+            "index/a/b",
+            "index-4/meta.json",
+            "index-000000/meta.json",
+            "index/a b",
+            "exports/a.json",
+        ] {
+            assert!(!is_sent_along(path), "{path}");
+        }
     }
 }

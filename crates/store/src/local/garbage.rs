@@ -3,22 +3,24 @@
 //! A writer that replaces the manifest keeps its inode under another name, on which readers hold a lock (see
 //! `pin.rs`). It removes the files that only this manifest names when nobody holds the lock any more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use hyperrag_core::ShardId;
+use hyperrag_core::{Digest, ShardId};
 
 use crate::error::StoreError;
 use crate::format::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use crate::format::paths::{
     StorePaths, chunk_file_number, finished_name, is_index, is_old_manifest, shard_number,
+    table_number,
 };
 use crate::local::durable::sync_folder;
 use crate::local::generation::publish_manifest;
 use crate::local::open::{open_plain, read_bounded};
+use crate::local::shard_reader::table_digest;
 use crate::read_error::ReadError;
 
 /// Replaces the manifest by `manifest` and removes the files that nobody needs any more. Returns the bytes
@@ -43,7 +45,7 @@ pub(crate) fn keep_old_manifest(paths: &StorePaths) {
     }
 }
 
-/// Removes shards, chunk files and indexes that are named neither by `manifest`, the store's own, nor by any
+/// Removes shards, chunk files, block tables and indexes that are named neither by `manifest`, the store's own, nor by any
 /// that a reader holds. Returns the bytes freed.
 pub(crate) fn garbage_collect(paths: &StorePaths, manifest: &Manifest) -> Result<u64, StoreError> {
     let mut kept = Named::default();
@@ -64,7 +66,7 @@ pub(crate) fn garbage_collect(paths: &StorePaths, manifest: &Manifest) -> Result
             OldManifest::NoFile => {}
         }
     }
-    let shards = remove_shards(paths, &kept)?;
+    let shards = remove_shards(paths, &kept)? + remove_tables(paths, &kept)?;
     let indexes = remove_indexes(paths, &kept)?;
     if removed || indexes.is_some() {
         sync_folder(&paths.root)?;
@@ -115,6 +117,21 @@ fn remove_shards(paths: &StorePaths, kept: &Named) -> Result<u64, StoreError> {
     Ok(freed)
 }
 
+/// Removes the block tables that are kept by themselves and are not those of kept shards, finished or not.
+/// Returns the bytes freed.
+fn remove_tables(paths: &StorePaths, kept: &Named) -> Result<u64, StoreError> {
+    let mut freed = 0;
+    for path in entries(&paths.tables())? {
+        let name = name_of(&path);
+        let fits = table_digest(&path).is_some_and(|digest| kept.tables.contains(&digest));
+        if table_number(finished_name(&name)).is_some() && (finished_name(&name) != name || !fits) {
+            freed += fs::symlink_metadata(&path).map_or(0, |metadata| metadata.len());
+            remove(&path)?;
+        }
+    }
+    Ok(freed)
+}
+
 /// Removes the indexes that are not kept. Returns the bytes freed; `None` if there were none.
 fn remove_indexes(paths: &StorePaths, kept: &Named) -> Result<Option<u64>, StoreError> {
     let mut freed = None;
@@ -135,12 +152,15 @@ fn remove_indexes(paths: &StorePaths, kept: &Named) -> Result<Option<u64>, Store
 #[derive(Default)]
 struct Named {
     shards: BTreeSet<ShardId>,
+    /// Digests of headers and tables.
+    tables: HashSet<Digest>,
     indexes: BTreeSet<String>,
 }
 
 impl Named {
     fn add(&mut self, manifest: &Manifest) {
         self.shards.extend(manifest.shards.iter().map(|record| record.shard));
+        self.tables.extend(manifest.shards.iter().map(|record| record.kv.digest));
         self.indexes.insert(manifest.index_folder());
     }
 }

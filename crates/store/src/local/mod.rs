@@ -14,6 +14,7 @@ pub(crate) mod open_files;
 pub(crate) mod pin;
 pub(crate) mod reader;
 pub(crate) mod replica_list;
+pub(crate) mod shard_blobs;
 pub(crate) mod shard_reader;
 pub(crate) mod shard_writer;
 pub(crate) mod state;

@@ -20,6 +20,7 @@ use crate::format::manifest::Manifest;
 use crate::format::paths::{StorePaths, index_folder, is_index};
 use crate::local::chunk_file::read_chunks;
 use crate::local::generation;
+use crate::local::open::open_plain;
 use crate::local::open_files::OpenFiles;
 use crate::local::pin::Pin;
 use crate::local::shard_reader::OpenShard;
@@ -61,6 +62,13 @@ impl Store {
     #[must_use]
     pub fn exists(root: &Path) -> bool {
         StorePaths::new(root).manifest().exists()
+    }
+
+    /// Whether no process that is known here has the store at `root` open.
+    #[must_use]
+    pub fn is_unread(root: &Path) -> bool {
+        let manifest = open_plain(&StorePaths::new(root).manifest());
+        manifest.is_ok_and(|file| file.try_lock().is_ok())
     }
 
     /// Returns the name of the last index in a store's folder, for one whose manifest is lost.

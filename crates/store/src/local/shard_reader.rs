@@ -15,7 +15,7 @@ use crate::format::bytes::check_crc;
 use crate::format::manifest::Manifest;
 use crate::format::paths::{StorePaths, is_shard};
 use crate::format::shard_header::{BLOCKS_PER_SHARD_MAX, SHARD_HEADER_BYTES, ShardHeader};
-use crate::local::open::{open_plain, open_sized};
+use crate::local::open::{open_plain, open_sized, read_plain};
 use crate::read_error::ReadError;
 
 /// Size of the reads of a check, in bytes. The bytes stay in a core's cache until they are summed.
@@ -55,6 +55,16 @@ impl UnnamedShard {
         let header_crcs = header_crcs.map(|entry| entry.header_crc).collect();
         Ok(Self { header, digest: Digest::of(&bytes), header_crcs })
     }
+}
+
+/// Returns the digest of header and table in the file of a block table; `None` if it is none.
+pub(crate) fn table_digest(path: &Path) -> Option<Digest> {
+    let mut bytes = read_plain(path, first_offset(BLOCKS_PER_SHARD_MAX)).ok()?;
+    let header = ShardHeader::decode(bytes.first_chunk()?).ok()?;
+    let end = table_end(header.blocks as usize);
+    let padded = first_offset(header.blocks as usize) == bytes.len() as u64;
+    let padding = padded.then(|| bytes.split_off(end))?;
+    padding.iter().all(|byte| *byte == 0).then(|| Digest::of(&bytes))
 }
 
 /// Lists the readable headers of the shards in a store's folder.
@@ -204,6 +214,26 @@ pub(crate) fn check_block(
     file.read_exact_at(rest, offset)?;
     check_rest(&header, kv_shape, rest)?;
     Ok(())
+}
+
+/// Checks every byte of the block of `entry`, which is in memory.
+pub(crate) fn check_block_bytes(
+    bytes: &[u8],
+    entry: &BlockEntry,
+    kv_shape: &KvShape,
+) -> Result<(), ReadError> {
+    if bytes.len() as u64 != entry.bytes {
+        return Err(format!("{} bytes, expected {}", bytes.len(), entry.bytes).into());
+    }
+    let (header, rest) = bytes.split_at(entry.header_bytes as usize);
+    let header = BlockHeader::decode(header, entry.header_crc, kv_shape)?;
+    if (header.identity, header.tokens) != (entry.identity, entry.tokens) {
+        return Err("its head is that of another block".to_owned().into());
+    }
+    let layer_bytes = kv_shape.layer_bytes(entry.tokens as usize);
+    let (kv, hidden) = rest.split_at(kv_shape.layers as usize * layer_bytes);
+    check_layers(&header, 0, layer_bytes, kv)?;
+    check_rest(&header, kv_shape, hidden).map(drop)
 }
 
 /// Checks K and V of the layers from `first` on.

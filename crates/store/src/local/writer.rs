@@ -141,7 +141,8 @@ impl StoreWriter {
         manifest: Manifest,
         lock: File,
     ) -> Result<Self, StoreError> {
-        for folder in [paths.shards(), paths.chunks(), paths.root.join(manifest.index_folder())] {
+        let index = paths.root.join(manifest.index_folder());
+        for folder in [paths.shards(), paths.chunks(), paths.tables(), index] {
             check_own_folder(&folder)?;
         }
         let writer = Self { paths, manifest, _lock: lock };

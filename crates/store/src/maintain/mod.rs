@@ -2,6 +2,7 @@
 
 pub(crate) mod compact;
 pub(crate) mod copy;
+pub(crate) mod export;
 pub(crate) mod rebuild_manifest;
 pub(crate) mod repair;
 pub(crate) mod replicate;

@@ -1,18 +1,19 @@
 //! Repairs shards and chunk files of a store with an intact manifest: from a replica, or, for a shard, from
 //! its own intact blocks and others computed again. Intact files are not written.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::mem;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use hyperrag_core::{BoxedError, Calibration, Chunk, Digest, KvBlock, ShardId};
+use hyperrag_core::{Blob, BoxedError, Calibration, Chunk, Digest, KvBlock, ShardId, Slot};
 use hyperrag_files::temporary;
 
 use crate::error::{NoRepair, StoreError};
 use crate::format::block_table::{
-    BlockEntry, decode_table, header_and_table, place_chunks, table_end,
+    BlockEntry, decode_table, first_offset, header_and_table, place_chunks, table_end,
 };
 use crate::format::manifest::Manifest;
 use crate::format::notes::StoreNotes;
@@ -20,13 +21,13 @@ use crate::format::paths::StorePaths;
 use crate::format::records::FileRecord;
 use crate::format::shard_header::{SHARD_HEADER_BYTES, ShardHeader};
 use crate::local::calibration;
-use crate::local::durable::{check_own_folder, make_own_folder};
+use crate::local::durable::{check_own_folder, make_own_folder, write_whole};
 use crate::local::garbage::{garbage_collect, replace_manifest};
 use crate::local::lock::lock;
 use crate::local::notes;
-use crate::local::open::open_plain;
+use crate::local::open::{create_temporary, open_plain, read_plain};
 use crate::local::reader::Store;
-use crate::local::shard_reader::check_block;
+use crate::local::shard_reader::{OpenShard, check_block};
 use crate::local::shard_writer::ShardFileWriter;
 use crate::local::state::State;
 use crate::maintain::copy::{copy_chunk_file, copy_shard};
@@ -37,6 +38,9 @@ const BATCH_TOKENS: usize = 1024;
 /// Function that computes the blocks of chunks again, or says why it cannot.
 pub type ComputeBlocks<'a> = dyn FnMut(&[Chunk]) -> Result<Vec<KvBlock>, BoxedError> + 'a;
 
+/// Function that brings the bytes of a block from another place, unchecked; `None` if it is not there.
+pub type FetchBlock<'a> = dyn FnMut(&Blob) -> Option<Vec<u8>> + 'a;
+
 /// A store under repair. While it lives, no other process writes.
 pub struct Repair {
     store: Store,
@@ -46,6 +50,9 @@ pub struct Repair {
 /// Intact blocks of a shard, and the slots of the damaged ones.
 pub struct Salvage {
     file: Option<File>,
+    /// Blocks from another place, at the offsets that they have in the shard.
+    fetched: Option<File>,
+    fetched_slots: Vec<usize>,
     entries: Vec<BlockEntry>,
     damaged: Vec<usize>,
 }
@@ -55,6 +62,20 @@ impl Salvage {
     #[must_use]
     pub fn damaged(&self) -> usize {
         self.damaged.len()
+    }
+
+    /// Number of blocks that came from another place.
+    #[must_use]
+    pub fn fetched(&self) -> usize {
+        self.fetched_slots.len()
+    }
+
+    /// Returns the file that has the intact block of a slot; `None` for a damaged one.
+    fn file_of(&self, slot: usize) -> Option<&File> {
+        if self.fetched_slots.binary_search(&slot).is_ok() {
+            return self.fetched.as_ref();
+        }
+        self.file.as_ref().filter(|_| self.damaged.binary_search(&slot).is_err())
     }
 }
 
@@ -160,7 +181,14 @@ impl Repair {
         });
         let (Some(file), Some(entries)) = (file, entries) else {
             let entries = Vec::new();
-            return Ok(Salvage { file: None, entries, damaged: (0..chunks.len()).collect() });
+            let damaged = (0..chunks.len()).collect();
+            return Ok(Salvage {
+                file: None,
+                fetched: None,
+                fetched_slots: Vec::new(),
+                entries,
+                damaged,
+            });
         };
         let kv_shape = self.store.kv_shape();
         let blocks = entries.iter().enumerate();
@@ -168,7 +196,63 @@ impl Repair {
             .filter(|(_, entry)| check_block(&file, entry, kv_shape, buffer).is_err())
             .map(|(slot, _)| slot)
             .collect();
-        Ok(Salvage { file: Some(file), entries, damaged })
+        let (fetched, fetched_slots) = (None, Vec::new());
+        Ok(Salvage { file: Some(file), fetched, fetched_slots, entries, damaged })
+    }
+
+    /// Fetches the damaged blocks of a shard from another place, as far as they are there. Each is checked.
+    /// Without the shard's block table nothing is fetched.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be written.
+    pub fn fetch_damaged(
+        &self,
+        shard: ShardId,
+        salvage: &mut Salvage,
+        fetch: &mut FetchBlock<'_>,
+    ) -> Result<(), StoreError> {
+        let Ok(blobs) = self.store.blobs(shard) else { return Ok(()) };
+        let path = self.store.paths.shard(shard).with_extension("fetched");
+        let file = create_temporary(&path)?;
+        // It has no name from here on, whatever happens.
+        fs::remove_file(temporary(&path)).map_err(StoreError::io(&path, "cannot be made"))?;
+        let mut left = Vec::new();
+        for slot in mem::take(&mut salvage.damaged) {
+            let at = Slot(slot as u32);
+            let blob = (at.0 < blobs.count()).then(|| blobs.blob(at));
+            let found = blob.and_then(|blob| Some((blob.offset, fetch(&blob)?)));
+            match found.filter(|(_, bytes)| blobs.check(at, bytes).is_ok()) {
+                Some((offset, bytes)) => {
+                    let written = file.write_all_at(&bytes, offset);
+                    written.map_err(StoreError::io(&path, "cannot be written"))?;
+                    salvage.fetched_slots.push(slot);
+                }
+                None => left.push(slot),
+            }
+        }
+        salvage.damaged = left;
+        if salvage.entries.is_empty() {
+            salvage.entries = blobs.into_entries();
+        }
+        salvage.fetched = Some(file);
+        Ok(())
+    }
+
+    /// Replaces a block table that is kept by itself and does not fit, or is missing, by the one in another
+    /// folder.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the other one does not fit, or this one cannot be written.
+    pub fn copy_table(&self, from: &Store, shard: ShardId) -> Result<(), StoreError> {
+        let Store { paths, manifest, fingerprint, .. } = &self.store;
+        let (from, to) = (from.paths.table(shard), paths.table(shard));
+        if OpenShard::read_table(&to, manifest, fingerprint, shard).is_ok() {
+            return Ok(());
+        }
+        let read = OpenShard::read_table(&from, manifest, fingerprint, shard)
+            .and_then(|table| read_plain(&from, first_offset(table.entries.len())));
+        make_own_folder(&paths.tables())?;
+        write_whole(&to, &read.map_err(|fault| fault.of_file(&from))?)
     }
 
     /// Reads the table in the file if it is intact, whatever follows it.
@@ -227,11 +311,9 @@ impl Repair {
         let not_repaired = |why| StoreError::NotRepaired { path: path.clone(), why };
         let mut shard_file =
             ShardFileWriter::create(&path, chunks, &self.store.manifest.fingerprint)?;
-        if let Some(file) = &salvage.file {
-            for (slot, entry) in salvage.entries.iter().enumerate() {
-                if salvage.damaged.binary_search(&slot).is_err() {
-                    shard_file.copy(slot, entry, file)?;
-                }
+        for (slot, entry) in salvage.entries.iter().enumerate() {
+            if let Some(file) = salvage.file_of(slot) {
+                shard_file.copy(slot, entry, file)?;
             }
         }
         let mut tokens = 0;

@@ -126,9 +126,14 @@ impl Store {
             return Ok(Err(vec![damage(None, what.to_owned())]));
         }
         let kv_path = self.paths.shard(shard);
-        let opened = OpenShard::open(&kv_path, &self.manifest, &self.fingerprint, shard);
+        let (manifest, fingerprint) = (&self.manifest, &self.fingerprint);
+        // The shard may be elsewhere.
+        let alone = OpenShard::read_table(&self.paths.table(shard), manifest, fingerprint, shard);
+        let opened = alone.or_else(|_| {
+            OpenShard::open(&kv_path, manifest, fingerprint, shard).map(|(opened, _)| opened)
+        });
         let entries = match opened {
-            Ok((OpenShard { entries, .. }, _)) => entries,
+            Ok(OpenShard { entries, .. }) => entries,
             // The file may have been readable a moment ago.
             Err(fault @ ReadError::Io(_)) => {
                 return Ok(Err(vec![self.fault(&kv_path, shard, None, fault)?]));

@@ -1,0 +1,65 @@
+//! A store as the command line names it: a folder, or the URL of a place that it was exported to. Of a place, all
+//! but the shards is fetched once.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use hyperrag_engine::open::tiers::TierLogins;
+use hyperrag_engine::shared::fetch;
+use hyperrag_engine::shared::place::{SharedPlace, is_url};
+use hyperrag_engine::{ByteProgress, Engine};
+use hyperrag_model::{CATALOG, ModelCache};
+use hyperrag_store::TierChoice;
+
+use crate::{hint, report};
+
+/// Opens a place, with the secrets that the environment has.
+pub(crate) fn open_place(text: &str) -> Result<SharedPlace> {
+    Ok(SharedPlace::open(text, &TierLogins::from_environment())?)
+}
+
+/// Folder beside the models that has fetched stores.
+const STORES: &str = "stores";
+
+/// A store in a folder of this machine.
+pub(crate) struct NamedStore {
+    /// Folder of the store. Without shards, if there is a place.
+    pub(crate) root: PathBuf,
+    /// Place of its blocks, if that is not the folder.
+    pub(crate) place: Option<SharedPlace>,
+}
+
+/// Finds the store that `store` names, and fetches its files where it is a URL.
+pub(crate) fn named(store: &Path) -> Result<NamedStore> {
+    match store.to_str().filter(|text| is_url(text)) {
+        None => Ok(NamedStore { root: store.to_owned(), place: None }),
+        Some(url) => {
+            let place = open_place(url)?;
+            let root = fetched(&place)?;
+            Ok(NamedStore { root, place: Some(place) })
+        }
+    }
+}
+
+/// Fetches the files of the store at a place, unless they are here, and returns their folder.
+pub(crate) fn fetched(place: &SharedPlace) -> Result<PathBuf> {
+    // A model lies in a folder of its own below that of all models.
+    let model = ModelCache::from_environment().path(&CATALOG[0])?;
+    let home = model.ancestors().nth(2).unwrap_or(&model).with_file_name(STORES);
+    let progress = ByteProgress::default();
+    let fetched = report::watch_bytes(&progress, || fetch(place, &home, &progress))?;
+    fetched.warning.iter().for_each(hint::warn);
+    Ok(fetched.root)
+}
+
+impl NamedStore {
+    /// Has an engine read blocks from the place, if there is one.
+    pub(crate) fn with_place(self, engine: Engine) -> Engine {
+        match self.place {
+            None => engine,
+            Some(SharedPlace { blocks: tier, patience, .. }) => {
+                engine.with_places(vec![TierChoice::Tier { tier, patience }])
+            }
+        }
+    }
+}

@@ -25,7 +25,7 @@ pub(crate) struct Conditions {
     kernel: &'static str,
     #[serde(rename = "element")]
     kv_dtype: String,
-    io: &'static str,
+    pub(crate) io: &'static str,
     pub(crate) steal_percent: Option<f64>,
     pub(crate) depth: usize,
     pub(crate) queries: usize,

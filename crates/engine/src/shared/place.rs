@@ -145,13 +145,9 @@ impl SharedPlace {
 /// Returns a URL without what may be a secret.
 fn without_query(text: &str) -> String {
     let text = text.split('?').next().unwrap_or_default();
-    match text.split_once("://") {
-        Some((scheme, rest)) => {
-            let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-            format!("{scheme}://{rest}")
-        }
-        None => text.to_owned(),
-    }
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    if scheme.is_empty() { rest.to_owned() } else { format!("{scheme}://{rest}") }
 }
 
 fn url(text: &str, what: &'static str) -> ShareError {
@@ -166,8 +162,9 @@ fn redis_options(tls: bool, rest: &str) -> Result<RedisOptions, ShareError> {
     }
     let default = RedisOptions::default();
     let ca = variable("HYPERRAG_REDIS_CA").filter(|_| tls).map(|path| certificates(&path));
-    let ca =
-        ca.transpose().map_err(|source| ShareError::Place { place: nodes.to_owned(), source })?;
+    let ca = ca
+        .transpose()
+        .map_err(|source| ShareError::Place { place: without_query(nodes), source })?;
     let mut options = RedisOptions {
         nodes: nodes.trim_end_matches('/').split(',').map(str::to_owned).collect(),
         tls,

@@ -66,6 +66,9 @@ fn advice(args: &VerifyArgs, root: &Path, found: &VerifyReport, damaged: usize) 
             tier.name
         );
     }
+    if root != args.store {
+        return format!("remove {}, and these files are fetched again", root.display());
+    }
     // Chunk files are what everything else is mended from.
     let only_replicas = found.damages.iter().any(|damage| damage.kind() == FileKind::ChunkFile);
     let alone = || hyperrag_store::replicas(root).is_ok_and(|listed| listed.is_empty());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::services::{BUCKET, Services};
+use crate::services::{BUCKET, Server, Services};
 use crate::support::{
     DAMAGED, DEGRADED, FAILED, Outcome, Scratch, USAGE, all_files, jsonl, passages,
 };
@@ -123,6 +123,12 @@ fn shards_may_go_and_come_back() {
         assert!(mend["how"].as_str().unwrap().ends_with(&format!("from {to}")), "{mend}");
     }
     assert_eq!(scratch.contents("store"), before);
+    scratch.ok("verify --store store --deep");
+
+    // The manifest too.
+    fs::remove_file(scratch.path("store/manifest.json")).unwrap();
+    let mended = scratch.ok(&format!("repair --store store --from {to} --json")).json().remove(0);
+    assert_eq!(mended["mends"][0]["how"], json!(format!("from {to}")), "{mended}");
     scratch.ok("verify --store store --deep");
 
     // A single block comes alone, and one that the place does not have either is computed.
@@ -359,7 +365,7 @@ fn several_processes_fetch_a_store_at_once() {
 }
 
 /// Exports to a server, and asks from a fresh machine and from the store without its shards.
-fn serve(to: &str, environment: &[(&str, String)]) {
+fn serve(server: Server, to: &str, environment: &[(&str, String)]) {
     let scratch = built();
     let with = |scratch: &Scratch, code: i32, line: &str| {
         let mut command: Command = scratch.command(line);
@@ -384,18 +390,30 @@ fn serve(to: &str, environment: &[(&str, String)]) {
     let mended = with(&scratch, 0, &format!("repair --store store --from {to} --json"));
     assert_eq!(mended.json()[0]["blocks_computed"], json!(0));
     assert_eq!(scratch.contents("store"), bytes);
+
+    // Without the server, the generation that was fetched answers, and its blocks are computed.
+    drop(server);
+    let gone = "going on with the generation fetched last";
+    with(&other, 0, &format!("info --store {to}")).says(&[gone]);
+    let found = with(&other, 3, &format!("query --store {to} {QUERY}"));
+    found.says(&[gone]);
+    let hits = |answers: &[Value]| answers.iter().map(|a| a["hits"].clone()).collect::<Vec<_>>();
+    assert_eq!(hits(&answers(&found)), hits(&before));
+    with(&Scratch::new(), 1, &format!("info --store {to}"));
 }
 
 #[test]
 fn a_bucket_is_a_place() {
     let Some(services) = Services::find() else { return };
     let weed = services.weed();
-    serve(&format!("s3://{BUCKET}/a/store"), &weed.environment());
+    let environment = weed.environment();
+    serve(weed, &format!("s3://{BUCKET}/a/store"), &environment);
 }
 
 #[test]
 fn redis_is_a_place() {
     let Some(services) = Services::find() else { return };
     let redis = services.redis();
-    serve(&format!("redis://127.0.0.1:{}?prefix=t", redis.port), &[]);
+    let to = format!("redis://127.0.0.1:{}?prefix=t", redis.port);
+    serve(redis, &to, &[]);
 }

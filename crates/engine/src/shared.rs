@@ -301,6 +301,12 @@ fn remove_older(folder: &Path, newest: &Path) {
     others.retain(|path| path != newest);
     others.sort_by_key(time);
     others.pop();
+    // Those of generations that were never fetched completely; the lock is held.
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let parts = entries.filter(|path| path.to_string_lossy().ends_with(PART));
+    for part in parts {
+        let _: io::Result<()> = fs::remove_dir_all(part);
+    }
     for root in others {
         if Store::is_unread(&root) {
             let _: io::Result<()> = fs::remove_dir_all(&root);

@@ -27,6 +27,9 @@ const ATTEMPTS: u32 = 2;
 /// Times that a request is made again where another may help.
 const RETRIES: u32 = 4;
 
+/// Wait for copies before what they lack is sent again.
+const LAG: Duration = Duration::from_millis(500);
+
 /// Settings of an export.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExportSettings {
@@ -246,7 +249,12 @@ impl Job<'_> {
                 sent.blocks += missing.len() as u64;
                 sent.bytes += missing.iter().map(|blob| blob.bytes).sum::<u64>();
             }
-            let wrong = self.read_back(export.store(), shard, &mut sent)?;
+            let mut wrong = self.read_back(export.store(), shard, &mut sent)?;
+            if wrong.iter().any(|(_, state)| *state == InTier::Absent) {
+                // A copy may be behind its master.
+                thread::sleep(LAG);
+                wrong = self.read_back(export.store(), shard, &mut sent)?;
+            }
             let Some((slot, state)) = wrong.first() else { break };
             if attempt == ATTEMPTS {
                 let fault = match state {

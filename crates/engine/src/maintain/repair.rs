@@ -118,7 +118,7 @@ pub fn repair_from(
     };
     let listed: Vec<PathBuf> =
         listed.into_iter().chain(from.map(|from| from.root.to_owned())).collect();
-    if let Some(manifest) = manifest(root, &listed, settings, model, &mut report)? {
+    if let Some(manifest) = manifest(root, (&listed, from), settings, model, &mut report)? {
         let mending = Repair::open(root, manifest, settings.dry_run)?;
         let verify = VerifySettings { deep: false, threads: settings.threads };
         let found = damages(root, Some(mending.store()), verify, None, progress)?;
@@ -172,7 +172,7 @@ fn mend(damage: Damage, outcome: Result<String, Unmended>) -> FileRepair {
 /// The store's manifest, mended where it must be; `None` where it cannot be.
 fn manifest(
     root: &Path,
-    replicas: &[PathBuf],
+    (replicas, from): (&[PathBuf], Option<RepairSource<'_>>),
     settings: RepairSettings,
     model: &mut dyn Recompute,
     report: &mut RepairReport,
@@ -191,7 +191,14 @@ fn manifest(
                 rebuilt.publish(root)?;
             }
             let hint = rebuilt.hint.clone();
-            report.mends.push(FileRepair { hint, ..mend(damage, Ok(rebuilt.how.clone())) });
+            let how = match from {
+                None => rebuilt.how.clone(),
+                // Its folder is one that no user knows.
+                Some(RepairSource { root, place }) => {
+                    rebuilt.how.replace(&format!("the replica {}", root.display()), &place.name)
+                }
+            };
+            report.mends.push(FileRepair { hint, ..mend(damage, Ok(how)) });
             Ok(Some(Arc::new(rebuilt.manifest().clone())))
         }
         Err(error @ StoreError::NotRepaired { .. }) => {

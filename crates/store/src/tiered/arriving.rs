@@ -8,33 +8,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyperrag_core::{
-    Answer, Blob, BlockError, BlockKey, Fetch, FetchSink, KvBlock, KvShape, Piece, Tier, TierError,
-    TierRole, TierShape,
+    Answer, Blob, BlockError, BlockKey, Fetch, FetchSink, KvBlock, KvShape, Piece, TierError,
+    TierRole,
 };
 
 use crate::block_check::BlockCheck;
 use crate::format::block_table::BlockEntry;
+use crate::tiered::in_use::TierInUse;
 use crate::tiered::promotion::Kept;
-use crate::tiered::stats::TierStats;
 
 /// Time after the tier's own patience after which a reader gives up waiting, if the tier has answered nothing
 /// at all meanwhile.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// A tier in use.
-pub(crate) struct TierInUse {
-    pub(crate) tier: Arc<dyn Tier>,
-    pub(crate) shape: TierShape,
-    pub(crate) patience: Duration,
-    pub(crate) stats: TierStats,
-}
-
-impl TierInUse {
-    pub(crate) fn new(tier: Arc<dyn Tier>, patience: Duration) -> Self {
-        let shape = tier.shape();
-        Self { tier, shape, patience, stats: TierStats::new() }
-    }
-}
 
 /// Reason why a tier does not serve a block.
 #[derive(Clone, Debug)]

@@ -9,9 +9,9 @@ use hyperrag_core::{BlockError, BlockKey, Failover, KvBlock, KvShape, LayerSourc
 
 use crate::local::shard_reader::PAGE_BYTES;
 use crate::local::stored_block::StoredBlock;
-use crate::tiered::arriving::{Arrival, Arriving, OnFault, PlaceFault, TierInUse};
-use crate::tiered::places::{Place, Places};
-use crate::tiered::told;
+use crate::tiered::arriving::{Arrival, Arriving, OnFault, PlaceFault};
+use crate::tiered::in_use::TierInUse;
+use crate::tiered::places::{Place, Places, told};
 
 /// Number of times that a block is asked of one tier.
 const ATTEMPTS: u32 = 2;

@@ -6,6 +6,7 @@
 
 mod arriving;
 mod block;
+mod in_use;
 mod places;
 mod promotion;
 pub(crate) mod stats;
@@ -28,9 +29,10 @@ use crate::local::latest::{Traces, latest};
 use crate::local::notes::notes;
 use crate::local::reader::Store;
 use crate::local::replica_list::replicas;
-use crate::tiered::arriving::{Arriving, TierInUse, ask_together};
+use crate::tiered::arriving::{Arriving, ask_together};
 use crate::tiered::block::{BlockReader, TieredBlock};
-use crate::tiered::places::{Place, Places};
+use crate::tiered::in_use::TierInUse;
+use crate::tiered::places::{Place, Places, told};
 use crate::tiered::stats::TierWork;
 
 /// Number of bytes that are under way from tiers at once, for the blocks of one request.
@@ -259,14 +261,6 @@ impl ChunkRead for Tiered {
             failovers.push(Failover { what: told(&error), from: from.to_owned(), tiered: false });
             Ok(chunk)
         })
-    }
-}
-
-/// Returns the text of an error in the note of a failover.
-fn told(error: &BlockError) -> String {
-    match error {
-        BlockError::Io { source, .. } => format!("{error} ({source})"),
-        error => error.to_string(),
     }
 }
 

@@ -9,7 +9,7 @@ use hyperrag_core::{Blob, BlobKey, BlockError, BlockKey, KvShape, ShardId, TierR
 use crate::format::block_table::BlockEntry;
 use crate::local::reader::Store;
 use crate::local::shard_reader::OpenShard;
-use crate::tiered::arriving::TierInUse;
+use crate::tiered::in_use::TierInUse;
 use crate::tiered::promotion::{Kept, Promoter};
 use crate::tiered::stats::TierWork;
 
@@ -107,5 +107,13 @@ impl Places {
             Place::Copy(_) => None,
         });
         tiers.collect()
+    }
+}
+
+/// Returns the text of an error in the note of a failover.
+pub(crate) fn told(error: &BlockError) -> String {
+    match error {
+        BlockError::Io { source, .. } => format!("{error} ({source})"),
+        error => error.to_string(),
     }
 }

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use bytes::{Bytes, BytesMut};
 use hyperrag_core::Blob;
 
-use crate::tiered::arriving::TierInUse;
+use crate::tiered::in_use::TierInUse;
 
 /// Size of the blocks kept for faster tiers at once, in bytes.
 const KEPT_BYTES_MAX: u64 = 256 << 20;

@@ -641,7 +641,7 @@ mod tests {
             ("[bench]\n[[bench.quality]]\nround = true", "line 2: bench.quality: it is a command"),
             ("query = 3", "line 1: query: it is a command"),
             ("[depth]\nx = 1", "line 1: depth: it is a setting, not a command"),
-            ("[[replica]]\nx = 1", "line 1: replica: give a list of texts"),
+            ("[[replica]]\nx = 1", "line 1: replica: it is a setting, not a command"),
         ] {
             let error =
                 resolve(file, &["hyperrag", "info", "--store", "s"]).unwrap_err().to_string();

@@ -44,6 +44,7 @@ mod stdin;
 mod support;
 mod tables;
 mod terminal;
+mod tiers;
 mod tidy;
 mod told;
 mod upgrade;

@@ -21,6 +21,8 @@ use super::{Readers, RedisOptions};
 const HOPS_MAX: u32 = 5;
 /// Shortest time that a copy is given before the other one is asked.
 const HEDGE_MIN: Duration = Duration::from_millis(250);
+/// Shortest wait in vain that counts against a node. A shorter one says more of who waits.
+const TELLING: Duration = Duration::from_millis(50);
 /// Pause before the copies of a slot are asked again after all failed.
 const ROUND_PAUSE: Duration = Duration::from_millis(30);
 /// Most by which a copy may lag behind another in the reads that it was given.
@@ -264,8 +266,9 @@ impl Engine {
             }
         }
         let last = matches!(fault, Fault::Final(_));
+        let tells = !matches!(fault, Fault::Timeout(waited) if waited < TELLING);
         let why = fault.into_error();
-        if !matches!(why, TierError::Protocol(_)) {
+        if tells && !matches!(why, TierError::Protocol(_)) {
             node.state().failed(why.clone());
             self.revive(node);
         }

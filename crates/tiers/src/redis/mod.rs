@@ -23,6 +23,8 @@ use bytes::Bytes;
 use hyperrag_core::{
     Blob, Fetch, FetchSink, Piece, Tier, TierError, TierFact, TierRole, TierShape,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -108,7 +110,8 @@ impl RedisTier {
     /// Starts the thread that will make the connections. Nothing is connected before something is asked for.
     ///
     /// # Errors
-    /// [`TierError::Refused`] for options that name no node, or a prefix that no key can have;
+    /// [`TierError::Refused`] for options that name no node, a prefix that no key can have, or authorities that
+    /// are no certificates;
     /// [`TierError::Unreachable`] if there can be no thread.
     pub fn open(options: RedisOptions) -> Result<Self, TierError> {
         let starts = options.nodes.iter().map(|node| {
@@ -125,6 +128,9 @@ impl RedisTier {
                 "the prefix of keys has ASCII letters, digits and signs, no braces and no spaces"
                     .to_owned(),
             ));
+        }
+        if let Some(ca) = options.ca.as_ref().filter(|_| options.tls) {
+            check_authorities(ca)?;
         }
         let scheme = if options.tls { "rediss" } else { "redis" };
         let name = format!("{scheme}://{}", options.nodes.join(","));
@@ -152,6 +158,17 @@ impl RedisTier {
     /// [`TierError`]; after an error some of the blocks may be there.
     pub fn put_many(&self, blocks: &[(Blob, Bytes)]) -> Result<(), TierError> {
         self.wait(self.engine.clone().put_many(blocks.to_vec()))
+    }
+}
+
+fn check_authorities(pem: &[u8]) -> Result<(), TierError> {
+    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(()),
+        _ => Err(TierError::Refused(
+            "the file of trusted authorities, HYPERRAG_REDIS_CA, holds no certificates in PEM"
+                .to_owned(),
+        )),
     }
 }
 

@@ -27,7 +27,7 @@ demo: model ## build a store of testdata/ with SmolLM2-135M, ask, compare reuse 
 	$(HYPERRAG) query --store target/demo -k 5 "I can't get into my account any more"
 	$(HYPERRAG) bench --store target/demo --queries testdata/queries.jsonl --query-count 1
 
-test: lint unit docs ## all checks: formatting, lints, tests (tiny and real model), documentation
+test: lint unit test-services docs ## all checks: formatting, lints, tests (tiny and real model, servers of tiers), documentation
 
 lint: prerequisites
 	$(CARGO) fmt --all --check
@@ -76,9 +76,11 @@ target/writers/installed: Makefile | prerequisites
 torture: ## damage a store in every way that is listed, count what is noticed (minutes; SEED=N)
 	TORTURE=full $(CARGO) test --release --locked --test torture
 
-test-services: prerequisites ## fetch Redis, Valkey and SeaweedFS into target/services, and test the tiers against them
+# With all features, as `make unit` compiled it.
+test-services: prerequisites ## fetch Redis, Valkey and SeaweedFS into target/services, and test the tiers against them; SERVICES=full reads more
 	scripts/services.sh install
-	HYPERRAG_SERVICES=$(CURDIR)/target/services $(CARGO) test --release --locked -p hyperrag-tiers --test redis
+	HYPERRAG_SERVICES=$(CURDIR)/target/services $(CARGO) test --release --locked --workspace $(FEATURES) --test redis
+	HYPERRAG_SERVICES=$(CURDIR)/target/services $(CARGO) test --release --locked --workspace $(FEATURES) --test object seaweedfs
 
 asan: prerequisites ## run the kernels' tests under AddressSanitizer (minutes; target/asan)
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan $(CARGO) test --release --locked \

@@ -28,6 +28,22 @@ runs() {
   [ -x "$bin/$1" ] && "$bin/$1" "$2" > /dev/null 2>&1
 }
 
+# download [OPTION...]: the packages redis-server and redis-tools, and those that they need beside the C library
+# and OpenSSL
+download() {
+  (cd "$home/debs" && apt-get -q "$@" download redis-server redis-tools libjemalloc2 liblzf1 liblua5.1-0 \
+    lua-cjson lua-bitop libatomic1) >> "$home/apt.log" 2>&1
+}
+
+own_lists="-o Dir::State=$home/apt/state -o Dir::State::status=/var/lib/dpkg/status -o Dir::Cache=$home/apt/cache"
+
+# lists: fetches lists of packages into our own folder
+lists() {
+  mkdir -p "$home/apt/state/lists/partial" "$home/apt/cache/archives/partial"
+  # shellcheck disable=SC2086
+  apt-get -q $own_lists update >> "$home/apt.log" 2>&1
+}
+
 redis() {
   runs redis-server --version && runs redis-cli --version && return
   if command -v redis-server > /dev/null && command -v redis-cli > /dev/null; then
@@ -39,11 +55,12 @@ redis() {
     fail "there is no redis-server: install Redis 7 or Valkey with redis-cli (apt-get is not here to fetch it)"
   rm -rf "$home/debs" "$home/redis"
   mkdir -p "$home/debs" "$home/redis"
-  # Those that redis-server and redis-tools need beside the C library and OpenSSL.
-  (cd "$home/debs" && apt-get -q download redis-server redis-tools libjemalloc2 liblzf1 liblua5.1-0 lua-cjson \
-    lua-bitop libatomic1) > "$home/apt.log" 2>&1 || {
+  : > "$home/apt.log"
+  # shellcheck disable=SC2086
+  # The machine's lists of packages may be old or absent, and only root may renew them.
+  download || { lists && download $own_lists; } || {
     tail -3 "$home/apt.log" >&2
-    fail "apt-get cannot download redis-server: run 'apt-get update' as root, or install redis-server"
+    fail "apt-get cannot download Debian's redis-server: install Redis 7 or Valkey with redis-cli (see $home/apt.log)"
   }
   for package in "$home"/debs/*.deb; do
     dpkg -x "$package" "$home/redis"

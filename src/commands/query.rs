@@ -160,7 +160,7 @@ fn has_blanks(result: &SearchResult) -> bool {
     result.hits.iter().any(|hit| changes(&hit.id) || changes(&result.query_id))
 }
 
-/// What a result was made by: a device, and tiers, with their work since the store was opened.
+/// Device and tiers that made a result, with the tiers' work since the store was opened.
 struct Made<'a> {
     device: &'a str,
     tiers: Vec<TierWork>,

@@ -18,7 +18,7 @@ const FILES_AHEAD: usize = 8;
 /// Pieces of a file that the system is asked for before they are read.
 const PIECES_AHEAD: usize = 16;
 
-/// Where a tier has the bytes of a block.
+/// Files in which a tier has the bytes of a block.
 pub(crate) trait BlockFiles {
     /// Returns the folder, for errors.
     fn folder(&self) -> &Path;

@@ -2,6 +2,9 @@
 
 #![expect(clippy::print_stdout, reason = "the last case before a failure is worth reading")]
 
+#[path = "support/suite.rs"]
+mod suite;
+
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -9,8 +12,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyperrag_core::{Blob, Tier};
-use hyperrag_tiers::contract::{Harness, cases, file_cases};
-use hyperrag_tiers::{CacheTier, FaultRates, Faulty, FolderTier, RamTier};
+use hyperrag_tiers::contract::Harness;
+use hyperrag_tiers::{CacheTier, FolderTier, RamTier};
+use suite::{run_blocks, run_files};
 
 /// A tier that takes blocks.
 struct Writable(Arc<dyn Tier>);
@@ -29,65 +33,15 @@ impl Harness for Writable {
     }
 }
 
-/// A tier behind faults. Blocks get into it without any.
-struct Spoiled<H> {
-    tier: Arc<Faulty<dyn Tier>>,
-    inner: H,
-}
-
-impl<H: Harness> Spoiled<H> {
-    fn new(inner: H) -> Self {
-        Self { tier: Arc::new(Faulty::new(inner.tier(), 7, FaultRates::all(40))), inner }
-    }
-}
-
-impl<H: Harness> Harness for Spoiled<H> {
-    fn tier(&self) -> Arc<dyn Tier> {
-        Arc::clone(&self.tier) as Arc<dyn Tier>
-    }
-
-    fn fill(&self, blobs: &[(Blob, Bytes)]) {
-        self.inner.fill(blobs);
-    }
-
-    fn writable(&self) -> bool {
-        self.inner.writable()
-    }
-
-    fn exact(&self) -> bool {
-        false
-    }
-}
-
-/// Runs all cases, plain and behind faults.
-fn run(harness: impl Harness) {
-    let cases = cases();
-    assert!(cases.len() >= 40, "{}", cases.len());
-    for case in &cases {
-        println!("{}", case.name);
-        (case.run)(&harness);
-    }
-    let spoiled = Spoiled::new(harness);
-    for case in &cases {
-        println!("{} behind faults", case.name);
-        (case.run)(&spoiled);
-    }
-    let counts = spoiled.tier.counts();
-    println!("{counts:?}");
-    assert!(counts.pieces > 4000);
-    let each = [counts.errors, counts.delays, counts.cuts, counts.flips, counts.swaps];
-    assert!(each.iter().chain(&[counts.stales, counts.nones]).all(|kind| *kind > 50), "{counts:?}");
-}
-
 #[test]
 fn blocks_in_memory() {
-    run(Writable(Arc::new(RamTier::new(1 << 30))));
+    run_blocks(Writable(Arc::new(RamTier::new(1 << 30))));
 }
 
 #[test]
 fn blocks_in_files() {
     let folder = tempfile::tempdir().unwrap();
-    run(Writable(Arc::new(CacheTier::new(folder.path(), 1 << 30).unwrap())));
+    run_blocks(Writable(Arc::new(CacheTier::new(folder.path(), 1 << 30).unwrap())));
 }
 
 /// A folder of shards.
@@ -119,19 +73,13 @@ impl Harness for Shards {
 fn shards_in_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let tier = Arc::new(FolderTier::new(folder.path()));
-    run(Shards { folder: folder.path().to_owned(), tier });
+    run_blocks(Shards { folder: folder.path().to_owned(), tier });
 }
 
 #[test]
 fn files_in_a_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let cases = file_cases();
-    assert!(cases.len() >= 12);
     for root in [folder.path().to_owned(), folder.path().join("made/when/needed")] {
-        let place = FolderTier::new(&root);
-        for case in &cases {
-            println!("{}", case.name);
-            (case.run)(&place);
-        }
+        run_files(&FolderTier::new(&root));
     }
 }

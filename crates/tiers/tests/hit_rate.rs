@@ -1,4 +1,4 @@
-//! How often the tier in memory has a block, beside a tier that drops what was asked for longest ago.
+//! Hit rate of the tier in memory, beside a tier that drops what was asked for longest ago.
 
 #![expect(clippy::print_stdout, reason = "the figures are worth reading")]
 

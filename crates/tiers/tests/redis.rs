@@ -5,6 +5,9 @@
 
 mod support;
 
+#[path = "support/suite.rs"]
+mod suite;
+
 use std::collections::HashSet;
 use std::io::{Read, Seek};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,12 +19,16 @@ use hyperrag_core::{
     Answer, Blob, BlobKey, FactValue, FetchSink, FileTier, Piece, ShardId, Slot, Swapped, Tier,
     TierError, TierFact, TierRole,
 };
+use hyperrag_tiers::contract::Harness;
 use hyperrag_tiers::{RedisOptions, RedisTier};
-use support::{Cluster, Program, Server, services};
+use suite::{run_blocks, run_files};
+use support::{Cluster, Program, Server, free_port, program, services};
 use tempfile::TempDir;
 
 const FRAME: u64 = (1 << 20) - 100;
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Silence after which a cluster replaces a master, where that is tested.
+const NODE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One test at a time: each has servers of its own.
 fn turn() -> Option<MutexGuard<'static, ()>> {
@@ -100,7 +107,8 @@ fn blocks(count: u32) -> Vec<(Blob, Bytes)> {
 }
 
 fn options(nodes: Vec<String>) -> RedisOptions {
-    RedisOptions { nodes, ..RedisOptions::default() }
+    // The machine may be slow. Nothing here waits for it.
+    RedisOptions { nodes, timeout: Duration::from_secs(30), ..RedisOptions::default() }
 }
 
 fn open(nodes: Vec<String>) -> RedisTier {
@@ -201,6 +209,93 @@ fn files(tier: &RedisTier) {
     assert_eq!(winners.into_inner().unwrap().to_string().as_bytes(), &last[..]);
 }
 
+struct InRedis(Arc<RedisTier>);
+
+impl Harness for InRedis {
+    fn tier(&self) -> Arc<dyn Tier> {
+        self.0.clone()
+    }
+
+    fn fill(&self, blobs: &[(Blob, Bytes)]) {
+        self.0.put_many(blobs).unwrap();
+    }
+
+    fn writable(&self) -> bool {
+        true
+    }
+}
+
+/// Runs the suite that every tier passes.
+fn keeps_promises(nodes: Vec<String>) {
+    let tier = Arc::new(open(nodes));
+    run_files(&*tier);
+    run_blocks(InRedis(tier));
+}
+
+/// A file of several hashes that is replaced while it is read is seen whole, and leaves nothing behind.
+#[test]
+fn long_files_are_seen_whole_while_they_are_replaced() {
+    let Some(_turn) = turn() else { return };
+    let dir = TempDir::new().unwrap();
+    let server = Server::single(Program::Redis, &dir, &[]);
+    let tier = open(vec![server.address()]);
+    let versions = [block(1, 20 * FRAME).1, block(2, 17 * FRAME + 1).1, block(3, 10).1];
+    let paths = [0, 1, 2].map(|n| dir.path().join(n.to_string()));
+    for (path, contents) in paths.iter().zip(&versions) {
+        std::fs::write(path, contents).unwrap();
+    }
+    tier.put_file("f", &paths[0]).unwrap();
+    let mut reads = 0;
+    std::thread::scope(|scope| {
+        let replacing = scope.spawn(|| {
+            for n in 1..30 {
+                tier.put_file("f", &paths[n % 3]).unwrap();
+            }
+        });
+        while !replacing.is_finished() || reads < 3 {
+            let found = tier.read_small("f", 30 * FRAME).unwrap().unwrap();
+            assert!(versions.contains(&found), "{} bytes of no version", found.len());
+            reads += 1;
+        }
+    });
+    // What another version had is gone.
+    tier.put_file("f", &paths[2]).unwrap();
+    assert_eq!(server.cli(&["DBSIZE"]).trim(), "1");
+}
+
+#[test]
+fn servers_are_there_where_they_are_asked_for() {
+    if services().is_none() {
+        return;
+    }
+    for (name, version) in
+        [("redis-server", "v="), ("redis-cli", "redis-cli "), ("valkey-server", "v=9.")]
+    {
+        let said = std::process::Command::new(program(name)).arg("--version").output().unwrap();
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(said.contains(version), "{name} --version says {said:?}");
+    }
+}
+
+#[test]
+fn single_servers_keep_the_promises_of_tiers() {
+    let Some(_turn) = turn() else { return };
+    for kind in [Program::Redis, Program::Valkey] {
+        let dir = TempDir::new().unwrap();
+        let server = Server::single(kind, &dir, &[]);
+        keeps_promises(vec![server.address()]);
+    }
+}
+
+#[test]
+fn clusters_keep_the_promises_of_tiers() {
+    let Some(_turn) = turn() else { return };
+    for kind in [Program::Redis, Program::Valkey] {
+        let cluster = Cluster::start(kind);
+        keeps_promises(cluster.addresses());
+    }
+}
+
 #[test]
 fn round_trips_on_a_cluster() {
     let Some(_turn) = turn() else { return };
@@ -284,29 +379,45 @@ fn read_in_turn(
     assert_eq!(wrong, 0);
 }
 
+/// Reads while `end` ends a master and its replica takes over, then while `begin` brings it back, until it is
+/// read again.
+fn replace_a_master(kind: Program, end: fn(&mut Server), begin: fn(&mut Server)) {
+    let full = std::env::var("SERVICES").is_ok_and(|services| services == "full");
+    let reads = if full { 3000 } else { 600 };
+    let mut cluster = Cluster::start_with(kind, NODE_TIMEOUT);
+    let tier = open(cluster.addresses());
+    let blocks = blocks(30);
+    tier.put_many(&blocks).unwrap();
+    let (master, replica) = cluster.a_master_and_its_replica();
+    read_in_turn(&format!("{kind:?}"), &tier, &blocks, reads, |n| {
+        if n == reads / 10 {
+            end(&mut cluster.nodes[master]);
+        }
+    });
+    cluster.nodes[replica].wait_for("new master", |node| {
+        read_in_turn("taking over", &tier, &blocks, 30, |_| {});
+        node.info("role") == "master"
+    });
+    read_in_turn("taken over", &tier, &blocks, reads / 10, |_| {});
+    begin(&mut cluster.nodes[master]);
+    let node = &cluster.nodes[master];
+    node.wait_for("link to its new master", |node| {
+        read_in_turn("coming back", &tier, &blocks, 30, |_| {});
+        node.info("master_link_status") == "up"
+    });
+    let (start, before) = (Instant::now(), node.reads());
+    while node.reads() == before {
+        assert!(start.elapsed() < Duration::from_secs(30), "the node is not used");
+        read_in_turn("back", &tier, &blocks, 10, |_| {});
+    }
+    println!("{kind:?}: used again {:?} after it had its copy", start.elapsed());
+}
+
 #[test]
 fn a_master_that_dies_is_not_noticed_and_is_used_when_it_is_back() {
     let Some(_turn) = turn() else { return };
     for kind in [Program::Redis, Program::Valkey] {
-        let mut cluster = Cluster::start(kind);
-        let tier = open(cluster.addresses());
-        let blocks = blocks(30);
-        tier.put_many(&blocks).unwrap();
-        let (master, _) = cluster.a_master_and_its_replica();
-        read_in_turn(&format!("{kind:?}, master killed"), &tier, &blocks, 3000, |n| {
-            if n == 300 {
-                cluster.nodes[master].kill();
-            }
-        });
-        cluster.nodes[master].restart();
-        let node = &cluster.nodes[master];
-        node.wait_for("link to its new master", |node| node.info("master_link_status") == "up");
-        let (start, before) = (Instant::now(), node.reads());
-        while node.reads() == before {
-            assert!(start.elapsed() < Duration::from_secs(10), "the node is not used");
-            read_in_turn("back", &tier, &blocks, 10, |_| {});
-        }
-        println!("{kind:?}: used again {:?} after it had its copy", start.elapsed());
+        replace_a_master(kind, Server::kill, Server::restart);
     }
 }
 
@@ -314,33 +425,16 @@ fn a_master_that_dies_is_not_noticed_and_is_used_when_it_is_back() {
 fn a_master_that_hangs_is_not_noticed_and_is_used_when_it_goes_on() {
     let Some(_turn) = turn() else { return };
     for kind in [Program::Redis, Program::Valkey] {
-        let cluster = Cluster::start(kind);
-        let tier = open(cluster.addresses());
-        let blocks = blocks(30);
-        tier.put_many(&blocks).unwrap();
-        let (master, _) = cluster.a_master_and_its_replica();
-        read_in_turn(&format!("{kind:?}, master stopped"), &tier, &blocks, 3000, |n| {
-            if n == 300 {
-                cluster.nodes[master].stop();
-            }
-        });
-        let node = &cluster.nodes[master];
-        node.go_on();
-        node.wait_for("link to its new master", |node| node.info("master_link_status") == "up");
-        let (start, before) = (Instant::now(), node.reads());
-        while node.reads() == before {
-            assert!(start.elapsed() < Duration::from_secs(10), "the node is not used");
-            read_in_turn("back", &tier, &blocks, 10, |_| {});
-        }
-        println!("{kind:?}: used again {:?} after it had its copy", start.elapsed());
+        replace_a_master(kind, |node| node.stop(), |node| node.go_on());
     }
 }
 
 #[test]
 fn the_third_without_master_and_replica_fails_soon_and_the_rest_is_right() {
     let Some(_turn) = turn() else { return };
-    let mut cluster = Cluster::start(Program::Redis);
-    let tier = open(cluster.addresses());
+    let mut cluster = Cluster::start_with(Program::Redis, NODE_TIMEOUT);
+    let timeout = Duration::from_secs(2);
+    let tier = RedisTier::open(RedisOptions { timeout, ..options(cluster.addresses()) }).unwrap();
     let blocks = blocks(30);
     tier.put_many(&blocks).unwrap();
     let (master, replica) = cluster.a_master_and_its_replica();
@@ -493,6 +587,65 @@ fn a_wrong_password_is_named() {
         matches!(error, TierError::Refused(_)) && error.to_string().contains("NOPERM"),
         "{error}"
     );
+}
+
+#[test]
+fn tls_trusts_the_authorities_that_are_given_and_no_others() {
+    let Some(_turn) = turn() else { return };
+    let (dir, port) = (TempDir::new().unwrap(), free_port());
+    let file = |name| format!("{}/tests/support/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+    let files = ["server.pem", "server.key", "ca.pem"].map(file);
+    let port_flag = port.to_string();
+    let flags = [
+        ["--tls-port", &port_flag],
+        ["--tls-cert-file", &files[0]],
+        ["--tls-key-file", &files[1]],
+        ["--tls-ca-cert-file", &files[2]],
+        ["--tls-auth-clients", "no"],
+    ];
+    let flags = [flags.as_flattened(), &["--bind", "127.0.0.1", "127.0.0.2"]].concat();
+    let server = Server::single(Program::Redis, &dir, &flags);
+    let ca: &[u8] = include_bytes!("support/tls/ca.pem");
+    let other: &[u8] = include_bytes!("support/tls/other-ca.pem");
+    let with = |node: String, tls: bool, ca: Option<&[u8]>| {
+        let ca = ca.map(<[u8]>::to_vec);
+        let timeout = Duration::from_secs(2);
+        RedisTier::open(RedisOptions { tls, ca, timeout, ..options(vec![node]) })
+    };
+    let at = |host: &str| format!("{host}:{port}");
+    let both = [other, ca].concat();
+    for (host, ca) in [("127.0.0.1", ca), ("localhost", ca), ("127.0.0.1", &both)] {
+        let tier = with(at(host), true, Some(ca)).unwrap();
+        round_trips(&tier);
+        assert_eq!(words(&tier.probe().unwrap(), "mode"), ["single"]);
+        assert!(Tier::name(&tier).starts_with("rediss://"), "{}", Tier::name(&tier));
+    }
+    let (blob, bytes) = block(1, 10);
+    let wrong = [("127.0.0.1", Some(other)), ("127.0.0.1", None), ("127.0.0.2", Some(ca))];
+    for (host, ca) in wrong {
+        let tier = with(at(host), true, ca).unwrap();
+        for error in [
+            read(&tier, &blob).unwrap_err(),
+            tier.put(&blob, &bytes).unwrap_err(),
+            tier.holds(&[blob]).unwrap_err(),
+            tier.probe().unwrap_err(),
+            tier.file_bytes("f").unwrap_err(),
+        ] {
+            assert!(matches!(error, TierError::Refused(_)), "{host}: {error:?}");
+            let error = error.to_string();
+            assert!(
+                error.contains("certificate") && error.contains("HYPERRAG_REDIS_CA"),
+                "{error}"
+            );
+        }
+    }
+    // One side speaks TLS, the other does not.
+    assert!(with(server.address(), true, Some(ca)).unwrap().probe().is_err());
+    assert!(with(at("127.0.0.1"), false, None).unwrap().probe().is_err());
+    for no_pem in [&b""[..], b"certificate", b"-----BEGIN CERTIFICATE-----\n!\n"] {
+        let error = with(at("127.0.0.1"), true, Some(no_pem)).err().unwrap();
+        assert!(error.to_string().contains("HYPERRAG_REDIS_CA"), "{error}");
+    }
 }
 
 #[test]

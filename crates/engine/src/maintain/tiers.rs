@@ -1,4 +1,4 @@
-//! What the tiers of a store are: specifications come in, a report of each tier goes out, after it was asked for
+//! Reports on the tiers of a store: specifications come in, a report of each tier goes out, after it was asked for
 //! some blocks. Writes nothing to a server.
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub struct TierReport {
     pub tier: String,
     /// Reason why it cannot be used.
     pub error: Option<String>,
-    /// What it says of itself: version, policy, replicas, room.
+    /// Facts that it tells of itself: version, policy, replicas, room.
     pub facts: BTreeMap<&'static str, Fact>,
     /// Number of blocks that it was asked for.
     pub blocks_asked: usize,

@@ -153,7 +153,7 @@ pub struct OpenTier {
     pub spec: TierSpec,
     /// The tier.
     pub tier: Arc<dyn Tier>,
-    /// The same place as one of whole files, if it is one.
+    /// Place of whole files, if the tier is one.
     pub files: Option<Arc<dyn FileTier>>,
     /// Longest time to wait for bytes.
     pub patience: Duration,

@@ -69,7 +69,7 @@ struct Stream {
     end: u32,
 }
 
-/// What is called once if the tier fails, so that the next can be asked before anyone waits.
+/// Receiver of a tier's first fault, so that the next tier can be asked before anyone waits.
 pub(crate) trait OnFault: Send + Sync {
     fn tier_failed(self: Arc<Self>, place: usize);
 }

@@ -1,4 +1,4 @@
-//! What a tier has done since it was opened: answers come in, counts and quantiles go out.
+//! Work of a tier since it was opened: answers come in, counts and quantiles go out.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

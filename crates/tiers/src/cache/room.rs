@@ -1,4 +1,4 @@
-//! Which blocks of a cache make room. In: keys and the bytes that they take. Out: keys of those to remove. It
+//! Choice of the blocks of a cache that make room. In: keys and the bytes that they take. Out: keys of those to remove. It
 //! knows no file.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

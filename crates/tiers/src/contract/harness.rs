@@ -1,4 +1,4 @@
-//! What cases share: blocks of their own, a sink that keeps all deliveries, and comparisons. In: a tier. Out: what
+//! Common parts of cases: blocks of their own, a sink that keeps all deliveries, and comparisons. In: a tier. Out: what
 //! it delivered. It knows no case.
 
 use std::collections::hash_map::RandomState;

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::ObjectTier;
 use super::body::Body;
-use super::http::{Failure, of_file};
+use super::http::{Failure, of_file, present};
 use super::place::{Place, Store, too_long};
 use super::retry::{Backoff, random, repeated};
 use super::runtime::{stopped, wait};
@@ -258,15 +258,6 @@ where
 
 fn of_store(error: object_store::Error) -> TierError {
     Failure::from(error).into()
-}
-
-/// Makes an absent object a value.
-pub(super) fn present<T>(found: Result<T, Failure>) -> Result<Option<T>, TierError> {
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(Failure::Absent) => Ok(None),
-        Err(failure) => Err(failure.into()),
-    }
 }
 
 /// Changes a small object under a condition. Every attempt is marked, and only an object with the mark counts

@@ -271,3 +271,12 @@ fn deepest(error: &(dyn Error + 'static)) -> String {
     let words = last.map_or_else(String::new, ToString::to_string);
     words.chars().filter(|c| !c.is_control()).take(200).collect()
 }
+
+/// Makes an absent object a value.
+pub(super) fn present<T>(found: Result<T, Failure>) -> Result<Option<T>, TierError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Failure::Absent) => Ok(None),
+        Err(failure) => Err(failure.into()),
+    }
+}

@@ -25,8 +25,7 @@ use tokio::runtime::Handle;
 
 pub use options::{ObjectLogin, ObjectOptions};
 
-use files::present;
-use http::Failure;
+use http::{Failure, present};
 use place::Place;
 
 /// Objects whose lengths are asked for at one time.

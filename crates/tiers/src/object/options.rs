@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Where an object store is and how to reach it. Without secrets in its `Debug` form.
+/// Address of an object store, and the way to reach it. Without secrets in its `Debug` form.
 #[derive(Clone)]
 pub struct ObjectOptions {
     /// `s3://BUCKET/PREFIX` or `file:///FOLDER`.

@@ -18,6 +18,7 @@ use object_store::{
 use super::http::{Clients, Failure};
 use super::options::{ObjectLogin, ObjectOptions};
 use super::retry::repeated;
+use crate::names::check_file_name;
 
 /// Metadata of an object that names its writer's attempt.
 const WRITER: &str = "hyperrag-writer";
@@ -89,7 +90,7 @@ impl Place {
                     .ok_or_else(|| refused("names no bucket, which has at least three letters"))?;
                 let prefix = url.path().trim_matches('/');
                 if !prefix.is_empty() {
-                    checked(prefix)?;
+                    check_file_name(prefix)?;
                 }
                 let (store, endpoint) = bucket_of(options, bucket)?;
                 (Store::S3(Arc::new(store)), prefix.to_owned(), endpoint)
@@ -115,7 +116,7 @@ impl Place {
 
     /// Returns the path of a file, if its name is one.
     pub(super) fn path(&self, name: &str) -> Result<Path, TierError> {
-        checked(name)?;
+        check_file_name(name)?;
         let separator = if self.prefix.is_empty() { "" } else { "/" };
         Path::parse(format!("{}{separator}{name}", self.prefix))
             .map_err(|error| TierError::Refused(error.to_string()))
@@ -182,18 +183,6 @@ impl Place {
 /// Returns the error of a file that is longer than its reader wants.
 pub(super) fn too_long(path: &Path, bytes: u64, bytes_max: u64) -> Failure {
     Failure::TooLong(format!("{path} has {bytes} bytes, more than {bytes_max}"))
-}
-
-/// Checks that a name is a relative path of plain letters.
-fn checked(name: &str) -> Result<(), TierError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/');
-    let part = |part: &str| !matches!(part, "" | "." | "..");
-    if name.chars().all(plain) && name.split('/').all(part) && name.len() <= 900 {
-        return Ok(());
-    }
-    Err(TierError::Refused(format!(
-        "{name:?} is no name of a file: letters, digits, '.', '-', '_', '/'"
-    )))
 }
 
 fn bucket_of(options: &ObjectOptions, bucket: &str) -> Result<(AmazonS3, String), TierError> {

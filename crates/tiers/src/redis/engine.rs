@@ -15,12 +15,14 @@ use super::node::{Dialer, Link, Node};
 use super::request::Task;
 use super::slots::Address;
 use super::topology::SlotMap;
-use super::{Readers, RedisOptions};
+use super::options::{Readers, RedisOptions};
 
 /// Redirections that a piece follows.
 const HOPS_MAX: u32 = 5;
 /// Shortest time that a copy is given before the other one is asked.
 const HEDGE_MIN: Duration = Duration::from_millis(250);
+/// Shortest wait in vain that counts against a node. A shorter one says more of who waits.
+const TELLING: Duration = Duration::from_millis(50);
 /// Pause before the copies of a slot are asked again after all failed.
 const ROUND_PAUSE: Duration = Duration::from_millis(30);
 /// Most by which a copy may lag behind another in the reads that it was given.
@@ -264,8 +266,9 @@ impl Engine {
             }
         }
         let last = matches!(fault, Fault::Final(_));
+        let tells = !matches!(fault, Fault::Timeout(waited) if waited < TELLING);
         let why = fault.into_error();
-        if !matches!(why, TierError::Protocol(_)) {
+        if tells && !matches!(why, TierError::Protocol(_)) {
             node.state().failed(why.clone());
             self.revive(node);
         }
@@ -331,7 +334,7 @@ impl Engine {
     }
 }
 
-/// One of the readers of a node's queue. If it ends before its time, what is queued is answered by errors.
+/// Reader of a node's queue, one of several. If it ends before its time, what is queued is answered by errors.
 struct Active(Option<Arc<Node>>);
 
 impl Active {

@@ -39,7 +39,13 @@ impl Fault {
         {
             return Self::of_server(first.code(), first.details().unwrap_or_default(), from);
         }
-        Self::Broken(format!("{from}: {error}"))
+        let words = format!("{from}: {error}");
+        if words.contains("invalid peer certificate") {
+            return Self::Final(TierError::Refused(format!(
+                "{words}; HYPERRAG_REDIS_CA names a file with the authorities that are trusted"
+            )));
+        }
+        Self::Broken(words)
     }
 
     fn of_server(code: &str, details: &str, from: &Address) -> Self {

@@ -18,12 +18,13 @@ use super::RedisTier;
 use super::engine::Engine;
 use super::frames::{FRAME_BYTES, HASH_FRAMES};
 use super::node::Link;
+use crate::names::check_file_name;
 
 const MAGIC: &[u8; 4] = b"HRF2";
 const HEAD_BYTES: usize = 32;
 /// Longest file that lies in one hash with its head.
 const INLINE_MAX: u64 = FRAME_BYTES * HASH_FRAMES as u64;
-/// Attempts to read a file that is replaced again and again.
+/// Attempts to read a file of several hashes that is replaced again and again.
 const READS: u32 = 100;
 
 /// Replaces the hash of a file if its head is the expected one: `*` for any, nothing for none. The first `HSET`
@@ -75,13 +76,17 @@ impl Head {
         })
     }
 
+    fn is_apart(&self) -> bool {
+        self.bytes > INLINE_MAX
+    }
+
     fn frames(&self) -> u64 {
         self.bytes.div_ceil(FRAME_BYTES)
     }
 
     /// Returns the key of the hash that holds a frame of the file at `key`.
     fn key_of(&self, key: &str, frame: u64) -> String {
-        if self.bytes <= INLINE_MAX {
+        if !self.is_apart() {
             return key.to_owned();
         }
         let version: String = self.version.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -90,7 +95,7 @@ impl Head {
 
     /// Returns the keys that hold the contents apart from the head.
     fn keys_apart(&self, key: &str) -> Vec<String> {
-        if self.bytes <= INLINE_MAX {
+        if !self.is_apart() {
             return Vec::new();
         }
         (0..self.frames())
@@ -102,14 +107,7 @@ impl Head {
 
 impl Engine {
     fn file_key(&self, name: &str) -> Result<String, TierError> {
-        let usual = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-        let plain = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(usual);
-        if name.len() > 1024 || !name.split('/').all(plain) {
-            return Err(TierError::Refused(format!(
-                "`{}` is no name of a file",
-                name.escape_default()
-            )));
-        }
+        check_file_name(name)?;
         // In braces, so that all hashes of a file lie in one slot.
         Ok(format!("{}:file:{{{name}}}", self.options.prefix))
     }
@@ -121,32 +119,30 @@ impl Engine {
     }
 
     async fn head(self: &Arc<Self>, key: &str) -> Result<Option<Head>, TierError> {
-        match self.one(key, field(key, "h")).await? {
-            Value::Nil => Ok(None),
-            Value::BulkString(bytes) => match Head::of(&bytes) {
-                Some(head) => Ok(Some(head)),
-                None => Err(TierError::Protocol(format!("{key} was not written by hyperrag"))),
-            },
-            _ => Err(TierError::Protocol(format!("{key} is no file"))),
-        }
+        head_of(key, &self.one(key, field(key, "h")).await?)
     }
 
-    async fn frame(
+    /// Asks for the head, and in the same answer for the frames that may lie with it, so that they are of one
+    /// version. Asks for no more frames than a file of `bytes_max` bytes has.
+    async fn lead(
         self: &Arc<Self>,
         key: &str,
-        head: &Head,
-        n: u64,
-    ) -> Result<Option<Vec<u8>>, TierError> {
-        let place = head.key_of(key, n);
-        match self.one(&place, field(&place, &n.to_string())).await? {
-            Value::Nil => Ok(None),
-            Value::BulkString(bytes)
-                if bytes.len() as u64 == (head.bytes - n * FRAME_BYTES).min(FRAME_BYTES) =>
-            {
-                Ok(Some(bytes))
-            }
-            _ => Err(TierError::Protocol(format!("frame {n} of {key} has another length"))),
+        bytes_max: u64,
+    ) -> Result<Option<(Head, Vec<Value>)>, TierError> {
+        let mut command = redis::cmd("HMGET");
+        command.arg(key).arg("h");
+        for n in 0..bytes_max.min(INLINE_MAX).div_ceil(FRAME_BYTES) {
+            command.arg(n);
         }
+        let no_file = || TierError::Protocol(format!("{key} is no file"));
+        let Value::Array(mut fields) = self.one(key, command).await? else {
+            return Err(no_file());
+        };
+        if fields.is_empty() {
+            return Err(no_file());
+        }
+        let frames = fields.split_off(1);
+        Ok(head_of(key, &fields[0])?.map(|head| (head, frames)))
     }
 
     /// Writes the frames that lie apart from their head.
@@ -206,6 +202,17 @@ impl Engine {
     }
 }
 
+fn head_of(key: &str, field: &Value) -> Result<Option<Head>, TierError> {
+    match field {
+        Value::Nil => Ok(None),
+        Value::BulkString(bytes) => match Head::of(bytes) {
+            Some(head) => Ok(Some(head)),
+            None => Err(TierError::Protocol(format!("{key} was not written by hyperrag"))),
+        },
+        _ => Err(TierError::Protocol(format!("{key} is no file"))),
+    }
+}
+
 fn field(key: &str, field: &str) -> Cmd {
     let mut command = redis::cmd("HGET");
     command.arg(key).arg(field);
@@ -220,51 +227,65 @@ enum Pass {
 }
 
 impl RedisTier {
-    /// Reads a file once, frame by frame, and gives each to `take`.
+    /// Reads a file once and gives each frame to `take`.
     fn read_once(
         &self,
         key: &str,
         bytes_max: u64,
         take: &mut dyn FnMut(&[u8]) -> Result<(), TierError>,
     ) -> Result<Pass, TierError> {
-        let engine = self.engine.clone();
-        let at = key.to_owned();
-        let Some(head) = self.wait(async move { engine.head(&at).await })? else {
-            return Ok(Pass::Absent);
-        };
+        let (engine, at) = (self.engine.clone(), key.to_owned());
+        let lead = self.wait(async move { engine.lead(&at, bytes_max).await })?;
+        let Some((head, inline)) = lead else { return Ok(Pass::Absent) };
         if head.bytes > bytes_max {
             return Err(TierError::Protocol(format!(
                 "{key} has {} bytes, more than the {bytes_max} that it may have",
                 head.bytes
             )));
         }
-        let mut sum = crc32fast::Hasher::new();
+        match self.read_frames(key, &head, inline, take) {
+            Ok(()) => Ok(Pass::Whole(head)),
+            // What lies apart is removed when another version takes its place.
+            Err(TierError::Protocol(_)) if head.is_apart() && !self.is_still(key, &head)? => {
+                Ok(Pass::Replaced)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads the frames of a version and compares its checksum.
+    fn read_frames(
+        &self,
+        key: &str,
+        head: &Head,
+        inline: Vec<Value>,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), TierError>,
+    ) -> Result<(), TierError> {
+        let (mut sum, mut inline) = (crc32fast::Hasher::new(), inline.into_iter());
         for n in 0..head.frames() {
-            let (engine, at) = (self.engine.clone(), key.to_owned());
-            let frame = self.wait(async move { engine.frame(&at, &head, n).await });
-            match frame {
-                Ok(Some(frame)) => {
+            let frame = if head.is_apart() {
+                let (engine, place) = (self.engine.clone(), head.key_of(key, n));
+                self.wait(async move { engine.one(&place, field(&place, &n.to_string())).await })?
+            } else {
+                inline.next().unwrap_or_default()
+            };
+            let wrong = match frame {
+                Value::BulkString(frame)
+                    if frame.len() as u64 == (head.bytes - n * FRAME_BYTES).min(FRAME_BYTES) =>
+                {
                     sum.update(&frame);
                     take(&frame)?;
+                    continue;
                 }
-                Ok(None) => return Ok(Pass::Replaced),
-                Err(TierError::Protocol(why)) => {
-                    return if self.is_still(key, &head)? {
-                        Err(TierError::Protocol(why))
-                    } else {
-                        Ok(Pass::Replaced)
-                    };
-                }
-                Err(error) => return Err(error),
-            }
+                Value::Nil => "is missing",
+                _ => "has another length",
+            };
+            return Err(TierError::Protocol(format!("frame {n} of {key} {wrong}")));
         }
-        if sum.finalize() == head.sum {
-            return Ok(Pass::Whole(head));
-        }
-        if self.is_still(key, &head)? {
+        if sum.finalize() != head.sum {
             return Err(TierError::Protocol(format!("the checksum of {key} differs")));
         }
-        Ok(Pass::Replaced)
+        Ok(())
     }
 
     fn is_still(&self, key: &str, head: &Head) -> Result<bool, TierError> {
@@ -285,7 +306,49 @@ impl RedisTier {
                 Pass::Replaced => {}
             }
         }
-        Err(parts_missing(key))
+        Err(never_whole(key))
+    }
+
+    /// Reads a local file, completes its head, and writes the frames that lie apart from it. Returns those
+    /// that lie with it.
+    fn put_frames(
+        &self,
+        key: &str,
+        head: &mut Head,
+        file: &mut File,
+        from: &Path,
+    ) -> Result<Vec<u8>, TierError> {
+        let failed = |error: std::io::Error| local(from, &error);
+        let (mut sum, mut inline) = (crc32fast::Hasher::new(), Vec::new());
+        for n in 0..head.frames() {
+            let mut frame = vec![0; (head.bytes - n * FRAME_BYTES).min(FRAME_BYTES) as usize];
+            file.read_exact(&mut frame).map_err(failed)?;
+            sum.update(&frame);
+            if head.is_apart() {
+                let (engine, key, head) = (self.engine.clone(), key.to_owned(), *head);
+                self.wait(async move { engine.put_frame(&key, &head, n, &frame).await })?;
+            } else {
+                inline.append(&mut frame);
+            }
+        }
+        if file.read(&mut [0]).map_err(failed)? > 0 {
+            return Err(TierError::Refused(format!("{} grew while it was read", from.display())));
+        }
+        head.sum = sum.finalize();
+        Ok(inline)
+    }
+
+    /// Removes keys, as far as that succeeds: they are never read.
+    fn unlink(&self, keys: Vec<String>) {
+        if keys.is_empty() {
+            return;
+        }
+        let engine = self.engine.clone();
+        let done = self.wait(async move {
+            engine.unlink(keys).await;
+            Ok(())
+        });
+        drop(done);
     }
 
     fn replace(
@@ -300,8 +363,8 @@ impl RedisTier {
     }
 }
 
-fn parts_missing(key: &str) -> TierError {
-    TierError::Protocol(format!("parts of {key} are missing"))
+fn never_whole(key: &str) -> TierError {
+    TierError::Unreachable(format!("{key} was replaced {READS} times while it was read"))
 }
 
 fn local(path: &Path, error: &std::io::Error) -> TierError {
@@ -317,36 +380,19 @@ impl FileTier for RedisTier {
         let key = self.engine.file_key(name)?;
         let failed = |error: std::io::Error| local(from, &error);
         let mut file = File::open(from).map_err(failed)?;
-        let bytes = file.metadata().map_err(failed)?.len();
-        let mut head = Head::new(bytes, 0);
-        let apart = bytes > INLINE_MAX;
-        let (mut sum, mut inline) = (crc32fast::Hasher::new(), Vec::new());
-        for n in 0..head.frames() {
-            let mut frame = vec![0; (bytes - n * FRAME_BYTES).min(FRAME_BYTES) as usize];
-            file.read_exact(&mut frame).map_err(failed)?;
-            sum.update(&frame);
-            if apart {
-                let (engine, key) = (self.engine.clone(), key.clone());
-                self.wait(async move { engine.put_frame(&key, &head, n, &frame).await })?;
-            } else {
-                inline.append(&mut frame);
+        let mut head = Head::new(file.metadata().map_err(failed)?.len(), 0);
+        let inline = match self.put_frames(&key, &mut head, &mut file, from) {
+            Ok(inline) => inline,
+            Err(error) => {
+                self.unlink(head.keys_apart(&key));
+                return Err(error);
             }
-        }
-        if file.read(&mut [0]).map_err(failed)? > 0 {
-            return Err(TierError::Refused(format!("{} grew while it was read", from.display())));
-        }
-        head.sum = sum.finalize();
+        };
         let (engine, at) = (self.engine.clone(), key.clone());
         // A file that cannot be read is replaced all the same.
         let old = self.wait(async move { engine.head(&at).await }).ok().flatten();
         self.replace(&key, b"*".to_vec(), head, inline)?;
-        if let Some(old) = old {
-            let engine = self.engine.clone();
-            self.wait(async move {
-                engine.unlink(old.keys_apart(&key)).await;
-                Ok(())
-            })?;
-        }
+        self.unlink(old.map_or_else(Vec::new, |old| old.keys_apart(&key)));
         Ok(())
     }
 
@@ -371,7 +417,7 @@ impl FileTier for RedisTier {
                 }
             }
         }
-        Err(parts_missing(&key))
+        Err(never_whole(&key))
     }
 
     fn file_bytes(&self, name: &str) -> Result<Option<u64>, TierError> {

@@ -9,12 +9,12 @@ mod files;
 mod frames;
 mod health;
 mod node;
+mod options;
 mod request;
 mod slots;
 mod topology;
 mod write;
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
@@ -23,77 +23,17 @@ use bytes::Bytes;
 use hyperrag_core::{
     Blob, Fetch, FetchSink, Piece, Tier, TierError, TierFact, TierRole, TierShape,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+
+pub use options::{Readers, RedisOptions};
 
 use engine::Engine;
 use frames::FRAME_BYTES;
 use request::{Request, Task, Ticket};
 use slots::Address;
-
-/// Nodes that may be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Readers {
-    /// Masters and replicas, which hides a master that is gone.
-    Replica,
-    /// Masters alone.
-    Master,
-}
-
-/// Where the servers are and how they are used.
-#[derive(Clone)]
-pub struct RedisOptions {
-    /// Nodes to start from, each `host:port`, `host` or `[v6]:port`. One, unless it is a cluster.
-    pub nodes: Vec<String>,
-    /// Whether connections are encrypted.
-    pub tls: bool,
-    /// Certificates of authorities in PEM, in place of those that browsers trust.
-    pub ca: Option<Vec<u8>>,
-    /// User of the server's access lists, if not the default one. It needs a password.
-    pub username: Option<String>,
-    /// Password.
-    pub password: Option<String>,
-    /// Start of all keys.
-    pub prefix: String,
-    /// Duty.
-    pub role: TierRole,
-    /// Replicas that must have a block before it counts as written.
-    pub copies: u32,
-    /// Time after which a block may be dropped. Files are kept.
-    pub ttl: Option<Duration>,
-    /// Longest wait for one answer to anything but a fetch, which says its own.
-    pub timeout: Duration,
-    /// Bytes of answers that may be under way from one node.
-    pub in_flight_bytes: u64,
-    /// Nodes that may be read.
-    pub readers: Readers,
-}
-
-impl Default for RedisOptions {
-    fn default() -> Self {
-        Self {
-            nodes: Vec::new(),
-            tls: false,
-            ca: None,
-            username: None,
-            password: None,
-            prefix: "hr1".to_owned(),
-            role: TierRole::Home,
-            copies: 0,
-            ttl: None,
-            timeout: Duration::from_secs(5),
-            in_flight_bytes: 2 << 20,
-            readers: Readers::Replica,
-        }
-    }
-}
-
-impl fmt::Debug for RedisOptions {
-    /// Leaves out user and password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisOptions").field("nodes", &self.nodes).finish_non_exhaustive()
-    }
-}
 
 /// Blocks in Redis or Valkey. The connections live on one thread of their own.
 pub struct RedisTier {
@@ -108,7 +48,8 @@ impl RedisTier {
     /// Starts the thread that will make the connections. Nothing is connected before something is asked for.
     ///
     /// # Errors
-    /// [`TierError::Refused`] for options that name no node, or a prefix that no key can have;
+    /// [`TierError::Refused`] for options that name no node, a prefix that no key can have, or authorities that
+    /// are no certificates;
     /// [`TierError::Unreachable`] if there can be no thread.
     pub fn open(options: RedisOptions) -> Result<Self, TierError> {
         let starts = options.nodes.iter().map(|node| {
@@ -125,6 +66,9 @@ impl RedisTier {
                 "the prefix of keys has ASCII letters, digits and signs, no braces and no spaces"
                     .to_owned(),
             ));
+        }
+        if let Some(ca) = options.ca.as_ref().filter(|_| options.tls) {
+            check_authorities(ca)?;
         }
         let scheme = if options.tls { "rediss" } else { "redis" };
         let name = format!("{scheme}://{}", options.nodes.join(","));
@@ -152,6 +96,17 @@ impl RedisTier {
     /// [`TierError`]; after an error some of the blocks may be there.
     pub fn put_many(&self, blocks: &[(Blob, Bytes)]) -> Result<(), TierError> {
         self.wait(self.engine.clone().put_many(blocks.to_vec()))
+    }
+}
+
+fn check_authorities(pem: &[u8]) -> Result<(), TierError> {
+    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(()),
+        _ => Err(TierError::Refused(
+            "the file of trusted authorities, HYPERRAG_REDIS_CA, holds no certificates in PEM"
+                .to_owned(),
+        )),
     }
 }
 

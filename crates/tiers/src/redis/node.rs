@@ -15,7 +15,7 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::RedisOptions;
+use super::options::RedisOptions;
 use super::fault::Fault;
 use super::frames::FRAME_BYTES;
 use super::request::Task;

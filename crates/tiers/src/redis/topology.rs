@@ -1,4 +1,4 @@
-//! Which node holds which slot: read from the cluster, and read anew when it changes.
+//! Map of slots to nodes: read from the cluster, and read anew when it changes.
 //!
 //! In: answers to `CLUSTER SLOTS`. Out: the copies of a slot. It knows no pieces.
 

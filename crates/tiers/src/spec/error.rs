@@ -87,7 +87,7 @@ pub enum SpecError {
     Value {
         /// Name of the option.
         name: &'static str,
-        /// Its value.
+        /// Value of the option.
         value: String,
         /// Values that it takes.
         allowed: &'static str,

@@ -1,4 +1,4 @@
-//! What names a tier and what does not, and that nothing secret is repeated.
+//! Tests of words for tiers: names, refusals, and that nothing secret is repeated.
 
 use std::time::Duration;
 

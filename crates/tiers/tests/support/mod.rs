@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// Longest wait for servers to become ready.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(120);
 
 /// Program of a server.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,8 @@ pub(crate) fn services() -> Option<PathBuf> {
     std::env::var_os("HYPERRAG_SERVICES").map(PathBuf::from)
 }
 
-fn program(name: &str) -> PathBuf {
+/// Returns a program of the servers; fails where there is none.
+pub(crate) fn program(name: &str) -> PathBuf {
     let path = services().expect("HYPERRAG_SERVICES is set").join("bin").join(name);
     assert!(path.exists(), "{} is absent: run scripts/services.sh install", path.display());
     path
@@ -150,7 +151,7 @@ fn spawn(kind: Program, dir: &Path, port: u16, flags: &[String]) -> Child {
 }
 
 /// Returns a port that is free, as is that of the cluster's bus, 10,000 above.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Below the ports that systems give out by themselves.
     let first = (std::process::id() % 200) as u16 * 50;
@@ -167,13 +168,20 @@ fn free_port() -> u16 {
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Server>,
     kind: Program,
+    node_timeout: Duration,
     dir: TempDir,
 }
 
 impl Cluster {
+    /// Starts a cluster whose nodes are in no hurry to think one of them dead.
     pub(crate) fn start(kind: Program) -> Self {
+        Self::start_with(kind, Duration::from_secs(15))
+    }
+
+    /// Starts a cluster whose masters are replaced after a silence of `node_timeout`.
+    pub(crate) fn start_with(kind: Program, node_timeout: Duration) -> Self {
         let dir = TempDir::new().expect("a folder");
-        let mut cluster = Self { nodes: Vec::new(), kind, dir };
+        let mut cluster = Self { nodes: Vec::new(), kind, node_timeout, dir };
         (0..6).for_each(|_| cluster.add());
         let mut create = vec!["--cluster".to_owned(), "create".to_owned()];
         create.extend(cluster.addresses());
@@ -198,9 +206,10 @@ impl Cluster {
     pub(crate) fn add(&mut self) {
         let dir = self.dir.path().join(self.nodes.len().to_string());
         std::fs::create_dir(&dir).expect("a folder");
+        let node_timeout = self.node_timeout.as_millis().to_string();
         let flags = [
             ["--cluster-enabled", "yes"],
-            ["--cluster-node-timeout", "1000"],
+            ["--cluster-node-timeout", &node_timeout],
             ["--save", ""],
             ["--appendonly", "no"],
             ["--repl-diskless-sync-delay", "0"],

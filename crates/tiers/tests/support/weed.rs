@@ -1,7 +1,7 @@
 //! SeaweedFS, from the folder that `HYPERRAG_SERVICES` names. In: nothing. Out: an endpoint with one bucket, or
 //! `None` where the variable is not set.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,6 @@ pub(crate) struct Weed {
     server: Child,
     folder: tempfile::TempDir,
     pub(crate) endpoint: String,
-}
-
-/// Finds a program below a folder of services.
-fn program(folder: &Path) -> PathBuf {
-    let places = ["weed", "bin/weed", "venv/bin/weed", "python/bin/weed"];
-    let found = places.iter().map(|place| folder.join(place)).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("no weed in {}", folder.display()))
 }
 
 impl Weed {
@@ -40,7 +33,13 @@ impl Weed {
         // Its ports of gRPC are 10000 higher, and still below those that the system hands out.
         let base = 11_000 + (std::process::id() % 800) * 10;
         let port = |name: &str, n: u32| format!("-{name}={}", base + n);
-        let server = Command::new(program(&services))
+        let program = services.join("bin/weed");
+        let absent = format!("{} is absent: run scripts/services.sh install", program.display());
+        assert!(program.exists(), "{absent}");
+        // The server dies with the test, however that ends.
+        let server = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(program)
             .args([
                 "server",
                 "-ip=127.0.0.1",
@@ -71,7 +70,7 @@ impl Weed {
             let ready = tier.put_file("ready", name.path()).and_then(|()| tier.probe());
             match ready {
                 Ok(_) => return Some(weed),
-                Err(error) if start.elapsed() > Duration::from_secs(60) => {
+                Err(error) if start.elapsed() > Duration::from_secs(120) => {
                     let log = std::fs::read_to_string(weed.folder.path().join("log")).unwrap();
                     panic!("{error}\n{log}");
                 }

@@ -115,6 +115,15 @@ fn a_prompt_that_is_too_long_is_cut_at_its_end() {
     scratch.ends(FAILED, &line).says(&["--max-tokens", "room for 2048"]);
 }
 
+/// Returns a text as a terminal gets it.
+fn spelled(text: &str) -> String {
+    let spelled = |c: char| match c.is_control() && c != '\n' {
+        true => c.escape_unicode().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(spelled).collect()
+}
+
 #[test]
 fn a_question_that_fails_does_not_end_a_batch() {
     let scratch = built();
@@ -132,7 +141,7 @@ fn a_question_that_fails_does_not_end_a_batch() {
     answers.retain(|answer| !failed(answer));
     let text = scratch.ends(DEGRADED, line).stdout;
     for answer in &answers {
-        let words = ["query", "answer"].map(|key| answer[key].as_str().unwrap());
+        let words = ["query", "answer"].map(|key| spelled(answer[key].as_str().unwrap()));
         assert!(text.contains(&format!("{}\n{}\n\n[1] ", words[0], words[1])), "{text}");
     }
     let stdin = scratch.run_with_stdin(

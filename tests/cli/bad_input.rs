@@ -108,7 +108,8 @@ fn memory_and_documents_have_limits_that_refusals_name() {
     let long = scratch.fails_without_store(&format!("{build} --max-document-bytes 100"));
     long.says(&[
         "corpus.parquet row 1: the document has",
-        "100 are allowed; split it, or allow more with --max-document-bytes",
+        "100 are allowed; 160 rows cannot be read",
+        "split it, or allow more with --max-document-bytes",
     ]);
     // A sparse line, which takes no space on the disk.
     File::create(scratch.path("long.jsonl")).unwrap().set_len(1 << 32).unwrap();

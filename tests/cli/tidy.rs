@@ -175,7 +175,7 @@ const SPELLING: [(&str, &str); 5] = [
     ("crates/engine/src/open/tiers.rs", "it reads HYPERRAG_REDIS_*, whatever program asks"),
     ("crates/model/src/fetch/cache.rs", "it reads HYPERRAG_HOME, whatever program asks"),
     ("crates/model/src/fetch/pypi.rs", "the flags are pip's"),
-    ("crates/tiers/src/redis/fault.rs", "it says where a password belongs"),
+    ("crates/tiers/src/redis/", "it says where passwords and authorities belong"),
     ("crates/tiers/src/spec/", "it refuses passwords in URLs, and says where they belong"),
 ];
 

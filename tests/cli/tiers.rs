@@ -57,7 +57,10 @@ fn answers_are_the_same_from_every_order_of_tiers() {
     let first = cached("--tiers folder:place");
     assert_eq!(answers(&first), expected);
     let counts = work(&first);
-    assert_eq!(counts.iter().map(|(name, ..)| &name[..]).collect::<Vec<_>>(), ["ram", "cache", "folder"]);
+    assert_eq!(
+        counts.iter().map(|(name, ..)| &name[..]).collect::<Vec<_>>(),
+        ["ram", "cache", "folder"]
+    );
     assert!(counts[0].1 > 0 && counts[2].1 > 0, "{counts:?}");
     // The next process finds in the cache what the first one read.
     fs::rename(scratch.path("place"), scratch.path("gone")).unwrap();
@@ -84,11 +87,15 @@ fn what_no_tier_has_is_computed_again_and_said() {
 #[test]
 fn the_settings_file_names_tiers_and_bench_tells_their_work() {
     let scratch = exported();
-    scratch.write("hyperrag.toml", "tiers = [\"ram:8MiB\", \"folder:place\"]\n[query]\nexplain = true\n");
+    scratch.write(
+        "hyperrag.toml",
+        "tiers = [\"ram:8MiB\", \"folder:place\"]\n[query]\nexplain = true\n",
+    );
     let ended = scratch.ok(QUERY);
     ended.says(&["ram:", "folder:", "a piece came after"]);
     assert_eq!(work(&ended).len(), 2);
-    let bench = scratch.ok("bench --store store TINY --queries QUERIES --query-count 1 --depth 4 --json");
+    let bench =
+        scratch.ok("bench --store store TINY --queries QUERIES --query-count 1 --depth 4 --json");
     let bench = bench.json().remove(0);
     assert_eq!(bench["conditions"]["io"], json!("tiers"));
     assert_eq!(bench["tiers"].as_array().unwrap().len(), 2);

@@ -65,6 +65,9 @@ pub fn tier_reports(
     specs: &[TierSpec],
     logins: &TierLogins,
 ) -> Result<Vec<TierReport>, EngineError> {
+    if specs.is_empty() {
+        return Ok(Vec::new());
+    }
     let store = Store::open(root)?;
     let keys = sample(&store)?;
     let block_bytes = largest_block(&Tiered::open(root)?);

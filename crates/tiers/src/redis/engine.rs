@@ -12,10 +12,10 @@ use redis::Value;
 
 use super::fault::Fault;
 use super::node::{Dialer, Link, Node};
+use super::options::{Readers, RedisOptions};
 use super::request::Task;
 use super::slots::Address;
 use super::topology::SlotMap;
-use super::options::{Readers, RedisOptions};
 
 /// Redirections that a piece follows.
 const HOPS_MAX: u32 = 5;

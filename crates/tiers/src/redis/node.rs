@@ -15,9 +15,9 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::options::RedisOptions;
 use super::fault::Fault;
 use super::frames::FRAME_BYTES;
+use super::options::RedisOptions;
 use super::request::Task;
 use super::slots::Address;
 use crate::breaker::Breaker;

@@ -5,7 +5,11 @@ use std::time::Duration;
 use hyperrag_core::TierRole;
 use proptest::prelude::*;
 
-use super::*;
+use super::TierSpec;
+use super::error::SpecError;
+use super::list::parse_tiers;
+use super::quantity::{Amount, parse_bytes};
+use super::url::{ClaimPlace, ReadFrom, RedisSpec, S3Spec};
 
 fn parsed(text: &str) -> TierSpec {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))

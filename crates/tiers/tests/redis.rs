@@ -609,8 +609,7 @@ fn tls_trusts_the_authorities_that_are_given_and_no_others() {
     let other: &[u8] = include_bytes!("support/tls/other-ca.pem");
     let with = |node: String, tls: bool, ca: Option<&[u8]>| {
         let ca = ca.map(<[u8]>::to_vec);
-        let timeout = Duration::from_secs(2);
-        RedisTier::open(RedisOptions { tls, ca, timeout, ..options(vec![node]) })
+        RedisTier::open(RedisOptions { tls, ca, ..options(vec![node]) })
     };
     let at = |host: &str| format!("{host}:{port}");
     let both = [other, ca].concat();

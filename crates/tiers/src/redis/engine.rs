@@ -99,20 +99,26 @@ impl Engine {
     /// Chooses a copy, of those that have not failed at the task and are not left alone; one whose last answer
     /// was a failure only if there is no other. Copies get reads in proportion to their rates.
     fn choose(&self, task: &Task) -> Option<Arc<Node>> {
+        self.choose_beside(None, task)
+    }
+
+    /// Chooses a copy that is not `node`.
+    fn choose_beside(&self, node: Option<&Arc<Node>>, task: &Task) -> Option<Arc<Node>> {
+        let beside = |copy: &Arc<Node>| node.is_none_or(|node| node.address != copy.address);
         let copies = self.copies(task);
         let most = copies.iter().map(|node| node.state().spent).max().unwrap_or_default();
-        let able = copies.into_iter().filter_map(|node| {
+        let able = copies.into_iter().filter_map(|copy| {
             let asked =
-                task.failed_at.contains(&node.address) || task.absent_at.contains(&node.address);
-            let mut state = node.state();
+                task.failed_at.contains(&copy.address) || task.absent_at.contains(&copy.address);
+            let mut state = copy.state();
             // A node that was away does not make up for it.
             state.spent = state.spent.max(most.saturating_sub(CATCH_UP));
             let rank = (state.suspect, state.burden());
-            let able = !asked && !state.breaker.is_open();
+            let able = !asked && beside(&copy) && !state.breaker.is_open();
             drop(state);
-            able.then_some((rank, node))
+            able.then_some((rank, copy))
         });
-        able.min_by_key(|(rank, _)| *rank).map(|(_, node)| node)
+        able.min_by_key(|(rank, _)| *rank).map(|(_, copy)| copy)
     }
 
     /// Returns another number with each call.
@@ -172,7 +178,8 @@ impl Engine {
             let state = node.state();
             (state.breaker.is_open(), state.suspect)
         };
-        let other = self.choose(&task).filter(|other| other.address != node.address);
+        let other = self.choose_beside(Some(node), &task);
+        let is_alone = other.is_none();
         let other_is_well = other.as_ref().is_some_and(|other| !other.state().suspect);
         if let Some(other) = other.filter(|_| open || (suspect && other_is_well && !task.sent_on)) {
             task.sent_on = false;
@@ -184,11 +191,12 @@ impl Engine {
             task.fault = task.fault.take().or_else(why);
             return self.another_round(task);
         }
-        let limit = if other_is_well {
-            let usual = node.state().frame_time() * 4;
-            usual.max(HEDGE_MIN).min(left / 2)
-        } else {
-            left
+        let usual = (node.state().frame_time() * 4).max(HEDGE_MIN);
+        let limit = match (is_alone, other_is_well) {
+            (true, _) => left,
+            (false, true) => usual.min(left / 2),
+            // The other one may have failed only because it is slow.
+            (false, false) => (usual * 4).min(left / 2),
         };
         let (asking, start) = (std::mem::take(&mut task.asking), Instant::now());
         let answer = node.ask(&self.dial, Link::Read, &[task.command()], asking, limit).await;

@@ -20,9 +20,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyperrag_core::{
-    Blob, Fetch, FetchSink, Piece, Tier, TierError, TierFact, TierRole, TierShape,
-};
+use hyperrag_core::{Blob, Fetch, FetchSink, Piece, Tier, TierError, TierFact, TierShape};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::runtime::Handle;

@@ -192,11 +192,12 @@ impl Engine {
             return self.another_round(task);
         }
         let usual = (node.state().frame_time() * 4).max(HEDGE_MIN);
-        let limit = match (is_alone, other_is_well) {
-            (true, _) => left,
-            (false, true) => usual.min(left / 2),
-            // The other one may have failed only because it is slow.
+        let limit = match (other_is_well, is_alone && !self.dial.clustered.load(Ordering::Relaxed))
+        {
+            (true, _) => usual.min(left / 2),
+            // The other one may have failed only because it is slow. In a cluster, the next map may name one.
             (false, false) => (usual * 4).min(left / 2),
+            (false, true) => left,
         };
         let (asking, start) = (std::mem::take(&mut task.asking), Instant::now());
         let answer = node.ask(&self.dial, Link::Read, &[task.command()], asking, limit).await;

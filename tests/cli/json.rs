@@ -21,7 +21,7 @@ alone. A test makes this page
 ";
 
 /// Commands on a small store, in their order; the others prepare it.
-const COMMANDS: [(&str, &str); 24] = [
+const COMMANDS: [(&str, &str); 27] = [
     ("model list", "model list"),
     ("model info", "model info TINY_PATH"),
     ("devices", "devices"),
@@ -29,8 +29,16 @@ const COMMANDS: [(&str, &str); 24] = [
     ("build", "build CORPUS --store store TINY --limit 40 --unit-rows 16"),
     ("build --append", "build more.jsonl --store store TINY --append"),
     ("query", "query --store store TINY --queries QUERIES --depth 9"),
+    (
+        "query --tiers",
+        "query --store store TINY --queries QUERIES --depth 9 --tiers ram:1MiB,store",
+    ),
     ("answer", "answer --store store TINY --queries two.jsonl --depth 5 --max-tokens 3"),
     ("bench", "bench --store store TINY --queries QUERIES --query-count 2 --depth 4"),
+    (
+        "bench --tiers",
+        "bench --store store TINY --queries QUERIES --query-count 1 --depth 4 --tiers ram:1MiB,store",
+    ),
     (
         "bench quality",
         "bench quality CORPUS TINY --queries QUERIES --qrels QRELS --query-count 3 --depth 4 --variants f32/f32,bf16/f32",
@@ -41,6 +49,7 @@ const COMMANDS: [(&str, &str); 24] = [
     ("tune", "tune --hits hits --qrels QRELS"),
     ("replicate", "replicate --store store --to copy"),
     ("info", "info --store store"),
+    ("info --tiers", "info --store store --tiers store,ram:1MiB"),
     ("delete", "delete --store store --ids gone"),
     ("compact", "compact --store store"),
     ("verify", "verify --store store --replicas"),

@@ -314,7 +314,7 @@ mod tests {
             &GERMAN,
             &[
                 ("Was war die Fehlerquelle?", &[0, 4, 1], "fehler quelle"),
-                ("Berichtsfehlern", &[0, 4], "bericht fehlern"),
+                ("Berichtsfehlern", &[0, 4], "berichts fehlern"),
                 ("Donauquellen", &[1, 4], "donau quellen"),
                 ("berchit", &[0, 4], "bericht"),
                 ("honogbiemen", &[3], "honigbi"),

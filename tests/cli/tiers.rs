@@ -122,7 +122,7 @@ fn words_that_are_no_tier_are_refused_and_secrets_are_not_repeated() {
     for (tiers, said) in [
         ("disk", "is no tier"),
         ("ram:much", "is no size"),
-        ("cache:/tmp", "DIR"),
+        ("cache:/tmp", "cache:FOLDER:SIZE"),
         ("redis://me:hunter2@host:1", "HYPERRAG_REDIS_PASSWORD"),
         ("s3://key:hunter2@bucket/x", "AWS_SECRET_ACCESS_KEY"),
         ("redis://host?colour=red", "role"),

@@ -14,8 +14,8 @@ use super::fault::Fault;
 use super::node::{Dialer, Link, Node};
 use super::options::{Readers, RedisOptions};
 use super::request::Task;
+use super::slot_map::SlotMap;
 use super::slots::Address;
-use super::topology::SlotMap;
 
 /// Redirections that a piece follows.
 const HOPS_MAX: u32 = 5;

@@ -11,6 +11,7 @@ mod health;
 mod node;
 mod options;
 mod request;
+mod slot_map;
 mod slots;
 mod topology;
 mod write;

@@ -12,6 +12,7 @@ use hyperrag_core::TierError;
 use super::engine::{Engine, lock};
 use super::fault::Fault;
 use super::node::{Link, Node};
+use super::slot_map::SlotMap;
 use super::slots::{Address, SLOTS, SlotRange, parse_slots};
 
 /// Age at which the map is read anew, and that of a map in which a slot has fewer copies than there were.
@@ -22,26 +23,6 @@ const AGE_MIN: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// Nodes that are asked at once.
 const ASKED_MAX: usize = 6;
-
-/// Map from slots to nodes.
-pub(super) struct SlotMap {
-    made: Instant,
-    pub(super) clustered: bool,
-    /// Copies of a group of slots, the master first.
-    pub(super) groups: Vec<Vec<Arc<Node>>>,
-    /// Group of each slot; out of range where no node holds the slot.
-    group_of: Vec<u16>,
-    degraded: bool,
-    copies_seen: usize,
-}
-
-impl SlotMap {
-    /// Returns the nodes that hold a slot, the master first; empty if there is none.
-    pub(super) fn copies(&self, slot: u16) -> &[Arc<Node>] {
-        let group = self.group_of.get(usize::from(slot));
-        group.and_then(|group| self.groups.get(usize::from(*group))).map_or(&[], |nodes| nodes)
-    }
-}
 
 /// Answer of a node to the question who holds what.
 enum Layout {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Result, anyhow};
-use hyperrag_core::{Failover, Hint};
+use hyperrag_core::{Failover, Hint, counted};
 use hyperrag_engine::EngineError;
 use hyperrag_rerank::{DamagedBlock, RerankError};
 use indicatif::ProgressBar;
@@ -164,15 +164,24 @@ fn is_fatal(error: &anyhow::Error) -> bool {
     }
 }
 
-/// Speaks of every block that was damaged, and computed again or left out.
+/// Speaks of every block that was damaged, and computed again or left out. Blocks with one reason share a
+/// sentence.
 fn warn_of_damages(damages: &[DamagedBlock]) {
+    let mut reasons: BTreeMap<(&str, bool), Vec<&DamagedBlock>> = BTreeMap::new();
     for damage in damages {
-        report::warn(&format!(
-            "{}; the block of {} was {}",
-            damage.what,
-            damage.key.chunk,
-            if damage.skipped { "left out" } else { "computed again" }
-        ));
+        reasons.entry((&damage.what, damage.skipped)).or_default().push(damage);
+    }
+    for damage in damages {
+        // In the order of the blocks.
+        let Some(blocks) = reasons.remove(&(&damage.what[..], damage.skipped)) else { continue };
+        let done = if damage.skipped { "left out" } else { "computed again" };
+        let of = match &blocks[..] {
+            [one] => format!("the block of {} was", one.key.chunk),
+            all => {
+                format!("{}, the first of {}, were", counted(all.len(), "block"), all[0].key.chunk)
+            }
+        };
+        report::warn(&format!("{}; {of} {done}", damage.what));
     }
 }
 

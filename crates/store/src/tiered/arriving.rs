@@ -265,12 +265,13 @@ impl Arriving {
     fn place_fault(&self, fault: &TierFault) -> PlaceFault {
         let name = self.state.tier.name();
         let usual = matches!(fault, TierFault::Absent) && self.state.shape.role == TierRole::Cache;
-        let what = match fault {
-            TierFault::Absent => "it does not hold the block".to_owned(),
-            TierFault::Failed(error) => error.to_string(),
-            TierFault::Damaged(what) => what.clone(),
+        let block = format!("{name}: block {} of shard {}", self.blob.key.slot.0, self.blob.shard);
+        let (place, what) = match fault {
+            TierFault::Absent => (block, "it does not hold the block".to_owned()),
+            // The tier as a whole: it is told once for all blocks.
+            TierFault::Failed(error) => (name.to_owned(), error.to_string()),
+            TierFault::Damaged(what) => (block, what.clone()),
         };
-        let place = format!("{name}: block {} of shard {}", self.blob.key.slot.0, self.blob.shard);
         PlaceFault { error: BlockError::Damaged { place, what }, usual }
     }
 

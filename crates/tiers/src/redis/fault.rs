@@ -39,7 +39,10 @@ impl Fault {
         {
             return Self::of_server(first.code(), first.details().unwrap_or_default(), from);
         }
-        let words = format!("{from}: {error}");
+        // The client's sentences may have several lines.
+        let error = error.to_string();
+        let error: Vec<&str> = error.lines().map(str::trim).collect();
+        let words = format!("{from}: {}", error.join(" ").trim_end());
         if words.contains("invalid peer certificate") {
             return Self::Final(TierError::Refused(format!(
                 "{words}; HYPERRAG_REDIS_CA names a file with the authorities that are trusted"

@@ -7,7 +7,6 @@ use hyperrag_core::KvDtype;
 use hyperrag_retrieval::Analyzer;
 
 use crate::cli::model::ModelArgs;
-use crate::cli::query::{TierList, parse_tier_list};
 
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
@@ -18,8 +17,8 @@ pub(crate) struct InfoArgs {
     #[arg(long, value_name = "NAME|PATH|ID")]
     pub(crate) model: Option<String>,
     /// Ask these places of blocks what they are, and for some blocks of the store; as for `query`.
-    #[arg(long, value_name = "TIERS", value_parser = parse_tier_list)]
-    pub(crate) tiers: Vec<TierList>,
+    #[arg(long, value_name = "TIERS")]
+    pub(crate) tiers: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use hyperrag_engine::open::tiers::{SpecError, TierSpec, parse_tiers};
 
 use crate::cli::model::ModelArgs;
 
@@ -105,32 +104,11 @@ pub(crate) struct TierArgs {
     /// `folder:DIR`, `redis://HOST:PORT,HOST:PORT?role=home`, `rediss://...`, `s3://BUCKET/PREFIX`.
     /// Secrets come from HYPERRAG_REDIS_USERNAME, HYPERRAG_REDIS_PASSWORD, HYPERRAG_REDIS_CA and
     /// AWS_*. Every byte is checked; what no place has is computed again.
-    #[arg(long, value_name = "TIERS", value_parser = parse_tier_list)]
-    pub(crate) tiers: Vec<TierList>,
+    #[arg(long, value_name = "TIERS")]
+    pub(crate) tiers: Vec<String>,
     /// Say after the last query what each tier gave.
     #[arg(long)]
     pub(crate) explain: bool,
-}
-
-impl TierArgs {
-    /// Returns all tiers, in order.
-    pub(crate) fn specs(&self) -> Vec<TierSpec> {
-        specs(&self.tiers)
-    }
-}
-
-/// Returns the tiers of all flags, in order.
-pub(crate) fn specs(lists: &[TierList]) -> Vec<TierSpec> {
-    lists.iter().flat_map(|list| list.0.iter().cloned()).collect()
-}
-
-/// Tiers of one flag.
-#[derive(Clone, Debug)]
-pub(crate) struct TierList(pub(crate) Vec<TierSpec>);
-
-/// A list of tiers.
-pub(crate) fn parse_tier_list(text: &str) -> Result<TierList, SpecError> {
-    parse_tiers(text).map(TierList)
 }
 
 #[derive(Debug, Args)]

@@ -10,9 +10,9 @@ use hyperrag_model::{DeviceChoice, DeviceInfo, ModelCache};
 use hyperrag_store::{Store, notes, replica_states};
 
 use crate::cli::keep::InfoArgs;
-use crate::cli::query::specs;
 use crate::exit::Status;
 use crate::input::store::named;
+use crate::input::tiers::specs;
 use crate::output::info::{BlockSizes, description, exactness};
 use crate::output::tiers::tier_table;
 use crate::{hint, report};
@@ -35,7 +35,7 @@ pub(crate) fn info(args: &InfoArgs, json: bool) -> Result<Status> {
     let notes = notes.unwrap_or_default();
     let device = DeviceInfo::of(DeviceChoice::Auto)?;
     let appended = unfinished_append(&store, &root);
-    let tiers = tier_reports(&root, &specs(&args.tiers), &TierLogins::from_environment())?;
+    let tiers = tier_reports(&root, &specs(&args.tiers)?, &TierLogins::from_environment())?;
     let status = match tiers.iter().all(TierReport::is_whole) {
         true => Status::Done,
         false => Status::Degraded,

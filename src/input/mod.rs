@@ -12,3 +12,4 @@ pub(crate) mod rows;
 pub(crate) mod stdin;
 pub(crate) mod store;
 pub(crate) mod text;
+pub(crate) mod tiers;

@@ -4,12 +4,13 @@
 use std::path::Path;
 
 use anyhow::Result;
-use hyperrag_engine::open::tiers::TierLogins;
+use hyperrag_engine::open::tiers::{TierLogins, TierSpec};
 use hyperrag_engine::{Engine, ModelRequest};
 
 use crate::cli::model::ModelArgs;
-use crate::cli::query::{SearchArgs, TierArgs};
+use crate::cli::query::SearchArgs;
 use crate::input::store::named;
+use crate::input::tiers::specs;
 use crate::{hint, report};
 
 /// Returns what `args` ask for; warnings of loading it go to the user.
@@ -35,21 +36,22 @@ pub(crate) fn open(root: &Path, args: &ModelArgs) -> Result<Engine> {
 
 /// Opens the store of a search to rank its documents, with the tiers that its blocks come from.
 pub(crate) fn open_to_rank(args: &SearchArgs) -> Result<Engine> {
+    let specs = specs(&args.tiers.tiers)?;
     let store = named(&args.store)?;
     let engine = told(Engine::open_to_rank(&store.root, &request(&args.model))?);
-    with_tiers(store.with_place(engine), &args.tiers)
+    with_tiers(store.with_place(engine), &specs)
 }
 
 /// Opens the store of a search like [`open`], with the tiers that its blocks come from.
 pub(crate) fn open_to_compare(args: &SearchArgs, model: &ModelArgs) -> Result<Engine> {
-    with_tiers(open(&args.store, model)?, &args.tiers)
+    let specs = specs(&args.tiers.tiers)?;
+    with_tiers(open(&args.store, model)?, &specs)
 }
 
-fn with_tiers(engine: Engine, args: &TierArgs) -> Result<Engine> {
-    let specs = args.specs();
+fn with_tiers(engine: Engine, specs: &[TierSpec]) -> Result<Engine> {
     match specs.is_empty() {
         true => Ok(engine),
-        false => Ok(engine.with_tiers(&specs, &TierLogins::from_environment())?),
+        false => Ok(engine.with_tiers(specs, &TierLogins::from_environment())?),
     }
 }
 

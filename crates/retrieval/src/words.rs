@@ -2,7 +2,7 @@
 //!
 //! In: text. Out: its words in form NFKC, not yet in lower case. A word is a run of letters, digits and
 //! their marks. Scripts without blanks give units (ideographs, kana, syllables) and pairs of neighbours.
-//! It does not know languages, but for the letter I of Turkish. Stored indexes have words cut by this code, so a change needs another
+//! Of languages it knows the letter I of Turkish alone. Stored indexes have words cut by this code, so a change needs another
 //! number in the identifiers of analyzers.
 
 use std::iter::{Map, Peekable};

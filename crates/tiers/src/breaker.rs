@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Breaker {
     in_row: u32,
-    /// One bit a result, the latest lowest; 1 is a failure.
+    /// Results as bits, the latest lowest; 1 is a failure.
     recent: u32,
     results: u32,
     pause: Duration,

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Silence after which a cluster replaces a master, where that is tested.
 const NODE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One test at a time: each has servers of its own.
+/// Runs one test at a time: each has servers of its own.
 fn turn() -> Option<MutexGuard<'static, ()>> {
     static TURN: Mutex<()> = Mutex::new(());
     services()?;

@@ -366,15 +366,21 @@ impl Arriving {
         if let Some(kept) = &self.kept
             && kept.is_whole()
         {
-            let held = self.lock();
-            let here = held.frames.iter().map_while(|frame| match frame {
-                Frame::Here(bytes) => Some(bytes.clone()),
-                _ => None,
-            });
-            let frames: Vec<Bytes> = here.collect();
-            if frames.len() == held.frames.len() {
+            // Handed over, not shared: their room is counted until the caches have them.
+            let mut held = self.lock();
+            let all = held.frames.iter().all(|frame| matches!(frame, Frame::Here(_)));
+            if all {
+                let taken =
+                    held.frames.iter_mut().map(|frame| std::mem::replace(frame, Frame::Away));
+                let frames: Vec<Bytes> = taken
+                    .filter_map(|frame| match frame {
+                        Frame::Here(bytes) => Some(bytes),
+                        Frame::Away | Frame::Asked(_) => None,
+                    })
+                    .collect();
                 drop(held);
                 kept.promote(self.blob, frames);
+                return Ok(hidden);
             }
         }
         self.advance(self.blob.bytes);

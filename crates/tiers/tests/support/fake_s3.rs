@@ -51,7 +51,7 @@ struct Object {
     meta: Vec<(String, String)>,
 }
 
-/// One request that the server saw.
+/// Request that the server saw.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) method: String,

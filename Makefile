@@ -4,7 +4,7 @@ FEATURES = --features hyperrag-model/real-model
 HYPERRAG = target/release/hyperrag
 export RUSTDOCFLAGS = -D warnings
 
-.PHONY: help build demo test lint deny unit docs model python test-gemma writers torture test-services asan fuzz cuda tiny gpu compare kernels prerequisites clean
+.PHONY: help build demo test lint deny unit docs model python services test-gemma writers torture test-services asan fuzz cuda tiny gpu compare kernels prerequisites clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -43,8 +43,8 @@ deny: prerequisites ## check licences, sources and known advisories of all packa
 	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny@0.20.2
 	$(CARGO) deny --locked check
 
-unit: model python
-	$(CARGO) test --release --locked --workspace $(FEATURES)
+unit: model python services
+	HYPERRAG_SERVICES=$(SERVICES_HOME) $(CARGO) test --release --locked --workspace $(FEATURES)
 
 test-gemma: build ## fetch Gemma 3 270M (250 MB) and compare it with transformers; build, query and bench with it
 	$(HYPERRAG) model pull gemma3-270m
@@ -75,12 +75,17 @@ target/writers/installed: Makefile | prerequisites
 
 torture: ## damage a store in every way that is listed, count what is noticed (minutes; SEED=N)
 	TORTURE=full $(CARGO) test --release --locked --test torture
+	TORTURE=full $(CARGO) test --release --locked --workspace $(FEATURES) --test store faulty_tiers -- --nocapture
+
+SERVICES_HOME = $(CURDIR)/target/services
+services: prerequisites ## fetch Redis, Valkey and SeaweedFS into target/services, without root
+	scripts/services.sh install
 
 # With all features, as `make unit` compiled it.
-test-services: prerequisites ## fetch Redis, Valkey and SeaweedFS into target/services, and test the tiers against them; SERVICES=full reads more
-	scripts/services.sh install
-	HYPERRAG_SERVICES=$(CURDIR)/target/services $(CARGO) test --release --locked --workspace $(FEATURES) --test redis
-	HYPERRAG_SERVICES=$(CURDIR)/target/services $(CARGO) test --release --locked --workspace $(FEATURES) --test object seaweedfs
+test-services: model python services ## the part of `make test` that needs servers; SERVICES=full reads more
+	HYPERRAG_SERVICES=$(SERVICES_HOME) $(CARGO) test --release --locked --workspace $(FEATURES) \
+	  --test redis --test network --test object
+	HYPERRAG_SERVICES=$(SERVICES_HOME) $(CARGO) test --release --locked --workspace $(FEATURES) --test cli service
 
 asan: prerequisites ## run the kernels' tests under AddressSanitizer (minutes; target/asan)
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan $(CARGO) test --release --locked \

@@ -93,6 +93,11 @@ impl Breaker {
         }
     }
 
+    /// Notes that a request ended without telling anything. If it was the probe, another may follow.
+    pub fn given_up(&mut self) {
+        self.probed = false;
+    }
+
     fn note(&mut self, failed: u32) {
         self.recent = ((self.recent << 1) | failed) & ((1 << RECENT) - 1);
         self.results = (self.results + 1).min(RECENT);
@@ -119,6 +124,8 @@ mod tests {
         assert!(breaker.is_open() && !breaker.allows(start + PAUSE - Duration::from_millis(1)));
         assert!(breaker.allows(start + PAUSE));
         assert!(!breaker.allows(start + PAUSE), "a second probe");
+        breaker.given_up();
+        assert!(breaker.allows(start + PAUSE), "a probe that told nothing is the last one");
         breaker.succeeded();
         assert!(!breaker.is_open() && breaker.allows(start));
     }

@@ -1,4 +1,4 @@
-//! Object stores as tiers: a folder, a fake server that fails by seed, and, with `HYPERRAG_SERVICES`, SeaweedFS.
+//! Object stores as tiers: a fake server that fails by seed, and, with `HYPERRAG_SERVICES`, SeaweedFS.
 
 #![expect(clippy::print_stdout, reason = "the last case before a failure is worth reading")]
 
@@ -12,7 +12,6 @@ mod suite;
 mod weed;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -318,6 +317,33 @@ fn absence_refusal_and_silence_differ() {
 }
 
 #[test]
+fn a_place_that_is_gone_is_left_alone_and_found_again() {
+    let (server, tier) = fake(41);
+    let bytes = pattern(5, FRAME);
+    server.store(&format!("pre/fix/{}", shard_name(0)), bytes.clone());
+    let block = pieces(blob(0, 0, FRAME));
+    server.fail(1000, &[Fault::Status(503)]);
+    for _ in 0..3 {
+        assert!(matches!(fetched(&tier, &block, LONG)[0], Err(TierError::Unreachable(_))));
+    }
+    let before = server.seen().len();
+    for _ in 0..200 {
+        let answers = fetched(&tier, &block, LONG);
+        // The failure that was seen, so that it is told once.
+        assert!(words(&answers[0]).contains("503"), "{:?}", answers[0]);
+    }
+    let asked = server.seen().len() - before;
+    assert!(asked < 100, "{asked} requests for 200 blocks of a place that is left alone");
+    server.fail(0, &[]);
+    let start = Instant::now();
+    while fetched(&tier, &block, LONG)[0].is_err() {
+        assert!(start.elapsed() < LONG, "the place is not found again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(fetched(&tier, &block, LONG)[0].clone().unwrap().unwrap() == bytes);
+}
+
+#[test]
 fn a_sink_that_panics_costs_its_piece_alone() {
     struct Panics(Arc<Sink>);
     impl FetchSink for Panics {
@@ -572,21 +598,6 @@ fn tls_trusts_the_authorities_that_are_given_and_no_others() {
     assert_eq!(tier.swap_small("n", None, b"1"), Ok(Swapped::Done));
 }
 
-#[test]
-fn a_folder_is_a_tier_of_shards_and_files() {
-    let folder = tempfile::tempdir().unwrap();
-    let url = format!("file://{}", folder.path().display());
-    let tier = ObjectTier::open(&ObjectOptions::new(url)).unwrap();
-    round_trip(&tier);
-    assert!(matches!(tier.swap_small("n", None, b"1"), Err(TierError::Refused(_))));
-    assert!(tier.probe().is_ok());
-    // A shard that was cut.
-    let shard = File::options().write(true).open(folder.path().join(shard_name(3))).unwrap();
-    shard.set_len(1_000_000).unwrap();
-    let answer = fetched(&tier, &pieces(blob(3, 900_000, 600_000)), LONG).remove(0);
-    assert!(matches!(answer, Err(TierError::Protocol(_))), "{answer:?}");
-}
-
 /// Stores shards and files, and reads them back.
 fn round_trip(tier: &ObjectTier) {
     let bytes = pattern(3, 20_000_000);
@@ -643,13 +654,6 @@ fn a_server_of_the_test_keeps_the_promises_of_tiers() {
     let (_server, tier) = fake(19);
     run_files(&tier);
     run_blocks(Shards(Arc::new(tier)));
-}
-
-#[test]
-fn a_folder_keeps_the_promises_of_tiers() {
-    let folder = tempfile::tempdir().unwrap();
-    let url = format!("file://{}", folder.path().display());
-    run_blocks(Shards(Arc::new(ObjectTier::open(&ObjectOptions::new(url)).unwrap())));
 }
 
 #[test]

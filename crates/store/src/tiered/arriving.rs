@@ -2,7 +2,7 @@
 //! in the order of use, no further ahead than a window, and dropped once they were used.
 
 use std::ops::Range;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,8 @@ struct Frames {
     stream: Option<Stream>,
     /// Whether the block has been counted as served by the tier.
     counted: bool,
+    /// Number of readers that have passed each layer, and the hidden state.
+    passed: Vec<usize>,
 }
 
 /// Request of a tier that streams.
@@ -88,6 +90,7 @@ pub(crate) struct Arriving {
     check: OnceLock<BlockCheck>,
     on_fault: Weak<dyn OnFault>,
     kept: Option<Kept>,
+    readers: Arc<AtomicUsize>,
 }
 
 /// Block that is to arrive: which, and from where.
@@ -103,16 +106,24 @@ pub(crate) struct Arrival<'a> {
     pub(crate) on_fault: Weak<dyn OnFault>,
     /// Leave to keep the frames for faster tiers.
     pub(crate) kept: Option<Kept>,
+    /// Number of readers of the block. Frames are kept until all have passed them.
+    pub(crate) readers: Arc<AtomicUsize>,
 }
 
 impl Arriving {
     /// Makes a block of which nothing has been asked for yet.
     pub(crate) fn new(arrival: Arrival<'_>) -> Arc<Self> {
-        let Arrival { place, state, blob, entry, key, kv_shape, window, on_fault, kept } = arrival;
+        let Arrival { place, state, blob, entry, key, kv_shape, window, on_fault, kept, readers } =
+            arrival;
         let frames = blob.frames(state.shape.frame_bytes);
-        let frames = std::iter::repeat_with(|| Frame::Away).take(frames as usize).collect();
-        let frames =
-            Frames { frames, fault: None, requests: Vec::new(), stream: None, counted: false };
+        let frames = Frames {
+            frames: std::iter::repeat_with(|| Frame::Away).take(frames as usize).collect(),
+            fault: None,
+            requests: Vec::new(),
+            stream: None,
+            counted: false,
+            passed: vec![0; kv_shape.layers as usize + 1],
+        };
         Arc::new(Self {
             place,
             state: Arc::clone(state),
@@ -126,6 +137,7 @@ impl Arriving {
             check: OnceLock::new(),
             on_fault,
             kept,
+            readers,
         })
     }
 
@@ -353,7 +365,7 @@ impl Arriving {
         if let Some(kept) = &self.kept {
             kept.checked(layer);
         }
-        self.advance(range.end);
+        self.advance(layer, range.end);
         Ok(())
     }
 
@@ -383,7 +395,7 @@ impl Arriving {
                 return Ok(hidden);
             }
         }
-        self.advance(self.blob.bytes);
+        self.advance(self.kv_shape.layers as usize, self.blob.bytes);
         Ok(hidden)
     }
 
@@ -399,17 +411,20 @@ impl Arriving {
         Ok(KvBlock::new(self.kv_shape, self.tokens(), kv, hidden))
     }
 
-    /// Drops the frames that end at or before `offset`, and asks for those of the window after it.
-    fn advance(self: &Arc<Self>, offset: u64) {
-        if self.kept.is_none() {
+    /// Notes that a reader has passed a layer, which ends at `offset`. Drops the frames before that if it was
+    /// the last one, and asks for those of the window after it.
+    fn advance(self: &Arc<Self>, layer: usize, offset: u64) {
+        let mut held = self.lock();
+        held.passed[layer] += 1;
+        if self.kept.is_none() && held.passed[layer] >= self.readers.load(Relaxed) {
             let used = (offset / self.frame_bytes()) as usize;
-            let mut held = self.lock();
             for frame in held.frames.iter_mut().take(used) {
                 if matches!(frame, Frame::Here(_)) {
                     *frame = Frame::Away;
                 }
             }
         }
+        drop(held);
         self.ask(self.frames_of(&(offset..offset + self.window)));
     }
 

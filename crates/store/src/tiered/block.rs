@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use hyperrag_core::{BlockError, BlockKey, Failover, KvBlock, KvShape, LayerSource};
@@ -84,6 +85,7 @@ pub(crate) struct TieredBlock {
     reading: Mutex<Reading>,
     /// Blocks on their way from tiers, by place, with the number of times that the tier was asked.
     arriving: Mutex<HashMap<usize, (Arc<Arriving>, u32)>>,
+    readers: Arc<AtomicUsize>,
     hidden: OnceLock<Vec<f32>>,
 }
 
@@ -105,6 +107,7 @@ impl TieredBlock {
             window,
             reading: Mutex::new(Reading { place: 0, source: None, failovers: Vec::new() }),
             arriving: Mutex::default(),
+            readers: Arc::default(),
             hidden: OnceLock::new(),
         });
         let mut fault: Option<PlaceFault> = None;
@@ -200,6 +203,7 @@ impl TieredBlock {
             window: self.window.max(tier.shape.frame_bytes),
             on_fault: this,
             kept: self.places.keep(place, entry.bytes),
+            readers: Arc::clone(&self.readers),
         });
         let mut arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
         arriving.insert(place, (Arc::clone(&block), attempts + 1));
@@ -268,8 +272,21 @@ impl OnFault for TieredBlock {
     }
 }
 
-/// A reader of a [`TieredBlock`].
-pub(crate) struct BlockReader(pub(crate) Arc<TieredBlock>);
+/// A reader of a [`TieredBlock`], which may have others.
+pub(crate) struct BlockReader(Arc<TieredBlock>);
+
+impl BlockReader {
+    pub(crate) fn new(block: Arc<TieredBlock>) -> Self {
+        block.readers.fetch_add(1, Relaxed);
+        Self(block)
+    }
+}
+
+impl Drop for BlockReader {
+    fn drop(&mut self) {
+        self.0.readers.fetch_sub(1, Relaxed);
+    }
+}
 
 impl LayerSource for BlockReader {
     fn kv_shape(&self) -> &KvShape {

@@ -7,6 +7,7 @@
 mod arriving;
 mod block;
 mod in_use;
+mod open_blocks;
 mod places;
 mod promotion;
 pub(crate) mod stats;
@@ -32,6 +33,7 @@ use crate::local::replica_list::replicas;
 use crate::tiered::arriving::{Arriving, ask_together};
 use crate::tiered::block::{BlockReader, TieredBlock};
 use crate::tiered::in_use::TierInUse;
+use crate::tiered::open_blocks::OpenBlocks;
 use crate::tiered::places::{Place, Places, told};
 use crate::tiered::stats::TierWork;
 
@@ -57,6 +59,7 @@ pub enum TierChoice {
 /// serves nothing wrong.
 pub struct Tiered {
     places: Arc<Places>,
+    open: OpenBlocks,
     /// Reads from replicas while the store was opened.
     opening: Mutex<Vec<Failover>>,
     warnings: Vec<Warning>,
@@ -117,7 +120,8 @@ impl Tiered {
         let others = others.map(|copy| copy.sharing(&open_files));
         let copies = std::iter::once(own).chain(others).collect();
         let places = Arc::new(Places::of_copies(copies));
-        Ok(Self { places, opening: Mutex::new(opening), warnings, doubt })
+        let open = OpenBlocks::default();
+        Ok(Self { places, open, opening: Mutex::new(opening), warnings, doubt })
     }
 
     /// Says why these may not be the store's last contents; `None` if they are.
@@ -224,7 +228,7 @@ impl Tiered {
     /// first, because a pass over many blocks uses one layer of each at a time.
     fn open_blocks(&self, keys: &[BlockKey]) -> Vec<Result<Option<Arc<TieredBlock>>, BlockError>> {
         let window = WINDOW_BYTES / keys.len().max(1) as u64;
-        let open = |key| TieredBlock::open(&self.places, key, window);
+        let open = |key| self.open.block(key, || TieredBlock::open(&self.places, key, window));
         let opened: Vec<_> = keys.par_iter().map(open).collect();
         for (place, tier) in self.places.distant() {
             let blocks =
@@ -239,13 +243,13 @@ impl Tiered {
 impl BlockRead for Tiered {
     fn get_many(&self, keys: &[BlockKey]) -> Vec<Result<Option<KvBlock>, BlockError>> {
         let read = |opened: Result<Option<Arc<TieredBlock>>, BlockError>| {
-            opened?.map(|block| BlockReader(block).read()).transpose()
+            opened?.map(|block| BlockReader::new(block).read()).transpose()
         };
         self.open_blocks(keys).into_par_iter().map(read).collect()
     }
 
     fn open_many(&self, keys: &[BlockKey]) -> Vec<Opened<'_>> {
-        let reader = |block: Arc<TieredBlock>| Box::new(BlockReader(block)) as Box<dyn LayerSource>;
+        let reader = |block| Box::new(BlockReader::new(block)) as Box<dyn LayerSource>;
         self.open_blocks(keys).into_iter().map(|opened| Ok(opened?.map(reader))).collect()
     }
 }

@@ -1,9 +1,7 @@
 //! A range of an object as its bytes come. In: path and range. Out: exactly the bytes of the range, in order, or
 //! a failure. A cut body is asked for again from the byte where it was cut. Knows no block.
 
-use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,22 +10,17 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use hyperrag_core::TierError;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, GetResultPayload};
+use object_store::{GetOptions, GetRange};
 use tokio::time::{Instant, timeout_at};
 
-use super::http::{Failure, of_file};
+use super::http::Failure;
 use super::place::Place;
 use super::retry::Backoff;
 
-/// Bytes of a file that are read at once.
-const FILE_STEP: u64 = 256 << 10;
 /// Bytes that must come between two cuts; those that come too often end the request.
 const CUT_STEP: u64 = 256 << 10;
 
-enum Source {
-    Stream(BoxStream<'static, object_store::Result<Bytes>>),
-    File(Arc<File>),
-}
+type Source = BoxStream<'static, object_store::Result<Bytes>>;
 
 /// A range that is being read.
 pub(super) struct Body {
@@ -104,7 +97,7 @@ impl Body {
         if !self.range.is_empty() {
             return Ok(bytes);
         }
-        while let Some(Source::Stream(stream)) = &mut self.source {
+        while let Some(stream) = &mut self.source {
             match timeout_at(until, stream.next()).await {
                 Ok(Some(Ok(more))) if more.is_empty() => {}
                 Ok(Some(Ok(_))) => {
@@ -127,7 +120,7 @@ impl Body {
                     let ask = self.ask();
                     self.source = Some(ask.await?);
                 }
-                Some(Source::Stream(stream)) => match stream.next().await {
+                Some(stream) => match stream.next().await {
                     Some(bytes) => {
                         let bytes = bytes?;
                         if !bytes.is_empty() {
@@ -140,17 +133,6 @@ impl Body {
                         return Err(TierError::Protocol(words).into());
                     }
                 },
-                Some(Source::File(file)) => {
-                    let (file, start) = (Arc::clone(file), self.range.start);
-                    let len = (self.range.end - start).min(FILE_STEP) as usize;
-                    let read = move || {
-                        let mut bytes = vec![0; len];
-                        file.read_exact_at(&mut bytes, start).map(|()| Bytes::from(bytes))
-                    };
-                    let read = tokio::task::spawn_blocking(read).await;
-                    let read = read.map_err(|_| super::runtime::stopped())?;
-                    return read.map_err(|error| of_file(&error).into());
-                }
             }
         }
     }
@@ -177,10 +159,7 @@ impl Body {
                 let words = format!("bytes {:?} instead of {range:?}", got.range);
                 return Err(TierError::Protocol(words).into());
             }
-            Ok(match got.payload {
-                GetResultPayload::Stream(stream) => Source::Stream(stream),
-                GetResultPayload::File(file, _) => Source::File(Arc::new(file)),
-            })
+            Ok(got.into_stream())
         }
     }
 }

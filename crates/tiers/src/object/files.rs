@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::ObjectTier;
 use super::body::Body;
 use super::http::{Failure, of_file, present};
-use super::place::{Place, Store, too_long};
+use super::place::{Place, too_long};
 use super::retry::{Backoff, random, repeated};
 use super::runtime::{stopped, wait};
 
@@ -113,10 +113,6 @@ impl FileTier for ObjectTier {
     }
 
     fn swap_small(&self, name: &str, old: Option<&[u8]>, new: &[u8]) -> Result<Swapped, TierError> {
-        if matches!(self.place.store, Store::Folder(_)) {
-            let words = "file:// has no puts under a condition: name the folder by its path";
-            return Err(TierError::Refused(words.to_owned()));
-        }
         let (place, path) = (Arc::clone(&self.place), self.place.path(name)?);
         let old = old.map(Bytes::copy_from_slice);
         let new = Bytes::copy_from_slice(new);
@@ -141,27 +137,13 @@ impl ObjectTier {
     ) -> Result<(), TierError> {
         let len = PART.max(bytes.div_ceil(PARTS_MAX));
         let ranges = (0..bytes.div_ceil(len)).map(|n| n * len..((n + 1) * len).min(bytes));
-        match &self.place.store {
-            Store::Folder(store) => {
-                let (store, path) = (Arc::clone(store), path.clone());
-                let opened = async move { store.put_multipart(&path).await.map_err(of_store) };
-                let mut upload = self.wait(opened)?;
-                for range in ranges {
-                    let put = upload.put_part(part(range)?);
-                    self.wait(async move { put.await.map_err(of_store) })?;
-                }
-                self.wait(async move { upload.complete().await.map(drop).map_err(of_store) })
-            }
-            Store::S3(store) => {
-                let upload = Upload::begin(self, store, path)?;
-                let ranges: Vec<_> = ranges.collect();
-                let sent = upload.send(&ranges, part).and_then(|parts| upload.complete(parts));
-                if sent.is_err() {
-                    upload.abort();
-                }
-                sent
-            }
+        let ranges: Vec<_> = ranges.collect();
+        let upload = Upload::begin(self, &self.place.store, path)?;
+        let sent = upload.send(&ranges, part).and_then(|parts| upload.complete(parts));
+        if sent.is_err() {
+            upload.abort();
         }
+        sent
     }
 }
 
@@ -254,10 +236,6 @@ where
         async move { request.await.map_err(Failure::unconditional) }
     };
     repeated(place.patience, once).await.map_err(TierError::from)
-}
-
-fn of_store(error: object_store::Error) -> TierError {
-    Failure::from(error).into()
 }
 
 /// Changes a small object under a condition. Every attempt is marked, and only an object with the mark counts

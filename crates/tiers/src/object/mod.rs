@@ -1,8 +1,9 @@
-//! A bucket that speaks S3, or a folder, as a tier of whole shards. In: places of blocks, names of files. Out:
+//! A bucket that speaks S3 as a tier of whole shards. In: places of blocks, names of files. Out:
 //! unchecked bytes as they come, files, reasons. It knows no format of a block and no cache.
 
 mod body;
 mod files;
+mod health;
 mod http;
 mod options;
 mod place;
@@ -33,13 +34,14 @@ const HEADS: usize = 16;
 /// Puts of a probe that race for one name.
 const RACERS: usize = 8;
 
-/// A bucket or a folder of immutable shards, `shards/NNNNNN.TABLE.kv`, and of files.
+/// A bucket of immutable shards, `shards/NNNNNN.TABLE.kv`, and of files.
 ///
 /// A request for pieces is one ranged GET for each run of pieces of one block. It is sent when its first piece
 /// is allowed, and its body is read no further than is allowed. At most 64 GETs wait for bytes at one time; the
 /// others are queued in order, and their time does not count. An absent shard is an absent piece. An answer of
 /// status 408, 429, 500, 502, 503 or 504 and a cut body are asked for again within `patience`, from the byte
-/// where the body was cut. A body of another length is an error.
+/// where the body was cut. A body of another length is an error. After some requests without an answer the place
+/// is left alone for a moment: pieces get the last failure at once.
 #[derive(Debug)]
 pub struct ObjectTier {
     place: Arc<Place>,
@@ -52,7 +54,7 @@ impl ObjectTier {
     /// Opens the place. Nothing is sent: [`Tier::probe`] tells whether it can be reached.
     ///
     /// # Errors
-    /// [`TierError::Refused`] for a URL or an endpoint that cannot be, a folder that is absent, plain HTTP
+    /// [`TierError::Refused`] for a URL or an endpoint that cannot be, plain HTTP
     /// without leave, or if the system gives no thread.
     pub fn open(options: &ObjectOptions) -> Result<Self, TierError> {
         let runtime = runtime::handle()?;

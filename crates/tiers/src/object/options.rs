@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Address of an object store, and the way to reach it. Without secrets in its `Debug` form.
 #[derive(Clone)]
 pub struct ObjectOptions {
-    /// `s3://BUCKET/PREFIX` or `file:///FOLDER`.
+    /// `s3://BUCKET/PREFIX`.
     pub url: String,
     /// Endpoint of a server that speaks S3, as `https://HOST:PORT`. Absent: AWS, in the region.
     pub endpoint: Option<String>,

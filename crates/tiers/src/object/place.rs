@@ -1,4 +1,4 @@
-//! The place of objects: a bucket or a folder, below a prefix. In: options and names. Out: whole small objects,
+//! The place of objects: a bucket, below a prefix. In: options and names. Out: whole small objects,
 //! lengths, and paths. Knows no block.
 
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use hyperrag_core::TierError;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, ClientOptions, GetOptions, ObjectStore, ObjectStoreExt, RetryConfig,
 };
 
+use super::health::Health;
 use super::http::{Clients, Failure};
 use super::options::{ObjectLogin, ObjectOptions};
 use super::retry::repeated;
@@ -34,21 +34,15 @@ const ROLES: [(&str, AmazonS3ConfigKey); 7] = [
     ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", AmazonS3ConfigKey::ContainerAuthorizationTokenFile),
 ];
 
-/// A bucket or a folder.
-#[derive(Debug)]
-pub(super) enum Store {
-    S3(Arc<AmazonS3>),
-    Folder(Arc<LocalFileSystem>),
-}
-
 /// A place that holds objects.
 #[derive(Debug)]
 pub(super) struct Place {
-    pub(super) store: Store,
+    pub(super) store: Arc<AmazonS3>,
     pub(super) name: String,
     pub(super) endpoint: String,
     prefix: String,
     pub(super) patience: Duration,
+    pub(super) health: Health,
     bucket_seen: AtomicBool,
 }
 
@@ -74,44 +68,33 @@ impl Place {
         if url.query().is_some() || url.fragment().is_some() {
             return Err(refused("a URL without ? and # is needed"));
         }
-        let (store, prefix, endpoint) = match url.scheme() {
-            "file" => {
-                let path = url.to_file_path().map_err(|()| refused("no path of this machine"))?;
-                let folder = LocalFileSystem::new_with_prefix(&path)
-                    .map_err(|_| refused("there is no such folder"))?;
-                (Store::Folder(Arc::new(folder)), String::new(), path.display().to_string())
-            }
-            "s3" => {
-                let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-                let bucket = url.host_str().filter(|bucket| {
-                    bucket.len() >= 3 && bucket.chars().all(plain) && url.port().is_none()
-                });
-                let bucket = bucket
-                    .ok_or_else(|| refused("names no bucket, which has at least three letters"))?;
-                let prefix = url.path().trim_matches('/');
-                if !prefix.is_empty() {
-                    check_file_name(prefix)?;
-                }
-                let (store, endpoint) = bucket_of(options, bucket)?;
-                (Store::S3(Arc::new(store)), prefix.to_owned(), endpoint)
-            }
-            _ => return Err(refused("neither s3://BUCKET/PREFIX nor file:///FOLDER")),
-        };
+        if url.scheme() != "s3" {
+            return Err(refused("it is not of the form s3://BUCKET/PREFIX"));
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let bucket = url.host_str().filter(|bucket| {
+            bucket.len() >= 3 && bucket.chars().all(plain) && url.port().is_none()
+        });
+        let bucket =
+            bucket.ok_or_else(|| refused("names no bucket, which has at least three letters"))?;
+        let prefix = url.path().trim_matches('/');
+        if !prefix.is_empty() {
+            check_file_name(prefix)?;
+        }
+        let (store, endpoint) = bucket_of(options, bucket)?;
         Ok(Self {
-            store,
+            store: Arc::new(store),
             name: options.shown(),
             endpoint,
-            prefix,
+            prefix: prefix.to_owned(),
             patience: options.patience,
+            health: Health::default(),
             bucket_seen: AtomicBool::new(false),
         })
     }
 
     pub(super) fn objects(&self) -> &dyn ObjectStore {
-        match &self.store {
-            Store::S3(store) => store.as_ref(),
-            Store::Folder(store) => store.as_ref(),
-        }
+        self.store.as_ref()
     }
 
     /// Returns the path of a file, if its name is one.

@@ -184,10 +184,10 @@ async fn drive(mut task: Task, runs: Vec<Run>) {
 /// Reads the pieces of a run and answers for each.
 async fn read(mut task: Task, mut run: Run, lane: OwnedSemaphorePermit) {
     let mut lane = Some(lane);
-    let opened = open(&task, &run);
+    let opened = open(&task, &run).and_then(|body| Ok((body, task.place.health.leave()?)));
     let mut frames = run.first_frame..;
-    let mut body = match opened {
-        Ok(body) => body,
+    let (mut body, mut trial) = match opened {
+        Ok(opened) => opened,
         Err(error) => return refuse(&mut task, &mut run.debt, &Err(error)).await,
     };
     let mut rest = Bytes::new();
@@ -202,13 +202,20 @@ async fn read(mut task: Task, mut run: Run, lane: OwnedSemaphorePermit) {
         }
         let range = run.blob.frame(frame, FRAME);
         match gather(&mut body, &mut rest, (range.end - range.start) as usize).await {
-            Ok(bytes) => run.debt.answer(Ok(Some(bytes))),
+            Ok(bytes) => {
+                trial.succeeded();
+                run.debt.answer(Ok(Some(bytes)));
+            }
             Err(failure) => {
                 drop((lane, body));
                 let answer = match failure {
                     Failure::Absent => Ok(None),
-                    failure => Err(failure.into()),
+                    failure => Err(TierError::from(failure)),
                 };
+                match &answer {
+                    Err(error) => trial.failed(error),
+                    Ok(_) => trial.succeeded(),
+                }
                 return refuse(&mut task, &mut run.debt, &answer).await;
             }
         }

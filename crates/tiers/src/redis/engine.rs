@@ -19,8 +19,10 @@ use super::slots::Address;
 
 /// Redirections that a piece follows.
 const HOPS_MAX: u32 = 5;
-/// Shortest time that a copy is given before the other one is asked.
+/// Shortest and longest time that a copy is given before the other one is asked, in the first round. A copy that
+/// hangs is known from one that is slow only by waiting, so that each round waits twice as long.
 const HEDGE_MIN: Duration = Duration::from_millis(250);
+const HEDGE_MAX: Duration = Duration::from_millis(500);
 /// Shortest wait in vain that counts against a node. A shorter one says more of who waits.
 const TELLING: Duration = Duration::from_millis(50);
 /// Pause before the copies of a slot are asked again after all failed.
@@ -192,12 +194,12 @@ impl Engine {
             return self.another_round(task);
         }
         let usual = (node.state().frame_time() * 4).max(HEDGE_MIN);
-        let limit = match (other_is_well, is_alone && !self.dial.clustered.load(Ordering::Relaxed))
-        {
-            (true, _) => usual.min(left / 2),
-            // The other one may have failed only because it is slow. In a cluster, the next map may name one.
-            (false, false) => (usual * 4).min(left / 2),
-            (false, true) => left,
+        let hedged = usual.min(HEDGE_MAX * (1 << task.rounds.min(5))).min(left / 2);
+        let limit = match (is_alone, self.dial.clustered.load(Ordering::Relaxed)) {
+            (false, _) => hedged,
+            // The next map may name another copy.
+            (true, true) => (hedged * 2).min(left / 2),
+            (true, false) => left,
         };
         let (asking, start) = (std::mem::take(&mut task.asking), Instant::now());
         let answer = node.ask(&self.dial, Link::Read, &[task.command()], asking, limit).await;
@@ -305,6 +307,7 @@ impl Engine {
             return task.give_up();
         }
         task.last_round |= !hope;
+        task.rounds += 1;
         task.failed_at.clear();
         let engine = self.clone();
         tokio::spawn(async move {

@@ -119,10 +119,24 @@ pub(super) struct Spoken {
     pub(super) connection: MultiplexedConnection,
 }
 
+/// The connection of one purpose, which one asker makes while the others wait for it.
+#[derive(Default)]
+struct LinkState {
+    open: Mutex<Numbered>,
+    making: tokio::sync::Mutex<()>,
+}
+
+impl LinkState {
+    /// Locks the connection. A panic of another thread does not matter: every change is one step.
+    fn open(&self) -> MutexGuard<'_, Numbered> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A node with its connections.
 pub(super) struct Node {
     pub(super) address: Address,
-    links: [tokio::sync::Mutex<Numbered>; 3],
+    links: [LinkState; 3],
     state: Mutex<State>,
 }
 
@@ -136,6 +150,8 @@ pub(super) struct State {
     pub(super) reviving: bool,
     /// Reason of the last failure.
     pub(super) why: Option<TierError>,
+    /// Time when the cluster last named the node as a copy of slots.
+    pub(super) named: Option<Instant>,
     connections: u64,
     /// Time that the reads given to this node take, to share reads by rate.
     pub(super) spent: Duration,
@@ -158,6 +174,7 @@ impl Node {
                 suspect: false,
                 reviving: false,
                 why: None,
+                named: None,
                 connections: 0,
                 spent: Duration::ZERO,
                 rate: RATE_AT_FIRST,
@@ -184,17 +201,7 @@ impl Node {
     ) -> Result<Spoken, Fault> {
         let mut number = None;
         let exchange = async {
-            let mut held = self.links[link as usize].lock().await;
-            let (n, mut connection) = match &*held {
-                Some((n, connection)) => (*n, connection.clone()),
-                None => {
-                    let (made, answer) = dial.dial(&self.address, link).await?;
-                    let n = self.connected(answer);
-                    *held = Some((n, made.clone()));
-                    (n, made)
-                }
-            };
-            drop(held);
+            let (n, mut connection) = self.connection(dial, link).await?;
             number = Some(n);
             let values = send(&mut connection, commands, asking).await?;
             Ok(Spoken { values, number: n, connection })
@@ -205,12 +212,33 @@ impl Node {
             Err(_) => Fault::Timeout(patience),
         };
         if fault.ends_connection() {
-            let mut held = self.links[link as usize].lock().await;
-            if held.as_ref().map(|(n, _)| *n) == number {
-                *held = None;
+            let mut open = self.links[link as usize].open();
+            if open.as_ref().map(|(n, _)| *n) == number {
+                *open = None;
             }
         }
         Err(fault)
+    }
+
+    /// Returns the connection of a purpose, made if there is none.
+    async fn connection(
+        &self,
+        dial: &Dialer,
+        link: Link,
+    ) -> Result<(u64, MultiplexedConnection), RedisError> {
+        let state = &self.links[link as usize];
+        let open = || state.open().clone();
+        if let Some(open) = open() {
+            return Ok(open);
+        }
+        let _making = state.making.lock().await;
+        if let Some(open) = open() {
+            return Ok(open);
+        }
+        let (made, answer) = dial.dial(&self.address, link).await?;
+        let made = (self.connected(answer), made);
+        *state.open() = Some(made.clone());
+        Ok(made)
     }
 
     /// Notes a new connection and returns its number.
@@ -223,7 +251,7 @@ impl Node {
 
     /// Asks the node on a new connection whether it can answer.
     pub(super) async fn ping(&self, dial: &Dialer, patience: Duration) -> Result<(), Fault> {
-        *self.links[Link::Control as usize].lock().await = None;
+        *self.links[Link::Control as usize].open() = None;
         self.ask(dial, Link::Control, &[redis::cmd("PING")], false, patience).await?;
         Ok(())
     }

@@ -58,6 +58,8 @@ pub(super) struct Task {
     pub(super) asking: bool,
     pub(super) sent_on: bool,
     pub(super) hops: u32,
+    /// Times that the copies were asked anew.
+    pub(super) rounds: u32,
     /// Whether the map was read anew because no copy could be asked.
     pub(super) last_round: bool,
 }
@@ -101,6 +103,7 @@ impl Task {
             asking: false,
             sent_on: false,
             hops: 0,
+            rounds: 0,
             last_round: false,
         })
     }

@@ -18,6 +18,8 @@ use super::slots::{Address, SLOTS, SlotRange, parse_slots};
 /// Age at which the map is read anew, and that of a map in which a slot has fewer copies than there were.
 const AGE_MAX: Duration = Duration::from_secs(10);
 const AGE_MAX_DEGRADED: Duration = Duration::from_secs(2);
+/// Time for which a node that the cluster names no more is kept as a copy. Promotions take less.
+const KEPT: Duration = Duration::from_secs(30);
 /// Shortest time between two readings, and longest wait for one.
 const AGE_MIN: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -165,20 +167,23 @@ impl Engine {
             for slot in range.first..=range.last {
                 group_of[usize::from(slot)] = group;
             }
-            groups.push(range.nodes.iter().map(|address| self.node(address)).collect());
+            let nodes: Vec<_> = range.nodes.iter().map(|address| self.node(address)).collect();
+            nodes.iter().for_each(|node| node.state().named = Some(Instant::now()));
+            groups.push(nodes);
         }
         self.keep_former(ranges, &mut groups);
         self.set_map(groups, group_of, true);
     }
 
-    /// Adds the former copies of slots that no range names any more, as long as they answer. While a master is
-    /// replaced, nodes leave out its replicas for a moment.
+    /// Adds the former copies of slots that no range names any more. While a master is replaced, nodes leave out
+    /// its replicas for a moment.
     fn keep_former(&self, ranges: &[SlotRange], groups: &mut [Vec<Arc<Node>>]) {
         let Some(former) = lock(&self.map).clone() else { return };
         let named = |address| ranges.iter().any(|range| range.nodes.contains(address));
         for (range, nodes) in ranges.iter().zip(groups) {
             for node in former.copies(range.first) {
-                if !named(&node.address) && !node.state().suspect {
+                let recent = node.state().named.is_some_and(|when| when.elapsed() < KEPT);
+                if !named(&node.address) && recent {
                     nodes.push(node.clone());
                 }
             }

@@ -196,6 +196,12 @@ impl Cluster {
             node.wait_for("link to the master", |node| {
                 node.info("role") == "master" || node.info("master_link_status") == "up"
             });
+            // Gossip tells it of the others' replicas later than of the slots.
+            let ports = || cluster.nodes.iter().map(|node| node.port.to_string());
+            node.wait_for("six nodes with slots", |node| {
+                let slots = node.cli(&["CLUSTER", "SLOTS"]);
+                ports().all(|port| slots.lines().any(|line| line == port))
+            });
         }
         let replicas = cluster.nodes.iter().filter(|node| node.info("role") == "slave").count();
         assert_eq!(replicas, 3);

@@ -79,8 +79,10 @@ torture: ## damage a store in every way that is listed, count what is noticed (m
 # With all features, as `make unit` compiled it.
 test-services: prerequisites ## fetch Redis, Valkey and SeaweedFS into target/services, and test the tiers against them; SERVICES=full reads more
 	scripts/services.sh install
-	HYPERRAG_SERVICES=$(CURDIR)/target/services $(CARGO) test --release --locked --workspace $(FEATURES) --test redis
+	HYPERRAG_SERVICES=$(CURDIR)/target/services $(CARGO) test --release --locked --workspace $(FEATURES) --test redis --test lag
 	HYPERRAG_SERVICES=$(CURDIR)/target/services $(CARGO) test --release --locked --workspace $(FEATURES) --test object seaweedfs
+	HYPERRAG_SERVICES=$(CURDIR)/target/services $(CARGO) test --release --locked --workspace $(FEATURES) --test cli -- \
+	  services:: a_bucket_is_a_place redis_is_a_place
 
 asan: prerequisites ## run the kernels' tests under AddressSanitizer (minutes; target/asan)
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan $(CARGO) test --release --locked \

@@ -84,8 +84,9 @@ services: prerequisites ## fetch Redis, Valkey and SeaweedFS into target/service
 # With all features, as `make unit` compiled it.
 test-services: model python services ## the part of `make test` that needs servers; SERVICES=full reads more
 	HYPERRAG_SERVICES=$(SERVICES_HOME) $(CARGO) test --release --locked --workspace $(FEATURES) \
-	  --test redis --test network --test object
-	HYPERRAG_SERVICES=$(SERVICES_HOME) $(CARGO) test --release --locked --workspace $(FEATURES) --test cli service
+	  --test redis --test lag --test network --test object
+	HYPERRAG_SERVICES=$(SERVICES_HOME) $(CARGO) test --release --locked --workspace $(FEATURES) --test cli -- \
+	  services:: a_bucket_is_a_place redis_is_a_place
 
 asan: prerequisites ## run the kernels' tests under AddressSanitizer (minutes; target/asan)
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan $(CARGO) test --release --locked \

@@ -143,11 +143,21 @@ impl Drop for End<'_> {
 
 /// Runs `work` over the bytes of a store while a thread shows its progress.
 pub(crate) fn watch_bytes<T>(progress: &ByteProgress, work: impl FnOnce() -> T) -> T {
+    watch_bytes_and(progress, String::new, work)
+}
+
+/// Runs `work` over the bytes of a store while a thread shows its progress, and some words after it.
+pub(crate) fn watch_bytes_and<T>(
+    progress: &ByteProgress,
+    words: impl Fn() -> String + Sync,
+    work: impl FnOnce() -> T,
+) -> T {
     let bar = bar(
         Some(0),
-        "{elapsed_precise} {bar:24} {bytes}/{total_bytes}, {bytes_per_sec}, ETA {eta_precise}",
+        "{elapsed_precise} {bar:24} {bytes}/{total_bytes}, {bytes_per_sec}, ETA {eta_precise}{wide_msg}",
     );
     let show = || {
+        bar.set_message(words());
         let (done, all) = progress.bytes();
         bar.set_length(all);
         bar.set_position(done);

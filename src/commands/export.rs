@@ -20,7 +20,11 @@ pub(crate) fn export(args: &ExportArgs, json: bool) -> Result<Status> {
         jobs: args.jobs,
     };
     let (progress, stop) = (ByteProgress::default(), signals::stop()?);
-    let done = report::watch_bytes(&progress, || {
+    let waits = || {
+        let now = place.blocks.write_waits().now;
+        now.map_or_else(String::new, |copy| format!(" (waits: {copy})"))
+    };
+    let done = report::watch_bytes_and(&progress, waits, || {
         hyperrag_engine::maintain::export::export(&args.store, &place, settings, &progress, stop)
     });
     let done = done.map_err(|error| match error {
@@ -45,8 +49,12 @@ fn describe(done: &ExportReport) -> String {
         return format!("{to} lacks {shards_sent} of {shards}: {blocks}, {bytes}");
     }
     let files = counted(done.files_sent, "file");
+    let waited = match done.waited_seconds {
+        waited if waited < 0.1 => String::new(),
+        waited => format!(", {} of it waiting for replicas", report::duration(waited)),
+    };
     format!(
-        "sent {shards_sent} of {shards} to {to}: {blocks}, {bytes}; {files}, {}; {} read back; in {}",
+        "sent {shards_sent} of {shards} to {to}: {blocks}, {bytes}; {files}, {}; {} read back; in {}{waited}",
         report::bytes(done.file_bytes_sent),
         counted(done.blocks_read_back, "block"),
         report::duration(done.seconds)

@@ -9,7 +9,7 @@ use crate::support::{Scratch, all_files, testdata};
 /// Largest number of lines of the README.
 const README_LINES_MAX: usize = 150;
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -67,16 +67,21 @@ fn links_lead_to_files_and_headings() {
     assert!(count > 30, "{count} links");
 }
 
+/// Returns the blocks of a page that have a language.
+pub(crate) fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let fence = format!("\n```{language}\n");
+    let blocks = text.match_indices(&fence).map(|(at, fence)| &text[at + fence.len()..]);
+    blocks.filter_map(|rest| Some(rest.split_once("\n```")?.0)).collect()
+}
+
 /// Returns the commands of a page: lines with `$ ` in its `console` blocks.
 fn commands(text: &str) -> Vec<String> {
-    let blocks = text.split("\n```console\n").skip(1);
-    let blocks = blocks.filter_map(|rest| Some(rest.split_once("\n```")?.0));
-    let lines = blocks.flat_map(str::lines);
+    let lines = blocks(text, "console").into_iter().flat_map(str::lines);
     lines.filter_map(|line| Some(line.strip_prefix("$ ")?.to_owned())).collect()
 }
 
 /// Makes a folder with the files that the pages mention.
-fn prepared() -> Scratch {
+pub(crate) fn prepared() -> Scratch {
     let scratch = Scratch::new();
     for (name, from) in [
         ("corpus.parquet", "corpus.parquet"),

@@ -49,5 +49,5 @@ pub use prompt::query::{Pair, QuerySuffix, Scorer};
 pub use rank_order::rank_order;
 pub use tier::{
     Answer, Blob, BlobKey, FactValue, Fetch, FetchSink, FileTier, Piece, Swapped, Tier, TierError,
-    TierFact, TierRole, TierShape,
+    TierFact, TierRole, TierShape, WriteWaits,
 };

@@ -176,6 +176,15 @@ pub struct TierFact {
     pub value: FactValue,
 }
 
+/// Waits of those who write to a tier for copies that fall behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteWaits {
+    /// Time waited so far, summed over the servers that have copies.
+    pub waited: Duration,
+    /// Copy that is waited for now, in words.
+    pub now: Option<String>,
+}
+
 /// A place that holds the bytes of blocks.
 pub trait Tier: Send + Sync {
     /// Name of the tier, without secrets.
@@ -208,6 +217,19 @@ pub trait Tier: Send + Sync {
     /// # Errors
     /// [`TierError`] if it cannot be used.
     fn probe(&self) -> Result<Vec<TierFact>, TierError>;
+
+    /// Waits a moment until the copies that were asked for can be made, before much is written.
+    ///
+    /// # Errors
+    /// [`TierError`] if they cannot, with what to do.
+    fn ready_to_write(&self) -> Result<(), TierError> {
+        Ok(())
+    }
+
+    /// Returns the waits for copies that fall behind. Other threads may write meanwhile.
+    fn write_waits(&self) -> WriteWaits {
+        WriteWaits::default()
+    }
 }
 
 /// Result of changing a small file under the condition that it is still the one that was read.

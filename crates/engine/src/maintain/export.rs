@@ -70,6 +70,8 @@ pub struct ExportReport {
     pub file_bytes_sent: u64,
     /// Seconds taken.
     pub seconds: f64,
+    /// Seconds waited for copies that fell behind, summed over the servers of the place.
+    pub waited_seconds: f64,
 }
 
 /// Sends the store at `root` to `place`. What is there already is not sent again. If stopped, the same call goes
@@ -101,8 +103,10 @@ pub fn export(
     if settings.dry_run {
         job.plan(&export, &mut report)?;
     } else {
+        place.blocks.ready_to_write().map_err(|error| job.failed(error))?;
         let files = job.send_shards(&export, &mut report)?;
         job.finish(&export, files, before.as_deref(), &mut report)?;
+        report.waited_seconds = place.blocks.write_waits().waited.as_secs_f64();
     }
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)

@@ -8,6 +8,7 @@ mod fault;
 mod files;
 mod frames;
 mod health;
+mod lag;
 mod node;
 mod options;
 mod request;
@@ -21,7 +22,9 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyperrag_core::{Blob, Fetch, FetchSink, Piece, Tier, TierError, TierFact, TierShape};
+use hyperrag_core::{
+    Blob, Fetch, FetchSink, Piece, Tier, TierError, TierFact, TierShape, WriteWaits,
+};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::runtime::Handle;
@@ -31,6 +34,7 @@ pub use options::{Readers, RedisOptions};
 
 use engine::Engine;
 use frames::FRAME_BYTES;
+use lag::Lag;
 use request::{Request, Task, Ticket};
 use slots::Address;
 
@@ -38,6 +42,7 @@ use slots::Address;
 pub struct RedisTier {
     name: String,
     engine: Arc<Engine>,
+    lag: Arc<Lag>,
     runtime: Handle,
     /// Dropped with the tier, which ends the thread.
     _stop: oneshot::Sender<()>,
@@ -72,7 +77,8 @@ impl RedisTier {
         let scheme = if options.tls { "rediss" } else { "redis" };
         let name = format!("{scheme}://{}", options.nodes.join(","));
         let (runtime, stop) = start_thread()?;
-        Ok(Self { name, engine: Arc::new(Engine::new(options, starts)), runtime, _stop: stop })
+        let engine = Arc::new(Engine::new(options, starts));
+        Ok(Self { name, engine, lag: Arc::default(), runtime, _stop: stop })
     }
 
     /// Runs a future on the tier's thread and waits for it. Not to be called from a sink.
@@ -94,7 +100,7 @@ impl RedisTier {
     /// # Errors
     /// [`TierError`]; after an error some of the blocks may be there.
     pub fn put_many(&self, blocks: &[(Blob, Bytes)]) -> Result<(), TierError> {
-        self.wait(self.engine.clone().put_many(blocks.to_vec()))
+        self.wait(self.engine.clone().put_many(blocks.to_vec(), self.lag.clone()))
     }
 }
 
@@ -163,5 +169,13 @@ impl Tier for RedisTier {
 
     fn probe(&self) -> Result<Vec<TierFact>, TierError> {
         self.wait(self.engine.clone().probe())
+    }
+
+    fn ready_to_write(&self) -> Result<(), TierError> {
+        self.wait(self.engine.clone().ready_to_write())
+    }
+
+    fn write_waits(&self) -> WriteWaits {
+        self.lag.waits()
     }
 }

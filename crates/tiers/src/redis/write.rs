@@ -16,6 +16,7 @@ use redis::{Cmd, Value};
 use super::engine::Engine;
 use super::fault::Fault;
 use super::frames::{FRAME_BYTES, FrameName, HASH_FRAMES, frame_count, hash_count, hash_key};
+use super::lag::Lag;
 use super::node::{Link, Node, Spoken};
 use super::slots::{Address, slot_of};
 
@@ -84,6 +85,7 @@ impl Engine {
     pub(super) async fn put_many(
         self: Arc<Self>,
         blocks: Vec<(Blob, Bytes)>,
+        lag: Arc<Lag>,
     ) -> Result<(), TierError> {
         for some in blocks.chunks(CONFIRMED_TOGETHER) {
             let map = self.map().await?;
@@ -93,7 +95,8 @@ impl Engine {
                 let master = map.copies(slot_of(first.as_bytes())).first();
                 by_master.entry(master.map(|node| node.address.clone())).or_default().push(block);
             }
-            let writes = by_master.into_values().map(|blocks| self.put_in_turn(blocks));
+            let writes = by_master.into_iter();
+            let writes = writes.map(|(master, blocks)| self.put_in_turn(master, blocks, &lag));
             let written = try_join_all(writes).await?;
             if self.options.copies > 0 {
                 let connections = written.into_iter().flatten();
@@ -111,10 +114,16 @@ impl Engine {
 
     async fn put_in_turn(
         self: &Arc<Self>,
+        master: Option<Address>,
         blocks: Vec<&(Blob, Bytes)>,
+        lag: &Lag,
     ) -> Result<Written, TierError> {
+        let master = master.map(|address| self.node(&address));
         let mut written = Written::new();
         for (blob, bytes) in blocks {
+            if let Some(master) = &master {
+                lag.heed(self, master, blob.bytes).await;
+            }
             self.put(blob, bytes, &mut written).await?;
         }
         Ok(written)

@@ -1,0 +1,95 @@
+//! A hundred answers from places alone, compared byte by byte with those of the store.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::cluster::Cluster;
+use super::{BUCKET, Services};
+use crate::support::{Outcome, Scratch, all_files, jsonl, passages};
+
+/// Makes a store of 160 documents in ten shards, and a file of queries.
+pub(super) fn stored(queries: usize) -> Scratch {
+    let scratch = Scratch::new();
+    scratch.write("corpus.jsonl", jsonl(&passages()));
+    scratch.write("asked.jsonl", jsonl(&queries_of(queries)));
+    scratch.ok("build corpus.jsonl --store store TINY --unit-rows 16");
+    scratch
+}
+
+/// Makes queries of words of the passages; no two are equal.
+fn queries_of(count: usize) -> Vec<Value> {
+    let passages = passages();
+    let text = |n: usize| {
+        let words: Vec<_> =
+            passages[n % passages.len()]["text"].as_str().unwrap().split(' ').collect();
+        let start = n / passages.len() * 3;
+        let some: Vec<_> = words.into_iter().cycle().skip(start).take(6).collect();
+        format!("{} {n}", some.join(" "))
+    };
+    (0..count).map(|n| json!({"_id": format!("q{n:04}"), "text": text(n)})).collect()
+}
+
+/// Returns the texts of the answers, byte by byte, without times and without the work of tiers.
+pub(super) fn told(outcome: &Outcome) -> Vec<String> {
+    type Fields = BTreeMap<String, Box<RawValue>>;
+    let told = |line: &str| {
+        let mut answer: Fields = serde_json::from_str(line).unwrap();
+        let mut stats: Fields =
+            serde_json::from_str(answer.remove("stats").unwrap().get()).unwrap();
+        stats.retain(|name, _| !name.ends_with("_seconds") && name != "tiers");
+        format!("{}{}", json!(answer), json!(stats))
+    };
+    outcome.stdout.lines().map(told).collect()
+}
+
+/// Removes the shards of the store.
+pub(super) fn remove_shards(scratch: &Scratch) {
+    let shards = all_files(&scratch.path("store/shards"));
+    assert!(shards.len() > 5);
+    shards.iter().for_each(|shard| fs::remove_file(shard).unwrap());
+}
+
+#[test]
+fn a_hundred_answers_are_the_same_from_every_place_alone() {
+    let Some(services) = Services::find() else { return };
+    let cluster = Cluster::start(&services, Duration::from_secs(30));
+    let weed = services.weed();
+    let scratch = stored(100);
+    let query = "TINY --json --queries asked.jsonl --depth 12";
+    let before = told(&scratch.ok(&format!("query --store store {query}")));
+    assert_eq!(before.len(), 100);
+
+    let environment = weed.environment();
+    let run = |scratch: &Scratch, line: &str| {
+        let mut command = scratch.command(line);
+        command.envs(environment.iter().map(|(name, value)| (*name, value.as_str())));
+        let outcome = scratch.check(line, command.output().unwrap());
+        assert_eq!(outcome.code, 0, "{line}: {}", outcome.stderr);
+        outcome
+    };
+    let places = [cluster.url("copies=1&timeout=30s"), format!("s3://{BUCKET}/hundred")];
+    for place in &places {
+        let sent = run(&scratch, &format!("export --store store --to {place} --json")).json();
+        assert_eq!(sent[0]["shards_sent"], sent[0]["shards"]);
+        // A document has one chunk or more.
+        assert!(sent[0]["blocks_sent"].as_u64().unwrap() >= passages().len() as u64);
+    }
+    remove_shards(&scratch);
+    for place in &places {
+        let line = format!("query --store store {query} --tiers {place}");
+        assert_eq!(told(&run(&scratch, &line)), before, "{place}");
+    }
+    // Machines with nothing but their model and the queries; one that has fetched asks again.
+    for place in &places {
+        let other = Scratch::new();
+        fs::copy(scratch.path("asked.jsonl"), other.path("asked.jsonl")).unwrap();
+        for _ in 0..2 {
+            let found = run(&other, &format!("query --store {place} {query}"));
+            assert_eq!(told(&found), before, "{place}");
+        }
+    }
+}

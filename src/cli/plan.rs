@@ -27,7 +27,7 @@ pub(crate) struct PlanArgs {
     pub(crate) compute: ComputeArgs,
     /// Kind of storage that may hold all blocks: a name of the price table, or one with numbers of its own,
     /// `NAME:price=0.03,bandwidth=8GB,latency=0.1ms,request=4e-7` (dollars a GB a month, bytes a second that one
-    /// device reads, time to the first byte, dollars a read); may be given several times [default: ram, nvme, s3].
+    /// device reads, time to the first byte, dollars a read, and size=4GiB for --simulate); may be given several times [default: ram, nvme, s3].
     #[arg(long, value_name = "NAME[:KEY=VALUE,...]", value_parser = parse_storage, help_heading = "Prices")]
     pub(crate) storage: Vec<StorageFlag>,
     /// Price table in TOML, over the built-in one: tables `[hardware.NAME]` and `[storage.NAME]`, as
@@ -37,6 +37,8 @@ pub(crate) struct PlanArgs {
     /// Print the built-in price table with its date, and stop.
     #[arg(long, help_heading = "Prices")]
     pub(crate) print_prices: bool,
+    #[command(flatten)]
+    pub(crate) simulation: SimulationArgs,
     /// Write a chart to this file too, as SVG: dollars over queries a second, and time over bandwidth.
     #[arg(long, value_name = "FILE")]
     pub(crate) chart: Option<PathBuf>,
@@ -139,4 +141,30 @@ pub(crate) struct ComputeArgs {
     /// Dollars an hour of a device, in the place of the table's.
     #[arg(long, value_name = "DOLLARS", value_parser = parse_positive)]
     pub(crate) dollars_per_hour: Option<f64>,
+}
+
+/// A trace of queries.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Simulation")]
+pub(crate) struct SimulationArgs {
+    /// Run a seeded trace of queries over the kinds of storage in the order of --storage: those with a size are
+    /// caches, filled by what is read behind them; the last holds all blocks.
+    #[arg(long)]
+    pub(crate) simulate: bool,
+    /// Take the lists of candidates from this TREC run, in the place of drawn ones; its documents are all blocks
+    /// that there are.
+    #[arg(long, value_name = "FILE", requires = "simulate")]
+    pub(crate) run: Option<PathBuf>,
+    /// Queries of the trace. The first sixth fills the caches and is not counted.
+    #[arg(long, value_name = "N", default_value_t = 3000, requires = "simulate", value_parser = clap::value_parser!(u32).range(12..=1_000_000))]
+    pub(crate) trace_queries: u32,
+    /// Distinct queries whose lists are drawn.
+    #[arg(long, value_name = "N", default_value_t = 300, requires = "simulate", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) distinct_queries: u32,
+    /// Skew by which queries repeat: the n-th is asked 1/n^SKEW times as often as the first.
+    #[arg(long, value_name = "SKEW", default_value = "1", requires = "simulate", value_parser = parse_share)]
+    pub(crate) query_skew: f64,
+    /// Seed of all draws.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "simulate")]
+    pub(crate) seed: u64,
 }

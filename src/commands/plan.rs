@@ -3,15 +3,20 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use hyperrag_eval::experiment::trace::{
+    BLOCKS_MAX, CandidateLists, DescribedTier, TraceError, TraceSettings, simulate,
+};
 use hyperrag_rerank::cost::{BlockWork, Costs, QueryLoad};
 
 use crate::cli::plan::{PlanArgs, PlanCorpusArgs};
 use crate::error::Usage;
 use crate::exit::Status;
-use crate::input::prices::{BUILT_IN, Prices};
+use crate::input::judged::read_run;
+use crate::input::prices::{BUILT_IN, Prices, usual_storages};
 use crate::input::shape::{ModelSizes, sizes};
 use crate::output::plan::{Compute, PlanReport};
 use crate::output::plan_chart;
+use crate::output::plan_simulation::Simulation;
 use crate::report;
 
 /// Largest number of chunks.
@@ -39,9 +44,61 @@ pub(crate) fn plan(args: &PlanArgs, json: bool) -> Result<Status> {
         let svg = plan_chart::svg(&work, &load, compute.dollars_per_hour, &storages);
         fs::write(path, svg).with_context(|| format!("{}: cannot be written", path.display()))?;
     }
-    let report = PlanReport::new(args, &model, compute, &prices.date, (&work, &load, &costs));
+    let mut report = PlanReport::new(args, &model, compute, &prices.date, (&work, &load, &costs));
+    if args.simulation.simulate {
+        report.simulation = Some(simulation(args, &work, &load, &prices)?);
+    }
     report::figures(&report, json, None, || report.text())?;
     Ok(Status::Done)
+}
+
+/// Runs a trace over the kinds of storage.
+fn simulation(
+    args: &PlanArgs,
+    work: &BlockWork,
+    load: &QueryLoad,
+    prices: &Prices,
+) -> Result<Simulation> {
+    let flags = &args.simulation;
+    let (depth, queries) = (args.corpus.depth as usize, flags.distinct_queries as usize);
+    let lists = match &flags.run {
+        Some(path) => CandidateLists::of_run(&read_run(path)?, depth)
+            .with_context(|| format!("{}: the run names no document", path.display()))?,
+        None => {
+            let blocks = load.blocks.min(BLOCKS_MAX) as u32;
+            CandidateLists::drawn(blocks, depth, queries, flags.seed)
+        }
+    };
+    // The documents of a run are all there are; drawn lists stand for the whole corpus.
+    let bytes = match flags.run {
+        Some(_) => f64::from(lists.blocks()) * work.bytes as f64,
+        None => load.blocks as f64 * work.bytes as f64,
+    };
+    let storages = prices.storages(&args.storage)?;
+    let usual = usual_storages();
+    let named = if args.storage.is_empty() { &usual } else { &args.storage };
+    let tiers: Vec<DescribedTier> = storages
+        .iter()
+        .zip(named)
+        .map(|(storage, flag)| DescribedTier {
+            name: storage.name.clone(),
+            share: flag.size_bytes.map(|size| size / bytes),
+            latency_seconds: storage.latency_seconds,
+            bytes_per_second: storage.bytes_per_second,
+        })
+        .collect();
+    let settings = TraceSettings {
+        queries: flags.trace_queries as usize,
+        query_skew: flags.query_skew,
+        seed: flags.seed,
+        block_bytes: work.bytes,
+        query_seconds: work.query_seconds,
+    };
+    let trace = simulate(&lists, &tiers, settings).map_err(|error| match error {
+        TraceError::NoHome | TraceError::TooFew => anyhow::Error::from(Usage(error.to_string())),
+        error => error.into(),
+    })?;
+    Ok(Simulation::new(trace, &storages, named, bytes, load))
 }
 
 /// Returns the rates and the price of the hardware.

@@ -54,6 +54,11 @@ pub(crate) struct Prices {
     storage: BTreeMap<String, StorageEntry>,
 }
 
+/// Returns the kinds of storage that are compared if none is named.
+pub(crate) fn usual_storages() -> Vec<StorageFlag> {
+    STORAGES.map(|name| StorageFlag { name: name.to_owned(), ..Default::default() }).to_vec()
+}
+
 /// Checks a number that must be above 0.
 fn above_zero(number: f64) -> Result<(), String> {
     match checked(number)? > 0.0 {
@@ -127,9 +132,8 @@ impl Prices {
 
     /// Returns the kinds of storage that the flags name, or the usual ones.
     pub(crate) fn storages(&self, flags: &[StorageFlag]) -> Result<Vec<StoragePrice>> {
-        let usual =
-            STORAGES.map(|name| StorageFlag { name: name.to_owned(), ..Default::default() });
-        let flags = if flags.is_empty() { &usual[..] } else { flags };
+        let usual = usual_storages();
+        let flags = if flags.is_empty() { &usual } else { flags };
         flags.iter().map(|flag| self.storage(flag)).collect()
     }
 

@@ -10,6 +10,8 @@ pub(crate) struct StorageFlag {
     pub(crate) dollars_per_request: Option<f64>,
     pub(crate) bytes_per_second: Option<f64>,
     pub(crate) latency_seconds: Option<f64>,
+    /// Room for blocks; without it there is room for all.
+    pub(crate) size_bytes: Option<f64>,
 }
 
 /// Parses `NAME:price=0.03,bandwidth=8GB,latency=0.1ms,request=4e-7`.
@@ -28,7 +30,10 @@ pub(crate) fn parse_storage(text: &str) -> Result<StorageFlag, String> {
             "request" => (&mut flag.dollars_per_request, parse_share(value)),
             "bandwidth" => (&mut flag.bytes_per_second, parse_bytes(value)),
             "latency" => (&mut flag.latency_seconds, parse_seconds(value)),
-            _ => return Err(format!("{key:?} is none of price, request, bandwidth, latency")),
+            "size" => (&mut flag.size_bytes, parse_bytes(value)),
+            _ => {
+                return Err(format!("{key:?} is none of price, request, bandwidth, latency, size"));
+            }
         };
         if place.is_some() {
             return Err(format!("{key} is given twice"));

@@ -10,6 +10,7 @@ pub(crate) mod info;
 pub(crate) mod money;
 pub(crate) mod plan;
 pub(crate) mod plan_chart;
+pub(crate) mod plan_simulation;
 pub(crate) mod plan_verdict;
 pub(crate) mod quality_runs;
 pub(crate) mod sizes;

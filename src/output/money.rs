@@ -51,6 +51,7 @@ fn with_unit(mut number: f64, units: &[&str], between: &str) -> String {
 pub(crate) fn digits(number: f64) -> String {
     match number {
         0.0 => "0".to_owned(),
+        n if n >= 1e6 => format!("{n:.2e}"),
         n if n >= 99.95 => format!("{n:.0}"),
         n if n >= 9.995 => format!("{n:.1}"),
         n if n >= 0.01 => format!("{n:.2}"),
@@ -65,7 +66,8 @@ pub(crate) fn time(seconds: f64) -> String {
         s if s < 1.0 => format!("{} ms", digits(1e3 * s)),
         s if s < 120.0 => format!("{} s", digits(s)),
         s if s < 7200.0 => format!("{} min", digits(s / 60.0)),
-        s if s < 1000.0 * 3600.0 => format!("{} h", digits(s / 3600.0)),
+        s if s < 96.0 * 3600.0 => format!("{} h", digits(s / 3600.0)),
+        s if s < 730.0 * 86_400.0 => format!("{} days", digits(s / 86_400.0)),
         s => format!("{} years", digits(s / (8760.0 * 3600.0))),
     }
 }

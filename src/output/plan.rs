@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::cli::plan::{PlanArgs, ScorerCost};
 use crate::input::shape::ModelSizes;
 use crate::output::money::{count, decimal_bytes, digits, dollars, time};
+use crate::output::plan_simulation::Simulation;
 use crate::output::plan_verdict::{choice, reasons};
 use crate::output::table::{Fit, Table, fields};
 
@@ -169,6 +170,9 @@ pub(crate) struct PlanReport {
     /// Storage of the verdict.
     storage: Option<String>,
     reasons: Vec<String>,
+    /// Trace over the kinds of storage, if one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) simulation: Option<Simulation>,
 }
 
 impl PlanReport {
@@ -226,6 +230,7 @@ impl PlanReport {
             storage: costs.best().map(|best| best.storage.name.clone()),
             reasons: reasons(work, load, costs),
             hardware,
+            simulation: None,
         }
     }
 
@@ -234,7 +239,10 @@ impl PlanReport {
         let lines = [self.inputs(), self.outputs()].concat();
         let mut verdict = vec![("verdict".to_owned(), self.verdict_words())];
         verdict.extend(self.reasons.iter().map(|reason| ("why".to_owned(), reason.clone())));
-        [fields(&lines), self.table().text(), fields(&verdict)].join("\n")
+        let simulated = self.simulation.as_ref().map(Simulation::text);
+        let parts =
+            [Some(fields(&lines)), Some(self.table().text()), simulated, Some(fields(&verdict))];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
     }
 
     fn verdict_words(&self) -> String {

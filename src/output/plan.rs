@@ -290,7 +290,7 @@ impl PlanReport {
                     digits(load.queries_per_second),
                     load.depth,
                     load.query_tokens,
-                    digits(load.reads_a_month)
+                    count(load.reads_a_month)
                 ),
             ),
             ("prices", format!("of {}", self.prices)),
@@ -335,7 +335,7 @@ impl PlanReport {
             (
                 "reuse",
                 format!(
-                    "{}; {devices} read {} a second then",
+                    "{}; {} a second are read at the largest rate",
                     way(reuse),
                     decimal_bytes(reuse.bytes_per_second_at_max)
                 ),
@@ -358,11 +358,11 @@ impl PlanReport {
             ("bound by", Fit::Name),
             ("query", Fit::Number),
             ("speedup", Fit::Number),
-            ("rent a month", Fit::Number),
-            ("month in all", Fit::Number),
+            ("rent", Fit::Number),
+            ("a month", Fit::Number),
             ("a query", Fit::Number),
-            ("pays from reads/month", Fit::Number),
-            ("pays from queries/s", Fit::Number),
+            ("from reads/month", Fit::Number),
+            ("from queries/s", Fit::Number),
         ]);
         let from = |value: Option<f64>| value.map_or_else(|| "never".to_owned(), count);
         for row in &self.storages {

@@ -78,6 +78,14 @@ fn for_recompute(work: &BlockWork, load: &QueryLoad, costs: &Costs) -> Vec<Strin
 }
 
 fn too_slow(cost: &StorageCost, work: &BlockWork) -> String {
+    if cost.load_seconds < work.recompute_seconds() {
+        return format!(
+            "{} is too far away: its first byte comes after {}, and a query of so few blocks is computed \
+             sooner.",
+            cost.storage.name,
+            time(cost.storage.latency_seconds)
+        );
+    }
     format!(
         "{} is too slow: a block takes {} to load at {} a second, {} to compute. A device would have to \
          read {} a second.",
@@ -107,11 +115,11 @@ fn too_dear(cost: &StorageCost, load: &QueryLoad, costs: &Costs) -> String {
     match (cost.queries_per_second_break_even, cost.reads_a_month_break_even) {
         (Some(rate), Some(reads)) => {
             said += &format!(
-                " It pays from {} queries a second on, or for those chunks alone that are read {} times a \
-                 month; the average is {}.",
+                " It pays from {} queries a second on, or for those chunks alone that are read at least {} \
+                 times a month; the average is {}.",
                 digits(rate),
                 count(reads),
-                digits(load.reads_a_month())
+                count(load.reads_a_month())
             );
         }
         _ => said += " A read costs more than it spares.",

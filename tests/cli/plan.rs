@@ -82,8 +82,8 @@ fn forty_terabytes_on_eight_a100_cost_what_the_design_says() {
     let disk = &plan["storages"][0];
     about(&disk["rent_dollars_a_month"], 1200.0, 0.0);
     about(&disk["dollars_a_month"], 2290.0, 0.0);
-    let times = recompute["dollars_a_month"].as_f64().unwrap()
-        / disk["dollars_a_month"].as_f64().unwrap();
+    let times =
+        recompute["dollars_a_month"].as_f64().unwrap() / disk["dollars_a_month"].as_f64().unwrap();
     about(&times.into(), 6.6, 0.0);
     about(&disk["queries_per_second_break_even"], 0.8, 0.05);
     assert_eq!((&plan["verdict"], &plan["storage"]), (&"reuse".into(), &"disk".into()));
@@ -172,7 +172,10 @@ fn numbers_that_nothing_can_be_computed_with_are_usage_errors() {
         (&format!("{rest} --seed 3"), "--simulate"),
         (&format!("{rest} --simulate --storage ram:size=1GB"), "the last tier must have no size"),
         (&format!("{rest} --prices prices.toml"), "prices.toml: line 2: "),
-        (&format!("{rest} --prices low.toml"), "storage.x: bytes_per_second: give a number above 0"),
+        (
+            &format!("{rest} --prices low.toml"),
+            "storage.x: bytes_per_second: give a number above 0",
+        ),
     ] {
         scratch.write("prices.toml", "\n[storage.x]\nbytes_per_second = 'fast'\n");
         scratch.write("low.toml", "[storage.x]\ndollars_per_gb_month = 1\nbytes_per_second = 0\n");
@@ -180,7 +183,9 @@ fn numbers_that_nothing_can_be_computed_with_are_usage_errors() {
         outcome.says(&[said]);
         assert_eq!(outcome.stdout, "", "{line}");
     }
-    scratch.ends(FAILED, &format!("{rest} --prices none.toml")).says(&["none.toml: the price table"]);
+    scratch
+        .ends(FAILED, &format!("{rest} --prices none.toml"))
+        .says(&["none.toml: the price table"]);
     scratch.ends(FAILED, "plan --chunks 1 --model gpt-5").says(&["gpt-5", "gemma-2b"]);
     // The largest numbers that are taken give finite figures.
     let largest = "plan --layers 1024 --kv-heads 1024 --head-dim 4096 --hidden 65536 --weights 1e24 \
@@ -213,7 +218,9 @@ fn prices_come_from_a_table_and_a_chart_is_drawn() {
     assert_eq!(own["storages"][1]["dollars_per_gb_month"], 1.0);
     assert!(own["prices"].as_str().unwrap().contains("2027-03-01"), "{own}");
     let chart = fs::read_to_string(scratch.path("chart.svg")).unwrap();
-    for part in [">recompute</text>", ">nas</text>", ">ram</text>", "○ break-even", "dollars a month"] {
+    for part in
+        [">recompute</text>", ">nas</text>", ">ram</text>", "○ break-even", "dollars a month"]
+    {
         assert!(chart.contains(part), "{part}");
     }
     assert!(!chart.contains("NaN"));
@@ -222,7 +229,8 @@ fn prices_come_from_a_table_and_a_chart_is_drawn() {
 #[test]
 fn a_trace_runs_over_caches_and_a_home() {
     let scratch = Scratch::new();
-    let line = "plan --model smollm2-135m --chunks 5183 --hardware two-cores --simulate --storage s3";
+    let line =
+        "plan --model smollm2-135m --chunks 5183 --hardware two-cores --simulate --storage s3";
     let caches = line.replace("--storage", "--storage ram:size=3.06GB --storage");
     let found = planned(&scratch, &caches)["simulation"].take();
     let [ram, s3] = &found["storages"].as_array().unwrap()[..] else { panic!("{found}") };
@@ -233,7 +241,8 @@ fn a_trace_runs_over_caches_and_a_home() {
     let shares = ram["share_of_reads"].as_f64().unwrap() + s3["share_of_reads"].as_f64().unwrap();
     assert!((shares - 1.0).abs() < 1e-9, "{found}");
     // Requests are paid for those reads alone that the cache does not answer.
-    let all = planned(&scratch, line)["simulation"]["storages"][0]["request_dollars_a_month"].take();
+    let all =
+        planned(&scratch, line)["simulation"]["storages"][0]["request_dollars_a_month"].take();
     let paid = s3["request_dollars_a_month"].as_f64().unwrap() / all.as_f64().unwrap();
     assert!((paid - (1.0 - rate)).abs() < 1e-6, "{paid} of {found}");
     assert_eq!(planned(&scratch, &caches)["simulation"], found, "the seed gives the trace");
@@ -248,5 +257,79 @@ fn a_trace_runs_over_caches_and_a_home() {
     assert_eq!(found["distinct_queries"], queries);
     assert!(found["blocks"].as_u64().unwrap() > 9, "{found}");
     scratch.write("empty", "");
-    scratch.ends(FAILED, &format!("{line} --run empty")).says(&["empty: the run names no document"]);
+    scratch
+        .ends(FAILED, &format!("{line} --run empty"))
+        .says(&["empty: the run names no document"]);
+}
+
+/// Numbers of chunks of the table of scale.
+const SCALE: [(&str, &str); 7] = [
+    ("10k", "10k"),
+    ("100k", "100k"),
+    ("1 M", "1M"),
+    ("10 M", "10M"),
+    ("100 M", "100M"),
+    ("1 G", "1G"),
+    ("10 G", "10G"),
+];
+
+/// Returns a number in three digits with a unit of powers of 1000.
+fn short(mut number: f64, units: &[&str]) -> String {
+    let mut at = 0;
+    while number >= 999.5 && at + 1 < units.len() {
+        number /= 1000.0;
+        at += 1;
+    }
+    let digits = match number {
+        n if n >= 99.95 => format!("{n:.0}"),
+        n if n >= 9.995 => format!("{n:.1}"),
+        n => format!("{n:.2}"),
+    };
+    format!("{digits} {}", units[at]).trim_end().to_owned()
+}
+
+#[test]
+fn the_table_of_scale_is_what_plan_computes() {
+    const BYTES: [&str; 6] = ["B", "KB", "MB", "GB", "TB", "PB"];
+    const COUNTS: [&str; 4] = ["", "k", "M", "G"];
+    let scratch = Scratch::new();
+    let row = |(name, chunks): (&str, &str)| {
+        let line = format!("plan --model gemma-2b --chunks {chunks}");
+        let (plan, int4) =
+            (planned(&scratch, &line), planned(&scratch, &format!("{line} --kv-dtype int4")));
+        let number = |value: &Value| value.as_f64().unwrap();
+        let bytes = |plan: &Value, key: &str| short(number(&plan["bytes"][key]), &BYTES);
+        let money = |dollars: &Value| format!("${}", short(number(dollars), &COUNTS));
+        let rent = |at: usize| {
+            let storage = &plan["storages"][at];
+            let name = storage["name"].as_str().unwrap();
+            assert_eq!(name, ["ram", "nvme", "s3"][at]);
+            money(&storage["rent_dollars_a_month"])
+        };
+        let hours = short(number(&plan["build"]["device_seconds"]) / 3600.0, &COUNTS);
+        let cells = [
+            name.to_owned(),
+            bytes(&plan, "blocks"),
+            bytes(&int4, "blocks"),
+            bytes(&plan, "tables"),
+            bytes(&plan, "chunk_files"),
+            bytes(&plan, "manifest"),
+            hours,
+            money(&plan["build"]["dollars"]),
+            rent(2),
+            rent(1),
+        ];
+        format!("| {} |", cells.join(" | "))
+    };
+    let made: Vec<String> = SCALE.into_iter().map(row).collect();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/concept/scale.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let is_row = |line: &&str| line.starts_with("| 1") && line.matches('|').count() == 11;
+    let written: Vec<&str> = page.lines().filter(is_row).collect();
+    if std::env::var_os("WRITE_DOCS").is_some() {
+        fs::write(&path, page.replace(&written.join("\n"), &made.join("\n"))).unwrap();
+    }
+    let page = fs::read_to_string(&path).unwrap();
+    let written: Vec<&str> = page.lines().filter(is_row).collect();
+    assert_eq!(written, made, "WRITE_DOCS=1 writes docs/concept/scale.md anew");
 }

@@ -212,4 +212,10 @@ mod tests {
             assert!(error.contains(said), "{table}: {error}");
         }
     }
+
+    #[test]
+    fn changed_tables_are_refused_or_read_without_a_panic() {
+        let target = |bytes: &[u8]| Prices::parse(&String::from_utf8_lossy(bytes), "t").is_ok();
+        crate::changed::changes_are_no_panic("prices", BUILT_IN.as_bytes(), 600, target);
+    }
 }

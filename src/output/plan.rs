@@ -48,7 +48,7 @@ struct Load {
     depth: u32,
     queries_per_second: f64,
     changed_a_month: f64,
-    /// How often a chunk is read in a month, on average.
+    /// Reads of a chunk in a month, on average.
     reads_a_month: f64,
 }
 

@@ -31,13 +31,17 @@ pub(crate) fn svg(
         rates.iter().map(point).collect()
     };
     let recompute = line(&|rate| costs(rate, &[]).recompute.dollars_a_month, "recompute");
+    // Storage that costs far more would flatten the rest.
+    let most = 2.0 * recompute.iter().map(|point| point.y).fold(0.0, f64::max);
     let mut money = vec![("recompute", recompute)];
     for storage in storages {
         let of = |rate: f64| {
             let costs = costs(rate, std::slice::from_ref(storage));
             costs.storages.first().map_or(f64::NAN, |cost| cost.dollars_a_month)
         };
-        money.push((storage.name.as_str(), line(&of, &storage.name)));
+        let mut points = line(&of, &storage.name);
+        points.retain(|point| point.y <= most);
+        money.push((storage.name.as_str(), points));
     }
     let money = Panel { x: "queries a second", y: "dollars a month", series: money, marked: None };
     panels_svg("storing blocks against recomputing them", &[money, speed(work, load)])

@@ -8,11 +8,11 @@ use crate::plan::tier_speed::TierEstimate;
 /// Treatment of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Nothing was done with it yet.
+    /// Not handed out yet.
     Open,
-    /// It was loaded.
+    /// Loaded from its tier.
     Loaded,
-    /// It was computed.
+    /// Computed again.
     Computed,
 }
 

@@ -19,6 +19,9 @@ use crate::output::plan_chart;
 use crate::output::plan_simulation::Simulation;
 use crate::report;
 
+/// Largest number of reads of a trace, and of candidates of its lists.
+const READS_MAX: u64 = 1_000_000_000;
+const CANDIDATES_MAX: u64 = 50_000_000;
 /// Largest number of chunks.
 const CHUNKS_MAX: f64 = 1e15;
 
@@ -61,6 +64,14 @@ fn simulation(
 ) -> Result<Simulation> {
     let flags = &args.simulation;
     let (depth, queries) = (args.corpus.depth as usize, flags.distinct_queries as usize);
+    let of = |queries: u32| u64::from(queries) * u64::from(args.corpus.depth);
+    if of(flags.trace_queries) > READS_MAX || of(flags.distinct_queries) > CANDIDATES_MAX {
+        return Err(Usage(format!(
+            "a trace has at most {READS_MAX} reads, and its lists {CANDIDATES_MAX} candidates: take fewer \
+             queries or a smaller depth"
+        ))
+        .into());
+    }
     let lists = match &flags.run {
         Some(path) => CandidateLists::of_run(&read_run(path)?, depth)
             .with_context(|| format!("{}: the run names no document", path.display()))?,

@@ -171,6 +171,7 @@ fn numbers_that_nothing_can_be_computed_with_are_usage_errors() {
         (&format!("{rest} --storage tape:price=x"), "price: give a number"),
         (&format!("{rest} --seed 3"), "--simulate"),
         (&format!("{rest} --simulate --storage ram:size=1GB"), "the last tier must have no size"),
+        (&format!("{rest} --simulate --depth 1000000 --storage s3"), "a smaller depth"),
         (&format!("{rest} --prices prices.toml"), "prices.toml: line "),
         (
             &format!("{rest} --prices low.toml"),

@@ -40,9 +40,11 @@ impl CandidateLists {
         let list = |_| {
             let (mut seen, mut list) = (HashSet::new(), Vec::new());
             // Rare blocks of a nearly full list would be drawn for long: they are taken in order.
-            for _ in 0..20 * depth {
+            let mut draws = 20 * depth;
+            while list.len() < depth && draws > 0 {
                 let block = drawing.draw(&sums) as u32;
-                if list.len() < depth && seen.insert(block) {
+                draws -= 1;
+                if seen.insert(block) {
                     list.push(block);
                 }
             }

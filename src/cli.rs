@@ -6,6 +6,7 @@ pub(crate) mod build;
 pub(crate) mod eval;
 pub(crate) mod keep;
 pub(crate) mod model;
+pub(crate) mod plan;
 pub(crate) mod query;
 #[cfg(test)]
 mod reference;
@@ -23,6 +24,7 @@ use crate::cli::keep::{
     VerifyArgs,
 };
 use crate::cli::model::ModelCommand;
+use crate::cli::plan::PlanArgs;
 use crate::cli::query::QueryArgs;
 
 /// Reranks with a decoder-only language model over KV caches computed once, offline.
@@ -83,6 +85,9 @@ pub(crate) enum Command {
     /// Send a finished store to a place that several machines read from: a bucket, Redis or a folder. Run
     /// again, it goes on where it stopped.
     Export(ExportArgs),
+    /// Say what a store costs, and when not to have one: bytes, hours and money to build, and when a stored
+    /// block beats recomputing it. Needs neither data nor hardware.
+    Plan(Box<PlanArgs>),
     /// List the devices of this machine, and which one `--device auto` takes.
     Devices,
     /// Time a GPU: prefill, reuse and recompute with random weights of well-known models' sizes.

@@ -13,6 +13,7 @@ mod eval_qa;
 mod export;
 mod info;
 mod model;
+mod plan;
 mod query;
 mod repair;
 mod replicate;
@@ -51,6 +52,7 @@ pub(crate) fn run(cli: Cli) -> Result<Status> {
         Command::Repair(args) => repair::repair(&args, cli.json),
         Command::Replicate(args) => replicate::replicate(&args, cli.json),
         Command::Export(args) => export::export(&args, cli.json),
+        Command::Plan(args) => plan::plan(&args, cli.json),
         Command::Devices => devices::devices(cli.json),
         Command::BenchDevice(args) => bench_device::bench_device(&args, cli.json),
     }

@@ -21,7 +21,7 @@ alone. A test makes this page
 ";
 
 /// Commands on a small store, in their order; the others prepare it.
-const COMMANDS: [(&str, &str); 27] = [
+const COMMANDS: [(&str, &str); 29] = [
     ("model list", "model list"),
     ("model info", "model info TINY_PATH"),
     ("devices", "devices"),
@@ -58,6 +58,11 @@ const COMMANDS: [(&str, &str); 27] = [
     ("repair --dry-run", "repair --store store TINY --dry-run"),
     ("repair", "repair --store store TINY"),
     ("upgrade --dry-run", "upgrade --store old TINY --dry-run"),
+    ("plan", "plan --model gemma-2b --bytes 40TB --queries-per-second 9"),
+    (
+        "plan --simulate",
+        "plan --model tiny --chunks 1000 --simulate --storage ram:size=1MB --storage s3:price=9",
+    ),
 ];
 
 /// Objects whose keys are data: one stands for all.

@@ -26,6 +26,7 @@ mod live;
 mod models;
 mod notes;
 mod plain_files;
+mod plan;
 mod prose;
 mod quality;
 mod reader;

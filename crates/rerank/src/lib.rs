@@ -1,8 +1,9 @@
 //! Reranks candidates: fetches or recomputes their blocks in batches, scores them, and orders the
 //! documents.
 //!
-//! In: block keys, and the traits of model and blocks. Out: scores and ranks. It knows neither files
-//! nor the search engine nor the model's library.
+//! In: block keys, and the traits of model and blocks. Out: scores and ranks. `plan` divides blocks into loaded and
+//! computed ones, and `cost` says what storing them costs. The crate knows neither files nor the search engine nor
+//! the model's library.
 //!
 //! ```
 //! use hyperrag_core::DocId;
@@ -14,11 +15,18 @@
 //! assert_eq!((ranked[0].score, ranked[0].chunk), (-1.0, 1));
 //! ```
 
+pub mod cost;
 mod fuse;
+mod plan;
 mod rank;
 mod score;
 
 pub use fuse::Fusion;
+pub use plan::ahead::{Plan, plan};
+pub use plan::both_ends::{BothEnds, Step, TierWait};
+pub use plan::cost_model::{CostModel, ModelRates, PlanLimits, PlannedBlock, Policy};
+pub use plan::explain::{PlanReason, TierShare};
+pub use plan::tier_speed::{Fetched, TierEstimate, TierSpeed};
 pub use rank::{Aggregate, Candidate, RankedCandidate, Ranking};
 pub use score::{
     BlockSource, DamagedBlock, OnDamage, RerankError, ScoreRequest, ScoredBlocks, Work, score,

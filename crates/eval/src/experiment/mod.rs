@@ -6,4 +6,5 @@ pub mod device;
 pub mod machine;
 pub mod quality;
 pub mod speed;
+pub mod trace;
 pub mod tune;

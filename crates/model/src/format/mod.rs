@@ -13,5 +13,6 @@ mod model_folder;
 mod raw_tensor;
 mod rope_json;
 pub(crate) mod safetensors;
+mod sizes;
 mod tokenizer_file;
 pub(crate) mod weight_files;

@@ -75,7 +75,7 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
     let output = BatchOutput { single, json, bar: &bar };
     let status = for_each_result(start, answers, &output, show, |_| None);
     if args.search.tiers.explain {
-        explain(&engine.store);
+        explain(&engine.store, &session.plan_work());
     }
     status
 }

@@ -82,7 +82,7 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
         source.nothing(queries, &reasons.borrow())
     });
     if args.search.tiers.explain {
-        explain(&engine.store);
+        explain(&engine.store, &session.plan_work());
     }
     status
 }

@@ -17,9 +17,11 @@ pub(crate) fn session<'a>(engine: &'a Engine, args: &RankingArgs) -> Result<Open
 
 /// Returns where blocks come from.
 pub(crate) fn policy(args: &RankingArgs) -> BlockPolicy {
-    match args.recompute {
-        true => BlockPolicy::Recompute,
-        false => BlockPolicy::Load,
+    match args.plan {
+        _ if args.recompute => BlockPolicy::Recompute,
+        cli::Plan::Auto => BlockPolicy::Auto,
+        cli::Plan::Load => BlockPolicy::Load,
+        cli::Plan::Recompute => BlockPolicy::Recompute,
     }
 }
 

@@ -28,7 +28,7 @@ pub use block::calibration::{CALIBRATION_CHUNKS, Calibration, FixedPositions, In
 pub use block::kv_block::KvBlock;
 pub use block::kv_dtype::{KvDtype, UnknownKvDtype};
 pub use block::kv_shape::KvShape;
-pub use block::layer_source::{Failover, LayerSource};
+pub use block::layer_source::{Failover, LayerSource, Presence};
 pub use counted::{agreeing, counted};
 pub use document::{
     BlockKey, Chunk, ChunkId, DocId, Document, DocumentField, ID_BYTES_MAX, InvalidId, ShardId,

@@ -128,8 +128,15 @@ pub trait BlockRead: Sync {
     /// Reads the blocks, in the order of the keys. An absent block is `None`; a damaged one is an error.
     fn get_many(&self, keys: &[BlockKey]) -> Vec<Result<Option<KvBlock>, BlockError>>;
 
-    /// Looks blocks up like [`BlockRead::get_many`], but reads K and V only when a layer is asked for.
+    /// Looks blocks up like [`BlockRead::get_many`], but reads K and V only when a layer is asked for. Places that
+    /// are far are asked ahead for what a pass over all blocks needs first.
     fn open_many(&self, keys: &[BlockKey]) -> Vec<Opened<'_>>;
+
+    /// Looks blocks up like [`BlockRead::open_many`], but asks no far place before [`LayerSource::request`] or a
+    /// read.
+    fn open_idle(&self, keys: &[BlockKey]) -> Vec<Opened<'_>> {
+        self.open_many(keys)
+    }
 }
 
 /// A place that holds the token ids of the blocks, from which any block can be computed again.

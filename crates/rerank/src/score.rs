@@ -5,8 +5,10 @@
 
 use hyperrag_core::{
     BlockError, BlockKey, BlockRead, ChunkRead, Classified, ErrorKind, Failover, Hint,
-    LanguageModel, ModelError, Pair, QuerySuffix,
+    LanguageModel, LayerSource, ModelError, Opened, Pair, QuerySuffix,
 };
+
+use crate::planned::Planner;
 
 /// Largest number of blocks open at once. Each may keep a shard's file open, and a process may have few
 /// open files.
@@ -29,6 +31,8 @@ pub enum OnDamage {
 pub enum BlockSource<'a> {
     /// Stored blocks.
     Stored(&'a dyn BlockRead, OnDamage),
+    /// Stored blocks, of which some are computed while others are on their way, as is sooner.
+    Planned(&'a dyn BlockRead, OnDamage, &'a Planner),
     /// Blocks that are all computed again from their token ids.
     Recompute,
 }
@@ -53,6 +57,8 @@ pub struct Work {
     pub bytes_read: u64,
     /// Number of positions that went through the decoder.
     pub tokens_computed: u64,
+    /// Number of stored blocks that were computed because that was sooner than loading them.
+    pub blocks_computed: u64,
     /// Blocks that were damaged, and computed again or left out.
     pub damages: Vec<DamagedBlock>,
     /// Reads that a replica served.
@@ -153,12 +159,18 @@ pub struct ScoreRequest<'a> {
 
 /// A block of a request.
 #[derive(Clone, Copy)]
-struct PendingBlock<'a> {
+pub(crate) struct PendingBlock<'a> {
     /// Index of the request, and index of the key in it.
     place: (usize, usize),
-    query: &'a QuerySuffix,
+    pub(crate) query: &'a QuerySuffix,
     key: &'a BlockKey,
 }
+
+/// A block of a request, open.
+pub(crate) type OpenBlock<'a, 's> = (PendingBlock<'a>, Box<dyn LayerSource + 's>);
+
+/// A block of a request that could not be read.
+pub(crate) type DamagedRead<'a> = (PendingBlock<'a>, BlockError);
 
 /// Scores every key's block for the query of its request. Results are in the order of the requests.
 /// Candidates of several queries go through the model together. A request fails by itself if one of its
@@ -194,6 +206,11 @@ pub fn score<M: LanguageModel>(
                 scoring.stored(pending, blocks, on_damage)?;
             }
         }
+        BlockSource::Planned(blocks, on_damage, planner) => {
+            for pending in all.chunks(OPENED_MAX) {
+                scoring.planned(pending, blocks, on_damage, planner)?;
+            }
+        }
         BlockSource::Recompute => {
             scoring.recompute(all.into_iter().map(|pending| (pending, "not asked for")))?;
         }
@@ -202,11 +219,11 @@ pub fn score<M: LanguageModel>(
 }
 
 /// The state of scoring.
-struct Scoring<'a, M> {
+pub(crate) struct Scoring<'a, M> {
     model: &'a M,
     chunks: &'a dyn ChunkRead,
     /// Number of blocks that are computed together.
-    batch: usize,
+    pub(crate) batch: usize,
     scored: Vec<Result<ScoredBlocks, RerankError>>,
 }
 
@@ -240,39 +257,70 @@ impl<M: LanguageModel> Scoring<'_, M> {
         blocks: &dyn BlockRead,
         on_damage: OnDamage,
     ) -> Result<(), RerankError> {
+        let (opened, mut damaged) = self.open(all, |keys| blocks.open_many(keys));
+        damaged.extend(self.score_open(opened)?);
+        self.damaged(damaged, on_damage)
+    }
+
+    /// Opens blocks by `open`, and returns those that are damaged apart.
+    pub(crate) fn open<'a, 's>(
+        &mut self,
+        all: &[PendingBlock<'a>],
+        open: impl FnOnce(&[BlockKey]) -> Vec<Opened<'s>>,
+    ) -> (Vec<OpenBlock<'a, 's>>, Vec<DamagedRead<'a>>) {
         let all: Vec<_> = all.iter().filter(|pending| !self.has_failed(pending)).collect();
         let keys: Vec<BlockKey> = all.iter().map(|pending| pending.key.clone()).collect();
         let (mut opened, mut damaged) = (Vec::new(), Vec::new());
-        for (pending, block) in all.into_iter().zip(blocks.open_many(&keys)) {
+        for (pending, block) in all.into_iter().zip(open(&keys)) {
             match block {
-                Ok(Some(block)) => opened.push((pending, block)),
+                Ok(Some(block)) => opened.push((*pending, block)),
                 Ok(None) => self.fail(pending, RerankError::Absent(pending.key.clone())),
                 Err(error) => damaged.push((*pending, error)),
             }
         }
+        (opened, damaged)
+    }
+
+    /// Scores open blocks, and returns those that could not be read.
+    pub(crate) fn score_open<'a>(
+        &mut self,
+        opened: Vec<OpenBlock<'a, '_>>,
+    ) -> Result<Vec<DamagedRead<'a>>, RerankError> {
+        let mut damaged = Vec::new();
         let pairs = opened.iter().map(|(w, block)| Pair { query: w.query, block: &**block });
         let scores = self.model.score_streamed(&pairs.collect::<Vec<_>>())?;
         for ((pending, block), score) in opened.into_iter().zip(scores) {
-            let Some(ScoredBlocks { work, .. }) = self.scored(pending) else { continue };
+            let Some(ScoredBlocks { work, .. }) = self.scored(&pending) else { continue };
             work.failovers.extend(block.failovers());
             match score {
                 Ok(score) => {
                     work.blocks_read += 1;
                     work.bytes_read += block.kv_shape().block_bytes(block.tokens()) as u64;
-                    self.set(pending, score);
+                    self.set(&pending, score);
                 }
-                Err(error) => damaged.push((*pending, error)),
+                Err(error) => damaged.push((pending, error)),
             }
         }
-        damaged.sort_by_key(|(pending, _)| pending.place);
-        self.damaged(damaged, on_damage)
+        Ok(damaged)
     }
 
-    fn damaged(
+    /// Scores blocks that are computed because that is sooner than loading them.
+    pub(crate) fn compute(&mut self, all: &[PendingBlock<'_>]) -> Result<(), RerankError> {
+        for pending in all {
+            if let Some(ScoredBlocks { work, .. }) = self.scored(pending) {
+                work.blocks_computed += 1;
+            }
+        }
+        self.recompute(all.iter().map(|pending| (*pending, "not asked for")))
+    }
+
+    /// Treats damaged blocks as `on_damage` says.
+    pub(crate) fn damaged(
         &mut self,
-        damaged: Vec<(PendingBlock<'_>, BlockError)>,
+        mut damaged: Vec<DamagedRead<'_>>,
         on_damage: OnDamage,
     ) -> Result<(), RerankError> {
+        damaged.sort_by_key(|(pending, _)| pending.place);
         let skipped = on_damage == OnDamage::Skip;
         let mut again = Vec::new();
         for (pending, source) in damaged {

@@ -1,6 +1,7 @@
 //! A block as scoring reads it, layer by layer: layer numbers come in, bytes go out. Knows no storage.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use super::kv_block::KvBlock;
 use super::kv_shape::KvShape;
@@ -17,11 +18,30 @@ pub struct Failover {
     pub tiered: bool,
 }
 
+/// Whether a block is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Reading waits for no place that is far, or fails at once.
+    AtHand,
+    /// A far place has not sent all of it.
+    Away,
+    /// A far place has sent all of it, the last part at this time.
+    Came(Instant),
+}
+
 /// A block that is read layer by layer, wherever it is stored.
 ///
 /// A pass over many blocks needs one layer of each at a time. Read just before use into a reused buffer, a
 /// layer is still in the core's cache, and no block needs its own memory.
 pub trait LayerSource: Send + Sync {
+    /// Says whether the block is here.
+    fn presence(&self) -> Presence {
+        Presence::AtHand
+    }
+
+    /// Has all of a block sent that is elsewhere. Reading it asks for what is needed anyway.
+    fn request(&self) {}
+
     /// Sizes and element type.
     fn kv_shape(&self) -> &KvShape;
 

@@ -201,7 +201,8 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
         };
         retrieve_seconds += start.elapsed().as_secs_f64();
 
-        let Work { blocks_read, bytes_read, tokens_computed, damages, failovers: of_blocks } = work;
+        let Work { blocks_read, bytes_read, tokens_computed, blocks_computed, .. } = work;
+        let (damages, of_blocks) = (work.damages, work.failovers);
         failovers.extend(of_blocks);
         failovers.extend(self.take_failovers());
         let skipped = damages.iter().filter(|damage| damage.skipped).count();
@@ -210,6 +211,7 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
             blocks_read,
             bytes_read,
             tokens_computed,
+            blocks_computed,
             blocks_recomputed: damages.len() - skipped,
             blocks_skipped: skipped,
             failovers: failovers.len(),

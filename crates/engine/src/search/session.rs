@@ -5,7 +5,8 @@ use hyperrag_core::{
     QueryTokens, Tokenize,
 };
 use hyperrag_rerank::{
-    BlockSource, DamagedBlock, OnDamage, Ranking, RerankError, ScoreRequest, ScoredBlocks, score,
+    BlockSource, DamagedBlock, OnDamage, PlanWork, Planner, Ranking, RerankError, ScoreRequest,
+    ScoredBlocks, score,
 };
 use hyperrag_retrieval::{Hit, Retrieved};
 use hyperrag_store::{LiveRows, Tiered};
@@ -20,6 +21,8 @@ pub enum BlockPolicy {
     /// Stored blocks are loaded.
     #[default]
     Load,
+    /// Of the stored blocks that are far, some are computed while others come, as is sooner.
+    Auto,
     /// Every block is computed again from its token ids.
     Recompute,
 }
@@ -44,6 +47,7 @@ pub struct Session<'a, M, T> {
     index: Retriever<'a>,
     live: LiveRows,
     on_damage: OnDamage,
+    planner: Planner,
     pub(crate) ranking: Ranking,
     /// Largest number of hits of a result.
     pub(crate) hits_max: usize,
@@ -84,6 +88,8 @@ pub struct Stats {
     pub bytes_read: u64,
     /// Positions that went through the decoder.
     pub tokens_computed: u64,
+    /// Stored blocks that were computed because that was sooner than loading them.
+    pub blocks_computed: u64,
     /// Blocks that were damaged and computed again.
     pub blocks_recomputed: usize,
     /// Blocks that were damaged and left out.
@@ -148,6 +154,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
             index,
             live,
             on_damage,
+            planner: Planner::default(),
             ranking,
             hits_max,
             with_texts: true,
@@ -177,6 +184,12 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
     #[must_use]
     pub fn with_texts(self, with_texts: bool) -> Self {
         Self { with_texts, ..self }
+    }
+
+    /// Returns what [`BlockPolicy::Auto`] has done and learnt.
+    #[must_use]
+    pub fn plan_work(&self) -> PlanWork {
+        self.planner.work()
     }
 
     /// Readings of replicas to open store and index; each is given once.
@@ -282,6 +295,7 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         let chunk_tokens = self.store.manifest().fingerprint.chunk_tokens as usize;
         let source = match policy {
             BlockPolicy::Load => BlockSource::Stored(self.store, self.on_damage),
+            BlockPolicy::Auto => BlockSource::Planned(self.store, self.on_damage, &self.planner),
             BlockPolicy::Recompute => BlockSource::Recompute,
         };
         let scored = score(self.model, requests, chunk_tokens, source, self.store)?;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyperrag_core::{
-    Answer, Blob, BlockError, BlockKey, Fetch, FetchSink, KvBlock, KvShape, Piece, TierError,
-    TierRole,
+    Answer, Blob, BlockError, BlockKey, Fetch, FetchSink, KvBlock, KvShape, Piece, Presence,
+    TierError, TierRole,
 };
 
 use crate::block_check::BlockCheck;
@@ -61,6 +61,8 @@ struct Frames {
     counted: bool,
     /// Number of readers that have passed each layer, and the hidden state.
     passed: Vec<usize>,
+    /// Time of the last arrival.
+    came: Instant,
 }
 
 /// Request of a tier that streams.
@@ -123,6 +125,7 @@ impl Arriving {
             stream: None,
             counted: false,
             passed: vec![0; kv_shape.layers as usize + 1],
+            came: Instant::now(),
         };
         Arc::new(Self {
             place,
@@ -169,6 +172,23 @@ impl Arriving {
         let bytes = self.kv_shape.layer_bytes(self.tokens()) as u64;
         let start = u64::from(self.entry.header_bytes) + layer as u64 * bytes;
         start..start + bytes
+    }
+
+    /// Says whether the whole block is here. A fault is at hand.
+    pub(crate) fn presence(&self) -> Presence {
+        let held = self.lock();
+        match self.state.shape.immediate || held.fault.is_some() {
+            true => Presence::AtHand,
+            false if held.frames.iter().all(|frame| matches!(frame, Frame::Here(_))) => {
+                Presence::Came(held.came)
+            }
+            false => Presence::Away,
+        }
+    }
+
+    /// Asks for all frames that are away.
+    pub(crate) fn ask_all(self: &Arc<Self>) {
+        self.ask(0..self.blob.frames(self.frame_bytes()));
     }
 
     /// Asks for those of `frames` that are away.
@@ -234,6 +254,7 @@ impl Arriving {
             Ok(Some(bytes)) if bytes.len() == expected => {
                 stats.answered(asked.elapsed(), bytes.len());
                 *place = Frame::Here(bytes);
+                held.came = Instant::now();
                 None
             }
             Ok(Some(bytes)) => {
@@ -425,7 +446,7 @@ impl Arriving {
             }
         }
         drop(held);
-        self.ask(self.frames_of(&(offset..offset + self.window)));
+        self.ask(self.frames_of(&(offset..offset.saturating_add(self.window))));
     }
 
     /// Asks for a layer that will be read soon.

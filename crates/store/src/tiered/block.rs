@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use hyperrag_core::{BlockError, BlockKey, Failover, KvBlock, KvShape, LayerSource};
+use hyperrag_core::{BlockError, BlockKey, Failover, KvBlock, KvShape, LayerSource, Presence};
 
 use crate::local::shard_reader::PAGE_BYTES;
 use crate::local::stored_block::StoredBlock;
@@ -295,6 +295,19 @@ impl LayerSource for BlockReader {
 
     fn tokens(&self) -> usize {
         self.0.current().1.tokens()
+    }
+
+    fn presence(&self) -> Presence {
+        match self.0.current().1 {
+            Source::Stored(_) => Presence::AtHand,
+            Source::Arriving(block) => block.presence(),
+        }
+    }
+
+    fn request(&self) {
+        if let Some((_, block)) = self.0.arriving() {
+            block.ask_all();
+        }
     }
 
     fn hidden(&self) -> Result<&[f32], BlockError> {

@@ -224,12 +224,20 @@ impl Tiered {
         self.places.work()
     }
 
+    /// Opens blocks, each to ask a distant tier for `window` bytes ahead of use.
+    fn open_blocks(
+        &self,
+        keys: &[BlockKey],
+        window: u64,
+    ) -> Vec<Result<Option<Arc<TieredBlock>>, BlockError>> {
+        let open = |key| self.open.block(key, || TieredBlock::open(&self.places, key, window));
+        keys.par_iter().map(open).collect()
+    }
+
     /// Opens blocks, and asks distant tiers for the first frames of those that they may have: first frames
     /// first, because a pass over many blocks uses one layer of each at a time.
-    fn open_blocks(&self, keys: &[BlockKey]) -> Vec<Result<Option<Arc<TieredBlock>>, BlockError>> {
-        let window = WINDOW_BYTES / keys.len().max(1) as u64;
-        let open = |key| self.open.block(key, || TieredBlock::open(&self.places, key, window));
-        let opened: Vec<_> = keys.par_iter().map(open).collect();
+    fn open_ahead(&self, keys: &[BlockKey]) -> Vec<Result<Option<Arc<TieredBlock>>, BlockError>> {
+        let opened = self.open_blocks(keys, WINDOW_BYTES / keys.len().max(1) as u64);
         for (place, tier) in self.places.distant() {
             let blocks =
                 opened.iter().filter_map(|block| block.as_ref().ok()?.as_ref()?.arriving());
@@ -240,17 +248,26 @@ impl Tiered {
     }
 }
 
+/// Returns a reader of an open block.
+fn reader<'a>(opened: Result<Option<Arc<TieredBlock>>, BlockError>) -> Opened<'a> {
+    let reader = |block| Box::new(BlockReader::new(block)) as Box<dyn LayerSource>;
+    Ok(opened?.map(reader))
+}
+
 impl BlockRead for Tiered {
     fn get_many(&self, keys: &[BlockKey]) -> Vec<Result<Option<KvBlock>, BlockError>> {
         let read = |opened: Result<Option<Arc<TieredBlock>>, BlockError>| {
             opened?.map(|block| BlockReader::new(block).read()).transpose()
         };
-        self.open_blocks(keys).into_par_iter().map(read).collect()
+        self.open_ahead(keys).into_par_iter().map(read).collect()
     }
 
     fn open_many(&self, keys: &[BlockKey]) -> Vec<Opened<'_>> {
-        let reader = |block| Box::new(BlockReader::new(block)) as Box<dyn LayerSource>;
-        self.open_blocks(keys).into_iter().map(|opened| Ok(opened?.map(reader))).collect()
+        self.open_ahead(keys).into_iter().map(reader).collect()
+    }
+
+    fn open_idle(&self, keys: &[BlockKey]) -> Vec<Opened<'_>> {
+        self.open_blocks(keys, u64::MAX).into_iter().map(reader).collect()
     }
 }
 

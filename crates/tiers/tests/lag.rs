@@ -132,7 +132,7 @@ fn a_writer_waits_while_a_replica_hangs_and_goes_on_with_it() {
 fn a_replica_that_does_not_move_is_waited_for_once() {
     let Some(_turn) = turn() else { return };
     let pair = Pair::start(Program::Redis);
-    let timeout = Duration::from_secs(3);
+    let timeout = Duration::from_secs(2);
     let tier = pair.tier(0, timeout);
     let blocks = blocks(BLOCKS);
     pair.replica.stop();

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::Output;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -50,7 +50,11 @@ impl Moved {
             stderr.read_to_end(&mut all).map(|_| all).unwrap()
         });
         let (mut strike, mut all) = (Some(strike), String::new());
+        let (mut last, mut pause) = (None::<Instant>, Duration::ZERO);
         for (n, line) in (1..).zip(stdout.lines()) {
+            // The start is no pause.
+            pause = last.map_or(pause, |last| pause.max(last.elapsed()));
+            last = Some(Instant::now());
             all.push_str(&line.unwrap());
             all.push('\n');
             if n == STRIKE {
@@ -60,7 +64,7 @@ impl Moved {
         let status = child.wait().unwrap();
         let output = Output { status, stdout: all.into(), stderr: warnings.join().unwrap() };
         let outcome = self.scratch.check(&line, output);
-        note(&format!("{name}: {}", times(&outcome)));
+        note(&format!("{name}: {}, longest pause {} ms", times(&outcome), pause.as_millis()));
         assert!(strike.is_none(), "{name}: {}", outcome.stderr);
         assert_eq!(outcome.stdout.lines().count(), QUERIES, "{name}: {}", outcome.stderr);
         outcome
@@ -79,10 +83,11 @@ fn line(store: &str) -> String {
         "store" => String::new(),
         place => format!("--tiers {place}"),
     };
-    format!("query --store store TINY --json --queries asked.jsonl --depth 8 {store}")
+    format!("query --store store TINY --json --queries asked.jsonl --depth 5 {store}")
 }
 
-/// Returns the median and the longest time of the queries, in words.
+/// Returns the median and the longest time of the queries, in words. Queries that were computed together share
+/// their time; the longest pause between two answers tells how long anybody waited.
 fn times(outcome: &Outcome) -> String {
     let seconds = |answer: Value| {
         let stats = &answer["stats"];
@@ -102,39 +107,34 @@ fn hits(outcome: &Outcome) -> Vec<(Value, Value)> {
 }
 
 #[test]
-fn a_master_that_hangs_or_is_killed_costs_no_answer() {
+fn a_lost_master_costs_no_answer_and_what_is_lost_with_its_replica_is_computed_again() {
     let Some(services) = Services::find() else { return };
     let moved = Moved::new(&services);
     let nodes = &moved.cluster.nodes;
-    let (hangs, heir) = moved.cluster.pairs()[0];
+    let pairs = moved.cluster.pairs();
+    let [(hangs, its_heir), (dies, heir), (last, its_replica)] = pairs[..] else {
+        panic!("{pairs:?}")
+    };
     moved.loses_nothing("a master hangs", || nodes[hangs].signal("STOP"));
-    until("a new master", || nodes[heir].info("role") == "master");
+    until("a new master", || nodes[its_heir].info("role") == "master");
     nodes[hangs].signal("CONT");
     until("the former master's return", || nodes[hangs].info("role") == "slave");
     moved.cluster.wait_until_whole();
 
-    let pairs = moved.cluster.pairs();
-    let (dies, heir) = *pairs.iter().find(|(master, _)| *master != heir).unwrap();
     moved.loses_nothing("a master is killed", || nodes[dies].signal("KILL"));
     until("a new master", || nodes[heir].info("role") == "master");
-    moved.loses_nothing("its replica is the master", || ());
-}
 
-#[test]
-fn what_a_master_and_its_replica_had_is_computed_again() {
-    let Some(services) = Services::find() else { return };
-    let moved = Moved::new(&services);
-    let (master, replica) = moved.cluster.pairs()[0];
+    // A busy machine may have let the cluster change the roles of a pair, but not the pair.
     let after = moved.ask("a master and its replica are killed", || {
-        [replica, master].iter().for_each(|node| moved.cluster.nodes[*node].signal("KILL"));
+        [its_replica, last].iter().for_each(|node| nodes[*node].signal("KILL"));
     });
     assert_eq!(after.code, DEGRADED, "{}", after.stderr);
     after.says(&["computed again"]);
     assert_eq!(hits(&after), hits(&moved.before));
-    let recomputed = |answer: &Value| answer["stats"]["blocks_recomputed"].as_u64().unwrap();
-    let recomputed: Vec<_> = after.json().iter().map(recomputed).collect();
-    // The other two thirds go on to come from their nodes.
-    let read = |answer: &Value| answer["stats"]["blocks_read"].as_u64().unwrap() > 0;
-    assert!(recomputed.iter().any(|blocks| *blocks > 0));
-    assert!(after.json()[QUERIES / 2..].iter().any(read));
+    // What the other nodes have goes on to come from there, where a master was replaced too.
+    let stats = |answer: &Value, name: &str| answer["stats"][name].as_u64().unwrap();
+    let after = after.json();
+    assert!(after.iter().any(|answer| stats(answer, "blocks_recomputed") > 0));
+    assert!(after[..STRIKE / 2].iter().all(|answer| stats(answer, "blocks_recomputed") == 0));
+    assert!(after[QUERIES / 2..].iter().any(|answer| stats(answer, "blocks_read") > 0));
 }

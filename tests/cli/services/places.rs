@@ -93,3 +93,43 @@ fn a_hundred_answers_are_the_same_from_every_place_alone() {
         }
     }
 }
+
+/// Returns ranks and scores of every query, and the sum of a field of their stats.
+fn hits_and(outcome: &Outcome, field: &str) -> (Vec<Value>, u64) {
+    let answers = outcome.json();
+    let sum = answers.iter().map(|answer| answer["stats"][field].as_u64().unwrap()).sum();
+    (answers.into_iter().map(|mut answer| answer["hits"].take()).collect(), sum)
+}
+
+#[test]
+fn every_plan_gives_the_same_hits_from_a_far_place() {
+    let Some(services) = Services::find() else { return };
+    let server = services.redis();
+    let scratch = stored(40);
+    let query = "query --store store TINY --json --queries asked.jsonl --depth 30";
+    let (before, read) = hits_and(&scratch.ok(query), "blocks_read");
+    let place = format!("redis://127.0.0.1:{}?timeout=30s", server.port);
+    scratch.ok(&format!("export --store store --to {place}"));
+    remove_shards(&scratch);
+    for plan in ["load", "auto", "recompute"] {
+        let found = scratch.ok(&format!("{query} --tiers {place} --plan {plan} --explain"));
+        let (hits, computed) = hits_and(&found, "blocks_computed");
+        let (_, loaded) = hits_and(&found, "blocks_read");
+        assert_eq!(hits, before, "{plan}");
+        match plan {
+            "load" => assert_eq!((loaded, computed), (read, 0)),
+            // The first blocks are computed to see how long that takes.
+            "auto" => {
+                assert!(computed > 0 && loaded + computed == read, "{loaded} {computed} {read}");
+                found.says(&["plan: ", "computed because that was sooner"]);
+            }
+            _ => assert_eq!((loaded, computed), (0, 0)),
+        }
+    }
+    // What is lost is computed too, and told.
+    drop(server);
+    let line = format!("{query} --tiers {place} --plan auto");
+    let lost = scratch.check(&line, scratch.command(&line).output().unwrap());
+    assert_eq!(lost.code, crate::support::DEGRADED, "{}", lost.stderr);
+    assert_eq!(hits_and(&lost, "blocks_read").0, before);
+}

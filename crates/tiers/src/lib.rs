@@ -8,6 +8,8 @@
 pub mod contract;
 #[cfg(feature = "testing")]
 mod faulty;
+#[cfg(feature = "testing")]
+mod throttled;
 
 mod breaker;
 mod cache;
@@ -26,6 +28,8 @@ pub use cache::CacheTier;
 pub use counters::CacheCounts;
 #[cfg(feature = "testing")]
 pub use faulty::{FaultCounts, FaultRates, Faulty};
+#[cfg(feature = "testing")]
+pub use throttled::Throttled;
 pub use folder::FolderTier;
 pub use names::check_file_name;
 pub use object::{ObjectLogin, ObjectOptions, ObjectTier};

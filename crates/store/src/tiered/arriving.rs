@@ -16,6 +16,7 @@ use crate::block_check::BlockCheck;
 use crate::format::block_table::BlockEntry;
 use crate::tiered::in_use::TierInUse;
 use crate::tiered::promotion::Kept;
+use crate::tiered::stats::RequestClock;
 
 /// Time after the tier's own patience after which a reader gives up waiting, if the tier has answered nothing
 /// at all meanwhile.
@@ -83,6 +84,7 @@ pub(crate) struct Arriving {
     key: BlockKey,
     kv_shape: KvShape,
     window: u64,
+    clock: Arc<RequestClock>,
     frames: Mutex<Frames>,
     ready: Condvar,
     check: OnceLock<BlockCheck>,
@@ -100,6 +102,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) kv_shape: &'a KvShape,
     /// Number of bytes asked for ahead of use.
     pub(crate) window: u64,
+    /// Clock of the request for the block.
+    pub(crate) clock: Arc<RequestClock>,
     pub(crate) on_fault: Weak<dyn OnFault>,
     /// Leave to keep the frames for faster tiers.
     pub(crate) kept: Option<Kept>,
@@ -108,8 +112,12 @@ pub(crate) struct Arrival<'a> {
 impl Arriving {
     /// Makes a block of which nothing has been asked for yet.
     pub(crate) fn new(arrival: Arrival<'_>) -> Arc<Self> {
-        let Arrival { place, state, blob, entry, key, kv_shape, window, on_fault, kept } = arrival;
-        let frames = blob.frames(state.shape.frame_bytes);
+        let Arrival { place, state, blob, entry, key, kv_shape, window, clock, on_fault, kept } =
+            arrival;
+        let frame_bytes = state.shape.frame_bytes;
+        // Whole frames, so that no more than one frame beyond them is held.
+        let window = (window / frame_bytes).max(1).saturating_mul(frame_bytes);
+        let frames = blob.frames(frame_bytes);
         let frames = std::iter::repeat_with(|| Frame::Away).take(frames as usize).collect();
         let frames =
             Frames { frames, fault: None, requests: Vec::new(), stream: None, counted: false };
@@ -120,7 +128,8 @@ impl Arriving {
             entry: entry.clone(),
             key: key.clone(),
             kv_shape: *kv_shape,
-            window: window.max(1),
+            window,
+            clock,
             frames: Mutex::new(frames),
             ready: Condvar::new(),
             check: OnceLock::new(),
@@ -150,6 +159,11 @@ impl Arriving {
     /// Returns the frames of the first window, for a request of many blocks together.
     pub(crate) fn first_frames(&self) -> Range<u32> {
         self.frames_of(&(0..self.window))
+    }
+
+    /// Returns the number of bytes of the first window.
+    pub(crate) fn first_bytes(&self) -> u64 {
+        self.window.min(self.blob.bytes)
     }
 
     /// Returns the range of a layer within the block, in bytes.
@@ -289,8 +303,9 @@ impl Arriving {
                 }
                 (Frame::Asked(_), None) => {
                     let answers = self.state.stats.answers.load(Relaxed);
-                    let wait = self.state.patience + GRACE;
+                    let (wait, start) = (self.state.patience + GRACE, Instant::now());
                     let waited = self.ready.wait_timeout(held, wait);
+                    self.state.stats.waited(start.elapsed());
                     let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
                     held = guard;
                     let still = self.state.stats.answers.load(Relaxed) == answers;
@@ -350,6 +365,7 @@ impl Arriving {
         let check = self.check()?;
         self.copy(range.clone(), out)?;
         check.layer(layer, out).map_err(|what| self.damaged(what))?;
+        self.state.stats.layer(&self.clock, self.place);
         if let Some(kept) = &self.kept {
             kept.checked(layer);
         }
@@ -410,7 +426,7 @@ impl Arriving {
                 }
             }
         }
-        self.ask(self.frames_of(&(offset..offset + self.window)));
+        self.ask(self.frames_of(&(offset..offset.saturating_add(self.window))));
     }
 
     /// Asks for a layer that will be read soon.

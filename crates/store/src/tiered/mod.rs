@@ -33,7 +33,7 @@ use crate::tiered::arriving::{Arriving, ask_together};
 use crate::tiered::block::{BlockReader, TieredBlock};
 use crate::tiered::in_use::TierInUse;
 use crate::tiered::places::{Place, Places, told};
-use crate::tiered::stats::TierWork;
+use crate::tiered::stats::{RequestClock, TierWork};
 
 /// Number of bytes that are under way from tiers at once, for the blocks of one request.
 const WINDOW_BYTES: u64 = 160 << 20;
@@ -224,13 +224,21 @@ impl Tiered {
     /// first, because a pass over many blocks uses one layer of each at a time.
     fn open_blocks(&self, keys: &[BlockKey]) -> Vec<Result<Option<Arc<TieredBlock>>, BlockError>> {
         let window = WINDOW_BYTES / keys.len().max(1) as u64;
-        let open = |key| TieredBlock::open(&self.places, key, window);
+        let clock = Arc::new(RequestClock::start(self.places.order.len()));
+        let open = |key| TieredBlock::open(&self.places, key, window, &clock);
         let opened: Vec<_> = keys.par_iter().map(open).collect();
         for (place, tier) in self.places.distant() {
             let blocks =
                 opened.iter().filter_map(|block| block.as_ref().ok()?.as_ref()?.arriving());
             let blocks = blocks.filter(|(from, _)| *from == place).map(|(_, block)| block);
-            ask_first_frames(tier, &blocks.collect::<Vec<_>>());
+            // A pass that comes later announces its blocks itself.
+            let mut left = WINDOW_BYTES;
+            let fits = |block: &Arc<Arriving>| {
+                let fits = left > 0;
+                left = left.saturating_sub(block.first_bytes());
+                fits
+            };
+            ask_first_frames(tier, &blocks.take_while(fits).collect::<Vec<_>>());
         }
         opened
     }

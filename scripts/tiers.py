@@ -25,6 +25,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -143,11 +145,20 @@ def start_s3(services, folder):
     server = Server([services / "weed", *words], folder, "weed")
 
     def ready():
+        # Makes the bucket: it is a folder of the filer.
+        request = urllib.request.Request(f"http://127.0.0.1:{base + 2}/buckets/hyperrag/", method="POST")
         try:
-            with socket.create_connection(("127.0.0.1", base + 3), 1):
-                return True
+            urllib.request.urlopen(request, timeout=5).close()
+        except urllib.error.HTTPError as error:
+            if error.code != 409:
+                return False
         except OSError:
             return False
+        try:
+            socket.create_connection(("127.0.0.1", base + 3), 1).close()
+        except OSError:
+            return False
+        return True
 
     wait_for(server, ready)
     return server, "s3://hyperrag/store", f"http://127.0.0.1:{base + 3}"
@@ -295,14 +306,13 @@ def tier_table(places):
 
 def skew_tables(cells):
     """What memory before a slow tier saves, a table for each time of computing."""
-    rates = sorted({cell["rate"] for cell in cells}, key=lambda rate: rate or float("inf"))
+    rates = sorted({cell["rate"] for cell in cells})
     lines = []
     for compute in sorted({cell["compute_seconds"] for cell in cells}, reverse=True):
         of = [cell for cell in cells if cell["compute_seconds"] == compute]
         without = {rate: next(cell["seconds_without"] for cell in of if cell["rate"] == rate) for rate in rates}
-        names = [f"{rate / 1e6:.0f} MB/s" if rate else "not throttled" for rate in rates]
-        heads = [f"{name}: {without[rate]:.2f} s" for name, rate in zip(names, rates, strict=True)]
-        lines += ["", f"| {compute:.2f} s of computing: skew, share in memory | hit rate | {' | '.join(heads)} |"]
+        heads = [f"{rate / 1e6:.0f} MB/s: {without[rate]:.2f} s" for rate in rates]
+        lines += ["", f"| {compute:.1f} s of computing: skew, share in memory | hit rate | {' | '.join(heads)} |"]
         lines.append("|---" * (2 + len(rates)) + "|")
         for skew, share in sorted({(cell["skew"], cell["share"]) for cell in of}):
             row = {cell["rate"]: cell for cell in of if (cell["skew"], cell["share"]) == (skew, share)}
@@ -341,11 +351,12 @@ def commit():
 
 def measured_places(folder, args, servers):
     """Builds, exports and measures. Returns the figures by place."""
-    store, corpus = folder / "store", folder / "corpus.jsonl"
+    store, corpus = args.store or folder / "store", folder / "corpus.jsonl"
     write_corpus(corpus, args.documents)
     program = Program(args)
-    say(f"building a store of {args.documents} documents")
-    program.run("build", corpus, "--store", store, *program.options)
+    if not store.exists():
+        say(f"building a store of {args.documents} documents")
+        program.run("build", corpus, "--store", store, *program.options)
     readers = []
     if "redis" in args.places:
         redis, url = start_redis(args.services / "bin", folder)
@@ -408,6 +419,7 @@ def report_of(folder, args):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=110, help="documents of the store (110)")
+    parser.add_argument("--store", type=Path, help="a store that an earlier run made there; made if it is absent (a temporary one)")
     parser.add_argument("--depth", type=int, default=100, help="candidates of a query (100)")
     parser.add_argument("--runs", type=int, default=4, help="rounds of the three queries (4)")
     parser.add_argument("--places", default="redis,s3", help="redis, s3, or both with a comma")
@@ -429,6 +441,7 @@ def arguments():
     if not (args.services / "bin/weed").exists():
         parser.error(f"{args.services} has no servers: run `scripts/services.sh install`")
     args.services = args.services.resolve()
+    args.store = args.store and args.store.resolve()
     args.hyperrag = args.hyperrag.resolve()
     return args
 

@@ -25,9 +25,8 @@ use hyperrag_tiers::{FolderTier, RamTier, Throttled};
 /// Tokens of a block here, and of one whose time is meant.
 const TOKENS: u32 = 4;
 const TOKENS_MEANT: u32 = 256;
-/// Documents, one block each, and documents of a shard.
+/// Documents, one block each, all in one shard.
 const BLOCKS: u32 = 5120;
-const SHARD: u32 = 512;
 /// Distinct queries, candidates of each, and queries before anything is timed.
 const QUERIES: usize = 300;
 const CANDIDATES: usize = 100;
@@ -38,8 +37,8 @@ const UNIT: f64 = 0.04;
 const THREADS: usize = 2;
 const SKEWS: [f64; 4] = [0.6, 0.8, 1.0, 1.2];
 const SHARES: [f64; 3] = [0.05, 0.1, 0.33];
-/// Rates of the slow tier in bytes a second; 0 is that of the folder.
-const RATES: [u64; 4] = [50_000_000, 200_000_000, 1_000_000_000, 0];
+/// Rates of the slow tier in bytes a second. The last is about that of a page cache.
+const RATES: [u64; 4] = [50_000_000, 200_000_000, 1_000_000_000, 5_000_000_000];
 
 /// Seeded numbers (splitmix64).
 struct Seeded(u64);
@@ -98,9 +97,8 @@ struct Log<R> {
 impl<R: Fn(f64) -> usize> Log<R> {
     fn draw(&mut self, count: usize) -> Vec<usize> {
         let seeded = &mut self.seeded;
-        let mut drawn: Vec<usize> = (0..count)
-            .map(|n| (self.rank)((n as f64 + seeded.share()) / count as f64))
-            .collect();
+        let mut drawn: Vec<usize> =
+            (0..count).map(|n| (self.rank)((n as f64 + seeded.share()) / count as f64)).collect();
         for n in (1..drawn.len()).rev() {
             drawn.swap(n, (seeded.next() % (n as u64 + 1)) as usize);
         }
@@ -117,7 +115,7 @@ fn fingerprint() -> Fingerprint {
         profile: "plain".into(),
         profile_digest: Digest([3; 32]),
         chunk_tokens: TOKENS,
-        unit_rows: SHARD,
+        unit_rows: BLOCKS,
         language: "english".into(),
         // Those of SmolLM2-135M.
         kv_shape: KvShape {
@@ -136,7 +134,7 @@ fn fingerprint() -> Fingerprint {
 
 fn key(number: u32) -> Result<BlockKey, Box<dyn Error>> {
     let chunk = ChunkId { document: DocId::stored(&format!("d{number}"))?, ordinal: 0 };
-    Ok(BlockKey { shard: ShardId(number / SHARD), slot: Slot(number % SHARD), chunk })
+    Ok(BlockKey { shard: ShardId(0), slot: Slot(number), chunk })
 }
 
 /// Builds a store of made-up blocks. Returns the length of its shards, in bytes.
@@ -144,32 +142,26 @@ fn build(root: &Path) -> Result<u64, Box<dyn Error>> {
     let fingerprint = fingerprint();
     let (mut seeded, kv_shape) = (Seeded(2), fingerprint.kv_shape);
     let mut writer = StoreWriter::open(root, &fingerprint, None)?;
-    for shard in 0..BLOCKS / SHARD {
-        let (mut chunks, mut documents) = (Vec::new(), Vec::new());
-        for slot in 0..SHARD {
-            let (number, key) = (shard * SHARD + slot, key(shard * SHARD + slot)?);
-            let document = Document {
-                id: key.chunk.document.clone(),
-                title: String::new(),
-                text: String::new(),
-            };
-            let (row, first_slot) = (u64::from(number), Slot(slot));
-            documents.push(IndexedDocument { row, document, first_slot, chunks: 1 });
-            chunks.push(Chunk { id: key.chunk, tokens: vec![number; TOKENS as usize] });
-        }
-        let rows_digest = Digest::of(&shard.to_le_bytes());
-        let contents = ShardChunks { chunks, documents };
-        let (shard, rows, replaces) = (ShardId(shard), SHARD.into(), Vec::new());
-        let input = ShardInput { shard, rows, rows_digest, contents, replaces };
-        let mut file = writer.begin(&input)?;
-        for slot in 0..SHARD {
-            let bytes = TOKENS as usize * kv_shape.token_bytes();
-            let kv = (0..bytes / 8).flat_map(|_| seeded.next().to_le_bytes()).collect();
-            let hidden = vec![1.0; kv_shape.hidden as usize];
-            file.write(Slot(slot), &KvBlock::new(kv_shape, TOKENS as usize, kv, hidden))?;
-        }
-        file.seal()?;
+    let (mut chunks, mut documents) = (Vec::new(), Vec::new());
+    for number in 0..BLOCKS {
+        let key = key(number)?;
+        let (title, text) = (String::new(), String::new());
+        let document = Document { id: key.chunk.document.clone(), title, text };
+        let (row, first_slot) = (u64::from(number), key.slot);
+        documents.push(IndexedDocument { row, document, first_slot, chunks: 1 });
+        chunks.push(Chunk { id: key.chunk, tokens: vec![number; TOKENS as usize] });
     }
+    let (shard, rows, replaces) = (ShardId(0), BLOCKS.into(), Vec::new());
+    let (rows_digest, contents) = (Digest([4; 32]), ShardChunks { chunks, documents });
+    let input = ShardInput { shard, rows, rows_digest, contents, replaces };
+    let mut file = writer.begin(&input)?;
+    for slot in (0..BLOCKS).map(Slot) {
+        let bytes = TOKENS as usize * kv_shape.token_bytes();
+        let kv = (0..bytes / 8).flat_map(|_| seeded.next().to_le_bytes()).collect();
+        let hidden = vec![1.0; kv_shape.hidden as usize];
+        file.write(slot, &KvBlock::new(kv_shape, TOKENS as usize, kv, hidden))?;
+    }
+    file.seal()?;
     Ok(writer.manifest().shards.iter().map(|record| record.kv.bytes).sum())
 }
 
@@ -256,9 +248,9 @@ impl Setting {
         compute: f64,
     ) -> Result<Timed, Box<dyn Error>> {
         let smaller = f64::from(TOKENS_MEANT / TOKENS);
-        let load = if rate == 0 { 0.0 } else { smaller * self.query_bytes / rate as f64 };
+        let load = smaller * self.query_bytes / rate as f64;
         // Real seconds of a second that is meant.
-        let scale = if rate == 0 { 1.0 / smaller } else { UNIT / load.max(compute) };
+        let scale = UNIT / load.max(compute);
         self.link.set_rate((rate as f64 / smaller / scale) as u64);
         let before = self.hits_and_misses();
         let mut sum = 0.0;
@@ -296,7 +288,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             let mut draw = |count| -> Vec<Vec<BlockKey>> {
                 log.draw(count).into_iter().map(|n| lists[n].clone()).collect()
             };
-            setting.time(&draw(WARM), 0, 0.0)?;
+            setting.link.set_rate(0);
+            for keys in draw(WARM) {
+                read(&setting.store, &keys, setting.layers, 0.0)?;
+            }
             for ((rate, compute), without) in cells.iter().zip(&without) {
                 let with = setting.time(&draw(count), *rate, *compute)?;
                 let (seconds, before) = (with.seconds, without.seconds);

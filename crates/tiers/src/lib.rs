@@ -28,8 +28,6 @@ pub use cache::CacheTier;
 pub use counters::CacheCounts;
 #[cfg(feature = "testing")]
 pub use faulty::{FaultCounts, FaultRates, Faulty};
-#[cfg(feature = "testing")]
-pub use throttled::Throttled;
 pub use folder::FolderTier;
 pub use names::check_file_name;
 pub use object::{ObjectLogin, ObjectOptions, ObjectTier};
@@ -38,3 +36,5 @@ pub use redis::{Readers, RedisOptions, RedisTier};
 pub use spec::{
     ClaimPlace, ReadFrom, RedisSpec, S3Spec, SpecError, TierSpec, parse_bytes, parse_tiers,
 };
+#[cfg(feature = "testing")]
+pub use throttled::Throttled;

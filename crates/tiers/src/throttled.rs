@@ -64,15 +64,15 @@ impl<T: Tier + ?Sized + 'static> Throttled<T> {
 fn carry<T: Tier + ?Sized>(tier: &T, rate: &AtomicU64, jobs: &Receiver<Job>) {
     let mut free = Instant::now();
     for Job { pieces, patience, to, dropped, asked } in jobs {
+        if dropped.load(Relaxed) {
+            continue;
+        }
         free = free.max(asked);
-        for (n, piece) in pieces.iter().enumerate() {
+        for (n, answer) in read(tier, &pieces, patience).into_iter().enumerate() {
             if dropped.load(Relaxed) {
                 break;
             }
-            let answer = read(tier, piece, patience);
-            let bytes = matches!(&answer, Ok(Some(_)))
-                .then(|| piece.blob.frame(piece.frame, tier.shape().frame_bytes))
-                .map_or(0, |range| range.end - range.start);
+            let bytes = answer.as_ref().map_or(0, |bytes| bytes.as_ref().map_or(0, Bytes::len));
             match rate.load(Relaxed) {
                 0 => free = Instant::now(),
                 rate => free += Duration::from_secs_f64(bytes as f64 / rate as f64),
@@ -88,23 +88,21 @@ fn carry<T: Tier + ?Sized>(tier: &T, rate: &AtomicU64, jobs: &Receiver<Job>) {
     }
 }
 
-/// Receiver of one piece.
-#[derive(Default)]
-struct One(Mutex<Option<Answer>>);
+/// Receiver of the pieces of a request.
+struct Gathered(Mutex<Vec<Answer>>);
 
-impl FetchSink for One {
-    fn deliver(&self, _: usize, answer: Answer) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+impl FetchSink for Gathered {
+    fn deliver(&self, n: usize, answer: Answer) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)[n] = answer;
     }
 }
 
-/// Reads a piece from a tier that answers at once.
-fn read<T: Tier + ?Sized>(tier: &T, piece: &Piece, patience: Duration) -> Answer {
-    let one = Arc::new(One::default());
-    let request = tier.fetch(std::slice::from_ref(piece), patience, Arc::clone(&one) as _);
-    drop(request);
-    let answer = one.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-    answer.unwrap_or(Err(TierError::Timeout(patience)))
+/// Reads pieces from a tier that answers at once.
+fn read<T: Tier + ?Sized>(tier: &T, pieces: &[Piece], patience: Duration) -> Vec<Answer> {
+    let none = vec![Err(TierError::Timeout(patience)); pieces.len()];
+    let gathered = Arc::new(Gathered(Mutex::new(none)));
+    drop(tier.fetch(pieces, patience, Arc::clone(&gathered) as _));
+    std::mem::take(&mut gathered.0.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl<T: Tier + ?Sized> Tier for Throttled<T> {

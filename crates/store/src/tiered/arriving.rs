@@ -156,9 +156,12 @@ impl Arriving {
         (range.start / self.frame_bytes()) as u32..end as u32
     }
 
-    /// Returns the frames of the first window, for a request of many blocks together.
+    /// Returns the frames for a request of many blocks together: those of the first window. Of a tier that
+    /// streams, those of the first layer, for the streams of all blocks share its bandwidth.
     pub(crate) fn first_frames(&self) -> Range<u32> {
-        self.frames_of(&(0..self.window))
+        let layer = self.layer_range(0).end;
+        let end = if self.state.shape.streams { layer.min(self.window) } else { self.window };
+        self.frames_of(&(0..end))
     }
 
     /// Returns the number of bytes of the first window.

@@ -36,7 +36,7 @@ use crate::tiered::places::{Place, Places, told};
 use crate::tiered::stats::{RequestClock, TierWork};
 
 /// Number of bytes that are under way from tiers at once, for the blocks of one request.
-const WINDOW_BYTES: u64 = 160 << 20;
+const WINDOW_BYTES: u64 = 128 << 20;
 
 /// A place in the order in which blocks are asked for.
 pub enum TierChoice {

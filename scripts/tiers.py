@@ -423,7 +423,7 @@ def arguments():
     parser.add_argument("--depth", type=int, default=100, help="candidates of a query (100)")
     parser.add_argument("--runs", type=int, default=4, help="rounds of the three queries (4)")
     parser.add_argument("--places", default="redis,s3", help="redis, s3, or both with a comma")
-    parser.add_argument("--skew-queries", type=int, default=40, help="queries of a cell of the table; 0 leaves it out (40)")
+    parser.add_argument("--skew-queries", type=int, default=25, help="queries of a cell of the table; 0 leaves it out (25)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of hyperrag (one a core)")
     parser.add_argument("--dtype", default="f32", help="type of products (f32)")
     parser.add_argument("--model", default="smollm2-135m", help="model of hyperrag, or a GGUF file")

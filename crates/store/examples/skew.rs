@@ -30,9 +30,9 @@ const BLOCKS: u32 = 5120;
 /// Distinct queries, candidates of each, and queries before anything is timed.
 const QUERIES: usize = 300;
 const CANDIDATES: usize = 100;
-const WARM: usize = 600;
+const WARM: usize = 400;
 /// Real time of a query without memory.
-const UNIT: f64 = 0.04;
+const UNIT: f64 = 0.08;
 /// Threads that compute.
 const THREADS: usize = 2;
 const SKEWS: [f64; 4] = [0.6, 0.8, 1.0, 1.2];
@@ -269,7 +269,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let computes = arguments.next().ok_or("usage: skew SECONDS,SECONDS [QUERIES]")?;
     let computes = computes.split(',').map(str::parse).collect::<Result<Vec<f64>, _>>()?;
-    let count = arguments.next().map_or(Ok(40), |count| count.parse())?;
+    let count = arguments.next().map_or(Ok(25), |count| count.parse())?;
     let folder = tempfile::tempdir()?;
     let bytes = build(folder.path())?;
     let lists: Result<Vec<Vec<BlockKey>>, _> =

@@ -115,7 +115,9 @@ impl Arriving {
         let Arrival { place, state, blob, entry, key, kv_shape, window, clock, on_fault, kept } =
             arrival;
         let frame_bytes = state.shape.frame_bytes;
-        // Whole frames, so that no more than one frame beyond them is held.
+        // A connection that streams holds about as much again. Whole frames, so that no more than one frame
+        // beyond them is held.
+        let window = if state.shape.streams { window / 2 } else { window };
         let window = (window / frame_bytes).max(1).saturating_mul(frame_bytes);
         let frames = blob.frames(frame_bytes);
         let frames = std::iter::repeat_with(|| Frame::Away).take(frames as usize).collect();

@@ -32,7 +32,7 @@ const QUERIES: usize = 300;
 const CANDIDATES: usize = 100;
 const WARM: usize = 400;
 /// Real time of a query without memory.
-const UNIT: f64 = 0.08;
+const UNIT: f64 = 0.05;
 /// Threads that compute.
 const THREADS: usize = 2;
 const SKEWS: [f64; 4] = [0.6, 0.8, 1.0, 1.2];
@@ -211,9 +211,10 @@ struct Setting {
     query_bytes: f64,
 }
 
-/// Latency of queries in seconds of the time that is meant, and share of blocks that came from memory.
+/// Mean latencies of queries in seconds of the time that is meant, and share of blocks that came from memory.
 struct Timed {
     seconds: f64,
+    seconds_without: f64,
     hit_rate: f64,
 }
 
@@ -241,8 +242,10 @@ impl Setting {
         if work.len() == 1 { (0, 0) } else { (memory.hits, link.hits) }
     }
 
+    /// Times queries in turns with those of a setting without memory.
     fn time(
         &self,
+        alone: &Self,
         queries: &[Vec<BlockKey>],
         rate: u64,
         compute: f64,
@@ -251,16 +254,20 @@ impl Setting {
         let load = smaller * self.query_bytes / rate as f64;
         // Real seconds of a second that is meant.
         let scale = UNIT / load.max(compute);
-        self.link.set_rate((rate as f64 / smaller / scale) as u64);
+        for link in [&self.link, &alone.link] {
+            link.set_rate((rate as f64 / smaller / scale) as u64);
+        }
         let before = self.hits_and_misses();
-        let mut sum = 0.0;
+        let (mut with, mut without) = (0.0, 0.0);
         for keys in queries {
-            sum += read(&self.store, keys, self.layers, compute * scale)?;
+            with += read(&self.store, keys, self.layers, compute * scale)?;
+            without += read(&alone.store, keys, self.layers, compute * scale)?;
         }
         let after = self.hits_and_misses();
         let (hits, misses) = (after.0 - before.0, after.1 - before.1);
-        let seconds = sum / queries.len() as f64 / scale;
-        Ok(Timed { seconds, hit_rate: hits as f64 / (hits + misses).max(1) as f64 })
+        let mean = |sum: f64| sum / queries.len() as f64 / scale;
+        let hit_rate = hits as f64 / (hits + misses).max(1) as f64;
+        Ok(Timed { seconds: mean(with), seconds_without: mean(without), hit_rate })
     }
 }
 
@@ -269,7 +276,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let computes = arguments.next().ok_or("usage: skew SECONDS,SECONDS [QUERIES]")?;
     let computes = computes.split(',').map(str::parse).collect::<Result<Vec<f64>, _>>()?;
-    let count = arguments.next().map_or(Ok(25), |count| count.parse())?;
+    let count = arguments.next().map_or(Ok(16), |count| count.parse())?;
     let folder = tempfile::tempdir()?;
     let bytes = build(folder.path())?;
     let lists: Result<Vec<Vec<BlockKey>>, _> =
@@ -278,9 +285,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let cells = RATES.iter().flat_map(|rate| computes.iter().map(move |compute| (*rate, *compute)));
     let cells: Vec<(u64, f64)> = cells.collect();
     let alone = Setting::open(folder.path(), bytes, 0.0)?;
-    let some = &lists[..count.min(QUERIES)];
-    let times = cells.iter().map(|(rate, compute)| alone.time(some, *rate, *compute));
-    let without = times.collect::<Result<Vec<_>, _>>()?;
     for skew in SKEWS {
         for share in SHARES {
             let setting = Setting::open(folder.path(), bytes, share)?;
@@ -292,12 +296,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             for keys in draw(WARM) {
                 read(&setting.store, &keys, setting.layers, 0.0)?;
             }
-            for ((rate, compute), without) in cells.iter().zip(&without) {
-                let with = setting.time(&draw(count), *rate, *compute)?;
-                let (seconds, before) = (with.seconds, without.seconds);
+            for (rate, compute) in &cells {
+                let timed = setting.time(&alone, &draw(count), *rate, *compute)?;
                 let cell = serde_json::json!({
                     "skew": skew, "share": share, "rate": rate, "compute_seconds": compute,
-                    "hit_rate": with.hit_rate, "seconds": seconds, "seconds_without": before,
+                    "hit_rate": timed.hit_rate, "seconds": timed.seconds,
+                    "seconds_without": timed.seconds_without,
                 });
                 println!("{cell}");
             }

@@ -4,7 +4,7 @@ FEATURES = --features hyperrag-model/real-model
 HYPERRAG = target/release/hyperrag
 export RUSTDOCFLAGS = -D warnings
 
-.PHONY: help build demo test lint deny unit docs model python services test-gemma writers torture test-services asan fuzz cuda tiny gpu compare kernels prerequisites clean
+.PHONY: help build demo test lint deny unit docs model python services test-gemma writers torture test-services asan fuzz cuda tiny gpu compare tiers kernels prerequisites clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -117,6 +117,11 @@ gpu: ## on a machine with a GPU: compare scores, time everything; JSON in OUT (d
 
 compare: model target/peers/venv/installed ## measure against transformers and llama.cpp on this machine (an hour); target/compare.json
 	scripts/compare.py
+
+tiers: model ## measure queries from Redis and S3 beside the page cache on this machine (minutes); target/tiers.json
+	scripts/services.sh install
+	$(CARGO) build --release --locked --workspace $(FEATURES) --example redis_speed --example skew
+	scripts/tiers.py
 
 kernels: prerequisites ## time the CPU's kernels, each beside its roofline (criterion)
 	$(CARGO) bench --locked --workspace --bench kernels --bench attention --bench checksum

@@ -46,6 +46,11 @@ pub(crate) fn described(work: &TierWork) -> String {
     if let Some((p50, p99)) = work.wait_p50_seconds.zip(work.wait_p99_seconds) {
         said.push(format!("a piece came after {} (p50), {} (p99)", millis(p50), millis(p99)));
     }
+    if let Some((usual, longest)) = work.first_layer_seconds.zip(work.first_layer_longest_seconds) {
+        let (usual, longest) = (millis(usual), millis(longest));
+        said.push(format!("the first layer of a request after {usual} (p50), {longest} (longest)"));
+        said.push(format!("threads waited {:.2} s for it", work.waited_seconds));
+    }
     format!("{tier}: {}", said.join(", "))
 }
 

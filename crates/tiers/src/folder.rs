@@ -37,13 +37,22 @@ const LOCK_WAIT: Duration = Duration::from_secs(20);
 pub struct FolderTier {
     name: String,
     folder: PathBuf,
+    frame_bytes: u64,
 }
 
 impl FolderTier {
     /// Names a folder. Nothing is opened or made before it is needed.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
-        Self { name: format!("folder:{}", folder.display()), folder: folder.to_owned() }
+        let name = format!("folder:{}", folder.display());
+        Self { name, folder: folder.to_owned(), frame_bytes: FRAME_BYTES }
+    }
+
+    /// Returns the tier with frames of another length, in bytes.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn with_frames(self, frame_bytes: u64) -> Self {
+        Self { frame_bytes, ..self }
     }
 
     fn failed(&self, error: &io::Error) -> TierError {
@@ -141,7 +150,7 @@ impl BlockFiles for FolderTier {
     }
 
     fn range_of(&self, piece: &Piece) -> Option<Range<u64>> {
-        let within = piece.blob.frame(piece.frame, FRAME_BYTES);
+        let within = piece.blob.frame(piece.frame, self.frame_bytes);
         let start = piece.blob.offset.checked_add(within.start)?;
         let end = piece.blob.offset.checked_add(within.end)?;
         (!within.is_empty()).then_some(start..end)
@@ -155,7 +164,7 @@ impl Tier for FolderTier {
 
     fn shape(&self) -> TierShape {
         TierShape {
-            frame_bytes: FRAME_BYTES,
+            frame_bytes: self.frame_bytes,
             streams: false,
             immediate: true,
             role: TierRole::Home,

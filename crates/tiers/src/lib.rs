@@ -8,6 +8,8 @@
 pub mod contract;
 #[cfg(feature = "testing")]
 mod faulty;
+#[cfg(feature = "testing")]
+mod throttled;
 
 mod breaker;
 mod cache;
@@ -34,3 +36,5 @@ pub use redis::{Readers, RedisOptions, RedisTier};
 pub use spec::{
     ClaimPlace, ReadFrom, RedisSpec, S3Spec, SpecError, TierSpec, parse_bytes, parse_tiers,
 };
+#[cfg(feature = "testing")]
+pub use throttled::Throttled;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyperrag_core::{Blob, Tier};
 use hyperrag_tiers::contract::Harness;
-use hyperrag_tiers::{CacheTier, FolderTier, RamTier};
+use hyperrag_tiers::{CacheTier, FolderTier, RamTier, Throttled};
 use suite::{run_blocks, run_files};
 
 /// A tier that takes blocks.
@@ -36,6 +36,12 @@ impl Harness for Writable {
 #[test]
 fn blocks_in_memory() {
     run_blocks(Writable(Arc::new(RamTier::new(1 << 30))));
+}
+
+#[test]
+fn blocks_behind_a_link() {
+    let memory = Arc::new(RamTier::new(1 << 30));
+    run_blocks(Writable(Arc::new(Throttled::new(memory, 2 << 30))));
 }
 
 #[test]

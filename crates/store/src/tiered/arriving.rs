@@ -16,6 +16,7 @@ use crate::block_check::BlockCheck;
 use crate::format::block_table::BlockEntry;
 use crate::tiered::in_use::TierInUse;
 use crate::tiered::promotion::Kept;
+use crate::tiered::stats::RequestClock;
 
 /// Time after the tier's own patience after which a reader gives up waiting, if the tier has answered nothing
 /// at all meanwhile.
@@ -87,6 +88,7 @@ pub(crate) struct Arriving {
     key: BlockKey,
     kv_shape: KvShape,
     window: u64,
+    clock: Arc<RequestClock>,
     frames: Mutex<Frames>,
     ready: Condvar,
     check: OnceLock<BlockCheck>,
@@ -105,6 +107,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) kv_shape: &'a KvShape,
     /// Number of bytes asked for ahead of use.
     pub(crate) window: u64,
+    /// Clock of the request for the block.
+    pub(crate) clock: Arc<RequestClock>,
     pub(crate) on_fault: Weak<dyn OnFault>,
     /// Leave to keep the frames for faster tiers.
     pub(crate) kept: Option<Kept>,
@@ -115,9 +119,14 @@ pub(crate) struct Arrival<'a> {
 impl Arriving {
     /// Makes a block of which nothing has been asked for yet.
     pub(crate) fn new(arrival: Arrival<'_>) -> Arc<Self> {
-        let Arrival { place, state, blob, entry, key, kv_shape, window, on_fault, kept, readers } =
+        let Arrival { place, state, blob, entry, key, kv_shape, window, clock, on_fault, .. } =
             arrival;
-        let frames = blob.frames(state.shape.frame_bytes);
+        let frame_bytes = state.shape.frame_bytes;
+        // A connection that streams holds about as much again. Whole frames, so that no more than one frame
+        // beyond them is held.
+        let window = if state.shape.streams { window / 2 } else { window };
+        let window = (window / frame_bytes).max(1).saturating_mul(frame_bytes);
+        let frames = blob.frames(frame_bytes);
         let frames = Frames {
             frames: std::iter::repeat_with(|| Frame::Away).take(frames as usize).collect(),
             fault: None,
@@ -127,6 +136,7 @@ impl Arriving {
             passed: vec![0; kv_shape.layers as usize + 1],
             came: Instant::now(),
         };
+        let (kept, readers) = (arrival.kept, arrival.readers);
         Arc::new(Self {
             place,
             state: Arc::clone(state),
@@ -134,7 +144,8 @@ impl Arriving {
             entry: entry.clone(),
             key: key.clone(),
             kv_shape: *kv_shape,
-            window: window.max(1),
+            window,
+            clock,
             frames: Mutex::new(frames),
             ready: Condvar::new(),
             check: OnceLock::new(),
@@ -162,9 +173,17 @@ impl Arriving {
         (range.start / self.frame_bytes()) as u32..end as u32
     }
 
-    /// Returns the frames of the first window, for a request of many blocks together.
+    /// Returns the frames for a request of many blocks together: those of the first window. Of a tier that
+    /// streams, those of the first layer, for the streams of all blocks share its bandwidth.
     pub(crate) fn first_frames(&self) -> Range<u32> {
-        self.frames_of(&(0..self.window))
+        let layer = self.layer_range(0).end;
+        let end = if self.state.shape.streams { layer.min(self.window) } else { self.window };
+        self.frames_of(&(0..end))
+    }
+
+    /// Returns the number of bytes of the first window.
+    pub(crate) fn first_bytes(&self) -> u64 {
+        self.window.min(self.blob.bytes)
     }
 
     /// Returns the range of a layer within the block, in bytes.
@@ -322,8 +341,9 @@ impl Arriving {
                 }
                 (Frame::Asked(_), None) => {
                     let answers = self.state.stats.answers.load(Relaxed);
-                    let wait = self.state.patience + GRACE;
+                    let (wait, start) = (self.state.patience + GRACE, Instant::now());
                     let waited = self.ready.wait_timeout(held, wait);
+                    self.state.stats.waited(start.elapsed());
                     let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
                     held = guard;
                     let still = self.state.stats.answers.load(Relaxed) == answers;
@@ -383,6 +403,7 @@ impl Arriving {
         let check = self.check()?;
         self.copy(range.clone(), out)?;
         check.layer(layer, out).map_err(|what| self.damaged(what))?;
+        self.state.stats.layer(&self.clock, self.place);
         if let Some(kept) = &self.kept {
             kept.checked(layer);
         }

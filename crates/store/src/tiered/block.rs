@@ -13,6 +13,7 @@ use crate::local::stored_block::StoredBlock;
 use crate::tiered::arriving::{Arrival, Arriving, OnFault, PlaceFault};
 use crate::tiered::in_use::TierInUse;
 use crate::tiered::places::{Place, Places, told};
+use crate::tiered::stats::RequestClock;
 
 /// Number of times that a block is asked of one tier.
 const ATTEMPTS: u32 = 2;
@@ -82,6 +83,8 @@ pub(crate) struct TieredBlock {
     key: BlockKey,
     /// Number of bytes that a tier is asked for ahead of use.
     window: u64,
+    /// Clock of the request that opened the block.
+    clock: Arc<RequestClock>,
     reading: Mutex<Reading>,
     /// Blocks on their way from tiers, by place, with the number of times that the tier was asked.
     arriving: Mutex<HashMap<usize, (Arc<Arriving>, u32)>>,
@@ -97,6 +100,7 @@ impl TieredBlock {
         places: &Arc<Places>,
         key: &BlockKey,
         window: u64,
+        clock: &Arc<RequestClock>,
     ) -> Result<Option<Arc<Self>>, BlockError> {
         if !places.has_shard(key.shard) {
             return Ok(None);
@@ -105,6 +109,7 @@ impl TieredBlock {
             places: Arc::clone(places),
             key: key.clone(),
             window,
+            clock: Arc::clone(clock),
             reading: Mutex::new(Reading { place: 0, source: None, failovers: Vec::new() }),
             arriving: Mutex::default(),
             readers: Arc::default(),
@@ -200,7 +205,8 @@ impl TieredBlock {
             entry,
             key: &self.key,
             kv_shape: self.places.kv_shape(),
-            window: self.window.max(tier.shape.frame_bytes),
+            window: self.window,
+            clock: Arc::clone(&self.clock),
             on_fault: this,
             kept: self.places.keep(place, entry.bytes),
             readers: Arc::clone(&self.readers),

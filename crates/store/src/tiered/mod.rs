@@ -35,10 +35,10 @@ use crate::tiered::block::{BlockReader, TieredBlock};
 use crate::tiered::in_use::TierInUse;
 use crate::tiered::open_blocks::OpenBlocks;
 use crate::tiered::places::{Place, Places, told};
-use crate::tiered::stats::TierWork;
+use crate::tiered::stats::{RequestClock, TierWork};
 
 /// Number of bytes that are under way from tiers at once, for the blocks of one request.
-const WINDOW_BYTES: u64 = 160 << 20;
+const WINDOW_BYTES: u64 = 128 << 20;
 
 /// A place in the order in which blocks are asked for.
 pub enum TierChoice {
@@ -230,8 +230,9 @@ impl Tiered {
         keys: &[BlockKey],
         window: u64,
     ) -> Vec<Result<Option<Arc<TieredBlock>>, BlockError>> {
-        let open = |key| self.open.block(key, || TieredBlock::open(&self.places, key, window));
-        keys.par_iter().map(open).collect()
+        let clock = Arc::new(RequestClock::start(self.places.order.len()));
+        let open = |key| TieredBlock::open(&self.places, key, window, &clock);
+        keys.par_iter().map(|key| self.open.block(key, || open(key))).collect()
     }
 
     /// Opens blocks, and asks distant tiers for the first frames of those that they may have: first frames
@@ -242,7 +243,14 @@ impl Tiered {
             let blocks =
                 opened.iter().filter_map(|block| block.as_ref().ok()?.as_ref()?.arriving());
             let blocks = blocks.filter(|(from, _)| *from == place).map(|(_, block)| block);
-            ask_first_frames(tier, &blocks.collect::<Vec<_>>());
+            // A pass that comes later announces its blocks itself.
+            let mut left = WINDOW_BYTES;
+            let fits = |block: &Arc<Arriving>| {
+                let fits = left > 0;
+                left = left.saturating_sub(block.first_bytes());
+                fits
+            };
+            ask_first_frames(tier, &blocks.take_while(fits).collect::<Vec<_>>());
         }
         opened
     }

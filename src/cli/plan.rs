@@ -39,7 +39,7 @@ pub(crate) struct PlanArgs {
     pub(crate) print_prices: bool,
     #[command(flatten)]
     pub(crate) simulation: SimulationArgs,
-    /// Write a chart to this file too, as SVG: dollars over queries a second, and time over bandwidth.
+    /// Write a chart to this file too, as SVG: money over queries a second, and time over bandwidth.
     #[arg(long, value_name = "FILE")]
     pub(crate) chart: Option<PathBuf>,
 }

@@ -39,7 +39,7 @@ pub(crate) struct PlanArgs {
     pub(crate) print_prices: bool,
     #[command(flatten)]
     pub(crate) simulation: SimulationArgs,
-    /// Write a chart to this file too, as SVG: dollars over queries a second, and time over bandwidth.
+    /// Write a chart to this file too, as SVG: money over queries a second, and time over bandwidth.
     #[arg(long, value_name = "FILE")]
     pub(crate) chart: Option<PathBuf>,
 }
@@ -155,12 +155,13 @@ pub(crate) struct SimulationArgs {
     /// that there are.
     #[arg(long, value_name = "FILE", requires = "simulate")]
     pub(crate) run: Option<PathBuf>,
-    /// Queries of the trace. The first sixth fills the caches and is not counted.
-    #[arg(long, value_name = "N", default_value_t = 3000, requires = "simulate", value_parser = clap::value_parser!(u32).range(12..=1_000_000))]
-    pub(crate) trace_queries: u32,
-    /// Distinct queries whose lists are drawn.
-    #[arg(long, value_name = "N", default_value_t = 300, requires = "simulate", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) distinct_queries: u32,
+    /// Queries of the trace. The first sixth fills the caches and is not counted [default: ten for each distinct
+    /// query].
+    #[arg(long, value_name = "N", requires = "simulate", value_parser = clap::value_parser!(u32).range(12..=10_000_000))]
+    pub(crate) trace_queries: Option<u32>,
+    /// Distinct queries whose lists are drawn [default: so many that a chunk is in six lists, as SciFact's are].
+    #[arg(long, value_name = "N", requires = "simulate", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) distinct_queries: Option<u32>,
     /// Skew by which queries repeat: the n-th is asked 1/n^SKEW times as often as the first.
     #[arg(long, value_name = "SKEW", default_value = "1", requires = "simulate", value_parser = parse_share)]
     pub(crate) query_skew: f64,

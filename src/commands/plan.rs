@@ -19,6 +19,11 @@ use crate::output::plan_chart;
 use crate::output::plan_simulation::Simulation;
 use crate::report;
 
+/// Queries of a trace for each list, and at least.
+const TRACE_QUERIES_A_LIST: u64 = 10;
+const TRACE_QUERIES_MIN: u64 = 12;
+/// Lists that a chunk is in, on average, of 300 queries over SciFact's 5,183 documents.
+const LISTS_A_CHUNK: f64 = 300.0 * 100.0 / 5183.0;
 /// Largest number of reads of a trace, and of candidates of its lists.
 const READS_MAX: u64 = 1_000_000_000;
 const CANDIDATES_MAX: u64 = 50_000_000;
@@ -63,23 +68,21 @@ fn simulation(
     prices: &Prices,
 ) -> Result<Simulation> {
     let flags = &args.simulation;
-    let (depth, queries) = (args.corpus.depth as usize, flags.distinct_queries as usize);
-    let of = |queries: u32| u64::from(queries) * u64::from(args.corpus.depth);
-    if of(flags.trace_queries) > READS_MAX || of(flags.distinct_queries) > CANDIDATES_MAX {
-        return Err(Usage(format!(
-            "a trace has at most {READS_MAX} reads, and its lists {CANDIDATES_MAX} candidates: take fewer \
-             queries or a smaller depth"
-        ))
-        .into());
-    }
+    let depth = args.corpus.depth as usize;
     let lists = match &flags.run {
         Some(path) => CandidateLists::of_run(&read_run(path)?, depth)
             .with_context(|| format!("{}: the run names no document", path.display()))?,
-        None => {
-            let blocks = load.blocks.min(BLOCKS_MAX) as u32;
-            CandidateLists::drawn(blocks, depth, queries, flags.seed)
-        }
+        None => drawn(args, load.blocks)?,
     };
+    let usual = (TRACE_QUERIES_A_LIST * lists.queries() as u64).max(TRACE_QUERIES_MIN);
+    let queries = flags.trace_queries.map_or(usual, u64::from);
+    if queries.saturating_mul(depth as u64) > READS_MAX {
+        return Err(Usage(format!(
+            "the trace has {queries} queries of {depth} candidates; {READS_MAX} reads can be simulated: give \
+             --trace-queries or a smaller --depth"
+        ))
+        .into());
+    }
     // The documents of a run are all there are; drawn lists stand for the whole corpus.
     let bytes = match flags.run {
         Some(_) => f64::from(lists.blocks()) * work.bytes as f64,
@@ -99,7 +102,7 @@ fn simulation(
         })
         .collect();
     let settings = TraceSettings {
-        queries: flags.trace_queries as usize,
+        queries: usize::try_from(queries)?,
         query_skew: flags.query_skew,
         seed: flags.seed,
         block_bytes: work.bytes,
@@ -110,6 +113,23 @@ fn simulation(
         error => error.into(),
     })?;
     Ok(Simulation::new(trace, &storages, named, bytes, load))
+}
+
+/// Draws lists of candidates.
+fn drawn(args: &PlanArgs, chunks: u64) -> Result<CandidateLists> {
+    let blocks = chunks.min(BLOCKS_MAX) as u32;
+    let depth = args.corpus.depth.min(blocks);
+    let usual = (f64::from(blocks) * LISTS_A_CHUNK / f64::from(depth)).ceil();
+    let queries = args.simulation.distinct_queries.unwrap_or(usual as u32);
+    if u64::from(queries) * u64::from(depth) > CANDIDATES_MAX {
+        return Err(Usage(format!(
+            "{queries} lists of {depth} candidates: {CANDIDATES_MAX} candidates can be drawn; give fewer \
+             --distinct-queries or a smaller --depth"
+        ))
+        .into());
+    }
+    let seed = args.simulation.seed;
+    Ok(CandidateLists::drawn(blocks, depth as usize, queries as usize, seed))
 }
 
 /// Returns the rates and the price of the hardware.

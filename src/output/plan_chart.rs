@@ -1,4 +1,4 @@
-//! Charts of a plan: costs in, an SVG out with dollars over queries a second, and time over bandwidth.
+//! Charts of a plan: costs in, an SVG out with money over queries a second, and time over bandwidth.
 
 use hyperrag_eval::report::chart::{Panel, Point, panels_svg};
 use hyperrag_rerank::cost::{BlockWork, Costs, QueryLoad, StoragePrice};
@@ -9,6 +9,8 @@ use crate::output::money::{decimal_bytes, digits, dollars, time};
 const POINTS: u32 = 33;
 /// Factor from the middle of a chart to either end.
 const REACH: f64 = 16.0;
+/// Largest cost that is drawn, as a share of recomputing's.
+const SHARE_MAX: f64 = 3.0;
 
 /// Draws the costs of a load, at other rates of queries and other bandwidths too.
 pub(crate) fn svg(
@@ -22,28 +24,25 @@ pub(crate) fn svg(
         Costs::new(work, &load, dollars_per_hour, storages)
     };
     let rates: Vec<f64> = around(load.queries_per_second).collect();
-    let line = |of: &dyn Fn(f64) -> f64, name: &str| -> Vec<Point> {
-        let point = |rate: &f64| {
-            let y = of(*rate);
-            let label = format!("{name}: {} queries/s, {} a month", digits(*rate), dollars(y));
-            Point { x: *rate, y, label }
-        };
-        rates.iter().map(point).collect()
+    // What storage costs falls from far above recomputing to a part of it: a share shows where they cross.
+    let line = |name: &str, of: &dyn Fn(&Costs) -> f64, storages: &[StoragePrice]| {
+        let points = rates.iter().map(|rate| {
+            let costs = costs(*rate, storages);
+            let amount = of(&costs);
+            let label = format!("{name}: {} queries/s, {} a month", digits(*rate), dollars(amount));
+            Point { x: *rate, y: amount / costs.recompute.dollars_a_month, label }
+        });
+        points.filter(|point| point.y <= SHARE_MAX).collect::<Vec<_>>()
     };
-    let recompute = line(&|rate| costs(rate, &[]).recompute.dollars_a_month, "recompute");
-    // Storage that costs far more would flatten the rest.
-    let most = 2.0 * recompute.iter().map(|point| point.y).fold(0.0, f64::max);
-    let mut money = vec![("recompute", recompute)];
+    let recompute = line("recompute", &|costs| costs.recompute.dollars_a_month, &[]);
+    let mut series = vec![("recompute", recompute)];
     for storage in storages {
-        let of = |rate: f64| {
-            let costs = costs(rate, std::slice::from_ref(storage));
-            costs.storages.first().map_or(f64::NAN, |cost| cost.dollars_a_month)
-        };
-        let mut points = line(&of, &storage.name);
-        points.retain(|point| point.y <= most);
-        money.push((storage.name.as_str(), points));
+        let of = |costs: &Costs| costs.storages.first().map_or(0.0, |cost| cost.dollars_a_month);
+        let points = line(&storage.name, &of, std::slice::from_ref(storage));
+        series.push((storage.name.as_str(), points));
     }
-    let money = Panel { x: "queries a second", y: "dollars a month", series: money, marked: None };
+    let money =
+        Panel { x: "queries a second", y: "dollars a month, recompute = 1", series, marked: None };
     panels_svg("storing blocks against recomputing them", &[money, speed(work, load)])
 }
 

@@ -171,7 +171,14 @@ fn numbers_that_nothing_can_be_computed_with_are_usage_errors() {
         (&format!("{rest} --storage tape:price=x"), "price: give a number"),
         (&format!("{rest} --seed 3"), "--simulate"),
         (&format!("{rest} --simulate --storage ram:size=1GB"), "the last tier must have no size"),
-        (&format!("{rest} --simulate --depth 1000000 --storage s3"), "a smaller depth"),
+        (
+            &format!("{rest} --simulate --depth 1000 --distinct-queries 60000 --storage s3"),
+            "can be drawn",
+        ),
+        (
+            &format!("{rest} --simulate --depth 1000 --trace-queries 9999999 --storage s3"),
+            "can be simulated",
+        ),
         (&format!("{rest} --prices prices.toml"), "prices.toml: line "),
         (
             &format!("{rest} --prices low.toml"),

@@ -3,8 +3,11 @@
 /// Share of its weight that a fetch keeps when a later one is noted. A tenfold change of the bandwidth is believed
 /// after about six fetches.
 const KEPT: f64 = 0.7;
-/// Least part of the fetches that must tell latency from bandwidth, below which the latency stays as it is.
-const TOLD_APART: f64 = 1e-3;
+/// Weight of the latency that was believed, in fetches from an idle tier. Fetches of one length do not tell latency
+/// from bandwidth, and leave it as it is.
+const LATENCY_WEIGHT: f64 = 1.0;
+/// Weight of the first bandwidth, in fetches: one fetch says little.
+const FIRST_WEIGHT: f64 = 2.0;
 /// Smallest seconds a byte: no tier gives 10^15 bytes a second.
 const SECONDS_A_BYTE_MIN: f64 = 1e-15;
 
@@ -40,21 +43,23 @@ pub struct Fetched {
 }
 
 /// The speed of a tier: least squares of `seconds = latency (if it was idle) + bytes / bandwidth` over the fetches,
-/// whose weights decay.
+/// whose weights decay. What was believed before counts like a few fetches.
 #[derive(Clone, Debug)]
 pub struct TierSpeed {
     estimate: TierEstimate,
     /// Weights of fetches from an idle tier; their bytes; their seconds.
     idle: [f64; 3],
     /// Squares of bytes; products of bytes and seconds.
-    squares: [f64; 2],
+    all: [f64; 2],
+    /// Squares and products of the fetches that the first estimate stands for.
+    first: [f64; 2],
 }
 
 impl TierSpeed {
     /// Begins with an estimate, which the first fetches replace.
     #[must_use]
     pub fn new(estimate: TierEstimate) -> Self {
-        Self { estimate, idle: [0.0; 3], squares: [0.0; 2] }
+        Self { estimate, idle: [0.0; 3], all: [0.0; 2], first: [0.0; 2] }
     }
 
     /// Returns what is believed now.
@@ -69,35 +74,31 @@ impl TierSpeed {
         if bytes == 0 || !seconds.is_finite() || seconds < 0.0 {
             return;
         }
-        if self.squares[0] == 0.0 {
-            // One fetch says little: the first estimate counts like two fetches of this length.
-            let expected = self.estimate.seconds_of(bytes);
-            self.add(bytes as f64, expected, false);
-            self.add(bytes as f64, self.estimate.latency_seconds + expected, true);
+        let expected = self.estimate.seconds_of(bytes);
+        let bytes = bytes as f64;
+        if self.all[0] == 0.0 {
+            self.first = [FIRST_WEIGHT * bytes * bytes, FIRST_WEIGHT * bytes * expected];
         }
-        self.add(bytes as f64, seconds, was_idle);
-        self.estimate = self.solved();
-    }
-
-    fn add(&mut self, bytes: f64, seconds: f64, was_idle: bool) {
         let idle = if was_idle { [1.0, bytes, seconds] } else { [0.0; 3] };
         let add = |sum: &mut f64, value: f64| *sum = KEPT * *sum + value;
         self.idle.iter_mut().zip(idle).for_each(|(sum, value)| add(sum, value));
-        add(&mut self.squares[0], bytes * bytes);
-        add(&mut self.squares[1], bytes * seconds);
+        let all = [bytes * bytes, bytes * seconds];
+        self.all.iter_mut().zip(all).for_each(|(sum, value)| add(sum, value));
+        self.first.iter_mut().for_each(|sum| add(sum, 0.0));
+        self.estimate = self.solved();
     }
 
     fn solved(&self) -> TierEstimate {
-        let ([count, bytes, seconds], [squares, products]) = (self.idle, self.squares);
-        let rest = |latency: f64| (products - latency * bytes) / squares;
-        let apart = count * squares - bytes * bytes;
-        let mut latency = match apart > TOLD_APART * count * squares && count > TOLD_APART {
-            true => ((seconds * squares - bytes * products) / apart).max(0.0),
-            false => self.estimate.latency_seconds,
-        };
-        if rest(latency) <= 0.0 {
-            // All fetches were shorter than the latency that was believed.
-            latency = if count > 0.0 { 0.5 * (seconds / count).min(latency) } else { 0.0 };
+        let ([count, bytes, seconds], [squares, products]) = (self.idle, self.all);
+        let believed = self.estimate.latency_seconds;
+        let apart = (count + LATENCY_WEIGHT) * squares - bytes * bytes;
+        let latency = ((seconds + LATENCY_WEIGHT * believed) * squares - bytes * products) / apart;
+        let mut latency = latency.max(0.0);
+        let rest =
+            |latency: f64| (products + self.first[1] - latency * bytes) / (squares + self.first[0]);
+        if count > 0.0 && latency >= seconds / count {
+            // Whole fetches were shorter than the latency that was believed.
+            latency = 0.5 * seconds / count;
         }
         let seconds_a_byte = rest(latency).max(SECONDS_A_BYTE_MIN);
         TierEstimate { latency_seconds: latency, bytes_per_second: 1.0 / seconds_a_byte }
@@ -124,12 +125,12 @@ mod tests {
     fn latency_and_bandwidth_are_told_apart() {
         let of = TierEstimate { latency_seconds: 0.2, bytes_per_second: 3e9 };
         let mut speed = TierSpeed::new(START);
-        (0..20).for_each(|n| speed.note(fetched(6_000_000, of, n % 4 == 0)));
+        (0..40).for_each(|n| speed.note(fetched(6_000_000, of, n % 4 == 0)));
         about(speed.estimate().latency_seconds, 0.2);
         about(speed.estimate().bytes_per_second, 3e9);
         // Also by fetches from an idle tier alone, if their lengths differ.
         let mut speed = TierSpeed::new(START);
-        (1..20).for_each(|n| speed.note(fetched(500_000 * n, of, true)));
+        (0..40).for_each(|n| speed.note(fetched(1_000_000 + 8_000_000 * (n % 2), of, true)));
         about(speed.estimate().latency_seconds, 0.2);
         about(speed.estimate().bytes_per_second, 3e9);
     }

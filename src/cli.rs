@@ -6,6 +6,7 @@ pub(crate) mod build;
 pub(crate) mod eval;
 pub(crate) mod keep;
 pub(crate) mod model;
+pub(crate) mod partition;
 pub(crate) mod query;
 #[cfg(test)]
 mod reference;
@@ -23,6 +24,7 @@ use crate::cli::keep::{
     VerifyArgs,
 };
 use crate::cli::model::ModelCommand;
+use crate::cli::partition::MergeArgs;
 use crate::cli::query::QueryArgs;
 
 /// Reranks with a decoder-only language model over KV caches computed once, offline.
@@ -53,6 +55,9 @@ pub(crate) enum Command {
     Model(ModelCommand),
     /// Read a corpus once and store the KV of its chunks. Run again, it goes on where it stopped.
     Build(BuildArgs),
+    /// Make one store of what several processes have built with `build --partition`. Run again, it goes on
+    /// where it stopped.
+    Merge(MergeArgs),
     /// Retrieve with BM25, rerank from stored KV, print.
     Query(QueryArgs),
     /// Answer a question from the passages that are found for it, which are listed below the answer.

@@ -6,6 +6,7 @@ pub(crate) mod gold;
 pub(crate) mod judged;
 pub(crate) mod language;
 pub(crate) mod model;
+pub(crate) mod partition;
 pub(crate) mod queries;
 pub(crate) mod ranking;
 pub(crate) mod rows;

@@ -21,13 +21,18 @@ alone. A test makes this page
 ";
 
 /// Commands on a small store, in their order; the others prepare it.
-const COMMANDS: [(&str, &str); 27] = [
+const COMMANDS: [(&str, &str); 29] = [
     ("model list", "model list"),
     ("model info", "model info TINY_PATH"),
     ("devices", "devices"),
     ("build --dry-run", "build CORPUS --store store TINY --limit 40 --dry-run"),
     ("build", "build CORPUS --store store TINY --limit 40 --unit-rows 16"),
     ("build --append", "build more.jsonl --store store TINY --append"),
+    (
+        "build --partition",
+        "build CORPUS --store parts TINY --limit 40 --unit-rows 16 --partition 1/1",
+    ),
+    ("merge", "merge --store parts"),
     ("query", "query --store store TINY --queries QUERIES --depth 9"),
     (
         "query --tiers",

@@ -6,6 +6,9 @@ mod bad_input;
 mod calibrated;
 mod damage;
 mod device;
+#[expect(dead_code, reason = "the torture tests use all of it")]
+#[path = "../torture/disk.rs"]
+mod disk;
 mod docs;
 mod edges;
 mod eval;
@@ -25,6 +28,7 @@ mod language;
 mod live;
 mod models;
 mod notes;
+mod partition;
 mod plain_files;
 mod prose;
 mod quality;

@@ -213,6 +213,22 @@ impl FileTier for FolderTier {
         self.replace(&path, source).map_err(|error| self.failed(&error))
     }
 
+    /// Gives the file, which the caller has synced, its name here if it lies on the same disk, else copies it.
+    fn take_file(&self, name: &str, from: &Path) -> Result<(), TierError> {
+        let path = self.path(name)?;
+        let folder = path.parent().unwrap_or(&self.folder);
+        let named = make_folders(folder).and_then(|()| fs::rename(from, &path));
+        match named {
+            Ok(()) => {
+                let synced = File::open(folder).and_then(|folder| folder.sync_all());
+                synced.map_err(|error| self.failed(&error))
+            }
+            // It was taken before, and the answer was lost.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_file() => Ok(()),
+            Err(_) => self.put_file(name, from),
+        }
+    }
+
     fn get_file(
         &self,
         name: &str,

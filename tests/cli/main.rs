@@ -13,6 +13,9 @@ mod docs;
 mod edges;
 mod eval;
 mod export;
+#[expect(dead_code, reason = "the tests of tiers use all of it")]
+#[path = "../../crates/tiers/tests/support/fake_s3.rs"]
+mod fake_s3;
 mod format;
 mod fusion;
 mod generations;

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::disk::{ReadError, attach};
+use crate::fake_s3::{self, FakeS3, Fault};
 use crate::services::{BUCKET, Services};
 use crate::support::{
     DONE, FAILED, INTERRUPTED, MISMATCH, Outcome, Scratch, USAGE, all_files, jsonl, passages,
@@ -356,11 +359,102 @@ fn a_store_is_built_where_it_will_be_shared() {
     assert_eq!(merged[0]["shards"], 80);
     assert_eq!(objects(&scratch.path("place")), objects(&scratch.path("exported")));
     assert_eq!(answers(&scratch, &url), answers(&scratch, "whole"));
-    scratch.ok(&format!("merge --store {url}"));
+    scratch.ok(&format!("merge --store {url}")).says(&["merged already"]);
     scratch.ok(&worker(&url, "1/1")).says(&["every span is done"]);
     // A place with a store is not built over.
     let exported = format!("file://{}", scratch.path("exported").display());
     scratch.ends(FAILED, &worker(&exported, "1/1")).says(&["holds a store already"]);
+}
+
+/// A moment at which a worker dies: just before the place has, or just after it has made, the `nth` object whose
+/// name begins so.
+type Site = (&'static str, usize, bool);
+
+const SITES: [Site; 11] = [
+    ("build/plan.json", 1, false),
+    ("build/plan.json", 1, true),
+    ("build/probe/", 1, true),
+    ("build/spans/", 1, false),
+    ("build/spans/", 1, true),
+    ("build/spans/", 2, true),
+    ("build/tables/", 3, true),
+    ("chunks/", 3, true),
+    ("shards/", 3, false),
+    ("build/done/", 1, false),
+    ("build/done/", 1, true),
+];
+
+/// Starts the program with the settings of a server that is no AWS.
+fn start_at(scratch: &Scratch, endpoint: &str, line: &str) -> Child {
+    let mut command = scratch.command(line);
+    command.env("AWS_ENDPOINT_URL", endpoint).env("AWS_REGION", "us-east-1");
+    command.env("AWS_ACCESS_KEY_ID", fake_s3::KEY).env("AWS_SECRET_ACCESS_KEY", "secret");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// Has the server kill the process `child`, once, at a site below `prefix`. Tells whether it did.
+fn kill_at(server: &FakeS3, prefix: &str, (name, nth, landed): Site, child: &Arc<AtomicU32>) {
+    let (child, count) = (Arc::clone(child), AtomicUsize::new(0));
+    let start = format!("/{}/{prefix}{name}", fake_s3::BUCKET);
+    server.watch(move |seen, done| {
+        let here = seen.method == "PUT" && seen.path.starts_with(&start) && done == landed;
+        if here && count.fetch_add(1, Ordering::SeqCst) + 1 == nth {
+            let id = child.swap(0, Ordering::SeqCst);
+            assert_ne!(id, 0, "a process that was started");
+            let killed = Command::new("kill").args(["-KILL", &id.to_string()]).status();
+            assert!(killed.unwrap().success());
+        }
+    });
+}
+
+#[test]
+fn builders_are_killed_at_every_claim_of_a_bucket_that_answers_wrongly() {
+    let scratch = world();
+    let server = FakeS3::start(27);
+    let start = |line: &str| start_at(&scratch, &server.endpoint, line);
+    let ok = |child| {
+        let outcome = Outcome::of(wait(child));
+        assert_eq!(outcome.code, DONE, "{}", outcome.stderr);
+        outcome
+    };
+    let url = |prefix: &str| format!("s3://{}/{prefix}", fake_s3::BUCKET);
+    ok(start(&format!("export --store whole --to {}", url("whole"))));
+    let differs = |name: &str| {
+        let starts = ["build/", "index/", "listing", "CURRENT", "generation"];
+        starts.iter().any(|start| name.starts_with(start))
+    };
+    let objects = |prefix: &str| {
+        let mut objects = server.objects(prefix);
+        objects.retain(|name, _| !differs(name));
+        objects
+    };
+    let whole = objects("whole/");
+    assert!(whole.len() > 240, "{}", whole.len());
+    // An error though it landed, a conflict though it did not, a lost request, a lost answer.
+    let kinds = [Fault::Landed(500), Fault::Status(409), Fault::Drop, Fault::LandedDrop];
+    server.fail(20, &kinds);
+    for (case, site) in SITES.into_iter().enumerate() {
+        let (prefix, child) = (format!("case{case}/"), Arc::new(AtomicU32::new(0)));
+        kill_at(&server, &prefix, site, &child);
+        let place = url(prefix.trim_end_matches('/'));
+        let first = start(&worker(&place, "1/4"));
+        child.store(first.id(), Ordering::SeqCst);
+        let output = wait(first);
+        assert_eq!(output.status.code(), None, "{site:?}: {output:?}");
+        let others = ["2/4", "3/4", "4/4"].map(|part| start(&worker(&place, part)));
+        others.into_iter().for_each(|child| drop(ok(child)));
+        ok(start(&format!("merge --store {place}")));
+        let merged = objects(&prefix);
+        assert!(merged.keys().eq(whole.keys()), "{site:?}");
+        assert!(merged == whole, "{site:?}: bytes differ");
+    }
+    let faults = server.faults(|_| true);
+    assert!(faults > 100, "{faults}");
+    server.fail(0, &kinds);
+    let query = "query TINY --json --queries QUERIES --depth 20 -k 20 --store";
+    let found = ranked(&ok(start(&format!("{query} {}", url("case0")))));
+    assert_eq!(found, answers(&scratch, "whole"));
 }
 
 #[test]

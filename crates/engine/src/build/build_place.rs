@@ -9,7 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use hyperrag_core::{FileTier, Swapped, TierError};
-use hyperrag_store::{BUILD, BuildPlan, CURRENT, PLAN_BYTES_MAX, SPAN_BYTES_MAX};
+use hyperrag_store::{
+    BUILD, BuildPlan, CURRENT, CURRENT_BYTES_MAX, Current, PLAN_BYTES_MAX, SPAN_BYTES_MAX,
+};
 use hyperrag_tiers::FolderTier;
 
 use crate::build::nonce::random;
@@ -152,14 +154,16 @@ impl BuildPlace {
         found.map(|bytes| self.parsed(&bytes)).transpose()
     }
 
-    /// Whether a store was exported to the place.
+    /// Reads which store was exported to the place; `None` if there is none.
     ///
     /// # Errors
-    /// [`ShareError::Place`] if the place does not answer after several attempts.
-    pub(crate) fn has_store(&self) -> Result<bool, ShareError> {
-        let Some(shared) = &self.shared else { return Ok(false) };
-        let there = retried(|| shared.files.file_bytes(CURRENT));
-        Ok(there.map_err(|error| self.failed(error))?.is_some())
+    /// [`PartitionError::Damaged`] if the file that says so is not what was written.
+    pub(crate) fn exported(&self) -> Result<Option<Current>, PartitionError> {
+        let Some(shared) = &self.shared else { return Ok(None) };
+        let found = retried(|| shared.files.read_small(CURRENT, CURRENT_BYTES_MAX));
+        let found = found.map_err(|error| self.failed(error))?;
+        let current = found.map(|bytes| Current::parse(&bytes)).transpose();
+        current.map_err(|fault| self.damaged(format!("{CURRENT}: {fault}")))
     }
 
     /// Makes the plan, unless there is one, and returns the one that is there then.

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use hyperrag_core::{Calibration, Digest, Warning};
 use hyperrag_store::{
-    BUILD, BuildPlan, SealedBlocks, ShardChunks, ShardRecord, Store, StoreError, StoreWriter,
-    UnitsDigest, calibration_object, parse_span,
+    BUILD, BuildPlan, Manifest, SealedBlocks, ShardChunks, ShardRecord, Store, StoreError,
+    StoreWriter, UnitsDigest, calibration_object, parse_span,
 };
 use serde::Serialize;
 
@@ -66,6 +66,14 @@ pub fn merge(
     let start = Instant::now();
     let Some(plan) = place.plan()? else { return merged_before(place) };
     let shards = all_shards(place, &plan, stop)?;
+    if let Some(current) = place.exported()? {
+        return match current.manifest == Manifest::digest_of_one_build(&plan.fingerprint, &shards) {
+            true => {
+                Ok(MergeReport { shards_before: shards.len() as u64, ..report(place, &shards) })
+            }
+            false => Err(PartitionError::Occupied { place: place.name.clone() }.into()),
+        };
+    }
     let bytes = shards.iter().map(|shard| shard.chunk_file.bytes).sum();
     progress.all.store(bytes, Ordering::Relaxed);
     // One that was stopped goes on in the folder of its own plan.

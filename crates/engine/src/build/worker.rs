@@ -192,7 +192,7 @@ fn agree<M>(
     patience: Duration,
     scratch: &Path,
 ) -> Result<BuildPlan, EngineError> {
-    if place.plan()?.is_none() && place.has_store()? {
+    if place.plan()?.is_none() && place.exported()?.is_some() {
         return Err(PartitionError::Occupied { place: place.name.clone() }.into());
     }
     if let Some(calibration) = input.calibration {

@@ -284,7 +284,7 @@ fn other_settings_and_other_inputs_are_refused() {
     rows = passages();
     rows[150]["_id"] = rows[3]["_id"].clone();
     scratch.write("corpus.jsonl", jsonl(&rows));
-    scratch.ends(FAILED, &with("")).says(&["twice"]);
+    scratch.ends(FAILED, &with("")).says(&["occurs at"]);
     scratch.write("corpus.jsonl", jsonl(&passages()));
     scratch.ok("merge --store store");
     check_equal(&scratch, "store");

@@ -32,7 +32,7 @@ pub struct Claims<'a> {
     spans: Vec<Seen>,
 }
 
-/// What a worker has seen of a span.
+/// Observations of a span by this worker.
 #[derive(Clone, Debug, Default)]
 struct Seen {
     is_done: bool,

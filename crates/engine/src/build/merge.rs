@@ -12,6 +12,7 @@ use hyperrag_store::{
     BUILD, BuildPlan, Manifest, SealedBlocks, ShardChunks, ShardRecord, Store, StoreError,
     StoreWriter, UnitsDigest, calibration_object, parse_span,
 };
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::build::build_place::BuildPlace;
@@ -23,6 +24,8 @@ use crate::maintain::export::{ExportSettings, export};
 use crate::progress::ByteProgress;
 use crate::shared::error::ShareError;
 
+/// Shards whose block tables and chunk files are fetched together.
+const FETCHED_AHEAD: usize = 32;
 /// Largest block table that is fetched, in bytes: that of a shard with the most blocks.
 const TABLE_BYTES_MAX: u64 = 128 << 20;
 
@@ -143,11 +146,13 @@ fn all_shards(
     stop: &AtomicBool,
 ) -> Result<Vec<ShardRecord>, EngineError> {
     let (spans, mut shards, mut missing) = (plan.spans(), Vec::new(), Vec::new());
-    for span in 0..spans {
-        if stop.load(Ordering::Relaxed) {
-            return Err(EngineError::Interrupted);
-        }
-        match result_of(place, span)? {
+    let result = |span| match stop.load(Ordering::Relaxed) {
+        true => Err(EngineError::Interrupted),
+        false => Ok(result_of(place, span)?),
+    };
+    let results: Result<Vec<_>, EngineError> = (0..spans).into_par_iter().map(result).collect();
+    for (span, result) in (0..).zip(results?) {
+        match result {
             None => missing.push(span),
             Some(bytes) => {
                 let parsed = parse_span(&bytes, plan.units_of(span));
@@ -192,14 +197,17 @@ impl Job<'_> {
         let (mut index, _) = index::open_to_write(root, &store, self.stop, self.warn)?;
         let done = shards[..sealed].iter().map(|shard| shard.chunk_file.bytes).sum();
         self.progress.done.store(done, Ordering::Relaxed);
-        for record in &shards[sealed..] {
-            if self.stop.load(Ordering::Relaxed) {
-                index.commit(store.manifest().next_shard().0)?;
-                return Err(EngineError::Interrupted);
+        for batch in shards[sealed..].chunks(FETCHED_AHEAD) {
+            batch.par_iter().try_for_each(|record| self.fetch(record))?;
+            for record in batch {
+                if self.stop.load(Ordering::Relaxed) {
+                    index.commit(store.manifest().next_shard().0)?;
+                    return Err(EngineError::Interrupted);
+                }
+                let contents = self.take_in(&mut store, record)?;
+                index::add_and_commit(&mut index, record.shard, &contents)?;
+                self.progress.done.fetch_add(record.chunk_file.bytes, Ordering::Relaxed);
             }
-            let contents = self.take_in(&mut store, record)?;
-            index::add_and_commit(&mut index, record.shard, &contents)?;
-            self.progress.done.fetch_add(record.chunk_file.bytes, Ordering::Relaxed);
         }
         if !store.manifest().complete {
             index.finish(store.manifest().next_shard().0)?;
@@ -208,7 +216,23 @@ impl Job<'_> {
         Ok(sealed as u64)
     }
 
-    /// Takes the next shard in. Of one that is elsewhere, block table and chunk file are fetched.
+    /// Returns the paths of a shard's block table and chunk file when they are fetched.
+    fn fetched_files(&self, record: &ShardRecord) -> (PathBuf, PathBuf) {
+        let path = |kind: &str| self.fetched.join(format!("{}.{kind}", record.shard));
+        (path("table"), path("chunks"))
+    }
+
+    /// Fetches block table and chunk file of a shard that is in no folder of this machine.
+    fn fetch(&self, record: &ShardRecord) -> Result<(), PartitionError> {
+        if self.place.folder.is_some() {
+            return Ok(());
+        }
+        let (table, chunk_file) = self.fetched_files(record);
+        self.place.get_own(&record.table_object(), TABLE_BYTES_MAX, &table)?;
+        self.place.get(&record.chunk_object(), record.chunk_file.bytes, &chunk_file)
+    }
+
+    /// Takes the next shard in.
     fn take_in(
         &self,
         store: &mut StoreWriter,
@@ -219,12 +243,10 @@ impl Job<'_> {
         if let (Some(shard), Some(chunk_file)) = here {
             return Ok(store.adopt(record, SealedBlocks::Shard(&shard), &chunk_file)?);
         }
-        let (table, chunk_file) = (self.fetched.join("table"), self.fetched.join("chunks"));
-        place.get_own(&record.table_object(), TABLE_BYTES_MAX, &table)?;
-        place.get(&record.chunk_object(), record.chunk_file.bytes, &chunk_file)?;
+        let (table, chunk_file) = self.fetched_files(record);
         let contents = store.adopt(record, SealedBlocks::Table(&table), &chunk_file)?;
         for path in [table, chunk_file] {
-            // It may be linked, and must not be written again.
+            // The store has it under another name.
             fs::remove_file(&path).map_err(ShareError::io(&path, "cannot be removed"))?;
         }
         Ok(contents)

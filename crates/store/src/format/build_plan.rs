@@ -89,14 +89,17 @@ impl BuildPlan {
     /// Parses a plan. Its checksum is checked first.
     ///
     /// # Errors
-    /// A sentence with the fault.
-    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let no_plan = |error: serde_json::Error| format!("no plan of a build: {error}");
+    /// [`PlanFault`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, PlanFault> {
+        let no_plan = |error: serde_json::Error| PlanFault(format!("no plan of a build: {error}"));
         let envelope = Envelope::parse(ENVELOPE, bytes).map_err(no_plan)?;
-        let plan: Self = serde_json::from_str(envelope.checked()?).map_err(no_plan)?;
+        let body = envelope.checked().map_err(PlanFault)?;
+        let plan: Self = serde_json::from_str(body).map_err(no_plan)?;
         match is_known(plan.fingerprint.format_version) && plan.span_units > 0 {
             true => Ok(plan),
-            false => Err("it is of a version that this program does not know".to_owned()),
+            false => {
+                Err(PlanFault("it is of a version that this program does not know".to_owned()))
+            }
         }
     }
 
@@ -113,6 +116,11 @@ impl BuildPlan {
         start..start.saturating_add(self.span_units).min(self.input.units)
     }
 }
+
+/// Says what is wrong with a plan, or with what came of a span.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PlanFault(pub(crate) String);
 
 #[cfg(test)]
 mod tests {

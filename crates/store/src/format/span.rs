@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use hyperrag_core::{Digest, ShardId};
 
+use crate::format::build_plan::PlanFault;
 use crate::format::exported::{object_name, short};
 use crate::format::journal::JournalLine;
 use crate::format::paths::{chunk_object_path, shard_object, table_object};
@@ -51,23 +52,23 @@ pub fn encode_span(shards: &[ShardRecord]) -> Vec<u8> {
 /// Parses the lines of a span with these units.
 ///
 /// # Errors
-/// A sentence with the fault: a line is damaged, missing or another unit's.
-pub fn parse_span(bytes: &[u8], units: Range<u32>) -> Result<Vec<ShardRecord>, String> {
+/// [`PlanFault`] if a line is damaged, missing or another unit's.
+pub fn parse_span(bytes: &[u8], units: Range<u32>) -> Result<Vec<ShardRecord>, PlanFault> {
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
     let mut shards = Vec::new();
     for unit in units {
-        let line = lines.next().ok_or_else(|| format!("the line of unit {unit} is missing"))?;
+        let fault = |what: &str| PlanFault(format!("the line of unit {unit} {what}"));
+        let line = lines.next().ok_or_else(|| fault("is missing"))?;
         let line = line.strip_suffix(b"\n").and_then(JournalLine::parse);
-        let line =
-            line.ok_or_else(|| format!("the line of unit {unit} does not fit its checksum"))?;
+        let line = line.ok_or_else(|| fault("does not fit its checksum"))?;
         if line.record.shard != ShardId(unit) || !line.replaces.is_empty() {
-            return Err(format!("another line is in the place of that of unit {unit}"));
+            return Err(fault("is another one's"));
         }
         shards.push(line.record);
     }
     match lines.next() {
         None => Ok(shards),
-        Some(_) => Err("it has more lines than the span has units".to_owned()),
+        Some(_) => Err(PlanFault("it has more lines than the span has units".to_owned())),
     }
 }
 

@@ -29,7 +29,7 @@ const BUILD_START: &str = "build/";
 /// Folder for files on their way to a folder of this machine.
 const SCRATCH: &str = "work";
 /// Name of the plan.
-const PLAN: &str = "plan.json";
+pub(crate) const PLAN: &str = "plan.json";
 
 /// A place in which many processes build one store.
 #[derive(Clone)]

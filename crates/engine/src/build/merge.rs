@@ -15,7 +15,7 @@ use hyperrag_store::{
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::build::build_place::BuildPlace;
+use crate::build::build_place::{BuildPlace, PLAN};
 use crate::build::claims::result_of;
 use crate::build::partition_error::PartitionError;
 use crate::error::EngineError;
@@ -94,7 +94,7 @@ pub fn merge(
             export(&root, shared, settings, &ByteProgress::default(), stop)?;
             remove(&root)?;
         }
-        None => remove(&root.join(BUILD))?,
+        None => remove_build(&root)?,
     }
     remove(&job.fetched)?;
     let seconds = start.elapsed().as_secs_f64();
@@ -122,6 +122,8 @@ fn merged_before(place: &BuildPlace) -> Result<MergeReport, EngineError> {
     let folder = place.folder.as_ref().ok_or_else(no_plan)?;
     match Store::open(folder) {
         Ok(store) if store.manifest().complete => {
+            // A merge may have been killed while it removed what it had taken in.
+            remove_build(folder)?;
             let shards = &store.manifest().shards;
             Ok(MergeReport { shards_before: shards.len() as u64, ..report(place, shards) })
         }
@@ -136,6 +138,19 @@ fn remove(folder: &Path) -> Result<(), EngineError> {
             Err(ShareError::io(folder, "cannot be removed")(error).into())
         }
         _ => Ok(()),
+    }
+}
+
+/// Removes the workers' files from the folder of a merged store. The plan goes first: without it, what is left is
+/// nobody's.
+fn remove_build(root: &Path) -> Result<(), EngineError> {
+    let build = root.join(BUILD);
+    let plan = build.join(PLAN);
+    match fs::remove_file(&plan) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(ShareError::io(&plan, "cannot be removed")(error).into())
+        }
+        _ => remove(&build),
     }
 }
 

@@ -48,7 +48,7 @@ pub struct BuildPlace {
 /// Result of making a small file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Created {
-    /// It has the bytes that were to be written.
+    /// The file has the bytes that were to be written.
     Own,
     /// Another writer was faster: its bytes.
     Other(Vec<u8>),

@@ -44,7 +44,7 @@ struct Seen {
 /// State of a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// Its shards are there.
+    /// Shards of the span are there.
     Done,
     /// Another worker builds it.
     Busy,
@@ -251,7 +251,7 @@ mod tests {
     struct Lying {
         files: FolderTier,
         state: AtomicU64,
-        /// One of so many requests gets a wrong answer.
+        /// Requests to one wrong answer.
         one_in: u64,
         lies: AtomicU32,
     }

@@ -21,7 +21,7 @@ use crate::local::writer::StoreWriter;
 pub enum SealedBlocks<'a> {
     /// The shard.
     Shard(&'a Path),
-    /// Its header and block table. The shard stays in the place that has it.
+    /// Header and block table of the shard, which stays in the place that has it.
     Table(&'a Path),
 }
 

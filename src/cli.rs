@@ -6,6 +6,7 @@ pub(crate) mod build;
 pub(crate) mod eval;
 pub(crate) mod keep;
 pub(crate) mod model;
+pub(crate) mod partition;
 pub(crate) mod plan;
 pub(crate) mod query;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use crate::cli::keep::{
     VerifyArgs,
 };
 use crate::cli::model::ModelCommand;
+use crate::cli::partition::MergeArgs;
 use crate::cli::plan::PlanArgs;
 use crate::cli::query::QueryArgs;
 
@@ -55,6 +57,9 @@ pub(crate) enum Command {
     Model(ModelCommand),
     /// Read a corpus once and store the KV of its chunks. Run again, it goes on where it stopped.
     Build(BuildArgs),
+    /// Make one store of what several processes have built with `build --partition`. Run again, it goes on
+    /// where it stopped.
+    Merge(MergeArgs),
     /// Retrieve with BM25, rerank from stored KV, print.
     Query(QueryArgs),
     /// Answer a question from the passages that are found for it, which are listed below the answer.

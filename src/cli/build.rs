@@ -8,6 +8,7 @@ use hyperrag_core::KvDtype;
 use hyperrag_retrieval::{Analyzer, UnknownLanguage};
 
 use crate::cli::model::ModelArgs;
+use crate::cli::partition::PartitionArgs;
 
 /// Format of input that its name does not tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -73,11 +74,13 @@ pub(crate) struct BuildArgs {
     /// copied to a temporary file (TMPDIR). A first line of TSV or CSV that names columns is a header.
     #[arg(required = true)]
     pub(crate) inputs: Vec<PathBuf>,
-    /// Folder of the store.
-    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR")]
+    /// Folder of the store; with --partition also `s3://BUCKET/PREFIX` or `file:///DIR`.
+    #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR|URL")]
     pub(crate) store: PathBuf,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) partition: PartitionArgs,
     #[command(flatten)]
     pub(crate) columns: ColumnArgs,
     /// Positions of a chunk at most, prefix, title and infix included [default: 256; with --append

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use hyperrag_core::{DocId, Fingerprint, KvDtype, LanguageModel, counted};
@@ -10,8 +11,10 @@ use hyperrag_engine::build::dry_run::dry_run;
 use hyperrag_engine::build::memory_budget::TooLittleMemory;
 use hyperrag_engine::build::plan::check_query_room;
 use hyperrag_engine::build::read::calibration_chunks;
+use hyperrag_engine::build::worker::{self, WorkerSettings};
 use hyperrag_engine::maintain::replicate::replicate;
 use hyperrag_engine::open::dtype_for;
+use hyperrag_engine::shared::place::is_url;
 use hyperrag_engine::{
     Add, BuildInput, BuildProgress, ByteProgress, EngineError, LoadedModel, Memory, ModelRequest,
 };
@@ -19,6 +22,7 @@ use hyperrag_model::Model;
 use hyperrag_store::{ColumnNotes, FORMAT_VERSION, Replica, Store, StoreError, StoreNotes};
 
 use crate::cli::build::{BuildArgs, OnBadRow};
+use crate::cli::partition::Partition;
 use crate::exit::Status;
 use crate::hint;
 use crate::input;
@@ -26,18 +30,27 @@ use crate::input::corpus::columns_to_note;
 use crate::input::judged::read_run;
 use crate::input::language;
 use crate::input::model::request;
+use crate::input::partition::share;
+use crate::input::store::build_place;
 use crate::output::build as output;
 use crate::output::store::note_replicas_behind;
 use crate::output::{arithmetic, build_progress};
 use crate::{report, signals};
+
+/// Time without a sign of life after which a span is taken over.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Positions of a chunk, and rows of a shard.
 const DEFAULT_SIZE: u32 = 256;
 
 /// Builds a store, or says what it would take.
 pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
-    let found = stored(args)?;
-    let noted = notes(args)?;
+    check_store(args)?;
+    // What the place of a shared build has is looked at when the input is counted.
+    let (found, noted) = match args.partition.partition {
+        Some(_) => (None, StoreNotes::default()),
+        None => (stored(args)?, notes(args)?),
+    };
     let (corpus, named) = corpus(args, &noted.columns)?;
     let language = language::language(args, found.as_ref(), &corpus);
     let settings = Settings::of(args, found.as_ref(), language);
@@ -81,8 +94,62 @@ pub(crate) fn build(args: &BuildArgs, json: bool) -> Result<Status> {
             }
             Ok(status)
         }
-        false => run(args, &input, named, taken.as_ref(), json),
+        false => match args.partition.partition {
+            Some(partition) => work(args, partition, &input, json),
+            None => run(args, &input, named, taken.as_ref(), json),
+        },
     }
+}
+
+/// Refuses a URL where a folder is needed.
+fn check_store(args: &BuildArgs) -> Result<()> {
+    let store = args.store.display();
+    match args.store.to_str().is_some_and(is_url) && args.partition.partition.is_none() {
+        true => bail!(
+            "{store}: a store is built in a folder: name one and send it there with `hyperrag export`, or \
+             build it there with --partition"
+        ),
+        false => Ok(()),
+    }
+}
+
+/// Builds what other processes leave, until all is built.
+fn work(
+    args: &BuildArgs,
+    partition: Partition,
+    input: &BuildInput<'_, Model>,
+    json: bool,
+) -> Result<Status> {
+    let flags = &args.partition;
+    let share = share(partition, |name| std::env::var(name).ok())?;
+    let (place, scratch) = build_place(&args.store, flags.scratch.as_deref())?;
+    let settings = WorkerSettings {
+        share,
+        wait: !flags.no_wait,
+        patience: flags
+            .takeover_after
+            .map_or(PATIENCE, |seconds| Duration::from_secs(u64::from(seconds))),
+        scratch: &scratch,
+    };
+    let built = build_progress::watch(input.progress, input.corpus.size(), args.limit, || {
+        worker::work(input, &place, settings)
+    });
+    let done = match built {
+        Err(EngineError::Interrupted) => {
+            report::note(
+                "interrupted: spans that are done are kept; any worker builds the one that was begun",
+            );
+            return Ok(Status::Interrupted);
+        }
+        built => built?,
+    };
+    output::warn_of_empty_rows(done.empty_rows);
+    output::warn_of_faults(done.bad_rows, done.lossy_rows);
+    match json {
+        true => report::print_data(&serde_json::to_string(&done)?)?,
+        false => report::note(&output::describe_work(&done, &args.store)),
+    }
+    Ok(if done.bad_rows > 0 { Status::Degraded } else { Status::Done })
 }
 
 /// Says what the build would take.

@@ -12,6 +12,7 @@ mod eval;
 mod eval_qa;
 mod export;
 mod info;
+mod merge;
 mod model;
 mod plan;
 mod query;
@@ -35,6 +36,7 @@ pub(crate) fn run(cli: Cli) -> Result<Status> {
     match cli.command {
         Command::Model(command) => model::model(&command, cli.json),
         Command::Build(args) => build::build(&args, cli.json),
+        Command::Merge(args) => merge::merge(&args, cli.json),
         Command::Query(args) => query::query(&args, cli.json),
         Command::Answer(args) => answer::answer(&args, cli.json),
         Command::Bench(BenchKind::Speed(args)) => bench::bench(&args, cli.json),

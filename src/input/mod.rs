@@ -6,6 +6,7 @@ pub(crate) mod gold;
 pub(crate) mod judged;
 pub(crate) mod language;
 pub(crate) mod model;
+pub(crate) mod partition;
 pub(crate) mod prices;
 pub(crate) mod quantity;
 pub(crate) mod queries;

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use hyperrag_core::Digest;
+use hyperrag_engine::build::build_place::BuildPlace;
 use hyperrag_engine::open::tiers::TierLogins;
 use hyperrag_engine::shared::fetch;
 use hyperrag_engine::shared::place::{SharedPlace, is_url};
@@ -20,6 +22,8 @@ pub(crate) fn open_place(text: &str) -> Result<SharedPlace> {
 
 /// Folder beside the models that has fetched stores.
 const STORES: &str = "stores";
+/// Folder beside the models for the work on stores that many processes build elsewhere.
+const BUILDS: &str = "builds";
 
 /// A store in a folder of this machine.
 pub(crate) struct NamedStore {
@@ -43,13 +47,32 @@ pub(crate) fn named(store: &Path) -> Result<NamedStore> {
 
 /// Fetches the files of the store at a place, unless they are here, and returns their folder.
 pub(crate) fn fetched(place: &SharedPlace) -> Result<PathBuf> {
-    // A model lies in a folder of its own below that of all models.
-    let model = ModelCache::from_environment().path(&CATALOG[0])?;
-    let home = model.ancestors().nth(2).unwrap_or(&model).with_file_name(STORES);
+    let home = beside_models(STORES)?;
     let progress = ByteProgress::default();
     let fetched = report::watch_bytes(&progress, || fetch(place, &home, &progress))?;
     fetched.warning.iter().for_each(hint::warn);
     Ok(fetched.root)
+}
+
+/// Returns the path of a folder beside that of all models.
+fn beside_models(name: &str) -> Result<PathBuf> {
+    // A model lies in a folder of its own below that of all models.
+    let model = ModelCache::from_environment().path(&CATALOG[0])?;
+    Ok(model.ancestors().nth(2).unwrap_or(&model).with_file_name(name))
+}
+
+/// Opens the place in which many processes build one store, and names the folder for what is on its way there.
+pub(crate) fn build_place(store: &Path, scratch: Option<&Path>) -> Result<(BuildPlace, PathBuf)> {
+    let place = BuildPlace::open(store, &TierLogins::from_environment())?;
+    let scratch = match (scratch, place.scratch()) {
+        (Some(scratch), _) => scratch.to_owned(),
+        (None, Some(scratch)) => scratch,
+        (None, None) => {
+            let name = Digest::of(place.name.as_bytes()).to_string();
+            beside_models(BUILDS)?.join(&name[..32])
+        }
+    };
+    Ok((place, scratch))
 }
 
 impl NamedStore {

@@ -6,6 +6,7 @@ use anyhow::Result;
 use hyperrag_core::{agreeing, counted};
 use hyperrag_corpus::ColumnsTaken;
 use hyperrag_engine::build::dry_run::DryRun;
+use hyperrag_engine::build::worker::WorkerReport;
 use hyperrag_engine::{BuildInput, BuildSummary};
 use hyperrag_model::Model;
 use hyperrag_store::Manifest;
@@ -66,14 +67,7 @@ pub(crate) fn say_what_is_there(store: &Path, sealed: &Sealed) {
 
 /// Speaks of rows that were left out, and of documents that were `named` and not found.
 pub(crate) fn warn_of_rows(args: &BuildArgs, named: Option<usize>, summary: &BuildSummary) {
-    if summary.empty_rows > 0 {
-        report::warn(&format!(
-            "{} {} no text and {} left out",
-            counted(summary.empty_rows, "row"),
-            agreeing(summary.empty_rows, "has", "have"),
-            agreeing(summary.empty_rows, "was", "were")
-        ));
-    }
+    warn_of_empty_rows(summary.empty_rows);
     warn_of_faults(summary.bad_rows, summary.lossy_rows);
     // Of what was there before, or lies beyond a limit, nothing can be said.
     if let (Some(named), None, false, 0) = (named, args.limit, args.append, summary.bad_rows) {
@@ -85,6 +79,18 @@ pub(crate) fn warn_of_rows(args: &BuildArgs, named: Option<usize>, summary: &Bui
                 agreeing(missing, "is", "are")
             ));
         }
+    }
+}
+
+/// Speaks of rows without any text.
+pub(crate) fn warn_of_empty_rows(empty_rows: u64) {
+    if empty_rows > 0 {
+        report::warn(&format!(
+            "{} {} no text and {} left out",
+            counted(empty_rows, "row"),
+            agreeing(empty_rows, "has", "have"),
+            agreeing(empty_rows, "was", "were")
+        ));
     }
 }
 
@@ -174,6 +180,27 @@ pub(crate) fn describe(summary: &BuildSummary) -> String {
         shards - shards_before,
         report::duration(*seconds)
     )
+}
+
+/// Describes the work of one of several processes that build one store.
+pub(crate) fn describe_work(done: &WorkerReport, store: &Path) -> String {
+    let WorkerReport { spans, spans_built, shards_built, tokens_computed, seconds, .. } = done;
+    let rate = *tokens_computed as f64 / seconds;
+    let built = format!(
+        "built {} of {} here ({}, {}, {rate:.0} tokens/s, {})",
+        spans_built,
+        counted(*spans, "span"),
+        counted(*shards_built, "shard"),
+        counted(*tokens_computed, "token"),
+        report::duration(*seconds)
+    );
+    match done.finished {
+        true => format!(
+            "{built}; every span is done, make the store of them with `hyperrag merge --store {}`",
+            store.display()
+        ),
+        false => format!("{built}; other workers build the rest"),
+    }
 }
 
 /// Describes what a build would take.

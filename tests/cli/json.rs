@@ -28,6 +28,11 @@ const COMMANDS: [(&str, &str); 29] = [
     ("build --dry-run", "build CORPUS --store store TINY --limit 40 --dry-run"),
     ("build", "build CORPUS --store store TINY --limit 40 --unit-rows 16"),
     ("build --append", "build more.jsonl --store store TINY --append"),
+    (
+        "build --partition",
+        "build CORPUS --store parts TINY --limit 40 --unit-rows 16 --partition 1/1",
+    ),
+    ("merge", "merge --store parts"),
     ("query", "query --store store TINY --queries QUERIES --depth 9"),
     (
         "query --tiers",

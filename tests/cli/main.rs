@@ -6,10 +6,16 @@ mod bad_input;
 mod calibrated;
 mod damage;
 mod device;
+#[expect(dead_code, reason = "the torture tests use all of it")]
+#[path = "../torture/disk.rs"]
+mod disk;
 mod docs;
 mod edges;
 mod eval;
 mod export;
+#[expect(dead_code, reason = "the tests of tiers use all of it")]
+#[path = "../../crates/tiers/tests/support/fake_s3.rs"]
+mod fake_s3;
 mod format;
 mod fusion;
 mod generations;
@@ -25,6 +31,7 @@ mod language;
 mod live;
 mod models;
 mod notes;
+mod partition;
 mod plain_files;
 mod plan;
 mod prose;

@@ -254,6 +254,15 @@ pub trait FileTier: Send + Sync {
     /// [`TierError`]; after an error the file may be there or not.
     fn put_file(&self, name: &str, from: &Path) -> Result<(), TierError>;
 
+    /// Stores a file like [`FileTier::put_file`], from a file that the caller needs no longer. It may be gone
+    /// afterwards: a folder takes it instead of copying it.
+    ///
+    /// # Errors
+    /// [`TierError`]; after an error the file may be there or not.
+    fn take_file(&self, name: &str, from: &Path) -> Result<(), TierError> {
+        self.put_file(name, from)
+    }
+
     /// Copies the file `name` to the end of `to`. Returns its length, `None` if there is no such file. A file
     /// longer than `bytes_max` is refused before it is copied.
     ///

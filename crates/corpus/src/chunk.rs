@@ -11,6 +11,10 @@ use hyperrag_core::{
 /// Smallest number of text tokens that must fit into a chunk after the longest title.
 pub const TEXT_TOKENS_MIN: usize = 16;
 
+/// Largest number of tokens that a byte of text becomes. A tokenizer has at most one a byte; Unicode's composed
+/// forms (NFC) may be three times as long as the text.
+const TOKENS_A_BYTE_MAX: u64 = 4;
+
 /// Cuts documents into chunks of at most a fixed number of positions.
 ///
 /// A chunk is `prefix title separator text infix`, or `prefix text infix` if the profile has no title. The
@@ -163,6 +167,16 @@ impl<'a> Chunker<'a> {
         Ok(!self.is_blank(document))
     }
 
+    /// Returns more positions than the chunks of a document have, without tokenising it.
+    #[must_use]
+    pub fn tokens_bound(&self, document: &Document) -> u64 {
+        let title = self.separator.as_ref().map_or(0, |words| TITLE_TOKENS_MAX + words.len());
+        let around = self.prefix.len() + title + self.infix.len();
+        let text = (document.text.len() as u64 + 1).saturating_mul(TOKENS_A_BYTE_MAX);
+        let chunks = text / (self.chunk_tokens - around).max(1) as u64 + 1;
+        text.saturating_add(chunks.saturating_mul(around as u64))
+    }
+
     /// Whether the document has neither text nor a title that the profile uses.
     #[must_use]
     pub fn is_blank(&self, document: &Document) -> bool {
@@ -305,6 +319,21 @@ mod tests {
             &format!("{c}{d}"),
             &[&format!("<P>{title}: {c}<I>"), &format!("<P>{title}: {d}<I>")],
         );
+    }
+
+    #[test]
+    fn the_bound_is_more_than_the_chunks_have() {
+        let profile = profile("<P>", ": ", "<I>");
+        for chunk_tokens in [88, 100, 1000] {
+            let chunker = Chunker::new(&Characters, &profile, chunk_tokens).unwrap();
+            for (title, text) in [("", 0), ("", 1), ("T", 30), ("a title", 5000), ("t", 90_000)] {
+                let document = document(title, &"x".repeat(text));
+                let chunks = chunker.chunks(&document).unwrap();
+                let tokens: usize = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
+                let bound = chunker.tokens_bound(&document);
+                assert!(bound >= tokens as u64, "{chunk_tokens} {text}: {bound} {tokens}");
+            }
+        }
     }
 
     #[test]

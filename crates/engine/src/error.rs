@@ -7,6 +7,7 @@ use hyperrag_rerank::RerankError;
 use hyperrag_retrieval::{RetrievalError, UnknownLanguage};
 use hyperrag_store::StoreError;
 
+use crate::build::partition_error::PartitionError;
 use crate::shared::error::ShareError;
 
 /// Why a pipeline stopped.
@@ -48,6 +49,9 @@ pub enum EngineError {
     /// A place of a shared store.
     #[error(transparent)]
     Share(#[from] ShareError),
+    /// A build that many processes share.
+    #[error(transparent)]
+    Partition(#[from] PartitionError),
     /// The index.
     #[error(transparent)]
     Retrieval(RetrievalError),
@@ -201,6 +205,7 @@ impl Classified for EngineError {
             Self::Model(source) | Self::Tokenize { source, .. } => source.kind(),
             Self::Store(error) => error.kind(),
             Self::Share(error) => error.kind(),
+            Self::Partition(error) => error.kind(),
             Self::Retrieval(error) | Self::Index(error) => error.kind(),
             Self::Rerank(error) => error.kind(),
             Self::Language(_) => ErrorKind::Failed,
@@ -231,6 +236,7 @@ impl Classified for EngineError {
             Self::Model(source) | Self::Tokenize { source, .. } => source.hint(),
             Self::Store(error) => error.hint(),
             Self::Share(error) => error.hint(),
+            Self::Partition(error) => error.hint(),
             Self::Rerank(error) => error.hint(),
             Self::Index(_) => Some(Hint::RebuildIndex),
             Self::QueryFirst { .. } => Some(Hint::RecomputeQuery),

@@ -169,6 +169,23 @@ pub(crate) fn add(
     Ok(())
 }
 
+/// Shards between two commits of an index that grows with its store.
+const SHARDS_PER_COMMIT: u32 = 64;
+
+/// Adds the documents of the shard that was sealed last, and commits at times.
+pub(crate) fn add_and_commit(
+    index: &mut IndexWriter,
+    shard: ShardId,
+    contents: &ShardChunks,
+) -> Result<(), EngineError> {
+    add(index, shard, contents)?;
+    let sealed = shard.0 + 1;
+    if sealed.is_multiple_of(SHARDS_PER_COMMIT) {
+        index.commit(sealed)?;
+    }
+    Ok(())
+}
+
 /// Removes the folder of an index, if it is there.
 pub(crate) fn remove(folder: &Path) -> Result<(), RetrievalError> {
     match std::fs::remove_dir_all(folder) {

@@ -26,15 +26,17 @@ mod tiered;
 
 pub use damage::Damage;
 pub use error::{NoRepair, StoreError};
+pub use format::build_plan::{BuildPlan, PLAN_BYTES_MAX, PlanFault, UnitsDigest, UnitsHasher};
 pub use format::chunk_file::{IndexedDocument, ShardChunks};
 pub use format::exported::{
     CURRENT, CURRENT_BYTES_MAX, Current, LISTING_BYTES_MAX, ListedFile, Listing, ListingFault,
 };
 pub use format::manifest::{LiveRows, Manifest};
 pub use format::notes::{ColumnNotes, StoreNotes};
-pub use format::paths::FileKind;
+pub use format::paths::{BUILD, FileKind};
 pub use format::records::{FileRecord, ShardRecord, Tombstones};
 pub use format::shard_input::{RowsHasher, ShardInput};
+pub use format::span::{SPAN_BYTES_MAX, calibration_object, encode_span, parse_span};
 pub use format::version::FORMAT_VERSION;
 pub use local::notes::notes;
 pub use local::reader::Store;
@@ -42,7 +44,9 @@ pub use local::replica_list::{
     ReplicaState, forget_replica, remember_replica, replica_states, replicas,
 };
 pub use local::shard_blobs::{BlockFault, ShardBlobs, ShardFile};
+pub use local::span_writer::SealedFiles;
 pub use local::writer::StoreWriter;
+pub use maintain::adopt::SealedBlocks;
 pub use maintain::export::{Export, SentFile};
 pub use maintain::rebuild_manifest::rebuild_manifest;
 pub use maintain::repair::{ComputeBlocks, FetchBlock, Repair, Salvage};

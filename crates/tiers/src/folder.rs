@@ -2,8 +2,9 @@
 //! files. It knows neither headers nor manifests, and believes no file.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -89,6 +90,35 @@ impl FolderTier {
             let _ = fs::remove_file(&temporary);
         })?;
         File::open(folder)?.sync_all()
+    }
+
+    /// Makes the file at `path`, unless there is one, without the lock: a process that was stopped while it held
+    /// that would stop all others. Returns `None` where the system gives no file a second name.
+    fn create(&self, path: &Path, contents: &[u8]) -> io::Result<Option<Swapped>> {
+        let folder = path.parent().unwrap_or(&self.folder);
+        make_folders(folder)?;
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(format!("~{}", unique_end()));
+        let temporary = PathBuf::from(temporary);
+        let made = File::options().write(true).create_new(true).open(&temporary);
+        let written = made.and_then(|mut file| {
+            file.write_all(contents)?;
+            file.sync_all()?;
+            match fs::hard_link(&temporary, path) {
+                Ok(()) => Ok(Some(Swapped::Done)),
+                // On a network drive the answer may have been lost, and the request sent again.
+                Err(_) if file.metadata()?.nlink() > 1 => Ok(Some(Swapped::Done)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    Ok(Some(Swapped::Changed))
+                }
+                Err(_) => Ok(None),
+            }
+        });
+        // Best effort: no reader takes a file of this name for another.
+        let _ = fs::remove_file(&temporary);
+        let created = written?;
+        File::open(folder)?.sync_all()?;
+        Ok(created)
     }
 
     /// Takes the lock that those who change small files in this folder hold meanwhile. It ends with the file
@@ -222,6 +252,22 @@ impl FileTier for FolderTier {
         self.replace(&path, source).map_err(|error| self.failed(&error))
     }
 
+    /// Gives the file, which the caller has synced, its name here if it lies on the same disk, else copies it.
+    fn take_file(&self, name: &str, from: &Path) -> Result<(), TierError> {
+        let path = self.path(name)?;
+        let folder = path.parent().unwrap_or(&self.folder);
+        let named = make_folders(folder).and_then(|()| fs::rename(from, &path));
+        match named {
+            Ok(()) => {
+                let synced = File::open(folder).and_then(|folder| folder.sync_all());
+                synced.map_err(|error| self.failed(&error))
+            }
+            // It was taken before, and the answer was lost.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_file() => Ok(()),
+            Err(_) => self.put_file(name, from),
+        }
+    }
+
     fn get_file(
         &self,
         name: &str,
@@ -253,9 +299,18 @@ impl FileTier for FolderTier {
         Ok(Some(bytes.into()))
     }
 
-    /// Changes a small file under a lock that all processes that use the folder take.
+    /// Changes a small file under a lock that all processes that use the folder take. One that is made needs none.
     fn swap_small(&self, name: &str, old: Option<&[u8]>, new: &[u8]) -> Result<Swapped, TierError> {
         let path = self.path(name)?;
+        if old.is_none() {
+            if self.open_named(name)?.is_some() {
+                return Ok(Swapped::Changed);
+            }
+            let created = self.create(&path, new).map_err(|error| self.failed(&error))?;
+            if let Some(created) = created {
+                return Ok(created);
+            }
+        }
         let lock = self.lock()?;
         let bytes_max = old.map_or(0, <[u8]>::len) as u64;
         let found = match self.open_named(name)? {

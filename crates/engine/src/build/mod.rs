@@ -2,14 +2,22 @@
 //!
 //! In: an open corpus and model. Out: a store and its index. It does not know files of models.
 
+pub mod build_place;
+pub mod claims;
 pub(crate) mod disk_budget;
 pub mod dry_run;
 pub mod memory_budget;
+pub mod merge;
+mod nonce;
 mod partition;
+pub mod partition_error;
 pub mod plan;
 pub mod prefill;
 mod previous;
 pub mod read;
+mod span;
+mod unit_list;
+pub mod worker;
 mod write;
 
 use std::io;
@@ -81,7 +89,11 @@ pub fn build<M: LanguageModel>(
         let (held, sealed) = (&held_units, &sealed);
         let read = move || read_units(input, units, sealed, held, &mut sink);
         let reader = thread::Builder::new().spawn_scoped(scope, read)?;
-        let write = || write_units(block_receiver, &mut store, &mut index);
+        let write = || {
+            write_units(block_receiver, &mut store, |_, unit, _| {
+                index::add_and_commit(&mut index, unit.shard, &unit.contents)
+            })
+        };
         let writer = thread::Builder::new().spawn_scoped(scope, write)?;
         let computed = prefill_units(input, unit_receiver, &held_blocks, block_sender);
         Ok((join(writer), computed, join(reader)))

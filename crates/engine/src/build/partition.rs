@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hyperrag_core::{Chunk, Document, ShardId, Slot, Warning};
+use hyperrag_core::{Chunk, Digest, Document, ShardId, Slot, Warning};
 use hyperrag_corpus::{Chunker, Place, Row, Rows};
 use hyperrag_store::{
     IndexedDocument, Manifest, RowsHasher, ShardChunks, ShardInput, ShardRecord, Tombstones,
@@ -62,6 +62,13 @@ struct Read {
     previous: Option<(ShardId, u64)>,
 }
 
+/// Number and digest of the rows of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UnitRows {
+    pub(crate) rows: u64,
+    pub(crate) digest: Digest,
+}
+
 /// A unit, and its share of the memory.
 pub(crate) struct HeldUnit<'a> {
     pub(crate) unit: ShardInput,
@@ -100,6 +107,12 @@ impl<'a> Units<'a> {
     ) -> Self {
         let (next_row, next_shard) = (store.first_row, store.first_shard);
         Self { previous: Some(previous), next_row, next_shard, ..Self::new(input) }
+    }
+
+    /// The units of an input that was read before: nobody is told again what it has. `progress` counts its
+    /// rows.
+    pub(crate) fn again<M>(input: &BuildInput<'a, M>, progress: &'a BuildProgress) -> Self {
+        Self { progress, warn: |_| {}, ..Self::new(input) }
     }
 
     pub(crate) fn rows_read(&self) -> u64 {
@@ -200,6 +213,70 @@ impl<'a> Units<'a> {
         Ok(None)
     }
 
+    /// Reads the next unit and keeps nothing of it. It ends where that of [`Units::next_unit`] does. Texts are
+    /// tokenised only where they are so long that it may end before it has all its rows.
+    pub(crate) fn measure_unit(&mut self) -> Result<Option<UnitRows>, EngineError> {
+        let mut hasher = RowsHasher::default();
+        let (mut bound, mut exact, mut waiting) = (0_u64, None, Vec::new());
+        while hasher.rows() < self.unit_rows {
+            let Some(read) = self.read()? else { break };
+            let tokens = self.chunker.tokens_bound(&read.document);
+            let most =
+                text_bytes(&read.document).saturating_add(tokens.saturating_mul(TOKEN_BYTES));
+            bound = bound.saturating_add(most);
+            if bound > self.unit_bytes {
+                let before = match exact {
+                    Some(bytes) => bytes,
+                    None => self.bytes_of(&std::mem::take(&mut waiting))?,
+                };
+                let with = before + self.bytes_of(std::slice::from_ref(&read))?;
+                if hasher.rows() > 0 && with > self.unit_bytes {
+                    self.next = Some(read);
+                    break;
+                }
+                exact = Some(with);
+            }
+            hasher.add(&read.document);
+            self.empty_rows += u64::from(self.chunker.is_blank(&read.document));
+            if exact.is_none() {
+                waiting.push(read);
+            }
+        }
+        let (rows, digest) = hasher.finish();
+        if rows == 0 {
+            return Ok(None);
+        }
+        self.next_row += rows;
+        self.next_shard.0 += 1;
+        Ok(Some(UnitRows { rows, digest }))
+    }
+
+    /// Returns the bytes that documents add to a unit.
+    fn bytes_of(&self, read: &[Read]) -> Result<u64, EngineError> {
+        let bytes = |read: &Read| {
+            let chunks = chunks_of(self.chunker, &read.document, &read.place)?;
+            Ok(unit_bytes(&read.document, &chunks))
+        };
+        read.iter().map(bytes).sum()
+    }
+
+    /// Reads a unit of so many rows and keeps nothing of it.
+    pub(crate) fn pass_unit(&mut self, rows: u64) -> Result<(), EngineError> {
+        for _ in 0..rows {
+            if self.read()?.is_none() {
+                break;
+            }
+        }
+        self.next_row += rows;
+        self.next_shard.0 += 1;
+        Ok(())
+    }
+
+    /// Number of the next unit.
+    pub(crate) fn next_shard(&self) -> ShardId {
+        self.next_shard
+    }
+
     /// Reads the rows of a unit that no store has: the first and the last.
     pub(crate) fn more(&mut self) -> Result<Option<(u64, u64)>, EngineError> {
         let Some(first) = self.read()? else { return Ok(None) };
@@ -298,7 +375,7 @@ mod tests {
     use super::*;
     use std::fmt::Write;
 
-    use hyperrag_core::{Digest, Fingerprint, KvDtype, KvShape, ModelError, Profile, Tokenize};
+    use hyperrag_core::{Fingerprint, KvDtype, KvShape, ModelError, Profile, Tokenize};
     use hyperrag_corpus::{Columns, Corpus};
     use hyperrag_store::FileRecord;
 
@@ -407,6 +484,32 @@ mod tests {
         assert_eq!(rows_of(&records(&LENGTHS, 1200)), [3, 2, 1, 1, 2]);
         assert_eq!(rows_of(&records(&LENGTHS, 1)), [1; 9]);
         assert_eq!(rows_of(&records(&[], 1200)), [0; 0]);
+    }
+
+    #[test]
+    fn a_unit_is_measured_as_it_is_made() {
+        // Texts of one token a byte in chunks of 256, and so long that the bound is met.
+        for unit_bytes in [ShardInput::BYTES_MAX, 40_000, 1200, 900, 1] {
+            let made = records(&LENGTHS, unit_bytes);
+            let measured = with_units(&LENGTHS, unit_bytes, |mut units| {
+                std::iter::from_fn(|| units.measure_unit().unwrap()).collect::<Vec<_>>()
+            });
+            let expected: Vec<UnitRows> = made
+                .iter()
+                .map(|record| UnitRows { rows: record.rows, digest: record.rows_digest })
+                .collect();
+            assert_eq!(measured, expected, "{unit_bytes}");
+            // Units that are passed leave the others as they are.
+            let rest = with_units(&LENGTHS, unit_bytes, |mut units| {
+                units.pass_unit(expected[0].rows).unwrap();
+                let budget = Budget::new(1);
+                let held = units.next_unit(&budget).unwrap().unwrap();
+                let rows = held.unit.contents.documents.first().map(|document| document.row);
+                (held.unit.shard, held.unit.rows_digest, rows)
+            });
+            let first_row = expected[0].rows;
+            assert_eq!(rest, (ShardId(1), expected[1].digest, Some(first_row)), "{unit_bytes}");
+        }
     }
 
     #[test]

@@ -1,23 +1,18 @@
-//! The last stage of a build: blocks in order in, shards and index out. It does not know the model.
+//! The last stage of a build: blocks in order in, sealed shards out. It does not know the model.
 
 use std::sync::mpsc::Receiver;
 
 use hyperrag_core::Slot;
-use hyperrag_retrieval::IndexWriter;
-use hyperrag_store::StoreWriter;
+use hyperrag_store::{ShardInput, ShardRecord, StoreWriter};
 
 use crate::build::prefill::Message;
 use crate::error::EngineError;
-use crate::index;
 
-/// Shards between two commits of the index.
-const SHARDS_PER_COMMIT: u32 = 64;
-
-/// Writes units as they come. The one whose blocks end early is given up.
+/// Writes units as they come, and has `sealed` do what follows on each. The one whose blocks end early is given up.
 pub(crate) fn write_units(
     messages: Receiver<Message<'_>>,
     store: &mut StoreWriter,
-    writer: &mut IndexWriter,
+    mut sealed: impl FnMut(&StoreWriter, &ShardInput, ShardRecord) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     while let Ok(Message::ShardInput(held)) = messages.recv() {
         let unit = &held.unit;
@@ -30,12 +25,8 @@ pub(crate) fn write_units(
             }
             written += batch.blocks.len();
         }
-        shard.seal()?;
-        index::add(writer, unit.shard, &unit.contents)?;
-        let sealed = unit.shard.0 + 1;
-        if sealed.is_multiple_of(SHARDS_PER_COMMIT) {
-            writer.commit(sealed)?;
-        }
+        let record = shard.seal()?;
+        sealed(store, unit, record)?;
     }
     Ok(())
 }

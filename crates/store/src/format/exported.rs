@@ -21,7 +21,7 @@ pub const CURRENT: &str = "CURRENT";
 const LISTING: &str = "listing.json";
 
 /// Returns the name of the object that holds a file of this digest.
-fn object_name(path: &str, digest: &Digest) -> String {
+pub(crate) fn object_name(path: &str, digest: &Digest) -> String {
     format!("{path}.{}", short(digest))
 }
 

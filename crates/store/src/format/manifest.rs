@@ -224,6 +224,14 @@ impl Manifest {
         self.mark_deleted(replaces);
     }
 
+    /// Returns the digest of the manifest's file of a store that one build made of these shards.
+    #[must_use]
+    pub fn digest_of_one_build(fingerprint: &Fingerprint, shards: &[ShardRecord]) -> Digest {
+        let (generation, shards) = (2, shards.to_vec());
+        let first = Self::first(fingerprint.clone());
+        Digest::of(&Self { generation, complete: true, shards, ..first }.to_bytes())
+    }
+
     fn body(&self) -> String {
         serde_json::to_string(self).expect("a manifest has only plain fields")
     }

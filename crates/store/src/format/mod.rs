@@ -4,6 +4,7 @@
 pub(crate) mod announcement;
 pub(crate) mod block_header;
 pub(crate) mod block_table;
+pub(crate) mod build_plan;
 pub(crate) mod bytes;
 pub(crate) mod chunk_file;
 pub(crate) mod envelope;
@@ -17,6 +18,7 @@ pub(crate) mod records;
 pub(crate) mod replica_list;
 pub(crate) mod shard_header;
 pub(crate) mod shard_input;
+pub(crate) mod span;
 #[cfg(test)]
 pub(crate) mod strategies;
 pub(crate) mod version;

@@ -1,6 +1,7 @@
 //! Names of a store's files: a folder comes in, paths go out, and names are read back. No other file spells
 //! them. It opens nothing.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use hyperrag_core::ShardId;
@@ -19,6 +20,8 @@ const INDEX_PREFIX: &str = "index-";
 const REPLICAS: &str = "replicas.json";
 const NOTES: &str = "notes.json";
 const EXPORTS: &str = "exports";
+/// Folder, and start of the names of objects, with the work of several processes that build one store.
+pub const BUILD: &str = "build";
 const JOURNAL_PREFIX: &str = "journal-";
 const JOURNAL_SUFFIX: &str = ".log";
 const OLD_MANIFEST_PREFIX: &str = "retired-";
@@ -210,6 +213,22 @@ pub(crate) fn is_manifest(path: &str) -> bool {
 /// digits.
 pub(crate) fn shard_object(shard: ShardId, table: &str) -> String {
     format!("{SHARDS}/{shard}.{table}.{SHARD_EXTENSION}")
+}
+
+/// Returns the name of the object that holds a shard's header and block table, as long as no listing names them.
+/// `table` has 32 hexadecimal digits.
+pub(crate) fn table_object(shard: ShardId, table: &str) -> String {
+    format!("{TABLES}/{shard}.{table}.{TABLE_EXTENSION}")
+}
+
+/// Returns the path of a chunk file in the store's folder, as a listing has it.
+pub(crate) fn chunk_object_path(shard: ShardId) -> String {
+    format!("{CHUNKS}/{shard}.{CHUNK_FILE_EXTENSION}")
+}
+
+/// Whether this is the name of the folder in which several processes build the store.
+pub(crate) fn is_build(name: &OsStr) -> bool {
+    name == BUILD
 }
 
 /// Kind of a file of a store.

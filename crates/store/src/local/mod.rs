@@ -17,6 +17,7 @@ pub(crate) mod replica_list;
 pub(crate) mod shard_blobs;
 pub(crate) mod shard_reader;
 pub(crate) mod shard_writer;
+pub(crate) mod span_writer;
 pub(crate) mod state;
 pub(crate) mod stored_block;
 pub(crate) mod writer;

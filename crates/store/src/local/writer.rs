@@ -13,7 +13,7 @@ use crate::format::chunk_file::ShardChunks;
 use crate::format::journal::JournalLine;
 use crate::format::manifest::Manifest;
 use crate::format::notes::StoreNotes;
-use crate::format::paths::StorePaths;
+use crate::format::paths::{StorePaths, is_build};
 use crate::format::records::{ShardRecord, ShardRows, Tombstones};
 use crate::format::shard_header::BLOCKS_PER_SHARD_MAX;
 use crate::format::shard_input::{COLUMN_BYTES_MAX, ShardInput};
@@ -82,8 +82,8 @@ impl StoreWriter {
         let digest = calibration.map(Calibration::digest);
         assert_eq!(digest, fingerprint.calibration, "the calibration of the fingerprint");
         let paths = StorePaths::new(root);
-        let others =
-            fs::read_dir(root).map(|mut entries| entries.next().is_some()).unwrap_or(false);
+        let mut entries = fs::read_dir(root).into_iter().flatten().flatten();
+        let others = entries.any(|entry| !is_build(&entry.file_name()));
         if others && !paths.manifest().exists() && !paths.lock().exists() {
             return Err(StoreError::NotAStore { path: root.to_owned() });
         }
@@ -136,7 +136,7 @@ impl StoreWriter {
         Self::with_manifest(paths, manifest, lock)
     }
 
-    fn with_manifest(
+    pub(crate) fn with_manifest(
         paths: StorePaths,
         manifest: Manifest,
         lock: File,
@@ -161,7 +161,7 @@ impl StoreWriter {
     }
 
     /// Path of the last snapshot's journal.
-    fn journal(&self) -> PathBuf {
+    pub(crate) fn journal(&self) -> PathBuf {
         self.paths.journal(self.manifest.generation)
     }
 

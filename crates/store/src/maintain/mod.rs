@@ -1,5 +1,6 @@
 //! Work on a whole store: checking, copying, repairing and rewriting it.
 
+pub(crate) mod adopt;
 pub(crate) mod compact;
 pub(crate) mod copy;
 pub(crate) mod export;

@@ -59,8 +59,12 @@ pub(crate) struct Seen {
     pub(crate) range: Option<Range<u64>>,
 }
 
+/// Function that is told of each request twice: before it has an effect, and after that.
+type Watch = dyn Fn(&Seen, bool) + Send + Sync;
+
 #[derive(Default)]
 struct State {
+    watch: Mutex<Option<Arc<Watch>>>,
     objects: Mutex<HashMap<String, Object>>,
     uploads: Mutex<HashMap<String, BTreeMap<usize, Vec<u8>>>>,
     seen: Mutex<Vec<Seen>>,
@@ -132,6 +136,21 @@ impl FakeS3 {
     pub(crate) fn fail(&self, per_mille: u64, kinds: &[Fault]) {
         *self.state.kinds.lock().unwrap() = kinds.to_vec();
         self.state.per_mille.store(per_mille, SeqCst);
+    }
+
+    /// Has `watch` called with each request before it has an effect (`false`), and once more between that and the
+    /// answer (`true`).
+    pub(crate) fn watch(&self, watch: impl Fn(&Seen, bool) + Send + Sync + 'static) {
+        *self.state.watch.lock().unwrap() = Some(Arc::new(watch));
+    }
+
+    /// Returns the objects whose names begin with `prefix`, by the rest of their names.
+    pub(crate) fn objects(&self, prefix: &str) -> BTreeMap<String, Vec<u8>> {
+        let (objects, start) = (self.state.objects.lock().unwrap(), format!("/{BUCKET}/{prefix}"));
+        let named = |(name, object): (&String, &Object)| {
+            Some((name.strip_prefix(&start)?.to_owned(), object.bytes.to_vec()))
+        };
+        objects.iter().filter_map(named).collect()
     }
 
     /// Fails the next requests in these ways, in order.
@@ -251,7 +270,11 @@ fn fault(state: &State) -> Option<Fault> {
 fn answer(state: &State, request: &Request, writer: &mut impl Write) -> io::Result<bool> {
     let range = request.headers.get("range").and_then(|range| parsed(range));
     let (method, path) = (request.method.clone(), request.path.clone());
-    state.seen.lock().unwrap().push(Seen { method, path, range: range.clone() });
+    let seen = Seen { method, path, range: range.clone() };
+    state.seen.lock().unwrap().push(seen.clone());
+    let watch = state.watch.lock().unwrap().clone();
+    let tell = |done| watch.iter().for_each(|watch| watch(&seen, done));
+    tell(false);
     let fault = fault(state);
     match fault {
         Some(Fault::Status(status)) => {
@@ -265,6 +288,7 @@ fn answer(state: &State, request: &Request, writer: &mut impl Write) -> io::Resu
         _ => {}
     }
     let reply = handled(state, request, range, fault);
+    tell(true);
     match fault {
         Some(Fault::Landed(status)) if request.method != "GET" => {
             send(state, writer, request, &error(status, "Fault"), None)

@@ -40,7 +40,7 @@ pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) simulation: SimulationArgs,
     /// Write a chart to this file too, as SVG: money over queries a second, and time over bandwidth.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) chart: Option<PathBuf>,
 }
 

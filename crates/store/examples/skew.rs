@@ -191,8 +191,10 @@ fn read(
                 thread::sleep(left);
             }
         }
-        let hidden = |block: &Box<dyn LayerSource + '_>| block.hidden().map(drop);
-        blocks.iter().try_for_each(hidden).map_err(|error| error.to_string())
+        for block in blocks {
+            block.hidden().map_err(|error| error.to_string())?;
+        }
+        Ok(())
     };
     thread::scope(|scope| {
         let parts = blocks.chunks(blocks.len().div_ceil(THREADS));

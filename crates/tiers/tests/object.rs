@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "the last case before a failure is worth reading")]
 
 #[path = "support/fake_s3.rs"]
+#[expect(dead_code, reason = "tests of shared builds watch requests and list objects")]
 mod fake_s3;
 #[path = "support/sink.rs"]
 mod sink;

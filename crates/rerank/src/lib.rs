@@ -27,8 +27,8 @@ pub use plan::ahead::{Plan, plan};
 pub use plan::both_ends::{BothEnds, Step, TierWait};
 pub use plan::cost_model::{CostModel, ModelRates, PlanLimits, PlannedBlock, Policy};
 pub use plan::explain::{PlanReason, TierShare};
+pub use plan::planner::{PlanWork, Planner};
 pub use plan::tier_speed::{Fetched, TierEstimate, TierSpeed};
-pub use planned::{PlanWork, Planner};
 pub use rank::{Aggregate, Candidate, RankedCandidate, Ranking};
 pub use score::{
     BlockSource, DamagedBlock, OnDamage, RerankError, ScoreRequest, ScoredBlocks, Work, score,

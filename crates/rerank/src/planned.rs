@@ -2,15 +2,15 @@
 //! that is sooner. In: open blocks, a planner with what earlier queries taught it. Out: scores. It knows no tier.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hyperrag_core::{BlockRead, LanguageModel, Presence};
 
 use crate::plan::both_ends::{BothEnds, Step, TierWait};
-use crate::plan::cost_model::{CostModel, ModelRates, PlanLimits, PlannedBlock, Policy};
-use crate::plan::tier_speed::{Fetched, TierEstimate, TierSpeed};
+use crate::plan::cost_model::{CostModel, PlanLimits, PlannedBlock, Policy};
+use crate::plan::planner::Planner;
+use crate::plan::tier_speed::Fetched;
 use crate::score::{DamagedRead, OnDamage, OpenBlock, PendingBlock, RerankError, Scoring};
 
 /// Bytes of blocks that were requested and not scored, at most; but never fewer than two blocks.
@@ -21,94 +21,8 @@ const COMPUTED_TOGETHER: usize = 4;
 const SCORED_TOGETHER: usize = 8;
 /// Longest time between two looks at what has come.
 const LOOK: Duration = Duration::from_millis(2);
-/// Share of a rate's former value that is kept when a new one was measured.
-const KEPT: f64 = 0.6;
-/// Speed of far places that is believed before the first block came.
-const AT_FIRST: TierEstimate = TierEstimate { latency_seconds: 1e-3, bytes_per_second: 300e6 };
 /// All far places count as one.
 const FAR: usize = 0;
-
-/// Planner of a session, which learns from query to query how fast far places and the model are.
-#[derive(Debug)]
-pub struct Planner(Mutex<Learnt>);
-
-#[derive(Debug)]
-struct Learnt {
-    far: TierSpeed,
-    /// Rates of the model in tokens a second; `None` before they were measured.
-    prefill: Option<f64>,
-    query: Option<f64>,
-    loaded: u64,
-    computed: u64,
-}
-
-/// Work of a planner since its session was opened.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PlanWork {
-    /// Blocks that came from far places.
-    pub loaded: u64,
-    /// Blocks that were computed because that was sooner.
-    pub computed: u64,
-    /// Speed of the far places as it is believed now.
-    pub far: TierEstimate,
-    /// Tokens of chunks that the model computes a second; `None` if it was not measured.
-    pub prefill_tokens_per_second: Option<f64>,
-}
-
-impl Default for Planner {
-    fn default() -> Self {
-        let far = TierSpeed::new(AT_FIRST);
-        let (prefill, query, loaded, computed) = (None, None, 0, 0);
-        Self(Mutex::new(Learnt { far, prefill, query, loaded, computed }))
-    }
-}
-
-impl Planner {
-    /// Returns what was done and learnt.
-    #[must_use]
-    pub fn work(&self) -> PlanWork {
-        let learnt = self.lock();
-        PlanWork {
-            loaded: learnt.loaded,
-            computed: learnt.computed,
-            far: learnt.far.estimate(),
-            prefill_tokens_per_second: learnt.prefill,
-        }
-    }
-
-    /// Locks. A panic of another thread does not matter: every change is one step.
-    fn lock(&self) -> MutexGuard<'_, Learnt> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn speeds(&self) -> (TierEstimate, ModelRates) {
-        let learnt = self.lock();
-        // Before it was measured, nothing is computed.
-        let prefill = learnt.prefill.unwrap_or(0.0);
-        let rates = ModelRates {
-            prefill_tokens_per_second: prefill,
-            query_tokens_per_second: learnt.query.unwrap_or(prefill),
-        };
-        (learnt.far.estimate(), rates)
-    }
-
-    fn computed(&self, blocks: usize, tokens: u64, time: Duration) {
-        let mut learnt = self.lock();
-        learnt.computed += blocks as u64;
-        note(&mut learnt.prefill, tokens, time);
-    }
-
-    fn scored(&self, blocks: usize, tokens: u64, time: Duration) {
-        let mut learnt = self.lock();
-        learnt.loaded += blocks as u64;
-        note(&mut learnt.query, tokens, time);
-    }
-}
-
-fn note(rate: &mut Option<f64>, tokens: u64, time: Duration) {
-    let now = tokens as f64 / time.as_secs_f64().max(1e-6);
-    *rate = Some(rate.map_or(now, |rate| KEPT * rate + (1.0 - KEPT) * now));
-}
 
 impl<M: LanguageModel> Scoring<'_, M> {
     /// Scores stored blocks: those at hand, and the far ones as the planner divides them into loaded and computed
@@ -152,7 +66,7 @@ impl<M: LanguageModel> Scoring<'_, M> {
         far: &mut Vec<OpenBlock<'a, 's>>,
         planner: &Planner,
     ) -> Vec<OpenBlock<'a, 's>> {
-        let unknown = planner.lock().prefill.is_none();
+        let unknown = planner.work().prefill_tokens_per_second.is_none();
         let count = COMPUTED_TOGETHER.min(self.batch).min(far.len() / 4);
         far.split_off(far.len() - if unknown { count } else { 0 })
     }
@@ -267,7 +181,7 @@ impl<'a, 's, 'p> Run<'a, 's, 'p> {
             let from = self.last_arrival.map_or(since, |last| last.max(since));
             let seconds = when.saturating_duration_since(from).as_secs_f64();
             let fetched = Fetched { bytes: self.sizes[at], seconds, was_idle };
-            self.planner.lock().far.note(fetched);
+            self.planner.fetched(fetched);
             self.last_arrival = Some(self.last_arrival.map_or(when, |last| last.max(when)));
             self.here.push(at);
         }

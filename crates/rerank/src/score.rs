@@ -8,7 +8,7 @@ use hyperrag_core::{
     LanguageModel, LayerSource, ModelError, Opened, Pair, QuerySuffix,
 };
 
-use crate::planned::Planner;
+use crate::plan::planner::Planner;
 
 /// Largest number of blocks open at once. Each may keep a shard's file open, and a process may have few
 /// open files.

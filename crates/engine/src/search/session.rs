@@ -21,7 +21,7 @@ pub enum BlockPolicy {
     /// Stored blocks are loaded.
     #[default]
     Load,
-    /// Of the stored blocks that are far, some are computed while others come, as is sooner.
+    /// Stored blocks are loaded, but some of those that are far are computed where that is sooner.
     Auto,
     /// Every block is computed again from its token ids.
     Recompute,

@@ -7,4 +7,5 @@ pub(crate) mod ahead;
 pub(crate) mod both_ends;
 pub(crate) mod cost_model;
 pub(crate) mod explain;
+pub(crate) mod planner;
 pub(crate) mod tier_speed;

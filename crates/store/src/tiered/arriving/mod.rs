@@ -1,7 +1,7 @@
 //! A block that comes from a tier in frames: layer numbers come in, checked bytes go out. Frames are asked for
 //! in the order of use, no further ahead than a window, and dropped once they were used.
 
-mod requests;
+pub(crate) mod requests;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -12,7 +12,6 @@ use bytes::Bytes;
 use hyperrag_core::{
     Blob, BlockError, BlockKey, Fetch, KvBlock, KvShape, Presence, TierError, TierRole,
 };
-pub(crate) use requests::ask_together;
 
 use crate::block_check::BlockCheck;
 use crate::format::block_table::BlockEntry;

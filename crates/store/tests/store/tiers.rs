@@ -336,7 +336,7 @@ fn no_wrong_byte_comes_from_faulty_tiers() {
     let full = std::env::var("TORTURE").is_ok_and(|torture| torture == "full");
     let folder = store(3);
     let root = folder.path();
-    let (mut blocks, mut lost) = (0, 0);
+    let (mut blocks, mut lost, mut failures) = (0, 0, 0);
     for seed in 0..if full { 1700 } else { 6 } {
         for streams in [false, true] {
             let faulty = |seed| {
@@ -355,12 +355,14 @@ fn no_wrong_byte_comes_from_faulty_tiers() {
             let (read, missing) = read_all(&Store::open(root).unwrap(), &store);
             assert!(homeless || missing == 0, "{missing} layers of {read} blocks are lost");
             (blocks, lost) = (blocks + read, lost + missing);
+            failures += store.tier_work().iter().map(|work| work.failures).sum::<u64>();
         }
     }
     println!(
         "{blocks} blocks: {lost} layers came from neither of two faulty tiers, none was wrong"
     );
-    assert!(lost > 0 && lost * 20 < blocks, "{lost} layers of {blocks} blocks came from no tier");
+    assert!(failures > 100, "only {failures} answers were spoiled");
+    assert!(lost * 20 < blocks, "{lost} layers of {blocks} blocks came from no tier");
     assert!(!full || blocks >= 300_000);
 }
 

@@ -430,7 +430,6 @@ fn kill_at(server: &FakeS3, prefix: &str, (name, nth, landed): Site, child: &Arc
 }
 
 #[test]
-#[ignore = "it takes minutes on a busy machine"]
 fn builders_are_killed_at_every_claim_of_a_bucket_that_answers_wrongly() {
     let scratch = world_of(FEW);
     let server = FakeS3::start(27);

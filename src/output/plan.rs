@@ -71,7 +71,7 @@ struct Build {
     dollars: f64,
 }
 
-/// One way to answer queries.
+/// Way to answer queries.
 #[derive(Serialize)]
 struct Way {
     device_seconds_a_query: f64,

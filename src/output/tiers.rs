@@ -25,7 +25,7 @@ fn divided(plan: &PlanWork) -> Option<String> {
     let rate = prefill_tokens_per_second
         .map_or_else(String::new, |rate| format!("; the model computes {rate:.0} tokens a second"));
     Some(format!(
-        "plan: {} loaded from far places, {computed} computed because that was sooner; they begin after {:.1} ms \
+        "plan: {} loaded from far places, {computed} computed meanwhile; they begin after {:.1} ms \
          and give {} a second{rate}",
         counted(*loaded, "block"),
         1e3 * far.latency_seconds,

@@ -21,6 +21,8 @@ const COMPUTED_TOGETHER: usize = 4;
 const SCORED_TOGETHER: usize = 8;
 /// Longest time between two looks at what has come.
 const LOOK: Duration = Duration::from_millis(2);
+/// Time without any arrival after which reading itself waits for what was requested, and gives up in the end.
+const SILENCE: Duration = Duration::from_secs(20);
 /// All far places count as one.
 const FAR: usize = 0;
 
@@ -96,7 +98,7 @@ impl<M: LanguageModel> Scoring<'_, M> {
         let tokens = some.iter().map(|(pending, _)| query_tokens(pending)).sum();
         let (blocks, start) = (some.len(), Instant::now());
         let damaged = self.score_open(some)?;
-        planner.scored(blocks, tokens, start.elapsed());
+        planner.scored(blocks - damaged.len(), tokens, start.elapsed());
         Ok(damaged)
     }
 }
@@ -184,6 +186,10 @@ impl<'a, 's, 'p> Run<'a, 's, 'p> {
             self.planner.fetched(fetched);
             self.last_arrival = Some(self.last_arrival.map_or(when, |last| last.max(when)));
             self.here.push(at);
+        }
+        let since = self.last_arrival.or(self.first_request);
+        if since.is_some_and(|since| since.elapsed() > SILENCE) {
+            self.here.extend(self.requested.drain(..).map(|(at, ..)| at));
         }
         if self.here.len() >= SCORED_TOGETHER || self.requested.is_empty() {
             self.here.drain(..).for_each(|at| self.ends.arrived(at));

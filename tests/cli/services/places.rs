@@ -121,7 +121,7 @@ fn every_plan_gives_the_same_hits_from_a_far_place() {
             // The first blocks are computed to see how long that takes.
             "auto" => {
                 assert!(computed > 0 && loaded + computed == read, "{loaded} {computed} {read}");
-                found.says(&["plan: ", "computed because that was sooner"]);
+                found.says(&["plan: ", "computed meanwhile"]);
             }
             _ => assert_eq!((loaded, computed), (0, 0)),
         }

@@ -88,7 +88,7 @@ pub struct Stats {
     pub bytes_read: u64,
     /// Positions that went through the decoder.
     pub tokens_computed: u64,
-    /// Stored blocks that were computed because that was sooner than loading them.
+    /// Stored blocks that were computed while others were loaded: because that was sooner, or to time it.
     pub blocks_computed: u64,
     /// Blocks that were damaged and computed again.
     pub blocks_recomputed: usize,

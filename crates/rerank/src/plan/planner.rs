@@ -31,7 +31,7 @@ struct Learnt {
 pub struct PlanWork {
     /// Blocks that came from far places.
     pub loaded: u64,
-    /// Blocks that were computed because that was sooner.
+    /// Blocks that were computed meanwhile: because that was sooner, or to time it.
     pub computed: u64,
     /// Speed of the far places as it is believed now.
     pub far: TierEstimate,

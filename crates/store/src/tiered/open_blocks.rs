@@ -2,7 +2,7 @@
 //! same block at one time fetch it once. It keeps no block that nobody reads.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hyperrag_core::{BlockError, BlockKey};
 
@@ -20,7 +20,7 @@ impl OpenBlocks {
     /// made at one time lead to one.
     ///
     /// # Errors
-    /// Those of `open`.
+    /// The errors of `open`.
     pub(crate) fn block(
         &self,
         key: &BlockKey,
@@ -43,7 +43,7 @@ impl OpenBlocks {
     }
 
     /// Locks. A panic of another thread does not matter: every change is one step.
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<BlockKey, Weak<TieredBlock>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<BlockKey, Weak<TieredBlock>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -172,9 +172,10 @@ pub(crate) struct RankingArgs {
     /// Compute every candidate's KV again instead of reading it, as --plan recompute.
     #[arg(long, conflicts_with = "plan")]
     pub(crate) recompute: bool,
-    /// Blocks that are loaded, and those that are computed.
-    #[arg(long, value_enum, default_value_t = Plan::Load)]
-    pub(crate) plan: Plan,
+    /// Blocks that are loaded, and those that are computed. Without it auto, where computed blocks have the bits of
+    /// stored ones (on a CPU, by the kernel that made the store); else load.
+    #[arg(long, value_enum)]
+    pub(crate) plan: Option<Plan>,
     /// Treatment of a stored block that is damaged and that no replica has.
     #[arg(long, value_enum, default_value_t = OnDamage::Recompute)]
     pub(crate) on_damage: OnDamage,

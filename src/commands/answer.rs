@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 
 use anyhow::{Context, Result};
 use hyperrag_core::{Sampling, agreeing, counted};
-use hyperrag_engine::Query;
 use hyperrag_engine::answer::GeneratedAnswer;
 use hyperrag_engine::answer::settings::{AnswerSettings, PassageOrder};
+use hyperrag_engine::{Engine, Query};
 use indicatif::ProgressBar;
 
 use crate::cli::answer::AnswerArgs;
@@ -31,7 +31,7 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
     )?;
     let session = session(&engine, &args.ranking)?.with_hits_max(args.passages);
     let device = engine.loaded.model.device().device;
-    let settings = settings(args);
+    let settings = settings(args, &engine);
     let single = batch.single;
     // A text that is being written and a bar would be in each other's way.
     let bar = if json { batch_bar(&batch) } else { ProgressBar::hidden() };
@@ -80,15 +80,16 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
     status
 }
 
-fn settings(args: &AnswerArgs) -> AnswerSettings<'_> {
+fn settings<'a>(args: &'a AnswerArgs, engine: &Engine) -> AnswerSettings<'a> {
     AnswerSettings {
         instruction: args.instruction.as_deref(),
         passages: args.passages,
         order: match args.no_rerank {
             true => PassageOrder::Retrieved,
-            false => {
-                PassageOrder::Reranked { depth: args.search.depth, policy: policy(&args.ranking) }
-            }
+            false => PassageOrder::Reranked {
+                depth: args.search.depth,
+                policy: policy(&args.ranking, engine),
+            },
         },
         sampling: Sampling {
             tokens_max: args.max_tokens as usize,

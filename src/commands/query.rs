@@ -44,7 +44,7 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
         batch.map(|(id, query)| (id, query.and_then(|query| source.request(&session, &query))));
     // Who types them waits for each; those of a file are computed together.
     let rows = if known { session.rows_together() } else { 0 };
-    let policy = policy(&args.ranking);
+    let policy = policy(&args.ranking, &engine);
     let results = VecDeque::new();
     let results = BatchedSearch { session: &session, requests, rows, policy, results };
     let start = status_with(&engine.store, &session);

@@ -16,12 +16,13 @@ pub(crate) fn session<'a>(engine: &'a Engine, args: &RankingArgs) -> Result<Open
 }
 
 /// Returns where blocks come from.
-pub(crate) fn policy(args: &RankingArgs) -> BlockPolicy {
+pub(crate) fn policy(args: &RankingArgs, engine: &Engine) -> BlockPolicy {
     match args.plan {
         _ if args.recompute => BlockPolicy::Recompute,
-        cli::Plan::Auto => BlockPolicy::Auto,
-        cli::Plan::Load => BlockPolicy::Load,
-        cli::Plan::Recompute => BlockPolicy::Recompute,
+        None => engine.default_policy(),
+        Some(cli::Plan::Auto) => BlockPolicy::Auto,
+        Some(cli::Plan::Load) => BlockPolicy::Load,
+        Some(cli::Plan::Recompute) => BlockPolicy::Recompute,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use hyperrag_core::counted;
 use hyperrag_engine::maintain::tiers::{Fact, TierReport};
-use hyperrag_rerank::PlanWork;
+use hyperrag_rerank::{PlanWork, TierShare};
 use hyperrag_store::{TierWork, Tiered};
 
 use crate::output::table;
@@ -11,26 +11,25 @@ use crate::report;
 /// Says on stderr what each tier gave since the store was opened, and how far blocks were divided.
 pub(crate) fn explain(store: &Tiered, plan: &PlanWork) {
     store.tier_work().iter().for_each(|work| report::note(&described(work)));
-    if let Some(words) = divided(plan) {
-        report::note(&words);
+    plan.tiers.iter().for_each(|share| report::note(&divided(store, share)));
+    if let Some(rate) = plan.prefill_tokens_per_second {
+        report::note(&format!("plan: the model computes {rate:.0} tokens a second"));
     }
 }
 
-/// Describes the division of far blocks into loaded and computed ones; `None` if there were none.
-fn divided(plan: &PlanWork) -> Option<String> {
-    let PlanWork { loaded, computed, far, prefill_tokens_per_second } = plan;
-    if loaded + computed == 0 {
-        return None;
-    }
-    let rate = prefill_tokens_per_second
-        .map_or_else(String::new, |rate| format!("; the model computes {rate:.0} tokens a second"));
-    Some(format!(
-        "plan: {} loaded from far places, {computed} computed meanwhile; they begin after {:.1} ms \
-         and give {} a second{rate}",
+/// Describes the division of a far place's blocks into loaded and computed ones.
+fn divided(store: &Tiered, share: &TierShare) -> String {
+    let TierShare { place, loaded, loaded_bytes, computed, speed } = share;
+    format!(
+        "plan: {}: {} loaded ({}), {computed} computed meanwhile, because {}; blocks begin to come after {:.1} ms, with \
+         {} a second",
+        store.place_name(*place),
         counted(*loaded, "block"),
-        1e3 * far.latency_seconds,
-        report::bytes(far.bytes_per_second as u64),
-    ))
+        report::bytes(*loaded_bytes),
+        share.reason(),
+        1e3 * speed.latency_seconds,
+        report::bytes(speed.bytes_per_second as u64),
+    )
 }
 
 /// Describes the work of a tier in a sentence.

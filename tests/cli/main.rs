@@ -16,6 +16,7 @@ mod export;
 #[expect(dead_code, reason = "the tests of tiers use all of it")]
 #[path = "../../crates/tiers/tests/support/fake_s3.rs"]
 mod fake_s3;
+mod far;
 mod format;
 mod fusion;
 mod generations;

@@ -62,7 +62,7 @@ use crate::open::request::{ModelRequest, Weights, noted};
 use crate::open::tiers::{TierLogins, open_tiers};
 use crate::other_kernel::OtherKernel;
 use crate::profile::read_profile;
-use crate::search::session::Session;
+use crate::search::session::{BlockPolicy, Session};
 
 /// Types and kernels that stores are made with.
 const KERNELS: [(ComputeDtype, &str); 10] = [
@@ -300,6 +300,17 @@ impl Engine {
     #[must_use]
     pub fn with_places(self, places: Vec<TierChoice>) -> Self {
         Self { store: self.store.with_tiers(places), ..self }
+    }
+
+    /// Returns what is best where the user chose nothing: blocks are computed in the stead of late ones only where
+    /// they have the same bits.
+    #[must_use]
+    pub fn default_policy(&self) -> BlockPolicy {
+        let on_cpu = self.loaded.model.kernel_id().starts_with("cpu-");
+        match on_cpu && self.other_kernel.is_none() {
+            true => BlockPolicy::Auto,
+            false => BlockPolicy::Load,
+        }
     }
 
     /// Opens a session on the store.

@@ -23,9 +23,8 @@ mod rank;
 mod score;
 
 pub use fuse::Fusion;
-pub use plan::ahead::{Plan, plan};
 pub use plan::both_ends::{BothEnds, Step, TierWait};
-pub use plan::cost_model::{CostModel, ModelRates, PlanLimits, PlannedBlock, Policy};
+pub use plan::cost_model::{CostModel, ModelRates, PlannedBlock};
 pub use plan::explain::{PlanReason, TierShare};
 pub use plan::planner::{PlanWork, Planner};
 pub use plan::tier_speed::{Fetched, TierEstimate, TierSpeed};

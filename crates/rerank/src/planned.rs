@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hyperrag_core::{BlockRead, LanguageModel, Presence};
 
 use crate::plan::both_ends::{BothEnds, Step, TierWait};
-use crate::plan::cost_model::{CostModel, PlanLimits, PlannedBlock, Policy};
+use crate::plan::cost_model::{CostModel, PlannedBlock};
 use crate::plan::planner::Planner;
 use crate::plan::tier_speed::Fetched;
 use crate::score::{DamagedRead, OnDamage, OpenBlock, PendingBlock, RerankError, Scoring};
@@ -23,8 +23,11 @@ const SCORED_TOGETHER: usize = 8;
 const LOOK: Duration = Duration::from_millis(2);
 /// Time without any arrival after which reading itself waits for what was requested, and gives up in the end.
 const SILENCE: Duration = Duration::from_secs(20);
-/// All far places count as one.
-const FAR: usize = 0;
+/// Idle time after which a block is computed to see how fast the model is, if that is not known. A place that is far
+/// has sent its first blocks by then, unless it is so slow that computing pays.
+const IDLE: Duration = Duration::from_millis(250);
+/// Fewest blocks that are away then.
+const TIMED_OF: usize = 4;
 
 impl<M: LanguageModel> Scoring<'_, M> {
     /// Scores stored blocks: those at hand, and the far ones as the planner divides them into loaded and computed
@@ -38,22 +41,32 @@ impl<M: LanguageModel> Scoring<'_, M> {
     ) -> Result<(), RerankError> {
         let (opened, mut damaged) = self.open(all, |keys| blocks.open_idle(keys));
         let at_hand = |block: &OpenBlock<'_, '_>| block.1.presence() == Presence::AtHand;
-        let (near, mut far): (Vec<_>, Vec<_>) = opened.into_iter().partition(at_hand);
-        let first = self.first_computed(&mut far, planner);
-        let together = COMPUTED_TOGETHER.min(self.batch);
-        let mut run = Run::new(far, planner, together);
+        let (near, far): (Vec<_>, Vec<_>) = opened.into_iter().partition(at_hand);
+        let mut run = Run::new(far, planner, COMPUTED_TOGETHER.min(self.batch));
+        if run.keeps_up() {
+            damaged.extend(self.stream(near, &mut run, blocks)?);
+            return self.damaged(damaged, on_damage);
+        }
         run.request();
-        damaged.extend(self.score_open(near)?);
-        self.compute_some(first, planner)?;
+        damaged.extend(self.score_some(near, planner)?);
         loop {
             run.look();
+            if run.keeps_up() {
+                damaged.extend(self.stream(Vec::new(), &mut run, blocks)?);
+            }
             run.request();
             match run.next_step() {
-                Step::Score(at) => damaged.extend(self.score_some(run.take(&at), planner)?),
+                Step::Score(at) => {
+                    let (from, taken) = run.take(&at);
+                    let unread = self.score_some(taken, planner)?;
+                    note_loaded(planner, &from, &unread);
+                    damaged.extend(unread);
+                }
                 Step::Recompute(at) => {
-                    let taken = run.take(&at);
+                    let (from, taken) = run.take(&at);
                     run.request();
                     self.compute_some(taken, planner)?;
+                    from.iter().for_each(|origin| planner.computed(origin.place));
                 }
                 Step::Wait { seconds } => thread::sleep(LOOK.min(Duration::from_secs_f64(seconds))),
                 Step::Done => break,
@@ -62,15 +75,32 @@ impl<M: LanguageModel> Scoring<'_, M> {
         self.damaged(damaged, on_damage)
     }
 
-    /// Takes some blocks to compute if it is not known yet how fast that is. They are no more than a quarter.
-    fn first_computed<'a, 's>(
-        &self,
-        far: &mut Vec<OpenBlock<'a, 's>>,
-        planner: &Planner,
-    ) -> Vec<OpenBlock<'a, 's>> {
-        let unknown = planner.work().prefill_tokens_per_second.is_none();
-        let count = COMPUTED_TOGETHER.min(self.batch).min(far.len() / 4);
-        far.split_off(far.len() - if unknown { count } else { 0 })
+    /// Scores blocks at hand, and with them all that are left, which are read layer by layer as they come.
+    fn stream<'a>(
+        &mut self,
+        near: Vec<OpenBlock<'a, '_>>,
+        run: &mut Run<'a, '_, '_>,
+        blocks: &dyn BlockRead,
+    ) -> Result<Vec<DamagedRead<'a>>, RerankError> {
+        let rest = run.ends.take_rest();
+        let (from, taken) = run.take(&rest);
+        // The open blocks stay until they are open anew, so that nothing is asked for twice.
+        let pending: Vec<_> = near.iter().chain(&taken).map(|(pending, _)| *pending).collect();
+        if pending.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (opened, mut damaged) = self.open(&pending, |keys| blocks.open_many(keys));
+        drop((near, taken));
+        let start = Instant::now();
+        let unread = self.score_open(opened)?;
+        damaged.extend(unread);
+        note_loaded(run.planner, &from, &damaged);
+        if damaged.is_empty() {
+            let bytes: Vec<_> = from.iter().map(|origin| (origin.place, origin.bytes)).collect();
+            let tokens = pending.iter().map(query_tokens).sum();
+            run.planner.streamed(&bytes, tokens, start.elapsed());
+        }
+        Ok(damaged)
     }
 
     fn compute_some(
@@ -78,15 +108,12 @@ impl<M: LanguageModel> Scoring<'_, M> {
         some: Vec<OpenBlock<'_, '_>>,
         planner: &Planner,
     ) -> Result<(), RerankError> {
-        if some.is_empty() {
-            return Ok(());
-        }
         let tokens = some.iter().map(|(_, block)| block.tokens() as u64).sum();
         // What was on its way need not come any more.
         let pending: Vec<_> = some.into_iter().map(|(pending, _)| pending).collect();
         let start = Instant::now();
         self.compute(&pending)?;
-        planner.computed(pending.len(), tokens, start.elapsed());
+        planner.prefilled(tokens, start.elapsed());
         Ok(())
     }
 
@@ -96,9 +123,12 @@ impl<M: LanguageModel> Scoring<'_, M> {
         planner: &Planner,
     ) -> Result<Vec<DamagedRead<'a>>, RerankError> {
         let tokens = some.iter().map(|(pending, _)| query_tokens(pending)).sum();
-        let (blocks, start) = (some.len(), Instant::now());
+        let start = Instant::now();
         let damaged = self.score_open(some)?;
-        planner.scored(blocks - damaged.len(), tokens, start.elapsed());
+        // A read that failed may have waited, or spared the rest.
+        if damaged.is_empty() {
+            planner.scored(tokens, start.elapsed());
+        }
         Ok(damaged)
     }
 }
@@ -107,110 +137,203 @@ fn query_tokens(pending: &PendingBlock<'_>) -> u64 {
     pending.query.computed().len() as u64
 }
 
+/// Notes what was loaded, but for what could not be read.
+fn note_loaded(planner: &Planner, from: &[Origin], unread: &[DamagedRead<'_>]) {
+    for Origin { id, place, bytes } in from {
+        if !unread.iter().any(|(pending, _)| pending.place == *id) {
+            planner.loaded(*place, *bytes);
+        }
+    }
+}
+
+/// Place that a block was to come from.
+struct Origin {
+    /// Identity of the pending block.
+    id: (usize, usize),
+    place: usize,
+    bytes: u64,
+}
+
+/// A block that was requested and has not come.
+struct Requested {
+    at: usize,
+    since: Instant,
+    /// Whether nothing else was under way from its place then.
+    was_idle: bool,
+}
+
+/// The first request to a place, and the last arrival from it.
+#[derive(Clone, Copy, Default)]
+struct PlaceClock {
+    first_request: Option<Instant>,
+    last_arrival: Option<Instant>,
+}
+
 /// The far blocks of a request while they come.
 struct Run<'a, 's, 'p> {
     blocks: Vec<Option<OpenBlock<'a, 's>>>,
     sizes: Vec<u64>,
     ends: BothEnds,
     planner: &'p Planner,
-    /// Blocks that were requested and have not come: index, time of the request, whether nothing else was under
-    /// way then.
-    requested: VecDeque<(usize, Instant, bool)>,
+    start: Instant,
+    clocks: Vec<PlaceClock>,
+    requested: VecDeque<Requested>,
     /// Blocks that have come and are not scored.
     here: Vec<usize>,
     /// Bytes of each block that was requested and not taken, else 0, and their sum.
     held: Vec<u64>,
     bytes: u64,
-    first_request: Option<Instant>,
-    last_arrival: Option<Instant>,
 }
 
 impl<'a, 's, 'p> Run<'a, 's, 'p> {
     fn new(far: Vec<OpenBlock<'a, 's>>, planner: &'p Planner, together: usize) -> Self {
-        let (speed, rates) = planner.speeds();
-        let planned: Vec<PlannedBlock> = far
-            .iter()
-            .map(|(pending, block)| PlannedBlock {
-                bytes: block.kv_shape().block_bytes(block.tokens()) as u64,
-                tokens: block.tokens() as u32,
-                query_tokens: query_tokens(pending) as u32,
-                tier: FAR,
-            })
-            .collect();
-        let limits = PlanLimits { policy: Policy::Auto, recompute_at_once: together };
-        let ends = BothEnds::new(&planned, &CostModel { tiers: &[speed], rates }, limits);
+        let planned = |(pending, block): &OpenBlock<'_, '_>| PlannedBlock {
+            bytes: block.kv_shape().block_bytes(block.tokens()) as u64,
+            tokens: block.tokens() as u32,
+            query_tokens: query_tokens(pending) as u32,
+            tier: match block.presence() {
+                Presence::Away { place } | Presence::Came { place, .. } => place,
+                Presence::AtHand => 0,
+            },
+        };
+        let planned: Vec<PlannedBlock> = far.iter().map(planned).collect();
+        let places = planned.iter().map(|block| block.tier + 1).max().unwrap_or(0);
+        let (speeds, rates) = planner.speeds(places);
+        let ends = BothEnds::new(&planned, &CostModel { tiers: &speeds, rates }, together);
         Self {
             sizes: planned.iter().map(|block| block.bytes).collect(),
             blocks: far.into_iter().map(Some).collect(),
             ends,
             planner,
+            start: Instant::now(),
+            clocks: vec![PlaceClock::default(); places],
             requested: VecDeque::new(),
             here: Vec::new(),
             held: vec![0; planned.len()],
             bytes: 0,
-            first_request: None,
-            last_arrival: None,
         }
     }
 
     /// Requests blocks while there is room for them.
     fn request(&mut self) {
         while self.bytes < UNDER_WAY_BYTES || self.requested.len() + self.here.len() < 2 {
-            let Some(at) = self.ends.next_load(FAR) else { return };
-            let Some((_, block)) = &self.blocks[at] else { continue };
-            let (now, is_first) = (Instant::now(), self.requested.is_empty());
-            block.request();
-            self.first_request.get_or_insert(now);
-            self.requested.push_back((at, now, is_first));
+            let next = (0..self.clocks.len()).find_map(|place| self.ends.next_load(place));
+            let Some(at) = next else { return };
             self.held[at] = self.sizes[at];
             self.bytes += self.sizes[at];
+            self.ask(at);
         }
     }
 
-    /// Looks which blocks have come, and learns from their times.
+    /// Has a block sent from its place.
+    fn ask(&mut self, at: usize) {
+        let Some((_, block)) = &self.blocks[at] else { return };
+        let (place, since) = (self.ends.tier(at), Instant::now());
+        let was_idle = !self.requested.iter().any(|other| self.ends.tier(other.at) == place);
+        block.request();
+        self.clocks[place].first_request.get_or_insert(since);
+        self.requested.push_back(Requested { at, since, was_idle });
+    }
+
+    /// Looks which blocks have come, and learns from their times. One that its place does not have comes from
+    /// another.
     fn look(&mut self) {
-        let mut came = Vec::new();
-        for (at, since, was_idle) in std::mem::take(&mut self.requested) {
+        let (mut came, mut elsewhere) = (Vec::new(), Vec::new());
+        for requested in std::mem::take(&mut self.requested) {
+            let at = requested.at;
             let Some((_, block)) = &self.blocks[at] else { continue };
             match block.presence() {
-                Presence::Away => self.requested.push_back((at, since, was_idle)),
                 Presence::AtHand => self.here.push(at),
-                Presence::Came(when) => came.push((when, at, since, was_idle)),
+                Presence::Away { place } if place == self.ends.tier(at) => {
+                    self.requested.push_back(requested);
+                }
+                Presence::Away { place } => elsewhere.push((at, place)),
+                Presence::Came { place, when } => came.push((when, place, requested)),
             }
         }
-        came.sort_unstable_by_key(|(when, at, ..)| (*when, *at));
-        for (when, at, since, was_idle) in came {
-            let from = self.last_arrival.map_or(since, |last| last.max(since));
-            let seconds = when.saturating_duration_since(from).as_secs_f64();
-            let fetched = Fetched { bytes: self.sizes[at], seconds, was_idle };
-            self.planner.fetched(fetched);
-            self.last_arrival = Some(self.last_arrival.map_or(when, |last| last.max(when)));
-            self.here.push(at);
+        for (at, place) in elsewhere {
+            self.move_to(at, place);
+            self.ask(at);
         }
-        let since = self.last_arrival.or(self.first_request);
-        if since.is_some_and(|since| since.elapsed() > SILENCE) {
-            self.here.extend(self.requested.drain(..).map(|(at, ..)| at));
+        came.sort_unstable_by_key(|(when, _, requested)| (*when, requested.at));
+        for (when, place, requested) in came {
+            self.came(when, place, &requested);
+        }
+        if self.last_sign().is_some_and(|last| last.elapsed() > SILENCE) {
+            self.here.extend(self.requested.drain(..).map(|requested| requested.at));
         }
         if self.here.len() >= SCORED_TOGETHER || self.requested.is_empty() {
             self.here.drain(..).for_each(|at| self.ends.arrived(at));
         }
     }
 
-    fn next_step(&mut self) -> Step {
-        let (speed, rates) = self.planner.speeds();
-        let since = self.last_arrival.or(self.first_request);
-        let wait = since.map_or(TierWait::NOT_ASKED, |since| TierWait {
-            seconds: since.elapsed().as_secs_f64(),
-            is_first: self.last_arrival.is_none(),
-        });
-        self.ends.next_step(&CostModel { tiers: &[speed], rates }, &[wait])
+    fn came(&mut self, when: Instant, place: usize, requested: &Requested) {
+        let Requested { at, since, was_idle } = *requested;
+        if place != self.ends.tier(at) {
+            self.move_to(at, place);
+        }
+        let clock = &mut self.clocks[place];
+        let from = clock.last_arrival.map_or(since, |last| last.max(since));
+        clock.last_arrival = Some(clock.last_arrival.map_or(when, |last| last.max(when)));
+        let seconds = when.saturating_duration_since(from).as_secs_f64();
+        self.planner.fetched(place, Fetched { bytes: self.sizes[at], seconds, was_idle });
+        self.here.push(at);
     }
 
-    /// Takes blocks out of the run, to be scored or computed.
-    fn take(&mut self, all: &[usize]) -> Vec<OpenBlock<'a, 's>> {
-        self.requested.retain(|(at, ..)| !all.contains(at));
+    fn move_to(&mut self, at: usize, place: usize) {
+        self.ends.moved(at, place);
+        if self.clocks.len() <= place {
+            self.clocks.resize(place + 1, PlaceClock::default());
+        }
+    }
+
+    /// Returns when a place was first asked or last gave something.
+    fn last_sign(&self) -> Option<Instant> {
+        self.clocks.iter().filter_map(|clock| clock.last_arrival.max(clock.first_request)).max()
+    }
+
+    /// Whether it is known that blocks come so fast that all that are left can be read as they come.
+    fn keeps_up(&self) -> bool {
+        let places = (0..self.clocks.len()).filter(|place| self.ends.waits_for(*place));
+        let (speeds, rates) = self.planner.speeds(self.clocks.len());
+        let costs = CostModel { tiers: &speeds, rates };
+        self.planner.knows(places) && self.ends.keeps_up(&costs, &self.waits())
+    }
+
+    fn waits(&self) -> Vec<TierWait> {
+        let wait = |clock: &PlaceClock| {
+            let since = clock.last_arrival.or(clock.first_request);
+            since.map_or(TierWait::NOT_ASKED, |since| TierWait {
+                seconds: since.elapsed().as_secs_f64(),
+                is_first: clock.last_arrival.is_none(),
+            })
+        };
+        self.clocks.iter().map(wait).collect()
+    }
+
+    fn next_step(&mut self) -> Step {
+        let (speeds, rates) = self.planner.speeds(self.clocks.len());
+        let costs = CostModel { tiers: &speeds, rates };
+        let step = self.ends.next_step(&costs, &self.waits());
+        let is_idle = matches!(step, Step::Wait { .. }) && self.start.elapsed() > IDLE;
+        match is_idle && !self.planner.knows_prefill() {
+            true => self.ends.take_last(TIMED_OF).map_or(step, |at| Step::Recompute(vec![at])),
+            false => step,
+        }
+    }
+
+    /// Takes blocks out of the run, to be scored or computed, and says where they were to come from.
+    fn take(&mut self, all: &[usize]) -> (Vec<Origin>, Vec<OpenBlock<'a, 's>>) {
+        self.requested.retain(|requested| !all.contains(&requested.at));
         self.here.retain(|at| !all.contains(at));
-        self.bytes -= all.iter().map(|at| std::mem::take(&mut self.held[*at])).sum::<u64>();
-        all.iter().filter_map(|at| self.blocks[*at].take()).collect()
+        let (mut from, mut taken) = (Vec::new(), Vec::new());
+        for at in all {
+            self.bytes -= std::mem::take(&mut self.held[*at]);
+            let Some(open) = self.blocks[*at].take() else { continue };
+            let (place, bytes) = (self.ends.tier(*at), self.sizes[*at]);
+            from.push(Origin { id: open.0.place, place, bytes });
+            taken.push(open);
+        }
+        (from, taken)
     }
 }

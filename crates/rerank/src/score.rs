@@ -161,7 +161,7 @@ pub struct ScoreRequest<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct PendingBlock<'a> {
     /// Index of the request, and index of the key in it.
-    place: (usize, usize),
+    pub(crate) place: (usize, usize),
     pub(crate) query: &'a QuerySuffix,
     key: &'a BlockKey,
 }

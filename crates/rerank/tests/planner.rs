@@ -3,8 +3,7 @@
 #![expect(clippy::print_stdout, reason = "the figures are worth reading")]
 
 use hyperrag_rerank::{
-    BothEnds, CostModel, Fetched, ModelRates, PlanLimits, PlannedBlock, Policy, Step, TierEstimate,
-    TierSpeed, TierWait, plan,
+    BothEnds, CostModel, Fetched, ModelRates, PlannedBlock, Step, TierEstimate, TierSpeed, TierWait,
 };
 
 /// Bandwidths from 10 MB/s to 10 GB/s, and latencies.
@@ -134,9 +133,9 @@ fn seconds_of_planner(
     believed: TierEstimate,
     recompute_at_once: usize,
 ) -> f64 {
-    let limits = PlanLimits { policy: Policy::Auto, recompute_at_once };
     let tiers = [believed];
-    let ends = BothEnds::new(blocks, &CostModel { tiers: &tiers, rates: rates(rate) }, limits);
+    let costs = CostModel { tiers: &tiers, rates: rates(rate) };
+    let ends = BothEnds::new(blocks, &costs, recompute_at_once);
     let speed = TierSpeed::new(believed);
     let mut run =
         Run { blocks, tier, rate, ends, speed, under_way: None, since: 0.0, is_first: true };
@@ -269,47 +268,18 @@ fn a_wrong_belief_is_corrected_while_it_works() {
     });
 }
 
-#[test]
-fn a_plan_is_as_good_as_the_best_division_of_ten() {
-    each_tier(|bytes, rate, tier| {
-        let (blocks, tiers) = (&blocks(bytes, None)[..10], [tier.speed()]);
-        let costs = CostModel { tiers: &tiers, rates: rates(rate) };
-        let limits = PlanLimits { policy: Policy::Auto, recompute_at_once: 1 };
-        let found = plan(blocks, &costs, limits);
-        assert_eq!(found.load.len() + found.recompute.len(), 10);
-        let (load, score) = (bytes as f64 / tier.bandwidth, 20.0 / rate);
-        let best = (0..=10).map(|computed| {
-            let loading = match 10 - computed {
-                0 => 0.0,
-                loaded => tier.latency + f64::from(loaded) * load + score,
-            };
-            loading.max(f64::from(computed) * 256.0 / rate + 10.0 * score)
-        });
-        let best = best.fold(f64::INFINITY, f64::min);
-        // With ten blocks, half a block too many or too few is a twentieth on either side.
-        assert!(found.seconds <= 1.12 * best, "{} against {best}: {tiers:?}", found.seconds);
-    });
-}
-
-#[test]
-fn a_policy_is_kept_and_explained() {
-    let blocks = blocks(5_900_544, None);
-    let tiers = [TierEstimate { latency_seconds: 5e-4, bytes_per_second: 3.2e7 }];
-    let costs = CostModel { tiers: &tiers, rates: rates(1400.0) };
-    let of = |policy| plan(&blocks, &costs, PlanLimits { policy, recompute_at_once: 4 });
-    let [load, recompute, auto] = [Policy::Load, Policy::Recompute, Policy::Auto].map(of);
-    assert_eq!((load.load.len(), load.recompute.len()), (100, 0));
-    assert_eq!((recompute.load.len(), recompute.recompute.len()), (0, 100));
-    assert_eq!(recompute.tiers[0].reason.to_string(), "all are computed, as chosen");
-    let share = &auto.tiers[0];
-    assert_eq!((share.loaded, share.computed), (auto.load.len(), auto.recompute.len()));
-    assert_eq!(share.loaded_bytes, 5_900_544 * auto.load.len() as u64);
-    assert_eq!(share.reason.to_string(), "some are computed while others load");
-    assert!(auto.seconds < 0.65 * load.seconds.min(recompute.seconds));
-    // Blocks of a tier that nobody measured are computed.
-    let unknown = PlannedBlock { tier: 7, ..blocks[0] };
-    let limits = PlanLimits { policy: Policy::Auto, recompute_at_once: 1 };
-    assert_eq!(plan(&[unknown], &costs, limits).recompute, [0]);
+/// Returns what is computed before anything has come, if each tier was asked for one block.
+fn computed_at_once(blocks: &[PlannedBlock], costs: &CostModel<'_>, at_once: usize) -> Vec<usize> {
+    let mut ends = BothEnds::new(blocks, costs, at_once);
+    let asked = TierWait { seconds: 0.0, is_first: true };
+    let waits: Vec<TierWait> = costs.tiers.iter().map(|_| asked).collect();
+    for tier in 0..costs.tiers.len() {
+        let _ = ends.next_load(tier);
+    }
+    match ends.next_step(costs, &waits) {
+        Step::Recompute(taken) => taken,
+        _ => Vec::new(),
+    }
 }
 
 #[test]
@@ -319,11 +289,84 @@ fn the_blocks_of_the_slower_of_two_tiers_are_computed() {
     let tiers =
         [1e9, 5e6].map(|bytes_per_second| TierEstimate { latency_seconds: 5e-4, bytes_per_second });
     let costs = CostModel { tiers: &tiers, rates: rates(1400.0) };
-    let limits = PlanLimits { policy: Policy::Auto, recompute_at_once: 4 };
-    let found = plan(&both, &costs, limits);
-    let [fast, slow] = &found.tiers[..] else { panic!("{:?}", found.tiers) };
-    assert_eq!((fast.loaded, fast.computed), (50, 0), "{found:?}");
-    assert!(slow.computed > 30, "{slow:?}");
+    let taken = computed_at_once(&both, &costs, 100);
+    assert!(taken.len() > 15 && taken.iter().all(|at| both[*at].tier == 1), "{taken:?}");
+    // Blocks of a tier that nobody measured are computed.
+    let unknown = PlannedBlock { tier: 7, ..both[0] };
+    assert_eq!(computed_at_once(&[unknown], &costs, 1), [0]);
+}
+
+#[test]
+fn a_block_that_moves_to_another_tier_comes_from_there() {
+    let blocks = &blocks(5_900_544, None)[..4];
+    let tiers =
+        [1e9, 5e6].map(|bytes_per_second| TierEstimate { latency_seconds: 5e-4, bytes_per_second });
+    let costs = CostModel { tiers: &tiers, rates: rates(1400.0) };
+    let mut ends = BothEnds::new(blocks, &costs, 1);
+    (0..4).for_each(|at| assert_eq!(ends.next_load(0), Some(at)));
+    let asked = TierWait { seconds: 0.0, is_first: true };
+    assert!(matches!(ends.next_step(&costs, &[asked, asked]), Step::Wait { .. }));
+    // The other tier takes 1.2 s a block: it is sooner computed.
+    ends.moved(1, 1);
+    ends.moved(2, 1);
+    assert_eq!((ends.tier(0), ends.tier(2)), (0, 1));
+    assert_eq!(ends.next_step(&costs, &[asked, asked]), Step::Recompute(vec![2]));
+    // What came or was computed moves no more.
+    ends.arrived(0);
+    ends.moved(0, 1);
+    ends.moved(2, 0);
+    assert_eq!((ends.tier(0), ends.tier(2)), (0, 1));
+    assert_eq!(ends.next_step(&costs, &[asked, asked]), Step::Score(vec![0]));
+    [1, 3].into_iter().for_each(|at| ends.arrived(at));
+    assert_eq!(ends.next_step(&costs, &[asked, asked]), Step::Score(vec![1, 3]));
+    assert_eq!(ends.next_step(&costs, &[asked, asked]), Step::Done);
+}
+
+#[test]
+fn all_are_read_as_they_come_where_loading_keeps_up() {
+    let blocks = blocks(5_900_544, None);
+    // Scoring takes 1.4 s, computing everything 20 s.
+    for (bytes_per_second, expected) in [(1e8, false), (3e8, false), (5e8, true), (1e10, true)] {
+        let tiers = [TierEstimate { latency_seconds: 5e-4, bytes_per_second }];
+        let costs = CostModel { tiers: &tiers, rates: rates(1400.0) };
+        let mut ends = BothEnds::new(&blocks, &costs, 4);
+        (0..2).for_each(|at| assert_eq!(ends.next_load(0), Some(at)));
+        let asked = TierWait { seconds: 0.0, is_first: true };
+        assert_eq!(ends.keeps_up(&costs, &[asked]), expected, "{bytes_per_second}");
+        // A tier that is long overdue is slow.
+        let overdue = TierWait { seconds: 30.0, is_first: true };
+        assert!(!ends.keeps_up(&costs, &[overdue]));
+        ends.arrived(1);
+        let rest = ends.take_rest();
+        assert_eq!((rest.len(), rest[0], rest[1]), (100, 1, 0));
+        assert_eq!(ends.next_step(&costs, &[asked]), Step::Done);
+    }
+    // Where queries are as long as chunks, computing is near: a tier that becomes slow would be too late.
+    let long: Vec<PlannedBlock> =
+        blocks.iter().map(|block| PlannedBlock { query_tokens: 256, ..*block }).collect();
+    let tiers = [TierEstimate { latency_seconds: 5e-4, bytes_per_second: 5e7 }];
+    let costs = CostModel { tiers: &tiers, rates: rates(1400.0) };
+    let ends = BothEnds::new(&long, &costs, 4);
+    assert!(!ends.keeps_up(&costs, &[TierWait::NOT_ASKED]));
+}
+
+#[test]
+fn the_last_block_tells_the_speed_of_the_model() {
+    let blocks = &blocks(5_900_544, None)[..4];
+    let tiers = [TierEstimate { latency_seconds: 5e-4, bytes_per_second: 1e6 }];
+    let unknown = rates(0.0);
+    let costs = CostModel { tiers: &tiers, rates: unknown };
+    let mut ends = BothEnds::new(blocks, &costs, 4);
+    let asked = [TierWait { seconds: 5.0, is_first: true }];
+    (0..2).for_each(|at| assert_eq!(ends.next_load(0), Some(at)));
+    // Nothing is computed of which it is not known how long it takes, however late the tier is.
+    assert!(matches!(ends.next_step(&costs, &asked), Step::Wait { .. }));
+    assert_eq!((ends.take_last(5), ends.take_last(4), ends.take_last(4)), (None, Some(3), None));
+    assert_eq!(ends.take_last(1), Some(2));
+    // Also one that is under way, which is not used any more.
+    assert_eq!(ends.take_last(1), Some(1));
+    ends.arrived(1);
+    assert!(matches!(ends.next_step(&costs, &asked), Step::Wait { .. }));
 }
 
 #[test]
@@ -331,8 +374,7 @@ fn a_block_that_fails_is_computed_and_a_late_one_is_not_used() {
     let blocks = &blocks(5_900_544, None)[..2];
     let tiers = [TierEstimate { latency_seconds: 5e-4, bytes_per_second: 1e9 }];
     let costs = CostModel { tiers: &tiers, rates: rates(1400.0) };
-    let limits = PlanLimits { policy: Policy::Auto, recompute_at_once: 4 };
-    let mut ends = BothEnds::new(blocks, &costs, limits);
+    let mut ends = BothEnds::new(blocks, &costs, 4);
     let waits = [TierWait::NOT_ASKED];
     assert_eq!((ends.next_load(0), ends.next_load(0), ends.next_load(0)), (Some(0), Some(1), None));
     assert!(matches!(ends.next_step(&costs, &waits), Step::Wait { .. }));

@@ -1,5 +1,5 @@
-//! A tier behind a link of some rate, for tests and experiments. In: a tier that answers at once, and a rate. Out:
-//! its answers, one after the other, each when the link could have carried it. It knows no format.
+//! A tier behind a link of some rate and latency, for tests and experiments. In: a tier that answers at once, a rate
+//! and a latency. Out: its answers, one after the other, each when the link could have carried it. It knows no format.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -18,6 +18,7 @@ const SLEEP_MIN: Duration = Duration::from_micros(200);
 pub struct Throttled<T: ?Sized> {
     name: String,
     rate: Arc<AtomicU64>,
+    latency: Duration,
     jobs: Mutex<Sender<Job>>,
     inner: Arc<T>,
 }
@@ -28,7 +29,8 @@ struct Job {
     patience: Duration,
     to: Arc<dyn FetchSink>,
     dropped: Arc<AtomicBool>,
-    asked: Instant,
+    /// Earliest time at which the link may carry the first byte.
+    ready: Instant,
 }
 
 /// A request that runs. Dropping it cancels what the link has not carried.
@@ -51,7 +53,13 @@ impl<T: Tier + ?Sized + 'static> Throttled<T> {
             (Arc::new(AtomicU64::new(rate)), format!("{} over a link", inner.name()));
         let (link, tier) = (Arc::clone(&rate), Arc::clone(&inner));
         thread::spawn(move || carry(&*tier, &link, &received));
-        Self { name, rate, jobs: Mutex::new(jobs), inner }
+        Self { name, rate, latency: Duration::ZERO, jobs: Mutex::new(jobs), inner }
+    }
+
+    /// Has each request wait so long before the link carries the first byte of its answer.
+    #[must_use]
+    pub fn with_latency(self, latency: Duration) -> Self {
+        Self { latency, ..self }
     }
 
     /// Gives the link another rate, in bytes a second.
@@ -63,18 +71,18 @@ impl<T: Tier + ?Sized + 'static> Throttled<T> {
 /// Answers requests until there can be none any more.
 fn carry<T: Tier + ?Sized>(tier: &T, rate: &AtomicU64, jobs: &Receiver<Job>) {
     let mut free = Instant::now();
-    for Job { pieces, patience, to, dropped, asked } in jobs {
+    for Job { pieces, patience, to, dropped, ready } in jobs {
         if dropped.load(Relaxed) {
             continue;
         }
-        free = free.max(asked);
+        free = free.max(ready);
         for (n, answer) in read(tier, &pieces, patience).into_iter().enumerate() {
             if dropped.load(Relaxed) {
                 break;
             }
             let bytes = answer.as_ref().map_or(0, |bytes| bytes.as_ref().map_or(0, Bytes::len));
             match rate.load(Relaxed) {
-                0 => free = Instant::now(),
+                0 => free = free.max(Instant::now()),
                 rate => free += Duration::from_secs_f64(bytes as f64 / rate as f64),
             }
             let early = free.saturating_duration_since(Instant::now());
@@ -122,8 +130,8 @@ impl<T: Tier + ?Sized> Tier for Throttled<T> {
     ) -> Box<dyn Fetch> {
         let dropped = Arc::new(AtomicBool::new(false));
         let running = Running(Arc::clone(&dropped));
-        let (pieces, asked) = (pieces.to_vec(), Instant::now());
-        let job = Job { pieces, patience, to, dropped, asked };
+        let (pieces, ready) = (pieces.to_vec(), Instant::now() + self.latency);
+        let job = Job { pieces, patience, to, dropped, ready };
         let sent = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).send(job);
         if let Err(lost) = sent {
             let ended = TierError::Unreachable("the link has ended".to_owned());

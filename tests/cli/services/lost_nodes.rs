@@ -83,7 +83,7 @@ fn line(store: &str) -> String {
         "store" => String::new(),
         place => format!("--tiers {place}"),
     };
-    format!("query --store store TINY --json --queries asked.jsonl --depth 5 {store}")
+    format!("query --store store TINY --json --queries asked.jsonl --depth 5 --plan load {store}")
 }
 
 /// Returns the median and the longest time of the queries, in words. Queries that were computed together share

@@ -80,7 +80,7 @@ fn a_hundred_answers_are_the_same_from_every_place_alone() {
     }
     remove_shards(&scratch);
     for place in &places {
-        let line = format!("query --store store {query} --tiers {place}");
+        let line = format!("query --store store {query} --plan load --tiers {place}");
         assert_eq!(told(&run(&scratch, &line)), before, "{place}");
     }
     // Machines with nothing but their model and the queries; one that has fetched asks again.
@@ -88,7 +88,7 @@ fn a_hundred_answers_are_the_same_from_every_place_alone() {
         let other = Scratch::new();
         fs::copy(scratch.path("asked.jsonl"), other.path("asked.jsonl")).unwrap();
         for _ in 0..2 {
-            let found = run(&other, &format!("query --store {place} {query}"));
+            let found = run(&other, &format!("query --store {place} {query} --plan load"));
             assert_eq!(told(&found), before, "{place}");
         }
     }
@@ -118,9 +118,9 @@ fn every_plan_gives_the_same_hits_from_a_far_place() {
         assert_eq!(hits, before, "{plan}");
         match plan {
             "load" => assert_eq!((loaded, computed), (read, 0)),
-            // The first blocks are computed to see how long that takes.
+            // A server on this machine is fast: few blocks or none are computed.
             "auto" => {
-                assert!(computed > 0 && loaded + computed == read, "{loaded} {computed} {read}");
+                assert_eq!(loaded + computed, read);
                 found.says(&["plan: ", "computed meanwhile"]);
             }
             _ => assert_eq!((loaded, computed), (0, 0)),

@@ -24,9 +24,17 @@ pub enum Presence {
     /// Reading waits for no place that is far, or fails at once.
     AtHand,
     /// A far place has not sent all of it.
-    Away,
-    /// A far place has sent all of it, the last part at this time.
-    Came(Instant),
+    Away {
+        /// Number of the place in the order in which places are asked.
+        place: usize,
+    },
+    /// A far place has sent all of it.
+    Came {
+        /// Number of the place.
+        place: usize,
+        /// Time at which the last part came.
+        when: Instant,
+    },
 }
 
 /// A block that is read layer by layer, wherever it is stored.

@@ -10,8 +10,7 @@
 
 use std::collections::VecDeque;
 
-use crate::plan::cost_model::{CostModel, PlanLimits, PlannedBlock, Policy};
-use crate::plan::explain::{Outcome, TierShare, shares};
+use crate::plan::cost_model::{CostModel, PlannedBlock};
 
 /// Computations of a block for which the slack must have room before it is computed.
 const ROOM_MIN: f64 = 1.5;
@@ -20,6 +19,9 @@ const ROOM_MIN: f64 = 1.5;
 const BATCH_WEIGHT: f64 = 2.0;
 /// Times that a block may take of its expected time before the rest is believed to be slow too.
 const OVERDUE: f64 = 2.0;
+/// Factor by which a tier may become slower while all that is left is read as it comes, without its being sooner to
+/// compute everything.
+const SLOWER: f64 = 10.0;
 /// Shortest and longest time until speeds are looked at again, in seconds.
 const WAIT_SECONDS: (f64, f64) = (1e-3, 0.05);
 
@@ -68,30 +70,30 @@ struct Line {
 #[derive(Clone, Debug)]
 pub struct BothEnds {
     blocks: Vec<PlannedBlock>,
-    limits: PlanLimits,
+    /// Largest number of blocks that are computed together.
+    at_once: usize,
     lines: Vec<Line>,
     /// Blocks that arrived and were not handed out.
     arrived: Vec<usize>,
     /// Blocks that have to be computed.
     unloadable: VecDeque<usize>,
-    outcomes: Vec<Outcome>,
     /// Tokens of queries that are still to be scored.
     query_tokens: u64,
 }
 
 impl BothEnds {
-    /// Puts the blocks of each tier in order: those whose loading spares most computing come first.
+    /// Puts the blocks of each tier in order: those whose loading spares most computing come first. At most
+    /// `at_once` are computed together.
     #[must_use]
-    pub fn new(blocks: &[PlannedBlock], costs: &CostModel<'_>, limits: PlanLimits) -> Self {
+    pub fn new(blocks: &[PlannedBlock], costs: &CostModel<'_>, at_once: usize) -> Self {
         let tiers = blocks.iter().map(|block| block.tier).filter(|tier| *tier < costs.tiers.len());
         let count = tiers.max().map_or(0, |tier| tier + 1);
         let mut ends = Self {
             blocks: blocks.to_vec(),
-            limits,
+            at_once: at_once.max(1),
             lines: vec![Line::default(); count],
             arrived: Vec::new(),
             unloadable: VecDeque::new(),
-            outcomes: vec![Outcome::Open; blocks.len()],
             query_tokens: blocks.iter().map(|block| u64::from(block.query_tokens)).sum(),
         };
         let mut order: Vec<(f64, usize)> = blocks
@@ -102,11 +104,11 @@ impl BothEnds {
         order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         for (_, at) in order {
             match ends.lines.get_mut(blocks[at].tier) {
-                Some(line) if limits.policy != Policy::Recompute => {
+                Some(line) => {
                     line.waiting.push_back(at);
                     line.bytes = line.bytes.saturating_add(blocks[at].bytes);
                 }
-                _ => ends.unloadable.push_back(at),
+                None => ends.unloadable.push_back(at),
             }
         }
         ends
@@ -117,6 +119,70 @@ impl BothEnds {
         let line = self.lines.get_mut(tier)?;
         let at = line.waiting.pop_front()?;
         line.loading.push_back(at);
+        Some(at)
+    }
+
+    /// Returns the tier that a block is loaded from.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    #[must_use]
+    pub fn tier(&self, at: usize) -> usize {
+        self.blocks[at].tier
+    }
+
+    /// Whether blocks of a tier have not arrived.
+    #[must_use]
+    pub fn waits_for(&self, tier: usize) -> bool {
+        self.lines.get(tier).is_some_and(|line| line.bytes > 0)
+    }
+
+    /// Notes that a block that is under way comes from another tier than was thought.
+    pub fn moved(&mut self, at: usize, tier: usize) {
+        if self.landed(at) {
+            if self.lines.len() <= tier {
+                self.lines.resize(tier + 1, Line::default());
+            }
+            self.blocks[at].tier = tier;
+            self.lines[tier].loading.push_back(at);
+            self.lines[tier].bytes = self.lines[tier].bytes.saturating_add(self.blocks[at].bytes);
+        }
+    }
+
+    /// Whether blocks come so fast that none would be computed, and that all that is left may be read as it comes:
+    /// even a tier that becomes ten times slower meanwhile ends before everything is computed.
+    #[must_use]
+    pub fn keeps_up(&self, costs: &CostModel<'_>, waits: &[TierWait]) -> bool {
+        let away = || self.lines.iter().flat_map(|line| line.waiting.iter().chain(&line.loading));
+        let prefill: f64 = away().map(|at| costs.prefill_seconds(&self.blocks[*at])).sum();
+        let ends = (0..self.lines.len()).map(|tier| self.end_of(tier, costs, waits));
+        let (finish, score) = (ends.fold(0.0, f64::max), costs.score_seconds(self.query_tokens));
+        let blocks = away().count().max(1) as f64;
+        finish - score < ROOM_MIN * prefill / blocks && SLOWER * finish <= prefill + score
+    }
+
+    /// Takes all blocks that are not handed out and need not be computed, those that arrived first.
+    pub fn take_rest(&mut self) -> Vec<usize> {
+        let mut taken = std::mem::take(&mut self.arrived);
+        for line in std::mem::take(&mut self.lines) {
+            taken.extend(line.loading.into_iter().chain(line.waiting));
+        }
+        taken.iter().for_each(|at| self.end(*at));
+        taken
+    }
+
+    /// Takes the last block from the back if at least `left` have not arrived. While nothing is known of the
+    /// model's speed, it tells it.
+    pub fn take_last(&mut self, left: usize) -> Option<usize> {
+        let away = |line: &Line| line.waiting.len() + line.loading.len();
+        let longest = (0..self.lines.len()).max_by_key(|tier| self.lines[*tier].bytes)?;
+        let line = &mut self.lines[longest];
+        if away(line) < left.max(1) {
+            return None;
+        }
+        let at = line.waiting.pop_back().or_else(|| line.loading.pop_back())?;
+        line.bytes -= self.blocks[at].bytes.min(line.bytes);
+        self.end(at);
         Some(at)
     }
 
@@ -151,17 +217,16 @@ impl BothEnds {
     pub fn next_step(&mut self, costs: &CostModel<'_>, waits: &[TierWait]) -> Step {
         if !self.arrived.is_empty() {
             let arrived = std::mem::take(&mut self.arrived);
-            arrived.iter().for_each(|at| self.end(*at, Outcome::Loaded));
+            arrived.iter().for_each(|at| self.end(*at));
             return Step::Score(arrived);
         }
-        let most = self.limits.recompute_at_once.max(1);
         if !self.unloadable.is_empty() {
-            let count = self.unloadable.len().min(most);
+            let count = self.unloadable.len().min(self.at_once);
             let taken: Vec<usize> = self.unloadable.drain(..count).collect();
-            taken.iter().for_each(|at| self.end(*at, Outcome::Computed));
+            taken.iter().for_each(|at| self.end(*at));
             return Step::Recompute(taken);
         }
-        let taken = self.take_back(costs, waits, most, BATCH_WEIGHT);
+        let taken = self.take_back(costs, waits);
         if !taken.is_empty() {
             return Step::Recompute(taken);
         }
@@ -172,21 +237,14 @@ impl BothEnds {
         }
     }
 
-    /// Takes at most `most` blocks from the back that are sooner computed than loaded. The time of those that are
-    /// taken counts `weight` times against the slack.
-    pub(super) fn take_back(
-        &mut self,
-        costs: &CostModel<'_>,
-        waits: &[TierWait],
-        most: usize,
-        weight: f64,
-    ) -> Vec<usize> {
+    /// Takes the blocks from the back that are sooner computed than loaded, as many as are computed together.
+    fn take_back(&mut self, costs: &CostModel<'_>, waits: &[TierWait]) -> Vec<usize> {
         let (mut taken, mut spent) = (Vec::new(), 0.0);
-        while self.limits.policy == Policy::Auto && taken.len() < most {
+        while taken.len() < self.at_once {
             let ends = (0..self.lines.len()).map(|tier| self.end_of(tier, costs, waits));
             let last = ends.zip(0..).max_by(|a, b| a.0.total_cmp(&b.0));
             let Some((finish, tier)) = last.filter(|(finish, _)| *finish > 0.0) else { break };
-            let slack = finish - weight * spent - costs.score_seconds(self.query_tokens);
+            let slack = finish - BATCH_WEIGHT * spent - costs.score_seconds(self.query_tokens);
             let Some(at) = self.back_of(tier, slack, costs) else { break };
             spent += costs.prefill_seconds(&self.blocks[at]);
             spent += costs.score_seconds(self.blocks[at].query_tokens.into());
@@ -196,7 +254,7 @@ impl BothEnds {
                 false => line.loading.pop_back(),
             };
             line.bytes -= self.blocks[at].bytes.min(line.bytes);
-            self.end(at, Outcome::Computed);
+            self.end(at);
             taken.push(at);
         }
         taken
@@ -252,14 +310,7 @@ impl BothEnds {
         next.fold(WAIT_SECONDS.1, f64::min).max(WAIT_SECONDS.0)
     }
 
-    fn end(&mut self, at: usize, outcome: Outcome) {
-        self.outcomes[at] = outcome;
+    fn end(&mut self, at: usize) {
         self.query_tokens -= u64::from(self.blocks[at].query_tokens);
-    }
-
-    /// Explains what became of the blocks of each tier.
-    #[must_use]
-    pub fn shares(&self, costs: &CostModel<'_>) -> Vec<TierShare> {
-        shares(&self.blocks, &self.outcomes, costs, self.limits.policy)
     }
 }

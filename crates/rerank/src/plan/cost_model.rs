@@ -5,18 +5,6 @@ use crate::plan::tier_speed::TierEstimate;
 /// Smallest rate of a model, in tokens a second: nothing is divided by 0.
 const RATE_MIN: f64 = 1e-9;
 
-/// Choice between loading and computing blocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Policy {
-    /// Division of the blocks by speed.
-    #[default]
-    Auto,
-    /// Loading of every block.
-    Load,
-    /// Computation of every block.
-    Recompute,
-}
-
 /// A candidate's block that is loaded or computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlannedBlock {
@@ -67,13 +55,4 @@ impl CostModel<'_> {
     pub(super) fn score_seconds(&self, query_tokens: u64) -> f64 {
         query_tokens as f64 / self.rates.query_tokens_per_second.max(RATE_MIN)
     }
-}
-
-/// Bounds of a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlanLimits {
-    /// Choice of the user.
-    pub policy: Policy,
-    /// Largest number of blocks that are computed together.
-    pub recompute_at_once: usize,
 }

@@ -3,7 +3,6 @@
 //! In: bytes and tokens of blocks, speeds of tiers and of the model. Out: decisions, and what explains them. It
 //! reads no clock and no block.
 
-pub(crate) mod ahead;
 pub(crate) mod both_ends;
 pub(crate) mod cost_model;
 pub(crate) mod explain;

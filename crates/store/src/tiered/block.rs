@@ -147,6 +147,27 @@ impl TieredBlock {
         }
     }
 
+    /// Returns the block as it is waited for: from the place that serves it, or, where that has failed, from the
+    /// next that was asked in its stead. `None` if a reader has it at hand.
+    fn awaited(self: &Arc<Self>) -> Option<Arc<Arriving>> {
+        let (mut place, mut block) = self.arriving()?;
+        while block.has_begun().is_err() {
+            place += 1;
+            let Place::Tier(tier) = self.places.order.get(place)? else { return None };
+            let asked = self.asked(place);
+            // Where the fault came just now, the next was not asked yet.
+            let next = asked.map_or_else(|| self.arrival(place, tier), Ok);
+            block = next.ok().filter(|_| !tier.shape.immediate)?;
+        }
+        Some(block)
+    }
+
+    /// Returns the block on its way from a place, if the place was asked.
+    fn asked(&self, place: usize) -> Option<Arc<Arriving>> {
+        let arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
+        arriving.get(&place).map(|(block, _)| Arc::clone(block))
+    }
+
     /// Notes the place that serves the block from now on, in the stead of one with a fault.
     fn take_over(&self, place: usize, source: Source, fault: Option<PlaceFault>) {
         let mut reading = self.reading();
@@ -304,14 +325,11 @@ impl LayerSource for BlockReader {
     }
 
     fn presence(&self) -> Presence {
-        match self.0.current().1 {
-            Source::Stored(_) => Presence::AtHand,
-            Source::Arriving(block) => block.presence(),
-        }
+        self.0.awaited().map_or(Presence::AtHand, |block| block.presence())
     }
 
     fn request(&self) {
-        if let Some((_, block)) = self.0.arriving() {
+        if let Some(block) = self.0.awaited() {
             block.ask_all();
         }
     }

@@ -225,6 +225,15 @@ impl Tiered {
         self.places.work()
     }
 
+    /// Returns the name of a place by its number in the order in which places are asked.
+    ///
+    /// # Panics
+    /// If there is no such place.
+    #[must_use]
+    pub fn place_name(&self, place: usize) -> String {
+        self.places.name(place).display().to_string()
+    }
+
     /// Opens blocks, each to ask a distant tier for `window` bytes ahead of use.
     fn open_blocks(
         &self,

@@ -200,9 +200,9 @@ impl Arriving {
         match self.state.shape.immediate || held.fault.is_some() {
             true => Presence::AtHand,
             false if held.frames.iter().all(|frame| matches!(frame, Frame::Here(_))) => {
-                Presence::Came(held.came)
+                Presence::Came { place: self.place, when: held.came }
             }
-            false => Presence::Away,
+            false => Presence::Away { place: self.place },
         }
     }
 

@@ -12,6 +12,7 @@ use hyperrag_engine::search::request::RerankRequest;
 use hyperrag_engine::search::session::{BlockPolicy, RankedHit};
 use hyperrag_eval::metric::run::{run_id, run_line};
 use hyperrag_store::TierWork;
+use serde_json::Value;
 
 use crate::cli::query::{Format, QueryArgs};
 use crate::exit::Status;
@@ -22,7 +23,7 @@ use crate::input::ranking::{policy, session};
 use crate::output::batch::{BatchOutput, Shown, WarnedOnce, batch_bar, for_each_result};
 use crate::output::store::status_with;
 use crate::output::table::{Fit, Table, is_tab_separated};
-use crate::output::tiers::explain;
+use crate::output::tiers::{explain, plan_json};
 use crate::report;
 
 /// Missing candidates that are named one by one.
@@ -67,7 +68,8 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
         if format == Format::Trec && has_blanks(&result) {
             warned.once(BLANKS);
         }
-        let made = Made { device: &device, tiers: engine.store.tier_work() };
+        let plan = plan_json(&engine.store, &session.plan_work());
+        let made = Made { device: &device, tiers: engine.store.tier_work(), plan };
         let text = render(&result, &made, format, &args.tag, mem::take(&mut first))?;
         // A run has no line for a query that found nothing.
         if !text.is_empty() {
@@ -164,6 +166,8 @@ fn has_blanks(result: &SearchResult) -> bool {
 struct Made<'a> {
     device: &'a str,
     tiers: Vec<TierWork>,
+    /// Division of far blocks into loaded and computed ones.
+    plan: Value,
 }
 
 fn render(
@@ -179,6 +183,9 @@ fn render(
             value["stats"]["device"] = made.device.into();
             if !made.tiers.is_empty() {
                 value["stats"]["tiers"] = serde_json::to_value(&made.tiers)?;
+            }
+            if made.plan.as_array().is_some_and(|shares| !shares.is_empty()) {
+                value["stats"]["plan"] = made.plan.clone();
             }
             value.to_string()
         }

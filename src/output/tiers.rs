@@ -4,6 +4,7 @@ use hyperrag_core::counted;
 use hyperrag_engine::maintain::tiers::{Fact, TierReport};
 use hyperrag_rerank::{PlanWork, TierShare};
 use hyperrag_store::{TierWork, Tiered};
+use serde_json::{Value, json};
 
 use crate::output::table;
 use crate::report;
@@ -15,6 +16,23 @@ pub(crate) fn explain(store: &Tiered, plan: &PlanWork) {
     if let Some(rate) = plan.prefill_tokens_per_second {
         report::note(&format!("plan: the model computes {rate:.0} tokens a second"));
     }
+}
+
+/// Returns the division of each far place's blocks since the store was opened.
+pub(crate) fn plan_json(store: &Tiered, plan: &PlanWork) -> Value {
+    let share = |share: &TierShare| {
+        json!({
+            "tier": store.place_name(share.place),
+            "loaded": share.loaded,
+            "loaded_bytes": share.loaded_bytes,
+            "computed": share.computed,
+            "reason": share.reason().to_string(),
+            "latency_seconds": share.speed.latency_seconds,
+            "bytes_per_second": share.speed.bytes_per_second,
+            "prefill_tokens_per_second": plan.prefill_tokens_per_second,
+        })
+    };
+    plan.tiers.iter().map(share).collect()
 }
 
 /// Describes the division of a far place's blocks into loaded and computed ones.

@@ -40,7 +40,7 @@ pub(super) fn told(outcome: &Outcome) -> Vec<String> {
         let mut answer: Fields = serde_json::from_str(line).unwrap();
         let mut stats: Fields =
             serde_json::from_str(answer.remove("stats").unwrap().get()).unwrap();
-        stats.retain(|name, _| !name.ends_with("_seconds") && name != "tiers");
+        stats.retain(|name, _| !name.ends_with("_seconds") && name != "tiers" && name != "plan");
         format!("{}{}", json!(answer), json!(stats))
     };
     outcome.stdout.lines().map(told).collect()
@@ -122,6 +122,13 @@ fn every_plan_gives_the_same_hits_from_a_far_place() {
             "auto" => {
                 assert_eq!(loaded + computed, read);
                 found.says(&["plan: ", "computed meanwhile"]);
+                let last = found.json().pop().unwrap();
+                let share = &last["stats"]["plan"][0];
+                let count = |name: &str| share[name].as_u64().unwrap();
+                assert_eq!((count("loaded"), count("computed")), (loaded, computed));
+                assert!(share["tier"].as_str().unwrap().starts_with("redis://"), "{share}");
+                assert!(share["bytes_per_second"].as_f64().unwrap() > 0.0, "{share}");
+                assert!(share["reason"].as_str().unwrap().len() > 10, "{share}");
             }
             _ => assert_eq!((loaded, computed), (0, 0)),
         }

@@ -16,8 +16,8 @@ use crate::docs::{blocks, root};
 use crate::partition::check_equal;
 use crate::support::{Scratch, all_files, testdata};
 
-/// Seconds after which Slurm starts a task again; by itself it waits for two minutes.
-const CREDENTIAL_SECONDS: u32 = 3;
+/// Seconds after which Slurm starts a task again: the least that it takes; by itself it waits for two minutes.
+const CREDENTIAL_SECONDS: u32 = 5;
 
 /// Controller, node and munge, with a folder for their files. They end with the value, and so do the jobs.
 struct Slurm {

@@ -49,9 +49,9 @@ fn the_containers_of_the_job_build_a_store_in_a_bucket() {
     let scratch = Scratch::new();
     ["input", "models"].iter().for_each(|name| fs::create_dir(scratch.path(name)).unwrap());
     fs::copy(testdata("corpus.parquet"), scratch.path("input/corpus.parquet")).unwrap();
-    scratch.ok("build CORPUS TINY --unit-rows 2 --store whole");
-    // Five spans, not one.
-    scratch.write("settings.toml", "[build]\nunit-rows = 2\n");
+    scratch.ok("build CORPUS TINY --unit-rows 4 --store whole");
+    // Three spans, not one.
+    scratch.write("settings.toml", "[build]\nunit-rows = 4\n");
     let job = manifest("job.yaml");
     assert_eq!([&job["spec"]["completions"], &job["spec"]["parallelism"]], [WORKERS, WORKERS]);
     let worker = |index: u64| {

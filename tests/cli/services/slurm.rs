@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::workers::{SETTINGS, freeze, path, processes, rows, signal};
+use super::workers::{SETTINGS, claim, freeze, path, processes, rows, signal};
 use super::{READY, Services, free_ports};
 use crate::docs::{blocks, root};
 use crate::partition::check_equal;
@@ -258,8 +258,10 @@ fn an_array_of_which_a_task_is_killed_builds_the_store_of_one_machine() {
     let store = scratch.path("store");
     // There are as many spans as tasks.
     let own = slurm.variable();
-    let [killed, _] =
-        [2, 3].map(|n: u32| freeze(&store, n - 1, &[&own, &format!("SLURM_ARRAY_TASK_ID={n}")]));
+    let [killed, _] = [2, 3].map(|n: u32| {
+        slurm.wait("a claim of a task", |_| claim(&store, n - 1).exists());
+        freeze(&store, n - 1, &[&own, &format!("SLURM_ARRAY_TASK_ID={n}")])
+    });
     signal(killed, "KILL");
     // Slurm wakes it up and asks it to stop.
     slurm.scontrol(&["requeue", &task(3)]);

@@ -2,14 +2,14 @@
 //! which a test stops and kills in the middle of their work.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Services, until};
+use super::Services;
 use crate::support::{jsonl, passages};
 
 /// Flags of a build of [`rows`]: 64 units, which are four spans of a second each.
@@ -53,12 +53,15 @@ pub(super) fn signal(id: u32, name: &str) {
     assert!(sent.unwrap().success(), "{name}: the process is gone");
 }
 
-/// Stops the worker with these variables while it builds `span`, with which it begins. Returns its process.
+/// Returns the file that tells of the first claim on a span.
+pub(super) fn claim(store: &Path, span: u32) -> PathBuf {
+    store.join(format!("build/spans/{span:06}.0"))
+}
+
+/// Stops the worker with these variables, which has just claimed `span`. Returns its process.
 pub(super) fn freeze(store: &Path, span: u32, variables: &[&str]) -> u32 {
     let program = fs::canonicalize(env!("CARGO_BIN_EXE_hyperrag")).unwrap();
     let runs = |id: &u32| fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|at| at == program);
-    let claim = store.join(format!("build/spans/{span:06}.0"));
-    until(&format!("a claim on span {span}"), || claim.exists());
     let worker = processes(variables).into_iter().find(runs);
     let id = worker.expect("the worker of a span that was just begun");
     signal(id, "STOP");

@@ -55,12 +55,12 @@ test-gemma: build ## fetch Gemma 3 270M (250 MB) and compare it with transformer
 	$(HYPERRAG) query --store target/gemma --model gemma3-270m -k 3 "How do bees get through the cold months?"
 	$(HYPERRAG) bench --store target/gemma --model gemma3-270m --queries testdata/queries.jsonl --query-count 1
 
-python: target/python/installed ## a Python with numpy, ir-measures and cwl-eval, in target/, for tests
+python: target/python/installed ## a Python with numpy, ir-measures, cwl-eval and kubernetes-validate, in target/, for tests
 target/python/installed: Makefile | prerequisites
 	@command -v perl >/dev/null || { echo "the tests need perl: gdeval of ir-measures is written in it" >&2; exit 1; }
 	python3 -m venv target/python
 	target/python/bin/pip install -q --disable-pip-version-check numpy==2.4.6 \
-	  ir-measures==0.4.3 pytrec-eval-terrier==0.5.11 cwl-eval==1.0.12
+	  ir-measures==0.4.3 pytrec-eval-terrier==0.5.11 cwl-eval==1.0.12 kubernetes-validate==1.37.0
 	touch $@
 
 writers: build tiny target/writers/installed ## read back what pandas, polars, DuckDB, pyarrow, fastparquet and datasets write
@@ -78,7 +78,7 @@ torture: ## damage a store in every way that is listed, count what is noticed (m
 	TORTURE=full $(CARGO) test --release --locked --workspace $(FEATURES) --test store faulty_tiers -- --nocapture
 
 SERVICES_HOME = $(CURDIR)/target/services
-services: prerequisites ## fetch Redis, Valkey and SeaweedFS into target/services, without root
+services: prerequisites ## fetch Redis, Valkey, SeaweedFS, Slurm and GNU parallel into target/services, without root
 	scripts/services.sh install
 
 # With all features, as `make unit` compiled it.

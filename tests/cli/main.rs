@@ -5,6 +5,7 @@ mod architectures;
 mod bad_input;
 mod calibrated;
 mod damage;
+mod deploy;
 mod device;
 #[expect(dead_code, reason = "the torture tests use all of it")]
 #[path = "../torture/disk.rs"]

@@ -92,7 +92,7 @@ fn wait_for(path: &Path) {
 
 /// Checks that a merged store has the bytes of the store of one build, and that its index finds the same.
 #[track_caller]
-fn check_equal(scratch: &Scratch, store: &str) {
+pub(crate) fn check_equal(scratch: &Scratch, store: &str) {
     let without_index = |store: &str| {
         let mut files = scratch.files(store);
         files.retain(|path, _| !path.starts_with("index"));
@@ -107,7 +107,7 @@ fn check_equal(scratch: &Scratch, store: &str) {
     assert_eq!(answers(scratch, store), answers(scratch, "whole"));
 }
 
-fn answers(scratch: &Scratch, store: &str) -> Vec<(String, Vec<(String, u32)>)> {
+pub(crate) fn answers(scratch: &Scratch, store: &str) -> Vec<(String, Vec<(String, u32)>)> {
     let query = "query TINY --json --queries QUERIES --depth 20 -k 20 --store";
     let found = ranked(&scratch.ok(&format!("{query} {store}")));
     assert!(found.iter().any(|(_, hits)| hits.len() > 5));

@@ -2,10 +2,14 @@
 //! servers, which end with the value. The files below test the program with them.
 
 mod cluster;
+mod containers;
 mod copies;
 mod lost_nodes;
 mod page;
+mod parallel;
 mod places;
+mod slurm;
+mod workers;
 
 use std::fs;
 use std::io::{Read, Write};

@@ -86,7 +86,7 @@ test-services: model python services ## the part of `make test` that needs serve
 	HYPERRAG_SERVICES=$(SERVICES_HOME) $(CARGO) test --release --locked --workspace $(FEATURES) \
 	  --test redis --test lag --test network --test object
 	HYPERRAG_SERVICES=$(SERVICES_HOME) $(CARGO) test --release --locked --workspace $(FEATURES) --test cli -- \
-	  services:: a_bucket_is_a_place redis_is_a_place
+	  services:: deploy:: a_bucket_is_a_place redis_is_a_place
 
 asan: prerequisites ## run the kernels' tests under AddressSanitizer (minutes; target/asan)
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan $(CARGO) test --release --locked \

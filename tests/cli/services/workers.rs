@@ -40,7 +40,7 @@ pub(super) fn processes(wanted: &[&str]) -> Vec<u32> {
         // Those of a process that has ended, or that is another user's, are not told.
         let variables = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
         let has = |wanted: &&str| variables.split(|b| *b == 0).any(|v| v == wanted.as_bytes());
-        wanted.iter().all(|wanted| has(wanted))
+        wanted.iter().all(has)
     };
     let entries = fs::read_dir("/proc").unwrap();
     let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());

@@ -4,6 +4,7 @@ mod answer;
 mod architectures;
 mod bad_input;
 mod calibrated;
+mod collection;
 mod damage;
 mod device;
 #[expect(dead_code, reason = "the torture tests use all of it")]

@@ -4,7 +4,7 @@ FEATURES = --features hyperrag-model/real-model
 HYPERRAG = target/release/hyperrag
 export RUSTDOCFLAGS = -D warnings
 
-.PHONY: help build demo test lint deny unit docs model python services test-gemma writers torture test-services asan fuzz cuda tiny gpu compare tiers kernels prerequisites clean
+.PHONY: help build demo test lint deny unit docs model python services test-gemma writers torture test-services asan fuzz cuda tiny gpu compare tiers scale workers kernels prerequisites clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -122,6 +122,13 @@ tiers: model ## measure queries from Redis and S3 beside the page cache on this 
 	scripts/services.sh install
 	$(CARGO) build --release --locked --workspace $(FEATURES) --example redis_speed --example skew
 	scripts/tiers.py
+
+scale: prerequisites ## build stores of 10k, 100k and 1M chunks by eight processes, merge and measure them (minutes; 10 GB); target/scale.json
+	$(CARGO) build --release --locked --workspace $(FEATURES) --bin hyperrag --example open_speed
+	scripts/scale.py
+
+workers: model ## measure two builders of one thread against one of two, in turns (10 minutes); target/workers.json
+	scripts/workers.py
 
 kernels: prerequisites ## time the CPU's kernels, each beside its roofline (criterion)
 	$(CARGO) bench --locked --workspace --bench kernels --bench attention --bench checksum

@@ -92,7 +92,8 @@ fn parse_tag(text: &str) -> Result<String, String> {
 #[derive(Debug, Args)]
 pub(crate) struct SearchArgs {
     /// Folder of the store, or the URL of a place that it was exported to: `s3://BUCKET/PREFIX`,
-    /// `redis://HOST:PORT` or `file:///DIR`. All but the blocks is fetched once.
+    /// `redis://HOST:PORT` or `file:///DIR`. All but the blocks is fetched once. For `query` also a list
+    /// of stores that answer as one: a file NAME.json, or a folder with a collection.json.
     #[arg(long, env = "HYPERRAG_STORE", value_name = "DIR|URL")]
     pub(crate) store: PathBuf,
     #[command(flatten)]

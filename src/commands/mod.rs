@@ -16,6 +16,7 @@ mod merge;
 mod model;
 mod plan;
 mod query;
+mod query_collection;
 mod repair;
 mod replicate;
 mod tune;
@@ -23,6 +24,7 @@ mod upgrade;
 mod verify;
 
 use anyhow::Result;
+use hyperrag_engine::open::collection_list::collection_at;
 use hyperrag_engine::threads::start_threads;
 
 use crate::cli::bench::BenchKind;
@@ -37,7 +39,10 @@ pub(crate) fn run(cli: Cli) -> Result<Status> {
         Command::Model(command) => model::model(&command, cli.json),
         Command::Build(args) => build::build(&args, cli.json),
         Command::Merge(args) => merge::merge(&args, cli.json),
-        Command::Query(args) => query::query(&args, cli.json),
+        Command::Query(args) => match collection_at(&args.search.store) {
+            Some(list) => query_collection::query_collection(&args, &list, cli.json),
+            None => query::query(&args, cli.json),
+        },
         Command::Answer(args) => answer::answer(&args, cli.json),
         Command::Bench(BenchKind::Speed(args)) => bench::bench(&args, cli.json),
         Command::Bench(BenchKind::Quality(args)) => bench_quality::bench_quality(&args, cli.json),

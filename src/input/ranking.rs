@@ -11,8 +11,12 @@ use crate::cli::query::RankingArgs;
 
 /// Opens a session that ranks as `args` say.
 pub(crate) fn session<'a>(engine: &'a Engine, args: &RankingArgs) -> Result<OpenSession<'a>> {
-    let session = engine.session()?;
-    Ok(session.with_on_damage(on_damage(args)).with_ranking(ranking(args)))
+    Ok(ranked(engine.session()?, args))
+}
+
+/// Returns a session that ranks as `args` say.
+pub(crate) fn ranked<'a>(session: OpenSession<'a>, args: &RankingArgs) -> OpenSession<'a> {
+    session.with_on_damage(on_damage(args)).with_ranking(ranking(args))
 }
 
 /// Returns where blocks come from.

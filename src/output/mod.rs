@@ -13,6 +13,7 @@ pub(crate) mod plan_chart;
 pub(crate) mod plan_simulation;
 pub(crate) mod plan_verdict;
 pub(crate) mod quality_runs;
+pub(crate) mod ranked;
 pub(crate) mod sizes;
 pub(crate) mod store;
 pub(crate) mod table;

@@ -4,6 +4,7 @@ mod answer;
 mod architectures;
 mod bad_input;
 mod calibrated;
+mod collection;
 mod damage;
 mod deploy;
 mod device;

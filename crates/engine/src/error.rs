@@ -137,6 +137,12 @@ pub enum EngineError {
     /// A signal asked to stop.
     #[error("interrupted")]
     Interrupted,
+    /// Indexes of stores that were to answer as one cut the query into different words.
+    #[error(
+        "the indexes of the collection cut words by different rules, so that their scores mean different things; \
+         the same version of the program must make all of them"
+    )]
+    OtherWords,
     /// A query without any token.
     #[error("the query is empty")]
     EmptyQuery,
@@ -215,6 +221,7 @@ impl Classified for EngineError {
             | Self::Changed { .. }
             | Self::ChangedAppend { .. }
             | Self::AddedTo
+            | Self::OtherWords
             | Self::EmptyQuery
             | Self::NotInCorpus { .. }
             | Self::PromptTooLong { .. }

@@ -36,6 +36,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod collection;
+pub mod collection_list;
 pub mod error;
 pub mod request;
 pub mod tiers;

@@ -18,6 +18,7 @@ use crate::rank::{Best, Match, score_segment};
 use crate::schema::Fields;
 use crate::segment::{QueryWord, Segment};
 use crate::snapshot::{Check, Snapshot};
+use crate::word_counts::WordCounts;
 
 /// The documents of one commit, open for search. Later documents are not seen.
 pub struct Index {
@@ -94,6 +95,33 @@ impl Index {
         live: impl Fn(u64) -> bool,
     ) -> Result<Vec<Hit>, RetrievalError> {
         self.guarded(|| self.ranked(self.query_words(query), depth, &live))
+    }
+
+    /// Counts the documents, and those that have each word of the query.
+    ///
+    /// # Errors
+    /// [`RetrievalError::Io`] or [`RetrievalError::Damaged`] if the files fail under the reader.
+    pub fn word_counts(&self, query: &str) -> Result<WordCounts, RetrievalError> {
+        self.guarded(|| self.counts(&self.query_words(query)).map_err(|error| self.error(error)))
+    }
+
+    /// Returns what [`Index::search`] finds, with words weighed by `counts`: those of this query in several
+    /// indexes, this one among them. Scores are then those of one index over all their documents.
+    ///
+    /// # Errors
+    /// [`RetrievalError::Io`] or [`RetrievalError::Damaged`] if the files fail under the reader.
+    pub fn search_among(
+        &self,
+        query: &str,
+        counts: &WordCounts,
+        depth: usize,
+        live: impl Fn(u64) -> bool,
+    ) -> Result<Vec<Hit>, RetrievalError> {
+        self.guarded(|| {
+            let best = self.rank(self.query_words(query), counts, depth, &live);
+            let best = best.map_err(|error| self.error(error))?;
+            best.into_iter().map(|found| self.hit(found)).collect()
+        })
     }
 
     /// Returns what [`Index::search`] finds. If that is nothing, returns documents with near words: parts of
@@ -227,17 +255,19 @@ impl Index {
         depth: usize,
         live: impl Fn(u64) -> bool,
     ) -> Result<Vec<Hit>, RetrievalError> {
-        let best = self.rank(words, depth, live).map_err(|error| self.error(error))?;
+        let counts = self.counts(&words).map_err(|error| self.error(error))?;
+        let best = self.rank(words, &counts, depth, live).map_err(|error| self.error(error))?;
         best.into_iter().map(|found| self.hit(found)).collect()
     }
 
     fn rank(
         &self,
         words: Vec<(String, u32)>,
+        counts: &WordCounts,
         depth: usize,
         live: impl Fn(u64) -> bool,
     ) -> Result<Vec<Match>, TantivyError> {
-        let words = self.weighed(words)?;
+        let words = self.weighed(words, counts);
         let mut best = Best::new(depth);
         for (number, segment) in self.segments.iter().enumerate() {
             let mut cursors = segment.cursors(&words)?;
@@ -272,22 +302,32 @@ impl Index {
         repeats
     }
 
-    /// Returns the words that the index has, with their weights.
-    fn weighed(&self, repeats: Vec<(String, u32)>) -> Result<Vec<QueryWord>, TantivyError> {
-        let documents = self.documents();
-        let tokens: u64 = self.segments.iter().map(Segment::tokens).sum();
-        let tokens_mean = tokens as f32 / documents as f32;
-        let mut words = Vec::with_capacity(repeats.len());
-        for (word, repeats) in repeats {
-            let term = Term::from_field_text(self.fields.body, &word);
-            let having = self.documents_with(&term)?;
-            if having > 0 {
-                let weight =
-                    Bm25Weight::for_one_term_without_explain(having, documents, tokens_mean);
-                words.push(QueryWord { term, repeats: repeats as f32, weight });
-            }
+    /// Counts the documents, and those that have each of these words.
+    fn counts(&self, words: &[(String, u32)]) -> Result<WordCounts, TantivyError> {
+        let mut counts = WordCounts {
+            documents: self.documents(),
+            tokens: self.segments.iter().map(Segment::tokens).sum(),
+            having: Vec::with_capacity(words.len()),
+        };
+        for (word, _) in words {
+            let having = self.documents_with(&Term::from_field_text(self.fields.body, word))?;
+            counts.having.push((word.clone(), having));
         }
-        Ok(words)
+        Ok(counts)
+    }
+
+    /// Returns the words that a document has, with their weights by `counts`, which are of these words.
+    fn weighed(&self, repeats: Vec<(String, u32)>, counts: &WordCounts) -> Vec<QueryWord> {
+        let tokens_mean = counts.tokens as f32 / counts.documents as f32;
+        let words = repeats.into_iter().zip(&counts.having);
+        let words = words.filter(|(_, (_, having))| *having > 0);
+        let weigh = |((word, repeats), (_, having)): ((String, u32), &(String, u64))| {
+            let term = Term::from_field_text(self.fields.body, &word);
+            let weight =
+                Bm25Weight::for_one_term_without_explain(*having, counts.documents, tokens_mean);
+            QueryWord { term, repeats: repeats as f32, weight }
+        };
+        words.map(weigh).collect()
     }
 
     /// Returns the number of documents that have a word.

@@ -53,6 +53,7 @@ mod segment;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod word_counts;
 mod words;
 mod writer;
 
@@ -63,4 +64,5 @@ pub use error::RetrievalError;
 pub use hit::{Hit, Location, Retrieved};
 pub use index::Index;
 pub use open::recorded_analyzer;
+pub use word_counts::WordCounts;
 pub use writer::IndexWriter;

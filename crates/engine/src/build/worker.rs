@@ -27,8 +27,10 @@ use crate::shared::error::ShareError;
 
 /// Units of a span.
 pub const SPAN_UNITS: u32 = 16;
-/// Longest wait before the spans of others are looked at again.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Shortest and longest wait before the spans of others are looked at again.
+const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
+/// The next wait is this share of the time waited so far, so that no worker waits much longer than it must.
+const IDLE_SHARE: u32 = 16;
 /// Longest wait within which a signal to stop is heeded.
 const HEED: Duration = Duration::from_millis(50);
 
@@ -247,6 +249,7 @@ impl Round<'_> {
     ) -> Result<bool, EngineError> {
         let spans = self.plan.spans();
         let first = self.settings.share.first_span(spans);
+        let mut idle_since = Instant::now();
         loop {
             let (mut busy, mut built) = (0_u32, 0_u32);
             for span in (first..spans).chain(0..first) {
@@ -270,16 +273,18 @@ impl Round<'_> {
             match (busy, built) {
                 (0, _) => return Ok(true),
                 (_, 0) if !self.settings.wait => return Ok(false),
-                (_, 0) => self.pause()?,
-                _ => {}
+                (_, 0) => self.pause(idle_since.elapsed())?,
+                _ => idle_since = Instant::now(),
             }
         }
     }
 
-    /// Waits before the spans of others are looked at again.
-    fn pause(&self) -> Result<(), EngineError> {
+    /// Waits before the spans of others are looked at again, longer the longer this worker has been `idle`.
+    fn pause(&self, idle: Duration) -> Result<(), EngineError> {
+        let [shortest, longest] = LOOK_AGAIN;
         let patience = Duration::from_secs(self.plan.patience_seconds.max(1));
-        let end = Instant::now() + LOOK_AGAIN.min(patience / 8);
+        let wait = (idle / IDLE_SHARE).clamp(shortest, longest.min(patience / 8));
+        let end = Instant::now() + wait;
         while Instant::now() < end {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(EngineError::Interrupted);

@@ -7,6 +7,7 @@ use hyperrag_core::{Classified, ErrorKind, Hint, NotedPart, ProfileError};
 use hyperrag_model::LoadError;
 use hyperrag_store::StoreError;
 
+use crate::open::collection_list::NoCollection;
 use crate::open::tiers::TierOpenError;
 use crate::profile::NoProfile;
 
@@ -32,6 +33,9 @@ pub enum OpenError {
         #[source]
         source: ProfileError,
     },
+    /// A list of stores.
+    #[error(transparent)]
+    Collection(#[from] NoCollection),
     /// A tier that blocks were to come from.
     #[error(transparent)]
     Tier(#[from] TierOpenError),
@@ -63,6 +67,7 @@ impl Classified for OpenError {
             Self::Store(error) => error.kind(),
             Self::Load(error) | Self::Generator { source: error, .. } => error.kind(),
             Self::Profile(error) => error.kind(),
+            Self::Collection(error) => error.kind(),
             Self::Tier(error) => error.kind(),
             Self::OtherProfile { source, .. } => source.kind(),
             Self::Noted { source, .. } => source.kind(),
@@ -74,6 +79,7 @@ impl Classified for OpenError {
             Self::Store(error) => error.hint(),
             Self::Load(error) | Self::Generator { source: error, .. } => error.hint(),
             Self::Profile(error) => error.hint(),
+            Self::Collection(error) => error.hint(),
             Self::Tier(error) => error.hint(),
             Self::OtherProfile { source, .. } => source.hint(),
             Self::Noted { part, source, .. } => source.hint().or(Some(Hint::NameAnew(*part))),

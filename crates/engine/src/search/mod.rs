@@ -3,6 +3,7 @@
 //! In: an open store and its model. Out: ranked hits. It does not know who asks.
 
 pub mod candidates;
+pub mod collection;
 mod query_first;
 pub mod request;
 pub(crate) mod retriever;

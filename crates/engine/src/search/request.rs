@@ -13,23 +13,26 @@ use crate::error::EngineError;
 use crate::search::candidates::Candidates;
 use crate::search::session::{BlockPolicy, Query, RankedHit, SearchResult, Session, Stats};
 
+/// Documents of candidates, or why they cannot be read.
+type ReadDocuments = Result<Vec<Document>, EngineError>;
+
 /// A query with its candidates.
 pub struct RerankRequest {
-    query: Query,
-    tokens: QueryTokens,
-    hits: Vec<Hit>,
+    pub(super) query: Query,
+    pub(super) tokens: QueryTokens,
+    pub(super) hits: Vec<Hit>,
     /// The retriever's scores of the hits.
-    retriever_scores: Vec<f64>,
+    pub(super) retriever_scores: Vec<f64>,
     /// Candidates that the store does not have.
-    missing: Vec<String>,
+    pub(super) missing: Vec<String>,
     /// Words by which the hits were found, where no document has a word of the query.
-    near_words: Vec<String>,
+    pub(super) near_words: Vec<String>,
     /// The blocks of all hits, and which are whose.
-    keys: Vec<BlockKey>,
-    ranges: Vec<Range<usize>>,
-    retrieve_seconds: f64,
+    pub(super) keys: Vec<BlockKey>,
+    pub(super) ranges: Vec<Range<usize>>,
+    pub(super) retrieve_seconds: f64,
     /// Readings of replicas by the retrieval; the first query has those of the store's opening, too.
-    failovers: Vec<Failover>,
+    pub(super) failovers: Vec<Failover>,
 }
 
 impl RerankRequest {
@@ -133,7 +136,7 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
     }
 
     /// Says how long query and chunks are, where the model has no room for both.
-    fn query_too_long(&self, error: EngineError, tokens: &QueryTokens) -> EngineError {
+    pub(super) fn query_too_long(&self, error: EngineError, tokens: &QueryTokens) -> EngineError {
         let max = match &error {
             EngineError::Model(ModelError::TooLong { max, .. })
             | EngineError::Rerank(RerankError::Model(ModelError::TooLong { max, .. })) => *max,
@@ -178,6 +181,22 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
         scored: ScoredBlocks,
         rerank_seconds: f64,
     ) -> Result<SearchResult, EngineError> {
+        let hits = request.hits.clone();
+        let documents = |best: &[usize]| {
+            let best: Vec<Hit> = best.iter().map(|candidate| hits[*candidate].clone()).collect();
+            self.documents(&best)
+        };
+        self.result_with(request, scored, rerank_seconds, &documents)
+    }
+
+    /// Ranks the candidates like [`Session::result`]; `documents` reads those of candidates by number.
+    pub(super) fn result_with(
+        &self,
+        request: RerankRequest,
+        scored: ScoredBlocks,
+        rerank_seconds: f64,
+        documents: &dyn Fn(&[usize]) -> ReadDocuments,
+    ) -> Result<SearchResult, EngineError> {
         let RerankRequest { query, hits, retriever_scores, missing, near_words, ranges, .. } =
             request;
         let (mut retrieve_seconds, mut failovers) = (request.retrieve_seconds, request.failovers);
@@ -192,11 +211,13 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
         ranked.truncate(self.hits_max);
 
         let start = Instant::now();
-        let best: Vec<Hit> = ranked.iter().map(|ranked| hits[ranked.candidate].clone()).collect();
-        let bare =
-            |hit: &Hit| Document { id: hit.id.clone(), title: String::new(), text: String::new() };
+        let best: Vec<usize> = ranked.iter().map(|ranked| ranked.candidate).collect();
+        let bare = |candidate: &usize| {
+            let id = hits[*candidate].id.clone();
+            Document { id, title: String::new(), text: String::new() }
+        };
         let documents = match self.with_texts {
-            true => self.documents(&best)?,
+            true => documents(&best)?,
             false => best.iter().map(bare).collect(),
         };
         retrieve_seconds += start.elapsed().as_secs_f64();

@@ -8,7 +8,7 @@ use hyperrag_rerank::{
     BlockSource, DamagedBlock, OnDamage, PlanWork, Planner, Ranking, RerankError, ScoreRequest,
     ScoredBlocks, score,
 };
-use hyperrag_retrieval::{Hit, Retrieved};
+use hyperrag_retrieval::{Hit, Index, Retrieved, WordCounts};
 use hyperrag_store::{LiveRows, Tiered};
 use serde::Serialize;
 
@@ -240,6 +240,25 @@ impl<'a, M: LanguageModel, T: Tokenize> Session<'a, M, T> {
         let mut found = self.index.read(|index| index.retrieve(&query.text, depth, live))?;
         found.hits.retain(|hit| self.holds(hit));
         Ok(found)
+    }
+
+    /// Counts by which BM25 weighs the words of a query in this store.
+    pub(crate) fn word_counts(&self, query: &Query) -> Result<WordCounts, EngineError> {
+        self.index.read(|index| index.word_counts(&query.text))
+    }
+
+    /// The best `depth` documents of the store by BM25, with words weighed by the counts of several stores.
+    pub(crate) fn retrieve_among(
+        &self,
+        query: &Query,
+        counts: &WordCounts,
+        depth: usize,
+    ) -> Result<Vec<Hit>, EngineError> {
+        let live = |row| self.live.contains(row);
+        let found = |index: &Index| index.search_among(&query.text, counts, depth, live);
+        let mut hits = self.index.read(found)?;
+        hits.retain(|hit| self.holds(hit));
+        Ok(hits)
     }
 
     /// The document of this id, with score 0.

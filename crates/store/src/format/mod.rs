@@ -7,6 +7,7 @@ pub(crate) mod block_table;
 pub(crate) mod build_plan;
 pub(crate) mod bytes;
 pub(crate) mod chunk_file;
+pub(crate) mod collection;
 pub(crate) mod envelope;
 pub(crate) mod export_marks;
 pub(crate) mod exported;

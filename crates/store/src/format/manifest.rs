@@ -191,19 +191,11 @@ impl Manifest {
         let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
         let envelope = Envelope::parse(ENVELOPE, text.as_bytes()).map_err(no_manifest)?;
         let body = envelope.checked()?;
-        let parsed = serde_json::from_str::<Self>(body);
-        // A text of another version need not parse as one of this version, and counts for nothing if it does.
-        let version = match &parsed {
-            Ok(manifest) => manifest.fingerprint.format_version,
-            Err(_) => {
-                let AnyVersion { fingerprint } = serde_json::from_str(body).map_err(no_manifest)?;
-                fingerprint.format_version
-            }
-        };
-        if !is_known(version) {
-            return Err(NoManifest::Version(version));
+        let AnyVersion { fingerprint } = serde_json::from_str(body).map_err(no_manifest)?;
+        if !is_known(fingerprint.format_version) {
+            return Err(NoManifest::Version(fingerprint.format_version));
         }
-        let manifest = parsed.map_err(no_manifest)?;
+        let manifest: Self = serde_json::from_str(body).map_err(no_manifest)?;
         let ascending = manifest.shards.is_sorted_by(|a, b| a.shard < b.shard)
             && manifest.tombstones.is_sorted_by(|a, b| a.shard < b.shard);
         match ascending {

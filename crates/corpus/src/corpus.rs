@@ -6,7 +6,7 @@ use std::iter::FusedIterator;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hyperrag_core::{DocId, Warning};
+use hyperrag_core::{DocId, FileVersion, RangePlace, Warning};
 
 use crate::columns::Columns;
 use crate::error::CorpusError;
@@ -114,7 +114,21 @@ impl Corpus {
         columns: Columns,
         options: ReadOptions,
     ) -> Result<Self, CorpusError> {
-        let Resolved { inputs, warnings } = input::resolve(inputs, &columns, &options)?;
+        Self::open_anywhere(inputs, columns, options, None)
+    }
+
+    /// Opens a corpus like [`Corpus::open_with`], of which some inputs are URLs of files, or of folders, outside
+    /// this machine. These are found in `place`. A URL of `file://` is a path.
+    ///
+    /// # Errors
+    /// [`CorpusError`] with the input and its fault.
+    pub fn open_anywhere(
+        inputs: &[impl AsRef<Path>],
+        columns: Columns,
+        options: ReadOptions,
+        place: Option<&dyn RangePlace>,
+    ) -> Result<Self, CorpusError> {
+        let Resolved { inputs, warnings } = input::resolve(inputs, &columns, &options, place)?;
         let files = inputs.iter().map(|input| input.source.name.to_path_buf()).collect();
         let (inputs, warnings) = (inputs.into(), warnings.into());
         Ok(Self { inputs, files, columns, options, warnings, only: None, skip: false })
@@ -142,6 +156,12 @@ impl Corpus {
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {
         &self.files
+    }
+
+    /// Lists the versions of the files outside this machine, in the order in which they are read.
+    #[must_use]
+    pub fn versions(&self) -> Vec<FileVersion> {
+        self.inputs.iter().filter_map(|input| input.source.version().cloned()).collect()
     }
 
     /// Amount of data to read.
@@ -270,6 +290,20 @@ impl Rows {
         self.bad
     }
 
+    /// Passes over some of the next `rows` rows without reading them, and returns how many: whole Parquet files
+    /// and row groups of them. Their ids are not compared with others. Where rows are left out, none is passed.
+    ///
+    /// # Errors
+    /// [`CorpusError`] if a file cannot be opened.
+    pub fn pass(&mut self, rows: u64) -> Result<u64, CorpusError> {
+        if self.done || self.corpus.skip || self.corpus.only.is_some() {
+            return Ok(0);
+        }
+        let passed = self.records.pass(rows)?;
+        self.rows += passed;
+        Ok(passed)
+    }
+
     fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
         while let Some(mut row) = self.next_record()? {
             let id = &row.document.id;
@@ -347,14 +381,56 @@ impl Records {
             {
                 return Ok(Some(row));
             }
-            if let Some(reader) = self.current.take() {
-                self.lossy += reader.lossy();
-                self.inputs[self.next_input - 1].source.check_length()?;
+            self.close()?;
+            if !self.open_next()? {
+                return Ok(None);
             }
-            let Some(input) = self.inputs.get(self.next_input) else { return Ok(None) };
-            self.current = Some(self.open(input)?);
-            self.next_input += 1;
         }
+    }
+
+    /// Ends with the current file.
+    fn close(&mut self) -> Result<(), CorpusError> {
+        if let Some(reader) = self.current.take() {
+            self.lossy += reader.lossy();
+            self.inputs[self.next_input - 1].source.check_length()?;
+        }
+        Ok(())
+    }
+
+    /// Opens the next file. `false` if there is none.
+    fn open_next(&mut self) -> Result<bool, CorpusError> {
+        let Some(input) = self.inputs.get(self.next_input) else { return Ok(false) };
+        self.current = Some(self.open(input)?);
+        self.next_input += 1;
+        Ok(true)
+    }
+
+    /// Passes over some of the next `rows` rows and returns how many: files and row groups that are among them
+    /// as a whole, up to the first that is not.
+    fn pass(&mut self, rows: u64) -> Result<u64, CorpusError> {
+        let mut left = rows;
+        loop {
+            if let Some(reader) = &mut self.current {
+                let CorpusReader::Parquet(reader) = reader else { break };
+                left -= reader.pass_groups(left);
+                if !reader.is_at_end() {
+                    break;
+                }
+                self.close()?;
+            }
+            while let Some(rows) = self.inputs.get(self.next_input).and_then(|input| input.rows)
+                && rows <= left
+            {
+                left -= rows;
+                self.next_input += 1;
+            }
+            let next = self.inputs.get(self.next_input);
+            // A file that does not tell its rows is read from its start.
+            if left == 0 || next.is_none_or(|input| input.rows.is_none()) || !self.open_next()? {
+                break;
+            }
+        }
+        Ok(rows - left)
     }
 
     /// Reads on to the end of the file, or so far that it takes no long time, and returns an error that names
@@ -383,7 +459,7 @@ impl Records {
     fn open(&self, input: &Input) -> Result<CorpusReader, CorpusError> {
         let (columns, limits) = (&self.columns, &self.options.limits);
         if input.format == Format::Parquet {
-            let rows = ParquetRows::open(&input.source.name, columns, limits)?;
+            let rows = ParquetRows::open(input.source.open_ranges()?, columns, limits)?;
             return Ok(CorpusReader::Parquet(Box::new(rows)));
         }
         let text = input.source.open(limits)?;

@@ -6,7 +6,7 @@ use std::iter::FusedIterator;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hyperrag_core::{DocId, FileVersion, RangePlace, Warning};
+use hyperrag_core::{Digest, DocId, FileVersion, RangePlace, Warning};
 
 use crate::columns::Columns;
 use crate::error::CorpusError;
@@ -162,6 +162,29 @@ impl Corpus {
     #[must_use]
     pub fn versions(&self) -> Vec<FileVersion> {
         self.inputs.iter().filter_map(|input| input.source.version().cloned()).collect()
+    }
+
+    /// Returns a digest of the settings that decide which rows the files have: two corpora of the same files with
+    /// the same digest have the same rows.
+    #[must_use]
+    pub fn reading(&self) -> Digest {
+        let ReadOptions { limits, quoting, format, tsv_by_default } = self.options;
+        // Whether a row is too long matters where such rows are left out.
+        let limits = self.skip.then_some(limits);
+        let settings = format!(
+            "{:?} {limits:?} {quoting:?} {format:?} {tsv_by_default} {}",
+            self.columns, self.skip
+        );
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(settings.as_bytes());
+        if let Some(only) = &self.only {
+            let mut only: Vec<&str> = only.iter().map(DocId::as_str).collect();
+            only.sort_unstable();
+            for id in only {
+                hasher.update(&(id.len() as u64).to_le_bytes()).update(id.as_bytes());
+            }
+        }
+        Digest(*hasher.finalize().as_bytes())
     }
 
     /// Amount of data to read.

@@ -140,3 +140,173 @@ impl Read for FromStart {
 pub(crate) fn range_error(error: &io::Error) -> Option<RangeError> {
     error.get_ref()?.downcast_ref().cloned()
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{ArrayRef, StringArray};
+
+    use super::*;
+    use crate::columns::Columns;
+    use crate::testing::{Elsewhere, Folder, parquet_bytes};
+
+    const ROWS: usize = 2000;
+    const GROUP: usize = 250;
+
+    /// Returns bytes that no codec makes shorter than three quarters.
+    fn noise(seed: u64, bytes: usize) -> String {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            char::from(b'0' + (state % 64) as u8)
+        };
+        (0..bytes).map(|_| next()).collect()
+    }
+
+    /// Writes eight row groups, of whose columns one large one is no field of a document.
+    fn wide(folder: &Folder) -> u64 {
+        let column = |seed: u64, bytes| -> ArrayRef {
+            let values = (0..ROWS as u64).map(|row| noise(seed + row, bytes));
+            Arc::new(StringArray::from_iter_values(values))
+        };
+        let ids: ArrayRef =
+            Arc::new(StringArray::from_iter_values((0..ROWS).map(|row| row.to_string())));
+        let columns = vec![("id", ids), ("other", column(1 << 40, 900)), ("text", column(1, 100))];
+        let bytes = parquet_bytes(columns, GROUP, true);
+        folder.write("wide.parquet", &bytes);
+        bytes.len() as u64
+    }
+
+    fn gzip(text: &str) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// Writes some lines that take several ranges.
+    fn lines(folder: &Folder) {
+        let line =
+            |row: u64| format!("{{\"_id\": \"l{row}\", \"text\": \"{}\"}}\n", noise(row, 500));
+        let text: String = (0..3000).map(line).collect();
+        folder.write("lines.jsonl", text.replace('\\', "/").as_bytes());
+        folder.write("more.jsonl.gz", &gzip(&text.replace('\\', "/").replace("\"l", "\"m")));
+    }
+
+    #[test]
+    fn files_elsewhere_have_the_rows_of_files_here() {
+        let folder = Folder::new();
+        wide(&folder);
+        lines(&folder);
+        folder.write("a.tsv", b"t1\tone\nt2\ttwo\n");
+        folder.write("empty.jsonl", b"");
+        folder.write("x.json", b"{}");
+        folder.write("sub/d.jsonl", b"{}");
+        let place = Elsewhere::default();
+        let names: &[&[&str]] = &[
+            &[""],
+            &["wide.parquet", "a.tsv"],
+            &["more.jsonl.gz", "lines.jsonl", "more.jsonl.gz"],
+            &["empty.jsonl", "a.tsv"],
+        ];
+        for names in names {
+            let here = folder.corpus(names, Columns::default()).unwrap();
+            let elsewhere = folder.corpus_elsewhere(names, &place).unwrap();
+            assert_eq!(elsewhere.size(), here.size());
+            assert!(folder.read(&elsewhere) == folder.read(&here), "{names:?}");
+            assert_eq!(elsewhere.versions().len(), elsewhere.files().len());
+        }
+        assert_eq!(folder.corpus_elsewhere(&[""], &place).unwrap().files().len(), 5);
+    }
+
+    #[test]
+    fn columns_and_row_groups_that_are_not_wanted_are_not_read() {
+        let folder = Folder::new();
+        let (bytes, place) = (wide(&folder), Elsewhere::default());
+        let corpus = folder.corpus_elsewhere(&["wide.parquet"], &place).unwrap();
+        assert_eq!(place.take_read(), END, "the footer alone");
+        let all: Vec<_> = corpus.rows().map(|row| row.unwrap().document).collect();
+        let read = place.take_read();
+        assert!(read < bytes / 5, "{read} of {bytes}");
+        for (passed, asked) in [(0, 100), (GROUP, 300), (3 * GROUP, 3 * GROUP), (7 * GROUP, 1999)] {
+            let mut rows = corpus.rows();
+            assert_eq!(rows.pass(asked as u64).unwrap(), passed as u64);
+            let next = rows.next().unwrap().unwrap();
+            assert_eq!((next.document, next.place.row), (all[passed].clone(), passed as u64 + 1));
+            assert_eq!(rows.number(), passed as u64 + 1);
+            let group = place.take_read() - END;
+            assert!(group < read / 7, "{group} of {read}");
+        }
+        // From within a row group: its rest goes only as a whole.
+        let mut rows = corpus.rows();
+        rows.next();
+        assert_eq!(rows.pass(GROUP as u64 - 2).unwrap(), 0);
+        assert_eq!(rows.pass(2 * GROUP as u64 - 1).unwrap(), 2 * GROUP as u64 - 1);
+        assert_eq!(rows.next().unwrap().unwrap().document, all[2 * GROUP]);
+        // Whole files are not opened; a text is read from its start.
+        folder.write("a.tsv", b"t1\tone\nt2\ttwo\n");
+        let corpus = folder.corpus_elsewhere(&["wide.parquet", "a.tsv"], &place).unwrap();
+        place.take_read();
+        let mut rows = corpus.rows();
+        assert_eq!(rows.pass(ROWS as u64 + 1).unwrap(), ROWS as u64);
+        assert_eq!(rows.next().unwrap().unwrap().document.id.as_str(), "t1");
+        assert_eq!(place.take_read(), 16);
+        assert_eq!(corpus.clone().skipping_bad_rows().rows().pass(ROWS as u64).unwrap(), 0);
+    }
+
+    /// Bytes that are read to open a Parquet file.
+    const END: u64 = 64 << 10;
+
+    #[test]
+    fn a_file_that_was_replaced_is_refused() {
+        let folder = Folder::new();
+        wide(&folder);
+        lines(&folder);
+        for name in ["wide.parquet", "lines.jsonl", "more.jsonl.gz"] {
+            let place = Elsewhere::default();
+            let corpus = folder.corpus_elsewhere(&[name], &place).unwrap();
+            let mut rows = corpus.rows();
+            assert!(rows.next().unwrap().is_ok(), "{name}");
+            let url = format!("mem://{}/{name}", folder.path());
+            place.versions.lock().unwrap().insert(url.clone(), 1);
+            let error = rows.find_map(Result::err).unwrap().to_string();
+            assert!(
+                error.starts_with(&url) && error.contains("was replaced or removed"),
+                "{error}"
+            );
+            assert!(corpus.rows().next().unwrap().is_err());
+            // What is opened anew is the new version.
+            assert!(folder.corpus_elsewhere(&[name], &place).is_ok());
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let folder = Folder::new();
+        let bytes = parquet_bytes(vec![("id", Arc::new(StringArray::from(vec!["1"])))], 1, false);
+        folder.write("cut.parquet", &bytes[..bytes.len() - 3]);
+        folder.write("short.parquet", b"PAR1");
+        folder.write("none.parquet", b"");
+        folder.write("notes/README.md", b"");
+        let check = |name: &str, expected: &str| {
+            let error = folder.corpus_elsewhere(&[name], &Elsewhere::default()).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        };
+        check("missing.jsonl", "/missing.jsonl: there is no such object, and none below it");
+        check("notes/", "/notes/: it holds no .parquet");
+        check("notes", "/notes: it holds no .parquet");
+        check("notes/README.md", "README.md: not a known kind of file");
+        for name in ["cut.parquet", "short.parquet", "none.parquet"] {
+            check(name, &format!("{name}: cannot be decoded as Parquet; check"));
+        }
+        let (columns, options) = (Columns::default(), Default::default());
+        let open = |url: &str| {
+            let place = Elsewhere::default();
+            crate::Corpus::open_anywhere(&[url], columns.clone(), options, Some(&place))
+        };
+        let error = open("gs://key:secret@bucket/x?y").unwrap_err().to_string();
+        assert_eq!(error, "the URL: the place refuses: no mem://");
+        folder.write("a.tsv", b"t1\tone\n");
+        assert_eq!(open(&format!("file://{}/a.tsv", folder.path())).unwrap().files().len(), 1);
+    }
+}

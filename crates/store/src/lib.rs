@@ -26,7 +26,9 @@ mod tiered;
 
 pub use damage::Damage;
 pub use error::{NoRepair, StoreError};
-pub use format::build_plan::{BuildPlan, PLAN_BYTES_MAX, PlanFault, UnitsDigest, UnitsHasher};
+pub use format::build_plan::{
+    BuildPlan, InputObjects, PLAN_BYTES_MAX, PlanFault, UnitsDigest, UnitsHasher,
+};
 pub use format::chunk_file::{IndexedDocument, ShardChunks};
 pub use format::exported::{
     CURRENT, CURRENT_BYTES_MAX, Current, LISTING_BYTES_MAX, ListedFile, Listing, ListingFault,

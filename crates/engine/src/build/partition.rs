@@ -509,7 +509,7 @@ mod tests {
             assert_eq!(measured, expected, "{unit_bytes}");
             // Units that are passed leave the others as they are.
             let rest = with_units(&LENGTHS, unit_bytes, |mut units| {
-                units.pass_unit(expected[0].rows).unwrap();
+                units.pass_units(1, expected[0].rows).unwrap();
                 let budget = Budget::new(1);
                 let held = units.next_unit(&budget).unwrap().unwrap();
                 let rows = held.unit.contents.documents.first().map(|document| document.row);

@@ -125,7 +125,6 @@ fn a_bucket_that_answers_wrongly_gives_the_store_of_its_files() {
     for (n, inputs) in ["s3://bucket/in/", "s3://bucket/in", all].into_iter().enumerate() {
         ok(&scratch, &server, &format!("build {inputs} {BUILD} --store far{n}"));
         assert!(scratch.contents(&format!("far{n}")) == scratch.contents("whole"), "{inputs}");
-        assert_eq!(scratch.files(&format!("far{n}")).len(), scratch.files("whole").len());
     }
     assert!(server.faults(|_| true) > 10, "{}", server.faults(|_| true));
     server.fail(0, &kinds);
@@ -139,7 +138,7 @@ fn a_bucket_that_answers_wrongly_gives_the_store_of_its_files() {
     let plan = |inputs: &str| {
         let line = format!("build {inputs} {BUILD} --store planned --dry-run --json");
         let plan = ok(&scratch, &server, &line).json().remove(0);
-        [&plan["documents"], &plan["chunks"], &plan["tokens"]].map(Value::clone)
+        ["documents", "chunks", "tokens"].map(|field| plan[field].as_u64().unwrap())
     };
     assert_eq!(plan("s3://bucket/in"), plan("in"));
     assert!(!scratch.path("planned").exists());
@@ -274,7 +273,7 @@ fn what_a_bucket_does_not_give_is_said_in_a_sentence() {
         ("s3://bucket/x.tsv?secret", &["s3://bucket/x.tsv: the place refuses"]),
         ("s3://bucket/odd/cut.parquet", &["cut.parquet: cannot be decoded as Parquet"]),
         ("s3://bucket/odd/empty.parquet", &["empty.parquet: cannot be decoded as Parquet"]),
-        ("s3://bucket/empty/", &["the corpus", "0 rows"]),
+        ("s3://bucket/empty/", &["the corpus has no document"]),
         ("s3://bucket/in/a.parquet?endpoint=http://127.0.0.1:9", &["the place cannot be reached"]),
     ] {
         let line = format!("build {inputs} {BUILD} --store store");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use hyperrag_core::{Digest, DocId, FileVersion, RangePlace, Warning};
 
+use crate::bad_rows::BadRows;
 use crate::columns::Columns;
 use crate::error::CorpusError;
 use crate::format::{Format, Quoting};
@@ -35,47 +36,6 @@ pub struct Corpus {
     only: Option<Arc<HashSet<DocId>>>,
     /// Whether rows that cannot be read are left out.
     skip: bool,
-}
-
-/// Rows that cannot be read.
-#[derive(Debug, Default)]
-pub struct BadRows {
-    /// Number of these rows.
-    pub count: u64,
-    /// Errors of the first [`BadRows::SHOWN`].
-    pub first: Vec<CorpusError>,
-}
-
-impl BadRows {
-    /// Largest number of rows whose errors are kept.
-    pub const SHOWN: usize = 10;
-
-    fn add(&mut self, error: CorpusError) {
-        self.count += 1;
-        if self.first.len() < Self::SHOWN {
-            self.first.push(error);
-        }
-    }
-
-    /// Returns one error for all these rows; `None` if there are none.
-    #[must_use]
-    pub fn into_error(self) -> Option<CorpusError> {
-        let mut errors = self.first.into_iter();
-        let first = errors.next()?;
-        let rest = BadRows { count: self.count - 1, first: errors.collect() };
-        Some(rest.after(first, true))
-    }
-
-    /// Returns the error for `first` and for these rows after it. `is_all`: there are no more.
-    fn after(self, first: CorpusError, is_all: bool) -> CorpusError {
-        if self.count == 0 {
-            return first;
-        }
-        let errors = std::iter::once(&first).chain(&self.first);
-        let places = errors.filter_map(CorpusError::place_of_row).take(Self::SHOWN).cloned();
-        let (places, count) = (places.collect(), self.count + 1);
-        CorpusError::BadRows { first: Box::new(first), places, count, is_all }
-    }
 }
 
 /// Largest number of rows, and of their bytes, that are read after one that cannot be read.

@@ -21,6 +21,7 @@
 //! ```
 
 mod array;
+mod bad_rows;
 mod chunk;
 mod columns;
 mod corpus;
@@ -48,9 +49,10 @@ mod taken;
 #[cfg(test)]
 mod testing;
 
+pub use bad_rows::BadRows;
 pub use chunk::{ChunkError, Chunker, TEXT_TOKENS_MIN};
 pub use columns::{Columns, RowKind, usual_names};
-pub use corpus::{BadRows, Corpus, CorpusSize, Rows};
+pub use corpus::{Corpus, CorpusSize, Rows};
 pub use error::CorpusError;
 pub use format::{Format, Quoting};
 pub use ids::IdSet;

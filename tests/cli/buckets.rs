@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::ops::Range;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 
@@ -158,9 +159,11 @@ fn of_parquet_only_the_columns_of_documents_are_read() {
     ok(&scratch, &server, &line);
     let ranged = |seen: &fake_s3::Seen| seen.method == "HEAD" || seen.range.is_some();
     assert!(server.seen().iter().all(ranged), "{:?}", server.seen());
-    // The end of the file is read each time that it is opened.
-    let opened = 4 * (64 << 10);
-    assert!(server.sent() < opened + bytes / 8, "{} of {bytes}", server.sent());
+    // The end of the file is read each time that it is opened, the first row group to look at its first rows.
+    let ranges = server.seen().into_iter().filter_map(|seen| seen.range);
+    let data: u64 =
+        ranges.filter(|range| range.end != bytes).map(|range| range.end - range.start).sum();
+    assert!(data < bytes / 5, "{data} of {bytes}");
     assert!(bytes > 500_000, "{bytes}");
 }
 
@@ -211,7 +214,10 @@ fn workers_share_an_input_in_a_bucket_and_count_it_once() {
     let before = ranges().len();
     ok(&scratch, &server, &worker("1/1"));
     let bytes = fs::metadata(scratch.path("in/a.parquet")).unwrap().len();
-    assert!(ranges()[before..].iter().all(|range| range.end == bytes), "the footer alone");
+    // The first row group is read to look at its first rows.
+    let is_begin = |range: &Range<u64>| range.end <= bytes / 5 + 1000;
+    let read = ranges().split_off(before);
+    assert!(read.iter().all(|range| range.end == bytes || is_begin(range)), "{read:?}");
     for folder in ["spans", "done"] {
         for entry in fs::read_dir(scratch.path("store/build").join(folder)).unwrap() {
             let path = entry.unwrap().path();
@@ -227,8 +233,10 @@ fn workers_share_an_input_in_a_bucket_and_count_it_once() {
     // The span has the last four documents, which are in the last of five row groups.
     let last_group = bytes - bytes / 5 - 10_000;
     let read = ranges().split_off(before);
-    assert!(read.iter().all(|range| range.start > last_group), "{read:?} of {bytes}");
-    assert!(read.iter().any(|range| range.end < bytes - (64 << 10)), "{read:?}");
+    let wanted = |range: &Range<u64>| range.start > last_group || is_begin(range);
+    assert!(read.iter().all(wanted), "{read:?} of {bytes}");
+    let is_data = |range: &Range<u64>| range.start > last_group && range.end < bytes;
+    assert!(read.iter().any(is_data), "{read:?}");
 
     // Other settings are counted, and found to be of another input.
     let limited = run(&scratch, &server, &format!("{} --limit 50", worker("1/1")));

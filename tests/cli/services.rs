@@ -125,9 +125,10 @@ fn make_bucket(port: u16) {
 fn put(port: u16, name: &str, bytes: &[u8]) {
     // It makes folders by one method, and takes the bytes of a file as they are by the other.
     let method = if name.is_empty() { "POST" } else { "PUT" };
+    let kind = if name.is_empty() { "" } else { "Content-Type: application/octet-stream\r\n" };
     let request = format!(
         "{method} /buckets/{BUCKET}/{name} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\n\
-         Content-Type: application/octet-stream\r\nConnection: close\r\n\r\n",
+         {kind}Connection: close\r\n\r\n",
         bytes.len()
     );
     let start = Instant::now();

@@ -47,7 +47,7 @@ pub use prompt::profile::{
     Profile, ProfileError, QueryTemplate, QueryTokens, ScorerSpec, TITLE_TOKENS_MAX,
 };
 pub use prompt::query::{Pair, QuerySuffix, Scorer};
-pub use range_read::{FileVersion, ListedFile, RangeError, RangePlace, RangeRead};
+pub use range_read::{FileVersion, FolderEntry, RangeError, RangePlace, RangeRead};
 pub use rank_order::rank_order;
 pub use tier::{
     Answer, Blob, BlobKey, FactValue, Fetch, FetchSink, FileTier, Piece, Swapped, Tier, TierError,

@@ -56,7 +56,7 @@ pub trait RangeRead: Debug + Send + Sync {
 
 /// File in a folder of a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedFile {
+pub struct FolderEntry {
     /// Name of the file, as [`FileVersion::name`] will have it.
     pub name: String,
     /// URL by which it is opened.
@@ -76,5 +76,5 @@ pub trait RangePlace: Send + Sync {
     ///
     /// # Errors
     /// [`TierError`], also for a URL that is none of the place's.
-    fn list(&self, folder: &str) -> Result<Vec<ListedFile>, TierError>;
+    fn list(&self, folder: &str) -> Result<Vec<FolderEntry>, TierError>;
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use arrow_array::RecordBatch;
 use arrow_array::{ArrayRef, StringArray};
 use bytes::Bytes;
-use hyperrag_core::{FileVersion, ListedFile, RangeError, RangePlace, RangeRead, TierError};
+use hyperrag_core::{FileVersion, FolderEntry, RangeError, RangePlace, RangeRead, TierError};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
@@ -117,13 +117,13 @@ impl RangePlace for Elsewhere {
         Ok(Some(Arc::new(MemoryFile { place: self.clone(), version, bytes })))
     }
 
-    fn list(&self, folder: &str) -> Result<Vec<ListedFile>, TierError> {
+    fn list(&self, folder: &str) -> Result<Vec<FolderEntry>, TierError> {
         let folder = folder.trim_end_matches('/');
         let entries = fs::read_dir(folder.trim_start_matches("mem://"));
         let names = entries.into_iter().flatten().flatten().filter(|entry| entry.path().is_file());
         let url = |name: &str| format!("{folder}/{name}");
         let urls = names.map(|entry| url(&entry.file_name().to_string_lossy()));
-        let mut listed: Vec<_> = urls.map(|url| ListedFile { name: url.clone(), url }).collect();
+        let mut listed: Vec<_> = urls.map(|url| FolderEntry { name: url.clone(), url }).collect();
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
     }

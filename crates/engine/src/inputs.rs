@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hyperrag_core::{ListedFile, RangePlace, RangeRead, TierError};
+use hyperrag_core::{FolderEntry, RangePlace, RangeRead, TierError};
 use hyperrag_tiers::{ObjectReader, S3Spec, TierSpec};
 
 use crate::open::tiers::TierLogins;
@@ -74,14 +74,14 @@ impl RangePlace for BucketInputs {
         }
     }
 
-    fn list(&self, folder: &str) -> Result<Vec<ListedFile>, TierError> {
+    fn list(&self, folder: &str) -> Result<Vec<FolderEntry>, TierError> {
         let Named { spec, key, options } = Named::parse(folder)?;
         let key = key.trim_end_matches('/');
         let slash = if key.is_empty() { "" } else { "/" };
         let names = self.reader(&spec)?.list(&format!("{key}{slash}"))?;
         let listed = |name: String| {
             let name = format!("s3://{}/{key}{slash}{name}", spec.bucket);
-            ListedFile { url: format!("{name}{options}"), name }
+            FolderEntry { url: format!("{name}{options}"), name }
         };
         Ok(names.into_iter().map(listed).collect())
     }

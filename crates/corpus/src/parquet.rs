@@ -530,9 +530,9 @@ mod tests {
         let limits = Limits { reader_bytes: 16 << 20, ..Limits::default() };
         let folder = Folder::new();
         let error = |bytes: &[u8]| {
-            let path = folder.write("c.parquet", bytes);
+            folder.write("c.parquet", bytes);
             let named = Columns { text: Some("text".into()), ..Columns::default() };
-            let rows = ParquetRows::open(&Path::new(&path).into(), &named, &limits);
+            let rows = ParquetRows::open(file(&folder), &named, &limits);
             rows.unwrap().next_row().unwrap_err().to_string()
         };
         // A million values of nothing take some bytes of levels, and 24 MB as an array.

@@ -70,8 +70,10 @@ pub(crate) struct ColumnArgs {
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
     /// Parquet, JSON (an object a line, or one array), TSV or CSV files, all but Parquet also as .gz or
-    /// .zst; folders of them, glob patterns, pipes, or - for stdin. What comes through a pipe is first
-    /// copied to a temporary file (TMPDIR). A first line of TSV or CSV that names columns is a header.
+    /// .zst; folders of them, glob patterns, pipes, or - for stdin. `s3://BUCKET/KEY` is an object, and
+    /// `s3://BUCKET/FOLDER/` all objects directly in a folder. Of Parquet in a bucket only the needed columns
+    /// are fetched, a row group at a time, to a temporary file (TMPDIR). What comes through a pipe is first
+    /// copied to one. A first line of TSV or CSV that names columns is a header.
     #[arg(required = true)]
     pub(crate) inputs: Vec<PathBuf>,
     /// Folder of the store; with --partition also `s3://BUCKET/PREFIX` or `file:///DIR`.

@@ -1,9 +1,12 @@
-//! A corpus as the command line names it: flags in, an open corpus out. Warnings about its files go to the user.
+//! A corpus as the command line names it: flags in, an open corpus out, also one in buckets, with the secrets that the
+//! environment has. Warnings about its files go to the user.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
-use hyperrag_corpus::{Columns, Corpus, Format, Limits, Quoting, ReadOptions, Row};
+use hyperrag_corpus::{Columns, Corpus, CorpusError, Format, Limits, Quoting, ReadOptions, Row};
+use hyperrag_engine::inputs::BucketInputs;
+use hyperrag_engine::open::tiers::TierLogins;
 use hyperrag_store::ColumnNotes;
 
 use crate::cli::build as cli;
@@ -12,8 +15,12 @@ use crate::hint;
 
 /// Opens the corpus of `inputs`, with the columns and the form that `args` name.
 pub(crate) fn open(inputs: &[PathBuf], args: &ColumnArgs, limits: Limits) -> Result<Corpus> {
-    let corpus = Corpus::open_with(inputs, columns(args), options(args, limits))?;
-    Ok(warned(corpus))
+    Ok(warned(opened(inputs, args, limits)?))
+}
+
+fn opened(inputs: &[PathBuf], args: &ColumnArgs, limits: Limits) -> Result<Corpus, CorpusError> {
+    let buckets = BucketInputs::new(TierLogins::from_environment());
+    Corpus::open_anywhere(inputs, columns(args), options(args, limits), Some(&buckets))
 }
 
 /// Gives the corpus's warnings.
@@ -33,8 +40,6 @@ pub(crate) fn open_as_noted(
     if noted.is_empty() {
         return open(inputs, given, limits);
     }
-    let opened =
-        |args: &ColumnArgs| Corpus::open_with(inputs, columns(args), options(args, limits));
     let as_noted = ColumnArgs {
         id_column: given.id_column.clone().or_else(|| noted.id.clone()),
         title_column: given.title_column.clone().or_else(|| noted.title.clone()),
@@ -51,12 +56,12 @@ pub(crate) fn open_as_noted(
     }
     let first = |corpus: &Corpus| corpus.rows().next().and_then(Result::ok);
     let titled = |row: &Row| !row.document.title.is_empty();
-    let Ok(corpus) = opened(&as_noted) else { return open(inputs, given, limits) };
+    let Ok(corpus) = opened(inputs, &as_noted, limits) else { return open(inputs, given, limits) };
     let row = first(&corpus);
     if row.as_ref().is_some_and(titled) {
         return Ok(warned(corpus));
     }
-    Ok(warned(match opened(given) {
+    Ok(warned(match opened(inputs, given, limits) {
         Ok(other) if first(&other).is_some_and(|other| row.is_none() || titled(&other)) => other,
         _ => corpus,
     }))

@@ -3,6 +3,7 @@
 mod answer;
 mod architectures;
 mod bad_input;
+mod buckets;
 mod calibrated;
 mod collection;
 mod damage;

@@ -4,6 +4,7 @@
 mod cluster;
 mod containers;
 mod copies;
+mod inputs;
 mod lost_nodes;
 mod page;
 mod parallel;
@@ -46,6 +47,8 @@ pub(crate) struct Server {
     bin: PathBuf,
     /// Port on this machine.
     pub(crate) port: u16,
+    /// Port of SeaweedFS's file server, which has buckets as folders.
+    filer: Option<u16>,
 }
 
 impl Services {
@@ -84,7 +87,7 @@ impl Services {
         let mut command = self.program("redis-server");
         command.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string()]);
         let child = command.args(flags).arg("--dir").arg(folder.path()).spawn().unwrap();
-        let server = Server { child, _folder: folder, bin: self.bin(), port };
+        let server = Server { child, _folder: folder, bin: self.bin(), port, filer: None };
         server.wait_for(port);
         server
     }
@@ -109,7 +112,8 @@ impl Services {
         command.arg(format!("-dir={}", folder.path().join("data").display()));
         command.arg(format!("-s3.config={}", folder.path().join("s3.json").display()));
         let child = command.spawn().unwrap();
-        let server = Server { child, _folder: folder, bin: self.bin(), port: ports[3] };
+        let (bin, filer) = (self.bin(), Some(ports[2]));
+        let server = Server { child, _folder: folder, bin, port: ports[3], filer };
         ports.iter().for_each(|port| server.wait_for(*port));
         make_bucket(ports[2]);
         server
@@ -118,15 +122,25 @@ impl Services {
 
 /// Makes the bucket, which is a folder of the filer at `port`.
 fn make_bucket(port: u16) {
+    put(port, "", &[]);
+}
+
+/// Stores an object of the bucket by the filer at `port`. An empty name makes the bucket.
+fn put(port: u16, name: &str, bytes: &[u8]) {
+    // It makes folders by one method, and takes the bytes of a file as they are by the other.
+    let method = if name.is_empty() { "POST" } else { "PUT" };
+    let kind = if name.is_empty() { "" } else { "Content-Type: application/octet-stream\r\n" };
     let request = format!(
-        "POST /buckets/{BUCKET}/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "{method} /buckets/{BUCKET}/{name} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\n\
+         {kind}Connection: close\r\n\r\n",
+        bytes.len()
     );
     let start = Instant::now();
     loop {
         let mut answer = String::new();
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let read = stream.read_to_string(&mut answer);
+        let sent = stream.write_all(request.as_bytes()).and_then(|()| stream.write_all(bytes));
+        let read = sent.and_then(|()| stream.read_to_string(&mut answer));
         if read.is_ok() && answer.starts_with("HTTP/1.1 201") {
             return;
         }
@@ -160,6 +174,11 @@ impl Server {
             ("AWS_REGION", "us-east-1".to_owned()),
             ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port)),
         ]
+    }
+
+    /// Stores an object in the bucket.
+    fn put(&self, name: &str, bytes: &[u8]) {
+        put(self.filer.expect("a server of objects"), name, bytes);
     }
 
     fn wait_for(&self, port: u16) {

@@ -21,6 +21,7 @@ mod guard;
 mod hint;
 mod model;
 mod prompt;
+mod range_read;
 mod rank_order;
 mod tier;
 
@@ -46,6 +47,7 @@ pub use prompt::profile::{
     Profile, ProfileError, QueryTemplate, QueryTokens, ScorerSpec, TITLE_TOKENS_MAX,
 };
 pub use prompt::query::{Pair, QuerySuffix, Scorer};
+pub use range_read::{FileVersion, FolderEntry, RangeError, RangePlace, RangeRead};
 pub use rank_order::rank_order;
 pub use tier::{
     Answer, Blob, BlobKey, FactValue, Fetch, FetchSink, FileTier, Piece, Swapped, Tier, TierError,

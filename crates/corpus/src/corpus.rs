@@ -6,8 +6,9 @@ use std::iter::FusedIterator;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hyperrag_core::{DocId, Warning};
+use hyperrag_core::{Digest, DocId, FileVersion, RangePlace, Warning};
 
+use crate::bad_rows::BadRows;
 use crate::columns::Columns;
 use crate::error::CorpusError;
 use crate::format::{Format, Quoting};
@@ -35,47 +36,6 @@ pub struct Corpus {
     only: Option<Arc<HashSet<DocId>>>,
     /// Whether rows that cannot be read are left out.
     skip: bool,
-}
-
-/// Rows that cannot be read.
-#[derive(Debug, Default)]
-pub struct BadRows {
-    /// Number of these rows.
-    pub count: u64,
-    /// Errors of the first [`BadRows::SHOWN`].
-    pub first: Vec<CorpusError>,
-}
-
-impl BadRows {
-    /// Largest number of rows whose errors are kept.
-    pub const SHOWN: usize = 10;
-
-    fn add(&mut self, error: CorpusError) {
-        self.count += 1;
-        if self.first.len() < Self::SHOWN {
-            self.first.push(error);
-        }
-    }
-
-    /// Returns one error for all these rows; `None` if there are none.
-    #[must_use]
-    pub fn into_error(self) -> Option<CorpusError> {
-        let mut errors = self.first.into_iter();
-        let first = errors.next()?;
-        let rest = BadRows { count: self.count - 1, first: errors.collect() };
-        Some(rest.after(first, true))
-    }
-
-    /// Returns the error for `first` and for these rows after it. `is_all`: there are no more.
-    fn after(self, first: CorpusError, is_all: bool) -> CorpusError {
-        if self.count == 0 {
-            return first;
-        }
-        let errors = std::iter::once(&first).chain(&self.first);
-        let places = errors.filter_map(CorpusError::place_of_row).take(Self::SHOWN).cloned();
-        let (places, count) = (places.collect(), self.count + 1);
-        CorpusError::BadRows { first: Box::new(first), places, count, is_all }
-    }
 }
 
 /// Largest number of rows, and of their bytes, that are read after one that cannot be read.
@@ -114,7 +74,21 @@ impl Corpus {
         columns: Columns,
         options: ReadOptions,
     ) -> Result<Self, CorpusError> {
-        let Resolved { inputs, warnings } = input::resolve(inputs, &columns, &options)?;
+        Self::open_anywhere(inputs, columns, options, None)
+    }
+
+    /// Opens a corpus like [`Corpus::open_with`], of which some inputs are URLs of files, or of folders, outside
+    /// this machine. These are found in `place`. A URL of `file://` is a path.
+    ///
+    /// # Errors
+    /// [`CorpusError`] with the input and its fault.
+    pub fn open_anywhere(
+        inputs: &[impl AsRef<Path>],
+        columns: Columns,
+        options: ReadOptions,
+        place: Option<&dyn RangePlace>,
+    ) -> Result<Self, CorpusError> {
+        let Resolved { inputs, warnings } = input::resolve(inputs, &columns, &options, place)?;
         let files = inputs.iter().map(|input| input.source.name.to_path_buf()).collect();
         let (inputs, warnings) = (inputs.into(), warnings.into());
         Ok(Self { inputs, files, columns, options, warnings, only: None, skip: false })
@@ -142,6 +116,35 @@ impl Corpus {
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {
         &self.files
+    }
+
+    /// Lists the versions of the files outside this machine, in the order in which they are read.
+    #[must_use]
+    pub fn versions(&self) -> Vec<FileVersion> {
+        self.inputs.iter().filter_map(|input| input.source.version().cloned()).collect()
+    }
+
+    /// Returns a digest of the settings that decide which rows the files have: two corpora of the same files with
+    /// the same digest have the same rows.
+    #[must_use]
+    pub fn reading(&self) -> Digest {
+        let ReadOptions { limits, quoting, format, tsv_by_default } = self.options;
+        // Whether a row is too long matters where such rows are left out.
+        let limits = self.skip.then_some(limits);
+        let settings = format!(
+            "{:?} {limits:?} {quoting:?} {format:?} {tsv_by_default} {}",
+            self.columns, self.skip
+        );
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(settings.as_bytes());
+        if let Some(only) = &self.only {
+            let mut only: Vec<&str> = only.iter().map(DocId::as_str).collect();
+            only.sort_unstable();
+            for id in only {
+                hasher.update(&(id.len() as u64).to_le_bytes()).update(id.as_bytes());
+            }
+        }
+        Digest(*hasher.finalize().as_bytes())
     }
 
     /// Amount of data to read.
@@ -270,6 +273,20 @@ impl Rows {
         self.bad
     }
 
+    /// Passes over some of the next `rows` rows without reading them, and returns how many: whole Parquet files
+    /// and row groups of them. Their ids are not compared with others. Where rows are left out, none is passed.
+    ///
+    /// # Errors
+    /// [`CorpusError`] if a file cannot be opened.
+    pub fn pass(&mut self, rows: u64) -> Result<u64, CorpusError> {
+        if self.done || self.corpus.skip || self.corpus.only.is_some() {
+            return Ok(0);
+        }
+        let passed = self.records.pass(rows)?;
+        self.rows += passed;
+        Ok(passed)
+    }
+
     fn next_row(&mut self) -> Result<Option<Row>, CorpusError> {
         while let Some(mut row) = self.next_record()? {
             let id = &row.document.id;
@@ -347,14 +364,56 @@ impl Records {
             {
                 return Ok(Some(row));
             }
-            if let Some(reader) = self.current.take() {
-                self.lossy += reader.lossy();
-                self.inputs[self.next_input - 1].source.check_length()?;
+            self.close()?;
+            if !self.open_next()? {
+                return Ok(None);
             }
-            let Some(input) = self.inputs.get(self.next_input) else { return Ok(None) };
-            self.current = Some(self.open(input)?);
-            self.next_input += 1;
         }
+    }
+
+    /// Ends with the current file.
+    fn close(&mut self) -> Result<(), CorpusError> {
+        if let Some(reader) = self.current.take() {
+            self.lossy += reader.lossy();
+            self.inputs[self.next_input - 1].source.check_length()?;
+        }
+        Ok(())
+    }
+
+    /// Opens the next file. `false` if there is none.
+    fn open_next(&mut self) -> Result<bool, CorpusError> {
+        let Some(input) = self.inputs.get(self.next_input) else { return Ok(false) };
+        self.current = Some(self.open(input)?);
+        self.next_input += 1;
+        Ok(true)
+    }
+
+    /// Passes over some of the next `rows` rows and returns how many: files and row groups that are among them
+    /// as a whole, up to the first that is not.
+    fn pass(&mut self, rows: u64) -> Result<u64, CorpusError> {
+        let mut left = rows;
+        loop {
+            if let Some(reader) = &mut self.current {
+                let CorpusReader::Parquet(reader) = reader else { break };
+                left -= reader.pass_groups(left);
+                if !reader.is_at_end() {
+                    break;
+                }
+                self.close()?;
+            }
+            while let Some(rows) = self.inputs.get(self.next_input).and_then(|input| input.rows)
+                && rows <= left
+            {
+                left -= rows;
+                self.next_input += 1;
+            }
+            let next = self.inputs.get(self.next_input);
+            // A file that does not tell its rows is read from its start.
+            if left == 0 || next.is_none_or(|input| input.rows.is_none()) || !self.open_next()? {
+                break;
+            }
+        }
+        Ok(rows - left)
     }
 
     /// Reads on to the end of the file, or so far that it takes no long time, and returns an error that names
@@ -383,7 +442,7 @@ impl Records {
     fn open(&self, input: &Input) -> Result<CorpusReader, CorpusError> {
         let (columns, limits) = (&self.columns, &self.options.limits);
         if input.format == Format::Parquet {
-            let rows = ParquetRows::open(&input.source.name, columns, limits)?;
+            let rows = ParquetRows::open(input.source.open_ranges()?, columns, limits)?;
             return Ok(CorpusReader::Parquet(Box::new(rows)));
         }
         let text = input.source.open(limits)?;

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use hyperrag_core::{Classified, DocId, DocumentField, ErrorKind, Hint, InvalidId};
+use hyperrag_core::{Classified, DocId, DocumentField, ErrorKind, Hint, InvalidId, TierError};
 
 use crate::place::{Place, listed};
 
@@ -45,6 +45,38 @@ pub enum CorpusError {
     )]
     EmptyFolder {
         /// The folder.
+        path: PathBuf,
+    },
+    /// A URL that names neither an object nor a folder of some.
+    #[error(
+        "{name}: there is no such object, and none below it; a pattern is not read there: name a folder, as \
+         in s3://BUCKET/FOLDER/"
+    )]
+    NoObject {
+        /// URL without options.
+        name: String,
+    },
+    /// A folder of a bucket without files of a known kind.
+    #[error(
+        "{name}: it holds no .parquet, .pq, .jsonl, .ndjson, .tsv or .csv object, nor one of these with .gz \
+         or .zst; objects in folders below it are not read"
+    )]
+    EmptyPrefix {
+        /// URL without options.
+        name: String,
+    },
+    /// A place outside this machine that does not give a file.
+    #[error("{name}: the place {source}")]
+    Elsewhere {
+        /// Name of the file, or URL without options.
+        name: String,
+        /// Cause.
+        source: TierError,
+    },
+    /// A file outside this machine that has other contents than when the corpus was opened.
+    #[error("{}: it was replaced or removed while it was in use; run the command again", path.display())]
+    Replaced {
+        /// Name of the file.
         path: PathBuf,
     },
     /// A file whose extension is not known.
@@ -403,6 +435,7 @@ impl Classified for CorpusError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { .. } | Self::Copy { .. } => ErrorKind::Refused,
+            Self::Elsewhere { source, .. } => source.kind(),
             _ => ErrorKind::Input,
         }
     }

@@ -1,4 +1,4 @@
-//! Resolves inputs to files: paths, folders, patterns and pipes come in; texts and Parquet files with format,
+//! Resolves inputs to files: paths, folders, patterns, pipes and URLs come in; texts and Parquet files with format,
 //! size and, for Parquet, row count go out. Reads no row.
 
 use std::collections::HashSet;
@@ -6,8 +6,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use hyperrag_core::{Hint, Warning};
+use hyperrag_core::{Hint, RangePlace, RangeRead, Warning};
 
 use crate::columns::Columns;
 use crate::error::CorpusError;
@@ -44,21 +45,39 @@ pub(crate) struct Resolved {
 struct Found {
     path: PathBuf,
     is_named: bool,
+    origin: Origin,
+}
+
+/// Origin of a file.
+enum Origin {
+    /// This machine.
+    Here,
+    /// A place outside it, where the file is open.
+    Open(Arc<dyn RangeRead>),
+    /// A place outside it, by its URL.
+    Listed(String),
+}
+
+impl Found {
+    fn here(path: &Path, is_named: bool) -> Self {
+        Self { path: path.to_path_buf(), is_named, origin: Origin::Here }
+    }
 }
 
 /// Lists the files that `inputs` name, in that order; the files of a folder or pattern are sorted by name. A
-/// file named twice is listed once.
+/// file named twice is listed once. A URL is looked up in `place`; without one it is a path.
 pub(crate) fn resolve(
     inputs: &[impl AsRef<Path>],
     columns: &Columns,
     options: &ReadOptions,
+    place: Option<&dyn RangePlace>,
 ) -> Result<Resolved, CorpusError> {
     if inputs.is_empty() {
         return Err(CorpusError::NoInput);
     }
     let mut files = Vec::new();
     for input in inputs {
-        expand(input.as_ref(), &mut files)?;
+        expand(input.as_ref(), place, &mut files)?;
     }
     let mut seen = HashSet::new();
     let mut resolved = Resolved { inputs: Vec::new(), warnings: Vec::new() };
@@ -66,7 +85,7 @@ pub(crate) fn resolve(
         // A pipe that has no name in the file system has no other path.
         let canonical = fs::canonicalize(&found.path).unwrap_or_else(|_| found.path.clone());
         if seen.insert(canonical) {
-            let input = examine(&found, columns, options)?;
+            let input = examine(&found, columns, options, place)?;
             resolved.warnings.extend(warning(&input, options)?);
             resolved.inputs.push(input);
         }
@@ -76,19 +95,75 @@ pub(crate) fn resolve(
 
 /// Adds the files of one input. A path that exists is taken literally, even if it contains pattern
 /// characters.
-fn expand(path: &Path, files: &mut Vec<Found>) -> Result<(), CorpusError> {
+fn expand(
+    path: &Path,
+    place: Option<&dyn RangePlace>,
+    files: &mut Vec<Found>,
+) -> Result<(), CorpusError> {
     if path == Path::new(STDIN) {
-        files.push(Found { path: path.to_path_buf(), is_named: true });
+        files.push(Found::here(path, true));
         return Ok(());
     }
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => expand_folder(path, files),
-        Ok(_) => {
-            files.push(Found { path: path.to_path_buf(), is_named: true });
+    let url = path.to_str().filter(|text| is_url(text));
+    match (fs::metadata(path), url, place) {
+        (Ok(metadata), ..) if metadata.is_dir() => expand_folder(path, files),
+        (Ok(_), ..) => {
+            files.push(Found::here(path, true));
             Ok(())
         }
-        Err(_) if is_pattern(path) => expand_pattern(path, files),
-        Err(source) => Err(unreadable(path, source)),
+        (Err(_), Some(url), Some(place)) => match url.strip_prefix("file://") {
+            Some(path) if path.starts_with('/') => expand(Path::new(path), None, files),
+            _ => expand_url(url, place, files),
+        },
+        (Err(_), ..) if is_pattern(path) => expand_pattern(path, files),
+        (Err(source), ..) => Err(unreadable(path, source)),
+    }
+}
+
+/// Whether a text is a URL.
+fn is_url(text: &str) -> bool {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    scheme
+        .is_some_and(|scheme| scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric()))
+}
+
+/// Adds the file that a URL names, or those of a folder. A slash at its end names a folder.
+fn expand_url(
+    url: &str,
+    place: &dyn RangePlace,
+    files: &mut Vec<Found>,
+) -> Result<(), CorpusError> {
+    let failed = |source| CorpusError::Elsewhere { name: shown(url), source };
+    if let Some(file) = place.open(url).map_err(failed)? {
+        let path = PathBuf::from(&file.version().name);
+        files.push(Found { path, is_named: true, origin: Origin::Open(file) });
+        return Ok(());
+    }
+    let listed = place.list(url).map_err(failed)?;
+    if listed.is_empty() {
+        return Err(CorpusError::NoObject { name: shown(url) });
+    }
+    let listed = listed.into_iter().filter(|file| is_input(Path::new(&file.name)));
+    let before = files.len();
+    files.extend(listed.map(|file| Found {
+        path: PathBuf::from(file.name),
+        is_named: false,
+        origin: Origin::Listed(file.url),
+    }));
+    match files.len() > before {
+        true => Ok(()),
+        false => Err(CorpusError::EmptyPrefix { name: shown(url) }),
+    }
+}
+
+/// Returns a URL without its options, and without what may be a password.
+fn shown(url: &str) -> String {
+    let place = url.split('?').next().unwrap_or_default();
+    let host = place.split_once("://").map_or("", |(_, rest)| rest);
+    let host = host.split('/').next().unwrap_or_default();
+    match host.contains(['@', ':']) {
+        true => "the URL".to_owned(),
+        false => place.to_owned(),
     }
 }
 
@@ -104,24 +179,29 @@ fn expand_pattern(pattern: &Path, files: &mut Vec<Found>) -> Result<(), CorpusEr
     for path in matches {
         match path.is_dir() {
             true => expand_folder(&path, files)?,
-            false => files.push(Found { path, is_named: true }),
+            false => files.push(Found::here(&path, true)),
         }
     }
     Ok(())
 }
 
-/// Adds the folder's own files, not those of folders below it. A `.json` file in a folder is taken for a
-/// description, as in data sets, not for documents.
+/// Whether a file of a folder is an input. A `.json` file in a folder is taken for a description, as in data
+/// sets, not for documents.
+fn is_input(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    let hidden = name.as_encoded_bytes().starts_with(b".");
+    let name = name.to_string_lossy().to_ascii_lowercase();
+    let json = [".json", ".json.gz", ".json.zst", ".json.zstd"];
+    !hidden && !json.iter().any(|ending| name.ends_with(ending)) && Format::of(path).is_some()
+}
+
+/// Adds the folder's own files, not those of folders below it.
 fn expand_folder(folder: &Path, files: &mut Vec<Found>) -> Result<(), CorpusError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(|source| unreadable(folder, source))? {
         let entry = entry.map_err(|source| unreadable(folder, source))?;
-        let (path, name) = (entry.path(), entry.file_name());
-        let hidden = name.as_encoded_bytes().starts_with(b".");
-        let name = name.to_string_lossy().to_ascii_lowercase();
-        let json = [".json", ".json.gz", ".json.zst", ".json.zstd"];
-        let json = json.iter().any(|ending| name.ends_with(ending));
-        if !hidden && !json && Format::of(&path).is_some() && !path.is_dir() {
+        let path = entry.path();
+        if is_input(&path) && !path.is_dir() {
             found.push(path);
         }
     }
@@ -129,7 +209,7 @@ fn expand_folder(folder: &Path, files: &mut Vec<Found>) -> Result<(), CorpusErro
         return Err(CorpusError::EmptyFolder { path: folder.to_path_buf() });
     }
     found.sort();
-    files.extend(found.into_iter().map(|path| Found { path, is_named: false }));
+    files.extend(found.iter().map(|path| Found::here(path, false)));
     Ok(())
 }
 
@@ -150,15 +230,37 @@ pub(crate) fn source(path: &Path) -> Result<Source, CorpusError> {
     }
 }
 
-/// Opens a file and tells the format.
-fn examine(found: &Found, columns: &Columns, options: &ReadOptions) -> Result<Input, CorpusError> {
+/// Takes a file that was found, wherever it is.
+fn source_of(found: &Found, place: Option<&dyn RangePlace>) -> Result<Source, CorpusError> {
     let path = &found.path;
-    let named = options.format.filter(|_| found.is_named).or_else(|| Format::of(path));
+    match (&found.origin, place) {
+        (Origin::Open(file), _) => return Ok(Source::elsewhere(Arc::clone(file))),
+        (Origin::Listed(url), Some(place)) => {
+            let name = || path.display().to_string();
+            let failed = |source| CorpusError::Elsewhere { name: name(), source };
+            let file = place.open(url).map_err(failed)?;
+            let file = file.ok_or_else(|| CorpusError::Replaced { path: path.clone() })?;
+            return Ok(Source::elsewhere(file));
+        }
+        _ => {}
+    }
     // Whoever opens a pipe waits for its writer.
     if !found.is_named && !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
         return Err(CorpusError::NotAFile { path: path.clone() });
     }
-    let source = source(path)?;
+    source(path)
+}
+
+/// Opens a file and tells the format.
+fn examine(
+    found: &Found,
+    columns: &Columns,
+    options: &ReadOptions,
+    place: Option<&dyn RangePlace>,
+) -> Result<Input, CorpusError> {
+    let path = &found.path;
+    let named = options.format.filter(|_| found.is_named).or_else(|| Format::of(path));
+    let source = source_of(found, place)?;
     if named.is_none() && !source.is_copy() && !options.tsv_by_default {
         return Err(CorpusError::UnknownFormat { path: path.clone() });
     }
@@ -170,7 +272,7 @@ fn examine(found: &Found, columns: &Columns, options: &ReadOptions) -> Result<In
         Format::Parquet if source.is_copy() => {
             return Err(CorpusError::ParquetInPipe { path: source.name.to_path_buf() });
         }
-        Format::Parquet => Some(parquet::check(&source.name, columns, &options.limits)?),
+        Format::Parquet => Some(parquet::check(source.open_ranges()?, columns, &options.limits)?),
         // Opening shows a missing permission now.
         Format::Json | Format::Tsv | Format::Csv => {
             source.open(&options.limits)?;
@@ -228,7 +330,7 @@ mod tests {
     fn resolved(folder: &Folder, inputs: &[&str]) -> String {
         let inputs: Vec<String> =
             inputs.iter().map(|input| format!("{}/{input}", folder.path())).collect();
-        match resolve(&inputs, &Columns::default(), &ReadOptions::default()) {
+        match resolve(&inputs, &Columns::default(), &ReadOptions::default(), None) {
             Ok(Resolved { inputs, .. }) => {
                 let names = inputs.iter().map(|input| input.source.name.display().to_string());
                 names.collect::<Vec<_>>().join(" ").replace(&format!("{}/", folder.path()), "")

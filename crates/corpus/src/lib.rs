@@ -1,6 +1,7 @@
 //! Reads the documents to be retrieved and reranked from files, and cuts them to the model's length.
 //!
-//! In: paths of Parquet, JSON, TSV and CSV files, and a tokenizer behind [`hyperrag_core::Tokenize`].
+//! In: paths of Parquet, JSON, TSV and CSV files, files outside this machine behind
+//! [`hyperrag_core::RangePlace`], and a tokenizer behind [`hyperrag_core::Tokenize`].
 //! Out: documents one after the other ([`Corpus::rows`]), then the chunks of each
 //! ([`Chunker::chunks`]). It streams: besides the current row and a batch of Parquet rows, both
 //! bounded in bytes ([`Limits`]), it keeps at most 24 bytes a document, to find duplicate ids
@@ -20,6 +21,7 @@
 //! ```
 
 mod array;
+mod bad_rows;
 mod chunk;
 mod columns;
 mod corpus;
@@ -39,6 +41,7 @@ mod parquet;
 mod pattern;
 mod place;
 mod quoted;
+mod ranges;
 mod row;
 mod source;
 mod table;
@@ -46,9 +49,10 @@ mod taken;
 #[cfg(test)]
 mod testing;
 
+pub use bad_rows::BadRows;
 pub use chunk::{ChunkError, Chunker, TEXT_TOKENS_MIN};
 pub use columns::{Columns, RowKind, usual_names};
-pub use corpus::{BadRows, Corpus, CorpusSize, Rows};
+pub use corpus::{Corpus, CorpusSize, Rows};
 pub use error::CorpusError;
 pub use format::{Format, Quoting};
 pub use ids::IdSet;

@@ -1,8 +1,7 @@
-//! Reads Parquet batch by batch: a file, column names and limits come in, rows go out. A value that cannot be
+//! Reads Parquet batch by batch: a file that is read by ranges, column names and limits come in, rows go out. A value that cannot be
 //! read is an error of its row. Knows nothing of other formats.
 
 use std::borrow::Cow;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -20,6 +19,7 @@ use crate::parquet::opened::{Cause, Opened, guarded};
 use crate::parquet::sources::Source;
 use crate::parquet::values::Values;
 use crate::place::Place;
+use crate::ranges::RangeFile;
 use crate::row::{Row, check_length, document_id};
 use crate::taken::ColumnsTaken;
 
@@ -65,24 +65,25 @@ pub(crate) struct Checked {
 
 /// Checks metadata and columns. Reads no row.
 pub(crate) fn check(
-    file: &Arc<Path>,
+    file: RangeFile,
     columns: &Columns,
     limits: &Limits,
 ) -> Result<Checked, CorpusError> {
-    let Opened { metadata, rows, .. } = Opened::open(file, limits)?;
-    let found = sources::find(file, &metadata, rows, columns)?;
+    let Opened { file, metadata, rows } = Opened::open(file, limits)?;
+    let found = sources::find(&file.path, &metadata, rows, columns)?;
     let taken = (rows > 0).then(|| sources::taken(metadata.schema(), &found));
     Ok(Checked { rows, taken })
 }
 
 impl ParquetRows {
     pub(crate) fn open(
-        file: &Arc<Path>,
+        file: RangeFile,
         columns: &Columns,
         limits: &Limits,
     ) -> Result<Self, CorpusError> {
         let mut opened = Opened::open(file, limits)?;
-        let sources = sources::find(file, &opened.metadata, opened.rows, columns)?;
+        let path = Arc::clone(&opened.file.path);
+        let sources = sources::find(&path, &opened.metadata, opened.rows, columns)?;
         let read = sources.iter().flatten().filter(|source| source.kind.is_some());
         let mut leaves: Vec<usize> = read.flat_map(|source| source.leaves.clone()).collect();
         leaves.sort_unstable();
@@ -90,7 +91,8 @@ impl ParquetRows {
         if let Some(schema) = sources::with_views(opened.metadata.schema(), &sources) {
             let options = ArrowReaderOptions::new().with_schema(schema);
             let metadata = Arc::clone(opened.metadata.metadata());
-            opened.metadata = guarded(file, 0, || ArrowReaderMetadata::try_new(metadata, options))?;
+            opened.metadata =
+                guarded(&path, 0, || ArrowReaderMetadata::try_new(metadata, options))?;
         }
         let (limits, batch, reader) = (*limits, None, None);
         Ok(Self {
@@ -123,17 +125,43 @@ impl ParquetRows {
         let index = batch.next;
         batch.next += 1;
         self.row += 1;
-        let place = Place::row(&self.opened.path, self.row);
+        let place = Place::row(&self.opened.file.path, self.row);
         let document = batch.document(index, &place, &self.limits)?;
         let bytes = self.bytes_up_to(self.row) - self.bytes_up_to(self.row - 1);
         Ok(Some(Row { document, place, bytes }))
+    }
+
+    /// Passes over the rest of the current row group and those after it, as long as all of their rows are among
+    /// the next `rows`. Returns the number of rows passed over, of which nothing is read.
+    pub(crate) fn pass_groups(&mut self, rows: u64) -> u64 {
+        let (before, end) = (self.row, self.row.saturating_add(rows));
+        if self.group_end <= end {
+            (self.reader, self.batch) = (None, None);
+            let groups = self.opened.metadata.metadata().row_groups();
+            for group in groups.iter().skip(self.next_group) {
+                // The row counts of the metadata have been checked.
+                let group_end = self.group_end + group.num_rows() as u64;
+                if group_end > end {
+                    break;
+                }
+                self.group_end = group_end;
+                self.next_group += 1;
+            }
+            self.row = self.group_end;
+        }
+        self.row - before
+    }
+
+    /// Whether all rows were returned or passed over.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.row == self.opened.rows
     }
 
     /// Decodes the next rows of the current row group; `None` at its end.
     fn next_batch(&mut self) -> Result<Option<RowBatch>, CorpusError> {
         let Some(reader) = &mut self.reader else { return Ok(None) };
         let (end, row) = (self.group_end, self.row);
-        guarded(&self.opened.path, row, || -> Result<_, Cause> {
+        guarded(&self.opened.file.path, row, || -> Result<_, Cause> {
             match reader.next() {
                 Some(batch) => RowBatch::new(&batch?, &self.sources).map(Some),
                 None if row == end => Ok(None),
@@ -145,11 +173,12 @@ impl ParquetRows {
     /// Goes to the next row group. `false` if there is none.
     fn open_group(&mut self) -> Result<bool, CorpusError> {
         let (group, max) = (self.next_group, self.limits.reader_bytes);
-        let Opened { path, file, metadata, .. } = &self.opened;
-        if group == metadata.metadata().num_row_groups() {
+        if group == self.opened.metadata.metadata().num_row_groups() {
             return Ok(false);
         }
         self.reader = None;
+        self.opened.hold(group, &self.leaves, self.row)?;
+        let Opened { file: RangeFile { path, held, .. }, metadata, .. } = &self.opened;
         // The row counts of the metadata have been checked.
         let rows = metadata.metadata().row_group(group).num_rows() as u64;
         let batch_rows = || self.opened.batch_rows(group, &self.leaves, max);
@@ -159,7 +188,7 @@ impl ParquetRows {
         })?;
         let reader = guarded(path, self.row, || -> Result<_, Cause> {
             let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(
-                file.try_clone()?,
+                held.try_clone()?,
                 metadata.clone(),
             );
             let leaves = self.leaves.iter().copied();
@@ -175,8 +204,8 @@ impl ParquetRows {
 
     /// Returns the share of the file's bytes that the first `rows` rows stand for.
     fn bytes_up_to(&self, rows: u64) -> u64 {
-        let Opened { bytes, rows: all, .. } = self.opened;
-        let share = u128::from(bytes) * u128::from(rows) / u128::from(all.max(1));
+        let all = self.opened.rows;
+        let share = u128::from(self.opened.file.bytes) * u128::from(rows) / u128::from(all.max(1));
         u64::try_from(share).unwrap_or(u64::MAX)
     }
 }
@@ -241,6 +270,7 @@ fn optional<'a>(
 #[cfg(test)]
 mod tests {
     use std::error::Error;
+    use std::path::Path;
 
     use super::*;
     use crate::testing::{Folder, parquet_bytes, parquet_with, strings};
@@ -447,12 +477,17 @@ mod tests {
         }
     }
 
+    fn file(folder: &Folder) -> RangeFile {
+        let path: Arc<Path> = Path::new(&format!("{}/c.parquet", folder.path())).into();
+        RangeFile::here(&path).unwrap()
+    }
+
     /// Reads all rows and returns, for each, the number of rows of its batch.
     fn read_within(folder: &Folder, reader_bytes: u64) -> Result<Vec<usize>, String> {
-        let path: Arc<Path> = Path::new(&format!("{}/c.parquet", folder.path())).into();
+        let file = file(folder);
         let limits = Limits { reader_bytes, ..Limits::default() };
         let shorten = |error: CorpusError| error.to_string().replace(folder.path(), "DIR");
-        let rows = ParquetRows::open(&path, &Columns::default(), &limits);
+        let rows = ParquetRows::open(file, &Columns::default(), &limits);
         let (mut rows, mut batches) = (rows.map_err(shorten)?, Vec::new());
         while rows.next_row().map_err(shorten)?.is_some() {
             batches.push(rows.batch.as_ref().unwrap().rows);
@@ -495,9 +530,9 @@ mod tests {
         let limits = Limits { reader_bytes: 16 << 20, ..Limits::default() };
         let folder = Folder::new();
         let error = |bytes: &[u8]| {
-            let path = folder.write("c.parquet", bytes);
+            folder.write("c.parquet", bytes);
             let named = Columns { text: Some("text".into()), ..Columns::default() };
-            let rows = ParquetRows::open(&Path::new(&path).into(), &named, &limits);
+            let rows = ParquetRows::open(file(&folder), &named, &limits);
             rows.unwrap().next_row().unwrap_err().to_string()
         };
         // A million values of nothing take some bytes of levels, and 24 MB as an array.
@@ -559,8 +594,7 @@ mod tests {
             let rows = read_damaged(&folder, &bytes, &Columns::default());
             assert_eq!(rows, [format!("1//{long}"), "2//b".to_owned()], "{codec} {version:?}");
 
-            let path: Arc<Path> = Path::new(&format!("{}/c.parquet", folder.path())).into();
-            let opened = Opened::open(&path, &Limits::default()).unwrap();
+            let opened = Opened::open(file(&folder), &Limits::default()).unwrap();
             let (page, _) = opened.metadata.metadata().row_group(0).column(1).byte_range();
             // The size follows the page's type. The flip makes it larger or smaller.
             bytes[page as usize + 3] ^= 2;

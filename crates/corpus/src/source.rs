@@ -1,5 +1,6 @@
 //! Opens the texts of a corpus: a file or a pipe comes in, a reader of its text goes out, decompressed. What
-//! came through a pipe is kept in a temporary file, since a corpus is read more than once. Knows no format.
+//! came through a pipe is kept in a temporary file, since a corpus is read more than once. A file outside this
+//! machine is read by ranges, each time anew. Knows no format.
 
 use std::fs::File;
 use std::io::{self, BufRead, Cursor, Read};
@@ -8,12 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hyperrag_core::{FileVersion, RangeRead};
 use hyperrag_files::compressed::Decompressed;
 use hyperrag_files::lines::BYTE_ORDER_MARK;
 
 use crate::error::CorpusError;
 use crate::limits::Limits;
 use crate::place::Place;
+use crate::ranges::{FromStart, RangeFile, range_error, unread};
 
 /// Bytes of a text that are looked at to tell what it is.
 const HEAD_BYTES: u64 = 1 << 14;
@@ -25,20 +28,44 @@ pub(crate) struct Source {
     pub(crate) name: Arc<Path>,
     /// Size as it is stored, in bytes.
     pub(crate) bytes: u64,
+    kept: Kept,
+}
+
+/// Place of a text's bytes.
+#[derive(Clone, Debug)]
+enum Kept {
+    /// The file of the source's name.
+    Named,
     /// Copy of what a pipe held. The file has no name, so nothing is left of it when the program ends.
-    copy: Option<Arc<File>>,
+    Copy(Arc<File>),
+    /// A file outside this machine.
+    Elsewhere(Arc<dyn RangeRead>),
 }
 
 impl Source {
     /// Takes a file, which is opened anew for each reading.
     pub(crate) fn of_file(name: &Path, bytes: u64) -> Self {
-        Self { name: name.into(), bytes, copy: None }
+        Self { name: name.into(), bytes, kept: Kept::Named }
+    }
+
+    /// Takes a file outside this machine.
+    pub(crate) fn elsewhere(file: Arc<dyn RangeRead>) -> Self {
+        let FileVersion { name, bytes, .. } = file.version();
+        Self { name: Path::new(name).into(), bytes: *bytes, kept: Kept::Elsewhere(file) }
+    }
+
+    /// Returns the version of a file outside this machine; `None` for others.
+    pub(crate) fn version(&self) -> Option<&FileVersion> {
+        match &self.kept {
+            Kept::Elsewhere(file) => Some(file.version()),
+            Kept::Named | Kept::Copy(_) => None,
+        }
     }
 
     /// Checks that the file has not become shorter since it was found: its last rows would be missing.
     pub(crate) fn check_length(&self) -> Result<(), CorpusError> {
-        let now = match (&self.copy, self.name.metadata()) {
-            (None, Ok(found)) => found.len(),
+        let now = match (&self.kept, self.name.metadata()) {
+            (Kept::Named, Ok(found)) => found.len(),
             _ => return Ok(()),
         };
         let (path, before) = (self.name.to_path_buf(), self.bytes);
@@ -54,26 +81,35 @@ impl Source {
         };
         let mut copy = tempfile::tempfile_in(&folder).map_err(failed)?;
         let bytes = io::copy(&mut pipe, &mut copy).map_err(failed)?;
-        Ok(Self { name: name.into(), bytes, copy: Some(Arc::new(copy)) })
+        Ok(Self { name: name.into(), bytes, kept: Kept::Copy(Arc::new(copy)) })
     }
 
     /// Whether it came through a pipe.
     pub(crate) fn is_copy(&self) -> bool {
-        self.copy.is_some()
+        matches!(self.kept, Kept::Copy(_))
+    }
+
+    /// Opens the file to read ranges of it. That is no way to read a copy.
+    pub(crate) fn open_ranges(&self) -> Result<RangeFile, CorpusError> {
+        match &self.kept {
+            Kept::Elsewhere(file) => RangeFile::elsewhere(&self.name, file),
+            Kept::Named | Kept::Copy(_) => RangeFile::here(&self.name),
+        }
     }
 
     /// Opens the text at its start, decompressed.
     pub(crate) fn open(&self, limits: &Limits) -> Result<Text, CorpusError> {
-        let io = |source| CorpusError::Io { path: self.name.to_path_buf(), source };
+        let place = Place::line(&self.name, 1);
+        let io = |error| unreadable(error, place.clone(), false);
         let read = Arc::new(AtomicU64::new(0));
-        let file: Box<dyn Read + Send> = match &self.copy {
-            Some(copy) => Box::new(Copied { file: Arc::clone(copy), at: 0 }),
-            None => Box::new(File::open(&self.name).map_err(io)?),
+        let file: Box<dyn Read + Send> = match &self.kept {
+            Kept::Named => Box::new(File::open(&self.name).map_err(io)?),
+            Kept::Copy(copy) => Box::new(Copied { file: Arc::clone(copy), at: 0 }),
+            Kept::Elsewhere(file) => Box::new(FromStart::new(file)),
         };
         let file = Counted { file, read: Arc::clone(&read) };
         let mut decoded = Decompressed::new(file, limits.window_log()).map_err(io)?;
         let compressed = decoded.is_compressed().then_some(read);
-        let place = Place::line(&self.name, 1);
         let first = head(&mut decoded, HEAD_BYTES)
             .map_err(|error| unreadable(error, place, compressed.is_some()))?;
         let reader = Cursor::new(first.clone()).chain(decoded);
@@ -134,6 +170,9 @@ impl Text {
 }
 
 fn unreadable(source: io::Error, place: Place, is_compressed: bool) -> CorpusError {
+    if let Some(error) = range_error(&source) {
+        return unread(&place.file, error);
+    }
     // What a decoder finds has no number of the system.
     if !is_compressed || source.raw_os_error().is_some() {
         return CorpusError::Io { path: PathBuf::from(&*place.file), source };

@@ -1,10 +1,15 @@
-//! Temporary folders and Parquet files for the tests of several modules.
+//! Temporary folders, Parquet files and a place outside this machine for the tests of several modules.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arrow_array::RecordBatch;
 use arrow_array::{ArrayRef, StringArray};
+use bytes::Bytes;
+use hyperrag_core::{FileVersion, FolderEntry, RangeError, RangePlace, RangeRead, TierError};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
@@ -14,6 +19,7 @@ use parquet::schema::types::SchemaDescriptor;
 
 use crate::columns::Columns;
 use crate::corpus::Corpus;
+use crate::options::ReadOptions;
 
 /// A temporary folder.
 pub(crate) struct Folder {
@@ -56,8 +62,84 @@ impl Folder {
         rows.collect()
     }
 
+    /// Opens `inputs`, which are names below this folder, from a place that has its files as they are now.
+    pub(crate) fn corpus_elsewhere(
+        &self,
+        inputs: &[&str],
+        place: &Elsewhere,
+    ) -> Result<Corpus, String> {
+        let inputs: Vec<String> =
+            inputs.iter().map(|input| format!("mem://{}/{input}", self.path())).collect();
+        let (columns, options) = (Columns::default(), ReadOptions::default());
+        let corpus = Corpus::open_anywhere(&inputs, columns, options, Some(place));
+        corpus.map_err(|error| self.shorten(&error.to_string()))
+    }
+
     fn shorten(&self, text: &str) -> String {
         text.replace(self.path(), "DIR")
+    }
+}
+
+/// Place outside this machine whose `mem://` URLs lead to the files of this one, with a count of the bytes read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Elsewhere {
+    pub(crate) read: Arc<AtomicU64>,
+    /// Versions of files by their names, where they are not the first.
+    pub(crate) versions: Arc<Mutex<BTreeMap<String, u64>>>,
+}
+
+/// A file of the place.
+#[derive(Debug)]
+struct MemoryFile {
+    place: Elsewhere,
+    version: FileVersion,
+    bytes: Vec<u8>,
+}
+
+impl Elsewhere {
+    fn e_tag(&self, name: &str) -> String {
+        self.versions.lock().unwrap().get(name).copied().unwrap_or_default().to_string()
+    }
+
+    /// Returns the bytes read since the last call.
+    pub(crate) fn take_read(&self) -> u64 {
+        self.read.swap(0, Ordering::Relaxed)
+    }
+}
+
+impl RangePlace for Elsewhere {
+    fn open(&self, url: &str) -> Result<Option<Arc<dyn RangeRead>>, TierError> {
+        let path = url.strip_prefix("mem://");
+        let path = path.ok_or_else(|| TierError::Refused("no mem://".to_owned()))?;
+        let Ok(bytes) = fs::read(path) else { return Ok(None) };
+        let e_tag = self.e_tag(url);
+        let version = FileVersion { name: url.to_owned(), bytes: bytes.len() as u64, e_tag };
+        Ok(Some(Arc::new(MemoryFile { place: self.clone(), version, bytes })))
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<FolderEntry>, TierError> {
+        let folder = folder.trim_end_matches('/');
+        let entries = fs::read_dir(folder.trim_start_matches("mem://"));
+        let names = entries.into_iter().flatten().flatten().filter(|entry| entry.path().is_file());
+        let url = |name: &str| format!("{folder}/{name}");
+        let urls = names.map(|entry| url(&entry.file_name().to_string_lossy()));
+        let mut listed: Vec<_> = urls.map(|url| FolderEntry { name: url.clone(), url }).collect();
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(listed)
+    }
+}
+
+impl RangeRead for MemoryFile {
+    fn version(&self) -> &FileVersion {
+        &self.version
+    }
+
+    fn read(&self, range: Range<u64>) -> Result<Bytes, RangeError> {
+        if self.place.e_tag(&self.version.name) != self.version.e_tag {
+            return Err(RangeError::Changed);
+        }
+        self.place.read.fetch_add(range.end - range.start, Ordering::Relaxed);
+        Ok(Bytes::copy_from_slice(&self.bytes[range.start as usize..range.end as usize]))
     }
 }
 

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod build;
 pub mod error;
 mod index;
+pub mod inputs;
 pub mod maintain;
 mod notes;
 pub mod open;

@@ -26,7 +26,9 @@ mod tiered;
 
 pub use damage::Damage;
 pub use error::{NoRepair, StoreError};
-pub use format::build_plan::{BuildPlan, PLAN_BYTES_MAX, PlanFault, UnitsDigest, UnitsHasher};
+pub use format::build_plan::{
+    BuildPlan, InputObjects, PLAN_BYTES_MAX, PlanFault, UnitsDigest, UnitsHasher,
+};
 pub use format::chunk_file::{IndexedDocument, ShardChunks};
 pub use format::collection::{COLLECTION, COLLECTION_BYTES_MAX, Collection, CollectionFault};
 pub use format::exported::{

@@ -30,7 +30,7 @@ pub use counters::CacheCounts;
 pub use faulty::{FaultCounts, FaultRates, Faulty};
 pub use folder::FolderTier;
 pub use names::check_file_name;
-pub use object::{ObjectLogin, ObjectOptions, ObjectTier};
+pub use object::{ObjectLogin, ObjectOptions, ObjectReader, ObjectTier};
 pub use ram::RamTier;
 pub use redis::{Readers, RedisOptions, RedisTier};
 pub use spec::{

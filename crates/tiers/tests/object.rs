@@ -21,11 +21,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fake_s3::{BUCKET, FakeS3, Fault, KEY};
 use hyperrag_core::{
-    Answer, Blob, BlobKey, FactValue, FetchSink, FileTier, Piece, ShardId, Slot, Swapped, Tier,
-    TierError,
+    Answer, Blob, BlobKey, FactValue, FetchSink, FileTier, Piece, RangeError, ShardId, Slot,
+    Swapped, Tier, TierError,
 };
 use hyperrag_tiers::contract::Harness;
-use hyperrag_tiers::{ObjectLogin, ObjectOptions, ObjectTier};
+use hyperrag_tiers::{ObjectLogin, ObjectOptions, ObjectReader, ObjectTier};
 use sink::Sink;
 use suite::{run_blocks, run_files};
 
@@ -666,6 +666,7 @@ fn seaweedfs_holds_what_it_is_given() {
     let at = |bucket, key| ObjectTier::open(&options(&weed.endpoint, bucket, key)).unwrap();
     let tier = at("hyperrag", KEY);
     round_trip(&tier);
+    ranges_of(&weed, &tier);
     let mut strange = options(&weed.endpoint, "hyperrag", KEY);
     strange.login = ObjectLogin::Keys {
         access_key: KEY.to_owned(),
@@ -710,4 +711,123 @@ fn one_of_sixteen_wins(tier: &ObjectTier) {
         });
         assert_eq!(done.load(SeqCst), 1);
     }
+}
+
+fn reader(endpoint: &str, bucket: &str, key: &str) -> ObjectReader {
+    let url = format!("s3://{bucket}");
+    ObjectReader::open(&ObjectOptions { url, ..options(endpoint, bucket, key) }).unwrap()
+}
+
+#[test]
+fn ranges_of_objects_come_through_faults() {
+    let server = FakeS3::start(31);
+    let bytes = pattern(7, 3 << 20);
+    server.store("in/put.bin", bytes.clone());
+    let reader = reader(&server.endpoint, BUCKET, KEY);
+    let file = reader.file("in/put.bin").unwrap().unwrap();
+    let version = file.version();
+    assert_eq!((version.name.as_str(), version.bytes), ("s3://bucket/in/put.bin", 3 << 20));
+    server.fail(
+        300,
+        &[
+            Fault::Status(500),
+            Fault::Status(503),
+            Fault::Status(429),
+            Fault::Drop,
+            Fault::Cut,
+            Fault::Short,
+            Fault::Long,
+            Fault::Elsewhere,
+        ],
+    );
+    let mut seed = 5_u64;
+    for _ in 0..60 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let start = (seed >> 33) % (3 << 20);
+        let end = (start + (seed >> 20) % (1 << 20)).min(3 << 20);
+        let read = file.read(start..end).unwrap();
+        assert!(read == bytes[start as usize..end as usize], "{start}..{end}");
+    }
+    assert!(server.faults(|_| true) > 15);
+    server.fail(0, &[]);
+    assert_eq!(file.read(9..9).unwrap().len(), 0);
+    let beyond = 5..bytes.len() as u64 + 1;
+    assert!(matches!(file.read(beyond), Err(RangeError::Place(TierError::Refused(_)))));
+    assert!(reader.file("in/none.bin").unwrap().is_none());
+}
+
+#[test]
+fn an_object_that_changes_is_never_mixed() {
+    let server = FakeS3::start(32);
+    let (bytes, len) = (pattern(8, 1 << 20), 1_u64 << 20);
+    server.store("in/put.bin", bytes.clone());
+    let reader = reader(&server.endpoint, BUCKET, KEY);
+    let file = reader.file("in/put.bin").unwrap().unwrap();
+    // In the middle of an answer, of equal length.
+    server.fail_next(&[Fault::Replaced]);
+    assert_eq!(file.read(0..len), Err(RangeError::Changed));
+    assert_eq!(file.read(0..9), Err(RangeError::Changed));
+    server.store("in/put.bin", bytes[..100].to_vec());
+    assert_eq!(
+        file.read(0..100),
+        Err(RangeError::Changed),
+        "of equal bytes, but of another version"
+    );
+    assert!(reader.file("in/put.bin").unwrap().unwrap().version().bytes == 100);
+}
+
+#[test]
+fn a_folder_is_listed_page_by_page_and_without_those_below() {
+    let server = FakeS3::start(33);
+    for name in [
+        "in/b.tsv",
+        "in/a.tsv",
+        "in/a/x.tsv",
+        "in/c.tsv",
+        "in/d.tsv",
+        "in/e.tsv",
+        "inn.tsv",
+        "z.tsv",
+    ] {
+        server.store(name, vec![0]);
+    }
+    let reader = reader(&server.endpoint, BUCKET, KEY);
+    server.fail(200, &[Fault::Status(503), Fault::Drop, Fault::Cut]);
+    for _ in 0..10 {
+        let names = reader.list("in/").unwrap();
+        assert_eq!(names, ["a.tsv", "b.tsv", "c.tsv", "d.tsv", "e.tsv"]);
+    }
+    assert!(server.faults(|_| true) > 3);
+    server.fail(0, &[]);
+    assert_eq!(reader.list("").unwrap(), ["inn.tsv", "z.tsv"]);
+    assert!(reader.list("none/").unwrap().is_empty());
+}
+
+#[test]
+fn buckets_and_keys_that_are_wrong_are_named() {
+    let server = FakeS3::start(34);
+    let check = |reader: ObjectReader, expected: &str| {
+        for error in [reader.file("in/put.bin").unwrap_err(), reader.list("in/").unwrap_err()] {
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    };
+    check(reader(&server.endpoint, "absent", KEY), "no bucket of this name");
+    check(reader(&server.endpoint, BUCKET, "other"), "no right to the object");
+    check(reader("http://127.0.0.1:9", BUCKET, KEY), "cannot be reached");
+}
+
+/// Reads ranges of an object of SeaweedFS, which is then replaced.
+fn ranges_of(weed: &weed::Weed, tier: &ObjectTier) {
+    let bytes = pattern(9, 20 << 20);
+    tier.put_file("in/odd.parquet", file_of(&bytes).path()).unwrap();
+    tier.put_file("in/sub/deep.tsv", file_of(b"x").path()).unwrap();
+    let reader = reader(&weed.endpoint, "hyperrag", KEY);
+    assert_eq!(reader.list("pre/fix/in/").unwrap(), ["odd.parquet"]);
+    let key = "pre/fix/in/odd.parquet";
+    let file = reader.file(key).unwrap().unwrap();
+    let range = 7_000_001..16_000_007;
+    assert!(file.read(range.clone()).unwrap() == bytes[range.start as usize..range.end as usize]);
+    tier.put_file("in/odd.parquet", file_of(&pattern(10, 20 << 20)).path()).unwrap();
+    assert_eq!(file.read(range), Err(RangeError::Changed));
+    assert!(reader.file("pre/fix/in/none").unwrap().is_none());
 }

@@ -1,8 +1,10 @@
-//! A Parquet file whose metadata are read and checked: a path and limits come in; the file, and how many of
-//! its rows may be decoded together, go out. Damage and panics of the decoder become errors.
+//! A Parquet file whose metadata are read and checked: a file that is read by ranges and limits come in; the file
+//! with a row group that is at hand, and how many of its rows may be decoded together, go out. Damage and panics of
+//! the decoder become errors.
 
 use std::error::Error;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,11 +19,16 @@ use crate::limits::Limits;
 use crate::pages::LargestPages;
 use crate::parquet::groups::with_typed_groups;
 use crate::parquet::records::LargestList;
+use crate::ranges::RangeFile;
 
+/// End of every Parquet file.
+const MAGIC: &[u8] = b"PAR1";
 /// Largest number of rows decoded at a time.
 const BATCH_ROWS: u64 = 256;
 /// Size of the footer, which begins with the length of the metadata before it, in bytes.
 const FOOTER_BYTES: u64 = 8;
+/// Bytes at the end of a file elsewhere that are fetched together, since most metadata are in them.
+const END_BYTES: u64 = 64 << 10;
 /// Bytes that a value of a list takes beside its text: a view, its levels, and both again while they grow.
 const LIST_VALUE_BYTES: u64 = 48;
 
@@ -29,41 +36,60 @@ pub(crate) type Cause = Box<dyn Error + Send + Sync>;
 
 /// A Parquet file with metadata that are read and checked.
 pub(crate) struct Opened {
-    pub(crate) path: Arc<Path>,
-    pub(crate) file: File,
+    pub(crate) file: RangeFile,
     pub(crate) metadata: ArrowReaderMetadata,
     /// Number of rows by the metadata.
     pub(crate) rows: u64,
-    /// Size of the whole file, in bytes.
-    pub(crate) bytes: u64,
 }
 
 impl Opened {
-    pub(crate) fn open(path: &Arc<Path>, limits: &Limits) -> Result<Self, CorpusError> {
+    pub(crate) fn open(mut file: RangeFile, limits: &Limits) -> Result<Self, CorpusError> {
+        let (path, bytes) = (Arc::clone(&file.path), file.bytes);
         let io = |source| CorpusError::Io { path: path.to_path_buf(), source };
-        let file = File::open(path).map_err(io)?;
-        let bytes = file.metadata().map_err(io)?.len();
+        file.hold_end(END_BYTES)?;
         let mut footer = [0; FOOTER_BYTES as usize];
         // The decoder refuses a file that is too short for a footer.
         if let Some(start) = bytes.checked_sub(FOOTER_BYTES) {
-            file.read_exact_at(&mut footer, start).map_err(io)?;
+            file.held.read_exact_at(&mut footer, start).map_err(io)?;
         }
         let [a, b, c, d, ..] = footer;
         let (length, max) = (u64::from(u32::from_le_bytes([a, b, c, d])), limits.metadata_bytes());
         if length > max && length <= bytes {
             return Err(CorpusError::Metadata { path: path.to_path_buf(), bytes: length, max });
         }
+        if length + FOOTER_BYTES > END_BYTES && length <= bytes && footer.ends_with(MAGIC) {
+            file.hold_end(length + FOOTER_BYTES)?;
+        }
         // An embedded Arrow schema is ignored, so a string column is Utf8, whether the writer had it as a
         // view, a dictionary or large.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        guarded(path, 0, || -> Result<_, Cause> {
-            let metadata = match ArrowReaderMetadata::load(&file, options.clone()) {
+        let (metadata, rows) = guarded(&path, 0, || -> Result<_, Cause> {
+            let metadata = match ArrowReaderMetadata::load(&file.held, options.clone()) {
                 Ok(metadata) => metadata,
-                Err(error) => load_mended(&file, bytes, length, options)?.ok_or(error)?,
+                Err(error) => load_mended(&file.held, bytes, length, options)?.ok_or(error)?,
             };
             let rows = check_metadata(metadata.metadata(), bytes)?;
-            Ok(Self { path: Arc::clone(path), file, metadata, rows, bytes })
-        })
+            Ok((metadata, rows))
+        })?;
+        Ok(Self { file, metadata, rows })
+    }
+
+    /// Puts the columns at `leaves` of a row group at hand. `row` is the number of rows read before.
+    pub(crate) fn hold(
+        &mut self,
+        group: usize,
+        leaves: &[usize],
+        row: u64,
+    ) -> Result<(), CorpusError> {
+        if !self.file.is_elsewhere() {
+            return Ok(());
+        }
+        let metadata = self.metadata.metadata().row_group(group);
+        let ranges = guarded(&self.file.path, row, || -> Result<_, Cause> {
+            let ranges = leaves.iter().map(|leaf| metadata.column(*leaf).byte_range());
+            Ok(joined(ranges.map(|(start, bytes)| start..start.saturating_add(bytes)).collect()))
+        })?;
+        self.file.hold(&ranges)
     }
 
     /// Returns the number of rows of a row group that may be decoded together, so that the largest pages of
@@ -81,7 +107,7 @@ impl Opened {
         for column in columns() {
             let (start, bytes) = column.byte_range();
             let LargestPages { stored, decoded, values, any_delta } =
-                LargestPages::of(&self.file, start, bytes, column.compression())?;
+                LargestPages::of(&self.file.held, start, bytes, column.compression())?;
             delta.extend(any_delta.then_some(column));
             // The page as stored; the page and a dictionary decoded; the lengths of values.
             pages += stored + 2 * decoded + 8 * values;
@@ -96,16 +122,29 @@ impl Opened {
         // A list's pages are read once to measure it, so one of them has to fit.
         if pages <= max {
             for (column, decoded) in lists {
-                row += list_bytes(&self.file, column, decoded)?;
+                row += list_bytes(&self.file.held, column, decoded)?;
             }
         }
         let rows = max.saturating_sub(pages) / row.max(1);
         if rows == 0 {
             return Ok(Err(pages.saturating_add(row)));
         }
-        delta.into_iter().try_for_each(|column| check_counts(&self.file, column))?;
+        delta.into_iter().try_for_each(|column| check_counts(&self.file.held, column))?;
         Ok(Ok(rows.min(BATCH_ROWS)))
     }
+}
+
+/// Sorts ranges and joins those that touch.
+fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut joined: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => joined.push(range),
+        }
+    }
+    joined
 }
 
 /// Returns the bytes that the largest list of a column takes once it is decoded. Its values are views of the

@@ -279,8 +279,8 @@ mod tests {
         let folder = Folder::new();
         let path = folder.write("c.parquet", &bytes);
         let path: Arc<std::path::Path> = std::path::Path::new(&path).into();
-        let rows =
-            crate::parquet::ParquetRows::open(&path, &Columns::default(), &Limits::default());
+        let file = crate::ranges::RangeFile::here(&path).unwrap();
+        let rows = crate::parquet::ParquetRows::open(file, &Columns::default(), &Limits::default());
         let mut rows = rows.unwrap();
         assert_eq!(rows.next_row().unwrap().unwrap().document.text, "a");
         let error = rows.next_row().unwrap_err().to_string();

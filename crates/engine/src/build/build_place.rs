@@ -140,7 +140,15 @@ impl BuildPlace {
     /// # Errors
     /// [`ShareError::Place`] if the place does not answer after several attempts.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, ShareError> {
-        let bytes_max = PLAN_BYTES_MAX.max(SPAN_BYTES_MAX);
+        self.read_up_to(name, PLAN_BYTES_MAX.max(SPAN_BYTES_MAX))
+    }
+
+    /// Reads a file of at most `bytes_max` bytes into memory, see [`BuildPlace::read`].
+    pub(crate) fn read_up_to(
+        &self,
+        name: &str,
+        bytes_max: u64,
+    ) -> Result<Option<Vec<u8>>, ShareError> {
         let read = retried(|| self.files.read_small(&self.own(name), bytes_max));
         Ok(read.map_err(|error| self.failed(error))?.map(|bytes| bytes.to_vec()))
     }

@@ -260,15 +260,23 @@ impl<'a> Units<'a> {
         read.iter().map(bytes).sum()
     }
 
-    /// Reads a unit of so many rows and keeps nothing of it.
-    pub(crate) fn pass_unit(&mut self, rows: u64) -> Result<(), EngineError> {
-        for _ in 0..rows {
+    /// Passes over `units` units that have `rows` rows together. Row groups of Parquet files that lie before the
+    /// next unit are not read.
+    pub(crate) fn pass_units(&mut self, units: u32, rows: u64) -> Result<(), EngineError> {
+        let mut left = rows;
+        if left > 0 && self.next.take().is_some() {
+            left -= 1;
+        }
+        let passed = self.rows.pass(left.min(self.limit - self.rows_read))?;
+        self.rows_read += passed;
+        BuildProgress::add(&self.progress.rows_read, passed);
+        for _ in passed..left {
             if self.read()?.is_none() {
                 break;
             }
         }
         self.next_row += rows;
-        self.next_shard.0 += 1;
+        self.next_shard.0 += units;
         Ok(())
     }
 
@@ -501,7 +509,7 @@ mod tests {
             assert_eq!(measured, expected, "{unit_bytes}");
             // Units that are passed leave the others as they are.
             let rest = with_units(&LENGTHS, unit_bytes, |mut units| {
-                units.pass_unit(expected[0].rows).unwrap();
+                units.pass_units(1, expected[0].rows).unwrap();
                 let budget = Budget::new(1);
                 let held = units.next_unit(&budget).unwrap().unwrap();
                 let rows = held.unit.contents.documents.first().map(|document| document.row);

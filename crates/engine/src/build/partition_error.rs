@@ -39,6 +39,17 @@ pub enum PartitionError {
         /// Units of the plan.
         theirs: UnitsDigest,
     },
+    /// An object of the input is another one than when the plan was made.
+    #[error(
+        "{place}: it is being built from another version of the input{}: the objects must not change meanwhile",
+        named(object.as_deref())
+    )]
+    OtherObject {
+        /// Name of the place.
+        place: String,
+        /// Name of the first object that differs, if it is known.
+        object: Option<String>,
+    },
     /// The input is another one than it was a while ago.
     #[error(
         "unit {unit} of the input has other rows than when it was counted: it must not change meanwhile"
@@ -121,6 +132,13 @@ fn sizes(units: &UnitsDigest) -> String {
     format!("{} in {}", counted(units.rows, "row"), counted(units.units, "unit"))
 }
 
+/// Names the object that differs.
+fn named(object: Option<&str>) -> String {
+    object.map_or_else(String::new, |object| {
+        format!(": {object} has changed, or is not one of that build")
+    })
+}
+
 /// Says what differs between inputs of one size.
 fn difference(ours: &UnitsDigest, theirs: &UnitsDigest) -> &'static str {
     match (ours.units, ours.rows) == (theirs.units, theirs.rows) {
@@ -136,6 +154,7 @@ impl Classified for PartitionError {
             Self::Place(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::OtherInput { .. }
+            | Self::OtherObject { .. }
             | Self::Changed { .. }
             | Self::NoPlan { .. }
             | Self::Occupied { .. }

@@ -107,12 +107,9 @@ impl<'a, M: LanguageModel> SpanBuilder<'a, M> {
         if self.reader.next_shard() > first {
             self.reader = Units::again(self.input, self.passed);
         }
-        while self.reader.next_shard() < first {
-            let unit = self.reader.next_shard().0;
-            let rows = self.units.unit(unit).ok_or(PartitionError::Changed { unit })?.rows;
-            self.reader.pass_unit(rows)?;
-        }
-        Ok(())
+        let next = self.reader.next_shard().0;
+        let rows = self.units.first_row(first.0) - self.units.first_row(next);
+        self.reader.pass_units(first.0 - next, rows)
     }
 }
 

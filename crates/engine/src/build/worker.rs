@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hyperrag_core::LanguageModel;
+use hyperrag_core::{Digest, LanguageModel};
 use hyperrag_store::{
-    BUILD, BuildPlan, Store, StoreError, StoreNotes, UnitsDigest, calibration_object, encode_span,
+    BUILD, BuildPlan, InputObjects, Store, StoreError, StoreNotes, UnitsDigest, calibration_object,
+    encode_span,
 };
 use serde::Serialize;
 
@@ -31,6 +32,8 @@ pub const SPAN_UNITS: u32 = 16;
 const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
 /// The next wait is this share of the time waited so far, so that no worker waits much longer than it must.
 const IDLE_SHARE: u32 = 16;
+/// Longest list of units that is fetched, in bytes; a longer one is counted. It is that of 26 million units.
+const UNITS_BYTES_MAX: u64 = 1 << 30;
 /// Longest wait within which a signal to stop is heeded.
 const HEED: Duration = Duration::from_millis(50);
 
@@ -121,8 +124,14 @@ pub fn work<M: LanguageModel>(
     settings: WorkerSettings<'_>,
 ) -> Result<WorkerReport, EngineError> {
     let start = Instant::now();
-    check_not_empty(input)?;
-    let units = UnitList::of(input)?;
+    let objects = objects_of(input);
+    let units = match known_units(place, objects.as_ref())? {
+        Some(units) => units,
+        None => {
+            check_not_empty(input)?;
+            UnitList::of(input)?
+        }
+    };
     let counted = units.digest();
     let mut report = WorkerReport {
         place: place.name.clone(),
@@ -140,7 +149,7 @@ pub fn work<M: LanguageModel>(
         return Ok(report);
     }
     let scratch = Scratch::take(settings.scratch)?;
-    let plan = agree(input, place, counted, settings.patience, &scratch.folder)?;
+    let plan = agree(input, place, &units, objects, settings.patience, &scratch.folder)?;
     let mut claims =
         Claims::new(place, plan.spans(), Duration::from_secs(plan.patience_seconds.max(1)));
     claims.check_place()?;
@@ -186,32 +195,96 @@ fn is_merged<M>(
     }
 }
 
+/// Returns the objects of an input that lies outside this machine as a whole; `None` for others.
+fn objects_of<M>(input: &BuildInput<'_, M>) -> Option<InputObjects> {
+    let versions = input.corpus.versions();
+    let settings = format!("{} {:?}", input.corpus.reading(), input.limit);
+    let all = versions.len() == input.corpus.files().len();
+    InputObjects::of(&versions, Digest::of(settings.as_bytes())).filter(|_| all)
+}
+
+/// Refuses objects that have changed since the plan was made.
+fn check_objects(
+    place: &BuildPlace,
+    ours: Option<&InputObjects>,
+    plan: &BuildPlan,
+) -> Result<(), PartitionError> {
+    match (ours, &plan.objects) {
+        (Some(ours), Some(theirs)) if ours.digest != theirs.digest => {
+            let object = ours.difference(theirs).map(|object| object.name.clone());
+            Err(PartitionError::OtherObject { place: place.name.clone(), object })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns the name of the units' list.
+fn units_object(counted: &UnitsDigest) -> String {
+    format!("units/{}", counted.digest)
+}
+
+/// Fetches the units that another worker has counted; `None` if none has, or if its rows may be others. The same
+/// versions of objects, read with the same settings, have the same rows.
+fn known_units(
+    place: &BuildPlace,
+    objects: Option<&InputObjects>,
+) -> Result<Option<UnitList>, EngineError> {
+    let Some(objects) = objects else { return Ok(None) };
+    let Some(plan) = place.plan()? else { return Ok(None) };
+    check_objects(place, Some(objects), &plan)?;
+    if plan.objects.as_ref() != Some(objects) {
+        return Ok(None);
+    }
+    let bytes_max = UnitList::bytes_of(plan.input.units).min(UNITS_BYTES_MAX);
+    let found = place.read_up_to(&units_object(&plan.input), bytes_max)?;
+    Ok(found.and_then(|bytes| UnitList::parse(&bytes, &plan.input)))
+}
+
+/// Stores a file of a worker's own, which the plan refers to.
+fn store_own(
+    place: &BuildPlace,
+    object: &str,
+    bytes: &[u8],
+    path: &Path,
+) -> Result<(), EngineError> {
+    let written =
+        fs::write(path, bytes).and_then(|()| File::open(path).and_then(|file| file.sync_all()));
+    written.map_err(ShareError::io(path, "cannot be written"))?;
+    Ok(place.take_own(object, path)?)
+}
+
 /// Makes the plan, or checks that the one that is there is this worker's.
 fn agree<M>(
     input: &BuildInput<'_, M>,
     place: &BuildPlace,
-    counted: UnitsDigest,
+    units: &UnitList,
+    objects: Option<InputObjects>,
     patience: Duration,
     scratch: &Path,
 ) -> Result<BuildPlan, EngineError> {
+    let counted = units.digest();
     if place.plan()?.is_none() && place.exported()?.is_some() {
         return Err(PartitionError::Occupied { place: place.name.clone() }.into());
     }
     if let Some(calibration) = input.calibration {
-        let path = scratch.join("calibration");
-        let written = fs::write(&path, calibration.to_bytes())
-            .and_then(|()| File::open(&path).and_then(|file| file.sync_all()));
-        written.map_err(ShareError::io(&path, "cannot be written"))?;
-        place.take_own(&calibration_object(&calibration.digest()), &path)?;
+        let object = calibration_object(&calibration.digest());
+        store_own(place, &object, &calibration.to_bytes(), &scratch.join("calibration"))?;
     }
+    if objects.is_some() {
+        let path = scratch.join("units");
+        store_own(place, &units_object(&counted), &units.to_bytes(), &path)?;
+    }
+    let ours = objects.clone();
     let plan = place.make_plan(BuildPlan {
         fingerprint: input.fingerprint.clone(),
         input: counted,
         span_units: SPAN_UNITS,
         patience_seconds: patience.as_secs().max(1),
         notes: input.notes.cloned().unwrap_or_else(StoreNotes::default),
+        objects,
     })?;
     check_fingerprint(input, place, &plan.fingerprint)?;
+    check_objects(place, ours.as_ref(), &plan)?;
     match plan.input == counted {
         true => Ok(plan),
         false => {

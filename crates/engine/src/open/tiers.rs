@@ -119,7 +119,8 @@ impl TierLogins {
         })
     }
 
-    fn object(&self, spec: &S3Spec) -> Result<ObjectOptions, TierError> {
+    /// Returns the options of a bucket.
+    pub(crate) fn object(&self, spec: &S3Spec) -> Result<ObjectOptions, TierError> {
         let url = format!("s3://{}/{}", spec.bucket, spec.prefix);
         let endpoint = spec.endpoint.clone().or_else(|| self.endpoint.clone());
         Ok(ObjectOptions {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use hyperrag_core::{Digest, Fingerprint};
+use hyperrag_core::{Digest, FileVersion, Fingerprint};
 use serde::{Deserialize, Serialize};
 
 use crate::format::envelope::{self, Envelope};
@@ -63,6 +63,47 @@ impl UnitsDigest {
     }
 }
 
+/// Objects that are named in a plan: with the longest names, half of [`PLAN_BYTES_MAX`].
+const OBJECTS_NAMED: usize = 400;
+
+/// Files outside the machines that build, as they were when the plan was made, and the way to read them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputObjects {
+    /// Number of the objects.
+    pub count: u64,
+    /// Digest of name, length and version of each, in order.
+    pub digest: Digest,
+    /// The first 400 of them.
+    pub first: Vec<FileVersion>,
+    /// Digest of the settings that decide which rows they have.
+    pub reading: Digest,
+}
+
+impl InputObjects {
+    /// Takes all objects of an input, in order; `None` if there are none.
+    #[must_use]
+    pub fn of(versions: &[FileVersion], reading: Digest) -> Option<Self> {
+        let mut hasher = blake3::Hasher::new();
+        for FileVersion { name, bytes, e_tag } in versions {
+            for text in [name, e_tag] {
+                hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+            }
+            hasher.update(&bytes.to_le_bytes());
+        }
+        let digest = Digest(*hasher.finalize().as_bytes());
+        let first = versions.iter().take(OBJECTS_NAMED).cloned().collect();
+        let count = versions.len() as u64;
+        (count > 0).then_some(Self { count, digest, first, reading })
+    }
+
+    /// Returns the first object that is another one here than in `other`; `None` if none of the named is.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Option<&FileVersion> {
+        let differs = |(n, object): &(usize, &FileVersion)| other.first.get(*n) != Some(*object);
+        self.first.iter().enumerate().find(differs).map(|(_, object)| object)
+    }
+}
+
 /// Plan of a build that many processes share. Each makes it from its own input, and goes on only if it is equal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildPlan {
@@ -76,6 +117,9 @@ pub struct BuildPlan {
     pub patience_seconds: u64,
     /// Names that the store will note.
     pub notes: StoreNotes,
+    /// Objects of the input, if the one who made the plan had the input from outside its machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<InputObjects>,
 }
 
 impl BuildPlan {
@@ -151,7 +195,8 @@ mod tests {
         (0..units).for_each(|unit| hasher.add(u64::from(unit), &Digest([unit as u8; 32])));
         let notes = StoreNotes { model: Some("tiny".to_owned()), ..StoreNotes::default() };
         let input = hasher.finish();
-        BuildPlan { fingerprint, input, span_units: 16, patience_seconds: 90, notes }
+        let (span_units, patience_seconds, objects) = (16, 90, None);
+        BuildPlan { fingerprint, input, span_units, patience_seconds, notes, objects }
     }
 
     #[test]
@@ -193,5 +238,36 @@ mod tests {
         for other in [of(&[(2, 2), (1, 1)]), of(&[(2, 1), (1, 2)]), of(&[(1, 1)])] {
             assert_ne!(found, other);
         }
+    }
+
+    #[test]
+    fn objects_are_told_apart_and_older_plans_have_none() {
+        let version = |name: &str, bytes, e_tag: &str| FileVersion {
+            name: name.to_owned(),
+            bytes,
+            e_tag: e_tag.to_owned(),
+        };
+        let reading = Digest([7; 32]);
+        let many: Vec<_> =
+            (0..500).map(|n| version(&format!("{}{n:04}", "x".repeat(1000)), n, "e")).collect();
+        let objects = InputObjects::of(&many, reading).unwrap();
+        let plan = BuildPlan { objects: Some(objects.clone()), ..plan(5) };
+        assert!((plan.to_bytes().len() as u64) < PLAN_BYTES_MAX);
+        assert_eq!(BuildPlan::parse(&plan.to_bytes()), Ok(plan.clone()));
+        for n in [3, 450] {
+            for (bytes, e_tag) in [(n as u64, "other"), (9999, "e")] {
+                let mut others = many.clone();
+                others[n] = version(&many[n].name, bytes, e_tag);
+                let others = InputObjects::of(&others, reading).unwrap();
+                assert_ne!(others.digest, objects.digest);
+                assert_eq!(others.difference(&objects), others.first.get(n));
+            }
+        }
+        assert_eq!(objects.difference(&objects), None);
+        assert_eq!(InputObjects::of(&[], reading), None);
+        let older = BuildPlan { objects: None, ..plan };
+        let bytes = older.to_bytes();
+        assert!(!String::from_utf8(bytes.clone()).unwrap().contains("objects"));
+        assert_eq!(BuildPlan::parse(&bytes), Ok(older));
     }
 }

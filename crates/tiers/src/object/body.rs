@@ -140,21 +140,23 @@ impl Body {
     /// Asks for the bytes that have not come.
     fn ask(&self) -> impl Future<Output = Result<Source, Failure>> + Send + use<> {
         let (place, path, range) = (Arc::clone(&self.place), self.path.clone(), self.range.clone());
+        let e_tag = self.e_tag.clone();
         let options = GetOptions {
             range: Some(GetRange::Bounded(range.clone())),
-            if_match: self.e_tag.clone(),
+            if_match: e_tag.clone(),
             ..GetOptions::default()
         };
         async move {
             let got =
                 place.objects().get_opts(&path, options).await.map_err(Failure::unconditional);
             let got = match got {
-                Err(Failure::Conflict) => {
-                    let words = format!("{path} changed while it was read");
-                    return Err(TierError::Protocol(words).into());
-                }
+                Err(Failure::Conflict) => return Err(Failure::Changed),
                 got => got?,
             };
+            // Not every server heeds the condition.
+            if e_tag.is_some() && got.meta.e_tag.is_some() && e_tag != got.meta.e_tag {
+                return Err(Failure::Changed);
+            }
             if got.range != range {
                 let words = format!("bytes {:?} instead of {range:?}", got.range);
                 return Err(TierError::Protocol(words).into());

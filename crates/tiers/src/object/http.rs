@@ -138,6 +138,8 @@ pub(super) enum Failure {
     Absent,
     /// The condition of the request does not hold, or another request ran at the same time.
     Conflict,
+    /// The object has other contents than those that are being read.
+    Changed,
     /// The object is longer than its reader wants.
     TooLong(String),
     /// Anything else.
@@ -171,6 +173,7 @@ impl From<Failure> for TierError {
             Failure::Conflict => {
                 Self::Protocol("it tells of a conflict time after time".to_owned())
             }
+            Failure::Changed => Self::Protocol("an object changed while it was read".to_owned()),
             Failure::TooLong(words) => Self::Refused(words),
             Failure::Tier(error) => error,
         }

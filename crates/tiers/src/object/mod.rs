@@ -7,6 +7,7 @@ mod health;
 mod http;
 mod options;
 mod place;
+mod ranges;
 mod retry;
 mod runtime;
 mod stream;
@@ -25,6 +26,7 @@ use object_store::{ObjectStoreExt, PutMode, PutPayload};
 use tokio::runtime::Handle;
 
 pub use options::{ObjectLogin, ObjectOptions};
+pub use ranges::ObjectReader;
 
 use http::{Failure, present};
 use place::Place;

@@ -164,8 +164,8 @@ impl FakeS3 {
     }
 
     pub(crate) fn store(&self, name: &str, bytes: Vec<u8>) {
-        let object =
-            Object { bytes: Arc::new(bytes), e_tag: "\"seeded\"".to_owned(), meta: vec![] };
+        let e_tag = format!("\"s{}\"", self.state.versions.fetch_add(1, SeqCst));
+        let object = Object { bytes: Arc::new(bytes), e_tag, meta: vec![] };
         self.state.objects.lock().unwrap().insert(format!("/{BUCKET}/{name}"), object);
     }
 
@@ -317,6 +317,9 @@ fn handled(
     if !allowed.is_some_and(|line| line.contains(&format!("Credential={KEY}/"))) {
         return error(403, "InvalidAccessKeyId");
     }
+    if request.method == "GET" && request.query.contains_key("list-type") {
+        return list(state, request);
+    }
     if !request.path.starts_with(&format!("/{BUCKET}/")) {
         return error(404, "NoSuchBucket");
     }
@@ -330,6 +333,50 @@ fn handled(
         }
         _ => error(405, "MethodNotAllowed"),
     }
+}
+
+/// Names that a list has at most; the rest is in further ones.
+const PAGE: usize = 3;
+
+/// Lists the objects and folders directly below a prefix.
+fn list(state: &State, request: &Request) -> Reply {
+    if request.path.trim_end_matches('/') != format!("/{BUCKET}") {
+        return error(404, "NoSuchBucket");
+    }
+    let query = |name: &str| request.query.get(name).map(|value| value.replace("%2F", "/"));
+    let prefix = query("prefix").unwrap_or_default();
+    let objects = state.objects.lock().unwrap();
+    let start = format!("/{BUCKET}/{prefix}");
+    let below =
+        objects.iter().filter_map(|(name, object)| Some((name.strip_prefix(&start)?, object)));
+    // A folder ends with a slash, and has no object of its own.
+    let mut entries = BTreeMap::new();
+    for (rest, object) in below {
+        match rest.split_once('/') {
+            Some((folder, _)) => entries.insert(format!("{prefix}{folder}/"), None),
+            None => entries.insert(format!("{prefix}{rest}"), Some(object)),
+        };
+    }
+    let after = query("continuation-token").unwrap_or_default();
+    let mut left = entries.iter().filter(|(name, _)| **name > after);
+    let mut xml = "<ListBucketResult>".to_owned();
+    let mut last = "";
+    for (name, object) in left.by_ref().take(PAGE) {
+        last = name;
+        xml += &match object {
+            None => format!("<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>"),
+            Some(object) => format!(
+                "<Contents><Key>{name}</Key><Size>{}</Size><ETag>{}</ETag>\
+                 <LastModified>2026-12-01T00:00:00.000Z</LastModified></Contents>",
+                object.bytes.len(),
+                object.e_tag
+            ),
+        };
+    }
+    if left.next().is_some() {
+        xml += &format!("<NextContinuationToken>{last}</NextContinuationToken>");
+    }
+    (200, vec![], format!("{xml}</ListBucketResult>").into_bytes())
 }
 
 fn get(state: &State, request: &Request, range: Option<Range<u64>>, fault: Option<Fault>) -> Reply {

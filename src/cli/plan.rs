@@ -105,7 +105,7 @@ pub(crate) struct PlanCorpusArgs {
     /// Tokens of a query, prompt included.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=32768))]
     pub(crate) query_tokens: u32,
-    /// Chunks to rerank a query.
+    /// Candidates of a query: documents with all their chunks if --documents is given, else chunks.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) depth: u32,
     /// Queries a second, on average over a month.
@@ -114,6 +114,25 @@ pub(crate) struct PlanCorpusArgs {
     /// Chunks that are computed anew in a month, as a share of all: 730 for a corpus that changes every hour.
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = parse_share)]
     pub(crate) changed_a_month: f64,
+}
+
+impl PlanCorpusArgs {
+    /// Returns the number of chunks of a document; 1 if the corpus is given in chunks or bytes.
+    pub(crate) fn chunks_a_document(&self) -> f64 {
+        let tokens = self.documents.and(self.tokens);
+        tokens.map_or(1.0, |tokens| (tokens / f64::from(self.chunk_tokens)).ceil().max(1.0))
+    }
+
+    /// Returns the mean number of tokens of a chunk: a document is cut into equal parts here.
+    pub(crate) fn tokens_a_chunk(&self) -> f64 {
+        let tokens = self.documents.and(self.tokens);
+        tokens.map_or(self.chunk_tokens.into(), |tokens| tokens / self.chunks_a_document())
+    }
+
+    /// Returns the number of chunks that are candidates of a query.
+    pub(crate) fn chunks_a_query(&self) -> f64 {
+        f64::from(self.depth) * self.chunks_a_document()
+    }
 }
 
 /// The hardware that computes.

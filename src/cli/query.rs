@@ -114,7 +114,7 @@ pub(crate) struct SearchArgs {
 #[derive(Debug, Args)]
 pub(crate) struct TierArgs {
     /// Places of blocks, in the order in which they are asked, with commas between them or one a flag
-    /// [default: store]: `ram:4GiB`, `cache:DIR:400GiB`, `store` (its folder and replicas),
+    /// [default: store]: `ram:4GiB`, `cache:DIR:400GiB`, `store` (its folder and replicas, or the URL of --store),
     /// `folder:DIR`, `redis://HOST:PORT,HOST:PORT?role=home`, `rediss://...`, `s3://BUCKET/PREFIX`.
     /// Secrets come from HYPERRAG_REDIS_USERNAME, HYPERRAG_REDIS_PASSWORD, HYPERRAG_REDIS_CA and
     /// AWS_*. Every byte is checked; what no place has is computed again.

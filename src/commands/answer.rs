@@ -16,7 +16,7 @@ use crate::input::queries::QueryBatch;
 use crate::input::ranking::{policy, session};
 use crate::output::batch::{BatchOutput, Shown, WarnedOnce, batch_bar, for_each_result};
 use crate::output::store::status_with;
-use crate::output::tiers::explain;
+use crate::output::tiers::{explain, warn_of_silence};
 use crate::report;
 
 /// Answers one question, or a batch of them as they come.
@@ -74,6 +74,7 @@ pub(crate) fn answer(args: &AnswerArgs, json: bool) -> Result<Status> {
     let start = status_with(&engine.store, &session);
     let output = BatchOutput { single, json, bar: &bar };
     let status = for_each_result(start, answers, &output, show, |_| None);
+    warn_of_silence(&engine.store, &session.plan_work());
     if args.search.tiers.explain {
         explain(&engine.store, &session.plan_work());
     }

@@ -42,7 +42,7 @@ pub(crate) fn plan(args: &PlanArgs, json: bool) -> Result<Status> {
     let work = work(args, &model, &compute);
     let load = QueryLoad {
         blocks: chunks(&args.corpus, work.bytes)?,
-        depth: args.corpus.depth.into(),
+        depth: args.corpus.chunks_a_query(),
         queries_per_second: args.corpus.queries_per_second,
         changed_a_month: args.corpus.changed_a_month,
     };
@@ -118,7 +118,7 @@ fn simulation(
 /// Draws lists of candidates.
 fn drawn(args: &PlanArgs, chunks: u64) -> Result<CandidateLists> {
     let blocks = chunks.min(BLOCKS_MAX) as u32;
-    let depth = args.corpus.depth.min(blocks);
+    let depth = (args.corpus.chunks_a_query() as u32).min(blocks);
     let usual = (f64::from(blocks) * LISTS_A_CHUNK / f64::from(depth)).ceil();
     let queries = args.simulation.distinct_queries.unwrap_or(usual as u32);
     if u64::from(queries) * u64::from(depth) > CANDIDATES_MAX {
@@ -173,21 +173,19 @@ fn compute(args: &PlanArgs, model: &ModelSizes, prices: &Prices) -> Result<Compu
 fn work(args: &PlanArgs, model: &ModelSizes, compute: &Compute) -> BlockWork {
     let (tokens, query_tokens) = tokens(&args.corpus);
     BlockWork {
-        bytes: model.kv_shape.block_bytes(args.corpus.chunk_tokens as usize) as u64,
+        bytes: model.kv_shape.block_bytes(tokens.ceil() as usize) as u64,
         prefill_seconds: tokens / compute.prefill_tokens_per_second,
         query_seconds: query_tokens / compute.query_tokens_per_second,
     }
 }
 
 fn tokens(corpus: &PlanCorpusArgs) -> (f64, f64) {
-    (corpus.chunk_tokens.into(), corpus.query_tokens.into())
+    (corpus.tokens_a_chunk(), corpus.query_tokens.into())
 }
 
 /// Returns the number of chunks that the flags name.
 fn chunks(corpus: &PlanCorpusArgs, block_bytes: u64) -> Result<u64> {
-    let documents = corpus.documents.zip(corpus.tokens);
-    let of_documents = documents
-        .map(|(documents, tokens)| documents * (tokens / f64::from(corpus.chunk_tokens)).ceil());
+    let of_documents = corpus.documents.map(|documents| documents * corpus.chunks_a_document());
     let of_bytes = corpus.bytes.map(|bytes| bytes / block_bytes as f64);
     let chunks = corpus.chunks.or(of_documents).or(of_bytes).ok_or_else(|| {
         Usage(

@@ -20,7 +20,7 @@ use crate::input::ranking::{policy, session};
 use crate::output::batch::{BatchOutput, Shown, WarnedOnce, batch_bar, for_each_result};
 use crate::output::ranked::{BLANKS, Made, has_blanks, render};
 use crate::output::store::status_with;
-use crate::output::tiers::{explain, plan_json};
+use crate::output::tiers::{explain, plan_json, warn_of_silence};
 use crate::report;
 
 /// Missing candidates that are named one by one.
@@ -80,6 +80,7 @@ pub(crate) fn query(args: &QueryArgs, json: bool) -> Result<Status> {
     let status = for_each_result(start, results, &output, show, |queries| {
         source.nothing(queries, &reasons.borrow())
     });
+    warn_of_silence(&engine.store, &session.plan_work());
     if args.search.tiers.explain {
         explain(&engine.store, &session.plan_work());
     }

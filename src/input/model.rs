@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use anyhow::Result;
-use hyperrag_engine::open::tiers::{TierLogins, TierSpec};
 use hyperrag_engine::{Engine, ModelRequest};
 
 use crate::cli::model::ModelArgs;
@@ -39,20 +38,15 @@ pub(crate) fn open_to_rank(args: &SearchArgs) -> Result<Engine> {
     let specs = specs(&args.tiers.tiers)?;
     let store = named(&args.store)?;
     let engine = told(Engine::open_to_rank(&store.root, &request(&args.model))?);
-    with_tiers(store.with_place(engine), &specs)
+    store.with_tiers(engine, &specs)
 }
 
 /// Opens the store of a search like [`open`], with the tiers that its blocks come from.
 pub(crate) fn open_to_compare(args: &SearchArgs, model: &ModelArgs) -> Result<Engine> {
     let specs = specs(&args.tiers.tiers)?;
-    with_tiers(open(&args.store, model)?, &specs)
-}
-
-fn with_tiers(engine: Engine, specs: &[TierSpec]) -> Result<Engine> {
-    match specs.is_empty() {
-        true => Ok(engine),
-        false => Ok(engine.with_tiers(specs, &TierLogins::from_environment())?),
-    }
+    let store = named(&args.store)?;
+    let engine = told(Engine::open(&store.root, &request(model))?);
+    store.with_tiers(engine, &specs)
 }
 
 /// Tells the user where another kernel made the store.

@@ -2,11 +2,13 @@
 //! but the shards is fetched once.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Result;
-use hyperrag_core::Digest;
+use hyperrag_core::{Digest, TierRole};
 use hyperrag_engine::build::build_place::BuildPlace;
-use hyperrag_engine::open::tiers::TierLogins;
+use hyperrag_engine::open::largest_block;
+use hyperrag_engine::open::tiers::{TierLogins, TierSpec, open_tiers};
 use hyperrag_engine::shared::fetch;
 use hyperrag_engine::shared::place::{SharedPlace, is_url};
 use hyperrag_engine::{ByteProgress, Engine};
@@ -78,11 +80,40 @@ pub(crate) fn build_place(store: &Path, scratch: Option<&Path>) -> Result<(Build
 impl NamedStore {
     /// Has an engine read blocks from the place, if there is one.
     pub(crate) fn with_place(self, engine: Engine) -> Engine {
-        match self.place {
+        match self.home() {
             None => engine,
-            Some(SharedPlace { blocks: tier, patience, .. }) => {
-                engine.with_places(vec![TierChoice::Tier { tier, patience }])
+            Some(home) => engine.with_places(vec![home]),
+        }
+    }
+
+    /// Has an engine read blocks from these tiers, among which `store` is the store as it was named. A list of
+    /// caches alone ends with the place.
+    pub(crate) fn with_tiers(self, engine: Engine, specs: &[TierSpec]) -> Result<Engine> {
+        if specs.is_empty() {
+            return Ok(self.with_place(engine));
+        }
+        let logins = TierLogins::from_environment();
+        let mut choices = open_tiers(specs, &logins, largest_block(&engine.store))?;
+        if let Some(home) = self.home() {
+            let is_cache = |choice: &TierChoice| match choice {
+                TierChoice::Store => false,
+                TierChoice::Tier { tier, .. } => tier.shape().role == TierRole::Cache,
+            };
+            if choices.iter().all(is_cache) {
+                choices.push(TierChoice::Store);
+            }
+            for choice in &mut choices {
+                if matches!(choice, TierChoice::Store) {
+                    *choice = home.clone();
+                }
             }
         }
+        Ok(engine.with_places(choices))
+    }
+
+    /// Returns the place as a tier.
+    fn home(&self) -> Option<TierChoice> {
+        let SharedPlace { blocks, patience, .. } = self.place.as_ref()?;
+        Some(TierChoice::Tier { tier: Arc::clone(blocks), patience: *patience })
     }
 }

@@ -18,6 +18,17 @@ pub(crate) fn explain(store: &Tiered, plan: &PlanWork) {
     }
 }
 
+/// Warns of far places from which nothing came, whose blocks were computed.
+pub(crate) fn warn_of_silence(store: &Tiered, plan: &PlanWork) {
+    for share in plan.tiers.iter().filter(|share| share.speed.is_none() && share.computed > 0) {
+        report::warn(&format!(
+            "{}: nothing came from it in time; {} computed in the stead of loading",
+            store.place_name(share.place),
+            counted(share.computed, "block")
+        ));
+    }
+}
+
 /// Returns the division of each far place's blocks since the store was opened.
 pub(crate) fn plan_json(store: &Tiered, plan: &PlanWork) -> Value {
     let share = |share: &TierShare| {
@@ -27,8 +38,8 @@ pub(crate) fn plan_json(store: &Tiered, plan: &PlanWork) -> Value {
             "loaded_bytes": share.loaded_bytes,
             "computed": share.computed,
             "reason": share.reason().to_string(),
-            "latency_seconds": share.speed.latency_seconds,
-            "bytes_per_second": share.speed.bytes_per_second,
+            "latency_seconds": share.speed.map(|speed| speed.latency_seconds),
+            "bytes_per_second": share.speed.map(|speed| speed.bytes_per_second),
             "prefill_tokens_per_second": plan.prefill_tokens_per_second,
         })
     };
@@ -38,15 +49,19 @@ pub(crate) fn plan_json(store: &Tiered, plan: &PlanWork) -> Value {
 /// Describes the division of a far place's blocks into loaded and computed ones.
 fn divided(store: &Tiered, share: &TierShare) -> String {
     let TierShare { place, loaded, loaded_bytes, computed, speed } = share;
+    let speed = speed.map_or_else(String::new, |speed| {
+        let (millis, rate) = (1e3 * speed.latency_seconds, speed.bytes_per_second as u64);
+        format!(
+            "; measured: {millis:.1} ms to the first byte, then {} a second",
+            report::bytes(rate)
+        )
+    });
     format!(
-        "plan: {}: {} loaded ({}), {computed} computed meanwhile, because {}; blocks begin to come after {:.1} ms, with \
-         {} a second",
+        "plan: {}: {} loaded ({}), {computed} computed in the stead of loading ({}){speed}",
         store.place_name(*place),
         counted(*loaded, "block"),
         report::bytes(*loaded_bytes),
         share.reason(),
-        1e3 * speed.latency_seconds,
-        report::bytes(speed.bytes_per_second as u64),
     )
 }
 

@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 const BUILD: &str = "build corpus.jsonl --store store TINY --unit-rows 16";
-const QUERY: &str = "TINY --json --queries QUERIES --depth 20 -k 20";
+const QUERY: &str = "TINY --json --queries QUERIES --depth 20 -k 20 --plan load";
 
 /// Makes a store of four shards with 32 blocks each.
 fn built() -> Scratch {
@@ -83,6 +83,13 @@ fn a_fresh_machine_answers_from_a_place_as_from_the_store() {
     let other = Scratch::new();
     let from = |command: &str| other.ok(&format!("{command} --store {to} {QUERY}"));
     assert_eq!(answers(&from("query")), before);
+    // Among tiers, `store` is the place that was named, and so is the end of a list of caches.
+    for tiers in ["ram:64MiB", "ram:64MiB,store", "store"] {
+        let found = other.ok(&format!("query --store {to} {QUERY} --tiers {tiers}"));
+        let hits = |answer: &Value| answer["hits"].clone();
+        let found: Vec<Value> = found.json().iter().map(hits).collect();
+        assert_eq!(found, before.iter().map(hits).collect::<Vec<_>>(), "{tiers}");
+    }
     fs::remove_dir_all(scratch.path("store")).unwrap();
     assert_eq!(answers(&from("query")), before);
     assert_eq!(other.ok(&format!("info --store {to} --json")).json()[0]["generation"], json!(2));

@@ -135,6 +135,6 @@ fn a_link_that_becomes_slow_between_queries_is_noticed() {
     results.iter().for_each(|result| assert_eq!(result.hits, expected.hits));
     let [share] = session.plan_work().tiers[..] else { panic!("one place") };
     assert!(results[1].stats.blocks_computed > 0, "{share:?}");
-    let bytes = share.speed.bytes_per_second;
+    let bytes = share.speed.unwrap().bytes_per_second;
     assert!(bytes < expected.stats.bytes_read as f64, "{bytes}");
 }

@@ -285,6 +285,21 @@ fn a_worker_that_does_not_wait_leaves_the_spans_of_others() {
 }
 
 #[test]
+fn a_build_alone_does_not_take_the_folder_of_workers() {
+    let scratch = world();
+    let refused = scratch.check("build", {
+        beside(&scratch, &format!("{} --no-wait", worker("shared", "1/2")));
+        scratch.command(&format!("build {SETTINGS} --store shared")).output().unwrap()
+    });
+    assert_eq!(refused.code, FAILED, "{}", refused.stderr);
+    refused.says(&["other processes share the build"]);
+    scratch.ok("merge --store shared");
+    check_equal(&scratch, "shared");
+    // What the workers left does not matter to a store that is there.
+    scratch.ok(&format!("build {SETTINGS} --store shared"));
+}
+
+#[test]
 fn other_settings_and_other_inputs_are_refused() {
     let scratch = world();
     scratch.ok(&worker("store", "1/1"));

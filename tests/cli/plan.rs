@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{FAILED, Scratch, USAGE, testdata};
 
@@ -139,7 +139,12 @@ fn a_model_is_a_name_a_file_or_its_sizes() {
     let tiny = planned(&scratch, &format!("plan TINY {rest}"));
     assert_eq!(tiny["model"]["layers"], 2);
     let documents = "plan --model tiny --documents 1k --tokens 300 --storage nvme";
-    assert_eq!(planned(&scratch, documents)["load"]["chunks"], 2000);
+    let load = &planned(&scratch, documents)["load"];
+    // Two chunks of 150 tokens a document, a hundred documents a query.
+    assert_eq!(
+        (&load["chunks"], &load["chunk_tokens"], &load["depth"]),
+        (&json!(2000), &json!(150), &json!(200))
+    );
     let int4 = planned(&scratch, &format!("plan --model smollm2-135m --kv-dtype int4 {rest}"));
     assert_eq!(int4["bytes"]["token"], 6480);
 }

@@ -107,7 +107,8 @@ impl Services {
         let mut command = self.program("weed");
         command.args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]);
         command.args([flag("master.port", 0), flag("volume.port", 1), flag("filer.port", 2)]);
-        command.args([flag("s3.port", 3)]);
+        // It would take two fixed ports for services that nobody here uses, and end if they are taken.
+        command.args([flag("s3.port", 3).as_str(), "-s3.port.iceberg=0", "-s3.port.lance=0"]);
         command.args(["-volume.max=50", "-master.volumeSizeLimitMB=64", "-master.telemetry=false"]);
         command.arg(format!("-dir={}", folder.path().join("data").display()));
         command.arg(format!("-s3.config={}", folder.path().join("s3.json").display()));

@@ -66,7 +66,9 @@ impl<M: LanguageModel> Scoring<'_, M> {
                     let (from, taken) = run.take(&at);
                     run.request();
                     self.compute_some(taken, planner)?;
-                    from.iter().for_each(|origin| planner.computed(origin.place));
+                    from.iter()
+                        .filter_map(|origin| origin.place)
+                        .for_each(|at| planner.computed(at));
                 }
                 Step::Wait { seconds } => thread::sleep(LOOK.min(Duration::from_secs_f64(seconds))),
                 Step::Done => break,
@@ -84,19 +86,24 @@ impl<M: LanguageModel> Scoring<'_, M> {
     ) -> Result<Vec<DamagedRead<'a>>, RerankError> {
         let rest = run.ends.take_rest();
         let (from, taken) = run.take(&rest);
-        // The open blocks stay until they are open anew, so that nothing is asked for twice.
         let pending: Vec<_> = near.iter().chain(&taken).map(|(pending, _)| *pending).collect();
         if pending.is_empty() {
             return Ok(Vec::new());
         }
+        // What is under way stays open until it is open anew, so that nothing is asked for twice. The rest is closed,
+        // for an open block keeps its window, which here is all of it.
+        let taken = taken.into_iter().zip(&from);
+        let under_way: Vec<_> = taken.filter(|(_, origin)| origin.is_asked).collect();
+        drop(near);
         let (opened, mut damaged) = self.open(&pending, |keys| blocks.open_many(keys));
-        drop((near, taken));
+        drop(under_way);
         let start = Instant::now();
         let unread = self.score_open(opened)?;
         damaged.extend(unread);
         note_loaded(run.planner, &from, &damaged);
         if damaged.is_empty() {
-            let bytes: Vec<_> = from.iter().map(|origin| (origin.place, origin.bytes)).collect();
+            let bytes: Vec<_> =
+                from.iter().filter_map(|origin| Some((origin.place?, origin.bytes))).collect();
             let tokens = pending.iter().map(query_tokens).sum();
             run.planner.streamed(&bytes, tokens, start.elapsed());
         }
@@ -139,8 +146,10 @@ fn query_tokens(pending: &PendingBlock<'_>) -> u64 {
 
 /// Notes what was loaded, but for what could not be read.
 fn note_loaded(planner: &Planner, from: &[Origin], unread: &[DamagedRead<'_>]) {
-    for Origin { id, place, bytes } in from {
-        if !unread.iter().any(|(pending, _)| pending.place == *id) {
+    for Origin { id, place, bytes, .. } in from {
+        if let Some(place) = place
+            && !unread.iter().any(|(pending, _)| pending.place == *id)
+        {
             planner.loaded(*place, *bytes);
         }
     }
@@ -150,8 +159,11 @@ fn note_loaded(planner: &Planner, from: &[Origin], unread: &[DamagedRead<'_>]) {
 struct Origin {
     /// Identity of the pending block.
     id: (usize, usize),
-    place: usize,
+    /// Number of the far place; `None` if that has failed, and a place at hand has the block or none.
+    place: Option<usize>,
     bytes: u64,
+    /// Whether it was requested.
+    is_asked: bool,
 }
 
 /// A block that was requested and has not come.
@@ -178,6 +190,8 @@ struct Run<'a, 's, 'p> {
     start: Instant,
     clocks: Vec<PlaceClock>,
     requested: VecDeque<Requested>,
+    /// Whether the far places have failed to give a block.
+    failed: Vec<bool>,
     /// Blocks that have come and are not scored.
     here: Vec<usize>,
     /// Bytes of each block that was requested and not taken, else 0, and their sum.
@@ -208,6 +222,7 @@ impl<'a, 's, 'p> Run<'a, 's, 'p> {
             start: Instant::now(),
             clocks: vec![PlaceClock::default(); places],
             requested: VecDeque::new(),
+            failed: vec![false; planned.len()],
             here: Vec::new(),
             held: vec![0; planned.len()],
             bytes: 0,
@@ -243,7 +258,10 @@ impl<'a, 's, 'p> Run<'a, 's, 'p> {
             let at = requested.at;
             let Some((_, block)) = &self.blocks[at] else { continue };
             match block.presence() {
-                Presence::AtHand => self.here.push(at),
+                Presence::AtHand => {
+                    self.failed[at] = true;
+                    self.here.push(at);
+                }
                 Presence::Away { place } if place == self.ends.tier(at) => {
                     self.requested.push_back(requested);
                 }
@@ -328,10 +346,12 @@ impl<'a, 's, 'p> Run<'a, 's, 'p> {
         self.here.retain(|at| !all.contains(at));
         let (mut from, mut taken) = (Vec::new(), Vec::new());
         for at in all {
-            self.bytes -= std::mem::take(&mut self.held[*at]);
+            let held = std::mem::take(&mut self.held[*at]);
+            self.bytes -= held;
             let Some(open) = self.blocks[*at].take() else { continue };
-            let (place, bytes) = (self.ends.tier(*at), self.sizes[*at]);
-            from.push(Origin { id: open.0.place, place, bytes });
+            let place = (!self.failed[*at]).then(|| self.ends.tier(*at));
+            let (bytes, is_asked) = (self.sizes[*at], held > 0);
+            from.push(Origin { id: open.0.place, place, bytes, is_asked });
             taken.push(open);
         }
         (from, taken)

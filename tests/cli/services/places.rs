@@ -121,7 +121,7 @@ fn every_plan_gives_the_same_hits_from_a_far_place() {
             // A server on this machine is fast: few blocks or none are computed.
             "auto" => {
                 assert_eq!(loaded + computed, read);
-                found.says(&["plan: ", "computed meanwhile"]);
+                found.says(&["plan: ", "computed in the stead of loading"]);
                 let last = found.json().pop().unwrap();
                 let share = &last["stats"]["plan"][0];
                 let count = |name: &str| share[name].as_u64().unwrap();

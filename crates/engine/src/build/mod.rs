@@ -27,10 +27,11 @@ use std::thread;
 use std::time::Instant;
 
 use hyperrag_core::{LanguageModel, ShardId};
-use hyperrag_store::{Store, StoreWriter};
+use hyperrag_store::{BUILD, Store, StoreWriter};
 
 use crate::build::disk_budget::DiskBudget;
 use crate::build::partition::Units;
+use crate::build::partition_error::PartitionError;
 use crate::build::plan::{Add, BuildInput, BuildSummary};
 use crate::build::prefill::prefill_units;
 use crate::build::previous::PreviousVersions;
@@ -54,6 +55,9 @@ pub fn build<M: LanguageModel>(
     root: &Path,
 ) -> Result<BuildSummary, EngineError> {
     let start = Instant::now();
+    if root.join(BUILD).is_dir() && Store::open(root).is_err() {
+        return Err(PartitionError::BeingBuilt { place: root.display().to_string() }.into());
+    }
     let readable = input.add.and_then(|_| Store::open(root).ok());
     // An input that is added to a complete store changes it even without text.
     if !readable.as_ref().is_some_and(|store| store.manifest().complete) {

@@ -111,6 +111,15 @@ pub enum PartitionError {
         /// Writers in all.
         writers: usize,
     },
+    /// Other processes build a store in the folder.
+    #[error(
+        "{place}: other processes share the build of a store there: join them with the same share of work, or build in \
+         another folder; if they are gone for good, remove its folder `build`"
+    )]
+    BeingBuilt {
+        /// Name of the folder.
+        place: String,
+    },
     /// A store was exported to the place.
     #[error("{place}: it holds a store already; build in another folder or below another prefix")]
     Occupied {
@@ -157,6 +166,7 @@ impl Classified for PartitionError {
             | Self::OtherObject { .. }
             | Self::Changed { .. }
             | Self::NoPlan { .. }
+            | Self::BeingBuilt { .. }
             | Self::Occupied { .. }
             | Self::OtherShards { .. } => ErrorKind::Input,
             Self::NotDone { .. } => ErrorKind::Busy,

@@ -15,8 +15,8 @@ pub struct TierShare {
     pub loaded_bytes: u64,
     /// Number of blocks that were to come from it and were computed meanwhile.
     pub computed: u64,
-    /// Speed of the place as it is believed now.
-    pub speed: TierEstimate,
+    /// Speed of the place as it was measured; `None` if nothing has come from it.
+    pub speed: Option<TierEstimate>,
 }
 
 impl TierShare {
@@ -24,6 +24,7 @@ impl TierShare {
     #[must_use]
     pub fn reason(&self) -> PlanReason {
         match (self.loaded, self.computed) {
+            (0, _) if self.speed.is_none() => PlanReason::NothingCame,
             (_, 0) => PlanReason::LoadingKeepsUp,
             (0, _) => PlanReason::ComputingIsSooner,
             _ => PlanReason::BothAtOnce,
@@ -38,6 +39,8 @@ pub enum PlanReason {
     LoadingKeepsUp,
     /// Blocks come later than computing ends, so both work at once.
     BothAtOnce,
+    /// Nothing had come when all was done.
+    NothingCame,
     /// Blocks come so late that computing alone ends sooner.
     ComputingIsSooner,
 }
@@ -45,9 +48,10 @@ pub enum PlanReason {
 impl fmt::Display for PlanReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::NothingCame => "nothing came in time",
             Self::LoadingKeepsUp => "loading keeps up with scoring",
-            Self::BothAtOnce => "some are computed while others load",
-            Self::ComputingIsSooner => "computing is sooner",
+            Self::BothAtOnce => "blocks come later than others are computed",
+            Self::ComputingIsSooner => "computing all was sooner",
         })
     }
 }

@@ -68,7 +68,7 @@ impl Planner {
             loaded: far.loaded,
             loaded_bytes: far.loaded_bytes,
             computed: far.computed,
-            speed: far.speed.estimate(),
+            speed: (far.fetches > 0).then(|| far.speed.estimate()),
         };
         PlanWork {
             tiers: learnt.far.iter().map(share).collect(),
@@ -126,7 +126,9 @@ impl Planner {
         let mut sums = BTreeMap::new();
         bytes.iter().for_each(|(place, bytes)| *sums.entry(*place).or_insert(0) += bytes);
         for (place, bytes) in sums {
-            learnt.far(place).speed.note(Fetched { bytes, seconds, was_idle: false });
+            let far = learnt.far(place);
+            far.fetches += 1;
+            far.speed.note(Fetched { bytes, seconds, was_idle: false });
         }
     }
 

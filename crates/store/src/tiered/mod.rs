@@ -42,6 +42,7 @@ use crate::tiered::stats::{RequestClock, TierWork};
 const WINDOW_BYTES: u64 = 128 << 20;
 
 /// A place in the order in which blocks are asked for.
+#[derive(Clone)]
 pub enum TierChoice {
     /// The store's folder, then its replicas.
     Store,

@@ -40,9 +40,10 @@ pub(crate) fn plan(args: &PlanArgs, json: bool) -> Result<Status> {
     let prices = Prices::read(args.prices.as_deref())?;
     let compute = compute(args, &model, &prices)?;
     let work = work(args, &model, &compute);
+    let blocks = chunks(&args.corpus, work.bytes)?;
     let load = QueryLoad {
-        blocks: chunks(&args.corpus, work.bytes)?,
-        depth: args.corpus.chunks_a_query(),
+        blocks,
+        depth: args.corpus.chunks_a_query().min(blocks as f64),
         queries_per_second: args.corpus.queries_per_second,
         changed_a_month: args.corpus.changed_a_month,
     };

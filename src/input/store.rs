@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use hyperrag_core::{Digest, TierRole};
 use hyperrag_engine::build::build_place::BuildPlace;
+use hyperrag_engine::open::collection_list::collection_at;
 use hyperrag_engine::open::largest_block;
 use hyperrag_engine::open::tiers::{TierLogins, TierSpec, open_tiers};
 use hyperrag_engine::shared::fetch;
@@ -15,6 +16,7 @@ use hyperrag_engine::{ByteProgress, Engine};
 use hyperrag_model::{CATALOG, ModelCache};
 use hyperrag_store::TierChoice;
 
+use crate::error::Usage;
 use crate::{hint, report};
 
 /// Opens a place, with the secrets that the environment has.
@@ -37,6 +39,11 @@ pub(crate) struct NamedStore {
 
 /// Finds the store that `store` names, and fetches its files where it is a URL.
 pub(crate) fn named(store: &Path) -> Result<NamedStore> {
+    if let Some(list) = collection_at(store) {
+        return Err(
+            Usage(format!("{}: a list of stores, which only query takes", list.display())).into()
+        );
+    }
     match store.to_str().filter(|text| is_url(text)) {
         None => Ok(NamedStore { root: store.to_owned(), place: None }),
         Some(url) => {

@@ -203,7 +203,7 @@ impl PlanReport {
                 chunks: load.blocks,
                 chunk_tokens: corpus.tokens_a_chunk().ceil() as u32,
                 query_tokens: corpus.query_tokens,
-                depth: corpus.chunks_a_query() as u32,
+                depth: load.depth as u32,
                 queries_per_second: load.queries_per_second,
                 changed_a_month: load.changed_a_month,
                 reads_a_month: load.reads_a_month(),

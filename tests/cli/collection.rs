@@ -91,6 +91,16 @@ fn stores_that_do_not_belong_together_are_refused() {
         list(text);
         scratch.ends(FAILED, line).says(&["collection.json: not a usable list of stores", what]);
     }
+    std::os::unix::fs::symlink("a", scratch.path("parts/link")).unwrap();
+    list(r#"{"format": 1, "stores": ["a", "link"]}"#);
+    scratch.ends(FAILED, line).says(&["parts/a and parts/link are one store"]);
+    scratch.write("list.json", r#"{"format": 1, "stores": ["parts/a", "list.json"]}"#);
+    let inner = "list.json is a list of stores, and a list names stores alone";
+    scratch.ends(FAILED, "query TINY --store list.json bees").says(&[inner]);
+    let other = "parts/collection.json: a list of stores, which only query takes";
+    for command in ["info", "verify", "answer TINY bees"] {
+        scratch.ends(USAGE, &format!("{command} --store parts")).says(&[other]);
+    }
     list(r#"{"format": 1, "stores": ["a", "b"]}"#);
     for flags in ["--tiers ram:1MiB", "--explain", "--exclude-self"] {
         scratch.ends(USAGE, &format!("{line} {flags}")).says(&["a list of stores takes no"]);

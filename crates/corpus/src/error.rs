@@ -49,7 +49,7 @@ pub enum CorpusError {
     },
     /// A URL that names neither an object nor a folder of some.
     #[error(
-        "{name}: there is no such object, and none below it; a pattern is not read there: name a folder, as \
+        "{name}: there is no such object, and none directly below it; a pattern is not read there: name a folder, as \
          in s3://BUCKET/FOLDER/"
     )]
     NoObject {

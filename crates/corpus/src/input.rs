@@ -46,6 +46,8 @@ struct Found {
     path: PathBuf,
     is_named: bool,
     origin: Origin,
+    /// URL of a file outside this machine, with its options: two places may have files of one name.
+    url: Option<String>,
 }
 
 /// Origin of a file.
@@ -60,7 +62,7 @@ enum Origin {
 
 impl Found {
     fn here(path: &Path, is_named: bool) -> Self {
-        Self { path: path.to_path_buf(), is_named, origin: Origin::Here }
+        Self { path: path.to_path_buf(), is_named, origin: Origin::Here, url: None }
     }
 }
 
@@ -82,9 +84,12 @@ pub(crate) fn resolve(
     let mut seen = HashSet::new();
     let mut resolved = Resolved { inputs: Vec::new(), warnings: Vec::new() };
     for found in files {
-        // A pipe that has no name in the file system has no other path.
-        let canonical = fs::canonicalize(&found.path).unwrap_or_else(|_| found.path.clone());
-        if seen.insert(canonical) {
+        let identity = match &found.url {
+            Some(url) => PathBuf::from(url),
+            // A pipe that has no name in the file system has no other path.
+            None => fs::canonicalize(&found.path).unwrap_or_else(|_| found.path.clone()),
+        };
+        if seen.insert(identity) {
             let input = examine(&found, columns, options, place)?;
             resolved.warnings.extend(warning(&input, options)?);
             resolved.inputs.push(input);
@@ -136,7 +141,8 @@ fn expand_url(
     let failed = |source| CorpusError::Elsewhere { name: shown(url), source };
     if let Some(file) = place.open(url).map_err(failed)? {
         let path = PathBuf::from(&file.version().name);
-        files.push(Found { path, is_named: true, origin: Origin::Open(file) });
+        let (origin, url) = (Origin::Open(file), Some(url.to_owned()));
+        files.push(Found { path, is_named: true, origin, url });
         return Ok(());
     }
     let listed = place.list(url).map_err(failed)?;
@@ -148,6 +154,7 @@ fn expand_url(
     files.extend(listed.map(|file| Found {
         path: PathBuf::from(file.name),
         is_named: false,
+        url: Some(file.url.clone()),
         origin: Origin::Listed(file.url),
     }));
     match files.len() > before {

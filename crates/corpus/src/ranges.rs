@@ -258,6 +258,16 @@ mod tests {
     const END: u64 = 64 << 10;
 
     #[test]
+    fn files_of_one_name_in_two_places_are_two() {
+        let folder = Folder::new();
+        lines(&folder);
+        let place = Elsewhere::default();
+        let files = |names: &[&str]| folder.corpus_elsewhere(names, &place).unwrap().files().len();
+        assert_eq!(files(&["lines.jsonl", "lines.jsonl"]), 1);
+        assert_eq!(files(&["lines.jsonl", "lines.jsonl?place=b", "lines.jsonl?place=b"]), 2);
+    }
+
+    #[test]
     fn a_file_that_was_replaced_is_refused() {
         let folder = Folder::new();
         wide(&folder);
@@ -292,7 +302,10 @@ mod tests {
             let error = folder.corpus_elsewhere(&[name], &Elsewhere::default()).unwrap_err();
             assert!(error.contains(expected), "{error}");
         };
-        check("missing.jsonl", "/missing.jsonl: there is no such object, and none below it");
+        check(
+            "missing.jsonl",
+            "/missing.jsonl: there is no such object, and none directly below it",
+        );
         check("notes/", "/notes/: it holds no .parquet");
         check("notes", "/notes: it holds no .parquet");
         check("notes/README.md", "README.md: not a known kind of file");

@@ -109,6 +109,8 @@ impl Elsewhere {
 
 impl RangePlace for Elsewhere {
     fn open(&self, url: &str) -> Result<Option<Arc<dyn RangeRead>>, TierError> {
+        // Options tell places apart, and are no part of a name.
+        let url = url.split_once('?').map_or(url, |(url, _)| url);
         let path = url.strip_prefix("mem://");
         let path = path.ok_or_else(|| TierError::Refused("no mem://".to_owned()))?;
         let Ok(bytes) = fs::read(path) else { return Ok(None) };

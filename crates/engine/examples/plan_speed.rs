@@ -1,5 +1,5 @@
 //! Times a query whose blocks come over a link, with every block loaded, every block computed, and the planner's
-//! division of them. In: a store, and the number of candidates (32). Out: a table of bandwidths and latencies of the
+//! division of them. In: a store, the number of candidates (32), and latencies in milliseconds (0.5,20,200). Out: a table of bandwidths and latencies of the
 //! link, the first query of a session and a later one, and of bandwidths that change tenfold half-way.
 //!
 //! The link is the throttled tier over the store's own folder, which should be in the page cache. Loading and the
@@ -148,8 +148,11 @@ fn head(first: &str) {
 
 fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1);
-    let root = arguments.next().ok_or("usage: plan_speed STORE [CANDIDATES]")?;
+    let root = arguments.next().ok_or("usage: plan_speed STORE [CANDIDATES [LATENCIES]]")?;
     let depth = arguments.next().map_or(Ok(32), |depth| depth.parse())?;
+    let latencies = arguments.next().map_or(Ok(LATENCIES.to_vec()), |list| {
+        list.split(',').map(|millis| Ok(1e-3 * millis.parse::<f64>()?)).collect::<Outcome<Vec<_>>>()
+    })?;
     let rounds = std::env::var("ROUNDS").map_or(Ok(1), |rounds| rounds.parse())?;
     let root = Path::new(&root);
     let request = ModelRequest {
@@ -179,7 +182,7 @@ fn main() -> Outcome<()> {
     bandwidths.push(crossing);
     bandwidths.sort_by(f64::total_cmp);
     head("bandwidth");
-    for latency in LATENCIES {
+    for latency in latencies {
         let far = Far::open(&engine, root, latency, depth)?;
         computed = far.time(&far.session()?, BlockPolicy::Recompute, 0.0, None)?;
         for bandwidth in &bandwidths {

@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(2);
 const SILENCE: Duration = Duration::from_secs(20);
 /// Idle time after which a block is computed to see how fast the model is, if that is not known. A place that is far
 /// has sent its first blocks by then, unless it is so slow that computing pays.
-const IDLE: Duration = Duration::from_millis(250);
+const IDLE: Duration = Duration::from_millis(500);
 /// Fewest blocks that are away then.
 const TIMED_OF: usize = 4;
 

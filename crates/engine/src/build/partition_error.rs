@@ -41,7 +41,7 @@ pub enum PartitionError {
     },
     /// An object of the input is another one than when the plan was made.
     #[error(
-        "{place}: it is being built from another version of the input{}: the objects must not change meanwhile",
+        "{place}: it is being built from another version of the input{}: put the objects back as they were, or build in another place",
         named(object.as_deref())
     )]
     OtherObject {

@@ -1,13 +1,13 @@
 //! Opens a collection: the path of a list of stores comes in, the stores with the one model that reads them go
 //! out, or why they do not belong together.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hyperrag_model::{Model, Tokenizer};
 use hyperrag_store::{Store, StoreError, Tiered};
 
 use crate::error::EngineError;
-use crate::open::collection_list::read_list;
+use crate::open::collection_list::folders;
 use crate::open::error::OpenError;
 use crate::open::request::ModelRequest;
 use crate::open::{Engine, LoadedModel, OpenSession};
@@ -31,9 +31,7 @@ impl OpenCollection {
     /// [`StoreError::Mismatch`] for a store with another fingerprint than the first; the errors of opening a
     /// store.
     pub fn open(path: &Path, request: &ModelRequest<'_>) -> Result<Self, OpenError> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let list = read_list(path)?;
-        let roots: Vec<PathBuf> = list.stores.iter().map(|store| folder.join(store)).collect();
+        let roots = folders(path)?;
         let mut others = Vec::new();
         // A store that is missing or of another kind is named before a model is loaded.
         let stored = Store::open(&roots[0])?.manifest().fingerprint.clone();

@@ -7,6 +7,8 @@
 //! where it is if speeds are a little off. The loading that it spares does not count. A rule that wants room for
 //! it too, `(F - C) / (m + l) >= 1.5`, waits for the last blocks of a slow tier: 1.28 times as long as computing
 //! everything, in the simulation of `tests/planner.rs`, against 1.00.
+//!
+//! Computing that moves the end by less than a tenth is left: real passes over few blocks cost more than it gains.
 
 use std::collections::VecDeque;
 
@@ -19,9 +21,10 @@ const ROOM_MIN: f64 = 1.5;
 const BATCH_WEIGHT: f64 = 2.0;
 /// Times that a block may take of its expected time before the rest is believed to be slow too.
 const OVERDUE: f64 = 2.0;
-/// Factor by which a tier may become slower while all that is left is read as it comes, without its being sooner to
-/// compute everything.
-const SLOWER: f64 = 10.0;
+/// Share of the time left that computing must save.
+const GAIN_MIN: f64 = 0.1;
+/// Factor by which the time of loading grows if a tier becomes ten times slower half-way.
+const SLOWER: f64 = 5.5;
 /// Shortest and longest time until speeds are looked at again, in seconds.
 const WAIT_SECONDS: (f64, f64) = (1e-3, 0.05);
 
@@ -150,7 +153,7 @@ impl BothEnds {
     }
 
     /// Whether blocks come so fast that none would be computed, and that all that is left may be read as it comes:
-    /// even a tier that becomes ten times slower meanwhile ends before everything is computed.
+    /// even a tier that becomes ten times slower half-way ends before everything is computed.
     #[must_use]
     pub fn keeps_up(&self, costs: &CostModel<'_>, waits: &[TierWait]) -> bool {
         let away = || self.lines.iter().flat_map(|line| line.waiting.iter().chain(&line.loading));
@@ -158,7 +161,8 @@ impl BothEnds {
         let ends = (0..self.lines.len()).map(|tier| self.end_of(tier, costs, waits));
         let (finish, score) = (ends.fold(0.0, f64::max), costs.score_seconds(self.query_tokens));
         let blocks = away().count().max(1) as f64;
-        finish - score < ROOM_MIN * prefill / blocks && SLOWER * finish <= prefill + score
+        !gains(finish, finish - score, blocks, prefill / blocks)
+            && SLOWER * finish <= prefill + score
     }
 
     /// Takes all blocks that are not handed out and need not be computed, those that arrived first.
@@ -245,7 +249,7 @@ impl BothEnds {
             let last = ends.zip(0..).max_by(|a, b| a.0.total_cmp(&b.0));
             let Some((finish, tier)) = last.filter(|(finish, _)| *finish > 0.0) else { break };
             let slack = finish - BATCH_WEIGHT * spent - costs.score_seconds(self.query_tokens);
-            let Some(at) = self.back_of(tier, slack, costs) else { break };
+            let Some(at) = self.back_of(tier, finish, slack, costs) else { break };
             spent += costs.prefill_seconds(&self.blocks[at]);
             spent += costs.score_seconds(self.blocks[at].query_tokens.into());
             let line = &mut self.lines[tier];
@@ -260,18 +264,26 @@ impl BothEnds {
         taken
     }
 
-    /// Returns the block at the back of a tier if `slack` seconds have room for its computation.
-    fn back_of(&self, tier: usize, slack: f64, costs: &CostModel<'_>) -> Option<usize> {
+    /// Returns the block at the back of a tier that ends after `finish` seconds, if `slack` seconds have room for
+    /// its computation and that gains something.
+    fn back_of(
+        &self,
+        tier: usize,
+        finish: f64,
+        slack: f64,
+        costs: &CostModel<'_>,
+    ) -> Option<usize> {
         let line = self.lines.get(tier)?;
         let at = *line.waiting.back().or(line.loading.back())?;
         let block = &self.blocks[at];
         let prefill = costs.prefill_seconds(block);
-        let fits = match line.waiting.len() + line.loading.len() {
+        let left = line.waiting.len() + line.loading.len();
+        let fits = match left {
             // There is none behind it whose computation could be one too many.
             1 => slack + costs.score_seconds(block.query_tokens.into()) > prefill,
             _ => slack >= ROOM_MIN * prefill,
         };
-        fits.then_some(at)
+        (fits && gains(finish, slack, left as f64, prefill)).then_some(at)
     }
 
     /// Returns the seconds until a tier's last block has come. A block that is overdue makes the rest as slow as
@@ -313,4 +325,11 @@ impl BothEnds {
     fn end(&mut self, at: usize) {
         self.query_tokens -= u64::from(self.blocks[at].query_tokens);
     }
+}
+
+/// Whether computing some of `blocks`, each in `prefill` seconds, while the others load moves the end of all loading,
+/// after `finish` seconds, forward by a tenth. `slack` seconds are free for computing.
+fn gains(finish: f64, slack: f64, blocks: f64, prefill: f64) -> bool {
+    let load = finish / blocks.max(1.0);
+    slack * load >= GAIN_MIN * finish * (prefill + load)
 }

@@ -119,12 +119,19 @@ impl Planner {
     pub(crate) fn streamed(&self, bytes: &[(usize, u64)], tokens: u64, time: Duration) {
         let mut learnt = self.lock();
         let seconds = time.as_secs_f64();
-        let expected = learnt.query.map_or(f64::INFINITY, |rate| tokens as f64 / rate);
-        if seconds <= OVERDUE * expected {
-            return note(&mut learnt.query, tokens, time);
-        }
         let mut sums = BTreeMap::new();
         bytes.iter().for_each(|(place, bytes)| *sums.entry(*place).or_insert(0) += bytes);
+        let scoring = learnt.query.map_or(f64::INFINITY, |rate| tokens as f64 / rate);
+        if seconds <= OVERDUE * scoring {
+            return note(&mut learnt.query, tokens, time);
+        }
+        let loading = sums.iter().map(|(place, bytes)| {
+            let speed = learnt.far.get(place).map_or(AT_FIRST, |far| far.speed.estimate());
+            speed.latency_seconds + speed.seconds_of(*bytes)
+        });
+        if seconds <= OVERDUE * loading.fold(0.0, f64::max) {
+            return;
+        }
         for (place, bytes) in sums {
             let far = learnt.far(place);
             far.fetches += 1;

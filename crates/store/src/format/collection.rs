@@ -43,6 +43,14 @@ impl Collection {
                 "it has {stores} stores, and 1 to {STORES_MAX} are allowed"
             )));
         }
+        let other = |store: &&PathBuf| {
+            let text = store.to_string_lossy();
+            text.is_empty() || text.contains("://")
+        };
+        if let Some(store) = list.stores.iter().find(other) {
+            let what = format!("it names {:?}, and a list names folders alone", store.display());
+            return Err(CollectionFault(what));
+        }
         let mut seen = HashSet::new();
         match list.stores.iter().find(|store| !seen.insert(*store)) {
             Some(store) => Err(CollectionFault(format!("it names {} twice", store.display()))),
@@ -68,6 +76,10 @@ mod tests {
             (r#"{"format": 2, "stores": ["a"]}"#, "its format is 2, and this program knows 1"),
             (r#"{"format": 1, "stores": []}"#, "it has 0 stores, and 1 to 1000 are allowed"),
             (r#"{"format": 1, "stores": ["a", "b", "a"]}"#, "it names a twice"),
+            (
+                r#"{"format": 1, "stores": ["a", "s3://b/c"]}"#,
+                "it names \"s3://b/c\", and a list names folders alone",
+            ),
         ] {
             assert_eq!(Collection::parse(text).unwrap_err().to_string(), what);
         }

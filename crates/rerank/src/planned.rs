@@ -229,15 +229,21 @@ impl<'a, 's, 'p> Run<'a, 's, 'p> {
         }
     }
 
-    /// Requests blocks while there is room for them.
+    /// Requests blocks while there is room for them. Before anything was scored, a few: all that are under way share
+    /// the link, and the first tell its speed.
     fn request(&mut self) {
-        while self.bytes < UNDER_WAY_BYTES || self.requested.len() + self.here.len() < 2 {
+        let most = if self.planner.knows([]) { usize::MAX } else { SCORED_TOGETHER };
+        while self.requested.len() + self.here.len() < most && self.has_room() {
             let next = (0..self.clocks.len()).find_map(|place| self.ends.next_load(place));
             let Some(at) = next else { return };
             self.held[at] = self.sizes[at];
             self.bytes += self.sizes[at];
             self.ask(at);
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.bytes < UNDER_WAY_BYTES || self.requested.len() + self.here.len() < 2
     }
 
     /// Has a block sent from its place.

@@ -20,12 +20,12 @@ import random
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tiers import ROOT, commit, cpu_name, fail, say
+
 FILES = 8
 WORDS = 4
 VOCABULARY = 20_000
@@ -33,14 +33,6 @@ QUERIES = 20
 DEPTH = 100
 PROFILE = 'name = "scale"\nscorer = "query-likelihood"\ndocument = "{text}"\ninfix = " "\nquery = "{query}"\n'
 TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def fail(message):
-    sys.exit(f"error: {message}")
-
-
-def say(message):
-    print(message, file=sys.stderr, flush=True)
 
 
 def words_of(chance, count):
@@ -272,17 +264,6 @@ def sentences(report):
         f"load {conditions['load']:.1f} at the start, hyperrag at {conditions['commit']}."
     )
     return lines
-
-
-def cpu_name():
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
-
-
-def commit():
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return done.stdout.strip() or "an unknown commit"
 
 
 def arguments():

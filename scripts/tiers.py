@@ -227,17 +227,24 @@ class Reader:
         return statistics.median(sample[figure] for sample in self.samples)
 
 
-def write_corpus(path, documents):
+def texts(documents):
+    """Joins the passages to texts of WORDS words, no two of which are equal."""
     lines = PASSAGES.read_text(encoding="utf-8").splitlines()
     passages = [json.loads(line)["text"].split() for line in lines]
-    rows = []
     for number in range(documents):
         words, at = [], number
         while len(words) < WORDS:
             words += passages[at % len(passages)]
             at += 1 + number // len(passages)
-        # The title has a word of every query, so that BM25 finds all documents.
-        rows.append({"_id": str(number), "title": f"Passage {number:03}", "text": " ".join(words[:WORDS])})
+        yield " ".join(words[:WORDS])
+
+
+def write_corpus(path, documents):
+    # The title has a word of every query, so that BM25 finds all documents.
+    rows = [
+        {"_id": str(number), "title": f"Passage {number:03}", "text": text}
+        for number, text in enumerate(texts(documents))
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 

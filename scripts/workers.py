@@ -20,30 +20,18 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from scale import bytes_below, commit, cpu_name, digests, fail, run_all, say
+from scale import bytes_below, digests, run_all
+from tiers import ROOT, commit, cpu_name, fail, say, texts
 
-ROOT = Path(__file__).resolve().parent.parent
-PASSAGES = ROOT / "testdata/passages.jsonl"
-# Words of a document, whose chunk then has about 230 tokens.
-WORDS = 150
 AIM = 0.95
 
 
 def write_corpus(path, documents):
-    lines = PASSAGES.read_text(encoding="utf-8").splitlines()
-    passages = [json.loads(line)["text"].split() for line in lines]
-    rows = []
-    for number in range(documents):
-        words, at = [], number
-        while len(words) < WORDS:
-            words += passages[at % len(passages)]
-            at += 1 + number // len(passages)
-        rows.append({"_id": f"d{number:05}", "text": " ".join(words[:WORDS])})
+    rows = [{"_id": f"d{number:05}", "text": text} for number, text in enumerate(texts(documents))]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 

@@ -71,7 +71,7 @@ impl<'a, M: LanguageModel, T: Tokenize> CollectionSession<'a, M, T> {
         let start = Instant::now();
         let scored = self.score(&mut request, &found, policy);
         let scored = scored.map_err(|error| first.query_too_long(error, &request.tokens))?;
-        let documents = |best: &[usize]| {
+        let documents = |_: &[Hit], best: &[usize]| {
             let read = |candidate: &usize| {
                 let Found { member, hit } = &found[*candidate];
                 self.members[*member].documents(std::slice::from_ref(hit))

@@ -181,8 +181,7 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
         scored: ScoredBlocks,
         rerank_seconds: f64,
     ) -> Result<SearchResult, EngineError> {
-        let hits = request.hits.clone();
-        let documents = |best: &[usize]| {
+        let documents = |hits: &[Hit], best: &[usize]| {
             let best: Vec<Hit> = best.iter().map(|candidate| hits[*candidate].clone()).collect();
             self.documents(&best)
         };
@@ -195,7 +194,7 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
         request: RerankRequest,
         scored: ScoredBlocks,
         rerank_seconds: f64,
-        documents: &dyn Fn(&[usize]) -> ReadDocuments,
+        documents: &dyn Fn(&[Hit], &[usize]) -> ReadDocuments,
     ) -> Result<SearchResult, EngineError> {
         let RerankRequest { query, hits, retriever_scores, missing, near_words, ranges, .. } =
             request;
@@ -217,7 +216,7 @@ impl<M: LanguageModel, T: Tokenize> Session<'_, M, T> {
             Document { id, title: String::new(), text: String::new() }
         };
         let documents = match self.with_texts {
-            true => documents(&best)?,
+            true => documents(&hits, &best)?,
             false => best.iter().map(bare).collect(),
         };
         retrieve_seconds += start.elapsed().as_secs_f64();

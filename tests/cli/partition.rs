@@ -204,17 +204,19 @@ fn a_worker_killed_at_any_claim_is_replaced() {
 fn a_killed_merge_goes_on() {
     let scratch = world();
     scratch.ok(&worker("built", "1/1"));
-    let mut kills = 0;
+    let (mut kills, mut taken) = (0, 0);
     for nth in [1, 2, 3, 5, 9, 20, 60, 150, 400, 700, 900] {
         let _ = fs::remove_dir_all(scratch.path("store"));
         crate::support::copy_folder(&scratch.path("built"), &scratch.path("store"));
         kills += usize::from(killed(&scratch, "merge --store store", "store", nth));
         // It may be over, or killed while it removed what it had merged.
-        scratch.ok("merge --store store");
+        let merged = scratch.ok("merge --store store --json");
+        taken = taken.max(merged.json()[0]["shards_before"].as_u64().unwrap() % 80);
         check_equal(&scratch, "store");
         assert!(!scratch.path("store/build").exists());
     }
     assert!(kills >= 6, "{kills} kills");
+    assert!(taken >= 64, "no merge went on from shards that one before it had sealed");
 }
 
 #[test]

@@ -19,6 +19,8 @@ const UNDER_WAY_BYTES: u64 = 128 << 20;
 const COMPUTED_TOGETHER: usize = 4;
 /// Blocks that came and are scored together, unless nothing else is under way: a pass reads all weights.
 const SCORED_TOGETHER: usize = 8;
+/// Blocks that are requested before anything is known: enough to score while the next are on their way.
+const ASKED_FIRST: u64 = 16;
 /// Longest time between two looks at what has come.
 const LOOK: Duration = Duration::from_millis(2);
 /// Time without any arrival after which reading itself waits for what was requested, and gives up in the end.
@@ -58,6 +60,7 @@ impl<M: LanguageModel> Scoring<'_, M> {
             match run.next_step() {
                 Step::Score(at) => {
                     let (from, taken) = run.take(&at);
+                    run.request();
                     let unread = self.score_some(taken, planner)?;
                     note_loaded(planner, &from, &unread);
                     damaged.extend(unread);
@@ -229,21 +232,26 @@ impl<'a, 's, 'p> Run<'a, 's, 'p> {
         }
     }
 
-    /// Requests blocks while there is room for them. Before anything was scored, a few: all that are under way share
-    /// the link, and the first tell its speed.
+    /// Requests blocks while there is room for them.
     fn request(&mut self) {
-        let most = if self.planner.knows([]) { usize::MAX } else { SCORED_TOGETHER };
-        while self.requested.len() + self.here.len() < most && self.has_room() {
-            let next = (0..self.clocks.len()).find_map(|place| self.ends.next_load(place));
-            let Some(at) = next else { return };
+        let places = 0..self.clocks.len();
+        while let Some(at) = places.clone().find_map(|place| self.next_of(place)) {
             self.held[at] = self.sizes[at];
             self.bytes += self.sizes[at];
             self.ask(at);
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.bytes < UNDER_WAY_BYTES || self.requested.len() + self.here.len() < 2
+    /// Takes the block to request next from a place. Before anything was scored, a few are under way, for all of
+    /// them share the link, and the first tell its speed; then so many as come in a short time.
+    fn next_of(&mut self, place: usize) -> Option<usize> {
+        let few = ASKED_FIRST * self.sizes.iter().max().copied().unwrap_or(0);
+        let most = match (self.planner.knows([]), self.planner.bytes_in(place, IDLE)) {
+            (true, _) => UNDER_WAY_BYTES,
+            (false, bytes) => bytes.unwrap_or(0).max(few).min(UNDER_WAY_BYTES),
+        };
+        let has_room = self.bytes < most || self.requested.len() + self.here.len() < 2;
+        has_room.then(|| self.ends.next_load(place)).flatten()
     }
 
     /// Has a block sent from its place.

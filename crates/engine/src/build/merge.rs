@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use hyperrag_core::{Calibration, Digest, Warning};
+use hyperrag_retrieval::IndexWriter;
 use hyperrag_store::{
     BUILD, BuildPlan, Manifest, SealedBlocks, ShardChunks, ShardRecord, Store, StoreError,
     StoreWriter, UnitsDigest, calibration_object, parse_span,
@@ -26,6 +27,9 @@ use crate::shared::error::ShareError;
 
 /// Shards whose block tables and chunk files are fetched together.
 const FETCHED_AHEAD: usize = 32;
+/// Fewest shards that are sealed together, and share of those that the store has. A seal writes the whole journal.
+const SEALED_TOGETHER_MIN: usize = 64;
+const SEALED_SHARE: usize = 8;
 /// Largest block table that is fetched, in bytes: that of a shard with the most blocks.
 const TABLE_BYTES_MAX: u64 = 128 << 20;
 
@@ -212,19 +216,26 @@ impl Job<'_> {
         let (mut index, _) = index::open_to_write(root, &store, self.stop, self.warn)?;
         let done = shards[..sealed].iter().map(|shard| shard.chunk_file.bytes).sum();
         self.progress.done.store(done, Ordering::Relaxed);
+        let mut durable = sealed;
         for batch in shards[sealed..].chunks(FETCHED_AHEAD) {
             batch.par_iter().try_for_each(|record| self.fetch(record))?;
             for record in batch {
                 if self.stop.load(Ordering::Relaxed) {
-                    index.commit(store.manifest().next_shard().0)?;
+                    seal(&mut store, &mut index)?;
                     return Err(EngineError::Interrupted);
                 }
                 let contents = self.take_in(&mut store, record)?;
-                index::add_and_commit(&mut index, record.shard, &contents)?;
+                index::add(&mut index, record.shard, &contents)?;
                 self.progress.done.fetch_add(record.chunk_file.bytes, Ordering::Relaxed);
+            }
+            let all = store.manifest().shards.len();
+            if all - durable >= SEALED_TOGETHER_MIN.max(all / SEALED_SHARE) {
+                seal(&mut store, &mut index)?;
+                durable = all;
             }
         }
         if !store.manifest().complete {
+            store.seal_adopted()?;
             index.finish(store.manifest().next_shard().0)?;
             store.finish()?;
         }
@@ -285,4 +296,10 @@ impl Job<'_> {
             }
         }
     }
+}
+
+/// Seals what was taken in, in the store before the index, which may not be ahead of it.
+fn seal(store: &mut StoreWriter, index: &mut IndexWriter) -> Result<(), EngineError> {
+    store.seal_adopted()?;
+    Ok(index.commit(store.manifest().next_shard().0)?)
 }

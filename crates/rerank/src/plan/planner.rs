@@ -94,6 +94,13 @@ impl Planner {
         ((0..places).map(speed).collect(), rates)
     }
 
+    /// Returns the bytes that come from a place in some time; `None` if its speed was not measured.
+    pub(crate) fn bytes_in(&self, place: usize, time: Duration) -> Option<u64> {
+        let learnt = self.lock();
+        let far = learnt.far.get(&place).filter(|far| far.fetches >= KNOWN)?;
+        Some((far.speed.estimate().bytes_per_second * time.as_secs_f64()) as u64)
+    }
+
     /// Whether it was measured how fast the model computes chunks.
     pub(crate) fn knows_prefill(&self) -> bool {
         self.lock().prefill.is_some()

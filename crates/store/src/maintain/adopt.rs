@@ -10,8 +10,7 @@ use crate::format::chunk_file::ShardChunks;
 use crate::format::journal::JournalLine;
 use crate::format::records::ShardRecord;
 use crate::local::chunk_file::read_chunks;
-use crate::local::durable::{make_own_folder, publish, sync_folder};
-use crate::local::journal::append;
+use crate::local::durable::{make_own_folder, publish, sync_folder, write_whole};
 use crate::local::open::{create_temporary, open_plain};
 use crate::local::shard_reader::OpenShard;
 use crate::local::writer::StoreWriter;
@@ -26,8 +25,9 @@ pub enum SealedBlocks<'a> {
 }
 
 impl StoreWriter {
-    /// Takes in the next shard of an unfinished store, and returns its contents. The files stay where they are,
-    /// and are linked, or copied where the system links none. Header, block table and chunk file are checked.
+    /// Takes in the next shard of a store that is built for the first time, and returns its contents. The files
+    /// stay where they are, and are linked, or copied where the system links none. Header, block table and chunk
+    /// file are checked. A crash undoes it until [`StoreWriter::seal_adopted`].
     ///
     /// # Errors
     /// [`StoreError::Damaged`] if a file is not the one that `record` names. The shard is not part of the store
@@ -48,7 +48,24 @@ impl StoreWriter {
         taken
     }
 
-    /// Brings the files of the last shard to their places, and enters it in the journal.
+    /// Seals all shards that were taken in. The journal is written as a whole, so a few calls for many shards are
+    /// fast.
+    ///
+    /// # Errors
+    /// [`StoreError`] if files cannot be written.
+    pub fn seal_adopted(&mut self) -> Result<(), StoreError> {
+        sync_folder(&self.paths.shards())?;
+        sync_folder(&self.paths.chunks())?;
+        if self.paths.tables().exists() {
+            sync_folder(&self.paths.tables())?;
+        }
+        let line = |record: &ShardRecord| JournalLine { record: record.clone(), replaces: vec![] };
+        let lines: String =
+            self.manifest.shards.iter().map(|record| line(record).encode()).collect();
+        write_whole(&self.journal(), lines.as_bytes())
+    }
+
+    /// Brings the files of the last shard to their places.
     fn take_in(
         &self,
         record: &ShardRecord,
@@ -71,14 +88,12 @@ impl StoreWriter {
             }
         }
         link(chunk_file, &paths.chunk_file(shard))?;
-        let contents = read_chunks(paths, &self.manifest, shard)?;
-        append(&self.journal(), &JournalLine { record: record.clone(), replaces: Vec::new() })?;
-        Ok(contents)
+        read_chunks(paths, &self.manifest, shard)
     }
 }
 
-/// Gives a file a second name, durably; a copy gets it where the system links no files. What has the name already
-/// is replaced.
+/// Gives a file a second name; a copy gets it where the system links no files. What has the name already is
+/// replaced.
 fn link(from: &Path, to: &Path) -> Result<(), StoreError> {
     match fs::remove_file(to) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -87,7 +102,7 @@ fn link(from: &Path, to: &Path) -> Result<(), StoreError> {
         _ => {}
     }
     if fs::hard_link(from, to).is_ok() {
-        return sync_folder(to.parent().unwrap_or(Path::new(".")));
+        return Ok(());
     }
     let mut source = open_plain(from).map_err(|fault| fault.of_file(from))?;
     let mut copy = create_temporary(to)?;

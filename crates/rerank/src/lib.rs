@@ -16,6 +16,7 @@
 //! ```
 
 pub mod cost;
+mod first_contact;
 mod fuse;
 mod plan;
 mod planned;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use hyperrag_core::{BlockRead, LanguageModel, Presence};
 
-use crate::plan::both_ends::{BothEnds, Step, TierWait};
+use crate::first_contact::{self, AT_ONCE, SOON};
+use crate::plan::both_ends::{BothEnds, SLOWER, Step, TierWait};
 use crate::plan::cost_model::{CostModel, PlannedBlock};
 use crate::plan::planner::Planner;
 use crate::plan::tier_speed::Fetched;
@@ -19,17 +20,17 @@ const UNDER_WAY_BYTES: u64 = 128 << 20;
 const COMPUTED_TOGETHER: usize = 4;
 /// Blocks that came and are scored together, unless nothing else is under way: a pass reads all weights.
 const SCORED_TOGETHER: usize = 8;
-/// Blocks that are requested before anything is known: enough to score while the next are on their way.
-const ASKED_FIRST: u64 = 16;
 /// Longest time between two looks at what has come.
-const LOOK: Duration = Duration::from_millis(2);
+pub(crate) const LOOK: Duration = Duration::from_millis(2);
 /// Time without any arrival after which reading itself waits for what was requested, and gives up in the end.
 const SILENCE: Duration = Duration::from_secs(20);
 /// Idle time after which a block is computed to see how fast the model is, if that is not known. A place that is far
 /// has sent its first blocks by then, unless it is so slow that computing pays.
-const IDLE: Duration = Duration::from_millis(500);
+pub(crate) const IDLE: Duration = Duration::from_millis(500);
 /// Fewest blocks that are away then.
 const TIMED_OF: usize = 4;
+/// Times that reading all as it comes may take of computing all, if the place becomes slower meanwhile.
+const LATER_MAX: f64 = 1.1;
 
 impl<M: LanguageModel> Scoring<'_, M> {
     /// Scores stored blocks: those at hand, and the far ones as the planner divides them into loaded and computed
@@ -44,8 +45,11 @@ impl<M: LanguageModel> Scoring<'_, M> {
         let (opened, mut damaged) = self.open(all, |keys| blocks.open_idle(keys));
         let at_hand = |block: &OpenBlock<'_, '_>| block.1.presence() == Presence::AtHand;
         let (near, far): (Vec<_>, Vec<_>) = opened.into_iter().partition(at_hand);
-        let mut run = Run::new(far, planner, COMPUTED_TOGETHER.min(self.batch));
-        if run.keeps_up() {
+        let mut run = match first_contact::is_due(&near, &far, planner) {
+            Some(place) => self.meet(far, place, planner, blocks, &mut damaged)?,
+            None => Run::new(far, planner, self.together(), false),
+        };
+        if run.is_met || run.keeps_up() {
             damaged.extend(self.stream(near, &mut run, blocks)?);
             return self.damaged(damaged, on_damage);
         }
@@ -69,15 +73,48 @@ impl<M: LanguageModel> Scoring<'_, M> {
                     let (from, taken) = run.take(&at);
                     run.request();
                     self.compute_some(taken, planner)?;
-                    from.iter()
-                        .filter_map(|origin| origin.place)
-                        .for_each(|at| planner.computed(at));
+                    note_computed(planner, &from);
                 }
                 Step::Wait { seconds } => thread::sleep(LOOK.min(Duration::from_secs_f64(seconds))),
                 Step::Done => break,
             }
         }
         self.damaged(damaged, on_damage)
+    }
+
+    /// Blocks that are computed together.
+    fn together(&self) -> usize {
+        COMPUTED_TOGETHER.min(self.batch)
+    }
+
+    /// Meets a place whose speed is not known, which all blocks are to come from.
+    fn meet<'a, 's, 'p>(
+        &mut self,
+        far: Vec<OpenBlock<'a, 's>>,
+        place: usize,
+        planner: &'p Planner,
+        blocks: &'s dyn BlockRead,
+        damaged: &mut Vec<DamagedRead<'a>>,
+    ) -> Result<Run<'a, 's, 'p>, RerankError> {
+        let pending: Vec<_> = far.iter().map(|(pending, _)| *pending).collect();
+        // Blocks that are open keep their windows, which here are all of them.
+        drop(far);
+        let (asked, unread) = self.open(&pending, |keys| blocks.open_many(keys));
+        damaged.extend(unread);
+        let rest = first_contact::meet(&asked, place, planner).unwrap_or(Duration::MAX);
+        let mut run = Run::new(asked, planner, self.together(), true);
+        if (AT_ONCE..=SOON).contains(&rest) {
+            // The rest comes neither at once nor late: the model's speed decides.
+            self.time_one(&mut run)?;
+        }
+        if rest <= AT_ONCE || rest <= SOON && run.outpaces(rest) {
+            return Ok(run);
+        }
+        let pending: Vec<_> = run.blocks.iter().flatten().map(|(pending, _)| *pending).collect();
+        drop(run);
+        let (far, unread) = self.open(&pending, |keys| blocks.open_idle(keys));
+        damaged.extend(unread);
+        Ok(Run::new(far, planner, self.together(), false))
     }
 
     /// Scores blocks at hand, and with them all that are left, which are read layer by layer as they come.
@@ -111,6 +148,16 @@ impl<M: LanguageModel> Scoring<'_, M> {
             run.planner.streamed(&bytes, tokens, start.elapsed());
         }
         Ok(damaged)
+    }
+
+    /// Computes a block to see how fast the model is, if that is not known and there are enough of them.
+    fn time_one(&mut self, run: &mut Run<'_, '_, '_>) -> Result<(), RerankError> {
+        let last = (!run.planner.knows_prefill()).then(|| run.ends.take_last(TIMED_OF));
+        let Some(at) = last.flatten() else { return Ok(()) };
+        let (from, taken) = run.take(&[at]);
+        self.compute_some(taken, run.planner)?;
+        note_computed(run.planner, &from);
+        Ok(())
     }
 
     fn compute_some(
@@ -158,6 +205,10 @@ fn note_loaded(planner: &Planner, from: &[Origin], unread: &[DamagedRead<'_>]) {
     }
 }
 
+fn note_computed(planner: &Planner, from: &[Origin]) {
+    from.iter().filter_map(|origin| origin.place).for_each(|place| planner.computed(place));
+}
+
 /// Place that a block was to come from.
 struct Origin {
     /// Identity of the pending block.
@@ -200,10 +251,18 @@ struct Run<'a, 's, 'p> {
     /// Bytes of each block that was requested and not taken, else 0, and their sum.
     held: Vec<u64>,
     bytes: u64,
+    /// Whether all were asked for at first contact, and are to be read as they come.
+    is_met: bool,
 }
 
 impl<'a, 's, 'p> Run<'a, 's, 'p> {
-    fn new(far: Vec<OpenBlock<'a, 's>>, planner: &'p Planner, together: usize) -> Self {
+    /// `is_met` says that the blocks were asked for at first contact.
+    fn new(
+        far: Vec<OpenBlock<'a, 's>>,
+        planner: &'p Planner,
+        together: usize,
+        is_met: bool,
+    ) -> Self {
         let planned = |(pending, block): &OpenBlock<'_, '_>| PlannedBlock {
             bytes: block.kv_shape().block_bytes(block.tokens()) as u64,
             tokens: block.tokens() as u32,
@@ -227,8 +286,9 @@ impl<'a, 's, 'p> Run<'a, 's, 'p> {
             requested: VecDeque::new(),
             failed: vec![false; planned.len()],
             here: Vec::new(),
-            held: vec![0; planned.len()],
-            bytes: 0,
+            held: planned.iter().map(|block| if is_met { block.bytes } else { 0 }).collect(),
+            bytes: if is_met { planned.iter().map(|block| block.bytes).sum() } else { 0 },
+            is_met,
         }
     }
 
@@ -242,13 +302,13 @@ impl<'a, 's, 'p> Run<'a, 's, 'p> {
         }
     }
 
-    /// Takes the block to request next from a place. Before anything was scored, a few are under way, for all of
-    /// them share the link, and the first tell its speed; then so many as come in a short time.
+    /// Takes the block to request next from a place, if there is room for it. Before anything is known, a few are
+    /// under way, for all of them share the link, and the first tell its speed.
     fn next_of(&mut self, place: usize) -> Option<usize> {
-        let few = ASKED_FIRST * self.sizes.iter().max().copied().unwrap_or(0);
-        let most = match (self.planner.knows([]), self.planner.bytes_in(place, IDLE)) {
-            (true, _) => UNDER_WAY_BYTES,
-            (false, bytes) => bytes.unwrap_or(0).max(few).min(UNDER_WAY_BYTES),
+        let few = SCORED_TOGETHER as u64 * self.sizes.iter().max().copied().unwrap_or(0);
+        let most = match self.planner.knows_query() || self.planner.knows_place(place) {
+            true => UNDER_WAY_BYTES,
+            false => few.min(UNDER_WAY_BYTES),
         };
         let has_room = self.bytes < most || self.requested.len() + self.here.len() < 2;
         has_room.then(|| self.ends.next_load(place)).flatten()
@@ -330,6 +390,14 @@ impl<'a, 's, 'p> Run<'a, 's, 'p> {
         let (speeds, rates) = self.planner.speeds(self.clocks.len());
         let costs = CostModel { tiers: &speeds, rates };
         self.planner.knows(places) && self.ends.keeps_up(&costs, &self.waits())
+    }
+
+    /// Whether all that is left comes in so short a time that even a place that becomes ten times slower half-way ends
+    /// about when everything is computed.
+    fn outpaces(&self, rest: Duration) -> bool {
+        let tokens = self.blocks.iter().flatten().map(|(_, block)| block.tokens()).sum::<usize>();
+        let rate = self.planner.speeds(0).1.prefill_tokens_per_second;
+        SLOWER * rest.as_secs_f64() * rate <= LATER_MAX * tokens as f64
     }
 
     fn waits(&self) -> Vec<TierWait> {

@@ -47,6 +47,11 @@ pub trait LayerSource: Send + Sync {
         Presence::AtHand
     }
 
+    /// Returns the bytes that a far place has sent and that are held.
+    fn came_bytes(&self) -> u64 {
+        0
+    }
+
     /// Has all of a block sent that is elsewhere. Reading it asks for what is needed anyway.
     fn request(&self) {}
 

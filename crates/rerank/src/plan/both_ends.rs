@@ -24,7 +24,7 @@ const OVERDUE: f64 = 2.0;
 /// Share of the time left that computing must save.
 const GAIN_MIN: f64 = 0.1;
 /// Factor by which the time of loading grows if a tier becomes ten times slower half-way.
-const SLOWER: f64 = 5.5;
+pub(crate) const SLOWER: f64 = 5.5;
 /// Shortest and longest time until speeds are looked at again, in seconds.
 const WAIT_SECONDS: (f64, f64) = (1e-3, 0.05);
 

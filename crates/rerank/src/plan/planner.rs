@@ -1,7 +1,7 @@
 //! Speeds that queries teach: times of far places and of the model come in, estimates for the next query go out. It
 //! decides nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub struct Planner(Mutex<Learnt>);
 struct Learnt {
     /// Far places, by their numbers in the order in which places are asked.
     far: BTreeMap<usize, Far>,
+    /// Places that were turned to.
+    met: BTreeSet<usize>,
     /// Rates of the model in tokens a second; `None` before they were measured.
     prefill: Option<f64>,
     query: Option<f64>,
@@ -94,23 +96,40 @@ impl Planner {
         ((0..places).map(speed).collect(), rates)
     }
 
-    /// Returns the bytes that come from a place in some time; `None` if its speed was not measured.
-    pub(crate) fn bytes_in(&self, place: usize, time: Duration) -> Option<u64> {
-        let learnt = self.lock();
-        let far = learnt.far.get(&place).filter(|far| far.fetches >= KNOWN)?;
-        Some((far.speed.estimate().bytes_per_second * time.as_secs_f64()) as u64)
-    }
-
     /// Whether it was measured how fast the model computes chunks.
     pub(crate) fn knows_prefill(&self) -> bool {
         self.lock().prefill.is_some()
     }
 
+    /// Whether it was measured how fast the model scores queries.
+    pub(crate) fn knows_query(&self) -> bool {
+        self.lock().query.is_some()
+    }
+
+    /// Whether the speed of a place was measured.
+    pub(crate) fn knows_place(&self, place: usize) -> bool {
+        self.lock().far.get(&place).is_some_and(|far| far.fetches >= KNOWN)
+    }
+
     /// Whether the speeds of these places and of the model are measured.
-    pub(crate) fn knows(&self, places: impl IntoIterator<Item = usize>) -> bool {
-        let learnt = self.lock();
-        let known = |place| learnt.far.get(&place).is_some_and(|far| far.fetches >= KNOWN);
-        learnt.query.is_some() && places.into_iter().all(known)
+    pub(crate) fn knows(&self, mut places: impl Iterator<Item = usize>) -> bool {
+        let is_model_known = self.knows_query() || self.knows_prefill();
+        is_model_known && places.all(|place| self.knows_place(place))
+    }
+
+    /// Whether this is the first time that a place is turned to.
+    pub(crate) fn is_first_contact(&self, place: usize) -> bool {
+        let mut learnt = self.lock();
+        let is_known = learnt.far.get(&place).is_some_and(|far| far.fetches > 0);
+        learnt.met.insert(place) && !is_known
+    }
+
+    /// Notes how the first bytes came from a place. Its speed is known then.
+    pub(crate) fn met(&self, place: usize, first: &[Fetched]) {
+        let mut learnt = self.lock();
+        let far = learnt.far(place);
+        first.iter().for_each(|fetched| far.speed.note(*fetched));
+        far.fetches = far.fetches.max(KNOWN);
     }
 
     /// Notes that a block has come from a place.

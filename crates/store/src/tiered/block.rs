@@ -328,6 +328,10 @@ impl LayerSource for BlockReader {
         self.0.awaited().map_or(Presence::AtHand, |block| block.presence())
     }
 
+    fn came_bytes(&self) -> u64 {
+        self.0.awaited().map_or(0, |block| block.held_bytes())
+    }
+
     fn request(&self) {
         if let Some(block) = self.0.awaited() {
             block.ask_all();

@@ -206,6 +206,15 @@ impl Arriving {
         }
     }
 
+    /// Returns the bytes of the frames that are here.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let bytes = |frame: &Frame| match frame {
+            Frame::Here(bytes) => bytes.len() as u64,
+            Frame::Away | Frame::Asked(_) => 0,
+        };
+        self.lock().frames.iter().map(bytes).sum()
+    }
+
     /// Notes the first fault.
     fn fail(&self, held: &mut Frames, fault: TierFault) {
         if held.fault.is_some() {

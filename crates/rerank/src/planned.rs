@@ -302,13 +302,13 @@ impl<'a, 's, 'p> Run<'a, 's, 'p> {
         }
     }
 
-    /// Takes the block to request next from a place, if there is room for it. Before anything is known, a few are
-    /// under way, for all of them share the link, and the first tell its speed.
+    /// Takes the block to request next from a place, if there is room for it. Before the model's speed is known, a few
+    /// are under way, and what the place sends during a round trip: the last may be computed instead.
     fn next_of(&mut self, place: usize) -> Option<usize> {
         let few = SCORED_TOGETHER as u64 * self.sizes.iter().max().copied().unwrap_or(0);
-        let most = match self.planner.knows_query() || self.planner.knows_place(place) {
+        let most = match self.planner.knows_query() {
             true => UNDER_WAY_BYTES,
-            false => few.min(UNDER_WAY_BYTES),
+            false => few.saturating_add(self.planner.sent_in_a_trip(place)).min(UNDER_WAY_BYTES),
         };
         let has_room = self.bytes < most || self.requested.len() + self.here.len() < 2;
         has_room.then(|| self.ends.next_load(place)).flatten()

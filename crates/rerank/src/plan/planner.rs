@@ -106,15 +106,22 @@ impl Planner {
         self.lock().query.is_some()
     }
 
-    /// Whether the speed of a place was measured.
-    pub(crate) fn knows_place(&self, place: usize) -> bool {
-        self.lock().far.get(&place).is_some_and(|far| far.fetches >= KNOWN)
+    /// Returns the bytes that a place sends while two requests go there and their answers begin; 0 before its speed
+    /// was measured.
+    pub(crate) fn sent_in_a_trip(&self, place: usize) -> u64 {
+        let learnt = self.lock();
+        let known = learnt.far.get(&place).filter(|far| far.fetches >= KNOWN);
+        known.map_or(0, |far| {
+            let TierEstimate { latency_seconds, bytes_per_second } = far.speed.estimate();
+            (2.0 * latency_seconds * bytes_per_second) as u64
+        })
     }
 
     /// Whether the speeds of these places and of the model are measured.
     pub(crate) fn knows(&self, mut places: impl Iterator<Item = usize>) -> bool {
-        let is_model_known = self.knows_query() || self.knows_prefill();
-        is_model_known && places.all(|place| self.knows_place(place))
+        let learnt = self.lock();
+        let known = |place| learnt.far.get(&place).is_some_and(|far| far.fetches >= KNOWN);
+        (learnt.query.is_some() || learnt.prefill.is_some()) && places.all(known)
     }
 
     /// Whether this is the first time that a place is turned to.

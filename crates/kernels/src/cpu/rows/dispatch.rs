@@ -84,6 +84,10 @@ row_operations! {
     pub(crate) fn round_to_bf16(x: &[f32], out: &mut [f32]);
     /// Rounds to the nearest bf16, ties to even, two to a word, the first in the low half, and zeros beyond.
     pub fn round_to_pairs(x: &[f32], out: &mut [u32]);
+    /// Takes means from a row, multiplies it by signs and then by Hadamard matrices.
+    pub fn mix(row: &mut [f32], means: &[f32], signs: &[f32]);
+    /// Undoes [`Kernel::mix`], up to rounding, if signs have the norm of the matrices in them.
+    pub fn unmix(row: &mut [f32], means: &[f32], signs: &[f32]);
     /// Writes a row, see [`Kernel::encode`].
     pub(crate) fn encode_row<F>(format: F, row: &[f32], bytes: &mut [u8]);
     /// Reads a row, see [`RowFormat::decode`].
@@ -114,6 +118,41 @@ mod tests {
 
     fn rounded(values: &[f32]) -> Vec<f32> {
         values.iter().map(|value| half::bf16::from_f32(*value).to_f32()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn mixing_is_bit_equal_as_it_is_defined_and_undone(
+            parts in 1usize..4, steps in 0u32..8, seed: u64
+        ) {
+            let order = 1 << steps;
+            let n = (2 * parts - 1) * order;
+            let (x, means) = (floats(seed, n), floats(!seed, n));
+            let norm = 1.0 / (order as f32).sqrt();
+            let signs: Vec<f32> = floats(seed ^ 1, n).iter().map(|v| norm.copysign(*v)).collect();
+            let mixed = |kernel: Kernel| {
+                let mut row = x.clone();
+                kernel.mix(&mut row, &means, &signs);
+                let mixed = row.clone();
+                kernel.unmix(&mut row, &means, &signs);
+                [mixed, row]
+            };
+            let [expected, back] = mixed(Kernel::Portable);
+            for kernel in Kernel::available() {
+                prop_assert_eq!(&mixed(kernel), &[expected.clone(), back.clone()], "{:?}", kernel);
+            }
+            for i in 0..n {
+                let first = i / order * order;
+                let term = |j: usize| {
+                    let odd = ((i - first) & j).count_ones() % 2 == 1;
+                    let value = f64::from((x[first + j] - means[first + j]) * signs[first + j]);
+                    if odd { -value } else { value }
+                };
+                let exact: f64 = (0..order).map(term).sum();
+                prop_assert!((f64::from(expected[i]) - exact).abs() < 1e-4, "{i}");
+                prop_assert!((back[i] - x[i]).abs() < 1e-4, "{i}");
+            }
+        }
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::cpu::attention::mask::CausalMask;
 use crate::cpu::rows::format::RowFormat;
-use crate::cpu::rows::hadamard::hadamard_strided;
+use crate::cpu::rows::hadamard::{hadamard, hadamard_strided};
 use crate::cpu::rows::log_sum::LogSum;
 use crate::lanes::{LANES, Lanes, Pairs, Quads, Sums, halves, join, tree};
 
@@ -209,6 +209,22 @@ pub(super) fn bf16_bits(value: f32) -> u32 {
 pub(super) fn round_to_bf16(x: &[f32], out: &mut [f32]) {
     for (out, value) in out.iter_mut().zip(x) {
         *out = f32::from_bits(bf16_bits(*value) << 16);
+    }
+}
+
+#[inline(always)]
+pub(super) fn mix(row: &mut [f32], means: &[f32], signs: &[f32]) {
+    for ((value, mean), sign) in row.iter_mut().zip(means).zip(signs) {
+        *value = (*value - mean) * sign;
+    }
+    hadamard(row);
+}
+
+#[inline(always)]
+pub(super) fn unmix(row: &mut [f32], means: &[f32], signs: &[f32]) {
+    hadamard(row);
+    for ((value, mean), sign) in row.iter_mut().zip(means).zip(signs) {
+        *value = *value * sign + mean;
     }
 }
 

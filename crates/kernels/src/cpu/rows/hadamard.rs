@@ -12,9 +12,14 @@ pub fn order(dim: usize) -> usize {
 }
 
 /// Multiplies each part of the row by the Hadamard matrix of its order, without its norm.
-#[inline]
-pub fn hadamard(row: &mut [f32]) {
-    butterflies(row, 1, order(row.len()));
+#[inline(always)]
+pub(crate) fn hadamard(row: &mut [f32]) {
+    let order = order(row.len());
+    if order < NEIGHBOURS {
+        return butterflies(row, 1, order);
+    }
+    row.as_chunks_mut().0.iter_mut().for_each(neighbours);
+    butterflies(row, NEIGHBOURS, order);
 }
 
 /// Multiplies parts that are not side by side, but each spread over the whole row, 16 neighbours from
@@ -26,7 +31,7 @@ pub fn hadamard(row: &mut [f32]) {
 #[inline(always)]
 pub(crate) fn hadamard_strided(row: &mut [f32]) {
     let parts = parts(row.len());
-    row.chunks_exact_mut(NEIGHBOURS).for_each(|row| butterflies(row, 1, NEIGHBOURS));
+    row.as_chunks_mut().0.iter_mut().for_each(neighbours);
     butterflies(row, parts * NEIGHBOURS, row.len());
 }
 
@@ -38,6 +43,18 @@ pub(crate) fn parts(dim: usize) -> usize {
         "{dim} values have no Hadamard matrices of 16 neighbours"
     );
     dim / order(dim)
+}
+
+/// Takes the steps of [`butterflies`] within 16 neighbours, in a form that compiles to whole registers.
+#[inline(always)]
+fn neighbours(row: &mut [f32; NEIGHBOURS]) {
+    for half in [1, 2, 4, 8] {
+        let from = *row;
+        *row = std::array::from_fn(|i| match i & half {
+            0 => from[i] + from[i ^ half],
+            _ => from[i ^ half] - from[i],
+        });
+    }
 }
 
 /// Sums and differences of what is `half` apart, then of what is twice as far apart, up to `end`.

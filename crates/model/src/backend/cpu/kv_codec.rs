@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use hyperrag_core::{Calibration, KvDtype};
-use hyperrag_kernels::cpu::rows::hadamard::{hadamard, order};
+use hyperrag_kernels::cpu::rows::hadamard::order;
 use hyperrag_kernels::isa::Kernel;
 
 use crate::arch::rope::Rotations;
@@ -112,10 +112,7 @@ impl KvCodec {
         bytes: &mut [u8],
     ) {
         if let Some(means) = self.means(part, index) {
-            for ((value, mean), sign) in row.iter_mut().zip(means).zip(&*self.signs) {
-                *value = (*value - mean) * sign;
-            }
-            hadamard(row);
+            self.kernel.mix(row, means, &self.signs);
         } else if part == KvPart::Key {
             self.rotate(index.layer, index.position, row);
         }
@@ -146,10 +143,7 @@ impl KvCodec {
             self.kernel.decode(KvRows(self.kv_dtype), bytes, row);
         }
         if let Some(means) = self.means(part, index) {
-            hadamard(row);
-            for ((value, mean), sign) in row.iter_mut().zip(means).zip(&*self.signs) {
-                *value = *value * sign + mean;
-            }
+            self.kernel.unmix(row, means, &self.signs);
             if part == KvPart::Key {
                 self.rotate(index.layer, index.position, row);
             }
@@ -267,13 +261,9 @@ mod tests {
             for (a, b) in row.iter().zip(&values) {
                 prop_assert!((a - b).abs() < 1e-5);
             }
-            let signs = |row: &mut Vec<f32>| {
-                row.iter_mut().zip(&*codec.signs).for_each(|(value, sign)| *value *= sign);
-            };
-            signs(&mut row);
-            hadamard(&mut row);
-            hadamard(&mut row);
-            signs(&mut row);
+            let means = vec![0.25; row.len()];
+            codec.kernel.mix(&mut row, &means, &codec.signs);
+            codec.kernel.unmix(&mut row, &means, &codec.signs);
             for (a, b) in row.iter().zip(&values) {
                 prop_assert!((a - b).abs() < 1e-4);
             }

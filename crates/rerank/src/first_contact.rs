@@ -8,9 +8,13 @@ use hyperrag_core::Presence;
 
 use crate::plan::planner::Planner;
 use crate::plan::tier_speed::Fetched;
-use crate::planned::{IDLE, LOOK};
 use crate::score::OpenBlock;
 
+/// Longest time between two looks at what has come.
+pub(crate) const LOOK: Duration = Duration::from_millis(2);
+/// Idle time after which a block is computed to see how fast the model is, if that is not known. A place that is far
+/// has sent its first blocks by then, unless it is so slow that computing pays.
+pub(crate) const IDLE: Duration = Duration::from_millis(500);
 /// Bytes after the first ones that tell a speed.
 const TELLING_BYTES: u64 = 4 << 20;
 /// Time after the first bytes in which fewer tell it.

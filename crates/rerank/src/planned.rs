@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hyperrag_core::{BlockRead, LanguageModel, Presence};
 
-use crate::first_contact::{self, AT_ONCE, SOON};
+use crate::first_contact::{self, AT_ONCE, IDLE, LOOK, SOON};
 use crate::plan::both_ends::{BothEnds, SLOWER, Step, TierWait};
 use crate::plan::cost_model::{CostModel, PlannedBlock};
 use crate::plan::planner::Planner;
@@ -20,13 +20,8 @@ const UNDER_WAY_BYTES: u64 = 128 << 20;
 const COMPUTED_TOGETHER: usize = 4;
 /// Blocks that came and are scored together, unless nothing else is under way: a pass reads all weights.
 const SCORED_TOGETHER: usize = 8;
-/// Longest time between two looks at what has come.
-pub(crate) const LOOK: Duration = Duration::from_millis(2);
 /// Time without any arrival after which reading itself waits for what was requested, and gives up in the end.
 const SILENCE: Duration = Duration::from_secs(20);
-/// Idle time after which a block is computed to see how fast the model is, if that is not known. A place that is far
-/// has sent its first blocks by then, unless it is so slow that computing pays.
-pub(crate) const IDLE: Duration = Duration::from_millis(500);
 /// Fewest blocks that are away then.
 const TIMED_OF: usize = 4;
 /// Times that reading all as it comes may take of computing all, if the place becomes slower meanwhile.

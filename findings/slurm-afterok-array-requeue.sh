@@ -28,8 +28,9 @@ mkdir "$folder/debs" "$folder/bin" "$folder/state" "$folder/spool"
 cd "$folder/debs"
 version=22.05.8-*
 apt-get -qq download "slurmctld=$version" "slurmd=$version" "slurm-client=$version" \
-  "slurm-wlm-basic-plugins=$version" munge libmunge2 libhwloc15 libnuma1 libjson-c5 libyaml-0-2 libdbus-1-3 \
-  liblua5.1-0 liblz4-1 libreadline8 libgcrypt20 libgpg-error0 2> "$folder/apt.log" || {
+  "slurm-wlm-basic-plugins=$version" munge=0.5.15-2+deb12u1 libmunge2=0.5.15-2+deb12u1 libhwloc15=2.9.0-1 \
+  libnuma1=2.0.16-1 libjson-c5=0.16-2 libyaml-0-2=0.2.5-1 libdbus-1-3=1.14.10-1~deb12u1 liblua5.1-0=5.1.5-9 \
+  liblz4-1=1.9.4-1 libreadline8=8.2-1.3 libgcrypt20=1.10.1-3 libgpg-error0=1.46-1 2> "$folder/apt.log" || {
   cat "$folder/apt.log" >&2
   exit 1
 }

@@ -102,6 +102,16 @@ fn a_link_as_fast_as_memory_is_read_as_it_comes_and_a_slow_one_shares_with_the_m
 }
 
 #[test]
+fn what_comes_at_first_contact_is_not_asked_for_again() {
+    let built = Built::new();
+    let store = built.behind(vec![built.link(0)]);
+    let (found, plan) = built.ask(&store, BlockPolicy::Auto, 1);
+    let sent: u64 = store.tier_work().iter().map(|work| work.bytes).sum();
+    assert_eq!((found.stats.blocks_computed, plan.tiers.len()), (0, 1), "{plan:?}");
+    assert!(sent < 2 * found.stats.bytes_read, "{sent} of {}", found.stats.bytes_read);
+}
+
+#[test]
 fn a_block_that_a_place_does_not_have_is_planned_at_the_next() {
     let built = Built::new();
     let (expected, _) = built.ask(&built.behind(vec![built.link(0)]), BlockPolicy::Load, 1);

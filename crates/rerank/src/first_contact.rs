@@ -59,18 +59,20 @@ pub(crate) fn meet(
             None => (now, 0),
             Some(first) => first,
         };
-        let (time, more) = (now.duration_since(since), came - before);
+        // What came has heads of blocks too, and another reader of a block may have dropped frames.
+        let (left, more) = (all.saturating_sub(came), came.saturating_sub(before));
+        let time = now.duration_since(since);
         let latency = Fetched { bytes: before, seconds: seconds(start, since), was_idle: true };
         if more >= TELLING_BYTES || more > 0 && time >= TELLING_TIME {
             let rest = Fetched { bytes: more, seconds: time.as_secs_f64(), was_idle: false };
             planner.met(place, &[latency, rest]);
-            return Some(time_of(all - came, rest));
+            return Some(time_of(left, rest));
         }
         // Much may come between two looks.
         let whole = Fetched { bytes: came, seconds: seconds(start, now), was_idle: true };
-        if came >= TELLING_BYTES.min(all) && time_of(all - came, whole) <= AT_ONCE {
+        if came >= TELLING_BYTES.min(all) && time_of(left, whole) <= AT_ONCE {
             planner.met(place, &[whole]);
-            return Some(time_of(all - came, whole));
+            return Some(time_of(left, whole));
         }
         thread::sleep(LOOK);
     }
